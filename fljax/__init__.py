@@ -1,0 +1,45 @@
+"""fljax: fast simulation of cross-device federated learning in JAX.
+
+Submodules are imported when they are first used, so that `import fljax` itself is quick and
+asks for nothing but the standard library.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_SUBMODULES = (
+    "algorithms",
+    "config",
+    "data",
+    "engine",
+    "models",
+    "recording",
+    "simulation",
+    "tasks",
+)
+# Functions at the top level, with the submodule that each comes from.
+_FUNCTIONS = {
+    "default_config": "config",
+    "load_config": "config",
+    "load_run": "recording",
+    "simulate": "simulation",
+}
+
+__all__ = ["__version__", *_SUBMODULES, *_FUNCTIONS]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public submodule or function on first use (PEP 562)."""
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _FUNCTIONS:
+        value = getattr(import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,168 @@
+"""The contract of a federated algorithm: a record of pure functions.
+
+An algorithm is built inside the trace of the round program, `build(task, hparams) -> Algorithm`,
+so that every hyperparameter which mathematics allows to be traced is an argument of the compiled
+program. What each function may do:
+
+  * `ClientPass.start` and `finish` run once per job, `step` once per local step;
+  * several passes run one after another in one round, each seeing the aggregates of those before;
+  * named contributions are aggregated separately, each with its own weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+class Variables(NamedTuple):
+    """What a model is made of, apart from its frozen constants.
+
+    Attributes:
+      params: Pytree of trained parameters.
+      model_state: Pytree of statistics that training updates, such as BatchNorm's; often empty.
+    """
+
+    params: PyTree
+    model_state: PyTree
+
+
+class Job(NamedTuple):
+    """One client's local work in one round, as the functions of a pass see it.
+
+    All fields are scalars; the engine adds axes with vmap.
+
+    Attributes:
+      client: int32 client number (-1 for padding).
+      position: int32 place in the cohort.
+      source: int32 index into the stack of messages and hyperparameters (one sweep trial, one
+        cluster's model, one past server version).
+      segment: int32 index of the accumulator that receives the contribution.
+      rows: int32 number of the client's training rows.
+      steps: int32 number of local steps of this pass.
+      step: int32 step within the job; valid in `step` only.
+      round: int32 round number.
+      occurrence: int32, how often the client appeared earlier in the same cohort.
+      accepted: bool, false if the client was lost after its work: nothing of it is kept.
+      group: int32 group of the client (hospital, domain, ...).
+      staleness: int32 rounds between the message and the aggregation (asynchronous training).
+      tier: int32 device tier.
+      key: typed PRNG key of (seed, round, client, occurrence).
+    """
+
+    client: jax.Array
+    position: jax.Array
+    source: jax.Array
+    segment: jax.Array
+    rows: jax.Array
+    steps: jax.Array
+    step: jax.Array
+    round: jax.Array
+    occurrence: jax.Array
+    accepted: jax.Array
+    group: jax.Array
+    staleness: jax.Array
+    tier: jax.Array
+    key: jax.Array
+
+
+def step_key(job: Job) -> jax.Array:
+    """Returns the key of one local step: (seed, round, client, occurrence, step)."""
+    return jax.random.fold_in(job.key, job.step)
+
+
+class Contribution(NamedTuple):
+    """What one job hands to an accumulator.
+
+    Attributes:
+      value: Pytree of floating-point arrays.
+      weight: Scalar, or a pytree that is a prefix of `value` (sub-models).
+    """
+
+    value: PyTree
+    weight: PyTree
+
+
+class Aggregate(NamedTuple):
+    """Weighted sums over the jobs of one segment.
+
+    Attributes:
+      sum: Pytree like `Contribution.value`, the sum of weight x value.
+      weight: Like `Contribution.weight`, the sum of weights.
+      count: float32, the number of jobs that contributed.
+    """
+
+    sum: PyTree
+    weight: PyTree
+    count: jax.Array
+
+    def mean(self) -> PyTree:
+        """Returns the weighted mean, zero where no weight arrived."""
+        return jax.tree.map(
+            lambda weight, value: jax.tree.map(
+                lambda v: v / jnp.where(weight == 0, 1, weight).astype(v.dtype), value
+            ),
+            self.weight,
+            self.sum,
+        )
+
+
+class ClientPass(NamedTuple):
+    """One traversal of the cohort's data.
+
+    Attributes:
+      broadcast: (server_state, aggregates so far) -> message.
+      start: (message, client_state, job) -> carry.
+      step: (message, carry, batch, job) -> carry.
+      finish: (message, carry, job) -> ({name: Contribution}, client_state', stats). `stats` is a
+        flat dict of scalars, summed over jobs into the round's metrics. `client_state'` is kept
+        only if the job was accepted.
+      schedule: "local" runs the configured local work (epochs or steps, shuffled); "epoch" reads
+        every row exactly once.
+    """
+
+    broadcast: Callable[[PyTree, Mapping[str, Aggregate]], PyTree]
+    start: Callable[[PyTree, PyTree, Job], PyTree]
+    step: Callable[[PyTree, PyTree, PyTree, Job], PyTree]
+    finish: Callable[[PyTree, PyTree, Job], tuple[dict[str, Contribution], PyTree, dict]]
+    schedule: str = "local"
+
+
+class Algorithm(NamedTuple):
+    """A federated algorithm, built for one task and one set of (traced) hyperparameters.
+
+    Attributes:
+      init: (variables) -> server_state, `variables` being the task's initial `Variables`.
+      passes: One or more `ClientPass`, run in order within a round.
+      server_update: (server_state, {name: Aggregate}, round) -> server_state'.
+      variables: (server_state) -> `Variables` of the global model, for evaluation.
+      init_client: (variables) -> client_state of a client that never took part; None if the
+        algorithm keeps nothing per client.
+      personalize: (server_state, client_state) -> `Variables` for a client's own evaluation.
+    """
+
+    init: Callable[[PyTree], PyTree]
+    passes: tuple[ClientPass, ...]
+    server_update: Callable[[PyTree, Mapping[str, Aggregate], jax.Array], PyTree]
+    variables: Callable[[PyTree], PyTree]
+    init_client: Callable[[PyTree], PyTree] | None = None
+    personalize: Callable[[PyTree, PyTree], PyTree] | None = None
+
+
+class AlgorithmSpec(NamedTuple):
+    """A named recipe: what `simulate` takes.
+
+    Attributes:
+      name: Shown in records.
+      build: (task, hparams) -> Algorithm, called inside the trace.
+      hparams: {name: number}; passed to the compiled program as arguments.
+    """
+
+    name: str
+    build: Callable[[Any, Mapping[str, jax.Array]], Algorithm]
+    hparams: Mapping[str, float]

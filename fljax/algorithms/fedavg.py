@@ -1,0 +1,219 @@
+"""Federated averaging: clients train locally, the server averages what changed.
+
+McMahan et al. 2017, "Communication-efficient learning of deep networks from decentralized data"
+(arXiv:1602.05629), in the generalized form of Reddi et al. 2021, "Adaptive federated optimization"
+(arXiv:2003.00295): the weighted mean of the clients' changes is a pseudo-gradient which any server
+optimizer may use. FedAvg is the server optimizer SGD with learning rate 1, FedOpt any other, and
+FedProx (Li et al. 2020, arXiv:1812.06127) adds mu/2 |w - w_server|^2 to the clients' loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fljax.algorithm import (
+    Algorithm,
+    AlgorithmSpec,
+    ClientPass,
+    Contribution,
+    Job,
+    Variables,
+    step_key,
+)
+from fljax.gradients import LocalTask
+
+PyTree = Any
+Hparams = Mapping[str, jax.Array]
+# A server or client optimizer may be given as (hparams) -> optax.GradientTransformation.
+OptimizerFactory = Callable[[Hparams], optax.GradientTransformation]
+
+
+class ServerState(NamedTuple):
+    """The global model and the server optimizer's state."""
+
+    variables: Variables
+    opt_state: PyTree
+
+
+class LocalState(NamedTuple):
+    """A client during its local training; loss and weight are sums over its steps."""
+
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
+    loss: jax.Array
+    weight: jax.Array
+
+
+def fedavg(
+    client_lr: float = 0.1,
+    server_lr: float = 1.0,
+    *,
+    client_momentum: float | None = None,
+    mu: float | None = None,
+    weighting: str = "examples",
+    client_optimizer: OptimizerFactory | None = None,
+    server_optimizer: OptimizerFactory | None = None,
+    name: str = "fedavg",
+    **hparams: float,
+) -> AlgorithmSpec:
+    """Returns FedAvg, FedOpt (`server_optimizer`) or FedProx (`mu`).
+
+    Args:
+      client_lr: Learning rate of the clients' SGD.
+      server_lr: Learning rate of the server; 1 with plain SGD is averaging.
+      client_momentum: Momentum of the clients' SGD, starting from zero in each round; None for plain
+        SGD, which keeps no velocity.
+      mu: FedProx's proximal coefficient; None for no proximal term.
+      weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
+      client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer.
+      server_optimizer: Replaces the server's SGD: hparams -> optax optimizer.
+      name: Shown in records.
+      **hparams: Further numbers that the optimizers read from hparams.
+
+    Raises:
+      ValueError: If `weighting` is neither of the two.
+    """
+    check_weighting(weighting)
+    client_optimizer = client_optimizer or sgd_momentum(client_momentum)
+    server_optimizer = server_optimizer or (lambda hp: optax.sgd(hp["server_lr"]))
+
+    def build(task: LocalTask, hp: Hparams) -> Algorithm:
+        correct = None
+        if mu is not None:
+            correct = lambda grads, params, message: jax.tree.map(  # noqa: E731
+                lambda g, w, start: g + hp["mu"] * (w - start), grads, params, message.params
+            )
+        local = local_training(task, client_optimizer(hp), weighting, correct)
+        return from_passes((local,), server_optimizer(hp))
+
+    values = {"client_lr": client_lr, "server_lr": server_lr, **hparams}
+    optional = {"client_momentum": client_momentum, "mu": mu}
+    values |= {key: value for key, value in optional.items() if value is not None}
+    return AlgorithmSpec(name, build, values)
+
+
+def sgd_momentum(momentum: float | None) -> OptimizerFactory:
+    """Returns SGD, with heavy-ball momentum unless it is None."""
+    if momentum is None:
+        return lambda hp: optax.sgd(hp["client_lr"])
+    return lambda hp: optax.sgd(hp["client_lr"], momentum=hp["client_momentum"])
+
+
+def check_weighting(weighting: str) -> None:
+    """Raises ValueError unless the weighting is known."""
+    if weighting not in ("examples", "uniform"):
+        raise ValueError(f"weighting = {weighting!r}; choose 'examples' or 'uniform'.")
+
+
+def job_weight(weighting: str, job: Job, like: jax.Array) -> jax.Array:
+    """Returns a job's weight in averages."""
+    return (job.rows if weighting == "examples" else jnp.ones_like(job.rows)).astype(like.dtype)
+
+
+def from_passes(
+    passes: tuple[ClientPass, ...], server_optimizer: optax.GradientTransformation
+) -> Algorithm:
+    """Returns an algorithm whose server steps along the mean "update" of its last pass."""
+
+    def init(variables: Variables) -> ServerState:
+        return ServerState(variables, server_optimizer.init(variables.params))
+
+    def server_update(server: ServerState, aggregates, round) -> ServerState:
+        del round
+        return step_server(server, aggregates, server_optimizer)
+
+    return Algorithm(
+        init=init,
+        passes=passes,
+        server_update=server_update,
+        variables=lambda server: server.variables,
+        personalize=lambda server, client_state: server.variables,
+    )
+
+
+def step_server(
+    server: ServerState, aggregates, optimizer: optax.GradientTransformation
+) -> ServerState:
+    """Applies a server optimizer to the pseudo-gradient; unchanged if nobody contributed."""
+    update = aggregates["update"]
+    params = server.variables.params
+    pseudo_gradient = jax.tree.map(jnp.negative, update.mean())
+    step, opt_state = optimizer.update(pseudo_gradient, server.opt_state, params)
+    model_state = server.variables.model_state
+    if "model_state" in aggregates:
+        model_state = aggregates["model_state"].mean()
+    stepped = ServerState(Variables(optax.apply_updates(params, step), model_state), opt_state)
+    return jax.tree.map(lambda new, old: jnp.where(update.count > 0, new, old), stepped, server)
+
+
+def local_training(
+    task: LocalTask,
+    optimizer: optax.GradientTransformation,
+    weighting: str = "examples",
+    correct: Callable[[PyTree, PyTree, Variables], PyTree] | None = None,
+) -> ClientPass:
+    """Returns the pass in which clients train from the broadcast model.
+
+    Args:
+      task: The bound task.
+      optimizer: The clients' optimizer, started anew in each round.
+      weighting: "examples" or "uniform".
+      correct: (grads, params, message) -> grads, applied at each step.
+    """
+
+    def finish(message: Variables, carry: LocalState, job: Job):
+        update = jax.tree.map(jnp.subtract, carry.params, message.params)
+        weight = job_weight(weighting, job, carry.loss)
+        return contributions(update, carry, weight), (), loss_stats(carry)
+
+    return ClientPass(
+        broadcast=lambda server, aggregates: server.variables,
+        start=lambda message, client_state, job: start_local(message, optimizer),
+        step=lambda message, carry, batch, job: sgd_step(
+            task, optimizer, message, carry, batch, job, correct
+        ),
+        finish=finish,
+    )
+
+
+def start_local(variables: Variables, optimizer: optax.GradientTransformation) -> LocalState:
+    """Returns a client that is about to train from `variables`."""
+    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(variables.params)))
+    opt_state = optimizer.init(variables.params)
+    return LocalState(variables.params, variables.model_state, opt_state, zero, zero)
+
+
+def sgd_step(task, optimizer, message, carry: LocalState, batch, job: Job, correct=None):
+    """Takes one local step."""
+    grads, sums, model_state = task.gradient(
+        carry.params, carry.model_state, batch, step_key(job)
+    )
+    if correct is not None:
+        grads = correct(grads, carry.params, message)
+    updates, opt_state = optimizer.update(grads, carry.opt_state, carry.params)
+    return LocalState(
+        optax.apply_updates(carry.params, updates),
+        model_state,
+        opt_state,
+        carry.loss + sums.loss,
+        carry.weight + sums.weight,
+    )
+
+
+def contributions(update: PyTree, carry: LocalState, weight: jax.Array) -> dict:
+    """Returns the model's change and, where there is one, its state, under one weight."""
+    sent = {"update": Contribution(update, weight)}
+    if jax.tree.leaves(carry.model_state):
+        sent["model_state"] = Contribution(carry.model_state, weight)
+    return sent
+
+
+def loss_stats(carry: LocalState) -> dict[str, jax.Array]:
+    """Returns the sums that make up the round's training loss."""
+    return {"loss": carry.loss, "weight": carry.weight}

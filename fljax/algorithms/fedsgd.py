@@ -1,0 +1,98 @@
+"""FedSGD: one gradient over all of a client's rows, one server step a round.
+
+McMahan et al. 2017 (arXiv:1602.05629), the baseline with E = 1 and B = infinity. The gradient is
+summed batch by batch, so a client of any size fits in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution, step_key
+from fljax.algorithms.fedavg import (
+    OptimizerFactory,
+    check_weighting,
+    from_passes,
+    job_weight,
+)
+from fljax.gradients import LocalTask
+
+PyTree = Any
+
+
+class GradientSum(NamedTuple):
+    """A gradient summed over rows, at a fixed model."""
+
+    grads: PyTree
+    model_state: PyTree
+    loss: jax.Array
+    weight: jax.Array
+
+    def mean(self) -> PyTree:
+        """Returns the gradient of the client's mean loss."""
+        return jax.tree.map(lambda g: g / jnp.maximum(self.weight, 1), self.grads)
+
+
+def gradient_pass(task: LocalTask, finish) -> ClientPass:
+    """Returns a pass that sums the gradient at the broadcast model over every row.
+
+    Args:
+      task: The bound task.
+      finish: (GradientSum, job) -> ({name: Contribution}, client_state', stats).
+    """
+
+    def start(message, client_state, job):
+        del client_state, job
+        zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(message.params)))
+        zeros = jax.tree.map(jnp.zeros_like, message.params)
+        return GradientSum(zeros, message.model_state, zero, zero)
+
+    def step(message, carry, batch, job):
+        grads, sums, model_state = task.gradient(
+            message.params, carry.model_state, batch, step_key(job)
+        )
+        grads = jax.tree.map(lambda total, g: total + g * sums.weight, carry.grads, grads)
+        return GradientSum(grads, model_state, carry.loss + sums.loss, carry.weight + sums.weight)
+
+    return ClientPass(
+        broadcast=lambda server, aggregates: server.variables,
+        start=start,
+        step=step,
+        finish=lambda message, carry, job: finish(carry, job),
+        schedule="epoch",
+    )
+
+
+def fedsgd(
+    server_lr: float = 0.1,
+    *,
+    weighting: str = "examples",
+    server_optimizer: OptimizerFactory | None = None,
+    **hparams: float,
+) -> AlgorithmSpec:
+    """Returns FedSGD.
+
+    Args:
+      server_lr: Learning rate of the server's step along the mean gradient.
+      weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
+      server_optimizer: Replaces the server's SGD: hparams -> optax optimizer.
+      **hparams: Further numbers that the optimizer reads from hparams.
+    """
+    check_weighting(weighting)
+    server_optimizer = server_optimizer or (lambda hp: optax.sgd(hp["server_lr"]))
+
+    def build(task: LocalTask, hp) -> Algorithm:
+        def finish(carry: GradientSum, job):
+            weight = job_weight(weighting, job, carry.loss)
+            sent = {"update": Contribution(jax.tree.map(jnp.negative, carry.mean()), weight)}
+            if jax.tree.leaves(carry.model_state):
+                sent["model_state"] = Contribution(carry.model_state, weight)
+            return sent, (), {"loss": carry.loss, "weight": carry.weight}
+
+        return from_passes((gradient_pass(task, finish),), server_optimizer(hp))
+
+    return AlgorithmSpec("fedsgd", build, {"server_lr": server_lr, **hparams})

@@ -1,0 +1,124 @@
+"""SCAFFOLD: control variates correct the drift of local training.
+
+Karimireddy et al. 2020 (arXiv:1910.06378), Algorithm 1, option II:
+
+    clients   y <- y - lr (g(y) - c_i + c)          c_i' = c_i - c + (x - y) / (K lr)
+    server    x <- x + server_lr mean(y - x)        c <- c + |S| / N mean(c_i' - c_i)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution, Variables
+from fljax.algorithms.fedavg import (
+    LocalState,
+    ServerState,
+    check_weighting,
+    contributions,
+    job_weight,
+    loss_stats,
+    sgd_step,
+    start_local,
+    step_server,
+)
+from fljax.gradients import LocalTask
+
+PyTree = Any
+
+
+class ScaffoldState(NamedTuple):
+    """FedAvg's server state and the server's control variate c."""
+
+    server: ServerState
+    control: PyTree
+
+
+class Message(NamedTuple):
+    """The global model and the server's control variate."""
+
+    variables: Variables
+    control: PyTree
+
+
+class Corrected(NamedTuple):
+    """Local training with its correction c - c_i."""
+
+    local: LocalState
+    client_control: PyTree
+
+
+def scaffold(
+    client_lr: float = 0.1, server_lr: float = 1.0, *, weighting: str = "uniform"
+) -> AlgorithmSpec:
+    """Returns SCAFFOLD with plain SGD on both sides.
+
+    Args:
+      client_lr: Learning rate of the clients.
+      server_lr: Learning rate of the server.
+      weighting: Weights of the model changes: "uniform" as in the paper, or "examples".
+    """
+    check_weighting(weighting)
+
+    def build(task: LocalTask, hp) -> Algorithm:
+        optimizer, server_optimizer = optax.sgd(hp["client_lr"]), optax.sgd(hp["server_lr"])
+
+        def start(message: Message, client_control, job):
+            return Corrected(start_local(message.variables, optimizer), client_control)
+
+        def step(message: Message, carry: Corrected, batch, job):
+            def correct(grads, params, message):
+                return jax.tree.map(
+                    lambda g, mine, c: g - mine + c, grads, carry.client_control, message.control
+                )
+
+            return carry._replace(
+                local=sgd_step(task, optimizer, message, carry.local, batch, job, correct)
+            )
+
+        def finish(message: Message, carry: Corrected, job):
+            update = jax.tree.map(jnp.subtract, carry.local.params, message.variables.params)
+            scale = 1 / (jnp.maximum(job.steps, 1) * hp["client_lr"])
+            change = jax.tree.map(lambda c, d: -c - d * scale, message.control, update)
+            control = jax.tree.map(jnp.add, carry.client_control, change)
+            weight = job_weight(weighting, job, carry.local.loss)
+            sent = contributions(update, carry.local, weight)
+            sent["control"] = Contribution(change, jnp.ones_like(weight))
+            return sent, control, loss_stats(carry.local)
+
+        def server_update(state: ScaffoldState, aggregates, round):
+            del round
+            control = jax.tree.map(
+                lambda c, change: c + change / hp["num_clients"],
+                state.control,
+                aggregates["control"].sum,
+            )
+            return ScaffoldState(step_server(state.server, aggregates, server_optimizer), control)
+
+        def init(variables: Variables) -> ScaffoldState:
+            server = ServerState(variables, server_optimizer.init(variables.params))
+            return ScaffoldState(server, jax.tree.map(jnp.zeros_like, variables.params))
+
+        return Algorithm(
+            init=init,
+            passes=(
+                ClientPass(
+                    broadcast=lambda state, aggregates: Message(
+                        state.server.variables, state.control
+                    ),
+                    start=start,
+                    step=step,
+                    finish=finish,
+                ),
+            ),
+            server_update=server_update,
+            variables=lambda state: state.server.variables,
+            init_client=lambda variables: jax.tree.map(jnp.zeros_like, variables.params),
+            personalize=lambda state, control: state.server.variables,
+        )
+
+    return AlgorithmSpec("scaffold", build, {"client_lr": client_lr, "server_lr": server_lr})

@@ -1,0 +1,182 @@
+"""What a configuration must satisfy: types and ranges of single keys, then of keys together."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fljax.config.schema import FIELDS, ConfigError, Field, Interval, unknown_key
+
+_NOUN = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a tuple of texts",
+    dict: "a dict",
+}
+
+
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of all keys, converted, with those set that follow from others.
+
+    Args:
+      given: Nested dict; absent keys take their defaults.
+
+    Raises:
+      UnknownKeyError, ConfigError: See `fljax.config.resolve`.
+    """
+    problems: list[ConfigError] = []
+    values = _each(given, FIELDS, "", problems)
+    if not problems:
+        values = _filled(values)
+        problems += [ConfigError(problem) for problem in _conflicts(values)]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        listing = "".join(f"\n  - {problem}" for problem in problems)
+        raise ConfigError(f"{len(problems)} problems in the configuration:{listing}")
+    return values
+
+
+def _each(
+    given: Mapping[str, Any],
+    fields: Mapping[str, Field | Mapping],
+    prefix: str,
+    problems: list[ConfigError],
+) -> dict[str, Any]:
+    """Returns every field's converted value, and adds to `problems`."""
+    problems += [unknown_key(name, fields, prefix) for name in given if name not in fields]
+    values = {}
+    for name, field in fields.items():
+        path = prefix + name
+        try:
+            if isinstance(field, Mapping):
+                nested = _converted(path, given.get(name, {}), dict)
+                values[name] = _each(nested, field, path + ".", problems)
+            else:
+                values[name] = _value(path, given.get(name, field.default), field)
+        except ConfigError as problem:
+            problems.append(problem)
+    return values
+
+
+def _value(path: str, value: Any, field: Field) -> Any:
+    if value is None and field.optional:
+        return None
+    value = _converted(path, value, field.kind)
+    if isinstance(field.allowed, Interval) and value not in field.allowed:
+        raise ConfigError(f"{path} = {value!r} must be {field.allowed}.")
+    if isinstance(field.allowed, tuple):
+        for name in value if field.kind is tuple else (value,):
+            if name not in field.allowed:
+                close = difflib.get_close_matches(str(name), field.allowed, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                choices = ", ".join(map(repr, field.allowed))
+                raise ConfigError(f"{path} = {name!r} is not one of {choices}.{hint}")
+    return value
+
+
+def _converted(path: str, value: Any, kind: type) -> Any:
+    """Returns the value as `kind` where nothing is lost by it."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()  # a NumPy or JAX scalar
+    if type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if kind is tuple and isinstance(value, list | str):
+        return (value,) if isinstance(value, str) else tuple(value)
+    if kind is dict and isinstance(value, Mapping):
+        return dict(value)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise ConfigError(f"{path} = {value!r} ({type(value).__name__}) must be {_NOUN[kind]}.")
+
+
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values with those set that follow from others."""
+    filled = dict(values)
+    if values["num_clients"] is None and values["partition"] != "natural":
+        filled["num_clients"] = 100
+    filled["batch_size"] = values["batch_size"] or 0
+    filled["local_epochs"] = values["local_epochs"] or None
+    filled["local_steps"] = values["local_steps"] or None
+    if filled["local_epochs"] is None and filled["local_steps"] is None:
+        filled["local_epochs"] = 1
+    for side in ("client", "server"):
+        rounds = f"{side}_lr_decay_rounds"
+        if values[rounds] == 0 and values[f"{side}_lr_schedule"] == "cosine":
+            filled[rounds] = max(1, values["num_rounds"] - values[f"{side}_lr_warmup_rounds"])
+        if values[rounds] == 0 and values[f"{side}_lr_schedule"] == "exponential":
+            filled[rounds] = 1
+    return filled
+
+
+def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with values that are each allowed, and what to do."""
+    population, cohort = values["num_clients"], values["clients_per_round"]
+    if population is not None and cohort > population:
+        yield (
+            f"clients_per_round = {cohort} exceeds num_clients = {population}. Lower "
+            "clients_per_round or raise num_clients."
+        )
+    if population is not None and values["eval_clients"] > population:
+        yield (
+            f"eval_clients = {values['eval_clients']} exceeds num_clients = {population}. Use -1 "
+            "to evaluate all clients."
+        )
+    epochs, steps = values["local_epochs"], values["local_steps"]
+    if epochs and steps:
+        yield (
+            f"local_epochs = {epochs} and local_steps = {steps} exclude each other. Set the one "
+            "that does not count to 0."
+        )
+    elif values["algorithm"] == "fedsgd" and epochs != 1:
+        yield (
+            "algorithm = 'fedsgd' takes one gradient over all rows of a client. Set local_epochs = "
+            "1 and local_steps = 0, or choose 'fedavg'."
+        )
+    if values["mu"] > 0 and values["algorithm"] != "fedprox":
+        yield (
+            f"mu = {values['mu']} has no effect in algorithm = {values['algorithm']!r}. Choose "
+            "'fedprox', or set mu = 0."
+        )
+    if values["stop_at_target"] and values["target_accuracy"] is None:
+        yield "stop_at_target needs target_accuracy, such as 0.9."
+    if values["target_accuracy"] is not None and values["eval_every"] == 0:
+        yield "target_accuracy is never checked with eval_every = 0. Set eval_every, such as 10."
+    for side in ("client", "server"):
+        yield from _schedule_conflicts(side, values)
+
+
+def _schedule_conflicts(side: str, values: Mapping[str, Any]) -> Iterator[str]:
+    kind, rate, rounds, warmup = (
+        values[f"{side}_lr_{key}"]
+        for key in ("schedule", "decay_rate", "decay_rounds", "warmup_rounds")
+    )
+    if kind in ("exponential", "step") and rate == 1:
+        yield (
+            f"{side}_lr_schedule = {kind!r} needs {side}_lr_decay_rate below 1, such as "
+            f"{0.99 if kind == 'exponential' else 0.1}."
+        )
+    if kind in ("constant", "cosine") and rate != 1:
+        yield (
+            f"{side}_lr_decay_rate = {rate} has no effect with {side}_lr_schedule = {kind!r}. "
+            "Choose 'exponential' or 'step', or leave the rate at 1."
+        )
+    if kind == "step" and rounds == 0:
+        yield f"{side}_lr_schedule = 'step' needs {side}_lr_decay_rounds, such as 100."
+    if kind == "constant" and rounds > 0:
+        yield (
+            f"{side}_lr_decay_rounds = {rounds} has no effect with {side}_lr_schedule = "
+            "'constant'. Choose another schedule, or set it to 0."
+        )
+    if warmup >= values["num_rounds"]:
+        yield (
+            f"{side}_lr_warmup_rounds = {warmup} must be below num_rounds = {values['num_rounds']}."
+        )

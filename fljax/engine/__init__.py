@@ -1,0 +1,1 @@
+"""The engine: planner, round program, client store, and the plans that pass between them."""

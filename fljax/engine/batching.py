@@ -1,0 +1,129 @@
+"""Local batches of many clients at once: which rows, in what order.
+
+Every job's local work becomes a run of steps, each a batch of at most B positions inside the
+client's data. All jobs are handled in one vectorized computation; the order of a client's rows
+depends on (seed, round, client, occurrence, epoch) alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax import random
+
+
+class LocalWork(NamedTuple):
+    """How much a client trains in one round.
+
+    Attributes:
+      epochs: Passes over the client's rows, or None where `steps` counts.
+      steps: Batches, or None where `epochs` counts.
+      batch_size: Rows in a batch.
+      remainder: What happens to an epoch's last, incomplete batch: "partial" trains on it as it is;
+        "drop" leaves it out; "wrap" fills it with the first rows of the next epoch's order, so that
+        batches run across epochs as FedJAX's do.
+      shuffle: Whether each epoch has a new random order; otherwise the stored one.
+    """
+
+    epochs: int | None
+    steps: int | None
+    batch_size: int
+    remainder: str = "partial"
+    shuffle: bool = True
+
+
+EVERY_ROW_ONCE = LocalWork(epochs=1, steps=None, batch_size=0, remainder="partial", shuffle=False)
+
+
+def steps_per_job(sizes: np.ndarray, work: LocalWork) -> np.ndarray:
+    """Returns int64 local steps for clients with `sizes` rows; 0 where there is no batch."""
+    sizes = np.asarray(sizes, np.int64)
+    batch = work.batch_size
+    if work.remainder == "drop":
+        per_epoch = sizes // batch
+    else:
+        per_epoch = -(-sizes // batch)
+    if work.steps is not None:
+        return np.where(per_epoch > 0, work.steps, 0)
+    if work.remainder == "wrap":
+        return -(-sizes * work.epochs // batch)
+    return per_epoch * work.epochs
+
+
+class Batches(NamedTuple):
+    """The steps of all jobs, one job after another.
+
+    Attributes:
+      positions: int64[S, B] positions inside the client's rows; padding repeats the first.
+      counts: int32[S] real positions of each step.
+      job: int64[S] job of each step.
+      step: int64[S] number of the step within its job.
+    """
+
+    positions: np.ndarray
+    counts: np.ndarray
+    job: np.ndarray
+    step: np.ndarray
+
+
+def make_batches(
+    sizes: np.ndarray,
+    steps: np.ndarray,
+    work: LocalWork,
+    *,
+    seeds: np.ndarray,
+    round: int,
+    clients: np.ndarray,
+    occurrence: np.ndarray,
+) -> Batches:
+    """Lays out every local step of every job.
+
+    Args:
+      sizes: int64[J] rows of each job's client, all positive.
+      steps: int64[J] local steps of each job.
+      work: The local work; its epochs and steps are already in `steps`.
+      seeds, clients, occurrence: int[J], which with `round` key the random order.
+      round: Round number.
+    """
+    batch = work.batch_size
+    job = np.repeat(np.arange(len(sizes)), steps)
+    first_step = np.cumsum(steps) - steps
+    step = np.arange(len(job)) - np.repeat(first_step, steps)
+    size = sizes[job]
+    within = np.arange(batch)
+    if work.remainder == "wrap":
+        stream = step[:, None] * batch + within
+        epoch, position = stream // size[:, None], stream % size[:, None]
+        counts = np.full(len(job), batch, np.int32)
+        epochs = -(-steps * batch // sizes)
+    else:
+        per_epoch = sizes // batch if work.remainder == "drop" else -(-sizes // batch)
+        epoch = np.broadcast_to((step // per_epoch[job])[:, None], (len(job), batch))
+        start = (step % per_epoch[job]) * batch
+        counts = np.minimum(size - start, batch).astype(np.int32)
+        # padding reads the batch's first row; the mask keeps it out of every sum
+        position = start[:, None] + np.where(within < counts[:, None], within, 0)
+        epochs = -(-steps // per_epoch)
+    if work.shuffle:
+        order, offset = _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence)
+        position = order[offset[job][:, None] + epoch * size[:, None] + position]
+    return Batches(position, counts, job, step)
+
+
+def _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence):
+    """Returns (order, offset): job j's epoch e is order[offset[j] + e * sizes[j]:][:sizes[j]]."""
+    lengths = sizes * epochs
+    offset = np.cumsum(lengths) - lengths
+    job = np.repeat(np.arange(len(sizes)), lengths)
+    place = np.arange(len(job)) - offset[job]
+    epoch, position = place // sizes[job], place % sizes[job]
+    words = random.bits(
+        0, "shuffle", seeds[job], round, clients[job], occurrence[job], epoch, position
+    )
+    # one sort for all: (job, epoch) in the high bits keeps each epoch's rows together
+    run = np.cumsum(position == 0) - 1
+    run_bits = max(int(run[-1]).bit_length(), 1) if len(run) else 1
+    keys = (run.astype(np.uint64) << np.uint64(64 - run_bits)) | (words >> np.uint64(run_bits))
+    return position[np.argsort(keys)], offset

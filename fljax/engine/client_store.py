@@ -1,0 +1,187 @@
+"""Persistent per-client state: memory follows the clients that took part, not the population."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fljax.engine.execution import AXIS
+from fljax.engine.packing import capacity
+
+PyTree = Any
+
+
+class ClientStore:
+    """Rows of client state, gathered before a round and scattered after it.
+
+    A client's row exists from its first participation on; until then it reads a shared default.
+    The device arrays grow geometrically, outside the round program, whose shapes never change.
+
+    Args:
+      default: State of a client that never took part, with a leading axis over sources.
+      num_clients: Population size.
+      mesh: Devices over which rows are sharded.
+      on_host: Keep the rows in host memory; each round then waits for the one before.
+    """
+
+    def __init__(self, default: PyTree, num_clients: int, mesh: Mesh, *, on_host: bool = False):
+        self._default = default
+        self._leaves = jax.tree.leaves(default)
+        sources = self._leaves[0].shape[0] if self._leaves else 1
+        self._slots = np.full((sources, num_clients), -1, np.int32)
+        self._devices = mesh.size
+        self._on_host = on_host
+        self._sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+        self._count = 0
+        self._rows = self._blank(0)
+        self._read = jax.jit(_read, out_shardings=self._sharding)
+        self._write = jax.jit(_write, donate_argnums=(0,), out_shardings=self._sharding)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one client's state."""
+        return sum(leaf[0].size * leaf.dtype.itemsize for leaf in self._leaves)
+
+    @property
+    def num_rows(self) -> int:
+        """Clients that took part so far, counted once a source."""
+        return self._count
+
+    def gather(self, sources: np.ndarray, clients: np.ndarray) -> PyTree:
+        """Returns the rows of the jobs of a plan, leaves [D, J, ...].
+
+        Args:
+          sources: int32[D, J].
+          clients: int32[D, J]; -1 reads the default.
+        """
+        if not self._leaves:
+            return jax.tree.map(lambda leaf: leaf, self._default)
+        slots = self._slots[sources, np.maximum(clients, 0)]
+        slots = np.where(clients < 0, -1, slots)
+        if self._on_host:
+            known = _broadcastable(slots >= 0)
+            rows = jax.tree.map(
+                lambda leaf, default: np.where(
+                    known(leaf), leaf[np.maximum(slots, 0)], np.asarray(default)[sources]
+                ),
+                self._rows,
+                self._default,
+            )
+            return jax.device_put(rows, self._sharding)
+        return self._read(self._rows, self._default, slots, sources)
+
+    def scatter(self, sources: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
+        """Keeps the rows that a round program returned; of repeated clients, the last job's."""
+        if not self._leaves:
+            return
+        real = clients >= 0
+        pairs = np.unique(np.stack([sources[real], clients[real]], axis=1), axis=0)
+        new = pairs[self._slots[pairs[:, 0], pairs[:, 1]] < 0]
+        self._slots[new[:, 0], new[:, 1]] = self._count + np.arange(len(new))
+        self._grow(self._count + len(new))
+        slots = np.where(real, self._slots[sources, np.maximum(clients, 0)], self._capacity)
+        slots = _last_only(slots, self._capacity)
+        if self._on_host:
+            kept = slots < self._capacity
+
+            def write(store, values):
+                store[slots[kept]] = np.asarray(values)[kept]
+                return store
+
+            self._rows = jax.tree.map(write, self._rows, rows)
+        else:
+            self._rows = self._write(self._rows, rows, slots)
+
+    def state(self) -> dict[str, PyTree]:
+        """Returns what a checkpoint keeps: the slot table and all rows that are in use."""
+        order = np.argwhere(self._slots >= 0).astype(np.int32)
+        order = order[np.argsort(self._slots[order[:, 0], order[:, 1]])]
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf[: self._count]), self._rows)
+        return {"owners": order, "rows": rows}
+
+    def template(self, num_rows: int) -> dict[str, PyTree]:
+        """Returns shapes of the `state` of a store with so many rows."""
+        return {
+            "owners": jax.ShapeDtypeStruct((num_rows, 2), np.int32),
+            "rows": jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((num_rows, *leaf.shape[1:]), leaf.dtype),
+                self._default,
+            ),
+        }
+
+    def load(self, state: dict[str, PyTree]) -> None:
+        """Restores what `state` returned."""
+        owners = np.asarray(state["owners"])
+        self._slots[:] = -1
+        self._slots[owners[:, 0], owners[:, 1]] = np.arange(len(owners))
+        self._count = 0
+        self._rows = self._blank(0)
+        self._grow(len(owners))
+        self._rows = jax.tree.map(
+            lambda store, saved: self._place(
+                np.concatenate([np.asarray(saved), np.asarray(store)[len(owners) :]])
+            ),
+            self._rows,
+            state["rows"],
+        )
+
+    @property
+    def _capacity(self) -> int:
+        return jax.tree.leaves(self._rows)[0].shape[0]
+
+    def _blank(self, size: int) -> PyTree:
+        return jax.tree.map(
+            lambda leaf: self._place(np.zeros((size, *leaf.shape[1:]), leaf.dtype)), self._default
+        )
+
+    def _place(self, array: np.ndarray) -> Any:
+        return array if self._on_host else jax.device_put(array, self._sharding)
+
+    def _grow(self, needed: int) -> None:
+        self._count = needed
+        if not self._leaves or needed <= self._capacity:
+            return
+        size = capacity(needed, 2 * self._capacity)
+        size = -(-size // self._devices) * self._devices
+        more = self._blank(size - self._capacity)
+        self._rows = jax.tree.map(
+            lambda old, new: self._place(np.concatenate([np.asarray(old), np.asarray(new)])),
+            self._rows,
+            more,
+        )
+
+
+def _read(rows, default, slots, sources):
+    known = _broadcastable(slots >= 0)
+    return jax.tree.map(
+        lambda leaf, shared: jnp.where(
+            known(leaf), leaf.at[jnp.maximum(slots, 0)].get(mode="fill", fill_value=0),
+            shared[sources],
+        ),
+        rows,
+        default,
+    )  # fmt: skip
+
+
+def _write(rows, values, slots):
+    return jax.tree.map(
+        lambda leaf, value: leaf.at[slots].set(value, mode="drop"), rows, values
+    )
+
+
+def _broadcastable(mask):
+    """Returns a function that shapes mask[D, J] to broadcast against a gathered leaf."""
+    return lambda leaf: mask.reshape(mask.shape + (1,) * (leaf.ndim - 1))
+
+
+def _last_only(slots: np.ndarray, drop: int) -> np.ndarray:
+    """Redirects all but the last appearance of a slot to `drop`."""
+    flat = slots.ravel()
+    _, last = np.unique(flat[::-1], return_index=True)
+    kept = np.zeros(len(flat), bool)
+    kept[len(flat) - 1 - last] = True
+    return np.where(kept, flat, drop).reshape(slots.shape).astype(np.int32)

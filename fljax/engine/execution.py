@@ -1,0 +1,134 @@
+"""Where a round runs: devices, lanes, waves. Choices here never change results."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+AXIS = "devices"
+
+
+class ExecutionPlan(NamedTuple):
+    """How the jobs of a round are laid out on the hardware.
+
+    Attributes:
+      devices: Number of devices that share the jobs.
+      lanes: Clients trained side by side on each device (the vmapped axis).
+      wave: Finished clients whose updates a device holds at once before they are aggregated.
+      harvest: Lanes that may be exchanged in one event; 1 where clients end at different times.
+      placement: "device" keeps the training data on the devices, "stream" stages the cohort's rows
+        from host memory each round.
+    """
+
+    devices: int
+    lanes: int
+    wave: int
+    harvest: int
+    placement: str
+
+
+def use_all_cores(count: int | None = None) -> None:
+    """Splits the host CPU into as many XLA devices as it has cores.
+
+    XLA runs the bodies of compiled loops on few threads, so a CPU is fully used only when the
+    clients are sharded over several devices. This must happen before JAX starts its backend;
+    afterwards a warning is given and nothing changes. Without effect on GPUs and TPUs.
+
+    Args:
+      count: Number of CPU devices; the cores this process may use by default.
+    """
+    count = count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    count = count or os.cpu_count() or 1
+    if jax.config.jax_num_cpu_devices == count:
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:
+        if jax.default_backend() == "cpu" and jax.local_device_count() < count:
+            warnings.warn(
+                f"JAX has already started with {jax.local_device_count()} CPU device(s), so "
+                f"{count} cores cannot all be used. Call fljax.use_all_cores() before the first "
+                "JAX computation.",
+                stacklevel=3,
+            )
+
+
+def make_mesh(num_devices: int = 0) -> jax.sharding.Mesh:
+    """Returns a one-dimensional mesh over the first `num_devices` devices (0: all)."""
+    available = jax.devices()
+    if num_devices > len(available):
+        raise ValueError(
+            f"devices = {num_devices}, but JAX sees {len(available)} {available[0].platform} "
+            "device(s). Lower `devices`, or set it to 0 for all."
+        )
+    return jax.sharding.Mesh(np.asarray(available[: num_devices or None]), (AXIS,))
+
+
+def choose(
+    *,
+    cohort: int,
+    equal_steps: bool,
+    data_bytes: int,
+    param_bytes: int,
+    needs_stack: bool,
+    devices: int = 0,
+    lanes: int = 0,
+    wave: int = 0,
+    placement: str = "auto",
+    memory_bytes: int | None = None,
+) -> ExecutionPlan:
+    """Chooses an execution plan; every value that is given is kept.
+
+    Args:
+      cohort: Largest number of jobs in a round.
+      equal_steps: Whether all clients take the same number of local steps.
+      data_bytes: Size of the training data; above a quarter of the memory it is streamed.
+      param_bytes: Size of one model.
+      needs_stack: Whether the whole cohort's updates must be held at once.
+      devices: 0 uses all.
+      lanes: 0 chooses: one on a CPU device, as many as fit on an accelerator, 64 at most.
+      wave: 0 chooses: one on a CPU, as many as lanes on an accelerator.
+      placement: "auto", "device" or "stream".
+      memory_bytes: Memory of one device; measured where None.
+
+    Raises:
+      ValueError: If the training cannot fit, with the figures.
+    """
+    mesh_devices = list(make_mesh(devices).devices.flat)
+    count = len(mesh_devices)
+    memory = memory_bytes or device_memory_bytes(mesh_devices[0])
+    on_cpu = mesh_devices[0].platform == "cpu"
+    jobs = max(1, -(-cohort // count))
+    # weights, gradients, optimizer state and activations of one live client
+    live = 6 * max(param_bytes, 1)
+    if not lanes:
+        lanes = 1 if on_cpu else max(1, min(jobs, 64, memory // 4 // live))
+    if not wave:
+        wave = 1 if on_cpu else lanes
+    copies = count if on_cpu else 1
+    if placement == "auto":
+        placement = "device" if data_bytes * copies <= memory // 4 else "stream"
+    held = (lanes * live + wave * 2 * param_bytes) * copies
+    if needs_stack:
+        held += 2 * cohort * param_bytes
+    if held > memory:
+        raise ValueError(
+            f"{lanes} lanes, waves of {wave} and a cohort of {cohort} with {param_bytes / 1e6:.1f} "
+            f"MB of parameters need about {held / 1e9:.2f} GB"
+            + (" (the aggregator or a cohort transform holds every update)" if needs_stack else "")
+            + f", and the device has {memory / 1e9:.2f} GB. Lower lanes, wave or clients_per_round."
+        )
+    harvest = lanes if equal_steps and lanes > 1 else 1
+    return ExecutionPlan(count, lanes, max(wave, harvest), harvest, placement)
+
+
+def device_memory_bytes(device: jax.Device) -> int:
+    """Returns the memory a device may use: its own limit, or the host's physical memory."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

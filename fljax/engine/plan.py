@@ -1,0 +1,164 @@
+"""The round plan: which job runs when, on which lane, over which rows.
+
+A plan is a small pytree of NumPy arrays whose shapes depend on capacities alone, so that cohorts of
+any size run under one compilation. Axis names used below:
+
+  D devices, T step capacity, L lanes, B batch size, J job capacity of a device,
+  E events, G lanes exchanged in one event (harvest), V waves, W slots of a wave.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class JobTable(NamedTuple):
+    """The jobs of a round as columns, in cohort order; each column has one entry a job.
+
+    Attributes:
+      client: int32 client numbers.
+      source: int32 index of the message and hyperparameters.
+      segment: int32 index of the accumulator.
+      occurrence: int32, how often (source, client) appeared earlier in the table.
+      accepted: bool, false for clients that are lost after their work.
+      group, staleness, tier: int32, as in `fljax.algorithm.Job`.
+      steps: int64 local steps that override the configured local work, or None.
+    """
+
+    client: np.ndarray
+    source: np.ndarray
+    segment: np.ndarray
+    occurrence: np.ndarray
+    accepted: np.ndarray
+    group: np.ndarray
+    staleness: np.ndarray
+    tier: np.ndarray
+    steps: np.ndarray | None = None
+
+
+class JobArrays(NamedTuple):
+    """Columns of the jobs on each device, [D, J]; padding jobs have client -1."""
+
+    client: Any
+    position: Any
+    source: Any
+    segment: Any
+    rows: Any
+    steps: Any
+    start: Any
+    occurrence: Any
+    accepted: Any
+    group: Any
+    staleness: Any
+    tier: Any
+
+
+class PassPlan(NamedTuple):
+    """The schedule of one pass.
+
+    Attributes:
+      rows: int32[D, T, L, B] row numbers of the batch that lane l reads at step t.
+      counts: int32[D, T, L] how many of them are real; 0 on an idle lane.
+      event_time: int32[D, E] step before which the event happens, ascending.
+      event_lane: int32[D, E, G] lanes whose job ends and whose next job starts (L: none).
+      event_slot: int32[D, E, G] wave slots that keep the finished jobs (W: none).
+      event_next: int32[D, E, G] jobs that start (J: none).
+      wave_end: int32[D, V] number of events that precede the end of the wave.
+      wave_jobs: int32[D, V, W] job in each slot (J: none).
+      num_waves: int32[D].
+      jobs: JobArrays of [D, J].
+    """
+
+    rows: Any
+    counts: Any
+    event_time: Any
+    event_lane: Any
+    event_slot: Any
+    event_next: Any
+    wave_end: Any
+    wave_jobs: Any
+    num_waves: Any
+    jobs: JobArrays
+
+
+class RoundPlan(NamedTuple):
+    """Everything the round program needs to know about one round.
+
+    Attributes:
+      round: int32[] round number.
+      passes: One PassPlan for each pass; all place a job at the same (device, index).
+      cohort_index: int32[P] flat (device x J) index of the job at each cohort position; a position
+        without a job holds D x J.
+      staged: {name: [D, R, ...]} rows of the cohort where data is streamed, else None.
+    """
+
+    round: Any
+    passes: tuple[PassPlan, ...]
+    cohort_index: Any
+    staged: dict[str, Any] | None
+
+
+class PlanFacts(NamedTuple):
+    """What the host remembers of a plan after it was sent to the devices.
+
+    Attributes:
+      round: Round number.
+      clients: int32[D, J] client of each job (-1: padding).
+      sources: int32[D, J].
+      num_jobs: Jobs that run.
+      num_without_rows: Clients of the cohort that were left out because they have no batch.
+      num_steps: Local steps over all jobs and passes.
+      rows_real: Rows trained on.
+      rows_computed: Rows the lanes compute, padding and idle lanes included.
+      sampler_state: State of the sampler after this round's selection.
+    """
+
+    round: int
+    clients: np.ndarray
+    sources: np.ndarray
+    num_jobs: int
+    num_without_rows: int
+    num_steps: int
+    rows_real: int
+    rows_computed: int
+    sampler_state: Any
+
+
+def job_table(
+    clients, *, source=0, accepted=True, groups: np.ndarray | None = None, steps=None
+) -> JobTable:
+    """Builds a table in which every client of the list is one job of one source.
+
+    Args:
+      clients: Integer client numbers in cohort order; repetitions are separate jobs.
+      source: Integer, or one a client; the segment is the same.
+      accepted: Bool, or one a client.
+      groups: int[N] group of every client of the population.
+      steps: Local steps, one a client, instead of the configured local work.
+    """
+    clients = np.asarray(clients, np.int32).reshape(-1)
+    source = np.broadcast_to(np.asarray(source, np.int32), clients.shape)
+    zeros = np.zeros_like(clients)
+    return JobTable(
+        client=clients,
+        source=source,
+        segment=source,
+        occurrence=_occurrence(source.astype(np.int64) << 32 | clients),
+        accepted=np.broadcast_to(np.asarray(accepted, bool), clients.shape),
+        group=zeros if groups is None else np.asarray(groups, np.int32)[clients],
+        staleness=zeros,
+        tier=zeros,
+        steps=None if steps is None else np.asarray(steps, np.int64),
+    )
+
+
+def _occurrence(keys: np.ndarray) -> np.ndarray:
+    """Returns for each entry how many equal entries stand before it."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    out = np.empty(len(keys), np.int32)
+    out[order] = np.arange(len(keys)) - first
+    return out

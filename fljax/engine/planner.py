@@ -1,0 +1,306 @@
+"""The planner: turns a cohort into a round plan, on the host, ahead of the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax.data.dataset import Split
+from fljax.engine import batching
+from fljax.engine.batching import LocalWork
+from fljax.engine.execution import ExecutionPlan
+from fljax.engine.packing import Packing, capacity, pack
+from fljax.engine.plan import JobArrays, JobTable, PassPlan, PlanFacts, RoundPlan
+
+# Plan arrays up to this many entries always have the largest shape any cohort can need.
+_FIXED_CAPACITY_ENTRIES = 1 << 23
+
+
+class Capacities(NamedTuple):
+    """Array sizes that hold for a whole run.
+
+    Attributes:
+      cohort: Largest number of jobs of a round.
+      jobs: Jobs of one device.
+      steps: Smallest step capacity of each pass.
+      staged_rows: Smallest number of staged rows of a device.
+    """
+
+    cohort: int
+    jobs: int
+    steps: tuple[int, ...]
+    staged_rows: int
+
+
+class Planner(NamedTuple):
+    """Plans rounds over one split; see `make_planner`."""
+
+    split: Split
+    works: tuple[LocalWork, ...]
+    execution: ExecutionPlan
+    capacities: Capacities
+    seeds: np.ndarray
+
+    def plan(self, round: int, jobs: JobTable, sampler_state=None) -> tuple[RoundPlan, PlanFacts]:
+        """Returns the plan of a round as NumPy arrays, and the facts the host keeps of it.
+
+        Args:
+          round: Round number, part of every random key.
+          jobs: The jobs in cohort order.
+          sampler_state: Kept in the facts, for checkpoints.
+
+        Raises:
+          ValueError: If there are more jobs than the capacities allow.
+        """
+        if len(jobs.client) > self.capacities.cohort:
+            raise ValueError(
+                f"Round {round} has {len(jobs.client)} jobs, but the program was made for at most "
+                f"{self.capacities.cohort}."
+            )
+        sizes = self.split.partition.sizes[jobs.client]
+        steps = [batching.steps_per_job(sizes, work) for work in self.works]
+        if jobs.steps is not None:
+            steps = [
+                np.where(step > 0, jobs.steps, 0) if work is not batching.EVERY_ROW_ONCE else step
+                for step, work in zip(steps, self.works, strict=True)
+            ]
+        # a job keeps its place in all passes, so it runs only if it has work in each of them
+        kept = np.flatnonzero(np.all([step > 0 for step in steps], axis=0))
+        steps = [step[kept] for step in steps]
+        table = JobTable(*(None if column is None else column[kept] for column in jobs))
+        packing = [
+            pack(step, self.execution.devices, self.execution.lanes, self.capacities.jobs)
+            for step in steps[:1]
+        ]
+        for step in steps[1:]:
+            packing.append(_repack(step, packing[0], self.execution))
+        columns = (table, kept, sizes[kept])
+        passes, computed, real = [], 0, 0
+        for number, work in enumerate(self.works):
+            one, rows = self._plan_pass(round, number, work, steps[number], packing[number], columns)
+            passes.append(one)
+            computed += self.execution.devices * self.execution.lanes * one.rows.shape[-1] * (
+                packing[number].makespan
+            )
+            real += rows
+        staged = None
+        if self.execution.placement == "stream":
+            passes, staged = self._stage(passes)
+        facts = PlanFacts(
+            round=round,
+            clients=passes[0].jobs.client,
+            sources=passes[0].jobs.source,
+            num_jobs=len(kept),
+            num_without_rows=len(sizes) - len(kept),
+            num_steps=int(sum(step.sum() for step in steps)),
+            rows_real=real,
+            rows_computed=computed,
+            sampler_state=sampler_state,
+        )
+        index = np.full(
+            self.capacities.cohort, self.execution.devices * self.capacities.jobs, np.int32
+        )
+        index[kept] = packing[0].device * self.capacities.jobs + packing[0].slot
+        return RoundPlan(np.int32(round), tuple(passes), index, staged), facts
+
+    def _plan_pass(self, round, number, work, steps, packing: Packing, columns):
+        """Returns (PassPlan, number of real rows) of one pass."""
+        table, position, sizes = columns
+        execution = self.execution
+        shape = (execution.devices, capacity(packing.makespan, self.capacities.steps[number]))
+        rows = np.zeros((*shape, execution.lanes, work.batch_size), np.int32)
+        counts = np.zeros((*shape, execution.lanes), np.int32)
+        if len(steps):
+            batches = batching.make_batches(
+                sizes,
+                steps,
+                work,
+                seeds=self.seeds[table.source],
+                round=round,
+                clients=table.client,
+                occurrence=table.occurrence,
+            )
+            job = batches.job
+            where = (packing.device[job], packing.start[job] + batches.step, packing.lane[job])
+            rows[where] = self.split.partition.row_at(
+                table.client[job][:, None], batches.positions
+            )
+            counts[where] = batches.counts
+        fields = dict(
+            zip(table._fields, table, strict=True),
+            position=position,
+            rows=sizes,
+            steps=steps,
+            start=packing.start,
+        )
+        arrays = JobArrays(*(self._column(packing, name, fields[name]) for name in JobArrays._fields))
+        events = _events(steps, packing, execution, self.capacities.jobs)
+        return PassPlan(rows, counts, *events, arrays), int(counts.sum())
+
+    def _column(self, packing: Packing, name: str, values: np.ndarray) -> np.ndarray:
+        dtype = bool if name == "accepted" else np.int32
+        out = np.full(
+            (self.execution.devices, self.capacities.jobs), -1 if name == "client" else 0, dtype
+        )
+        out[packing.device, packing.slot] = values
+        return out
+
+    def _stage(self, passes: Sequence[PassPlan]):
+        """Gathers each device's rows from host memory and renumbers the plan to them."""
+        devices = self.execution.devices
+        per_device, renumbered = [], [np.empty_like(one.rows) for one in passes]
+        for device in range(devices):
+            flat = np.concatenate([one.rows[device].ravel() for one in passes])
+            unique, inverse = np.unique(flat, return_inverse=True)
+            ends = np.cumsum([one.rows[device].size for one in passes])
+            for out, part in zip(renumbered, np.split(inverse, ends[:-1]), strict=True):
+                out[device] = part.reshape(out.shape[1:])
+            per_device.append(unique)
+        size = capacity(max(len(unique) for unique in per_device), self.capacities.staged_rows)
+        padded = np.stack([np.pad(unique, (0, size - len(unique))) for unique in per_device])
+        taken = self.split.examples.take(padded.ravel())
+        staged = {
+            name: np.asarray(values).reshape(devices, size, *values.shape[1:])
+            for name, values in taken.items()
+        }
+        passes = [one._replace(rows=out) for one, out in zip(passes, renumbered, strict=True)]
+        return passes, staged
+
+
+def make_planner(
+    split: Split,
+    work: LocalWork,
+    schedules: Sequence[str],
+    execution: ExecutionPlan,
+    *,
+    max_cohort: int,
+    seeds: Sequence[int],
+    max_steps: int | None = None,
+) -> Planner:
+    """Builds a planner and fixes the capacities of its plans.
+
+    Args:
+      split: The training split, with its partition.
+      work: The configured local work.
+      schedules: Schedule of each pass: "local" or "epoch".
+      execution: The execution plan.
+      max_cohort: Largest number of jobs in a round.
+      seeds: One seed for each source.
+      max_steps: Largest number of local steps of a job, where jobs bring their own.
+    """
+    works = tuple(
+        work
+        if schedule == "local"
+        else batching.EVERY_ROW_ONCE._replace(batch_size=work.batch_size)
+        for schedule in schedules
+    )
+    sizes = split.partition.sizes
+    devices = execution.devices
+    jobs = min(max_cohort, -(-max_cohort * 3 // (2 * devices)) + 1)
+    floors = []
+    for one in works:
+        steps = batching.steps_per_job(sizes, one)
+        if max_steps is not None and one is work:
+            steps = np.where(steps > 0, max_steps, 0)
+        floors.append(_step_floor(steps, one.batch_size, execution, max_cohort))
+    longest = np.sort(sizes)[::-1][:max_cohort].sum()
+    staged = capacity(int(longest) + 1)
+    width = sum(int(np.prod(spec.shape)) for spec in split.examples.spec.values())
+    if devices * staged * width > _FIXED_CAPACITY_ENTRIES:
+        staged = 1
+    return Planner(
+        split,
+        works,
+        execution,
+        Capacities(max_cohort, jobs, tuple(floors), staged),
+        np.asarray(seeds, np.int64),
+    )
+
+
+def _step_floor(steps: np.ndarray, batch: int, execution: ExecutionPlan, cohort: int) -> int:
+    """Returns a step capacity no cohort exceeds, or 1 where that would be too large to ship."""
+    largest = np.sort(steps)[::-1][:cohort]
+    lanes = execution.devices * execution.lanes
+    bound = capacity(int(-(-largest.sum() // lanes) + largest[:1].sum()))
+    return bound if bound * lanes * batch <= _FIXED_CAPACITY_ENTRIES else 1
+
+
+def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Packing:
+    """Packs a later pass: every job stays on its device, where its client state is."""
+    lane, start = np.zeros(len(steps), np.int64), np.zeros(len(steps), np.int64)
+    makespan = 0
+    for device in range(execution.devices):
+        mine = np.flatnonzero(first.device == device)
+        one = pack(steps[mine], 1, execution.lanes, len(mine))
+        lane[mine], start[mine] = one.lane, one.start
+        makespan = max(makespan, one.makespan)
+    return Packing(first.device, lane, start, first.slot, makespan)
+
+
+def _events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, jobs: int):
+    """Returns the event arrays of a PassPlan, from event_time to num_waves.
+
+    An event ends the running job of some lanes and starts their next one. The first events, at
+    step 0, only start jobs; their finished slot is 0, which the wave's first job overwrites.
+    """
+    devices, lanes, wave, harvest = (
+        execution.devices,
+        execution.lanes,
+        execution.wave,
+        execution.harvest,
+    )
+    num_events, num_waves = jobs + lanes, -(-jobs // wave)
+    time = np.zeros((devices, num_events), np.int32)
+    lane = np.full((devices, num_events, harvest), lanes, np.int32)
+    slot = np.full((devices, num_events, harvest), wave, np.int32)
+    following = np.full((devices, num_events, harvest), jobs, np.int32)
+    wave_end = np.zeros((devices, num_waves), np.int32)
+    wave_jobs = np.full((devices, num_waves, wave), jobs, np.int32)
+    waves = np.zeros(devices, np.int32)
+    end = packing.start + steps
+    for device in range(devices):
+        mine = np.flatnonzero(packing.device == device)
+        starting = mine[packing.start[mine] == 0]
+        finished = mine[np.lexsort((packing.slot[mine], end[mine]))]
+        number = np.arange(len(finished))
+        # (time, lane, slot, next job, wave) of every single exchange, in order of time
+        at = np.concatenate([np.zeros(len(starting), np.int64), end[finished]])
+        which = np.concatenate([packing.lane[starting], packing.lane[finished]])
+        keep = np.concatenate([np.full(len(starting), wave), number % wave])
+        follow = np.concatenate(
+            [packing.slot[starting], _next_on_lane(mine, packing, end, finished, jobs)]
+        )
+        in_wave = np.concatenate([np.full(len(starting), -1), number // wave])
+        event, place = _group(at, in_wave, harvest)
+        time[device, event] = at
+        lane[device, event, place] = which
+        slot[device, event, place] = keep
+        following[device, event, place] = follow
+        wave_jobs[device, number // wave, number % wave] = packing.slot[finished]
+        waves[device] = -(-len(finished) // wave)
+        last = event[len(starting) :]
+        wave_end[device, number // wave] = last + 1
+    return time, lane, slot, following, wave_end, wave_jobs, waves
+
+
+def _next_on_lane(mine, packing: Packing, end, finished, jobs: int) -> np.ndarray:
+    """Returns the slot of the job that follows each finished one on its lane (jobs: none)."""
+    order = mine[np.lexsort((packing.start[mine], packing.lane[mine]))]
+    follows = np.full(len(end), jobs, np.int64)
+    same = packing.lane[order[:-1]] == packing.lane[order[1:]]
+    follows[order[:-1][same]] = packing.slot[order[1:][same]]
+    return follows[finished]
+
+
+def _group(at: np.ndarray, wave: np.ndarray, harvest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Groups exchanges of one time and one wave into events of at most `harvest` lanes."""
+    if not len(at):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    changed = np.flatnonzero(np.diff(at) | np.diff(wave)) + 1
+    first = np.zeros(len(at), np.int64)
+    first[changed] = changed
+    within = np.arange(len(at)) - np.maximum.accumulate(first)
+    place = within % harvest
+    return np.cumsum(place == 0) - 1, place

@@ -1,0 +1,330 @@
+"""A federation: everything that a run needs, built and placed, ready for its first round.
+
+`build` is where the parts meet: dataset, task, algorithm, sampler, planner, client store and round
+program. `simulate` drives it; benchmarks and tests can drive it round by round:
+
+    federation = build(dataset, task, algorithm, options)
+    for plan, facts in federation.plans(0, 10):
+        stats = federation.step(plan, facts)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.data.dataset import FederatedDataset
+from fljax.engine import pipeline as links
+from fljax.engine import sampler as samplers
+from fljax.engine.batching import LocalWork, steps_per_job
+from fljax.engine.client_store import ClientStore
+from fljax.engine.execution import AXIS, ExecutionPlan, choose, make_mesh
+from fljax.engine.pipeline import Pipeline
+from fljax.engine.plan import PlanFacts, RoundPlan, job_table
+from fljax.engine.planner import Planner, make_planner
+from fljax.engine.prefetch import prefetch
+from fljax.engine.round_program import ClientRows, Inputs, RoundState, make_round_program
+from fljax.gradients import bind
+from fljax.tasks import Task
+
+PyTree = Any
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundOptions:
+    """What a round does, apart from data, model and algorithm.
+
+    Attributes:
+      num_rounds: Rounds of the run.
+      clients_per_round: Cohort size (its mean, for the Poisson sampler).
+      local_epochs: Passes over a client's rows in a round; None where `local_steps` counts.
+      local_steps: Local steps in a round; None where `local_epochs` counts.
+      batch_size: Rows of a local batch; 0 takes all rows of the client at once.
+      remainder: "partial", "drop" or "wrap": see `LocalWork`.
+      shuffle: Whether each epoch reads the rows in a new random order.
+      sampler: "uniform", "poisson", or a Sampler.
+      cohorts: Replays these cohorts instead of sampling.
+      steps_per_round: Local steps of each round, the same for all clients, instead of local work
+        (baselines); its length is the number of rounds.
+      client_lr_schedule: round -> factor of client_lr, in jax.numpy.
+      server_lr_schedule: round -> factor of server_lr, in jax.numpy.
+      pipeline: Transforms between clients and server.
+      seed: Seed of everything random in the run, apart from the data.
+      initial_params: Parameters to start from instead of the task's.
+      devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
+      placement: "auto", "device" or "stream".
+    """
+
+    num_rounds: int
+    clients_per_round: int
+    local_epochs: int | None = 1
+    local_steps: int | None = None
+    batch_size: int = 20
+    remainder: str = "partial"
+    shuffle: bool = True
+    sampler: str | samplers.Sampler = "uniform"
+    cohorts: Sequence[Sequence[int]] | None = None
+    steps_per_round: Sequence[int] | None = None
+    client_lr_schedule: Schedule | None = None
+    server_lr_schedule: Schedule | None = None
+    pipeline: Pipeline = Pipeline()
+    seed: int = 0
+    initial_params: PyTree | None = None
+    devices: int = 0
+    lanes: int = 0
+    wave: int = 0
+    placement: str = "auto"
+
+
+class Federation:
+    """A run in progress: constants, the current state, and the step to the next round."""
+
+    def __init__(
+        self,
+        *,
+        dataset: FederatedDataset,
+        task: Task,
+        spec: AlgorithmSpec,
+        options: RoundOptions,
+        execution: ExecutionPlan,
+        mesh: jax.sharding.Mesh,
+        algorithm: Algorithm,
+        program: Callable,
+        planner: Planner,
+        sampler: samplers.Sampler,
+        store: ClientStore,
+        inputs: Inputs,
+        state: RoundState,
+    ):
+        self.dataset = dataset
+        self.task = task
+        self.spec = spec
+        self.options = options
+        self.execution = execution
+        self.mesh = mesh
+        self.algorithm = algorithm
+        self.program = program
+        self.planner = planner
+        self.sampler = sampler
+        self.store = store
+        self.inputs = inputs
+        self.state = state
+
+    @property
+    def variables(self) -> Variables:
+        """The global model."""
+        return self.algorithm.variables(jax.tree.map(lambda leaf: leaf[0], self.state.server))
+
+    def load(self, state: RoundState, store: PyTree) -> None:
+        """Continues from a checkpoint's server state and client store."""
+        same = NamedSharding(self.mesh, PartitionSpec())
+        # a copy of its own: the next round donates it
+        self.state = jax.tree.map(jnp.copy, jax.device_put(state, same))
+        self.store.load(store)
+
+    def plans(
+        self, start: int, stop: int, sampler_state: Any = None
+    ) -> Iterator[tuple[RoundPlan, PlanFacts]]:
+        """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
+        state = self.sampler.init() if sampler_state is None else sampler_state
+        return prefetch(self._plans(start, stop, state))
+
+    def _plans(self, start: int, stop: int, state: Any):
+        group = next(iter(self.dataset.groups.values()), None) if self.dataset.groups else None
+        for round in range(start, stop):
+            clients, state = self.sampler.select(state, round)
+            steps = None
+            if self.options.steps_per_round is not None:
+                steps = np.full(len(clients), self.options.steps_per_round[round])
+            jobs = job_table(clients, groups=group, steps=steps)
+            plan, facts = self.planner.plan(round, jobs, state)
+            yield self.place(plan), facts
+
+    def place(self, plan: RoundPlan) -> RoundPlan:
+        """Sends a plan to the devices."""
+        per_job = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        same = NamedSharding(self.mesh, PartitionSpec())
+        return RoundPlan(
+            jax.device_put(plan.round, same),
+            jax.device_put(plan.passes, per_job),
+            jax.device_put(plan.cohort_index, same),
+            jax.device_put(plan.staged, per_job),
+        )
+
+    def step(self, plan: RoundPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
+        """Dispatches one round; returns the per-job statistics of its passes, on the devices."""
+        rows = self.store.gather(facts.sources, facts.clients)
+        self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
+        self.store.scatter(facts.sources, facts.clients, rows)
+        return stats
+
+
+def build(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> Federation:
+    """Builds a federation and places its data on the devices.
+
+    Raises:
+      ValueError: If options, data and model do not fit together, or do not fit into memory.
+    """
+    partition = dataset.train.partition
+    sampler = _make_sampler(dataset, options)
+    work = _local_work(partition.sizes, options)
+    check_batches(task, partition.sizes, work)
+    params, frozen, model_state = task.init(jax.random.key(options.seed))
+    if options.initial_params is not None:
+        params = _like(options.initial_params, params)
+    variables = Variables(params, model_state)
+
+    def algorithm_at(frozen, hparams, round):
+        return spec.build(bind(task, frozen, dataset.preprocess), scheduled(hparams, options, round))
+
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    hparams = {name: np.asarray(value, dtype) for name, value in spec.hparams.items()}
+    hparams["num_clients"] = np.asarray(dataset.num_clients, dtype)
+    algorithm = algorithm_at(frozen, hparams, 0)
+    max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
+    steps = steps_per_job(partition.sizes, work)
+    execution = choose(
+        cohort=sampler.max_cohort,
+        equal_steps=bool((steps == steps[0]).all()),
+        data_bytes=dataset.train.examples.nbytes
+        if dataset.train.examples.arrays is not None
+        else np.iinfo(np.int64).max,
+        param_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
+        needs_stack=options.pipeline.needs_stack,
+        devices=options.devices,
+        lanes=options.lanes,
+        wave=options.wave,
+        placement=options.placement,
+    )
+    mesh = make_mesh(execution.devices)
+    planner = make_planner(
+        dataset.train,
+        work,
+        [one.schedule for one in algorithm.passes],
+        execution,
+        max_cohort=sampler.max_cohort,
+        seeds=[options.seed],
+        max_steps=max_steps,
+    )
+    same = NamedSharding(mesh, PartitionSpec())
+    data = dataset.train.examples.arrays if execution.placement == "device" else None
+    inputs = Inputs(
+        data=None if data is None else {name: np.asarray(array) for name, array in data.items()},
+        frozen=frozen,
+        hparams={name: value[None] for name, value in hparams.items()},
+        keys=jax.random.key(options.seed)[None],
+    )
+    state = RoundState(algorithm.init(variables), links.init_server(options.pipeline, params))
+    stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
+    return Federation(
+        dataset=dataset,
+        task=task,
+        spec=spec,
+        options=options,
+        execution=execution,
+        mesh=mesh,
+        algorithm=algorithm,
+        program=make_round_program(algorithm_at, options.pipeline, mesh),
+        planner=planner,
+        sampler=sampler,
+        store=_make_store(algorithm, options.pipeline, variables, dataset.num_clients, mesh),
+        inputs=jax.device_put(inputs, same),
+        # a copy of its own: the first round donates it, and the caller may hold the parameters
+        state=jax.tree.map(jnp.copy, jax.device_put(stacked, same)),
+    )
+
+
+def scheduled(hparams, options: RoundOptions, round):
+    """Returns the hyperparameters of a round."""
+    schedules = {"client_lr": options.client_lr_schedule, "server_lr": options.server_lr_schedule}
+    active = {
+        name: hparams[name] * schedule(round)
+        for name, schedule in schedules.items()
+        if schedule is not None and name in hparams
+    }
+    return {**hparams, **active}
+
+
+def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
+    """Refuses partial batches for models that cannot mask them."""
+    if task.needs_full_batches and work.remainder == "partial" and (sizes % work.batch_size).any():
+        raise ValueError(
+            "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "
+            "a partial last batch would enter them. Give __call__ a `mask` argument and hand it to "
+            "BatchNorm, or set remainder to 'drop' or 'wrap'."
+        )
+
+
+def _make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.Sampler:
+    if options.cohorts is not None:
+        return samplers.replay(options.cohorts, dataset.num_clients)
+    if isinstance(options.sampler, samplers.Sampler):
+        return options.sampler
+    if options.sampler not in samplers.SAMPLERS:
+        raise ValueError(
+            f"sampler = {options.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}."
+        )
+    make = samplers.SAMPLERS[options.sampler]
+    return make(dataset.num_clients, options.clients_per_round, options.seed)
+
+
+def _local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
+    if (options.local_epochs is None) == (options.local_steps is None):
+        raise ValueError(
+            f"local_epochs = {options.local_epochs} and local_steps = {options.local_steps}: "
+            "give exactly one of them and set the other to None."
+        )
+    amount = options.local_epochs if options.local_steps is None else options.local_steps
+    if amount < 1:
+        raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
+    if options.batch_size < 0:
+        raise ValueError(f"batch_size = {options.batch_size}; give a positive number, or 0 for all.")
+    if options.remainder not in ("partial", "drop", "wrap"):
+        raise ValueError(
+            f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'."
+        )
+    batch = min(options.batch_size or int(sizes.max()), max(int(sizes.max()), 1))
+    if options.remainder != "partial" and options.batch_size:
+        batch = options.batch_size
+    work = LocalWork(
+        options.local_epochs, options.local_steps, batch, options.remainder, options.shuffle
+    )
+    if not (steps_per_job(sizes, work) > 0).any():
+        raise ValueError(
+            f"No client has a batch to train on: the largest has {sizes.max()} rows, batch_size is "
+            f"{batch}, remainder is {work.remainder!r}."
+        )
+    return work
+
+
+def _make_store(algorithm, pipeline, variables, num_clients, mesh) -> ClientStore:
+    own = () if algorithm.init_client is None else algorithm.init_client(variables)
+    default = ClientRows(own, links.init_client(pipeline, variables.params))
+    stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], default)
+    return ClientStore(stacked, num_clients, mesh)
+
+
+def _like(given: PyTree, expected: PyTree) -> PyTree:
+    """Returns given parameters as arrays, checked against the model's."""
+    shapes = lambda tree: {  # noqa: E731
+        jax.tree_util.keystr(path): tuple(np.shape(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    have, want = shapes(given), shapes(expected)
+    if have != want:
+        wrong = sorted(key for key in have | want if have.get(key) != want.get(key))[0]
+        raise ValueError(
+            f"initial_params do not fit the model: at {wrong} there is {have.get(wrong, 'nothing')} "
+            f"and the model has {want.get(wrong, 'nothing')} (shapes)."
+        )
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf), given)

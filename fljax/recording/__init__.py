@@ -1,0 +1,38 @@
+"""What a run leaves behind: records, summary, plots, checkpoints, and how to read them back."""
+
+from fljax.recording.checkpoints import Checkpoints
+from fljax.recording.plots import plot_curves
+from fljax.recording.progress import Progress, progress
+from fljax.recording.recorder import Recorder, Sink
+from fljax.recording.runs import Run, load_run
+from fljax.recording.summary import (
+    best,
+    device,
+    final,
+    host_peak_memory_bytes,
+    peak_memory_bytes,
+    summarize,
+    to_target,
+    versions,
+)
+from fljax.recording.wandb_sink import wandb_sink
+
+__all__ = [
+    "Checkpoints",
+    "Progress",
+    "Recorder",
+    "Run",
+    "Sink",
+    "best",
+    "device",
+    "final",
+    "host_peak_memory_bytes",
+    "load_run",
+    "peak_memory_bytes",
+    "plot_curves",
+    "progress",
+    "summarize",
+    "to_target",
+    "versions",
+    "wandb_sink",
+]

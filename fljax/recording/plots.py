@@ -1,0 +1,185 @@
+"""Curves of one or several runs as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Curves = Mapping[str, np.ndarray]
+
+# Okabe and Ito's palette, told apart by colour-blind readers and in print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 11,
+    "grid.color": "#E4E4E4",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+}
+_ACCURACIES = {
+    "eval/test/accuracy": "test",
+    "eval/val/accuracy": "validation",
+    "eval/clients/mean": "mean over clients",
+}
+_FEW_POINTS = 40
+
+
+def plot_curves(
+    runs: Mapping[str, Curves],
+    directory: str | Path,
+    *,
+    target_accuracy: float | None = None,
+) -> list[Path]:
+    """Draws loss and accuracy by round, and accuracy by bytes sent, all runs in each picture.
+
+    Args:
+      runs: {label: curves}, curves as `load_run(...).curves`: {key: float64 array}, NaN where a
+        round has no value. The first is the run itself, the others its baselines.
+      directory: Receives loss.png, accuracy.png and bytes.png; created if absent.
+      target_accuracy: Drawn as a dotted line if given.
+
+    Returns:
+      The files written. A picture for which no run has values is left out.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install matplotlib") from error
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    pictures = {
+        "loss": lambda axes: _draw_loss(axes, runs),
+        "accuracy": lambda axes: _draw_accuracy(axes, runs, target_accuracy),
+        "bytes": lambda axes: _draw_bytes(axes, runs, target_accuracy),
+    }
+    written = []
+    with matplotlib.rc_context(_STYLE):
+        for name, draw in pictures.items():
+            figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+            axes = figure.add_subplot()
+            if draw(axes):
+                axes.legend()
+                path = directory / f"{name}.png"
+                figure.savefig(path, dpi=150)
+                written.append(path)
+    return written
+
+
+def _draw_loss(axes: Any, runs: Mapping[str, Curves]) -> bool:
+    """Training loss thin, because it is noisy; evaluated loss over it."""
+    drawn = False
+    for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
+        rounds = _rounds(curves)
+        train = {"color": colour, "linewidth": 1.0, "alpha": 0.55}
+        drawn |= _line(axes, rounds, curves.get("train/loss"), f"{label}, train", **train)
+        test = {"color": colour}
+        drawn |= _line(axes, rounds, curves.get("eval/test/loss"), f"{label}, test", **test)
+        val = {"color": colour, "linestyle": "--"}
+        drawn |= _line(axes, rounds, curves.get("eval/val/loss"), f"{label}, validation", **val)
+    axes.set(xlabel="Round", ylabel="Loss", title="Loss")
+    _whole_rounds(axes)
+    return drawn
+
+
+def _draw_accuracy(axes: Any, runs: Mapping[str, Curves], target: float | None) -> bool:
+    drawn = False
+    for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
+        key = _accuracy(curves)
+        if key is not None:
+            text = f"{label}, {_ACCURACIES[key]}"
+            drawn |= _line(axes, _rounds(curves), curves[key], text, color=colour)
+        val = "eval/val/accuracy"
+        if key != val and val in curves:
+            dashed = {"color": colour, "linestyle": "--", "linewidth": 1.3}
+            drawn |= _line(axes, _rounds(curves), curves[val], f"{label}, validation", **dashed)
+    _target(axes, target)
+    axes.set(xlabel="Round", ylabel="Accuracy", title="Accuracy")
+    _whole_rounds(axes)
+    return drawn
+
+
+def _draw_bytes(axes: Any, runs: Mapping[str, Curves], target: float | None) -> bool:
+    """Runs that send nothing (centralized, local only) appear as a level: their last accuracy."""
+    sent = {label: _bytes(curves) for label, curves in runs.items()}
+    scale, unit = _unit(max((np.nanmax(b) for b in sent.values() if b is not None), default=0.0))
+    drawn = False
+    for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
+        key = _accuracy(curves)
+        if key is None:
+            continue
+        text = f"{label}, {_ACCURACIES[key]}"
+        if sent[label] is not None:
+            drawn |= _line(axes, sent[label] / scale, curves[key], text, color=colour)
+        else:
+            values = curves[key][np.isfinite(curves[key])]
+            axes.axhline(values[-1], color=colour, linestyle="--", label=f"{text} (sends nothing)")
+    _target(axes, target)
+    axes.set(
+        xlabel=f"Sent by server and clients together ({unit})",
+        ylabel="Accuracy",
+        title="Accuracy by communication",
+    )
+    return drawn
+
+
+def _line(axes: Any, x: np.ndarray, y: np.ndarray | None, label: str, **style) -> bool:
+    """Joins the finite points; few points, such as sparse evaluations, are marked."""
+    if y is None:
+        return False
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        return False
+    marker = "o" if known.sum() <= _FEW_POINTS else None
+    axes.plot(x[known], y[known], label=label, marker=marker, markersize=4, **style)
+    return True
+
+
+def _target(axes: Any, target: float | None) -> None:
+    if target is not None:
+        axes.axhline(
+            target, color="#555555", linestyle=":", linewidth=1.3, label=f"target {target:g}"
+        )
+
+
+def _whole_rounds(axes: Any) -> None:
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+
+
+def _colours(runs: Mapping[str, Curves]) -> list[str]:
+    return [_COLOURS[index % len(_COLOURS)] for index in range(len(runs))]
+
+
+def _rounds(curves: Curves) -> np.ndarray:
+    if "round" in curves:
+        return curves["round"]
+    return np.arange(1, 1 + max(map(len, curves.values()), default=0), dtype=np.float64)
+
+
+def _accuracy(curves: Curves) -> str | None:
+    return next((k for k in _ACCURACIES if k in curves and np.isfinite(curves[k]).any()), None)
+
+
+def _bytes(curves: Curves) -> np.ndarray | None:
+    """Returns cumulative bytes both ways; None if nothing is ever sent."""
+    counts = [curves[k] for k in ("comm/uplink_bytes", "comm/downlink_bytes") if k in curves]
+    total = np.sum(counts, axis=0) if counts else np.zeros(1)
+    return total if np.nanmax(total, initial=0.0) > 0 else None
+
+
+def _unit(most: float) -> tuple[float, str]:
+    units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+    return next(((scale, unit) for scale, unit in units if most >= scale), (1.0, "bytes"))

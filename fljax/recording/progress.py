@@ -1,0 +1,132 @@
+"""Progress on the terminal: a bar where one can be drawn, plain lines where it cannot."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TextIO
+
+_LINE_SECONDS = 10.0
+_ACCURACIES = ("eval/test/accuracy", "eval/val/accuracy", "eval/clients/mean")
+
+
+class Progress(NamedTuple):
+    """A progress display.
+
+    Attributes:
+      update: (round, record), called after each round.
+      close: (), called once at the end.
+    """
+
+    update: Callable[[int, Mapping[str, Any]], None]
+    close: Callable[[], None]
+
+
+def progress(
+    num_rounds: int,
+    start: int = 0,
+    enabled: bool = True,
+    *,
+    stream: TextIO | None = None,
+    line_seconds: float = _LINE_SECONDS,
+) -> Progress:
+    """Shows rounds, loss, last known accuracy, clients per second and time left.
+
+    A tqdm bar in a terminal or notebook. Elsewhere (a log file, a CI job), or without tqdm, a line
+    every `line_seconds` and one at the end.
+
+    Args:
+      num_rounds: Rounds of the whole run.
+      start: Rounds completed before, in a resumed run.
+      enabled: False shows nothing.
+      stream: Where to, standard error if None.
+      line_seconds: Seconds between lines.
+    """
+    if not enabled:
+        return Progress(lambda round, record: None, lambda: None)
+    stream = sys.stderr if stream is None else stream
+    tqdm = _tqdm() if stream.isatty() or "ipykernel" in sys.modules else None
+    if tqdm is None:
+        return _lines(num_rounds, start, stream, line_seconds)
+    return _bar(tqdm, num_rounds, start, stream)
+
+
+def _tqdm():
+    """Returns tqdm's class for this terminal or notebook, None where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            # A notebook without ipywidgets gets the text bar: no reason for a warning.
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return tqdm
+
+
+def _bar(tqdm, num_rounds: int, start: int, stream: TextIO) -> Progress:
+    bar = tqdm(
+        total=num_rounds, initial=start, file=stream, unit="round", dynamic_ncols=True, leave=True
+    )
+    describe = _describer()
+
+    def update(round: int, record: Mapping[str, Any]) -> None:
+        bar.set_postfix_str(describe(record), refresh=False)
+        bar.update(round - bar.n)
+
+    return Progress(update, bar.close)
+
+
+def _lines(num_rounds: int, start: int, stream: TextIO, line_seconds: float) -> Progress:
+    describe = _describer()
+    # The clock of the estimate starts at the first round's end: compilation is not repeated.
+    seen: dict[str, Any] = {"shown": time.monotonic(), "first": None, "line": ""}
+
+    def update(round: int, record: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        seen["first"] = seen["first"] or (now, round)
+        since, first_round = seen["first"]
+        parts = [f"round {round}/{num_rounds}", describe(record)]
+        if round > first_round and round < num_rounds:
+            left = (now - since) / (round - first_round) * (num_rounds - round)
+            parts.append(f"{_clock(left)} left")
+        seen["line"] = ", ".join(part for part in parts if part)
+        if now - seen["shown"] >= line_seconds:
+            show(now)
+
+    def show(now: float) -> None:
+        print(seen["line"], file=stream, flush=True)
+        seen.update(shown=now, line="")
+
+    def close() -> None:
+        if seen["line"]:
+            show(time.monotonic())
+
+    return Progress(update, close)
+
+
+def _describer() -> Callable[[Mapping[str, Any]], str]:
+    """Returns record -> text; it remembers the last accuracy over rounds without evaluation."""
+    known: dict[str, float] = {}
+
+    def describe(record: Mapping[str, Any]) -> str:
+        known.update({key: record[key] for key in _ACCURACIES if key in record})
+        parts = []
+        if "train/loss" in record:
+            parts.append(f"loss {record['train/loss']:.4f}")
+        for key in _ACCURACIES:
+            if key in known:
+                parts.append(f"{key.split('/')[1]} accuracy {known[key]:.4f}")
+                break
+        if "throughput/clients_per_second" in record:
+            parts.append(f"{record['throughput/clients_per_second']:,.4g} clients/s")
+        return ", ".join(parts)
+
+    return describe
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,118 @@
+"""Reading a run back: `load_run(directory)`, while it runs or after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.recording import jsonio
+from fljax.recording.plots import plot_curves
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+CLIENTS = "client_metrics.npz"
+BASELINES = "baselines"
+
+
+class Run(NamedTuple):
+    """What a run left behind.
+
+    Attributes:
+      directory: Where it was read from.
+      config: Contents of config.json; empty if the run has not written it.
+      summary: Contents of summary.json; None while the run is unfinished.
+      rounds: int64 array, the round of each record.
+      curves: {key: float64 array as long as `rounds`}, NaN where a round has no such value;
+        `curves["round"]` equals `rounds`.
+      client_metrics: {name: array} of per-client evaluation, or None.
+      baselines: {name: Run} found under `baselines/`.
+    """
+
+    directory: Path
+    config: dict[str, Any]
+    summary: dict[str, Any] | None
+    rounds: np.ndarray
+    curves: dict[str, np.ndarray]
+    client_metrics: dict[str, np.ndarray] | None
+    baselines: dict[str, Run]
+
+    def plot(self, directory: str | Path | None = None, label: str = "federated") -> list[Path]:
+        """Draws loss, accuracy and bytes over the baselines; returns the PNG files.
+
+        Args:
+          directory: Where to write them; `plots/` of the run if None.
+          label: How the legend calls this run.
+        """
+        curves = {label: self.curves}
+        curves |= {name: baseline.curves for name, baseline in self.baselines.items()}
+        return plot_curves(
+            curves,
+            self.directory / "plots" if directory is None else directory,
+            target_accuracy=self.config.get("target_accuracy"),
+        )
+
+
+def to_curves(records: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Turns records into {key: float64 array [records]}, NaN where a record lacks the key."""
+    curves: dict[str, np.ndarray] = {}
+    for index, record in enumerate(records):
+        for key, value in record.items():
+            if value is None or isinstance(value, str):
+                continue
+            if key not in curves:
+                curves[key] = np.full(len(records), np.nan)
+            curves[key][index] = value
+    return curves
+
+
+def load_run(directory: str | Path) -> Run:
+    """Reads a run, finished or not, and the baselines beneath it.
+
+    Args:
+      directory: The run's workdir.
+
+    Raises:
+      FileNotFoundError: there is no such directory, or it holds no run.
+      ValueError: a file of the run is damaged; the message names it.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"no run at {directory}: there is no such directory")
+    if not any((directory / name).exists() for name in (CONFIG, METRICS, SUMMARY)):
+        raise FileNotFoundError(
+            f"{directory} holds no run: it has neither {CONFIG} nor {METRICS}. "
+            "Give the directory that was passed as workdir."
+        )
+    metrics = directory / METRICS
+    records = [record for _, record in jsonio.read_lines(metrics)] if metrics.exists() else []
+    return Run(
+        directory=directory,
+        config=_optional_json(directory / CONFIG) or {},
+        summary=_optional_json(directory / SUMMARY),
+        rounds=np.array([record["round"] for record in records], np.int64),
+        curves=to_curves(records),
+        client_metrics=_load_arrays(directory / CLIENTS),
+        baselines=_load_baselines(directory / BASELINES),
+    )
+
+
+def _optional_json(path: Path) -> Any:
+    return jsonio.read_json(path) if path.exists() else None
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _load_baselines(directory: Path) -> dict[str, Run]:
+    if not directory.is_dir():
+        return {}
+    holds_run = (path for path in sorted(directory.iterdir()) if (path / METRICS).exists())
+    return {path.name: load_run(path) for path in holds_run}

@@ -1,0 +1,199 @@
+"""The summary of a run: what `summary.json` says."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+Record = Mapping[str, Any]
+
+_PACKAGES = ("fljax", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def summarize(
+    records: Sequence[Record],
+    *,
+    num_clients: int,
+    clients_per_round: int,
+    seed: int,
+    target_accuracy: float | None = None,
+    compile_seconds: float | None = None,
+) -> dict[str, Any]:
+    """Condenses the records of a run.
+
+    Rates and seconds per round are medians over rounds, so that compilation and evaluation do not
+    weigh on them.
+
+    Args:
+      records: One a round, as in `Recorder.records`; `round` counts completed rounds.
+      num_clients: Size of the population.
+      clients_per_round: Size of the cohort.
+      seed: The run's seed.
+      target_accuracy: See `to_target`; None for no target.
+      compile_seconds: Seconds spent on compilation.
+
+    Returns:
+      The dict of `summary.json`; a figure that the records do not give is None.
+    """
+    return {
+        "final": final(records),
+        "best": best(records),
+        "to_target": to_target(records, target_accuracy),
+        "rounds": records[-1]["round"] if records else 0,
+        "num_clients": num_clients,
+        "clients_per_round": clients_per_round,
+        "seconds": _last(records, "time/elapsed_seconds"),
+        "seconds_per_round_median": _median(records, "time/round_seconds"),
+        "compile_seconds": compile_seconds,
+        "clients_per_second": _median(records, "throughput/clients_per_second"),
+        "examples_per_second": _median(records, "throughput/examples_per_second"),
+        "utilization": _mean(records, "utilization"),
+        "uplink_bytes": _last(records, "comm/uplink_bytes"),
+        "downlink_bytes": _last(records, "comm/downlink_bytes"),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "host_peak_memory_bytes": host_peak_memory_bytes(),
+        "seed": seed,
+        "device": device(),
+        "versions": versions(),
+    }
+
+
+def final(records: Sequence[Record]) -> dict[str, Any] | None:
+    """Returns round, training loss and metrics of the last evaluation.
+
+    Without any evaluation, those of the last round; None without records.
+    """
+    evaluated = [record for record in records if _evaluation(record)]
+    last = (evaluated or list(records))[-1:]
+    return _metrics(last[0]) if last else None
+
+
+def best(records: Sequence[Record]) -> dict[str, Any] | None:
+    """Chooses a round on validation data and returns the metrics of that round.
+
+    The highest `eval/val/accuracy` wins, the earliest round among equals; a task without accuracy
+    is chosen by the lowest loss. Without a validation set the choice falls on test data, which
+    flatters the result, and `selected_by` says so.
+
+    Returns:
+      {"selected_by": "val" | "test", "metric": key, "round": ..., "train/loss": ..., "eval/...":
+      ...}, or None if nothing was evaluated to a finite number.
+    """
+    for split in ("val", "test"):
+        for name, sign in (("accuracy", 1.0), ("loss", -1.0)):
+            metric = f"eval/{split}/{name}"
+            if not any(metric in record for record in records):
+                continue
+            candidates = [record for record in records if _finite(record.get(metric))]
+            if not candidates:
+                return None
+            chosen = max(candidates, key=lambda record, m=metric, s=sign: s * record[m])
+            return {"selected_by": split, "metric": metric, **_metrics(chosen)}
+    return None
+
+
+def to_target(records: Sequence[Record], target_accuracy: float | None) -> dict[str, Any] | None:
+    """Returns what it cost to reach an accuracy for the first time.
+
+    Counted on test accuracy, as rounds-to-accuracy is reported since McMahan et al., 2017
+    (arXiv:1602.05629); on validation accuracy if no test set was evaluated.
+
+    Returns:
+      {"target_accuracy", "metric", "rounds", "seconds", "bytes"}, `bytes` both ways; or None if
+      there is no target or it was never reached.
+    """
+    if target_accuracy is None:
+        return None
+    splits = ("test", "val")
+    metrics = [f"eval/{split}/accuracy" for split in splits]
+    metric = next((m for m in metrics if any(m in record for record in records)), None)
+    for record in records:
+        accuracy = record.get(metric)
+        if _finite(accuracy) and accuracy >= target_accuracy:
+            return {
+                "target_accuracy": target_accuracy,
+                "metric": metric,
+                "rounds": record["round"],
+                "seconds": record.get("time/elapsed_seconds"),
+                "bytes": _total_bytes(record),
+            }
+    return None
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the versions of Python and of what computes; None for a package not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def device() -> str:
+    """Names the devices that JAX computes on, such as `8 x NVIDIA H100` or `2 x cpu`."""
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def peak_memory_bytes() -> int | None:
+    """Returns the most memory used at once: by the fullest accelerator, or by the process."""
+    stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
+    peaks = [stat["peak_bytes_in_use"] for stat in stats if stat and "peak_bytes_in_use" in stat]
+    return max(peaks) if peaks else host_peak_memory_bytes()
+
+
+def host_peak_memory_bytes() -> int | None:
+    """Returns the process's largest resident size; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in kibibytes, macOS in bytes.
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _evaluation(record: Record) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key.startswith("eval/")}
+
+
+def _metrics(record: Record) -> dict[str, Any]:
+    basics = {key: record[key] for key in ("round", "train/loss") if key in record}
+    return basics | _evaluation(record)
+
+
+def _total_bytes(record: Record) -> int | None:
+    counts = [record.get("comm/uplink_bytes"), record.get("comm/downlink_bytes")]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _last(records: Sequence[Record], key: str) -> Any:
+    return next((record[key] for record in reversed(records) if key in record), None)
+
+
+def _values(records: Sequence[Record], key: str) -> list[float]:
+    return [record[key] for record in records if _finite(record.get(key))]
+
+
+def _median(records: Sequence[Record], key: str) -> float | None:
+    values = _values(records, key)
+    return float(np.median(values)) if values else None
+
+
+def _mean(records: Sequence[Record], key: str) -> float | None:
+    values = _values(records, key)
+    return float(np.mean(values)) if values else None

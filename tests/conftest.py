@@ -1,0 +1,24 @@
+"""What all tests share: eight virtual CPU devices, and the folder of real data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+# Before JAX starts: tests of sharding need several devices, on any machine.
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data sets that FLJAX_DATA_DIR names; skips the test without one."""
+    folder = os.environ.get("FLJAX_DATA_DIR")
+    if not folder:
+        pytest.skip("FLJAX_DATA_DIR is not set")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"FLJAX_DATA_DIR = {folder!r} is not a folder")
+    return path

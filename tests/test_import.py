@@ -1,0 +1,88 @@
+"""`import fljax` is light, and every optional package may be absent until it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import fljax
+
+# Import name and pip name of what fljax imports inside functions only.
+OPTIONAL = {
+    "tensorflow_datasets": "tensorflow-datasets",
+    "wandb": "wandb",
+    "sklearn": "scikit-learn",
+    "matplotlib": "matplotlib",
+    "orbax": "orbax-checkpoint",
+    "ml_collections": "ml_collections",
+    "tqdm": "tqdm",
+}
+
+BLOCK = f"""
+import importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {set(OPTIONAL)!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def run_python(code: str) -> str:
+    """Runs code in a fresh interpreter and returns what it printed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_loads_only_the_standard_library():
+    heavy = {"jax", "numpy", "flax", "optax", *OPTIONAL}
+    code = f"import sys, fljax; print(sorted({heavy!r} & set(sys.modules)))"
+    assert run_python(code).strip() == "[]"
+
+
+def test_config_module_does_not_load_jax():
+    code = "import sys, fljax.config; fljax.config.default_config(); print('jax' in sys.modules)"
+    assert run_python(code).strip() == "False"
+
+
+def test_every_module_imports_without_optional_packages():
+    run_python(
+        BLOCK
+        + """
+import fljax
+import fljax.algorithms, fljax.config, fljax.data, fljax.engine, fljax.models
+import fljax.recording, fljax.simulation, fljax.tasks
+for name in dir(fljax):
+    getattr(fljax, name)
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "package"),
+    [
+        ("fljax.config.default_config()", "ml_collections"),
+        ("fljax.data.digits()", "sklearn"),
+        ("fljax.recording.plot_curves('nowhere', [])", "matplotlib"),
+        ("fljax.recording.wandb_sink('offline')", "wandb"),
+    ],
+)
+def test_using_an_absent_package_names_it(call, package):
+    code = f"import fljax\ntry:\n    {call}\nexcept ImportError as error:\n    print(error)"
+    assert f"pip install {OPTIONAL[package]}" in run_python(BLOCK + code)
+
+
+def test_public_names_are_reachable_and_listed():
+    assert set(fljax.__all__) <= set(dir(fljax))
+    for name in fljax.__all__:
+        assert getattr(fljax, name) is not None
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="simulat3"):
+        fljax.simulat3  # noqa: B018
