@@ -14,17 +14,22 @@ _SUBMODULES = (
     "config",
     "data",
     "engine",
+    "experiment",
+    "federation",
     "models",
     "recording",
     "simulation",
     "tasks",
 )
-# Functions at the top level, with the submodule that each comes from.
+# Functions that are reachable at the top level, and the modules that define them.
 _FUNCTIONS = {
     "default_config": "config",
     "load_config": "config",
     "load_run": "recording",
+    "run_config": "experiment",
     "simulate": "simulation",
+    "use_all_cores": "engine.execution",
+    "use_all_cores": "engine.execution",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_FUNCTIONS]

@@ -176,8 +176,8 @@ def build(
       ValueError: If options, data and model do not fit together, or do not fit into memory.
     """
     partition = dataset.train.partition
-    sampler = _make_sampler(dataset, options)
-    work = _local_work(partition.sizes, options)
+    sampler = make_sampler(dataset, options)
+    work = local_work(partition.sizes, options)
     check_batches(task, partition.sizes, work)
     params, frozen, model_state = task.init(jax.random.key(options.seed))
     if options.initial_params is not None:
@@ -193,19 +193,7 @@ def build(
     algorithm = algorithm_at(frozen, hparams, 0)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
-    execution = choose(
-        cohort=sampler.max_cohort,
-        equal_steps=bool((steps == steps[0]).all()),
-        data_bytes=dataset.train.examples.nbytes
-        if dataset.train.examples.arrays is not None
-        else np.iinfo(np.int64).max,
-        param_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
-        needs_stack=options.pipeline.needs_stack,
-        devices=options.devices,
-        lanes=options.lanes,
-        wave=options.wave,
-        placement=options.placement,
-    )
+    execution = plan_execution(dataset, sampler, params, steps, options)
     mesh = make_mesh(execution.devices)
     planner = make_planner(
         dataset.train,
@@ -265,7 +253,8 @@ def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
         )
 
 
-def _make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.Sampler:
+def make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.Sampler:
+    """Returns the sampler that the options ask for."""
     if options.cohorts is not None:
         return samplers.replay(options.cohorts, dataset.num_clients)
     if isinstance(options.sampler, samplers.Sampler):
@@ -278,7 +267,8 @@ def _make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.
     return make(dataset.num_clients, options.clients_per_round, options.seed)
 
 
-def _local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
+def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
+    """Returns the local work of clients with these sizes; refuses contradictions."""
     if (options.local_epochs is None) == (options.local_steps is None):
         raise ValueError(
             f"local_epochs = {options.local_epochs} and local_steps = {options.local_steps}: "
@@ -305,6 +295,29 @@ def _local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
             f"{batch}, remainder is {work.remainder!r}."
         )
     return work
+
+
+def plan_execution(
+    dataset: FederatedDataset,
+    sampler: samplers.Sampler,
+    params: PyTree,
+    steps: np.ndarray,
+    options: RoundOptions,
+) -> ExecutionPlan:
+    """Chooses the execution plan of a run; `params` may be shapes."""
+    examples = dataset.train.examples
+    in_memory = examples.arrays is not None
+    return choose(
+        cohort=sampler.max_cohort,
+        equal_steps=bool((steps == steps[0]).all()),
+        data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
+        param_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)),
+        needs_stack=options.pipeline.needs_stack,
+        devices=options.devices,
+        lanes=options.lanes,
+        wave=options.wave,
+        placement=options.placement,
+    )
 
 
 def _make_store(algorithm, pipeline, variables, num_clients, mesh) -> ClientStore:

@@ -21,12 +21,14 @@ from fljax import federation as federations
 from fljax import tasks
 from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms import fedavg
+from fljax.baselines import run_baselines
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.execution import use_all_cores
-from fljax.evaluation import Evaluations
+from fljax.evaluations import make_evaluations
 from fljax.federation import Federation, RoundOptions
 from fljax.recording import Checkpoints, Recorder, Run, Sink, progress, summarize, versions
 from fljax.recording.jsonio import plain
+from fljax.recording.recorder import CHECKPOINTS
 from fljax.records import RoundTotals, round_record
 
 Hook = Callable[[Federation, Mapping[str, Any]], Mapping[str, Any] | None]
@@ -41,6 +43,8 @@ class RunOptions:
       eval_batch_size: Rows of an evaluation batch; 0 chooses.
       eval_clients: Clients evaluated one by one at the end and with each evaluation: 0 none, -1
         all, k a seeded sample.
+      eval_personal: Evaluate the own models of so many clients instead of the global one, and
+        report the mean over them (algorithms that personalize; the baseline local_only).
       target_accuracy: Test accuracy whose cost the summary reports.
       stop_at_target: End the run when the target is reached.
       workdir: Directory for everything the run leaves behind; None keeps it in memory.
@@ -59,6 +63,7 @@ class RunOptions:
     eval_every: int = 10
     eval_batch_size: int = 0
     eval_clients: int = 0
+    eval_personal: int = 0
     target_accuracy: float | None = None
     stop_at_target: bool = False
     workdir: str | Path | None = None
@@ -99,14 +104,11 @@ def simulate(
     """
     round_options, run_options = split_options(options)
     use_all_cores()
+    setting = (dataset, as_task(model, dataset), algorithm or fedavg(), round_options)
     with _matmul_precision(run_options.matmul_precision):
-        run = _simulate(
-            dataset, as_task(model, dataset), algorithm or fedavg(), round_options, run_options
-        )
-    if run_options.baselines and not run.interrupted:
-        from fljax.baselines import run_baselines
-
-        run = run_baselines(run, dataset, model, algorithm or fedavg(), round_options, run_options)
+        run = _simulate(*setting, run_options)
+        if run_options.baselines and not run.interrupted:
+            run = run_baselines(run, _simulate, *setting, run_options)
     return run
 
 
@@ -143,12 +145,19 @@ def as_task(model: Any, dataset: FederatedDataset) -> tasks.Task:
 def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunOptions) -> Run:
     workdir = None if run_options.workdir is None else Path(run_options.workdir)
     with contextlib.ExitStack() as stack:
-        checkpoints = None
-        if workdir is not None and (run_options.checkpoint_every or run_options.resume):
-            checkpoints = stack.enter_context(
-                Checkpoints(workdir / "checkpoints", keep=run_options.keep_checkpoints)
+
+        def open_checkpoints() -> Checkpoints:
+            directory = workdir / CHECKPOINTS
+            return stack.enter_context(
+                Checkpoints(directory, keep=run_options.keep_checkpoints)
             )
-        start = (checkpoints.latest_round() or 0) if run_options.resume and checkpoints else 0
+
+        checkpoints, start = None, 0
+        if run_options.resume:
+            if workdir is None:
+                raise ValueError("resume needs the workdir of the run to go on with.")
+            checkpoints = open_checkpoints()
+            start = checkpoints.latest_round() or 0
         if start:
             options = _with_saved_execution(options, checkpoints.metadata(start))
         federation = federations.build(dataset, task, algorithm, options)
@@ -158,22 +167,26 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             )
         )
         recorder.write_config(_config(federation, run_options))
-        loop = _Loop(federation, recorder, checkpoints, run_options, start)
+        loop = _Loop(federation, recorder, open_checkpoints, checkpoints, run_options, start)
         return loop.run()
 
 
 class _Loop:
     """The rounds of one run; holds what changes from round to round on the host."""
 
-    def __init__(self, federation, recorder, checkpoints, options: RunOptions, start: int):
+    def __init__(
+        self, federation, recorder, open_checkpoints, checkpoints, options: RunOptions, start: int
+    ):
         self.federation: Federation = federation
         self.recorder: Recorder = recorder
+        self.open_checkpoints: Callable[[], Checkpoints] = open_checkpoints
         self.checkpoints: Checkpoints | None = checkpoints
         self.options = options
         self.start = start
-        self.evaluations = Evaluations.build(
-            federation, options.eval_batch_size, options.eval_clients
+        self.evaluations = make_evaluations(
+            federation, options.eval_batch_size, options.eval_clients, options.eval_personal
         )
+        self.clients: dict[str, np.ndarray] = {}
         self.totals = RoundTotals()
         self.sampler_state = federation.sampler.init()
         self.pending: deque = deque()
@@ -228,7 +241,8 @@ class _Loop:
             record = round_record(facts, stats, self.totals, now - self.clock)
             self.clock = now
             if outputs is not None:
-                record |= self.evaluations.finish(outputs)
+                found, self.clients = self.evaluations.finish(outputs)
+                record |= found
                 self.totals.elapsed += time.perf_counter() - now
                 self.clock = time.perf_counter()
             for hook in self.options.hooks:
@@ -239,10 +253,8 @@ class _Loop:
 
     def _evaluate_initial(self) -> None:
         """Records the initial model as round 0."""
-        record = {"round": 0} | self.evaluations.finish(
-            self.evaluations.dispatch(self.federation)
-        )
-        self.recorder.write(record)
+        found, _ = self.evaluations.finish(self.evaluations.dispatch(self.federation))
+        self.recorder.write({"round": 0} | found)
         self.clock = time.perf_counter()
 
     def _target_reached(self) -> bool:
@@ -266,10 +278,7 @@ class _Loop:
     def _save(self, done: int) -> None:
         if self.options.workdir is None:
             return
-        if self.checkpoints is None:
-            self.checkpoints = Checkpoints(
-                Path(self.options.workdir) / "checkpoints", keep=self.options.keep_checkpoints
-            )
+        self.checkpoints = self.checkpoints or self.open_checkpoints()
         self.recorder.flush()
         metadata = {
             "execution": self.federation.execution._asdict(),
@@ -299,18 +308,17 @@ class _Loop:
             compile_seconds=self.compile_seconds,
         )
         summary["interrupted"] = interrupted
-        clients = self.evaluations.client_arrays()
         if not interrupted:
             recorder.write_summary(summary)
-            if clients:
-                recorder.write_clients(clients)
+            if self.clients:
+                recorder.write_clients(self.clients)
         return Run(
             directory=None if recorder.workdir is None else recorder.workdir,
             config=_config(federation, self.options),
             summary=summary,
             rounds=np.array([record["round"] for record in recorder.records], np.int64),
             curves=recorder.curves(),
-            client_metrics=clients or None,
+            client_metrics=self.clients or None,
             baselines={},
             variables=federation.variables,
             interrupted=interrupted,

@@ -1,15 +1,20 @@
-"""What all tests share: eight virtual CPU devices, and the folder of real data sets."""
+"""What all tests share: eight virtual CPU devices, settings, and the folder of real data sets."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
 # Before JAX starts: tests of sharding need several devices, on any machine.
 jax.config.update("jax_num_cpu_devices", 8)
+
+# Examples are the same in every run, and the first of them may compile.
+hypothesis.settings.register_profile("fljax", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("fljax")
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,9 @@ sys.meta_path.insert(0, Absent())
 """
 
 
-def run_python(code: str) -> str:
+def run_python(code: str, folder=None) -> str:
     """Runs code in a fresh interpreter and returns what it printed."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -55,7 +55,7 @@ def test_every_module_imports_without_optional_packages():
         BLOCK
         + """
 import fljax
-import fljax.algorithms, fljax.config, fljax.data, fljax.engine, fljax.models
+import fljax.algorithms, fljax.config, fljax.data, fljax.engine, fljax.experiment, fljax.models
 import fljax.recording, fljax.simulation, fljax.tasks
 for name in dir(fljax):
     getattr(fljax, name)
@@ -67,14 +67,15 @@ for name in dir(fljax):
     ("call", "package"),
     [
         ("fljax.config.default_config()", "ml_collections"),
-        ("fljax.data.digits()", "sklearn"),
-        ("fljax.recording.plot_curves('nowhere', [])", "matplotlib"),
+        ("fljax.data.load('digits', partition='iid', num_clients=2)", "sklearn"),
+        ("fljax.recording.plot_curves({}, 'nowhere')", "matplotlib"),
+        ("fljax.recording.Checkpoints('nowhere')", "orbax"),
         ("fljax.recording.wandb_sink('offline')", "wandb"),
     ],
 )
-def test_using_an_absent_package_names_it(call, package):
+def test_using_an_absent_package_names_it(call, package, tmp_path):
     code = f"import fljax\ntry:\n    {call}\nexcept ImportError as error:\n    print(error)"
-    assert f"pip install {OPTIONAL[package]}" in run_python(BLOCK + code)
+    assert f"pip install {OPTIONAL[package]}" in run_python(BLOCK + code, tmp_path)
 
 
 def test_public_names_are_reachable_and_listed():

@@ -18,6 +18,14 @@ _NOUN = {
     dict: "a dict",
 }
 
+# Keys that only some algorithms read: {key: algorithms}.
+_ONLY_WITH = {
+    "mu": ("fedprox",),
+    "server_optimizer": ("fedavg", "fedopt"),
+    "client_momentum": ("fedavg", "fedopt", "fedprox"),
+    "client_weight_decay": ("fedavg", "fedopt", "fedprox"),
+}
+
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values of all keys, converted, with those set that follow from others.
@@ -141,15 +149,18 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             "algorithm = 'fedsgd' takes one gradient over all rows of a client. Set local_epochs = "
             "1 and local_steps = 0, or choose 'fedavg'."
         )
-    if values["mu"] > 0 and values["algorithm"] != "fedprox":
-        yield (
-            f"mu = {values['mu']} has no effect in algorithm = {values['algorithm']!r}. Choose "
-            "'fedprox', or set mu = 0."
-        )
+    for name, algorithms in _ONLY_WITH.items():
+        default = FIELDS[name].default
+        if values[name] != default and values["algorithm"] not in algorithms:
+            yield (
+                f"{name} = {values[name]!r} has no effect with algorithm = "
+                f"{values['algorithm']!r}. Leave it at {default!r}, or choose "
+                f"{' or '.join(map(repr, algorithms))}."
+            )
     if values["stop_at_target"] and values["target_accuracy"] is None:
         yield "stop_at_target needs target_accuracy, such as 0.9."
-    if values["target_accuracy"] is not None and values["eval_every"] == 0:
-        yield "target_accuracy is never checked with eval_every = 0. Set eval_every, such as 10."
+    if values["stop_at_target"] and values["eval_every"] == 0:
+        yield "stop_at_target has no effect with eval_every = 0. Set eval_every, such as 10."
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
 

@@ -50,6 +50,16 @@ DECAY = Interval(0, 1, high_open=True)
 FACTOR = Interval(0, 1, low_open=True)
 SEED = Interval(0, 2**32, high_open=True)
 
+PARTITIONS = (
+    "iid",
+    "dirichlet",
+    "dirichlet_per_client",
+    "shards",
+    "classes_per_client",
+    "quantity",
+    "natural",
+)
+
 
 class Field(NamedTuple):
     """One key.
@@ -77,7 +87,7 @@ def _schedule(side: str) -> dict[str, Field]:
         f"{side}_lr_decay_rate": Field(1.0, float, FACTOR),
         # 0: every round (exponential), the whole run (cosine).
         f"{side}_lr_decay_rounds": Field(0, int, NON_NEGATIVE),
-        # Linear growth from zero before the schedule starts.
+        # Rounds of linear growth before the schedule starts.
         f"{side}_lr_warmup_rounds": Field(0, int, NON_NEGATIVE),
     }
 
@@ -89,7 +99,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "data_dir": Field(None, str, optional=True),
     # None: every client of a natural partition, otherwise 100.
     "num_clients": Field(None, int, COUNT, optional=True),
-    "partition": Field("dirichlet", str),
+    "partition": Field("dirichlet", str, PARTITIONS),
     "alpha": Field(0.5, float, POSITIVE),
     "shards_per_client": Field(2, int, COUNT),
     "classes_per_client": Field(2, int, COUNT),
@@ -129,8 +139,9 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "shuffle": Field(True, bool),
     "seed": Field(0, int, SEED),
     # Evaluation.
+    # Rounds between evaluations; 0: only the last round.
     "eval_every": Field(10, int, NON_NEGATIVE),
-    "eval_batch_size": Field(512, int, COUNT),
+    "eval_batch_size": Field(0, int, NON_NEGATIVE),
     # 0: none, -1: all, k: a seeded sample of k clients.
     "eval_clients": Field(0, int, Interval(-1)),
     "target_accuracy": Field(None, float, FACTOR, optional=True),
@@ -145,16 +156,17 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
         "name": Field(None, str, optional=True),
         "group": Field(None, str, optional=True),
     },
-    # Execution, which never changes a result. 0: chosen automatically (devices: all of them).
+    # Execution, which never changes results. 0: chosen automatically (devices: all of them).
     "lanes": Field(0, int, NON_NEGATIVE),
     "devices": Field(0, int, NON_NEGATIVE),
     "wave": Field(0, int, NON_NEGATIVE),
     "placement": Field("auto", str, ("auto", "device", "stream")),
-    # How matrix products round; unlike the four above, this changes results.
+    # How matrix products round, which does change results. None: as JAX is set.
     "matmul_precision": Field(
-        "default",
+        None,
         str,
         ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32"),
+        optional=True,
     ),
 }
 

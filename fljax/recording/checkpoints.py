@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 
 PyTree = Any
 
+_ITEMS = ("arrays", "description")
+_TEMPORARY = ".orbax-checkpoint-tmp"
 _SHOWN_DIFFERENCES = 5
 
 
@@ -40,10 +42,9 @@ class Checkpoints:
         logging.getLogger("absl").addFilter(_drop_orbax_chatter)
         self._manager = self._orbax.CheckpointManager(
             self._directory,
-            options=self._orbax.CheckpointManagerOptions(
-                max_to_keep=keep, create=True, cleanup_tmp_directories=True
-            ),
+            options=self._orbax.CheckpointManagerOptions(max_to_keep=keep, create=True),
         )
+        self._cleaned = False
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -65,19 +66,21 @@ class Checkpoints:
         Raises:
           TypeError: a leaf is neither an array nor a number.
         """
-        self._manager.wait_until_finished()
-        if round in self._manager.all_steps():
+        self._remove_unfinished()
+        if round in self.rounds():
             return
-        leaves = [(path, _to_host(path, leaf)) for path, leaf in _leaves(jax.device_get(state))]
+        paths, leaves = _on_host(state)
         description = {
-            "leaves": [{"path": path, **_describe(leaf)} for path, leaf in leaves],
+            "leaves": [
+                {"path": path, **_describe(leaf)} for path, leaf in zip(paths, leaves, strict=True)
+            ],
             "metadata": dict(metadata or {}),
         }
         args = self._orbax.args
         self._manager.save(
             round,
             args=args.Composite(
-                arrays=args.StandardSave(_stored_arrays([leaf for _, leaf in leaves])),
+                arrays=args.StandardSave(_stored_arrays(leaves)),
                 description=args.JsonSave(description),
             ),
         )
@@ -85,7 +88,7 @@ class Checkpoints:
     def rounds(self) -> list[int]:
         """Returns the rounds of the complete checkpoints, oldest first."""
         self._manager.wait_until_finished()
-        return sorted(self._manager.all_steps())
+        return sorted(r for r in self._manager.all_steps() if _is_whole(self._directory / str(r)))
 
     def latest_round(self) -> int | None:
         """Returns the round of the newest complete checkpoint, None if there is none."""
@@ -132,6 +135,17 @@ class Checkpoints:
         self._manager.close()
         logging.getLogger("absl").removeFilter(_drop_orbax_chatter)
 
+    def _remove_unfinished(self) -> None:
+        """Removes what killed processes left. Only a writer does: a reader could be beside one."""
+        if self._cleaned:
+            return
+        for path in self._directory.iterdir():
+            unfinished = path.name.isdecimal() and not _is_whole(path)
+            if path.is_dir() and (unfinished or _TEMPORARY in path.name):
+                shutil.rmtree(path)
+        self._manager.reload()
+        self._cleaned = True
+
     def _check(self, round: int, saved: list[dict[str, Any]], template: PyTree) -> None:
         in_checkpoint = {leaf["path"]: _spell(leaf) for leaf in saved}
         in_run = {path: _spell(_describe(leaf)) for path, leaf in _leaves(template)}
@@ -173,21 +187,29 @@ def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
     ]
 
 
-def _to_host(path: str, leaf: Any) -> Any:
-    """Copies an array: on a CPU `device_get` returns a view of the buffer."""
-    if isinstance(leaf, bool | int | float) and not isinstance(leaf, np.generic):
-        return leaf
-    array = np.array(leaf)
-    if array.dtype == object or array.dtype.kind in "USO":
-        raise TypeError(
-            f"cannot checkpoint {path or 'the state'}, a {type(leaf).__name__}: the state holds "
-            "arrays and numbers only; text belongs in the metadata, PRNG keys in their key data"
+def _on_host(state: PyTree) -> tuple[list[str], list[Any]]:
+    """Returns paths and leaves, arrays copied: on a CPU `device_get` gives a view of the buffer."""
+    for path, leaf in _leaves(state):
+        dtype = getattr(leaf, "dtype", None)
+        numeric = dtype is not None and any(
+            jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_)
         )
-    return array
+        if not (numeric or _is_number(leaf)):
+            raise TypeError(
+                f"cannot checkpoint {path or 'the state'}, a {type(leaf).__name__} of dtype "
+                f"{dtype}: the state holds arrays of numbers and Python numbers; text belongs in "
+                "the metadata, a PRNG key goes as jax.random.key_data(key)"
+            )
+    host = _leaves(jax.device_get(state))
+    return [p for p, _ in host], [x if _is_number(x) else np.array(x) for _, x in host]
+
+
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, bool | int | float) and not isinstance(leaf, np.generic)
 
 
 def _describe(leaf: Any) -> dict[str, Any]:
-    if isinstance(leaf, bool | int | float) and not isinstance(leaf, np.generic):
+    if _is_number(leaf):
         return {"python": type(leaf).__name__, "value": leaf}
     return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
 
@@ -209,9 +231,18 @@ def _name(index: int) -> str:
 
 
 def _stored_arrays(leaves: list[Any]) -> dict[str, np.ndarray]:
-    """Names the arrays; those without elements are no bits, and Orbax refuses them."""
-    return {
+    """Names the arrays; those without elements hold no bits, and Orbax refuses them.
+
+    It refuses an empty dict too, hence the marker.
+    """
+    arrays = {
         _name(index): leaf
         for index, leaf in enumerate(leaves)
-        if isinstance(leaf, np.ndarray) and math.prod(leaf.shape) > 0
+        if isinstance(leaf, np.ndarray) and leaf.size > 0
     }
+    return arrays | {"marker": np.zeros(1, np.int32)}
+
+
+def _is_whole(path: Path) -> bool:
+    """A rename publishes a checkpoint whole, but a kill may stop the removal of an old one."""
+    return all((path / item).is_dir() and any((path / item).iterdir()) for item in _ITEMS)

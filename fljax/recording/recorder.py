@@ -86,7 +86,7 @@ class Recorder:
             self.records = _truncate(self.workdir / runs.METRICS, resume_round)
             for name in (runs.SUMMARY, runs.CLIENTS):
                 (self.workdir / name).unlink(missing_ok=True)
-        self._file = open(self.workdir / runs.METRICS, "ab")
+        self._file = open(self.workdir / runs.METRICS, "ab")  # noqa: SIM115, lives as long as self
 
     def __enter__(self) -> Recorder:
         return self
@@ -119,6 +119,10 @@ class Recorder:
                 self.flush()
         for sink in self._sinks:
             sink.write(record)
+
+    def add_sink(self, sink: Sink) -> None:
+        """Adds a sink, so that it need not be opened before the directory was found usable."""
+        self._sinks += (sink,)
 
     def flush(self) -> None:
         """Forces the records to disk. Call it before each checkpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def wandb_sink(
         tags=list(tags),
         config=jsonio.plain(config or {}),
         dir=None if workdir is None else str(workdir),
-        id=_run_id(wandb, workdir),
+        id=_run_id(workdir),
         resume="allow" if mode == "online" else None,
         # The console stays the program's own: captured, a progress bar fills the log.
         settings=wandb.Settings(silent=mode == "offline", console="off", save_code=False),
@@ -78,7 +79,7 @@ def wandb_sink(
     return Sink(write, lambda summary: run.summary.update(jsonio.plain(summary)), close)
 
 
-def _run_id(wandb, workdir: str | Path | None) -> str | None:
+def _run_id(workdir: str | Path | None) -> str | None:
     """Returns the id kept in the workdir, a fresh one the first time."""
     if workdir is None:
         return None
@@ -86,5 +87,5 @@ def _run_id(wandb, workdir: str | Path | None) -> str | None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with jsonio.atomic_file(path) as file:
-            file.write(wandb.util.generate_id().encode())
+            file.write(secrets.token_hex(4).encode())
     return path.read_text().strip()

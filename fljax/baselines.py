@@ -1,0 +1,112 @@
+"""What federation is compared with: training on pooled data, and every client on its own.
+
+Both take as many gradient steps in total as the federated run's clients took together, at the same
+batch size and client learning rate, so that one plot shows three comparable curves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fljax import algorithms
+from fljax.algorithm import AlgorithmSpec
+from fljax.data.dataset import FederatedDataset, Partition
+from fljax.recording import Run
+from fljax.tasks import Task
+
+# Own models that stand for the population of `local_only`; each is evaluated on the whole test set.
+_PERSONAL_MODELS = 10
+
+
+def run_baselines(
+    run: Run,
+    simulate: Callable[..., Run],
+    dataset: FederatedDataset,
+    task: Task,
+    algorithm: AlgorithmSpec,
+    round_options,
+    run_options,
+) -> Run:
+    """Runs the baselines that the options name; returns the run with them attached.
+
+    Args:
+      run: The finished federated run.
+      simulate: (dataset, task, algorithm, RoundOptions, RunOptions) -> Run.
+      dataset: The federated data.
+      task: The task.
+      algorithm: The federated algorithm, whose client learning rate and momentum are used.
+      round_options: Its RoundOptions.
+      run_options: Its RunOptions.
+
+    Raises:
+      ValueError: For an unknown baseline.
+    """
+    steps = [int(count) for count in run.curves["train/local_steps"] if np.isfinite(count)]
+    found = {}
+    for name in run_options.baselines:
+        if name not in BASELINES:
+            raise ValueError(f"baselines has {name!r}; choose from {', '.join(BASELINES)}.")
+        workdir = run_options.workdir
+        own_options = dataclasses.replace(
+            run_options,
+            workdir=None if workdir is None else Path(workdir) / "baselines" / name,
+            baselines=(),
+            resume=False,
+            checkpoint_every=0,
+            stop_at_target=False,
+            sinks=(),
+            config={"baseline": name},
+            eval_clients=0,
+            eval_personal=_PERSONAL_MODELS if name == "local_only" else 0,
+        )
+        found[name] = simulate(
+            *BASELINES[name](dataset, task, _client_sgd(algorithm), round_options, steps),
+            own_options,
+        )
+    return run._replace(baselines=found)
+
+
+def _client_sgd(algorithm: AlgorithmSpec) -> dict[str, float]:
+    """Returns client learning rate and momentum; FedSGD has only the server's."""
+    numbers = dict(algorithm.hparams)
+    return {
+        "client_lr": numbers.get("client_lr", numbers.get("server_lr")),
+        "client_momentum": numbers.get("client_momentum"),
+    }
+
+
+def _centralized(dataset, task, client_sgd, options, steps):
+    """One client that owns all rows, and takes the cohort's steps in each round."""
+    rows = np.sort(dataset.train.rows())
+    pooled = dataset.repartition(Partition(np.array([0, len(rows)]), rows))
+    batch = options.batch_size or int(dataset.train.partition.sizes.max())
+    options = dataclasses.replace(
+        options,
+        num_rounds=len(steps),
+        clients_per_round=1,
+        local_epochs=1,
+        local_steps=None,
+        batch_size=batch,
+        remainder="partial",
+        sampler="uniform",
+        cohorts=None,
+        steps_per_round=steps,
+        server_lr_schedule=None,
+        pipeline=type(options.pipeline)(),
+    )
+    return pooled, task, algorithms.fedavg(**client_sgd, name="centralized"), options
+
+
+def _local_only(dataset, task, client_sgd, options, steps):
+    """The same cohorts and local work; every client continues its own model."""
+    options = dataclasses.replace(
+        options, num_rounds=len(steps), pipeline=type(options.pipeline)()
+    )
+    return dataset, task, algorithms.local_only(**client_sgd), options
+
+
+BASELINES = {"centralized": _centralized, "local_only": _local_only}

@@ -1,0 +1,157 @@
+"""The evaluations of a run: which rows are evaluated, on which models, under which names."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax import evaluation, metrics, random
+from fljax.evaluation import EvalOutputs, EvalSet
+from fljax.federation import Federation
+from fljax.gradients import bind
+
+# Rows of an evaluation batch: convolutions as matrix products hold kernel-size copies of each row.
+BATCH_SIZE = 128
+_CLIENTS = "clients"
+
+
+class Evaluations(NamedTuple):
+    """What is evaluated each time; see `make_evaluations`.
+
+    Attributes:
+      sets: {"val", "test", "held_out": EvalSet}, and "clients" where clients are evaluated on rows
+        that none of the others covers.
+      clients_of: Name of the set whose rows are also reported by client, or None.
+      personal: Clients whose own models are evaluated instead of the global one, or None.
+      evaluate: The compiled evaluation of one model.
+      evaluate_many: The same for a stack of models.
+    """
+
+    sets: dict[str, EvalSet]
+    clients_of: str | None
+    personal: np.ndarray | None
+    evaluate: Any
+    evaluate_many: Any
+
+    def dispatch(self, federation: Federation) -> dict[str, EvalOutputs]:
+        """Starts an evaluation of the current models; nothing waits for it."""
+        frozen = federation.inputs.frozen
+        if self.personal is None:
+            variables = federation.variables
+            return {
+                name: self.evaluate(variables, frozen, one.inputs)
+                for name, one in self.sets.items()
+            }
+        models = _personal_models(federation, self.personal)
+        return {
+            name: self.evaluate_many(models, frozen, one.inputs) for name, one in self.sets.items()
+        }
+
+    def finish(self, outputs: dict[str, EvalOutputs]) -> tuple[dict[str, float], dict]:
+        """Waits for an evaluation.
+
+        Returns:
+          ({"eval/test/accuracy": ...}, {name: array} metrics of each client, empty if none).
+        """
+        if self.personal is not None:
+            return _mean_over_models(outputs, self.sets), {}
+        record: dict[str, float] = {}
+        for name, one in self.sets.items():
+            if name != _CLIENTS:
+                found = evaluation.finish(outputs[name], one)
+                record |= {f"eval/{name}/{key}": value for key, value in found.items()}
+        if self.clients_of is None:
+            return record, {}
+        clients = evaluation.finish_clients(outputs[self.clients_of], self.sets[self.clients_of])
+        found = metrics.client_summary(clients["accuracy"])
+        record |= {f"eval/{_CLIENTS}/{key}": value for key, value in found.items()}
+        return record, clients
+
+
+def make_evaluations(
+    federation: Federation, batch_size: int = 0, eval_clients: int = 0, personal: int = 0
+) -> Evaluations:
+    """Prepares the evaluations of a run.
+
+    Clients are evaluated on rows they own but did not train on, where there are such: their part of
+    the test set, else held-out clients, else their validation rows, else their training rows.
+
+    Args:
+      federation: The federation.
+      batch_size: Rows of a batch; 0 chooses.
+      eval_clients: Clients to evaluate one by one: 0 none, -1 all, k a seeded sample.
+      personal: Evaluate the own models of so many clients (a seeded sample) instead of the global
+        model, and report the mean over them.
+    """
+    dataset, mesh, seed = federation.dataset, federation.mesh, federation.options.seed
+    batch_size = batch_size or BATCH_SIZE
+    splits = {
+        name: split
+        for name in ("val", "test", "held_out")
+        if (split := getattr(dataset, name)) is not None
+    }
+
+    def prepare(split, clients=None):
+        shared = split.examples is dataset.train.examples
+        data = federation.inputs.data if shared else None
+        return evaluation.prepare(split, mesh, batch_size, data=data, clients=clients)
+
+    sets = {name: prepare(split) for name, split in splits.items()}
+    clients_of = None
+    if eval_clients:
+        owned = {name: split for name, split in splits.items() if split.partition is not None}
+        order = [name for name in ("test", "held_out", "val") if name in owned]
+        source = owned[order[0]] if order else dataset.train
+        population = source.partition.num_clients
+        if eval_clients in (-1, population) and order:
+            clients_of = order[0]
+        else:
+            chosen = evaluation.sample_clients(population, min(eval_clients, population), seed)
+            sets[_CLIENTS], clients_of = prepare(source, chosen), _CLIENTS
+    chosen = None
+    if personal:
+        generator = random.generator(seed, "evaluation/personal")
+        with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)
+        count = min(personal, len(with_rows))
+        chosen = np.sort(generator.choice(with_rows, count, replace=False))
+    evaluate = evaluation.make_evaluate(
+        lambda frozen: bind(federation.task, frozen, dataset.preprocess), mesh
+    )
+    many = jax.jit(
+        lambda models, frozen, inputs: jax.lax.map(
+            lambda model: evaluate(model, frozen, inputs), models
+        )
+    )
+    return Evaluations(sets, clients_of, chosen, evaluate, many)
+
+
+def _personal_models(federation: Federation, clients: np.ndarray):
+    """Returns the stacked own models of some clients."""
+    devices = federation.execution.devices
+    padded = np.full((devices, -(-len(clients) // devices)), clients[0], np.int32)
+    padded.reshape(-1)[: len(clients)] = clients
+    rows = federation.store.gather(np.zeros_like(padded), padded).algorithm
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows)
+    server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
+    models = jax.vmap(federation.algorithm.personalize, (None, 0))(server, rows)
+    return jax.tree.map(jnp.asarray, models)
+
+
+def _mean_over_models(outputs, sets) -> dict[str, float]:
+    """Returns the mean over models of loss and accuracy on each set."""
+    record = {}
+    for name, one in outputs.items():
+        sums = {
+            key: np.asarray(values).reshape(len(values), -1)[:, : sets[name].num_rows]
+            for key, values in one.per_example.items()
+        }
+        weight = sums["weight"].sum(1, dtype=np.int64)
+        loss = sums["loss"].sum(1, dtype=np.float64) / weight
+        correct = sums["correct"].sum(1, dtype=np.int64) / weight
+        top5 = sums["correct_top5"].sum(1, dtype=np.int64) / weight
+        found = {"loss": loss, "accuracy": correct, "top5": top5}
+        record |= {f"eval/{name}/{key}": float(values.mean()) for key, values in found.items()}
+    return record

@@ -1,0 +1,252 @@
+"""From a configuration to the arguments of `simulate`: every name is looked up here."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fljax import algorithms, data, models, recording
+from fljax.algorithm import AlgorithmSpec
+from fljax.config import resolve, to_plain
+from fljax.data.dataset import FederatedDataset
+from fljax.dry_run import describe
+from fljax.recording import Run
+from fljax.simulation import RoundOptions, RunOptions, as_task, simulate, split_options
+from fljax.tasks import Task
+
+
+class Experiment(NamedTuple):
+    """A configuration made concrete: `simulate(dataset, task, algorithm, **options)`."""
+
+    dataset: FederatedDataset
+    task: Task
+    algorithm: AlgorithmSpec
+    options: dict[str, Any]
+
+
+def run_config(
+    config,
+    workdir: str | Path,
+    *,
+    resume: bool = False,
+    profile: str | Path | None = None,
+) -> tuple[Run, list[Path]]:
+    """Runs a configuration from its data to its plots.
+
+    Args:
+      config: From `fljax.config`.
+      workdir: Directory for what the run leaves behind.
+      resume: Go on from the newest checkpoint.
+      profile: Directory for a profiler trace, or None.
+
+    Returns:
+      (run, PNG files).
+    """
+    experiment = make_experiment(config)
+    plain = to_plain(resolve(config))
+    wandb = recording.wandb_sink(**plain["wandb"], config=plain, workdir=workdir)
+    tracing = contextlib.nullcontext() if profile is None else jax.profiler.trace(str(profile))
+    with tracing:
+        run = simulate(
+            experiment.dataset,
+            experiment.task,
+            experiment.algorithm,
+            workdir=workdir,
+            resume=resume,
+            sinks=(wandb,),
+            config=plain,
+            **experiment.options,
+        )
+    return run, [] if run.interrupted else run.plot()
+
+
+def dry_run(config) -> str:
+    """Returns what a configuration would do and cost, as a text; runs nothing."""
+    experiment = make_experiment(config)
+    round_options, _ = split_options(experiment.options)
+    return describe(experiment.dataset, experiment.task, round_options)
+
+
+def report(run: Run, plots: list[Path]) -> str:
+    """Returns the closing lines of a run: results, costs, and where they lie."""
+    if run.interrupted:
+        return (
+            f"Stopped after round {run.summary['rounds']}; everything is saved in {run.directory}. "
+            "Go on with the same command and --resume."
+        )
+    lines = []
+    for name, one in {"federated": run, **run.baselines}.items():
+        final = one.summary["final"] or {}
+        found = [
+            f"{split} {metric} {final[key]:.4f}"
+            for split in ("test", "val")
+            for metric in ("accuracy", "loss")
+            if (key := f"eval/{split}/{metric}") in final
+        ]
+        lines.append(f"{name}: final {', '.join(found)} (round {final.get('round', 0)})")
+    summary = run.summary
+    if summary["best"]:
+        best = summary["best"]
+        lines.append(f"best by {best['selected_by']}: " + _best_line(best))
+    if summary["to_target"]:
+        target = summary["to_target"]
+        lines.append(f"target {target['target_accuracy']} reached in round {target['rounds']}")
+    lines.append(
+        f"{summary['rounds']} rounds in {summary['seconds']:.1f} s, "
+        f"{summary['clients_per_second']:,.0f} clients/s, "
+        f"{summary['examples_per_second']:,.0f} examples/s"
+    )
+    lines.append(f"run directory: {run.directory}")
+    lines += [f"plot: {path}" for path in plots]
+    return "\n".join(lines)
+
+
+def _best_line(best: Mapping[str, Any]) -> str:
+    key = "eval/test/accuracy" if "eval/test/accuracy" in best else best["metric"]
+    return f"{key.removeprefix('eval/').replace('/', ' ')} {best[key]:.4f} (round {best['round']})"
+
+
+def make_experiment(config) -> Experiment:
+    """Builds dataset, task, algorithm and options from a configuration.
+
+    Raises:
+      fljax.config.ConfigError: For wrong keys or values.
+      ValueError: For names or options that the dataset, partition or model refuses.
+    """
+    config = resolve(config)
+    dataset = make_dataset(config)
+    shape = tuple(dataset.train.examples.spec["x"].shape)
+    model = models.make(
+        config.model, dataset.num_classes, shape, **config.model_options.to_dict()
+    )
+    return Experiment(dataset, as_task(model, dataset), make_algorithm(config), _options(config))
+
+
+def make_dataset(config) -> FederatedDataset:
+    """Loads and partitions the configured data."""
+    options = {
+        name: config[name]
+        for name in _PARTITION_OPTIONS.get(config.partition, ())
+    }
+    return data.load(
+        config.dataset,
+        partition=config.partition,
+        num_clients=config.num_clients,
+        seed=config.data_seed,
+        data_dir=config.data_dir,
+        val_fraction=config.val_fraction,
+        **options,
+        **config.dataset_options.to_dict(),
+    )
+
+
+_PARTITION_OPTIONS = {
+    "iid": (),
+    "dirichlet": ("alpha", "min_partition_size"),
+    "dirichlet_per_client": ("alpha", "min_partition_size"),
+    "shards": ("shards_per_client",),
+    "classes_per_client": ("classes_per_client", "min_partition_size"),
+    "quantity": ("sigma", "min_partition_size"),
+    "natural": (),
+}
+
+
+def make_algorithm(config) -> AlgorithmSpec:
+    """Returns the configured algorithm with its hyperparameters."""
+    client = {}
+    if config.client_momentum:
+        client["client_momentum"] = config.client_momentum
+    if config.client_weight_decay:
+        client |= _with_weight_decay(config)
+    common = {"client_lr": config.client_lr, "server_lr": config.server_lr}
+    match config.algorithm:
+        case "fedavg" | "fedopt":
+            return algorithms.fedopt(
+                config.server_optimizer,
+                **common,
+                beta1=config.beta1,
+                beta2=config.beta2,
+                tau=config.tau,
+                server_momentum=config.server_momentum,
+                bias_correction=config.bias_correction,
+                weighting=config.weighting,
+                **client,
+            )
+        case "fedprox":
+            return algorithms.fedprox(config.mu, **common, weighting=config.weighting, **client)
+        case "scaffold":
+            return algorithms.scaffold(**common, weighting=config.weighting)
+        case "fedsgd":
+            return algorithms.fedsgd(config.server_lr, weighting=config.weighting)
+    raise ValueError(f"algorithm = {config.algorithm!r} is not known.")
+
+
+def _with_weight_decay(config) -> dict[str, Any]:
+    """Returns the clients' SGD with weight decay added to the gradient, as PyTorch's does."""
+    momentum = config.client_momentum
+
+    def optimizer(hp):
+        sgd = optax.sgd(hp["client_lr"], momentum=hp["client_momentum"] if momentum else None)
+        return optax.chain(optax.add_decayed_weights(hp["client_weight_decay"]), sgd)
+
+    return {"client_optimizer": optimizer, "client_weight_decay": config.client_weight_decay}
+
+
+def _options(config) -> dict[str, Any]:
+    """Returns the options of `simulate` that stand in the configuration by the same name."""
+    known = {
+        name
+        for record in (RoundOptions, RunOptions)
+        for name in inspect.signature(record).parameters
+    } - {"config", "workdir", "resume", "sinks"}
+    options = {name: config[name] for name in config if name in known}
+    options["local_epochs"] = config.local_epochs
+    options["local_steps"] = config.local_steps
+    for side in ("client", "server"):
+        options[f"{side}_lr_schedule"] = make_schedule(
+            config[f"{side}_lr_schedule"],
+            num_rounds=config.num_rounds,
+            decay_rate=config[f"{side}_lr_decay_rate"],
+            decay_rounds=config[f"{side}_lr_decay_rounds"],
+            warmup_rounds=config[f"{side}_lr_warmup_rounds"],
+        )
+    return options
+
+
+def make_schedule(
+    name: str, *, num_rounds: int, decay_rate: float, decay_rounds: int, warmup_rounds: int
+) -> Callable | None:
+    """Returns round -> factor of a learning rate, or None where it is always 1.
+
+    Args:
+      name: "constant", "cosine" (to zero), "exponential" (smooth), or "step".
+      num_rounds: Rounds of the run.
+      decay_rate: Factor that an exponential or step schedule applies every `decay_rounds`.
+      decay_rounds: Rounds of one decay; 0 is 1 for exponential and step, the rest for cosine.
+      warmup_rounds: Rounds of linear growth before the schedule starts.
+    """
+    if name == "constant" and not warmup_rounds:
+        return None
+    rest = max(num_rounds - warmup_rounds, 1)
+    shapes: Mapping[str, Callable] = {
+        "constant": lambda t: jnp.ones_like(t),
+        "cosine": lambda t: 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(t / (decay_rounds or rest), 0, 1))),
+        "exponential": lambda t: decay_rate ** (t / max(decay_rounds, 1)),
+        "step": lambda t: decay_rate ** jnp.floor(t / max(decay_rounds, 1)),
+    }
+
+    def schedule(round):
+        time = jnp.asarray(round, jnp.float32)
+        factor = shapes[name](jnp.maximum(time - warmup_rounds, 0))
+        if not warmup_rounds:
+            return factor
+        return jnp.where(time < warmup_rounds, (time + 1) / (warmup_rounds + 1), factor)
+
+    return schedule

@@ -1,0 +1,51 @@
+"""Runs a federated simulation from a configuration file.
+
+    python scripts/simulate.py --config=configs/quickstart.py --workdir=runs/first \
+        --config.num_rounds=50
+
+`--dry_run` prints what the run would do and cost, and runs nothing. `--resume` goes on from the
+newest checkpoint of the workdir. `--profile=DIR` leaves a trace of the run for XProf or Perfetto.
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+import fljax
+from fljax.config import ConfigError, check_overrides
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the run leaves behind.")
+_RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint of the workdir.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run nothing.")
+_PROFILE = flags.DEFINE_string("profile", None, "Directory for a profiler trace of the run.")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    from fljax import experiment
+
+    fljax.use_all_cores()
+    if _DRY_RUN.value:
+        print(experiment.dry_run(_CONFIG.value))
+        return 0
+    if _WORKDIR.value is None:
+        raise app.UsageError("--workdir is needed: a directory for what the run leaves behind.")
+    run, plots = experiment.run_config(
+        _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
+    )
+    print(experiment.report(run, plots))
+    return 0
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    try:
+        check_overrides(sys.argv)
+        app.run(main)
+    except (ConfigError, ValueError, FileNotFoundError, FileExistsError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,93 @@
+"""Invariant 4: an independent float64 NumPy loop over ragged clients gives the same rounds."""
+
+import jax
+import numpy as np
+import pytest
+import reference
+import toy
+
+from fljax import algorithms
+
+# ragged cohorts with an empty client (1), one of a single row (4), and an empty cohort
+COHORTS = [[0, 1, 2, 3], [3, 4, 8], [5, 6, 7, 0, 4], [], [8, 2]]
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def check(spec, expected, *, rtol=1e-9, **options):
+    federation, stats = toy.run_rounds(toy.clients(), spec, COHORTS, **options)
+    toy.assert_close(toy.params_of(federation), expected, rtol)
+    return federation, stats
+
+
+@pytest.mark.parametrize("weighting", ["examples", "uniform"])
+@pytest.mark.parametrize("momentum", [None, 0.9])
+def test_fedavg(weighting, momentum):
+    expected, losses = reference.federated(
+        toy.initial_params(), toy.clients(), COHORTS, lr=0.2, batch_size=4, epochs=3,
+        weighting=weighting, momentum=momentum or 0.0,
+    )  # fmt: skip
+    spec = algorithms.fedavg(0.2, weighting=weighting, client_momentum=momentum)
+    _, stats = check(spec, expected, local_epochs=3)
+    got = [one[-1]["loss"].sum() / one[-1]["weight"].sum() for one in stats if one[-1]["jobs"].any()]
+    np.testing.assert_allclose(got, losses, rtol=1e-9)
+
+
+def test_fedprox():
+    expected, _ = reference.federated(
+        toy.initial_params(), toy.clients(), COHORTS, lr=0.2, batch_size=4, epochs=2, mu=0.7
+    )
+    check(algorithms.fedprox(0.7, 0.2), expected, local_epochs=2)
+
+
+@pytest.mark.parametrize("bias_correction", [False, True])
+@pytest.mark.parametrize("kind", ["momentum", "adagrad", "adam", "yogi"])
+def test_fedopt(kind, bias_correction):
+    numbers = {"beta1": 0.8, "beta2": 0.95, "tau": 1e-2, "bias_correction": bias_correction}
+    server = reference.Server(toy.initial_params(), kind, lr=0.3, momentum=0.9, **numbers)
+    expected, _ = reference.federated(
+        toy.initial_params(), toy.clients(), COHORTS, lr=0.2, batch_size=4, server=server
+    )
+    check(algorithms.fedopt(kind, 0.2, 0.3, **numbers), expected)
+
+
+def test_fedsgd():
+    expected = reference.fedsgd(
+        toy.initial_params(), toy.clients(), [c for c in COHORTS if c], server_lr=0.4
+    )
+    check(algorithms.fedsgd(0.4), expected)
+
+
+def test_scaffold():
+    expected, own, control = reference.scaffold(
+        toy.initial_params(), toy.clients(), [c for c in COHORTS if c],
+        lr=0.2, server_lr=0.9, batch_size=4, epochs=2,
+    )  # fmt: skip
+    federation, _ = check(algorithms.scaffold(0.2, 0.9), expected, local_epochs=2)
+    server = jax.tree.map(lambda leaf: np.asarray(leaf[0]), federation.state.server)
+    toy.assert_close(server.control, control, 1e-9)
+    everyone = np.arange(len(own), dtype=np.int32)[None]
+    rows = federation.store.gather(np.zeros_like(everyone), np.repeat(everyone, 1, 0)).algorithm
+    for client, expected_control in enumerate(own):
+        mine = jax.tree.map(lambda leaf, i=client: np.asarray(leaf[0, i]), rows)
+        for name, value in expected_control.items():
+            np.testing.assert_allclose(mine[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_local_only_continues_each_clients_own_model():
+    federation, _ = toy.run_rounds(toy.clients(), algorithms.local_only(0.2), COHORTS)
+    own = {client: toy.initial_params() for client in range(len(toy.SIZES))}
+    for cohort in COHORTS:
+        for client in cohort:
+            x, y = toy.clients()[client]
+            own[client] = reference.local_sgd(own[client], x, y, 0.2, 4, 1)[0]
+    everyone = np.arange(len(own), dtype=np.int32)[None]
+    rows = federation.store.gather(np.zeros_like(everyone), everyone).algorithm
+    for client, expected in own.items():
+        mine = jax.tree.map(lambda leaf, i=client: np.asarray(leaf[0, i]), rows.params)
+        toy.assert_close(mine, expected, 1e-9)
+    toy.assert_close(toy.params_of(federation), toy.initial_params(), 1e-15)

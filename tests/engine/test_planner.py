@@ -1,0 +1,173 @@
+"""The planner and packing: every job runs once, in one piece, on lanes that never collide."""
+
+import numpy as np
+import toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fljax.engine.batching import LocalWork
+from fljax.engine.execution import ExecutionPlan
+from fljax.engine.packing import capacity, pack
+from fljax.engine.plan import job_table
+from fljax.engine.planner import make_planner
+
+EXECUTIONS = st.builds(
+    ExecutionPlan,
+    devices=st.integers(1, 3),
+    lanes=st.integers(1, 4),
+    wave=st.integers(1, 5),
+    harvest=st.just(1),
+    placement=st.just("device"),
+).flatmap(
+    lambda plan: st.integers(1, plan.lanes).map(
+        lambda harvest: plan._replace(harvest=harvest, wave=max(plan.wave, harvest))
+    )
+)
+
+
+def replay(plan, num_lanes, batch_size):
+    """Executes a pass plan literally; returns {(device, job): rows trained}, in finishing order."""
+    trained, order = {}, {}
+    for device in range(plan.rows.shape[0]):
+        lanes, slots, finished, time, event = [None] * num_lanes, {}, [], 0, 0
+        for wave in range(plan.num_waves[device]):
+            while event < plan.wave_end[device, wave]:
+                for step in range(time, plan.event_time[device, event]):
+                    for lane in range(num_lanes):
+                        count = plan.counts[device, step, lane]
+                        if count:
+                            rows = plan.rows[device, step, lane, :count]
+                            trained.setdefault((device, lanes[lane]), []).extend(rows.tolist())
+                time = plan.event_time[device, event]
+                for place in range(plan.event_lane.shape[2]):
+                    lane = plan.event_lane[device, event, place]
+                    if lane == num_lanes:
+                        continue
+                    slot = plan.event_slot[device, event, place]
+                    if slot < plan.wave_jobs.shape[2]:
+                        slots[slot] = lanes[lane]
+                    following = plan.event_next[device, event, place]
+                    lanes[lane] = following if following < plan.jobs.client.shape[1] else None
+                event += 1
+            for slot, job in enumerate(plan.wave_jobs[device, wave]):
+                if job < plan.jobs.client.shape[1]:
+                    assert slots[slot] == job
+                    finished.append(job)
+        order[device] = finished
+    return trained, order
+
+
+@settings(max_examples=60)
+@given(
+    sizes=st.lists(st.integers(0, 25), min_size=1, max_size=14),
+    execution=EXECUTIONS,
+    epochs=st.integers(1, 2),
+    data=st.data(),
+)
+def test_every_job_runs_exactly_once(sizes, execution, epochs, data):
+    parts = toy.clients(sizes)
+    split = toy.dataset(parts).train
+    count = data.draw(st.integers(0, len(sizes)))
+    cohort = data.draw(st.permutations(range(len(sizes))))[:count]
+    planner = make_planner(
+        split, LocalWork(epochs, None, 4), ["local"], execution, max_cohort=len(sizes), seeds=[3]
+    )
+    plan, facts = planner.plan(2, job_table(cohort))
+    one = plan.passes[0]
+    trained, order = replay(one, execution.lanes, 4)
+    real = np.argwhere(one.jobs.client >= 0)
+    assert facts.num_jobs == len(real) == sum(sizes[c] > 0 for c in cohort)
+    assert facts.num_without_rows == sum(sizes[c] == 0 for c in cohort)
+    for device, job in real:
+        client = one.jobs.client[device, job]
+        begin = split.partition.offsets[client]
+        rows = np.array(trained[device, job]) - begin
+        np.testing.assert_array_equal(
+            np.sort(rows), np.repeat(np.arange(sizes[client]), epochs)
+        )
+        position = one.jobs.position[device, job]
+        assert cohort[position] == client
+        assert plan.cohort_index[position] == device * one.jobs.client.shape[1] + job
+    assert sorted(map(tuple, real.tolist())) == sorted(
+        (device, job) for device, jobs in order.items() for job in jobs
+    )
+    assert facts.rows_real == sum(map(len, trained.values()))
+
+
+@given(
+    steps=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    devices=st.integers(1, 4),
+    lanes=st.integers(1, 8),
+)
+def test_packing_is_dense(steps, devices, lanes):
+    steps = np.array(steps)
+    packing = pack(steps, devices, lanes, len(steps))
+    slots = packing.device * lanes + packing.lane
+    for slot in np.unique(slots):
+        mine = np.flatnonzero(slots == slot)
+        mine = mine[np.argsort(packing.start[mine])]
+        ends = packing.start[mine] + steps[mine]
+        np.testing.assert_array_equal(packing.start[mine], np.concatenate([[0], ends[:-1]]))
+    # Graham's bound for any list schedule
+    assert packing.makespan <= steps.sum() / (devices * lanes) + steps.max()
+    assert packing.makespan == (packing.start + steps).max()
+
+
+def test_makespan_on_log_normal_sizes():
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        for cohort in (50, 1000):
+            steps = np.ceil(generator.lognormal(np.log(10) - 0.5, 1, cohort)).astype(np.int64)
+            for lanes in (1, 8, 64):
+                bound = max(steps.max(), steps.sum() / lanes)
+                assert pack(steps, 1, lanes, cohort).makespan <= 1.05 * bound + 1
+
+
+def test_devices_hold_no_more_jobs_than_their_arrays():
+    steps = np.array([100] + [1] * 19)
+    packing = pack(steps, 2, 1, 12)
+    assert np.bincount(packing.device).max() <= 12
+
+
+@given(needed=st.integers(1, 10**6), floor=st.integers(1, 1000))
+def test_capacities_form_a_series(needed, floor):
+    size = capacity(needed, floor)
+    assert size >= max(needed, floor)
+    assert capacity(size, floor) == size
+    assert size <= max(floor, needed * 5 // 4 + 1)
+
+
+def test_plans_of_any_cohort_have_the_same_shapes():
+    parts = toy.clients([1, 40, 3, 17, 9, 22, 5, 2])
+    planner = make_planner(
+        toy.dataset(parts).train, LocalWork(1, None, 4), ["local", "epoch"],
+        ExecutionPlan(2, 1, 1, 1, "device"), max_cohort=4, seeds=[0],
+    )  # fmt: skip
+    shapes = {
+        tuple(leaf.shape for leaf in (plan.passes[0].rows, plan.passes[1].rows, plan.cohort_index))
+        for cohort in ([0], [1, 3, 5, 4], [7, 2], [])
+        for plan, _ in [planner.plan(0, job_table(cohort))]
+    }
+    assert len(shapes) == 1
+
+
+def test_streamed_rows_are_the_same_rows():
+    parts = toy.clients([7, 12, 3, 9])
+    split = toy.dataset(parts).train
+    plans = [
+        make_planner(
+            split, LocalWork(1, None, 4), ["local"], ExecutionPlan(2, 1, 1, 1, placement),
+            max_cohort=4, seeds=[0],
+        ).plan(0, job_table([3, 1, 0, 2]))[0]
+        for placement in ("device", "stream")
+    ]  # fmt: skip
+    resident, streamed = (plan.passes[0] for plan in plans)
+    for device in range(2):
+        real = np.arange(4) < resident.counts[device][..., None]
+        expected = split.examples.arrays["x"][resident.rows[device][real]]
+        got = plans[1].staged["x"][device][streamed.rows[device][real]]
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_repeated_clients_are_numbered():
+    assert job_table([4, 2, 4, 4, 2]).occurrence.tolist() == [0, 0, 1, 2, 1]
