@@ -9,6 +9,7 @@ of each client. Every number is thereby exact and the same on any number of devi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,13 +20,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fljax import metrics, random
 from fljax.algorithm import Variables
+from fljax.data.dataset import Examples, Split
 from fljax.engine.execution import AXIS, device_memory_bytes
 from fljax.gradients import LocalTask
 from fljax.metrics import ClassCounts
 
 PyTree = Any
 
-BATCH_SIZE = 512
+# Larger batches gain a tenth for small models, while convolutions as matrix products hold
+# kernel-size copies of every row.
+BATCH_SIZE = 128
 # A confusion matrix of int32 takes 4 MB at this size; beyond it only `ClassCounts` are kept, from
 # which the same metrics follow.
 MAX_CONFUSION_CLASSES = 1024
@@ -78,7 +82,7 @@ class EvalOutputs(NamedTuple):
 
 
 def prepare(
-    split: Any,
+    split: Split,
     mesh: Mesh,
     batch_size: int = BATCH_SIZE,
     *,
@@ -90,7 +94,7 @@ def prepare(
     """Lays out the rows of a split on the devices.
 
     Args:
-      split: Has `examples` and `partition`, as in `fljax.data.dataset`.
+      split: Examples, and who owns them.
       mesh: Devices that share the rows.
       batch_size: Most rows in a batch. The actual size divides the rows evenly.
       data: The arrays of `split.examples` where they are on the devices already (the training
@@ -120,11 +124,7 @@ def prepare(
     staged = None
     if data is None:
         _check_memory(split.examples, layout.size, mesh)
-        taken = split.examples.take(layout.reshape(-1))
-        staged = {
-            name: jax.device_put(values.reshape(layout.shape + values.shape[1:]), sharding)
-            for name, values in taken.items()
-        }
+        staged = jax.device_put(split.examples.take(layout), sharding)
     inputs = EvalInputs(
         counts=jax.device_put(counts, sharding),
         rows=None if data is None else jax.device_put(layout.astype(np.int32), sharding),
@@ -249,7 +249,7 @@ def per_example(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, np.ndarray
     }
 
 
-def _rows_of(split, clients) -> tuple[np.ndarray, np.ndarray | None]:
+def _rows_of(split: Split, clients) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the rows to evaluate and their owners (None without a partition)."""
     partition = split.partition
     if partition is None:
@@ -257,19 +257,18 @@ def _rows_of(split, clients) -> tuple[np.ndarray, np.ndarray | None]:
             raise ValueError(
                 "this split has no partition, so it cannot be evaluated for chosen clients."
             )
-        return np.asarray(split.rows()), None
-    population = partition.num_clients
-    clients = np.arange(population) if clients is None else np.unique(clients).astype(np.int64)
-    wrong = clients[(clients < 0) | (clients >= population)]
+        return split.rows(), None
+    if clients is None:
+        return partition.all_rows(), partition.owners()
+    clients = np.unique(clients).astype(np.int64)
+    wrong = clients[(clients < 0) | (clients >= partition.num_clients)]
     if len(wrong):
         raise ValueError(
             f"client {wrong[0]} cannot be evaluated: the population has clients 0 to "
-            f"{population - 1}."
+            f"{partition.num_clients - 1}."
         )
-    sizes = np.asarray(partition.sizes)[clients].astype(np.int64)
-    owners = np.repeat(clients, sizes)
-    positions = np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.asarray(partition.row_at(owners, positions)), owners
+    chosen = partition.subset(clients)
+    return chosen.all_rows(), clients[chosen.owners()]
 
 
 def _layout(rows: np.ndarray, devices: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -286,10 +285,10 @@ def _layout(rows: np.ndarray, devices: int, batch_size: int) -> tuple[np.ndarray
     return padded.reshape(devices, steps, batch), counts.reshape(devices, steps)
 
 
-def _check_memory(examples, num_rows: int, mesh: Mesh) -> None:
+def _check_memory(examples: Examples, num_rows: int, mesh: Mesh) -> None:
     """Refuses rows that would fill more than half of the memory."""
     device = mesh.devices.flat[0]
-    row_bytes = sum(values.nbytes for values in examples.take(np.zeros(1, np.int64)).values())
+    row_bytes = sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in examples.spec.values())
     # the devices of a CPU share one memory
     held = row_bytes * num_rows // (1 if device.platform == "cpu" else mesh.size)
     memory = device_memory_bytes(device)

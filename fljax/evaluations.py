@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fljax import evaluation, metrics, random
@@ -130,14 +129,9 @@ def make_evaluations(
 
 def _personal_models(federation: Federation, clients: np.ndarray):
     """Returns the stacked own models of some clients."""
-    devices = federation.execution.devices
-    padded = np.full((devices, -(-len(clients) // devices)), clients[0], np.int32)
-    padded.reshape(-1)[: len(clients)] = clients
-    rows = federation.store.gather(np.zeros_like(padded), padded).algorithm
-    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows)
+    rows = federation.store.rows_of(clients).algorithm
     server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
-    models = jax.vmap(federation.algorithm.personalize, (None, 0))(server, rows)
-    return jax.tree.map(jnp.asarray, models)
+    return jax.vmap(federation.algorithm.personalize, (None, 0))(server, rows)
 
 
 def _mean_over_models(outputs, sets) -> dict[str, float]:

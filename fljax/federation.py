@@ -135,9 +135,9 @@ class Federation:
     ) -> Iterator[tuple[RoundPlan, PlanFacts]]:
         """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
         state = self.sampler.init() if sampler_state is None else sampler_state
-        return prefetch(self._plans(start, stop, state))
+        return prefetch(self._plans(start, stop, state, jax.config.jax_enable_x64))
 
-    def _plans(self, start: int, stop: int, state: Any):
+    def _plans(self, start: int, stop: int, state: Any, x64: bool):
         group = next(iter(self.dataset.groups.values()), None) if self.dataset.groups else None
         for round in range(start, stop):
             clients, state = self.sampler.select(state, round)
@@ -146,7 +146,10 @@ class Federation:
                 steps = np.full(len(clients), self.options.steps_per_round[round])
             jobs = job_table(clients, groups=group, steps=steps)
             plan, facts = self.planner.plan(round, jobs, state)
-            yield self.place(plan), facts
+            # a thread does not inherit the precision that a context manager sets
+            with jax.enable_x64(x64):
+                placed = self.place(plan)
+            yield placed, facts
 
     def place(self, plan: RoundPlan) -> RoundPlan:
         """Sends a plan to the devices."""
@@ -269,6 +272,8 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.S
 
 def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     """Returns the local work of clients with these sizes; refuses contradictions."""
+    if options.num_rounds < 1:
+        raise ValueError(f"num_rounds = {options.num_rounds}; a run needs at least one round.")
     if (options.local_epochs is None) == (options.local_steps is None):
         raise ValueError(
             f"local_epochs = {options.local_epochs} and local_steps = {options.local_steps}: "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax import evaluation, metrics
 from fljax.algorithm import Variables
+from fljax.data.dataset import ArrayExamples, LazyExamples, Partition, Split, offsets_of
 from fljax.engine.execution import make_mesh
 from fljax.gradients import LocalTask
 from fljax.metrics import ClassCounts
@@ -24,41 +23,20 @@ NUM_CLASSES, NUM_FEATURES, NUM_EXAMPLES = 7, 4, 90
 SIZES = np.array([0, 5, 1, 0, 31, 2, 13, 0])
 
 
-class Examples(NamedTuple):
-    """Flat examples; remembers which rows were asked for."""
-
-    arrays: dict[str, np.ndarray]
-    taken: list[np.ndarray]
-
-    def take(self, rows):
-        self.taken.append(np.asarray(rows))
-        return {name: values[rows] for name, values in self.arrays.items()}
+def global_split(arrays):
+    return Split(ArrayExamples(arrays))
 
 
-class Partition(NamedTuple):
-    index: np.ndarray
-    sizes: np.ndarray
+def lazy_split(arrays, partition):
+    """The same examples, generated on demand; also returns the list of requests for rows."""
+    requests = []
 
-    @property
-    def num_clients(self):
-        return len(self.sizes)
+    def generate(rows):
+        requests.append(rows)
+        return {name: values[rows] for name, values in arrays.items()}
 
-    @property
-    def offsets(self):
-        return np.concatenate([[0], np.cumsum(self.sizes)])
-
-    def row_at(self, clients, positions):
-        return self.index[self.offsets[clients] + positions]
-
-
-class Split(NamedTuple):
-    examples: Any
-    partition: Any = None
-
-    def rows(self):
-        if self.partition is None:
-            return np.arange(len(self.examples.arrays["y"]))
-        return self.partition.index
+    spec = ArrayExamples(arrays).spec
+    return Split(LazyExamples(NUM_EXAMPLES, generate, spec), partition), requests
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +51,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def split(arrays):
     index = np.random.default_rng(1).permutation(NUM_EXAMPLES)[: SIZES.sum()]
-    return Split(Examples(arrays, []), Partition(index, SIZES))
+    return Split(ArrayExamples(arrays), Partition(offsets_of(SIZES), index))
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +142,8 @@ def test_matches_a_loop_over_clients(mesh, evaluate, arrays, split, variables):
     result = evaluation.finish_clients(outputs, eval_set)
     np.testing.assert_array_equal(result["client"], np.flatnonzero(SIZES))
     np.testing.assert_array_equal(result["examples"], SIZES[SIZES > 0])
-    offsets = split.partition.offsets
     for position, client in enumerate(result["client"]):
-        rows = split.partition.index[offsets[client] : offsets[client + 1]]
-        sums, _ = reference(arrays, rows, variables)
+        sums, _ = reference(arrays, split.partition.rows(client), variables)
         targets = sums["weight"].sum()
         assert result["weight"][position] == targets
         assert result["accuracy"][position] == sums["correct"].sum() / targets
@@ -201,13 +177,12 @@ def test_sampled_clients_get_the_numbers_they_get_among_all(mesh, evaluate, spli
 
 
 def test_only_the_needed_rows_are_made(mesh, arrays, split):
-    lazy = Split(Examples(arrays, []), split.partition)
+    lazy, requests = lazy_split(arrays, split.partition)
     evaluation.prepare(lazy, mesh, 4, clients=[5, 6])
-    offsets = split.partition.offsets
-    needed = split.partition.index[offsets[5] : offsets[7]]
-    taken = lazy.examples.taken[-1]
-    assert set(taken) == set(needed)
-    assert len(taken) < len(needed) + 4 * mesh.size
+    needed = np.concatenate([split.partition.rows(5), split.partition.rows(6)])
+    (made,) = requests
+    assert set(made) == set(needed)
+    assert len(made) < len(needed) + 4 * mesh.size
 
 
 @settings(deadline=None, max_examples=40)
@@ -215,7 +190,7 @@ def test_only_the_needed_rows_are_made(mesh, arrays, split):
 def test_every_row_is_read_once_and_in_order(num_rows, batch_size):
     mesh = make_mesh()
     data = {"y": np.arange(num_rows)}
-    inputs = evaluation.prepare(Split(Examples(data, [])), mesh, batch_size, data=data).inputs
+    inputs = evaluation.prepare(global_split(data), mesh, batch_size, data=data).inputs
     devices, steps, batch = inputs.rows.shape
     assert devices == mesh.size
     assert batch <= batch_size
@@ -228,7 +203,7 @@ def test_every_row_is_read_once_and_in_order(num_rows, batch_size):
 
 
 def test_a_split_without_clients(mesh, evaluate, arrays, variables):
-    whole = Split(Examples(arrays, []))
+    whole = global_split(arrays)
     eval_set = evaluation.prepare(whole, mesh, 32)
     outputs = evaluate(variables, FROZEN, eval_set.inputs)
     check(evaluation.per_example(outputs, eval_set), reference(arrays, range(90), variables)[0])
@@ -240,13 +215,13 @@ def test_a_split_without_clients(mesh, evaluate, arrays, variables):
 
 def test_a_sample_of_rows_is_drawn_by_seed(mesh, arrays, split):
     def owners_and_rows(seed):
-        lazy = Split(Examples(arrays, []), split.partition)
+        lazy, requests = lazy_split(arrays, split.partition)
         eval_set = evaluation.prepare(lazy, mesh, 16, max_rows=20, seed=seed)
         assert eval_set.num_rows == len(eval_set.owners) == 20
-        return eval_set.owners, lazy.examples.taken[-1][:20]
+        return eval_set.owners, requests[-1][:20]
 
     owners, rows = owners_and_rows(0)
-    owner_of = dict(zip(split.rows(), np.repeat(np.arange(8), SIZES), strict=True))
+    owner_of = dict(zip(split.rows(), split.partition.owners(), strict=True))
     assert len(set(rows)) == 20
     np.testing.assert_array_equal(owners, [owner_of[row] for row in rows])
     np.testing.assert_array_equal(rows, owners_and_rows(0)[1])
@@ -280,8 +255,7 @@ def test_counts_do_not_round_as_float32_would(mesh):
 
         return LocalTask(None, None, measure)
 
-    examples = Examples({"y": np.zeros(200, np.int32)}, [])
-    eval_set = evaluation.prepare(Split(examples), mesh, 16)
+    eval_set = evaluation.prepare(global_split({"y": np.zeros(200, np.int32)}), mesh, 16)
     outputs = evaluation.make_evaluate(task, mesh)(Variables((), ()), (), eval_set.inputs)
     sums = evaluation.per_example(outputs, eval_set)
     assert sums["weight"].sum(dtype=np.int64) == 200 * weight
@@ -307,6 +281,19 @@ def test_a_second_model_neither_recompiles_nor_touches_the_host(mesh, split, var
         second = evaluate(models[1], frozen, inputs)
     assert len(traces) == traced
     assert not np.array_equal(first.confusion, second.confusion)
+
+
+def test_a_stack_of_models_is_evaluated_one_by_one(mesh, evaluate, split, variables):
+    inputs = evaluation.prepare(split, mesh, 16).inputs
+    models = jax.tree.map(lambda leaf: np.stack([leaf, -leaf]), variables)
+    evaluate_all = jax.jit(lambda m: jax.lax.map(lambda one: evaluate(one, FROZEN, inputs), m))
+    stacked = evaluate_all(models)
+    for number in range(2):
+        alone = evaluate(jax.tree.map(lambda leaf: leaf[number], models), FROZEN, inputs)
+        np.testing.assert_array_equal(stacked.confusion[number], alone.confusion)
+        np.testing.assert_allclose(
+            stacked.per_example["loss"][number], alone.per_example["loss"], rtol=1e-6
+        )
 
 
 def test_sampled_clients_are_distinct_and_fixed_by_the_seed():

@@ -37,7 +37,7 @@ class ClientStore:
         self._on_host = on_host
         self._sharding = NamedSharding(mesh, PartitionSpec(AXIS))
         self._count = 0
-        self._rows = self._blank(0)
+        self._rows = self._blank(self._devices)
         self._read = jax.jit(_read, out_shardings=self._sharding)
         self._write = jax.jit(_write, donate_argnums=(0,), out_shardings=self._sharding)
 
@@ -73,6 +73,15 @@ class ClientStore:
             )
             return jax.device_put(rows, self._sharding)
         return self._read(self._rows, self._default, slots, sources)
+
+    def rows_of(self, clients: np.ndarray, source: int = 0) -> PyTree:
+        """Returns the rows of some clients of one source, leaves [len(clients), ...]."""
+        padded = np.full((self._devices, -(-len(clients) // self._devices)), -1, np.int32)
+        padded.reshape(-1)[: len(clients)] = clients
+        rows = self.gather(np.full_like(padded, source), padded)
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows
+        )
 
     def scatter(self, sources: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
         """Keeps the rows that a round program returned; of repeated clients, the last job's."""
@@ -119,7 +128,7 @@ class ClientStore:
         self._slots[:] = -1
         self._slots[owners[:, 0], owners[:, 1]] = np.arange(len(owners))
         self._count = 0
-        self._rows = self._blank(0)
+        self._rows = self._blank(self._devices)
         self._grow(len(owners))
         self._rows = jax.tree.map(
             lambda store, saved: self._place(

@@ -96,8 +96,10 @@ def choose(
       memory_bytes: Memory of one device; measured where None.
 
     Raises:
-      ValueError: If the training cannot fit, with the figures.
+      ValueError: For an unknown placement, or if the training cannot fit, with the figures.
     """
+    if placement not in ("auto", "device", "stream"):
+        raise ValueError(f"placement = {placement!r}; choose 'auto', 'device' or 'stream'.")
     mesh_devices = list(make_mesh(devices).devices.flat)
     count = len(mesh_devices)
     memory = memory_bytes or device_memory_bytes(mesh_devices[0])

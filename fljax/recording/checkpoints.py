@@ -110,14 +110,8 @@ class Checkpoints:
           FileNotFoundError: there is no checkpoint of that round.
           ValueError: the template differs from what was saved; the message says where.
         """
-        if round not in self.rounds():
-            raise FileNotFoundError(
-                f"{self._directory} holds no checkpoint of round {round}; it has {self.rounds()}"
-            )
         args = self._orbax.args
-        description = self._manager.restore(
-            round, args=args.Composite(description=args.JsonRestore())
-        ).description
+        description = self._description(round)
         saved = description["leaves"]
         self._check(round, saved, template)
 
@@ -128,6 +122,14 @@ class Checkpoints:
         leaves = [arrays.get(_name(index), leaf) for index, leaf in enumerate(empty)]
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return state, description["metadata"]
+
+    def metadata(self, round: int) -> dict[str, Any]:
+        """Reads the metadata of a checkpoint alone, from which a template may be made.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint of that round.
+        """
+        return self._description(round)["metadata"]
 
     def close(self) -> None:
         """Waits for the last save and lets go of the directory."""
@@ -145,6 +147,16 @@ class Checkpoints:
                 shutil.rmtree(path)
         self._manager.reload()
         self._cleaned = True
+
+    def _description(self, round: int) -> dict[str, Any]:
+        if round not in self.rounds():
+            raise FileNotFoundError(
+                f"{self._directory} holds no checkpoint of round {round}; it has {self.rounds()}"
+            )
+        args = self._orbax.args
+        return self._manager.restore(
+            round, args=args.Composite(description=args.JsonRestore())
+        ).description
 
     def _check(self, round: int, saved: list[dict[str, Any]], template: PyTree) -> None:
         in_checkpoint = {leaf["path"]: _spell(leaf) for leaf in saved}

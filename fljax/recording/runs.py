@@ -22,7 +22,7 @@ class Run(NamedTuple):
     """What a run left behind.
 
     Attributes:
-      directory: Where it was read from.
+      directory: Where it lies; None for a run that was kept in memory.
       config: Contents of config.json; empty if the run has not written it.
       summary: Contents of summary.json; None while the run is unfinished.
       rounds: int64 array, the round of each record.
@@ -30,15 +30,19 @@ class Run(NamedTuple):
         `curves["round"]` equals `rounds`.
       client_metrics: {name: array} of per-client evaluation, or None.
       baselines: {name: Run} found under `baselines/`.
+      variables: The final model, where `simulate` returned this; None when read from files.
+      interrupted: Whether the run was stopped before its last round.
     """
 
-    directory: Path
+    directory: Path | None
     config: dict[str, Any]
     summary: dict[str, Any] | None
     rounds: np.ndarray
     curves: dict[str, np.ndarray]
     client_metrics: dict[str, np.ndarray] | None
     baselines: dict[str, Run]
+    variables: Any = None
+    interrupted: bool = False
 
     def plot(self, directory: str | Path | None = None, label: str = "federated") -> list[Path]:
         """Draws loss, accuracy and bytes over the baselines; returns the PNG files.
@@ -47,6 +51,8 @@ class Run(NamedTuple):
           directory: Where to write them; `plots/` of the run if None.
           label: How the legend calls this run.
         """
+        if directory is None and self.directory is None:
+            raise ValueError("this run was kept in memory; say where to draw: plot(directory)")
         curves = {label: self.curves}
         curves |= {name: baseline.curves for name, baseline in self.baselines.items()}
         return plot_curves(

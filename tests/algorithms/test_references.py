@@ -70,10 +70,9 @@ def test_scaffold():
     federation, _ = check(algorithms.scaffold(0.2, 0.9), expected, local_epochs=2)
     server = jax.tree.map(lambda leaf: np.asarray(leaf[0]), federation.state.server)
     toy.assert_close(server.control, control, 1e-9)
-    everyone = np.arange(len(own), dtype=np.int32)[None]
-    rows = federation.store.gather(np.zeros_like(everyone), np.repeat(everyone, 1, 0)).algorithm
+    rows = federation.store.rows_of(np.arange(len(own))).algorithm
     for client, expected_control in enumerate(own):
-        mine = jax.tree.map(lambda leaf, i=client: np.asarray(leaf[0, i]), rows)
+        mine = jax.tree.map(lambda leaf, i=client: np.asarray(leaf[i]), rows)
         for name, value in expected_control.items():
             np.testing.assert_allclose(mine[name], value, rtol=1e-9, atol=1e-12)
 
@@ -85,9 +84,8 @@ def test_local_only_continues_each_clients_own_model():
         for client in cohort:
             x, y = toy.clients()[client]
             own[client] = reference.local_sgd(own[client], x, y, 0.2, 4, 1)[0]
-    everyone = np.arange(len(own), dtype=np.int32)[None]
-    rows = federation.store.gather(np.zeros_like(everyone), everyone).algorithm
+    rows = federation.store.rows_of(np.arange(len(own))).algorithm
     for client, expected in own.items():
-        mine = jax.tree.map(lambda leaf, i=client: np.asarray(leaf[0, i]), rows.params)
+        mine = jax.tree.map(lambda leaf, i=client: np.asarray(leaf[i]), rows.params)
         toy.assert_close(mine, expected, 1e-9)
     toy.assert_close(toy.params_of(federation), toy.initial_params(), 1e-15)

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import wandb
 
 from fljax.recording import Recorder, wandb_sink
 
@@ -38,9 +39,11 @@ def test_offline_writes_a_run_and_a_resumed_one_keeps_its_id(tmp_path, capfd):
             for r in rounds:
                 recorder.write({"round": r, "train/loss": float("nan")})
             recorder.write_summary({"final": {"accuracy": 0.5}})
+    # A run's end is not waited for by W&B's service, which writes the files: its own end is.
+    wandb.teardown()
     files = sorted((work / "wandb").glob("offline-run-*/*.wandb"))
     run_id = (work / "wandb_run_id.txt").read_text()
-    assert files and {file.name for file in files} == {f"run-{run_id}.wandb"}
+    assert len(files) == 2 and {file.name for file in files} == {f"run-{run_id}.wandb"}
     assert all(b"train/loss" in file.read_bytes() for file in files)
     assert capfd.readouterr() == ("", "")
 

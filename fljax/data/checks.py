@@ -1,0 +1,109 @@
+"""What partitioners and loaders check and prepare: labels, client ids, counts, names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Returns the message for a name that is not known, with the nearest that is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}{hint} Known: {', '.join(known)}"
+
+
+def row_count(labels: np.ndarray | int) -> int:
+    """Returns the number of rows that labels, or a plain number, stand for."""
+    return int(labels) if np.ndim(labels) == 0 else len(labels)
+
+
+def class_labels(labels: np.ndarray) -> np.ndarray:
+    """Returns int64[rows] labels, or raises ValueError if there is not one integer per row."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        raise ValueError(
+            "this partition needs one integer label per row, not an array of shape "
+            f"{list(labels.shape)} and type {labels.dtype}: partitions by label are for "
+            "classification (iid, quantity and natural work without labels)"
+        )
+    return labels.astype(np.int64)
+
+
+def rows_by_class(labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Returns the rows of each class that occurs, shuffled; a list of int64 vectors."""
+    order = rng.permutation(labels.size)
+    order = order[np.argsort(labels[order], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if labels.size else []
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raises ValueError unless the value is an integer of at least `least`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+
+
+def check_room(num_rows: int, num_clients: int, min_partition_size: int) -> None:
+    """Raises ValueError if the rows do not suffice for the clients."""
+    check_count("num_clients", num_clients)
+    check_count("min_partition_size", min_partition_size, least=0)
+    if num_clients * min_partition_size > num_rows:
+        raise ValueError(
+            f"{num_clients} clients x min_partition_size={min_partition_size} need "
+            f"{num_clients * min_partition_size} rows, but there are only {num_rows}: use fewer "
+            "clients or a smaller min_partition_size (0 allows clients without rows)"
+        )
+
+
+def unique_ids(client_ids: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the different client ids, sorted, and each row's place among them.
+
+    Args:
+      client_ids: [rows] integers or strings.
+      num_rows: How many ids there must be.
+
+    Returns:
+      (ids[N], int64[rows]).
+
+    Raises:
+      ValueError: If the ids are missing for a row, NaN, of mixed types, or not one per row.
+    """
+    client_ids = np.asarray(client_ids)
+    if client_ids.shape != (num_rows,):
+        raise ValueError(
+            f"client_ids must hold one id for each of the {num_rows} rows, but its shape is "
+            f"{list(client_ids.shape)}"
+        )
+    if num_rows == 0:
+        raise ValueError("there are no rows, hence no natural clients")
+    if client_ids.dtype.kind == "O":
+        client_ids = _from_objects(client_ids)
+    if client_ids.dtype.kind == "f":
+        missing = np.flatnonzero(np.isnan(client_ids))
+        if missing.size:
+            raise ValueError(
+                f"{missing.size} of {num_rows} client_ids are NaN, the first at row {missing[0]}: "
+                "drop these rows or give them an id"
+            )
+        if np.any(client_ids != np.floor(client_ids)):
+            raise ValueError("client_ids must be integers or strings, but some are fractions")
+        client_ids = client_ids.astype(np.int64)
+    if client_ids.dtype.kind not in "iuUSb":
+        raise ValueError(f"client_ids must be integers or strings, not {client_ids.dtype}")
+    return np.unique(client_ids, return_inverse=True)
+
+
+def _from_objects(client_ids: np.ndarray) -> np.ndarray:
+    """Returns an object array of ids as a plain NumPy array of one type."""
+    for row, value in enumerate(client_ids):
+        if value is None or (isinstance(value, float) and np.isnan(value)):
+            raise ValueError(
+                f"the client id at row {row} is missing ({value!r}): drop such rows or name them"
+            )
+    types = sorted({type(value).__name__ for value in client_ids})
+    if len(types) > 1:
+        raise ValueError(f"client_ids mix the types {', '.join(types)}: convert them to one")
+    return np.array(client_ids.tolist())

@@ -1,0 +1,333 @@
+"""Federated data: flat arrays of examples, and partitions that say who owns which rows.
+
+A dataset never holds one Python object per client. All examples live in one place (`Examples`), and
+a `Partition` is two arrays: client i owns the rows `index[offsets[i]:offsets[i+1]]`. Several
+partitions can therefore share one copy of the data, and a cohort's rows are found by one gather.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+Preprocess = Callable[[dict[str, Any]], dict[str, Any]]
+KINDS = ("classification", "next_token")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Partition:
+    """Who owns which rows.
+
+    Attributes:
+      offsets: int64[N + 1], non-decreasing, starting at 0.
+      index: int32 or int64 [num_rows] row numbers, or None where client i owns the consecutive
+        rows `offsets[i]:offsets[i+1]`: a million clients then cost one array of offsets.
+
+    Raises:
+      ValueError: If the offsets decrease, do not start at 0, or do not fit the index.
+    """
+
+    offsets: np.ndarray
+    index: np.ndarray | None = None
+
+    def __post_init__(self):
+        offsets = np.asarray(self.offsets, np.int64)
+        object.__setattr__(self, "offsets", offsets)
+        if offsets.ndim != 1 or offsets.size < 1 or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
+            raise ValueError("offsets must be a vector that starts at 0 and never decreases")
+        if self.index is not None and len(self.index) != offsets[-1]:
+            raise ValueError(
+                f"the offsets end at {offsets[-1]}, but the index has {len(self.index)} rows"
+            )
+
+    @property
+    def num_clients(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.offsets[-1])
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """int64[N], the number of rows of each client."""
+        return np.diff(self.offsets)
+
+    def rows(self, client: int) -> np.ndarray:
+        """Returns the row numbers of one client, int[sizes[client]]."""
+        start, stop = self.offsets[client], self.offsets[client + 1]
+        return np.arange(start, stop) if self.index is None else self.index[start:stop]
+
+    def all_rows(self) -> np.ndarray:
+        """Returns the rows of all clients, client after client: int[num_rows]."""
+        return np.arange(self.num_rows) if self.index is None else self.index
+
+    def owners(self) -> np.ndarray:
+        """Returns the client of each entry of `all_rows()`: int64[num_rows]."""
+        return np.repeat(np.arange(self.num_clients), self.sizes)
+
+    def row_at(self, clients: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Returns the row number of each client's row at a position; the arguments broadcast.
+
+        Args:
+          clients: int array of client numbers.
+          positions: int array, each in [0, sizes[client]); not checked.
+        """
+        flat = self.offsets[clients] + positions
+        return flat if self.index is None else self.index[flat]
+
+    def subset(self, clients: np.ndarray) -> Partition:
+        """Returns the partition of some clients, in the order given, over the same rows."""
+        clients = np.asarray(clients, np.int64)
+        sizes = self.sizes[clients]
+        offsets = offsets_of(sizes)
+        flat = np.arange(offsets[-1]) + np.repeat(self.offsets[clients] - offsets[:-1], sizes)
+        return Partition(offsets, flat if self.index is None else self.index[flat])
+
+
+def offsets_of(sizes: np.ndarray) -> np.ndarray:
+    """Returns int64[N + 1] offsets of clients with these sizes."""
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+
+def partition_by_owner(owner: np.ndarray, num_clients: int) -> Partition:
+    """Returns the partition in which client `owner[r]` owns row r; rows keep their order.
+
+    Args:
+      owner: int[rows], each in [0, num_clients).
+      num_clients: N.
+    """
+    index = np.argsort(owner, kind="stable")
+    small = len(index) <= np.iinfo(np.int32).max
+    sizes = np.bincount(owner, minlength=num_clients)
+    return Partition(offsets_of(sizes), index.astype(np.int32) if small else index)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArrayExamples:
+    """Examples held in arrays (in memory, or `np.memmap`) whose first axis counts examples."""
+
+    arrays: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        lengths = {name: len(values) for name, values in self.arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"all arrays need the same number of examples, not {lengths}")
+
+    @property
+    def num_examples(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in self.arrays.items()}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(values.nbytes for values in self.arrays.values())
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns {name: array} of the examples at these rows, of shape rows.shape + example."""
+        return {name: np.asarray(values[rows]) for name, values in self.arrays.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LazyExamples:
+    """Examples that are generated when they are asked for.
+
+    Attributes:
+      num_examples: How many there are.
+      generate: Maps int64[R] row numbers to {name: array[R, ...]}; the same row always gives the
+        same example, whatever the other rows are.
+      spec: {name: shape and dtype of one example}.
+      arrays: None; nothing is stored.
+    """
+
+    num_examples: int
+    generate: Callable[[np.ndarray], dict[str, np.ndarray]]
+    spec: Mapping[str, jax.ShapeDtypeStruct]
+    arrays: None = dataclasses.field(default=None, init=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all examples would occupy."""
+        one = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in self.spec.values())
+        return self.num_examples * one
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns {name: array} of the examples at these rows, of shape rows.shape + example."""
+        rows = np.asarray(rows, np.int64)
+        batch = self.generate(rows.ravel())
+        return {k: values.reshape(rows.shape + values.shape[1:]) for k, values in batch.items()}
+
+    def materialize(self) -> ArrayExamples:
+        """Returns the same examples, held in arrays."""
+        return ArrayExamples(self.take(np.arange(self.num_examples)))
+
+
+Examples = ArrayExamples | LazyExamples
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Examples, and who owns them.
+
+    Attributes:
+      examples: All examples; a partition may own only some of their rows.
+      partition: Over the clients, or None for a global set that nobody owns.
+    """
+
+    examples: Examples
+    partition: Partition | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return self.examples.num_examples if self.partition is None else self.partition.num_rows
+
+    def rows(self) -> np.ndarray:
+        """Returns all rows of the split, client after client where clients own them."""
+        if self.partition is None:
+            return np.arange(self.examples.num_examples)
+        return self.partition.all_rows()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FederatedDataset:
+    """A population's data.
+
+    Attributes:
+      name: For logs and records.
+      kind: "classification" (y is one label) or "next_token" (y is a sequence of token ids, 0 is
+        padding).
+      num_classes: Number of labels, or the size of the vocabulary.
+      train: Partitioned over the N clients.
+      val: Rows split off inside the training data, partitioned over the same N clients, or None.
+      test: Global (partition None) or partitioned over the same N clients, or None.
+      held_out: Clients that never train, on a client axis of their own, or None.
+      client_ids: [N] the clients' names in the source, or None where they are synthetic.
+      groups: {name: [N] group of each client}, such as hospital or domain.
+      preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
+        the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
+        None for the identity.
+    """
+
+    name: str
+    kind: str
+    num_classes: int
+    train: Split
+    val: Split | None = None
+    test: Split | None = None
+    held_out: Split | None = None
+    client_ids: np.ndarray | None = None
+    groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    preprocess: Preprocess | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if self.train.partition is None:
+            raise ValueError(f"the training data of {self.name!r} need a partition over clients")
+        for role, split in (("val", self.val), ("test", self.test)):
+            partition = split and split.partition
+            if partition is not None and partition.num_clients != self.num_clients:
+                raise ValueError(
+                    f"the {role} split of {self.name!r} has {partition.num_clients} clients, the "
+                    f"training data have {self.num_clients}"
+                )
+
+    @property
+    def num_clients(self) -> int:
+        return self.train.partition.num_clients
+
+    @property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """{name: shape and dtype} of one example as the model sees it, after `preprocess`."""
+        spec = dict(self.train.examples.spec)
+        return spec if self.preprocess is None else dict(jax.eval_shape(self.preprocess, spec))
+
+    def repartition(self, partition: Partition) -> FederatedDataset:
+        """Returns the same training data divided among other clients.
+
+        Client ids and groups belonged to the old clients and are dropped; a test set that the old
+        clients owned becomes a global one. Held-out clients stay.
+
+        Raises:
+          ValueError: If validation rows have been split off already, or if the partition reaches
+            beyond the examples.
+        """
+        if self.val is not None:
+            raise ValueError(
+                "validation rows belong to the present clients: repartition first, then call "
+                "with_validation"
+            )
+        rows = partition.all_rows()
+        if rows.size and not 0 <= rows.min() <= rows.max() < self.train.examples.num_examples:
+            raise ValueError(
+                f"the partition names rows {rows.min()}..{rows.max()}, but {self.name!r} has "
+                f"{self.train.examples.num_examples} training examples"
+            )
+        return dataclasses.replace(
+            self,
+            train=Split(self.train.examples, partition),
+            test=self.test and Split(self.test.examples, None),
+            client_ids=None,
+            groups={},
+        )
+
+    def with_validation(self, fraction: float, seed: int = 0) -> FederatedDataset:
+        """Splits validation rows off inside every client's training data.
+
+        Each client gives the same share of its rows, rounded at random so that the overall
+        fraction is right even where clients hold a handful of rows. Every client keeps at least one
+        training row; what the smallest cannot give, the others do. Builds an explicit row index
+        (4 or 8 bytes a row), also for lazily generated data.
+
+        Args:
+          fraction: Of all training rows, in (0, 1).
+          seed: Chooses the rows.
+
+        Returns:
+          The dataset with fewer training rows, and `val` over the same clients and examples.
+
+        Raises:
+          ValueError: If there is a validation split already, or if the clients cannot spare so
+            many rows.
+        """
+        from fljax.data.validation import split_validation
+
+        if self.val is not None:
+            raise ValueError(f"{self.name!r} has a validation split already")
+        train, val = split_validation(self.train.partition, fraction, seed)
+        examples = self.train.examples
+        return dataclasses.replace(self, train=Split(examples, train), val=Split(examples, val))
+
+    def describe(self) -> str:
+        """Returns a few lines for people: splits, clients, rows per client, example shapes."""
+        sizes = self.train.partition.sizes
+        heading = f"{self.name}: {self.kind}, {self.num_classes} classes"
+        lines = [f"{heading}, {self.num_clients} clients"]
+        for role in ("train", "val", "test", "held_out"):
+            split = getattr(self, role)
+            if split is None:
+                continue
+            owners = "global"
+            if split.partition is not None:
+                owners = f"over {split.partition.num_clients} clients"
+            lines.append(f"  {role:<8} {split.num_rows:>10} rows, {owners}")
+        if sizes.size:
+            lines.append(
+                f"  rows per client: min {sizes.min()}, median {np.median(sizes):g}, "
+                f"mean {sizes.mean():.1f}, max {sizes.max()}"
+            )
+        stored, seen = _shapes(self.train.examples.spec), _shapes(self.spec)
+        lines.append(f"  example: {stored}" + ("" if stored == seen else f"; model sees {seen}"))
+        return "\n".join(lines)
+
+
+def _shapes(spec: Mapping[str, jax.ShapeDtypeStruct]) -> str:
+    return ", ".join(f"{name} {one.dtype}{list(one.shape)}" for name, one in spec.items())

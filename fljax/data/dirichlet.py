@@ -1,0 +1,179 @@
+"""Dirichlet partitions, in the two incompatible meanings that papers give the name."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fljax import random
+from fljax.data.checks import check_room, class_labels, rows_by_class
+from fljax.data.dataset import Partition, partition_by_owner
+from fljax.data.repair import repaired_partition
+
+_MAX_REDRAWS = 10
+
+
+def dirichlet(
+    labels: np.ndarray,
+    num_clients: int,
+    *,
+    alpha: float,
+    self_balancing: bool = False,
+    seed: int = 0,
+    min_partition_size: int = 1,
+) -> Partition:
+    """Divides each class among the clients by a Dirichlet draw over clients.
+
+    The meaning of Flower, NIID-Bench (Li et al., arXiv:2102.02079) and Yurochkin et al.
+    (arXiv:1905.12022): for each class, p ~ Dir(alpha, ..., alpha) over the N clients, and client i
+    receives the share p_i of the class. Sizes vary as well as label mixtures. Where a draw leaves a
+    client below `min_partition_size`, up to ten further draws are tried, then rows move from the
+    largest clients.
+
+    Args:
+      labels: int[rows].
+      num_clients: N.
+      alpha: Concentration; small is skewed, large is IID.
+      self_balancing: Give a client no more of the next class once it holds rows / N rows.
+      seed: Chooses the partition.
+      min_partition_size: The fewest rows a client may have (Flower and NIID-Bench use 10).
+
+    Returns:
+      A partition over N clients.
+
+    Raises:
+      ValueError: If there are too few rows for the clients, or an argument is out of range.
+    """
+    labels = class_labels(labels)
+    check_room(labels.size, num_clients, min_partition_size)
+    _check_alpha(alpha)
+    for draw in range(_MAX_REDRAWS + 1):
+        rng = random.generator(seed, "partition/dirichlet", draw)
+        owner = _dirichlet_draw(labels, num_clients, alpha, self_balancing, rng)
+        if np.bincount(owner, minlength=num_clients).min() >= min_partition_size:
+            break
+    return repaired_partition(owner, labels, num_clients, min_partition_size, seed)
+
+
+def _dirichlet_draw(labels, num_clients, alpha, self_balancing, rng) -> np.ndarray:
+    """Returns int64[rows] owners from one draw of every class's proportions."""
+    owner = np.empty(labels.size, np.int64)
+    sizes = np.zeros(num_clients, np.int64)
+    for rows in rows_by_class(labels, rng):
+        log_p = _log_gamma_draws(rng, alpha, num_clients)
+        if self_balancing:
+            log_p[sizes * num_clients >= labels.size] = -np.inf
+        edges = np.cumsum(np.exp(log_p - log_p.max()))
+        ends = np.floor(edges / edges[-1] * rows.size).astype(np.int64)
+        owner[rows] = np.searchsorted(ends, np.arange(rows.size), side="right")
+        sizes += np.diff(ends, prepend=0)
+    return owner
+
+
+def dirichlet_per_client(
+    labels: np.ndarray,
+    num_clients: int,
+    *,
+    alpha: float,
+    seed: int = 0,
+    min_partition_size: int = 1,
+) -> Partition:
+    """Gives each client a label mixture by a Dirichlet draw over classes; sizes are equal.
+
+    The meaning of Hsu et al. (arXiv:1909.06335): client i draws q_i ~ Dir(alpha p), p being the
+    label distribution of all rows, and fills rows / N places by drawing classes from q_i. Rows are
+    drawn without replacement: when a class runs out, the clients that want more of it draw again
+    from q_i over the classes left. Clients take turns, one row each, in a random order, so that
+    no client is left with the remainders alone.
+
+    Args:
+      labels: int[rows].
+      num_clients: N.
+      alpha: Concentration, shared among the classes: with 10 equal classes, alpha = 1 is 0.1 each.
+      seed: Chooses the partition.
+      min_partition_size: The fewest rows a client may have; sizes differ by at most one anyway.
+
+    Returns:
+      A partition over N clients.
+
+    Raises:
+      ValueError: If there are too few rows for the clients, or an argument is out of range.
+    """
+    labels = class_labels(labels)
+    check_room(labels.size, num_clients, min_partition_size)
+    _check_alpha(alpha)
+    rng = random.generator(seed, "partition/dirichlet_per_client")
+    by_class = rows_by_class(labels, rng)
+    left = np.array([rows.size for rows in by_class])
+    log_q = np.stack(
+        [_log_gamma_draws(rng, alpha * n / labels.size, num_clients) for n in left], axis=1
+    )
+    turns = -(-labels.size // num_clients)
+    slots = np.tile(rng.permutation(num_clients), turns)[: labels.size]
+    chosen = _draw_without_replacement(log_q, slots, left, rng)
+    owner = np.empty(labels.size, np.int64)
+    for k, rows in enumerate(by_class):
+        owner[rows] = slots[chosen == k]
+    return partition_by_owner(owner, num_clients)
+
+
+def _draw_without_replacement(log_q, slots, left, rng) -> np.ndarray:
+    """Draws a class for each slot in turn, from classes that have rows left.
+
+    The first class to run out is found, every slot up to that moment is final, and the later slots
+    that had chosen the class draw again from what is left: the same distribution as drawing one
+    slot after another, in at most as many steps as there are classes.
+
+    Args:
+      log_q: float64[N, K] unnormalized log-probabilities of each client.
+      slots: int64[rows], the client of each slot, in the order of the draws.
+      left: int64[K] rows of each class; they sum to the number of slots.
+      rng: NumPy generator.
+
+    Returns:
+      int64[rows] class of each slot; class k occurs left[k] times.
+    """
+    num_classes = len(left)
+    open_classes = np.ones(num_classes, bool)
+    chosen = _draw_classes(log_q, slots, open_classes, rng)
+    for _ in range(num_classes):
+        order = np.argsort(chosen, kind="stable")
+        count = np.bincount(chosen, minlength=num_classes)
+        start = np.cumsum(count) - count
+        over = np.flatnonzero(count > left)
+        if not over.size:
+            break
+        # The slot at which each overdrawn class is asked for one row too many.
+        moment = order[start[over] + left[over]]
+        first = over[np.argmin(moment)]
+        open_classes[first] = False
+        again = order[start[first] + left[first] : start[first] + count[first]]
+        chosen[again] = _draw_classes(log_q, slots[again], open_classes, rng)
+    return chosen
+
+
+def _draw_classes(log_q, slots, open_classes, rng) -> np.ndarray:
+    """Returns int64[slots] classes, drawn from each slot's client restricted to open classes."""
+    clients, which = np.unique(slots, return_inverse=True)
+    log_p = np.where(open_classes, log_q[clients], -np.inf)
+    edges = np.cumsum(np.exp(log_p - log_p.max(axis=1, keepdims=True)), axis=1)
+    edges /= edges[:, -1:]
+    u = rng.random(slots.size)
+    # Edges after the last class with a chance equal one, which a uniform draw below one never
+    # passes; a class without a chance has the edge of the class before it.
+    return sum((u >= edges[which, k]).astype(np.int64) for k in range(len(open_classes) - 1))
+
+
+def _log_gamma_draws(rng, concentration: float, size: int) -> np.ndarray:
+    """Returns float64[size] logarithms of Gamma(concentration, 1) draws.
+
+    At small concentrations the draws themselves underflow, and normalizing them gives 0 / 0; so
+    Gamma(a) is drawn as Gamma(a + 1) U^(1/a) (Marsaglia and Tsang, 2000), in logarithms.
+    """
+    return np.log(rng.gamma(concentration + 1.0, size=size)) - (
+        rng.standard_exponential(size) / concentration
+    )
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 1e-9 <= alpha <= 1e9:
+        raise ValueError(f"alpha must lie between 1e-9 and 1e9, not {alpha}")

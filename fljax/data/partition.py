@@ -1,0 +1,275 @@
+"""Partitioners: how rows are divided among clients that the data do not name.
+
+Every partitioner maps labels to a `Partition` in which each row belongs to exactly one client. All
+take `(labels, num_clients, *, seed, min_partition_size, ...)`, run in bounded time, and give the
+same partition for the same seed. `labels` is an integer vector, or, where labels play no part, the
+number of rows. Dirichlet partitions come in two incompatible meanings, and both are here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from fljax import random
+from fljax.data.checks import (
+    check_count,
+    check_room,
+    class_labels,
+    row_count,
+    rows_by_class,
+    unique_ids,
+    unknown,
+)
+from fljax.data.dataset import Partition, partition_by_owner
+from fljax.data.dirichlet import dirichlet, dirichlet_per_client
+from fljax.data.repair import repaired_partition
+
+
+def iid(
+    labels: np.ndarray | int, num_clients: int, *, seed: int = 0, min_partition_size: int = 1
+) -> Partition:
+    """Shuffles the rows and deals them out; sizes differ by at most one.
+
+    Args:
+      labels: int[rows], or the number of rows.
+      num_clients: N.
+      seed: Chooses the partition.
+      min_partition_size: The fewest rows a client may have.
+
+    Returns:
+      A partition over N clients.
+
+    Raises:
+      ValueError: If there are too few rows for the clients, or an argument is out of range.
+    """
+    num_rows = row_count(labels)
+    check_room(num_rows, num_clients, min_partition_size)
+    rng = random.generator(seed, "partition/iid")
+    return partition_by_owner(rng.permutation(num_rows) % num_clients, num_clients)
+
+
+def shards(
+    labels: np.ndarray,
+    num_clients: int,
+    *,
+    shards_per_client: int = 2,
+    seed: int = 0,
+    min_partition_size: int = 1,
+) -> Partition:
+    """Sorts the rows by label, cuts them into shards, and deals each client some shards.
+
+    The pathological non-IID partition of McMahan et al. (arXiv:1602.05629), with 2 shards a client
+    there. Shard sizes differ by at most one row.
+
+    Args:
+      labels: int[rows].
+      num_clients: N.
+      shards_per_client: Shards that each client receives.
+      seed: Chooses the partition.
+      min_partition_size: The fewest rows a client may have.
+
+    Returns:
+      A partition over N clients.
+
+    Raises:
+      ValueError: If there are fewer rows than shards, or an argument is out of range.
+    """
+    labels = class_labels(labels)
+    check_room(labels.size, num_clients, min_partition_size)
+    check_count("shards_per_client", shards_per_client)
+    num_shards = num_clients * shards_per_client
+    if num_shards > labels.size:
+        raise ValueError(
+            f"{num_clients} clients x {shards_per_client} shards are {num_shards} shards, but "
+            f"there are only {labels.size} rows: use fewer clients or fewer shards_per_client"
+        )
+    rng = random.generator(seed, "partition/shards")
+    owner = np.empty(labels.size, np.int64)
+    by_label = np.concatenate(rows_by_class(labels, rng))
+    shard = np.arange(labels.size) * num_shards // labels.size
+    owner[by_label] = rng.permutation(num_shards)[shard] // shards_per_client
+    return repaired_partition(owner, labels, num_clients, min_partition_size, seed)
+
+
+def classes_per_client(
+    labels: np.ndarray,
+    num_clients: int,
+    *,
+    classes_per_client: int,
+    seed: int = 0,
+    min_partition_size: int = 1,
+) -> Partition:
+    """Gives each client a fixed number of classes, and divides each class evenly among its owners.
+
+    The "#C = k" of NIID-Bench (Li et al., arXiv:2102.02079): client i has class i modulo the number
+    of classes, and k - 1 others at random. Where there are fewer clients than classes, the second
+    and later picks cover the classes left over first, so that every row has an owner.
+
+    Args:
+      labels: int[rows].
+      num_clients: N.
+      classes_per_client: k, at most the number of classes present.
+      seed: Chooses the partition.
+      min_partition_size: The fewest rows a client may have; rows that are moved to reach it may
+        bring a further class.
+
+    Returns:
+      A partition over N clients.
+
+    Raises:
+      ValueError: If the clients cannot cover the classes, or an argument is out of range.
+    """
+    labels = class_labels(labels)
+    check_room(labels.size, num_clients, min_partition_size)
+    check_count("classes_per_client", classes_per_client)
+    rng = random.generator(seed, "partition/classes_per_client")
+    by_class = rows_by_class(labels, rng)
+    has_class = _assign_classes(num_clients, len(by_class), classes_per_client, rng)
+    owner = np.empty(labels.size, np.int64)
+    for k, rows in enumerate(by_class):
+        owners = rng.permutation(np.flatnonzero(has_class[:, k]))
+        owner[rows] = owners[np.arange(rows.size) * owners.size // rows.size]
+    return repaired_partition(owner, labels, num_clients, min_partition_size, seed)
+
+
+def _assign_classes(num_clients, num_classes, per_client, rng) -> np.ndarray:
+    """Returns bool[N, K] with `per_client` classes in each row and none of the columns empty."""
+    if per_client > num_classes:
+        raise ValueError(
+            f"classes_per_client={per_client}, but the labels have only {num_classes} classes"
+        )
+    if num_clients * per_client < num_classes:
+        raise ValueError(
+            f"{num_clients} clients x {per_client} classes cannot cover {num_classes} classes: "
+            "raise num_clients or classes_per_client"
+        )
+    priority = rng.random((num_clients, num_classes))
+    clients, classes = np.arange(num_clients), np.arange(num_classes)
+    priority[clients, clients % num_classes] = -1.0
+    priority[classes % num_clients, classes] = -1.0
+    has_class = np.zeros((num_clients, num_classes), bool)
+    picks = np.argpartition(priority, per_client - 1, axis=1)[:, :per_client]
+    np.put_along_axis(has_class, picks, True, axis=1)
+    return has_class
+
+
+def quantity(
+    labels: np.ndarray | int,
+    num_clients: int,
+    *,
+    sigma: float = 1.0,
+    seed: int = 0,
+    min_partition_size: int = 1,
+) -> Partition:
+    """Deals shuffled rows into clients of log-normal size; label mixtures stay alike.
+
+    Args:
+      labels: int[rows], or the number of rows.
+      num_clients: N.
+      sigma: Standard deviation of the logarithm of the sizes; 0 gives equal sizes.
+      seed: Chooses the partition.
+      min_partition_size: The fewest rows a client may have.
+
+    Returns:
+      A partition over N clients.
+
+    Raises:
+      ValueError: If there are too few rows for the clients, or an argument is out of range.
+    """
+    num_rows = row_count(labels)
+    check_room(num_rows, num_clients, min_partition_size)
+    if not 0.0 <= sigma <= 100.0:
+        raise ValueError(f"sigma must lie between 0 and 100, not {sigma}")
+    rng = random.generator(seed, "partition/quantity")
+    log_size = sigma * rng.standard_normal(num_clients)
+    edges = np.cumsum(np.exp(log_size - log_size.max()))
+    ends = np.floor(edges / edges[-1] * num_rows).astype(np.int64)
+    owner = np.searchsorted(ends, rng.permutation(num_rows), side="right")
+    return repaired_partition(
+        owner, np.zeros(num_rows, np.int64), num_clients, min_partition_size, seed
+    )
+
+
+def natural(
+    labels: np.ndarray | int,
+    num_clients: int | None = None,
+    *,
+    client_ids: np.ndarray,
+    seed: int = 0,
+    min_partition_size: int = 0,
+) -> Partition:
+    """Gives each client the rows that carry its id; clients are numbered by sorted id.
+
+    Args:
+      labels: int[rows], or the number of rows.
+      num_clients: None, or the number of different ids.
+      client_ids: [rows] integers or strings.
+      seed: Not used.
+      min_partition_size: The fewest rows a client may have.
+
+    Returns:
+      A partition over the clients that occur.
+
+    Raises:
+      ValueError: If the ids do not fit the rows or `num_clients`, or a client is too small.
+    """
+    del seed
+    ids, owner = unique_ids(client_ids, row_count(labels))
+    if num_clients not in (None, len(ids)):
+        raise ValueError(
+            f"the data have {len(ids)} natural clients, not {num_clients}: leave num_clients out, "
+            "or name another partition"
+        )
+    partition = partition_by_owner(owner, len(ids))
+    if partition.sizes.min() < min_partition_size:
+        raise ValueError(
+            f"natural client {ids[partition.sizes.argmin()]} has {partition.sizes.min()} rows, "
+            f"fewer than min_partition_size={min_partition_size}; natural rows do not move"
+        )
+    return partition
+
+
+PARTITIONERS: dict[str, Callable[..., Partition]] = {
+    "iid": iid,
+    "dirichlet": dirichlet,
+    "dirichlet_per_client": dirichlet_per_client,
+    "shards": shards,
+    "classes_per_client": classes_per_client,
+    "quantity": quantity,
+    "natural": natural,
+}
+
+
+def make_partition(
+    name: str, labels: np.ndarray | int, num_clients: int | None, seed: int = 0, **options
+) -> Partition:
+    """Builds a partition by name.
+
+    Args:
+      name: A key of `PARTITIONERS`.
+      labels: int[rows], or the number of rows where labels play no part.
+      num_clients: N; None only for natural clients.
+      seed: Chooses the partition.
+      **options: The partitioner's own arguments, such as `alpha` or `min_partition_size`.
+
+    Raises:
+      ValueError: If the name, an option or a value is not known or not possible.
+    """
+    if name not in PARTITIONERS:
+        raise ValueError(unknown("partition", name, PARTITIONERS))
+    partitioner = PARTITIONERS[name]
+    parameters = inspect.signature(partitioner).parameters
+    known = [p for p in parameters if p not in ("labels", "num_clients", "seed")]
+    for option in options:
+        if option not in known:
+            raise ValueError(unknown(f"option of the {name} partition", option, known))
+    required = [p for p in known if parameters[p].default is inspect.Parameter.empty]
+    missing = [option for option in required if option not in options]
+    if missing:
+        raise ValueError(f"the {name} partition needs {' and '.join(missing)}")
+    if num_clients is None and name != "natural":
+        raise ValueError(f"the {name} partition needs num_clients")
+    return partitioner(labels, num_clients, seed=seed, **options)

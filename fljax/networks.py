@@ -1,0 +1,268 @@
+"""Networks: one record for modules of Flax (NNX and linen) and for plain functions.
+
+A framework's module is taken apart into plain nested dicts once, when the record is made. `apply`
+puts a fresh module together from them within the caller's trace, so no module object is shared
+between traces and nothing of a trace stays behind in one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, traverse_util
+
+PyTree = Any
+
+
+class Network(NamedTuple):
+    """A model without its loss.
+
+    Attributes:
+      init: (key) -> (params, frozen, model_state), three plain nested dicts of arrays. The last two
+        are often empty.
+      apply: (params, frozen, model_state, x, key, train, mask) -> (outputs, model_state'). `key`
+        may be None without training, `mask` is bool[B] or None.
+      needs_full_batches: Whether padding rows of a batch would change the statistics the model
+        keeps: it has BatchNorm, and its `__call__` takes no `mask`.
+    """
+
+    init: Callable[[jax.Array], tuple[PyTree, PyTree, PyTree]]
+    apply: Callable[..., tuple[PyTree, PyTree]]
+    needs_full_batches: bool = False
+
+
+def as_network(model: Any, frozen: Any = None) -> Network:
+    """Returns the network of anything that this module knows how to read.
+
+    Args:
+      model: A `Network`; a pair of functions for `from_functions`; an NNX module, or a function
+        (nnx.Rngs) -> module, for `from_nnx`.
+      frozen: For NNX only: a filter of the `nnx.Param`s that are constants.
+
+    Raises:
+      TypeError: For anything else.
+    """
+    if isinstance(model, nnx.Module) or (
+        callable(model) and not (isinstance(model, Network) or _is_linen(model))
+    ):
+        return from_nnx(model, frozen=frozen)
+    if frozen is not None:
+        raise TypeError(
+            "frozen= is a filter of NNX modules. With plain functions or linen, keep the constants "
+            "out of the parameters, or return them as `frozen` from an own Network."
+        )
+    if isinstance(model, Network):
+        return model
+    if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
+        return from_functions(*model)
+    if _is_linen(model):
+        raise TypeError(
+            "A linen module needs an example input to be initialized: pass "
+            "fljax.tasks.from_linen(module, example_x)."
+        )
+    raise TypeError(
+        f"{model!r} is no model. Pass a function (nnx.Rngs) -> nnx.Module, an nnx.Module, "
+        "from_linen(module, example_x), or a pair of functions (init, apply)."
+    )
+
+
+def from_functions(init: Callable, apply: Callable) -> Network:
+    """Makes a network of two plain functions.
+
+    Args:
+      init: (key) -> params.
+      apply: (params, x, *, key=None, train=False, mask=None) -> outputs; of the three keywords,
+        those that it names are passed.
+    """
+    accepted = _keywords(apply)
+
+    def network_apply(params, frozen, model_state, x, key, train, mask):
+        options = {"key": key, "train": train, "mask": mask}
+        options = {name: value for name, value in options.items() if name in accepted}
+        return apply(params, x, **options), model_state
+
+    return Network(lambda key: (init(key), {}, {}), network_apply)
+
+
+def from_nnx(
+    model: nnx.Module | Callable[[nnx.Rngs], nnx.Module], *, frozen: Any = None
+) -> Network:
+    """Makes a network of a Flax NNX module.
+
+    Every `nnx.Param` is a parameter, everything else but random streams is model state. Streams
+    (dropout) start anew from the key of each call. `train` switches the whole module between
+    `module.train()` and `module.eval()`.
+
+    Args:
+      model: A function of `nnx.Rngs` that makes the module, such as
+        `lambda rngs: MLP(64, rngs=rngs)`. Or a module: then `init` returns the parameters that it
+        has now, whatever the key.
+      frozen: An NNX filter of the `nnx.Param`s that are never trained, such as
+        `nnx.Not(nnx.LoRAParam)`.
+
+    Raises:
+      TypeError: If `model` returns no module.
+    """
+    kinds = _kinds(frozen)
+    if isinstance(model, nnx.Module):
+        graph, *parts = nnx.split(model, *kinds)
+        current = tuple(_to_dict(part) for part in parts[:3])
+    else:
+        module = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
+        if not isinstance(module, nnx.Module):
+            raise TypeError(
+                f"The model function must return an nnx.Module, not {type(module).__name__}."
+            )
+        graph, *parts = nnx.split(module, *kinds)
+        current = None
+    templates = [dict(nnx.to_flat_state(part)) for part in parts]
+    takes_mask = "mask" in _keywords(nnx.merge(graph, *parts).__call__)
+    keeps_statistics = any(isinstance(v, nnx.BatchStat) for v in templates[2].values())
+
+    def init(key):
+        if current is not None:
+            return jax.tree.map(jnp.copy, current)
+        return tuple(_to_dict(part) for part in nnx.split(model(nnx.Rngs(key)), *kinds)[1:4])
+
+    def apply(params, frozen, model_state, x, key, train, mask):
+        states = [
+            _to_state(template, tree)
+            for template, tree in zip(templates, (params, frozen, model_state), strict=False)
+        ]
+        module = nnx.merge(graph, *states, _seeded(templates[3], key))
+        module.train() if train else module.eval()
+        outputs = module(x, mask=mask) if takes_mask else module(x)
+        if not train:
+            return outputs, model_state
+        return outputs, _like(model_state, _to_dict(nnx.split(module, *kinds)[3]))
+
+    return Network(init, apply, keeps_statistics and not takes_mask)
+
+
+def from_linen(module: Any, example_x: PyTree, *, rng_names: tuple[str, ...] = ("dropout",)):
+    """Makes a network of a Flax linen module.
+
+    The collection "params" holds the parameters, the others are model state. If the module's
+    `__call__` has an argument `train`, `training`, `deterministic` or `use_running_average`, it is
+    given, and so is `mask`.
+
+    Args:
+      module: A `flax.linen.Module`.
+      example_x: Input of the right shape and dtype, for initialization.
+      rng_names: Random streams that training draws from.
+
+    Returns:
+      The `Network`.
+    """
+    accepted = _keywords(module.__call__)
+    takes_mask = "mask" in accepted
+
+    def options(train, mask):
+        modes = {
+            "train": train,
+            "training": train,
+            "deterministic": not train,
+            "use_running_average": not train,
+            "mask": mask,
+        }
+        return {name: value for name, value in modes.items() if name in accepted}
+
+    def streams(key, names):
+        return (
+            {} if key is None else dict(zip(names, jax.random.split(key, len(names)), strict=True))
+        )
+
+    def init(key):
+        rngs = streams(key, ("params", *rng_names))
+        variables = dict(module.init(rngs, example_x, **options(False, None)))
+        params = variables.pop("params", {})
+        variables.pop("intermediates", None)
+        return params, {}, variables
+
+    def apply(params, frozen, model_state, x, key, train, mask):
+        outputs, updated = module.apply(
+            {"params": params, **model_state},
+            x,
+            **options(train, mask),
+            rngs=streams(key, rng_names),
+            mutable=list(model_state),
+        )
+        return outputs, _like(model_state, dict(updated)) if train else model_state
+
+    collections = jax.eval_shape(init, jax.random.key(0))[2]
+    return Network(init, apply, "batch_stats" in collections and not takes_mask)
+
+
+def _kinds(frozen: Any) -> tuple:
+    """Returns the NNX filters of (params, frozen, model state, random streams)."""
+    streams = nnx.RngState
+    constant = nnx.Nothing() if frozen is None else nnx.All(nnx.Param, frozen)
+    return nnx.All(nnx.Param, nnx.Not(constant)), constant, nnx.Not(streams), streams
+
+
+def _to_dict(state: nnx.State) -> dict:
+    """Returns the values as nested dicts with string keys (lists of layers have integers)."""
+    return traverse_util.unflatten_dict(
+        {
+            tuple(map(str, path)): leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
+            for path, leaf in nnx.to_flat_state(state)
+        }
+    )
+
+
+def _to_state(template: dict, tree: dict) -> nnx.State:
+    """Returns the values of `tree` in the variables of `template`."""
+    values = traverse_util.flatten_dict(tree)
+    names = {path: tuple(map(str, path)) for path in template}
+    missing, unknown = set(names.values()) - set(values), set(values) - set(names.values())
+    if missing or unknown:
+        raise ValueError(
+            "The parameters do not fit the module: "
+            f"missing {sorted('/'.join(map(str, path)) for path in missing)}, "
+            f"unknown {sorted('/'.join(map(str, path)) for path in unknown)}."
+        )
+    return nnx.from_flat_state(
+        [(path, _replaced(leaf, values[names[path]])) for path, leaf in template.items()]
+    )
+
+
+def _replaced(leaf: Any, value: jax.Array) -> Any:
+    return leaf.replace(value) if isinstance(leaf, nnx.Variable) else value
+
+
+def _seeded(template: dict, key: jax.Array | None) -> nnx.State:
+    """Returns random streams that start from `key`, each from its own."""
+    key = jax.random.key(0) if key is None else key
+
+    def start(number, leaf):
+        shape = leaf.get_value().shape
+        if not isinstance(leaf, nnx.RngKey):
+            return leaf.replace(jnp.zeros(shape, leaf.get_value().dtype))
+        return leaf.replace(jax.random.split(jax.random.fold_in(key, number), shape))
+
+    return nnx.from_flat_state(
+        [(path, start(number, leaf)) for number, (path, leaf) in enumerate(template.items())]
+    )
+
+
+def _like(old: PyTree, new: PyTree) -> PyTree:
+    """Returns the entries of `new` that `old` has, in its dtypes: a fixed point for loops."""
+    values = traverse_util.flatten_dict(new)
+    return traverse_util.unflatten_dict(
+        {
+            path: values[path].astype(leaf.dtype)
+            for path, leaf in traverse_util.flatten_dict(old).items()
+        }
+    )
+
+
+def _keywords(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _is_linen(model: Any) -> bool:
+    return hasattr(model, "init") and hasattr(model, "apply")

@@ -1,0 +1,194 @@
+"""Tasks: a model together with its loss and its exact metrics.
+
+A task is a record of three pure functions. `classification` and `next_token` make one of a model
+(see `fljax.networks`); a problem of another kind fills the record itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.networks import Network, as_network, from_functions, from_linen, from_nnx
+
+__all__ = [
+    "Metrics",
+    "Network",
+    "Task",
+    "classification",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+    "next_token",
+    "softmax_cross_entropy",
+]
+
+PyTree = Any
+
+
+class Metrics(NamedTuple):
+    """Sums that add up over batches; padding rows count nothing.
+
+    Attributes:
+      per_example: {"loss": float[B], "weight": int32[B], "correct": int32[B], "correct_top5":
+        int32[B]}, sums over each example's targets.
+      confusion: int32[C, C] targets by actual (row) and predicted class (column).
+    """
+
+    per_example: dict[str, jax.Array]
+    confusion: jax.Array
+
+
+class Task(NamedTuple):
+    """What clients learn.
+
+    A batch is {"x", "y", "mask"}: inputs, targets, and bool[B], false in padding rows.
+
+    Attributes:
+      init: (key) -> (params, frozen, model_state): pytrees of trained parameters, of constants that
+        are never trained, and of statistics that training updates (BatchNorm's).
+      loss: (params, frozen, model_state, batch, key, train) -> ((value, weight), model_state').
+        `value` is float[B], each example's summed loss; `weight` is int32[B], the number of its
+        targets; both are 0 in padding rows. The batch's loss is sum(value) / max(sum(weight), 1).
+      metrics: (params, frozen, model_state, batch) -> Metrics, in evaluation mode.
+      num_classes: Number of classes, or size of the vocabulary.
+      kind: "classification", "next_token", or a name of one's own.
+      needs_full_batches: Whether a batch with padding rows would spoil `model_state`.
+    """
+
+    init: Callable[[jax.Array], tuple[PyTree, PyTree, PyTree]]
+    loss: Callable[..., tuple[tuple[jax.Array, jax.Array], PyTree]]
+    metrics: Callable[..., Metrics]
+    num_classes: int
+    kind: str
+    needs_full_batches: bool = False
+
+
+def classification(
+    model: Any,
+    num_classes: int,
+    *,
+    frozen: Any = None,
+    loss_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> Task:
+    """Makes a task with one class per example.
+
+    Args:
+      model: A function (nnx.Rngs) -> nnx.Module, an nnx.Module (which then always starts from its
+        current parameters), `from_linen(module, example_x)`, a pair of functions (init, apply), or
+        a `Network`. It maps x[B, ...] to logits [B, num_classes].
+      num_classes: Number of classes; labels are 0 ... num_classes - 1.
+      frozen: NNX filter of the parameters that are never trained.
+      loss_fn: (logits [B, C], labels [B]) -> [B]; softmax cross entropy by default.
+
+    Returns:
+      The task; y is int[B].
+    """
+
+    def counted(batch):
+        return batch["mask"]
+
+    return _task(model, num_classes, "classification", counted, frozen, loss_fn)
+
+
+def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: Any = None) -> Task:
+    """Makes a language-modelling task: the next token at every position.
+
+    Args:
+      model: As for `classification`; maps tokens [B, T] to logits [B, T, num_classes].
+      num_classes: Size of the vocabulary.
+      pad_id: Targets of this value do not count; None if all count.
+      frozen: NNX filter of the parameters that are never trained.
+
+    Returns:
+      The task; x and y are int[B, T], y being x moved on by one.
+    """
+
+    def counted(batch):
+        real = jnp.broadcast_to(batch["mask"][:, None], batch["y"].shape)
+        return real if pad_id is None else real & (batch["y"] != pad_id)
+
+    return _task(model, num_classes, "next_token", counted, frozen, None)
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns -log softmax(logits)[label], for logits [..., C] and integer labels [...]."""
+    # a select, unlike a gather, has no scatter as its gradient
+    log_probabilities = jax.nn.log_softmax(logits)
+    return -jnp.sum(log_probabilities, where=_one_hot(logits, labels), axis=-1)
+
+
+def _task(
+    model: Any,
+    num_classes: int,
+    kind: str,
+    counted: Callable[[Mapping], jax.Array],
+    frozen: Any,
+    loss_fn: Callable | None,
+) -> Task:
+    """Makes a task of integer targets, of which those where `counted(batch)` is true count."""
+    network = as_network(model, frozen)
+    loss_fn = loss_fn or softmax_cross_entropy
+
+    def forward(params, frozen, model_state, batch, key, train):
+        """Returns losses, logits, labels and counts, each per target, and model_state'."""
+        mask, counts = batch["mask"], counted(batch)
+        # zeros, not the losses alone: 0 x NaN in a gradient is NaN
+        x = jax.tree.map(lambda leaf: _only_real(mask, leaf), batch["x"])
+        logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
+        if logits.shape != (*counts.shape, num_classes):
+            raise ValueError(
+                f"The model returns logits of shape {logits.shape}; a {kind} task with "
+                f"{num_classes} classes and targets {counts.shape} needs "
+                f"{(*counts.shape, num_classes)}."
+            )
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = _only_real(counts, logits)
+        labels = jnp.where(counts, batch["y"], 0)
+        losses = jnp.where(counts, loss_fn(logits, labels), 0)
+        return losses, logits, labels, counts, model_state
+
+    def loss(params, frozen, model_state, batch, key, train):
+        losses, _, _, counts, model_state = forward(params, frozen, model_state, batch, key, train)
+        return (_per_example(losses), _per_example(counts.astype(jnp.int32))), model_state
+
+    def metrics(params, frozen, model_state, batch):
+        losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
+        rank = _rank(logits, labels)
+        sums = {
+            "loss": losses,
+            "weight": counts.astype(jnp.int32),
+            "correct": (counts & (rank == 0)).astype(jnp.int32),
+            "correct_top5": (counts & (rank < 5)).astype(jnp.int32),
+        }
+        confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
+        confusion = confusion.at[labels, logits.argmax(-1)].add(sums["weight"])
+        return Metrics({name: _per_example(leaf) for name, leaf in sums.items()}, confusion)
+
+    return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches)
+
+
+def _only_real(mask: jax.Array, values: jax.Array) -> jax.Array:
+    """Returns the values with zeros where the mask, over the first axes, is false."""
+    return jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values, 0)
+
+
+def _per_example(targets: jax.Array) -> jax.Array:
+    return targets.reshape(targets.shape[0], -1).sum(1)
+
+
+def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.arange(logits.shape[-1]) == labels[..., None]
+
+
+def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns how many classes are predicted before the label's; the first of equals is ahead.
+
+    The rank of a NaN is the number of classes, so a model that diverged is never correct.
+    """
+    own = jnp.sum(logits, where=_one_hot(logits, labels), axis=-1, keepdims=True)
+    earlier = jnp.arange(logits.shape[-1]) < labels[..., None]
+    return jnp.sum(~(logits <= own) | ((logits == own) & earlier), axis=-1)

@@ -1,0 +1,137 @@
+"""Invariant 3: a run that was stopped or killed goes on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+import fljax
+from fljax import algorithms
+
+ROUNDS = 12
+SPECS = {
+    "fedadam": algorithms.fedopt("adam", 0.2, 0.05),
+    "scaffold": algorithms.scaffold(0.2),
+}
+
+
+def run(workdir, spec, num_rounds=ROUNDS, **options):
+    defaults = {"eval_every": 3, "checkpoint_every": 4, "progress": False, "eval_clients": -1}
+    return fljax.simulate(
+        toy.dataset(toy.clients(dtype=np.float32)),
+        toy.softmax_task(np.float32),
+        spec,
+        num_rounds=num_rounds,
+        clients_per_round=4,
+        batch_size=4,
+        sampler="poisson",
+        workdir=workdir,
+        devices=2,
+        **(defaults | options),
+    )
+
+
+def lines(workdir):
+    """Records without what depends on the clock."""
+    found = []
+    for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        found.append(
+            {k: v for k, v in record.items() if not k.startswith(("time/", "throughput/"))}
+        )
+    return found
+
+
+def assert_same(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
+    assert lines(first.directory) == lines(second.directory)
+
+
+def stop_after(round):
+    """Returns a hook that presses Ctrl-C once."""
+
+    def hook(federation, record):
+        if record["round"] == round:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return hook
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_interrupted_and_resumed_equals_uninterrupted(name, tmp_path):
+    whole = run(tmp_path / "whole", SPECS[name])
+    half = run(tmp_path / "parts", SPECS[name], hooks=(stop_after(5),))
+    assert half.interrupted and half.summary["rounds"] < ROUNDS
+    assert not (tmp_path / "parts" / "summary.json").exists()
+    resumed = run(tmp_path / "parts", SPECS[name], resume=True)
+    assert not resumed.interrupted
+    assert_same(whole, resumed)
+    assert resumed.summary["uplink_bytes"] == whole.summary["uplink_bytes"]
+
+
+def test_resume_uses_the_execution_plan_of_the_checkpoint(tmp_path):
+    run(tmp_path, SPECS["fedadam"], hooks=(stop_after(5),), lanes=2)
+    run(tmp_path, SPECS["fedadam"], resume=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["execution"]["lanes"] == 2
+
+
+def test_resume_of_a_finished_run_changes_nothing(tmp_path):
+    first = run(tmp_path, SPECS["fedadam"])
+    before = lines(tmp_path)
+    second = run(tmp_path, SPECS["fedadam"], resume=True)
+    assert lines(tmp_path) == before
+    jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
+
+
+def test_a_finished_run_can_be_extended(tmp_path):
+    run(tmp_path / "short", SPECS["scaffold"], num_rounds=8)
+    longer = run(tmp_path / "short", SPECS["scaffold"], resume=True)
+    whole = run(tmp_path / "whole", SPECS["scaffold"])
+    jax.tree.map(np.testing.assert_array_equal, whole.variables, longer.variables)
+
+
+def test_resume_refuses_another_configuration(tmp_path):
+    run(tmp_path, SPECS["fedadam"], num_rounds=4)
+    with pytest.raises(ValueError, match="another configuration"):
+        run(tmp_path, algorithms.fedavg(0.2), resume=True)
+
+
+def test_a_second_run_does_not_overwrite(tmp_path):
+    run(tmp_path, SPECS["fedadam"], num_rounds=1)
+    with pytest.raises(FileExistsError, match="--resume"):
+        run(tmp_path, SPECS["fedadam"], num_rounds=1)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    """SIGKILL at some moment after the first checkpoint; the resumed run repeats the rest."""
+    script = (
+        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
+        "import jax; jax.config.update('jax_num_cpu_devices', 2)\n"
+        "import test_resume\n"
+        "slow = lambda federation, record: time.sleep(0.2)\n"
+        "test_resume.run(sys.argv[1], test_resume.SPECS['scaffold'], hooks=(slow,))\n"
+    )
+    here = Path(__file__).parent
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(workdir), str(here), str(here.parent)]
+    )
+    checkpoint = workdir / "checkpoints" / "4"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert checkpoint.exists()
+    resumed = run(workdir, SPECS["scaffold"], resume=True)
+    assert_same(run(tmp_path / "whole", SPECS["scaffold"]), resumed)

@@ -1,0 +1,95 @@
+"""Invariant 7: one clear error, or a counted exclusion."""
+
+import numpy as np
+import pytest
+import toy
+
+import fljax
+from fljax import algorithms
+
+
+def simulate(parts=None, spec=None, **options):
+    defaults = {"num_rounds": 3, "clients_per_round": 3, "batch_size": 4, "progress": False}
+    parts = toy.clients(dtype=np.float32) if parts is None else parts
+    return fljax.simulate(
+        toy.dataset(parts), toy.softmax_task(np.float32), spec, **(defaults | options)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clients_per_round": 10}, "clients_per_round = 10, but the population has 9"),
+        ({"clients_per_round": 0}, "clients_per_round = 0"),
+        ({"local_steps": 3}, "exactly one"),
+        ({"local_epochs": None}, "exactly one"),
+        ({"local_epochs": 0}, "at least one"),
+        ({"batch_size": -1}, "batch_size = -1"),
+        ({"remainder": "wrapp"}, "remainder = 'wrapp'"),
+        ({"batch_size": 100, "remainder": "drop"}, "No client has a batch"),
+        ({"sampler": "unifrom"}, "sampler = 'unifrom'"),
+        ({"cohorts": [[0, 99]]}, r"cohorts\[0\] names client 99"),
+        ({"cohorts": []}, "empty list"),
+        ({"devices": 99}, "devices = 99"),
+        ({"initial_params": {"w": np.zeros((2, 2))}}, "initial_params do not fit"),
+        ({"baselines": ("centralised",)}, "centralised"),
+        ({"resume": True}, "workdir"),
+        ({"num_rounds": 0}, "num_rounds = 0"),
+        ({"eval_clients": -2}, "-1 for all"),
+        ({"placement": "host"}, "placement = 'host'"),
+    ],
+)
+def test_errors_name_the_value(options, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(**options)
+
+
+def test_unknown_options_name_the_nearest():
+    with pytest.raises(TypeError, match="did you mean num_rounds"):
+        simulate(num_round=3)
+
+
+def test_missing_options_are_named():
+    with pytest.raises(TypeError, match="clients_per_round"):
+        fljax.simulate(toy.dataset(toy.clients()), toy.softmax_task(), num_rounds=1)
+
+
+def test_clients_without_rows_are_counted():
+    run = simulate(cohorts=[[0, 1, 2]])
+    assert run.curves["train/clients"].tolist()[-1] == 2
+    assert run.curves["train/clients_without_rows"].tolist()[-1] == 1
+
+
+def test_a_nan_client_is_left_out_and_counted():
+    parts = toy.clients(dtype=np.float32)
+    parts[3][0][0] = np.nan
+    with pytest.warns(UserWarning, match="1 client"):
+        run = simulate(parts, cohorts=[[0, 2, 3]])
+    without = simulate(parts, cohorts=[[0, 2]])
+    assert run.curves["train/clients_nonfinite"][-1] == 1
+    for name, value in without.variables.params.items():
+        np.testing.assert_array_equal(run.variables.params[name], value)
+
+
+def test_a_round_in_which_all_diverge_ends_the_run():
+    parts = toy.clients(dtype=np.float32)
+    for x, _ in parts:
+        x[:] = np.nan
+    with pytest.raises(FloatingPointError, match="Lower client_lr"):
+        simulate(parts, cohorts=[[0, 2, 3]])
+
+
+def test_an_empty_cohort_is_a_round():
+    run = simulate(cohorts=[[0, 2], [], [3]])
+    assert run.summary["rounds"] == 3
+    assert run.curves["train/clients"].tolist()[1:] == [2, 0, 1]
+
+
+def test_too_much_memory_is_refused_with_the_figures():
+    from fljax.engine.execution import choose
+
+    with pytest.raises(ValueError, match="GB"):
+        choose(
+            cohort=1000, equal_steps=False, data_bytes=0, param_bytes=10**9, needs_stack=True,
+            memory_bytes=10**10,
+        )  # fmt: skip
