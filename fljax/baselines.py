@@ -103,9 +103,7 @@ def _centralized(dataset, task, client_sgd, options, steps):
 
 def _local_only(dataset, task, client_sgd, options, steps):
     """The same cohorts and local work; every client continues its own model."""
-    options = dataclasses.replace(
-        options, num_rounds=len(steps), pipeline=type(options.pipeline)()
-    )
+    options = dataclasses.replace(options, num_rounds=len(steps), pipeline=type(options.pipeline)())
     return dataset, task, algorithms.local_only(**client_sgd), options
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ def run_config(
     """
     experiment = make_experiment(config)
     plain = to_plain(resolve(config))
-    wandb = recording.wandb_sink(**plain["wandb"], config=plain, workdir=workdir)
+    wandb = functools.partial(recording.wandb_sink, **plain["wandb"], config=plain, workdir=workdir)
     tracing = contextlib.nullcontext() if profile is None else jax.profiler.trace(str(profile))
     with tracing:
         run = simulate(
@@ -123,18 +124,13 @@ def make_experiment(config) -> Experiment:
     config = resolve(config)
     dataset = make_dataset(config)
     shape = tuple(dataset.train.examples.spec["x"].shape)
-    model = models.make(
-        config.model, dataset.num_classes, shape, **config.model_options.to_dict()
-    )
+    model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
     return Experiment(dataset, as_task(model, dataset), make_algorithm(config), _options(config))
 
 
 def make_dataset(config) -> FederatedDataset:
     """Loads and partitions the configured data."""
-    options = {
-        name: config[name]
-        for name in _PARTITION_OPTIONS.get(config.partition, ())
-    }
+    options = {name: config[name] for name in _PARTITION_OPTIONS.get(config.partition, ())}
     return data.load(
         config.dataset,
         partition=config.partition,
@@ -237,7 +233,9 @@ def make_schedule(
     rest = max(num_rounds - warmup_rounds, 1)
     shapes: Mapping[str, Callable] = {
         "constant": lambda t: jnp.ones_like(t),
-        "cosine": lambda t: 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(t / (decay_rounds or rest), 0, 1))),
+        "cosine": lambda t: (
+            0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(t / (decay_rounds or rest), 0, 1)))
+        ),
         "exponential": lambda t: decay_rate ** (t / max(decay_rounds, 1)),
         "step": lambda t: decay_rate ** jnp.floor(t / max(decay_rounds, 1)),
     }

@@ -188,7 +188,9 @@ def build(
     variables = Variables(params, model_state)
 
     def algorithm_at(frozen, hparams, round):
-        return spec.build(bind(task, frozen, dataset.preprocess), scheduled(hparams, options, round))
+        return spec.build(
+            bind(task, frozen, dataset.preprocess), scheduled(hparams, options, round)
+        )
 
     dtype = jnp.result_type(*jax.tree.leaves(params))
     hparams = {name: np.asarray(value, dtype) for name, value in spec.hparams.items()}
@@ -283,11 +285,11 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     if amount < 1:
         raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
     if options.batch_size < 0:
-        raise ValueError(f"batch_size = {options.batch_size}; give a positive number, or 0 for all.")
-    if options.remainder not in ("partial", "drop", "wrap"):
         raise ValueError(
-            f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'."
+            f"batch_size = {options.batch_size}; give a positive number, or 0 for all."
         )
+    if options.remainder not in ("partial", "drop", "wrap"):
+        raise ValueError(f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'.")
     batch = min(options.batch_size or int(sizes.max()), max(int(sizes.max()), 1))
     if options.remainder != "partial" and options.batch_size:
         batch = options.batch_size

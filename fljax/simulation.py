@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class RunOptions:
       matmul_precision: JAX's default matmul precision ("highest", "tensorfloat32", ...); None
         leaves it as it is.
       hooks: Called after each round with (federation, record); what they return joins the record.
-      sinks: Further places for the records, such as `fljax.recording.wandb_sink(...)`.
+      sinks: Functions () -> Sink that open further places for the records, such as
+        `lambda: fljax.recording.wandb_sink("offline")`; called once the run can start.
       config: Written to config.json besides the resolved options.
     """
 
@@ -74,7 +75,7 @@ class RunOptions:
     progress: bool = True
     matmul_precision: str | None = None
     hooks: Sequence[Hook] = ()
-    sinks: Iterable[Sink] = ()
+    sinks: Sequence[Callable[[], Sink]] = ()
     config: Mapping[str, Any] | None = None
 
 
@@ -148,9 +149,7 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
 
         def open_checkpoints() -> Checkpoints:
             directory = workdir / CHECKPOINTS
-            return stack.enter_context(
-                Checkpoints(directory, keep=run_options.keep_checkpoints)
-            )
+            return stack.enter_context(Checkpoints(directory, keep=run_options.keep_checkpoints))
 
         checkpoints, start = None, 0
         if run_options.resume:
@@ -161,11 +160,11 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
         if start:
             options = _with_saved_execution(options, checkpoints.metadata(start))
         federation = federations.build(dataset, task, algorithm, options)
-        recorder = stack.enter_context(
-            Recorder(
-                workdir, resume_round=start if run_options.resume else None, sinks=run_options.sinks
-            )
-        )
+        # -1: a run that was killed before its first checkpoint starts again from nothing
+        resume_round = (start or -1) if run_options.resume else None
+        recorder = stack.enter_context(Recorder(workdir, resume_round=resume_round))
+        for open_sink in run_options.sinks:
+            recorder.add_sink(open_sink())
         recorder.write_config(_config(federation, run_options))
         loop = _Loop(federation, recorder, open_checkpoints, checkpoints, run_options, start)
         return loop.run()
@@ -388,7 +387,9 @@ def _with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) ->
 
 
 def _matmul_precision(precision: str | None):
-    return contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision)
+    return (
+        contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision)
+    )
 
 
 @contextlib.contextmanager

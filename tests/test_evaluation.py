@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fljax import evaluation, metrics
+from fljax import evaluation, metrics, tasks
 from fljax.algorithm import Variables
 from fljax.data.dataset import ArrayExamples, LazyExamples, Partition, Split, offsets_of
 from fljax.engine.execution import make_mesh
-from fljax.gradients import LocalTask
+from fljax.gradients import LocalTask, bind
 from fljax.metrics import ClassCounts
 from fljax.tasks import Metrics
 
@@ -243,6 +243,46 @@ def test_many_classes_keep_counts_instead_of_the_matrix(split, variables, monkey
     assert evaluation.finish(counts, eval_set) == evaluation.finish(matrix, eval_set)
 
 
+def test_a_task_may_count_classes_itself(mesh, evaluate, split, variables):
+    def task(frozen):
+        def measure(*arguments):
+            sums, matrix = linear_task(frozen).metrics(*arguments)
+            return Metrics(sums, ClassCounts(jnp.diagonal(matrix), matrix.sum(1), matrix.sum(0)))
+
+        return LocalTask(None, None, measure)
+
+    eval_set = evaluation.prepare(split, mesh, 6)
+    counts = evaluation.make_evaluate(task, mesh)(variables, FROZEN, eval_set.inputs)
+    matrix = evaluate(variables, FROZEN, eval_set.inputs)
+    assert evaluation.finish(counts, eval_set) == evaluation.finish(matrix, eval_set)
+
+
+def test_a_bound_task_with_preprocessing(mesh, arrays, split):
+    """The path a run takes: raw examples, `bind`, a classification task."""
+
+    def init(key):
+        return jax.random.normal(key, (NUM_FEATURES, NUM_CLASSES))
+
+    task = tasks.classification((init, lambda params, x: x @ params), NUM_CLASSES)
+    params, frozen, model_state = task.init(jax.random.key(0))
+
+    def preprocess(batch):
+        return batch | {"x": 1.5 * batch["x"]}
+
+    evaluate = evaluation.make_evaluate(lambda f: bind(task, f, preprocess), mesh)
+    eval_set = evaluation.prepare(split, mesh, 6)
+    outputs = evaluate(Variables(params, model_state), frozen, eval_set.inputs)
+    variables = Variables(np.asarray(params), None)
+    sums, confusion = reference(arrays, split.rows(), variables)
+    weight = sums.pop("weight")
+    expected = {name: values / weight for name, values in sums.items()} | {
+        "weight": np.ones_like(weight)
+    }
+    check(evaluation.per_example(outputs, eval_set), expected)
+    label = np.arange(NUM_CLASSES)[:, None]
+    np.testing.assert_array_equal(outputs.confusion, confusion // (2 - label % 2))
+
+
 def test_counts_do_not_round_as_float32_would(mesh):
     """2^24 + 1 targets an example, more than 2^31 in all."""
     weight = 2**24 + 1
@@ -288,8 +328,8 @@ def test_a_stack_of_models_is_evaluated_one_by_one(mesh, evaluate, split, variab
     models = jax.tree.map(lambda leaf: np.stack([leaf, -leaf]), variables)
     evaluate_all = jax.jit(lambda m: jax.lax.map(lambda one: evaluate(one, FROZEN, inputs), m))
     stacked = evaluate_all(models)
-    for number in range(2):
-        alone = evaluate(jax.tree.map(lambda leaf: leaf[number], models), FROZEN, inputs)
+    for number, one in enumerate([variables, jax.tree.map(np.negative, variables)]):
+        alone = evaluate(one, FROZEN, inputs)
         np.testing.assert_array_equal(stacked.confusion[number], alone.confusion)
         np.testing.assert_allclose(
             stacked.per_example["loss"][number], alone.per_example["loss"], rtol=1e-6

@@ -88,4 +88,3 @@ def assert_close(got, expected, rtol):
         got,
         expected,
     )
-

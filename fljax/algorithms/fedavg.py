@@ -191,9 +191,7 @@ def start_local(variables: Variables, optimizer: optax.GradientTransformation) -
 
 def sgd_step(task, optimizer, message, carry: LocalState, batch, job: Job, correct=None):
     """Takes one local step."""
-    grads, sums, model_state = task.gradient(
-        carry.params, carry.model_state, batch, step_key(job)
-    )
+    grads, sums, model_state = task.gradient(carry.params, carry.model_state, batch, step_key(job))
     if correct is not None:
         grads = correct(grads, carry.params, message)
     updates, opt_state = optimizer.update(grads, carry.opt_state, carry.params)

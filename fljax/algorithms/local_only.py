@@ -47,4 +47,3 @@ def local_only(client_lr: float = 0.1, *, client_momentum: float | None = None) 
     if client_momentum is not None:
         values["client_momentum"] = client_momentum
     return AlgorithmSpec("local_only", build, values)
-

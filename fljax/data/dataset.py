@@ -195,6 +195,16 @@ class Split:
             return np.arange(self.examples.num_examples)
         return self.partition.all_rows()
 
+    def unowned(self) -> Split:
+        """Returns the same rows as a global set that nobody owns."""
+        examples = self.examples
+        if self.partition is None or self.num_rows == examples.num_examples:
+            return Split(examples)
+        rows = self.rows()
+        if isinstance(examples, ArrayExamples):
+            return Split(ArrayExamples(examples.take(rows)))
+        return Split(LazyExamples(len(rows), lambda r: examples.take(rows[r]), examples.spec))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FederatedDataset:
@@ -206,7 +216,8 @@ class FederatedDataset:
         padding).
       num_classes: Number of labels, or the size of the vocabulary.
       train: Partitioned over the N clients.
-      val: Rows split off inside the training data, partitioned over the same N clients, or None.
+      val: Rows split off inside the training data, partitioned over the same N clients (global
+        after `repartition`), or None.
       test: Global (partition None) or partitioned over the same N clients, or None.
       held_out: Clients that never train, on a client axis of their own, or None.
       client_ids: [N] the clients' names in the source, or None where they are synthetic.
@@ -253,28 +264,28 @@ class FederatedDataset:
     def repartition(self, partition: Partition) -> FederatedDataset:
         """Returns the same training data divided among other clients.
 
-        Client ids and groups belonged to the old clients and are dropped; a test set that the old
-        clients owned becomes a global one. Held-out clients stay.
+        Client ids and groups belonged to the old clients and are dropped; validation and test rows
+        that the old clients owned become global sets. Held-out clients stay.
 
         Raises:
-          ValueError: If validation rows have been split off already, or if the partition reaches
-            beyond the examples.
+          ValueError: If the partition reaches beyond the examples, or takes validation rows.
         """
-        if self.val is not None:
-            raise ValueError(
-                "validation rows belong to the present clients: repartition first, then call "
-                "with_validation"
-            )
         rows = partition.all_rows()
         if rows.size and not 0 <= rows.min() <= rows.max() < self.train.examples.num_examples:
             raise ValueError(
                 f"the partition names rows {rows.min()}..{rows.max()}, but {self.name!r} has "
                 f"{self.train.examples.num_examples} training examples"
             )
+        if self.val is not None and np.isin(self.val.rows(), rows).any():
+            raise ValueError(
+                "the partition takes rows that were split off for validation: divide "
+                "dataset.train.rows(), or repartition before with_validation"
+            )
         return dataclasses.replace(
             self,
             train=Split(self.train.examples, partition),
-            test=self.test and Split(self.test.examples, None),
+            val=self.val and self.val.unowned(),
+            test=self.test and self.test.unowned(),
             client_ids=None,
             groups={},
         )

@@ -79,9 +79,7 @@ class ClientStore:
         padded = np.full((self._devices, -(-len(clients) // self._devices)), -1, np.int32)
         padded.reshape(-1)[: len(clients)] = clients
         rows = self.gather(np.full_like(padded, source), padded)
-        return jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows
-        )
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows)
 
     def scatter(self, sources: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
         """Keeps the rows that a round program returned; of repeated clients, the last job's."""
@@ -177,9 +175,7 @@ def _read(rows, default, slots, sources):
 
 
 def _write(rows, values, slots):
-    return jax.tree.map(
-        lambda leaf, value: leaf.at[slots].set(value, mode="drop"), rows, values
-    )
+    return jax.tree.map(lambda leaf, value: leaf.at[slots].set(value, mode="drop"), rows, values)
 
 
 def _broadcastable(mask):

@@ -79,10 +79,15 @@ class Planner(NamedTuple):
         columns = (table, kept, sizes[kept])
         passes, computed, real = [], 0, 0
         for number, work in enumerate(self.works):
-            one, rows = self._plan_pass(round, number, work, steps[number], packing[number], columns)
+            one, rows = self._plan_pass(
+                round, number, work, steps[number], packing[number], columns
+            )
             passes.append(one)
-            computed += self.execution.devices * self.execution.lanes * one.rows.shape[-1] * (
-                packing[number].makespan
+            computed += (
+                self.execution.devices
+                * self.execution.lanes
+                * one.rows.shape[-1]
+                * (packing[number].makespan)
             )
             real += rows
         staged = None
@@ -124,9 +129,7 @@ class Planner(NamedTuple):
             )
             job = batches.job
             where = (packing.device[job], packing.start[job] + batches.step, packing.lane[job])
-            rows[where] = self.split.partition.row_at(
-                table.client[job][:, None], batches.positions
-            )
+            rows[where] = self.split.partition.row_at(table.client[job][:, None], batches.positions)
             counts[where] = batches.counts
         fields = dict(
             zip(table._fields, table, strict=True),
@@ -135,7 +138,9 @@ class Planner(NamedTuple):
             steps=steps,
             start=packing.start,
         )
-        arrays = JobArrays(*(self._column(packing, name, fields[name]) for name in JobArrays._fields))
+        arrays = JobArrays(
+            *(self._column(packing, name, fields[name]) for name in JobArrays._fields)
+        )
         events = _events(steps, packing, execution, self.capacities.jobs)
         return PassPlan(rows, counts, *events, arrays), int(counts.sum())
 

@@ -120,20 +120,21 @@ def _round(build, pipeline, num_sources, state, client_rows, passes, plan, data,
     aggregates: dict[str, Aggregate] = {}
     all_stats = []
     for number, pass_plan in enumerate(passes):
+        # no random number is drawn twice: a pass has its own keys
+        keys = jax.vmap(jax.random.fold_in, (0, None))(round_keys, number)
 
         def the_pass(hparams, number=number) -> ClientPass:
             return build(inputs.frozen, hparams, plan.round).passes[number]
 
         def broadcast(hparams, server, aggregates, states, key, number=number):
             message = the_pass(hparams, number).broadcast(server, aggregates)
-            key = jax.random.fold_in(jax.random.fold_in(key, _DOWNLINK), number)
-            return links.broadcast(pipeline, message, states, key)
+            return links.broadcast(pipeline, message, states, jax.random.fold_in(key, _DOWNLINK))
 
         messages, downlink_states, downlink_bits = each_source(broadcast)(
-            inputs.hparams, state.server, aggregates, chains.downlink, round_keys
+            inputs.hparams, state.server, aggregates, chains.downlink, keys
         )
         chains = chains._replace(downlink=downlink_states)
-        jobs = _Jobs(pass_plan.jobs, plan.round, round_keys)
+        jobs = _Jobs(pass_plan.jobs, plan.round, keys)
         trained = _run_pass(
             the_pass, pipeline, num_sources, inputs.hparams, messages, chains.uplink, client_rows,
             pass_plan, jobs, data,
@@ -144,7 +145,7 @@ def _round(build, pipeline, num_sources, state, client_rows, passes, plan, data,
             )
         }
         client_rows = trained.client_rows
-        sums, chains = _collect(pipeline, each_source, trained, chains, plan, jobs, round_keys)
+        sums, chains = _collect(pipeline, each_source, trained, chains, plan, jobs, keys)
         aggregates = aggregates | sums
         all_stats.append(stats)
 
@@ -388,9 +389,7 @@ def _collect(pipeline, each_source, trained, chains, plan, jobs: _Jobs, round_ke
 
     def absorb(aggregate, chains, key):
         decoded = links.decode(pipeline, aggregate.sum, chains.uplink, summed=True)
-        aggregate, uplink = links.absorb(
-            pipeline, aggregate._replace(sum=decoded), chains.uplink
-        )
+        aggregate, uplink = links.absorb(pipeline, aggregate._replace(sum=decoded), chains.uplink)
         aggregator = chains.aggregator
         if not pipeline.needs_stack:
             aggregate, aggregator = pipeline.aggregator.apply(aggregate, aggregator)

@@ -33,7 +33,9 @@ def test_fedavg(weighting, momentum):
     )  # fmt: skip
     spec = algorithms.fedavg(0.2, weighting=weighting, client_momentum=momentum)
     _, stats = check(spec, expected, local_epochs=3)
-    got = [one[-1]["loss"].sum() / one[-1]["weight"].sum() for one in stats if one[-1]["jobs"].any()]
+    got = [
+        one[-1]["loss"].sum() / one[-1]["weight"].sum() for one in stats if one[-1]["jobs"].any()
+    ]
     np.testing.assert_allclose(got, losses, rtol=1e-9)
 
 

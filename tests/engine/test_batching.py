@@ -80,9 +80,7 @@ def test_order_depends_on_the_client_alone():
 @pytest.mark.parametrize("change", [{"seed": 1}, {"round": 1}, {"clients": [3]}])
 def test_order_changes_with_each_coordinate(change):
     work = LocalWork(1, None, 4)
-    assert batches_of([40], work) != {
-        0: next(iter(batches_of([40], work, **change).values()))
-    }
+    assert batches_of([40], work) != {0: next(iter(batches_of([40], work, **change).values()))}
 
 
 def test_epochs_are_shuffled_anew():

@@ -82,9 +82,7 @@ def test_every_job_runs_exactly_once(sizes, execution, epochs, data):
         client = one.jobs.client[device, job]
         begin = split.partition.offsets[client]
         rows = np.array(trained[device, job]) - begin
-        np.testing.assert_array_equal(
-            np.sort(rows), np.repeat(np.arange(sizes[client]), epochs)
-        )
+        np.testing.assert_array_equal(np.sort(rows), np.repeat(np.arange(sizes[client]), epochs))
         position = one.jobs.position[device, job]
         assert cohort[position] == client
         assert plan.cohort_index[position] == device * one.jobs.client.shape[1] + job

@@ -32,7 +32,9 @@ def centralized_steps(lr):
 
 
 def test_full_batch_fedavg_is_centralized_sgd():
-    toy.assert_close(params_after(algorithms.fedavg(0.3), batch_size=0), centralized_steps(0.3), 1e-9)
+    toy.assert_close(
+        params_after(algorithms.fedavg(0.3), batch_size=0), centralized_steps(0.3), 1e-9
+    )
 
 
 def test_fedsgd_is_centralized_sgd():

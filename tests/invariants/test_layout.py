@@ -44,7 +44,9 @@ def test_layout_changes_little_in_float32():
     with jax.default_matmul_precision("highest"):
         expected = final_params(ALGORITHMS["fedavg"], np.float32, devices=1)
         for layout in LAYOUTS:
-            toy.assert_close(final_params(ALGORITHMS["fedavg"], np.float32, **layout), expected, 1e-5)
+            toy.assert_close(
+                final_params(ALGORITHMS["fedavg"], np.float32, **layout), expected, 1e-5
+            )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[:2])

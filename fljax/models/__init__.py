@@ -1,0 +1,93 @@
+"""The field's usual models, as Flax NNX modules.
+
+Each function returns a factory `(nnx.Rngs) -> nnx.Module`, which `fljax.tasks.classification` and
+`next_token` take as it is. `make` builds one from its name, for configurations.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Sequence
+
+from flax import nnx
+
+from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
+from fljax.models.dense import mlp, softmax_regression
+from fljax.models.recurrent import char_lstm
+
+__all__ = [
+    "MODELS",
+    "char_lstm",
+    "emnist_cnn",
+    "lenet_cnn",
+    "make",
+    "mcmahan_cnn",
+    "mlp",
+    "pfl_cifar10_cnn",
+    "softmax_regression",
+]
+
+Factory = Callable[[nnx.Rngs], nnx.Module]
+
+
+def _softmax(num_classes: int, input_shape: Sequence[int]) -> Factory:
+    return softmax_regression(math.prod(input_shape), num_classes)
+
+
+def _mlp(
+    num_classes: int, input_shape: Sequence[int], *, hidden: Sequence[int] = (200, 200)
+) -> Factory:
+    return mlp((math.prod(input_shape), *hidden, num_classes))
+
+
+def _char_lstm(
+    num_classes: int,
+    input_shape: Sequence[int],
+    *,
+    embedding: int = 8,
+    hidden: int = 256,
+    layers: int = 2,
+) -> Factory:
+    del input_shape  # any sequence length
+    return char_lstm(num_classes, embedding=embedding, hidden=hidden, layers=layers)
+
+
+# name -> function (num_classes, input_shape, **options) -> factory
+MODELS: dict[str, Callable[..., Factory]] = {
+    "softmax": _softmax,
+    "mlp": _mlp,
+    "mcmahan_cnn": mcmahan_cnn,
+    "emnist_cnn": emnist_cnn,
+    "pfl_cifar10_cnn": pfl_cifar10_cnn,
+    "lenet_cnn": lenet_cnn,
+    "char_lstm": _char_lstm,
+}
+
+
+def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> Factory:
+    """Returns a model by name.
+
+    Args:
+      name: One of `MODELS`.
+      num_classes: Number of classes, or size of the vocabulary.
+      input_shape: Shape of one example.
+      **options: Those of the model, such as hidden=(100,) for "mlp".
+
+    Raises:
+      ValueError: For an unknown name or option.
+    """
+    if name not in MODELS:
+        raise ValueError(f"No model is named {name!r}{_nearest(name, MODELS)}")
+    known = list(inspect.signature(MODELS[name]).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"Model {name!r} has no option {option!r}{_nearest(option, known)}")
+    return MODELS[name](num_classes, tuple(input_shape), **options)
+
+
+def _nearest(name: str, known) -> str:
+    nearest = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    return f"{hint} There are: {', '.join(known) or 'none'}."

@@ -1,0 +1,109 @@
+"""Small convolutional networks for images.
+
+The convolutions are `fljax_kernels.conv_general_dilated`: matrix products, which stay fast when
+every client has kernels of its own and when training is compiled into a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+from flax import nnx
+from fljax_kernels import conv_general_dilated, max_pool
+
+Factory = Callable[[nnx.Rngs], nnx.Module]
+Shape = Sequence[int]
+
+_conv = partial(nnx.Conv, conv_general_dilated=conv_general_dilated)
+_GLOROT = nnx.initializers.glorot_uniform()
+# PyTorch's default: uniform in +-1 / sqrt(fan_in)
+_TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def mcmahan_cnn(num_classes: int = 10, input_shape: Shape = (28, 28, 1)) -> Factory:
+    """Returns the CNN of McMahan et al. (arXiv:1602.05629): 1,663,370 parameters for MNIST."""
+    return partial(McMahanCNN, num_classes, tuple(input_shape))
+
+
+def emnist_cnn(num_classes: int = 62, input_shape: Shape = (28, 28, 1)) -> Factory:
+    """Returns the EMNIST CNN of Reddi et al. (arXiv:2003.00295): 1,206,590 parameters."""
+    return partial(EmnistCNN, num_classes, tuple(input_shape))
+
+
+def pfl_cifar10_cnn(num_classes: int = 10, input_shape: Shape = (32, 32, 3)) -> Factory:
+    """Returns the CIFAR-10 CNN of pfl-research (arXiv:2404.06430): 1,626,442 parameters.
+
+    It is the EMNIST CNN on color images.
+    """
+    return emnist_cnn(num_classes, input_shape)
+
+
+def lenet_cnn(num_classes: int = 10, input_shape: Shape = (32, 32, 3)) -> Factory:
+    """Returns the CNN of NIID-Bench (arXiv:2102.02079).
+
+    62,006 parameters for CIFAR-10, 44,426 for images of 28 x 28 in one channel.
+    """
+    return partial(LeNet, num_classes, tuple(input_shape))
+
+
+class McMahanCNN(nnx.Module):
+    """5x5 convolutions of 32 and 64 filters, each pooled, then 512 hidden units."""
+
+    def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
+        height, width, channels = self.input_shape = input_shape
+        layer = {"kernel_init": _GLOROT, "rngs": rngs}
+        self.conv1 = _conv(channels, 32, (5, 5), **layer)
+        self.conv2 = _conv(32, 64, (5, 5), **layer)
+        self.dense1 = nnx.Linear((height // 4) * (width // 4) * 64, 512, **layer)
+        self.dense2 = nnx.Linear(512, num_classes, **layer)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], *self.input_shape)
+        x = max_pool(nnx.relu(self.conv1(x)))
+        x = max_pool(nnx.relu(self.conv2(x)))
+        x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
+        return self.dense2(x)
+
+
+class EmnistCNN(nnx.Module):
+    """3x3 convolutions of 32 and 64 filters without padding, pooled once, then 128 hidden units."""
+
+    def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
+        height, width, channels = self.input_shape = input_shape
+        layer = {"kernel_init": _GLOROT, "rngs": rngs}
+        self.conv1 = _conv(channels, 32, (3, 3), padding="VALID", **layer)
+        self.conv2 = _conv(32, 64, (3, 3), padding="VALID", **layer)
+        self.dropout1 = nnx.Dropout(0.25, rngs=rngs)
+        self.dense1 = nnx.Linear(((height - 4) // 2) * ((width - 4) // 2) * 64, 128, **layer)
+        self.dropout2 = nnx.Dropout(0.5, rngs=rngs)
+        self.dense2 = nnx.Linear(128, num_classes, **layer)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], *self.input_shape)
+        x = nnx.relu(self.conv1(x))
+        x = self.dropout1(max_pool(nnx.relu(self.conv2(x))))
+        x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
+        return self.dense2(self.dropout2(x))
+
+
+class LeNet(nnx.Module):
+    """5x5 convolutions of 6 and 16 filters without padding, each pooled, then 120 and 84 units."""
+
+    def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
+        height, width, channels = self.input_shape = input_shape
+        height, width = (((size - 4) // 2 - 4) // 2 for size in (height, width))
+        layer = {"kernel_init": _TORCH, "rngs": rngs}
+        self.conv1 = _conv(channels, 6, (5, 5), padding="VALID", **layer)
+        self.conv2 = _conv(6, 16, (5, 5), padding="VALID", **layer)
+        self.dense1 = nnx.Linear(height * width * 16, 120, **layer)
+        self.dense2 = nnx.Linear(120, 84, **layer)
+        self.dense3 = nnx.Linear(84, num_classes, **layer)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], *self.input_shape)
+        x = max_pool(nnx.relu(self.conv1(x)))
+        x = max_pool(nnx.relu(self.conv2(x)))
+        x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
+        return self.dense3(nnx.relu(self.dense2(x)))

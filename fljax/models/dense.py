@@ -1,0 +1,43 @@
+"""Softmax regression and multilayer perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+from flax import nnx
+
+
+class MLP(nnx.Module):
+    """Dense layers with ReLU between them, on flattened inputs: [B, ...] -> [B, sizes[-1]]."""
+
+    def __init__(self, sizes: Sequence[int], kernel_init: Callable, rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            [
+                nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=rngs)
+                for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], -1)
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = nnx.relu(layer(x))
+        return last(x)
+
+
+def softmax_regression(num_features: int, num_classes: int) -> Callable[[nnx.Rngs], nnx.Module]:
+    """Returns multinomial logistic regression, which starts at zero (the problem is convex)."""
+    return partial(MLP, (num_features, num_classes), nnx.initializers.zeros)
+
+
+def mlp(sizes: Sequence[int]) -> Callable[[nnx.Rngs], nnx.Module]:
+    """Returns a perceptron with ReLU.
+
+    Args:
+      sizes: Features, hidden units, ..., classes. (784, 200, 200, 10) is the "2NN" of McMahan et
+        al. (arXiv:1602.05629), of 199,210 parameters.
+    """
+    return partial(MLP, tuple(sizes), nnx.initializers.glorot_uniform())

@@ -1,0 +1,152 @@
+"""Algorithms of several passes: Mime, which averages gradients before clients train."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import toy
+from contracts import harness
+
+from fljax.algorithm import (
+    Algorithm,
+    AlgorithmSpec,
+    ClientPass,
+    Contribution,
+    Variables,
+    step_key,
+)
+from fljax.algorithms.fedsgd import gradient_pass
+
+COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 6, 7, 0, 4]]
+
+
+class MimeState(NamedTuple):
+    variables: Variables
+    momentum: Any
+
+
+class Message(NamedTuple):
+    params: Any
+    control: Any
+    momentum: Any
+
+
+def mime(client_lr, beta):
+    """Mime with SGDm (Karimireddy et al. 2020b, arXiv:2008.03606), not MimeLite:
+
+    clients   y <- y - lr ((1 - beta) (g(y) - g(x) + c) + beta m),    c = mean of full-batch g(x)
+    server    x <- mean y,    m <- (1 - beta) c + beta m
+    """
+
+    def build(task, hp):
+        def mix(g, m):
+            return (1 - hp["beta"]) * g + hp["beta"] * m
+
+        def send_gradient(carry, job):
+            return {"gradient": Contribution(carry.mean(), jnp.ones(()))}, (), {}
+
+        def step(message, carry, batch, job):
+            here, sums, _ = task.gradient(carry, (), batch, step_key(job))
+            there, _, _ = task.gradient(message.params, (), batch, step_key(job))
+            corrected = jax.tree.map(lambda a, b, c: a - b + c, here, there, message.control)
+            return jax.tree.map(
+                lambda y, g, m: y - hp["client_lr"] * mix(g, m),
+                carry, corrected, message.momentum,
+            )  # fmt: skip
+
+        def finish(message, carry, job):
+            change = jax.tree.map(jnp.subtract, carry, message.params)
+            return {"update": Contribution(change, jnp.ones(()))}, (), {}
+
+        local = ClientPass(
+            broadcast=lambda server, aggregates: Message(
+                server.variables.params, aggregates["gradient"].mean(), server.momentum
+            ),
+            start=lambda message, client_state, job: message.params,
+            step=step,
+            finish=finish,
+        )
+
+        def server_update(server, aggregates, round):
+            params = jax.tree.map(jnp.add, server.variables.params, aggregates["update"].mean())
+            momentum = jax.tree.map(mix, aggregates["gradient"].mean(), server.momentum)
+            new = MimeState(server.variables._replace(params=params), momentum)
+            present = aggregates["update"].count > 0
+            return jax.tree.map(lambda a, b: jnp.where(present, a, b), new, server)
+
+        return Algorithm(
+            init=lambda v: MimeState(v, jax.tree.map(jnp.zeros_like, v.params)),
+            passes=(gradient_pass(task, send_gradient), local),
+            server_update=server_update,
+            variables=lambda server: server.variables,
+        )
+
+    return AlgorithmSpec("mime", build, {"client_lr": client_lr, "beta": beta})
+
+
+def mime_reference(params, clients, cohorts, *, lr, beta, batch_size, epochs):
+    combine, gradient = reference.combine, lambda p, x, y: reference.loss_and_gradient(p, x, y)[1]
+    momentum = reference.zeros(params)
+    for cohort in cohorts:
+        present = [clients[client] for client in cohort if len(clients[client][1])]
+        if not present:
+            continue
+        control = reference.weighted_mean(
+            [gradient(params, x, y) for x, y in present], [1] * len(present)
+        )
+        ends = []
+        for x, y in present:
+            local = params
+            for bx, by in reference.batches(x, y, batch_size, epochs):
+                local = combine(
+                    lambda p, g, g0, c, m: p - lr * ((1 - beta) * (g - g0 + c) + beta * m),
+                    local, gradient(local, bx, by), gradient(params, bx, by), control, momentum,
+                )  # fmt: skip
+            ends.append(local)
+        params = reference.weighted_mean(ends, [1] * len(ends))
+        momentum = combine(lambda c, m: (1 - beta) * c + beta * m, control, momentum)
+    return params, momentum
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_mime(layout):
+    expected, momentum = mime_reference(
+        toy.initial_params(), toy.clients(), COHORTS, lr=0.3, beta=0.8, batch_size=4, epochs=2
+    )
+    run = harness.rounds(mime(0.3, 0.8), COHORTS, layout, local_epochs=2)
+    toy.assert_close(run.params, expected, 1e-9)
+    got = jax.tree.map(lambda leaf: leaf[0], run.states[-1].server.momentum)
+    toy.assert_close(got, momentum, 1e-9)
+
+
+def test_each_pass_draws_its_own_random_numbers():
+    def build(task, hp):
+        def finish(message, carry, job):
+            return {}, (), {"draw": jax.random.uniform(job.key)}
+
+        one = ClientPass(
+            broadcast=lambda server, aggregates: (),
+            start=lambda message, client_state, job: (),
+            step=lambda message, carry, batch, job: carry,
+            finish=finish,
+        )
+        return Algorithm(
+            init=lambda variables: variables,
+            passes=(one, one),
+            server_update=lambda server, aggregates, round: server,
+            variables=lambda server: server,
+        )
+
+    spec = AlgorithmSpec("draws", build, {})
+    cohort = [0, 2, 3, 4]
+    runs = [harness.rounds(spec, [cohort], layout) for layout in harness.LAYOUTS]
+    first, second = (
+        [runs[0].by_client("draw", 0, number)[client] for client in cohort] for number in (0, 1)
+    )
+    assert len(set(first + second)) == 2 * len(cohort)
+    for number in (0, 1):
+        assert runs[0].by_client("draw", 0, number) == runs[1].by_client("draw", 0, number)
+    np.testing.assert_array_less(0, first)
