@@ -12,8 +12,6 @@ from fljax.evaluation import EvalOutputs, EvalSet
 from fljax.federation import Federation
 from fljax.gradients import bind
 
-# Rows of an evaluation batch: convolutions as matrix products hold kernel-size copies of each row.
-BATCH_SIZE = 128
 _CLIENTS = "clients"
 
 
@@ -86,7 +84,7 @@ def make_evaluations(
         model, and report the mean over them.
     """
     dataset, mesh, seed = federation.dataset, federation.mesh, federation.options.seed
-    batch_size = batch_size or BATCH_SIZE
+    batch_size = batch_size or evaluation.BATCH_SIZE
     splits = {
         name: split
         for name in ("val", "test", "held_out")

@@ -166,7 +166,7 @@ class Federation:
         """Dispatches one round; returns the per-job statistics of its passes, on the devices."""
         rows = self.store.gather(facts.sources, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
-        self.store.scatter(facts.sources, facts.clients, rows)
+        self.store.scatter(facts.sources, facts.keepers, rows)
         return stats
 
 
@@ -181,7 +181,6 @@ def build(
     partition = dataset.train.partition
     sampler = make_sampler(dataset, options)
     work = local_work(partition.sizes, options)
-    check_batches(task, partition.sizes, work)
     params, frozen, model_state = task.init(jax.random.key(options.seed))
     if options.initial_params is not None:
         params = _like(options.initial_params, params)
@@ -209,6 +208,8 @@ def build(
         seeds=[options.seed],
         max_steps=max_steps,
     )
+    for one in planner.works:
+        check_batches(task, partition.sizes, one)
     same = NamedSharding(mesh, PartitionSpec())
     data = dataset.train.examples.arrays if execution.placement == "device" else None
     inputs = Inputs(
@@ -254,7 +255,8 @@ def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
         raise ValueError(
             "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "
             "a partial last batch would enter them. Give __call__ a `mask` argument and hand it to "
-            "BatchNorm, or set remainder to 'drop' or 'wrap'."
+            "BatchNorm, or set remainder to 'drop' or 'wrap' (an algorithm that reads every row once, "
+            "such as fedsgd, has partial batches all the same)."
         )
 
 

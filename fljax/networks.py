@@ -108,16 +108,20 @@ def from_nnx(
       TypeError: If `model` returns no module.
     """
     kinds = _kinds(frozen)
-    if isinstance(model, nnx.Module):
-        graph, *parts = nnx.split(model, *kinds)
-        current = tuple(_to_dict(part) for part in parts[:3])
-    else:
-        module = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
+
+    def make(rngs):
+        module = model(rngs)
         if not isinstance(module, nnx.Module):
             raise TypeError(
                 f"The model function must return an nnx.Module, not {type(module).__name__}."
             )
-        graph, *parts = nnx.split(module, *kinds)
+        return module
+
+    if isinstance(model, nnx.Module):
+        graph, *parts = nnx.split(model, *kinds)
+        current = tuple(_to_dict(part) for part in parts[:3])
+    else:
+        graph, *parts = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), *kinds)
         current = None
     templates = [dict(nnx.to_flat_state(part)) for part in parts]
     takes_mask = "mask" in _keywords(nnx.merge(graph, *parts).__call__)
@@ -126,7 +130,7 @@ def from_nnx(
     def init(key):
         if current is not None:
             return jax.tree.map(jnp.copy, current)
-        return tuple(_to_dict(part) for part in nnx.split(model(nnx.Rngs(key)), *kinds)[1:4])
+        return tuple(_to_dict(part) for part in nnx.split(make(nnx.Rngs(key)), *kinds)[1:4])
 
     def apply(params, frozen, model_state, x, key, train, mask):
         states = [

@@ -197,7 +197,7 @@ class _Loop:
     def run(self) -> Run:
         federation, options = self.federation, self.options
         num_rounds = federation.options.num_rounds
-        bar = progress(num_rounds, self.start, options.progress)
+        bar = progress(num_rounds, self.start, options.progress, label=federation.spec.name)
         self.clock = time.perf_counter()
         done = self.start
         with _finish_round_on_interrupt(self):
@@ -207,7 +207,9 @@ class _Loop:
             for plan, facts in plans:
                 self._dispatch(plan, facts, num_rounds)
                 done = facts.round + 1
-                self._resolve(bar, leave=1)
+                # one round stays in flight, but at an evaluation the devices run dry: it would run
+                # beside the next round on a CPU, and neither could be timed
+                self._resolve(bar, leave=0 if self.pending[-1][2] else 1)
                 if self._save_is_due(done, num_rounds) or self.stop_requested:
                     self._resolve(bar, leave=0)
                     self._save(done)
@@ -241,9 +243,9 @@ class _Loop:
             self.clock = now
             if outputs is not None:
                 found, self.clients = self.evaluations.finish(outputs)
-                record |= found
-                self.totals.elapsed += time.perf_counter() - now
                 self.clock = time.perf_counter()
+                self.totals.elapsed += self.clock - now
+                record |= found | {"time/eval_seconds": self.clock - now}
             for hook in self.options.hooks:
                 record |= hook(self.federation, record) or {}
             self.recorder.write(record)

@@ -135,7 +135,7 @@ def _task(
 
     def forward(params, frozen, model_state, batch, key, train):
         """Returns losses, logits, labels and counts, each per target, and model_state'."""
-        mask, counts = batch["mask"], counted(batch)
+        mask, counts = jnp.asarray(batch["mask"]), jnp.asarray(counted(batch))
         # zeros, not the losses alone: 0 x NaN in a gradient is NaN
         x = jax.tree.map(lambda leaf: _only_real(mask, leaf), batch["x"])
         logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
@@ -173,11 +173,13 @@ def _task(
 
 def _only_real(mask: jax.Array, values: jax.Array) -> jax.Array:
     """Returns the values with zeros where the mask, over the first axes, is false."""
-    return jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values, 0)
+    values = jnp.asarray(values)
+    mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    return jnp.where(mask, values, jnp.zeros((), values.dtype))
 
 
 def _per_example(targets: jax.Array) -> jax.Array:
-    return targets.reshape(targets.shape[0], -1).sum(1)
+    return targets.reshape(targets.shape[0], -1).sum(1, dtype=targets.dtype)
 
 
 def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:

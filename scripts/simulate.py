@@ -7,6 +7,7 @@
 newest checkpoint of the workdir. `--profile=DIR` leaves a trace of the run for XProf or Perfetto.
 """
 
+import logging
 import sys
 
 from absl import app, flags
@@ -29,6 +30,8 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     from fljax import experiment
 
+    # absl shows JAX's notes on every backend that this machine does not have
+    logging.getLogger("jax").setLevel(logging.WARNING)
     fljax.use_all_cores()
     if _DRY_RUN.value:
         print(experiment.dry_run(_CONFIG.value))

@@ -108,7 +108,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "val_fraction": Field(0.1, float, DECAY),
     "data_seed": Field(0, int, SEED),
     # Model.
-    "model": Field("softmax", str),
+    "model": Field("softmax_regression", str),
     "model_options": Field({}, dict),
     # Algorithm.
     "algorithm": Field("fedavg", str, ("fedavg", "fedsgd", "fedprox", "scaffold", "fedopt")),

@@ -1,0 +1,68 @@
+"""Federated data: sources, partitions, statistics."""
+
+from fljax.data.arrays import from_arrays
+from fljax.data.dataset import (
+    ArrayExamples,
+    Examples,
+    FederatedDataset,
+    LazyExamples,
+    Partition,
+    Split,
+)
+from fljax.data.dirichlet import dirichlet, dirichlet_per_client
+from fljax.data.files import resolve_data_dir
+from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
+from fljax.data.partition import (
+    PARTITIONERS,
+    classes_per_client,
+    iid,
+    make_partition,
+    natural,
+    quantity,
+    shards,
+)
+from fljax.data.plots import plot_partition
+from fljax.data.shakespeare import shakespeare
+from fljax.data.sources import SOURCES, digits, load
+from fljax.data.statistics import (
+    PartitionStatistics,
+    label_counts,
+    partition_statistics,
+    split_label_counts,
+)
+from fljax.data.synthetic import synthetic
+
+__all__ = [
+    "PARTITIONERS",
+    "SOURCES",
+    "ArrayExamples",
+    "Examples",
+    "FederatedDataset",
+    "LazyExamples",
+    "Partition",
+    "PartitionStatistics",
+    "Split",
+    "cifar10",
+    "classes_per_client",
+    "digits",
+    "dirichlet",
+    "dirichlet_per_client",
+    "fashion_mnist",
+    "from_arrays",
+    "iid",
+    "image_scaling",
+    "label_counts",
+    "load",
+    "make_partition",
+    "mnist",
+    "mnist_writers",
+    "natural",
+    "partition_statistics",
+    "plot_partition",
+    "quantity",
+    "resolve_data_dir",
+    "shakespeare",
+    "shards",
+    "split_label_counts",
+    "synthetic",
+]

@@ -47,8 +47,8 @@ def from_arrays(
     Args:
       x: [rows, ...] features, in memory or `np.memmap` (which is never copied or converted);
         in-memory 64-bit features are stored as JAX would hold them (32 bits unless x64 is on).
-      y: [rows] integer labels, or [rows, length] token ids for `kind="next_token"`; stored as
-        int32, unless a memmap.
+      y: [rows] integer labels, stored as int32 unless a memmap; or, for `kind="next_token"`,
+        [rows, length] token ids, stored as they are.
       client_ids: [rows] integers or strings.
       x_test: Like x.
       y_test: Like y.
@@ -82,7 +82,9 @@ def from_arrays(
     ids = None
     if is_natural:
         if client_ids is None:
-            raise ValueError("a natural partition needs client_ids")
+            raise ValueError(
+                f"{name!r} has no natural clients: give client_ids, or name another partition"
+            )
         ids, _ = unique_ids(client_ids, examples.num_examples)
         partition_options["client_ids"] = client_ids
         partition = "natural"
@@ -142,7 +144,7 @@ def _examples(x, y, kind: str, suffix: str) -> ArrayExamples:
         )
     if y.size and y.min() < 0:
         raise ValueError(f"y{suffix} has the negative label {y.min()}; classes are 0, 1, 2, ...")
-    if not isinstance(y, np.memmap):
+    if kind == "classification" and not isinstance(y, np.memmap):
         y = y.astype(np.int32, copy=False)
     return ArrayExamples({"x": x, "y": y})
 

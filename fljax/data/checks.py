@@ -37,7 +37,7 @@ def rows_by_class(labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarr
     """Returns the rows of each class that occurs, shuffled; a list of int64 vectors."""
     order = rng.permutation(labels.size)
     order = order[np.argsort(labels[order], kind="stable")]
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if labels.size else []
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
@@ -50,6 +50,8 @@ def check_room(num_rows: int, num_clients: int, min_partition_size: int) -> None
     """Raises ValueError if the rows do not suffice for the clients."""
     check_count("num_clients", num_clients)
     check_count("min_partition_size", min_partition_size, least=0)
+    if num_rows == 0:
+        raise ValueError("there are no rows to divide among clients")
     if num_clients * min_partition_size > num_rows:
         raise ValueError(
             f"{num_clients} clients x min_partition_size={min_partition_size} need "

@@ -160,7 +160,10 @@ def _draw_classes(log_q, slots, open_classes, rng) -> np.ndarray:
     u = rng.random(slots.size)
     # Edges after the last class with a chance equal one, which a uniform draw below one never
     # passes; a class without a chance has the edge of the class before it.
-    return sum((u >= edges[which, k]).astype(np.int64) for k in range(len(open_classes) - 1))
+    chosen = np.zeros(slots.size, np.int64)
+    for k in range(len(open_classes) - 1):
+        chosen += u >= edges[which, k]
+    return chosen
 
 
 def _log_gamma_draws(rng, concentration: float, size: int) -> np.ndarray:

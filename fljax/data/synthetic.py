@@ -59,8 +59,8 @@ def synthetic(
       seed: Of all numbers.
       iid: The paper's IID data set; alpha and beta then play no part.
       max_size: Most rows of a client, training and test together. The log-normal tail is heavy: the
-        mean is 453 rows, but the largest of 1,000 clients has some 25,000, and of a million clients
-        over 500,000; None leaves it so, as the paper does.
+        mean is 453 rows, but the largest of 1,000 clients has some 35,000, and the largest of a
+        million some 1,000,000; None leaves it so, as the paper does.
       materialize: Hold the rows in arrays rather than generate them on demand; the rows are the
         same. None: where all training rows are smaller than 200 MB.
       val_fraction: Share of the training rows to split off for validation.

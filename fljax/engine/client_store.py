@@ -107,7 +107,8 @@ class ClientStore:
         """Returns what a checkpoint keeps: the slot table and all rows that are in use."""
         order = np.argwhere(self._slots >= 0).astype(np.int32)
         order = order[np.argsort(self._slots[order[:, 0], order[:, 1]])]
-        rows = jax.tree.map(lambda leaf: np.asarray(leaf[: self._count]), self._rows)
+        # a copy: host rows are written in place while a checkpoint may still read these
+        rows = jax.tree.map(lambda leaf: np.array(leaf[: self._count]), self._rows)
         return {"owners": order, "rows": rows}
 
     def template(self, num_rows: int) -> dict[str, PyTree]:

@@ -107,6 +107,8 @@ class PlanFacts(NamedTuple):
       round: Round number.
       clients: int32[D, J] client of each job (-1: padding).
       sources: int32[D, J].
+      keepers: int32[D, J] like `clients`, but -1 where nothing goes to the client store: the job is
+        lost, or the same client has a later one.
       num_jobs: Jobs that run.
       num_without_rows: Clients of the cohort that were left out because they have no batch.
       num_steps: Local steps over all jobs and passes.
@@ -118,6 +120,7 @@ class PlanFacts(NamedTuple):
     round: int
     clients: np.ndarray
     sources: np.ndarray
+    keepers: np.ndarray
     num_jobs: int
     num_without_rows: int
     num_steps: int

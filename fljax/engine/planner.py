@@ -97,6 +97,7 @@ class Planner(NamedTuple):
             round=round,
             clients=passes[0].jobs.client,
             sources=passes[0].jobs.source,
+            keepers=self._column(packing[0], "client", np.where(_last(table), table.client, -1)),
             num_jobs=len(kept),
             num_without_rows=len(sizes) - len(kept),
             num_steps=int(sum(step.sum() for step in steps)),
@@ -242,6 +243,15 @@ def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Pack
         lane[mine], start[mine] = one.lane, one.start
         makespan = max(makespan, one.makespan)
     return Packing(first.device, lane, start, first.slot, makespan)
+
+
+def _last(table: JobTable) -> np.ndarray:
+    """Returns bool[J], true for the last accepted job of each client and source."""
+    backwards = np.flatnonzero(table.accepted)[::-1]
+    pairs = table.source[backwards].astype(np.int64) << 32 | table.client[backwards]
+    last = np.zeros(len(table.client), bool)
+    last[backwards[np.unique(pairs, return_index=True)[1]]] = True
+    return last
 
 
 def _events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, jobs: int):

@@ -14,29 +14,21 @@ _END = object()
 def prefetch(items: Iterable[T], depth: int = 1) -> Iterator[T]:
     """Yields the items of an iterable that is evaluated in a thread, `depth` items ahead.
 
-    An exception of the iterable is raised to the consumer at the place of its item. Closing the
-    generator stops the thread.
+    While the consumer holds an item, the `depth` next ones are made, and no more: a plan may hold
+    the staged rows of a cohort. An exception of the iterable is raised to the consumer at the place
+    of its item. Closing the generator stops the thread.
     """
-    ready: queue.Queue = queue.Queue(maxsize=depth)
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
     stopped = threading.Event()
 
-    def put(item) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
     def work():
+        iterator = iter(items)
         try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((_END, None))
+            while room.acquire() and not stopped.is_set():
+                ready.put((next(iterator, _END), None))
         except BaseException as error:  # noqa: BLE001 - it is raised again where it is awaited
-            put((None, error))
+            ready.put((None, error))
 
     thread = threading.Thread(target=work, name="fljax-planner", daemon=True)
     thread.start()
@@ -47,7 +39,9 @@ def prefetch(items: Iterable[T], depth: int = 1) -> Iterator[T]:
                 raise error
             if item is _END:
                 return
+            room.release()
             yield item
     finally:
         stopped.set()
+        room.release()
         thread.join()

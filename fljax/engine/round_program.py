@@ -82,7 +82,8 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
     Returns:
       A jitted function (RoundState, ClientRows, RoundPlan, Inputs) -> (RoundState, ClientRows,
       stats). State and client rows are donated. `stats` is one dict a pass of per-job arrays
-      [D, J], zero for jobs that were not accepted.
+      [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
+      statistics are not finite; "nonfinite" counts it.
     """
 
     def one_device(state, client_rows, plan: RoundPlan, inputs: Inputs):
@@ -258,13 +259,10 @@ def _run_pass(
         )
         uplink = jax.tree.map(lambda leaf: leaf[index], client_rows.uplink)
         states = of_source(uplink_states, job)
+        # before the uplink too: rounding to integers would hide what is not a number
+        sound = _all_finite((contributions, stats))
         contributions, uplink, bits = _uplink(pipeline, contributions, uplink, states, job)
-        sound = jnp.all(
-            jnp.stack(
-                [jnp.array(True)]
-                + [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(contributions)]
-            )
-        )
+        sound &= _all_finite(contributions)
         stats = stats | {"jobs": jnp.int32(1)}
         stats = jax.tree.map(lambda value: jnp.where(sound & job.accepted, value, 0), stats)
         stats |= {
@@ -318,6 +316,14 @@ def _empty(result, client_rows, num_jobs, num_sources, pipeline) -> _Trained:
     }
     stack = weights = jnp.zeros((num_jobs, 0))
     if pipeline.needs_stack and UPDATE in contributions:
+        weight = jax.tree.leaves(contributions[UPDATE].weight)
+        if len(weight) != 1 or weight[0].shape:
+            raise ValueError(
+                f"The update of a client has {len(weight)} weights of shapes "
+                f"{[leaf.shape for leaf in weight]} (a sub-model), but an aggregator or cohort link "
+                "that holds all updates needs one number. Use an aggregator with needs='sum' and "
+                "no cohort link."
+            )
         flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], contributions[UPDATE].value)
         stack = jnp.zeros((num_jobs, *flat.shape), flat.dtype)
         weights = jnp.zeros(num_jobs, flat.dtype)
@@ -478,6 +484,11 @@ def put(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
 def zeros_like_shape(tree: PyTree, size: int) -> PyTree:
     """Returns zeros like the shapes of a tree, with a leading axis of `size`."""
     return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), tree)
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack([jnp.array(True), *finite]).all()
 
 
 def _like(column: jax.Array, leaf: jax.Array) -> jax.Array:

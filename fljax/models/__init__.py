@@ -56,7 +56,7 @@ def _char_lstm(
 
 # name -> function (num_classes, input_shape, **options) -> factory
 MODELS: dict[str, Callable[..., Factory]] = {
-    "softmax": _softmax,
+    "softmax_regression": _softmax,
     "mlp": _mlp,
     "mcmahan_cnn": mcmahan_cnn,
     "emnist_cnn": emnist_cnn,

@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 from flax import nnx
+
 from fljax_kernels import conv_general_dilated, max_pool
 
 Factory = Callable[[nnx.Rngs], nnx.Module]

@@ -29,6 +29,7 @@ def progress(
     start: int = 0,
     enabled: bool = True,
     *,
+    label: str = "",
     stream: TextIO | None = None,
     line_seconds: float = _LINE_SECONDS,
 ) -> Progress:
@@ -41,6 +42,7 @@ def progress(
       num_rounds: Rounds of the whole run.
       start: Rounds completed before, in a resumed run.
       enabled: False shows nothing.
+      label: Stands before everything else, to tell several runs apart.
       stream: Where to, standard error if None.
       line_seconds: Seconds between lines.
     """
@@ -49,8 +51,8 @@ def progress(
     stream = sys.stderr if stream is None else stream
     tqdm = _tqdm() if stream.isatty() or "ipykernel" in sys.modules else None
     if tqdm is None:
-        return _lines(num_rounds, start, stream, line_seconds)
-    return _bar(tqdm, num_rounds, start, stream)
+        return _lines(num_rounds, start, stream, line_seconds, label)
+    return _bar(tqdm, num_rounds, start, stream, label)
 
 
 def _tqdm():
@@ -65,9 +67,15 @@ def _tqdm():
     return tqdm
 
 
-def _bar(tqdm, num_rounds: int, start: int, stream: TextIO) -> Progress:
+def _bar(tqdm, num_rounds: int, start: int, stream: TextIO, label: str) -> Progress:
     bar = tqdm(
-        total=num_rounds, initial=start, file=stream, unit="round", dynamic_ncols=True, leave=True
+        desc=label or None,
+        total=num_rounds,
+        initial=start,
+        file=stream,
+        unit="round",
+        dynamic_ncols=True,
+        leave=True,
     )
     describe = _describer()
 
@@ -78,7 +86,9 @@ def _bar(tqdm, num_rounds: int, start: int, stream: TextIO) -> Progress:
     return Progress(update, bar.close)
 
 
-def _lines(num_rounds: int, start: int, stream: TextIO, line_seconds: float) -> Progress:
+def _lines(
+    num_rounds: int, start: int, stream: TextIO, line_seconds: float, label: str
+) -> Progress:
     describe = _describer()
     # The clock of the estimate starts at the first round's end: compilation is not repeated.
     seen: dict[str, Any] = {"shown": time.monotonic(), "first": None, "line": ""}
@@ -87,7 +97,8 @@ def _lines(num_rounds: int, start: int, stream: TextIO, line_seconds: float) -> 
         now = time.monotonic()
         seen["first"] = seen["first"] or (now, round)
         since, first_round = seen["first"]
-        parts = [f"round {round}/{num_rounds}", describe(record)]
+        place = f"round {round}/{num_rounds}"
+        parts = [f"{label}: {place}" if label else place, describe(record)]
         if round > first_round and round < num_rounds:
             left = (now - since) / (round - first_round) * (num_rounds - round)
             parts.append(f"{_clock(left)} left")

@@ -1,0 +1,270 @@
+"""Image sources: MNIST, Fashion-MNIST, MNIST by writer, CIFAR-10.
+
+Images stay uint8 in memory; `preprocess` scales them inside the compiled program, to float32 in
+[0, 1], or by default to zero mean and unit variance (of the training images, per channel).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import lzma
+import pathlib
+import tarfile
+import zipfile
+import zlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.data.arrays import from_arrays
+from fljax.data.checks import unique_ids
+from fljax.data.dataset import FederatedDataset, Preprocess
+from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
+from fljax.data.tfds import load_tfds
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+# Channel means and standard deviations of the training images, in units of [0, 1].
+_MNIST_MOMENTS = ((0.1307,), (0.3081,))
+_FASHION_MNIST_MOMENTS = ((0.2860,), (0.3530,))
+_CIFAR10_MOMENTS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+_IDX_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+_WRITER_NAMES = ("qmnist-train-labels-idx2-int", "qmnist-test-labels-idx2-int")
+_CIFAR10_BINARY = "cifar-10-batches-bin"
+_CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
+_CIFAR10_SUBSET = "cifar10_subset/cifar10_subset.npz"
+_CIFAR10_RECORD = 1 + 3 * 32 * 32
+
+
+def mnist(
+    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+) -> FederatedDataset:
+    """MNIST (LeCun et al., 1998): 60,000 + 10,000 digits, x uint8[28, 28, 1], 10 classes.
+
+    Reads the four original IDX files, gzipped or not, in `mnist/` of the data directory; where they
+    are missing, what tensorflow-datasets has prepared.
+
+    Args:
+      data_dir: See `fljax.data.files.resolve_data_dir`.
+      standardize: Zero mean and unit variance; else [0, 1].
+      download: Whether tensorflow-datasets may fetch what is missing; off by default, since without
+        a network its attempts take minutes.
+      **clients: partition, num_clients, seed, val_fraction and the partition's options, as in
+        `from_arrays`.
+
+    Raises:
+      FileNotFoundError: If the data cannot be had; says which files to put where.
+      ValueError: If a file is truncated or corrupt, or the partition is not possible.
+    """
+    arrays = _idx_arrays("mnist", data_dir, download)
+    return _image_dataset("mnist", arrays, _MNIST_MOMENTS, standardize, clients)
+
+
+def fashion_mnist(
+    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+) -> FederatedDataset:
+    """Fashion-MNIST (Xiao et al., arXiv:1708.07747): 60,000 + 10,000 images, 10 classes.
+
+    Reads `fashion_mnist/` of the data directory; everything else is as in `mnist`.
+    """
+    arrays = _idx_arrays("fashion_mnist", data_dir, download)
+    return _image_dataset("fashion_mnist", arrays, _FASHION_MNIST_MOMENTS, standardize, clients)
+
+
+def mnist_writers(
+    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+) -> FederatedDataset:
+    """MNIST divided among the people who wrote it, by the labels of QMNIST.
+
+    Yadav and Bottou (arXiv:1905.10498) found each image's NIST writer. 539 writers own the training
+    images (19 to 131 each); the test images are by 297 others: they are the global test set, and
+    the `held_out` clients as well. Needs the files of `mnist` and the label files
+    `qmnist_writers/qmnist-{train,test}-labels-idx2-int.gz`. The group `hsf_series` is the part of
+    the NIST collection a writer belongs to: 0 (Census Bureau employees) or 4 (students).
+
+    Args:
+      data_dir: See `fljax.data.files.resolve_data_dir`.
+      standardize: Zero mean and unit variance; else [0, 1].
+      download: As in `mnist`; the label files are not fetched.
+      **clients: As in `mnist`; the default partition is "natural".
+
+    Raises:
+      FileNotFoundError: If a file is missing.
+      ValueError: If a file is truncated or corrupt, or the files do not belong together.
+    """
+    arrays = _idx_arrays("mnist", data_dir, download)
+    train_labels, test_labels = _writer_labels(resolve_data_dir(data_dir), arrays)
+    writers, series = train_labels[:, 2], train_labels[:, 1]
+    ids = {"client_ids": writers, "test_client_ids": test_labels[:, 2]}
+    dataset = _image_dataset(
+        "mnist_writers", arrays, _MNIST_MOMENTS, standardize, {**ids, **clients}
+    )
+    if dataset.client_ids is None:
+        return dataset
+    of_writer = np.zeros(dataset.num_clients, np.int32)
+    of_writer[unique_ids(writers, len(writers))[1]] = series
+    return dataclasses.replace(dataset, groups={"hsf_series": of_writer})
+
+
+def cifar10(
+    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+) -> FederatedDataset:
+    """CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 images, x uint8[32, 32, 3], 10 classes.
+
+    Reads, in this order, the official binary version (`cifar-10-binary.tar.gz`, or unpacked as
+    `cifar-10-batches-bin/`, in the data directory or its `cifar10/`); a class-balanced subset of
+    15,000 + 3,000 images (`cifar10_subset/cifar10_subset.npz`; the dataset is then called
+    "cifar10_subset", so that its results are not taken for those of all images); or what
+    tensorflow-datasets has prepared.
+
+    Args:
+      data_dir: See `fljax.data.files.resolve_data_dir`.
+      standardize: Zero mean and unit variance of each channel; else [0, 1].
+      download: As in `mnist`.
+      **clients: As in `mnist`.
+
+    Raises:
+      FileNotFoundError: If the data cannot be had; says which files to put where.
+      ValueError: If a file is truncated or corrupt, or the partition is not possible.
+    """
+    root = resolve_data_dir(data_dir)
+    name, arrays = "cifar10", _cifar10_binary(root)
+    if arrays is None and (root / _CIFAR10_SUBSET).is_file():
+        name, arrays = "cifar10_subset", _cifar10_subset(root / _CIFAR10_SUBSET)
+    if arrays is None:
+        arrays = _from_tfds("cifar10", root, [f"cifar10/{_CIFAR10_ARCHIVE}"], download)
+    return _image_dataset(name, arrays, _CIFAR10_MOMENTS, standardize, clients)
+
+
+def image_scaling(moments: tuple[tuple[float, ...], tuple[float, ...]] | None) -> Preprocess:
+    """Returns a `preprocess` that maps uint8 images [..., C] to float32.
+
+    Args:
+      moments: (mean, standard deviation) of each channel in units of [0, 1], or None for [0, 1].
+    """
+    mean, std = moments or ((0.0,), (1.0,))
+    return functools.partial(_scale, mean=mean, std=std)
+
+
+def _scale(batch, *, mean, std):
+    x = batch["x"].astype(jnp.float32) / 255.0
+    return {**batch, "x": (x - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)}
+
+
+def _image_dataset(name, arrays: Arrays, moments, standardize: bool, clients) -> FederatedDataset:
+    x, y, x_test, y_test = arrays
+    return from_arrays(
+        x,
+        y,
+        x_test=x_test,
+        y_test=y_test,
+        num_classes=10,
+        preprocess=image_scaling(moments if standardize else None),
+        name=name,
+        **clients,
+    )
+
+
+def _idx_arrays(name: str, data_dir, download: bool) -> Arrays:
+    """Reads the four files of an MNIST-like source, or what tensorflow-datasets has."""
+    root = resolve_data_dir(data_dir)
+    paths = [find_file(root / name, file) for file in _IDX_NAMES]
+    if not all(paths):
+        wanted = [f"{name}/{f}.gz" for f, path in zip(_IDX_NAMES, paths, strict=True) if not path]
+        return _from_tfds(name, root, wanted, download)
+    x, y, x_test, y_test = (read_idx(path) for path in paths)
+    for images, labels, path in ((x, y, paths[0]), (x_test, y_test, paths[2])):
+        if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{path} holds {list(images.shape)} pixels and its label file {list(labels.shape)} "
+                "labels: they do not belong together, download them again"
+            )
+    return x[..., None], y, x_test[..., None], y_test
+
+
+def _from_tfds(name: str, root: pathlib.Path, wanted: list[str], download: bool) -> Arrays:
+    """Returns the arrays that tensorflow-datasets has, or raises FileNotFoundError."""
+    try:
+        train, test = load_tfds(name, ("train", "test"), root, download)
+    except Exception as error:
+        # Whatever kept tensorflow-datasets from it, what helps is to know which files to get.
+        also = f"tensorflow-datasets was tried as well: {type(error).__name__}: {error}"
+        if not download and not isinstance(error, ImportError):
+            also += "\nWith download=True it may fetch the data."
+        raise FileNotFoundError(missing_files(name, wanted, root, also)) from error
+    return train["image"], train["label"], test["image"], test["label"]
+
+
+def _writer_labels(root: pathlib.Path, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Reads QMNIST's label rows of the MNIST images: int32[60000, 8] and int32[10000, 8]."""
+    paths = [find_file(root / "qmnist_writers", name) for name in _WRITER_NAMES]
+    if not all(paths):
+        wanted = [
+            f"qmnist_writers/{n}.gz" for n, p in zip(_WRITER_NAMES, paths, strict=True) if not p
+        ]
+        raise FileNotFoundError(missing_files("mnist_writers", wanted, root))
+    tables = []
+    for path, y in zip(paths, arrays[1::2], strict=True):
+        table = read_idx(path)[: len(y)]
+        if table.shape != (len(y), 8) or np.any(table[:, 0] != y):
+            raise ValueError(f"{path} does not describe the MNIST images: its classes differ")
+        tables.append(table)
+    return tables[0], tables[1]
+
+
+def _cifar10_binary(root: pathlib.Path) -> Arrays | None:
+    """Reads the official binary version, or returns None where it is not."""
+    names = [f"{_CIFAR10_BINARY}/data_batch_{i}.bin" for i in range(1, 6)]
+    names.append(f"{_CIFAR10_BINARY}/test_batch.bin")
+    for folder in (root, root / "cifar10"):
+        if (folder / names[0]).is_file():
+            missing = [name for name in names if not (folder / name).is_file()]
+            if missing:
+                raise FileNotFoundError(missing_files("cifar10", missing, folder))
+            batches = [(folder / name).read_bytes() for name in names]
+        elif (folder / _CIFAR10_ARCHIVE).is_file():
+            batches = _unpack(folder / _CIFAR10_ARCHIVE, names)
+        else:
+            continue
+        pairs = [_cifar10_batch(b, folder / n) for b, n in zip(batches, names, strict=True)]
+        x, y = (np.concatenate(parts) for parts in zip(*pairs[:5], strict=True))
+        return x, y, *pairs[5]
+    return None
+
+
+def _unpack(archive: pathlib.Path, names: list[str]) -> list[bytes]:
+    """Returns the content of some members of a .tar.gz file."""
+    try:
+        with tarfile.open(archive) as tar:
+            return [tar.extractfile(name).read() for name in names]
+    except (tarfile.TarError, EOFError, KeyError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"{archive} is truncated or corrupt ({error}): download it again"
+        ) from error
+
+
+def _cifar10_batch(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes records of one label byte and three 32 x 32 colour planes."""
+    if not content or len(content) % _CIFAR10_RECORD:
+        raise ValueError(
+            f"{path} has {len(content)} bytes, which is no multiple of {_CIFAR10_RECORD}: it is "
+            "incomplete, download it again"
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, _CIFAR10_RECORD)
+    planes = records[:, 1:].reshape(-1, 3, 32, 32)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
+
+
+def _cifar10_subset(path: pathlib.Path) -> Arrays:
+    try:
+        with np.load(path) as content:
+            return tuple(content[name] for name in ("x_train", "y_train", "x_test", "y_test"))
+    except (zipfile.BadZipFile, lzma.LZMAError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is truncated or corrupt ({error}): download it again") from error

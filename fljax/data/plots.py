@@ -1,0 +1,139 @@
+"""A picture of a partition: how large the clients are, and which labels they hold."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from fljax.data.dataset import Partition
+from fljax.data.statistics import partition_statistics
+
+_MAX_BARS = 40
+_MAX_COLUMNS = 2000
+_MAX_LEGEND = 20
+
+
+def plot_partition(
+    partition: Partition,
+    counts: np.ndarray,
+    *,
+    title: str = "",
+    path: str | os.PathLike | None = None,
+):
+    """Draws a histogram of the sizes, and the labels of every client.
+
+    Up to 40 clients are stacked bars of label counts, one a client; more are a heat map of label
+    shares, one column a client, ordered by their commonest label (of more than 2,000 clients an
+    evenly spaced selection in that order).
+
+    Args:
+      partition: Over N clients.
+      counts: int[N, K] labels of each client, as from `label_counts`.
+      title: Of the figure.
+      path: Where to save it as well, if anywhere.
+
+    Returns:
+      A `matplotlib.figure.Figure`.
+
+    Raises:
+      ImportError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plot_partition needs matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
+    _draw_sizes(left, partition.sizes)
+    if partition.num_clients <= _MAX_BARS and counts.shape[1] <= _MAX_LEGEND:
+        _draw_bars(right, counts)
+    else:
+        _draw_shares(figure, right, counts)
+    stats = partition_statistics(partition, counts)
+    figure.suptitle(
+        f"{title}\n"
+        * bool(title)
+        + f"{stats.num_clients:,} clients, {stats.num_rows:,} rows; label divergence "
+        f"{stats.label_divergence:.3f} bits, {stats.effective_classes:.1f} effective classes",
+        fontsize=11,
+    )
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _draw_sizes(axes, sizes: np.ndarray) -> None:
+    """Draws how many clients have how many rows, on a logarithmic axis if sizes vary widely."""
+    filled = sizes[sizes > 0]
+    num_bins = int(np.clip(np.sqrt(sizes.size) + 2, 5, 30))
+    note = ""
+    if filled.size and filled.max() > 20 * filled.min():
+        # Edges between integers, so that no bin is empty only because no integer falls into it.
+        edges = np.unique(np.geomspace(filled.min(), filled.max() + 1, num_bins + 1).round()) - 0.5
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        if filled.size < sizes.size:
+            note = f" ({sizes.size - filled.size:,} without rows not drawn)"
+    else:
+        step = max(1, -(-(sizes.max() - sizes.min() + 1) // num_bins))
+        edges = np.arange(sizes.min(), sizes.max() + step + 1, step) - 0.5
+        axes.set_xlim(edges[0] - 2 * step, edges[-1] + 2 * step)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.hist(sizes, bins=edges, color="#4878a8", edgecolor="white", linewidth=0.5)
+    axes.axvline(np.median(sizes), color="#c44e52", label=f"median {np.median(sizes):,.4g}")
+    axes.axvline(np.mean(sizes), color="#dd8452", ls="--", label=f"mean {np.mean(sizes):,.4g}")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel=f"rows of a client{note}", ylabel="clients")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_bars(axes, counts: np.ndarray) -> None:
+    """Draws one stacked bar of label counts for each client."""
+    from matplotlib import colormaps
+
+    num_clients, num_classes = counts.shape
+    colors = colormaps["tab10" if num_classes <= 10 else "tab20"].colors
+    bottom = np.zeros(num_clients, np.int64)
+    for k in range(num_classes):
+        axes.bar(
+            np.arange(num_clients), counts[:, k], 0.85, bottom=bottom, color=colors[k], label=k
+        )
+        bottom += counts[:, k]
+    axes.set(xlabel="client", ylabel="rows", xlim=(-0.6, num_clients - 0.4))
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=20)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(
+        handles[::-1],
+        names[::-1],
+        title="label",
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        fontsize=8,
+    )
+
+
+def _draw_shares(figure, axes, counts: np.ndarray) -> None:
+    """Draws the label shares of all clients as a heat map."""
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    order = np.lexsort((-shares.max(axis=1), shares.argmax(axis=1), totals[:, 0] == 0))
+    drawn = len(order)
+    if drawn > _MAX_COLUMNS:
+        order = order[np.linspace(0, drawn - 1, _MAX_COLUMNS).astype(np.int64)]
+    image = axes.imshow(
+        shares[order].T,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        cmap="Blues",
+        vmin=0.0,
+    )
+    if counts.shape[1] <= _MAX_LEGEND:
+        axes.set_yticks(np.arange(counts.shape[1]))
+    selection = f", {_MAX_COLUMNS:,} of {drawn:,}" if drawn > _MAX_COLUMNS else ""
+    axes.set(xlabel=f"client, ordered by commonest label{selection}", ylabel="label")
+    figure.colorbar(image, ax=axes, label="share of the client's labels", pad=0.02)

@@ -1,0 +1,132 @@
+"""Data sources by name: `load("mnist", partition="dirichlet", num_clients=100, alpha=0.3)`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from fljax import random
+from fljax.data.arrays import from_arrays
+from fljax.data.checks import unknown
+from fljax.data.dataset import FederatedDataset
+from fljax.data.images import cifar10, fashion_mnist, mnist, mnist_writers
+from fljax.data.partition import PARTITIONERS
+from fljax.data.shakespeare import shakespeare
+from fljax.data.synthetic import synthetic
+
+
+def digits(
+    *, data_dir=None, split_seed: int = 0, test_fraction: float = 0.2, **clients
+) -> FederatedDataset:
+    """The digits of scikit-learn: 1,797 images of 8 x 8 pixels, x float32[64] in [0, 1].
+
+    Needs no files. A stratified 80 / 20 split into training and test rows, which does not change
+    with `seed`.
+
+    Args:
+      data_dir: Not used.
+      split_seed: Chooses the test rows.
+      test_fraction: Share of each class that is tested on.
+      **clients: partition, num_clients, seed, val_fraction and the partition's options, as in
+        `from_arrays`.
+
+    Raises:
+      ImportError: If scikit-learn is not installed.
+      ValueError: If the partition is not possible.
+    """
+    del data_dir
+    if not 0.0 < test_fraction < 1.0:
+        raise ValueError(f"test_fraction must lie in (0, 1), not {test_fraction}")
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "the digits dataset needs scikit-learn: pip install scikit-learn"
+        ) from error
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16.0).astype(np.float32)
+    is_test = _stratified(y, test_fraction, split_seed)
+    return from_arrays(
+        x[~is_test],
+        y[~is_test],
+        x_test=x[is_test],
+        y_test=y[is_test],
+        num_classes=10,
+        name="digits",
+        **clients,
+    )
+
+
+def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Returns bool[rows], true for the rounded share of each class."""
+    rng = random.generator(seed, "digits/split")
+    chosen = np.zeros(labels.size, bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        chosen[rows[: round(fraction * rows.size)]] = True
+    return chosen
+
+
+SOURCES: dict[str, Callable[..., FederatedDataset]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "mnist_writers": mnist_writers,
+    "cifar10": cifar10,
+    "shakespeare": shakespeare,
+    "synthetic": synthetic,
+}
+
+
+def load(
+    name: str,
+    *,
+    partition: str | None = None,
+    num_clients: int | None = None,
+    seed: int = 0,
+    data_dir=None,
+    val_fraction: float = 0.0,
+    **options,
+) -> FederatedDataset:
+    """Loads a source by name and divides it among clients.
+
+    Args:
+      name: A key of `SOURCES`.
+      partition: A name of `PARTITIONERS`. Default: the source's natural clients where it has them,
+        else "iid".
+      num_clients: N; not needed for natural clients.
+      seed: Chooses the partition and the validation rows.
+      data_dir: Where the files are; default $FLJAX_DATA_DIR, else ~/.cache/fljax.
+      val_fraction: Share of the training rows to split off for validation, client by client.
+      **options: The partition's (such as `alpha`) and the source's own (such as `standardize`).
+
+    Returns:
+      The dataset.
+
+    Raises:
+      ValueError: If the name or an option is unknown, or the partition is not possible.
+      FileNotFoundError: If the source's files are missing; says which to put where.
+    """
+    if name not in SOURCES:
+        raise ValueError(unknown("dataset", name, SOURCES))
+    source = SOURCES[name]
+    known = _options_of(source)
+    for option in options:
+        if option not in known:
+            raise ValueError(unknown(f"option of dataset {name!r}", option, known))
+    if num_clients is not None:
+        options["num_clients"] = num_clients
+    return source(
+        partition=partition, seed=seed, data_dir=data_dir, val_fraction=val_fraction, **options
+    )
+
+
+def _options_of(source: Callable[..., FederatedDataset]) -> set[str]:
+    """Returns the options that a source takes, those of the partitions included."""
+    parameters = inspect.signature(source).parameters
+    takes_partition = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    functions = [source, *(PARTITIONERS.values() if takes_partition else ())]
+    names = {n for f in functions for n in inspect.signature(f).parameters}
+    return names - {"clients", "labels", "client_ids"}

@@ -1,0 +1,137 @@
+"""How unlike each other the clients of a partition are: sizes and label skew, in numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax.data.dataset import FederatedDataset, Partition, Split
+
+
+class PartitionStatistics(NamedTuple):
+    """Summary of a partition.
+
+    Attributes:
+      num_clients: N.
+      num_rows: Rows of all clients.
+      num_empty: Clients without rows.
+      size_min: Fewest rows of a client.
+      size_median: Median rows of a client.
+      size_mean: Mean rows of a client.
+      size_max: Most rows of a client.
+      label_divergence: Mean Jensen-Shannon divergence, in bits, of a client's label distribution
+        from that of all rows, over clients with rows; 0 is IID, 1 the most there is.
+      effective_classes: Mean over clients with rows of exp(entropy) of the label distribution:
+        the number of equally frequent classes that would be as mixed.
+    """
+
+    num_clients: int
+    num_rows: int
+    num_empty: int
+    size_min: int
+    size_median: float
+    size_mean: float
+    size_max: int
+    label_divergence: float
+    effective_classes: float
+
+    def __str__(self) -> str:
+        return (
+            f"clients            {self.num_clients} ({self.num_empty} without rows)\n"
+            f"rows               {self.num_rows}\n"
+            f"rows per client    min {self.size_min}, median {self.size_median:g}, "
+            f"mean {self.size_mean:.1f}, max {self.size_max}\n"
+            f"label divergence   {self.label_divergence:.4f} bits (Jensen-Shannon, 0 is IID)\n"
+            f"effective classes  {self.effective_classes:.2f} per client"
+        )
+
+
+def label_counts(labels: np.ndarray, partition: Partition, num_classes: int) -> np.ndarray:
+    """Counts the labels of each client.
+
+    Args:
+      labels: int[rows, ...] of all rows; several labels a row, such as tokens, are all counted.
+      partition: Over N clients.
+      num_classes: K; labels are in [0, K).
+
+    Returns:
+      int64[N, K].
+    """
+    owned = np.asarray(labels[partition.all_rows()])
+    owners = partition.owners().reshape((-1,) + (1,) * (owned.ndim - 1))
+    cells = (owners * num_classes + owned).ravel()
+    counts = np.bincount(cells, minlength=partition.num_clients * num_classes)
+    return counts.reshape(partition.num_clients, num_classes)
+
+
+def split_label_counts(dataset: FederatedDataset, split: Split | None = None) -> np.ndarray:
+    """Counts the labels of each client of a dataset; padding, token 0, is not counted.
+
+    Args:
+      dataset: Of either kind.
+      split: One of its splits with a partition; default the training data.
+
+    Returns:
+      int64[N, K].
+    """
+    split = split or dataset.train
+    examples = split.examples
+    if examples.arrays is None:
+        rows = split.partition.all_rows()
+        labels, partition = examples.take(rows)["y"], Partition(split.partition.offsets)
+    else:
+        labels, partition = examples.arrays["y"], split.partition
+    counts = label_counts(labels, partition, dataset.num_classes)
+    if dataset.kind == "next_token":
+        counts[:, 0] = 0
+    return counts
+
+
+def partition_statistics(partition: Partition, counts: np.ndarray) -> PartitionStatistics:
+    """Summarizes a partition.
+
+    Args:
+      partition: Over N clients, at least one.
+      counts: int[N, K] labels of each client, as from `label_counts`.
+    """
+    sizes = partition.sizes
+    return PartitionStatistics(
+        num_clients=partition.num_clients,
+        num_rows=partition.num_rows,
+        num_empty=int((sizes == 0).sum()),
+        size_min=int(sizes.min()),
+        size_median=float(np.median(sizes)),
+        size_mean=float(sizes.mean()),
+        size_max=int(sizes.max()),
+        label_divergence=float(np.mean(label_divergence(counts))),
+        effective_classes=float(np.mean(np.exp(_entropy(_distributions(counts))))),
+    )
+
+
+def label_divergence(counts: np.ndarray) -> np.ndarray:
+    """Returns each client's Jensen-Shannon divergence from the whole, in bits.
+
+    JSD(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2 (Lin, 1991).
+
+    Args:
+      counts: int[N, K] labels of each client.
+
+    Returns:
+      float64[clients with labels], each in [0, 1].
+    """
+    each = _distributions(counts)
+    whole = _distributions(counts.sum(axis=0, keepdims=True))
+    nats = _entropy((each + whole) / 2) - (_entropy(each) + _entropy(whole)) / 2
+    return np.clip(nats / np.log(2.0), 0.0, 1.0)
+
+
+def _distributions(counts: np.ndarray) -> np.ndarray:
+    """Returns the normalized rows of a count matrix that are not empty."""
+    counts = counts[counts.sum(axis=1) > 0]
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    """Returns the entropy of each row, in nats."""
+    return -np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0), axis=-1)

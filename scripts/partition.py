@@ -1,0 +1,55 @@
+"""Prints how unlike the clients of a partition are, and draws it.
+
+Example:
+  python scripts/partition.py --dataset=fashion_mnist --partition=dirichlet --num_clients=100 \
+      --alpha=0.3 --out=partition.png
+"""
+
+from absl import app, flags
+
+from fljax import data
+
+_DATASET = flags.DEFINE_enum("dataset", "digits", sorted(data.SOURCES), "Data source.")
+_PARTITION = flags.DEFINE_enum(
+    "partition", None, sorted(data.PARTITIONERS), "Partition; default natural, else iid."
+)
+_NUM_CLIENTS = flags.DEFINE_integer("num_clients", None, "Number of clients.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Chooses the partition.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data directory; default $FLJAX_DATA_DIR.")
+_OUT = flags.DEFINE_string("out", None, "Where to save the figure; none is drawn without it.")
+
+flags.DEFINE_float("alpha", None, "Concentration of the Dirichlet partitions.")
+flags.DEFINE_integer("shards_per_client", None, "Shards of each client.")
+flags.DEFINE_integer("classes_per_client", None, "Classes of each client.")
+flags.DEFINE_float("sigma", None, "Spread of log sizes of the quantity partition.")
+flags.DEFINE_integer("min_partition_size", None, "Fewest rows of a client.")
+
+_OPTIONS = ("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    options = {name: flags.FLAGS[name].value for name in _OPTIONS}
+    try:
+        dataset = data.load(
+            _DATASET.value,
+            partition=_PARTITION.value,
+            num_clients=_NUM_CLIENTS.value,
+            seed=_SEED.value,
+            data_dir=_DATA_DIR.value,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from None
+    partition, counts = dataset.train.partition, data.split_label_counts(dataset)
+    print(dataset.describe())
+    print(data.partition_statistics(partition, counts))
+    if _OUT.value:
+        title = dataset.name + (f", {_PARTITION.value} partition" if _PARTITION.value else "")
+        data.plot_partition(partition, counts, title=title, path=_OUT.value)
+        print(f"figure             {_OUT.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

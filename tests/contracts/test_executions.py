@@ -1,0 +1,77 @@
+"""How often the compiled program runs each function of a job: counted, not assumed."""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import pytest
+import toy
+from contracts import harness
+from contracts.harness import Layout
+
+from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution
+from fljax.engine.pipeline import Pipeline, UplinkLink
+
+EPOCHS, BATCH = 2, 4
+# client 1 has no rows, so the last place of the job arrays is padding: client -1
+COHORT = [0, 1, 2, 3, 8, 6, 5]
+
+
+@pytest.mark.parametrize("wave", [1, 4])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_start_finish_and_uplink_run_once_per_job_and_step_once_per_step(lanes, wave):
+    counts = collections.Counter()
+
+    def note(what, client, real=True):
+        jax.debug.callback(lambda c, r: counts.update([(what, int(c), bool(r))]), client, real)
+
+    def start(message, client_state, job):
+        note("start", job.client)
+        return jnp.zeros(())
+
+    def step(message, carry, batch, job):
+        note("step", job.client, batch["mask"].any())
+        return carry + 1
+
+    def finish(message, carry, job):
+        note("finish", job.client)
+        return {"update": Contribution(carry, jnp.ones(()))}, (), {"steps": carry}
+
+    def encode(value, state, job, key):
+        note("uplink", job.client)
+        return value, state
+
+    def build(task, hp):
+        one = ClientPass(lambda server, aggregates: (), start, step, finish)
+        return Algorithm(
+            init=lambda variables: variables,
+            passes=(one,),
+            server_update=lambda server, aggregates, round: server,
+            variables=lambda server: server,
+        )
+
+    run = harness.rounds(
+        AlgorithmSpec("counting", build, {}),
+        [COHORT],
+        Layout(1, lanes, wave),
+        local_epochs=EPOCHS,
+        batch_size=BATCH,
+        pipeline=Pipeline(uplink=(UplinkLink(encode, lambda payload, state: payload),)),
+    )
+    jax.effects_barrier()
+    steps = {c: EPOCHS * -(-toy.SIZES[c] // BATCH) for c in COHORT if toy.SIZES[c]}
+    assert run.by_client("steps", 0) == steps
+    for client, number in steps.items():
+        assert counts[("step", client, True)] == number
+        for what in ("start", "finish", "uplink"):
+            assert counts[(what, client, True)] == 1
+    real = {"start": len(steps), "finish": len(steps), "uplink": len(steps)}
+    total = collections.Counter()
+    for (what, _, _), number in counts.items():
+        total[what] += number
+    # a lane that has run out of jobs starts a padding job, once; the last wave is filled up
+    assert total["start"] - real["start"] == lanes
+    assert total["finish"] == total["uplink"] == -(-len(steps) // wave) * wave
+    # a lane without work still computes: that is what utilization reports
+    rows = run.facts[0].rows_computed
+    assert total["step"] * BATCH == rows

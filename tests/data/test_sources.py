@@ -1,0 +1,143 @@
+"""Sources by name; the real files where FLJAX_DATA_DIR has them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fljax import data
+
+
+def require(data_dir, *paths):
+    missing = [path for path in paths if not (data_dir / path).exists()]
+    if missing:
+        pytest.skip(f"FLJAX_DATA_DIR has no {', '.join(missing)}")
+
+
+def test_digits_are_split_by_class_and_not_by_the_partition_s_seed():
+    pytest.importorskip("sklearn")
+    one, two = (data.load("digits", num_clients=10, seed=seed) for seed in (0, 1))
+    x, y = one.train.examples.arrays["x"], one.train.examples.arrays["y"]
+    assert x.dtype == np.float32 and x.shape[1:] == (64,)
+    assert x.min() == 0 and x.max() == 1 and np.array_equal(x * 16, np.round(x * 16))
+    assert one.train.num_rows + one.test.num_rows == 1797
+    share = np.bincount(one.test.examples.arrays["y"]) / (
+        np.bincount(one.test.examples.arrays["y"]) + np.bincount(y)
+    )
+    assert np.abs(share - 0.2).max() < 0.01
+    assert np.array_equal(x, two.train.examples.arrays["x"])
+    assert not np.array_equal(one.train.partition.index, two.train.partition.index)
+    other = data.digits(num_clients=10, split_seed=1)
+    assert not np.array_equal(x, other.train.examples.arrays["x"])
+
+
+def test_load_passes_partition_options_on():
+    pytest.importorskip("sklearn")
+    dataset = data.load(
+        "digits", partition="dirichlet", num_clients=7, alpha=0.2, min_partition_size=9,
+        val_fraction=0.2,
+    )  # fmt: skip
+    sizes = dataset.train.partition.sizes + dataset.val.partition.sizes
+    assert len(sizes) == 7 and sizes.min() >= 9
+    assert abs(dataset.val.num_rows - 0.2 * sizes.sum()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("fashion-mnist", {}, "unknown dataset 'fashion-mnist'; did you mean 'fashion_mnist'"),
+        ("digits", {"num_client": 3}, "unknown option of dataset 'digits'.*'num_clients'"),
+        ("mnist", {"standardise": True}, "did you mean 'standardize'"),
+        ("digits", {"client_ids": np.zeros(3)}, "unknown option"),
+        ("synthetic", {"shards_per_client": 2}, "unknown option"),
+        ("digits", {}, "no clients of their own"),
+        ("digits", {"partition": "natural"}, "'digits' has no natural clients"),
+        ("digits", {"partition": "dirichlet", "num_clients": 3}, "needs alpha"),
+    ],
+)
+def test_wrong_requests_are_refused(name, options, message):
+    pytest.importorskip("sklearn")
+    with pytest.raises(ValueError, match=message):
+        data.load(name, **options)
+
+
+def test_every_source_takes_the_common_arguments():
+    for name, source in data.SOURCES.items():
+        if name in ("digits", "synthetic"):
+            assert source(num_clients=3, seed=1, data_dir=None, val_fraction=0.1).val is not None
+
+
+def test_fashion_mnist(data_dir):
+    require(data_dir, "fashion_mnist")
+    dataset = data.load("fashion_mnist", num_clients=10, data_dir=data_dir)
+    x = dataset.train.examples.arrays["x"]
+    assert x.shape == (60_000, 28, 28, 1) and dataset.test.num_rows == 10_000
+    assert np.all(np.bincount(dataset.train.examples.arrays["y"]) == 6000)
+    seen = np.asarray(dataset.preprocess(dataset.train.examples.take(np.arange(5000)))["x"])
+    assert abs(seen.mean()) < 0.02 and abs(seen.std() - 1) < 0.02
+
+
+def test_mnist_writers(data_dir):
+    require(data_dir, "mnist", "qmnist_writers")
+    dataset = data.load("mnist_writers", data_dir=data_dir)
+    sizes = dataset.train.partition.sizes
+    assert (len(sizes), sizes.min(), np.median(sizes), sizes.max()) == (539, 19, 116, 131)
+    assert dataset.test.partition is None and dataset.test.num_rows == 10_000
+    assert dataset.held_out.partition.num_clients == 297
+    assert dataset.held_out.partition.num_rows == 10_000
+    assert set(dataset.groups["hsf_series"].tolist()) == {0, 4}
+    assert len(dataset.groups["hsf_series"]) == 539
+    iid = data.load("mnist_writers", partition="iid", num_clients=10, data_dir=data_dir)
+    assert iid.num_clients == 10 and not iid.groups
+    assert iid.held_out.partition.num_clients == 297
+
+
+def test_cifar10(data_dir):
+    require(data_dir, "cifar10_subset")
+    dataset = data.load("cifar10", partition="iid", num_clients=10, data_dir=data_dir)
+    images = dataset.train.examples.arrays["x"]
+    assert images.shape[1:] == (32, 32, 3) and images.dtype == np.uint8
+    counts = np.bincount(dataset.train.examples.arrays["y"])
+    assert len(counts) == 10 and np.all(counts == counts[0])
+    seen = np.asarray(dataset.preprocess(dataset.train.examples.take(np.arange(2000)))["x"])
+    assert np.abs(seen.mean(axis=(0, 1, 2))).max() < 0.1
+
+
+def test_shakespeare(data_dir):
+    require(data_dir, "shakespeare_tff")
+    dataset = data.load("shakespeare", data_dir=data_dir)
+    assert dataset.num_clients == 715 == dataset.test.partition.num_clients
+    assert dataset.test.partition.sizes.min() >= 1
+    arrays = dataset.train.examples.arrays
+    # Within a chunk the labels are the inputs one place on; every snippet begins exactly once.
+    assert np.array_equal(arrays["x"][:, 1:], arrays["y"][:, :-1])
+    assert (arrays["x"] == 88).sum() == 16_068
+
+
+def test_script_prints_and_draws(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    script = Path(__file__).parents[2] / "scripts" / "partition.py"
+    arguments = ["--partition=dirichlet", "--num_clients=5", "--alpha=0.3"]
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments, f"--out={tmp_path / 'p.png'}"],
+        capture_output=True,
+        text=True,
+        cwd=script.parents[1],
+        env={"PYTHONPATH": str(script.parents[1]), "PATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "effective classes" in done.stdout and (tmp_path / "p.png").exists()
+
+
+def test_heavy_packages_are_not_imported():
+    code = (
+        "import sys, fljax.data; "
+        "print([m for m in ('sklearn', 'matplotlib', 'tensorflow_datasets', 'tensorflow') "
+        "if m in sys.modules])"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.stdout.strip() == "[]", done.stderr

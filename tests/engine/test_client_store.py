@@ -1,0 +1,204 @@
+"""Per-client state: a row from the first participation on, whatever the store does to hold it."""
+
+import tracemalloc
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fljax.engine.client_store import ClientStore
+from fljax.engine.execution import make_mesh
+
+DEVICES, JOBS, CLIENTS = 2, 3, 40
+
+
+def default(sources=1):
+    """A state of two leaves that differs between sources."""
+    own = np.arange(sources, dtype=np.float32)
+    return {"v": own[:, None] + np.float32([0.25, 0.5]), "n": (own + 7).astype(np.int32)}
+
+
+def make_store(sources=1, num_clients=CLIENTS, **options):
+    return ClientStore(default(sources), num_clients, make_mesh(DEVICES), **options)
+
+
+def jobs(*clients):
+    """Returns client numbers as a plan lays them out, [D, J], padding -1."""
+    out = np.full((DEVICES, JOBS), -1, np.int32)
+    out.reshape(-1)[: len(clients)] = clients
+    return out
+
+
+def rows_with(value):
+    """Returns rows [D, J, ...] that hold value[D, J]."""
+    value = np.asarray(value)
+    return jax.device_put(
+        {
+            "v": np.stack([value, -value], -1).astype(np.float32),
+            "n": value.astype(np.int32),
+        }
+    )
+
+
+def values(rows):
+    """Returns the numbers that `rows_with` wrote; NaN where the default was read."""
+    v, n = np.asarray(rows["v"]), np.asarray(rows["n"])
+    written = v[..., 1] == -v[..., 0]
+    np.testing.assert_array_equal(v[..., 0][written], n[written])
+    return np.where(written, v[..., 0], np.nan)
+
+
+def zeros(clients):
+    return np.zeros_like(clients)
+
+
+@pytest.fixture(params=[False, True], ids=["device", "host"])
+def on_host(request):
+    return request.param
+
+
+def test_a_client_reads_the_default_until_it_took_part(on_host):
+    store = make_store(on_host=on_host)
+    cohort = jobs(3, 0, 5)
+    before = jax.device_get(store.gather(zeros(cohort), cohort))
+    np.testing.assert_array_equal(before["v"], np.broadcast_to([0.25, 0.5], (DEVICES, JOBS, 2)))
+    np.testing.assert_array_equal(before["n"], np.full((DEVICES, JOBS), 7))
+    assert store.num_rows == 0
+    store.scatter(zeros(cohort), cohort, rows_with(100 + cohort))
+    assert store.num_rows == 3
+    # consecutive rounds: 5 reads what it wrote, 4 and padding still read the default
+    found = values(store.gather(zeros(cohort), jobs(5, 4, 0)))
+    np.testing.assert_array_equal(found, [[105, np.nan, 100], [np.nan] * 3])
+
+
+def test_padding_writes_nothing(on_host):
+    store = make_store(on_host=on_host)
+    store.scatter(zeros(jobs()), jobs(), rows_with(jobs()))
+    assert store.num_rows == 0
+    assert np.isnan(values(store.gather(zeros(jobs()), jobs(*range(6))))).all()
+
+
+def test_of_repeated_clients_the_last_job_wins(on_host):
+    store = make_store(on_host=on_host)
+    cohort = jobs(4, 9, 4, 4, 9, 2)
+    store.scatter(zeros(cohort), cohort, rows_with([[1, 2, 3], [4, 5, 6]]))
+    assert store.num_rows == 3
+    np.testing.assert_array_equal(values(store.rows_of(np.array([4, 9, 2]))), [4, 5, 6])
+
+
+def test_each_source_has_rows_of_its_own(on_host):
+    store = make_store(sources=3, on_host=on_host)
+    cohort = jobs(8, 8, 1)
+    sources = np.array([[0, 2, 2], [0, 0, 0]], np.int32)
+    store.scatter(sources, cohort, rows_with([[10, 12, 22], [0, 0, 0]]))
+    assert store.num_rows == 3
+    assert values(store.rows_of(np.array([8]), source=0)) == [10]
+    assert values(store.rows_of(np.array([8]), source=2)) == [12]
+    assert values(store.rows_of(np.array([1]), source=2)) == [22]
+    # source 1 saw neither client, and its default is its own
+    untouched = jax.device_get(store.rows_of(np.array([8, 1]), source=1))
+    np.testing.assert_array_equal(untouched["v"], [[1.25, 1.5]] * 2)
+    np.testing.assert_array_equal(untouched["n"], [8, 8])
+
+
+@settings(max_examples=25)
+@given(
+    rounds=st.lists(
+        st.lists(st.tuples(st.integers(0, 1), st.integers(0, CLIENTS - 1)), max_size=6),
+        max_size=12,
+    ),
+    on_host=st.booleans(),
+)
+def test_the_store_is_a_dictionary_that_grows(rounds, on_host):
+    store, expected = make_store(sources=2, on_host=on_host), {}
+    for number, pairs in enumerate(rounds):
+        cohort = jobs(*(client for _, client in pairs))
+        sources = zeros(cohort)
+        sources.reshape(-1)[: len(pairs)] = [source for source, _ in pairs]
+        found = values(store.gather(sources, cohort)).reshape(-1)
+        want = [expected.get(pair, np.nan) for pair in pairs]
+        np.testing.assert_array_equal(found[: len(pairs)], want)
+        new = 1 + 10 * number + np.arange(DEVICES * JOBS)
+        store.scatter(sources, cohort, rows_with(new.reshape(DEVICES, JOBS)))
+        expected |= {pair: value for pair, value in zip(pairs, new.tolist(), strict=False)}
+        assert store.num_rows == len(expected)
+
+
+@pytest.mark.parametrize("to_host", [False, True])
+def test_a_saved_store_goes_on(on_host, to_host):
+    """State moves between placements and into a store that had rows of other clients."""
+    first = make_store(sources=2, on_host=on_host)
+    cohort = jobs(3, 30, 17, 5, 6)
+    sources = np.array([[0, 1, 0], [1, 1, 0]], np.int32)
+    first.scatter(sources, cohort, rows_with(100 + cohort))
+    state = first.state()
+    template = first.template(first.num_rows)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), template
+    )
+    second = make_store(sources=2, on_host=to_host)
+    second.scatter(zeros(cohort), jobs(1, 2, 3, 4, 7, 8), rows_with(cohort))
+    second.load(state)
+    assert second.num_rows == 5
+    everyone = np.arange(CLIENTS)
+    for source in (0, 1):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            jax.device_get(second.rows_of(everyone, source)),
+            jax.device_get(first.rows_of(everyone, source)),
+        )
+    for store in (first, second):
+        store.scatter(zeros(cohort), jobs(3, 11), rows_with([[1, 2, 0], [0, 0, 0]]))
+        np.testing.assert_array_equal(values(store.rows_of(np.array([3, 11]))), [1, 2])
+
+
+def test_a_saved_state_does_not_change_with_the_store(on_host):
+    """A checkpoint may be written while the next round runs."""
+    store = make_store(on_host=on_host)
+    cohort = jobs(3, 4)
+    store.scatter(zeros(cohort), cohort, rows_with(cohort))
+    saved = store.state()
+    before = jax.tree.map(np.array, saved)
+    store.scatter(zeros(cohort), cohort, rows_with(cohort + 100))
+    jax.tree.map(np.testing.assert_array_equal, saved, before)
+
+
+def test_an_empty_store_round_trips(on_host):
+    store = make_store(on_host=on_host)
+    other = make_store(on_host=on_host)
+    other.load(store.state())
+    assert other.num_rows == 0
+    assert np.isnan(values(other.rows_of(np.arange(4)))).all()
+
+
+def test_memory_follows_the_participants(on_host):
+    """A million clients with rows of 4 kB would take 4 GB; a thousand that took part take 4 MB."""
+    row = {"w": np.zeros((1, 1000), np.float32)}
+    before = sum(array.nbytes for array in jax.live_arrays())
+    tracemalloc.start()
+    store = ClientStore(row, 1_000_000, make_mesh(DEVICES), on_host=on_host)
+    assert store.row_bytes == 4000
+    clients = np.random.default_rng(0).choice(1_000_000, 1000, replace=False)
+    for part in np.split(clients.astype(np.int32), 10):
+        cohort = part.reshape(DEVICES, -1)
+        ones = np.ones((*cohort.shape, 1000), np.float32)
+        store.scatter(zeros(cohort), cohort, {"w": jax.device_put(ones)})
+    del ones
+    held = sum(array.nbytes for array in jax.live_arrays()) - before
+    held += tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert store.num_rows == 1000
+    table = 4 * 1_000_000
+    assert 1000 * store.row_bytes < held < table + 3 * 1000 * store.row_bytes
+    assert store.state()["rows"]["w"].shape == (1000, 1000)
+    assert np.asarray(store.rows_of(clients[:5])["w"]).all()
+
+
+def test_nothing_is_kept_for_algorithms_without_client_state():
+    store = ClientStore((), CLIENTS, make_mesh(DEVICES))
+    cohort = jobs(1, 2)
+    assert store.gather(zeros(cohort), cohort) == ()
+    store.scatter(zeros(cohort), cohort, ())
+    assert store.num_rows == store.row_bytes == 0
