@@ -7,7 +7,7 @@ batch size and client learning rate, so that one plot shows three comparable cur
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +42,17 @@ def run_baselines(
       round_options: Its RoundOptions.
       run_options: Its RunOptions.
 
-    Raises:
-      ValueError: For an unknown baseline.
+    Returns:
+      The run with its baselines; interrupted if one of them was.
     """
     steps = [int(count) for count in run.curves["train/local_steps"] if np.isfinite(count)]
     found = {}
     for name in run_options.baselines:
-        if name not in BASELINES:
-            raise ValueError(f"baselines has {name!r}; choose from {', '.join(BASELINES)}.")
         workdir = run_options.workdir
         own_options = dataclasses.replace(
             run_options,
             workdir=None if workdir is None else Path(workdir) / "baselines" / name,
             baselines=(),
-            resume=False,
             checkpoint_every=0,
             stop_at_target=False,
             sinks=(),
@@ -67,7 +64,18 @@ def run_baselines(
             *BASELINES[name](dataset, task, _client_sgd(algorithm), round_options, steps),
             own_options,
         )
-    return run._replace(baselines=found)
+        if found[name].interrupted:
+            break
+    return run._replace(
+        baselines=found, interrupted=any(one.interrupted for one in found.values())
+    )
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Raises ValueError for an unknown baseline; `simulate` asks before it starts."""
+    for name in names:
+        if name not in BASELINES:
+            raise ValueError(f"baselines has {name!r}; choose from {', '.join(BASELINES)}.")
 
 
 def _client_sgd(algorithm: AlgorithmSpec) -> dict[str, float]:
@@ -91,7 +99,6 @@ def _centralized(dataset, task, client_sgd, options, steps):
         local_epochs=1,
         local_steps=None,
         batch_size=batch,
-        remainder="partial",
         sampler="uniform",
         cohorts=None,
         steps_per_round=steps,

@@ -78,9 +78,13 @@ def dry_run(config) -> str:
 def report(run: Run, plots: list[Path]) -> str:
     """Returns the closing lines of a run: results, costs, and where they lie."""
     if run.interrupted:
+        name, stopped = next(
+            ((name, one) for name, one in run.baselines.items() if one.interrupted), ("", run)
+        )
+        where = f" of the baseline {name}" if name else ""
         return (
-            f"Stopped after round {run.summary['rounds']}; everything is saved in {run.directory}. "
-            "Go on with the same command and --resume."
+            f"Stopped after round {stopped.summary['rounds']}{where}; everything is saved in "
+            f"{run.directory}. Go on with the same command and --resume."
         )
     lines = []
     for name, one in {"federated": run, **run.baselines}.items():

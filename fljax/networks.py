@@ -147,7 +147,9 @@ def from_nnx(
     return Network(init, apply, keeps_statistics and not takes_mask)
 
 
-def from_linen(module: Any, example_x: PyTree, *, rng_names: tuple[str, ...] = ("dropout",)):
+def from_linen(
+    module: Any, example_x: PyTree, *, rng_names: tuple[str, ...] = ("dropout",)
+) -> Network:
     """Makes a network of a Flax linen module.
 
     The collection "params" holds the parameters, the others are model state. If the module's
@@ -210,11 +212,9 @@ def _kinds(frozen: Any) -> tuple:
 
 def _to_dict(state: nnx.State) -> dict:
     """Returns the values as nested dicts with string keys (lists of layers have integers)."""
+    values = traverse_util.flatten_dict(nnx.to_pure_dict(state))
     return traverse_util.unflatten_dict(
-        {
-            tuple(map(str, path)): leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
-            for path, leaf in nnx.to_flat_state(state)
-        }
+        {tuple(map(str, path)): value for path, value in values.items()}
     )
 
 
@@ -243,10 +243,9 @@ def _seeded(template: dict, key: jax.Array | None) -> nnx.State:
     key = jax.random.key(0) if key is None else key
 
     def start(number, leaf):
-        shape = leaf.get_value().shape
         if not isinstance(leaf, nnx.RngKey):
-            return leaf.replace(jnp.zeros(shape, leaf.get_value().dtype))
-        return leaf.replace(jax.random.split(jax.random.fold_in(key, number), shape))
+            return leaf.replace(jnp.zeros(leaf.shape, leaf.dtype))
+        return leaf.replace(jax.random.split(jax.random.fold_in(key, number), leaf.shape))
 
     return nnx.from_flat_state(
         [(path, start(number, leaf)) for number, (path, leaf) in enumerate(template.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import os
 import signal
 import threading
 import time
@@ -21,12 +22,21 @@ from fljax import federation as federations
 from fljax import tasks
 from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms import fedavg
-from fljax.baselines import run_baselines
+from fljax.baselines import check_baselines, run_baselines
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.execution import use_all_cores
 from fljax.evaluations import make_evaluations
 from fljax.federation import Federation, RoundOptions
-from fljax.recording import Checkpoints, Recorder, Run, Sink, progress, summarize, versions
+from fljax.recording import (
+    Checkpoints,
+    Recorder,
+    Run,
+    Sink,
+    progress,
+    summarize,
+    to_target,
+    versions,
+)
 from fljax.recording.jsonio import plain
 from fljax.recording.recorder import CHECKPOINTS
 from fljax.records import RoundTotals, round_record
@@ -45,17 +55,20 @@ class RunOptions:
         all, k a seeded sample.
       eval_personal: Evaluate the own models of so many clients instead of the global one, and
         report the mean over them (algorithms that personalize; the baseline local_only).
-      target_accuracy: Test accuracy whose cost the summary reports.
+      target_accuracy: Test accuracy (validation, where there is no test set) whose cost the summary
+        reports.
       stop_at_target: End the run when the target is reached.
       workdir: Directory for everything the run leaves behind; None keeps it in memory.
       resume: Go on from the newest checkpoint of the workdir.
-      checkpoint_every: Rounds between checkpoints; 0 saves only at the end and on Ctrl-C.
+      checkpoint_every: Rounds between checkpoints; 0 saves only at the end and on Ctrl-C. Without a
+        workdir nothing is saved.
       keep_checkpoints: Newest checkpoints that stay.
       baselines: "centralized", "local_only": see `fljax.baselines`.
       progress: Show progress on standard error.
       matmul_precision: JAX's default matmul precision ("highest", "tensorfloat32", ...); None
         leaves it as it is.
       hooks: Called after each round with (federation, record); what they return joins the record.
+        They see the model after that round, so the next one waits for them.
       sinks: Functions () -> Sink that open further places for the records, such as
         `lambda: fljax.recording.wandb_sink("offline")`; called once the run can start.
       config: Written to config.json besides the resolved options.
@@ -104,6 +117,7 @@ def simulate(
       FloatingPointError: If all clients of a round end with non-finite updates.
     """
     round_options, run_options = split_options(options)
+    check_baselines(run_options.baselines)
     use_all_cores()
     setting = (dataset, as_task(model, dataset), algorithm or fedavg(), round_options)
     with _matmul_precision(run_options.matmul_precision):
@@ -203,13 +217,15 @@ class _Loop:
         with _finish_round_on_interrupt(self):
             if self.start == 0 and options.eval_every:
                 self._evaluate_initial()
-            plans = federation.plans(self.start, num_rounds, self.sampler_state)
+            # a resumed run may have reached its target before
+            stop = self.start if self.start and self._target_reached() else num_rounds
+            plans = federation.plans(self.start, stop, self.sampler_state)
             for plan, facts in plans:
                 self._dispatch(plan, facts, num_rounds)
                 done = facts.round + 1
                 # one round stays in flight, but at an evaluation the devices run dry: it would run
                 # beside the next round on a CPU, and neither could be timed
-                self._resolve(bar, leave=0 if self.pending[-1][2] else 1)
+                self._resolve(bar, leave=0 if self.pending[-1][2] or options.hooks else 1)
                 if self._save_is_due(done, num_rounds) or self.stop_requested:
                     self._resolve(bar, leave=0)
                     self._save(done)
@@ -218,6 +234,9 @@ class _Loop:
             plans.close()
             self._resolve(bar, leave=0)
         bar.close()
+        if done == self.start:
+            # nothing was left to do, and the metrics of the clients are in no checkpoint
+            _, self.clients = self.evaluations.finish(self.evaluations.dispatch(federation))
         return self._finish(done, num_rounds)
 
     def _dispatch(self, plan, facts, num_rounds: int) -> None:
@@ -262,12 +281,12 @@ class _Loop:
         target = self.options.target_accuracy
         if target is None or not self.options.stop_at_target or not self.recorder.records:
             return False
-        accuracy = self.recorder.records[-1].get("eval/test/accuracy")
-        return accuracy is not None and accuracy >= target
+        return to_target(self.recorder.records[-1:], target) is not None
 
     def _save_is_due(self, done: int, num_rounds: int) -> bool:
         every = self.options.checkpoint_every
-        return bool(every) and (done % every == 0 or done == num_rounds)
+        at_end = done == num_rounds or self._target_reached()
+        return at_end or (every > 0 and done % every == 0)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -351,17 +370,21 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
         if name not in ("pipeline", "initial_params", "cohorts", "steps_per_round", "sampler")
         and not callable(getattr(federation.options, name))
     }
+    if isinstance(federation.options.sampler, str):
+        resolved["sampler"] = federation.options.sampler
     own = {
         name: getattr(options, name)
-        for name in ("eval_every", "eval_clients", "target_accuracy", "checkpoint_every")
+        for name in (field.name for field in dataclasses.fields(RunOptions))
+        if name not in ("workdir", "resume", "progress", "hooks", "sinks", "config")
     }
     return plain(
         resolved
         | own
         | {"algorithm": federation.spec.name, "hparams": dict(federation.spec.hparams)}
-        | {"dataset": federation.dataset.name, "num_clients": federation.dataset.num_clients}
+        | {"dataset": federation.dataset.name}
         | dict(options.config or {})
         | {
+            "num_clients": federation.dataset.num_clients,
             "execution": federation.execution._asdict(),
             "numerics": {
                 "matmul_precision": options.matmul_precision
@@ -369,6 +392,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
                 or "default",
                 "prng": str(jax.config.jax_default_prng_impl),
                 "x64": bool(jax.config.jax_enable_x64),
+                "xla_flags": os.environ.get("XLA_FLAGS", ""),
                 "platform": jax.default_backend(),
             },
             "versions": versions(),

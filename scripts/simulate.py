@@ -14,7 +14,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import fljax
-from fljax.config import ConfigError, check_overrides
+from fljax.config import check_overrides
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
@@ -50,5 +50,5 @@ if __name__ == "__main__":
     try:
         check_overrides(sys.argv)
         app.run(main)
-    except (ConfigError, ValueError, FileNotFoundError, FileExistsError) as error:
+    except (FloatingPointError, ImportError, OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -21,7 +21,7 @@ from fljax.data.arrays import from_arrays
 from fljax.data.checks import unique_ids
 from fljax.data.dataset import FederatedDataset, Preprocess
 from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
-from fljax.data.tfds import load_tfds
+from fljax.data.tfds import is_online, load_tfds
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -44,7 +44,7 @@ _CIFAR10_RECORD = 1 + 3 * 32 * 32
 
 
 def mnist(
-    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+    *, data_dir=None, standardize: bool = True, download: bool | None = None, **clients
 ) -> FederatedDataset:
     """MNIST (LeCun et al., 1998): 60,000 + 10,000 digits, x uint8[28, 28, 1], 10 classes.
 
@@ -54,8 +54,8 @@ def mnist(
     Args:
       data_dir: See `fljax.data.files.resolve_data_dir`.
       standardize: Zero mean and unit variance; else [0, 1].
-      download: Whether tensorflow-datasets may fetch what is missing; off by default, since without
-        a network its attempts take minutes.
+      download: Whether tensorflow-datasets may fetch what is missing; None lets it where the
+        machine is online, since without a network its attempts take minutes.
       **clients: partition, num_clients, seed, val_fraction and the partition's options, as in
         `from_arrays`.
 
@@ -68,7 +68,7 @@ def mnist(
 
 
 def fashion_mnist(
-    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+    *, data_dir=None, standardize: bool = True, download: bool | None = None, **clients
 ) -> FederatedDataset:
     """Fashion-MNIST (Xiao et al., arXiv:1708.07747): 60,000 + 10,000 images, 10 classes.
 
@@ -79,7 +79,7 @@ def fashion_mnist(
 
 
 def mnist_writers(
-    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+    *, data_dir=None, standardize: bool = True, download: bool | None = None, **clients
 ) -> FederatedDataset:
     """MNIST divided among the people who wrote it, by the labels of QMNIST.
 
@@ -114,7 +114,7 @@ def mnist_writers(
 
 
 def cifar10(
-    *, data_dir=None, standardize: bool = True, download: bool = False, **clients
+    *, data_dir=None, standardize: bool = True, download: bool | None = None, **clients
 ) -> FederatedDataset:
     """CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 images, x uint8[32, 32, 3], 10 classes.
 
@@ -172,7 +172,7 @@ def _image_dataset(name, arrays: Arrays, moments, standardize: bool, clients) ->
     )
 
 
-def _idx_arrays(name: str, data_dir, download: bool) -> Arrays:
+def _idx_arrays(name: str, data_dir, download: bool | None) -> Arrays:
     """Reads the four files of an MNIST-like source, or what tensorflow-datasets has."""
     root = resolve_data_dir(data_dir)
     paths = [find_file(root / name, file) for file in _IDX_NAMES]
@@ -189,15 +189,17 @@ def _idx_arrays(name: str, data_dir, download: bool) -> Arrays:
     return x[..., None], y, x_test[..., None], y_test
 
 
-def _from_tfds(name: str, root: pathlib.Path, wanted: list[str], download: bool) -> Arrays:
+def _from_tfds(name: str, root: pathlib.Path, wanted: list[str], download: bool | None) -> Arrays:
     """Returns the arrays that tensorflow-datasets has, or raises FileNotFoundError."""
+    if download is None:
+        download = is_online()
     try:
         train, test = load_tfds(name, ("train", "test"), root, download)
     except Exception as error:
         # Whatever kept tensorflow-datasets from it, what helps is to know which files to get.
         also = f"tensorflow-datasets was tried as well: {type(error).__name__}: {error}"
         if not download and not isinstance(error, ImportError):
-            also += "\nWith download=True it may fetch the data."
+            also += "\nNothing was downloaded, as the machine seems to be offline; download=True tries."
         raise FileNotFoundError(missing_files(name, wanted, root, also)) from error
     return train["image"], train["label"], test["image"], test["label"]
 

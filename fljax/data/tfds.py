@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import socket
 
 import numpy as np
+
+
+# Where tensorflow-datasets keeps what it has prepared, and the host of MNIST's files.
+_HOST, _PORT, _SECONDS = "storage.googleapis.com", 443, 3.0
+
+
+def is_online() -> bool:
+    """Returns whether the host of tensorflow-datasets answers; asks for three seconds at most."""
+    try:
+        with socket.create_connection((_HOST, _PORT), timeout=_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 def load_tfds(

@@ -129,12 +129,19 @@ def fake_tfds(calls, fails=None):
     return types.SimpleNamespace(data_source=data_source)
 
 
-def test_tensorflow_datasets_serve_where_files_are_missing(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr("fljax.data.images.is_online", lambda: False)
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_tensorflow_datasets_serve_where_files_are_missing(tmp_path, monkeypatch, online):
     calls = []
+    monkeypatch.setattr("fljax.data.images.is_online", lambda: online)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake_tfds(calls))
     (tmp_path / "tfds").mkdir()
     dataset = mnist(data_dir=tmp_path, num_clients=2)
-    assert calls == [("mnist", str(tmp_path / "tfds"), False)]
+    assert calls == [("mnist", str(tmp_path / "tfds"), online)]
     assert dataset.train.num_rows == 8 and dataset.test.num_rows == 4
     assert dataset.train.examples.arrays["y"].tolist() == [3] * 8
 
@@ -144,7 +151,7 @@ def test_failing_tensorflow_datasets_are_quoted(tmp_path, monkeypatch):
     fake = fake_tfds(calls, RuntimeError("nothing prepared"))
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
     monkeypatch.setattr("fljax.data.tfds._has_tensorflow", lambda: False)
-    with pytest.raises(FileNotFoundError, match="nothing prepared\nWith download=True"):
+    with pytest.raises(FileNotFoundError, match="nothing prepared\nNothing was downloaded"):
         mnist(data_dir=tmp_path, num_clients=2)
     with pytest.raises(FileNotFoundError, match="nothing prepared$"):
         mnist(data_dir=tmp_path, num_clients=2, download=True)
