@@ -48,7 +48,7 @@ def run_baselines(
     steps = [int(count) for count in run.curves["train/local_steps"] if np.isfinite(count)]
     found = {}
     for name in run_options.baselines:
-        workdir = run_options.workdir
+        workdir, hooks = run_options.workdir, tuple(run_options.hooks)
         own_options = dataclasses.replace(
             run_options,
             workdir=None if workdir is None else Path(workdir) / "baselines" / name,
@@ -57,6 +57,7 @@ def run_baselines(
             stop_at_target=False,
             sinks=(),
             config={"baseline": name},
+            hooks=(*hooks, _send_nothing) if name == "centralized" else hooks,
             eval_clients=0,
             eval_personal=_PERSONAL_MODELS if name == "local_only" else 0,
         )
@@ -76,6 +77,11 @@ def check_baselines(names: Sequence[str]) -> None:
     for name in names:
         if name not in BASELINES:
             raise ValueError(f"baselines has {name!r}; choose from {', '.join(BASELINES)}.")
+
+
+def _send_nothing(federation, record) -> dict[str, int]:
+    """A hook: what goes between server and the one client never leaves the machine."""
+    return {"comm/uplink_bytes": 0, "comm/downlink_bytes": 0}
 
 
 def _client_sgd(algorithm: AlgorithmSpec) -> dict[str, float]:

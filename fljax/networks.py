@@ -230,12 +230,13 @@ def _to_state(template: dict, tree: dict) -> nnx.State:
             f"unknown {sorted('/'.join(map(str, path)) for path in unknown)}."
         )
     return nnx.from_flat_state(
-        [(path, _replaced(leaf, values[names[path]])) for path, leaf in template.items()]
+        [(path, _filled(leaf, values[names[path]])) for path, leaf in template.items()]
     )
 
 
-def _replaced(leaf: Any, value: jax.Array) -> Any:
-    return leaf.replace(value) if isinstance(leaf, nnx.Variable) else value
+def _filled(leaf: Any, value: jax.Array) -> Any:
+    """Returns a new variable, of the current trace, like `leaf`; or `value` for a bare array."""
+    return jax.tree.map(lambda _: value, leaf)
 
 
 def _seeded(template: dict, key: jax.Array | None) -> nnx.State:
@@ -244,8 +245,8 @@ def _seeded(template: dict, key: jax.Array | None) -> nnx.State:
 
     def start(number, leaf):
         if not isinstance(leaf, nnx.RngKey):
-            return leaf.replace(jnp.zeros(leaf.shape, leaf.dtype))
-        return leaf.replace(jax.random.split(jax.random.fold_in(key, number), leaf.shape))
+            return _filled(leaf, jnp.zeros(leaf.shape, leaf.dtype))
+        return _filled(leaf, jax.random.split(jax.random.fold_in(key, number), leaf.shape))
 
     return nnx.from_flat_state(
         [(path, start(number, leaf)) for number, (path, leaf) in enumerate(template.items())]

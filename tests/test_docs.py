@@ -1,0 +1,110 @@
+"""README and docs say what is true: their Python runs, their commands and paths exist.
+
+Every block that is fenced as `python` runs, the blocks of a page one after another in one
+namespace, in an empty directory. Whatever is not to run is fenced as `text` or `bash`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import pytest
+
+from fljax import config
+from fljax.config.schema import FIELDS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_PYTHON = [page for page in PAGES if "```python\n" in page.read_text()]
+
+
+def blocks(page: Path, language: str):
+    """Yields (lines before it, code) of every fenced block of a language."""
+    text = page.read_text()
+    for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        yield text.count("\n", 0, match.start(1)), match[1]
+
+
+def outside_blocks(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def quick_compilation():
+    """What the snippets compute is small; compiling it well would take most of the time."""
+    jax.devices()  # starts the tests' own devices, before a snippet asks for one per core
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+def test_python_runs_as_printed(page, tmp_path, monkeypatch, quick_compilation):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": page.stem}
+    for line, code in blocks(page, "python"):
+        # the empty lines before it let a traceback show the page's own line numbers
+        program = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
+        exec(program, namespace)
+    if page.name == "README.md":
+        assert {path.name for path in Path("plots").iterdir()} == {
+            "loss.png",
+            "accuracy.png",
+            "bytes.png",
+        }
+
+
+def commands() -> list[list[str]]:
+    """Returns the arguments of every call of a script in the pages."""
+    lines = (
+        line
+        for page in PAGES
+        for _, code in blocks(page, "bash")
+        for line in code.replace("\\\n", " ").splitlines()
+    )
+    return [shlex.split(line)[1:] for line in lines if line.startswith("python scripts/")]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_commands_name_flags_and_keys_that_exist(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    script, *arguments = command
+    source = Path(script).read_text()
+    for argument in arguments:
+        flag = argument.removeprefix("--").partition("=")[0]
+        assert flag.startswith("config.") or f'"{flag}"' in source
+    if "simulate" in script:
+        config.check_overrides(arguments)
+        path = next(one for one in arguments if one.startswith("--config=")).partition("=")[2]
+        overrides = dict(
+            one.removeprefix("--config.").split("=", 1)
+            for one in arguments
+            if one.startswith("--config.")
+        )
+        values = {key: FIELDS[key].kind(value) for key, value in overrides.items()}
+        config.resolve(config.load_config(path, values))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page):
+    text = outside_blocks(page)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    paths = r"`((?:fljax|kernels|scripts|configs|tests|docs)/[\w/.]+\.(?:py|md))`"
+    for path in re.findall(paths, text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_layout_names_every_module():
+    text = (ROOT / "docs" / "design.md").read_text()
+    modules = {
+        str(path.relative_to(ROOT))
+        for folder in ("fljax", "kernels")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    missing = {path for path in modules if f"| `{path}` |" not in text}
+    assert not missing
