@@ -67,9 +67,7 @@ def run_baselines(
         )
         if found[name].interrupted:
             break
-    return run._replace(
-        baselines=found, interrupted=any(one.interrupted for one in found.values())
-    )
+    return run._replace(baselines=found, interrupted=any(one.interrupted for one in found.values()))
 
 
 def check_baselines(names: Sequence[str]) -> None:

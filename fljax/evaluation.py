@@ -23,16 +23,12 @@ from fljax.algorithm import Variables
 from fljax.data.dataset import Examples, Split
 from fljax.engine.execution import AXIS, device_memory_bytes
 from fljax.gradients import LocalTask
-from fljax.metrics import ClassCounts
 
 PyTree = Any
 
 # Larger batches gain a tenth for small models, while convolutions as matrix products hold
 # kernel-size copies of every row.
 BATCH_SIZE = 128
-# A confusion matrix of int32 takes 4 MB at this size; beyond it only `ClassCounts` are kept, from
-# which the same metrics follow.
-MAX_CONFUSION_CLASSES = 1024
 
 
 class EvalInputs(NamedTuple):
@@ -186,7 +182,7 @@ def make_evaluate(
                 size = next(iter(batch.values())).shape[0]
             batch = batch | {"mask": jnp.arange(size) < count}
             measured = task.metrics(variables.params, variables.model_state, batch)
-            return _compact(measured.confusion), measured.per_example
+            return measured.confusion, measured.per_example
 
         def body(total, step):
             confusion, per_example = one_batch(step)
@@ -298,10 +294,3 @@ def _check_memory(examples: Examples, num_rows: int, mesh: Mesh) -> None:
             f"device, more than half of its {memory / 1e9:.2f} GB. Evaluate fewer clients "
             "(eval_clients) or fewer rows (max_rows)."
         )
-
-
-def _compact(confusion: PyTree) -> PyTree:
-    """Reduces a large confusion matrix to its `ClassCounts`."""
-    if isinstance(confusion, ClassCounts) or confusion.shape[0] <= MAX_CONFUSION_CLASSES:
-        return confusion
-    return ClassCounts(jnp.diagonal(confusion), confusion.sum(1), confusion.sum(0))

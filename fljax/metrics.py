@@ -14,6 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+# A confusion matrix of int32 takes 4 MB at this size; beyond it only `ClassCounts` are kept, from
+# which the same metrics follow.
+MAX_CONFUSION_CLASSES = 1024
+
 # names of per-example sums -> names of their quotient by the number of targets
 _MEANS = {"loss": "loss", "correct": "accuracy", "correct_top5": "top5"}
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fljax.metrics import MAX_CONFUSION_CLASSES, ClassCounts
 from fljax.networks import Network, as_network, from_functions, from_linen, from_nnx
 
 __all__ = [
@@ -35,11 +36,12 @@ class Metrics(NamedTuple):
     Attributes:
       per_example: {"loss": float[B], "weight": int32[B], "correct": int32[B], "correct_top5":
         int32[B]}, sums over each example's targets.
-      confusion: int32[C, C] targets by actual (row) and predicted class (column).
+      confusion: int32[C, C] targets by actual (row) and predicted class (column), or
+        `fljax.metrics.ClassCounts` of int32[C] where C exceeds `MAX_CONFUSION_CLASSES`.
     """
 
     per_example: dict[str, jax.Array]
-    confusion: jax.Array
+    confusion: jax.Array | ClassCounts
 
 
 class Task(NamedTuple):
@@ -164,11 +166,23 @@ def _task(
             "correct": (counts & (rank == 0)).astype(jnp.int32),
             "correct_top5": (counts & (rank < 5)).astype(jnp.int32),
         }
-        confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
-        confusion = confusion.at[labels, logits.argmax(-1)].add(sums["weight"])
+        confusion = _confusion(labels, logits.argmax(-1), sums["weight"], num_classes)
         return Metrics({name: _per_example(leaf) for name, leaf in sums.items()}, confusion)
 
     return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches)
+
+
+def _confusion(labels, predictions, counts, num_classes: int):
+    """Counts targets by actual and predicted class; see `Metrics.confusion`."""
+    if num_classes <= MAX_CONFUSION_CLASSES:
+        matrix = jnp.zeros((num_classes, num_classes), jnp.int32)
+        return matrix.at[labels, predictions].add(counts)
+    none = jnp.zeros(num_classes, jnp.int32)
+    return ClassCounts(
+        hits=none.at[labels].add(jnp.where(labels == predictions, counts, 0)),
+        actual=none.at[labels].add(counts),
+        predicted=none.at[predictions].add(counts),
+    )
 
 
 def _only_real(mask: jax.Array, values: jax.Array) -> jax.Array:

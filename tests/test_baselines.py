@@ -52,9 +52,7 @@ def mean_loss_and_accuracy(params, x, y):
 def test_baselines_take_the_steps_of_the_federated_run(run):
     assert tuple(run.baselines) == NAMES
     steps = run.curves["train/local_steps"][1:]
-    want = [
-        sum(EPOCHS * -(-toy.SIZES[client] // BATCH) for client in cohort) for cohort in COHORTS
-    ]
+    want = [sum(EPOCHS * -(-toy.SIZES[client] // BATCH) for client in cohort) for cohort in COHORTS]
     assert steps.tolist() == want
     for baseline in run.baselines.values():
         assert baseline.curves["train/local_steps"][1:].tolist() == want

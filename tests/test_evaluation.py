@@ -228,15 +228,18 @@ def test_a_sample_of_rows_is_drawn_by_seed(mesh, arrays, split):
     assert set(rows) != set(owners_and_rows(1)[1])
 
 
-def test_many_classes_keep_counts_instead_of_the_matrix(split, variables, monkeypatch):
+def test_many_classes_keep_counts_instead_of_the_matrix(split, monkeypatch):
     mesh = make_mesh()
     eval_set = evaluation.prepare(split, mesh, 8)
+    weights = np.random.default_rng(3).standard_normal((NUM_FEATURES, NUM_CLASSES))
 
     def run():
-        return evaluation.make_evaluate(linear_task, mesh)(variables, FROZEN, eval_set.inputs)
+        task = tasks.classification((lambda key: weights, lambda w, x: x @ w), NUM_CLASSES)
+        evaluate = evaluation.make_evaluate(lambda frozen: bind(task, frozen), mesh)
+        return evaluate(Variables(weights, {}), {}, eval_set.inputs)
 
     matrix = run()
-    monkeypatch.setattr(evaluation, "MAX_CONFUSION_CLASSES", NUM_CLASSES - 1)
+    monkeypatch.setattr(tasks, "MAX_CONFUSION_CLASSES", NUM_CLASSES - 1)
     counts = run()
     assert isinstance(counts.confusion, ClassCounts)
     assert all(leaf.shape == (NUM_CLASSES,) for leaf in counts.confusion)

@@ -14,7 +14,15 @@ import fljax
 from fljax import algorithms
 
 # 4, 3, 5, 0, 4, 5 and 3 clients with rows: client 1 has none
-COHORTS = [[0, 2, 3, 8], [1, 4, 5, 6], [3, 8, 7, 6, 2], [], [5, 0, 4, 7], [8, 3, 0, 2, 6], [6, 5, 8]]
+COHORTS = [
+    [0, 2, 3, 8],
+    [1, 4, 5, 6],
+    [3, 8, 7, 6, 2],
+    [],
+    [5, 0, 4, 7],
+    [8, 3, 0, 2, 6],
+    [6, 5, 8],
+]
 TRAINED = np.array([4, 3, 5, 0, 4, 5, 3])
 PARAMETERS = toy.FEATURES * toy.CLASSES + toy.CLASSES
 EVALUATION = {
@@ -125,9 +133,7 @@ def test_records_hold_the_documented_keys(records):
         "throughput/clients_per_second", "throughput/examples_per_second", "my/norm",
     }  # fmt: skip
     evaluation = {f"eval/{split}/{name}" for split in ("val", "test") for name in EVALUATION}
-    evaluation |= {
-        f"eval/clients/{name}" for name in ("mean", "std", "p10", "p50", "p90", "worst")
-    }
+    evaluation |= {f"eval/clients/{name}" for name in ("mean", "std", "p10", "p50", "p90", "worst")}
     for record in records[1:]:
         want = set(always)
         if record["train/clients"]:

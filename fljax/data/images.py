@@ -199,7 +199,9 @@ def _from_tfds(name: str, root: pathlib.Path, wanted: list[str], download: bool 
         # Whatever kept tensorflow-datasets from it, what helps is to know which files to get.
         also = f"tensorflow-datasets was tried as well: {type(error).__name__}: {error}"
         if not download and not isinstance(error, ImportError):
-            also += "\nNothing was downloaded, as the machine seems to be offline; download=True tries."
+            also += (
+                "\nNothing was downloaded, as the machine seems to be offline; download=True tries."
+            )
         raise FileNotFoundError(missing_files(name, wanted, root, also)) from error
     return train["image"], train["label"], test["image"], test["label"]
 
