@@ -29,7 +29,6 @@ _FUNCTIONS = {
     "run_config": "experiment",
     "simulate": "simulation",
     "use_all_cores": "engine.execution",
-    "use_all_cores": "engine.execution",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_FUNCTIONS]

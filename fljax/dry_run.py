@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.algorithm import Aggregate, AlgorithmSpec, Job, Variables
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.batching import LocalWork, steps_per_job
 from fljax.federation import RoundOptions, local_work, make_sampler, plan_execution
@@ -13,11 +18,13 @@ from fljax.gradients import bind
 from fljax.tasks import Task
 
 
-def describe(dataset: FederatedDataset, task: Task, options: RoundOptions) -> str:
+def describe(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> str:
     """Returns clients, steps, FLOPs, memory and execution plan of a run as a text.
 
-    FLOPs are XLA's count for the gradient of one full batch of one client, times the steps; no data
-    is placed on a device, and nothing is compiled or run.
+    FLOPs are those of the matrix products and convolutions in the gradient of one full batch of one
+    client, times the steps; no data is placed on a device, and nothing is compiled or run.
     """
     sizes = dataset.train.partition.sizes
     sampler = make_sampler(dataset, options)
@@ -28,9 +35,9 @@ def describe(dataset: FederatedDataset, task: Task, options: RoundOptions) -> st
     cohort = min(options.clients_per_round, dataset.num_clients)
     steps_a_round = steps.mean() * cohort
     flops = _flops_of_a_step(dataset, task, work) * steps_a_round
+    down, up = (cohort * size for size in _bytes_of_a_client(dataset, task, spec))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    param_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    data_bytes = dataset.train.examples.nbytes
+    param_bytes = _nbytes(params)
     live = execution.lanes * 6 * param_bytes + execution.wave * 2 * param_bytes
     rows = [
         ("dataset", f"{dataset.name}, {sizes.sum():,} training rows"),
@@ -41,17 +48,21 @@ def describe(dataset: FederatedDataset, task: Task, options: RoundOptions) -> st
         ),
         ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
         ("local steps", f"{steps.mean():.1f} a client, {steps_a_round:,.0f} a round"),
-        ("parameters", f"{param_count:,} ({param_bytes / 1e6:.2f} MB)"),
-        ("FLOPs", f"{flops / 1e9:,.2f} GFLOP a round, {_large(flops * options.num_rounds)} in all"),
+        ("parameters", f"{param_count:,} ({_amount(param_bytes, 'B')})"),
+        (
+            "FLOPs",
+            f"{_amount(flops, 'FLOP')} a round, {_amount(flops * options.num_rounds, 'FLOP')} "
+            "in all",
+        ),
         (
             "communication",
-            f"{_size(cohort * param_bytes)} a round each way, "
-            f"{_size(2 * cohort * param_bytes * options.num_rounds)} in all",
+            f"{_amount(down, 'B')} down and {_amount(up, 'B')} up a round, "
+            f"{_amount((down + up) * options.num_rounds, 'B')} in all",
         ),
         (
             "memory",
-            f"data {_size(data_bytes)} ({execution.placement}), training about {_size(live)} "
-            "a device",
+            f"data {_amount(dataset.train.examples.nbytes, 'B')} ({execution.placement}), "
+            f"training about {_amount(live, 'B')} a device",
         ),
         (
             "execution",
@@ -64,7 +75,7 @@ def describe(dataset: FederatedDataset, task: Task, options: RoundOptions) -> st
 
 
 def _flops_of_a_step(dataset: FederatedDataset, task: Task, work: LocalWork) -> float:
-    """Returns the floating-point operations of one gradient, as XLA counts them."""
+    """Returns the floating-point operations of one gradient of a full batch."""
 
     def gradient(params, frozen, model_state, batch, key):
         local = bind(task, frozen, dataset.preprocess)
@@ -77,13 +88,77 @@ def _flops_of_a_step(dataset: FederatedDataset, task: Task, work: LocalWork) -> 
     }
     batch["mask"] = jax.ShapeDtypeStruct((work.batch_size,), jnp.bool_)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    cost = jax.jit(gradient).lower(*variables, batch, key).cost_analysis()
-    return float((cost or {}).get("flops", np.nan))
+    return _flops(jax.make_jaxpr(gradient)(*variables, batch, key).jaxpr)
 
 
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.2f} MB"
+def _flops(jaxpr: Any) -> float:
+    """Counts matrix products and convolutions; XLA's own count takes a scan's body only once."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * outputs * math.prod(shape[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            kernel, out_axis = equation.invars[1].aval, params["dimension_numbers"].rhs_spec[0]
+            total += 2 * outputs * kernel.size / kernel.shape[out_axis]
+        elif name == "cond":
+            total += max(map(_flops, _inner(params)))
+        else:
+            times = params["length"] if name == "scan" else 1
+            total += times * sum(map(_flops, _inner(params)))
+    return total
 
 
-def _large(flops: float) -> str:
-    return f"{flops / 1e12:,.2f} TFLOP" if flops >= 1e12 else f"{flops / 1e9:,.2f} GFLOP"
+def _inner(params: dict[str, Any]) -> Iterator[Any]:
+    """Yields the jaxprs that an equation calls."""
+    for value in params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            one = getattr(one, "jaxpr", one)
+            if hasattr(one, "eqns"):
+                yield one
+
+
+def _bytes_of_a_client(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec
+) -> tuple[int, int]:
+    """Returns the bytes that one client receives and sends in a round, without a pipeline."""
+
+    def one_round(key):
+        params, frozen, model_state = task.init(key)
+        hparams = {**spec.hparams, "num_clients": dataset.num_clients}
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        hparams = {name: jnp.asarray(value, dtype) for name, value in hparams.items()}
+        algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
+        variables = Variables(params, model_state)
+        server = algorithm.init(variables)
+        own = () if algorithm.init_client is None else algorithm.init_client(variables)
+        job = Job(*[jnp.int32(0)] * (len(Job._fields) - 1), key)
+        aggregates, received, sent = {}, [], []
+        for one in algorithm.passes:
+            message = one.broadcast(server, aggregates)
+            contributions, _, _ = one.finish(message, one.start(message, own, job), job)
+            aggregates |= {
+                name: Aggregate(value, weight, jnp.float32(1))
+                for name, (value, weight) in contributions.items()
+            }
+            received.append(message)
+            sent.append([value for value, _ in contributions.values()])
+        return received, sent
+
+    received, sent = jax.eval_shape(one_round, jax.random.key(0))
+    return _nbytes(received), _nbytes(sent)
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _amount(count: float, unit: str) -> str:
+    """Returns a count with the prefix that leaves one to three digits before the point."""
+    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if count >= scale:
+            return f"{count / scale:,.2f} {prefix}{unit}"
+    return f"{count / 1e3:,.2f} k{unit}"

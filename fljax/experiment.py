@@ -72,7 +72,7 @@ def dry_run(config) -> str:
     """Returns what a configuration would do and cost, as a text; runs nothing."""
     experiment = make_experiment(config)
     round_options, _ = split_options(experiment.options)
-    return describe(experiment.dataset, experiment.task, round_options)
+    return describe(experiment.dataset, experiment.task, experiment.algorithm, round_options)
 
 
 def report(run: Run, plots: list[Path]) -> str:

@@ -255,8 +255,8 @@ def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
         raise ValueError(
             "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "
             "a partial last batch would enter them. Give __call__ a `mask` argument and hand it to "
-            "BatchNorm, or set remainder to 'drop' or 'wrap' (an algorithm that reads every row once, "
-            "such as fedsgd, has partial batches all the same)."
+            "BatchNorm, or set remainder to 'drop' or 'wrap' (an algorithm that reads every row "
+            "once, such as fedsgd, has partial batches all the same)."
         )
 
 
@@ -346,7 +346,7 @@ def _like(given: PyTree, expected: PyTree) -> PyTree:
     if have != want:
         wrong = sorted(key for key in have | want if have.get(key) != want.get(key))[0]
         raise ValueError(
-            f"initial_params do not fit the model: at {wrong} there is {have.get(wrong, 'nothing')} "
-            f"and the model has {want.get(wrong, 'nothing')} (shapes)."
+            f"initial_params do not fit the model: at {wrong} there is the shape "
+            f"{have.get(wrong, 'of nothing')}, and the model has {want.get(wrong, 'nothing')}."
         )
     return jax.tree.map(lambda leaf: jnp.asarray(leaf), given)

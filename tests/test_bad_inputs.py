@@ -5,7 +5,6 @@ import pytest
 import toy
 
 import fljax
-from fljax import algorithms
 
 
 def simulate(parts=None, spec=None, **options):

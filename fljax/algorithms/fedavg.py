@@ -67,8 +67,8 @@ def fedavg(
     Args:
       client_lr: Learning rate of the clients' SGD.
       server_lr: Learning rate of the server; 1 with plain SGD is averaging.
-      client_momentum: Momentum of the clients' SGD, starting from zero in each round; None for plain
-        SGD, which keeps no velocity.
+      client_momentum: Momentum of the clients' SGD, starting from zero in each round; None for
+        plain SGD, which keeps no velocity.
       mu: FedProx's proximal coefficient; None for no proximal term.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer.

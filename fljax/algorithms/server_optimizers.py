@@ -110,7 +110,8 @@ def fedopt(
     """
     if server_optimizer not in SERVER_OPTIMIZERS:
         raise ValueError(
-            f"server_optimizer = {server_optimizer!r}; choose one of {', '.join(SERVER_OPTIMIZERS)}."
+            f"server_optimizer = {server_optimizer!r}; choose one of "
+            f"{', '.join(SERVER_OPTIMIZERS)}."
         )
     if server_optimizer == "sgd":
         return fedavg(client_lr, server_lr, **options)

@@ -8,7 +8,6 @@ import socket
 
 import numpy as np
 
-
 # Where tensorflow-datasets keeps what it has prepared, and the host of MNIST's files.
 _HOST, _PORT, _SECONDS = "storage.googleapis.com", 443, 3.0
 

@@ -1,0 +1,112 @@
+"""Accumulators of one device: streamed sums, the stack where one is needed, per-job results."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from fljax.algorithm import Aggregate
+from fljax.engine.pipeline import UPDATE, Pipeline
+from fljax.engine.plan import JobArrays
+from fljax.engine.trees import like, zeros_like_shape
+
+PyTree = Any
+
+
+class Trained(NamedTuple):
+    """What the jobs of a pass leave behind on one device.
+
+    Attributes:
+      sums: {name: Aggregate} with leaves [S, ...], one entry a segment.
+      stack: [J, P] flattened updates of all jobs, or [J, 0] where no one needs them.
+      weights: [J] their weights.
+      client_rows: Client state [J, ...] after the accepted jobs.
+      stats: {name: [J]}.
+    """
+
+    sums: dict[str, Aggregate]
+    stack: jax.Array
+    weights: jax.Array
+    client_rows: PyTree
+    stats: dict[str, jax.Array]
+
+
+def empty(
+    result: PyTree, client_rows: PyTree, num_jobs: int, num_sources: int, pipeline: Pipeline
+) -> Trained:
+    """Returns zeroed accumulators for the results of `finish`."""
+    contributions, _, stats, _ = result
+    sums = {
+        name: Aggregate(
+            zeros_like_shape(value, num_sources),
+            zeros_like_shape(weight, num_sources),
+            jnp.zeros(num_sources, jnp.float32),
+        )
+        for name, (value, weight) in contributions.items()
+    }
+    stack = weights = jnp.zeros((num_jobs, 0))
+    if pipeline.needs_stack and UPDATE in contributions:
+        weight = jax.tree.leaves(contributions[UPDATE].weight)
+        if len(weight) != 1 or weight[0].shape:
+            raise ValueError(
+                f"The update of a client has {len(weight)} weights of shapes "
+                f"{[leaf.shape for leaf in weight]} (a sub-model), but an aggregator or cohort "
+                "link that holds all updates needs one number. Use an aggregator with needs='sum' "
+                "and no cohort link."
+            )
+        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], contributions[UPDATE].value)
+        stack = jnp.zeros((num_jobs, *flat.shape), flat.dtype)
+        weights = jnp.zeros(num_jobs, flat.dtype)
+    stats = {name: jnp.zeros((num_jobs, *s.shape), s.dtype) for name, s in stats.items()}
+    return Trained(sums, stack, weights, client_rows, stats)
+
+
+def accumulate(
+    trained: Trained,
+    results: PyTree,
+    indices: jax.Array,
+    jobs: JobArrays,
+    num_sources: int,
+    pipeline: Pipeline,
+) -> Trained:
+    """Adds the finished jobs of one wave to the accumulators."""
+    contributions, rows, stats, sound = results
+    num_jobs = jobs.client.shape[0]
+    kept = sound & (indices < num_jobs)
+    segment = jobs.segment[jnp.minimum(indices, num_jobs - 1)]
+    # a rejected job may hold NaN, which a weight of zero would not remove
+    keep = lambda leaf: jnp.where(like(kept, leaf), leaf, 0)  # noqa: E731
+
+    def total(values):
+        values = keep(values)
+        if num_sources == 1:
+            return values.sum(0, keepdims=True)
+        return jax.ops.segment_sum(values, segment, num_sources)
+
+    sums = dict(trained.sums)
+    stack, weights = trained.stack, trained.weights
+    for name, (value, weight) in contributions.items():
+        old = sums[name]
+        if name == UPDATE and pipeline.needs_stack:
+            flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(jax.tree.map(keep, value))
+            stack = stack.at[indices].set(flat, mode="drop")
+            weights = weights.at[indices].set(keep(weight).astype(weights.dtype), mode="drop")
+        weighted = jax.tree.map(
+            lambda w, v: jax.tree.map(lambda x: x * like(w, x).astype(x.dtype), v), weight, value
+        )
+        sums[name] = Aggregate(
+            jax.tree.map(lambda a, v: a + total(v), old.sum, weighted),
+            jax.tree.map(lambda a, w: a + total(w), old.weight, weight),
+            old.count + total(jnp.ones_like(sound, jnp.float32)),
+        )
+    where = jnp.where(kept, indices, num_jobs)
+    client_rows = jax.tree.map(
+        lambda old, new: old.at[where].set(new, mode="drop"), trained.client_rows, rows
+    )
+    stats = {
+        name: old.at[indices].set(stats[name], mode="drop") for name, old in trained.stats.items()
+    }
+    return Trained(sums, stack, weights, client_rows, stats)

@@ -1,0 +1,97 @@
+"""Where the devices meet: sums, the stacked cohort, and the server half of the pipeline."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from fljax.algorithm import Aggregate
+from fljax.engine import pipeline as links
+from fljax.engine.accumulators import Trained
+from fljax.engine.execution import AXIS
+from fljax.engine.pipeline import UPDATE, Cohort
+from fljax.engine.plan import JobArrays
+
+# Streams of random keys besides a job's local steps, which count from 0.
+UPLINK, DOWNLINK, COHORT, SERVER = (0x7FFFFFF0 + number for number in range(4))
+
+
+def collect(pipeline, each_source, trained: Trained, chains, plan, jobs: JobArrays, round_keys):
+    """Meets the other devices; returns ({name: Aggregate}, chain states')."""
+    sums = jax.lax.psum(trained.sums, AXIS)
+    if UPDATE not in sums:
+        return sums, chains
+    if pipeline.needs_stack:
+        table = jax.tree.map(_gather, (trained.weights, jobs.client, jobs.segment))
+        stack = _transpose(trained.stack)
+
+        def reduce(source, total, states, key):
+            return _reduce_stack(
+                pipeline, stack, table, source, total, plan, states, jax.random.fold_in(key, COHORT)
+            )
+
+        sources = jnp.arange(round_keys.shape[0], dtype=jnp.int32)
+        sums[UPDATE], cohort, aggregator = each_source(reduce)(
+            sources, sums[UPDATE], (chains.cohort, chains.aggregator), round_keys
+        )
+        chains = chains._replace(cohort=cohort, aggregator=aggregator)
+
+    def absorb(aggregate, chains, key):
+        decoded = links.decode(pipeline, aggregate.sum, chains.uplink, summed=True)
+        aggregate, uplink = links.absorb(pipeline, aggregate._replace(sum=decoded), chains.uplink)
+        aggregator = chains.aggregator
+        if not pipeline.needs_stack:
+            aggregate, aggregator = pipeline.aggregator.apply(aggregate, aggregator)
+        aggregate, server = links.apply_server(
+            pipeline, aggregate, chains.server, plan.round, jax.random.fold_in(key, SERVER)
+        )
+        return aggregate, chains._replace(uplink=uplink, aggregator=aggregator, server=server)
+
+    sums[UPDATE], chains = each_source(absorb)(sums[UPDATE], chains, round_keys)
+    return sums, chains
+
+
+def _reduce_stack(pipeline, stack, table, source, total: Aggregate, plan, states, key):
+    """Runs cohort links and the aggregator on one source's updates, sharded over parameters."""
+    cohort_states, aggregator_state = states
+    _, unravel = ravel_pytree(total.sum)
+    # rows into cohort order, so that nothing depends on the layout of lanes and devices
+    weights, clients, segments = (_pick(column, plan.cohort_index) for column in table)
+    valid = (weights > 0) & (segments == source)
+    weights = jnp.where(valid, weights, 0)
+    clients = jnp.where(valid, clients, -1)
+    cohort = Cohort(weights, valid, clients, plan.round, AXIS)
+    matrix = jnp.where(valid[:, None], _pick(stack, plan.cohort_index), 0)
+    new_states = []
+    for number, (link, state) in enumerate(zip(pipeline.cohort, cohort_states, strict=True)):
+        matrix, state = link.apply(matrix, cohort, state, jax.random.fold_in(key, number))
+        new_states.append(state)
+    if pipeline.aggregator.needs == "stack":
+        vector, aggregator_state = pipeline.aggregator.apply(matrix, cohort, aggregator_state)
+        vector = jnp.where(valid.any(), vector, 0)
+        weight = jax.tree.map(jnp.ones_like, total.weight)
+    else:
+        vector, weight = (matrix * weights[:, None]).sum(0), total.weight
+    flat = jax.lax.all_gather(vector, AXIS, tiled=True)
+    flat = flat[: sum(leaf.size for leaf in jax.tree.leaves(total.sum))]
+    aggregate = Aggregate(unravel(flat), weight, total.count)
+    if pipeline.aggregator.needs == "sum":
+        aggregate, aggregator_state = pipeline.aggregator.apply(aggregate, aggregator_state)
+    return aggregate, tuple(new_states), aggregator_state
+
+
+def _pick(column: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns rows in cohort order; positions without a job read zero."""
+    return column.at[index].get(mode="fill", fill_value=0)
+
+
+def _gather(column: jax.Array) -> jax.Array:
+    return jax.lax.all_gather(column, AXIS, tiled=True)
+
+
+def _transpose(stack: jax.Array) -> jax.Array:
+    """Turns this device's updates [J, P] into all updates of its parameters [D x J, P / D]."""
+    devices = jax.lax.psum(1, AXIS)
+    padded = jnp.pad(stack, ((0, 0), (0, -stack.shape[1] % devices)))
+    return jax.lax.all_to_all(padded, AXIS, split_axis=1, concat_axis=0, tiled=True)

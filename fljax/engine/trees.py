@@ -1,0 +1,71 @@
+"""Small operations on pytrees whose leaves share a leading axis of lanes, slots or jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+def batched(function: Callable, size: int, in_axes: Any = 0) -> Callable:
+    """Returns vmap(function), without a batch axis inside where its size is 1.
+
+    A batch axis of one would turn every matrix product into a batched one.
+    """
+    if size > 1:
+        return jax.vmap(function, in_axes)
+
+    def single(*args):
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        args = [
+            arg if axis is None else jax.tree.map(lambda leaf: leaf[0], arg)
+            for arg, axis in zip(args, axes, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], function(*args))
+
+    return single
+
+
+def take(tree: PyTree, indices: jax.Array) -> PyTree:
+    """Returns rows of every leaf; indices[n] beyond the end read the last row."""
+    if indices.shape[0] == 1:
+        return jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, indices[0], 1, axis=0), tree
+        )
+    return jax.tree.map(lambda leaf: leaf[indices], tree)
+
+
+def put(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
+    """Writes rows into every leaf; indices[n] beyond the end are dropped.
+
+    A single row beyond the end goes to the last place instead of nowhere, because an in-place slice
+    update is much cheaper than a scatter. Only the events that open a round have such a row, and
+    the first wave overwrites that place or leaves it unread.
+    """
+    if indices.shape[0] == 1:
+        return jax.tree.map(
+            lambda leaf, row: jax.lax.dynamic_update_slice_in_dim(leaf, row, indices[0], axis=0),
+            tree,
+            rows,
+        )
+    return jax.tree.map(lambda leaf, row: leaf.at[indices].set(row, mode="drop"), tree, rows)
+
+
+def zeros_like_shape(tree: PyTree, size: int) -> PyTree:
+    """Returns zeros like the shapes of a tree, with a leading axis of `size`."""
+    return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), tree)
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Returns whether no leaf holds NaN or infinity, as a bool scalar."""
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack([jnp.array(True), *finite]).all()
+
+
+def like(column: jax.Array, leaf: jax.Array) -> jax.Array:
+    """Returns column[n] with trailing axes, to broadcast against leaf[n, ...]."""
+    return column.reshape(column.shape + (1,) * (leaf.ndim - column.ndim))
