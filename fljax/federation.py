@@ -37,6 +37,9 @@ from fljax.tasks import Task
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
 
+# Stream of random keys for the initial model; rounds count from 0.
+_INIT = 0x7FFFFFFF
+
 
 @dataclasses.dataclass(frozen=True)
 class RoundOptions:
@@ -181,7 +184,8 @@ def build(
     partition = dataset.train.partition
     sampler = make_sampler(dataset, options)
     work = local_work(partition.sizes, options)
-    params, frozen, model_state = task.init(jax.random.key(options.seed))
+    key = jax.random.key(options.seed)
+    params, frozen, model_state = task.init(jax.random.fold_in(key, _INIT))
     if options.initial_params is not None:
         params = _like(options.initial_params, params)
     variables = Variables(params, model_state)
@@ -191,7 +195,7 @@ def build(
             bind(task, frozen, dataset.preprocess), scheduled(hparams, options, round)
         )
 
-    dtype = jnp.result_type(*jax.tree.leaves(params))
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
     hparams = {name: np.asarray(value, dtype) for name, value in spec.hparams.items()}
     hparams["num_clients"] = np.asarray(dataset.num_clients, dtype)
     algorithm = algorithm_at(frozen, hparams, 0)
@@ -216,7 +220,7 @@ def build(
         data=None if data is None else {name: np.asarray(array) for name, array in data.items()},
         frozen=frozen,
         hparams={name: value[None] for name, value in hparams.items()},
-        keys=jax.random.key(options.seed)[None],
+        keys=key[None],
     )
     state = RoundState(algorithm.init(variables), links.init_server(options.pipeline, params))
     stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
@@ -265,6 +269,11 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.S
     if options.cohorts is not None:
         return samplers.replay(options.cohorts, dataset.num_clients)
     if isinstance(options.sampler, samplers.Sampler):
+        if options.sampler.feedback != "none":
+            raise ValueError(
+                f"The sampler asks for {options.sampler.feedback} feedback, which no run gives "
+                "yet; only samplers with feedback='none' can be used."
+            )
         return options.sampler
     if options.sampler not in samplers.SAMPLERS:
         raise ValueError(
@@ -316,6 +325,11 @@ def plan_execution(
     """Chooses the execution plan of a run; `params` may be shapes."""
     examples = dataset.train.examples
     in_memory = examples.arrays is not None
+    if options.placement == "device" and not in_memory:
+        raise ValueError(
+            "placement = 'device' needs the training data in memory, but these examples are "
+            "generated on demand. Leave it at 'auto', or materialize the data set."
+        )
     return choose(
         cohort=sampler.max_cohort,
         equal_steps=bool((steps == steps[0]).all()),

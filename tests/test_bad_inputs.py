@@ -1,10 +1,13 @@
 """Invariant 7: one clear error, or a counted exclusion."""
 
+import jax
 import numpy as np
 import pytest
 import toy
 
 import fljax
+from fljax.engine.pipeline import dense_bits
+from fljax.engine.sampler import uniform
 
 
 def simulate(parts=None, spec=None, **options):
@@ -36,11 +39,26 @@ def simulate(parts=None, spec=None, **options):
         ({"num_rounds": 0}, "num_rounds = 0"),
         ({"eval_clients": -2}, "-1 for all"),
         ({"placement": "host"}, "placement = 'host'"),
+        ({"sampler": uniform(9, 3, 0)._replace(feedback="delayed")}, "delayed feedback"),
     ],
 )
 def test_errors_name_the_value(options, message):
     with pytest.raises(ValueError, match=message):
         simulate(**options)
+
+
+def test_generated_data_cannot_be_kept_on_the_devices():
+    dataset = fljax.data.synthetic(num_clients=4, materialize=False)
+    with pytest.raises(ValueError, match="generated on demand"):
+        fljax.simulate(
+            dataset, fljax.models.softmax_regression(60, 10), num_rounds=1, clients_per_round=2,
+            placement="device", progress=False,
+        )  # fmt: skip
+
+
+def test_a_message_too_large_to_count_is_refused():
+    with pytest.raises(ValueError, match="512 MiB"):
+        jax.eval_shape(dense_bits, jax.ShapeDtypeStruct((2**27,), np.float32))
 
 
 def test_unknown_options_name_the_nearest():

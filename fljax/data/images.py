@@ -191,14 +191,13 @@ def _idx_arrays(name: str, data_dir, download: bool | None) -> Arrays:
 
 def _from_tfds(name: str, root: pathlib.Path, wanted: list[str], download: bool | None) -> Arrays:
     """Returns the arrays that tensorflow-datasets has, or raises FileNotFoundError."""
-    if download is None:
-        download = is_online()
+    allowed = is_online() if download is None else download
     try:
-        train, test = load_tfds(name, ("train", "test"), root, download)
+        train, test = load_tfds(name, ("train", "test"), root, allowed)
     except Exception as error:
         # Whatever kept tensorflow-datasets from it, what helps is to know which files to get.
         also = f"tensorflow-datasets was tried as well: {type(error).__name__}: {error}"
-        if not download and not isinstance(error, ImportError):
+        if download is None and not allowed and not isinstance(error, ImportError):
             also += (
                 "\nNothing was downloaded, as the machine seems to be offline; download=True tries."
             )

@@ -39,10 +39,14 @@ def use_all_cores(count: int | None = None) -> None:
     afterwards a warning is given and nothing changes. Without effect on GPUs and TPUs.
 
     Args:
-      count: Number of CPU devices; the cores this process may use by default.
+      count: Number of CPU devices. By default what is set already (`jax_num_cpu_devices`), else the
+        cores that this process may use.
     """
-    count = count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
-    count = count or os.cpu_count() or 1
+    if count is None:
+        if jax.config.jax_num_cpu_devices > 0:
+            return  # somebody chose a number already
+        affinity = getattr(os, "sched_getaffinity", None)
+        count = len(affinity(0)) if affinity else os.cpu_count() or 1
     if jax.config.jax_num_cpu_devices == count:
         return
     try:

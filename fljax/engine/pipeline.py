@@ -27,8 +27,18 @@ def _stateless(params: PyTree) -> tuple:
 
 
 def dense_bits(value: PyTree) -> jax.Array:
-    """Returns the bits of a pytree sent as it is, as a uint32 scalar."""
-    return jnp.uint32(sum(leaf.size * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(value)))
+    """Returns the bits of a pytree sent as it is, as a uint32 scalar.
+
+    Raises:
+      ValueError: If one message is too large to be counted: 512 MiB or more.
+    """
+    bits = sum(leaf.size * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(value))
+    if bits >= 2**32:
+        raise ValueError(
+            f"A message of {bits / 8e6:,.0f} MB cannot be counted in 32 bits; what one client sends "
+            "or receives must stay below 512 MiB."
+        )
+    return jnp.uint32(bits)
 
 
 class UplinkLink(NamedTuple):

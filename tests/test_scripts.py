@@ -1,0 +1,144 @@
+"""The command line, as a person uses it: processes, exit codes, and what they print."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fljax
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "scripts/simulate.py", "--config=configs/quickstart.py"]
+
+
+def simulate(*arguments):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short run of the quickstart with overrides; returns (process, workdir)."""
+    workdir = tmp_path_factory.mktemp("runs") / "first"
+    done = simulate(
+        f"--workdir={workdir}", "--config.num_rounds=3", "--config.eval_every=1",
+        "--config.client_lr=0.05", "--config.target_accuracy=0.01", "--config.seed=3",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done, workdir
+
+
+def test_a_run_leaves_the_documented_files(finished):
+    _, workdir = finished
+    files = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
+    assert {"config.json", "metrics.jsonl", "summary.json", "client_metrics.npz"} <= files
+    assert {f"plots/{name}.png" for name in ("loss", "accuracy", "bytes")} <= files
+    for name in ("centralized", "local_only"):
+        assert {f"baselines/{name}/{file}" for file in ("metrics.jsonl", "summary.json")} <= files
+    assert (workdir / "checkpoints" / "3").is_dir()
+    for path in (workdir / "plots").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_overrides_reach_the_run(finished):
+    _, workdir = finished
+    run = fljax.load_run(workdir)
+    assert run.rounds.tolist() == [0, 1, 2, 3]
+    assert run.config["client_lr"] == run.config["hparams"]["client_lr"] == 0.05
+    assert run.config["seed"] == run.summary["seed"] == 3
+    assert np.isfinite(run.curves["eval/val/accuracy"]).all()
+    # evaluated on validation rows, which not every client has
+    clients = run.client_metrics["client"]
+    assert 0 < len(clients) <= clients.max() + 1 <= run.config["num_clients"] == 100
+
+
+def test_the_closing_lines_name_results_and_places(finished):
+    done, workdir = finished
+    final = json.loads((workdir / "summary.json").read_text())["final"]
+    assert f"federated: final test accuracy {final['eval/test/accuracy']:.4f}" in done.stdout
+    assert "centralized: final" in done.stdout and "local_only: final" in done.stdout
+    assert f"run directory: {workdir}" in done.stdout
+    assert str(workdir / "plots" / "accuracy.png") in done.stdout
+
+
+def assert_refused(done, *words):
+    """The process failed with a message for people and no traceback."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_second_start_in_the_same_place_is_refused(finished):
+    _, workdir = finished
+    before = {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()}
+    done = simulate(f"--workdir={workdir}", "--config.num_rounds=3")
+    assert_refused(done, "already holds a run", "--resume", "--workdir")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config.clientlr=1"], ["Unknown config key 'clientlr'", "Did you mean 'client_lr'?"]),
+        (["--config.comm_round=3"], ["FedML's name", "'num_rounds'"]),
+        (["--config.client_lr=-1"], ["client_lr = -1.0 must be above 0"]),
+        (["--config.dataset=mnits"], ["'mnits'", "mnist"]),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_runs(arguments, words, tmp_path):
+    workdir = tmp_path / "run"
+    assert_refused(simulate(f"--workdir={workdir}", *arguments), *words)
+    assert not workdir.exists()
+
+
+def test_a_run_needs_a_place():
+    assert_refused(simulate("--config.num_rounds=1"), "--workdir")
+
+
+def test_a_dry_run_runs_nothing(tmp_path):
+    workdir = tmp_path / "run"
+    done = simulate("--dry_run", f"--workdir={workdir}", "--config.num_rounds=50")
+    assert done.returncode == 0, done.stderr
+    assert "50 of 10 clients" in done.stdout
+    for word in ("clients", "local steps", "FLOPs", "memory", "execution"):
+        assert re.search(rf"^{word} ", done.stdout, re.MULTILINE)
+    assert not workdir.exists()
+
+
+def test_ctrl_c_finishes_the_round_and_resume_completes_the_run(tmp_path):
+    workdir = tmp_path / "run"
+    arguments = [f"--workdir={workdir}", "--config.clients_per_round=4", "--config.baselines=()"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--config.num_rounds=1000000"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 120
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    stopped = int(re.search(r"Stopped after round (\d+)", output)[1])
+    assert "--resume" in output and str(workdir) in output
+    rounds = [json.loads(line)["round"] for line in metrics.read_text().splitlines()]
+    assert rounds == list(range(stopped + 1))
+    assert (workdir / "checkpoints" / str(stopped)).is_dir()
+    assert not (workdir / "summary.json").exists()
+
+    last = stopped + 5
+    done = simulate(*arguments, f"--config.num_rounds={last}", "--resume")
+    assert done.returncode == 0, done.stderr
+    run = fljax.load_run(workdir)
+    assert run.rounds.tolist() == list(range(last + 1))
+    assert run.summary["rounds"] == last and np.isfinite(run.curves["eval/test/loss"][-1])
