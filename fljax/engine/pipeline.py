@@ -35,7 +35,7 @@ def dense_bits(value: PyTree) -> jax.Array:
     bits = sum(leaf.size * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(value))
     if bits >= 2**32:
         raise ValueError(
-            f"A message of {bits / 8e6:,.0f} MB cannot be counted in 32 bits; what one client sends "
+            f"A message of {bits / 8e6:,.0f} MB cannot be counted in 32 bits; what a client sends "
             "or receives must stay below 512 MiB."
         )
     return jnp.uint32(bits)
