@@ -18,8 +18,10 @@ from fljax.algorithm import AlgorithmSpec
 from fljax.config import resolve, to_plain
 from fljax.data.dataset import FederatedDataset
 from fljax.dry_run import describe
+from fljax.federation import RoundOptions
+from fljax.options import RunOptions, split_options
 from fljax.recording import Run
-from fljax.simulation import RoundOptions, RunOptions, as_task, simulate, split_options
+from fljax.simulation import as_task, simulate
 from fljax.tasks import Task
 
 

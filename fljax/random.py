@@ -46,8 +46,8 @@ def bits(seed: int, purpose: str, *coordinates) -> np.ndarray:
 
 def uniform(seed: int, purpose: str, *coordinates) -> np.ndarray:
     """Returns float64 uniforms in the open interval (0, 1), keyed as in `bits`."""
-    words = bits(seed, purpose, *coordinates) >> np.uint64(11)
-    return (words.astype(np.float64) + 0.5) * 2.0**-53
+    words = bits(seed, purpose, *coordinates) >> np.uint64(12)
+    return (words.astype(np.float64) + 0.5) * 2.0**-52
 
 
 def normal(seed: int, purpose: str, *coordinates) -> np.ndarray:

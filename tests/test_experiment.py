@@ -12,7 +12,7 @@ import toy
 from fljax import algorithms, data, experiment, models
 from fljax.config import load_config, resolve, to_plain
 from fljax.engine.batching import LocalWork
-from fljax.simulation import split_options
+from fljax.options import split_options
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 # These need no files; the others are tested where FLJAX_DATA_DIR names a folder with them.

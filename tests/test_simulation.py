@@ -286,6 +286,7 @@ def test_a_run_ends_at_its_target_and_stays_there(climb, start, tmp_path):
     assert stopped.rounds.tolist() == list(range(reached + 1))
     assert stopped.summary["to_target"]["rounds"] == stopped.summary["rounds"] == reached
     assert not stopped.interrupted
+    assert (tmp_path / "checkpoints" / str(reached)).is_dir()
     resumed = simulate(**options, resume=True)
     assert resumed.rounds.tolist() == stopped.rounds.tolist()
     jax.tree.map(np.testing.assert_array_equal, resumed.variables, stopped.variables)

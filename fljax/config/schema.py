@@ -147,7 +147,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "target_accuracy": Field(None, float, FACTOR, optional=True),
     "stop_at_target": Field(False, bool),
     "baselines": Field((), tuple, ("centralized", "local_only")),
-    # Recording. checkpoint_every = 0 writes none.
+    # Recording. checkpoint_every = 0 writes one at the end alone.
     "checkpoint_every": Field(0, int, NON_NEGATIVE),
     "keep_checkpoints": Field(2, int, COUNT),
     "wandb": {

@@ -105,6 +105,12 @@ def test_resume_refuses_another_configuration(tmp_path):
         run(tmp_path, algorithms.fedavg(0.2), resume=True)
 
 
+def test_resume_names_the_number_that_changed(tmp_path):
+    run(tmp_path, SPECS["fedadam"], num_rounds=4)
+    with pytest.raises(ValueError, match="server_lr was 0.05 and is 0.06"):
+        run(tmp_path, algorithms.fedopt("adam", 0.2, 0.06), resume=True)
+
+
 def test_a_second_run_does_not_overwrite(tmp_path):
     run(tmp_path, SPECS["fedadam"], num_rounds=1)
     with pytest.raises(FileExistsError, match="--resume"):

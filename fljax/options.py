@@ -1,0 +1,84 @@
+"""The options of a run apart from its rounds, and how keyword arguments become records."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fljax.federation import Federation, RoundOptions
+from fljax.recording import Sink
+
+Hook = Callable[[Federation, Mapping[str, Any]], Mapping[str, Any] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What surrounds the rounds: evaluation, files, checkpoints.
+
+    Attributes:
+      eval_every: Rounds between evaluations; the last round is always evaluated, 0 is only that.
+      eval_batch_size: Rows of an evaluation batch; 0 chooses.
+      eval_clients: Clients evaluated one by one at the end and with each evaluation: 0 none, -1
+        all, k a seeded sample.
+      eval_personal: Evaluate the own models of so many clients instead of the global one, and
+        report the mean over them (algorithms that personalize; the baseline local_only).
+      target_accuracy: Test accuracy (validation, where there is no test set) whose cost the summary
+        reports.
+      stop_at_target: End the run when the target is reached.
+      workdir: Directory for everything the run leaves behind; None keeps it in memory.
+      resume: Go on from the newest checkpoint of the workdir.
+      checkpoint_every: Rounds between checkpoints; 0 saves only at the end and on Ctrl-C. Without a
+        workdir nothing is saved.
+      keep_checkpoints: Newest checkpoints that stay.
+      baselines: "centralized", "local_only": see `fljax.baselines`.
+      progress: Show progress on standard error.
+      matmul_precision: JAX's default matmul precision ("highest", "tensorfloat32", ...); None
+        leaves it as it is.
+      hooks: Called after each round with (federation, record); what they return joins the record.
+        They see the model after that round, so the next one waits for them.
+      sinks: Functions () -> Sink that open further places for the records, such as
+        `lambda: fljax.recording.wandb_sink("offline")`; called once the run can start.
+      config: Written to config.json besides the resolved options.
+    """
+
+    eval_every: int = 10
+    eval_batch_size: int = 0
+    eval_clients: int = 0
+    eval_personal: int = 0
+    target_accuracy: float | None = None
+    stop_at_target: bool = False
+    workdir: str | Path | None = None
+    resume: bool = False
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 2
+    baselines: Sequence[str] = ()
+    progress: bool = True
+    matmul_precision: str | None = None
+    hooks: Sequence[Hook] = ()
+    sinks: Sequence[Callable[[], Sink]] = ()
+    config: Mapping[str, Any] | None = None
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]:
+    """Sorts keyword arguments into the two records; refuses unknown names with the nearest."""
+    records = {
+        record: [field.name for field in dataclasses.fields(record)]
+        for record in (RoundOptions, RunOptions)
+    }
+    known = [name for names in records.values() for name in names]
+    for name in options:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise TypeError(f"simulate has no option {name!r}{hint} Options: {', '.join(known)}.")
+    for name in ("num_rounds", "clients_per_round"):
+        if name not in options:
+            raise TypeError(f"simulate needs {name}=...")
+    parts = [
+        record(**{name: options[name] for name in names if name in options})
+        for record, names in records.items()
+    ]
+    return parts[0], parts[1]
