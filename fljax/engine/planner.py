@@ -35,13 +35,24 @@ class Capacities(NamedTuple):
 
 
 class Planner(NamedTuple):
-    """Plans rounds over one split; see `make_planner`."""
+    """Plans rounds over one split; see `make_planner`.
+
+    Attributes:
+      split: The training split.
+      works: The local work of each pass.
+      execution: The execution plan.
+      capacities: Array sizes that hold for the whole run.
+      seeds: int64[S], one for each source.
+      grown: {array: largest size so far}: an array that had to grow keeps its size, so that shapes,
+        and with them compiled programs, settle.
+    """
 
     split: Split
     works: tuple[LocalWork, ...]
     execution: ExecutionPlan
     capacities: Capacities
     seeds: np.ndarray
+    grown: dict[str, int]
 
     def plan(self, round: int, jobs: JobTable, sampler_state=None) -> tuple[RoundPlan, PlanFacts]:
         """Returns the plan of a round as NumPy arrays, and the facts the host keeps of it.
@@ -115,7 +126,8 @@ class Planner(NamedTuple):
         """Returns (PassPlan, number of real rows) of one pass."""
         table, position, sizes = columns
         execution = self.execution
-        shape = (execution.devices, capacity(packing.makespan, self.capacities.steps[number]))
+        floor = self.capacities.steps[number]
+        shape = (execution.devices, self._size(f"steps {number}", packing.makespan, floor))
         rows = np.zeros((*shape, execution.lanes, work.batch_size), np.int32)
         counts = np.zeros((*shape, execution.lanes), np.int32)
         if len(steps):
@@ -145,6 +157,10 @@ class Planner(NamedTuple):
         events = _events(steps, packing, execution, self.capacities.jobs)
         return PassPlan(rows, counts, *events, arrays), int(counts.sum())
 
+    def _size(self, name: str, needed: int, floor: int) -> int:
+        self.grown[name] = capacity(needed, max(floor, self.grown.get(name, 1)))
+        return self.grown[name]
+
     def _column(self, packing: Packing, name: str, values: np.ndarray) -> np.ndarray:
         dtype = bool if name == "accepted" else np.int32
         out = np.full(
@@ -164,7 +180,8 @@ class Planner(NamedTuple):
             for out, part in zip(renumbered, np.split(inverse, ends[:-1]), strict=True):
                 out[device] = part.reshape(out.shape[1:])
             per_device.append(unique)
-        size = capacity(max(len(unique) for unique in per_device), self.capacities.staged_rows)
+        needed = max(len(unique) for unique in per_device)
+        size = self._size("staged rows", needed, self.capacities.staged_rows)
         padded = np.stack([np.pad(unique, (0, size - len(unique))) for unique in per_device])
         taken = self.split.examples.take(padded.ravel())
         staged = {
@@ -222,6 +239,7 @@ def make_planner(
         execution,
         Capacities(max_cohort, jobs, tuple(floors), staged),
         np.asarray(seeds, np.int64),
+        grown={},
     )
 
 

@@ -149,6 +149,21 @@ def test_plans_of_any_cohort_have_the_same_shapes():
     assert len(shapes) == 1
 
 
+def test_arrays_that_grew_keep_their_size(monkeypatch):
+    """Where the largest cohort's arrays are too large to ship, shapes grow and never shrink."""
+    monkeypatch.setattr("fljax.engine.planner._FIXED_CAPACITY_ENTRIES", 1)
+    planner = make_planner(
+        toy.dataset(toy.clients([1, 40, 3, 90])).train, LocalWork(1, None, 4), ["local"],
+        ExecutionPlan(1, 1, 1, 1, "stream"), max_cohort=1, seeds=[0],
+    )  # fmt: skip
+    shapes = []
+    for client in (0, 3, 1, 2):
+        plan, _ = planner.plan(0, job_table([client]))
+        shapes.append((plan.passes[0].rows.shape, plan.staged["x"].shape))
+    assert shapes[0] < shapes[1]
+    assert shapes[1] == shapes[2] == shapes[3]
+
+
 def test_streamed_rows_are_the_same_rows():
     parts = toy.clients([7, 12, 3, 9])
     split = toy.dataset(parts).train
