@@ -78,7 +78,7 @@ def _draw_sizes(axes, sizes: np.ndarray) -> None:
     else:
         step = max(1, -(-(sizes.max() - sizes.min() + 1) // num_bins))
         edges = np.arange(sizes.min(), sizes.max() + step + 1, step) - 0.5
-        axes.set_xlim(edges[0] - 2 * step, edges[-1] + 2 * step)
+        axes.set_xlim(max(edges[0] - 2 * step, -0.5), edges[-1] + 2 * step)
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.hist(sizes, bins=edges, color="#4878a8", edgecolor="white", linewidth=0.5)
     axes.axvline(np.median(sizes), color="#c44e52", label=f"median {np.median(sizes):,.4g}")
