@@ -109,6 +109,11 @@ def make_evaluations(
             chosen = evaluation.sample_clients(population, min(eval_clients, population), seed)
             sets[_CLIENTS], clients_of = prepare(source, chosen), _CLIENTS
     chosen = None
+    if personal and federation.algorithm.personalize is None:
+        raise ValueError(
+            f"eval_personal = {personal}, but the algorithm {federation.spec.name!r} has no "
+            "personal models."
+        )
     if personal:
         generator = random.generator(seed, "evaluation/personal")
         with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)

@@ -10,8 +10,7 @@ program. `simulate` drives it; benchmarks and tests can drive it round by round:
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -25,66 +24,26 @@ from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import LocalWork, steps_per_job
 from fljax.engine.client_store import ClientStore
-from fljax.engine.execution import AXIS, ExecutionPlan, choose, make_mesh
-from fljax.engine.pipeline import Pipeline
+from fljax.engine.execution import (
+    AXIS,
+    ExecutionPlan,
+    choose,
+    device_memory_bytes,
+    host_memory_bytes,
+    make_mesh,
+)
 from fljax.engine.plan import PlanFacts, RoundPlan, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
 from fljax.engine.round_program import ClientRows, Inputs, RoundState, make_round_program
 from fljax.gradients import bind
+from fljax.options import RoundOptions
 from fljax.tasks import Task
 
 PyTree = Any
-Schedule = Callable[[jax.Array], jax.Array]
 
 # Stream of random keys for the initial model; rounds count from 0.
 _INIT = 0x7FFFFFFF
-
-
-@dataclasses.dataclass(frozen=True)
-class RoundOptions:
-    """What a round does, apart from data, model and algorithm.
-
-    Attributes:
-      num_rounds: Rounds of the run.
-      clients_per_round: Cohort size (its mean, for the Poisson sampler).
-      local_epochs: Passes over a client's rows in a round; None where `local_steps` counts.
-      local_steps: Local steps in a round; None where `local_epochs` counts.
-      batch_size: Rows of a local batch; 0 takes all rows of the client at once.
-      remainder: "partial", "drop" or "wrap": see `LocalWork`.
-      shuffle: Whether each epoch reads the rows in a new random order.
-      sampler: "uniform", "poisson", or a Sampler.
-      cohorts: Replays these cohorts instead of sampling.
-      steps_per_round: Local steps of each round, the same for all clients, instead of local work
-        (baselines); its length is the number of rounds.
-      client_lr_schedule: round -> factor of client_lr, in jax.numpy.
-      server_lr_schedule: round -> factor of server_lr, in jax.numpy.
-      pipeline: Transforms between clients and server.
-      seed: Seed of everything random in the run, apart from the data.
-      initial_params: Parameters to start from instead of the task's.
-      devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
-      placement: "auto", "device" or "stream".
-    """
-
-    num_rounds: int
-    clients_per_round: int
-    local_epochs: int | None = 1
-    local_steps: int | None = None
-    batch_size: int = 20
-    remainder: str = "partial"
-    shuffle: bool = True
-    sampler: str | samplers.Sampler = "uniform"
-    cohorts: Sequence[Sequence[int]] | None = None
-    steps_per_round: Sequence[int] | None = None
-    client_lr_schedule: Schedule | None = None
-    server_lr_schedule: Schedule | None = None
-    pipeline: Pipeline = Pipeline()
-    seed: int = 0
-    initial_params: PyTree | None = None
-    devices: int = 0
-    lanes: int = 0
-    wave: int = 0
-    placement: str = "auto"
 
 
 class Federation:
@@ -141,9 +100,15 @@ class Federation:
         return prefetch(self._plans(start, stop, state, jax.config.jax_enable_x64))
 
     def _plans(self, start: int, stop: int, state: Any, x64: bool):
-        group = next(iter(self.dataset.groups.values()), None) if self.dataset.groups else None
+        group, population = _group_codes(self.dataset), self.dataset.num_clients
         for round in range(start, stop):
             clients, state = self.sampler.select(state, round)
+            wrong = clients[(clients < 0) | (clients >= population)]
+            if len(wrong):
+                raise ValueError(
+                    f"The sampler chose client {wrong[0]} in round {round}; the population has "
+                    f"clients 0 to {population - 1}."
+                )
             steps = None
             if self.options.steps_per_round is not None:
                 steps = np.full(len(clients), self.options.steps_per_round[round])
@@ -173,6 +138,13 @@ class Federation:
         return stats
 
 
+def _group_codes(dataset: FederatedDataset) -> np.ndarray | None:
+    """Returns int32[N], the first of the data set's groups as numbers from 0, or None."""
+    for values in dataset.groups.values():
+        return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int32)
+    return None
+
+
 def build(
     dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
 ) -> Federation:
@@ -184,7 +156,7 @@ def build(
     partition = dataset.train.partition
     sampler = make_sampler(dataset, options)
     work = local_work(partition.sizes, options)
-    key = jax.random.key(options.seed)
+    key = jax.random.key(options.seed, impl="threefry2x32")
     params, frozen, model_state = task.init(jax.random.fold_in(key, _INIT))
     if options.initial_params is not None:
         params = _like(options.initial_params, params)
@@ -235,7 +207,14 @@ def build(
         program=make_round_program(algorithm_at, options.pipeline, mesh),
         planner=planner,
         sampler=sampler,
-        store=_make_store(algorithm, options.pipeline, variables, dataset.num_clients, mesh),
+        store=_make_store(
+            algorithm,
+            options.pipeline,
+            variables,
+            dataset,
+            mesh,
+            options.num_rounds * sampler.max_cohort,
+        ),
         inputs=jax.device_put(inputs, same),
         # a copy of its own: the first round donates it, and the caller may hold the parameters
         state=jax.tree.map(jnp.copy, jax.device_put(stacked, same)),
@@ -295,14 +274,24 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     amount = options.local_epochs if options.local_steps is None else options.local_steps
     if amount < 1:
         raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
-    if options.batch_size < 0:
+    if options.batch_size != int(options.batch_size) or options.batch_size < 0:
         raise ValueError(
-            f"batch_size = {options.batch_size}; give a positive number, or 0 for all."
+            f"batch_size = {options.batch_size}; give a whole number above 0, or 0 for all."
         )
     if options.remainder not in ("partial", "drop", "wrap"):
         raise ValueError(f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'.")
+    if options.remainder != "partial" and not options.batch_size:
+        raise ValueError(
+            f"remainder = {options.remainder!r} needs a batch_size; with 0 (all rows at once) "
+            "there is no remainder."
+        )
+    planned = options.steps_per_round
+    if planned is not None and len(planned) != options.num_rounds:
+        raise ValueError(
+            f"steps_per_round has {len(planned)} entries for num_rounds = {options.num_rounds}."
+        )
     batch = min(options.batch_size or int(sizes.max()), max(int(sizes.max()), 1))
-    if options.remainder != "partial" and options.batch_size:
+    if options.remainder != "partial":
         batch = options.batch_size
     work = LocalWork(
         options.local_epochs, options.local_steps, batch, options.remainder, options.shuffle
@@ -343,11 +332,22 @@ def plan_execution(
     )
 
 
-def _make_store(algorithm, pipeline, variables, num_clients, mesh) -> ClientStore:
+def _make_store(algorithm, pipeline, variables, dataset, mesh, largest: int) -> ClientStore:
+    """Makes the client store for at most `largest` participations, on the devices if it fits."""
     own = () if algorithm.init_client is None else algorithm.init_client(variables)
     default = ClientRows(own, links.init_client(pipeline, variables.params))
     stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], default)
-    return ClientStore(stacked, num_clients, mesh)
+    rows = min(dataset.num_clients, largest)
+    needed = rows * sum(leaf.nbytes for leaf in jax.tree.leaves(stacked))
+    device = mesh.devices.flat[0]
+    host, memory = host_memory_bytes(), device_memory_bytes(device)
+    if needed > host:
+        raise ValueError(
+            f"The state that {rows:,} clients keep needs {needed / 1e9:.2f} GB, and the machine "
+            f"has {host / 1e9:.2f} GB. Use fewer clients or rounds, or a smaller model."
+        )
+    on_host = device.platform != "cpu" and needed > memory // 4 * mesh.size
+    return ClientStore(stacked, dataset.num_clients, mesh, on_host=on_host)
 
 
 def _like(given: PyTree, expected: PyTree) -> PyTree:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 import threading
 import time
@@ -18,9 +17,10 @@ import numpy as np
 from fljax.evaluations import make_evaluations
 from fljax.federation import Federation
 from fljax.options import RunOptions
-from fljax.recording import Checkpoints, Recorder, Run, progress, summarize, to_target
-from fljax.recording.jsonio import plain
-from fljax.records import RoundTotals, round_record
+from fljax.recording import Checkpoints, Recorder, Run, summarize, to_target
+from fljax.recording import progress as progress_bar
+from fljax.records import round_record
+from fljax.resume import Progress, save
 
 
 class Loop:
@@ -32,7 +32,7 @@ class Loop:
       checkpoints: () -> the run's Checkpoints, opened when first asked for.
       config: What the run's `config.json` holds.
       options: What surrounds the rounds.
-      start: Rounds that a resumed run has completed.
+      progress: Where the run starts, or goes on.
     """
 
     def __init__(
@@ -42,56 +42,60 @@ class Loop:
         checkpoints: Callable[[], Checkpoints],
         config: Mapping[str, Any],
         options: RunOptions,
-        start: int,
+        progress: Progress,
     ):
         self.federation = federation
         self.recorder = recorder
         self.checkpoints = checkpoints
         self.config = config
         self.options = options
-        self.start = start
+        self.start = progress.round
         self.evaluations = make_evaluations(
             federation, options.eval_batch_size, options.eval_clients, options.eval_personal
         )
         self.clients: dict[str, np.ndarray] = {}
-        self.totals = RoundTotals()
-        self.sampler_state = federation.sampler.init()
+        self.totals = progress.totals
+        self.sampler_state = progress.sampler_state
         self.pending: deque = deque()
         self.compile_seconds = 0.0
         self.stop_requested = False
-        if start:
-            self._restore(start)
 
     def run(self) -> Run:
-        federation, options = self.federation, self.options
+        federation = self.federation
         num_rounds = federation.options.num_rounds
-        bar = progress(num_rounds, self.start, options.progress, label=federation.spec.name)
+        name = federation.spec.name
         self.clock = time.perf_counter()
-        done = self.start
-        with _finish_round_on_interrupt(self):
-            if self.start == 0 and options.eval_every:
+        # a resumed run may have reached its target before
+        stop = self.start if self.start and self._target_reached() else num_rounds
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_finish_round_on_interrupt(self))
+            bar = progress_bar(num_rounds, self.start, self.options.progress, label=name)
+            stack.callback(bar.close)
+            if self.start == 0 and self.options.eval_every:
                 self._evaluate_initial()
-            # a resumed run may have reached its target before
-            stop = self.start if self.start and self._target_reached() else num_rounds
             plans = federation.plans(self.start, stop, self.sampler_state)
-            for plan, facts in plans:
-                self._dispatch(plan, facts, num_rounds)
-                done = facts.round + 1
-                # one round stays in flight, but at an evaluation the devices run dry: it would run
-                # beside the next round on a CPU, and neither could be timed
-                self._resolve(bar, leave=0 if self.pending[-1][2] or options.hooks else 1)
-                if self._save_is_due(done, num_rounds) or self.stop_requested:
-                    self._resolve(bar, leave=0)
-                    self._save(done)
-                if self.stop_requested or self._target_reached():
-                    break
-            plans.close()
-            self._resolve(bar, leave=0)
-        bar.close()
+            done = self._rounds(stack.enter_context(contextlib.closing(plans)), bar, num_rounds)
         if done == self.start:
             # nothing was left to do, and the metrics of the clients are in no checkpoint
             _, self.clients = self.evaluations.finish(self.evaluations.dispatch(federation))
         return self._finish(done, num_rounds)
+
+    def _rounds(self, plans, bar, num_rounds: int) -> int:
+        """Runs the planned rounds; returns how many the run has completed."""
+        done = self.start
+        for plan, facts in plans:
+            self._dispatch(plan, facts, num_rounds)
+            done = facts.round + 1
+            # one round stays in flight, but at an evaluation the devices run dry: it would run
+            # beside the next round on a CPU, and neither could be timed
+            self._resolve(bar, leave=0 if self.pending[-1][2] or self.options.hooks else 1)
+            if self._save_is_due(done, num_rounds) or self.stop_requested:
+                self._resolve(bar, leave=0)
+                self._save(done)
+            if self.stop_requested or self._target_reached():
+                break
+        self._resolve(bar, leave=0)
+        return done
 
     def _dispatch(self, plan, facts, num_rounds: int) -> None:
         begin = time.perf_counter()
@@ -142,38 +146,17 @@ class Loop:
         at_end = done == num_rounds or self._target_reached()
         return at_end or (every > 0 and done % every == 0)
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "server": self.federation.state,
-            "store": self.federation.store.state(),
-            "sampler": self.sampler_state,
-        }
-
     def _save(self, done: int) -> None:
         if self.options.workdir is None:
             return
         self.recorder.flush()
-        metadata = {
-            "execution": self.federation.execution._asdict(),
-            "identity": identity(self.federation),
-            "totals": dataclasses.asdict(self.totals),
-            "store_rows": self.federation.store.num_rows,
-        }
-        self.checkpoints().save(done, self._state(), metadata)
-
-    def _restore(self, round: int) -> None:
-        metadata = self.checkpoints().metadata(round)
-        check_identity(identity(self.federation), metadata["identity"], round)
-        store = self.federation.store
-        template = self._state() | {"store": store.template(metadata["store_rows"])}
-        state, _ = self.checkpoints().restore(round, template)
-        self.federation.load(state["server"], state["store"])
-        self.sampler_state = state["sampler"]
-        self.totals = RoundTotals(**metadata["totals"])
+        progress = Progress(done, self.totals, self.sampler_state)
+        save(self.checkpoints(), self.federation, progress, self.options)
 
     def _finish(self, done: int, num_rounds: int) -> Run:
         federation, recorder = self.federation, self.recorder
-        interrupted = self.stop_requested and done < num_rounds
+        complete = done == num_rounds or self._target_reached()
+        interrupted = self.stop_requested and not complete
         summary = summarize(
             recorder.records,
             num_clients=federation.dataset.num_clients,
@@ -197,33 +180,6 @@ class Loop:
             baselines={},
             variables=federation.variables,
             interrupted=interrupted,
-        )
-
-
-def identity(federation: Federation) -> dict[str, Any]:
-    """Returns what must not change when a run is resumed."""
-    options = federation.options
-    names = ("clients_per_round", "local_epochs", "local_steps", "batch_size", "remainder")
-    return plain(
-        {"algorithm": federation.spec.name}
-        | dict(federation.spec.hparams)
-        | {"dataset": federation.dataset.name, "num_clients": federation.dataset.num_clients}
-        | {name: getattr(options, name) for name in (*names, "shuffle", "seed")}
-    )
-
-
-def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], round: int) -> None:
-    """Raises ValueError if a checkpoint belongs to another configuration."""
-    changed = [
-        f"{name} was {saved.get(name)!r} and is {now.get(name)!r}"
-        for name in saved | now
-        if saved.get(name) != now.get(name)
-    ]
-    if changed:
-        raise ValueError(
-            f"The checkpoint of round {round} was written under another configuration: "
-            f"{'; '.join(changed)}. Resume with the values in the run's config.json, or use "
-            "another --workdir."
         )
 
 

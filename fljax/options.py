@@ -1,4 +1,4 @@
-"""The options of a run apart from its rounds, and how keyword arguments become records."""
+"""The options of a run: what its rounds do, and what surrounds them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,62 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fljax.federation import Federation, RoundOptions
+import jax
+
+from fljax.engine.pipeline import Pipeline
+from fljax.engine.sampler import Sampler
 from fljax.recording import Sink
 
-Hook = Callable[[Federation, Mapping[str, Any]], Mapping[str, Any] | None]
+PyTree = Any
+Schedule = Callable[[jax.Array], jax.Array]
+# (federation, record) -> what joins the record
+Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundOptions:
+    """What a round does, apart from data, model and algorithm.
+
+    Attributes:
+      num_rounds: Rounds of the run.
+      clients_per_round: Cohort size (its mean, for the Poisson sampler).
+      local_epochs: Passes over a client's rows in a round; None where `local_steps` counts.
+      local_steps: Local steps in a round; None where `local_epochs` counts.
+      batch_size: Rows of a local batch; 0 takes all rows of the client at once.
+      remainder: "partial", "drop" or "wrap": see `LocalWork`.
+      shuffle: Whether each epoch reads the rows in a new random order.
+      sampler: "uniform", "poisson", or a Sampler.
+      cohorts: Replays these cohorts instead of sampling.
+      steps_per_round: Local steps of each round, the same for all clients, instead of local work
+        (baselines); its length is the number of rounds.
+      client_lr_schedule: round -> factor of client_lr, in jax.numpy.
+      server_lr_schedule: round -> factor of server_lr, in jax.numpy.
+      pipeline: Transforms between clients and server.
+      seed: Seed of everything random in the run, apart from the data.
+      initial_params: Parameters to start from instead of the task's.
+      devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
+      placement: "auto", "device" or "stream".
+    """
+
+    num_rounds: int
+    clients_per_round: int
+    local_epochs: int | None = 1
+    local_steps: int | None = None
+    batch_size: int = 20
+    remainder: str = "partial"
+    shuffle: bool = True
+    sampler: str | Sampler = "uniform"
+    cohorts: Sequence[Sequence[int]] | None = None
+    steps_per_round: Sequence[int] | None = None
+    client_lr_schedule: Schedule | None = None
+    server_lr_schedule: Schedule | None = None
+    pipeline: Pipeline = Pipeline()
+    seed: int = 0
+    initial_params: PyTree | None = None
+    devices: int = 0
+    lanes: int = 0
+    wave: int = 0
+    placement: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,4 +133,16 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
         record(**{name: options[name] for name in names if name in options})
         for record, names in records.items()
     ]
+    check_run_options(parts[1])
     return parts[0], parts[1]
+
+
+def check_run_options(options: RunOptions) -> None:
+    """Raises ValueError for options that would be ignored or cannot be."""
+    for name in ("eval_every", "checkpoint_every"):
+        if getattr(options, name) < 0:
+            raise ValueError(f"{name} = {getattr(options, name)}; give a number of rounds, or 0.")
+    if options.stop_at_target and options.target_accuracy is None:
+        raise ValueError("stop_at_target needs a target_accuracy.")
+    if options.checkpoint_every and options.workdir is None:
+        raise ValueError("checkpoint_every needs a workdir to save the checkpoints in.")

@@ -25,6 +25,8 @@ from fljax.options import RunOptions, split_options
 from fljax.recording import Checkpoints, Recorder, Run, versions
 from fljax.recording.jsonio import plain
 from fljax.recording.recorder import CHECKPOINTS
+from fljax.records import RoundTotals
+from fljax.resume import Progress, restore
 
 
 def simulate(
@@ -87,6 +89,10 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
         if start:
             options = _with_saved_execution(options, checkpoints().metadata(start))
         federation = federations.build(dataset, task, algorithm, options)
+        progress = Progress(0, RoundTotals(), federation.sampler.init())
+        if start:
+            # before the recorder opens its files: what is refused must stay as it was
+            progress = restore(checkpoints(), federation, start, run_options)
         # -1: a run that was killed before its first checkpoint starts again from nothing
         resume_round = (start or -1) if run_options.resume else None
         recorder = stack.enter_context(Recorder(workdir, resume_round=resume_round))
@@ -94,7 +100,7 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             recorder.add_sink(open_sink())
         config = _config(federation, run_options)
         recorder.write_config(config)
-        return Loop(federation, recorder, checkpoints, config, run_options, start).run()
+        return Loop(federation, recorder, checkpoints, config, run_options, progress).run()
 
 
 def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
@@ -138,6 +144,12 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
 def _with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> RoundOptions:
     """A resumed run lays its jobs out as before, so that it repeats every rounding."""
     saved = metadata["execution"]
+    if saved["devices"] > jax.device_count():
+        raise ValueError(
+            f"The run was laid out on {saved['devices']} devices, and JAX sees "
+            f"{jax.device_count()}. Resume it on a machine like the first one, or start again in "
+            "another --workdir."
+        )
     return dataclasses.replace(
         options,
         devices=saved["devices"],

@@ -1,5 +1,7 @@
 """Invariant 7: one clear error, or a counted exclusion."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -38,6 +40,14 @@ def simulate(parts=None, spec=None, **options):
         ({"resume": True}, "workdir"),
         ({"num_rounds": 0}, "num_rounds = 0"),
         ({"eval_clients": -2}, "-1 for all"),
+        ({"cohorts": [[]]}, "list of empty ones"),
+        ({"batch_size": 2.5}, "batch_size = 2.5"),
+        ({"batch_size": 0, "remainder": "drop"}, "needs a batch_size"),
+        ({"lanes": -1}, "lanes = -1"),
+        ({"eval_every": -3}, "eval_every = -3"),
+        ({"stop_at_target": True}, "needs a target_accuracy"),
+        ({"checkpoint_every": 5}, "needs a workdir"),
+        ({"steps_per_round": [1]}, "1 entries for num_rounds = 3"),
         ({"placement": "host"}, "placement = 'host'"),
         ({"sampler": uniform(9, 3, 0)._replace(feedback="delayed")}, "delayed feedback"),
     ],
@@ -59,6 +69,22 @@ def test_generated_data_cannot_be_kept_on_the_devices():
 def test_a_message_too_large_to_count_is_refused():
     with pytest.raises(ValueError, match="512 MiB"):
         jax.eval_shape(dense_bits, jax.ShapeDtypeStruct((2**27,), np.float32))
+
+
+def test_a_sampler_that_names_nobody_is_refused():
+    sampler = uniform(9, 3, 0)._replace(select=lambda state, round: (np.array([-1]), state))
+    with pytest.raises(ValueError, match="chose client -1"):
+        simulate(sampler=sampler)
+
+
+def test_groups_may_be_names():
+    dataset = toy.dataset(toy.clients(dtype=np.float32))
+    names = np.array(["a", "b", "c"] * 3)
+    run = fljax.simulate(
+        dataclasses.replace(dataset, groups={"hospital": names}), toy.softmax_task(np.float32),
+        num_rounds=1, clients_per_round=3, progress=False,
+    )  # fmt: skip
+    assert run.summary["rounds"] == 1
 
 
 def test_unknown_options_name_the_nearest():

@@ -29,7 +29,9 @@ class ClientStore:
     """
 
     def __init__(self, default: PyTree, num_clients: int, mesh: Mesh, *, on_host: bool = False):
-        self._default = default
+        # on the devices, or every round would send it there again
+        same = NamedSharding(mesh, PartitionSpec())
+        self._default = default if on_host else jax.device_put(default, same)
         self._leaves = jax.tree.leaves(default)
         sources = self._leaves[0].shape[0] if self._leaves else 1
         self._slots = np.full((sources, num_clients), -1, np.int32)
@@ -72,6 +74,7 @@ class ClientStore:
                 self._default,
             )
             return jax.device_put(rows, self._sharding)
+        slots, sources = jax.device_put((slots, sources), self._sharding)
         return self._read(self._rows, self._default, slots, sources)
 
     def rows_of(self, clients: np.ndarray, source: int = 0) -> PyTree:
@@ -82,7 +85,13 @@ class ClientStore:
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows)
 
     def scatter(self, sources: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
-        """Keeps the rows that a round program returned; of repeated clients, the last job's."""
+        """Keeps the rows that a round program returned.
+
+        Args:
+          sources: int32[D, J].
+          clients: int32[D, J], each client of a source at most once; -1 keeps nothing.
+          rows: Leaves [D, J, ...].
+        """
         if not self._leaves:
             return
         real = clients >= 0
@@ -91,7 +100,6 @@ class ClientStore:
         self._slots[new[:, 0], new[:, 1]] = self._count + np.arange(len(new))
         self._grow(self._count + len(new))
         slots = np.where(real, self._slots[sources, np.maximum(clients, 0)], self._capacity)
-        slots = _last_only(slots, self._capacity)
         if self._on_host:
             kept = slots < self._capacity
 
@@ -101,6 +109,7 @@ class ClientStore:
 
             self._rows = jax.tree.map(write, self._rows, rows)
         else:
+            slots = jax.device_put(slots.astype(np.int32), self._sharding)
             self._rows = self._write(self._rows, rows, slots)
 
     def state(self) -> dict[str, PyTree]:
@@ -108,7 +117,7 @@ class ClientStore:
         order = np.argwhere(self._slots >= 0).astype(np.int32)
         order = order[np.argsort(self._slots[order[:, 0], order[:, 1]])]
         # a copy: host rows are written in place while a checkpoint may still read these
-        rows = jax.tree.map(lambda leaf: np.array(leaf[: self._count]), self._rows)
+        rows = jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[: self._count]), self._rows)
         return {"owners": order, "rows": rows}
 
     def template(self, num_rows: int) -> dict[str, PyTree]:
@@ -153,7 +162,7 @@ class ClientStore:
         self._count = needed
         if not self._leaves or needed <= self._capacity:
             return
-        size = capacity(needed, 2 * self._capacity)
+        size = min(capacity(needed, 2 * self._capacity), self._slots.size)
         size = -(-size // self._devices) * self._devices
         more = self._blank(size - self._capacity)
         self._rows = jax.tree.map(
@@ -182,12 +191,3 @@ def _write(rows, values, slots):
 def _broadcastable(mask):
     """Returns a function that shapes mask[D, J] to broadcast against a gathered leaf."""
     return lambda leaf: mask.reshape(mask.shape + (1,) * (leaf.ndim - 1))
-
-
-def _last_only(slots: np.ndarray, drop: int) -> np.ndarray:
-    """Redirects all but the last appearance of a slot to `drop`."""
-    flat = slots.ravel()
-    _, last = np.unique(flat[::-1], return_index=True)
-    kept = np.zeros(len(flat), bool)
-    kept[len(flat) - 1 - last] = True
-    return np.where(kept, flat, drop).reshape(slots.shape).astype(np.int32)

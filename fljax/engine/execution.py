@@ -104,6 +104,9 @@ def choose(
     """
     if placement not in ("auto", "device", "stream"):
         raise ValueError(f"placement = {placement!r}; choose 'auto', 'device' or 'stream'.")
+    for name, value in {"lanes": lanes, "wave": wave, "devices": devices}.items():
+        if value < 0:
+            raise ValueError(f"{name} = {value}; give a positive number, or 0 to choose.")
     mesh_devices = list(make_mesh(devices).devices.flat)
     count = len(mesh_devices)
     memory = memory_bytes or device_memory_bytes(mesh_devices[0])
@@ -137,4 +140,9 @@ def device_memory_bytes(device: jax.Device) -> int:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
+    return host_memory_bytes()
+
+
+def host_memory_bytes() -> int:
+    """Returns the physical memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

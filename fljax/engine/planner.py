@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fljax import random
 from fljax.data.dataset import Split
 from fljax.engine import batching
 from fljax.engine.batching import LocalWork
@@ -16,6 +17,8 @@ from fljax.engine.plan import JobArrays, JobTable, PassPlan, PlanFacts, RoundPla
 
 # Plan arrays up to this many entries always have the largest shape any cohort can need.
 _FIXED_CAPACITY_ENTRIES = 1 << 23
+# Beyond, they have the size that the largest of so many random cohorts needs, and may grow.
+_TRIAL_COHORTS = 64
 
 
 class Capacities(NamedTuple):
@@ -40,6 +43,8 @@ class Planner(NamedTuple):
     Attributes:
       split: The training split.
       works: The local work of each pass.
+      schedules: "local" or "epoch", for each pass; jobs that bring their own number of steps take
+        them in the local passes.
       execution: The execution plan.
       capacities: Array sizes that hold for the whole run.
       seeds: int64[S], one for each source.
@@ -49,6 +54,7 @@ class Planner(NamedTuple):
 
     split: Split
     works: tuple[LocalWork, ...]
+    schedules: tuple[str, ...]
     execution: ExecutionPlan
     capacities: Capacities
     seeds: np.ndarray
@@ -74,8 +80,8 @@ class Planner(NamedTuple):
         steps = [batching.steps_per_job(sizes, work) for work in self.works]
         if jobs.steps is not None:
             steps = [
-                np.where(step > 0, jobs.steps, 0) if work is not batching.EVERY_ROW_ONCE else step
-                for step, work in zip(steps, self.works, strict=True)
+                np.where(step > 0, jobs.steps, 0) if schedule == "local" else step
+                for step, schedule in zip(steps, self.schedules, strict=True)
             ]
         # a job keeps its place in all passes, so it runs only if it has work in each of them
         kept = np.flatnonzero(np.all([step > 0 for step in steps], axis=0))
@@ -158,8 +164,11 @@ class Planner(NamedTuple):
         return PassPlan(rows, counts, *events, arrays), int(counts.sum())
 
     def _size(self, name: str, needed: int, floor: int) -> int:
-        self.grown[name] = capacity(needed, max(floor, self.grown.get(name, 1)))
-        return self.grown[name]
+        size = max(floor, self.grown.get(name, 1))
+        if needed > size:
+            size = capacity(max(needed, 2 * size))
+        self.grown[name] = size
+        return size
 
     def _column(self, packing: Packing, name: str, values: np.ndarray) -> np.ndarray:
         dtype = bool if name == "accepted" else np.int32
@@ -172,13 +181,14 @@ class Planner(NamedTuple):
     def _stage(self, passes: Sequence[PassPlan]):
         """Gathers each device's rows from host memory and renumbers the plan to them."""
         devices = self.execution.devices
-        per_device, renumbered = [], [np.empty_like(one.rows) for one in passes]
+        per_device, renumbered = [], [np.zeros_like(one.rows) for one in passes]
         for device in range(devices):
-            flat = np.concatenate([one.rows[device].ravel() for one in passes])
-            unique, inverse = np.unique(flat, return_inverse=True)
-            ends = np.cumsum([one.rows[device].size for one in passes])
-            for out, part in zip(renumbered, np.split(inverse, ends[:-1]), strict=True):
-                out[device] = part.reshape(out.shape[1:])
+            used = [one.counts[device] > 0 for one in passes]
+            parts = [one.rows[device][mask] for one, mask in zip(passes, used, strict=True)]
+            unique, inverse = np.unique(np.concatenate(parts), return_inverse=True)
+            ends = np.cumsum([part.size for part in parts])
+            for out, mask, part in zip(renumbered, used, np.split(inverse, ends[:-1]), strict=True):
+                out[device][mask] = part.reshape(-1, out.shape[-1])
             per_device.append(unique)
         needed = max(len(unique) for unique in per_device)
         size = self._size("staged rows", needed, self.capacities.staged_rows)
@@ -219,36 +229,49 @@ def make_planner(
         else batching.EVERY_ROW_ONCE._replace(batch_size=work.batch_size)
         for schedule in schedules
     )
+    if split.examples.num_examples > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"The data set has {split.examples.num_examples:,} rows; row numbers are 32-bit, so at "
+            f"most {np.iinfo(np.int32).max:,} can be addressed. Use fewer or smaller clients."
+        )
     sizes = split.partition.sizes
-    devices = execution.devices
-    jobs = min(max_cohort, -(-max_cohort * 3 // (2 * devices)) + 1)
+    lanes = execution.devices * execution.lanes
+    jobs = min(max_cohort, -(-max_cohort * 3 // (2 * execution.devices)) + 1)
     floors = []
-    for one in works:
+    for one, schedule in zip(works, schedules, strict=True):
         steps = batching.steps_per_job(sizes, one)
-        if max_steps is not None and one is work:
+        if max_steps is not None and schedule == "local":
             steps = np.where(steps > 0, max_steps, 0)
-        floors.append(_step_floor(steps, one.batch_size, execution, max_cohort))
-    longest = np.sort(sizes)[::-1][:max_cohort].sum()
-    staged = capacity(int(longest) + 1)
+        floors.append(_floor(steps, max_cohort, lanes, entries=lanes * one.batch_size))
     width = sum(int(np.prod(spec.shape)) for spec in split.examples.spec.values())
-    if devices * staged * width > _FIXED_CAPACITY_ENTRIES:
-        staged = 1
+    staged = _floor(sizes, max_cohort, 1, entries=execution.devices * width)
     return Planner(
-        split,
-        works,
-        execution,
-        Capacities(max_cohort, jobs, tuple(floors), staged),
-        np.asarray(seeds, np.int64),
+        split=split,
+        works=works,
+        schedules=tuple(schedules),
+        execution=execution,
+        capacities=Capacities(max_cohort, jobs, tuple(floors), staged),
+        seeds=np.asarray(seeds, np.int64),
         grown={},
     )
 
 
-def _step_floor(steps: np.ndarray, batch: int, execution: ExecutionPlan, cohort: int) -> int:
-    """Returns a step capacity no cohort exceeds, or 1 where that would be too large to ship."""
-    largest = np.sort(steps)[::-1][:cohort]
-    lanes = execution.devices * execution.lanes
-    bound = capacity(int(-(-largest.sum() // lanes) + largest[:1].sum()))
-    return bound if bound * lanes * batch <= _FIXED_CAPACITY_ENTRIES else 1
+def _floor(lengths: np.ndarray, cohort: int, lanes: int, *, entries: int) -> int:
+    """Returns a capacity that no cohort exceeds, or, where that is too large to ship, hardly any.
+
+    Args:
+      lengths: int64[N] steps or rows of every client.
+      cohort: Largest number of jobs.
+      lanes: Lanes that share the lengths; the longest job may come last on its lane.
+      entries: Array entries of one unit of capacity.
+    """
+    largest = np.sort(lengths)[::-1][:cohort]
+    bound = capacity(int(-(-largest.sum() // lanes) + (largest[:1].sum() if lanes > 1 else 0)) + 1)
+    if bound * entries <= _FIXED_CAPACITY_ENTRIES:
+        return bound
+    generator = random.generator(0, "planner/capacity")
+    drawn = lengths[generator.integers(0, len(lengths), (_TRIAL_COHORTS, cohort))]
+    return capacity(int((-(-drawn.sum(1) // lanes) + drawn.max(1)).max()) + 1)
 
 
 def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Packing:

@@ -282,7 +282,9 @@ def _run_pass(
 
 def _uplink(pipeline, contributions, client_state, server_states, job: Job):
     """Sends the update through the uplink; returns (contributions, client state, bits)."""
-    bits = links.dense_bits({k: c.value for k, c in contributions.items() if k != UPDATE})
+    values = {name: one.value for name, one in contributions.items()}
+    links.dense_bits(values)  # all of them together must be countable
+    bits = links.dense_bits({name: value for name, value in values.items() if name != UPDATE})
     if UPDATE not in contributions:
         return contributions, client_state, bits
     update = contributions[UPDATE]

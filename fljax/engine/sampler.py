@@ -81,8 +81,11 @@ def replay(cohorts: Sequence[Sequence[int]], num_clients: int) -> Sampler:
       ValueError: If a cohort names a client that does not exist.
     """
     fixed = [np.asarray(cohort, np.int64).reshape(-1) for cohort in cohorts]
-    if not fixed:
-        raise ValueError("cohorts is an empty list; give one list of client numbers a round.")
+    if not any(len(cohort) for cohort in fixed):
+        raise ValueError(
+            "cohorts is an empty list, or a list of empty ones; give one list of client numbers a "
+            "round."
+        )
     for round, cohort in enumerate(fixed):
         wrong = cohort[(cohort < 0) | (cohort >= num_clients)]
         if len(wrong):

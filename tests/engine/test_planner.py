@@ -152,16 +152,47 @@ def test_plans_of_any_cohort_have_the_same_shapes():
 def test_arrays_that_grew_keep_their_size(monkeypatch):
     """Where the largest cohort's arrays are too large to ship, shapes grow and never shrink."""
     monkeypatch.setattr("fljax.engine.planner._FIXED_CAPACITY_ENTRIES", 1)
+    sizes = [4] * 400 + [400]
     planner = make_planner(
-        toy.dataset(toy.clients([1, 40, 3, 90])).train, LocalWork(1, None, 4), ["local"],
+        toy.dataset(toy.clients(sizes)).train, LocalWork(1, None, 4), ["local"],
         ExecutionPlan(1, 1, 1, 1, "stream"), max_cohort=1, seeds=[0],
     )  # fmt: skip
     shapes = []
-    for client in (0, 3, 1, 2):
+    for client in (0, 400, 1, 2):
         plan, _ = planner.plan(0, job_table([client]))
         shapes.append((plan.passes[0].rows.shape, plan.staged["x"].shape))
     assert shapes[0] < shapes[1]
     assert shapes[1] == shapes[2] == shapes[3]
+
+
+def test_likely_capacities_hold_for_nearly_all_cohorts(monkeypatch):
+    """Heavy-tailed clients whose worst cohort is too large: shapes settle at once."""
+    monkeypatch.setattr("fljax.engine.planner._FIXED_CAPACITY_ENTRIES", 1)
+    generator = np.random.default_rng(0)
+    sizes = np.ceil(generator.lognormal(2, 1, 500)).astype(int)
+    planner = make_planner(
+        toy.dataset(toy.clients(sizes)).train, LocalWork(1, None, 4), ["local"],
+        ExecutionPlan(2, 1, 1, 1, "stream"), max_cohort=20, seeds=[0],
+    )  # fmt: skip
+    shapes = set()
+    for round in range(60):
+        cohort = generator.choice(500, 20, replace=False)
+        plan, _ = planner.plan(round, job_table(cohort))
+        shapes.add((plan.passes[0].rows.shape, plan.staged["x"].shape))
+    assert len(shapes) <= 2
+
+
+def test_jobs_with_their_own_steps_take_them_in_local_passes_alone():
+    parts = toy.clients([30, 9])
+    planner = make_planner(
+        toy.dataset(parts).train, LocalWork(1, None, 4), ["local", "epoch"],
+        ExecutionPlan(1, 1, 1, 1, "device"), max_cohort=2, seeds=[0], max_steps=7,
+    )  # fmt: skip
+    plan, _ = planner.plan(0, job_table([0, 1], steps=[7, 2]))
+    local, epoch = (one.jobs.steps[0, :2].tolist() for one in plan.passes)
+    assert sorted(local) == [2, 7]
+    assert sorted(epoch) == [3, 8]
+    assert plan.passes[1].counts.sum() == 39
 
 
 def test_streamed_rows_are_the_same_rows():

@@ -33,8 +33,9 @@ def test_nothing_recompiles_on_varying_cohorts():
     assert len(sizes) > 5
 
 
-def test_a_round_is_one_program_without_transfers():
-    federation = federation_of(6)
+@pytest.mark.parametrize("spec", [algorithms.fedavg(0.1), algorithms.scaffold(0.1)])
+def test_a_round_is_one_program_without_transfers(spec):
+    federation = federation_of(6, spec)
     calls = []
     program = federation.program
 

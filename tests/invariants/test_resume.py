@@ -23,19 +23,18 @@ SPECS = {
 }
 
 
-def run(workdir, spec, num_rounds=ROUNDS, **options):
+def run(workdir, spec, num_rounds=ROUNDS, parts=None, **options):
     defaults = {"eval_every": 3, "checkpoint_every": 4, "progress": False, "eval_clients": -1}
     return fljax.simulate(
-        toy.dataset(toy.clients(dtype=np.float32)),
+        toy.dataset(parts or toy.clients(dtype=np.float32)),
         toy.softmax_task(np.float32),
         spec,
         num_rounds=num_rounds,
         clients_per_round=4,
         batch_size=4,
-        sampler="poisson",
         workdir=workdir,
         devices=2,
-        **(defaults | options),
+        **(defaults | {"sampler": "poisson"} | options),
     )
 
 
@@ -99,16 +98,34 @@ def test_a_finished_run_can_be_extended(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, whole.variables, longer.variables)
 
 
-def test_resume_refuses_another_configuration(tmp_path):
-    run(tmp_path, SPECS["fedadam"], num_rounds=4)
-    with pytest.raises(ValueError, match="another configuration"):
-        run(tmp_path, algorithms.fedavg(0.2), resume=True)
+CHANGES = {
+    "algorithm was": {"spec": algorithms.fedavg(0.2)},
+    "server_lr was 0.05 and is 0.06": {"spec": algorithms.fedopt("adam", 0.2, 0.06)},
+    "sampler was 'poisson' and is 'uniform'": {"sampler": "uniform"},
+    "client_lr_schedule was None": {"client_lr_schedule": lambda round: 0.9**round},
+    "matmul_precision was None": {"matmul_precision": "highest"},
+    "alpha was 0.3 and is 100": {"config": {"alpha": 100, "num_rounds": 4}},
+    "partition's rows was": {"parts": toy.clients(toy.SIZES[::-1], dtype=np.float32)},
+}
 
 
-def test_resume_names_the_number_that_changed(tmp_path):
-    run(tmp_path, SPECS["fedadam"], num_rounds=4)
-    with pytest.raises(ValueError, match="server_lr was 0.05 and is 0.06"):
-        run(tmp_path, algorithms.fedopt("adam", 0.2, 0.06), resume=True)
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("saved")
+    run(workdir, SPECS["fedadam"], num_rounds=4, config={"alpha": 0.3, "num_rounds": 3})
+    return workdir
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_resume_refuses_another_configuration_and_touches_nothing(saved, message):
+    before = {path: path.read_bytes() for path in saved.glob("*.*") if path.is_file()}
+    change = {"spec": SPECS["fedadam"], "config": {"alpha": 0.3}, **CHANGES[message]}
+    with pytest.raises(ValueError, match=message) as error:
+        run(saved, resume=True, **change)
+    assert "another configuration" in str(error.value)
+    after = {path: path.read_bytes() for path in saved.glob("*.*") if path.is_file()}
+    assert len(before) >= 3
+    assert before == after
 
 
 def test_a_second_run_does_not_overwrite(tmp_path):
