@@ -1,8 +1,8 @@
 """McMahan et al. 2017 (arXiv:1602.05629), MNIST CNN: rounds to 99 % test accuracy.
 
 100 clients of 600 images, C = 0.1, B = 10. The paper's Table 2 needs, IID, 20 rounds at E = 5 and
-34 at E = 1; on the pathological partition (two shards of one label each a client) 87 is its best
-figure. Variants:
+34 at E = 1; the pathological partition (two shards of one label each a client) takes many more
+rounds. Variants:
 
     --config=configs/mnist_mcmahan_cnn.py:iid      --config.local_epochs=5   (the default)
     --config=configs/mnist_mcmahan_cnn.py:shards   --config.local_epochs=5 --config.num_rounds=400

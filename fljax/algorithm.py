@@ -16,8 +16,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 PyTree = Any
+# A server or client optimizer may be given as (hparams) -> optax.GradientTransformation.
+OptimizerFactory = Callable[[Mapping[str, jax.Array]], optax.GradientTransformation]
 
 
 class Variables(NamedTuple):
@@ -161,8 +164,11 @@ class AlgorithmSpec(NamedTuple):
       name: Shown in records.
       build: (task, hparams) -> Algorithm, called inside the trace.
       hparams: {name: number}; passed to the compiled program as arguments.
+      client_optimizer: hparams -> the optax optimizer of the clients' local steps, which the
+        baselines use as well; None for algorithms without local steps.
     """
 
     name: str
     build: Callable[[Any, Mapping[str, jax.Array]], Algorithm]
     hparams: Mapping[str, float]
+    client_optimizer: OptimizerFactory | None = None

@@ -1,7 +1,9 @@
 """What federation is compared with: training on pooled data, and every client on its own.
 
-Both take as many gradient steps in total as the federated run's clients took together, at the same
-batch size and client learning rate, so that one plot shows three comparable curves.
+Both take as many gradient steps in total as the federated run's clients took together (its
+`train/local_steps`), at the same batch size and with the same client optimizer, so that one plot
+shows three comparable curves. An algorithm without local steps, such as FedSGD, computes one
+gradient for each batch of its epoch; its baselines step along each of them, at the server's rate.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +41,7 @@ def run_baselines(
       simulate: (dataset, task, algorithm, RoundOptions, RunOptions) -> Run.
       dataset: The federated data.
       task: The task.
-      algorithm: The federated algorithm, whose client learning rate and momentum are used.
+      algorithm: The federated algorithm, whose client optimizer and hyperparameters are used.
       round_options: Its RoundOptions.
       run_options: Its RunOptions.
 
@@ -46,6 +49,7 @@ def run_baselines(
       The run with its baselines; interrupted if one of them was.
     """
     steps = [int(count) for count in run.curves["train/local_steps"] if np.isfinite(count)]
+    local, round_options = _local_training(algorithm, round_options)
     found = {}
     for name in run_options.baselines:
         workdir, hooks = run_options.workdir, tuple(run_options.hooks)
@@ -62,7 +66,7 @@ def run_baselines(
             eval_personal=_PERSONAL_MODELS if name == "local_only" else 0,
         )
         found[name] = simulate(
-            *BASELINES[name](dataset, task, _client_sgd(algorithm), round_options, steps),
+            *BASELINES[name](dataset, task, local, round_options, steps),
             own_options,
         )
         if found[name].interrupted:
@@ -82,16 +86,25 @@ def _send_nothing(federation, record) -> dict[str, int]:
     return {"comm/uplink_bytes": 0, "comm/downlink_bytes": 0}
 
 
-def _client_sgd(algorithm: AlgorithmSpec) -> dict[str, float]:
-    """Returns client learning rate and momentum; FedSGD has only the server's."""
-    numbers = dict(algorithm.hparams)
-    return {
-        "client_lr": numbers.get("client_lr", numbers.get("server_lr")),
-        "client_momentum": numbers.get("client_momentum"),
-    }
+def _local_training(algorithm: AlgorithmSpec, options) -> tuple[AlgorithmSpec, Any]:
+    """Returns local-only training with the algorithm's client optimizer, and its round options."""
+    hparams = dict(algorithm.hparams)
+    if algorithm.client_optimizer is None and "client_lr" not in hparams:
+        hparams["client_lr"] = hparams["server_lr"]
+        options = dataclasses.replace(
+            options,
+            local_epochs=1,
+            local_steps=None,
+            remainder="partial",
+            client_lr_schedule=options.server_lr_schedule,
+        )
+    local = algorithms.local_only(
+        client_momentum=hparams.get("client_momentum"), client_optimizer=algorithm.client_optimizer
+    )
+    return local._replace(hparams=hparams), options
 
 
-def _centralized(dataset, task, client_sgd, options, steps):
+def _centralized(dataset, task, local, options, steps):
     """One client that owns all rows, and takes the cohort's steps in each round."""
     rows = np.sort(dataset.train.rows())
     pooled = dataset.repartition(Partition(np.array([0, len(rows)]), rows))
@@ -109,13 +122,14 @@ def _centralized(dataset, task, client_sgd, options, steps):
         server_lr_schedule=None,
         pipeline=type(options.pipeline)(),
     )
-    return pooled, task, algorithms.fedavg(**client_sgd, name="centralized"), options
+    sgd = algorithms.fedavg(client_optimizer=local.client_optimizer, name="centralized")
+    return pooled, task, sgd._replace(hparams={**local.hparams, "server_lr": 1.0}), options
 
 
-def _local_only(dataset, task, client_sgd, options, steps):
+def _local_only(dataset, task, local, options, steps):
     """The same cohorts and local work; every client continues its own model."""
     options = dataclasses.replace(options, num_rounds=len(steps), pipeline=type(options.pipeline)())
-    return dataset, task, algorithms.local_only(**client_sgd), options
+    return dataset, task, local, options
 
 
 BASELINES = {"centralized": _centralized, "local_only": _local_only}

@@ -16,6 +16,7 @@ import optax
 from fljax import algorithms, data, models, recording
 from fljax.algorithm import AlgorithmSpec
 from fljax.config import resolve, to_plain
+from fljax.config.checks import partition_options
 from fljax.data.dataset import FederatedDataset
 from fljax.dry_run import describe
 from fljax.federation import RoundOptions
@@ -136,7 +137,6 @@ def make_experiment(config) -> Experiment:
 
 def make_dataset(config) -> FederatedDataset:
     """Loads and partitions the configured data."""
-    options = {name: config[name] for name in _PARTITION_OPTIONS.get(config.partition, ())}
     return data.load(
         config.dataset,
         partition=config.partition,
@@ -144,20 +144,9 @@ def make_dataset(config) -> FederatedDataset:
         seed=config.data_seed,
         data_dir=config.data_dir,
         val_fraction=config.val_fraction,
-        **options,
+        **partition_options(config),
         **config.dataset_options.to_dict(),
     )
-
-
-_PARTITION_OPTIONS = {
-    "iid": (),
-    "dirichlet": ("alpha", "min_partition_size"),
-    "dirichlet_per_client": ("alpha", "min_partition_size"),
-    "shards": ("shards_per_client",),
-    "classes_per_client": ("classes_per_client", "min_partition_size"),
-    "quantity": ("sigma", "min_partition_size"),
-    "natural": (),
-}
 
 
 def make_algorithm(config) -> AlgorithmSpec:
@@ -167,7 +156,8 @@ def make_algorithm(config) -> AlgorithmSpec:
         client["client_momentum"] = config.client_momentum
     if config.client_weight_decay:
         client |= _with_weight_decay(config)
-    common = {"client_lr": config.client_lr, "server_lr": config.server_lr}
+    weighting = {"weighting": config.weighting} if config.weighting else {}
+    common = {"client_lr": config.client_lr, "server_lr": config.server_lr, **weighting}
     match config.algorithm:
         case "fedavg" | "fedopt":
             return algorithms.fedopt(
@@ -178,15 +168,14 @@ def make_algorithm(config) -> AlgorithmSpec:
                 tau=config.tau,
                 server_momentum=config.server_momentum,
                 bias_correction=config.bias_correction,
-                weighting=config.weighting,
                 **client,
             )
         case "fedprox":
-            return algorithms.fedprox(config.mu, **common, weighting=config.weighting, **client)
+            return algorithms.fedprox(config.mu, **common, **client)
         case "scaffold":
-            return algorithms.scaffold(**common, weighting=config.weighting)
+            return algorithms.scaffold(**common)
         case "fedsgd":
-            return algorithms.fedsgd(config.server_lr, weighting=config.weighting)
+            return algorithms.fedsgd(config.server_lr, **weighting)
     raise ValueError(f"algorithm = {config.algorithm!r} is not known.")
 
 

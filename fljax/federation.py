@@ -195,7 +195,7 @@ def build(
         keys=key[None],
     )
     state = RoundState(algorithm.init(variables), links.init_server(options.pipeline, params))
-    stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
+    stacked = jax.tree.map(_stacked, state)
     return Federation(
         dataset=dataset,
         task=task,
@@ -219,6 +219,12 @@ def build(
         # a copy of its own: the first round donates it, and the caller may hold the parameters
         state=jax.tree.map(jnp.copy, jax.device_put(stacked, same)),
     )
+
+
+def _stacked(leaf: Any) -> jax.Array:
+    """Returns leaf[None], strongly typed as the program returns it: a weak type compiles anew."""
+    array = jnp.asarray(leaf)
+    return jnp.asarray(array, array.dtype)[None]
 
 
 def scheduled(hparams, options: RoundOptions, round):

@@ -133,7 +133,6 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
         record(**{name: options[name] for name in names if name in options})
         for record, names in records.items()
     ]
-    check_run_options(parts[1])
     return parts[0], parts[1]
 
 

@@ -21,7 +21,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.engine.execution import use_all_cores
 from fljax.federation import Federation, RoundOptions
 from fljax.loop import Loop
-from fljax.options import RunOptions, split_options
+from fljax.options import RunOptions, check_run_options, split_options
 from fljax.recording import Checkpoints, Recorder, Run, versions
 from fljax.recording.jsonio import plain
 from fljax.recording.recorder import CHECKPOINTS
@@ -54,6 +54,7 @@ def simulate(
       FloatingPointError: If all clients of a round end with non-finite updates.
     """
     round_options, run_options = split_options(options)
+    check_run_options(run_options)
     check_baselines(run_options.baselines)
     use_all_cores()
     setting = (dataset, as_task(model, dataset), algorithm or fedavg(), round_options)

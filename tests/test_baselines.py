@@ -5,6 +5,7 @@ import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 import reference
 import toy
@@ -17,7 +18,7 @@ NAMES = ("centralized", "local_only")
 LR, BATCH, EPOCHS = 0.2, 4, 2
 
 
-def simulate(parts=None, task=None, **options):
+def simulate(parts=None, task=None, algorithm=None, **options):
     defaults = {
         "num_rounds": len(COHORTS),
         "clients_per_round": 4,
@@ -32,7 +33,7 @@ def simulate(parts=None, task=None, **options):
     }
     data = toy.dataset(toy.clients(dtype=np.float32) if parts is None else parts)
     task = task or toy.softmax_task(np.float32)
-    return fljax.simulate(data, task, algorithms.fedavg(LR), **(defaults | options))
+    return fljax.simulate(data, task, algorithm or algorithms.fedavg(LR), **(defaults | options))
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +144,39 @@ def test_models_that_need_full_batches_have_baselines():
     run = simulate(task=task, remainder="drop", batch_size=5, baselines=("centralized",))
     found = run.baselines["centralized"].curves["train/local_steps"][1:]
     assert found.tolist() == run.curves["train/local_steps"][1:].tolist()
+
+
+def with_decay(hp):
+    return optax.chain(optax.add_decayed_weights(hp["decay"]), optax.sgd(hp["client_lr"]))
+
+
+@pytest.mark.parametrize("make", [algorithms.fedavg, algorithms.fedopt, algorithms.fedprox])
+def test_baselines_use_the_clients_optimizer(make):
+    """One local step a round on one batch: full-batch descent with weight decay, for either."""
+    spec = make(client_lr=LR, client_optimizer=with_decay, decay=0.3)
+    part = toy.clients([12])
+    run = simulate(
+        part, algorithm=spec, cohorts=[[0]] * 3, num_rounds=3, batch_size=0, local_epochs=1,
+        clients_per_round=1,
+    )  # fmt: skip
+    params = toy.initial_params()
+    for _ in range(3):
+        gradient = reference.loss_and_gradient(params, *part[0])[1]
+        params = reference.combine(lambda p, g: p - LR * (g + 0.3 * p), params, gradient)
+    toy.assert_close(jax.device_get(run.baselines["centralized"].variables.params), params, 1e-4)
+    loss, _ = mean_loss_and_accuracy(params, *part[0])
+    final = run.baselines["local_only"].summary["final"]
+    assert final["eval/test/loss"] == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("work", [{"local_epochs": 3}, {"local_epochs": None, "local_steps": 2}])
+def test_baselines_of_fedsgd_take_its_gradients(work):
+    spec = algorithms.fedsgd(LR)
+    run = simulate(algorithm=spec, server_lr_schedule=lambda round: 1.0 * (round < 0), **work)
+    steps = run.curves["train/local_steps"][1:].tolist()
+    assert steps == [sum(-(-toy.SIZES[c] // BATCH) for c in cohort) for cohort in COHORTS]
+    for baseline in run.baselines.values():
+        assert baseline.curves["train/local_steps"][1:].tolist() == steps
+        # the server's schedule, 0 throughout, is theirs too
+        losses = baseline.curves["eval/test/loss"]
+        assert np.nanmax(losses) == pytest.approx(np.nanmin(losses))

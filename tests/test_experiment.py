@@ -1,8 +1,10 @@
 """From names in a configuration to the things they stand for, with their numbers."""
 
+import inspect
 import math
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -11,13 +13,14 @@ import toy
 
 from fljax import algorithms, data, experiment, models
 from fljax.config import load_config, resolve, to_plain
+from fljax.config.checks import partition_options
 from fljax.engine.batching import LocalWork
 from fljax.options import split_options
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 # These need no files; the others are tested where FLJAX_DATA_DIR names a folder with them.
 ALWAYS = ("quickstart", "synthetic_fedprox")
-# The supplied subset of CIFAR-10 has 15,000 images instead of 50,000.
+# cifar10_subset.npz has 15,000 images instead of 50,000.
 SUPPLIED = {"cifar10_pfl": {"num_clients": 300}}
 
 LRS = {"client_lr": 0.3, "server_lr": 0.7}
@@ -41,12 +44,14 @@ DECAY = {"client_weight_decay": 0.1}
         *(
             ({"server_optimizer": kind} | ADAPTIVE | MOMENTUM, f"fedopt/{kind}",
              LRS | ADAPTIVE | MOMENTUM)
-            for kind in ("adagrad", "adam", "yogi")
+            for kind in ("adam", "yogi")
         ),
         ({"algorithm": "fedprox", "mu": 0.2} | MOMENTUM | DECAY, "fedprox",
          LRS | {"mu": 0.2} | MOMENTUM | DECAY),
         ({"algorithm": "scaffold"}, "scaffold", LRS),
-        ({"algorithm": "fedsgd"}, "fedsgd", {"server_lr": 0.7}),
+        ({"algorithm": "fedsgd", "client_lr": 0.1}, "fedsgd", {"server_lr": 0.7}),
+        ({"server_optimizer": "adagrad", "tau": 0.01}, "fedopt/adagrad",
+         LRS | {"beta1": 0.9, "beta2": 0.99, "tau": 0.01}),
     ],
 )  # fmt: skip
 def test_algorithms_get_their_numbers(config, name, hparams):
@@ -69,6 +74,22 @@ def one_round(**config):
         toy.clients(), spec, cohort, batch_size=0, local_epochs=3, devices=2
     )
     return toy.params_of(federation)
+
+
+def test_scaffold_counts_clients_alike_unless_told_otherwise(x64):
+    default = one_round(algorithm="scaffold")
+    chex.assert_trees_all_equal(default, one_round(algorithm="scaffold", weighting="uniform"))
+    by_rows = one_round(algorithm="scaffold", weighting="examples")
+    assert np.abs(default["w"] - by_rows["w"]).max() > 1e-3
+
+
+def test_partitions_take_the_options_that_the_configuration_has_for_them():
+    known = {"alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"}
+    for name, partitioner in data.PARTITIONERS.items():
+        takes = known & set(inspect.signature(partitioner).parameters)
+        if name == "natural":
+            takes = set()  # natural rows do not move
+        assert set(partition_options(resolve({"partition": name}))) == takes, name
 
 
 def changes_and_weights(weighting, decay=0.0, momentum=0.0):

@@ -86,5 +86,5 @@ def test_unknown_names_and_options_name_the_nearest():
         models.make("emnist_cn", 10, (28, 28, 1))
     with pytest.raises(ValueError, match="did you mean 'hidden'"):
         models.make("mlp", 10, (784,), hiden=(3,))
-    with pytest.raises(ValueError, match="There are: none"):
+    with pytest.raises(ValueError, match="Known: none"):
         models.make("softmax_regression", 10, (784,), hidden=3)

@@ -1,5 +1,6 @@
 """A small ragged federation and a float64-capable softmax regression, shared by many tests."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,7 @@ def params_of(federation):
 
 def assert_close(got, expected, rtol):
     """Asserts that two trees agree relative to the size of each leaf."""
+    chex.assert_trees_all_equal_shapes(got, expected)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max()),
         got,

@@ -22,6 +22,7 @@ from fljax.algorithm import (
     ClientPass,
     Contribution,
     Job,
+    OptimizerFactory,
     Variables,
     step_key,
 )
@@ -29,8 +30,6 @@ from fljax.gradients import LocalTask
 
 PyTree = Any
 Hparams = Mapping[str, jax.Array]
-# A server or client optimizer may be given as (hparams) -> optax.GradientTransformation.
-OptimizerFactory = Callable[[Hparams], optax.GradientTransformation]
 
 
 class ServerState(NamedTuple):
@@ -95,7 +94,7 @@ def fedavg(
     values = {"client_lr": client_lr, "server_lr": server_lr, **hparams}
     optional = {"client_momentum": client_momentum, "mu": mu}
     values |= {key: value for key, value in optional.items() if value is not None}
-    return AlgorithmSpec(name, build, values)
+    return AlgorithmSpec(name, build, values, client_optimizer)
 
 
 def sgd_momentum(momentum: float | None) -> OptimizerFactory:
@@ -204,14 +203,14 @@ def sgd_step(task, optimizer, message, carry: LocalState, batch, job: Job, corre
     )
 
 
-def contributions(update: PyTree, carry: LocalState, weight: jax.Array) -> dict:
-    """Returns the model's change and, where there is one, its state, under one weight."""
+def contributions(update: PyTree, carry, weight: jax.Array) -> dict:
+    """Returns the model's change and, where the carry has one, its state, under one weight."""
     sent = {"update": Contribution(update, weight)}
     if jax.tree.leaves(carry.model_state):
         sent["model_state"] = Contribution(carry.model_state, weight)
     return sent
 
 
-def loss_stats(carry: LocalState) -> dict[str, jax.Array]:
+def loss_stats(carry) -> dict[str, jax.Array]:
     """Returns the sums that make up the round's training loss."""
     return {"loss": carry.loss, "weight": carry.weight}

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution, step_key
+from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, step_key
 from fljax.algorithms.fedavg import (
-    OptimizerFactory,
     check_weighting,
+    contributions,
     from_passes,
     job_weight,
+    loss_stats,
 )
 from fljax.gradients import LocalTask
 
@@ -87,11 +88,9 @@ def fedsgd(
 
     def build(task: LocalTask, hp) -> Algorithm:
         def finish(carry: GradientSum, job):
+            update = jax.tree.map(jnp.negative, carry.mean())
             weight = job_weight(weighting, job, carry.loss)
-            sent = {"update": Contribution(jax.tree.map(jnp.negative, carry.mean()), weight)}
-            if jax.tree.leaves(carry.model_state):
-                sent["model_state"] = Contribution(carry.model_state, weight)
-            return sent, (), {"loss": carry.loss, "weight": carry.weight}
+            return contributions(update, carry, weight), (), loss_stats(carry)
 
         return from_passes((gradient_pass(task, finish),), server_optimizer(hp))
 

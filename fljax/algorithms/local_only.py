@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Variables
+from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, Variables
 from fljax.algorithms.fedavg import (
     ServerState,
     loss_stats,
@@ -13,12 +13,24 @@ from fljax.algorithms.fedavg import (
 from fljax.gradients import LocalTask
 
 
-def local_only(client_lr: float = 0.1, *, client_momentum: float | None = None) -> AlgorithmSpec:
+def local_only(
+    client_lr: float = 0.1,
+    *,
+    client_momentum: float | None = None,
+    client_optimizer: OptimizerFactory | None = None,
+    **hparams: float,
+) -> AlgorithmSpec:
     """Returns training in which a selected client continues its own model and sends nothing.
 
     All clients start from the same initial model. `personalize` gives a client's own model.
+
+    Args:
+      client_lr: Learning rate of the clients' SGD.
+      client_momentum: Momentum of the clients' SGD, starting from zero in each round.
+      client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer.
+      **hparams: Further numbers that the optimizer reads from hparams.
     """
-    client_optimizer = sgd_momentum(client_momentum)
+    client_optimizer = client_optimizer or sgd_momentum(client_momentum)
 
     def build(task: LocalTask, hp) -> Algorithm:
         optimizer = client_optimizer(hp)
@@ -43,7 +55,7 @@ def local_only(client_lr: float = 0.1, *, client_momentum: float | None = None) 
             personalize=lambda server, own: own,
         )
 
-    values = {"client_lr": client_lr}
+    values = {"client_lr": client_lr, **hparams}
     if client_momentum is not None:
         values["client_momentum"] = client_momentum
-    return AlgorithmSpec("local_only", build, values)
+    return AlgorithmSpec("local_only", build, values, client_optimizer)

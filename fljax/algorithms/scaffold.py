@@ -22,6 +22,7 @@ from fljax.algorithms.fedavg import (
     contributions,
     job_weight,
     loss_stats,
+    sgd_momentum,
     sgd_step,
     start_local,
     step_server,
@@ -63,9 +64,10 @@ def scaffold(
       weighting: Weights of the model changes: "uniform" as in the paper, or "examples".
     """
     check_weighting(weighting)
+    client_optimizer = sgd_momentum(None)
 
     def build(task: LocalTask, hp) -> Algorithm:
-        optimizer, server_optimizer = optax.sgd(hp["client_lr"]), optax.sgd(hp["server_lr"])
+        optimizer, server_optimizer = client_optimizer(hp), optax.sgd(hp["server_lr"])
 
         def start(message: Message, client_control, job):
             return Corrected(start_local(message.variables, optimizer), client_control)
@@ -82,8 +84,12 @@ def scaffold(
 
         def finish(message: Message, carry: Corrected, job):
             update = jax.tree.map(jnp.subtract, carry.local.params, message.variables.params)
-            scale = 1 / (jnp.maximum(job.steps, 1) * hp["client_lr"])
-            change = jax.tree.map(lambda c, d: -c - d * scale, message.control, update)
+            # a schedule may end at 0: then nothing moved, and nothing was learned about the drift
+            moves = hp["client_lr"] > 0
+            travelled = jnp.maximum(job.steps, 1) * jnp.where(moves, hp["client_lr"], 1)
+            change = jax.tree.map(
+                lambda c, d: jnp.where(moves, -c - d / travelled, 0), message.control, update
+            )
             control = jax.tree.map(jnp.add, carry.client_control, change)
             weight = job_weight(weighting, job, carry.local.loss)
             sent = contributions(update, carry.local, weight)
@@ -121,4 +127,5 @@ def scaffold(
             personalize=lambda state, control: state.server.variables,
         )
 
-    return AlgorithmSpec("scaffold", build, {"client_lr": client_lr, "server_lr": server_lr})
+    values = {"client_lr": client_lr, "server_lr": server_lr}
+    return AlgorithmSpec("scaffold", build, values, client_optimizer)

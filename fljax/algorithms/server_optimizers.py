@@ -9,7 +9,7 @@ Reddi et al. 2021, "Adaptive federated optimization" (arXiv:2003.00295), Algorit
     x <- x + server_lr m / (sqrt(v) + tau)
 
 with v starting at tau^2 and no bias correction. `bias_correction=True` starts v at 0 and corrects
-both moments as Kingma and Ba 2015 (arXiv:1412.6980) do, which is what Flower's FedAdam does.
+both moments as Kingma and Ba 2015 (arXiv:1412.6980) do.
 """
 
 from __future__ import annotations

@@ -18,13 +18,40 @@ _NOUN = {
     dict: "a dict",
 }
 
-# Keys that only some algorithms read: {key: algorithms}.
+_LOCAL = ("fedavg", "fedopt", "fedprox", "scaffold")
+_ADAPTIVE = ("adagrad", "adam", "yogi")
+# Keys that are read only where another key has one of some values: {key: (other, values)}.
 _ONLY_WITH = {
-    "mu": ("fedprox",),
-    "server_optimizer": ("fedavg", "fedopt"),
-    "client_momentum": ("fedavg", "fedopt", "fedprox"),
-    "client_weight_decay": ("fedavg", "fedopt", "fedprox"),
+    "mu": ("algorithm", ("fedprox",)),
+    "client_lr": ("algorithm", _LOCAL),
+    "client_lr_schedule": ("algorithm", _LOCAL),
+    "client_lr_warmup_rounds": ("algorithm", _LOCAL),
+    "client_momentum": ("algorithm", ("fedavg", "fedopt", "fedprox")),
+    "client_weight_decay": ("algorithm", ("fedavg", "fedopt", "fedprox")),
+    "server_optimizer": ("algorithm", ("fedavg", "fedopt")),
+    "server_momentum": ("server_optimizer", ("momentum",)),
+    "beta1": ("server_optimizer", _ADAPTIVE),
+    "beta2": ("server_optimizer", ("adam", "yogi")),
+    "tau": ("server_optimizer", _ADAPTIVE),
+    "bias_correction": ("server_optimizer", _ADAPTIVE),
+    "alpha": ("partition", ("dirichlet", "dirichlet_per_client")),
+    "shards_per_client": ("partition", ("shards",)),
+    "classes_per_client": ("partition", ("classes_per_client",)),
+    "sigma": ("partition", ("quantity",)),
+    "min_partition_size": (
+        "partition",
+        ("iid", "dirichlet", "dirichlet_per_client", "shards", "classes_per_client", "quantity"),
+    ),
 }
+
+
+def partition_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of the configured partition, {name: value}."""
+    return {
+        name: values[name]
+        for name, (other, kinds) in _ONLY_WITH.items()
+        if other == "partition" and values["partition"] in kinds
+    }
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,13 +176,12 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             "algorithm = 'fedsgd' takes one gradient over all rows of a client. Set local_epochs = "
             "1 and local_steps = 0, or choose 'fedavg'."
         )
-    for name, algorithms in _ONLY_WITH.items():
+    for name, (other, kinds) in _ONLY_WITH.items():
         default = FIELDS[name].default
-        if values[name] != default and values["algorithm"] not in algorithms:
+        if values[name] != default and values[other] not in kinds:
             yield (
-                f"{name} = {values[name]!r} has no effect with algorithm = "
-                f"{values['algorithm']!r}. Leave it at {default!r}, or choose "
-                f"{' or '.join(map(repr, algorithms))}."
+                f"{name} = {values[name]!r} has no effect with {other} = {values[other]!r}. Leave "
+                f"it at {default!r}, or choose {' or '.join(map(repr, kinds))}."
             )
     if values["stop_at_target"] and values["target_accuracy"] is None:
         yield "stop_at_target needs target_accuracy, such as 0.9."

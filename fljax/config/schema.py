@@ -113,7 +113,8 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     # Algorithm.
     "algorithm": Field("fedavg", str, ("fedavg", "fedsgd", "fedprox", "scaffold", "fedopt")),
     "mu": Field(0.0, float, NON_NEGATIVE),
-    "weighting": Field("examples", str, ("examples", "uniform")),
+    # None: the algorithm's own, "uniform" for scaffold and "examples" for the others.
+    "weighting": Field(None, str, ("examples", "uniform"), optional=True),
     "client_lr": Field(0.1, float, POSITIVE),
     "client_momentum": Field(0.0, float, DECAY),
     "client_weight_decay": Field(0.0, float, NON_NEGATIVE),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import jax
 import numpy as np
 
@@ -29,6 +31,7 @@ def from_arrays(
     test_client_ids: np.ndarray | None = None,
     partition: str | Partition | None = None,
     num_clients: int | None = None,
+    groups: Mapping[str, Sequence] | None = None,
     seed: int = 0,
     val_fraction: float = 0.0,
     num_classes: int | None = None,
@@ -56,6 +59,8 @@ def from_arrays(
       partition: A name of `PARTITIONERS`, or a `Partition`. Default: "natural" with client ids,
         "iid" where only `num_clients` is given.
       num_clients: N; not needed for natural clients.
+      groups: {name: [N] group of each client}, integers or strings, in the order of the clients;
+        natural clients are in the order of their sorted ids.
       seed: Chooses the partition and the validation rows.
       val_fraction: Share of the training rows to split off for validation, client by client.
       num_classes: Default: the largest label plus one.
@@ -98,6 +103,7 @@ def from_arrays(
         test=test_split,
         held_out=held_out,
         client_ids=ids,
+        groups={key: np.asarray(values) for key, values in (groups or {}).items()},
         preprocess=preprocess,
     )
     return dataset.with_validation(val_fraction, seed) if val_fraction else dataset

@@ -13,7 +13,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {what}: {name!r}{hint}. Known: {', '.join(known)}"
+    return f"unknown {what}: {name!r}{hint}. Known: {', '.join(known) or 'none'}"
 
 
 def row_count(labels: np.ndarray | int) -> int:

@@ -221,7 +221,7 @@ class FederatedDataset:
       test: Global (partition None) or partitioned over the same N clients, or None.
       held_out: Clients that never train, on a client axis of their own, or None.
       client_ids: [N] the clients' names in the source, or None where they are synthetic.
-      groups: {name: [N] group of each client}, such as hospital or domain.
+      groups: {name: [N] group of each client, numbers or strings}, such as hospital or domain.
       preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
@@ -249,6 +249,12 @@ class FederatedDataset:
                 raise ValueError(
                     f"the {role} split of {self.name!r} has {partition.num_clients} clients, the "
                     f"training data have {self.num_clients}"
+                )
+        for name, values in self.groups.items():
+            if len(values) != self.num_clients:
+                raise ValueError(
+                    f"the groups {name!r} of {self.name!r} have {len(values)} entries, one for "
+                    f"each client, but the training data have {self.num_clients} clients"
                 )
 
     @property

@@ -154,7 +154,11 @@ def _round(build, pipeline, num_sources, state, client_rows, passes, plan, data,
         return algorithm.server_update(server, aggregates, plan.round)
 
     server = each_source(server_update)(inputs.hparams, state.server, aggregates)
-    return RoundState(server, chains), client_rows, tuple(all_stats)
+    # exactly the types that came in, or the next round would be another program
+    new_state = jax.tree.map(
+        lambda new, old: jnp.asarray(new, old.dtype), RoundState(server, chains), state
+    )
+    return new_state, client_rows, tuple(all_stats)
 
 
 class _Jobs(NamedTuple):

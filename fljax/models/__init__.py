@@ -6,13 +6,13 @@ Each function returns a factory `(nnx.Rngs) -> nnx.Module`, which `fljax.tasks.c
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Sequence
 
 from flax import nnx
 
+from fljax.data.checks import unknown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.recurrent import char_lstm
@@ -79,15 +79,9 @@ def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> 
       ValueError: For an unknown name or option.
     """
     if name not in MODELS:
-        raise ValueError(f"No model is named {name!r}{_nearest(name, MODELS)}")
+        raise ValueError(unknown("model", name, MODELS))
     known = list(inspect.signature(MODELS[name]).parameters)[2:]
     for option in options:
         if option not in known:
-            raise ValueError(f"Model {name!r} has no option {option!r}{_nearest(option, known)}")
+            raise ValueError(unknown(f"option of the model {name}", option, known))
     return MODELS[name](num_classes, tuple(input_shape), **options)
-
-
-def _nearest(name: str, known) -> str:
-    nearest = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-    return f"{hint} There are: {', '.join(known) or 'none'}."

@@ -1,5 +1,6 @@
 """Invariant 4: an independent float64 NumPy loop over ragged clients gives the same rounds."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -77,6 +78,19 @@ def test_scaffold():
         mine = jax.tree.map(lambda leaf, i=client: np.asarray(leaf[i]), rows)
         for name, value in expected_control.items():
             np.testing.assert_allclose(mine[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_scaffold_learns_no_control_at_a_learning_rate_of_zero():
+    """A schedule that ends at 0: models and control variates stay as they are, and finite."""
+    halt = lambda round: 1.0 * (round < 2)  # noqa: E731
+    spec = algorithms.scaffold(0.2)
+    short, _ = toy.run_rounds(toy.clients(), spec, COHORTS[:2])
+    long, _ = toy.run_rounds(toy.clients(), spec, COHORTS, client_lr_schedule=halt)
+    chex.assert_tree_all_finite(long.state.server)
+    chex.assert_trees_all_close(long.state.server, short.state.server, rtol=1e-12)
+    everyone = np.arange(len(toy.SIZES))
+    rows = [one.store.rows_of(everyone).algorithm for one in (long, short)]
+    chex.assert_trees_all_close(*rows, rtol=1e-12)
 
 
 def test_local_only_continues_each_clients_own_model():

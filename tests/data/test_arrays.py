@@ -64,6 +64,11 @@ def test_test_rows_of_both():
     assert dataset.val.num_rows == 3
 
 
+def test_groups_are_per_client():
+    dataset = from_arrays(X, Y, client_ids=IDS, groups={"site": ["n", "s", "n"]}, val_fraction=0.25)
+    assert dataset.groups["site"].tolist() == ["n", "s", "n"]
+
+
 def test_memory_maps_are_neither_copied_nor_converted(tmp_path):
     np.save(tmp_path / "x.npy", X)
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -97,6 +102,7 @@ def test_token_sequences():
         ({"client_ids": np.array([None] + ["a"] * 11, object)}, "row 0 is missing"),
         ({"client_ids": np.array([1] + ["a"] * 11, object)}, "mix the types int, str"),
         ({"client_ids": np.full(12, 0.5)}, "fractions"),
+        ({"num_clients": 2, "groups": {"site": [0, 1, 0]}}, "'site' .* 3 entries.* 2 clients"),
         ({"num_clients": 2, "x_test": X}, "go together"),
         ({"num_clients": 2, "x_test": X[:, :1], "y_test": Y}, "a row of x_test is"),
         ({"client_ids": IDS, "test_client_ids": IDS}, "without x_test"),

@@ -1,5 +1,6 @@
 """Invariants 1 and 2: reruns are bit-equal, and the layout on the hardware changes nothing."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_layout_changes_little_in_float32():
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
 def test_reruns_are_bit_equal(layout):
     first, second = (final_params(ALGORITHMS["fedadam"], np.float32, **layout) for _ in range(2))
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+    chex.assert_trees_all_equal(first, second)
 
 
 def test_equal_clients_harvest_together():
