@@ -39,7 +39,7 @@ def noisy_chains():
 
     def mean(stack, cohort, state):
         count = cohort.valid.sum()
-        return stack.sum(0) / jnp.maximum(count, 1), state + count
+        return stack.sum(0) / jnp.maximum(count, 1), state + count.astype(jnp.int32)
 
     def smooth(aggregate, state, round, key):
         noise = jax.random.normal(key, (), aggregate.weight.dtype)
