@@ -28,6 +28,7 @@ from fljax.engine import pipeline as links
 from fljax.engine.accumulators import Trained, accumulate, empty
 from fljax.engine.collection import DOWNLINK, UPLINK, collect
 from fljax.engine.execution import AXIS
+from fljax.engine.layout import as_given, transposed_weights
 from fljax.engine.pipeline import UPDATE, Pipeline, PipelineState
 from fljax.engine.plan import JobArrays, PassPlan, RoundPlan
 from fljax.engine.trees import all_finite, batched, put, take, zeros_like_shape
@@ -85,12 +86,15 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
       statistics are not finite; "nonfinite" counts it.
     """
 
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    lay_out = transposed_weights if on_cpu else as_given
+
     def one_device(state, client_rows, plan: RoundPlan, inputs: Inputs):
         device = jax.tree.map(lambda leaf: leaf[0], (client_rows, plan.passes, plan.staged))
         rows, passes, staged = device
         data = inputs.data if staged is None else staged
         state, rows, stats = _round(
-            build, pipeline, num_sources, state, rows, passes, plan, data, inputs
+            build, pipeline, lay_out, num_sources, state, rows, passes, plan, data, inputs
         )
         return state, jax.tree.map(lambda leaf: leaf[None], (rows, stats))
 
@@ -109,7 +113,7 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
     return jax.jit(sharded, donate_argnums=(0, 1))
 
 
-def _round(build, pipeline, num_sources, state, client_rows, passes, plan, data, inputs):
+def _round(build, pipeline, lay_out, num_sources, state, client_rows, passes, plan, data, inputs):
     """One round on one device; returns (state, client rows, stats of each pass)."""
 
     def each_source(function):
@@ -136,8 +140,8 @@ def _round(build, pipeline, num_sources, state, client_rows, passes, plan, data,
         chains = chains._replace(downlink=downlink_states)
         jobs = _Jobs(pass_plan.jobs, plan.round, keys)
         trained = _run_pass(
-            the_pass, pipeline, num_sources, inputs.hparams, messages, chains.uplink, client_rows,
-            pass_plan, jobs, data,
+            the_pass, pipeline, lay_out, num_sources, inputs.hparams, messages, chains.uplink,
+            client_rows, pass_plan, jobs, data,
         )  # fmt: skip
         stats = trained.stats | {
             "downlink_bits": jnp.where(
@@ -199,8 +203,8 @@ class _Lane(NamedTuple):
 
 
 def _run_pass(
-    the_pass, pipeline, num_sources, hparams, messages, uplink_states, client_rows, plan: PassPlan,
-    jobs: _Jobs, data,
+    the_pass, pipeline, lay_out, num_sources, hparams, messages, uplink_states, client_rows,
+    plan: PassPlan, jobs: _Jobs, data,
 ) -> Trained:  # fmt: skip
     """Trains all jobs of one pass on this device: the three nested loops."""
     num_lanes, harvest = plan.rows.shape[1], plan.event_lane.shape[1]
@@ -228,24 +232,32 @@ def _run_pass(
         carry = the_pass(of_source(hparams, job)).step(message, lane.carry, batch, job)
         return lane._replace(carry=carry)
 
-    def all_lanes(time, lanes):
-        step_lanes = batched(step, num_lanes, (0, 0, 0, None))
-        return step_lanes(lanes, plan.rows[time], plan.counts[time], time)
+    def train(lanes, begin, end):
+        if num_lanes > 1:
+            step_lanes = jax.vmap(layout.step, (0, 0, 0, None))
+            body = lambda t, lanes: step_lanes(lanes, plan.rows[t], plan.counts[t], t)  # noqa: E731
+            return jax.lax.fori_loop(begin, end, body, lanes)
+        # an axis of one lane inside the loop would cost a copy of the model in every step
+        body = lambda t, lane: layout.step(lane, plan.rows[t, 0], plan.counts[t, 0], t)  # noqa: E731
+        lane = jax.lax.fori_loop(begin, end, body, jax.tree.map(lambda leaf: leaf[0], lanes))
+        return jax.tree.map(lambda leaf: leaf[None], lane)
 
     def exchange(event, state):
         time, lanes, finished = state
-        lanes = jax.lax.fori_loop(time, plan.event_time[event], all_lanes, lanes)
+        lanes = train(lanes, time, plan.event_time[event])
         which, slots, following = (
             column[event] for column in (plan.event_lane, plan.event_slot, plan.event_next)
         )
         finished = put(finished, slots, take(lanes, which))
         # a lane without a next job starts some job that nobody will harvest
-        fresh = batched(start, harvest)(jnp.minimum(following, num_jobs - 1))
+        fresh = batched(lambda index: layout.pack(start(index)), harvest)(
+            jnp.minimum(following, num_jobs - 1)
+        )
         lanes = put(lanes, which, fresh)
         return plan.event_time[event], lanes, finished
 
     def finish(lane: _Lane, index):
-        job = jobs.view(index)
+        lane, job = layout.unpack(lane), jobs.view(index)
         message = message_of(lane.message, job)
         contributions, client_state, stats = the_pass(of_source(hparams, job)).finish(
             message, lane.carry, job
@@ -277,6 +289,8 @@ def _run_pass(
         return time, lanes, finished, trained
 
     lane = jax.eval_shape(start, jnp.int32(0))
+    layout = lay_out(step, lane, plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0))
+    lane = jax.eval_shape(layout.pack, lane)
     lanes, finished = (zeros_like_shape(lane, count) for count in (num_lanes, wave))
     result = jax.eval_shape(finish, lane, jnp.int32(0))
     trained = empty(result, client_rows, num_jobs, num_sources, pipeline)
