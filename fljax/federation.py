@@ -164,7 +164,8 @@ def build(
 
     def algorithm_at(frozen, hparams, round):
         return spec.build(
-            bind(task, frozen, dataset.preprocess), scheduled(hparams, options, round)
+            bind(task, frozen, dataset.preprocess, compute_dtype=options.compute_dtype),
+            scheduled(hparams, options, round),
         )
 
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
