@@ -10,6 +10,7 @@ program. `simulate` drives it; benchmarks and tests can drive it round by round:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -102,6 +103,7 @@ class Federation:
     def _plans(self, start: int, stop: int, state: Any, x64: bool):
         group, population = _group_codes(self.dataset), self.dataset.num_clients
         for round in range(start, stop):
+            begin = time.perf_counter()
             clients, state = self.sampler.select(state, round)
             wrong = clients[(clients < 0) | (clients >= population)]
             if len(wrong):
@@ -117,7 +119,7 @@ class Federation:
             # a thread does not inherit the precision that a context manager sets
             with jax.enable_x64(x64):
                 placed = self.place(plan)
-            yield placed, facts
+            yield placed, facts._replace(seconds=time.perf_counter() - begin)
 
     def place(self, plan: RoundPlan) -> RoundPlan:
         """Sends a plan to the devices."""
@@ -164,7 +166,8 @@ def build(
 
     def algorithm_at(frozen, hparams, round):
         return spec.build(
-            bind(task, frozen, dataset.preprocess), scheduled(hparams, options, round)
+            bind(task, frozen, dataset.preprocess, compute_dtype=options.compute_dtype),
+            scheduled(hparams, options, round),
         )
 
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))

@@ -2,6 +2,12 @@
 
 The estimator is a slot: `plain` differentiates the mean loss of a batch; estimators that clip per
 example or split the batch have the same signature.
+
+Here, and only here, training leaves float32, where a run asks for it: parameters, constants and
+inputs are cast inside the loss. Whatever differentiates that loss gets its gradients in the
+parameters' own dtype back, since the transpose of a cast is the cast back. (Micikevicius et al.,
+arXiv:1710.03740, call the float32 parameters a master copy; bfloat16 has the exponents of float32,
+so that no loss scaling is needed: Kalamkar et al., arXiv:1905.12322.)
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ import jax.numpy as jnp
 from fljax.tasks import Task
 
 PyTree = Any
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 class LossSums(NamedTuple):
@@ -58,8 +66,28 @@ def bind(
     frozen: PyTree,
     preprocess: Callable[[dict], dict] | None = None,
     estimator: Callable[[Callable], Callable] = plain,
+    compute_dtype: str = "float32",
 ) -> LocalTask:
-    """Binds a task to its frozen constants, its data's preprocessing and an estimator."""
+    """Binds a task to its frozen constants, its data's preprocessing and an estimator.
+
+    Args:
+      task: The task.
+      frozen: Constants of the model.
+      preprocess: As in `FederatedDataset`.
+      estimator: (loss) -> gradient, such as `plain`.
+      compute_dtype: "float32" computes in the parameters' own dtype. "bfloat16" casts parameters,
+        constants and floating-point inputs in `loss` and `gradient`; `model_state`, loss sums and
+        gradients keep their dtypes, and `metrics` is as with "float32".
+
+    Raises:
+      ValueError: For another dtype.
+    """
+    if compute_dtype not in COMPUTE_DTYPES:
+        raise ValueError(
+            f"compute_dtype = {compute_dtype!r}; choose {' or '.join(map(repr, COMPUTE_DTYPES))}."
+        )
+    lower = _to_bfloat16 if compute_dtype == "bfloat16" else lambda tree: tree
+    constants = lower(frozen)
 
     def prepared(batch):
         if preprocess is None:
@@ -67,12 +95,25 @@ def bind(
         return preprocess({k: v for k, v in batch.items() if k != "mask"}) | {"mask": batch["mask"]}
 
     def loss(params, model_state, batch, key, train):
+        batch = prepared(batch)
+        batch = {**batch, "x": lower(batch["x"])}
         (values, weights), new_state = task.loss(
-            params, frozen, model_state, prepared(batch), key, train
+            lower(params), constants, model_state, batch, key, train
         )
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         return LossSums(values.sum(), weights.sum().astype(values.dtype)), new_state
 
     def metrics(params, model_state, batch):
         return task.metrics(params, frozen, model_state, prepared(batch))
 
     return LocalTask(estimator(loss), loss, metrics)
+
+
+def _to_bfloat16(tree: PyTree) -> PyTree:
+    """Returns the tree with its floating-point leaves cast; integers stay."""
+
+    def cast(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree)

@@ -40,6 +40,8 @@ class RoundOptions:
       server_lr_schedule: round -> factor of server_lr, in jax.numpy.
       pipeline: Transforms between clients and server.
       seed: Seed of everything random in the run, apart from the data.
+      compute_dtype: "float32", or "bfloat16" for the clients' forward and backward passes; see
+        `fljax.gradients.bind`. Parameters, updates, sums and evaluation stay float32 either way.
       initial_params: Parameters to start from instead of the task's.
       devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
       placement: "auto", "device" or "stream".
@@ -59,6 +61,7 @@ class RoundOptions:
     server_lr_schedule: Schedule | None = None
     pipeline: Pipeline = Pipeline()
     seed: int = 0
+    compute_dtype: str = "float32"
     initial_params: PyTree | None = None
     devices: int = 0
     lanes: int = 0

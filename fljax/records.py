@@ -55,6 +55,7 @@ def round_record(
         "comm/downlink_bytes": -(-totals.downlink_bits // 8),
         "time/round_seconds": seconds,
         "time/elapsed_seconds": totals.elapsed,
+        "time/plan_seconds": facts.seconds,
         "throughput/clients_per_second": facts.num_jobs / seconds,
         "throughput/examples_per_second": facts.rows_real / seconds,
     }

@@ -93,7 +93,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | dict(federation.spec.hparams)
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
         | {"partition's rows": fingerprint(dataset.train.partition)}
-        | {name: getattr(rounds, name) for name in (*names, "shuffle", "seed")}
+        | {name: getattr(rounds, name) for name in (*names, "shuffle", "seed", "compute_dtype")}
         | ({"sampler": rounds.sampler} if isinstance(rounds.sampler, str) else {})
         | {"matmul_precision": options.matmul_precision, "x64": jax.config.jax_enable_x64}
         | schedules

@@ -129,6 +129,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
             "num_clients": federation.dataset.num_clients,
             "execution": federation.execution._asdict(),
             "numerics": {
+                "compute_dtype": federation.options.compute_dtype,
                 "matmul_precision": options.matmul_precision
                 or jax.config.jax_default_matmul_precision
                 or "default",

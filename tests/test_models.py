@@ -1,11 +1,13 @@
-"""Models: exact sizes, shapes, and the LSTM against a NumPy loop."""
+"""Models: exact sizes, shapes, and forward passes against their definitions."""
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from fljax import models
+from fljax import models, tasks
+
+KEY = jax.random.key(0)
 
 
 def parameters(module):
@@ -22,6 +24,8 @@ def parameters(module):
         ("pfl_cifar10_cnn", 10, (32, 32, 3), 1_626_442),
         ("lenet_cnn", 10, (28, 28, 1), 44_426),
         ("lenet_cnn", 10, (32, 32, 3), 62_006),
+        ("resnet18_gn", 100, (32, 32, 3), 11_220_132),
+        ("resnet18_gn", 10, (24, 24, 3), 11_173_962),
         ("char_lstm", 90, (20,), 820_522),
     ],
 )
@@ -55,6 +59,88 @@ def test_images_may_come_flat():
     module = models.lenet_cnn(4, (16, 16, 1))(nnx.Rngs(0))
     x = np.random.default_rng(0).standard_normal((2, 16, 16, 1)).astype(np.float32)
     np.testing.assert_array_equal(module(x), module(x.reshape(2, -1)))
+
+
+def small_resnet(rngs):
+    """A ResNet-18 of two channels and more, whose normalizations do not start at the identity."""
+    module = models.resnet18_gn(3, (9, 8, 2), width=2)(rngs)
+    generator = np.random.default_rng(1)
+
+    def perturbed(leaf):
+        return leaf + 0.3 * generator.standard_normal(leaf.shape).astype(np.float32)
+
+    nnx.update(module, jax.tree.map(perturbed, nnx.state(module, nnx.Param)))
+    return module
+
+
+def group_norm(x, norm, groups):
+    """Normalizes [B, H, W, C] in groups of channels, in NumPy."""
+    grouped = x.reshape(*x.shape[:3], groups, -1)
+    mean, variance = (f(grouped, axis=(1, 2, 4), keepdims=True) for f in (np.mean, np.var))
+    normal = ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
+    return normal * np.asarray(norm.scale[...]) + np.asarray(norm.bias[...])
+
+
+def test_resnet_is_xla_convolutions_and_normalized_groups():
+    module = small_resnet(nnx.Rngs(0))
+    x = np.random.default_rng(2).standard_normal((3, 9, 8, 2))
+
+    def layer(x, conv, norm, stride=1):
+        kernel = np.asarray(conv.kernel[...])
+        half = kernel.shape[0] // 2
+        y = jax.lax.conv_general_dilated(
+            x.astype(np.float32), kernel, (stride, stride), [(half, half)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+        return group_norm(np.asarray(y, np.float64), norm, groups=2)
+
+    y = np.maximum(layer(x, module.stem, module.norm), 0)
+    for number, block in enumerate(module.blocks):
+        stride = 2 if number in (2, 4, 6) else 1
+        left = np.maximum(layer(y, block.conv1, block.norm1, stride), 0)
+        left = layer(left, block.conv2, block.norm2)
+        if stride == 2:
+            y = layer(y, block.shortcut, block.shortcut_norm, stride)
+        y = np.maximum(y + left, 0)
+    assert y.shape == (3, 2, 1, 16)
+    expected = y.mean((1, 2)) @ module.dense.kernel[...] + module.dense.bias[...]
+    got = jax.jit(lambda x: module(x))(x.astype(np.float32))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_resnet_trains_and_padding_rows_change_nothing():
+    task = tasks.classification(models.resnet18_gn(3, (8, 8, 1), width=2), 3)
+    params, frozen, model_state = task.init(jax.random.key(0))
+    assert not jax.tree.leaves(model_state)
+    generator = np.random.default_rng(0)
+    y = np.arange(12, dtype=np.int32) % 3
+    x = generator.standard_normal((12, 8, 8, 1)).astype(np.float32)
+    x += generator.standard_normal((3, 8, 8, 1)).astype(np.float32)[y]
+
+    def mean_loss(params, batch):
+        (values, weights), _ = task.loss(params, frozen, model_state, batch, KEY, True)
+        return values.sum() / weights.sum()
+
+    gradient = jax.jit(jax.value_and_grad(mean_loss))
+    mask = np.arange(12) < 9
+    padded = {"x": np.where(mask[:, None, None, None], x, np.nan), "y": y, "mask": mask}
+    real = {"x": x[:9], "y": y[:9], "mask": mask[:9]}
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        gradient(params, padded),
+        gradient(params, real),
+    )
+    losses = []
+    for _ in range(20):
+        loss, grads = gradient(params, padded)
+        params = jax.tree.map(lambda w, g: w - 0.1 * g, params, grads)
+        losses.append(float(loss))
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_groups_must_divide_the_width():
+    with pytest.raises(ValueError, match="groups = 3 must divide width = 64"):
+        models.make("resnet18_gn", 10, (32, 32, 3), groups=3)
 
 
 def sigmoid(x):

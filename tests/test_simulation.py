@@ -199,6 +199,7 @@ def test_config_json_holds_what_is_needed_to_repeat_the_run(run):
     assert set(config["execution"]) == {"devices", "lanes", "wave", "harvest", "placement"}
     assert config["execution"]["devices"] == 2
     assert {"matmul_precision", "prng", "x64", "platform", "xla_flags"} <= set(config["numerics"])
+    assert config["numerics"]["compute_dtype"] == "float32"
     assert config["versions"]["jax"] == jax.__version__
     assert config["hparams"] == pytest.approx({"client_lr": 0.3, "server_lr": 1.0})
     want = {"algorithm": "fedavg", "num_rounds": 7, "batch_size": 4, "shuffle": False, "seed": 0}

@@ -115,6 +115,8 @@ class PlanFacts(NamedTuple):
       rows_real: Rows trained on.
       rows_computed: Rows the lanes compute, padding and idle lanes included.
       sampler_state: State of the sampler after this round's selection.
+      seconds: Seconds the host spent on the plan: selection, schedule, staging, and handing it all
+        to the devices.
     """
 
     round: int
@@ -127,6 +129,7 @@ class PlanFacts(NamedTuple):
     rows_real: int
     rows_computed: int
     sampler_state: Any
+    seconds: float = 0.0
 
 
 def job_table(

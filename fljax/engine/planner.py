@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fljax import random
-from fljax.data.dataset import Split
+from fljax.data.dataset import Examples, Split
 from fljax.engine import batching
 from fljax.engine.batching import LocalWork
 from fljax.engine.execution import ExecutionPlan
@@ -192,12 +192,7 @@ class Planner(NamedTuple):
             per_device.append(unique)
         needed = max(len(unique) for unique in per_device)
         size = self._size("staged rows", needed, self.capacities.staged_rows)
-        padded = np.stack([np.pad(unique, (0, size - len(unique))) for unique in per_device])
-        taken = self.split.examples.take(padded.ravel())
-        staged = {
-            name: np.asarray(values).reshape(devices, size, *values.shape[1:])
-            for name, values in taken.items()
-        }
+        staged = _gathered(self.split.examples, per_device, size)
         passes = [one._replace(rows=out) for one, out in zip(passes, renumbered, strict=True)]
         return passes, staged
 
@@ -244,7 +239,13 @@ def make_planner(
             steps = np.where(steps > 0, max_steps, 0)
         floors.append(_floor(steps, max_cohort, lanes, entries=lanes * one.batch_size))
     width = sum(int(np.prod(spec.shape)) for spec in split.examples.spec.values())
-    staged = _floor(sizes, max_cohort, 1, entries=execution.devices * width)
+    staged = min(
+        _floor(sizes, max_cohort, 1, entries=execution.devices * width),
+        sum(
+            _distinct_rows(one, floor * execution.lanes, own_steps=max_steps is not None)
+            for one, floor in zip(works, floors, strict=True)
+        ),
+    )
     return Planner(
         split=split,
         works=works,
@@ -272,6 +273,31 @@ def _floor(lengths: np.ndarray, cohort: int, lanes: int, *, entries: int) -> int
     generator = random.generator(0, "planner/capacity")
     drawn = lengths[generator.integers(0, len(lengths), (_TRIAL_COHORTS, cohort))]
     return capacity(int((-(-drawn.sum(1) // lanes) + drawn.max(1)).max()) + 1)
+
+
+def _distinct_rows(work: LocalWork, steps: int, own_steps: bool) -> int:
+    """Returns a bound of the rows that so many steps of one pass read.
+
+    Every epoch of a job reads the same rows, unless each drops others, or the job brings its own
+    number of steps.
+    """
+    repeats = 1 if own_steps or work.remainder == "drop" else work.epochs or 1
+    return -(-steps * work.batch_size // repeats)
+
+
+def _gathered(examples: Examples, rows: Sequence[np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Returns {name: [D, size, ...]}, each device's rows and zeros behind them.
+
+    Only real rows are read, or generated; zeros that nobody touches take no memory either.
+    """
+    out = {
+        name: np.zeros((len(rows), size, *spec.shape), spec.dtype)
+        for name, spec in examples.spec.items()
+    }
+    for device, own in enumerate(rows):
+        for name, values in examples.take(own).items():
+            out[name][device, : len(own)] = values
+    return out
 
 
 def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Packing:

@@ -16,6 +16,7 @@ from fljax.data.checks import unknown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.recurrent import char_lstm
+from fljax.models.residual import resnet18_gn
 
 __all__ = [
     "MODELS",
@@ -26,6 +27,7 @@ __all__ = [
     "mcmahan_cnn",
     "mlp",
     "pfl_cifar10_cnn",
+    "resnet18_gn",
     "softmax_regression",
 ]
 
@@ -62,6 +64,7 @@ MODELS: dict[str, Callable[..., Factory]] = {
     "emnist_cnn": emnist_cnn,
     "pfl_cifar10_cnn": pfl_cifar10_cnn,
     "lenet_cnn": lenet_cnn,
+    "resnet18_gn": resnet18_gn,
     "char_lstm": _char_lstm,
 }
 

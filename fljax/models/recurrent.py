@@ -38,7 +38,8 @@ class CharLSTM(nnx.Module):
         self.dense = nnx.Linear(hidden, vocab, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        x = self.embed(tokens.T)
+        # nnx.Embed returns the dtype it was made with, even where its parameter is cast
+        x = jnp.take(self.embed.embedding[...], tokens.T, axis=0)
         for layer in self.layers:
             x = layer(x)
         return self.dense(x.swapaxes(0, 1))

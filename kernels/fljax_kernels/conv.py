@@ -55,8 +55,9 @@ def conv_general_dilated(
       feature_group_count: Number of groups; each group is a product of its own.
       batch_group_count: Must be 1.
       precision: As in `jax.lax.dot_general`.
-      preferred_element_type: dtype of the result, by default that of the inputs. Half-precision
-        inputs are summed in float32 either way.
+      preferred_element_type: dtype of the result, by default that of the inputs. The products of
+        half-precision inputs are rounded to their dtype, as are those of the gradients, and the
+        kh shifts are summed in float32.
       out_sharding: Must be None.
 
     Returns:
@@ -93,7 +94,7 @@ def conv_general_dilated(
 
 
 def _convolve(x, w, strides, padding, dilation, precision, accumulator):
-    """Convolves [B, H, W, C] with [kh, kw, C, O] in the dtype `accumulator`."""
+    """Convolves [B, H, W, C] with [kh, kw, C, O]; sums shifts in the dtype `accumulator`."""
     kh, kw, channels, features = w.shape
     (height, top), (width, left) = (
         ((n + low + high - (k - 1) * spacing - 1) // stride + 1, low)
@@ -107,10 +108,10 @@ def _convolve(x, w, strides, padding, dilation, precision, accumulator):
 
     def product(x, w):
         # of matrices: XLA's CPU backend is twice as slow at products with more axes
-        y = jnp.matmul(
-            x.reshape(-1, x.shape[3]), w, precision=precision, preferred_element_type=accumulator
-        )
-        return y.reshape(*x.shape[:3], w.shape[1])
+        # in the inputs' dtype: a product with a wider result has gradients of mixed dtypes, which
+        # no matrix unit computes at half precision
+        y = jnp.matmul(x.reshape(-1, x.shape[3]), w, precision=precision)
+        return y.reshape(*x.shape[:3], w.shape[1]).astype(accumulator)
 
     if strides[0] == 1:
         w = w.transpose(1, 2, 0, 3).reshape(kw * channels, kh * features)

@@ -104,6 +104,7 @@ CHANGES = {
     "sampler was 'poisson' and is 'uniform'": {"sampler": "uniform"},
     "client_lr_schedule was None": {"client_lr_schedule": lambda round: 0.9**round},
     "matmul_precision was None": {"matmul_precision": "highest"},
+    "compute_dtype was 'float32'": {"compute_dtype": "bfloat16"},
     "alpha was 0.3 and is 100": {"config": {"alpha": 100, "num_rounds": 4}},
     "partition's rows was": {"parts": toy.clients(toy.SIZES[::-1], dtype=np.float32)},
 }

@@ -140,6 +140,9 @@ def test_half_precision_is_summed_in_float32():
     assert got.dtype == jnp.bfloat16
     exact = 9 * 64 * float(x[0, 0, 0, 0])
     np.testing.assert_allclose(got.astype(np.float32), exact, rtol=2**-8)
+    # no product of the gradients is wider: bfloat16 times float32 would be computed in float32
+    pull_back = jax.make_jaxpr(lambda dy: jax.vjp(ours, x, w)[1](dy))(got)
+    assert "dot_general" in str(pull_back) and "f32[1,4,4,64]" not in str(pull_back)
     assert ours(x, w, preferred_element_type=jnp.float32).dtype == np.float32
 
 
