@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import app, flags
 
 import fljax
-from fljax import benchmark
+from fljax.benchmarks import measure as benchmark
 
 _WORKLOADS = flags.DEFINE_list("workloads", list(benchmark.WORKLOADS), "Names of workloads.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)

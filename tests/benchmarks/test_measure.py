@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fljax import benchmark
+from fljax.benchmarks import measure as benchmark
 
 
 @pytest.fixture(scope="module")
