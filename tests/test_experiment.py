@@ -14,7 +14,6 @@ import toy
 from fljax import algorithms, data, experiment, models
 from fljax.config import load_config, resolve, to_plain
 from fljax.config.checks import partition_options
-from fljax.engine.batching import LocalWork
 from fljax.options import split_options
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))

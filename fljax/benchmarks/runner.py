@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fljax import algorithms, models
-from fljax.benchmarks import workload_file
+from fljax.benchmarks import neutral, workload_file
 from fljax.benchmarks.timing import time_rounds
 from fljax.benchmarks.workload_file import WorkloadFile
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
@@ -19,8 +16,6 @@ from fljax.evaluations import make_evaluations
 from fljax.federation import Federation, RoundOptions, build
 from fljax.recording import host_peak_memory_bytes, versions
 from fljax.tasks import classification
-
-PyTree = Any
 
 
 def run(path: str | Path, workload: str, rounds: int = 5, **options: Any) -> dict[str, Any]:
@@ -79,7 +74,7 @@ def make_federation(content: WorkloadFile, rounds: int, **options: Any) -> Feder
         train=Split(ArrayExamples({"x": content.x, "y": content.y}), Partition(content.offsets)),
         test=Split(ArrayExamples({"x": content.eval_x, "y": content.eval_y})),
     )
-    name, model_options = model_of(meta["model"], content.params)
+    name, model_options = neutral.model_of(meta["model"], content.params)
     model = models.make(name, meta["classes"], meta["shape"], **model_options)
     return build(
         dataset,
@@ -92,28 +87,7 @@ def make_federation(content: WorkloadFile, rounds: int, **options: Any) -> Feder
             local_epochs=meta["epochs"],
             batch_size=meta["batch"],
             shuffle=False,
-            initial_params=initial_params(meta["model"], content.params),
+            initial_params=neutral.to_fljax(meta["model"], content.params),
             **options,
         ),
     )
-
-
-def model_of(name: str, params: Mapping[str, np.ndarray]) -> tuple[str, dict[str, Any]]:
-    """Returns the model of `fljax.models` and its options for a workload file's model."""
-    if name == "logreg":
-        return "softmax_regression", {}
-    if name == "mlp":
-        layers = len(params) // 2
-        return "mlp", {"hidden": tuple(len(params[f"fc{i}_b"]) for i in range(1, layers))}
-    if name == "cnn":
-        return "emnist_cnn", {}
-    raise ValueError(f"fljax has no runner for the model {name!r}; it has logreg, mlp and cnn.")
-
-
-def initial_params(name: str, params: Mapping[str, np.ndarray]) -> PyTree:
-    """Returns a workload file's parameters as the tree of the model in `fljax.models`."""
-    layer = lambda own: {"kernel": params[f"{own}_w"], "bias": params[f"{own}_b"]}  # noqa: E731
-    if name == "cnn":
-        ours = {"conv1": "conv1", "conv2": "conv2", "dense1": "fc1", "dense2": "fc2"}
-        return {mine: layer(own) for mine, own in ours.items()}
-    return {"layers": {str(i): layer(f"fc{i + 1}") for i in range(len(params) // 2)}}

@@ -131,7 +131,7 @@ def test_a_cnn_starts_from_the_file(tmp_path):
 
 def test_what_cannot_be_run_is_said(tmp_path):
     given = content("lstm", (6,), {}, lr=0.1)
-    with pytest.raises(ValueError, match="'lstm'; it has logreg, mlp and cnn"):
+    with pytest.raises(ValueError, match="'lstm'; it has logreg, mlp, cnn"):
         run(tmp_path, given)
     with pytest.raises(ValueError, match="holds the workload 'tiny', not 'other'"):
         runner.run(tmp_path / "tiny.npz", "other")
