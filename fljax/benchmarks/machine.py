@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.monitoring
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.engine.execution import AXIS, make_mesh
 from fljax.recording import versions
@@ -57,7 +57,7 @@ def _product_rate(size: int, at_least: float, repeats: int) -> float:
     operations = 2 * size**3
     steps = max(2, int(at_least / operations))
 
-    @partial(jax.jit, out_shardings=jax.NamedSharding(mesh, PartitionSpec(AXIS)))
+    @partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec(AXIS)))
     def operands():
         keys = jax.random.split(jax.random.key(0), mesh.size)
         return jax.vmap(lambda key: jax.random.normal(key, (size, size)) * size**-0.5)(keys)

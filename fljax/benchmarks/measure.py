@@ -16,6 +16,7 @@ from fljax.benchmarks.workloads import (
     make_model,
     make_task,
 )
+from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan import PlanFacts
 from fljax.federation import Federation, RoundOptions, build
 from fljax.recording import host_peak_memory_bytes, peak_memory_bytes
@@ -40,22 +41,10 @@ def run(
       seed: Seed of data and run.
       **options: Fields of `RoundOptions` that override the workload's.
     """
-    dataset = generate(workload, seed)
-    task = make_task(workload, make_model(workload))
     with compilation_clock() as compiled:
+        dataset = generate(workload, seed)
         begin = time.perf_counter()
-        federation = build(
-            dataset,
-            task,
-            algorithms.fedavg(workload.client_lr),
-            RoundOptions(
-                num_rounds=rounds + 1,
-                clients_per_round=workload.cohort,
-                batch_size=workload.batch_size,
-                seed=seed,
-                **{**workload.options, **options},
-            ),
-        )
+        federation = make_federation(workload, rounds + 1, dataset, seed=seed, **options)
         seconds, facts = time_rounds(federation, rounds + 1, begin)
         compile_seconds = compiled()
     return {
@@ -69,6 +58,33 @@ def run(
         "seed": seed,
         **machine(),
     }
+
+
+def make_federation(
+    workload: Workload,
+    num_rounds: int,
+    dataset: FederatedDataset | None = None,
+    **options: Any,
+) -> Federation:
+    """Builds the federation of a workload.
+
+    Args:
+      workload: What is run.
+      num_rounds: Most rounds that will be run.
+      dataset: The workload's data, where they have been generated already.
+      **options: Fields of `RoundOptions` that override the workload's.
+    """
+    return build(
+        dataset or generate(workload),
+        make_task(workload, make_model(workload)),
+        algorithms.fedavg(workload.client_lr),
+        RoundOptions(
+            num_rounds=num_rounds,
+            clients_per_round=workload.cohort,
+            batch_size=workload.batch_size,
+            **{**workload.options, **options},
+        ),
+    )
 
 
 def round_figures(
