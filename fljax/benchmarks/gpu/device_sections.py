@@ -55,8 +55,8 @@ def profile(context: Context) -> Table:
         ]
     notes = [
         f"{workload.title}, float32; milliseconds of a round under the profiler. What a whole "
-        "round takes beyond its operations is launching and waiting. Operations of several devices are "
-        "added up; on a CPU, operations that contain others are counted with them.",
+        "round takes beyond its operations is launching and waiting. Operations of several devices "
+        "are added up; on a CPU, operations that contain others are counted with them.",
         device(),
     ]
     columns = ["layout", "operation", "ms a round", "calls a round", "share"]
