@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,8 +10,9 @@ import numpy as np
 
 from fljax.algorithm import Aggregate, AlgorithmSpec, Job, Variables
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.batching import LocalWork, steps_per_job
+from fljax.engine.batching import steps_per_job
 from fljax.federation import RoundOptions, local_work, make_sampler, plan_execution
+from fljax.flops import training_flops
 from fljax.gradients import bind
 from fljax.tasks import Task
 
@@ -34,7 +33,9 @@ def describe(
     execution = plan_execution(dataset, sampler, params, steps, options)
     cohort = min(options.clients_per_round, dataset.num_clients)
     steps_a_round = steps.mean() * cohort
-    flops = _flops_of_a_step(dataset, task, work) * steps_a_round
+    examples = dataset.train.examples.spec
+    flops_a_step = training_flops(task, examples, work.batch_size, dataset.preprocess)
+    flops = flops_a_step * steps_a_round
     down, up = (cohort * size for size in _bytes_of_a_client(dataset, task, spec))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
     param_bytes = _nbytes(params)
@@ -72,53 +73,6 @@ def describe(
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
-
-
-def _flops_of_a_step(dataset: FederatedDataset, task: Task, work: LocalWork) -> float:
-    """Returns the floating-point operations of one gradient of a full batch."""
-
-    def gradient(params, frozen, model_state, batch, key):
-        local = bind(task, frozen, dataset.preprocess)
-        return local.gradient(params, model_state, batch, key)[0]
-
-    variables = jax.eval_shape(task.init, jax.random.key(0))
-    batch = {
-        name: jax.ShapeDtypeStruct((work.batch_size, *spec.shape), spec.dtype)
-        for name, spec in dataset.train.examples.spec.items()
-    }
-    batch["mask"] = jax.ShapeDtypeStruct((work.batch_size,), jnp.bool_)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return _flops(jax.make_jaxpr(gradient)(*variables, batch, key).jaxpr)
-
-
-def _flops(jaxpr: Any) -> float:
-    """Counts matrix products and convolutions; XLA's own count takes a scan's body only once."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-        name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += 2 * outputs * math.prod(shape[axis] for axis in contracted)
-        elif name == "conv_general_dilated":
-            kernel, out_axis = equation.invars[1].aval, params["dimension_numbers"].rhs_spec[0]
-            total += 2 * outputs * kernel.size / kernel.shape[out_axis]
-        elif name == "cond":
-            total += max(map(_flops, _inner(params)))
-        else:
-            times = params["length"] if name == "scan" else 1
-            total += times * sum(map(_flops, _inner(params)))
-    return total
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Any]:
-    """Yields the jaxprs that an equation calls."""
-    for value in params.values():
-        for one in value if isinstance(value, tuple | list) else (value,):
-            one = getattr(one, "jaxpr", one)
-            if hasattr(one, "eqns"):
-                yield one
 
 
 def _bytes_of_a_client(

@@ -50,6 +50,8 @@ _INIT = 0x7FFFFFFF
 class Federation:
     """A run in progress: constants, the current state, and the step to the next round."""
 
+    calibration_seconds = 0.0
+
     def __init__(
         self,
         *,

@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py                       # all workloads
 python scripts/benchmark.py --workloads=softmax_1000,emnist_cnn_100 --rounds=5 --out=now.json
+python scripts/benchmark.py --sweep=cohort        # or population, devices, model_size
 python scripts/benchmark.py --compare=before.json,after.json
 """
 
@@ -13,9 +14,11 @@ from pathlib import Path
 from absl import app, flags
 
 import fljax
-from fljax import benchmark
+from fljax.benchmarks import machine, measure, report
+from fljax.benchmarks.workloads import SWEEPS, WORKLOADS, find
 
-_WORKLOADS = flags.DEFINE_list("workloads", list(benchmark.WORKLOADS), "Names of workloads.")
+_WORKLOADS = flags.DEFINE_list("workloads", list(WORKLOADS), "Names of workloads.")
+_SWEEP = flags.DEFINE_enum("sweep", None, list(SWEEPS), "Runs the workloads of a sweep instead.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of data and run.")
 _LANES = flags.DEFINE_integer("lanes", 0, "Lanes of a device; 0 chooses.")
@@ -28,29 +31,43 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     if _COMPARE.value:
-        print(benchmark.compare(*_COMPARE.value))
-        return
+        print(report.compare(*_COMPARE.value))
+        return 0
     if _ONE.value:
-        fljax.use_all_cores()
-        result = benchmark.run(_ONE.value, _ROUNDS.value, _SEED.value, lanes=_LANES.value)
-        print(json.dumps(result))
-        return
-    unknown = [name for name in _WORKLOADS.value if name not in benchmark.WORKLOADS]
-    if unknown:
-        raise app.UsageError(f"Unknown {unknown[0]}; there are {', '.join(benchmark.WORKLOADS)}.")
-    results = [_in_a_process(name) for name in _WORKLOADS.value]
+        print(json.dumps(_here(_ONE.value)))
+        return 0
+    names = list(SWEEPS[_SWEEP.value]) if _SWEEP.value else _WORKLOADS.value
+    workloads = {name: find(name) for name in names}
+    results = [_in_a_process(name, one.title) for name, one in workloads.items()]
     if _OUT.value:
         Path(_OUT.value).write_text(json.dumps(results, indent=2) + "\n")
-    print(benchmark.table(results))
+    print(report.table(results))
+    return int(any("error" in one for one in results))
 
 
-def _in_a_process(name):
+def _here(name):
+    fljax.use_all_cores()
+    result = measure.run(
+        name, find(name), rounds=_ROUNDS.value, seed=_SEED.value, lanes=_LANES.value
+    )
+    # measured last, so that its operands are not in the workload's peak memory
+    return measure.with_share_of_peak(result, machine.matrix_peak())
+
+
+def _in_a_process(name, title):
     """Runs a workload alone, so that its memory and first round are its own."""
     own = [f"--one={name}", f"--rounds={_ROUNDS.value}", f"--seed={_SEED.value}"]
     command = [sys.executable, __file__, *own, f"--lanes={_LANES.value}"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    print(done.stderr, file=sys.stderr)
+    error = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    return {"workload": name, "title": title, "error": error}
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

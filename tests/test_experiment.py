@@ -14,7 +14,6 @@ import toy
 from fljax import algorithms, data, experiment, models
 from fljax.config import load_config, resolve, to_plain
 from fljax.config.checks import partition_options
-from fljax.engine.batching import LocalWork
 from fljax.options import split_options
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -315,27 +314,6 @@ def test_a_dry_run_counts_what_is_sent(algorithm, times):
     assert amount(down, "B") == pytest.approx(one_way, rel=1e-2)
     assert amount(up, "B") == pytest.approx(one_way, rel=1e-2)
     assert amount(up.split("a round")[1], "B") == pytest.approx(40 * one_way, rel=1e-2)
-
-
-def test_a_dry_run_counts_every_step_of_a_recurrent_model():
-    """Two LSTM layers of 8 on 5 times: XLA's own count would take the loop over time once."""
-    from fljax.dry_run import _flops_of_a_step
-    from fljax.tasks import next_token
-
-    vocabulary, times, hidden, batch = 11, 5, 8, 3
-    generator = np.random.default_rng(0)
-    tokens = generator.integers(1, vocabulary, (40, times))
-    dataset = data.from_arrays(
-        tokens, tokens, kind="next_token", num_classes=vocabulary, partition="iid", num_clients=4
-    )
-    model = models.make("char_lstm", vocabulary, (times,), embedding=4, hidden=hidden)
-    found = _flops_of_a_step(
-        dataset, next_token(model, vocabulary), LocalWork(1, None, batch_size=batch)
-    )
-    per_token = 4 * hidden * (4 + hidden) + 4 * hidden * (hidden + hidden) + hidden * vocabulary
-    # forward, gradient of the weights, gradient of the inputs (not of the first state)
-    by_hand = 3 * 2 * per_token * times * batch
-    assert found == pytest.approx(by_hand, rel=0.1)
 
 
 def test_report_names_results_and_costs(tmp_path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -153,6 +155,13 @@ def peak_memory_bytes() -> int | None:
 
 def host_peak_memory_bytes() -> int | None:
     """Returns the process's largest resident size; None where the system does not tell."""
+    try:
+        # on Linux, getrusage would include the process that this one was forked from
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    if own := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+        return 1024 * int(own[1])
     try:
         import resource
     except ImportError:

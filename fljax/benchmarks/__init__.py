@@ -1,0 +1,1 @@
+"""Benchmarks: timed workloads, and the same work given to other simulators."""

@@ -1,0 +1,150 @@
+"""The same work for several simulators: runs their runners in turn, and sets the results beside.
+
+A *runner* is any command that takes `--data=FILE.npz --workload=NAME --rounds=N`, runs one first
+round and N timed ones of the workload file (`fljax.benchmarks.workload_file`), and prints one line
+of JSON with
+
+    median_s_per_round, min, max, times   seconds of the timed rounds
+    first_round_s                         seconds of the first one, with all that it has to set up
+    examples_per_s                        examples trained on a second
+    peak_rss_mb                           largest resident memory, all processes together
+    final_train_loss                      mean loss on eval_x, eval_y after N + 1 rounds, no dropout
+
+Runs are repeated, and every repetition runs all runners one after another, so that what changes on
+the machine in between meets all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Line = dict[str, Any]
+
+OURS = "fljax"
+
+
+class Runner(NamedTuple):
+    """A command, split into arguments, and the directory it is run in."""
+
+    command: Sequence[str]
+    directory: Path
+
+
+def runner(command: str, directory: str | Path = ".") -> Runner:
+    """Returns the runner of a command line; $NAMES in it are environment variables."""
+    return Runner(shlex.split(os.path.expandvars(command)), Path(directory))
+
+
+def harness_runners(directory: str | Path) -> dict[str, Runner]:
+    """Returns the runners of a harness: those that `runners.json` in it names, {name: command}.
+
+    Raises:
+      ValueError: If the directory is not a harness.
+    """
+    listed = Path(directory) / "runners.json"
+    if not listed.is_file():
+        raise ValueError(f"{directory} has no runners.json, a file of {{name: command}}.")
+    commands = json.loads(listed.read_text())
+    return {name: runner(command, directory) for name, command in commands.items()}
+
+
+def run(one: Runner, data: Path, workload: str, rounds: int, timeout: float) -> Line:
+    """Runs a runner; returns its line, or {"error": ...} with the end of what it said."""
+    arguments = ["--data", str(data.resolve()), "--workload", workload, "--rounds", str(rounds)]
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        try:
+            process = subprocess.Popen(
+                [*one.command, *arguments],
+                cwd=one.directory, stdout=output, stderr=errors, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            return {"error": str(error)}
+        try:
+            process.wait(timeout)
+            problem = f"ended with exit status {process.returncode}"
+        except subprocess.TimeoutExpired:
+            problem = f"took more than {timeout:.0f} s"
+        finally:
+            _end_session(process)
+        output.seek(0), errors.seek(0)
+        lines = [line for line in output.read().splitlines() if line.startswith("{")]
+        if process.returncode == 0 and lines:
+            return json.loads(lines[-1])
+        return {"error": f"{problem}\n{errors.read()[-800:]}"}
+
+
+def _end_session(process: subprocess.Popen) -> None:
+    """Ends a process and what it left behind in its session."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def compare(
+    runners: Mapping[str, Runner],
+    files: Mapping[str, Path],
+    out: Path,
+    *,
+    rounds: int,
+    repetitions: int,
+    timeout: float = 900,
+    report: Callable[[str], None] = print,
+) -> list[Line]:
+    """Runs every runner on every workload, repetition after repetition.
+
+    Args:
+      runners: {name: runner}.
+      files: {workload: its file}.
+      out: A file to which each result is added as a line of JSON; what it holds already is not run
+        again.
+      rounds: Timed rounds of a run.
+      repetitions: How often everything is run.
+      timeout: Seconds after which a runner is ended.
+      report: Receives one line of text for each run.
+
+    Returns:
+      All lines of the file.
+    """
+    done = {key_of(line) for line in read(out) if "error" not in line}
+    for repetition in range(repetitions):
+        for workload, path in files.items():
+            # nobody is always first, or always after the same one
+            turn = repetition % len(runners)
+            names = [*runners][turn:] + [*runners][:turn]
+            for name in names:
+                if (name, workload, repetition) in done:
+                    continue
+                line = run(runners[name], path, workload, rounds, timeout)
+                line |= {"runner": name, "workload": workload, "repetition": repetition}
+                with out.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                report(f"{workload} {name} {repetition}: {_short(line)}")
+    return read(out)
+
+
+def read(path: Path) -> list[Line]:
+    """Returns the lines of a file of results; none if there is no file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def key_of(line: Line) -> tuple[str, str, int]:
+    """Returns what tells a line from all others: runner, workload, repetition."""
+    return line["runner"], line["workload"], line["repetition"]
+
+
+def _short(line: Line) -> str:
+    if "error" in line:
+        return "failed: " + line["error"].strip().splitlines()[0]
+    return f"{line['median_s_per_round']:.4g} s/round, final loss {line['final_train_loss']:.6g}"

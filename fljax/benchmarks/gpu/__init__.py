@@ -1,0 +1,1 @@
+"""A report on one accelerator: protocols, scaling, profile, kernels, other simulators."""

@@ -1,0 +1,89 @@
+"""Sections: what the device attains, where the time goes, and whether the kernels are right."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+
+from fljax.benchmarks import kernel_checks, measure, profiles, protocols
+from fljax.benchmarks.gpu.common import at_precision, clients_of_50, device, peak
+from fljax.benchmarks.gpu.records import Context, Table
+
+
+def peaks(context: Context) -> Table:
+    """Measures the matrix peak in both precisions."""
+    rates = {name: peak(name, context.size) for name in protocols.PRECISIONS}
+    rows = [[name, f"{rate / 1e12:,.2f}"] for name, rate in rates.items()]
+    return Table("Matrix peak", [device()], ["precision", "TFLOP/s"], rows, rates)
+
+
+def profile(context: Context) -> Table:
+    """Profiles rounds with one lane (before) and with the lanes that fljax chooses (after)."""
+    size = context.size
+    workload = clients_of_50(size, size.cohort, size.population)
+    rows, results = [], {}
+    for name, count in {"one lane": 1, "chosen": 0}.items():
+        directory = context.workdir / "traces" / name.replace(" ", "_")
+        with at_precision("float32"):
+            federation = measure.make_federation(workload, size.timed_rounds + 2, lanes=count)
+            plans = federation.plans(0, size.timed_rounds + 2)
+            for _ in range(2):
+                federation.step(*next(plans))
+            jax.block_until_ready(federation.state)
+            begin = time.perf_counter()
+            with jax.profiler.trace(str(directory)):
+                for plan, facts in plans:
+                    federation.step(plan, facts)
+                jax.block_until_ready(federation.state)
+                seconds = time.perf_counter() - begin
+        found = profiles.read(directory)
+        results[name] = {"seconds": seconds, **found._asdict()}
+        head = f"{name}: {federation.execution.lanes} lane(s)"
+        per_round = 1e3 / size.timed_rounds
+        rows.append([head, "whole round", f"{seconds * per_round:.2f}", "", ""])
+        rows.append([head, "all operations", f"{found.busy_seconds * per_round:.2f}", "", "100%"])
+        rows += [
+            [
+                head,
+                f"`{operation}`",
+                f"{spent * per_round:.2f}",
+                f"{number / size.timed_rounds:,.0f}",
+                f"{spent / found.busy_seconds:.0%}",
+            ]
+            for operation, spent, number in found.operations
+        ]
+    notes = [
+        f"{workload.title}, float32; milliseconds of a round under the profiler. What a whole "
+        "round takes beyond its operations is launching and waiting. Operations of several devices "
+        "are added up; on a CPU, operations that contain others are counted with them.",
+        device(),
+    ]
+    columns = ["layout", "operation", "ms a round", "calls a round", "share"]
+    return Table("Profile, before and after", notes, columns, rows, results)
+
+
+def kernels(context: Context) -> Table:
+    """Checks the kernels on this device against NumPy in float64."""
+    rows, results = [], []
+    batch = 20 if context.size.real_data else 2
+    for precision in protocols.PRECISIONS:
+        with at_precision(precision):
+            checks = [
+                check
+                for layer in kernel_checks.LAYERS
+                for check in kernel_checks.check_convolution(layer, precision, batch)
+            ]
+            checks.append(kernel_checks.check_pooling())
+        for check in checks:
+            results.append({"precision": precision, **check._asdict()})
+            rows.append([precision, check.kernel, f"{check.error:.1e}", f"{check.bound:.0e}"])
+    wrong = [one["kernel"] for one in results if not one["error"] <= one["bound"]]
+    return Table(
+        "Kernels against float64",
+        ["Largest error, as a share of the largest value of the result.", device()],
+        ["precision", "kernel", "error", "bound"],
+        rows,
+        results,
+        problem=f"beyond the bound: {', '.join(wrong)}" if wrong else None,
+    )

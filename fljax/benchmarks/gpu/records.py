@@ -1,0 +1,113 @@
+"""How much the report measures, what a section is given, and what it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fljax.benchmarks.comparison import Runner
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+      rounds: Rounds of the protocols.
+      eval_every: Rounds between evaluations of CIFAR-10; ten times as many for EMNIST.
+      population: Clients of CIFAR-10, of 50 images each.
+      cohort: Clients a round of CIFAR-10.
+      writers: Clients of EMNIST.
+      shapes: {"color": input shape of CIFAR-10's CNN, "gray": EMNIST's}.
+      test_rows: Size of generated test sets.
+      real_data: Whether CIFAR-10 is looked for in the data directory.
+      cohorts: Cohort sizes of the scaling table.
+      lanes: Numbers of lanes that are tried.
+      lanes_cohort: Cohort they are tried with.
+      timed_rounds: Timed rounds of a single figure.
+      peak_sizes: Sizes of the matrices of the peak; None chooses.
+      cpu_rounds: Rounds of the run on the CPU.
+      peer_rounds: Timed rounds of a runner.
+      peer_repetitions: How often each runner is run.
+    """
+
+    rounds: int = 1500
+    eval_every: int = 10
+    population: int = 1000
+    cohort: int = 50
+    writers: int = 3400
+    shapes: Mapping[str, tuple[int, int, int]] = dataclasses.field(
+        default_factory=lambda: {"color": (32, 32, 3), "gray": (28, 28, 1)}
+    )
+    test_rows: int = 10_000
+    real_data: bool = True
+    cohorts: tuple[int, ...] = (10, 100, 1000, 10_000)
+    lanes: tuple[int, ...] = (1, 16, 64, 256)
+    lanes_cohort: int = 256
+    timed_rounds: int = 5
+    peak_sizes: tuple[int, ...] | None = None
+    cpu_rounds: int = 150
+    peer_rounds: int = 20
+    peer_repetitions: int = 3
+
+
+SIZES = {
+    "full": Size(),
+    # what continuous integration runs on a CPU: every line of code, no figure worth keeping
+    "small": Size(
+        rounds=2,
+        eval_every=1,
+        population=6,
+        cohort=3,
+        writers=4,
+        shapes={"color": (8, 8, 3), "gray": (8, 8, 1)},
+        test_rows=40,
+        real_data=False,
+        cohorts=(4,),
+        lanes=(1, 2),
+        lanes_cohort=4,
+        timed_rounds=1,
+        peak_sizes=(64,),
+        cpu_rounds=2,
+        peer_rounds=1,
+        peer_repetitions=1,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The result of a section.
+
+    Attributes:
+      title: Its heading.
+      notes: Sentences that stand above the table.
+      columns: Names of the columns.
+      rows: Their cells, as text.
+      data: What other programs may want to read.
+      problem: What is wrong with the figures; None if nothing is.
+    """
+
+    title: str
+    notes: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    data: Any = None
+    problem: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a section is given.
+
+    Attributes:
+      size: How much is measured.
+      workdir: Where results and files go.
+      runners: Runners of other simulators.
+    """
+
+    size: Size
+    workdir: Path
+    runners: Mapping[str, Runner]

@@ -1,0 +1,29 @@
+"""Runs a workload file with fljax and prints one JSON line: fljax's part of a comparison.
+
+python scripts/run_workload.py --data=w2c100.npz --workload=w2c100 --rounds=5
+
+What the file holds: `fljax/benchmarks/workload_file.py`. Who calls this: scripts/compare_peers.py,
+or any harness with the same contract.
+"""
+
+import json
+
+from absl import app, flags
+
+import fljax
+from fljax.benchmarks import runner
+
+_DATA = flags.DEFINE_string("data", None, "The workload file.", required=True)
+_WORKLOAD = flags.DEFINE_string("workload", None, "Name of the workload.", required=True)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    fljax.use_all_cores()
+    print(json.dumps(runner.run(_DATA.value, _WORKLOAD.value, _ROUNDS.value)))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,111 @@
+"""The GPU report at its small size, on CPUs: every section, and what happens when one fails."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from fljax.benchmarks import kernel_checks, profiles, protocols
+from fljax.benchmarks.gpu import report
+from fljax.benchmarks.gpu.records import SIZES, Context
+
+ROOT = Path(__file__).parents[2]
+SIZE = SIZES["small"]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """What runs here is small; compiling it well would take most of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("name", ["kernels", "cifar10", "emnist", "cohorts", "profile"])
+def test_a_section_gives_a_table(name, workdir):
+    result = report.run_section(name, Context(SIZE, workdir, {}))
+    assert result["problem"] is None and result["seconds"] > 0
+    assert result["rows"] and {len(row) for row in result["rows"]} == {len(result["columns"])}
+    assert not any("nan" in cell for row in result["rows"] for cell in row)
+    report.write(workdir, name, result)
+
+
+def test_the_page_marks_what_was_not_measured(workdir):
+    text = report.markdown(workdir)
+    assert "## peers\n\nGives the same work to other simulators" in text
+    assert text.count("*Not measured.*") == len(report.SECTIONS) - 5
+    assert "| precision | kernel | error | bound |" in text
+
+
+def test_the_cpu_section_stands_beside_the_other_device(workdir):
+    found = report.run_section("cifar10_cpu", Context(SIZE, workdir, {}))["rows"]
+    assert [row[0] for row in found] == [
+        "this device, float32", "this device, TF32", "CPU, float32",
+    ]  # fmt: skip
+    # here they are the same device
+    assert found[0][1:] == found[2][1:] and len(found[0]) == 1 + SIZE.cpu_rounds
+
+
+def test_a_failure_loses_nothing_and_shows_in_the_exit_status(tmp_path):
+    data_dir = {"FLJAX_DATA_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "scripts/gpu_report.py", f"--workdir={tmp_path}", "--size=small",
+         "--sections=peers,peaks", "--runner=absent=./no-such-program"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | data_dir,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    text = (tmp_path / "report.md").read_text()
+    assert "**failed: absent**" in text and "absent, repetition 0, failed" in text
+    assert "| fljax |" in text and "| TF32 |" in text
+
+
+def test_a_section_that_dies_is_reported(tmp_path):
+    command = [sys.executable, "-c", "import sys; sys.exit('out of memory')"]
+    good = report.run_sections(["peaks"], command, tmp_path, timeout=60, report=lambda text: None)
+    assert not good and "**failed: out of memory**" in (tmp_path / report.REPORT).read_text()
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    report.run_sections(["peaks"], command, tmp_path, timeout=0.5, report=lambda text: None)
+    assert "took more than 0 s" in (tmp_path / report.REPORT).read_text()
+
+
+def test_a_wrong_kernel_is_found(monkeypatch):
+    right = kernel_checks.conv_general_dilated
+    slightly_off = lambda *args, **options: 1.001 * right(*args, **options)  # noqa: E731
+    monkeypatch.setattr(kernel_checks, "conv_general_dilated", slightly_off)
+    checks = kernel_checks.check_convolution("EMNIST CNN, first", "float32", batch=2)
+    assert len(checks) == 3 and all(check.error > check.bound for check in checks)
+
+
+def test_a_trace_is_added_up(tmp_path):
+    def event(operation, milliseconds, **more):
+        return {"ph": "X", "dur": 1e3 * milliseconds, "args": {"hlo_op": operation}} | more
+
+    events = [
+        event("while.3", 100), event("fusion.1", 4), event("fusion.27", 5), event("dot", 2),
+        event("fusion.1", 9, ph="M"), {"ph": "X", "dur": 1e6, "name": "python"},
+    ]  # fmt: skip
+    (tmp_path / "plugins").mkdir()
+    with gzip.open(tmp_path / "plugins" / "host.trace.json.gz", "wt") as file:
+        json.dump({"traceEvents": events}, file)
+    found = profiles.read(tmp_path)
+    assert found.busy_seconds == pytest.approx(0.011)
+    assert [(name, count) for name, _, count in found.operations] == [("fusion", 2), ("dot", 1)]
+    with pytest.raises(FileNotFoundError):
+        profiles.read(tmp_path / "elsewhere")
+
+
+def test_cifar10_is_divided_into_clients_of_50(data_dir):
+    dataset, what = protocols.cifar10_data(protocols.cifar10())
+    assert np.array_equal(np.unique(dataset.train.partition.sizes), [50])
+    assert dataset.name in what and f"{dataset.num_clients:,} clients" in what
