@@ -20,7 +20,14 @@ from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms import fedavg
 from fljax.baselines import check_baselines, run_baselines
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.distributed import check_same, exchange, is_main, num_processes, together
+from fljax.engine.distributed import (
+    check_same,
+    exchange,
+    in_step,
+    is_main,
+    num_processes,
+    together,
+)
 from fljax.engine.execution import use_all_cores
 from fljax.federation import Federation, RoundOptions
 from fljax.loop import Loop
@@ -110,7 +117,8 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
                 recorder.add_sink(open_sink())
             recorder.write_config(config)
             loop = Loop(federation, recorder, checkpoints, config, run_options, progress)
-        return loop.run()
+        with in_step():
+            return loop.run()
 
 
 def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]:

@@ -98,7 +98,7 @@ def refusals() -> list[str]:
     def attempt(function, *args, **options):
         try:
             function(*args, **options)
-        except (RuntimeError, ValueError) as error:
+        except (ConnectionAbortedError, ValueError) as error:
             said.append(f"{type(error).__name__}: {error}")
 
     @together()

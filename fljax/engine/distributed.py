@@ -9,12 +9,15 @@ With a single process nothing is exchanged, and every function returns at once.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import itertools
 import json
 import os
 import socket
+import sys
+import time
 from typing import Any
 
 import jax
@@ -25,6 +28,8 @@ from jax._src.distributed import global_state
 
 # A host may take so much longer to read its data than another one.
 _PATIENCE_SECONDS = 1800
+# Where all processes fail in the same way, each has that long to say so.
+_GRACE_SECONDS = 5
 _numbers = itertools.count()
 
 
@@ -75,7 +80,7 @@ def exchange(value: Any) -> list[Any]:
       value: Of this process; anything that JSON can hold.
 
     Raises:
-      RuntimeError: If another process failed in a block of `together`.
+      ConnectionAbortedError: If another process failed in a block of `together`.
     """
     if num_processes() == 1:
         return [value]
@@ -88,7 +93,9 @@ def exchange(value: Any) -> list[Any]:
         )
         answer = json.loads(text)
         if "error" in answer:
-            raise RuntimeError(f"Process {process} of {num_processes()} failed: {answer['error']}")
+            raise ConnectionAbortedError(
+                f"Process {process} of {num_processes()} failed: {answer['error']}"
+            )
         found.append(answer["value"])
     return found
 
@@ -103,6 +110,31 @@ def together():
             _post(next(_numbers), {"error": f"{type(error).__name__}: {error}"})
         raise
     exchange(None)
+
+
+@contextlib.contextmanager
+def in_step():
+    """A block of joint computations, in which the processes cannot ask each other first.
+
+    A process that fails in it alone leaves the others waiting for its part. It then ends without
+    waiting for them in turn, as JAX would for minutes; they, or the launcher, notice.
+    """
+    try:
+        yield
+    except FloatingPointError:
+        raise  # clients that diverge do so in the eyes of all processes
+    except BaseException:
+        if num_processes() > 1:
+            atexit.register(_leave)
+        raise
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_main():
+        time.sleep(_GRACE_SECONDS)
+    os._exit(1)
 
 
 def check_same(value: Any, what: str) -> None:

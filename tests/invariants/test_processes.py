@@ -112,7 +112,7 @@ def test_the_first_process_alone_writes(two):
 def test_what_differs_between_processes_is_refused_in_both(two):
     first, second = (found["said"].tolist() for found in two[1])
     assert second[0] == "ValueError: no such file"
-    assert first[0] == "RuntimeError: Process 1 of 2 failed: ValueError: no such file"
+    assert first[0] == "ConnectionAbortedError: Process 1 of 2 failed: ValueError: no such file"
     assert first[1:] == second[1:]
     assert "settings, data or initial models of process 1" in first[1]
     assert "devices = 3 cannot be shared equally by 2 processes" in first[2]
