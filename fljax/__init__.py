@@ -24,6 +24,7 @@ _SUBMODULES = (
 # Functions that are reachable at the top level, and the modules that define them.
 _FUNCTIONS = {
     "default_config": "config",
+    "initialize_distributed": "engine.distributed",
     "load_config": "config",
     "load_run": "recording",
     "run_config": "experiment",

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from fljax import metrics, random
 from fljax.algorithm import Variables
 from fljax.data.dataset import Examples, Split
-from fljax.engine.execution import AXIS, device_memory_bytes
+from fljax.engine.execution import AXIS, memory_of
+from fljax.engine.placement import host_readable, own_devices, put_own, put_sharded
 from fljax.gradients import LocalTask
 
 PyTree = Any
@@ -115,15 +116,14 @@ def prepare(
             "there are no rows to evaluate: "
             + ("the split is empty." if clients is None else "the chosen clients have none.")
         )
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     layout, counts = _layout(rows, mesh.size, batch_size)
     staged = None
     if data is None:
         _check_memory(split.examples, layout.size, mesh)
-        staged = jax.device_put(split.examples.take(layout), sharding)
+        staged = put_own(split.examples.take(layout[own_devices(mesh)]), mesh)
     inputs = EvalInputs(
-        counts=jax.device_put(counts, sharding),
-        rows=None if data is None else jax.device_put(layout.astype(np.int32), sharding),
+        counts=put_sharded(counts, mesh),
+        rows=None if data is None else put_sharded(layout.astype(np.int32), mesh),
         data=None if data is None else dict(data),
         staged=staged,
     )
@@ -204,7 +204,8 @@ def make_evaluate(
             in_specs=(same, same, EvalInputs(counts=split, rows=split, data=same, staged=split)),
             out_specs=EvalOutputs(per_example=split, confusion=same),
             check_vma=False,
-        )
+        ),
+        out_shardings=host_readable(mesh),
     )
 
 
@@ -283,11 +284,11 @@ def _layout(rows: np.ndarray, devices: int, batch_size: int) -> tuple[np.ndarray
 
 def _check_memory(examples: Examples, num_rows: int, mesh: Mesh) -> None:
     """Refuses rows that would fill more than half of the memory."""
-    device = mesh.devices.flat[0]
     row_bytes = sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in examples.spec.values())
-    # the devices of a CPU share one memory
-    held = row_bytes * num_rows // (1 if device.platform == "cpu" else mesh.size)
-    memory = device_memory_bytes(device)
+    # the CPU devices of a process share one memory
+    shared = len(mesh.local_devices) if mesh.local_devices[0].platform == "cpu" else 1
+    held = row_bytes * num_rows * shared // mesh.size
+    memory = memory_of(mesh)
     if held > memory // 2:
         raise ValueError(
             f"evaluating {num_rows:,} rows of {row_bytes:,} bytes needs {held / 1e9:.2f} GB a "

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from fljax import evaluation, metrics, random
+from fljax.engine.placement import host_readable
 from fljax.evaluation import EvalOutputs, EvalSet
 from fljax.federation import Federation
 from fljax.gradients import bind
@@ -125,7 +126,8 @@ def make_evaluations(
     many = jax.jit(
         lambda models, frozen, inputs: jax.lax.map(
             lambda model: evaluate(model, frozen, inputs), models
-        )
+        ),
+        out_shardings=host_readable(mesh),
     )
     return Evaluations(sets, clients_of, chosen, evaluate, many)
 

@@ -19,6 +19,7 @@ from fljax.config import resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.data.dataset import FederatedDataset
 from fljax.dry_run import describe
+from fljax.engine.distributed import is_main, together
 from fljax.federation import RoundOptions
 from fljax.options import RunOptions, split_options
 from fljax.recording import Run
@@ -51,12 +52,14 @@ def run_config(
       profile: Directory for a profiler trace, or None.
 
     Returns:
-      (run, PNG files).
+      (run, PNG files); of several processes, only the first one draws and writes.
     """
-    experiment = make_experiment(config)
+    with together():
+        experiment = make_experiment(config)
     plain = to_plain(resolve(config))
     wandb = functools.partial(recording.wandb_sink, **plain["wandb"], config=plain, workdir=workdir)
-    tracing = contextlib.nullcontext() if profile is None else jax.profiler.trace(str(profile))
+    traced = profile is not None and is_main()
+    tracing = jax.profiler.trace(str(profile)) if traced else contextlib.nullcontext()
     with tracing:
         run = simulate(
             experiment.dataset,
@@ -68,7 +71,7 @@ def run_config(
             config=plain,
             **experiment.options,
         )
-    return run, [] if run.interrupted else run.plot()
+    return run, run.plot() if is_main() and not run.interrupted else []
 
 
 def dry_run(config) -> str:

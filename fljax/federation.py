@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.data.dataset import FederatedDataset
@@ -25,14 +24,15 @@ from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import LocalWork, steps_per_job
 from fljax.engine.client_store import ClientStore
+from fljax.engine.distributed import exchange
 from fljax.engine.execution import (
-    AXIS,
     ExecutionPlan,
     choose,
-    device_memory_bytes,
     host_memory_bytes,
     make_mesh,
+    memory_of,
 )
+from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
 from fljax.engine.plan import PlanFacts, RoundPlan, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
@@ -90,9 +90,8 @@ class Federation:
 
     def load(self, state: RoundState, store: PyTree) -> None:
         """Continues from a checkpoint's server state and client store."""
-        same = NamedSharding(self.mesh, PartitionSpec())
         # a copy of its own: the next round donates it
-        self.state = jax.tree.map(jnp.copy, jax.device_put(state, same))
+        self.state = jax.tree.map(jnp.copy, put_same(state, self.mesh))
         self.store.load(store)
 
     def plans(
@@ -125,13 +124,11 @@ class Federation:
 
     def place(self, plan: RoundPlan) -> RoundPlan:
         """Sends a plan to the devices."""
-        per_job = NamedSharding(self.mesh, PartitionSpec(AXIS))
-        same = NamedSharding(self.mesh, PartitionSpec())
         return RoundPlan(
-            jax.device_put(plan.round, same),
-            jax.device_put(plan.passes, per_job),
-            jax.device_put(plan.cohort_index, same),
-            jax.device_put(plan.staged, per_job),
+            put_same(plan.round, self.mesh),
+            put_sharded(plan.passes, self.mesh),
+            put_same(plan.cohort_index, self.mesh),
+            put_own(plan.staged, self.mesh),
         )
 
     def step(self, plan: RoundPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
@@ -188,10 +185,10 @@ def build(
         max_cohort=sampler.max_cohort,
         seeds=[options.seed],
         max_steps=max_steps,
+        staged_devices=own_devices(mesh),
     )
     for one in planner.works:
         check_batches(task, partition.sizes, one)
-    same = NamedSharding(mesh, PartitionSpec())
     data = dataset.train.examples.arrays if execution.placement == "device" else None
     inputs = Inputs(
         data=None if data is None else {name: np.asarray(array) for name, array in data.items()},
@@ -220,9 +217,9 @@ def build(
             mesh,
             options.num_rounds * sampler.max_cohort,
         ),
-        inputs=jax.device_put(inputs, same),
+        inputs=put_same(inputs, mesh),
         # a copy of its own: the first round donates it, and the caller may hold the parameters
-        state=jax.tree.map(jnp.copy, jax.device_put(stacked, same)),
+        state=jax.tree.map(jnp.copy, put_same(stacked, mesh)),
     )
 
 
@@ -350,14 +347,13 @@ def _make_store(algorithm, pipeline, variables, dataset, mesh, largest: int) -> 
     stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], default)
     rows = min(dataset.num_clients, largest)
     needed = rows * sum(leaf.nbytes for leaf in jax.tree.leaves(stacked))
-    device = mesh.devices.flat[0]
-    host, memory = host_memory_bytes(), device_memory_bytes(device)
+    host, memory = min(exchange(host_memory_bytes())), memory_of(mesh)
     if needed > host:
         raise ValueError(
             f"The state that {rows:,} clients keep needs {needed / 1e9:.2f} GB, and the machine "
             f"has {host / 1e9:.2f} GB. Use fewer clients or rounds, or a smaller model."
         )
-    on_host = device.platform != "cpu" and needed > memory // 4 * mesh.size
+    on_host = mesh.local_devices[0].platform != "cpu" and needed > memory // 4 * mesh.size
     return ClientStore(stacked, dataset.num_clients, mesh, on_host=on_host)
 
 

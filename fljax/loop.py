@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.engine.distributed import is_main
+from fljax.engine.placement import any_process
 from fljax.evaluations import make_evaluations
 from fljax.federation import Federation
 from fljax.options import RunOptions
@@ -59,6 +61,7 @@ class Loop:
         self.pending: deque = deque()
         self.compile_seconds = 0.0
         self.stop_requested = False
+        self.stop_agreed = False
 
     def run(self) -> Run:
         federation = self.federation
@@ -69,7 +72,8 @@ class Loop:
         stop = self.start if self.start and self._target_reached() else num_rounds
         with contextlib.ExitStack() as stack:
             stack.enter_context(_finish_round_on_interrupt(self))
-            bar = progress_bar(num_rounds, self.start, self.options.progress, label=name)
+            shown = self.options.progress and is_main()
+            bar = progress_bar(num_rounds, self.start, shown, label=name)
             stack.callback(bar.close)
             if self.start == 0 and self.options.eval_every:
                 self._evaluate_initial()
@@ -89,10 +93,11 @@ class Loop:
             # one round stays in flight, but at an evaluation the devices run dry: it would run
             # beside the next round on a CPU, and neither could be timed
             self._resolve(bar, leave=0 if self.pending[-1][2] or self.options.hooks else 1)
-            if self._save_is_due(done, num_rounds) or self.stop_requested:
+            stopping = self._stopping
+            if self._save_is_due(done, num_rounds) or stopping:
                 self._resolve(bar, leave=0)
                 self._save(done)
-            if self.stop_requested or self._target_reached():
+            if stopping or self._target_reached():
                 break
         self._resolve(bar, leave=0)
         return done
@@ -108,13 +113,15 @@ class Loop:
         if done == num_rounds or (every and done % every == 0):
             outputs = self.evaluations.dispatch(self.federation)
         self.sampler_state = facts.sampler_state
-        self.pending.append((facts, stats, outputs))
+        vote = any_process(self.stop_requested, self.federation.mesh)
+        self.pending.append((facts, stats, outputs, vote))
 
     def _resolve(self, bar, leave: int) -> None:
         """Turns finished rounds into records, leaving the newest ones to the devices."""
         while len(self.pending) > leave:
-            facts, stats, outputs = self.pending.popleft()
+            facts, stats, outputs, vote = self.pending.popleft()
             stats = jax.device_get(stats)
+            self.stop_agreed |= bool(vote)
             now = time.perf_counter()
             record = round_record(facts, stats, self.totals, now - self.clock)
             self.clock = now
@@ -135,6 +142,12 @@ class Loop:
         self.recorder.write({"round": 0} | found)
         self.clock = time.perf_counter()
 
+    @property
+    def _stopping(self) -> bool:
+        """Whether to end early; several processes end after the same round, or hang."""
+        alone = not self.federation.mesh.is_multi_process
+        return self.stop_requested if alone else self.stop_agreed
+
     def _target_reached(self) -> bool:
         target = self.options.target_accuracy
         if target is None or not self.options.stop_at_target or not self.recorder.records:
@@ -151,12 +164,12 @@ class Loop:
             return
         self.recorder.flush()
         progress = Progress(done, self.totals, self.sampler_state)
-        save(self.checkpoints(), self.federation, progress, self.options)
+        save(self.checkpoints, self.federation, progress, self.options)
 
     def _finish(self, done: int, num_rounds: int) -> Run:
         federation, recorder = self.federation, self.recorder
         complete = done == num_rounds or self._target_reached()
-        interrupted = self.stop_requested and not complete
+        interrupted = self._stopping and not complete
         summary = summarize(
             recorder.records,
             num_clients=federation.dataset.num_clients,

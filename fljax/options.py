@@ -93,9 +93,11 @@ class RunOptions:
       matmul_precision: JAX's default matmul precision ("highest", "tensorfloat32", ...); None
         leaves it as it is.
       hooks: Called after each round with (federation, record); what they return joins the record.
-        They see the model after that round, so the next one waits for them.
+        They see the model after that round, so the next one waits for them. Several processes call
+        them in each, and they must compute the same there.
       sinks: Functions () -> Sink that open further places for the records, such as
-        `lambda: fljax.recording.wandb_sink("offline")`; called once the run can start.
+        `lambda: fljax.recording.wandb_sink("offline")`; called once the run can start, of several
+        processes in the first one.
       config: Written to config.json besides the resolved options.
     """
 

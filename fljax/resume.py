@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fljax.data.dataset import Partition
+from fljax.engine.distributed import is_main
 from fljax.federation import Federation
 from fljax.options import RunOptions
 from fljax.recording import Checkpoints
@@ -40,16 +41,24 @@ class Progress(NamedTuple):
 
 
 def save(
-    checkpoints: Checkpoints, federation: Federation, progress: Progress, options: RunOptions
+    checkpoints: Callable[[], Checkpoints],
+    federation: Federation,
+    progress: Progress,
+    options: RunOptions,
 ) -> None:
-    """Saves a federation after `progress.round` rounds; its buffers may be donated right after."""
+    """Saves a federation after `progress.round` rounds; its buffers may be donated right after.
+
+    Of several processes, the first one writes all of it; the others help to gather it.
+    """
     metadata = {
         "execution": federation.execution._asdict(),
         "identity": identity(federation, options),
         "totals": dataclasses.asdict(progress.totals),
         "store_rows": federation.store.num_rows,
     }
-    checkpoints.save(progress.round, _state(federation, progress.sampler_state), metadata)
+    state = _state(federation, progress.sampler_state)
+    if is_main():
+        checkpoints().save(progress.round, state, metadata)
 
 
 def restore(

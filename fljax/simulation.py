@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from fljax import federation as federations
 from fljax import tasks
@@ -18,15 +20,23 @@ from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms import fedavg
 from fljax.baselines import check_baselines, run_baselines
 from fljax.data.dataset import FederatedDataset
+from fljax.engine.distributed import (
+    check_same,
+    exchange,
+    in_step,
+    is_main,
+    num_processes,
+    together,
+)
 from fljax.engine.execution import use_all_cores
 from fljax.federation import Federation, RoundOptions
 from fljax.loop import Loop
 from fljax.options import RunOptions, check_run_options, split_options
 from fljax.recording import Checkpoints, Recorder, Run, versions
 from fljax.recording.jsonio import plain
-from fljax.recording.recorder import CHECKPOINTS
+from fljax.recording.recorder import CHECKPOINTS, follow
 from fljax.records import RoundTotals
-from fljax.resume import Progress, restore
+from fljax.resume import Progress, fingerprint, restore
 
 
 def simulate(
@@ -82,26 +92,46 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             directory = workdir / CHECKPOINTS
             return stack.enter_context(Checkpoints(directory, keep=run_options.keep_checkpoints))
 
-        start = 0
-        if run_options.resume:
-            if workdir is None:
-                raise ValueError("resume needs the workdir of the run to go on with.")
-            start = checkpoints().latest_round() or 0
-        if start:
-            options = _with_saved_execution(options, checkpoints().metadata(start))
-        federation = federations.build(dataset, task, algorithm, options)
-        progress = Progress(0, RoundTotals(), federation.sampler.init())
-        if start:
-            # before the recorder opens its files: what is refused must stay as it was
-            progress = restore(checkpoints(), federation, start, run_options)
-        # -1: a run that was killed before its first checkpoint starts again from nothing
-        resume_round = (start or -1) if run_options.resume else None
-        recorder = stack.enter_context(Recorder(workdir, resume_round=resume_round))
-        for open_sink in run_options.sinks:
-            recorder.add_sink(open_sink())
-        config = _config(federation, run_options)
-        recorder.write_config(config)
-        return Loop(federation, recorder, checkpoints, config, run_options, progress).run()
+        with together():
+            start = 0
+            if run_options.resume:
+                if workdir is None:
+                    raise ValueError("resume needs the workdir of the run to go on with.")
+                start = exchange((checkpoints().latest_round() or 0) if is_main() else None)[0]
+            if start:
+                options = _with_saved_execution(options, checkpoints().metadata(start))
+            federation = federations.build(dataset, task, algorithm, options)
+            config = _config(federation, run_options)
+            if num_processes() > 1:
+                check_same(_fingerprint(federation, config), "settings, data or initial models")
+            progress = Progress(0, RoundTotals(), federation.sampler.init())
+            if start:
+                # before the recorder opens its files: what is refused must stay as it was
+                progress = restore(checkpoints(), federation, start, run_options)
+            # -1: a run that was killed before its first checkpoint starts again from nothing
+            resume_round = (start or -1) if run_options.resume else None
+            # of several processes, the first one alone writes
+            open_files = Recorder if is_main() else follow
+            recorder = stack.enter_context(open_files(workdir, resume_round=resume_round))
+            for open_sink in run_options.sinks if is_main() else ():
+                recorder.add_sink(open_sink())
+            recorder.write_config(config)
+            loop = Loop(federation, recorder, checkpoints, config, run_options, progress)
+        with in_step():
+            return loop.run()
+
+
+def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]:
+    """Returns what all processes of a run must agree on, as JSON values; reads a few rows only."""
+    free = ("versions", "data_dir", "wandb")
+    examples = federation.dataset.train.examples
+    rows = np.linspace(0, examples.num_examples - 1, 64).astype(np.int64)
+    arrays = [*examples.take(rows).values(), *jax.tree.leaves(federation.variables)]
+    return [
+        {name: value for name, value in config.items() if name not in free},
+        fingerprint(federation.dataset.train.partition),
+        [zlib.crc32(np.ascontiguousarray(array).tobytes()) for array in arrays],
+    ]
 
 
 def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
@@ -128,6 +158,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {
             "num_clients": federation.dataset.num_clients,
             "execution": federation.execution._asdict(),
+            "processes": num_processes(),
             "numerics": {
                 "compute_dtype": federation.options.compute_dtype,
                 "matmul_precision": options.matmul_precision

@@ -5,6 +5,10 @@
 
 `--dry_run` prints what the run would do and cost, and runs nothing. `--resume` goes on from the
 newest checkpoint of the workdir. `--profile=DIR` leaves a trace of the run for XProf or Perfetto.
+
+Several processes, on one host or many, make one run: `--distributed` where a launcher such as
+Slurm's `srun` starts them, else `--coordinator_address`, `--num_processes` and `--process_id`; see
+docs/many_hosts.md.
 """
 
 import logging
@@ -23,6 +27,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the ru
 _RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint of the workdir.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run nothing.")
 _PROFILE = flags.DEFINE_string("profile", None, "Directory for a profiler trace of the run.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of a launcher's job.")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def main(argv):
@@ -32,6 +40,9 @@ def main(argv):
 
     # absl shows JAX's notes on every backend that this machine does not have
     logging.getLogger("jax").setLevel(logging.WARNING)
+    process = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if _DISTRIBUTED.value or process != (None, None, None):
+        fljax.initialize_distributed(*process)
     fljax.use_all_cores()
     if _DRY_RUN.value:
         print(experiment.dry_run(_CONFIG.value))
@@ -41,7 +52,8 @@ def main(argv):
     run, plots = experiment.run_config(
         _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
     )
-    print(experiment.report(run, plots))
+    if run.directory is not None:
+        print(experiment.report(run, plots))
     return 0
 
 

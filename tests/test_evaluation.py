@@ -359,6 +359,6 @@ def test_errors_name_the_cause(arrays, split, monkeypatch):
         evaluation.prepare(split, mesh, clients=[0, 3])
     with pytest.raises(ValueError, match="max_rows = 0"):
         evaluation.prepare(split, mesh, max_rows=0)
-    monkeypatch.setattr(evaluation, "device_memory_bytes", lambda device: 1000)
+    monkeypatch.setattr(evaluation, "memory_of", lambda mesh: 1000)
     with pytest.raises(ValueError, match="52 rows of 20 bytes .* Evaluate fewer"):
         evaluation.prepare(split, mesh)

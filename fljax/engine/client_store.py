@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fljax.engine.execution import AXIS
 from fljax.engine.packing import capacity
+from fljax.engine.placement import fetch, put_same, put_sharded
 
 PyTree = Any
 
@@ -25,23 +26,24 @@ class ClientStore:
       default: State of a client that never took part, with a leading axis over sources.
       num_clients: Population size.
       mesh: Devices over which rows are sharded.
-      on_host: Keep the rows in host memory; each round then waits for the one before.
+      on_host: Keep the rows in host memory, that of every process; each round then waits for the
+        one before.
     """
 
     def __init__(self, default: PyTree, num_clients: int, mesh: Mesh, *, on_host: bool = False):
         # on the devices, or every round would send it there again
-        same = NamedSharding(mesh, PartitionSpec())
-        self._default = default if on_host else jax.device_put(default, same)
+        self._default = default if on_host else put_same(default, mesh)
         self._leaves = jax.tree.leaves(default)
         sources = self._leaves[0].shape[0] if self._leaves else 1
         self._slots = np.full((sources, num_clients), -1, np.int32)
-        self._devices = mesh.size
+        self._mesh = mesh
         self._on_host = on_host
-        self._sharding = NamedSharding(mesh, PartitionSpec(AXIS))
         self._count = 0
-        self._rows = self._blank(self._devices)
-        self._read = jax.jit(_read, out_shardings=self._sharding)
-        self._write = jax.jit(_write, donate_argnums=(0,), out_shardings=self._sharding)
+        none = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), default)
+        self._keep(none, mesh.size)
+        sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+        self._read = jax.jit(_read, out_shardings=sharding)
+        self._write = jax.jit(_write, donate_argnums=(0,), out_shardings=sharding)
 
     @property
     def row_bytes(self) -> int:
@@ -73,13 +75,14 @@ class ClientStore:
                 self._rows,
                 self._default,
             )
-            return jax.device_put(rows, self._sharding)
-        slots, sources = jax.device_put((slots, sources), self._sharding)
+            return put_sharded(rows, self._mesh)
+        slots, sources = put_sharded((slots, sources), self._mesh)
         return self._read(self._rows, self._default, slots, sources)
 
     def rows_of(self, clients: np.ndarray, source: int = 0) -> PyTree:
         """Returns the rows of some clients of one source, leaves [len(clients), ...]."""
-        padded = np.full((self._devices, -(-len(clients) // self._devices)), -1, np.int32)
+        devices = self._mesh.size
+        padded = np.full((devices, -(-len(clients) // devices)), -1, np.int32)
         padded.reshape(-1)[: len(clients)] = clients
         rows = self.gather(np.full_like(padded, source), padded)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows)
@@ -104,12 +107,12 @@ class ClientStore:
             kept = slots < self._capacity
 
             def write(store, values):
-                store[slots[kept]] = np.asarray(values)[kept]
+                store[slots[kept]] = values[kept]
                 return store
 
-            self._rows = jax.tree.map(write, self._rows, rows)
+            self._rows = jax.tree.map(write, self._rows, fetch(rows))
         else:
-            slots = jax.device_put(slots.astype(np.int32), self._sharding)
+            slots = put_sharded(slots.astype(np.int32), self._mesh)
             self._rows = self._write(self._rows, rows, slots)
 
     def state(self) -> dict[str, PyTree]:
@@ -117,7 +120,7 @@ class ClientStore:
         order = np.argwhere(self._slots >= 0).astype(np.int32)
         order = order[np.argsort(self._slots[order[:, 0], order[:, 1]])]
         # a copy: host rows are written in place while a checkpoint may still read these
-        rows = jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[: self._count]), self._rows)
+        rows = jax.tree.map(lambda leaf: np.array(leaf[: self._count]), fetch(self._rows))
         return {"owners": order, "rows": rows}
 
     def template(self, num_rows: int) -> dict[str, PyTree]:
@@ -135,41 +138,28 @@ class ClientStore:
         owners = np.asarray(state["owners"])
         self._slots[:] = -1
         self._slots[owners[:, 0], owners[:, 1]] = np.arange(len(owners))
-        self._count = 0
-        self._rows = self._blank(self._devices)
-        self._grow(len(owners))
-        self._rows = jax.tree.map(
-            lambda store, saved: self._place(
-                np.concatenate([np.asarray(saved), np.asarray(store)[len(owners) :]])
-            ),
-            self._rows,
-            state["rows"],
-        )
+        self._count = len(owners)
+        self._keep(state["rows"], capacity(self._count, self._mesh.size))
 
     @property
     def _capacity(self) -> int:
         return jax.tree.leaves(self._rows)[0].shape[0]
 
-    def _blank(self, size: int) -> PyTree:
-        return jax.tree.map(
-            lambda leaf: self._place(np.zeros((size, *leaf.shape[1:]), leaf.dtype)), self._default
-        )
-
-    def _place(self, array: np.ndarray) -> Any:
-        return array if self._on_host else jax.device_put(array, self._sharding)
-
     def _grow(self, needed: int) -> None:
         self._count = needed
-        if not self._leaves or needed <= self._capacity:
-            return
-        size = min(capacity(needed, 2 * self._capacity), self._slots.size)
-        size = -(-size // self._devices) * self._devices
-        more = self._blank(size - self._capacity)
-        self._rows = jax.tree.map(
-            lambda old, new: self._place(np.concatenate([np.asarray(old), np.asarray(new)])),
-            self._rows,
-            more,
+        if self._leaves and needed > self._capacity:
+            self._keep(fetch(self._rows), capacity(needed, 2 * self._capacity))
+
+    def _keep(self, rows: PyTree, size: int) -> None:
+        """Stores rows, followed by zeros up to about `size` of them."""
+        size = -(-min(size, self._slots.size) // self._mesh.size) * self._mesh.size
+        padded = jax.tree.map(
+            lambda leaf: np.concatenate(
+                [leaf, np.zeros((size - len(leaf), *leaf.shape[1:]), leaf.dtype)]
+            ),
+            rows,
         )
+        self._rows = padded if self._on_host else put_sharded(padded, self._mesh)
 
 
 def _read(rows, default, slots, sources):

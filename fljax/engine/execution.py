@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fljax.engine.distributed import cores, exchange, neighbours, num_processes
+
 AXIS = "devices"
 
 
@@ -40,13 +42,12 @@ def use_all_cores(count: int | None = None) -> None:
 
     Args:
       count: Number of CPU devices. By default what is set already (`jax_num_cpu_devices`), else the
-        cores that this process may use.
+        cores that this process may use; several processes on one machine share its cores.
     """
     if count is None:
         if jax.config.jax_num_cpu_devices > 0:
             return  # somebody chose a number already
-        affinity = getattr(os, "sched_getaffinity", None)
-        count = len(affinity(0)) if affinity else os.cpu_count() or 1
+        count = cores()
     if jax.config.jax_num_cpu_devices == count:
         return
     try:
@@ -62,14 +63,38 @@ def use_all_cores(count: int | None = None) -> None:
 
 
 def make_mesh(num_devices: int = 0) -> jax.sharding.Mesh:
-    """Returns a one-dimensional mesh over the first `num_devices` devices (0: all)."""
+    """Returns a one-dimensional mesh over the first `num_devices` devices (0: all).
+
+    Of several processes, each gives as many.
+    """
     available = jax.devices()
     if num_devices > len(available):
         raise ValueError(
             f"devices = {num_devices}, but JAX sees {len(available)} {available[0].platform} "
             "device(s). Lower `devices`, or set it to 0 for all."
         )
-    return jax.sharding.Mesh(np.asarray(available[: num_devices or None]), (AXIS,))
+    if num_devices:
+        available = _equal_shares(available, num_devices)
+    return jax.sharding.Mesh(np.asarray(available), (AXIS,))
+
+
+def _equal_shares(available: list[jax.Device], count: int) -> list[jax.Device]:
+    """Returns `count` devices, the first ones of every process, in their order."""
+    if count == len(available):
+        return available
+    share, rest = divmod(count, num_processes())
+    taken = [
+        device
+        for process in range(num_processes())
+        for device in [one for one in available if one.process_index == process][:share]
+    ]
+    if rest or len(taken) < count:
+        raise ValueError(
+            f"devices = {count} cannot be shared equally by {num_processes()} processes with "
+            f"{len(available)} devices in all. Choose a multiple of {num_processes()} that each "
+            "process has its share of, or set `devices` to 0 for all."
+        )
+    return taken
 
 
 def choose(
@@ -107,10 +132,10 @@ def choose(
     for name, value in {"lanes": lanes, "wave": wave, "devices": devices}.items():
         if value < 0:
             raise ValueError(f"{name} = {value}; give a positive number, or 0 to choose.")
-    mesh_devices = list(make_mesh(devices).devices.flat)
-    count = len(mesh_devices)
-    memory = memory_bytes or device_memory_bytes(mesh_devices[0])
-    on_cpu = mesh_devices[0].platform == "cpu"
+    mesh = make_mesh(devices)
+    count = mesh.size
+    memory = memory_bytes or memory_of(mesh)
+    on_cpu = mesh.local_devices[0].platform == "cpu"
     jobs = max(1, -(-cohort // count))
     # weights, gradients, optimizer state and activations of one live client
     live = 6 * max(param_bytes, 1)
@@ -118,7 +143,7 @@ def choose(
         lanes = 1 if on_cpu else max(1, min(jobs, 64, memory // 4 // live))
     if not wave:
         wave = 1 if on_cpu else lanes
-    copies = count if on_cpu else 1
+    copies = len(mesh.local_devices) if on_cpu else 1
     if placement == "auto":
         placement = "device" if data_bytes * copies <= memory // 4 else "stream"
     held = (lanes * live + wave * 2 * param_bytes) * copies
@@ -135,8 +160,13 @@ def choose(
     return ExecutionPlan(count, lanes, max(wave, harvest), harvest, placement)
 
 
+def memory_of(mesh: jax.sharding.Mesh) -> int:
+    """Returns the memory that a device of the mesh may use; with several processes, the least."""
+    return min(exchange(device_memory_bytes(mesh.local_devices[0])))
+
+
 def device_memory_bytes(device: jax.Device) -> int:
-    """Returns the memory a device may use: its own limit, or the host's physical memory."""
+    """Returns the memory a local device may use: its own limit, or this process's share."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
@@ -144,5 +174,5 @@ def device_memory_bytes(device: jax.Device) -> int:
 
 
 def host_memory_bytes() -> int:
-    """Returns the physical memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Returns the physical memory of this machine, shared equally by its processes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // neighbours()

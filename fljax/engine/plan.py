@@ -91,7 +91,8 @@ class RoundPlan(NamedTuple):
       passes: One PassPlan for each pass; all place a job at the same (device, index).
       cohort_index: int32[P] flat (device x J) index of the job at each cohort position; a position
         without a job holds D x J.
-      staged: {name: [D, R, ...]} rows of the cohort where data is streamed, else None.
+      staged: {name: [D, R, ...]} rows of the cohort where data is streamed, else None. As made by
+        the planner, of this process's devices only.
     """
 
     round: Any

@@ -48,6 +48,7 @@ class Planner(NamedTuple):
       execution: The execution plan.
       capacities: Array sizes that hold for the whole run.
       seeds: int64[S], one for each source.
+      staged_devices: Devices whose rows are staged where data is streamed: those of this process.
       grown: {array: largest size so far}: an array that had to grow keeps its size, so that shapes,
         and with them compiled programs, settle.
     """
@@ -58,6 +59,7 @@ class Planner(NamedTuple):
     execution: ExecutionPlan
     capacities: Capacities
     seeds: np.ndarray
+    staged_devices: tuple[int, ...]
     grown: dict[str, int]
 
     def plan(self, round: int, jobs: JobTable, sampler_state=None) -> tuple[RoundPlan, PlanFacts]:
@@ -179,7 +181,11 @@ class Planner(NamedTuple):
         return out
 
     def _stage(self, passes: Sequence[PassPlan]):
-        """Gathers each device's rows from host memory and renumbers the plan to them."""
+        """Gathers this process's rows from host memory and renumbers the plan to them.
+
+        Returns:
+          (passes of all devices, {name: [staged devices, R, ...]}).
+        """
         devices = self.execution.devices
         per_device, renumbered = [], [np.zeros_like(one.rows) for one in passes]
         for device in range(devices):
@@ -192,7 +198,8 @@ class Planner(NamedTuple):
             per_device.append(unique)
         needed = max(len(unique) for unique in per_device)
         size = self._size("staged rows", needed, self.capacities.staged_rows)
-        staged = _gathered(self.split.examples, per_device, size)
+        own = [per_device[device] for device in self.staged_devices]
+        staged = _gathered(self.split.examples, own, size)
         passes = [one._replace(rows=out) for one, out in zip(passes, renumbered, strict=True)]
         return passes, staged
 
@@ -206,6 +213,7 @@ def make_planner(
     max_cohort: int,
     seeds: Sequence[int],
     max_steps: int | None = None,
+    staged_devices: Sequence[int] | None = None,
 ) -> Planner:
     """Builds a planner and fixes the capacities of its plans.
 
@@ -217,6 +225,7 @@ def make_planner(
       max_cohort: Largest number of jobs in a round.
       seeds: One seed for each source.
       max_steps: Largest number of local steps of a job, where jobs bring their own.
+      staged_devices: Devices whose rows this process stages; all of them if None.
     """
     works = tuple(
         work
@@ -253,6 +262,9 @@ def make_planner(
         execution=execution,
         capacities=Capacities(max_cohort, jobs, tuple(floors), staged),
         seeds=np.asarray(seeds, np.int64),
+        staged_devices=tuple(
+            range(execution.devices) if staged_devices is None else staged_devices
+        ),
         grown={},
     )
 

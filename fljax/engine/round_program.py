@@ -30,6 +30,7 @@ from fljax.engine.collection import DOWNLINK, UPLINK, collect
 from fljax.engine.execution import AXIS
 from fljax.engine.layout import as_given, transposed_weights
 from fljax.engine.pipeline import UPDATE, Pipeline, PipelineState
+from fljax.engine.placement import host_readable
 from fljax.engine.plan import JobArrays, PassPlan, RoundPlan
 from fljax.engine.trees import all_finite, batched, put, take, zeros_like_shape
 
@@ -110,7 +111,7 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
         )(state, client_rows, plan, inputs)
         return state, rows, stats
 
-    return jax.jit(sharded, donate_argnums=(0, 1))
+    return jax.jit(sharded, donate_argnums=(0, 1), out_shardings=(None, None, host_readable(mesh)))
 
 
 def _round(build, pipeline, lay_out, num_sources, state, client_rows, passes, plan, data, inputs):

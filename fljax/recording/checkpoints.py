@@ -39,10 +39,13 @@ class Checkpoints:
         """
         self._orbax = _import_orbax()
         self._directory = Path(directory).absolute()
+        self._directory.mkdir(parents=True, exist_ok=True)
         logging.getLogger("absl").addFilter(_drop_orbax_chatter)
         self._manager = self._orbax.CheckpointManager(
             self._directory,
-            options=self._orbax.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            options=self._orbax.CheckpointManagerOptions(
+                max_to_keep=keep, create=False, multiprocessing_options=_alone(self._orbax)
+            ),
         )
         self._cleaned = False
 
@@ -185,6 +188,16 @@ def _import_orbax():
     except ImportError as error:
         raise ImportError("checkpoints need Orbax: pip install orbax-checkpoint") from error
     return orbax.checkpoint
+
+
+def _alone(orbax):
+    """Of several processes each reads by itself, and one writes; none waits for the others."""
+    process = jax.process_index()
+    return orbax.options.MultiprocessingOptions(
+        primary_host=process,
+        active_processes={process},
+        barrier_sync_key_prefix=f"process{process}",
+    )
 
 
 def _drop_orbax_chatter(record: logging.LogRecord) -> bool:

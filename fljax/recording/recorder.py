@@ -204,10 +204,21 @@ def _refuse_existing_run(workdir: Path) -> None:
         )
 
 
+def follow(workdir: str | Path | None, *, resume_round: int | None = None) -> Recorder:
+    """Returns a recorder that holds the records of a resumed run in memory and writes nothing.
+
+    For all processes of a run but the one that writes; arguments as for `Recorder`.
+    """
+    recorder = Recorder(None)
+    if workdir is not None and resume_round is not None:
+        kept = _up_to(Path(workdir) / runs.METRICS, resume_round)
+        recorder.records = [record for _, record in kept]
+    return recorder
+
+
 def _truncate(path: Path, last_round: int) -> list[dict[str, Any]]:
     """Rewrites a JSONL file without the records after `last_round`; returns those that stay."""
-    lines = list(jsonio.read_lines(path)) if path.exists() else []
-    kept = [(line, record) for line, record in lines if record["round"] <= last_round]
+    kept = _up_to(path, last_round)
     newest = kept[-1][1]["round"] if kept else 0
     if newest < last_round:
         warnings.warn(
@@ -217,4 +228,14 @@ def _truncate(path: Path, last_round: int) -> list[dict[str, Any]]:
         )
     with jsonio.atomic_file(path) as file:
         file.writelines(line + b"\n" for line, _ in kept)
-    return [_clean({k: math.nan if v is None else v for k, v in r.items()}) for _, r in kept]
+    return [record for _, record in kept]
+
+
+def _up_to(path: Path, last_round: int) -> list[tuple[bytes, dict[str, Any]]]:
+    """Returns the lines of a JSONL file up to a round, and their records."""
+    lines = jsonio.read_lines(path) if path.exists() else ()
+    return [
+        (line, _clean({key: math.nan if value is None else value for key, value in record.items()}))
+        for line, record in lines
+        if record["round"] <= last_round
+    ]

@@ -1,0 +1,124 @@
+"""Invariant 2, across processes: two of them with two devices each are one with four."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import processes
+import pytest
+import toy
+
+PATIENCE_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Runs everything in two processes; returns (directory, arrays that each of them saved)."""
+    directory = tmp_path_factory.mktemp("two")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    logs, started = [directory / f"log{number}" for number in (0, 1)], []
+    try:
+        for number, log in enumerate(logs):
+            command = [sys.executable, processes.__file__, str(number), str(port), str(directory)]
+            with open(log, "wb") as output:
+                started.append(
+                    subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+                )
+        codes = [one.wait(PATIENCE_SECONDS) for one in started]
+    finally:
+        for one in started:
+            one.kill()
+    assert codes == [0, 0], "\n\n".join(log.read_text()[-3000:] for log in logs)
+    return directory, [dict(np.load(directory / f"process{number}.npz")) for number in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The same runs in one process with as many devices: (directory, {"run/leaf": parameters})."""
+    directory = tmp_path_factory.mktemp("one")
+    found = {
+        name: processes.run(directory / name, name, devices=processes.DEVICES)
+        for name in processes.RUNS
+    }
+    return directory, processes.params_of(found)
+
+
+def records(workdir: Path) -> list[dict]:
+    """Returns the records of a run without what depends on the clock."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    clock = ("time/", "throughput/")
+    return [
+        {key: value for key, value in json.loads(line).items() if not key.startswith(clock)}
+        for line in lines
+    ]
+
+
+def test_two_processes_equal_one(two, one):
+    first, second = two[1]
+    for name, values in one[1].items():
+        np.testing.assert_array_equal(first[name], second[name])
+        toy.assert_close(first[name], values, 1e-9)
+        # where devices add nothing up, not even the order of a sum can differ
+        if name.startswith(("median", "local_only")):
+            np.testing.assert_array_equal(first[name], values)
+
+
+def test_their_records_and_client_metrics_are_equal(two, one):
+    for name in processes.RUNS:
+        for found, expected in zip(*(records(at / name) for at, _ in (two, one)), strict=True):
+            assert found == pytest.approx(expected, rel=1e-9)
+    for name in ("scaffold", "streamed", "median"):
+        found, expected = (dict(np.load(at / name / "client_metrics.npz")) for at, _ in (two, one))
+        assert len(expected["accuracy"]) == np.count_nonzero(toy.SIZES)
+        for key, values in expected.items():
+            np.testing.assert_allclose(found[key], values, rtol=1e-9)
+
+
+def test_two_processes_equal_one_device_up_to_rounding(two):
+    for name in ("scaffold", "streamed"):
+        alone = processes.params_of({name: processes.run(None, name, devices=1)})
+        for leaf, values in alone.items():
+            toy.assert_close(two[1][0][leaf], values, 1e-9)
+
+
+def test_a_stop_in_one_process_stops_both_and_the_run_can_be_resumed(two):
+    for found in two[1]:
+        for leaf in ("w", "b"):
+            np.testing.assert_array_equal(found[f"resumed/{leaf}"], found[f"scaffold/{leaf}"])
+    assert records(two[0] / "resumed") == records(two[0] / "scaffold")
+
+
+def test_one_process_goes_on_from_a_checkpoint_of_two(two):
+    rounds = processes.ROUNDS + 1
+    longer = processes.run(two[0] / "resumed", "scaffold", resume=True, num_rounds=rounds)
+    whole = processes.run(None, "scaffold", num_rounds=rounds, devices=processes.DEVICES)
+    toy.assert_close(longer.variables.params, whole.variables.params, 1e-9)
+
+
+def test_the_first_process_alone_writes(two):
+    runs = len(processes.RUNS) + 1
+    assert [found["wrote"].tolist() for found in two[1]] == [[True] * runs, [False] * runs]
+
+
+def test_what_differs_between_processes_is_refused_in_both(two):
+    first, second = (found["said"].tolist() for found in two[1])
+    assert second[0] == "ValueError: no such file"
+    assert first[0] == "ConnectionAbortedError: Process 1 of 2 failed: ValueError: no such file"
+    assert first[1:] == second[1:]
+    assert "settings, data or initial models of process 1" in first[1]
+    assert "devices = 3 cannot be shared equally by 2 processes" in first[2]
+
+
+def test_processes_share_the_cores_of_their_machine(two):
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count()
+    assert [int(found["cores"]) for found in two[1]] == [max(1, cores // 2)] * 2

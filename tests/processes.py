@@ -1,0 +1,130 @@
+"""Runs that one process and several must agree on; as a program, one of two processes.
+
+python tests/processes.py PROCESS PORT DIRECTORY
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import toy
+
+import fljax
+from fljax import algorithms
+from fljax.engine.distributed import cores, together
+from fljax.engine.pipeline import Aggregator, Pipeline
+
+DEVICES = 4
+ROUNDS = 5
+
+
+def median() -> Pipeline:
+    """The coordinate-wise median, an aggregator that needs the stacked cohort."""
+
+    def apply(stack, cohort, state):
+        count = cohort.valid.sum()
+        ordered = jnp.sort(jnp.where(cohort.valid[:, None], stack, jnp.inf), axis=0)
+        return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2, state
+
+    return Pipeline(aggregator=Aggregator(needs="stack", apply=apply))
+
+
+# name -> (algorithm, options)
+RUNS = {
+    "scaffold": (algorithms.scaffold(0.2), {}),
+    "streamed": (algorithms.fedopt("adam", 0.2, 0.05), {"placement": "stream"}),
+    "median": (algorithms.fedavg(0.2), {"pipeline": median()}),
+    "local_only": (
+        algorithms.local_only()._replace(hparams={"client_lr": 0.1}),
+        {"eval_personal": 4, "eval_clients": 0},
+    ),
+}
+
+
+def run(workdir, name, **options):
+    """One of the runs, in float64, on ragged clients, with evaluations and checkpoints."""
+    spec, own = RUNS[name]
+    defaults = {
+        "num_rounds": ROUNDS,
+        "clients_per_round": 5,
+        "batch_size": 4,
+        "eval_every": 2,
+        "eval_clients": -1,
+        "checkpoint_every": 0 if workdir is None else 2,
+        "progress": False,
+    }
+    with jax.enable_x64(True):
+        return fljax.simulate(
+            toy.dataset(toy.clients()),
+            toy.softmax_task(),
+            spec,
+            workdir=workdir,
+            **(defaults | own | options),
+        )
+
+
+def stopped_and_resumed(workdir):
+    """SCAFFOLD, stopped by Ctrl-C in the last process alone, and resumed."""
+
+    def stop(federation, record):
+        if record["round"] == 3 and jax.process_index() == jax.process_count() - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = run(workdir, "scaffold", hooks=(stop,))
+    assert stopped.interrupted and stopped.summary["rounds"] < ROUNDS
+    return run(workdir, "scaffold", resume=True)
+
+
+def params_of(runs) -> dict[str, np.ndarray]:
+    """Returns {"run/leaf": array}, the final parameters of some runs."""
+    return {
+        f"{name}/{leaf}": np.asarray(values)
+        for name, one in runs.items()
+        for leaf, values in one.variables.params.items()
+    }
+
+
+def refusals() -> list[str]:
+    """Returns what is said where the processes differ, or cannot share the devices."""
+    process = jax.process_index()
+    said = []
+
+    def attempt(function, *args, **options):
+        try:
+            function(*args, **options)
+        except (ConnectionAbortedError, ValueError) as error:
+            said.append(f"{type(error).__name__}: {error}")
+
+    @together()
+    def fail_alone():
+        if process == 1:
+            raise ValueError("no such file")
+
+    attempt(fail_alone)
+    attempt(run, None, "scaffold", seed=process)
+    attempt(run, None, "scaffold", devices=3)
+    return said
+
+
+def main(process: int, port: int, directory: Path) -> None:
+    fljax.initialize_distributed(f"127.0.0.1:{port}", 2, process)
+    jax.config.update("jax_num_cpu_devices", DEVICES // 2)
+    runs = {name: run(directory / name, name) for name in RUNS}
+    runs["resumed"] = stopped_and_resumed(directory / "resumed")
+    np.savez(
+        directory / f"process{process}.npz",
+        cores=cores(),
+        said=refusals(),
+        wrote=[one.directory is not None for one in runs.values()],
+        **params_of(runs),
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
