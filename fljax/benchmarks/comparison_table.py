@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from fljax.benchmarks.comparison import OURS, Line, key_of
 
+# relative difference of final losses after which the work was not the same
+TOLERANCE = 1e-3
+
 
 def table(lines: Iterable[Line], memory_peer: str = "fedjax") -> str:
     """Returns one Markdown table a workload, and what it says of fljax.
@@ -37,7 +40,7 @@ def _workload_table(results: Mapping[str, Mapping[int, Line]], memory_peer: str)
                 reason = line["error"].strip().splitlines()
                 failures.append(f"{name}, repetition {repetition}, failed: {reason[0]}")
     good = {name: lines for name, lines in good.items() if lines}
-    losses = {name: _median(lines.values(), "final_train_loss") for name, lines in good.items()}
+    losses = {name: _loss(lines) for name, lines in good.items()}
     for name, lines in sorted(good.items(), key=lambda item: _median_seconds(item[1])):
         of_repetitions = " ".join(f"{line['median_s_per_round']:.4g}" for line in lines.values())
         difference = ""
@@ -59,7 +62,7 @@ def _workload_table(results: Mapping[str, Mapping[int, Line]], memory_peer: str)
 
 
 def _conclusions(good: Mapping[str, Mapping[int, Line]], memory_peer: str) -> list[str]:
-    """Returns what the results of a workload say of fljax: speed, memory."""
+    """Returns what the results of a workload say of fljax: speed, memory, same work."""
     ours = good.get(OURS, {})
     ratios, fastest = [], []
     for repetition, line in ours.items():
@@ -84,7 +87,21 @@ def _conclusions(good: Mapping[str, Mapping[int, Line]], memory_peer: str) -> li
             good[memory_peer].values(), "peak_rss_mb"
         )
         said.append(f"Peak memory of {OURS} / {memory_peer}: {share:.2f}.")
+    far = [
+        name
+        for name, lines in good.items()
+        if ours and abs(_loss(lines) / _loss(ours) - 1) > TOLERANCE
+    ]
+    if far:
+        said.append(
+            f"Final losses further than {TOLERANCE:g} (relative) from {OURS}'s: {', '.join(far)}. "
+            "Where the model has no dropout, they did other work."
+        )
     return said
+
+
+def _loss(lines: Mapping[int, Line]) -> float:
+    return _median(lines.values(), "final_train_loss")
 
 
 def _times(ours: Mapping[int, Line] | None, lines: Mapping[int, Line]) -> str:

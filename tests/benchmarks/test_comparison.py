@@ -62,6 +62,20 @@ def test_runners_take_turns_and_ratios_are_those_of_each_repetition(peers, tmp_p
     assert rows["slow"].split(" | ")[1:4] == ["9", "9 4 20", "5.00"]
 
 
+def test_other_work_is_noticed():
+    def line(name, loss):
+        figures = {"median_s_per_round": 1.0, "first_round_s": 1.0, "examples_per_s": 1.0}
+        return {
+            "runner": name, "workload": "w", "repetition": 0, "peak_rss_mb": 1.0,
+            "final_train_loss": loss, **figures,
+        }  # fmt: skip
+
+    lines = [line("fljax", 2.0), line("near", 2.001), line("far", 2.003)]
+    said = comparison_table.table(lines).splitlines()[-1]
+    assert said.startswith("Final losses further than 0.001 (relative) from fljax's: far.")
+    assert "Final losses" not in comparison_table.table(lines[:2])
+
+
 def test_what_failed_is_said_and_run_again(peers, tmp_path):
     runners = peers(fljax=[1.0, 1.0], other=[None, 2.0, 3.0])
     text = comparison_table.table(compare(runners, tmp_path, repetitions=2))
