@@ -20,6 +20,7 @@ import numpy as np
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.data.dataset import FederatedDataset
+from fljax.data.memory import in_place
 from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import LocalWork, steps_per_job
@@ -191,7 +192,7 @@ def build(
         check_batches(task, partition.sizes, one)
     data = dataset.train.examples.arrays if execution.placement == "device" else None
     inputs = Inputs(
-        data=None if data is None else {name: np.asarray(array) for name, array in data.items()},
+        data=None if data is None else {name: in_place(array) for name, array in data.items()},
         frozen=frozen,
         hparams={name: value[None] for name, value in hparams.items()},
         keys=key[None],
