@@ -1,8 +1,8 @@
 """What a large population costs: rounds of one cohort size, drawn from few or from many clients.
 
 The rows of all clients lie in a file that is mapped into memory, or are generated when they are
-asked for; only the cohort's rows ever reach a device. A round is timed as in `fljax.benchmarks.timing`:
-from the arrival of one server model to that of the next.
+asked for; only the cohort's rows ever reach a device. A round is timed as in
+`fljax.benchmarks.timing`: from the arrival of one server model to that of the next.
 """
 
 from __future__ import annotations

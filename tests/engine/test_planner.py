@@ -1,5 +1,6 @@
 """The planner and packing: every job runs once, in one piece, on lanes that never collide."""
 
+import jax
 import numpy as np
 import pytest
 import toy
@@ -253,6 +254,21 @@ def test_only_real_rows_are_generated():
     plan, _ = planner.plan(0, job_table([0, 3]))
     assert sorted(asked) == [*range(7), *range(22, 31)]
     assert plan.staged["x"].shape[0] * plan.staged["x"].shape[1] > 16
+
+
+def test_a_process_stages_the_rows_of_its_own_devices_alone():
+    split = toy.dataset(toy.clients([7, 12, 3, 9])).train
+    (everything, _), (own, _) = (
+        make_planner(
+            split, LocalWork(1, None, 4), ["local"], ExecutionPlan(3, 1, 1, 1, "stream"),
+            max_cohort=4, seeds=[0], staged_devices=devices,
+        ).plan(0, job_table([3, 1, 0, 2]))
+        for devices in (None, (1, 2))
+    )  # fmt: skip
+    for name, rows in everything.staged.items():
+        np.testing.assert_array_equal(own.staged[name], rows[1:])
+    # the plan itself is that of all devices
+    jax.tree.map(np.testing.assert_array_equal, own.passes, everything.passes)
 
 
 def test_repeated_clients_are_numbered():
