@@ -45,6 +45,8 @@ class RoundOptions:
       initial_params: Parameters to start from instead of the task's.
       devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
       placement: "auto", "device" or "stream".
+      calibrate: Whether to find devices and lanes by trial where `lanes` and `wave` are 0: see
+        `fljax.calibration`. None does so for runs of 50 rounds and more.
     """
 
     num_rounds: int
@@ -67,6 +69,7 @@ class RoundOptions:
     lanes: int = 0
     wave: int = 0
     placement: str = "auto"
+    calibrate: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)

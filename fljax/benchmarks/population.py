@@ -133,6 +133,7 @@ def _timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, 
             clients_per_round=cohort,
             batch_size=10,
             placement=placement,
+            calibrate=True,
             seed=seed,
         ),
     )
