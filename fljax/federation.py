@@ -11,7 +11,7 @@ program. `simulate` drives it; benchmarks and tests can drive it round by round:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.data.dataset import FederatedDataset
+from fljax.engine import blocks
 from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import LocalWork, steps_per_job
@@ -36,7 +37,13 @@ from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
 from fljax.engine.plan import PlanFacts, RoundPlan, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
-from fljax.engine.round_program import ClientRows, Inputs, RoundState, make_round_program
+from fljax.engine.round_program import (
+    ClientRows,
+    Inputs,
+    RoundState,
+    make_round_program,
+    make_rounds_program,
+)
 from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.tasks import Task
@@ -45,6 +52,10 @@ PyTree = Any
 
 # Stream of random keys for the initial model; rounds count from 0.
 _INIT = 0x7FFFFFFF
+
+
+def _never(round: int) -> bool:
+    return False
 
 
 class Federation:
@@ -63,6 +74,7 @@ class Federation:
         mesh: jax.sharding.Mesh,
         algorithm: Algorithm,
         program: Callable,
+        rounds_program: Callable,
         planner: Planner,
         sampler: samplers.Sampler,
         store: ClientStore,
@@ -77,6 +89,7 @@ class Federation:
         self.mesh = mesh
         self.algorithm = algorithm
         self.program = program
+        self.rounds_program = rounds_program
         self.planner = planner
         self.sampler = sampler
         self.store = store
@@ -98,10 +111,46 @@ class Federation:
         self, start: int, stop: int, sampler_state: Any = None
     ) -> Iterator[tuple[RoundPlan, PlanFacts]]:
         """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
-        state = self.sampler.init() if sampler_state is None else sampler_state
-        return prefetch(self._plans(start, stop, state, jax.config.jax_enable_x64))
+        placed = self._blocks(start, stop, sampler_state, 1, _never, jax.config.jax_enable_x64)
+        return prefetch((plan, facts) for plan, (facts,) in placed)
 
-    def _plans(self, start: int, stop: int, state: Any, x64: bool):
+    def blocks(
+        self,
+        start: int,
+        stop: int,
+        sampler_state: Any = None,
+        *,
+        ends: Callable[[int], bool] = _never,
+    ) -> Iterator[tuple[RoundPlan, list[PlanFacts]]]:
+        """Yields the plans of rounds start .. stop - 1 in blocks, made one block ahead in a thread.
+
+        A block is what one dispatch runs: `rounds_per_dispatch` rounds, or a single one where fewer
+        are left before an end.
+
+        Args:
+          start, stop: The rounds.
+          sampler_state: Where the sampler goes on; None starts it.
+          ends: round -> whether a block must end with it, because the host wants the state that it
+            leaves behind; called in the thread.
+
+        Returns:
+          An iterator over (plan, the facts of its rounds), for `step_block`.
+        """
+        size, x64 = self.options.rounds_per_dispatch, jax.config.jax_enable_x64
+        return prefetch(self._blocks(start, stop, sampler_state, size, ends, x64))
+
+    def _blocks(self, start, stop, sampler_state, size, ends, x64):
+        state = self.sampler.init() if sampler_state is None else sampler_state
+        for plans, facts in blocks.in_blocks(self._plans(start, stop, state), size, ends):
+            begin = time.perf_counter()
+            # a thread does not inherit the precision that a context manager sets
+            with jax.enable_x64(x64):
+                several = len(plans) > 1
+                placed = self.place(blocks.stack(plans) if several else plans[0], int(several))
+            share = (time.perf_counter() - begin) / len(facts)
+            yield placed, [one._replace(seconds=one.seconds + share) for one in facts]
+
+    def _plans(self, start: int, stop: int, state: Any):
         group, population = _group_codes(self.dataset), self.dataset.num_clients
         for round in range(start, stop):
             begin = time.perf_counter()
@@ -117,18 +166,15 @@ class Federation:
                 steps = np.full(len(clients), self.options.steps_per_round[round])
             jobs = job_table(clients, groups=group, steps=steps)
             plan, facts = self.planner.plan(round, jobs, state)
-            # a thread does not inherit the precision that a context manager sets
-            with jax.enable_x64(x64):
-                placed = self.place(plan)
-            yield placed, facts._replace(seconds=time.perf_counter() - begin)
+            yield plan, facts._replace(seconds=time.perf_counter() - begin)
 
-    def place(self, plan: RoundPlan) -> RoundPlan:
-        """Sends a plan to the devices."""
+    def place(self, plan: RoundPlan, axis: int = 0) -> RoundPlan:
+        """Sends a plan to the devices; their axis is 1 where the plan has one over rounds."""
         return RoundPlan(
             put_same(plan.round, self.mesh),
-            put_sharded(plan.passes, self.mesh),
+            put_sharded(plan.passes, self.mesh, axis),
             put_same(plan.cohort_index, self.mesh),
-            put_own(plan.staged, self.mesh),
+            put_own(plan.staged, self.mesh, axis),
         )
 
     def step(self, plan: RoundPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
@@ -136,6 +182,17 @@ class Federation:
         rows = self.store.gather(facts.sources, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         self.store.scatter(facts.sources, facts.keepers, rows)
+        return stats
+
+    def step_block(
+        self, plan: RoundPlan, facts: Sequence[PlanFacts]
+    ) -> tuple[dict[str, jax.Array], ...]:
+        """Dispatches the rounds of a block; returns what `blocks.unstack` turns into their statistics."""
+        if len(facts) == 1:
+            return self.step(plan, facts[0])
+        # no client keeps anything: the rows are trees without leaves
+        rows = self.store.gather(facts[0].sources, facts[0].clients)
+        self.state, _, stats = self.rounds_program(self.state, rows, plan, self.inputs)
         return stats
 
 
@@ -207,6 +264,7 @@ def build(
         mesh=mesh,
         algorithm=algorithm,
         program=make_round_program(algorithm_at, options.pipeline, mesh),
+        rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh),
         planner=planner,
         sampler=sampler,
         store=_make_store(

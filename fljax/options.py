@@ -45,6 +45,9 @@ class RoundOptions:
       initial_params: Parameters to start from instead of the task's.
       devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
       placement: "auto", "device" or "stream".
+      rounds_per_dispatch: Rounds that the devices run in one go, which pays where a round takes
+        milliseconds. No such block goes beyond an evaluation or a checkpoint; what is left before
+        one runs round by round. Only for algorithms and pipelines without client state.
     """
 
     num_rounds: int
@@ -67,6 +70,7 @@ class RoundOptions:
     lanes: int = 0
     wave: int = 0
     placement: str = "auto"
+    rounds_per_dispatch: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

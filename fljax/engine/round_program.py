@@ -11,7 +11,8 @@ On each device the jobs of a pass run as three nested loops whose trip counts ar
         finish and uplink the wave's jobs, add them to the accumulators
 
 so `step` runs once per local step, and `start`, `finish` and the uplink once per job. Devices meet
-in one `psum` of the accumulators; the server update is computed on every device alike.
+in one `psum` of the accumulators; the server update is computed on every device alike. Where a round
+is tiny, several are one dispatch: a scan over their plans.
 """
 
 from __future__ import annotations
@@ -86,7 +87,38 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
       [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
       statistics are not finite; "nonfinite" counts it.
     """
+    one_device = _on_one_device(build, pipeline, mesh, num_sources)
+    return _jitted(one_device, mesh, PartitionSpec(AXIS))
 
+
+def make_rounds_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: int = 1):
+    """Makes the compiled program of several rounds in a row: a scan over their plans.
+
+    For algorithms and pipelines without client rows, which are gathered and scattered between
+    rounds, outside the program.
+
+    Args:
+      build, pipeline, mesh, num_sources: As for `make_round_program`.
+
+    Returns:
+      A jitted function like that of `make_round_program`, whose plan and `stats` have a leading axis
+      over rounds.
+    """
+    one_device = _on_one_device(build, pipeline, mesh, num_sources)
+
+    def rounds(state, client_rows, plans, inputs):
+        def one_round(state, plan):
+            state, (_, stats) = one_device(state, client_rows, plan, inputs)
+            return state, stats
+
+        state, stats = jax.lax.scan(one_round, state, plans)
+        return state, (client_rows, stats)
+
+    return _jitted(rounds, mesh, PartitionSpec(None, AXIS))
+
+
+def _on_one_device(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: int):
+    """Returns the round as one device runs it, on its shards of client rows and plan."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     lay_out = transposed_weights if on_cpu else as_given
 
@@ -99,16 +131,22 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
         )
         return state, jax.tree.map(lambda leaf: leaf[None], (rows, stats))
 
-    def sharded(state, client_rows, plan, inputs):
-        per_job, same = PartitionSpec(AXIS), PartitionSpec()
-        plan_spec = RoundPlan(same, per_job, same, per_job)
+    return one_device
+
+
+def _jitted(one_device, mesh: Mesh, per_job: PartitionSpec):
+    """Returns the program of all devices; `per_job` says which axis of plan and stats they share."""
+    client_rows, same = PartitionSpec(AXIS), PartitionSpec()
+    plan = RoundPlan(round=same, passes=per_job, cohort_index=same, staged=per_job)
+
+    def sharded(*args):
         state, (rows, stats) = jax.shard_map(
             one_device,
             mesh=mesh,
-            in_specs=(same, per_job, plan_spec, same),
-            out_specs=(same, per_job),
+            in_specs=(same, client_rows, plan, same),
+            out_specs=(same, (client_rows, per_job)),
             check_vma=False,
-        )(state, client_rows, plan, inputs)
+        )(*args)
         return state, rows, stats
 
     return jax.jit(sharded, donate_argnums=(0, 1), out_shardings=(None, None, host_readable(mesh)))
