@@ -10,6 +10,7 @@ program. `simulate` drives it; benchmarks and tests can drive it round by round:
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ from fljax.engine.execution import (
     memory_of,
 )
 from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
-from fljax.engine.plan import PlanFacts, RoundPlan, job_table
+from fljax.engine.plan import PackedPlan, PlanFacts, job_table, pack
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
 from fljax.engine.round_program import (
@@ -109,7 +110,7 @@ class Federation:
 
     def plans(
         self, start: int, stop: int, sampler_state: Any = None
-    ) -> Iterator[tuple[RoundPlan, PlanFacts]]:
+    ) -> Iterator[tuple[PackedPlan, PlanFacts]]:
         """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
         placed = self._blocks(start, stop, sampler_state, 1, _never, jax.config.jax_enable_x64)
         return prefetch((plan, facts) for plan, (facts,) in placed)
@@ -121,7 +122,7 @@ class Federation:
         sampler_state: Any = None,
         *,
         ends: Callable[[int], bool] = _never,
-    ) -> Iterator[tuple[RoundPlan, list[PlanFacts]]]:
+    ) -> Iterator[tuple[PackedPlan, list[PlanFacts]]]:
         """Yields the plans of rounds start .. stop - 1 in blocks, made one block ahead in a thread.
 
         A block is what one dispatch runs: `rounds_per_dispatch` rounds, or a single one where fewer
@@ -166,18 +167,17 @@ class Federation:
                 steps = np.full(len(clients), self.options.steps_per_round[round])
             jobs = job_table(clients, groups=group, steps=steps)
             plan, facts = self.planner.plan(round, jobs, state)
-            yield plan, facts._replace(seconds=time.perf_counter() - begin)
+            yield pack(plan), facts._replace(seconds=time.perf_counter() - begin)
 
-    def place(self, plan: RoundPlan, axis: int = 0) -> RoundPlan:
+    def place(self, plan: PackedPlan, axis: int = 0) -> PackedPlan:
         """Sends a plan to the devices; their axis is 1 where the plan has one over rounds."""
-        return RoundPlan(
-            put_same(plan.round, self.mesh),
-            put_sharded(plan.passes, self.mesh, axis),
-            put_same(plan.cohort_index, self.mesh),
-            put_own(plan.staged, self.mesh, axis),
+        return dataclasses.replace(
+            plan,
+            numbers=put_sharded(plan.numbers, self.mesh, axis),
+            staged=put_own(plan.staged, self.mesh, axis),
         )
 
-    def step(self, plan: RoundPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
+    def step(self, plan: PackedPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
         """Dispatches one round; returns the per-job statistics of its passes, on the devices."""
         rows = self.store.gather(facts.sources, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
@@ -185,9 +185,9 @@ class Federation:
         return stats
 
     def step_block(
-        self, plan: RoundPlan, facts: Sequence[PlanFacts]
+        self, plan: PackedPlan, facts: Sequence[PlanFacts]
     ) -> tuple[dict[str, jax.Array], ...]:
-        """Dispatches the rounds of a block; returns what `blocks.unstack` turns into their statistics."""
+        """Dispatches the rounds of a block; returns their statistics, stacked where several."""
         if len(facts) == 1:
             return self.step(plan, facts[0])
         # no client keeps anything: the rows are trees without leaves
@@ -255,6 +255,15 @@ def build(
     )
     state = RoundState(algorithm.init(variables), links.init_server(options.pipeline, params))
     stacked = jax.tree.map(_stacked, state)
+    store = _make_store(
+        algorithm,
+        options.pipeline,
+        variables,
+        dataset,
+        mesh,
+        options.num_rounds * sampler.max_cohort,
+    )
+    check_rounds_per_dispatch(options.rounds_per_dispatch, store)
     return Federation(
         dataset=dataset,
         task=task,
@@ -267,14 +276,7 @@ def build(
         rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh),
         planner=planner,
         sampler=sampler,
-        store=_make_store(
-            algorithm,
-            options.pipeline,
-            variables,
-            dataset,
-            mesh,
-            options.num_rounds * sampler.max_cohort,
-        ),
+        store=store,
         inputs=put_same(inputs, mesh),
         # a copy of its own: the first round donates it, and the caller may hold the parameters
         state=jax.tree.map(jnp.copy, put_same(stacked, mesh)),
@@ -306,6 +308,17 @@ def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
             "a partial last batch would enter them. Give __call__ a `mask` argument and hand it to "
             "BatchNorm, or set remainder to 'drop' or 'wrap' (an algorithm that reads every row "
             "once, such as fedsgd, has partial batches all the same)."
+        )
+
+
+def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
+    """Refuses several rounds a dispatch where clients keep rows, which pass between the rounds."""
+    if rounds < 1:
+        raise ValueError(f"rounds_per_dispatch = {rounds}; a dispatch runs at least one round.")
+    if rounds > 1 and store.row_bytes:
+        raise ValueError(
+            f"rounds_per_dispatch = {rounds}, but clients of this algorithm or uplink keep state, "
+            "which is read and written between rounds. Leave it at 1."
         )
 
 

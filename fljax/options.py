@@ -145,7 +145,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     return parts[0], parts[1]
 
 
-def check_run_options(options: RunOptions) -> None:
+def check_run_options(options: RunOptions, rounds_per_dispatch: int = 1) -> None:
     """Raises ValueError for options that would be ignored or cannot be."""
     for name in ("eval_every", "checkpoint_every"):
         if getattr(options, name) < 0:
@@ -154,3 +154,15 @@ def check_run_options(options: RunOptions) -> None:
         raise ValueError("stop_at_target needs a target_accuracy.")
     if options.checkpoint_every and options.workdir is None:
         raise ValueError("checkpoint_every needs a workdir to save the checkpoints in.")
+    if rounds_per_dispatch > 1 and options.hooks:
+        raise ValueError(
+            f"rounds_per_dispatch = {rounds_per_dispatch}, but hooks see the model after every "
+            "round. Leave it at 1, or give no hooks."
+        )
+    for name in ("eval_every", "checkpoint_every"):
+        if 0 < getattr(options, name) < rounds_per_dispatch:
+            raise ValueError(
+                f"rounds_per_dispatch = {rounds_per_dispatch} would have no effect: {name} = "
+                f"{getattr(options, name)} ends every dispatch earlier. Lower the one or raise the "
+                "other."
+            )

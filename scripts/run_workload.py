@@ -16,13 +16,19 @@ from fljax.benchmarks import runner
 _DATA = flags.DEFINE_string("data", None, "The workload file.", required=True)
 _WORKLOAD = flags.DEFINE_string("workload", None, "Name of the workload.", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)
+_TOGETHER = flags.DEFINE_integer(
+    "rounds_per_dispatch", 1, "Rounds of one dispatch; --rounds is a multiple of it.", lower_bound=1
+)
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     fljax.use_all_cores()
-    print(json.dumps(runner.run(_DATA.value, _WORKLOAD.value, _ROUNDS.value)))
+    line = runner.run(
+        _DATA.value, _WORKLOAD.value, _ROUNDS.value, rounds_per_dispatch=_TOGETHER.value
+    )
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "devices": Field(0, int, NON_NEGATIVE),
     "wave": Field(0, int, NON_NEGATIVE),
     "placement": Field("auto", str, ("auto", "device", "stream")),
+    "rounds_per_dispatch": Field(1, int, COUNT),
     # What the clients' forward and backward passes compute in; parameters and sums stay float32.
     "compute_dtype": Field("float32", str, ("float32", "bfloat16")),
     # How matrix products round, which does change results. None: as JAX is set.

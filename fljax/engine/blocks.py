@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from fljax.engine.plan import PlanFacts, RoundPlan
+from fljax.engine.plan import PackedPlan, PlanFacts
 
 PyTree = Any
 
 
 def in_blocks(
-    planned: Iterable[tuple[RoundPlan, PlanFacts]], size: int, ends: Callable[[int], bool]
-) -> Iterator[tuple[list[RoundPlan], list[PlanFacts]]]:
+    planned: Iterable[tuple[PackedPlan, PlanFacts]], size: int, ends: Callable[[int], bool]
+) -> Iterator[tuple[list[PackedPlan], list[PlanFacts]]]:
     """Groups the plans of consecutive rounds.
 
     A block has `size` rounds or a single one, so that there are two programs at most. What is left
@@ -29,12 +29,12 @@ def in_blocks(
     Yields:
       (plans, facts) of a block.
     """
-    plans: list[RoundPlan] = []
+    plans: list[PackedPlan] = []
     facts: list[PlanFacts] = []
     for plan, fact in planned:
         plans.append(plan)
         facts.append(fact)
-        if len(plans) == size and len({_shapes(one) for one in plans}) == 1:
+        if len(plans) == size and len({_kind(one) for one in plans}) == 1:
             yield plans, facts
         elif len(plans) == size or ends(fact.round):
             yield from _singly(plans, facts)
@@ -44,21 +44,23 @@ def in_blocks(
     yield from _singly(plans, facts)
 
 
-def stack(plans: Sequence[RoundPlan]) -> RoundPlan:
+def stack(plans: Sequence[PackedPlan]) -> PackedPlan:
     """Returns plans as one, with a leading axis over rounds."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
 
 
 def unstack(stats: PyTree, rounds: int) -> list[PyTree]:
-    """Returns the statistics of each round of a block; those of a single round have no such axis."""
+    """Returns the statistics of each round of a block; those of a single one are not stacked."""
     if rounds == 1:
         return [stats]
-    return [jax.tree.map(lambda leaf: leaf[number], stats) for number in range(rounds)]
+    leaves, tree = jax.tree.flatten(stats)
+    return [jax.tree.unflatten(tree, one) for one in zip(*leaves, strict=True)]
 
 
 def _singly(plans, facts):
     return (([plan], [fact]) for plan, fact in zip(plans, facts, strict=True))
 
 
-def _shapes(plan: RoundPlan) -> tuple[tuple[int, ...], ...]:
-    return tuple(np.shape(leaf) for leaf in jax.tree.leaves(plan))
+def _kind(plan: PackedPlan):
+    """Returns what plans share that one program can run."""
+    return jax.tree.structure(plan), tuple(leaf.shape for leaf in jax.tree.leaves(plan))
