@@ -128,7 +128,12 @@ def _centralized(dataset, task, local, options, steps):
 
 def _local_only(dataset, task, local, options, steps):
     """The same cohorts and local work; every client continues its own model."""
-    options = dataclasses.replace(options, num_rounds=len(steps), pipeline=type(options.pipeline)())
+    options = dataclasses.replace(
+        options,
+        num_rounds=len(steps),
+        pipeline=type(options.pipeline)(),
+        rounds_per_dispatch=1,
+    )
     return dataset, task, local, options
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from fljax.engine.distributed import exchange
 from fljax.engine.execution import ExecutionPlan
-from fljax.engine.plan import RoundPlan
+from fljax.engine.plan import RoundPlan, pack
 
 # No further layout is tried once this much time has gone.
 _BUDGET_SECONDS = 8.0
@@ -134,7 +134,7 @@ def _trial(federation: Any) -> Trial:
 
 def _seconds(federation: Any, plan: RoundPlan, facts: Any, waves: int) -> float:
     """Runs the first waves of a plan, keeps nothing of it, and returns what they took."""
-    placed = federation.place(_first_waves(plan, waves))
+    placed = federation.place(pack(_first_waves(plan, waves)))
     rows = federation.store.gather(facts.sources, facts.clients)
     state = jax.block_until_ready(jax.tree.map(jnp.copy, federation.state))
     jax.block_until_ready((placed, rows))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.calibration import Layout, calibrate
 from fljax.data.dataset import FederatedDataset
 from fljax.data.memory import in_place
+from fljax.engine import blocks
 from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import LocalWork, steps_per_job
@@ -38,10 +39,16 @@ from fljax.engine.execution import (
     memory_of,
 )
 from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
-from fljax.engine.plan import PlanFacts, RoundPlan, job_table
+from fljax.engine.plan import PackedPlan, PlanFacts, RoundPlan, job_table, pack
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
-from fljax.engine.round_program import ClientRows, Inputs, RoundState, make_round_program
+from fljax.engine.round_program import (
+    ClientRows,
+    Inputs,
+    RoundState,
+    make_round_program,
+    make_rounds_program,
+)
 from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.recording import versions
@@ -53,6 +60,10 @@ PyTree = Any
 _INIT = 0x7FFFFFFF
 # Runs of fewer rounds are over before a calibration has paid for itself.
 _CALIBRATED_ROUNDS = 50
+
+
+def _never(round: int) -> bool:
+    return False
 
 
 class Federation:
@@ -69,6 +80,7 @@ class Federation:
         mesh: jax.sharding.Mesh,
         algorithm: Algorithm,
         program: Callable,
+        rounds_program: Callable,
         planner: Planner,
         sampler: samplers.Sampler,
         store: ClientStore,
@@ -83,6 +95,7 @@ class Federation:
         self.mesh = mesh
         self.algorithm = algorithm
         self.program = program
+        self.rounds_program = rounds_program
         self.planner = planner
         self.sampler = sampler
         self.store = store
@@ -104,20 +117,53 @@ class Federation:
 
     def plans(
         self, start: int, stop: int, sampler_state: Any = None
-    ) -> Iterator[tuple[RoundPlan, PlanFacts]]:
+    ) -> Iterator[tuple[PackedPlan, PlanFacts]]:
         """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
-        state = self.sampler.init() if sampler_state is None else sampler_state
-        return prefetch(self._plans(start, stop, state, jax.config.jax_enable_x64))
+        placed = self._blocks(start, stop, sampler_state, 1, _never, jax.config.jax_enable_x64)
+        return prefetch((plan, facts) for plan, (facts,) in placed)
 
-    def _plans(self, start: int, stop: int, state: Any, x64: bool):
+    def blocks(
+        self,
+        start: int,
+        stop: int,
+        sampler_state: Any = None,
+        *,
+        ends: Callable[[int], bool] = _never,
+    ) -> Iterator[tuple[PackedPlan, list[PlanFacts]]]:
+        """Yields the plans of rounds start .. stop - 1 in blocks, made one block ahead in a thread.
+
+        A block is what one dispatch runs: `rounds_per_dispatch` rounds, or a single one where fewer
+        are left before an end.
+
+        Args:
+          start, stop: The rounds.
+          sampler_state: Where the sampler goes on; None starts it.
+          ends: round -> whether a block must end with it, because the host wants the state that it
+            leaves behind; called in the thread.
+
+        Returns:
+          An iterator over (plan, the facts of its rounds), for `step_block`.
+        """
+        size, x64 = self.options.rounds_per_dispatch, jax.config.jax_enable_x64
+        return prefetch(self._blocks(start, stop, sampler_state, size, ends, x64))
+
+    def _blocks(self, start, stop, sampler_state, size, ends, x64):
+        state = self.sampler.init() if sampler_state is None else sampler_state
+        for plans, facts in blocks.in_blocks(self._plans(start, stop, state), size, ends):
+            begin = time.perf_counter()
+            # a thread does not inherit the precision that a context manager sets
+            with jax.enable_x64(x64):
+                several = len(plans) > 1
+                placed = self.place(blocks.stack(plans) if several else plans[0], int(several))
+            share = (time.perf_counter() - begin) / len(facts)
+            yield placed, [one._replace(seconds=one.seconds + share) for one in facts]
+
+    def _plans(self, start: int, stop: int, state: Any):
         for round in range(start, stop):
             begin = time.perf_counter()
             plan, facts = self.plan_round(round, state)
             state = facts.sampler_state
-            # a thread does not inherit the precision that a context manager sets
-            with jax.enable_x64(x64):
-                placed = self.place(plan)
-            yield placed, facts._replace(seconds=time.perf_counter() - begin)
+            yield pack(plan), facts._replace(seconds=time.perf_counter() - begin)
 
     def plan_round(self, round: int, sampler_state: Any) -> tuple[RoundPlan, PlanFacts]:
         """Selects the cohort of a round and plans it, as NumPy arrays."""
@@ -135,20 +181,30 @@ class Federation:
         jobs = job_table(clients, groups=self._groups, steps=steps)
         return self.planner.plan(round, jobs, state)
 
-    def place(self, plan: RoundPlan) -> RoundPlan:
-        """Sends a plan to the devices."""
-        return RoundPlan(
-            put_same(plan.round, self.mesh),
-            put_sharded(plan.passes, self.mesh),
-            put_same(plan.cohort_index, self.mesh),
-            put_own(plan.staged, self.mesh),
+    def place(self, plan: PackedPlan, axis: int = 0) -> PackedPlan:
+        """Sends a plan to the devices; their axis is 1 where the plan has one over rounds."""
+        return dataclasses.replace(
+            plan,
+            numbers=put_sharded(plan.numbers, self.mesh, axis),
+            staged=put_own(plan.staged, self.mesh, axis),
         )
 
-    def step(self, plan: RoundPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
+    def step(self, plan: PackedPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
         """Dispatches one round; returns the per-job statistics of its passes, on the devices."""
         rows = self.store.gather(facts.sources, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         self.store.scatter(facts.sources, facts.keepers, rows)
+        return stats
+
+    def step_block(
+        self, plan: PackedPlan, facts: Sequence[PlanFacts]
+    ) -> tuple[dict[str, jax.Array], ...]:
+        """Dispatches the rounds of a block; returns their statistics, stacked where several."""
+        if len(facts) == 1:
+            return self.step(plan, facts[0])
+        # no client keeps anything: the rows are trees without leaves
+        rows = self.store.gather(facts[0].sources, facts[0].clients)
+        self.state, _, stats = self.rounds_program(self.state, rows, plan, self.inputs)
         return stats
 
 
@@ -221,6 +277,8 @@ def build(
         for one in planner.works:
             check_batches(task, partition.sizes, one)
         largest = options.num_rounds * sampler.max_cohort
+        store = _make_store(algorithm, options.pipeline, variables, dataset, mesh, largest)
+        check_rounds_per_dispatch(options.rounds_per_dispatch, store)
         return Federation(
             dataset=dataset,
             task=task,
@@ -230,9 +288,10 @@ def build(
             mesh=mesh,
             algorithm=algorithm,
             program=make_round_program(algorithm_at, options.pipeline, mesh),
+            rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh),
             planner=planner,
             sampler=sampler,
-            store=_make_store(algorithm, options.pipeline, variables, dataset, mesh, largest),
+            store=store,
             inputs=inputs_on(mesh, execution.placement),
             # a copy of its own: the first round donates it, and the caller may hold the parameters
             state=jax.tree.map(jnp.copy, put_same(stacked, mesh)),
@@ -299,6 +358,17 @@ def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
             "a partial last batch would enter them. Give __call__ a `mask` argument and hand it to "
             "BatchNorm, or set remainder to 'drop' or 'wrap' (an algorithm that reads every row "
             "once, such as fedsgd, has partial batches all the same)."
+        )
+
+
+def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
+    """Refuses several rounds a dispatch where clients keep rows, which pass between the rounds."""
+    if rounds < 1:
+        raise ValueError(f"rounds_per_dispatch = {rounds}; a dispatch runs at least one round.")
+    if rounds > 1 and store.row_bytes:
+        raise ValueError(
+            f"rounds_per_dispatch = {rounds}, but clients of this algorithm or uplink keep state, "
+            "which is read and written between rounds. Leave it at 1."
         )
 
 

@@ -8,14 +8,16 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from fljax.engine.blocks import unstack
 from fljax.engine.distributed import is_main
 from fljax.engine.placement import any_process
+from fljax.engine.plan import PlanFacts
 from fljax.evaluations import make_evaluations
 from fljax.federation import Federation
 from fljax.options import RunOptions
@@ -60,6 +62,7 @@ class Loop:
         self.sampler_state = progress.sampler_state
         self.pending: deque = deque()
         self.compile_seconds = 0.0
+        self.compiled: set[int] = set()
         self.stop_requested = False
         self.stop_agreed = False
 
@@ -77,20 +80,22 @@ class Loop:
             stack.callback(bar.close)
             if self.start == 0 and self.options.eval_every:
                 self._evaluate_initial()
-            plans = federation.plans(self.start, stop, self.sampler_state)
-            done = self._rounds(stack.enter_context(contextlib.closing(plans)), bar, num_rounds)
+            planned = federation.blocks(
+                self.start, stop, self.sampler_state, ends=self._must_stop_after
+            )
+            done = self._rounds(stack.enter_context(contextlib.closing(planned)), bar, num_rounds)
         if done == self.start:
             # nothing was left to do, and the metrics of the clients are in no checkpoint
             _, self.clients = self.evaluations.finish(self.evaluations.dispatch(federation))
         return self._finish(done, num_rounds)
 
-    def _rounds(self, plans, bar, num_rounds: int) -> int:
-        """Runs the planned rounds; returns how many the run has completed."""
+    def _rounds(self, planned, bar, num_rounds: int) -> int:
+        """Runs the planned blocks; returns how many rounds the run has completed."""
         done = self.start
-        for plan, facts in plans:
+        for plan, facts in planned:
             self._dispatch(plan, facts, num_rounds)
-            done = facts.round + 1
-            # one round stays in flight, but at an evaluation the devices run dry: it would run
+            done = facts[-1].round + 1
+            # one block stays in flight, but at an evaluation the devices run dry: it would run
             # beside the next round on a CPU, and neither could be timed
             self._resolve(bar, leave=0 if self.pending[-1][2] or self.options.hooks else 1)
             stopping = self._stopping
@@ -102,45 +107,56 @@ class Loop:
         self._resolve(bar, leave=0)
         return done
 
-    def _dispatch(self, plan, facts, num_rounds: int) -> None:
+    def _dispatch(self, plan, facts: Sequence[PlanFacts], num_rounds: int) -> None:
         begin = time.perf_counter()
-        stats = self.federation.step(plan, facts)
-        if facts.round == self.start:
-            self.compile_seconds = time.perf_counter() - begin
-        done = facts.round + 1
-        every = self.options.eval_every
+        stats = self.federation.step_block(plan, facts)
+        if len(facts) not in self.compiled:
+            self.compile_seconds += time.perf_counter() - begin
+            self.compiled.add(len(facts))
+        done = facts[-1].round + 1
         outputs = None
-        if done == num_rounds or (every and done % every == 0):
+        if done == num_rounds or _due(done, self.options.eval_every):
             outputs = self.evaluations.dispatch(self.federation)
-        self.sampler_state = facts.sampler_state
+        self.sampler_state = facts[-1].sampler_state
         vote = any_process(self.stop_requested, self.federation.mesh)
         self.pending.append((facts, stats, outputs, vote))
 
     def _resolve(self, bar, leave: int) -> None:
-        """Turns finished rounds into records, leaving the newest ones to the devices."""
+        """Turns finished blocks into records, leaving the newest ones to the devices."""
         while len(self.pending) > leave:
             facts, stats, outputs, vote = self.pending.popleft()
-            stats = jax.device_get(stats)
+            each = unstack(jax.device_get(stats), len(facts))
             self.stop_agreed |= bool(vote)
             now = time.perf_counter()
-            record = round_record(facts, stats, self.totals, now - self.clock)
+            seconds = (now - self.clock) / len(facts)
+            records = [
+                round_record(*one, self.totals, seconds) for one in zip(facts, each, strict=True)
+            ]
             self.clock = now
             if outputs is not None:
                 found, self.clients = self.evaluations.finish(outputs)
                 self.clock = time.perf_counter()
                 self.totals.elapsed += self.clock - now
-                record |= found | {"time/eval_seconds": self.clock - now}
-            for hook in self.options.hooks:
-                record |= hook(self.federation, record) or {}
-            self.recorder.write(record)
-            bar.update(record["round"], record)
-            check_diverged(record)
+                records[-1] |= found | {"time/eval_seconds": self.clock - now}
+            for record in records:
+                for hook in self.options.hooks:
+                    record |= hook(self.federation, record) or {}
+                self.recorder.write(record)
+                bar.update(record["round"], record)
+                check_diverged(record)
 
     def _evaluate_initial(self) -> None:
         """Records the initial model as round 0."""
         found, _ = self.evaluations.finish(self.evaluations.dispatch(self.federation))
         self.recorder.write({"round": 0} | found)
         self.clock = time.perf_counter()
+
+    def _must_stop_after(self, round: int) -> bool:
+        """Whether the host wants the state after this round; asked in the planner's thread."""
+        due = _due(round + 1, self.options.eval_every) or _due(
+            round + 1, self.options.checkpoint_every
+        )
+        return due or bool(self.options.hooks)
 
     @property
     def _stopping(self) -> bool:
@@ -155,9 +171,8 @@ class Loop:
         return to_target(self.recorder.records[-1:], target) is not None
 
     def _save_is_due(self, done: int, num_rounds: int) -> bool:
-        every = self.options.checkpoint_every
         at_end = done == num_rounds or self._target_reached()
-        return at_end or (every > 0 and done % every == 0)
+        return at_end or _due(done, self.options.checkpoint_every)
 
     def _save(self, done: int) -> None:
         if self.options.workdir is None:
@@ -196,6 +211,10 @@ class Loop:
         )
 
 
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
+
+
 def check_diverged(record: Mapping[str, Any]) -> None:
     """Stops a run whose clients all diverged; warns of single ones."""
     diverged = record.get("train/clients_nonfinite", 0)
@@ -215,7 +234,7 @@ def check_diverged(record: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _finish_round_on_interrupt(loop: Loop):
-    """Lets Ctrl-C end the run after the current round; a second one ends it at once."""
+    """Lets Ctrl-C end the run after the current block; a second one ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -47,6 +47,9 @@ class RoundOptions:
       placement: "auto", "device" or "stream".
       calibrate: Whether to find devices and lanes by trial where `lanes` and `wave` are 0: see
         `fljax.calibration`. None does so for runs of 50 rounds and more.
+      rounds_per_dispatch: Rounds that the devices run in one go, which pays where a round takes
+        milliseconds. No such block goes beyond an evaluation or a checkpoint; what is left before
+        one runs round by round. Only for algorithms and pipelines without client state.
     """
 
     num_rounds: int
@@ -70,6 +73,7 @@ class RoundOptions:
     wave: int = 0
     placement: str = "auto"
     calibrate: bool | None = None
+    rounds_per_dispatch: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +148,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     return parts[0], parts[1]
 
 
-def check_run_options(options: RunOptions) -> None:
+def check_run_options(options: RunOptions, rounds_per_dispatch: int = 1) -> None:
     """Raises ValueError for options that would be ignored or cannot be."""
     for name in ("eval_every", "checkpoint_every"):
         if getattr(options, name) < 0:
@@ -153,3 +157,15 @@ def check_run_options(options: RunOptions) -> None:
         raise ValueError("stop_at_target needs a target_accuracy.")
     if options.checkpoint_every and options.workdir is None:
         raise ValueError("checkpoint_every needs a workdir to save the checkpoints in.")
+    if rounds_per_dispatch > 1 and options.hooks:
+        raise ValueError(
+            f"rounds_per_dispatch = {rounds_per_dispatch}, but hooks see the model after every "
+            "round. Leave it at 1, or give no hooks."
+        )
+    for name in ("eval_every", "checkpoint_every"):
+        if 0 < getattr(options, name) < rounds_per_dispatch:
+            raise ValueError(
+                f"rounds_per_dispatch = {rounds_per_dispatch} would have no effect: {name} = "
+                f"{getattr(options, name)} ends every dispatch earlier. Lower the one or raise the "
+                "other."
+            )

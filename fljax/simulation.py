@@ -67,7 +67,7 @@ def simulate(
       FloatingPointError: If all clients of a round end with non-finite updates.
     """
     round_options, run_options = split_options(options)
-    check_run_options(run_options)
+    check_run_options(run_options, round_options.rounds_per_dispatch)
     check_baselines(run_options.baselines)
     use_all_cores()
     use_compilation_cache()

@@ -22,6 +22,9 @@ _SWEEP = flags.DEFINE_enum("sweep", None, list(SWEEPS), "Runs the workloads of a
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of data and run.")
 _LANES = flags.DEFINE_integer("lanes", 0, "Lanes of a device; 0 chooses.")
+_TOGETHER = flags.DEFINE_integer(
+    "rounds_per_dispatch", 1, "Rounds of one dispatch; --rounds is a multiple of it.", lower_bound=1
+)
 _OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
 _COMPARE = flags.DEFINE_list("compare", None, "Two JSON files: prints the ratios, runs nothing.")
 _ONE = flags.DEFINE_string("one", None, "Runs a single workload here and prints its JSON line.")
@@ -49,7 +52,12 @@ def _here(name):
     fljax.use_all_cores()
     fljax.use_compilation_cache()
     result = measure.run(
-        name, find(name), rounds=_ROUNDS.value, seed=_SEED.value, lanes=_LANES.value
+        name,
+        find(name),
+        rounds=_ROUNDS.value,
+        seed=_SEED.value,
+        lanes=_LANES.value,
+        rounds_per_dispatch=_TOGETHER.value,
     )
     # measured last, so that its operands are not in the workload's peak memory
     return measure.with_share_of_peak(result, machine.matrix_peak())
@@ -58,7 +66,8 @@ def _here(name):
 def _in_a_process(name, title):
     """Runs a workload alone, so that its memory and first round are its own."""
     own = [f"--one={name}", f"--rounds={_ROUNDS.value}", f"--seed={_SEED.value}"]
-    command = [sys.executable, __file__, *own, f"--lanes={_LANES.value}"]
+    own += [f"--lanes={_LANES.value}", f"--rounds_per_dispatch={_TOGETHER.value}"]
+    command = [sys.executable, __file__, *own]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])

@@ -16,6 +16,9 @@ from fljax.benchmarks import runner
 _DATA = flags.DEFINE_string("data", None, "The workload file.", required=True)
 _WORKLOAD = flags.DEFINE_string("workload", None, "Name of the workload.", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)
+_TOGETHER = flags.DEFINE_integer(
+    "rounds_per_dispatch", 1, "Rounds of one dispatch; --rounds is a multiple of it.", lower_bound=1
+)
 
 
 def main(argv):
@@ -23,7 +26,10 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     fljax.use_all_cores()
     fljax.use_compilation_cache()
-    print(json.dumps(runner.run(_DATA.value, _WORKLOAD.value, _ROUNDS.value)))
+    line = runner.run(
+        _DATA.value, _WORKLOAD.value, _ROUNDS.value, rounds_per_dispatch=_TOGETHER.value
+    )
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

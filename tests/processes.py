@@ -38,7 +38,10 @@ def median() -> Pipeline:
 # name -> (algorithm, options)
 RUNS = {
     "scaffold": (algorithms.scaffold(0.2), {}),
-    "streamed": (algorithms.fedopt("adam", 0.2, 0.05), {"placement": "stream"}),
+    "streamed": (
+        algorithms.fedopt("adam", 0.2, 0.05),
+        {"placement": "stream", "rounds_per_dispatch": 2},
+    ),
     "median": (algorithms.fedavg(0.2), {"pipeline": median()}),
     "local_only": (
         algorithms.local_only()._replace(hparams={"client_lr": 0.1}),

@@ -187,6 +187,18 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
         yield "stop_at_target needs target_accuracy, such as 0.9."
     if values["stop_at_target"] and values["eval_every"] == 0:
         yield "stop_at_target has no effect with eval_every = 0. Set eval_every, such as 10."
+    together = values["rounds_per_dispatch"]
+    if together > 1 and values["algorithm"] == "scaffold":
+        yield (
+            f"rounds_per_dispatch = {together} needs clients that keep nothing between rounds, and "
+            "those of algorithm = 'scaffold' do. Leave it at 1."
+        )
+    for name in ("eval_every", "checkpoint_every"):
+        if 0 < values[name] < together:
+            yield (
+                f"rounds_per_dispatch = {together} has no effect with {name} = {values[name]}. "
+                "Lower the one or raise the other."
+            )
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
 

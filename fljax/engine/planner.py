@@ -192,6 +192,7 @@ class Planner(NamedTuple):
             used = [one.counts[device] > 0 for one in passes]
             parts = [one.rows[device][mask] for one, mask in zip(passes, used, strict=True)]
             unique, inverse = np.unique(np.concatenate(parts), return_inverse=True)
+            inverse = inverse.reshape(-1)
             ends = np.cumsum([part.size for part in parts])
             for out, mask, part in zip(renumbered, used, np.split(inverse, ends[:-1]), strict=True):
                 out[device][mask] = part.reshape(-1, out.shape[-1])

@@ -11,7 +11,8 @@ On each device the jobs of a pass run as three nested loops whose trip counts ar
         finish and uplink the wave's jobs, add them to the accumulators
 
 so `step` runs once per local step, and `start`, `finish` and the uplink once per job. Devices meet
-in one `psum` of the accumulators; the server update is computed on every device alike.
+in one `psum` of the accumulators; the server update is computed on every device alike. Tiny rounds
+may share a dispatch: a scan over their plans.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fljax.engine.execution import AXIS
 from fljax.engine.layout import as_given, transposed_weights
 from fljax.engine.pipeline import UPDATE, Pipeline, PipelineState
 from fljax.engine.placement import host_readable
-from fljax.engine.plan import JobArrays, PassPlan, RoundPlan
+from fljax.engine.plan import JobArrays, PackedPlan, PassPlan, unpack
 from fljax.engine.trees import all_finite, batched, put, take, zeros_like_shape
 
 PyTree = Any
@@ -81,40 +82,75 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
       num_sources: Messages (trials, clusters, versions) that the jobs of a round refer to.
 
     Returns:
-      A jitted function (RoundState, ClientRows, RoundPlan, Inputs) -> (RoundState, ClientRows,
+      A jitted function (RoundState, ClientRows, PackedPlan, Inputs) -> (RoundState, ClientRows,
       stats). State and client rows are donated. `stats` is one dict a pass of per-job arrays
       [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
       statistics are not finite; "nonfinite" counts it.
     """
+    one_device = _on_one_device(build, pipeline, mesh, num_sources)
+    return _jitted(one_device, mesh, PartitionSpec(AXIS))
 
+
+def make_rounds_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: int = 1):
+    """Makes the compiled program of several rounds in a row: a scan over their plans.
+
+    For algorithms and pipelines without client rows, which are gathered and scattered between
+    rounds, outside the program.
+
+    Args:
+      build, pipeline, mesh, num_sources: As for `make_round_program`.
+
+    Returns:
+      A jitted function like that of `make_round_program`; its plan and `stats` have a leading axis
+      over rounds.
+    """
+    one_device = _on_one_device(build, pipeline, mesh, num_sources)
+
+    def rounds(state, client_rows, plans, inputs):
+        def one_round(state, plan):
+            state, (_, stats) = one_device(state, client_rows, plan, inputs)
+            return state, stats
+
+        state, stats = jax.lax.scan(one_round, state, plans)
+        return state, (client_rows, stats)
+
+    return _jitted(rounds, mesh, PartitionSpec(None, AXIS))
+
+
+def _on_one_device(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: int):
+    """Returns the round as one device runs it, on its shards of client rows and plan."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     lay_out = transposed_weights if on_cpu else as_given
 
-    def one_device(state, client_rows, plan: RoundPlan, inputs: Inputs):
-        device = jax.tree.map(lambda leaf: leaf[0], (client_rows, plan.passes, plan.staged))
-        rows, passes, staged = device
-        data = inputs.data if staged is None else staged
+    def one_device(state, client_rows, packed: PackedPlan, inputs: Inputs):
+        rows, plan = jax.tree.map(lambda leaf: leaf[0], client_rows), unpack(packed)
+        data = inputs.data if plan.staged is None else plan.staged
         state, rows, stats = _round(
-            build, pipeline, lay_out, num_sources, state, rows, passes, plan, data, inputs
+            build, pipeline, lay_out, num_sources, state, rows, plan, data, inputs
         )
         return state, jax.tree.map(lambda leaf: leaf[None], (rows, stats))
 
-    def sharded(state, client_rows, plan, inputs):
-        per_job, same = PartitionSpec(AXIS), PartitionSpec()
-        plan_spec = RoundPlan(same, per_job, same, per_job)
+    return one_device
+
+
+def _jitted(one_device, mesh: Mesh, per_job: PartitionSpec):
+    """Returns the program of all devices, whose axis of plan and stats `per_job` names."""
+    client_rows, same = PartitionSpec(AXIS), PartitionSpec()
+
+    def sharded(*args):
         state, (rows, stats) = jax.shard_map(
             one_device,
             mesh=mesh,
-            in_specs=(same, per_job, plan_spec, same),
-            out_specs=(same, per_job),
+            in_specs=(same, client_rows, per_job, same),
+            out_specs=(same, (client_rows, per_job)),
             check_vma=False,
-        )(state, client_rows, plan, inputs)
+        )(*args)
         return state, rows, stats
 
     return jax.jit(sharded, donate_argnums=(0, 1), out_shardings=(None, None, host_readable(mesh)))
 
 
-def _round(build, pipeline, lay_out, num_sources, state, client_rows, passes, plan, data, inputs):
+def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data, inputs):
     """One round on one device; returns (state, client rows, stats of each pass)."""
 
     def each_source(function):
@@ -124,7 +160,7 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, passes, pl
     chains = state.pipeline
     aggregates: dict[str, Aggregate] = {}
     all_stats = []
-    for number, pass_plan in enumerate(passes):
+    for number, pass_plan in enumerate(plan.passes):
         # no random number is drawn twice: a pass has its own keys
         keys = jax.vmap(jax.random.fold_in, (0, None))(round_keys, number)
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import toy
 
-from fljax.engine.plan import JobTable, job_table
+from fljax.engine.plan import JobTable, job_table, pack
 from fljax.federation import Federation, RoundOptions, build
 
 
@@ -69,7 +69,7 @@ def drive(federation, tables) -> Run:
     run = Run(federation, [], [], [])
     for round, table in enumerate(tables):
         plan, facts = federation.planner.plan(round, _table(table))
-        stats = federation.step(federation.place(plan), facts)
+        stats = federation.step(federation.place(pack(plan)), facts)
         run.stats.append(jax.device_get(stats))
         run.facts.append(facts)
         run.states.append(jax.device_get(federation.state))
