@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -30,6 +31,24 @@ def use_compilation_cache() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla" / _processor()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
+
+
+@functools.cache
+def cpu_options() -> dict[str, bool | int]:
+    """Returns XLA's options for round programs on CPUs; none where this XLA does not know them.
+
+    The widest vectors that the processor has, and fewer copies in loops: together about a tenth of
+    a round of the EMNIST CNN.
+    """
+    options = {
+        "xla_cpu_prefer_vector_width": 512,
+        "xla_cpu_copy_insertion_use_region_analysis": True,
+    }
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
 
 
 def _processor() -> str:

@@ -28,6 +28,7 @@ from fljax.algorithm import Aggregate, Algorithm, ClientPass, Job
 from fljax.engine import pipeline as links
 from fljax.engine.accumulators import Trained, accumulate, empty
 from fljax.engine.collection import DOWNLINK, UPLINK, collect
+from fljax.engine.compilation import cpu_options
 from fljax.engine.execution import AXIS
 from fljax.engine.layout import as_given, transposed_weights
 from fljax.engine.pipeline import UPDATE, Pipeline, PipelineState
@@ -135,6 +136,7 @@ def _on_one_device(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: in
 
 def _jitted(one_device, mesh: Mesh, per_job: PartitionSpec):
     """Returns the program of all devices, whose axis of plan and stats `per_job` names."""
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
     client_rows, same = PartitionSpec(AXIS), PartitionSpec()
 
     def sharded(*args):
@@ -147,7 +149,12 @@ def _jitted(one_device, mesh: Mesh, per_job: PartitionSpec):
         )(*args)
         return state, rows, stats
 
-    return jax.jit(sharded, donate_argnums=(0, 1), out_shardings=(None, None, host_readable(mesh)))
+    return jax.jit(
+        sharded,
+        donate_argnums=(0, 1),
+        out_shardings=(None, None, host_readable(mesh)),
+        compiler_options=cpu_options() if on_cpu else None,
+    )
 
 
 def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data, inputs):
