@@ -15,6 +15,7 @@ from flax import nnx
 from fljax.data.checks import unknown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
+from fljax.models.fast import with_fast_convolutions
 from fljax.models.recurrent import char_lstm
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "mlp",
     "pfl_cifar10_cnn",
     "softmax_regression",
+    "with_fast_convolutions",
 ]
 
 Factory = Callable[[nnx.Rngs], nnx.Module]

@@ -64,9 +64,9 @@ def conv_general_dilated(
 
     | form | output | input gradient | weight gradient |
     | --- | --- | --- | --- |
-    | "gemm" | @gemm |
-    | "winograd", 3x3 | @three |
-    | "winograd", 5x5 | @five |
+    | "gemm" | 3e-7 | 3e-7 | 4e-7 |
+    | "winograd", 3x3 | 2e-6 | 1e-6 | 3e-6 |
+    | "winograd", 5x5 | 5e-6 | 3e-6 | 1e-5 |
 
     Args:
       lhs: float[B, H, W, C] inputs.
@@ -80,8 +80,9 @@ def conv_general_dilated(
       feature_group_count: Number of groups; each group is a product of its own.
       batch_group_count: Must be 1.
       precision: As in `jax.lax.dot_general`.
-      preferred_element_type: dtype of the result, by default that of the inputs. Half-precision
-        inputs are summed in float32 either way (in the form "grouped" XLA decides).
+      preferred_element_type: dtype of the result, by default that of the inputs. The products of
+        half-precision inputs are rounded to their dtype, as are those of the gradients, and the
+        kh shifts are summed in float32. ("winograd" computes in float32 throughout.)
       out_sharding: Must be None.
       form: "auto", "gemm", "winograd" or "grouped". Winograd's form has gradients of any order but
         no forward mode: use another one, such as `gemm_conv`, under `jax.jvp`.
@@ -153,8 +154,8 @@ def _use_winograd(form, x, w, strides, padding, dilation, groups):
     """Decides between the forms of matrix products.
 
     On a CPU Winograd's form pays if the products it saves, C * O for each tile, outweigh the
-    transforms, C + O (measured: 16 -> 32 channels and 24 -> 24 break even, 16 -> 16 does not), and if
-    tiles that stick out of the image leave enough of the gain.
+    transforms, C + O (as measured, 24 -> 24 channels break even), and if tiles that stick out of
+    the image leave enough of the gain.
     """
     possible = (*strides, *dilation) == (1, 1, 1, 1) and max(w.shape[:2]) <= 5
     if form == "winograd" and not possible:
@@ -185,7 +186,7 @@ def _use_winograd(form, x, w, strides, padding, dilation, groups):
 
 
 def _gemm(x, w, strides, padding, dilation, precision, accumulator):
-    """Convolves [B, H, W, C] with [kh, kw, C, O] in the dtype `accumulator`."""
+    """Convolves [B, H, W, C] with [kh, kw, C, O]; sums shifts in the dtype `accumulator`."""
     kh, kw, channels, features = w.shape
     (height, top), (width, left) = (
         ((n + low + high - (k - 1) * spacing - 1) // stride + 1, low)
@@ -199,10 +200,10 @@ def _gemm(x, w, strides, padding, dilation, precision, accumulator):
 
     def product(x, w):
         # of matrices: XLA's CPU backend is twice as slow at products with more axes
-        y = jnp.matmul(
-            x.reshape(-1, x.shape[3]), w, precision=precision, preferred_element_type=accumulator
-        )
-        return y.reshape(*x.shape[:3], w.shape[1])
+        # in the inputs' dtype: a product with a wider result has gradients of mixed dtypes, which
+        # no matrix unit computes at half precision
+        y = jnp.matmul(x.reshape(-1, x.shape[3]), w, precision=precision)
+        return y.reshape(*x.shape[:3], w.shape[1]).astype(accumulator)
 
     if strides[0] == 1 and kw * channels >= features:
         w = w.transpose(1, 2, 0, 3).reshape(kw * channels, kh * features)
