@@ -15,6 +15,7 @@ from flax import nnx
 from fljax.data.checks import unknown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
+from fljax.models.fast import with_fast_convolutions
 from fljax.models.recurrent import char_lstm
 from fljax.models.residual import resnet18_gn
 
@@ -29,6 +30,7 @@ __all__ = [
     "pfl_cifar10_cnn",
     "resnet18_gn",
     "softmax_regression",
+    "with_fast_convolutions",
 ]
 
 Factory = Callable[[nnx.Rngs], nnx.Module]

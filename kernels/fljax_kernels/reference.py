@@ -13,31 +13,78 @@ def conv_reference(
     strides: Sequence[int] = (1, 1),
     padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
     dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
 ) -> np.ndarray:
     """Sums over the taps of the kernel, one strided view of the padded input each.
 
     Args:
       lhs: [B, H, W, C] inputs.
-      rhs: [kh, kw, C, O] kernels.
+      rhs: [kh, kw, C / groups, O] kernels.
       strides: Vertical and horizontal stride.
       padding: ((top, bottom), (left, right)) zeros around the input.
       dilation: Vertical and horizontal spacing of the taps.
+      groups: Number of groups of channels.
 
     Returns:
       float64[B, OH, OW, O].
     """
     x = np.pad(np.asarray(lhs, np.float64), ((0, 0), *padding, (0, 0)))
     w = np.asarray(rhs, np.float64)
-    height, width = (
+    y = np.zeros((len(x), *_output_size(x, w, strides, dilation), w.shape[3]))
+    for inputs, outputs in _groups(x, w, groups):
+        for i, j, view in _views(y, w, strides, dilation):
+            y[..., outputs] += x[view][..., inputs] @ w[i, j][:, outputs]
+    return y
+
+
+def conv_gradients_reference(
+    lhs: np.ndarray,
+    rhs: np.ndarray,
+    cotangent: np.ndarray,
+    strides: Sequence[int] = (1, 1),
+    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients of sum(cotangent * conv_reference(lhs, rhs, ...)), tap by tap.
+
+    Returns:
+      (float64[B, H, W, C], float64[kh, kw, C / groups, O]).
+    """
+    x = np.pad(np.asarray(lhs, np.float64), ((0, 0), *padding, (0, 0)))
+    w, dy = np.asarray(rhs, np.float64), np.asarray(cotangent, np.float64)
+    dx, dw = np.zeros_like(x), np.zeros_like(w)
+    for inputs, outputs in _groups(x, w, groups):
+        for i, j, view in _views(dy, w, strides, dilation):
+            part = dy[..., outputs]
+            dx[view][..., inputs] += part @ w[i, j][:, outputs].T
+            dw[i, j][:, outputs] = np.tensordot(x[view][..., inputs], part, ((0, 1, 2),) * 2)
+    (top, _), (left, _) = padding
+    return dx[:, top : top + lhs.shape[1], left : left + lhs.shape[2]], dw
+
+
+def _output_size(x, w, strides, dilation):
+    return tuple(
         (n - (k - 1) * spacing - 1) // stride + 1
         for n, k, spacing, stride in zip(x.shape[1:3], w.shape[:2], dilation, strides, strict=True)
     )
-    y = np.zeros((len(x), height, width, w.shape[3]))
+
+
+def _views(y, w, strides, dilation):
+    """Yields (i, j, which of the padded inputs the tap [i, j] meets)."""
     for i in range(w.shape[0]):
         for j in range(w.shape[1]):
-            tap = x[:, i * dilation[0] :: strides[0], j * dilation[1] :: strides[1]]
-            y += tap[:, :height, :width] @ w[i, j]
-    return y
+            top, left = i * dilation[0], j * dilation[1]
+            rows = slice(top, top + (y.shape[1] - 1) * strides[0] + 1, strides[0])
+            columns = slice(left, left + (y.shape[2] - 1) * strides[1] + 1, strides[1])
+            yield i, j, (slice(None), rows, columns)
+
+
+def _groups(x, w, groups):
+    """Yields (input channels, output channels) of each group."""
+    inputs, outputs = x.shape[3] // groups, w.shape[3] // groups
+    for g in range(groups):
+        yield slice(g * inputs, (g + 1) * inputs), slice(g * outputs, (g + 1) * outputs)
 
 
 def max_pool_reference(inputs: np.ndarray, window_shape: Sequence[int] = (2, 2)) -> np.ndarray:

@@ -11,9 +11,9 @@ make n x n matrix products, one for each position in a tile:
     [n, n, tiles, C] @ [n, n, C, O] -> [n, n, tiles, O]
 
 What remains are the transforms before and after, which move more memory than they compute. Each is
-written in the form that XLA's CPU backend makes the fastest loop of, and so are their transposes, of
-which the two gradients consist. That is why the gradients are written by hand, and why there is no
-forward mode: `jax.jvp` refuses a `jax.custom_vjp`. `jax.vmap` and gradients of gradients work.
+written in the form that XLA's CPU backend makes the fastest loop of, and so are their transposes,
+of which the two gradients consist. That is why the gradients are written by hand, and why there is
+no forward mode: `jax.jvp` refuses a `jax.custom_vjp`. `jax.vmap` and gradients of gradients work.
 """
 
 from __future__ import annotations

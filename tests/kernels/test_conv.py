@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from jax import lax
 
 import fljax_kernels
-from fljax_kernels.reference import conv_reference
+from fljax_kernels.reference import conv_gradients_reference, conv_reference
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # float32 sums of up to a few thousand products of standard normals
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -45,22 +52,35 @@ pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15, deadline=None)
 @given(
     size=st.tuples(st.integers(7, 10), st.integers(7, 10)),
     kernel=pairs,
     channels=pairs,
+    groups=st.integers(1, 2),
     strides=pairs,
     dilation=pairs,
     padding=st.tuples(pads, pads),
 )
-def test_forward_is_the_definition(size, kernel, channels, strides, dilation, padding):
-    x, w = normal(0, (2, *size, channels[0]), (*kernel, *channels))
-    expected = conv_reference(x, w, strides, padding, dilation)
-    with jax.disable_jit():
-        got = ours(x, w, strides, padding, rhs_dilation=dilation)
+def test_output_and_both_gradients_are_the_definitions(
+    size, kernel, channels, groups, strides, dilation, padding
+):
+    x, w = normal(0, (2, *size, groups * channels[0]), (*kernel, channels[0], groups * channels[1]))
+    where = (strides, padding, dilation, groups)
+    expected = conv_reference(x, w, *where)
+    (dy,) = normal(1, expected.shape)
+    options = {"rhs_dilation": dilation, "feature_group_count": groups}
+
+    @jax.jit
+    def run(x, w, dy):
+        y, pull_back = jax.vjp(lambda x, w: ours(x, w, strides, padding, **options), x, w)
+        return y, pull_back(dy)
+
+    got, gradients = run(x, w, dy)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, **FLOAT32)
+    for ours_, reference in zip(gradients, conv_gradients_reference(x, w, dy, *where), strict=True):
+        np.testing.assert_allclose(ours_, reference, **FLOAT32)
 
 
 CASES = {
