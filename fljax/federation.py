@@ -34,8 +34,9 @@ from fljax.engine.execution import (
     make_mesh,
     memory_of,
 )
+from fljax.engine.packed_plan import PackedPlan, pack
 from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
-from fljax.engine.plan import PackedPlan, PlanFacts, job_table, pack
+from fljax.engine.plan import PlanFacts, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
 from fljax.engine.round_program import (
