@@ -30,6 +30,7 @@ _FUNCTIONS = {
     "run_config": "experiment",
     "simulate": "simulation",
     "use_all_cores": "engine.execution",
+    "use_compilation_cache": "engine.compilation",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_FUNCTIONS]

@@ -11,6 +11,7 @@ program. `simulate` drives it; benchmarks and tests can drive it round by round:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,12 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.calibration import Layout, calibrate
 from fljax.data.dataset import FederatedDataset
+from fljax.data.memory import in_place
 from fljax.engine import blocks
 from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import LocalWork, steps_per_job
 from fljax.engine.client_store import ClientStore
+from fljax.engine.compilation import cache_dir
 from fljax.engine.distributed import exchange
 from fljax.engine.execution import (
     ExecutionPlan,
@@ -36,7 +40,7 @@ from fljax.engine.execution import (
 )
 from fljax.engine.packed_plan import PackedPlan, pack
 from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
-from fljax.engine.plan import PlanFacts, job_table
+from fljax.engine.plan import PlanFacts, RoundPlan, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
 from fljax.engine.round_program import (
@@ -48,22 +52,24 @@ from fljax.engine.round_program import (
 )
 from fljax.gradients import bind
 from fljax.options import RoundOptions
+from fljax.recording import versions
 from fljax.tasks import Task
 
 PyTree = Any
 
 # Stream of random keys for the initial model; rounds count from 0.
 _INIT = 0x7FFFFFFF
+# Runs of fewer rounds are over before a calibration has paid for itself.
+_CALIBRATED_ROUNDS = 50
 
 
 def _never(round: int) -> bool:
+    """Ends no block."""
     return False
 
 
 class Federation:
     """A run in progress: constants, the current state, and the step to the next round."""
-
-    calibration_seconds = 0.0
 
     def __init__(
         self,
@@ -97,6 +103,9 @@ class Federation:
         self.store = store
         self.inputs = inputs
         self.state = state
+        self.calibration_seconds = 0.0
+        self._stats: PyTree = ()
+        self._groups = _group_codes(dataset)
 
     @property
     def variables(self) -> Variables:
@@ -153,22 +162,27 @@ class Federation:
             yield placed, [one._replace(seconds=one.seconds + share) for one in facts]
 
     def _plans(self, start: int, stop: int, state: Any):
-        group, population = _group_codes(self.dataset), self.dataset.num_clients
         for round in range(start, stop):
             begin = time.perf_counter()
-            clients, state = self.sampler.select(state, round)
-            wrong = clients[(clients < 0) | (clients >= population)]
-            if len(wrong):
-                raise ValueError(
-                    f"The sampler chose client {wrong[0]} in round {round}; the population has "
-                    f"clients 0 to {population - 1}."
-                )
-            steps = None
-            if self.options.steps_per_round is not None:
-                steps = np.full(len(clients), self.options.steps_per_round[round])
-            jobs = job_table(clients, groups=group, steps=steps)
-            plan, facts = self.planner.plan(round, jobs, state)
+            plan, facts = self.plan_round(round, state)
+            state = facts.sampler_state
             yield pack(plan), facts._replace(seconds=time.perf_counter() - begin)
+
+    def plan_round(self, round: int, sampler_state: Any) -> tuple[RoundPlan, PlanFacts]:
+        """Selects the cohort of a round and plans it, as NumPy arrays."""
+        population = self.dataset.num_clients
+        clients, state = self.sampler.select(sampler_state, round)
+        wrong = clients[(clients < 0) | (clients >= population)]
+        if len(wrong):
+            raise ValueError(
+                f"The sampler chose client {wrong[0]} in round {round}; the population has "
+                f"clients 0 to {population - 1}."
+            )
+        steps = None
+        if self.options.steps_per_round is not None:
+            steps = np.full(len(clients), self.options.steps_per_round[round])
+        jobs = job_table(clients, groups=self._groups, steps=steps)
+        return self.planner.plan(round, jobs, state)
 
     def place(self, plan: PackedPlan, axis: int = 0) -> PackedPlan:
         """Sends a plan to the devices; their axis is 1 where the plan has one over rounds."""
@@ -179,11 +193,14 @@ class Federation:
         )
 
     def step(self, plan: PackedPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
-        """Dispatches one round; returns the per-job statistics of its passes, on the devices."""
+        """Dispatches one round; returns the per-job statistics of its passes, on the devices.
+
+        It waits for the round before, never for its own: two are under way at most.
+        """
         rows = self.store.gather(facts.sources, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         self.store.scatter(facts.sources, facts.keepers, rows)
-        return stats
+        return self._in_turn(stats)
 
     def step_block(
         self, plan: PackedPlan, facts: Sequence[PlanFacts]
@@ -194,6 +211,16 @@ class Federation:
         # no client keeps anything: the rows are trees without leaves
         rows = self.store.gather(facts[0].sources, facts[0].clients)
         self.state, _, stats = self.rounds_program(self.state, rows, plan, self.inputs)
+        return self._in_turn(stats)
+
+    def _in_turn(self, stats):
+        """Waits for the dispatch before this one, and returns this one's statistics.
+
+        The devices have their next work by then. A longer queue gains nothing, and on several CPU
+        devices XLA's collectives wait for each other forever once it is tens of programs long.
+        """
+        jax.block_until_ready(self._stats)
+        self._stats = stats
         return stats
 
 
@@ -233,55 +260,93 @@ def build(
     algorithm = algorithm_at(frozen, hparams, 0)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
-    execution = plan_execution(dataset, sampler, params, steps, options)
-    mesh = make_mesh(execution.devices)
-    planner = make_planner(
-        dataset.train,
-        work,
-        [one.schedule for one in algorithm.passes],
-        execution,
-        max_cohort=sampler.max_cohort,
-        seeds=[options.seed],
-        max_steps=max_steps,
-        staged_devices=own_devices(mesh),
-    )
-    for one in planner.works:
-        check_batches(task, partition.sizes, one)
-    data = dataset.train.examples.arrays if execution.placement == "device" else None
-    inputs = Inputs(
-        data=None if data is None else {name: np.asarray(array) for name, array in data.items()},
-        frozen=frozen,
-        hparams={name: value[None] for name, value in hparams.items()},
-        keys=key[None],
-    )
     state = RoundState(algorithm.init(variables), links.init_server(options.pipeline, params))
     stacked = jax.tree.map(_stacked, state)
-    store = _make_store(
-        algorithm,
-        options.pipeline,
-        variables,
-        dataset,
-        mesh,
-        options.num_rounds * sampler.max_cohort,
+
+    @functools.cache
+    def inputs_on(mesh: jax.sharding.Mesh, placement: str) -> Inputs:
+        data = dataset.train.examples.arrays if placement == "device" else None
+        inputs = Inputs(
+            data=None if data is None else {name: in_place(array) for name, array in data.items()},
+            frozen=frozen,
+            hparams={name: value[None] for name, value in hparams.items()},
+            keys=key[None],
+        )
+        return put_same(inputs, mesh)
+
+    def assemble(layout: Layout | None = None) -> Federation:
+        wanted = options
+        if layout is not None:
+            wanted = dataclasses.replace(options, devices=layout.devices, lanes=layout.lanes)
+        execution = plan_execution(dataset, sampler, params, steps, wanted)
+        mesh = make_mesh(execution.devices)
+        planner = make_planner(
+            dataset.train,
+            work,
+            [one.schedule for one in algorithm.passes],
+            execution,
+            max_cohort=sampler.max_cohort,
+            seeds=[options.seed],
+            max_steps=max_steps,
+            staged_devices=own_devices(mesh),
+        )
+        for one in planner.works:
+            check_batches(task, partition.sizes, one)
+        largest = options.num_rounds * sampler.max_cohort
+        store = _make_store(algorithm, options.pipeline, variables, dataset, mesh, largest)
+        check_rounds_per_dispatch(options.rounds_per_dispatch, store)
+        return Federation(
+            dataset=dataset,
+            task=task,
+            spec=spec,
+            options=options,
+            execution=execution,
+            mesh=mesh,
+            algorithm=algorithm,
+            program=make_round_program(algorithm_at, options.pipeline, mesh),
+            rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh),
+            planner=planner,
+            sampler=sampler,
+            store=store,
+            inputs=inputs_on(mesh, execution.placement),
+            # a copy of its own: the first round donates it, and the caller may hold the parameters
+            state=jax.tree.map(jnp.copy, put_same(stacked, mesh)),
+        )
+
+    if not is_calibrated(options):
+        return assemble()
+    return calibrate(
+        assemble,
+        cache_dir() / "layouts.json",
+        _calibration_facts(dataset, spec, options, variables, steps, work),
     )
-    check_rounds_per_dispatch(options.rounds_per_dispatch, store)
-    return Federation(
-        dataset=dataset,
-        task=task,
-        spec=spec,
-        options=options,
-        execution=execution,
-        mesh=mesh,
-        algorithm=algorithm,
-        program=make_round_program(algorithm_at, options.pipeline, mesh),
-        rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh),
-        planner=planner,
-        sampler=sampler,
-        store=store,
-        inputs=put_same(inputs, mesh),
-        # a copy of its own: the first round donates it, and the caller may hold the parameters
-        state=jax.tree.map(jnp.copy, put_same(stacked, mesh)),
-    )
+
+
+def is_calibrated(options: RoundOptions) -> bool:
+    """Whether lanes and devices are found by trial: where they are free and it pays."""
+    if options.lanes or options.wave:
+        return False
+    wanted = options.calibrate
+    return options.num_rounds >= _CALIBRATED_ROUNDS if wanted is None else wanted
+
+
+def _calibration_facts(dataset, spec, options: RoundOptions, variables, steps, work) -> dict:
+    """Returns what the fastest layout depends on, as JSON values."""
+    shapes = lambda tree: [  # noqa: E731
+        [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    return {
+        "model": shapes(variables),
+        "example": shapes(dataset.train.examples.spec),
+        "algorithm": spec.name,
+        "work": list(work),
+        "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
+        "clients_per_round": options.clients_per_round,
+        "options": [options.compute_dtype, options.devices, options.placement],
+        "precision": str(jax.config.jax_default_matmul_precision),
+        "versions": versions(),
+    }
 
 
 def _stacked(leaf: Any) -> jax.Array:

@@ -22,7 +22,7 @@ from fljax.records import RoundTotals
 _FREE = {
     "num_rounds", "eval_every", "eval_batch_size", "eval_clients", "target_accuracy",
     "stop_at_target", "baselines", "checkpoint_every", "keep_checkpoints", "wandb", "lanes",
-    "devices", "wave", "placement", "rounds_per_dispatch", "data_dir",
+    "devices", "wave", "placement", "rounds_per_dispatch", "data_dir", "calibrate",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,9 @@ from fljax import tasks
 from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms import fedavg
 from fljax.baselines import check_baselines, run_baselines
+from fljax.calibration import describe
 from fljax.data.dataset import FederatedDataset
+from fljax.engine.compilation import use_compilation_cache
 from fljax.engine.distributed import (
     check_same,
     exchange,
@@ -67,6 +70,7 @@ def simulate(
     check_run_options(run_options, round_options.rounds_per_dispatch)
     check_baselines(run_options.baselines)
     use_all_cores()
+    use_compilation_cache()
     setting = (dataset, as_task(model, dataset), algorithm or fedavg(), round_options)
     with _matmul_precision(run_options.matmul_precision):
         run = _simulate(*setting, run_options)
@@ -101,6 +105,9 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             if start:
                 options = _with_saved_execution(options, checkpoints().metadata(start))
             federation = federations.build(dataset, task, algorithm, options)
+            if run_options.progress and is_main():
+                seconds = federation.calibration_seconds
+                print(describe(federation.execution, seconds), file=sys.stderr)
             config = _config(federation, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")

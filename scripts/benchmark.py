@@ -50,6 +50,7 @@ def main(argv):
 
 def _here(name):
     fljax.use_all_cores()
+    fljax.use_compilation_cache()
     result = measure.run(
         name,
         find(name),

@@ -38,6 +38,7 @@ def main(argv):
     workdir.mkdir(parents=True, exist_ok=True)
     if _ONE.value:
         fljax.use_all_cores()
+        fljax.use_compilation_cache()
         report.write(workdir, _ONE.value, report.run_section(_ONE.value, _context(workdir)))
         return 0
     unknown = [name for name in _SECTIONS.value if name not in report.SECTIONS]

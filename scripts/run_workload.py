@@ -25,6 +25,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     fljax.use_all_cores()
+    fljax.use_compilation_cache()
     line = runner.run(
         _DATA.value, _WORKLOAD.value, _ROUNDS.value, rounds_per_dispatch=_TOGETHER.value
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,9 @@ import pytest
 
 # Before JAX starts: tests of sharding need several devices, on any machine.
 jax.config.update("jax_num_cpu_devices", 8)
+# Nothing of earlier runs, and nothing for later ones.
+jax.config.update("jax_enable_compilation_cache", False)
+os.environ["FLJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="fljax-tests-")
 
 # Examples are the same in every run, and the first of them may compile.
 hypothesis.settings.register_profile("fljax", deadline=None, derandomize=True)

@@ -130,6 +130,7 @@ def test_records_hold_the_documented_keys(records):
         "round", "train/clients", "train/clients_nonfinite", "train/clients_lost",
         "train/clients_without_rows", "train/local_steps", "comm/uplink_bytes",
         "comm/downlink_bytes", "time/round_seconds", "time/elapsed_seconds",
+        "time/plan_seconds",
         "throughput/clients_per_second", "throughput/examples_per_second", "my/norm",
     }  # fmt: skip
     evaluation = {f"eval/{split}/{name}" for split in ("val", "test") for name in EVALUATION}
@@ -206,6 +207,12 @@ def test_config_json_holds_what_is_needed_to_repeat_the_run(run):
     want |= {"eval_every": 3, "target_accuracy": 0.3, "checkpoint_every": 4, "eval_clients": -1}
     want |= {"sampler": "uniform", "num_clients": 9, "dataset": "toy", "stop_at_target": False}
     assert want.items() <= config.items()
+
+
+def test_planning_is_timed_in_every_round(run):
+    """Beside the round's own seconds, so that one sees which of the two limits a run."""
+    seconds = run.curves["time/plan_seconds"][np.isfinite(run.curves["time/round_seconds"])]
+    assert len(seconds) == len(COHORTS) and (seconds > 0).all()
 
 
 def test_client_metrics_are_those_of_the_final_model(run, expected):

@@ -82,7 +82,7 @@ def make_federation(
             num_rounds=num_rounds,
             clients_per_round=workload.cohort,
             batch_size=workload.batch_size,
-            **{**workload.options, **options},
+            **{"calibrate": True, **workload.options, **options},
         ),
     )
 

@@ -89,6 +89,6 @@ def make_federation(content: WorkloadFile, rounds: int, **options: Any) -> Feder
             batch_size=meta["batch"],
             shuffle=False,
             initial_params=neutral.to_fljax(meta["model"], content.params),
-            **options,
+            **({"calibrate": True} | options),
         ),
     )

@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.data.memory import read_npz
+
 _ARRAYS = ("x", "y", "offsets", "cohorts", "eval_x", "eval_y")
 _FACTS = ("name", "model", "shape", "classes", "batch", "epochs", "lr", "server_lr")
 _PARAMS = "p/"
@@ -66,20 +68,20 @@ def read(path: str | Path) -> WorkloadFile:
     Raises:
       ValueError: If something is missing in it.
     """
-    with np.load(path) as archive:
-        absent = [name for name in (*_ARRAYS, "meta") if name not in archive.files]
-        if absent:
-            raise ValueError(f"{path} has no array {absent[0]!r}; it is not a workload file.")
-        meta = json.loads(str(archive["meta"]))
-        absent = [name for name in _FACTS if name not in meta]
-        if absent:
-            raise ValueError(f"The meta data of {path} do not say {absent[0]!r}.")
-        params = {
-            name.removeprefix(_PARAMS): archive[name]
-            for name in archive.files
-            if name.startswith(_PARAMS)
-        }
-        return WorkloadFile(meta, *(archive[name] for name in _ARRAYS), params)
+    archive = read_npz(path)
+    absent = [name for name in (*_ARRAYS, "meta") if name not in archive]
+    if absent:
+        raise ValueError(f"{path} has no array {absent[0]!r}; it is not a workload file.")
+    meta = json.loads(str(archive["meta"]))
+    absent = [name for name in _FACTS if name not in meta]
+    if absent:
+        raise ValueError(f"The meta data of {path} do not say {absent[0]!r}.")
+    params = {
+        name.removeprefix(_PARAMS): values
+        for name, values in archive.items()
+        if name.startswith(_PARAMS)
+    }
+    return WorkloadFile(meta, *(archive[name] for name in _ARRAYS), params)
 
 
 def write(path: str | Path, content: WorkloadFile) -> None:

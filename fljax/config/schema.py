@@ -162,6 +162,8 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "devices": Field(0, int, NON_NEGATIVE),
     "wave": Field(0, int, NON_NEGATIVE),
     "placement": Field("auto", str, ("auto", "device", "stream")),
+    # Find lanes and devices by trial. None: in runs of 50 rounds and more.
+    "calibrate": Field(None, bool, optional=True),
     "rounds_per_dispatch": Field(1, int, COUNT),
     # What the clients' forward and backward passes compute in; parameters and sums stay float32.
     "compute_dtype": Field("float32", str, ("float32", "bfloat16")),

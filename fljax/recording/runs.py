@@ -22,7 +22,8 @@ class Run(NamedTuple):
     """What a run left behind.
 
     Attributes:
-      directory: Where it lies; None for a run that was kept in memory.
+      directory: Where it lies; None for a run that was kept in memory, or that another process
+        wrote.
       config: Contents of config.json; empty if the run has not written it.
       summary: Contents of summary.json; None while the run is unfinished.
       rounds: int64 array, the round of each record.

@@ -7,6 +7,8 @@ from functools import reduce
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 
 def max_pool(inputs: jax.Array, window_shape: Sequence[int] = (2, 2)) -> jax.Array:
@@ -26,11 +28,34 @@ def max_pool(inputs: jax.Array, window_shape: Sequence[int] = (2, 2)) -> jax.Arr
     *batch, rows, columns, channels = inputs.shape
     rows, columns = rows // height, columns // width
     x = inputs[..., : rows * height, : columns * width, :]
-    x = x.reshape(*batch, rows, height, columns, width * channels)
-    x = reduce(_first_maximum, jnp.split(x, width, axis=-1))
-    return reduce(_first_maximum, (x[..., i, :, :] for i in range(height)))
+    return _window_max(x.reshape(*batch, rows, height, columns, width, channels))
 
 
-def _first_maximum(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Returns the larger one, `a` if both are equal, NaN if one is NaN."""
-    return jnp.where((b > a) | jnp.isnan(b), b, a)
+@jax.custom_jvp
+def _window_max(x: jax.Array) -> jax.Array:
+    """[..., rows, height, columns, width, C] -> [..., rows, columns, C]."""
+    return reduce(jnp.maximum, _entries(x))
+
+
+@_window_max.defjvp
+def _window_max_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    height, width = x.shape[-4], x.shape[-2]
+    numbers = np.arange(height * width, dtype=np.min_scalar_type(height * width))
+    entries = _entries(x)
+    best, place = entries[0], jnp.zeros(entries[0].shape, numbers.dtype)
+    for number, entry in zip(numbers[1:], entries[1:], strict=True):
+        place = jnp.where(entry > best, number, place)
+        best = jnp.maximum(best, entry)
+    # one comparison for each entry of the gradient, which XLA makes a single loop of
+    chosen = numbers.reshape(height, 1, width, 1) == jnp.expand_dims(place, (-4, -2))
+    return best, jnp.where(chosen, dx, 0).sum((-4, -2))
+
+
+def _entries(x: jax.Array) -> list[jax.Array]:
+    """Returns the entries of all windows, in row-major order of a window."""
+    height, width = x.shape[-4], x.shape[-2]
+    rows = (part.squeeze(-4) for part in lax.split(x, [1] * height, axis=x.ndim - 4))
+    return [
+        part.squeeze(-2) for row in rows for part in lax.split(row, [1] * width, axis=row.ndim - 2)
+    ]

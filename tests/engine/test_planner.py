@@ -1,10 +1,13 @@
 """The planner and packing: every job runs once, in one piece, on lanes that never collide."""
 
+import jax
 import numpy as np
+import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fljax.data.dataset import LazyExamples, Partition, Split
 from fljax.engine.batching import LocalWork
 from fljax.engine.execution import ExecutionPlan
 from fljax.engine.packing import capacity, pack
@@ -211,6 +214,61 @@ def test_streamed_rows_are_the_same_rows():
         expected = split.examples.arrays["x"][resident.rows[device][real]]
         got = plans[1].staged["x"][device][streamed.rows[device][real]]
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("remainder", ["partial", "drop", "wrap"])
+@pytest.mark.parametrize("amount", [(3, None), (None, 5)])
+@pytest.mark.parametrize("sizes", [np.full(60, 7), np.arange(60) % 31 + 4])
+def test_a_device_has_room_for_the_rows_of_any_cohort(remainder, amount, sizes):
+    """Staged arrays are a device's share, not the cohort's, and no cohort outgrows them."""
+    split = toy.dataset(toy.clients(sizes)).train
+    planner = make_planner(
+        split, LocalWork(*amount, 4, remainder), ["local"], ExecutionPlan(2, 1, 1, 1, "stream"),
+        max_cohort=40, seeds=[0],
+    )  # fmt: skip
+    largest = np.argsort(sizes)[-40:]
+    room = planner.capacities.staged_rows
+    if remainder != "drop" and amount[0]:
+        assert room < 0.8 * sizes[largest].sum()
+    generator = np.random.default_rng(1)
+    cohorts = [generator.choice(60, 40, replace=False) for _ in range(20)]
+    for round, cohort in enumerate([largest, *cohorts]):
+        plan, _ = planner.plan(round, job_table(cohort))
+        assert plan.staged["x"].shape == (2, room, toy.FEATURES)
+
+
+def test_only_real_rows_are_generated():
+    """What fills a staged array up is not asked for: generating it may be what a round costs."""
+    examples = toy.dataset(toy.clients([7, 12, 3, 9])).train.examples
+    asked = []
+
+    def generate(rows):
+        asked.extend(rows.tolist())
+        return examples.take(rows)
+
+    lazy = Split(LazyExamples(31, generate, examples.spec), Partition(np.array([0, 7, 19, 22, 31])))
+    planner = make_planner(
+        lazy, LocalWork(2, None, 4), ["local"], ExecutionPlan(2, 1, 1, 1, "stream"),
+        max_cohort=4, seeds=[0],
+    )  # fmt: skip
+    plan, _ = planner.plan(0, job_table([0, 3]))
+    assert sorted(asked) == [*range(7), *range(22, 31)]
+    assert plan.staged["x"].shape[0] * plan.staged["x"].shape[1] > 16
+
+
+def test_a_process_stages_the_rows_of_its_own_devices_alone():
+    split = toy.dataset(toy.clients([7, 12, 3, 9])).train
+    (everything, _), (own, _) = (
+        make_planner(
+            split, LocalWork(1, None, 4), ["local"], ExecutionPlan(3, 1, 1, 1, "stream"),
+            max_cohort=4, seeds=[0], staged_devices=devices,
+        ).plan(0, job_table([3, 1, 0, 2]))
+        for devices in (None, (1, 2))
+    )  # fmt: skip
+    for name, rows in everything.staged.items():
+        np.testing.assert_array_equal(own.staged[name], rows[1:])
+    # the plan itself is that of all devices
+    jax.tree.map(np.testing.assert_array_equal, own.passes, everything.passes)
 
 
 def test_repeated_clients_are_numbered():

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import toy
 
+import fljax
 from fljax import algorithms
+from fljax.data.dataset import Partition, offsets_of
+from fljax.federation import RoundOptions, build
 
 COHORTS = [[0, 1, 2, 3, 8], [3, 4, 8], [], [5, 6, 7, 0, 4, 2]]
 LAYOUTS = [
@@ -48,6 +51,37 @@ def test_layout_changes_little_in_float32():
             toy.assert_close(
                 final_params(ALGORITHMS["fedavg"], np.float32, **layout), expected, 1e-5
             )
+
+
+def mapped(parts, folder):
+    """The dataset of a list of (x, y), its rows in files that are mapped into memory."""
+    arrays = {}
+    for name, values in zip("xy", zip(*parts, strict=True), strict=True):
+        whole = np.concatenate(values)
+        whole.tofile(folder / name)
+        arrays[name] = np.memmap(folder / name, whole.dtype, "r", shape=whole.shape)
+    owners = Partition(offsets_of([len(y) for _, y in parts]))
+    return fljax.data.from_arrays(**arrays, partition=owners, num_classes=toy.CLASSES)
+
+
+def test_rows_of_mapped_files_are_those_in_memory(tmp_path):
+    """Bit for bit: the same rows in the same batches, whether they lie on a device or in a file."""
+    parts = toy.clients(dtype=np.float32)
+    dataset = mapped(parts, tmp_path)
+    options = {"num_rounds": 4, "clients_per_round": 5, "cohorts": COHORTS, "batch_size": 4}
+    trained = []
+    for data, placement in ((toy.dataset(parts), "device"), (dataset, "stream")):
+        federation = build(
+            data,
+            toy.softmax_task(np.float32),
+            ALGORITHMS["fedadam"],
+            RoundOptions(**options, local_epochs=2, devices=2, placement=placement),
+        )
+        for plan, facts in federation.plans(0, 4):
+            federation.step(plan, facts)
+        trained.append(toy.params_of(federation))
+    assert isinstance(dataset.train.examples.arrays["x"], np.memmap)
+    chex.assert_trees_all_equal(*trained)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[:2])

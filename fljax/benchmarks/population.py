@@ -1,8 +1,8 @@
 """What a large population costs: rounds of one cohort size, drawn from few or from many clients.
 
 The rows of all clients lie in a file that is mapped into memory, or are generated when they are
-asked for; only the cohort's rows ever reach a device. A round is timed as in `fljax.benchmark`:
-from the arrival of one server model to that of the next.
+asked for; only the cohort's rows ever reach a device. A round is timed as in
+`fljax.benchmarks.timing`: from the arrival of one server model to that of the next.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def population_scaling(
       populations: Numbers of clients.
       cohort: Clients a round.
       **options: Those of `run`.
+
+    Peak memory is the process's, so give each population a process of its own to compare it.
 
     Returns:
       {"runs": what `run` returns for each, "ratio": median seconds a round of the largest
@@ -131,12 +133,12 @@ def _timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, 
             clients_per_round=cohort,
             batch_size=10,
             placement=placement,
+            calibrate=True,
             seed=seed,
         ),
     )
     build_seconds = time.perf_counter() - begin
-    before = host_peak_memory_bytes()
-    seconds, planning, rows = [], [], []
+    seconds, planning, rows, memory = [], [], [], []
     begin = time.perf_counter()
     for plan, facts in federation.plans(0, rounds + 1):
         federation.step(plan, facts)
@@ -146,6 +148,7 @@ def _timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, 
         begin = end
         planning.append(facts.seconds)
         rows.append(facts.rows_real)
+        memory.append(_anonymous_bytes())
     return {
         "population": dataset.num_clients,
         "cohort": cohort,
@@ -158,6 +161,21 @@ def _timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, 
         "seconds_median": statistics.median(seconds[1:]),
         "seconds_max": max(seconds[1:]),
         "plan_seconds_median": statistics.median(planning[1:]),
-        "peak_memory_bytes_before": before,
+        "plan_seconds_max": max(planning[1:]),
+        "anonymous_memory_bytes": max(memory),
+        "anonymous_memory_bytes_grown": memory[-1] - memory[len(memory) // 2],
         "peak_memory_bytes": host_peak_memory_bytes(),
     }
+
+
+def _anonymous_bytes() -> int:
+    """Returns what the process holds in memory now besides mapped files; 0 where Linux is not.
+
+    The pages of a mapped file that were read count as resident too, though the system takes them
+    back whenever somebody needs the memory.
+    """
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) * 1024
+    except OSError:
+        return 0

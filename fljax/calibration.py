@@ -1,0 +1,203 @@
+"""Devices and lanes chosen by trial: a few jobs of the first round under several layouts.
+
+The best number of lanes depends on model and device: narrow on a CPU, where one client's batch
+fills a core, wide on a GPU, which tiny batches leave idle; and ragged clients make wide layouts
+wait for the longest. So the round program itself is timed on the first jobs of round 0 and its
+seconds are scaled to the whole round. The program that wins is the one the run uses, so its
+compilation is not spent twice; what was found is kept in a file for the next run of the same work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.engine.distributed import exchange
+from fljax.engine.execution import ExecutionPlan
+from fljax.engine.packed_plan import pack
+from fljax.engine.plan import RoundPlan
+
+# No further layout is tried once this much time has gone.
+_BUDGET_SECONDS = 8.0
+# A trial runs at least that long, or the whole round.
+_TRIAL_SECONDS = 0.05
+_REPEATS = 3
+# A wider layout must be that much better, or noise would choose it.
+_GAIN = 0.95
+# Above, the arithmetic of a step on a CPU hides all overhead, and other layouts cannot help.
+_HEAVY_STEP_SECONDS = 2e-3
+
+
+class Layout(NamedTuple):
+    """A number of devices, and of lanes on each."""
+
+    devices: int
+    lanes: int
+
+
+class Trial(NamedTuple):
+    """What a trial found.
+
+    Attributes:
+      federation: The federation that was built for it.
+      round_seconds: Predicted seconds of a round.
+      step_seconds: Seconds of a step of all lanes, its share of what jobs cost included.
+    """
+
+    federation: Any
+    round_seconds: float
+    step_seconds: float
+
+
+def calibrate(
+    assemble: Callable[[Layout | None], Any], memory: Path | None, facts: Mapping[str, Any]
+) -> Any:
+    """Builds a federation under the layout that trains fastest.
+
+    Args:
+      assemble: (layout) -> federation; with None, laid out by rule. It raises ValueError for a
+        layout that does not fit into memory.
+      memory: File that remembers layouts from run to run; None remembers nothing.
+      facts: What the best layout depends on besides the machine, as JSON values.
+
+    Returns:
+      The federation; `calibration_seconds` says what the search cost.
+    """
+    begin = time.perf_counter()
+    key = _key(facts)
+    known = _recall(memory, key)
+    # of several processes, all or none
+    if all(found == known for found in exchange(known)) and known is not None:
+        return assemble(Layout(*known))
+    best = _trial(assemble(None))
+    for layouts in _directions(best):
+        for layout in layouts:
+            spent = max(exchange(time.perf_counter() - begin))
+            if spent > _BUDGET_SECONDS:
+                break
+            try:
+                other = _trial(assemble(layout))
+            except ValueError:
+                break  # it does not fit into memory, and wider ones will not either
+            if other.round_seconds > _GAIN * best.round_seconds:
+                break
+            best = other
+    chosen = best.federation.execution
+    _remember(memory, key, [chosen.devices, chosen.lanes])
+    best.federation.calibration_seconds = time.perf_counter() - begin
+    return best.federation
+
+
+def _directions(first: Trial) -> Iterator[Iterator[Layout]]:
+    """Yields ways to go from the first layout; each is followed while it gets better."""
+    execution, planner = first.federation.execution, first.federation.planner
+    devices, lanes = execution.devices, execution.lanes
+    jobs = -(-planner.capacities.cohort // devices)
+    if first.federation.mesh.local_devices[0].platform == "cpu":
+        if first.step_seconds > _HEAVY_STEP_SECONDS:
+            return
+        yield (Layout(devices, count) for count in (2, 4, 8, 16) if lanes < count <= jobs)
+        if devices > 1 and jax.process_count() == 1 and not first.federation.options.devices:
+            # tiny rounds may cost less than what devices need to meet
+            yield iter([Layout(1, lanes)])
+        return
+    wider = [lanes * 4**power for power in range(1, 6)]
+    yield (Layout(devices, count) for count in wider if count <= jobs)
+    yield (Layout(devices, count) for count in (lanes // 4, lanes // 16) if count)
+
+
+def _trial(federation: Any) -> Trial:
+    """Times the first jobs of round 0."""
+    plan, facts = federation.plan_round(0, federation.sampler.init())
+    end = max(_end(one) for one in plan.passes)
+    waves = max(int(one.num_waves.max(initial=0)) for one in plan.passes)
+    count = 1
+    _seconds(federation, plan, facts, count)  # compiles
+    seconds = _seconds(federation, plan, facts, count)
+    while seconds < _TRIAL_SECONDS and count < waves:
+        grow = min(8.0, 1.5 * _TRIAL_SECONDS / max(seconds, 1e-6))
+        count = min(waves, max(count + 1, int(count * grow)))
+        seconds = _seconds(federation, plan, facts, count)
+    seconds = min([seconds] + [_seconds(federation, plan, facts, count) for _ in range(_REPEATS)])
+    done = max(1, max(_end(one) for one in _first_waves(plan, count).passes))
+    seconds = max(exchange(seconds))
+    return Trial(federation, seconds * max(end, 1) / done, seconds / done)
+
+
+def _seconds(federation: Any, plan: RoundPlan, facts: Any, waves: int) -> float:
+    """Runs the first waves of a plan, keeps nothing of it, and returns what they took."""
+    placed = federation.place(pack(_first_waves(plan, waves)))
+    rows = federation.store.gather(facts.sources, facts.clients)
+    state = jax.block_until_ready(jax.tree.map(jnp.copy, federation.state))
+    jax.block_until_ready((placed, rows))
+    begin = time.perf_counter()
+    jax.block_until_ready(federation.program(state, rows, placed, federation.inputs))
+    return time.perf_counter() - begin
+
+
+def _first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
+    passes = tuple(one._replace(num_waves=np.minimum(one.num_waves, waves)) for one in plan.passes)
+    return plan._replace(passes=passes)
+
+
+def _end(one: Any) -> int:
+    """Returns the step at which the last wave of a pass ends, on the device that is last."""
+    ends = [0]
+    for device, waves in enumerate(one.num_waves):
+        if waves:
+            ends.append(int(one.event_time[device, one.wave_end[device, waves - 1] - 1]))
+    return max(ends)
+
+
+def _key(facts: Mapping[str, Any]) -> str:
+    device = jax.devices()[0]
+    facts = {
+        **facts,
+        "device": [device.platform, device.device_kind, jax.device_count()],
+        "cores": os.cpu_count(),
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _recall(memory: Path | None, key: str) -> list[int] | None:
+    if memory is None or not memory.exists():
+        return None
+    try:
+        found = json.loads(memory.read_text()).get(key)
+    except (OSError, ValueError):
+        return None  # an unreadable file costs a calibration, not the run
+    return found if isinstance(found, list) and len(found) == 2 else None
+
+
+def _remember(memory: Path | None, key: str, layout: list[int]) -> None:
+    if memory is None or jax.process_index():
+        return
+    try:
+        known = json.loads(memory.read_text()) if memory.exists() else {}
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        # replaced in one step: other runs may read it at the same time
+        fresh = memory.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(known | {key: layout}, indent=1))
+        fresh.replace(memory)
+    except (OSError, ValueError):
+        return  # the next run calibrates again
+
+
+def describe(execution: ExecutionPlan, seconds: float) -> str:
+    """Returns one line about where a run trains, for people."""
+    plural = lambda count, word: f"{count} {word}{'' if count == 1 else 's'}"  # noqa: E731
+    how = f"; chosen in {seconds:.1f} s" if seconds else ""
+    return (
+        f"{plural(execution.devices, 'device')} x {plural(execution.lanes, 'lane')}, waves of "
+        f"{execution.wave}, data placement: {execution.placement}{how}"
+    )

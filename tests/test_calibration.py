@@ -1,0 +1,149 @@
+"""Layouts found by trial: the search, its memory, and that nothing of a trial is left behind."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from fljax import algorithms, calibration, federation
+from fljax.calibration import Layout, Trial, calibrate, describe
+from fljax.engine import compilation
+from fljax.engine.execution import ExecutionPlan
+from fljax.options import RoundOptions
+
+SIZES = [7, 12, 3, 9, 20, 5, 16, 11]
+
+
+def _build(**options):
+    setting = {"num_rounds": 3, "clients_per_round": 6, "batch_size": 4, "devices": 2, "seed": 3}
+    return federation.build(
+        toy.dataset(toy.clients(SIZES)), toy.softmax_task(), algorithms.fedavg(0.05),
+        RoundOptions(**(setting | options)),
+    )  # fmt: skip
+
+
+def _weights(one, rounds=3):
+    for plan, facts in one.plans(0, rounds):
+        one.step(plan, facts)
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(one.variables.params)]
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLJAX_CACHE_DIR", str(tmp_path))
+    return tmp_path / "layouts.json"
+
+
+def test_trials_leave_nothing_behind_and_are_remembered(memory, monkeypatch):
+    found = _build(calibrate=True)
+    layout = [found.execution.devices, found.execution.lanes]
+    assert list(json.loads(memory.read_text()).values()) == [layout]
+    assert found.calibration_seconds > 0
+    plain = _build(calibrate=False, devices=layout[0], lanes=layout[1])
+    for got, want in zip(_weights(found), _weights(plain), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+    def no_trial(federation):
+        raise AssertionError("the layout was known")
+
+    monkeypatch.setattr(calibration, "_trial", no_trial)
+    again = _build(calibrate=True)
+    assert again.execution == found.execution and again.calibration_seconds == 0
+    with pytest.raises(AssertionError, match="was known"):
+        _build(calibrate=True, batch_size=5)  # other work has other layouts
+    memory.write_text("{")
+    with pytest.raises(AssertionError, match="was known"):
+        _build(calibrate=True)  # an unreadable file is as good as none
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({}, False),
+        ({"num_rounds": 50}, True),
+        ({"num_rounds": 50, "calibrate": False}, False),
+        ({"calibrate": True}, True),
+        ({"calibrate": True, "lanes": 2}, False),
+        ({"calibrate": True, "wave": 2}, False),
+    ],
+)
+def test_what_is_calibrated(options, expected):
+    base = {"num_rounds": 3, "clients_per_round": 6}
+    assert federation.is_calibrated(RoundOptions(**(base | options))) is expected
+
+
+def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4, 1), jobs=64):
+    """Calibrates where a layout takes seconds(layout); returns (chosen, layouts tried)."""
+    tried = []
+
+    def assemble(layout):
+        layout = Layout(*rule) if layout is None else layout
+        return SimpleNamespace(
+            execution=ExecutionPlan(*layout, 1, 1, "device"),
+            planner=SimpleNamespace(capacities=SimpleNamespace(cohort=jobs)),
+            mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform=platform)]),
+            options=SimpleNamespace(devices=0),
+        )
+
+    def trial(one):
+        layout = Layout(one.execution.devices, one.execution.lanes)
+        tried.append(tuple(layout))
+        return Trial(one, seconds(layout), step_seconds)
+
+    monkeypatch.setattr(calibration, "_trial", trial)
+    chosen = calibrate(assemble, None, {}).execution
+    return (chosen.devices, chosen.lanes), tried
+
+
+def test_the_search_goes_on_while_it_gets_better(monkeypatch):
+    best_at_four = lambda layout: abs(layout.lanes - 4) + 4.0 / layout.devices  # noqa: E731
+    chosen, tried = _search(monkeypatch, best_at_four)
+    assert chosen == (4, 4) and tried == [(4, 1), (4, 2), (4, 4), (4, 8), (1, 1)]
+
+
+def test_tiny_rounds_may_use_one_device(monkeypatch):
+    chosen, _ = _search(monkeypatch, lambda layout: layout.devices + layout.lanes)
+    assert chosen == (1, 1)
+
+
+def test_heavy_steps_on_a_cpu_stay_on_one_lane(monkeypatch):
+    chosen, tried = _search(monkeypatch, lambda layout: 1.0 / layout.lanes, step_seconds=0.01)
+    assert chosen == (4, 1) and tried == [(4, 1)]
+
+
+def test_accelerators_look_to_both_sides(monkeypatch):
+    search = lambda best: _search(  # noqa: E731
+        monkeypatch, lambda layout: abs(layout.lanes - best), platform="gpu", rule=(1, 64), jobs=999
+    )[0]
+    assert search(256) == (1, 256) and search(16) == (1, 16) and search(64) == (1, 64)
+
+
+def test_noise_chooses_nothing(monkeypatch):
+    assert _search(monkeypatch, lambda layout: 1 - 0.01 * layout.lanes)[0] == (4, 1)
+
+
+def test_a_layout_is_described():
+    text = describe(ExecutionPlan(2, 1, 1, 1, "device"), 0.0)
+    assert text == "2 devices x 1 lane, waves of 1, data placement: device"
+    assert describe(ExecutionPlan(1, 4, 4, 4, "stream"), 1.25).endswith("; chosen in 1.2 s")
+
+
+def test_the_compilation_cache_leaves_other_choices_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLJAX_CACHE_DIR", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_compilation_cache
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == before[0]
+        jax.config.update("jax_enable_compilation_cache", True)
+        compilation.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path / "xla"))
+        jax.config.update("jax_compilation_cache_dir", "elsewhere")
+        compilation.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == "elsewhere"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before[0])
+        jax.config.update("jax_enable_compilation_cache", before[1])
