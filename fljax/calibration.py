@@ -23,7 +23,8 @@ import numpy as np
 
 from fljax.engine.distributed import exchange
 from fljax.engine.execution import ExecutionPlan
-from fljax.engine.plan import RoundPlan, pack
+from fljax.engine.packed_plan import pack
+from fljax.engine.plan import RoundPlan
 
 # No further layout is tried once this much time has gone.
 _BUDGET_SECONDS = 8.0

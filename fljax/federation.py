@@ -38,8 +38,9 @@ from fljax.engine.execution import (
     make_mesh,
     memory_of,
 )
+from fljax.engine.packed_plan import PackedPlan, pack
 from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
-from fljax.engine.plan import PackedPlan, PlanFacts, RoundPlan, job_table, pack
+from fljax.engine.plan import PlanFacts, RoundPlan, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
 from fljax.engine.round_program import (
@@ -63,6 +64,7 @@ _CALIBRATED_ROUNDS = 50
 
 
 def _never(round: int) -> bool:
+    """Ends no block."""
     return False
 
 
@@ -102,6 +104,7 @@ class Federation:
         self.inputs = inputs
         self.state = state
         self.calibration_seconds = 0.0
+        self._stats: PyTree = ()
         self._groups = _group_codes(dataset)
 
     @property
@@ -190,11 +193,14 @@ class Federation:
         )
 
     def step(self, plan: PackedPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
-        """Dispatches one round; returns the per-job statistics of its passes, on the devices."""
+        """Dispatches one round; returns the per-job statistics of its passes, on the devices.
+
+        It waits for the round before, never for its own: two are under way at most.
+        """
         rows = self.store.gather(facts.sources, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         self.store.scatter(facts.sources, facts.keepers, rows)
-        return stats
+        return self._in_turn(stats)
 
     def step_block(
         self, plan: PackedPlan, facts: Sequence[PlanFacts]
@@ -205,6 +211,16 @@ class Federation:
         # no client keeps anything: the rows are trees without leaves
         rows = self.store.gather(facts[0].sources, facts[0].clients)
         self.state, _, stats = self.rounds_program(self.state, rows, plan, self.inputs)
+        return self._in_turn(stats)
+
+    def _in_turn(self, stats):
+        """Waits for the dispatch before this one, and returns this one's statistics.
+
+        The devices have their next work by then. A longer queue gains nothing, and on several CPU
+        devices XLA's collectives wait for each other forever once it is tens of programs long.
+        """
+        jax.block_until_ready(self._stats)
+        self._stats = stats
         return stats
 
 

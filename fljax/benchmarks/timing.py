@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from fljax.engine.plan import PackedPlan, PlanFacts
+from fljax.engine.packed_plan import PackedPlan
+from fljax.engine.plan import PlanFacts
 from fljax.federation import Federation
 
 

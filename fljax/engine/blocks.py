@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from fljax.engine.plan import PackedPlan, PlanFacts
+from fljax.engine.packed_plan import PackedPlan
+from fljax.engine.plan import PlanFacts
 
 PyTree = Any
 

@@ -31,9 +31,10 @@ from fljax.engine.collection import DOWNLINK, UPLINK, collect
 from fljax.engine.compilation import cpu_options
 from fljax.engine.execution import AXIS
 from fljax.engine.layout import as_given, transposed_weights
+from fljax.engine.packed_plan import PackedPlan, unpack
 from fljax.engine.pipeline import UPDATE, Pipeline, PipelineState
 from fljax.engine.placement import host_readable
-from fljax.engine.plan import JobArrays, PackedPlan, PassPlan, unpack
+from fljax.engine.plan import JobArrays, PassPlan
 from fljax.engine.trees import all_finite, batched, put, take, zeros_like_shape
 
 PyTree = Any

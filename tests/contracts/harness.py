@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import toy
 
-from fljax.engine.plan import JobTable, job_table, pack
+from fljax.engine.packed_plan import pack
+from fljax.engine.plan import JobTable, job_table
 from fljax.federation import Federation, RoundOptions, build
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fljax.engine.blocks import in_blocks, stack, unstack
-from fljax.engine.plan import PackedPlan, PlanFacts
+from fljax.engine.packed_plan import PackedPlan
+from fljax.engine.plan import PlanFacts
 
 
 def planned(count, columns=lambda round: 3):

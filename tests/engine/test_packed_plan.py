@@ -6,7 +6,8 @@ import toy
 
 from fljax.engine.batching import LocalWork
 from fljax.engine.execution import ExecutionPlan
-from fljax.engine.plan import PackedPlan, job_table, pack, unpack
+from fljax.engine.packed_plan import PackedPlan, pack, unpack
+from fljax.engine.plan import job_table
 from fljax.engine.planner import make_planner
 
 
