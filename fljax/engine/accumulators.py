@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from fljax.algorithm import Aggregate
 from fljax.engine.pipeline import UPDATE, Pipeline
 from fljax.engine.plan import JobArrays
-from fljax.engine.trees import like, zeros_like_shape
+from fljax.engine.trees import like, put, zeros_like_shape
 
 PyTree = Any
 
@@ -106,7 +106,5 @@ def accumulate(
     client_rows = jax.tree.map(
         lambda old, new: old.at[where].set(new, mode="drop"), trained.client_rows, rows
     )
-    stats = {
-        name: old.at[indices].set(stats[name], mode="drop") for name, old in trained.stats.items()
-    }
+    stats = put(trained.stats, indices, {name: stats[name] for name in trained.stats})
     return Trained(sums, stack, weights, client_rows, stats)
