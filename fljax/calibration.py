@@ -31,6 +31,9 @@ _BUDGET_SECONDS = 8.0
 # A trial runs at least that long, or the whole round.
 _TRIAL_SECONDS = 0.05
 _REPEATS = 3
+# Rounds below share a dispatch, as many as take about that long, up to the most.
+_DISPATCH_SECONDS = 0.1
+_MOST_ROUNDS = 10
 # A wider layout must be that much better, or noise would choose it.
 _GAIN = 0.95
 # Above, the arithmetic of a step on a CPU hides all overhead, and other layouts cannot help.
@@ -77,7 +80,7 @@ def calibrate(
     known = _recall(memory, key)
     # of several processes, all or none
     if all(found == known for found in exchange(known)) and known is not None:
-        return assemble(Layout(*known))
+        return _dispatching(assemble(Layout(*known[:2])), known[2])
     best = _trial(assemble(None))
     for layouts in _directions(best):
         for layout in layouts:
@@ -92,9 +95,18 @@ def calibrate(
                 break
             best = other
     chosen = best.federation.execution
-    _remember(memory, key, [chosen.devices, chosen.lanes])
+    rounds = int(_DISPATCH_SECONDS / max(best.round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS))
+    rounds = max(1, rounds)
+    _remember(memory, key, [chosen.devices, chosen.lanes, rounds])
     best.federation.calibration_seconds = time.perf_counter() - begin
-    return best.federation
+    return _dispatching(best.federation, rounds)
+
+
+def _dispatching(federation: Any, rounds: int) -> Any:
+    """Lets rounds share a dispatch where nobody has said how many, and clients keep nothing."""
+    if not federation.options.rounds_per_dispatch and not federation.store.row_bytes:
+        federation.rounds_per_dispatch = rounds
+    return federation
 
 
 def _directions(first: Trial) -> Iterator[Iterator[Layout]]:
@@ -176,7 +188,7 @@ def _recall(memory: Path | None, key: str) -> list[int] | None:
         found = json.loads(memory.read_text()).get(key)
     except (OSError, ValueError):
         return None  # an unreadable file costs a calibration, not the run
-    return found if isinstance(found, list) and len(found) == 2 else None
+    return found if isinstance(found, list) and len(found) == 3 else None
 
 
 def _remember(memory: Path | None, key: str, layout: list[int]) -> None:

@@ -104,6 +104,7 @@ class Federation:
         self.inputs = inputs
         self.state = state
         self.calibration_seconds = 0.0
+        self.rounds_per_dispatch = options.rounds_per_dispatch or 1
         self._stats: PyTree = ()
         self._groups = _group_codes(dataset)
 
@@ -147,7 +148,7 @@ class Federation:
         Returns:
           An iterator over (plan, the facts of its rounds), for `step_block`.
         """
-        size, x64 = self.options.rounds_per_dispatch, jax.config.jax_enable_x64
+        size, x64 = self.rounds_per_dispatch, jax.config.jax_enable_x64
         return prefetch(self._blocks(start, stop, sampler_state, size, ends, x64))
 
     def _blocks(self, start, stop, sampler_state, size, ends, x64):
@@ -379,8 +380,8 @@ def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
 
 def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
     """Refuses several rounds a dispatch where clients keep rows, which pass between the rounds."""
-    if rounds < 1:
-        raise ValueError(f"rounds_per_dispatch = {rounds}; a dispatch runs at least one round.")
+    if rounds < 0:
+        raise ValueError(f"rounds_per_dispatch = {rounds}; give a number of rounds, 0 to choose.")
     if rounds > 1 and store.row_bytes:
         raise ValueError(
             f"rounds_per_dispatch = {rounds}, but clients of this algorithm or uplink keep state, "

@@ -49,7 +49,8 @@ class RoundOptions:
         `fljax.calibration`. None does so for runs of 50 rounds and more.
       rounds_per_dispatch: Rounds that the devices run in one go, which pays where a round takes
         milliseconds. No such block goes beyond an evaluation or a checkpoint; what is left before
-        one runs round by round. Only for algorithms and pipelines without client state.
+        one runs round by round. Only for algorithms and pipelines without client state. 0 takes
+        several where calibration finds rounds of milliseconds, else one.
     """
 
     num_rounds: int
@@ -73,7 +74,7 @@ class RoundOptions:
     wave: int = 0
     placement: str = "auto"
     calibrate: bool | None = None
-    rounds_per_dispatch: int = 1
+    rounds_per_dispatch: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     return parts[0], parts[1]
 
 
-def check_run_options(options: RunOptions, rounds_per_dispatch: int = 1) -> None:
+def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None:
     """Raises ValueError for options that would be ignored or cannot be."""
     for name in ("eval_every", "checkpoint_every"):
         if getattr(options, name) < 0:

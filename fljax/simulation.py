@@ -69,6 +69,9 @@ def simulate(
     round_options, run_options = split_options(options)
     check_run_options(run_options, round_options.rounds_per_dispatch)
     check_baselines(run_options.baselines)
+    if run_options.hooks:
+        # they see the model after every round
+        round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
     use_all_cores()
     use_compilation_cache()
     setting = (dataset, as_task(model, dataset), algorithm or fedavg(), round_options)

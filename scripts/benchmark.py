@@ -23,7 +23,10 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of data and run.")
 _LANES = flags.DEFINE_integer("lanes", 0, "Lanes of a device; 0 chooses.")
 _TOGETHER = flags.DEFINE_integer(
-    "rounds_per_dispatch", 1, "Rounds of one dispatch; --rounds is a multiple of it.", lower_bound=1
+    "rounds_per_dispatch",
+    0,
+    "Rounds of one dispatch, which divide --rounds; 0 chooses.",
+    lower_bound=0,
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
 _COMPARE = flags.DEFINE_list("compare", None, "Two JSON files: prints the ratios, runs nothing.")

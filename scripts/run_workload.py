@@ -17,7 +17,10 @@ _DATA = flags.DEFINE_string("data", None, "The workload file.", required=True)
 _WORKLOAD = flags.DEFINE_string("workload", None, "Name of the workload.", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)
 _TOGETHER = flags.DEFINE_integer(
-    "rounds_per_dispatch", 1, "Rounds of one dispatch; --rounds is a multiple of it.", lower_bound=1
+    "rounds_per_dispatch",
+    0,
+    "Rounds of one dispatch, which divide --rounds; 0 chooses.",
+    lower_bound=0,
 )
 
 

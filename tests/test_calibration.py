@@ -40,7 +40,8 @@ def memory(tmp_path, monkeypatch):
 def test_trials_leave_nothing_behind_and_are_remembered(memory, monkeypatch):
     found = _build(calibrate=True)
     layout = [found.execution.devices, found.execution.lanes]
-    assert list(json.loads(memory.read_text()).values()) == [layout]
+    remembered = [*layout, found.rounds_per_dispatch]
+    assert list(json.loads(memory.read_text()).values()) == [remembered]
     assert found.calibration_seconds > 0
     plain = _build(calibrate=False, devices=layout[0], lanes=layout[1])
     for got, want in zip(_weights(found), _weights(plain), strict=True):
@@ -85,7 +86,8 @@ def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4,
             execution=ExecutionPlan(*layout, 1, 1, "device"),
             planner=SimpleNamespace(capacities=SimpleNamespace(cohort=jobs)),
             mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform=platform)]),
-            options=SimpleNamespace(devices=0),
+            options=SimpleNamespace(devices=0, rounds_per_dispatch=0),
+            store=SimpleNamespace(row_bytes=0),
         )
 
     def trial(one):
@@ -123,6 +125,23 @@ def test_accelerators_look_to_both_sides(monkeypatch):
 
 def test_noise_chooses_nothing(monkeypatch):
     assert _search(monkeypatch, lambda layout: 1 - 0.01 * layout.lanes)[0] == (4, 1)
+
+
+@pytest.mark.parametrize(
+    "seconds, options, row_bytes, expected",
+    [(0.001, 0, 0, 10), (0.03, 0, 0, 3), (0.2, 0, 0, 1), (0.001, 4, 0, 4), (0.001, 0, 8, 1)],
+)
+def test_tiny_rounds_share_a_dispatch(monkeypatch, seconds, options, row_bytes, expected):
+    federation = SimpleNamespace(
+        execution=ExecutionPlan(1, 1, 1, 1, "device"),
+        planner=SimpleNamespace(capacities=SimpleNamespace(cohort=1)),
+        mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform="cpu")]),
+        options=SimpleNamespace(devices=1, rounds_per_dispatch=options),
+        store=SimpleNamespace(row_bytes=row_bytes),
+        rounds_per_dispatch=options or 1,
+    )
+    monkeypatch.setattr(calibration, "_trial", lambda one: Trial(one, seconds, 1e-4))
+    assert calibrate(lambda layout: federation, None, {}).rounds_per_dispatch == expected
 
 
 def test_a_layout_is_described():

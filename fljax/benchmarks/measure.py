@@ -108,7 +108,7 @@ def round_figures(
         "clients_per_second": cohort / median,
         "examples_per_second": statistics.median(rates),
         "utilization": real / computed,
-        "rounds_per_dispatch": federation.options.rounds_per_dispatch,
+        "rounds_per_dispatch": federation.rounds_per_dispatch,
         "execution": federation.execution._asdict(),
     }
 

@@ -59,7 +59,7 @@ def run(path: str | Path, workload: str, rounds: int = 5, **options: Any) -> dic
         "peak_rss_mb": None if peak is None else peak / 2**20,
         "final_train_loss": losses["eval/test/loss"],
         "times": seconds,
-        "rounds_per_dispatch": federation.options.rounds_per_dispatch,
+        "rounds_per_dispatch": federation.rounds_per_dispatch,
         "execution": federation.execution._asdict(),
         "versions": versions(),
     }

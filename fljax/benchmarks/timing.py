@@ -34,7 +34,11 @@ def time_rounds(
     Raises:
       ValueError: If the rounds after the first one do not fill whole dispatches.
     """
-    together = federation.options.rounds_per_dispatch
+    together = federation.rounds_per_dispatch
+    if not federation.options.rounds_per_dispatch:
+        # chosen: the most that fill whole dispatches
+        together = max(n for n in range(1, together + 1) if (rounds - 1) % n == 0)
+        federation.rounds_per_dispatch = together
     if (rounds - 1) % together:
         raise ValueError(
             f"{rounds - 1} timed rounds are no multiple of rounds_per_dispatch = {together}."

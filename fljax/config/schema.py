@@ -164,7 +164,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "placement": Field("auto", str, ("auto", "device", "stream")),
     # Find lanes and devices by trial. None: in runs of 50 rounds and more.
     "calibrate": Field(None, bool, optional=True),
-    "rounds_per_dispatch": Field(1, int, COUNT),
+    "rounds_per_dispatch": Field(0, int, NON_NEGATIVE),
     # What the clients' forward and backward passes compute in; parameters and sums stay float32.
     "compute_dtype": Field("float32", str, ("float32", "bfloat16")),
     # How matrix products round, which does change results. None: as JAX is set.
