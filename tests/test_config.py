@@ -172,6 +172,8 @@ def test_numbers_are_converted_where_nothing_is_lost():
         ({"server_optimizer": "adam", "server_momentum": 0.5}, "choose 'momentum'"),
         ({"partition": "iid", "alpha": 0.1}, "alpha = 0.1 has no effect with partition = 'iid'"),
         ({"partition": "natural", "min_partition_size": 3}, "min_partition_size = 3 has no effect"),
+        ({"rounds_per_dispatch": 4, "eval_every": 3}, "no effect with eval_every = 3"),
+        ({"rounds_per_dispatch": 2, "algorithm": "scaffold"}, "clients that keep nothing"),
         ({"stop_at_target": True}, "target_accuracy"),
         ({"stop_at_target": True, "target_accuracy": 0.9, "eval_every": 0}, "eval_every = 0"),
         ({"client_lr_schedule": "step", "client_lr_decay_rate": 0.1}, "client_lr_decay_rounds"),

@@ -170,7 +170,7 @@ def test_options_carry_the_configuration():
         "devices": 2, "lanes": 3, "wave": 6, "placement": "stream", "eval_every": 2,
         "eval_batch_size": 64, "eval_clients": 5, "target_accuracy": 0.5, "stop_at_target": True,
         "baselines": ("local_only",), "checkpoint_every": 3, "keep_checkpoints": 4,
-        "matmul_precision": "highest", "compute_dtype": "bfloat16",
+        "matmul_precision": "highest", "compute_dtype": "bfloat16", "rounds_per_dispatch": 2,
     }  # fmt: skip
     rounds, around = split_options(experiment.make_experiment(resolve(given)).options)
     for name, value in (given | {"local_epochs": None}).items():

@@ -30,9 +30,9 @@ def glorot(generator, *shape):
     return (generator.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32)
 
 
-def run(tmp_path, given, rounds=3):
+def run(tmp_path, given, rounds=3, **options):
     workload_file.write(tmp_path / "tiny.npz", given)
-    return runner.run(tmp_path / "tiny.npz", "tiny", rounds, devices=2)
+    return runner.run(tmp_path / "tiny.npz", "tiny", rounds, devices=2, **options)
 
 
 def log_softmax(logits):
@@ -77,6 +77,9 @@ def test_softmax_equals_a_loop_in_float64(tmp_path):
     expected = train_softmax(given, 4)
     assert result["final_train_loss"] == pytest.approx(expected, rel=1e-5)
     assert result["final_train_loss"] != pytest.approx(train_softmax(given, 3), rel=1e-3)
+    together = run(tmp_path, given, rounds_per_dispatch=3)
+    assert together["final_train_loss"] == result["final_train_loss"]
+    assert len(together["times"]) == 3 and len(set(together["times"])) == 1
 
 
 def test_the_line_has_the_keys_of_the_contract(tmp_path):
