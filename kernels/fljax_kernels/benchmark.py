@@ -1,78 +1,282 @@
-"""Times the kernels against XLA's own: `python -m fljax_kernels.benchmark`.
+"""Times the kernels' forms: `python -m fljax_kernels.benchmark [--out=FILE.json]`.
 
-One step is a forward pass and both gradients at batch size 20, inside a compiled loop, as local
-training runs it. The last column has a kernel for each of several clients.
+Everything runs as local training runs it: inside a compiled loop, one copy on each device at the
+same time (a CPU is split into one device per core). "step" is a forward pass with all gradients
+that training needs. FLOP/s count the multiplications and additions of direct convolution, whatever
+the form does, so Winograd's form may exceed the matrix peak: the best product of large square
+float32 matrices, measured in the same way. Each client has kernels of its own.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from fljax_kernels.conv import conv_general_dilated
+from fljax_kernels.pool import max_pool
 
-# name -> (height and width, input channels, output channels, kernel size, padding)
+
+class Layer(NamedTuple):
+    """A convolution of square images: NHWC, stride 1.
+
+    Attributes:
+      size: Height and width of the input.
+      channels: Input channels.
+      features: Output channels.
+      kernel: Height and width of the kernel.
+      padding: "SAME" or "VALID".
+      first: Whether its input is data, which needs no gradient.
+    """
+
+    size: int
+    channels: int
+    features: int
+    kernel: int
+    padding: str
+    first: bool = False
+
+
 LAYERS = {
-    "EMNIST CNN, first": (28, 1, 32, 3, "VALID"),
-    "EMNIST CNN, second": (26, 32, 64, 3, "VALID"),
-    "McMahan CNN, first": (28, 1, 32, 5, "SAME"),
-    "McMahan CNN, second": (14, 32, 64, 5, "SAME"),
+    "EMNIST CNN, first": Layer(28, 1, 32, 3, "VALID", first=True),
+    "EMNIST CNN, second": Layer(26, 32, 64, 3, "VALID"),
+    "McMahan CNN, first": Layer(28, 1, 32, 5, "SAME", first=True),
+    "McMahan CNN, second": Layer(14, 32, 64, 5, "SAME"),
+    "LeNet, second": Layer(14, 6, 16, 5, "VALID"),
+    "ResNet, 16 x 16": Layer(16, 128, 128, 3, "SAME"),
 }
-BATCH, CLIENTS, STEPS, REPEATS = 20, 4, 5, 7
+FORMS = ("gemm", "winograd", "grouped")
+SECONDS, REPEATS = 0.1, 5
 
 
-def seconds_per_step(convolve: Callable, layer: str, clients: int | None) -> float:
-    """Returns the median time of one step.
+def milliseconds(function: Callable, *args: jax.Array, clients: int = 0) -> float:
+    """Returns the median time of one call, with one call at a time on every device.
 
     Args:
-      convolve: A function like `jax.lax.conv_general_dilated`.
-      layer: One of `LAYERS`.
-      clients: Number of kernels, each with a batch of its own; None for one without that axis.
+      function: Of `args`; a pytree of arrays.
+      *args: Arrays of one client.
+      clients: Clients side by side on each device; 0 for one without that axis.
     """
-    size, channels, features, kernel, padding = LAYERS[layer]
-    lead = () if clients is None else (clients,)
-    keys = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(keys[0], (*lead, BATCH, size, size, channels))
-    w = jax.random.normal(keys[1], (*lead, kernel, kernel, channels, features)) / kernel**2
-
-    def loss(x, w):
-        y = convolve(x, w, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return jnp.mean(y**2)
-
-    gradients = jax.grad(loss, argnums=(0, 1))
-    gradients = gradients if clients is None else jax.vmap(gradients)
+    devices = jax.local_device_count()
+    mesh = jax.make_mesh((devices,), ("devices",))
+    lead = (devices, clients) if clients else (devices,)
+    function = jax.vmap(function) if clients else function
 
     def step(_, carry):
-        return jax.tree.map(lambda value, slope: value - 1e-3 * slope, carry, gradients(*carry))
+        args, outputs = carry
+        # makes each call wait for the one before, at the cost of one number
+        link = 1e-20 * jax.tree.leaves(outputs)[0].ravel()[0]
+        first = args[0].at[(0,) * args[0].ndim].add(link.astype(args[0].dtype))
+        return (first, *args[1:]), function(first, *args[1:])
 
-    run = jax.jit(lambda x, w: lax.fori_loop(0, STEPS, step, (x, w)))
-    jax.block_until_ready(run(x, w))
-    times = []
-    for _ in range(REPEATS):
+    def repeat(times, *args):
+        args = tuple(arg[0] for arg in args)
+        outputs = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *args)
+        )
+        outputs = lax.fori_loop(0, times, step, (args, outputs))[1]
+        return jax.tree.map(lambda leaf: leaf[None], outputs)
+
+    one, all_ = PartitionSpec(), PartitionSpec("devices")
+    run = jax.jit(
+        jax.shard_map(
+            repeat,
+            mesh=mesh,
+            in_specs=(one, *(all_ for _ in args)),
+            out_specs=all_,
+            check_vma=False,
+        )
+    )
+    sharding = jax.NamedSharding(mesh, all_)
+    args = [jax.device_put(jnp.broadcast_to(arg, (*lead, *arg.shape)), sharding) for arg in args]
+
+    def seconds(times):
         start = time.perf_counter()
-        jax.block_until_ready(run(x, w))
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) / STEPS
+        jax.block_until_ready(run(times, *args))
+        return time.perf_counter() - start
+
+    seconds(1)
+    single = seconds(1)
+    times = max(1, round(SECONDS / single))
+    repeats = REPEATS if single < 1 else 1
+    return 1e3 * statistics.median(seconds(times) for _ in range(repeats)) / times
 
 
-def main() -> None:
-    """Prints one line a layer, in milliseconds a step."""
-    print(f"{jax.devices()[0].device_kind}: milliseconds, ours / XLA's")
-    for layer in LAYERS:
-        line = []
-        for clients in (None, CLIENTS):
-            ours, xla = (
-                1e3 * seconds_per_step(convolve, layer, clients)
-                for convolve in (conv_general_dilated, lax.conv_general_dilated)
+def matrix_peak(sizes: tuple[int, ...] = (512, 1024, 2048)) -> float:
+    """Returns the best GFLOP/s of a float32 product of square matrices, over all devices."""
+    devices = jax.local_device_count()
+
+    def rate(size):
+        a, b = (jax.random.normal(jax.random.key(i), (size, size)) for i in range(2))
+        return devices * 2e-6 * size**3 / milliseconds(jnp.matmul, a, b)
+
+    return max(map(rate, sizes))
+
+
+def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, Any]]:
+    """Yields one row for each form of a layer: milliseconds of its parts, and its rate."""
+    layer = LAYERS[name]
+    x = jax.random.normal(jax.random.key(0), (batch, layer.size, layer.size, layer.channels))
+    kernel = (layer.kernel, layer.kernel, layer.channels, layer.features)
+    w = jax.random.normal(jax.random.key(1), kernel) / layer.kernel**2
+    for form in FORMS:
+
+        def forward(w, x, form=form):
+            return conv_general_dilated(
+                x, w, (1, 1), layer.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), form=form
             )
-            line.append(f"{ours:8.2f} / {xla:8.2f}")
-        print(f"{layer:20} one client {line[0]}   {CLIENTS} clients {line[1]}")
+
+        def input_gradient(dy, w, x, forward=forward):
+            return jax.vjp(lambda x: forward(w, x), x)[1](dy)
+
+        def weight_gradient(dy, w, x, forward=forward):
+            return jax.vjp(lambda w: forward(w, x), w)[1](dy)
+
+        def step(w, x, forward=forward):
+            y, pull_back = jax.vjp(forward, w, x)
+            gradients = pull_back(y)
+            return y, gradients[:1] if layer.first else gradients
+
+        y = jax.eval_shape(forward, w, x)
+        dy = jax.random.normal(jax.random.key(2), y.shape)
+        parts = {"forward": (forward, w, x), "weight gradient": (weight_gradient, dy, w, x)}
+        if not layer.first:
+            parts["input gradient"] = (input_gradient, dy, w, x)
+        parts["step"] = (step, w, x)
+        times = {part: milliseconds(*call, clients=clients) for part, call in parts.items()}
+        operations = 2 * y.size * layer.kernel**2 * layer.channels * max(1, clients)
+        operations *= jax.local_device_count() * (2 if layer.first else 3)
+        yield {
+            "kernel": "convolution",
+            "layer": name,
+            "form": form,
+            "clients": clients,
+            "batch": batch,
+            "milliseconds": times,
+            "gflops": 1e-6 * operations / times["step"],
+        }
+
+
+def other_rows(batch: int) -> Iterator[dict[str, Any]]:
+    """Yields the steps of what stands beside the products: pooling, embedding, recurrence."""
+
+    def step(function):
+        def run(*args):
+            y, pull_back = jax.vjp(function, *args)
+            return y, pull_back(y)
+
+        return run
+
+    def row(kernel, layer, form, function, *args):
+        return {
+            "kernel": kernel,
+            "layer": layer,
+            "form": form,
+            "clients": 0,
+            "batch": args[0].shape[0],
+            "milliseconds": {"step": milliseconds(step(function), *args)},
+        }
+
+    def reduce_window(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    x = jax.random.normal(jax.random.key(0), (batch, 24, 24, 64))
+    for form, function in {"ours": max_pool, "reduce_window": reduce_window}.items():
+        yield row("max-pooling", "EMNIST CNN", form, function, x)
+
+    tokens = jax.random.randint(jax.random.key(1), (4, 80), 0, 90)
+    table = jax.random.normal(jax.random.key(2), (90, 8))
+    for form, function in {
+        "gather": lambda table: table[tokens],
+        "one-hot product": lambda table: jax.nn.one_hot(tokens, 90) @ table,
+    }.items():
+        yield row("embedding", "Shakespeare LSTM", form, function, table)
+
+    inputs = jax.random.normal(jax.random.key(3), (80, 4, 256))
+    kernel = jax.random.normal(jax.random.key(4), (256, 1024)) / 16
+    for form, function in {
+        "one for all times": lambda kernel, x: x @ kernel,
+        "one for each time": lambda kernel, x: lax.map(lambda at: at @ kernel, x),
+    }.items():
+        yield row("input product", "Shakespeare LSTM", form, function, kernel, inputs)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Returns the rows as a Markdown table."""
+    parts = ("forward", "input gradient", "weight gradient", "step")
+    lines = [
+        "| layer | form | clients | " + " | ".join(f"{part}, ms" for part in parts)
+        + " | GFLOP/s | of peak |",
+        "|---" * 9 + "|",
+    ]  # fmt: skip
+    for one in rows:
+        times = [one["milliseconds"].get(part) for part in parts]
+        cells = [f"{one['kernel']}: {one['layer']}", one["form"], str(one["clients"] or 1)]
+        cells += ["" if ms is None else f"{ms:.3f}" for ms in times]
+        rate = one.get("gflops")
+        cells += ["", ""] if rate is None else [f"{rate:.0f}", f"{one['share_of_peak']:.0%}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def run(layers: list[str], batch: int, clients: list[int]) -> dict[str, Any]:
+    """Measures everything.
+
+    Args:
+      layers: Names in `LAYERS`.
+      batch: Rows of a batch.
+      clients: Numbers of clients side by side on each device; 0 is one without that axis.
+    """
+    peak = matrix_peak()
+    rows = [
+        row for count in clients for name in layers for row in convolution_rows(name, batch, count)
+    ]
+    rows += other_rows(batch)
+    peak = max(peak, matrix_peak())  # a processor may be slower at times
+    for row in rows:
+        if "gflops" in row:
+            row["share_of_peak"] = row["gflops"] / peak
+    devices = jax.local_devices()
+    return {
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "jax": jax.__version__,
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "matrix_peak_gflops": peak,
+        "rows": rows,
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints a table, and writes it as JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument("--layers", nargs="*", default=list(LAYERS), choices=list(LAYERS))
+    parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument(
+        "--clients", nargs="*", type=int, default=[0, 4], help="0: one, without that axis"
+    )
+    options = parser.parse_args(arguments)
+    result = run(options.layers, options.batch, options.clients)
+    print(
+        f"{result['device']}, jax {result['jax']}, matmul precision {result['matmul_precision']}: "
+        f"matrix peak {result['matrix_peak_gflops']:.0f} GFLOP/s"
+    )
+    print(table(result["rows"]))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
+    if jax.config.jax_num_cpu_devices < 1:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     main()
