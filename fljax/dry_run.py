@@ -11,9 +11,10 @@ import numpy as np
 from fljax.algorithm import Aggregate, AlgorithmSpec, Job, Variables
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.batching import steps_per_job
-from fljax.federation import RoundOptions, local_work, make_sampler, plan_execution
 from fljax.flops import training_flops
 from fljax.gradients import bind
+from fljax.options import RoundOptions
+from fljax.parts import local_work, make_sampler, plan_execution
 from fljax.tasks import Task
 
 

@@ -25,7 +25,7 @@ _LANES = flags.DEFINE_integer("lanes", 0, "Lanes of a device; 0 chooses.")
 _TOGETHER = flags.DEFINE_integer(
     "rounds_per_dispatch",
     0,
-    "Rounds of one dispatch, which divide --rounds; 0 chooses.",
+    "Rounds of one dispatch; they divide --rounds. 0 chooses.",
     lower_bound=0,
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file for the results.")

@@ -19,7 +19,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round
 _TOGETHER = flags.DEFINE_integer(
     "rounds_per_dispatch",
     0,
-    "Rounds of one dispatch, which divide --rounds; 0 chooses.",
+    "Rounds of one dispatch; they divide --rounds. 0 chooses.",
     lower_bound=0,
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy
 
-from fljax import algorithms, calibration, federation
+from fljax import algorithms, calibration, federation, parts
 from fljax.calibration import Layout, Trial, calibrate, describe
 from fljax.engine import compilation
 from fljax.engine.execution import ExecutionPlan
@@ -73,7 +73,7 @@ def test_trials_leave_nothing_behind_and_are_remembered(memory, monkeypatch):
 )
 def test_what_is_calibrated(options, expected):
     base = {"num_rounds": 3, "clients_per_round": 6}
-    assert federation.is_calibrated(RoundOptions(**(base | options))) is expected
+    assert parts.is_calibrated(RoundOptions(**(base | options))) is expected
 
 
 def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4, 1), jobs=64):

@@ -1,0 +1,208 @@
+"""The parts of a federation that options decide on, checked against data and model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.data.dataset import FederatedDataset
+from fljax.engine import pipeline as links
+from fljax.engine import sampler as samplers
+from fljax.engine.batching import LocalWork, steps_per_job
+from fljax.engine.client_store import ClientStore
+from fljax.engine.distributed import exchange
+from fljax.engine.execution import ExecutionPlan, choose, host_memory_bytes, memory_of
+from fljax.engine.round_program import ClientRows
+from fljax.options import RoundOptions
+from fljax.recording import versions
+from fljax.tasks import Task
+
+PyTree = Any
+
+# Runs of fewer rounds are over before a calibration has paid for itself.
+_CALIBRATED_ROUNDS = 50
+
+
+def scheduled(hparams, options: RoundOptions, round):
+    """Returns the hyperparameters of a round."""
+    schedules = {"client_lr": options.client_lr_schedule, "server_lr": options.server_lr_schedule}
+    active = {
+        name: hparams[name] * schedule(round)
+        for name, schedule in schedules.items()
+        if schedule is not None and name in hparams
+    }
+    return {**hparams, **active}
+
+
+def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
+    """Refuses partial batches for models that cannot mask them."""
+    if task.needs_full_batches and work.remainder == "partial" and (sizes % work.batch_size).any():
+        raise ValueError(
+            "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "
+            "a partial last batch would enter them. Give __call__ a `mask` argument and hand it to "
+            "BatchNorm, or set remainder to 'drop' or 'wrap' (an algorithm that reads every row "
+            "once, such as fedsgd, has partial batches all the same)."
+        )
+
+
+def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
+    """Refuses several rounds a dispatch where clients keep rows, which pass between the rounds."""
+    if rounds < 0:
+        raise ValueError(f"rounds_per_dispatch = {rounds}; give a number of rounds, 0 to choose.")
+    if rounds > 1 and store.row_bytes:
+        raise ValueError(
+            f"rounds_per_dispatch = {rounds}, but clients of this algorithm or uplink keep state, "
+            "which is read and written between rounds. Leave it at 1."
+        )
+
+
+def make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.Sampler:
+    """Returns the sampler that the options ask for."""
+    if options.cohorts is not None:
+        return samplers.replay(options.cohorts, dataset.num_clients)
+    if isinstance(options.sampler, samplers.Sampler):
+        if options.sampler.feedback != "none":
+            raise ValueError(
+                f"The sampler asks for {options.sampler.feedback} feedback, which no run gives "
+                "yet; only samplers with feedback='none' can be used."
+            )
+        return options.sampler
+    if options.sampler not in samplers.SAMPLERS:
+        raise ValueError(
+            f"sampler = {options.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}."
+        )
+    make = samplers.SAMPLERS[options.sampler]
+    return make(dataset.num_clients, options.clients_per_round, options.seed)
+
+
+def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
+    """Returns the local work of clients with these sizes; refuses contradictions."""
+    if options.num_rounds < 1:
+        raise ValueError(f"num_rounds = {options.num_rounds}; a run needs at least one round.")
+    if (options.local_epochs is None) == (options.local_steps is None):
+        raise ValueError(
+            f"local_epochs = {options.local_epochs} and local_steps = {options.local_steps}: "
+            "give exactly one of them and set the other to None."
+        )
+    amount = options.local_epochs if options.local_steps is None else options.local_steps
+    if amount < 1:
+        raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
+    if options.batch_size != int(options.batch_size) or options.batch_size < 0:
+        raise ValueError(
+            f"batch_size = {options.batch_size}; give a whole number above 0, or 0 for all."
+        )
+    if options.remainder not in ("partial", "drop", "wrap"):
+        raise ValueError(f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'.")
+    if options.remainder != "partial" and not options.batch_size:
+        raise ValueError(
+            f"remainder = {options.remainder!r} needs a batch_size; with 0 (all rows at once) "
+            "there is no remainder."
+        )
+    planned = options.steps_per_round
+    if planned is not None and len(planned) != options.num_rounds:
+        raise ValueError(
+            f"steps_per_round has {len(planned)} entries for num_rounds = {options.num_rounds}."
+        )
+    batch = min(options.batch_size or int(sizes.max()), max(int(sizes.max()), 1))
+    if options.remainder != "partial":
+        batch = options.batch_size
+    work = LocalWork(
+        options.local_epochs, options.local_steps, batch, options.remainder, options.shuffle
+    )
+    if not (steps_per_job(sizes, work) > 0).any():
+        raise ValueError(
+            f"No client has a batch to train on: the largest has {sizes.max()} rows, batch_size is "
+            f"{batch}, remainder is {work.remainder!r}."
+        )
+    return work
+
+
+def plan_execution(
+    dataset: FederatedDataset,
+    sampler: samplers.Sampler,
+    params: PyTree,
+    steps: np.ndarray,
+    options: RoundOptions,
+) -> ExecutionPlan:
+    """Chooses the execution plan of a run; `params` may be shapes."""
+    examples = dataset.train.examples
+    in_memory = examples.arrays is not None
+    if options.placement == "device" and not in_memory:
+        raise ValueError(
+            "placement = 'device' needs the training data in memory, but these examples are "
+            "generated on demand. Leave it at 'auto', or materialize the data set."
+        )
+    return choose(
+        cohort=sampler.max_cohort,
+        equal_steps=bool((steps == steps[0]).all()),
+        data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
+        param_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)),
+        needs_stack=options.pipeline.needs_stack,
+        devices=options.devices,
+        lanes=options.lanes,
+        wave=options.wave,
+        placement=options.placement,
+    )
+
+
+def make_store(algorithm, pipeline, variables, dataset, mesh, largest: int) -> ClientStore:
+    """Makes the client store for at most `largest` participations, on the devices if it fits."""
+    own = () if algorithm.init_client is None else algorithm.init_client(variables)
+    default = ClientRows(own, links.init_client(pipeline, variables.params))
+    stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], default)
+    rows = min(dataset.num_clients, largest)
+    needed = rows * sum(leaf.nbytes for leaf in jax.tree.leaves(stacked))
+    host, memory = min(exchange(host_memory_bytes())), memory_of(mesh)
+    if needed > host:
+        raise ValueError(
+            f"The state that {rows:,} clients keep needs {needed / 1e9:.2f} GB, and the machine "
+            f"has {host / 1e9:.2f} GB. Use fewer clients or rounds, or a smaller model."
+        )
+    on_host = mesh.local_devices[0].platform != "cpu" and needed > memory // 4 * mesh.size
+    return ClientStore(stacked, dataset.num_clients, mesh, on_host=on_host)
+
+
+def like_model(given: PyTree, expected: PyTree) -> PyTree:
+    """Returns given parameters as arrays, checked against the model's."""
+    shapes = lambda tree: {  # noqa: E731
+        jax.tree_util.keystr(path): tuple(np.shape(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    have, want = shapes(given), shapes(expected)
+    if have != want:
+        wrong = sorted(key for key in have | want if have.get(key) != want.get(key))[0]
+        raise ValueError(
+            f"initial_params do not fit the model: at {wrong} there is the shape "
+            f"{have.get(wrong, 'of nothing')}, and the model has {want.get(wrong, 'nothing')}."
+        )
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf), given)
+
+
+def is_calibrated(options: RoundOptions) -> bool:
+    """Whether lanes and devices are found by trial: where they are free and it pays."""
+    if options.lanes or options.wave:
+        return False
+    wanted = options.calibrate
+    return options.num_rounds >= _CALIBRATED_ROUNDS if wanted is None else wanted
+
+
+def calibration_facts(dataset, spec, options: RoundOptions, variables, steps, work) -> dict:
+    """Returns what the fastest layout depends on, as JSON values."""
+    shapes = lambda tree: [  # noqa: E731
+        [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    return {
+        "model": shapes(variables),
+        "example": shapes(dataset.train.examples.spec),
+        "algorithm": spec.name,
+        "work": list(work),
+        "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
+        "clients_per_round": options.clients_per_round,
+        "options": [options.compute_dtype, options.devices, options.placement],
+        "precision": str(jax.config.jax_default_matmul_precision),
+        "versions": versions(),
+    }
