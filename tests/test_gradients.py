@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from fljax import algorithms, models, tasks
-from fljax.dry_run import _inner
+from fljax.flops import _jaxprs
 from fljax.gradients import bind
 
 MODELS = {
@@ -39,8 +39,9 @@ def equations(jaxpr):
     """Yields every equation, those of inner programs included."""
     for equation in jaxpr.eqns:
         yield equation
-        for inner in _inner(equation.params):
-            yield from equations(inner)
+        for value in equation.params.values():
+            for inner in _jaxprs(value):
+                yield from equations(inner)
 
 
 def dtypes(variables):
