@@ -36,27 +36,34 @@ def batched(function: Callable, size: int, in_axes: Any = 0) -> Callable:
 
 def take(tree: PyTree, indices: jax.Array) -> PyTree:
     """Returns rows of every leaf; indices[n] beyond the end read the last row."""
-    if indices.shape[0] == 1:
-        return jax.tree.map(
-            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, indices[0], 1, axis=0), tree
-        )
-    return jax.tree.map(lambda leaf: leaf[indices], tree)
+
+    def one(leaf):
+        if indices.shape[0] > 1:
+            return leaf[indices]
+        if leaf.shape[0] == 1:
+            return leaf  # the only row there is; a slice would copy it
+        return jax.lax.dynamic_slice_in_dim(leaf, indices[0], 1, axis=0)
+
+    return jax.tree.map(one, tree)
 
 
 def put(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
     """Writes rows into every leaf; indices[n] beyond the end are dropped.
 
     A single row beyond the end goes to the last place instead of nowhere, because an in-place slice
-    update is much cheaper than a scatter. Only the events that open a round have such a row, and
-    the first wave overwrites that place or leaves it unread.
+    update is much cheaper than a scatter, and where there is only one place nothing but the row is
+    left. Only the events that open a round have such a row, and the first wave overwrites that
+    place or leaves it unread.
     """
-    if indices.shape[0] == 1:
-        return jax.tree.map(
-            lambda leaf, row: jax.lax.dynamic_update_slice_in_dim(leaf, row, indices[0], axis=0),
-            tree,
-            rows,
-        )
-    return jax.tree.map(lambda leaf, row: leaf.at[indices].set(row, mode="drop"), tree, rows)
+
+    def one(leaf, row):
+        if indices.shape[0] > 1:
+            return leaf.at[indices].set(row, mode="drop")
+        if leaf.shape[0] == 1:
+            return row
+        return jax.lax.dynamic_update_slice_in_dim(leaf, row, indices[0], axis=0)
+
+    return jax.tree.map(one, tree, rows)
 
 
 def zeros_like_shape(tree: PyTree, size: int) -> PyTree:
