@@ -26,13 +26,6 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.fixture
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 def normal(seed, *shapes, dtype=np.float32):
     generator = np.random.default_rng(seed)
     return [generator.standard_normal(shape).astype(dtype) for shape in shapes]
