@@ -134,7 +134,18 @@ def test_versions_and_memory():
 def test_resident_size_is_in_bytes_on_every_system(monkeypatch, system, unit):
     from fljax.recording import summary
 
+    def no_file(path):
+        raise FileNotFoundError(path)
+
     usage = type("Usage", (), {"ru_maxrss": 12345})
     monkeypatch.setattr("resource.getrusage", lambda who: usage)
     monkeypatch.setattr(summary.sys, "platform", system)
+    monkeypatch.setattr(summary.Path, "read_text", no_file)
     assert summary.host_peak_memory_bytes() == 12345 * unit
+
+
+def test_resident_size_is_the_process_s_own(monkeypatch):
+    from fljax.recording import summary
+
+    monkeypatch.setattr(summary.Path, "read_text", lambda path: "VmPeak:\t9 kB\nVmHWM:\t  77 kB\n")
+    assert summary.host_peak_memory_bytes() == 77 * 1024
