@@ -14,7 +14,8 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 # Nothing of earlier runs, and nothing for later ones.
 jax.config.update("jax_enable_compilation_cache", False)
-os.environ["FLJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="fljax-tests-")
+_cache = tempfile.TemporaryDirectory(prefix="fljax-tests-")
+os.environ["FLJAX_CACHE_DIR"] = _cache.name
 
 # Examples are the same in every run, and the first of them may compile.
 hypothesis.settings.register_profile("fljax", deadline=None, derandomize=True)
