@@ -14,16 +14,11 @@ from jax import lax
 import fljax_kernels
 from fljax_kernels.reference import conv_gradients_reference, conv_reference
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # float32 sums of up to a few thousand products of standard normals
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-4}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def normal(seed, *shapes, dtype=np.float32):

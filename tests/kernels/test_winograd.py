@@ -13,14 +13,9 @@ from fljax_kernels import conv_general_dilated, gemm_conv
 from fljax_kernels.reference import conv_gradients_reference, conv_reference
 from fljax_kernels.winograd import minimal_filter, winograd_conv
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def normal(seed, *shapes, dtype=np.float64):
