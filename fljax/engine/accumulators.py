@@ -16,6 +16,23 @@ from fljax.engine.trees import like, put, zeros_like_shape
 PyTree = Any
 
 
+class Finished(NamedTuple):
+    """What one job leaves behind.
+
+    Attributes:
+      values, weights: {name: pytree}, its contributions after the uplink.
+      client_rows: The client's state.
+      stats: {name: scalar}.
+      kept: Whether it was accepted and everything is finite.
+    """
+
+    values: dict[str, PyTree]
+    weights: dict[str, PyTree]
+    client_rows: PyTree
+    stats: dict[str, jax.Array]
+    kept: jax.Array
+
+
 class Trained(NamedTuple):
     """What the jobs of a pass leave behind on one device.
 
@@ -35,21 +52,20 @@ class Trained(NamedTuple):
 
 
 def empty(
-    result: PyTree, client_rows: PyTree, num_jobs: int, num_sources: int, pipeline: Pipeline
+    job: Finished, client_rows: PyTree, num_jobs: int, num_sources: int, pipeline: Pipeline
 ) -> Trained:
-    """Returns zeroed accumulators for the results of `finish`."""
-    contributions, _, stats, _ = result
+    """Returns zeroed accumulators for jobs of such shapes."""
     sums = {
         name: Aggregate(
             zeros_like_shape(value, num_sources),
-            zeros_like_shape(weight, num_sources),
+            zeros_like_shape(job.weights[name], num_sources),
             jnp.zeros(num_sources, jnp.float32),
         )
-        for name, (value, weight) in contributions.items()
+        for name, value in job.values.items()
     }
     stack = weights = jnp.zeros((num_jobs, 0))
-    if pipeline.needs_stack and UPDATE in contributions:
-        weight = jax.tree.leaves(contributions[UPDATE].weight)
+    if pipeline.needs_stack and UPDATE in job.values:
+        weight = jax.tree.leaves(job.weights[UPDATE])
         if len(weight) != 1 or weight[0].shape:
             raise ValueError(
                 f"The update of a client has {len(weight)} weights of shapes "
@@ -57,25 +73,24 @@ def empty(
                 "link that holds all updates needs one number. Use an aggregator with needs='sum' "
                 "and no cohort link."
             )
-        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], contributions[UPDATE].value)
+        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], job.values[UPDATE])
         stack = jnp.zeros((num_jobs, *flat.shape), flat.dtype)
         weights = jnp.zeros(num_jobs, flat.dtype)
-    stats = {name: jnp.zeros((num_jobs, *s.shape), s.dtype) for name, s in stats.items()}
+    stats = {name: jnp.zeros((num_jobs, *s.shape), s.dtype) for name, s in job.stats.items()}
     return Trained(sums, stack, weights, client_rows, stats)
 
 
 def accumulate(
     trained: Trained,
-    results: PyTree,
+    wave: Finished,
     indices: jax.Array,
     jobs: JobArrays,
     num_sources: int,
     pipeline: Pipeline,
 ) -> Trained:
-    """Adds the finished jobs of one wave to the accumulators."""
-    contributions, rows, stats, sound = results
+    """Adds the finished jobs of one wave, leaves [W, ...], to the accumulators."""
     num_jobs = jobs.client.shape[0]
-    kept = sound & (indices < num_jobs)
+    kept = wave.kept & (indices < num_jobs)
     segment = jobs.segment[jnp.minimum(indices, num_jobs - 1)]
     # a rejected job may hold NaN, which a weight of zero would not remove
     keep = lambda leaf: jnp.where(like(kept, leaf), leaf, 0)  # noqa: E731
@@ -88,8 +103,8 @@ def accumulate(
 
     sums = dict(trained.sums)
     stack, weights = trained.stack, trained.weights
-    for name, (value, weight) in contributions.items():
-        old = sums[name]
+    for name, value in wave.values.items():
+        old, weight = sums[name], wave.weights[name]
         if name == UPDATE and pipeline.needs_stack:
             flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(jax.tree.map(keep, value))
             stack = stack.at[indices].set(flat, mode="drop")
@@ -100,11 +115,11 @@ def accumulate(
         sums[name] = Aggregate(
             jax.tree.map(lambda a, v: a + total(v), old.sum, weighted),
             jax.tree.map(lambda a, w: a + total(w), old.weight, weight),
-            old.count + total(jnp.ones_like(sound, jnp.float32)),
+            old.count + total(jnp.ones_like(kept, jnp.float32)),
         )
     where = jnp.where(kept, indices, num_jobs)
     client_rows = jax.tree.map(
-        lambda old, new: old.at[where].set(new, mode="drop"), trained.client_rows, rows
+        lambda old, new: old.at[where].set(new, mode="drop"), trained.client_rows, wave.client_rows
     )
-    stats = put(trained.stats, indices, {name: stats[name] for name in trained.stats})
+    stats = put(trained.stats, indices, {name: wave.stats[name] for name in trained.stats})
     return Trained(sums, stack, weights, client_rows, stats)

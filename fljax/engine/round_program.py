@@ -26,11 +26,11 @@ from jax.sharding import Mesh, PartitionSpec
 
 from fljax.algorithm import Aggregate, Algorithm, ClientPass, Job
 from fljax.engine import pipeline as links
-from fljax.engine.accumulators import Trained, accumulate, empty
+from fljax.engine.accumulators import Finished, Trained, accumulate, empty
 from fljax.engine.collection import DOWNLINK, UPLINK, collect
 from fljax.engine.compilation import cpu_options
 from fljax.engine.execution import AXIS
-from fljax.engine.layout import as_given, transposed_weights
+from fljax.engine.layout import Work, as_given, transposed_weights
 from fljax.engine.packed_plan import PackedPlan, unpack
 from fljax.engine.pipeline import UPDATE, Pipeline, PipelineState
 from fljax.engine.placement import host_readable
@@ -256,59 +256,28 @@ def _run_pass(
     wave, num_jobs = plan.wave_jobs.shape[1], plan.jobs.client.shape[0]
     several = num_sources > 1
 
-    def of_source(tree, job: Job):
-        return jax.tree.map(lambda leaf: leaf[job.source if several else 0], tree)
+    def of_source(tree, source):
+        return jax.tree.map(lambda leaf: leaf[source if several else 0], tree)
 
-    def message_of(lane_message, job):
-        return lane_message if several else of_source(messages, job)
+    def pass_of(job: Job) -> ClientPass:
+        return the_pass(of_source(hparams, job.source))
 
-    def start(index) -> _Lane:
+    def start(message, index):
         job = jobs.view(index)
-        message = of_source(messages, job)
         client_state = jax.tree.map(lambda leaf: leaf[index], client_rows.algorithm)
-        carry = the_pass(of_source(hparams, job)).start(message, client_state, job)
-        return _Lane(jnp.int32(index), message if several else (), carry)
+        return pass_of(job).start(message, client_state, job)
 
-    def step(lane: _Lane, rows, count, time) -> _Lane:
-        job = jobs.view(lane.job, time)
+    def step(message, carry, index, rows, count, time):
+        job = jobs.view(index, time)
         batch = {name: values[rows] for name, values in data.items()}
         batch["mask"] = jnp.arange(rows.shape[0]) < count
-        message = message_of(lane.message, job)
-        carry = the_pass(of_source(hparams, job)).step(message, lane.carry, batch, job)
-        return lane._replace(carry=carry)
+        return pass_of(job).step(message, carry, batch, job)
 
-    def train(lanes, begin, end):
-        if num_lanes > 1:
-            step_lanes = jax.vmap(layout.step, (0, 0, 0, None))
-            body = lambda t, lanes: step_lanes(lanes, plan.rows[t], plan.counts[t], t)  # noqa: E731
-            return jax.lax.fori_loop(begin, end, body, lanes)
-        # an axis of one lane inside the loop would cost a copy of the model in every step
-        body = lambda t, lane: layout.step(lane, plan.rows[t, 0], plan.counts[t, 0], t)  # noqa: E731
-        lane = jax.lax.fori_loop(begin, end, body, jax.tree.map(lambda leaf: leaf[0], lanes))
-        return jax.tree.map(lambda leaf: leaf[None], lane)
-
-    def exchange(event, state):
-        time, lanes, finished = state
-        lanes = train(lanes, time, plan.event_time[event])
-        which, slots, following = (
-            column[event] for column in (plan.event_lane, plan.event_slot, plan.event_next)
-        )
-        finished = put(finished, slots, take(lanes, which))
-        # a lane without a next job starts some job that nobody will harvest
-        fresh = batched(lambda index: layout.pack(start(index)), harvest)(
-            jnp.minimum(following, num_jobs - 1)
-        )
-        lanes = put(lanes, which, fresh)
-        return plan.event_time[event], lanes, finished
-
-    def finish(lane: _Lane, index):
-        lane, job = layout.unpack(lane), jobs.view(index)
-        message = message_of(lane.message, job)
-        contributions, client_state, stats = the_pass(of_source(hparams, job)).finish(
-            message, lane.carry, job
-        )
+    def finish(message, carry, index) -> Finished:
+        job = jobs.view(index)
+        contributions, client_state, stats = pass_of(job).finish(message, carry, job)
         uplink = jax.tree.map(lambda leaf: leaf[index], client_rows.uplink)
-        states = of_source(uplink_states, job)
+        states = of_source(uplink_states, job.source)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
         contributions, uplink, bits = _uplink(pipeline, contributions, uplink, states, job)
@@ -320,7 +289,54 @@ def _run_pass(
             "lost": (~job.accepted).astype(jnp.int32),
             "uplink_bits": jnp.where(job.accepted, bits, 0),
         }
-        return contributions, ClientRows(client_state, uplink), stats, sound & job.accepted
+        return Finished(
+            values={name: one.value for name, one in contributions.items()},
+            weights={name: one.weight for name, one in contributions.items()},
+            client_rows=ClientRows(client_state, uplink),
+            stats=stats,
+            kept=sound & job.accepted,
+        )
+
+    one_message = jax.eval_shape(of_source, messages, 0)
+    first = (jnp.int32(0), plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0))
+    layout = lay_out(Work(start, step, finish), one_message, first, not pipeline.needs_stack)
+    messages, work = layout.pack(messages), layout.work
+
+    def message_of(lane: _Lane):
+        return lane.message if several else of_source(messages, 0)
+
+    def begin_job(index) -> _Lane:
+        message = of_source(messages, jobs.columns.source[index])
+        return _Lane(jnp.int32(index), message if several else (), work.start(message, index))
+
+    def train_lane(lane: _Lane, rows, count, time) -> _Lane:
+        carry = work.step(message_of(lane), lane.carry, lane.job, rows, count, time)
+        return lane._replace(carry=carry)
+
+    def train(lanes, begin, end):
+        if num_lanes > 1:
+            train_lanes = jax.vmap(train_lane, (0, 0, 0, None))
+            body = lambda t, lanes: train_lanes(lanes, plan.rows[t], plan.counts[t], t)  # noqa: E731
+            return jax.lax.fori_loop(begin, end, body, lanes)
+        # an axis of one lane inside the loop would cost a copy of the model in every step
+        body = lambda t, lane: train_lane(lane, plan.rows[t, 0], plan.counts[t, 0], t)  # noqa: E731
+        lane = jax.lax.fori_loop(begin, end, body, jax.tree.map(lambda leaf: leaf[0], lanes))
+        return jax.tree.map(lambda leaf: leaf[None], lane)
+
+    def exchange(event, state):
+        time, lanes, finished = state
+        lanes = train(lanes, time, plan.event_time[event])
+        which, slots, following = (
+            column[event] for column in (plan.event_lane, plan.event_slot, plan.event_next)
+        )
+        finished = put(finished, slots, take(lanes, which))
+        # a lane without a next job starts some job that nobody will harvest
+        fresh = batched(begin_job, harvest)(jnp.minimum(following, num_jobs - 1))
+        lanes = put(lanes, which, fresh)
+        return plan.event_time[event], lanes, finished
+
+    def finish_job(lane: _Lane, index) -> Finished:
+        return work.finish(message_of(lane), lane.carry, index)
 
     def one_wave(number, state):
         time, lanes, finished, trained = state
@@ -329,18 +345,17 @@ def _run_pass(
             begin, plan.wave_end[number], exchange, (time, lanes, finished)
         )
         indices = plan.wave_jobs[number]
-        results = batched(finish, wave)(finished, jnp.minimum(indices, num_jobs - 1))
-        trained = accumulate(trained, results, indices, jobs.columns, num_sources, pipeline)
+        done = batched(finish_job, wave)(finished, jnp.minimum(indices, num_jobs - 1))
+        trained = accumulate(trained, done, indices, jobs.columns, num_sources, pipeline)
         return time, lanes, finished, trained
 
-    lane = jax.eval_shape(start, jnp.int32(0))
-    layout = lay_out(step, lane, plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0))
-    lane = jax.eval_shape(layout.pack, lane)
+    lane = jax.eval_shape(begin_job, jnp.int32(0))
     lanes, finished = (zeros_like_shape(lane, count) for count in (num_lanes, wave))
-    result = jax.eval_shape(finish, lane, jnp.int32(0))
-    trained = empty(result, client_rows, num_jobs, num_sources, pipeline)
+    job = jax.eval_shape(finish_job, lane, jnp.int32(0))
+    trained = empty(job, client_rows, num_jobs, num_sources, pipeline)
     state = (jnp.int32(0), lanes, finished, trained)
-    return jax.lax.fori_loop(0, plan.num_waves, one_wave, state)[-1]
+    trained = jax.lax.fori_loop(0, plan.num_waves, one_wave, state)[-1]
+    return trained._replace(sums=layout.unpack(trained.sums))
 
 
 def _uplink(pipeline, contributions, client_state, server_states, job: Job):

@@ -1,4 +1,4 @@
-"""Transposed weights: the same step, whatever is done to them."""
+"""Transposed weights: the same work of a job, whatever is done to them."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from fljax.engine.layout import transposed_weights
+from fljax.algorithm import Aggregate
+from fljax.engine.accumulators import Finished
+from fljax.engine.layout import Work, transposed_weights
+from fljax.engine.trees import all_finite
 
 _STEPS = 5
 
@@ -40,10 +43,9 @@ def _momentum(carry, x, y):
     return optax.apply_updates(params, updates), velocity
 
 
-def _proximal(carry, x, y):
-    start = _params()
+def _proximal(message, carry, x, y):
     gradients = jax.grad(_loss)(carry, x, y)
-    return jax.tree.map(lambda w, g, s: w - 0.1 * (g + 0.3 * (w - s)), carry, gradients, start)
+    return jax.tree.map(lambda w, g, s: w - 0.1 * (g + 0.3 * (w - s)), carry, gradients, message)
 
 
 def _through_other_operations(carry, x, y):
@@ -56,53 +58,93 @@ def _velocity(params):
     return optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9)).init(params)
 
 
+def _velocity(params):
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9)).init(params)
+
+
+def _clipped(message, params):
+    update = jax.tree.map(lambda old, new: old - new, message, params)
+    norm = optax.tree.norm(update)
+    return jax.tree.map(lambda leaf: leaf / jnp.maximum(1, norm), update)
+
+
+def _work(step, start=lambda message: message, params_of=lambda carry: carry, weight=2.0):
+    def finish(message, carry, index):
+        update = _clipped(message, params_of(carry))
+        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(update)])
+        stats = {"first": flat[0], "last": flat[-1]}
+        return Finished({"update": update}, {"update": weight}, (), stats, all_finite(update))
+
+    return Work(
+        start=lambda message, index: start(message),
+        step=lambda message, carry, index, x, y: step(message, carry, x * (1 + index), y),
+        finish=finish,
+    )
+
+
+def _mask():
+    return jax.tree.map(lambda leaf: (leaf > 0).astype(leaf.dtype), _params())
+
+
 CASES = {
-    "sgd": (_sgd, lambda: _params()),
-    "momentum": (_momentum, lambda: (_params(), _velocity(_params()))),
-    "proximal": (_proximal, lambda: _params()),
-    "other operations": (_through_other_operations, lambda: _params()),
+    "sgd": lambda: _work(lambda message, *rest: _sgd(*rest)),
+    "momentum": lambda: _work(
+        lambda message, *rest: _momentum(*rest), lambda p: (p, _velocity(p)), lambda carry: carry[0]
+    ),
+    "proximal": lambda: _work(_proximal),
+    "other operations": lambda: _work(lambda message, *rest: _through_other_operations(*rest)),
+    "a start from elsewhere": lambda: _work(
+        lambda message, *rest: _sgd(*rest), lambda message: jax.tree.map(jnp.cos, message)
+    ),
+    "a weight an entry": lambda: _work(lambda message, *rest: _sgd(*rest), weight=_mask()),
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+def _run(work, message, index, x, y):
+    carry = work.start(message, index)
+    for _ in range(_STEPS):
+        carry = work.step(message, carry, index, x, y)
+    return carry, work.finish(message, carry, index)
+
+
+@pytest.mark.parametrize("summed", [True, False])
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_the_rewritten_step_computes_the_same(name, lanes):
+@pytest.mark.parametrize("name", CASES)
+def test_the_rewritten_work_computes_the_same(name, lanes, summed):
     with jax.enable_x64(True):
-        step, make = CASES[name]
+        work, message = CASES[name](), _params()
         x, y = _data()
-        carry = make()
-        layout = transposed_weights(step, carry, x, y)
-        packed = layout.pack(carry)
-        shapes = {leaf.shape for leaf in jax.tree.leaves(packed)}
+        layout = transposed_weights(work, message, (jnp.int32(0), x, y), summed)
+        sources = jax.tree.map(lambda leaf: leaf[None], message)
+        packed = jax.tree.map(lambda leaf: leaf[0], layout.pack(sources))
+        run = jax.jit(jax.vmap(lambda index: _run(layout.work, packed, index, x, y)))
+        carry, finished = run(jnp.arange(lanes, dtype=jnp.int32))
+
+        shapes = {leaf.shape[1:] for leaf in jax.tree.leaves(carry)}
         assert (10, 40) in shapes and (40, 10) not in shapes
-        one = jax.jit(layout.step)
-        if lanes > 1:
-            one = jax.jit(jax.vmap(layout.step, (0, 0, None)))
-            packed = jax.tree.map(lambda leaf: jnp.stack([leaf] * lanes), packed)
-            x = jnp.stack([x * (1 + lane) for lane in range(lanes)])
-        for _ in range(_STEPS):
-            packed = one(packed, x, y)
+        moves = summed and name != "a weight an entry"
+        assert finished.values["update"]["narrow"].shape[1:] == ((10, 40) if moves else (40, 10))
+        sums = {"update": Aggregate(finished.values["update"], 1.0, 1.0)}
+        updates = layout.unpack(sums)["update"].sum
         for lane in range(lanes):
-            mine, own = packed, x
-            if lanes > 1:
-                mine, own = jax.tree.map(lambda leaf, lane=lane: leaf[lane], (packed, x))
-            expected = carry
-            for _ in range(_STEPS):
-                expected = step(expected, own, y)
-            for got, want in zip(
-                jax.tree.leaves(layout.unpack(mine)), jax.tree.leaves(expected), strict=True
-            ):
+            expected = _run(work, message, jnp.int32(lane), x, y)[1]
+            everything = finished._replace(values={"update": updates})
+            own = jax.tree.map(lambda leaf, lane=lane: leaf[lane], everything)
+            for got, want in zip(jax.tree.leaves(own), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-13)
 
 
 def test_only_narrow_weights_of_products_are_transposed():
     x, y = _data()
-    carry = _params() | {"table": jnp.ones((64, 10))}
-    layout = transposed_weights(lambda carry, x, y: carry | _sgd(carry, x, y), carry, x, y)
-    shapes = {name: leaf.shape for name, leaf in layout.pack(carry).items()}
+    message = _params() | {"table": jnp.ones((64, 10))}
+    work = _work(lambda message, carry, x, y: carry | _sgd(carry, x, y))
+    packed = transposed_weights(work, message, (jnp.int32(0), x, y), True).pack(message)
+    shapes = {name: leaf.shape for name, leaf in packed.items()}
     assert shapes == {"wide": (48, 40), "narrow": (10, 40), "bias": (10,), "table": (64, 10)}
 
 
-def test_a_step_without_products_stays_as_it_is():
-    step = lambda carry: carry * 0.5  # noqa: E731
-    assert transposed_weights(step, jnp.ones((64, 8))).step is step
+def test_work_without_products_stays_as_it_is():
+    x, y = _data()
+    message = {"table": jnp.ones((64, 8))}
+    work = _work(lambda message, carry, x, y: jax.tree.map(lambda leaf: leaf * 0.5, carry))
+    assert transposed_weights(work, message, (jnp.int32(0), x, y), True).work is work
