@@ -22,8 +22,9 @@ from fljax.engine.transposition import Traced, is_matrix, rewrite, trace
 
 PyTree = Any
 
-# Weights of more outputs gain nothing (measured at 200).
+# Weights of more outputs gain nothing (measured at 200), nor do tiny ones.
 _MAX_OUTPUTS = 32
+_MIN_SIZE = 256
 
 
 class Work(NamedTuple):
@@ -82,6 +83,7 @@ def transposed_weights(work: Work, message: PyTree, arguments: tuple, summed: bo
     result = jax.eval_shape(work.finish, message, carry, arguments[0])
     in_start = start.containing((still(message), False), chosen)
     in_step = step.containing((still(message), chosen, *still(arguments)), chosen)
+    in_step |= step.factors(in_step)
     in_finish = finish.containing((still(message), chosen, False), still(result))
     used = (start.members(in_start), step.members(in_step), finish.members(in_finish))
     sent = jax.tree.map(lambda *uses: any(uses), *(arguments[0] for arguments, _ in used))
@@ -118,7 +120,10 @@ def _narrow_weights(step: Traced) -> PyTree:
 
 
 def _is_narrow(var: Any) -> bool:
-    return is_matrix(var) and var.aval.shape[1] <= min(_MAX_OUTPUTS, var.aval.shape[0] // 2)
+    if not is_matrix(var) or var.aval.size < _MIN_SIZE:
+        return False
+    inputs, outputs = var.aval.shape
+    return outputs <= min(_MAX_OUTPUTS, inputs // 2)
 
 
 def _are_numbers(weights: PyTree) -> bool:

@@ -34,8 +34,6 @@ _CALLS = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
-# Smaller matrices are not worth a transposition.
-_MIN_SIZE = 256
 
 
 class Traced(NamedTuple):
@@ -62,6 +60,24 @@ class Traced(NamedTuple):
             for var, yes in zip(variables, marks, strict=True)
             if yes and is_matrix(var)
         }
+
+    def factors(self, groups: set[core.Var]) -> set[core.Var]:
+        """Returns the groups of what, multiplied by inputs, gives gradients in these groups.
+
+        A gradient `x.T @ g` that is held transposed is `g.T @ x`. With g held transposed as well it
+        is a plain product, for which XLA's CPU backend has its fastest kernels.
+        """
+        transposes = {
+            eqn.invars[0]: eqn.outvars[0] for eqn in self.jaxpr.eqns if _is_transpose(eqn)
+        }
+        found = set()
+        for equation in filter(_is_product, self.jaxpr.eqns):
+            product, (axes, _) = equation.outvars[0], equation.params["dimension_numbers"]
+            # the factor whose rows those of the transpose are
+            for factor, var in enumerate((transposes.get(product), product)):
+                if var and self.groups.of(var) in groups and axes[factor] == (0,):
+                    found.add(self.groups.of(equation.invars[factor]))
+        return found
 
     def members(self, groups: set[core.Var]) -> tuple[PyTree, PyTree]:
         """Returns trees of bool that mark the arguments and the results in these groups."""
@@ -129,11 +145,11 @@ class Groups:
 
 
 def is_matrix(var: Any) -> bool:
-    """Whether a variable of a jaxpr is a matrix of more than a few entries."""
+    """Whether a variable of a jaxpr is a matrix, and no row or column."""
     if not isinstance(var, core.Var):
         return False
     shape = getattr(var.aval, "shape", ())
-    return len(shape) == 2 and min(shape) > 1 and shape[0] * shape[1] >= _MIN_SIZE
+    return len(shape) == 2 and min(shape) > 1
 
 
 def _groups(jaxpr: core.Jaxpr) -> Groups:
