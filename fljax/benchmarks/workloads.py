@@ -111,6 +111,10 @@ WORKLOADS = {
         "CIFAR-10 CNN, cohort 50 x 50 rows", "pfl_cifar10_cnn", _COLOR, 10, 1000, 50, equal(50),
         10, 0.1,
     ),
+    "resnet18_10": Workload(
+        "ResNet-18 with GroupNorm, cohort 10 x 20 rows", "resnet18_gn", _COLOR, 10, 100, 10,
+        equal(20), 10, 0.01,
+    ),
     "shakespeare_10": Workload(
         "Shakespeare LSTM, 80 characters, cohort 10", "char_lstm", (80,), 90, 200, 10, roles, 10,
         1.0,
