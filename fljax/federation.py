@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.calibration import Layout, calibrate
@@ -51,8 +52,8 @@ from fljax.parts import (
     calibration_facts,
     check_batches,
     check_rounds_per_dispatch,
+    init_model,
     is_calibrated,
-    like_model,
     local_work,
     make_sampler,
     make_store,
@@ -115,7 +116,7 @@ class Federation:
     @property
     def variables(self) -> Variables:
         """The global model."""
-        return self.algorithm.variables(jax.tree.map(lambda leaf: leaf[0], self.state.server))
+        return self.algorithm.variables(_of_first_source(self.state.server))
 
     def load(self, state: RoundState, store: PyTree) -> None:
         """Continues from a checkpoint's server state and client store."""
@@ -247,10 +248,8 @@ def build(
     partition = dataset.train.partition
     sampler = make_sampler(dataset, options)
     work = local_work(partition.sizes, options)
-    key = jax.random.key(options.seed, impl="threefry2x32")
-    params, frozen, model_state = task.init(jax.random.fold_in(key, _INIT))
-    if options.initial_params is not None:
-        params = like_model(options.initial_params, params)
+    keys, init_key = _keys(options.seed)
+    params, frozen, model_state = init_model(task, init_key, options.initial_params)
     variables = Variables(params, model_state)
 
     def algorithm_at(frozen, hparams, round):
@@ -265,8 +264,17 @@ def build(
     algorithm = algorithm_at(frozen, hparams, 0)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
-    state = RoundState(algorithm.init(variables), links.init_server(options.pipeline, params))
-    stacked = jax.tree.map(_stacked, state)
+
+    def first_state(variables, frozen, hparams) -> RoundState:
+        server = algorithm_at(frozen, hparams, 0).init(variables)
+        pipeline = links.init_server(options.pipeline, variables.params)
+        return jax.tree.map(_stacked, RoundState(server, pipeline))
+
+    @functools.cache
+    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[], RoundState]:
+        given = put_same((variables, frozen, hparams), mesh)
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        return functools.partial(jax.jit(first_state, out_shardings=everywhere), *given)
 
     @functools.cache
     def inputs_on(mesh: jax.sharding.Mesh, placement: str) -> Inputs:
@@ -275,7 +283,7 @@ def build(
             data=None if data is None else {name: in_place(array) for name, array in data.items()},
             frozen=frozen,
             hparams={name: value[None] for name, value in hparams.items()},
-            keys=key[None],
+            keys=keys,
         )
         return put_same(inputs, mesh)
 
@@ -314,8 +322,8 @@ def build(
             sampler=sampler,
             store=store,
             inputs=inputs_on(mesh, execution.placement),
-            # a copy of its own: the first round donates it, and the caller may hold the parameters
-            state=jax.tree.map(jnp.copy, put_same(stacked, mesh)),
+            # new arrays each time: the first round donates them
+            state=starter_on(mesh)(),
         )
 
     if not is_calibrated(options):
@@ -325,6 +333,23 @@ def build(
         cache_dir() / "layouts.json",
         calibration_facts(dataset, spec, options, variables, steps, work),
     )
+
+
+def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys of a run's sources [1], and that of the initial model."""
+
+    # one program: each that is compiled, small as it may be, takes more than a megabyte for good
+    @jax.jit
+    def make():
+        key = jax.random.key(seed, impl="threefry2x32")
+        return key[None], jax.random.fold_in(key, _INIT)
+
+    return make()
+
+
+@jax.jit
+def _of_first_source(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def _stacked(leaf: Any) -> jax.Array:
