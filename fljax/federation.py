@@ -30,13 +30,13 @@ from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import steps_per_job
 from fljax.engine.client_store import ClientStore
-from fljax.engine.compilation import cache_dir
+from fljax.engine.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.execution import (
     ExecutionPlan,
     make_mesh,
 )
 from fljax.engine.packed_plan import PackedPlan, pack
-from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
+from fljax.engine.placement import copied, own_devices, put_own, put_same, put_sharded
 from fljax.engine.plan import PlanFacts, RoundPlan, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
@@ -121,7 +121,7 @@ class Federation:
     def load(self, state: RoundState, store: PyTree) -> None:
         """Continues from a checkpoint's server state and client store."""
         # a copy of its own: the next round donates it
-        self.state = jax.tree.map(jnp.copy, put_same(state, self.mesh))
+        self.state = copied(put_same(state, self.mesh))
         self.store.load(store)
 
     def plans(
@@ -245,6 +245,7 @@ def build(
     Raises:
       ValueError: If options, data and model do not fit together, or do not fit into memory.
     """
+    give_back_after_compiling()
     partition = dataset.train.partition
     sampler = make_sampler(dataset, options)
     work = local_work(partition.sizes, options)
