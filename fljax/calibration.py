@@ -13,17 +13,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fljax.engine.distributed import exchange
 from fljax.engine.execution import ExecutionPlan
 from fljax.engine.packed_plan import pack
+from fljax.engine.placement import copied
 from fljax.engine.plan import RoundPlan
 
 # No further layout is tried once this much time has gone.
@@ -85,15 +85,10 @@ def calibrate(
     for layouts in _directions(best):
         for layout in layouts:
             spent = max(exchange(time.perf_counter() - begin))
-            if spent > _BUDGET_SECONDS:
+            better = _better(assemble, layout, best) if spent <= _BUDGET_SECONDS else None
+            if better is None:
                 break
-            try:
-                other = _trial(assemble(layout))
-            except ValueError:
-                break  # it does not fit into memory, and wider ones will not either
-            if other.round_seconds > _GAIN * best.round_seconds:
-                break
-            best = other
+            best = better
     chosen = best.federation.execution
     rounds = int(_DISPATCH_SECONDS / max(best.round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS))
     rounds = max(1, rounds)
@@ -109,22 +104,33 @@ def _dispatching(federation: Any, rounds: int) -> Any:
     return federation
 
 
-def _directions(first: Trial) -> Iterator[Iterator[Layout]]:
-    """Yields ways to go from the first layout; each is followed while it gets better."""
+def _better(assemble: Callable[[Layout | None], Any], layout: Layout, best: Trial) -> Trial | None:
+    """Tries a layout; returns the trial if it is clearly better, else frees its programs."""
+    try:
+        trial = _trial(assemble(layout))
+    except ValueError:
+        return None  # it does not fit into memory, and wider ones will not either
+    return trial if trial.round_seconds <= _GAIN * best.round_seconds else None
+
+
+def _directions(first: Trial) -> list[list[Layout]]:
+    """Returns ways to go from the first layout; each is followed while it gets better."""
     execution, planner = first.federation.execution, first.federation.planner
     devices, lanes = execution.devices, execution.lanes
     jobs = -(-planner.capacities.cohort // devices)
     if first.federation.mesh.local_devices[0].platform == "cpu":
         if first.step_seconds > _HEAVY_STEP_SECONDS:
-            return
-        yield (Layout(devices, count) for count in (2, 4, 8, 16) if lanes < count <= jobs)
+            return []
+        ways = [[Layout(devices, count) for count in (2, 4, 8, 16) if lanes < count <= jobs]]
         if devices > 1 and jax.process_count() == 1 and not first.federation.options.devices:
             # tiny rounds may cost less than what devices need to meet
-            yield iter([Layout(1, lanes)])
-        return
+            ways.append([Layout(1, lanes)])
+        return ways
     wider = [lanes * 4**power for power in range(1, 6)]
-    yield (Layout(devices, count) for count in wider if count <= jobs)
-    yield (Layout(devices, count) for count in (lanes // 4, lanes // 16) if count)
+    return [
+        [Layout(devices, count) for count in wider if count <= jobs],
+        [Layout(devices, count) for count in (lanes // 4, lanes // 16) if count],
+    ]
 
 
 def _trial(federation: Any) -> Trial:
@@ -149,7 +155,7 @@ def _seconds(federation: Any, plan: RoundPlan, facts: Any, waves: int) -> float:
     """Runs the first waves of a plan, keeps nothing of it, and returns what they took."""
     placed = federation.place(pack(_first_waves(plan, waves)))
     rows = federation.store.gather(facts.sources, facts.clients)
-    state = jax.block_until_ready(jax.tree.map(jnp.copy, federation.state))
+    state = jax.block_until_ready(copied(federation.state))
     jax.block_until_ready((placed, rows))
     begin = time.perf_counter()
     jax.block_until_ready(federation.program(state, rows, placed, federation.inputs))

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.calibration import Layout, calibrate
@@ -29,13 +30,13 @@ from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import steps_per_job
 from fljax.engine.client_store import ClientStore
-from fljax.engine.compilation import cache_dir
+from fljax.engine.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.execution import (
     ExecutionPlan,
     make_mesh,
 )
 from fljax.engine.packed_plan import PackedPlan, pack
-from fljax.engine.placement import own_devices, put_own, put_same, put_sharded
+from fljax.engine.placement import copied, own_devices, put_own, put_same, put_sharded
 from fljax.engine.plan import PlanFacts, RoundPlan, job_table
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
@@ -51,8 +52,8 @@ from fljax.parts import (
     calibration_facts,
     check_batches,
     check_rounds_per_dispatch,
+    init_model,
     is_calibrated,
-    like_model,
     local_work,
     make_sampler,
     make_store,
@@ -115,12 +116,12 @@ class Federation:
     @property
     def variables(self) -> Variables:
         """The global model."""
-        return self.algorithm.variables(jax.tree.map(lambda leaf: leaf[0], self.state.server))
+        return self.algorithm.variables(_of_first_source(self.state.server))
 
     def load(self, state: RoundState, store: PyTree) -> None:
         """Continues from a checkpoint's server state and client store."""
         # a copy of its own: the next round donates it
-        self.state = jax.tree.map(jnp.copy, put_same(state, self.mesh))
+        self.state = copied(put_same(state, self.mesh))
         self.store.load(store)
 
     def plans(
@@ -244,13 +245,12 @@ def build(
     Raises:
       ValueError: If options, data and model do not fit together, or do not fit into memory.
     """
+    give_back_after_compiling()
     partition = dataset.train.partition
     sampler = make_sampler(dataset, options)
     work = local_work(partition.sizes, options)
-    key = jax.random.key(options.seed, impl="threefry2x32")
-    params, frozen, model_state = task.init(jax.random.fold_in(key, _INIT))
-    if options.initial_params is not None:
-        params = like_model(options.initial_params, params)
+    keys, init_key = _keys(options.seed)
+    params, frozen, model_state = init_model(task, init_key, options.initial_params)
     variables = Variables(params, model_state)
 
     def algorithm_at(frozen, hparams, round):
@@ -265,8 +265,17 @@ def build(
     algorithm = algorithm_at(frozen, hparams, 0)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
-    state = RoundState(algorithm.init(variables), links.init_server(options.pipeline, params))
-    stacked = jax.tree.map(_stacked, state)
+
+    def first_state(variables, frozen, hparams) -> RoundState:
+        server = algorithm_at(frozen, hparams, 0).init(variables)
+        pipeline = links.init_server(options.pipeline, variables.params)
+        return jax.tree.map(_stacked, RoundState(server, pipeline))
+
+    @functools.cache
+    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[], RoundState]:
+        given = put_same((variables, frozen, hparams), mesh)
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        return functools.partial(jax.jit(first_state, out_shardings=everywhere), *given)
 
     @functools.cache
     def inputs_on(mesh: jax.sharding.Mesh, placement: str) -> Inputs:
@@ -275,7 +284,7 @@ def build(
             data=None if data is None else {name: in_place(array) for name, array in data.items()},
             frozen=frozen,
             hparams={name: value[None] for name, value in hparams.items()},
-            keys=key[None],
+            keys=keys,
         )
         return put_same(inputs, mesh)
 
@@ -314,8 +323,8 @@ def build(
             sampler=sampler,
             store=store,
             inputs=inputs_on(mesh, execution.placement),
-            # a copy of its own: the first round donates it, and the caller may hold the parameters
-            state=jax.tree.map(jnp.copy, put_same(stacked, mesh)),
+            # new arrays each time: the first round donates them
+            state=starter_on(mesh)(),
         )
 
     if not is_calibrated(options):
@@ -325,6 +334,23 @@ def build(
         cache_dir() / "layouts.json",
         calibration_facts(dataset, spec, options, variables, steps, work),
     )
+
+
+def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys of a run's sources [1], and that of the initial model."""
+
+    # one program: each that is compiled, small as it may be, takes more than a megabyte for good
+    @jax.jit
+    def make():
+        key = jax.random.key(seed, impl="threefry2x32")
+        return key[None], jax.random.fold_in(key, _INIT)
+
+    return make()
+
+
+@jax.jit
+def _of_first_source(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def _stacked(leaf: Any) -> jax.Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fljax.data.dataset import FederatedDataset
@@ -165,8 +164,21 @@ def make_store(algorithm, pipeline, variables, dataset, mesh, largest: int) -> C
     return ClientStore(stacked, dataset.num_clients, mesh, on_host=on_host)
 
 
-def like_model(given: PyTree, expected: PyTree) -> PyTree:
-    """Returns given parameters as arrays, checked against the model's."""
+def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTree, PyTree, PyTree]:
+    """Returns (params, frozen, model_state) of the initial model; given parameters replace its own.
+
+    Where the parameters are all there is, nothing is computed for the model's own.
+    """
+    if params is None:
+        return task.init(key)
+    own, *others = jax.eval_shape(task.init, key)
+    if jax.tree.leaves(others):
+        _, *others = task.init(key)
+    return _like_model(params, own), *others
+
+
+def _like_model(given: PyTree, expected: PyTree) -> PyTree:
+    """Returns copies of given parameters, checked against the model's."""
     shapes = lambda tree: {  # noqa: E731
         jax.tree_util.keystr(path): tuple(np.shape(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -178,7 +190,12 @@ def like_model(given: PyTree, expected: PyTree) -> PyTree:
             f"initial_params do not fit the model: at {wrong} there is the shape "
             f"{have.get(wrong, 'of nothing')}, and the model has {want.get(wrong, 'nothing')}."
         )
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf), given)
+    return jax.tree.map(_on_host, given)
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    leaf = np.asarray(leaf)
+    return np.array(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
 def is_calibrated(options: RoundOptions) -> bool:

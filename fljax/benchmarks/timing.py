@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 
 from fljax.engine.packed_plan import PackedPlan
+from fljax.engine.placement import copied
 from fljax.engine.plan import PlanFacts
 from fljax.federation import Federation
 
@@ -62,6 +62,6 @@ def time_rounds(
 def _rehearse(federation: Federation, plan: PackedPlan, facts: Sequence[PlanFacts]) -> None:
     """Compiles the program of a block, by running it on a copy of the state."""
     state = federation.state
-    federation.state = jax.tree.map(jnp.copy, state)
+    federation.state = copied(state)
     jax.block_until_ready(federation.step_block(plan, facts))
     federation.state = state

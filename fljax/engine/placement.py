@@ -60,6 +60,12 @@ def put_own(tree: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
     return jax.tree.map(put, tree)
 
 
+@jax.jit
+def copied(tree: PyTree) -> PyTree:
+    """Returns copies of arrays on the devices, for programs that take what they are given."""
+    return jax.tree.map(jnp.copy, tree)
+
+
 def own_devices(mesh: Mesh) -> list[int]:
     """Returns the positions in the mesh of this process's devices, ascending."""
     process = jax.process_index()
