@@ -77,8 +77,9 @@ def test_what_is_calibrated(options, expected):
 
 
 def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4, 1), jobs=64):
-    """Calibrates where a layout takes seconds(layout); returns (chosen, layouts tried)."""
+    """Calibrates where a round takes seconds(layout); returns (chosen, layouts tried)."""
     tried = []
+    monkeypatch.setattr(calibration, "_again", lambda trial: trial)
 
     def assemble(layout):
         layout = Layout(*rule) if layout is None else layout
@@ -93,7 +94,8 @@ def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4,
     def trial(one):
         layout = Layout(one.execution.devices, one.execution.lanes)
         tried.append(tuple(layout))
-        return Trial(one, seconds(layout), step_seconds)
+        took = seconds(layout)
+        return Trial(one, None, None, 1.0, took / step_seconds, took)
 
     monkeypatch.setattr(calibration, "_trial", trial)
     chosen = calibrate(assemble, None, {}).execution
@@ -124,7 +126,23 @@ def test_accelerators_look_to_both_sides(monkeypatch):
 
 
 def test_noise_chooses_nothing(monkeypatch):
-    assert _search(monkeypatch, lambda layout: 1 - 0.01 * layout.lanes)[0] == (4, 1)
+    noise = {1: 1.0, 2: 0.98, 4: 1.01, 8: 0.96, 16: 1.02}
+    assert _search(monkeypatch, lambda layout: noise[layout.lanes])[0] == (4, 1)
+
+
+def test_what_is_as_good_is_a_step_on_the_way(monkeypatch):
+    seconds = {1: 1.0, 2: 1.03, 4: 0.9, 8: 1.1, 16: 0.1}
+    chosen, tried = _search(monkeypatch, lambda layout: seconds[layout.lanes] * 4 / layout.devices)
+    assert chosen == (4, 4) and (4, 16) not in tried
+
+
+def test_the_best_and_another_are_timed_by_turns(memory, monkeypatch):
+    turns = []
+    again = calibration._again
+    note = lambda trial: (turns.append(trial.federation.execution.lanes), again(trial))[1]  # noqa: E731
+    monkeypatch.setattr(calibration, "_again", note)
+    _build(calibrate=True)
+    assert turns[:6] == [1, 2] * 3
 
 
 @pytest.mark.parametrize(
@@ -140,7 +158,7 @@ def test_tiny_rounds_share_a_dispatch(monkeypatch, seconds, options, row_bytes, 
         store=SimpleNamespace(row_bytes=row_bytes),
         rounds_per_dispatch=options or 1,
     )
-    monkeypatch.setattr(calibration, "_trial", lambda one: Trial(one, seconds, 1e-4))
+    monkeypatch.setattr(calibration, "_trial", lambda one: Trial(one, None, None, 1.0, 1, seconds))
     assert calibrate(lambda layout: federation, None, {}).rounds_per_dispatch == expected
 
 
