@@ -48,8 +48,8 @@ def bits(seed: int, purpose: str, *coordinates) -> np.ndarray:
 def fold_in(words: np.ndarray, *coordinates) -> np.ndarray:
     """Returns the words of `bits` at further coordinates.
 
-    `fold_in(bits(seed, purpose, a), b)` is `bits(seed, purpose, a, b)`; where many b share an a, the
-    work for a is done once.
+    `fold_in(bits(seed, purpose, a), b)` is `bits(seed, purpose, a, b)`: where many b share an a,
+    the words of a are computed once.
 
     Args:
       words: uint64 array of `bits` or `fold_in`.

@@ -44,25 +44,18 @@ def make_events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, j
     wave_end = np.zeros((devices, num_waves), np.int32)
     wave_jobs = np.full((devices, num_waves, wave), jobs, np.int32)
 
-    # the first job of each lane, in the order of slots
-    first = np.flatnonzero(packing.start == 0)
-    first = first[packing.device[first].argsort(kind="stable")]
-    begun = np.bincount(packing.device[first], minlength=devices)
-    place = packing.device[first] * num_events * harvest + ranges(begun)
-    event_lane.reshape(-1)[place] = packing.lane[first]
-    event_next.reshape(-1)[place] = packing.slot[first]
-
     # the end of every job; those that end together in the order of slots
     end = packing.start + steps
     moment = packing.device * (packing.makespan + 1) + end
     order = (moment * jobs + packing.slot).argsort()
     device, slot = packing.device[order], packing.slot[order]
     held = np.bincount(device, minlength=devices)
-    number = ranges(held)
+    first_of_device = (held.cumsum() - held)[device]
+    number = np.arange(len(order)) - first_of_device
     in_wave, wave_slot = np.divmod(number, wave)
     event, place = _grouped(moment[order], in_wave, harvest)
-    event -= event[(held.cumsum() - held)[device]]
-    event += -(-begun // harvest)[device]
+    begun = np.minimum(held, lanes)
+    event += -(-begun // harvest)[device] - event[first_of_device]
     at = device * num_events + event
     place += at * harvest
     event_time.reshape(-1)[at] = end[order]
@@ -72,6 +65,13 @@ def make_events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, j
     wave_end.reshape(-1)[device * num_waves + in_wave] = event + 1
     wave_jobs.reshape(-1)[device * num_waves * wave + number] = slot
     waves = (-(-held // wave)).astype(np.int32)
+
+    # before them, the start of each lane's first job, in the order of slots
+    first = np.flatnonzero(packing.start == 0)
+    first = first[packing.device[first].argsort(kind="stable")]
+    place = packing.device[first] * num_events * harvest + ranges(begun)
+    event_lane.reshape(-1)[place] = packing.lane[first]
+    event_next.reshape(-1)[place] = packing.slot[first]
     return Events(event_time, event_lane, event_slot, event_next, wave_end, wave_jobs, waves)
 
 

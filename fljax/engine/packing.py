@@ -48,29 +48,28 @@ def pack(steps: np.ndarray, devices: int, lanes: int, jobs_per_device: int) -> P
     return Packing(device, lane, start, slot, int((start + steps).max(initial=0)))
 
 
-def _begins(lengths: list[int], devices: int, total: int, jobs_per_device: int) -> list[int]:
+def _begins(lengths: list[int], devices: int, total: int, jobs_per_device: int) -> np.ndarray:
     """Returns when and where each job begins, as one number: step * total + lane.
 
-    Lanes are counted over all devices, lane i being on device i % devices. The smallest number of a
-    heap is thus the lane that is free earliest.
+    Lanes are counted over all devices, lane i being on device i % devices; so the lane that is free
+    earliest is the smallest number of a heap.
 
     Args:
       lengths: Steps * total of each job, longest first.
       devices, jobs_per_device: As for `pack`.
       total: Lanes of all devices.
     """
-    free, begins, held = list(range(total)), [], [0] * devices
-    while len(begins) < len(lengths):
+    begins = np.empty(len(lengths), np.int64)
+    free, held, done = list(range(total)), np.zeros(devices, np.int64), 0
+    while done < len(lengths):
         # no device is full before it has so many jobs more
-        room = jobs_per_device - max(jobs for jobs in held if jobs < jobs_per_device)
+        some = slice(done, done + jobs_per_device - held[held < jobs_per_device].max())
         # a heap is sequential by nature; it costs about 0.1 µs a job, in the planner's thread
-        begins += [
-            heapq.heapreplace(free, free[0] + length)
-            for length in lengths[len(begins) : len(begins) + room]
-        ]
-        held = np.bincount(np.array(begins) % devices, minlength=devices).tolist()
+        begins[some] = [heapq.heapreplace(free, free[0] + length) for length in lengths[some]]
+        held += np.bincount(begins[some] % devices, minlength=devices)
         free = [lane for lane in free if held[lane % devices] < jobs_per_device]
         heapq.heapify(free)
+        done = some.stop
     return begins
 
 

@@ -107,10 +107,10 @@ class Planner(NamedTuple):
         staged = None
         if execution.placement == "stream":
             passes, staged = self._stage(passes)
-        lane_rows = self.works[0].batch_size * execution.lanes * execution.devices
         last = _last(table)
         keepers = np.full((execution.devices, capacities.jobs), -1, np.int32)
         keepers.reshape(-1)[place[last]] = table.client[last]
+        lane_rows = self.works[0].batch_size * execution.lanes * execution.devices
         facts = PlanFacts(
             round=round,
             clients=passes[0].jobs.client,
