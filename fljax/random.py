@@ -19,9 +19,13 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * _MIX1
-    z = (z ^ (z >> np.uint64(27))) * _MIX2
-    return z ^ (z >> np.uint64(31))
+    """Returns the mixed words, in the memory of the ones given."""
+    z ^= z >> np.uint64(30)
+    z *= _MIX1
+    z ^= z >> np.uint64(27)
+    z *= _MIX2
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def bits(seed: int, purpose: str, *coordinates) -> np.ndarray:
@@ -38,10 +42,24 @@ def bits(seed: int, purpose: str, *coordinates) -> np.ndarray:
     with np.errstate(over="ignore"):
         word = _mix(np.asarray(seed & 0xFFFFFFFFFFFFFFFF, np.uint64) + _GOLDEN)
         word = _mix(word ^ np.uint64(zlib.crc32(purpose.encode())) + _GOLDEN)
+    return fold_in(word, *coordinates)
+
+
+def fold_in(words: np.ndarray, *coordinates) -> np.ndarray:
+    """Returns the words of `bits` at further coordinates.
+
+    `fold_in(bits(seed, purpose, a), b)` is `bits(seed, purpose, a, b)`: where many b share an a,
+    the words of a are computed once.
+
+    Args:
+      words: uint64 array of `bits` or `fold_in`.
+      *coordinates: Integer scalars or arrays that broadcast with the words.
+    """
+    with np.errstate(over="ignore"):
         for coordinate in coordinates:
-            coordinate = np.asarray(coordinate).astype(np.int64).view(np.uint64)
-            word = _mix((word + _GOLDEN) ^ (coordinate * _MIX2 + _GOLDEN))
-    return np.asarray(word)
+            coordinate = np.asarray(coordinate, np.int64).view(np.uint64)
+            words = _mix((words + _GOLDEN) ^ (coordinate * _MIX2 + _GOLDEN))
+    return np.asarray(words)
 
 
 def uniform(seed: int, purpose: str, *coordinates) -> np.ndarray:

@@ -38,6 +38,15 @@ def test_words_are_a_chain_of_mixes(seed, purpose, coordinates):
     assert int(random.bits(seed, purpose, *coordinates)) == word
 
 
+def test_words_can_be_continued():
+    rounds, clients = np.arange(3)[:, None], np.array([-1, 7])
+    shared = random.bits(5, "shuffle", rounds)
+    before = shared.copy()
+    whole = random.bits(5, "shuffle", rounds, clients, 4)
+    np.testing.assert_array_equal(random.fold_in(shared, clients, 4), whole)
+    np.testing.assert_array_equal(shared, before)
+
+
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 10**6), min_size=1, max_size=5))
 def test_a_draw_depends_on_its_own_coordinates_alone(seed, clients):
     """A cohort's draws are those of its clients, one by one and in any company."""

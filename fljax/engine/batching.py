@@ -7,11 +7,13 @@ depends on (seed, round, client, occurrence, epoch) alone.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from fljax import random
+from fljax.engine.counting import ranges
 
 
 class LocalWork(NamedTuple):
@@ -88,42 +90,68 @@ def make_batches(
       round: Round number.
     """
     batch = work.batch_size
-    job = np.repeat(np.arange(len(sizes)), steps)
-    first_step = np.cumsum(steps) - steps
-    step = np.arange(len(job)) - np.repeat(first_step, steps)
+    job, step = np.arange(len(sizes)).repeat(steps), ranges(steps)
     size = sizes[job]
-    within = np.arange(batch)
     if work.remainder == "wrap":
-        stream = step[:, None] * batch + within
-        epoch, position = stream // size[:, None], stream % size[:, None]
+        epoch, start = 0, step * batch
         counts = np.full(len(job), batch, np.int32)
         epochs = -(-steps * batch // sizes)
     else:
         per_epoch = sizes // batch if work.remainder == "drop" else -(-sizes // batch)
-        epoch = np.broadcast_to((step // per_epoch[job])[:, None], (len(job), batch))
-        start = (step % per_epoch[job]) * batch
+        epoch, start = np.divmod(step, per_epoch[job])
+        start *= batch
         counts = np.minimum(size - start, batch).astype(np.int32)
-        # padding reads the batch's first row; the mask keeps it out of every sum
-        position = start[:, None] + np.where(within < counts[:, None], within, 0)
         epochs = -(-steps // per_epoch)
+    position = _within(batch).take(counts, axis=0)
     if work.shuffle:
         order, offset = _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence)
-        position = order[offset[job][:, None] + epoch * size[:, None] + position]
+        position += (offset[job] + epoch * size + start)[:, None]
+        position = order.take(position)
+    else:
+        position += start[:, None]
+        if work.remainder == "wrap":
+            position %= size[:, None]
     return Batches(position, counts, job, step)
+
+
+@functools.cache
+def _within(batch: int) -> np.ndarray:
+    """Returns int64[B + 1, B], the positions in a batch of so many real rows.
+
+    Padding reads the batch's first row; the mask keeps it out of every sum.
+    """
+    position = np.arange(batch)
+    return np.where(position < np.arange(batch + 1)[:, None], position, 0)
 
 
 def _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence):
     """Returns (order, offset): job j's epoch e is order[offset[j] + e * sizes[j]:][:sizes[j]]."""
+    # a run is one epoch of one job
+    length = sizes.repeat(epochs)
+    position = ranges(length)
+    words = random.bits(0, "shuffle", seeds, round, clients, occurrence)
+    words = random.fold_in(words.repeat(epochs), ranges(epochs))
+    words = random.fold_in(words.repeat(length), position)
+    # one sort for all: the run in the high bits keeps each epoch's rows together
+    run_bits = max((len(length) - 1).bit_length(), 1)
+    run = np.arange(len(length), dtype=np.uint64) << np.uint64(64 - run_bits)
+    words >>= np.uint64(run_bits)
+    words |= run.repeat(length)
     lengths = sizes * epochs
-    offset = np.cumsum(lengths) - lengths
-    job = np.repeat(np.arange(len(sizes)), lengths)
-    place = np.arange(len(job)) - offset[job]
-    epoch, position = place // sizes[job], place % sizes[job]
-    words = random.bits(
-        0, "shuffle", seeds[job], round, clients[job], occurrence[job], epoch, position
-    )
-    # one sort for all: (job, epoch) in the high bits keeps each epoch's rows together
-    run = np.cumsum(position == 0) - 1
-    run_bits = max(int(run[-1]).bit_length(), 1) if len(run) else 1
-    keys = (run.astype(np.uint64) << np.uint64(64 - run_bits)) | (words >> np.uint64(run_bits))
-    return position[np.argsort(keys)], offset
+    return _sorted_positions(words, position, int(sizes.max())), lengths.cumsum() - lengths
+
+
+def _sorted_positions(keys: np.ndarray, position: np.ndarray, size: int) -> np.ndarray:
+    """Returns position[np.argsort(keys)], for positions below `size`.
+
+    Sorting is faster than sorting indices; so the positions take the place of the keys' lowest
+    bits, unless those are needed to tell two keys apart.
+    """
+    mask = np.uint64((1 << size.bit_length()) - 1)
+    short = keys & ~mask
+    short |= position.view(np.uint64)
+    short.sort()
+    order = (short & mask).view(np.int64)
+    if ((short[1:] ^ short[:-1]) <= mask).any():
+        return position[keys.argsort()]
+    return order

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.engine.counting import earlier_equals
+
 
 class JobTable(NamedTuple):
     """The jobs of a round as columns, in cohort order; each column has one entry a job.
@@ -146,14 +148,14 @@ def job_table(
       steps: Local steps, one a client, instead of the configured local work.
     """
     clients = np.asarray(clients, np.int32).reshape(-1)
-    source = np.broadcast_to(np.asarray(source, np.int32), clients.shape)
+    source = np.full(clients.shape, source, np.int32)
     zeros = np.zeros_like(clients)
     return JobTable(
         client=clients,
         source=source,
         segment=source,
-        occurrence=_occurrence(source.astype(np.int64) << 32 | clients),
-        accepted=np.broadcast_to(np.asarray(accepted, bool), clients.shape),
+        occurrence=occurrence(source, clients).astype(np.int32),
+        accepted=np.full(clients.shape, accepted, bool),
         group=zeros if groups is None else np.asarray(groups, np.int32)[clients],
         staleness=zeros,
         tier=zeros,
@@ -161,11 +163,6 @@ def job_table(
     )
 
 
-def _occurrence(keys: np.ndarray) -> np.ndarray:
-    """Returns for each entry how many equal entries stand before it."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    first = np.searchsorted(ordered, ordered, side="left")
-    out = np.empty(len(keys), np.int32)
-    out[order] = np.arange(len(keys)) - first
-    return out
+def occurrence(source: np.ndarray, client: np.ndarray) -> np.ndarray:
+    """Returns int64[J], how often each pair (source, client) stands before it."""
+    return earlier_equals(source.astype(np.int64) << 32 | client)

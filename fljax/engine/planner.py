@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ from fljax import random
 from fljax.data.dataset import Examples, Split
 from fljax.engine import batching
 from fljax.engine.batching import LocalWork
+from fljax.engine.events import make_events
 from fljax.engine.execution import ExecutionPlan
 from fljax.engine.packing import Packing, capacity, pack
-from fljax.engine.plan import JobArrays, JobTable, PassPlan, PlanFacts, RoundPlan
+from fljax.engine.plan import JobArrays, JobTable, PassPlan, PlanFacts, RoundPlan, occurrence
 
 # Plan arrays up to this many entries always have the largest shape any cohort can need.
 _FIXED_CAPACITY_ENTRIES = 1 << 23
@@ -86,58 +88,51 @@ class Planner(NamedTuple):
                 for step, schedule in zip(steps, self.schedules, strict=True)
             ]
         # a job keeps its place in all passes, so it runs only if it has work in each of them
-        kept = np.flatnonzero(np.all([step > 0 for step in steps], axis=0))
+        kept = np.flatnonzero(functools.reduce(np.minimum, steps))
         steps = [step[kept] for step in steps]
         table = JobTable(*(None if column is None else column[kept] for column in jobs))
-        packing = [
-            pack(step, self.execution.devices, self.execution.lanes, self.capacities.jobs)
-            for step in steps[:1]
-        ]
-        for step in steps[1:]:
-            packing.append(_repack(step, packing[0], self.execution))
-        columns = (table, kept, sizes[kept])
-        passes, computed, real = [], 0, 0
-        for number, work in enumerate(self.works):
-            one, rows = self._plan_pass(
-                round, number, work, steps[number], packing[number], columns
-            )
-            passes.append(one)
-            computed += (
-                self.execution.devices
-                * self.execution.lanes
-                * one.rows.shape[-1]
-                * (packing[number].makespan)
-            )
-            real += rows
+        sizes = sizes[kept]
+        execution, capacities = self.execution, self.capacities
+        first = pack(steps[0], execution.devices, execution.lanes, capacities.jobs)
+        packing = [first, *(_repack(step, first, execution) for step in steps[1:])]
+        place = first.device * capacities.jobs + first.slot
+        passes = []
+        for number, (one, step) in enumerate(zip(packing, steps, strict=True)):
+            rows, counts = self._batches(round, number, table, sizes, step, one)
+            events = make_events(step, one, execution, capacities.jobs)
+            columns = table._replace(steps=step)._asdict()
+            columns = JobArrays(position=kept, rows=sizes, start=one.start, **columns)
+            passes.append(PassPlan(rows, counts, *events, self._at(place, columns)))
+        rows_real = sum(int(one.counts.sum()) for one in passes)
         staged = None
-        if self.execution.placement == "stream":
+        if execution.placement == "stream":
             passes, staged = self._stage(passes)
+        last = _last(table)
+        keepers = np.full((execution.devices, capacities.jobs), -1, np.int32)
+        keepers.reshape(-1)[place[last]] = table.client[last]
+        lane_rows = self.works[0].batch_size * execution.lanes * execution.devices
         facts = PlanFacts(
             round=round,
             clients=passes[0].jobs.client,
             sources=passes[0].jobs.source,
-            keepers=self._column(packing[0], "client", np.where(_last(table), table.client, -1)),
+            keepers=keepers,
             num_jobs=len(kept),
-            num_without_rows=len(sizes) - len(kept),
-            num_steps=int(sum(step.sum() for step in steps)),
-            rows_real=real,
-            rows_computed=computed,
+            num_without_rows=len(jobs.client) - len(kept),
+            num_steps=sum(int(step.sum()) for step in steps),
+            rows_real=rows_real,
+            rows_computed=lane_rows * sum(one.makespan for one in packing),
             sampler_state=sampler_state,
         )
-        index = np.full(
-            self.capacities.cohort, self.execution.devices * self.capacities.jobs, np.int32
-        )
-        index[kept] = packing[0].device * self.capacities.jobs + packing[0].slot
+        index = np.full(capacities.cohort, execution.devices * capacities.jobs, np.int32)
+        index[kept] = place
         return RoundPlan(np.int32(round), tuple(passes), index, staged), facts
 
-    def _plan_pass(self, round, number, work, steps, packing: Packing, columns):
-        """Returns (PassPlan, number of real rows) of one pass."""
-        table, position, sizes = columns
-        execution = self.execution
-        floor = self.capacities.steps[number]
-        shape = (execution.devices, self._size(f"steps {number}", packing.makespan, floor))
-        rows = np.zeros((*shape, execution.lanes, work.batch_size), np.int32)
-        counts = np.zeros((*shape, execution.lanes), np.int32)
+    def _batches(self, round, number, table: JobTable, sizes, steps, packing: Packing):
+        """Returns the (rows, counts) of one pass."""
+        work, devices, lanes = self.works[number], self.execution.devices, self.execution.lanes
+        length = self._size(f"steps {number}", packing.makespan, self.capacities.steps[number])
+        rows = np.zeros((devices, length, lanes, work.batch_size), np.int32)
+        counts = np.zeros((devices, length, lanes), np.int32)
         if len(steps):
             batches = batching.make_batches(
                 sizes,
@@ -148,22 +143,14 @@ class Planner(NamedTuple):
                 clients=table.client,
                 occurrence=table.occurrence,
             )
-            job = batches.job
-            where = (packing.device[job], packing.start[job] + batches.step, packing.lane[job])
-            rows[where] = self.split.partition.row_at(table.client[job][:, None], batches.positions)
-            counts[where] = batches.counts
-        fields = dict(
-            zip(table._fields, table, strict=True),
-            position=position,
-            rows=sizes,
-            steps=steps,
-            start=packing.start,
-        )
-        arrays = JobArrays(
-            *(self._column(packing, name, fields[name]) for name in JobArrays._fields)
-        )
-        events = _events(steps, packing, execution, self.capacities.jobs)
-        return PassPlan(rows, counts, *events, arrays), int(counts.sum())
+            begin = (packing.device * length + packing.start) * lanes + packing.lane
+            where = begin[batches.job] + batches.step * lanes
+            clients = table.client[batches.job][:, None]
+            rows.reshape(-1, work.batch_size)[where] = self.split.partition.row_at(
+                clients, batches.positions
+            )
+            counts.reshape(-1)[where] = batches.counts
+        return rows, counts
 
     def _size(self, name: str, needed: int, floor: int) -> int:
         size = max(floor, self.grown.get(name, 1))
@@ -172,13 +159,14 @@ class Planner(NamedTuple):
         self.grown[name] = size
         return size
 
-    def _column(self, packing: Packing, name: str, values: np.ndarray) -> np.ndarray:
-        dtype = bool if name == "accepted" else np.int32
-        out = np.full(
-            (self.execution.devices, self.capacities.jobs), -1 if name == "client" else 0, dtype
-        )
-        out[packing.device, packing.slot] = values
-        return out
+    def _at(self, place: np.ndarray, columns: JobArrays) -> JobArrays:
+        """Returns columns [D, J], of jobs at these places in them."""
+        devices, jobs = self.execution.devices, self.capacities.jobs
+        out = np.zeros((len(columns), devices * jobs), np.int32)
+        out[JobArrays._fields.index("client")] = -1
+        out[:, place] = np.array(columns, np.int32)
+        arrays = JobArrays(*out.reshape(-1, devices, jobs))
+        return arrays._replace(accepted=arrays.accepted.astype(bool))
 
     def _stage(self, passes: Sequence[PassPlan]):
         """Gathers this process's rows from host memory and renumbers the plan to them.
@@ -327,75 +315,9 @@ def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Pack
 
 def _last(table: JobTable) -> np.ndarray:
     """Returns bool[J], true for the last accepted job of each client and source."""
+    if not table.occurrence.any():
+        return table.accepted
     backwards = np.flatnonzero(table.accepted)[::-1]
-    pairs = table.source[backwards].astype(np.int64) << 32 | table.client[backwards]
     last = np.zeros(len(table.client), bool)
-    last[backwards[np.unique(pairs, return_index=True)[1]]] = True
+    last[backwards] = occurrence(table.source[backwards], table.client[backwards]) == 0
     return last
-
-
-def _events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, jobs: int):
-    """Returns the event arrays of a PassPlan, from event_time to num_waves.
-
-    An event ends the running job of some lanes and starts their next one. The first events, at
-    step 0, only start jobs; their finished slot is 0, which the wave's first job overwrites.
-    """
-    devices, lanes, wave, harvest = (
-        execution.devices,
-        execution.lanes,
-        execution.wave,
-        execution.harvest,
-    )
-    num_events, num_waves = jobs + lanes, -(-jobs // wave)
-    time = np.zeros((devices, num_events), np.int32)
-    lane = np.full((devices, num_events, harvest), lanes, np.int32)
-    slot = np.full((devices, num_events, harvest), wave, np.int32)
-    following = np.full((devices, num_events, harvest), jobs, np.int32)
-    wave_end = np.zeros((devices, num_waves), np.int32)
-    wave_jobs = np.full((devices, num_waves, wave), jobs, np.int32)
-    waves = np.zeros(devices, np.int32)
-    end = packing.start + steps
-    for device in range(devices):
-        mine = np.flatnonzero(packing.device == device)
-        starting = mine[packing.start[mine] == 0]
-        finished = mine[np.lexsort((packing.slot[mine], end[mine]))]
-        number = np.arange(len(finished))
-        # (time, lane, slot, next job, wave) of every single exchange, in order of time
-        at = np.concatenate([np.zeros(len(starting), np.int64), end[finished]])
-        which = np.concatenate([packing.lane[starting], packing.lane[finished]])
-        keep = np.concatenate([np.full(len(starting), wave), number % wave])
-        follow = np.concatenate(
-            [packing.slot[starting], _next_on_lane(mine, packing, end, finished, jobs)]
-        )
-        in_wave = np.concatenate([np.full(len(starting), -1), number // wave])
-        event, place = _group(at, in_wave, harvest)
-        time[device, event] = at
-        lane[device, event, place] = which
-        slot[device, event, place] = keep
-        following[device, event, place] = follow
-        wave_jobs[device, number // wave, number % wave] = packing.slot[finished]
-        waves[device] = -(-len(finished) // wave)
-        last = event[len(starting) :]
-        wave_end[device, number // wave] = last + 1
-    return time, lane, slot, following, wave_end, wave_jobs, waves
-
-
-def _next_on_lane(mine, packing: Packing, end, finished, jobs: int) -> np.ndarray:
-    """Returns the slot of the job that follows each finished one on its lane (jobs: none)."""
-    order = mine[np.lexsort((packing.start[mine], packing.lane[mine]))]
-    follows = np.full(len(end), jobs, np.int64)
-    same = packing.lane[order[:-1]] == packing.lane[order[1:]]
-    follows[order[:-1][same]] = packing.slot[order[1:][same]]
-    return follows[finished]
-
-
-def _group(at: np.ndarray, wave: np.ndarray, harvest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Groups exchanges of one time and one wave into events of at most `harvest` lanes."""
-    if not len(at):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    changed = np.flatnonzero(np.diff(at) | np.diff(wave)) + 1
-    first = np.zeros(len(at), np.int64)
-    first[changed] = changed
-    within = np.arange(len(at)) - np.maximum.accumulate(first)
-    place = within % harvest
-    return np.cumsum(place == 0) - 1, place

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fljax import random
+from fljax.engine import batching
 from fljax.engine.batching import LocalWork, make_batches, steps_per_job
 
 WORKS = st.builds(
@@ -81,6 +83,25 @@ def test_order_depends_on_the_client_alone():
 def test_order_changes_with_each_coordinate(change):
     work = LocalWork(1, None, 4)
     assert batches_of([40], work) != {0: next(iter(batches_of([40], work, **change).values()))}
+
+
+def test_order_is_that_of_the_random_words():
+    sizes, clients = [5, 1, 30], [4, 9, 2]
+    made = batches_of(sizes, LocalWork(3, None, 4), seed=6, round=7, clients=clients)
+    for client, size in zip(clients, sizes, strict=True):
+        expected = []
+        for epoch in range(3):
+            words = random.bits(0, "shuffle", 6, 7, client, 0, epoch, np.arange(size))
+            expected += sorted(range(size), key=words.tolist().__getitem__)
+        assert sum(made[client], []) == expected
+
+
+def test_keys_that_differ_in_their_lowest_bits_alone_are_told_apart():
+    position = np.arange(6)
+    for low in ([5, 4, 3, 2, 1, 0], [1, 3, 0, 5, 2, 4]):
+        keys = np.array(low, np.uint64) + np.uint64(1 << 40)
+        order = batching._sorted_positions(keys, position, 6)
+        np.testing.assert_array_equal(order, np.argsort(low))
 
 
 def test_epochs_are_shuffled_anew():

@@ -114,6 +114,30 @@ def test_packing_is_dense(steps, devices, lanes):
     assert packing.makespan == (packing.start + steps).max()
 
 
+@given(
+    steps=st.lists(st.integers(1, 9) | st.just(300), min_size=1, max_size=40),
+    devices=st.integers(1, 4),
+    lanes=st.integers(1, 3),
+    room=st.integers(0, 4),
+)
+def test_packing_is_longest_first_to_the_lane_that_is_free_earliest(steps, devices, lanes, room):
+    """Also where devices are full: their lanes take no more jobs."""
+    room += -(-len(steps) // devices)
+    packing = pack(np.array(steps), devices, lanes, room)
+    free = [(0, lane, device) for lane in range(lanes) for device in range(devices)]
+    held = [0] * devices
+    for job in sorted(range(len(steps)), key=lambda job: -steps[job]):
+        begin, lane, device = min(free)
+        found = packing.start[job], packing.lane[job], packing.device[job]
+        assert found == (begin, lane, device)
+        free[free.index((begin, lane, device))] = (begin + steps[job], lane, device)
+        held[device] += 1
+        free = [one for one in free if held[one[2]] < room]
+    for device in range(devices):
+        slots = packing.slot[packing.device == device]
+        np.testing.assert_array_equal(slots, np.arange(len(slots)))
+
+
 def test_makespan_on_log_normal_sizes():
     for seed in range(5):
         generator = np.random.default_rng(seed)
