@@ -1,9 +1,9 @@
 """The Walsh-Hadamard transform, and rotations by it, as a few matrix products.
 
 H of size d = r1 r2 ... is the Kronecker product of small Hadamard matrices, one for each axis of x
-seen as [r1, r2, ...]. Every product contracts the first axis and puts its result last, so that after
-as many products as axes they stand in their order again, and none of them needs a transpose or a
-batch of matrices:
+seen as [r1, r2, ...]. Every product contracts the first axis and puts its result last, so that
+after as many products as axes they stand in their order again, and none of them needs a transpose
+or a batch of matrices:
 
     [r1, rest] -> [rest, r1]
 
@@ -86,13 +86,12 @@ def rotate_back(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _change_signs(x, key):
-    """Negates entry i of d where bit i // n of random word i % n is set, n = ceil(d / 32)."""
-    *lead, size = x.shape
-    number = -(-size // 32)
-    words = random_words(keys_of_rows(key, x), number)[..., None, :]
-    places = jnp.arange(size // number, dtype=jnp.uint32)[:, None]
-    x = x.reshape(*lead, size // number, number)
-    return jnp.where((words >> places) & 1 != 0, -x, x).reshape(*lead, size)
+    """Negates the entries whose random words are odd.
+
+    Spreading the 32 bits of a word over as many entries takes longer than a word for each.
+    """
+    odd = random_words(keys_of_rows(key, x), x.shape[-1]) & 1 != 0
+    return jnp.where(odd, -x, x)
 
 
 def _factors(size: int) -> list[int]:
