@@ -30,7 +30,11 @@ MAX_LEVEL = 127
 
 
 def euclidean_norm(x: jax.Array) -> jax.Array:
-    """Returns the norms [...] of the vectors x[..., d], the scale of QSGD."""
+    """Returns the norms [...] of the vectors x[..., d], the scale of QSGD.
+
+    Squares of entries beyond about 1e-19 and 1e19 leave the range of float32: a vector of entries
+    smaller than that has the norm 0, and one with a larger entry an infinite norm.
+    """
     return jnp.linalg.norm(_floating(x), axis=-1)
 
 
@@ -154,7 +158,7 @@ def _ratio(levels, width):
 
 
 def _floating(x):
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _check(condition, message):
