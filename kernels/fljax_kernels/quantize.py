@@ -158,7 +158,8 @@ def _ratio(levels, width):
 
 
 def _floating(x):
-    return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _check(condition, message):
