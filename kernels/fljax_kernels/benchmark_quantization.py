@@ -30,7 +30,7 @@ Forms = dict[str, tuple[Callable, tuple[jax.Array, ...]]]
 
 
 def _key(x: jax.Array) -> jax.Array:
-    """Returns a key that is known no sooner than x is, so that no loop draws its words only once."""
+    """Returns a key that is known no sooner than x: else a loop might draw its words once."""
     return jax.random.wrap_key_data((0 * x[:2]).astype(jnp.uint32) + jnp.uint32(0x5EED))
 
 
@@ -50,15 +50,20 @@ def _codec(x, scale, encode, decode, pack, unpack) -> Forms:
         scales = scale(x)
         return pack(encode(x, scales)), scales
 
-    def from_bytes(packed, scales):
-        return decode(unpack(packed), scales)
+    def from_bytes(packed, *scales):
+        return decode(unpack(packed), jax.tree.unflatten(structure, scales))
 
     def trip(x):
         scales = scale(x)
         return decode(encode(x, scales), scales)
 
-    forms = {"trip": (trip, (x,)), "encode": (to_bytes, (x,))}
-    return forms | {"decode": (from_bytes, jax.jit(to_bytes)(x))}
+    packed, scales = jax.jit(to_bytes)(x)
+    scales, structure = jax.tree.flatten(scales)
+    return {
+        "trip": (trip, (x,)),
+        "encode": (to_bytes, (x,)),
+        "decode": (from_bytes, (packed, *scales)),
+    }
 
 
 def _compressors(x: jax.Array) -> Iterator[tuple[str, Forms]]:
@@ -97,8 +102,8 @@ def _compressors(x: jax.Array) -> Iterator[tuple[str, Forms]]:
         _codec(
             x,
             sign.mean_magnitude,
-            lambda x, scale: x,
-            lambda x, scale: x,
+            lambda x, scale: jnp.where(x >= 0, 1.0, -1.0),
+            lambda signs, scale: signs * scale,
             sign.pack_signs,
             lambda packed: sign.unpack_signs(packed, jnp.float32(1), size),
         ),
