@@ -41,7 +41,8 @@ def hadamard_transform(x: jax.Array) -> jax.Array:
 
     Entry (i, j) of H is -1 to the number of bits that i and j share (Sylvester's order). In float32
     no entry errs by more than 1.5e-6 times norm / sqrt(d), and the mean error is below 2e-7 of that
-    (normal entries, d up to 2 ** 21, against float64). NaN and infinity spread to all entries of their vector.
+    (normal entries, d up to 2 ** 21, against float64). NaN and infinity spread to all entries of
+    their vector.
 
     Args:
       x: Numbers [..., d], d a power of two.

@@ -29,7 +29,10 @@ def test_rows_count_arguments_and_results(tmp_path, monkeypatch, capsys):
     }
     for name, number in moved.items():
         assert rate[name] == pytest.approx(1e-6 * number * 3 * jax.local_device_count() / 2)
-    for row in rows:
+    rates = [row for row in rows if row["kernel"].startswith("copy")]
+    rates[0]["gigabytes_per_second"] /= 2  # a processor may be slower at times
+    assert benchmark.with_shares(rates)[0]["share_of_copy"] == 0.5
+    for row in rows[1:]:
         share = row["gigabytes_per_second"] / rate["copy", ""]
         assert row["share_of_copy"] == pytest.approx(share)
         assert f"| {row['kernel']} | {row['form']} | 100 | 3 | 2.000 |" in printed
