@@ -1,4 +1,4 @@
-"""Devices and lanes chosen by trial: a few jobs of the first round under several layouts.
+"""Devices, lanes and waves chosen by trial: jobs of the first round under several layouts.
 
 The best number of lanes depends on model and device: narrow on a CPU, where one client's batch
 fills a core, wide on a GPU, which tiny batches leave idle; and ragged clients make wide layouts
@@ -43,10 +43,11 @@ _HEAVY_STEP_SECONDS = 2e-3
 
 
 class Layout(NamedTuple):
-    """A number of devices, and of lanes on each."""
+    """A number of devices, of lanes on each, and of slots of a wave (0: by rule)."""
 
     devices: int
     lanes: int
+    wave: int = 0
 
 
 class Trial(NamedTuple):
@@ -97,10 +98,11 @@ def calibrate(
     known = _recall(memory, key)
     # of several processes, all or none
     if all(found == known for found in exchange(known)) and known is not None:
-        return _dispatching(assemble(Layout(*known[:2])), known[2])
+        *layout, rounds = known
+        return _dispatching(assemble(Layout(*layout)), rounds)
     best = _trial(assemble(None))
-    for layouts in _directions(best):
-        for layout in layouts:
+    for direction in (_more_lanes, _fewer_lanes, _one_device, _wider_waves):
+        for layout in direction(best):
             if max(exchange(time.perf_counter() - begin)) > _BUDGET_SECONDS:
                 break
             best, goes_on = _better(assemble, layout, best)
@@ -109,7 +111,7 @@ def calibrate(
     chosen = best.federation.execution
     rounds = int(_DISPATCH_SECONDS / max(best.round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS))
     rounds = max(1, rounds)
-    _remember(memory, key, [chosen.devices, chosen.lanes, rounds])
+    _remember(memory, key, [chosen.devices, chosen.lanes, chosen.wave, rounds])
     best.federation.calibration_seconds = time.perf_counter() - begin
     return _dispatching(best.federation, rounds)
 
@@ -139,24 +141,51 @@ def _better(
     return (other if takes <= _GAIN * best_takes else best), takes <= _SIMILAR * best_takes
 
 
-def _directions(first: Trial) -> list[list[Layout]]:
-    """Returns ways to go from the first layout; each is followed while it gets better."""
-    execution, planner = first.federation.execution, first.federation.planner
-    devices, lanes = execution.devices, execution.lanes
-    jobs = -(-planner.capacities.cohort // devices)
-    if first.federation.mesh.local_devices[0].platform == "cpu":
-        if first.step_seconds > _HEAVY_STEP_SECONDS:
-            return []
-        ways = [[Layout(devices, count) for count in (2, 4, 8, 16) if lanes < count <= jobs]]
-        if devices > 1 and jax.process_count() == 1 and not first.federation.options.devices:
-            # tiny rounds may cost less than what devices need to meet
-            ways.append([Layout(1, lanes)])
-        return ways
-    wider = [lanes * 4**power for power in range(1, 6)]
-    return [
-        [Layout(devices, count) for count in wider if count <= jobs],
-        [Layout(devices, count) for count in (lanes // 4, lanes // 16) if count],
-    ]
+def _more_lanes(best: Trial) -> list[Layout]:
+    """Returns layouts to try one after another while they get better, as do the next three."""
+    execution, jobs = best.federation.execution, _jobs(best)
+    if _on_cpu(best):
+        counts = [2, 4, 8, 16] if _is_light(best) else []
+    else:
+        counts = [execution.lanes * 4**power for power in range(1, 6)]
+    return [Layout(execution.devices, n) for n in counts if execution.lanes < n <= jobs]
+
+
+def _fewer_lanes(best: Trial) -> list[Layout]:
+    execution = best.federation.execution
+    counts = [] if _on_cpu(best) else [execution.lanes // 4, execution.lanes // 16]
+    return [Layout(execution.devices, n) for n in counts if n]
+
+
+def _one_device(best: Trial) -> list[Layout]:
+    """Tiny rounds may cost less than what the devices of a CPU need to meet."""
+    execution = best.federation.execution
+    free = jax.process_count() == 1 and not best.federation.options.devices
+    if execution.devices == 1 or not free or not _is_light(best):
+        return []
+    return [Layout(1, execution.lanes)]
+
+
+def _wider_waves(best: Trial) -> list[Layout]:
+    execution = best.federation.execution
+    if _on_cpu(best) and not _is_light(best):
+        return []
+    counts = [execution.wave * 4, execution.wave * 16]
+    return [Layout(execution.devices, execution.lanes, n) for n in counts if n <= _jobs(best)]
+
+
+def _on_cpu(trial: Trial) -> bool:
+    return trial.federation.mesh.local_devices[0].platform == "cpu"
+
+
+def _is_light(trial: Trial) -> bool:
+    return _on_cpu(trial) and trial.step_seconds <= _HEAVY_STEP_SECONDS
+
+
+def _jobs(trial: Trial) -> int:
+    """Returns the jobs of a device in a large round."""
+    cohort = trial.federation.planner.capacities.cohort
+    return -(-cohort // trial.federation.execution.devices)
 
 
 def _trial(federation: Any) -> Trial:
@@ -224,7 +253,7 @@ def _recall(memory: Path | None, key: str) -> list[int] | None:
         found = json.loads(memory.read_text()).get(key)
     except (OSError, ValueError):
         return None  # an unreadable file costs a calibration, not the run
-    return found if isinstance(found, list) and len(found) == 3 else None
+    return found if isinstance(found, list) and len(found) == 4 else None
 
 
 def _remember(memory: Path | None, key: str, layout: list[int]) -> None:

@@ -199,7 +199,7 @@ def _on_host(leaf: Any) -> np.ndarray:
 
 
 def is_calibrated(options: RoundOptions) -> bool:
-    """Whether lanes and devices are found by trial: where they are free and it pays."""
+    """Whether devices, lanes and waves are found by trial: where they are free and it pays."""
     if options.lanes or options.wave:
         return False
     wanted = options.calibrate
