@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from fljax.engine.plan import RoundPlan
 _BUDGET_SECONDS = 8.0
 # A trial runs at least that long, or the whole round.
 _TRIAL_SECONDS = 0.05
-_REPEATS = 3
+_REPEATS = 4
 # Rounds below share a dispatch, as many as take about that long, up to the most.
 _DISPATCH_SECONDS = 0.1
 _MOST_ROUNDS = 10
@@ -126,16 +127,14 @@ def _dispatching(federation: Any, rounds: int) -> Any:
 def _better(
     assemble: Callable[[Layout | None], Any], layout: Layout, best: Trial
 ) -> tuple[Trial, bool]:
-    """Tries a layout; returns the better trial, and whether to go on in its direction.
-
-    The programs of the other one are freed.
-    """
+    """Tries a layout; returns the better trial, and whether to go on in its direction."""
     try:
-        other = _trial(assemble(layout))
+        federation = assemble(layout)
     except ValueError:
         return best, False  # it does not fit into memory, and wider ones will not either
+    # anew and by turns: the speed of a machine may change within seconds
+    best, other = (one._replace(seconds=math.inf) for one in (best, _trial(federation)))
     for _ in range(_REPEATS):
-        # by turns: the speed of a machine may change within seconds
         best, other = _again(best), _again(other)
     takes, best_takes = other.round_seconds, best.round_seconds
     return (other if takes <= _GAIN * best_takes else best), takes <= _SIMILAR * best_takes
@@ -226,13 +225,13 @@ def _first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
 
 
 def _end(plan: RoundPlan) -> int:
-    """Returns the step at which the last wave of any pass ends, on the device that is last."""
-    ends = [0]
+    """Returns the steps of all passes until their last waves end, on the device with the most."""
+    ends = np.zeros(len(plan.passes[0].num_waves), np.int64)
     for one in plan.passes:
         for device, waves in enumerate(one.num_waves):
             if waves:
-                ends.append(int(one.event_time[device, one.wave_end[device, waves - 1] - 1]))
-    return max(ends)
+                ends[device] += one.event_time[device, one.wave_end[device, waves - 1] - 1]
+    return int(ends.max())
 
 
 def _key(facts: Mapping[str, Any]) -> str:

@@ -79,7 +79,9 @@ def test_what_is_calibrated(options, expected):
 def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4, 1), jobs=64):
     """Calibrates where a round takes seconds(layout); returns (chosen, layouts tried)."""
     tried = []
-    monkeypatch.setattr(calibration, "_again", lambda trial: trial)
+
+    def again(trial):
+        return trial._replace(seconds=seconds(Layout(*trial.federation.execution[:3])))
 
     def assemble(layout):
         layout = Layout(*rule) if layout is None else layout
@@ -98,6 +100,7 @@ def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4,
         return Trial(one, None, None, 1.0, took / step_seconds, took)
 
     monkeypatch.setattr(calibration, "_trial", trial)
+    monkeypatch.setattr(calibration, "_again", again)
     chosen = calibrate(assemble, None, {}).execution
     return tuple(chosen[:3]), tried
 
@@ -148,7 +151,7 @@ def test_the_best_and_another_are_timed_by_turns(memory, monkeypatch):
     note = lambda trial: (turns.append(trial.federation.execution.lanes), again(trial))[1]  # noqa: E731
     monkeypatch.setattr(calibration, "_again", note)
     _build(calibrate=True)
-    assert turns[:6] == [1, 2] * 3
+    assert turns[:8] == [1, 2] * 4
 
 
 @pytest.mark.parametrize(
