@@ -74,7 +74,9 @@ def top_k_mask(x: jax.Array, k: int) -> jax.Array:
         )
     if k == x.shape[-1]:
         return jnp.ones(x.shape, bool)
-    return jnp.vectorize(partial(_mask_of_row, k=k), signature="(d)->(d)")(x)
+    most = _nan(x.dtype)
+    row = partial(mask_of_largest, most=most, k=k)
+    return jnp.vectorize(row, signature="(d)->(d)")(magnitudes(x))
 
 
 class Bracket(NamedTuple):
@@ -105,15 +107,15 @@ def _nan(dtype):
     return lax.bitcast_convert_type(jnp.array(jnp.inf, dtype), f"int{8 * dtype.itemsize}") + 1
 
 
-def _mask_of_row(x, k):
-    keys, nan = magnitudes(x), _nan(x.dtype)
-    found = largest(keys, nan, k)
+def mask_of_largest(keys: jax.Array, most: jax.Array, k: int) -> jax.Array:
+    """Marks the k largest of int[d] keys, as `largest` takes them; of equal ones the first."""
+    found = largest(keys, most, k)
 
     def first_dropped():
         return index_of_rank(keys == found.low, k - found.reach_high)
 
-    dropped = lax.cond(found.reach_low > k, first_dropped, lambda: jnp.int32(x.size))
-    late = jnp.arange(x.size, dtype=jnp.int32) >= dropped
+    dropped = lax.cond(found.reach_low > k, first_dropped, lambda: jnp.int32(keys.size))
+    late = jnp.arange(keys.size, dtype=jnp.int32) >= dropped
     return keys >= found.low + late.astype(keys.dtype)
 
 
