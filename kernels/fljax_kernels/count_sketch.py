@@ -138,7 +138,9 @@ def _sketch_at_once(hashes, x):
     """Gathers what is in each column, and sums: no atomic additions, the same result each time."""
     x = _blocks(x, hashes)
     signed = x[:, None] * hashes.patterns * hashes.signs[..., None]
-    places = _modulo(jnp.arange(x.shape[1]) - hashes.rotations[..., None], x.shape[1])
+    places = _modulo(
+        jnp.arange(x.shape[1], dtype=jnp.int32) - hashes.rotations[..., None], x.shape[1]
+    )
     return jnp.take_along_axis(signed, places, -1).sum(0)
 
 
@@ -158,7 +160,7 @@ def _unsketch_in_turn(hashes, table):
 
 def _unsketch_at_once(hashes, table):
     columns = table.shape[1]
-    places = _modulo(jnp.arange(columns) + hashes.rotations[..., None], columns)
+    places = _modulo(jnp.arange(columns, dtype=jnp.int32) + hashes.rotations[..., None], columns)
 
     def of_row(row, places, signs, pattern):
         return row[places] * signs[:, None] * pattern
