@@ -64,38 +64,39 @@ def selection_rows(d: int, k: int, clients: int) -> Iterator[dict[str, Any]]:
     def random_subset(key):
         return jax.random.choice(key, d, (k,), replace=False)
 
-    def scattered(x):
-        def of_row(key):
-            of_columns, of_signs = jax.random.split(key)
-            places = jax.random.randint(of_columns, x.shape, 0, columns)
-            return jnp.zeros(columns).at[places].add(x * jax.random.rademacher(of_signs, x.shape))
+    def scattered(x, places, signs):
+        def of_row(places, signs):
+            return jnp.zeros(columns).at[places].add(signs * x)
 
-        return jax.vmap(of_row)(jax.random.split(jax.random.key(2), ROWS))
+        return jax.vmap(of_row)(places, signs)
 
     def our_sketch(x):
         return sketch(x, jax.random.key(2), ROWS, columns)
 
-    def our_estimates(table):
-        return unsketch(table, jax.random.key(2), d)
+    def our_estimates(sketched):
+        return unsketch(sketched, jax.random.key(2), d)
 
-    mask, table = top_k_mask(x, k), our_sketch(x)
-    forms: list[tuple[str, str, Callable, jax.Array, int]] = [
-        ("top-k, dense", "ours", lambda x: jnp.where(top_k_mask(x, k), x, 0), x, 8 * d),
-        ("top-k, dense", "sort", dense_sort, x, 8 * d),
-        ("top-k", "ours", lambda x: top_k(x, k), x, 4 * d + 8 * k),
-        ("top-k", "lax.top_k", xla_top_k, x, 4 * d + 8 * k),
-        ("indices of a mask", "ours", lambda mask: true_indices(mask > 0, k), mask, d + 4 * k),
-        ("indices of a mask", "nonzero", lambda m: jnp.nonzero(m, size=k)[0], mask, d + 4 * k),
-        ("random-k, mask", "ours", wrapped(lambda key: random_k_mask(key, d, k)), words, d),
-        ("random-k", "ours", wrapped(lambda key: random_k(key, d, k)), words, 4 * k),
-        ("random-k", "jax.random.choice", wrapped(random_subset), words, 4 * k),
-        ("sketch", "ours", our_sketch, x, 4 * (d + ROWS * columns)),
-        ("sketch", "scatter", scattered, x, 4 * (d + ROWS * columns)),
-        ("unsketch", "ours", our_estimates, table, 4 * (d + ROWS * columns)),
+    mask, sketched = top_k_mask(x, k).astype(jnp.int8), our_sketch(x)
+    # hash functions without structure are drawn beforehand: drawing them takes longer than scattering
+    places = jax.random.randint(jax.random.key(3), (ROWS, d), 0, columns)
+    signs = jax.random.rademacher(jax.random.key(4), (ROWS, d), jnp.float32)
+    of_mask, of_sketch = d + 4 * k, 4 * (d + ROWS * columns)
+    forms: list[tuple[str, str, Callable, tuple[jax.Array, ...], int]] = [
+        ("top-k, dense", "ours", lambda x: jnp.where(top_k_mask(x, k), x, 0), (x,), 8 * d),
+        ("top-k, dense", "sort", dense_sort, (x,), 8 * d),
+        ("top-k", "ours", lambda x: top_k(x, k), (x,), 4 * d + 8 * k),
+        ("top-k", "lax.top_k", xla_top_k, (x,), 4 * d + 8 * k),
+        ("indices of a mask", "ours", lambda mask: true_indices(mask > 0, k), (mask,), of_mask),
+        ("indices of a mask", "nonzero", lambda m: jnp.nonzero(m, size=k)[0], (mask,), of_mask),
+        ("random-k, mask", "ours", wrapped(lambda key: random_k_mask(key, d, k)), (words,), d),
+        ("random-k", "ours", wrapped(lambda key: random_k(key, d, k)), (words,), 4 * k),
+        ("random-k", "jax.random.choice", wrapped(random_subset), (words,), 4 * k),
+        ("sketch", "ours", our_sketch, (x,), of_sketch),
+        ("sketch", "scatter", scattered, (x, places, signs), of_sketch),
+        ("unsketch", "ours", our_estimates, (sketched,), of_sketch),
     ]
-    for kernel, form, function, argument, size in forms:
-        argument = argument.astype(jnp.int8) if argument.dtype == bool else argument
-        time = milliseconds(function, argument, clients=clients)
+    for kernel, form, function, args, size in forms:
+        time = milliseconds(function, *args, clients=clients)
         yield {
             "kernel": kernel,
             "form": form,

@@ -111,7 +111,7 @@ def test_heavy_coordinates_are_found():
     d, key = 5000, jax.random.key(8)
     places = np.array([3, 700, 701, 4999])
     x = (0.01 * normal(d)).at[places].set(jnp.array([5.0, -7.0, 9.0, 4.0]))
-    estimates = unsketch(sketch(x, key, 5, 200), key, d)
+    estimates = unsketch(sketch(x, key, 7, 400), key, d)
     np.testing.assert_array_equal(top_k(estimates, 4)[1], places)
     np.testing.assert_allclose(estimates[places], x[places], atol=0.3)
 

@@ -39,14 +39,9 @@ def test_any_float32(d, k, data):
 @pytest.mark.parametrize("d, k", [(33, 5), (300, 77)])
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_any_float64(d, k, data, x64_for_a_module):
-    check(data.draw(arrays.arrays(np.float64, d, elements=st.floats())), k)
-
-
-@pytest.fixture(scope="module")
-def x64_for_a_module():
+def test_any_float64(d, k, data):
     with jax.enable_x64(True):
-        yield
+        check(data.draw(arrays.arrays(np.float64, d, elements=st.floats())), k)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
