@@ -77,7 +77,7 @@ def selection_rows(d: int, k: int, clients: int) -> Iterator[dict[str, Any]]:
         return unsketch(sketched, jax.random.key(2), d)
 
     mask, sketched = top_k_mask(x, k).astype(jnp.int8), our_sketch(x)
-    # hash functions without structure are drawn beforehand: drawing them takes longer than scattering
+    # drawing hash functions without structure takes longer than scattering: not measured
     places = jax.random.randint(jax.random.key(3), (ROWS, d), 0, columns)
     signs = jax.random.rademacher(jax.random.key(4), (ROWS, d), jnp.float32)
     of_mask, of_sketch = d + 4 * k, 4 * (d + ROWS * columns)

@@ -28,12 +28,13 @@ Sketches are linear: with equal keys and shapes, sums of sketches are sketches o
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from fljax_kernels.rows import for_each_row
 
 
 class Hashes(NamedTuple):
@@ -73,8 +74,7 @@ def sketch(x: jax.Array, key: jax.Array, rows: int, columns: int) -> jax.Array:
         raise ValueError(f"A sketch of {rows} x {columns} holds nothing; both must be 1 or more.")
     hashes = draw_hashes(key, x.shape[-1], rows, columns, x.dtype)
     form = _sketch_in_turn if jax.default_backend() == "cpu" else _sketch_at_once
-    one = partial(form, hashes)
-    return jnp.vectorize(one, signature="(d)->(r,c)")(x)
+    return for_each_row(form, x, hashes)
 
 
 def unsketch(table: jax.Array, key: jax.Array, d: int) -> jax.Array:
@@ -91,8 +91,7 @@ def unsketch(table: jax.Array, key: jax.Array, d: int) -> jax.Array:
     rows, columns = table.shape[-2:]
     hashes = draw_hashes(key, d, rows, columns, table.dtype)
     form = _unsketch_in_turn if jax.default_backend() == "cpu" else _unsketch_at_once
-    one = partial(form, hashes)
-    return jnp.vectorize(one, signature="(r,c)->(d)")(table)[..., :d]
+    return for_each_row(form, table, hashes, axes=2)[..., :d]
 
 
 def draw_hashes(
@@ -116,7 +115,7 @@ def _blocks(x, hashes):
     return jnp.pad(x, (0, -x.size % columns)).reshape(-1, columns)
 
 
-def _sketch_in_turn(hashes, x):
+def _sketch_in_turn(x, hashes):
     """Adds one block after another to rows of twice the length, for CPUs."""
     x = _blocks(x, hashes)
     blocks, columns = x.shape
@@ -134,7 +133,7 @@ def _sketch_in_turn(hashes, x):
     return tables[:, :columns] + tables[:, columns:]
 
 
-def _sketch_at_once(hashes, x):
+def _sketch_at_once(x, hashes):
     """Gathers what is in each column, and sums: no atomic additions, the same result each time."""
     x = _blocks(x, hashes)
     signed = x[:, None] * hashes.patterns * hashes.signs[..., None]
@@ -144,7 +143,7 @@ def _sketch_at_once(hashes, x):
     return jnp.take_along_axis(signed, places, -1).sum(0)
 
 
-def _unsketch_in_turn(hashes, table):
+def _unsketch_in_turn(table, hashes):
     """Estimates one block after another, from rows that stand twice, for CPUs."""
     columns = table.shape[1]
     twice = jnp.concatenate([table, table], 1)
@@ -158,7 +157,7 @@ def _unsketch_in_turn(hashes, table):
     return lax.map(estimate, (hashes.rotations, hashes.signs)).reshape(-1)
 
 
-def _unsketch_at_once(hashes, table):
+def _unsketch_at_once(table, hashes):
     columns = table.shape[1]
     places = _modulo(jnp.arange(columns, dtype=jnp.int32) + hashes.rotations[..., None], columns)
 
