@@ -52,7 +52,7 @@ class Hashes(NamedTuple):
 
 
 def sketch(x: jax.Array, key: jax.Array, rows: int, columns: int) -> jax.Array:
-    """Returns the count sketch of x.
+    """Returns the count sketch of x; it has no reverse-mode derivative.
 
     Args:
       x: float[..., d].

@@ -7,7 +7,8 @@ filled, which is soon almost right, and one in its middle, which halves it whate
 A first bracket comes from a sample of the entries. It ends when exactly k entries reach the lower
 end, or when a single value is left, of which the first places are taken.
 
-On typical gradients that is five to seven passes; never more than one for each bit.
+On arrays of a million distinct numbers that is mostly five to ten passes, and never many more than
+one for each bit.
 """
 
 from __future__ import annotations
