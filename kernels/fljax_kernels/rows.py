@@ -12,8 +12,8 @@ from jax.custom_batching import sequential_vmap
 def for_each_row(function: Callable, x: jax.Array, *common: Any, axes: int = 1) -> Any:
     """Applies a function to each row.
 
-    On a CPU, also `jax.vmap` around it makes a loop: side by side, rows of a million numbers take up
-    to four times as long. Such a loop has no reverse-mode derivative.
+    On a CPU, also `jax.vmap` around it makes a loop: side by side, rows of a million numbers take
+    up to four times as long. Such a loop has no reverse-mode derivative.
 
     Args:
       function: (row, *common) -> pytree of arrays.
