@@ -140,7 +140,8 @@ class Algorithm(NamedTuple):
     """A federated algorithm, built for one task and one set of (traced) hyperparameters.
 
     Attributes:
-      init: (variables) -> server_state, `variables` being the task's initial `Variables`.
+      init: (variables) -> server_state, `variables` being the task's initial `Variables`; called
+        inside a trace, as all others but `variables` and `init_client` are.
       passes: One or more `ClientPass`, run in order within a round.
       server_update: (server_state, {name: Aggregate}, round) -> server_state'.
       variables: (server_state) -> `Variables` of the global model, for evaluation.

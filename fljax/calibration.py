@@ -1,4 +1,4 @@
-"""Devices and lanes chosen by trial: a few jobs of the first round under several layouts.
+"""Devices, lanes and waves chosen by trial: jobs of the first round under several layouts.
 
 The best number of lanes depends on model and device: narrow on a CPU, where one client's batch
 fills a core, wide on a GPU, which tiny batches leave idle; and ragged clients make wide layouts
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from fljax.engine.plan import RoundPlan
 _BUDGET_SECONDS = 8.0
 # A trial runs at least that long, or the whole round.
 _TRIAL_SECONDS = 0.05
-_REPEATS = 3
+_REPEATS = 4
 # Rounds below share a dispatch, as many as take about that long, up to the most.
 _DISPATCH_SECONDS = 0.1
 _MOST_ROUNDS = 10
@@ -43,10 +44,11 @@ _HEAVY_STEP_SECONDS = 2e-3
 
 
 class Layout(NamedTuple):
-    """A number of devices, and of lanes on each."""
+    """A number of devices, of lanes on each, and of slots of a wave (0: by rule)."""
 
     devices: int
     lanes: int
+    wave: int = 0
 
 
 class Trial(NamedTuple):
@@ -97,10 +99,11 @@ def calibrate(
     known = _recall(memory, key)
     # of several processes, all or none
     if all(found == known for found in exchange(known)) and known is not None:
-        return _dispatching(assemble(Layout(*known[:2])), known[2])
+        *layout, rounds = known
+        return _dispatching(assemble(Layout(*layout)), rounds)
     best = _trial(assemble(None))
-    for layouts in _directions(best):
-        for layout in layouts:
+    for direction in (_more_lanes, _fewer_lanes, _one_device, _wider_waves):
+        for layout in direction(best):
             if max(exchange(time.perf_counter() - begin)) > _BUDGET_SECONDS:
                 break
             best, goes_on = _better(assemble, layout, best)
@@ -109,7 +112,7 @@ def calibrate(
     chosen = best.federation.execution
     rounds = int(_DISPATCH_SECONDS / max(best.round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS))
     rounds = max(1, rounds)
-    _remember(memory, key, [chosen.devices, chosen.lanes, rounds])
+    _remember(memory, key, [chosen.devices, chosen.lanes, chosen.wave, rounds])
     best.federation.calibration_seconds = time.perf_counter() - begin
     return _dispatching(best.federation, rounds)
 
@@ -124,39 +127,64 @@ def _dispatching(federation: Any, rounds: int) -> Any:
 def _better(
     assemble: Callable[[Layout | None], Any], layout: Layout, best: Trial
 ) -> tuple[Trial, bool]:
-    """Tries a layout; returns the better trial, and whether to go on in its direction.
-
-    The programs of the other one are freed.
-    """
+    """Tries a layout; returns the better trial, and whether to go on in its direction."""
     try:
-        other = _trial(assemble(layout))
+        federation = assemble(layout)
     except ValueError:
         return best, False  # it does not fit into memory, and wider ones will not either
+    # anew and by turns: the speed of a machine may change within seconds
+    best, other = (one._replace(seconds=math.inf) for one in (best, _trial(federation)))
     for _ in range(_REPEATS):
-        # by turns: the speed of a machine may change within seconds
         best, other = _again(best), _again(other)
     takes, best_takes = other.round_seconds, best.round_seconds
     return (other if takes <= _GAIN * best_takes else best), takes <= _SIMILAR * best_takes
 
 
-def _directions(first: Trial) -> list[list[Layout]]:
-    """Returns ways to go from the first layout; each is followed while it gets better."""
-    execution, planner = first.federation.execution, first.federation.planner
-    devices, lanes = execution.devices, execution.lanes
-    jobs = -(-planner.capacities.cohort // devices)
-    if first.federation.mesh.local_devices[0].platform == "cpu":
-        if first.step_seconds > _HEAVY_STEP_SECONDS:
-            return []
-        ways = [[Layout(devices, count) for count in (2, 4, 8, 16) if lanes < count <= jobs]]
-        if devices > 1 and jax.process_count() == 1 and not first.federation.options.devices:
-            # tiny rounds may cost less than what devices need to meet
-            ways.append([Layout(1, lanes)])
-        return ways
-    wider = [lanes * 4**power for power in range(1, 6)]
-    return [
-        [Layout(devices, count) for count in wider if count <= jobs],
-        [Layout(devices, count) for count in (lanes // 4, lanes // 16) if count],
-    ]
+def _more_lanes(best: Trial) -> list[Layout]:
+    """Returns layouts to try one after another while they get better, as do the next three."""
+    execution, jobs = best.federation.execution, _jobs(best)
+    if _on_cpu(best):
+        counts = [2, 4, 8, 16] if _is_light(best) else []
+    else:
+        counts = [execution.lanes * 4**power for power in range(1, 6)]
+    return [Layout(execution.devices, n) for n in counts if execution.lanes < n <= jobs]
+
+
+def _fewer_lanes(best: Trial) -> list[Layout]:
+    execution = best.federation.execution
+    counts = [] if _on_cpu(best) else [execution.lanes // 4, execution.lanes // 16]
+    return [Layout(execution.devices, n) for n in counts if n]
+
+
+def _one_device(best: Trial) -> list[Layout]:
+    """Tiny rounds may cost less than what the devices of a CPU need to meet."""
+    execution = best.federation.execution
+    free = jax.process_count() == 1 and not best.federation.options.devices
+    if execution.devices == 1 or not free or not _is_light(best):
+        return []
+    return [Layout(1, execution.lanes)]
+
+
+def _wider_waves(best: Trial) -> list[Layout]:
+    execution = best.federation.execution
+    if _on_cpu(best) and not _is_light(best):
+        return []
+    counts = [execution.wave * 4, execution.wave * 16]
+    return [Layout(execution.devices, execution.lanes, n) for n in counts if n <= _jobs(best)]
+
+
+def _on_cpu(trial: Trial) -> bool:
+    return trial.federation.mesh.local_devices[0].platform == "cpu"
+
+
+def _is_light(trial: Trial) -> bool:
+    return _on_cpu(trial) and trial.step_seconds <= _HEAVY_STEP_SECONDS
+
+
+def _jobs(trial: Trial) -> int:
+    """Returns the jobs of a device in a large round."""
+    cohort = trial.federation.planner.capacities.cohort
+    return -(-cohort // trial.federation.execution.devices)
 
 
 def _trial(federation: Any) -> Trial:
@@ -197,13 +225,13 @@ def _first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
 
 
 def _end(plan: RoundPlan) -> int:
-    """Returns the step at which the last wave of any pass ends, on the device that is last."""
-    ends = [0]
+    """Returns the steps of all passes until their last waves end, on the device with the most."""
+    ends = np.zeros(len(plan.passes[0].num_waves), np.int64)
     for one in plan.passes:
         for device, waves in enumerate(one.num_waves):
             if waves:
-                ends.append(int(one.event_time[device, one.wave_end[device, waves - 1] - 1]))
-    return max(ends)
+                ends[device] += one.event_time[device, one.wave_end[device, waves - 1] - 1]
+    return int(ends.max())
 
 
 def _key(facts: Mapping[str, Any]) -> str:
@@ -224,7 +252,7 @@ def _recall(memory: Path | None, key: str) -> list[int] | None:
         found = json.loads(memory.read_text()).get(key)
     except (OSError, ValueError):
         return None  # an unreadable file costs a calibration, not the run
-    return found if isinstance(found, list) and len(found) == 3 else None
+    return found if isinstance(found, list) and len(found) == 4 else None
 
 
 def _remember(memory: Path | None, key: str, layout: list[int]) -> None:

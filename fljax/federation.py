@@ -291,7 +291,7 @@ def build(
     def assemble(layout: Layout | None = None) -> Federation:
         wanted = options
         if layout is not None:
-            wanted = dataclasses.replace(options, devices=layout.devices, lanes=layout.lanes)
+            wanted = dataclasses.replace(options, **layout._asdict())
         execution = plan_execution(dataset, sampler, params, steps, wanted)
         mesh = make_mesh(execution.devices)
         planner = make_planner(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fljax.data.dataset import FederatedDataset
@@ -149,7 +150,9 @@ def plan_execution(
 
 def make_store(algorithm, pipeline, variables, dataset, mesh, largest: int) -> ClientStore:
     """Makes the client store for at most `largest` participations, on the devices if it fits."""
-    own = () if algorithm.init_client is None else algorithm.init_client(variables)
+    own = ()
+    if algorithm.init_client is not None:
+        own = algorithm.init_client(jax.tree.map(jnp.asarray, variables))
     default = ClientRows(own, links.init_client(pipeline, variables.params))
     stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], default)
     rows = min(dataset.num_clients, largest)
@@ -171,9 +174,13 @@ def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTre
     """
     if params is None:
         return task.init(key)
-    own, *others = jax.eval_shape(task.init, key)
-    if jax.tree.leaves(others):
-        _, *others = task.init(key)
+    try:
+        own, *others = jax.eval_shape(task.init, key)
+        known = not jax.tree.leaves(others)
+    except jax.errors.JAXTypeError:
+        known = False  # it works on the host: with weights from a file, say
+    if not known:
+        own, *others = task.init(key)
     return _like_model(params, own), *others
 
 
@@ -199,7 +206,7 @@ def _on_host(leaf: Any) -> np.ndarray:
 
 
 def is_calibrated(options: RoundOptions) -> bool:
-    """Whether lanes and devices are found by trial: where they are free and it pays."""
+    """Whether devices, lanes and waves are found by trial: where they are free and it pays."""
     if options.lanes or options.wave:
         return False
     wanted = options.calibrate

@@ -57,7 +57,7 @@ def fold_in(words: np.ndarray, *coordinates) -> np.ndarray:
     """
     with np.errstate(over="ignore"):
         for coordinate in coordinates:
-            coordinate = np.asarray(coordinate, np.int64).view(np.uint64)
+            coordinate = np.asarray(coordinate).astype(np.int64).view(np.uint64)
             words = _mix((words + _GOLDEN) ^ (coordinate * _MIX2 + _GOLDEN))
     return np.asarray(words)
 

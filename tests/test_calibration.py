@@ -39,11 +39,11 @@ def memory(tmp_path, monkeypatch):
 
 def test_trials_leave_nothing_behind_and_are_remembered(memory, monkeypatch):
     found = _build(calibrate=True)
-    layout = [found.execution.devices, found.execution.lanes]
+    layout = [found.execution.devices, found.execution.lanes, found.execution.wave]
     remembered = [*layout, found.rounds_per_dispatch]
     assert list(json.loads(memory.read_text()).values()) == [remembered]
     assert found.calibration_seconds > 0
-    plain = _build(calibrate=False, devices=layout[0], lanes=layout[1])
+    plain = _build(calibrate=False, devices=layout[0], lanes=layout[1], wave=layout[2])
     for got, want in zip(_weights(found), _weights(plain), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -79,12 +79,14 @@ def test_what_is_calibrated(options, expected):
 def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4, 1), jobs=64):
     """Calibrates where a round takes seconds(layout); returns (chosen, layouts tried)."""
     tried = []
-    monkeypatch.setattr(calibration, "_again", lambda trial: trial)
+
+    def again(trial):
+        return trial._replace(seconds=seconds(Layout(*trial.federation.execution[:3])))
 
     def assemble(layout):
         layout = Layout(*rule) if layout is None else layout
         return SimpleNamespace(
-            execution=ExecutionPlan(*layout, 1, 1, "device"),
+            execution=ExecutionPlan(layout.devices, layout.lanes, layout.wave or 1, 1, "device"),
             planner=SimpleNamespace(capacities=SimpleNamespace(cohort=jobs)),
             mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform=platform)]),
             options=SimpleNamespace(devices=0, rounds_per_dispatch=0),
@@ -92,48 +94,55 @@ def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4,
         )
 
     def trial(one):
-        layout = Layout(one.execution.devices, one.execution.lanes)
+        layout = Layout(*one.execution[:3])
         tried.append(tuple(layout))
         took = seconds(layout)
         return Trial(one, None, None, 1.0, took / step_seconds, took)
 
     monkeypatch.setattr(calibration, "_trial", trial)
+    monkeypatch.setattr(calibration, "_again", again)
     chosen = calibrate(assemble, None, {}).execution
-    return (chosen.devices, chosen.lanes), tried
+    return tuple(chosen[:3]), tried
 
 
 def test_the_search_goes_on_while_it_gets_better(monkeypatch):
     best_at_four = lambda layout: abs(layout.lanes - 4) + 4.0 / layout.devices  # noqa: E731
     chosen, tried = _search(monkeypatch, best_at_four)
-    assert chosen == (4, 4) and tried == [(4, 1), (4, 2), (4, 4), (4, 8), (1, 1)]
+    assert chosen == (4, 4, 1)
+    assert tried == [(4, 1, 1), (4, 2, 1), (4, 4, 1), (4, 8, 1), (1, 4, 1), (4, 4, 4), (4, 4, 16)]
 
 
 def test_tiny_rounds_may_use_one_device(monkeypatch):
     chosen, _ = _search(monkeypatch, lambda layout: layout.devices + layout.lanes)
-    assert chosen == (1, 1)
+    assert chosen == (1, 1, 1)
+
+
+def test_waves_may_be_wider(monkeypatch):
+    chosen, _ = _search(monkeypatch, lambda layout: 10.0 * layout.lanes - min(layout.wave, 4))
+    assert chosen == (4, 1, 4)
 
 
 def test_heavy_steps_on_a_cpu_stay_on_one_lane(monkeypatch):
     chosen, tried = _search(monkeypatch, lambda layout: 1.0 / layout.lanes, step_seconds=0.01)
-    assert chosen == (4, 1) and tried == [(4, 1)]
+    assert chosen == (4, 1, 1) and tried == [(4, 1, 1)]
 
 
 def test_accelerators_look_to_both_sides(monkeypatch):
     search = lambda best: _search(  # noqa: E731
         monkeypatch, lambda layout: abs(layout.lanes - best), platform="gpu", rule=(1, 64), jobs=999
     )[0]
-    assert search(256) == (1, 256) and search(16) == (1, 16) and search(64) == (1, 64)
+    assert [search(best)[1] for best in (256, 16, 64)] == [256, 16, 64]
 
 
 def test_noise_chooses_nothing(monkeypatch):
     noise = {1: 1.0, 2: 0.98, 4: 1.01, 8: 0.96, 16: 1.02}
-    assert _search(monkeypatch, lambda layout: noise[layout.lanes])[0] == (4, 1)
+    assert _search(monkeypatch, lambda layout: noise[layout.lanes])[0] == (4, 1, 1)
 
 
 def test_what_is_as_good_is_a_step_on_the_way(monkeypatch):
     seconds = {1: 1.0, 2: 1.03, 4: 0.9, 8: 1.1, 16: 0.1}
     chosen, tried = _search(monkeypatch, lambda layout: seconds[layout.lanes] * 4 / layout.devices)
-    assert chosen == (4, 4) and (4, 16) not in tried
+    assert chosen == (4, 4, 1) and (4, 16, 1) not in tried
 
 
 def test_the_best_and_another_are_timed_by_turns(memory, monkeypatch):
@@ -142,7 +151,7 @@ def test_the_best_and_another_are_timed_by_turns(memory, monkeypatch):
     note = lambda trial: (turns.append(trial.federation.execution.lanes), again(trial))[1]  # noqa: E731
     monkeypatch.setattr(calibration, "_again", note)
     _build(calibrate=True)
-    assert turns[:6] == [1, 2] * 3
+    assert turns[:8] == [1, 2] * 4
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,13 @@ def test_where_parameters_are_all_there_is_none_are_drawn():
     init_model(task_of(init), KEY)
     jax.effects_barrier()
     assert drawn
+
+
+def test_a_model_that_starts_on_the_host_takes_given_parameters():
+    def init(key):
+        constant = np.asarray(jax.random.normal(key, (4,)))
+        return {"w": jnp.zeros(4)}, {"c": constant}, {}
+
+    params, frozen, _ = init_model(task_of(init), KEY, {"w": np.ones(4, np.float32)})
+    np.testing.assert_array_equal(params["w"], 1)
+    np.testing.assert_array_equal(frozen["c"], init(KEY)[1]["c"])

@@ -7,7 +7,6 @@ depends on (seed, round, client, occurrence, epoch) alone.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +101,9 @@ def make_batches(
         start *= batch
         counts = np.minimum(size - start, batch).astype(np.int32)
         epochs = -(-steps // per_epoch)
-    position = _within(batch).take(counts, axis=0)
+    within = np.arange(batch)
+    # padding reads the batch's first row; the mask keeps it out of every sum
+    position = within * (within < counts[:, None])
     if work.shuffle:
         order, offset = _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence)
         position += (offset[job] + epoch * size + start)[:, None]
@@ -112,16 +113,6 @@ def make_batches(
         if work.remainder == "wrap":
             position %= size[:, None]
     return Batches(position, counts, job, step)
-
-
-@functools.cache
-def _within(batch: int) -> np.ndarray:
-    """Returns int64[B + 1, B], the positions in a batch of so many real rows.
-
-    Padding reads the batch's first row; the mask keeps it out of every sum.
-    """
-    position = np.arange(batch)
-    return np.where(position < np.arange(batch + 1)[:, None], position, 0)
 
 
 def _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence):

@@ -71,25 +71,30 @@ def transposed_weights(work: Work, message: PyTree, arguments: tuple, summed: bo
       summed: Whether nothing but sums is taken of contributions; otherwise they stay as they are,
         and so do those with one weight an entry.
     """
-    carry = jax.eval_shape(work.start, message, arguments[0])
-    start = trace(work.start, message, arguments[0])
+    index, *_ = arguments
+    carry = jax.eval_shape(work.start, message, index)
+    result = jax.eval_shape(work.finish, message, carry, index)
+    start = trace(work.start, message, index)
     step = trace(work.step, message, carry, *arguments)
-    finish = trace(work.finish, message, carry, arguments[0])
+    finish = trace(work.finish, message, carry, index)
+    if step.results != jax.tree.structure(carry):
+        return as_given(work)  # the loop over steps says best what is wrong
+    still = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
     chosen = _narrow_weights(step)
     if not any(jax.tree.leaves(chosen)):
         return as_given(work)
 
-    still = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
-    result = jax.eval_shape(work.finish, message, carry, arguments[0])
     in_start = start.containing((still(message), False), chosen)
     in_step = step.containing((still(message), chosen, *still(arguments)), chosen)
     in_step |= step.factors(in_step)
     in_finish = finish.containing((still(message), chosen, False), still(result))
-    used = (start.members(in_start), step.members(in_step), finish.members(in_finish))
-    sent = jax.tree.map(lambda *uses: any(uses), *(arguments[0] for arguments, _ in used))
+    (start_message, _), _ = start.members(in_start)
+    (step_message, *_), _ = step.members(in_step)
+    (finish_message, *_), held = finish.members(in_finish)
+    sent = jax.tree.map(lambda *uses: any(uses), start_message, step_message, finish_message)
     moved = {
         name: value if summed and _are_numbers(result.weights[name]) else still(value)
-        for name, value in used[-1][1].values.items()
+        for name, value in held.values.items()
     }
     return Layout(
         Work(
@@ -106,14 +111,11 @@ def transposed_weights(work: Work, message: PyTree, arguments: tuple, summed: bo
 
 def _narrow_weights(step: Traced) -> PyTree:
     """Returns a tree of bool that marks the parts of the carry to hold transposed."""
-    message, *_ = step.members(set())[0]
-    before = step.jaxpr.invars[len(jax.tree.leaves(message)) :][: step.results.num_leaves]
-    of = step.groups.of
+    message, carry, *_ = step.arguments.children()
+    before = step.jaxpr.invars[message.num_leaves :][: carry.num_leaves]
+    products, of = step.products(), step.groups.of
     marks = [
-        _is_narrow(old)
-        and is_matrix(new)
-        and of(old) == of(new)
-        and of(old) in step.groups.with_product
+        _is_narrow(old) and is_matrix(new) and of(old) == of(new) and of(old) in products
         for old, new in zip(before, step.jaxpr.outvars, strict=True)
     ]
     return step.results.unflatten(marks)

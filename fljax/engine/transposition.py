@@ -7,6 +7,7 @@ matrix is turned back. Only the order of sums changes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -62,9 +63,9 @@ class Traced(NamedTuple):
         }
 
     def factors(self, groups: set[core.Var]) -> set[core.Var]:
-        """Returns the groups of what, multiplied by inputs, gives gradients in these groups.
+        """Returns the groups of the factors g of products `x.T @ g` in these groups.
 
-        A gradient `x.T @ g` that is held transposed is `g.T @ x`. With g held transposed as well it
+        Held transposed, such a product (a gradient) is `g.T @ x`. With g held transposed as well it
         is a plain product, for which XLA's CPU backend has its fastest kernels.
         """
         transposes = {
@@ -73,11 +74,21 @@ class Traced(NamedTuple):
         found = set()
         for equation in filter(_is_product, self.jaxpr.eqns):
             product, (axes, _) = equation.outvars[0], equation.params["dimension_numbers"]
-            # the factor whose rows those of the transpose are
+            # JAX writes such a gradient as the product itself, or as the transpose of `g.T @ x`
             for factor, var in enumerate((transposes.get(product), product)):
                 if var and self.groups.of(var) in groups and axes[factor] == (0,):
                     found.add(self.groups.of(equation.invars[factor]))
         return found
+
+    def products(self) -> set[core.Var]:
+        """Returns the groups that hold a product of matrices, or the transpose of one."""
+        found = {eqn.outvars[0] for eqn in self.jaxpr.eqns if _is_product(eqn)}
+        found |= {
+            eqn.outvars[0]
+            for eqn in self.jaxpr.eqns
+            if _is_transpose(eqn) and eqn.invars[0] in found
+        }
+        return {self.groups.of(var) for var in found}
 
     def members(self, groups: set[core.Var]) -> tuple[PyTree, PyTree]:
         """Returns trees of bool that mark the arguments and the results in these groups."""
@@ -133,12 +144,14 @@ class Groups:
 
     def __init__(self):
         self._parent: dict[core.Var, core.Var] = {}
-        self.with_product: set[core.Var] = set()
 
     def of(self, var: core.Var) -> core.Var:
-        while (parent := self._parent.get(var, var)) is not var:
-            var = parent
-        return var
+        root = var
+        while (parent := self._parent.get(root, root)) is not root:
+            root = parent
+        if root is not var:
+            self._parent[var] = root
+        return root
 
     def join(self, one: core.Var, other: core.Var) -> None:
         self._parent[self.of(one)] = self.of(other)
@@ -159,11 +172,6 @@ def _groups(jaxpr: core.Jaxpr) -> Groups:
             matrices = [var for var in (*equation.invars, *equation.outvars) if is_matrix(var)]
             for var in matrices[:-1]:
                 groups.join(var, matrices[-1])
-    products = {eqn.outvars[0] for eqn in jaxpr.eqns if _is_product(eqn)}
-    products |= {
-        eqn.outvars[0] for eqn in jaxpr.eqns if _is_transpose(eqn) and eqn.invars[0] in products
-    }
-    groups.with_product = {groups.of(var) for var in products if is_matrix(var)}
     return groups
 
 
@@ -187,25 +195,29 @@ def _evaluate(jaxpr: core.Jaxpr, consts, arguments, is_swapped: Callable[[Any], 
         return value if is_swapped(var) == swapped else value.T
 
     for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        if name in _ELEMENTWISE:
-            swapped = is_swapped(equation.outvars[0])
-            operands = [read(v, swapped and len(v.aval.shape) == 2) for v in equation.invars]
-            results = _bind(equation, operands)
-        elif name in _REDUCTIONS and len(equation.params["axes"]) == 2:
-            results = _bind(equation, [read(var, is_swapped(var)) for var in equation.invars])
-        elif _is_product(equation):
-            results = [_product(equation, read, is_swapped)]
-        elif _is_transpose(equation):
-            results = [read(equation.invars[0], not is_swapped(equation.outvars[0]))]
-        else:
-            results = _bind(equation, [read(var) for var in equation.invars])
-            results = [
-                value.T if is_swapped(var) else value
-                for var, value in zip(equation.outvars, results, strict=True)
-            ]
+        with equation.ctx.manager, _scope(equation):
+            results = _evaluated(equation, read, is_swapped)
         values.update(zip(equation.outvars, results, strict=True))
     return read
+
+
+def _evaluated(equation, read, is_swapped) -> list:
+    """Returns the results of an equation, each transposed where `is_swapped`."""
+    name = equation.primitive.name
+    if name in _ELEMENTWISE:
+        swapped = is_swapped(equation.outvars[0])
+        return _bind(equation, [read(v, swapped and v.aval.ndim == 2) for v in equation.invars])
+    if name in _REDUCTIONS and len(equation.params["axes"]) == equation.invars[0].aval.ndim == 2:
+        return _bind(equation, [read(var, is_swapped(var)) for var in equation.invars])
+    if _is_product(equation):
+        return [_product(equation, read, is_swapped)]
+    if _is_transpose(equation):
+        return [read(equation.invars[0], not is_swapped(equation.outvars[0]))]
+    results = _bind(equation, [read(var) for var in equation.invars])
+    return [
+        value.T if is_swapped(var) else value
+        for var, value in zip(equation.outvars, results, strict=True)
+    ]
 
 
 def _product(equation, read, is_swapped):
@@ -216,18 +228,24 @@ def _product(equation, read, is_swapped):
     for var, axis in ((lhs, left), (rhs, right)):
         swapped = is_swapped(var)
         operands.append((read(var, swapped), 1 - axis if swapped else axis))
+    precision = equation.params["precision"]
     if is_swapped(out):
         operands.reverse()
+        precision = precision[::-1] if isinstance(precision, tuple) else precision
     (a, left), (b, right) = operands
     dimensions = (((left,), (right,)), ((), ()))
-    return lax.dot_general(
-        a, b, dimensions, equation.params["precision"], equation.params["preferred_element_type"]
-    )
+    return lax.dot_general(a, b, dimensions, precision, equation.params["preferred_element_type"])
 
 
 def _bind(equation, operands) -> list:
     results = equation.primitive.bind(*operands, **equation.params)
     return results if equation.primitive.multiple_results else [results]
+
+
+def _scope(equation):
+    """Returns the context that gives an equation its place in profiles and error messages."""
+    names = str(equation.source_info.name_stack)
+    return jax.named_scope(names) if names else contextlib.nullcontext()
 
 
 def _is_transpose(equation) -> bool:
@@ -259,10 +277,11 @@ def _inlined(jaxpr: core.Jaxpr, consts, arguments) -> list:
 
     for equation in jaxpr.eqns:
         operands = [read(var) for var in equation.invars]
-        if equation.primitive.name in _CALLS:
-            inner = equation.params[_CALLS[equation.primitive.name]]
-            results = _inlined(inner.jaxpr, inner.consts, operands)
-        else:
-            results = _bind(equation, operands)
+        with equation.ctx.manager, _scope(equation):
+            if equation.primitive.name in _CALLS:
+                inner = equation.params[_CALLS[equation.primitive.name]]
+                results = _inlined(inner.jaxpr, inner.consts, operands)
+            else:
+                results = _bind(equation, operands)
         values.update(zip(equation.outvars, results, strict=True))
     return [read(var) for var in jaxpr.outvars]

@@ -5,6 +5,27 @@ comparison in `benchmark`.
 """
 
 from fljax_kernels.conv import conv_general_dilated, gemm_conv
+from fljax_kernels.count_sketch import sketch, unsketch
+from fljax_kernels.hadamard import hadamard_transform, rotate, rotate_back
+from fljax_kernels.natural import round_to_powers_of_two
+from fljax_kernels.packing import pack_bits, unpack_bits
 from fljax_kernels.pool import max_pool
+from fljax_kernels.quantize import (
+    dequantize_range,
+    dequantize_symmetric,
+    quantize_range,
+    quantize_symmetric,
+)
+from fljax_kernels.random_k import random_k, random_k_mask
+from fljax_kernels.random_words import random_words
+from fljax_kernels.sign import pack_signs, unpack_signs
+from fljax_kernels.ternary import deternarize, pack_trits, ternarize, unpack_trits
+from fljax_kernels.top_k import top_k, top_k_mask
 
 __all__ = ["conv_general_dilated", "gemm_conv", "max_pool"]
+__all__ += ["random_k", "random_k_mask", "sketch", "top_k", "top_k_mask", "unsketch"]
+__all__ += ["dequantize_range", "dequantize_symmetric", "quantize_range", "quantize_symmetric"]
+__all__ += ["deternarize", "pack_trits", "ternarize", "unpack_trits"]
+__all__ += ["hadamard_transform", "rotate", "rotate_back"]
+__all__ += ["pack_bits", "pack_signs", "unpack_bits", "unpack_signs"]
+__all__ += ["random_words", "round_to_powers_of_two"]

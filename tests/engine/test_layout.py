@@ -58,10 +58,6 @@ def _velocity(params):
     return optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9)).init(params)
 
 
-def _velocity(params):
-    return optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9)).init(params)
-
-
 def _clipped(message, params):
     update = jax.tree.map(lambda old, new: old - new, message, params)
     norm = optax.tree.norm(update)
@@ -147,4 +143,11 @@ def test_work_without_products_stays_as_it_is():
     x, y = _data()
     message = {"table": jnp.ones((64, 8))}
     work = _work(lambda message, carry, x, y: jax.tree.map(lambda leaf: leaf * 0.5, carry))
+    assert transposed_weights(work, message, (jnp.int32(0), x, y), True).work is work
+
+
+def test_a_step_that_returns_something_else_is_left_to_the_loop():
+    x, y = _data()
+    message = _params()
+    work = _work(lambda message, carry, x, y: {"other": carry["narrow"]})
     assert transposed_weights(work, message, (jnp.int32(0), x, y), True).work is work
