@@ -1,0 +1,35 @@
+"""Compression of what clients send and receive: codes, links, memories.
+
+Pipeline(uplink=(error_feedback(uplink(top_k(0.01))),), downlink=(downlink(bf16()),))
+"""
+
+from fljax.compression.casts import bf16, fp16, identity
+from fljax.compression.compressor import Compressor, chain
+from fljax.compression.feedback import (
+    downlink_difference,
+    downlink_error_feedback,
+    error_feedback,
+)
+from fljax.compression.links import downlink, uplink
+from fljax.compression.quantized import int8, int8_channels, qsgd
+from fljax.compression.sparse import index_bits, prune, rand_k, top_k
+
+__all__ = [
+    "Compressor",
+    "bf16",
+    "chain",
+    "downlink",
+    "downlink_difference",
+    "downlink_error_feedback",
+    "error_feedback",
+    "fp16",
+    "identity",
+    "index_bits",
+    "int8",
+    "int8_channels",
+    "prune",
+    "qsgd",
+    "rand_k",
+    "top_k",
+    "uplink",
+]

@@ -1,0 +1,173 @@
+"""Compressors between clients and server: links of the pipeline.
+
+The floating-point leaves of an update (or of a message) become one vector, or one vector each; the
+leaves of other types travel as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.compression import wire
+from fljax.compression.compressor import Compressor
+from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
+
+PyTree = Any
+# A compressor, or a function of a leaf's shape that returns the leaf's own.
+Choice = Compressor | Callable[[tuple[int, ...]], Compressor]
+
+
+class Form(NamedTuple):
+    """What both sides know of a value beforehand: its structure, shapes and types."""
+
+    tree: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    @property
+    def compressed(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """The leaves that are compressed."""
+        return tuple(leaf for leaf in self.leaves if _is_compressed(leaf))
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("payloads", "rest"), meta_fields=("form",)
+)
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """A compressed value.
+
+    Attributes:
+      payloads: One payload for all floating-point leaves, or one for each.
+      rest: The leaves of other types, as they are.
+      form: What the value looks like.
+    """
+
+    payloads: tuple[PyTree, ...]
+    rest: tuple[jax.Array, ...]
+    form: Form
+
+
+def uplink(compressor: Choice, *, per_leaf: bool = False) -> UplinkLink:
+    """Returns the link that compresses each job's update.
+
+    Args:
+      compressor: Of the update as one vector, in the order of `jax.tree.leaves`; or a function of a
+        leaf's shape that returns that leaf's compressor.
+      per_leaf: Whether leaves are compressed one by one, each with its own scale, say. A function
+        of shapes does so in any case.
+
+    A link behind it receives the payload as a pytree, whose floating-point leaves it may compress
+    further; what it leaves is counted at the width of its arrays. `chain` composes compressors more
+    tightly.
+    """
+    return UplinkLink(
+        encode=lambda value, state, job, key: (_compress(compressor, per_leaf, value, key), state),
+        decode=lambda sent, state: _decompress(compressor, per_leaf, sent),
+        bits=functools.partial(_bits, compressor, per_leaf),
+    )
+
+
+def downlink(compressor: Choice, *, per_leaf: bool = False) -> DownlinkLink:
+    """Returns the link that compresses each message as clients receive it, without a memory.
+
+    For quantizers: a model of which most coordinates are missing is of no use. With few bits, or a
+    sparse code, `fljax.compression.feedback.downlink_difference` sends what has changed.
+
+    Args:
+      compressor, per_leaf: As for `uplink`; the vector is made of everything in the message that is
+        floating-point.
+
+    Raises:
+      ValueError: If the size of a message depends on the values.
+    """
+    roundtrip, bits = simulated(compressor, per_leaf)
+    return DownlinkLink(
+        apply=lambda message, state, key: (roundtrip(message, key), state),
+        bits=bits,
+    )
+
+
+def simulated(compressor: Choice, per_leaf: bool):
+    """Returns functions (value, key) -> value as it arrives, and (value) -> bits.
+
+    Raises:
+      ValueError: If the size of a message depends on the values.
+    """
+    if isinstance(compressor, Compressor) and compressor.layout is None:
+        raise ValueError(
+            f"The size of what {compressor.name} sends depends on the values, which a downlink "
+            "link cannot count. Use a compressor of fixed size, such as top_k."
+        )
+    compress = functools.partial(_compress, compressor, per_leaf)
+
+    def roundtrip(value, key):
+        return _decompress(compressor, per_leaf, compress(value, key))
+
+    def bits(value):
+        return _bits(compressor, per_leaf, jax.eval_shape(compress, value, jax.random.key(0)))
+
+    return roundtrip, bits
+
+
+def _is_compressed(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating) and math.prod(leaf.shape) > 0
+
+
+def _parts(compressor: Choice, per_leaf: bool, form: Form) -> list[tuple[Compressor, int]]:
+    """Returns (compressor, length of its vector) for each payload."""
+    leaves = form.compressed
+    if not isinstance(compressor, Compressor):
+        return [(compressor(leaf.shape), math.prod(leaf.shape)) for leaf in leaves]
+    lengths = [math.prod(leaf.shape) for leaf in leaves]
+    if not per_leaf:
+        lengths = [sum(lengths)] if lengths else []
+    return [(compressor, length) for length in lengths]
+
+
+def _compress(compressor: Choice, per_leaf: bool, value: PyTree, key: jax.Array) -> Sent:
+    leaves, tree = jax.tree.flatten(value)
+    form = Form(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+    vectors = [leaf.reshape(-1) for leaf in leaves if _is_compressed(leaf)]
+    parts = _parts(compressor, per_leaf, form)
+    if len(parts) == 1:
+        vectors, keys = [jnp.concatenate(vectors)], [key]
+    else:
+        keys = [jax.random.fold_in(key, number) for number in range(len(parts))]
+    payloads = tuple(
+        one.encode(key, vector) for (one, _), key, vector in zip(parts, keys, vectors, strict=True)
+    )
+    return Sent(payloads, tuple(leaf for leaf in leaves if not _is_compressed(leaf)), form)
+
+
+def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
+    parts = _parts(compressor, per_leaf, sent.form)
+    vectors = [
+        one.decode(payload, d) for (one, d), payload in zip(parts, sent.payloads, strict=True)
+    ]
+    shapes = sent.form.compressed
+    if len(vectors) == 1 < len(shapes):
+        ends = [sum(math.prod(leaf.shape) for leaf in shapes[: n + 1]) for n in range(len(shapes))]
+        vectors = jnp.split(vectors[0], ends[:-1])
+    compressed, rest = iter(vectors), iter(sent.rest)
+    leaves = [
+        next(compressed).astype(leaf.dtype).reshape(leaf.shape)
+        if _is_compressed(leaf)
+        else next(rest)
+        for leaf in sent.form.leaves
+    ]
+    return jax.tree.unflatten(sent.form.tree, leaves)
+
+
+def _bits(compressor: Choice, per_leaf: bool, sent: Sent) -> jax.Array:
+    parts = _parts(compressor, per_leaf, sent.form)
+    total = dense_bits(sent.rest)
+    for (one, d), payload in zip(parts, sent.payloads, strict=True):
+        total += one.bits(payload, d)
+    return total
