@@ -23,7 +23,7 @@ class Compressor(NamedTuple):
     decode; bytes are counted there and never made. `serialize` makes them, on the host.
 
     The numbers must be finite. Of a client whose update holds a NaN or an infinity nothing is kept
-    (the round program looks before it encodes), so codes need no value for them, and most have none.
+    (the round program looks before it encodes), so codes need no value for them; most have none.
 
     Attributes:
       name: The method and its settings, for records.
@@ -85,8 +85,8 @@ def fixed_size(
 def chain(first: Compressor, *others: Compressor) -> Compressor:
     """Returns the compressor that sends the values of the first one by the next one's code.
 
-    `chain(top_k(0.01), qsgd(8))` sends the positions of the largest coordinates as `top_k` does, and
-    their values in 8 bits; `chain(rotation(), qsgd(4))` quantizes a rotated vector.
+    `chain(top_k(0.01), qsgd(8))` sends the positions of the largest coordinates as `top_k` does,
+    and their values in 8 bits; `chain(rotation(), qsgd(4))` quantizes a rotated vector.
 
     Of unbiased compressors the chain is unbiased, with 1 + w = (1 + w1)(1 + w2) where the first one
     is linear in its values (all of this library are). Of a contraction followed by an unbiased

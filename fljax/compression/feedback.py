@@ -67,10 +67,11 @@ def downlink_difference(compressor: Choice, *, per_leaf: bool = False) -> Downli
 
         held' = held + C(model - held)
 
-    For contractions and quantizers of any kind: what is lost is part of the next difference. EF21-P,
-    Gruntkowska et al. 2023 (arXiv:2209.15218). All clients start from the initial parameters, and
-    are taken to hear every broadcast; the bits of a round are those of its own one, for each member
-    of the cohort. It acts on the model's parameters; what else is in the message travels as it is.
+    For contractions and quantizers of any kind: what is lost is part of the next difference.
+    EF21-P, Gruntkowska et al. 2023 (arXiv:2209.15218). All clients start from the initial
+    parameters, and are taken to hear every broadcast; the bits of a round are those of its own one,
+    for each member of the cohort. It acts on the model's parameters; what else is in the message
+    travels as it is.
 
     Args:
       compressor, per_leaf: As for `fljax.compression.links.uplink`.
@@ -103,8 +104,8 @@ def params_of(message: PyTree) -> PyTree:
     if hasattr(message, "variables"):
         return params_of(message.variables)
     raise ValueError(
-        f"A message of type {type(message).__name__} has neither `params` nor `variables`, so that a "
-        "downlink link with a memory does not know what to compress. Name the model's parameters "
+        f"A message of type {type(message).__name__} has neither `params` nor `variables`, so that "
+        "a downlink link with a memory does not know what to compress. Name the model's parameters "
         "`params`, or use `downlink`, which compresses the whole message."
     )
 
@@ -124,6 +125,6 @@ def _message_bits(bits):
 def _check_decodes_anywhere(link: UplinkLink, what: str) -> None:
     if link.linear:
         raise ValueError(
-            f"{what} decodes what a client sends on the client, but the payloads of a linear link "
-            "are decoded as a sum only. Its own server state may keep what is lost, as in fetch_sgd."
+            f"{what} decodes on the client what it sends, but the payloads of a linear link are "
+            "decoded as a sum only. Its own server state may keep what is lost, as in fetch_sgd."
         )

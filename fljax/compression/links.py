@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.compression import wire
 from fljax.compression.compressor import Compressor
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
 

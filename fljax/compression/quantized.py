@@ -1,7 +1,6 @@
-"""Coordinates rounded to a few levels: QSGD, and 8 bits a tensor or a channel.
+"""Coordinates rounded to a few equidistant levels: QSGD, integers, the range between two bounds.
 
-Levels are integers from -s to s with s = 2^(bits - 1) - 1, symmetric around zero, so that a zero
-stays a zero.
+Symmetric levels are integers from -s to s with s = 2^(bits - 1) - 1, so that a zero stays a zero.
 """
 
 from __future__ import annotations
@@ -11,6 +10,15 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from fljax_kernels.quantize import (
+    dequantize_range,
+    dequantize_symmetric,
+    euclidean_norm,
+    largest_magnitude,
+    quantize_range,
+    quantize_symmetric,
+    value_range,
+)
 
 from fljax.compression import wire
 from fljax.compression.checks import check_range
@@ -24,31 +32,27 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
     al. 2017 (arXiv:1610.02132), Section 3; buckets as in its experiments.
 
     Args:
-      bits: 2 to 16 for a coordinate, its sign included; s = 2^(bits - 1) - 1 levels beside zero.
+      bits: 2 to 8 for a coordinate, its sign included; s = 2^(bits - 1) - 1 levels beside zero.
       bucket: Consecutive coordinates that share a norm; None takes them all.
 
-    Wire format: ceil(d / bucket) norms (32 bits each), then d levels: d bits + 32 ceil(d / bucket)
+    Wire format: ceil(d / bucket) norms (32 bits each), then d levels: bits d + 32 ceil(d / bucket)
     bits. omega = min(b / s^2, sqrt(b) / s) with b = min(bucket, d).
     """
-    check_range("bits", bits, 2, 16)
-    levels = 2 ** (bits - 1) - 1
+    check_range("bits", bits, 2, 8)
+    level = 2 ** (bits - 1) - 1
 
     def size(d):
         return min(bucket or d, d)
 
     def encode(key, x):
-        rows = _rows(x, size(x.size))
-        norm = jnp.sqrt(jnp.sum(rows * rows, axis=1))
-        scaled = rows * (levels / _nonzero(norm))[:, None]
-        noise = jax.random.uniform(key, x.shape, scaled.dtype)
-        codes = jnp.floor(scaled.reshape(-1)[: x.size] + noise)
-        # the norm of a lone coordinate may be rounded below it
-        codes = jnp.clip(codes, -levels, levels)
-        return {"norms": norm, "levels": codes.astype(_integer(bits))}
+        rows = in_rows(x, size(x.size))
+        norms = euclidean_norm(rows)
+        levels = quantize_symmetric(rows, norms, level, jax.random.split(key, norms.size))
+        return {"norms": norms, "levels": levels.reshape(-1)[: x.size]}
 
     def decode(payload, d):
-        norms = jnp.asarray(payload["norms"])
-        return _scaled(payload["levels"], norms / levels, size(d))
+        rows = in_rows(jnp.asarray(payload["levels"]), size(d))
+        return dequantize_symmetric(rows, jnp.asarray(payload["norms"]), level).reshape(-1)[:d]
 
     return fixed_size(
         f"qsgd({bits})",
@@ -57,14 +61,14 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
         decode,
         layout=lambda d: {
             "norms": wire.floats((-(-d // size(d)),)),
-            "levels": wire.signed((d,), bits, _integer(bits)),
+            "levels": wire.unsigned((d,), bits, np.uint8),
         },
-        omega=lambda d: min(size(d) / levels**2, math.sqrt(size(d)) / levels),
+        omega=lambda d: min(size(d) / level**2, math.sqrt(size(d)) / level),
     )
 
 
 def int8(*, stochastic: bool = False, channels: int | None = None, bits: int = 8) -> Compressor:
-    """Returns symmetric integer quantization: steps of the largest magnitude / s.
+    """Returns symmetric integer quantization, in steps of the largest magnitude / s.
 
     Per tensor with `uplink(int8(), per_leaf=True)`. Per channel, the last axis of a tensor:
     `uplink(int8_channels)`. Without `per_leaf` one scale serves the whole model.
@@ -72,39 +76,34 @@ def int8(*, stochastic: bool = False, channels: int | None = None, bits: int = 8
     Args:
       stochastic: Random rounding, which is unbiased, instead of rounding to nearest even.
       channels: Length of the last axis; each of its entries has a scale of its own.
-      bits: 2 to 16.
+      bits: 2 to 8.
 
-    Wire format: 1 scale or `channels` of them (32 bits each), then d levels: d bits + 32 channels.
+    Wire format: 1 scale or `channels` of them (32 bits each), then d levels: bits d + 32 channels.
     Nearest: alpha = max(1 / d, 1 - d / (4 s^2)); stochastic: omega = d / (4 s^2); with c channels
     d / c takes the place of d (and 1 / d stays). Per channel: Krishnamoorthi 2018
     (arXiv:1806.08342).
     """
-    check_range("bits", bits, 2, 16)
-    levels = 2 ** (bits - 1) - 1
-    columns = channels or 1
-
-    def rows(x):
-        if x.size % columns:
-            raise ValueError(
-                f"A vector of {x.size} numbers is no tensor whose last axis has {columns} channels."
-            )
-        return x.reshape(-1, columns)
+    check_range("bits", bits, 2, 8)
+    level, rows = 2 ** (bits - 1) - 1, channels or 1
 
     def encode(key, x):
-        matrix = rows(x)
-        step = jnp.abs(matrix).max(axis=0) / levels
-        scaled = matrix * (1 / _nonzero(step))
-        if stochastic:
-            scaled = jnp.floor(scaled + jax.random.uniform(key, scaled.shape, scaled.dtype))
-        codes = jnp.clip(jnp.round(scaled), -levels, levels)
-        return {"steps": step, "levels": codes.reshape(-1).astype(_integer(bits))}
+        if x.size % rows:
+            raise ValueError(
+                f"A vector of {x.size} numbers is no tensor whose last axis has {rows} channels."
+            )
+        by_channel = x.reshape(-1, rows).T
+        scales = largest_magnitude(by_channel)
+        keys = jax.random.split(key, rows) if stochastic else None
+        levels = quantize_symmetric(by_channel, scales, level, keys)
+        return {"scales": scales, "levels": levels.T.reshape(-1)}
 
     def decode(payload, d):
-        steps = jnp.asarray(payload["steps"])
-        return (rows(jnp.asarray(payload["levels"])).astype(steps.dtype) * steps).reshape(-1)
+        levels = jnp.asarray(payload["levels"]).reshape(-1, rows).T
+        x = dequantize_symmetric(levels, jnp.asarray(payload["scales"]), level)
+        return x.T.reshape(-1)
 
     def error(d):
-        return d / columns / (4 * levels**2)
+        return d / rows / (4 * level**2)
 
     return fixed_size(
         f"int{bits}" + ("" if channels is None else f", {channels} channels"),
@@ -112,8 +111,8 @@ def int8(*, stochastic: bool = False, channels: int | None = None, bits: int = 8
         encode,
         decode,
         layout=lambda d: {
-            "steps": wire.floats((columns,)),
-            "levels": wire.signed((d,), bits, _integer(bits)),
+            "scales": wire.floats((rows,)),
+            "levels": wire.unsigned((d,), bits, np.uint8),
         },
         omega=error if stochastic else None,
         alpha=None if stochastic else lambda d: max(1 / d, 1 - error(d)),
@@ -125,20 +124,42 @@ def int8_channels(shape: tuple[int, ...]) -> Compressor:
     return int8(channels=shape[-1] if len(shape) > 1 else None)
 
 
-def _integer(bits: int):
-    return np.int8 if bits <= 8 else np.int16
+def uniform(bits: int = 8) -> Compressor:
+    """Returns unbiased random rounding to 2^bits levels between the smallest and largest entry.
+
+    Suresh et al. 2017 (arXiv:1611.00429), Section 2.2. It does not keep zeros.
+
+    Args:
+      bits: 1 to 8.
+
+    Wire format: the two bounds (32 bits each), then d levels: bits d + 64 bits.
+    omega = d / (2 (2^bits - 1)^2).
+    """
+    check_range("bits", bits, 1, 8)
+    levels = 2**bits
+
+    def encode(key, x):
+        low, high = value_range(x)
+        return {"low": low, "high": high, "levels": quantize_range(x, low, high, levels, key)}
+
+    def decode(payload, d):
+        low, high = jnp.asarray(payload["low"]), jnp.asarray(payload["high"])
+        return dequantize_range(jnp.asarray(payload["levels"]), low, high, levels)
+
+    return fixed_size(
+        f"uniform({bits})",
+        "Suresh et al. 2017, arXiv:1611.00429",
+        encode,
+        decode,
+        layout=lambda d: {
+            "low": wire.floats(),
+            "high": wire.floats(),
+            "levels": wire.unsigned((d,), bits, np.uint8),
+        },
+        omega=lambda d: d / (2 * (levels - 1) ** 2),
+    )
 
 
-def _nonzero(scale: jax.Array) -> jax.Array:
-    return jnp.where(scale == 0, 1, scale)
-
-
-def _rows(x: jax.Array, size: int) -> jax.Array:
-    """Returns x[d] as rows of a bucket each, the last one filled up with zeros."""
+def in_rows(x: jax.Array, size: int) -> jax.Array:
+    """Returns x[d] as rows of `size` entries, the last one filled up with zeros."""
     return jnp.pad(x, (0, -x.size % size)).reshape(-1, size)
-
-
-def _scaled(levels: jax.Array, steps: jax.Array, size: int) -> jax.Array:
-    """Returns the levels[d] times the step of their bucket."""
-    levels = jnp.asarray(levels)
-    return (_rows(levels.astype(steps.dtype), size) * steps[:, None]).reshape(-1)[: levels.size]

@@ -1,8 +1,8 @@
 """Messages as bytes: fields of fixed width, one behind the other, without padding in between.
 
-A layout names the arrays of a payload in the order in which they are sent, and says how many numbers
-each one is on the wire and how many bits each number takes. Bits are counted from it while the round
-program is traced; bytes are made from it on the host, where the two are compared.
+A layout names the arrays of a payload in the order in which they are sent, and says how many
+numbers each one is on the wire and how many bits each number takes. Bits are counted from it while
+the round program is traced; bytes are made from it on the host, where the two are compared.
 """
 
 from __future__ import annotations

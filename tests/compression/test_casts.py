@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from compression import laws
+import compressor_laws as laws
 
 from fljax import compression as c
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-from compression import laws
+import compressor_laws as laws
 from contracts import harness
 
 from fljax import algorithms

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compression import laws
+import compressor_laws as laws
 
 from fljax import compression as c
 
