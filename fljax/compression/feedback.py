@@ -24,7 +24,7 @@ def error_feedback(link: UplinkLink) -> UplinkLink:
 
     Wire format: that of the link.
     """
-    _check_decodes_anywhere(link, "error_feedback")
+    check_decodes_anywhere(link, "error_feedback")
 
     def encode(update, state, job, key):
         inner, lost = state
@@ -122,7 +122,8 @@ def _message_bits(bits):
     return lambda message: bits(params_of(message)) + dense_bits(with_params(message, ()))
 
 
-def _check_decodes_anywhere(link: UplinkLink, what: str) -> None:
+def check_decodes_anywhere(link: UplinkLink, what: str) -> None:
+    """Raises ValueError if a client cannot know what the server makes of its payload."""
     if link.linear:
         raise ValueError(
             f"{what} decodes on the client what it sends, but the payloads of a linear link are "

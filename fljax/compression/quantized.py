@@ -10,6 +10,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fljax.compression import wire
+from fljax.compression.checks import check_range
+from fljax.compression.compressor import Compressor, fixed_size
 from fljax_kernels.quantize import (
     dequantize_range,
     dequantize_symmetric,
@@ -19,10 +23,6 @@ from fljax_kernels.quantize import (
     quantize_symmetric,
     value_range,
 )
-
-from fljax.compression import wire
-from fljax.compression.checks import check_range
-from fljax.compression.compressor import Compressor, fixed_size
 
 
 def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:

@@ -1,7 +1,7 @@
 """Randomly rotated vectors, whose coordinates are all alike, and their quantizers.
 
-A rotation changes signs at random and multiplies by a Hadamard matrix, block by block: whole vectors
-would have to be filled up to a power of two, up to twice their length.
+A rotation changes signs at random and multiplies by a Hadamard matrix, block by block: whole
+vectors would have to be filled up to a power of two, up to twice their length.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from fljax_kernels.hadamard import next_power_of_two, rotate, rotate_back
 
 from fljax.compression import wire
 from fljax.compression.checks import check_range
 from fljax.compression.compressor import Compressor, chain, fixed_size
 from fljax.compression.quantized import in_rows, uniform
+from fljax_kernels.hadamard import next_power_of_two, rotate, rotate_back
 
 _BLOCK = 2**15
 

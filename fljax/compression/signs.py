@@ -7,13 +7,13 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fljax.compression import wire
+from fljax.compression.compressor import Compressor, fixed_size
 from fljax_kernels.natural import round_to_powers_of_two
 from fljax_kernels.quantize import largest_magnitude
 from fljax_kernels.sign import mean_magnitude
 from fljax_kernels.ternary import deternarize, ternarize
-
-from fljax.compression import wire
-from fljax.compression.compressor import Compressor, fixed_size
 
 
 def sign() -> Compressor:

@@ -1,11 +1,11 @@
 """Casts against NumPy's own."""
 
+import compressor_laws as laws
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-import compressor_laws as laws
 
 from fljax import compression as c
 

@@ -1,10 +1,10 @@
 """Laws of all compressors: sizes, bytes, unbiasedness, contraction; and chains of them."""
 
+import compressor_laws as laws
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import compressor_laws as laws
 
 from fljax import compression as c
 
@@ -22,10 +22,22 @@ CODES = [
     c.qsgd(8),
     c.qsgd(2, bucket=None),
     c.qsgd(3, bucket=7),
-    c.qsgd(12, bucket=5),
     c.int8(),
     c.int8(stochastic=True, bits=4),
     c.int8(channels=3),
+    c.uniform(1),
+    c.uniform(5),
+    c.sign(),
+    c.terngrad(),
+    c.terngrad(clip=2.5),
+    c.natural(),
+    c.rotation(),
+    c.rotation(block=8),
+    c.rotated_uniform(2),
+    c.rotated_uniform(3, block=8),
+    c.drive(),
+    c.drive(unbiased=False),
+    c.eden(3, block=16),
     c.chain(c.top_k(0.2), c.qsgd(4, bucket=3)),
     c.chain(c.rand_k(0.5), c.int8(stochastic=True, bits=3)),
 ]
@@ -62,6 +74,9 @@ def test_zeros_stay_zeros(code):
 def test_every_compressor_says_how_good_it_is():
     assert [code.name for code in CODES if not (code.omega or code.alpha)] == [
         "fp16",
+        "terngrad(2.5)",
+        "drive",
+        "eden(3)",
         "top_k(0.2), qsgd(4)",
     ]
 

@@ -5,17 +5,22 @@ import numpy as np
 import pytest
 import reference
 import toy
+from compression_reference import (
+    COHORTS,
+    LR,
+    TABLES,
+    check_kept,
+    federated,
+    flatten,
+    largest,
+    unflatten,
+    zeros,
+)
 from contracts import harness
 
 from fljax import algorithms
 from fljax import compression as c
 from fljax.engine.pipeline import Pipeline, UplinkLink
-from fljax.engine.plan import job_table
-
-LR = 0.2
-# client 3 is lost after its work in the second round
-COHORTS = [[0, 1, 2, 3], [3, 4, 8, 0], [5, 3, 0, 4]]
-TABLES = [job_table(c, accepted=[r != 1 or i != 3 for i in c]) for r, c in enumerate(COHORTS)]
 
 
 @pytest.fixture(autouse=True)
@@ -24,51 +29,9 @@ def x64():
         yield
 
 
-def flatten(tree):
-    return np.concatenate([tree["b"], tree["w"].ravel()])
-
-
-def unflatten(vector):
-    return {"b": vector[: toy.CLASSES], "w": vector[toy.CLASSES :].reshape(toy.FEATURES, -1)}
-
-
-def largest(vector, k):
-    """Returns the vector with all but its k largest coordinates zero."""
-    kept = np.argsort(-np.abs(vector), kind="stable")[:k]
-    return np.where(np.isin(np.arange(vector.size), kept), vector, 0)
-
-
-def federated(transmit, receive=lambda mean, weight: mean, tables=TABLES):
-    """FedAvg; transmit(client, change, accepted) -> vector, receive(mean, jobs) -> vector."""
-    params = toy.initial_params()
-    for table in tables:
-        received, weights = [], []
-        for client, accepted in zip(table.client.tolist(), table.accepted, strict=True):
-            x, y = toy.clients()[client]
-            if not len(y):
-                continue
-            trained = reference.local_sgd(params, x, y, LR, 4, 1)[0]
-            change = flatten(reference.combine(np.subtract, trained, params))
-            sent = transmit(client, change, accepted)
-            if accepted:
-                received.append(sent)
-                weights.append(len(y))
-        change = receive(np.average(received, axis=0, weights=weights), len(weights))
-        params = reference.combine(np.add, params, unflatten(change))
-    return params
-
-
-def check_rows(run, select, expected):
-    """The stored state of every client is that of the reference."""
-    rows = select(run.client_rows().uplink[0])
-    for client, kept in expected.items():
-        row = flatten(jax.tree.map(lambda leaf, client=client: leaf[client], rows))
-        np.testing.assert_allclose(row, kept, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.parametrize("layout", harness.LAYOUTS)
 def test_error_feedback(layout):
-    lost = {client: np.zeros(28) for client in range(len(toy.SIZES))}
+    lost = zeros()
 
     def transmit(client, change, accepted):
         total = change + lost[client]
@@ -81,7 +44,7 @@ def test_error_feedback(layout):
     pipeline = Pipeline(uplink=(c.error_feedback(c.uplink(c.top_k(0.1))),))
     run = harness.rounds(algorithms.fedavg(LR), TABLES, layout, pipeline=pipeline)
     toy.assert_close(run.params, expected, 1e-9)
-    check_rows(run, lambda state: state[1], lost)
+    check_kept(run, lambda state: state[1], lost)
     # three values of 64 bits; 3 x 5 bits say where they are
     assert set(run.by_client("uplink_bits", 0).values()) == {3 * 64 + 15}
 
@@ -90,7 +53,7 @@ def test_error_feedback_of_a_lossless_link_keeps_nothing():
     pipeline = Pipeline(uplink=(c.error_feedback(c.uplink(c.identity())),))
     run = harness.rounds(algorithms.fedavg(LR), TABLES, pipeline=pipeline)
     toy.assert_close(run.params, federated(lambda client, change, accepted: change), 1e-9)
-    check_rows(run, lambda state: state[1], {client: np.zeros(28) for client in range(9)})
+    check_kept(run, lambda state: state[1], zeros())
 
 
 def test_error_feedback_refuses_linear_links():

@@ -1,11 +1,11 @@
 """Compressors as links: trees, leaf by leaf, behind one another; and in a federation."""
 
+import compressor_laws as laws
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-import compressor_laws as laws
 from contracts import harness
 
 from fljax import algorithms

@@ -2,11 +2,11 @@
 
 import math
 
+import compressor_laws as laws
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import compressor_laws as laws
 
 from fljax import compression as c
 
