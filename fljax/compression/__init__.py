@@ -16,6 +16,7 @@ from fljax.compression.lowrank import powersgd
 from fljax.compression.quantized import int8, int8_channels, qsgd, uniform
 from fljax.compression.rotated import drive, eden, rotated_uniform, rotation
 from fljax.compression.signs import natural, sign, terngrad
+from fljax.compression.sketched import fetch_sgd
 from fljax.compression.sparse import index_bits, prune, rand_k, top_k
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "eden",
     "ef21",
     "error_feedback",
+    "fetch_sgd",
     "fp16",
     "identity",
     "index_bits",

@@ -103,8 +103,9 @@ def marina(link: UplinkLink, probability: float, *, seed: int = 0) -> UplinkLink
         estimate, round = state
         mean = aggregate.mean()
         changed = jax.tree.map(jnp.add, estimate, mean)
-        estimate = _where(sends_all(round), mean, changed)
-        return _with_mean(aggregate, estimate), (estimate, round + 1)
+        new = _where(sends_all(round), mean, changed)
+        estimate = _where(aggregate.count > 0, new, estimate)
+        return with_mean(aggregate, estimate), (estimate, round + 1)
 
     return UplinkLink(
         encode,
@@ -144,7 +145,7 @@ def _shifted(
         difference = aggregate.mean()
         after = moved(shift, difference, aggregate.count, num_clients)
         update = after if shift_follows else jax.tree.map(jnp.add, shift, difference)
-        return _with_mean(aggregate, update), after
+        return with_mean(aggregate, update), after
 
     return link._replace(
         encode=encode,
@@ -155,7 +156,7 @@ def _shifted(
     )
 
 
-def _with_mean(aggregate: Aggregate, mean: PyTree) -> Aggregate:
+def with_mean(aggregate: Aggregate, mean: PyTree) -> Aggregate:
     """Returns the aggregate of the same weight with another mean."""
     total = jax.tree.map(
         lambda weight, value: jax.tree.map(lambda x: x * weight.astype(x.dtype), value),

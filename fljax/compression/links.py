@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,10 +30,40 @@ class Form(NamedTuple):
     tree: Any
     leaves: tuple[jax.ShapeDtypeStruct, ...]
 
+    @classmethod
+    def of(cls, value: PyTree) -> Form:
+        """Returns the form of a value."""
+        leaves, tree = jax.tree.flatten(value)
+        return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+
     @property
     def compressed(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """The leaves that are compressed."""
         return tuple(leaf for leaf in self.leaves if _is_compressed(leaf))
+
+    @property
+    def length(self) -> int:
+        """The length of all that is compressed, as one vector."""
+        return sum(math.prod(leaf.shape) for leaf in self.compressed)
+
+    def tree_of(self, vectors: Sequence[jax.Array], rest: Sequence[jax.Array]) -> PyTree:
+        """Returns a value of this form.
+
+        Args:
+          vectors: Of all the leaves that are compressed, or one of each.
+          rest: The other leaves.
+        """
+        if len(vectors) == 1 < len(self.compressed):
+            sizes = [math.prod(leaf.shape) for leaf in self.compressed]
+            vectors = jnp.split(vectors[0], list(itertools.accumulate(sizes[:-1])))
+        compressed, others = iter(vectors), iter(rest)
+        leaves = [
+            next(compressed).astype(leaf.dtype).reshape(leaf.shape)
+            if _is_compressed(leaf)
+            else next(others)
+            for leaf in self.leaves
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
 
 
 @functools.partial(
@@ -119,30 +150,39 @@ def _is_compressed(leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating) and math.prod(leaf.shape) > 0
 
 
+def leaves_of(value: PyTree) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
+    """Returns (the leaves that are compressed, as vectors; the others, as they are)."""
+    leaves = jax.tree.leaves(value)
+    return (
+        [leaf.reshape(-1) for leaf in leaves if _is_compressed(leaf)],
+        tuple(leaf for leaf in leaves if not _is_compressed(leaf)),
+    )
+
+
+def vector_of(value: PyTree) -> jax.Array:
+    """Returns the leaves that are compressed as one vector, of the widest of their types."""
+    return jnp.concatenate(leaves_of(value)[0])
+
+
 def _parts(compressor: Choice, per_leaf: bool, form: Form) -> list[tuple[Compressor, int]]:
     """Returns (compressor, length of its vector) for each payload."""
-    leaves = form.compressed
     if not isinstance(compressor, Compressor):
-        return [(compressor(leaf.shape), math.prod(leaf.shape)) for leaf in leaves]
-    lengths = [math.prod(leaf.shape) for leaf in leaves]
-    if not per_leaf:
-        lengths = [sum(lengths)] if lengths else []
-    return [(compressor, length) for length in lengths]
+        return [(compressor(leaf.shape), math.prod(leaf.shape)) for leaf in form.compressed]
+    if per_leaf:
+        return [(compressor, math.prod(leaf.shape)) for leaf in form.compressed]
+    return [(compressor, form.length)] if form.length else []
 
 
 def _compress(compressor: Choice, per_leaf: bool, value: PyTree, key: jax.Array) -> Sent:
-    leaves, tree = jax.tree.flatten(value)
-    form = Form(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
-    vectors = [leaf.reshape(-1) for leaf in leaves if _is_compressed(leaf)]
+    form, (vectors, rest) = Form.of(value), leaves_of(value)
     parts = _parts(compressor, per_leaf, form)
     if len(parts) == 1:
-        vectors, keys = [jnp.concatenate(vectors)], [key]
-    else:
-        keys = [jax.random.fold_in(key, number) for number in range(len(parts))]
+        vectors = [jnp.concatenate(vectors)]
     payloads = tuple(
-        one.encode(key, vector) for (one, _), key, vector in zip(parts, keys, vectors, strict=True)
+        one.encode(jax.random.fold_in(key, number), vector)
+        for number, ((one, _), vector) in enumerate(zip(parts, vectors, strict=True))
     )
-    return Sent(payloads, tuple(leaf for leaf in leaves if not _is_compressed(leaf)), form)
+    return Sent(payloads, rest, form)
 
 
 def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
@@ -150,18 +190,7 @@ def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
     vectors = [
         one.decode(payload, d) for (one, d), payload in zip(parts, sent.payloads, strict=True)
     ]
-    shapes = sent.form.compressed
-    if len(vectors) == 1 < len(shapes):
-        ends = [sum(math.prod(leaf.shape) for leaf in shapes[: n + 1]) for n in range(len(shapes))]
-        vectors = jnp.split(vectors[0], ends[:-1])
-    compressed, rest = iter(vectors), iter(sent.rest)
-    leaves = [
-        next(compressed).astype(leaf.dtype).reshape(leaf.shape)
-        if _is_compressed(leaf)
-        else next(rest)
-        for leaf in sent.form.leaves
-    ]
-    return jax.tree.unflatten(sent.form.tree, leaves)
+    return sent.form.tree_of(vectors, sent.rest)
 
 
 def _bits(compressor: Choice, per_leaf: bool, sent: Sent) -> jax.Array:

@@ -39,8 +39,7 @@ def powersgd(rank: int = 2, *, seed: int = 0) -> UplinkLink:
     check_range("rank", rank, 1, 2**15)
 
     def encode(value, queries, job, key):
-        leaves, tree = jax.tree.flatten(value)
-        form = Form(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+        leaves = jax.tree.leaves(value)
         matrices = [_matrix(leaf) for leaf in leaves if _is_factored(leaf, rank)]
         dense = tuple(leaf for leaf in leaves if not _is_factored(leaf, rank))
         factors = tuple(_factors(m, query) for m, query in zip(matrices, queries, strict=True))
@@ -49,7 +48,7 @@ def powersgd(rank: int = 2, *, seed: int = 0) -> UplinkLink:
             jnp.where((q == 0).all(0), old, q)
             for (_, q), old in zip(factors, queries, strict=True)
         )
-        return Sent(factors, dense, form), queries
+        return Sent(factors, dense, Form.of(value)), queries
 
     def decode(sent, state):
         factors, dense = iter(sent.payloads), iter(sent.rest)

@@ -13,6 +13,8 @@ import numpy as np
 from fljax.compression import wire
 from fljax.compression.checks import check_choice, check_fraction
 from fljax.compression.compressor import Compressor, fixed_size
+from fljax_kernels import top_k as kernels
+from fljax_kernels.random_k import random_k
 
 _FORMATS = ("smallest", "raw", "bitmap")
 
@@ -58,11 +60,8 @@ def top_k(fraction: float, *, index_format: str = "smallest") -> Compressor:
     check_fraction("fraction", fraction)
 
     def encode(key, x):
-        k = kept(fraction, x.size)
-        index = jax.lax.top_k(jnp.abs(x), k)[1]
-        if _by_bitmap(index_format, k, x.size):
-            index = jnp.sort(index)
-        return {"index": index, "values": x[index]}
+        values, index = kernels.top_k(x, kept(fraction, x.size))
+        return {"index": index, "values": values}
 
     return fixed_size(
         f"top_k({fraction:g})",
@@ -91,15 +90,12 @@ def rand_k(fraction: float, *, unbiased: bool = True, index_format: str = "small
     seeded = index_format == "seed"
 
     def drawn(key, d):
-        # the k smallest of d random numbers: any k positions are equally likely
-        return jax.lax.top_k(jax.random.bits(key, (d,), jnp.uint32), kept(fraction, d))[1]
+        return random_k(key, d, kept(fraction, d))
 
     def encode(key, x):
         index = drawn(key, x.size)
         if seeded:
             return {"seed": jax.random.key_data(key), "values": x[index]}
-        if _by_bitmap(index_format, index.size, x.size):
-            index = jnp.sort(index)
         return {"index": index, "values": x[index]}
 
     def decode(payload, d):
@@ -143,7 +139,8 @@ def prune(fraction: float) -> Compressor:
 
     def encode(key, x):
         magnitude = jnp.abs(x)
-        threshold = jax.lax.top_k(magnitude, kept(fraction, x.size))[0][-1]
+        largest = kernels.top_k_mask(x, kept(fraction, x.size))
+        threshold = jnp.where(largest, magnitude, jnp.inf).min()
         return {"pruned": jnp.where(magnitude >= threshold, x, 0)}
 
     def bits(payload, d):
@@ -180,7 +177,12 @@ def prune(fraction: float) -> Compressor:
 
 def _scattered(payload, d: int) -> jax.Array:
     values = jnp.asarray(payload["values"])
-    return jnp.zeros(d, values.dtype).at[payload["index"]].set(values, unique_indices=True)
+    # both promises are true of what the kernels return, and of what a message holds
+    return (
+        jnp.zeros(d, values.dtype)
+        .at[payload["index"]]
+        .set(values, unique_indices=True, indices_are_sorted=True)
+    )
 
 
 def _by_bitmap(index_format: str, k: int, d: int) -> bool:
