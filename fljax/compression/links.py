@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.compression.compressor import Compressor
+from fljax.compression.vectors import joined
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
 
 PyTree = Any
@@ -161,7 +162,7 @@ def leaves_of(value: PyTree) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
 
 def vector_of(value: PyTree) -> jax.Array:
     """Returns the leaves that are compressed as one vector, of the widest of their types."""
-    return jnp.concatenate(leaves_of(value)[0])
+    return joined(leaves_of(value)[0])
 
 
 def _parts(compressor: Choice, per_leaf: bool, form: Form) -> list[tuple[Compressor, int]]:
@@ -177,7 +178,7 @@ def _compress(compressor: Choice, per_leaf: bool, value: PyTree, key: jax.Array)
     form, (vectors, rest) = Form.of(value), leaves_of(value)
     parts = _parts(compressor, per_leaf, form)
     if len(parts) == 1:
-        vectors = [jnp.concatenate(vectors)]
+        vectors = [joined(vectors)]
     payloads = tuple(
         one.encode(jax.random.fold_in(key, number), vector)
         for number, ((one, _), vector) in enumerate(zip(parts, vectors, strict=True))

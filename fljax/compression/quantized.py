@@ -14,6 +14,7 @@ import numpy as np
 from fljax.compression import wire
 from fljax.compression.checks import check_range
 from fljax.compression.compressor import Compressor, fixed_size
+from fljax.compression.vectors import in_rows
 from fljax_kernels.quantize import (
     dequantize_range,
     dequantize_symmetric,
@@ -48,11 +49,11 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
         rows = in_rows(x, size(x.size))
         norms = euclidean_norm(rows)
         levels = quantize_symmetric(rows, norms, level, jax.random.split(key, norms.size))
-        return {"norms": norms, "levels": levels.reshape(-1)[: x.size]}
+        return {"norms": norms, "levels": levels}
 
     def decode(payload, d):
-        rows = in_rows(jnp.asarray(payload["levels"]), size(d))
-        return dequantize_symmetric(rows, jnp.asarray(payload["norms"]), level).reshape(-1)[:d]
+        levels, norms = (jnp.asarray(payload[name]) for name in ("levels", "norms"))
+        return dequantize_symmetric(levels, norms, level).reshape(-1)[:d]
 
     return fixed_size(
         f"qsgd({bits})",
@@ -61,7 +62,7 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
         decode,
         layout=lambda d: {
             "norms": wire.floats((-(-d // size(d)),)),
-            "levels": wire.unsigned((d,), bits, np.uint8),
+            "levels": wire.first(d, wire.unsigned((-(-d // size(d)), size(d)), bits, np.uint8)),
         },
         omega=lambda d: min(size(d) / level**2, math.sqrt(size(d)) / level),
     )
@@ -158,8 +159,3 @@ def uniform(bits: int = 8) -> Compressor:
         },
         omega=lambda d: d / (2 * (levels - 1) ** 2),
     )
-
-
-def in_rows(x: jax.Array, size: int) -> jax.Array:
-    """Returns x[d] as rows of `size` entries, the last one filled up with zeros."""
-    return jnp.pad(x, (0, -x.size % size)).reshape(-1, size)

@@ -16,7 +16,8 @@ import numpy as np
 from fljax.compression import wire
 from fljax.compression.checks import check_range
 from fljax.compression.compressor import Compressor, chain, fixed_size
-from fljax.compression.quantized import in_rows, uniform
+from fljax.compression.quantized import uniform
+from fljax.compression.vectors import in_rows
 from fljax_kernels.hadamard import next_power_of_two, rotate, rotate_back
 
 _BLOCK = 2**15

@@ -69,6 +69,16 @@ def unsigned(shape: tuple[int, ...], width: int, dtype: Any) -> Field:
     )
 
 
+def first(count: int, field: Field) -> Field:
+    """Returns the field of the first codes of another; those behind them are padding."""
+    rest = field.count - count
+    return field._replace(
+        count=count,
+        write=lambda array: field.write(array)[:count],
+        read=lambda codes: field.read(np.pad(codes, (0, rest))),
+    )
+
+
 def signed(shape: tuple[int, ...], width: int, dtype: Any) -> Field:
     """Returns the field of integers from -2^(width-1) to 2^(width-1) - 1, in two's complement."""
     offset = 2 ** (width - 1)
