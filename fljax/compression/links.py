@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from fljax.compression.compressor import Compressor
 from fljax.compression.vectors import joined
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
+from fljax_kernels.packing import stored
 
 PyTree = Any
 # A compressor, or a function of a leaf's shape that returns the leaf's own.
@@ -183,7 +184,16 @@ def _compress(compressor: Choice, per_leaf: bool, value: PyTree, key: jax.Array)
         one.encode(jax.random.fold_in(key, number), vector)
         for number, ((one, _), vector) in enumerate(zip(parts, vectors, strict=True))
     )
-    return Sent(payloads, rest, form)
+    return Sent(jax.tree.map(_written, payloads), rest, form)
+
+
+def _written(leaf: jax.Array) -> jax.Array:
+    """Returns an array of a payload, integers by a loop of their own.
+
+    XLA's CPU backend would else compute codes again where they are decoded, entry by entry, inside
+    the loops that cut leaves out of the vector.
+    """
+    return stored(leaf) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf
 
 
 def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
