@@ -14,7 +14,7 @@ import numpy as np
 from fljax.compression import wire
 from fljax.compression.checks import check_range
 from fljax.compression.compressor import Compressor, fixed_size
-from fljax.compression.vectors import in_rows
+from fljax.compression.vectors import flat, in_rows
 from fljax_kernels.quantize import (
     dequantize_range,
     dequantize_symmetric,
@@ -53,7 +53,7 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
 
     def decode(payload, d):
         levels, norms = (jnp.asarray(payload[name]) for name in ("levels", "norms"))
-        return dequantize_symmetric(levels, norms, level).reshape(-1)[:d]
+        return flat(dequantize_symmetric(levels, norms, level), d)
 
     return fixed_size(
         f"qsgd({bits})",

@@ -17,7 +17,7 @@ from fljax.compression import wire
 from fljax.compression.checks import check_range
 from fljax.compression.compressor import Compressor, chain, fixed_size
 from fljax.compression.quantized import uniform
-from fljax.compression.vectors import in_rows
+from fljax.compression.vectors import flat, in_rows
 from fljax_kernels.hadamard import next_power_of_two, rotate, rotate_back
 
 _BLOCK = 2**15
@@ -197,4 +197,4 @@ def _rotated(x: jax.Array, key: jax.Array, block: int) -> jax.Array:
 
 def _rotated_back(rows: jax.Array, seed: jax.Array, d: int) -> jax.Array:
     key = jax.random.wrap_key_data(jnp.asarray(seed), impl="threefry2x32")
-    return rotate_back(rows, jax.random.split(key, rows.shape[0])).reshape(-1)[:d]
+    return flat(rotate_back(rows, jax.random.split(key, rows.shape[0])), d)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fljax_kernels.packing import stored
+
 
 def joined(parts: Sequence[jax.Array], length: int | None = None) -> jax.Array:
     """Returns vectors one behind the other, in the widest of their types.
@@ -34,3 +36,13 @@ def in_rows(x: jax.Array, size: int) -> jax.Array:
     if x.size % size == 0:
         return x.reshape(-1, size)
     return joined([x], -(-x.size // size) * size).reshape(-1, size)
+
+
+def flat(rows: jax.Array, d: int) -> jax.Array:
+    """Returns x[d] of rows as `in_rows` makes them.
+
+    Written by a loop of its own: whoever takes leaves out of the vector would else look for the row
+    of every entry.
+    """
+    codes = lax.bitcast_convert_type(rows.reshape(-1), f"uint{8 * rows.dtype.itemsize}")
+    return lax.bitcast_convert_type(stored(codes), rows.dtype)[:d]
