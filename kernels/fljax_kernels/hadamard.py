@@ -1,9 +1,9 @@
 """The Walsh-Hadamard transform, and rotations by it, as a few matrix products.
 
 H of size d = r1 r2 ... is the Kronecker product of small Hadamard matrices, one for each axis of x
-seen as [r1, r2, ...]. Every product contracts the first axis and puts its result last, so that after
-as many products as axes they stand in their order again, and none of them needs a transpose or a
-batch of matrices:
+seen as [r1, r2, ...]. Every product contracts the first axis and puts its result last, so that
+after as many products as axes they stand in their order again, and none of them needs a transpose
+or a batch of matrices:
 
     [r1, rest] -> [rest, r1]
 
@@ -40,8 +40,9 @@ def hadamard_transform(x: jax.Array) -> jax.Array:
     """Multiplies each vector by the Hadamard matrix H / sqrt(d), which is its own inverse.
 
     Entry (i, j) of H is -1 to the number of bits that i and j share (Sylvester's order). In float32
-    the error is below 1e-6 of the vector's norm over sqrt(d), on average 1e-7 (d up to 2 ** 21,
-    normal entries, against float64). NaN and infinity spread to all entries of their vector.
+    no entry errs by more than 1.5e-6 times norm / sqrt(d), and the mean error is below 2e-7 of that
+    (normal entries, d up to 2 ** 21, against float64). NaN and infinity spread to all entries of
+    their vector.
 
     Args:
       x: Numbers [..., d], d a power of two.
@@ -86,13 +87,12 @@ def rotate_back(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _change_signs(x, key):
-    """Negates entry i of d where bit i // n of random word i % n is set, n = ceil(d / 32)."""
-    *lead, size = x.shape
-    number = -(-size // 32)
-    words = random_words(keys_of_rows(key, x), number)[..., None, :]
-    places = jnp.arange(size // number, dtype=jnp.uint32)[:, None]
-    x = x.reshape(*lead, size // number, number)
-    return jnp.where((words >> places) & 1 != 0, -x, x).reshape(*lead, size)
+    """Negates the entries whose random words are odd.
+
+    Spreading the 32 bits of a word over as many entries takes longer than a word for each.
+    """
+    odd = random_words(keys_of_rows(key, x), x.shape[-1]) & 1 != 0
+    return jnp.where(odd, -x, x)
 
 
 def _factors(size: int) -> list[int]:

@@ -57,9 +57,9 @@ def pack_powers_of_two(x: jax.Array) -> jax.Array:
       x: float32[..., d]; their mantissas are dropped.
 
     Returns:
-      uint8[..., d + ceil(d / 8)]: the exponents as a float32 has them, one byte each, then the signs
-      (1 is negative), in the order of `pack_bits`. Zero has exponent 0 and sign 0; NaN, exponent 0
-      and sign 1.
+      uint8[..., d + ceil(d / 8)]: the exponents as a float32 has them, one byte each, then the
+      signs (1 is negative), in the order of `pack_bits`. Zero has exponent 0 and sign 0; NaN,
+      exponent 0 and sign 1.
     """
     bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
     magnitude = bits & jnp.uint32(_EXPONENT | _MANTISSA)

@@ -1,9 +1,9 @@
 """Small unsigned integers packed into bytes, and back.
 
-A group of values fills whole bytes: 8 / b values one byte where b bits divide a byte, 4 values of 6
-bits three bytes, 8 values of 3, 5 or 7 bits as many bytes as a value has bits. The values of a group
-do not stand side by side in the vector: that would make every value of a byte a strided load, five
-times slower on CPUs. With n whole groups,
+A group of values fills whole bytes: 8 / b values one byte where b bits divide a byte, 4 values of
+6 bits three bytes, 8 values of 3, 5 or 7 bits as many bytes as a value has bits. The values of a
+group do not stand side by side in the vector: that would make every value of a byte a strided load,
+about four times slower on CPUs. With n whole groups,
 
     group j     = values j, j + n, j + 2n, ...   value t in bits [t * b, (t + 1) * b)
     group j     = bytes  j, j + n, j + 2n, ...   byte k holds bits [8k, 8k + 8), the lowest first

@@ -53,7 +53,7 @@ def round_reference(x: np.ndarray, words: np.ndarray) -> np.ndarray:
 def natural_reference(x: np.ndarray, words: np.ndarray) -> np.ndarray:
     """Rounds finite float32[d] below 2 ** 127 to powers of two, in float64."""
     x = np.asarray(x, np.float64)
-    exponent = np.maximum(np.frexp(x)[1] - 1, -127)
+    exponent = np.where(x == 0, -127, np.frexp(x)[1] - 1)
     low = np.where(exponent < -126, 0, np.ldexp(1.0, exponent))
     high = np.where(exponent < -126, np.ldexp(1.0, -126), 2 * low)
     share = (np.abs(x) - low) / (high - low)

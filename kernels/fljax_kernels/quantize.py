@@ -12,18 +12,17 @@ with the largest magnitude as scale and s = 127 it is the usual int8.
 between the smallest and the largest entry (Suresh et al., arXiv:1611.00429), whose variance with k
 levels is at most d / (2 (k - 1) ** 2) ||x||².
 
-Entries may be of any dtype; half precision is computed in float32. An infinite or missing number is
-not lost: it makes the scale or the range infinite or NaN, and then no decoded entry of the vector is
-finite. (Where scale or range come from elsewhere, entries beyond them become the outermost levels,
-and the code of NaN is undefined.) A scale or range that is too small to divide by, about 1e-36 in
-float32, counts as zero.
+Entries may be of any dtype; half precision is computed in float32. An infinite or missing number
+is not lost: it makes the scale or the range infinite or NaN, and then no decoded entry of the
+vector is finite. (Where scale or range come from elsewhere, entries beyond them become the
+outermost levels, and the code of NaN is undefined.) A scale or range that is too small to divide
+by, about 1e-36 in float32, counts as zero.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from fljax_kernels.random_words import keys_of_rows, random_words
 
@@ -31,7 +30,11 @@ MAX_LEVEL = 127
 
 
 def euclidean_norm(x: jax.Array) -> jax.Array:
-    """Returns the norms [...] of the vectors x[..., d], the scale of QSGD."""
+    """Returns the norms [...] of the vectors x[..., d], the scale of QSGD.
+
+    Squares of entries beyond about 1e-19 and 1e19 leave the range of float32: a vector of entries
+    smaller than that has the norm 0, and one with a larger entry an infinite norm.
+    """
     return jnp.linalg.norm(_floating(x), axis=-1)
 
 
@@ -155,6 +158,7 @@ def _ratio(levels, width):
 
 
 def _floating(x):
+    x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

@@ -23,8 +23,9 @@ def pack_signs(x: jax.Array) -> jax.Array:
     """Packs the signs of x.
 
     Args:
-      x: Numbers [..., d]. Zero counts as positive, -0.0 too, and NaN as negative; only a scale that
-        is computed from x tells of NaN.
+      x: Numbers [..., d]. Zero counts as positive, and so do -0.0 and, since XLA takes them for
+        zero on CPUs, subnormal numbers. NaN counts as negative; only a scale that is computed from
+        x tells of it.
 
     Returns:
       uint8[..., ceil(d / 8)], a bit of 1 for a positive sign, in the order of `pack_bits`.

@@ -2,8 +2,8 @@
 
 An entry is not zero with probability |x| / m, which makes the mean of its codes the entry itself,
 and the variance the sum of |x| (m - |x|): at most (sqrt(d) - 1) / 2 ||x||², for one large entry
-among equal ones of 1 / (1 + sqrt(d)) of it. (The paper also clips gradients at 2.5 standard deviations
-first, which is the caller's to do.)
+among equal ones of 1 / (1 + sqrt(d)) of it. (The paper also clips gradients at 2.5 standard
+deviations first, which is the caller's to do.)
 
 Five trits fill a byte, 3 ** 5 = 243: 1.6 bits an entry, where log2 3 = 1.585 would be the least. As
 in `pack_bits`, byte j holds the entries j, j + n, ..., j + 4n, where n = ceil(d / 5) is the number
