@@ -12,8 +12,7 @@ from fljax.compression.differences import with_mean
 from fljax.compression.links import Form, Sent, leaves_of, vector_of
 from fljax.compression.sparse import kept
 from fljax.engine.pipeline import UplinkLink
-from fljax_kernels.count_sketch import sketch, unsketch
-from fljax_kernels.top_k import top_k_mask
+from fljax_kernels import sketch, top_k_mask, unsketch
 
 PyTree = Any
 

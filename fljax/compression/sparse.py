@@ -13,8 +13,8 @@ import numpy as np
 from fljax.compression import wire
 from fljax.compression.checks import check_choice, check_fraction
 from fljax.compression.compressor import Compressor, fixed_size
-from fljax_kernels import top_k as kernels
-from fljax_kernels.random_k import random_k
+from fljax_kernels import random_k, top_k_mask
+from fljax_kernels import top_k as largest
 
 _FORMATS = ("smallest", "raw", "bitmap")
 
@@ -60,7 +60,7 @@ def top_k(fraction: float, *, index_format: str = "smallest") -> Compressor:
     check_fraction("fraction", fraction)
 
     def encode(key, x):
-        values, index = kernels.top_k(x, kept(fraction, x.size))
+        values, index = largest(x, kept(fraction, x.size))
         return {"index": index, "values": values}
 
     return fixed_size(
@@ -139,8 +139,8 @@ def prune(fraction: float) -> Compressor:
 
     def encode(key, x):
         magnitude = jnp.abs(x)
-        largest = kernels.top_k_mask(x, kept(fraction, x.size))
-        threshold = jnp.where(largest, magnitude, jnp.inf).min()
+        reach = top_k_mask(x, kept(fraction, x.size))
+        threshold = jnp.where(reach, magnitude, jnp.inf).min()
         return {"pruned": jnp.where(magnitude >= threshold, x, 0)}
 
     def bits(payload, d):

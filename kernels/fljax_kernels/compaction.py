@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fljax_kernels.rows import for_each_row
+
 # entries that one step of a blocked scan deals with: XLA's scans of long axes are slow on CPUs
 _BLOCK = 128
 
@@ -27,7 +29,7 @@ def true_indices(mask: jax.Array, k: int) -> jax.Array:
     Returns:
       int32[..., k].
     """
-    return jnp.vectorize(partial(_true_indices, k=k), signature="(d)->(k)")(mask)
+    return for_each_row(partial(_true_indices, k=k), mask)
 
 
 def _true_indices(mask, k):

@@ -6,31 +6,35 @@ A sketch has several rows, each with its own hash functions: coordinate i is mul
 sign and added to one of the row's columns. A coordinate is estimated by the median over the rows of
 its column times its sign.
 
-Scattered additions are slow, so the columns have a structure. The vector is cut into blocks of as
-many coordinates as there are columns, and each block is added to the row as a whole, rotated by a
-random number of columns. What that keeps, of hash functions drawn without structure:
+Scattered additions are slow, so the hash functions have a structure. The vector is cut into blocks
+of as many coordinates as there are columns. In a row, each block is added as a whole, rotated by a
+random number of columns and times a random sign; its coordinates first get the signs of a random
+pattern, one pattern for all blocks of the row. All these draws are independent. Then:
 
-- The signs are independent of each other and of the rotations, and so are the rows.
-- Every coordinate is equally likely to be in every column.
-- Two coordinates of different blocks meet with probability 1 / columns, independently of every
-  other block's rotation; two of the same block never do.
+- A coordinate is equally likely to be in each column, and its sign to be either.
+- Two coordinates of different blocks meet with probability 1 / columns; two of the same block never
+  do. Given one coordinate, which one of every other block it meets, and with which sign, is
+  independent between blocks, and between rows.
+- The signs of any two or three coordinates are independent.
 
-So every row's estimate is unbiased, with a variance of at most |x|**2 / columns, as ever; the
-analysis of the median of rows, which is about one coordinate at a time, holds as it stands. What it
-gives up: which pairs of two blocks meet is one event, so that in one row the errors of neighbouring
-coordinates depend on each other more than under independent hash functions.
+So the error of one estimate is, in each row, a sum of independent terms without bias and with a
+variance of at most |x|**2 / columns, as ever, and the analysis of the median over rows holds as it
+stands: it is about one coordinate at a time. What is given up is independence between coordinates:
+all of one block meet those of another one at the same distance, or none does, and the signs of four
+coordinates, two in each of two blocks, may be tied.
 
 Sketches are linear: with equal keys and shapes, sums of sketches are sketches of sums.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from fljax_kernels.rows import for_each_row
 
 
 class Hashes(NamedTuple):
@@ -38,16 +42,17 @@ class Hashes(NamedTuple):
 
     Attributes:
       rotations: int32[blocks, rows], columns by which a block is moved.
-      signs: uint32[blocks, rows, ceil(columns / 32)]; bit i of word w is for place
-        i * ceil(columns / 32) + w of the block, and means -1 if it is set.
+      signs: float[blocks, rows] of 1 and -1.
+      patterns: float[rows, columns] of 1 and -1.
     """
 
     rotations: jax.Array
     signs: jax.Array
+    patterns: jax.Array
 
 
 def sketch(x: jax.Array, key: jax.Array, rows: int, columns: int) -> jax.Array:
-    """Returns the count sketch of x.
+    """Returns the count sketch of x; it has no reverse-mode derivative.
 
     Args:
       x: float[..., d].
@@ -67,10 +72,9 @@ def sketch(x: jax.Array, key: jax.Array, rows: int, columns: int) -> jax.Array:
         raise TypeError(f"sketch is for real floating-point arrays, not {x.dtype}; convert it.")
     if rows < 1 or columns < 1:
         raise ValueError(f"A sketch of {rows} x {columns} holds nothing; both must be 1 or more.")
-    hashes = draw_hashes(key, x.shape[-1], rows, columns)
+    hashes = draw_hashes(key, x.shape[-1], rows, columns, x.dtype)
     form = _sketch_in_turn if jax.default_backend() == "cpu" else _sketch_at_once
-    one = partial(form, hashes=hashes, columns=columns)
-    return jnp.vectorize(one, signature="(d)->(r,c)")(x)
+    return for_each_row(form, x, hashes)
 
 
 def unsketch(table: jax.Array, key: jax.Array, d: int) -> jax.Array:
@@ -85,73 +89,95 @@ def unsketch(table: jax.Array, key: jax.Array, d: int) -> jax.Array:
       float[..., d], the medians over rows. NaN in a column shows in every coordinate that is in it.
     """
     rows, columns = table.shape[-2:]
-    hashes = draw_hashes(key, d, rows, columns)
-    one = partial(_unsketch, hashes=hashes, d=d)
-    return jnp.vectorize(one, signature="(r,c)->(d)")(table)
+    hashes = draw_hashes(key, d, rows, columns, table.dtype)
+    form = _unsketch_in_turn if jax.default_backend() == "cpu" else _unsketch_at_once
+    return for_each_row(form, table, hashes, axes=2)[..., :d]
 
 
-def draw_hashes(key: jax.Array, d: int, rows: int, columns: int) -> Hashes:
-    """Draws the hash functions of a sketch."""
+def draw_hashes(
+    key: jax.Array, d: int, rows: int, columns: int, dtype: jax.typing.DTypeLike
+) -> Hashes:
+    """Draws the hash functions of a sketch, with signs of a dtype."""
     of_rotations, of_signs = jax.random.split(key)
-    blocks, words = -(-d // columns), -(-columns // 32)
+    blocks = -(-d // columns)
+    bits = jax.random.bits(of_signs, (rows, -(-(blocks + columns) // 32)), jnp.uint32)
+    bits = (bits[..., None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
+    signs = jnp.where(bits == 0, 1, -1).astype(dtype).reshape(rows, -1)
     return Hashes(
         jax.random.randint(of_rotations, (blocks, rows), 0, columns, jnp.int32),
-        jax.random.bits(of_signs, (blocks, rows, words), jnp.uint32),
+        signs[:, :blocks].T,
+        signs[:, blocks : blocks + columns],
     )
 
 
-def _signs(words, columns, dtype):
-    """uint32[..., words] -> [..., columns] of 1 and -1."""
-    bits = words[..., None, :] >> jnp.arange(32, dtype=jnp.uint32)[:, None]
-    signs = jnp.where((bits & 1) == 0, jnp.ones((), dtype), -jnp.ones((), dtype))
-    return signs.reshape(*words.shape[:-1], -1)[..., :columns]
-
-
-def _blocks(x, columns):
+def _blocks(x, hashes):
+    columns = hashes.patterns.shape[1]
     return jnp.pad(x, (0, -x.size % columns)).reshape(-1, columns)
 
 
-def _sketch_in_turn(x, hashes, columns):
+def _sketch_in_turn(x, hashes):
     """Adds one block after another to rows of twice the length, for CPUs."""
-    blocks, rows = hashes.rotations.shape
-    x = _blocks(x, columns)
+    x = _blocks(x, hashes)
+    blocks, columns = x.shape
 
     def add(number, tables):
-        signed = x[number] * _signs(hashes.signs[number], columns, x.dtype)
-        starts = hashes.rotations[number]
-        return tuple(
-            lax.dynamic_update_slice(
-                table, lax.dynamic_slice(table, (start,), (columns,)) + row, (start,)
-            )
-            for table, start, row in zip(tables, starts, signed, strict=True)
-        )
+        def add_to(table, start, sign, pattern):
+            part = lax.dynamic_slice(table, (start,), (columns,)) + sign * pattern * x[number]
+            return lax.dynamic_update_slice(table, part, (start,))
 
-    tables = (jnp.zeros(2 * columns, x.dtype),) * rows
+        starts, signs = hashes.rotations[number], hashes.signs[number]
+        return tuple(map(add_to, tables, starts, signs, hashes.patterns))
+
+    tables = (jnp.zeros(2 * columns, x.dtype),) * len(hashes.patterns)
     tables = jnp.stack(lax.fori_loop(0, blocks, add, tables))
     return tables[:, :columns] + tables[:, columns:]
 
 
-def _sketch_at_once(x, hashes, columns):
+def _sketch_at_once(x, hashes):
     """Gathers what is in each column, and sums: no atomic additions, the same result each time."""
-    x = _blocks(x, columns)
-    signed = x[:, None] * _signs(hashes.signs, columns, x.dtype)
-    places = jnp.arange(columns, dtype=jnp.int32) - hashes.rotations[..., None]
-    places = jnp.where(places < 0, places + columns, places)
+    x = _blocks(x, hashes)
+    signed = x[:, None] * hashes.patterns * hashes.signs[..., None]
+    places = _modulo(
+        jnp.arange(x.shape[1], dtype=jnp.int32) - hashes.rotations[..., None], x.shape[1]
+    )
     return jnp.take_along_axis(signed, places, -1).sum(0)
 
 
-def _unsketch(table, hashes, d):
-    rows, columns = table.shape
-    places = jnp.arange(columns, dtype=jnp.int32) + hashes.rotations[..., None]
-    places = jnp.where(places < columns, places, places - columns)
-    signs = _signs(hashes.signs, columns, table.dtype)
-    estimates = [table[row][places[:, row]] * signs[:, row] for row in range(rows)]
-    return _median(estimates).reshape(-1)[:d]
+def _unsketch_in_turn(table, hashes):
+    """Estimates one block after another, from rows that stand twice, for CPUs."""
+    columns = table.shape[1]
+    twice = jnp.concatenate([table, table], 1)
+
+    def estimate(hashes_of_block):
+        def of_row(row, start, sign, pattern):
+            return lax.dynamic_slice(row, (start,), (columns,)) * sign * pattern
+
+        return _median(list(map(of_row, twice, *hashes_of_block, hashes.patterns)))
+
+    return lax.map(estimate, (hashes.rotations, hashes.signs)).reshape(-1)
+
+
+def _unsketch_at_once(table, hashes):
+    columns = table.shape[1]
+    places = _modulo(jnp.arange(columns, dtype=jnp.int32) + hashes.rotations[..., None], columns)
+
+    def of_row(row, places, signs, pattern):
+        return row[places] * signs[:, None] * pattern
+
+    rows = map(of_row, table, places.swapaxes(0, 1), hashes.signs.T, hashes.patterns)
+    return _median(list(rows)).reshape(-1)
+
+
+def _modulo(places, columns):
+    """Brings places that are out of range by less than a turn back into it."""
+    return jnp.where(
+        places < 0, places + columns, jnp.where(places < columns, places, places - columns)
+    )
 
 
 def _median(rows):
     """Sorts the rows by exchanges of neighbours, which are vectors' minima and maxima."""
-    rows, count = list(rows), len(rows)
+    count = len(rows)
     for step in range(count):
         for i in range(step % 2, count - 1, 2):
             lower, upper = rows[i], rows[i + 1]

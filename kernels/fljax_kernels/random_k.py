@@ -13,11 +13,14 @@ d / 2**30, the lower index is taken.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fljax_kernels.compaction import true_indices
+from fljax_kernels.rows import for_each_row
 from fljax_kernels.top_k import mask_of_largest
 
 # drawing k indices is faster than d words, as measured on a CPU, up to this share of the indices
@@ -59,6 +62,10 @@ def random_k_mask(key: jax.Array, d: int, k: int) -> jax.Array:
     """
     if not 1 <= k <= d:
         raise ValueError(f"k = {k} of {d} indices cannot be chosen; choose k from 1 to {d}.")
+    return for_each_row(partial(_mask, d=d, k=k), key, axes=0)
+
+
+def _mask(key, d, k):
     if k == d:
         return jnp.ones(d, bool)
     chosen = min(k, d - k)

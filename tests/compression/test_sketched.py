@@ -11,7 +11,7 @@ from contracts import harness
 from fljax import algorithms
 from fljax import compression as c
 from fljax.engine.pipeline import Pipeline
-from fljax_kernels.count_sketch import sketch, unsketch
+from fljax_kernels import sketch, unsketch
 
 ROWS, COLUMNS, SEED = 3, 12, 7
 
