@@ -1,0 +1,270 @@
+"""Times what compresses: `python -m fljax_kernels.benchmark_quantization [--out=FILE.json]`.
+
+Everything runs as it does in a round: inside a compiled loop, one copy on each device at the same
+time (a CPU is split into one device per core). Gigabytes per second count what must be read and
+written at least, which is each argument and each result once, and stand beside those of copying a
+vector of the same size, measured in the same way. "trip" is from a vector to what the server
+decodes, without packing; "encode" is to the packed bytes, "decode" from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax_kernels import natural, packing, quantize, sign, ternary
+from fljax_kernels.benchmark import milliseconds
+from fljax_kernels.hadamard import hadamard_transform, next_power_of_two, rotate, rotate_back
+from fljax_kernels.random_words import random_words
+
+# EMNIST CNN, softmax regression on MNIST
+SIZES = (1_206_590, 7_850)
+BLOCK = 8192
+Forms = dict[str, tuple[Callable, tuple[jax.Array, ...]]]
+
+
+def _key(x: jax.Array) -> jax.Array:
+    """Returns a key that is known no sooner than x: else a loop might draw its words once."""
+    return jax.random.wrap_key_data((0 * x[:2]).astype(jnp.uint32) + jnp.uint32(0x5EED))
+
+
+def _codec(x, scale, encode, decode, pack, unpack) -> Forms:
+    """Forms of a compressor.
+
+    Args:
+      x: Vector.
+      scale: Of x, to what is sent beside the codes.
+      encode: Of (x, scale).
+      decode: Of (codes, scale).
+      pack: Of codes.
+      unpack: Of packed codes.
+    """
+
+    def to_bytes(x):
+        scales = scale(x)
+        return pack(encode(x, scales)), scales
+
+    def from_bytes(packed, *scales):
+        return decode(unpack(packed), jax.tree.unflatten(structure, scales))
+
+    def trip(x):
+        scales = scale(x)
+        return decode(encode(x, scales), scales)
+
+    packed, scales = jax.jit(to_bytes)(x)
+    scales, structure = jax.tree.flatten(scales)
+    return {
+        "trip": (trip, (x,)),
+        "encode": (to_bytes, (x,)),
+        "decode": (from_bytes, (packed, *scales)),
+    }
+
+
+def _compressors(x: jax.Array) -> Iterator[tuple[str, Forms]]:
+    """Yields (name, forms)."""
+    size = x.size
+
+    def bits(number):
+        return (
+            lambda codes: packing.pack_bits(codes, number),
+            lambda packed: packing.unpack_bits(packed, number, size),
+        )
+
+    def symmetric(level, stochastic=True):
+        return (
+            lambda x, s: quantize.quantize_symmetric(x, s, level, _key(x) if stochastic else None),
+            lambda codes, s: quantize.dequantize_symmetric(codes, s, level),
+        )
+
+    largest = quantize.largest_magnitude
+    yield "QSGD, 4 bits", _codec(x, quantize.euclidean_norm, *symmetric(7), *bits(4))
+    yield "QSGD, 5 bits", _codec(x, quantize.euclidean_norm, *symmetric(15), *bits(5))
+    yield "int8", _codec(x, largest, *symmetric(127), *bits(8))
+    yield "int8, to nearest", _codec(x, largest, *symmetric(127, stochastic=False), *bits(8))
+    yield (
+        "range, 4 bits",
+        _codec(
+            x,
+            quantize.value_range,
+            lambda x, bounds: quantize.quantize_range(x, *bounds, 16, _key(x)),
+            lambda codes, bounds: quantize.dequantize_range(codes, *bounds, 16),
+            *bits(4),
+        ),
+    )
+    yield (
+        "sign",
+        _codec(
+            x,
+            sign.mean_magnitude,
+            lambda x, scale: jnp.where(x >= 0, 1.0, -1.0),
+            lambda signs, scale: signs * scale,
+            sign.pack_signs,
+            lambda packed: sign.unpack_signs(packed, jnp.float32(1), size),
+        ),
+    )
+    yield (
+        "TernGrad",
+        _codec(
+            x,
+            largest,
+            lambda x, scale: ternary.ternarize(x, scale, _key(x)),
+            ternary.deternarize,
+            ternary.pack_trits,
+            lambda packed: ternary.unpack_trits(packed, size),
+        ),
+    )
+    yield (
+        "natural",
+        _codec(
+            x,
+            lambda x: (),
+            lambda x, scale: natural.round_to_powers_of_two(x, _key(x)),
+            lambda x, scale: x,
+            natural.pack_powers_of_two,
+            lambda packed: natural.unpack_powers_of_two(packed, size),
+        ),
+    )
+
+
+def _butterflies(x):
+    half = 1
+    while half < x.size:
+        pairs = x.reshape(-1, 2, half)
+        x = jnp.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], 1).ravel()
+        half *= 2
+    return x / x.size**0.5
+
+
+def kernels(size: int) -> Iterator[tuple[str, Forms]]:
+    """Yields (name, {form: (function, arguments)}) for vectors of a size."""
+    x = jax.random.normal(jax.random.key(0), (size,))
+    yield (
+        "random words",
+        {
+            "hash": (lambda x: random_words(_key(x), size), (x,)),
+            "threefry": (lambda x: jax.random.bits(_key(x), (size,)), (x,)),
+        },
+    )
+    yield from _compressors(x)
+    for bits in range(1, 9):
+        codes = jax.random.bits(jax.random.key(1), (size,), jnp.uint8) >> (8 - bits)
+        packed = packing.pack_bits(codes, bits)
+        yield (
+            f"packing, {bits} bits",
+            {
+                "pack": (lambda codes, bits=bits: packing.pack_bits(codes, bits), (codes,)),
+                "unpack": (
+                    lambda packed, bits=bits: packing.unpack_bits(packed, bits, size),
+                    (packed,),
+                ),
+            },
+        )
+    whole = jnp.pad(x, (0, next_power_of_two(size) - size))
+    yield (
+        f"rotation of {whole.size}",
+        {
+            "products": (hadamard_transform, (whole,)),
+            "butterflies": (_butterflies, (whole,)),
+            "forth": (lambda x: rotate(x, _key(x)), (whole,)),
+            "back": (lambda x: rotate_back(x, _key(x)), (whole,)),
+        },
+    )
+    blocks = jnp.pad(x, (0, -size % BLOCK)).reshape(-1, BLOCK)
+
+    def keys(x):
+        return jax.random.split(_key(x.ravel()), x.shape[0])
+
+    yield (
+        f"rotation of blocks of {BLOCK}",
+        {
+            "forth": (lambda x: rotate(x, keys(x)), (blocks,)),
+            "back": (lambda x: rotate_back(x, keys(x)), (blocks,)),
+        },
+    )
+
+
+def rows(size: int, clients: int) -> Iterator[dict[str, Any]]:
+    """Yields one row for each form of each kernel."""
+    x = jax.random.normal(jax.random.key(0), (size,))
+    copy = {"": (jnp.negative, (x,))}
+    for kernel, forms in [("copy", copy), *kernels(size), ("copy again", copy)]:
+        for form, (function, args) in forms.items():
+            time = milliseconds(function, *args, clients=clients)
+            arrays = [*args, *jax.tree.leaves(jax.eval_shape(function, *args))]
+            moved = sum(one.size * one.dtype.itemsize for one in arrays)
+            if kernel == "random words":  # their argument makes them wait, and that is all
+                moved -= x.nbytes
+            rate = 1e-6 * moved * max(1, clients) * jax.local_device_count() / time
+            yield {
+                "kernel": kernel,
+                "form": form,
+                "entries": size,
+                "clients": clients,
+                "milliseconds": time,
+                "gigabytes_per_second": rate,
+            }
+
+
+def with_shares(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns rows of one size with their shares of the better rate of copying."""
+    copy = max(row["gigabytes_per_second"] for row in rows if row["kernel"].startswith("copy"))
+    return [row | {"share_of_copy": row["gigabytes_per_second"] / copy} for row in rows]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Returns the rows as a Markdown table."""
+    lines = ["| kernel | form | entries | clients | ms | GB/s | of copy |", "|---" * 7 + "|"]
+    for one in rows:
+        cells = [one["kernel"], one["form"], str(one["entries"]), str(one["clients"] or 1)]
+        cells += [f"{one['milliseconds']:.3f}", f"{one['gigabytes_per_second']:.1f}"]
+        lines.append("| " + " | ".join([*cells, f"{one['share_of_copy']:.0%}"]) + " |")
+    return "\n".join(lines)
+
+
+def run(sizes: list[int], clients: list[int]) -> dict[str, Any]:
+    """Measures everything.
+
+    Args:
+      sizes: Entries of a vector.
+      clients: Numbers of clients side by side on each device; 0 is one without that axis.
+    """
+    devices = jax.local_devices()
+    return {
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "jax": jax.__version__,
+        "rows": [
+            row
+            for count in clients
+            for size in sizes
+            for row in with_shares(list(rows(size, count)))
+        ],
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints a table, and writes it as JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES))
+    parser.add_argument(
+        "--clients", nargs="*", type=int, default=[0], help="0: one, without that axis"
+    )
+    options = parser.parse_args(arguments)
+    result = run(options.sizes, options.clients)
+    print(f"{result['device']}, jax {result['jax']}")
+    print(table(result["rows"]))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if jax.config.jax_num_cpu_devices < 1:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    main()

@@ -1,0 +1,38 @@
+"""The benchmark of compression: every kernel has its rows, which count the bytes they move."""
+
+import json
+
+import jax
+import pytest
+
+from fljax_kernels import benchmark_quantization as benchmark
+
+
+def test_rows_count_arguments_and_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "milliseconds", lambda function, *args, clients: 2.0)
+    path = tmp_path / "kernels.json"
+    benchmark.main([f"--out={path}", "--sizes", "100", "--clients", "3"])
+    rows = json.loads(path.read_text())["rows"]
+    printed = capsys.readouterr().out
+    rate = {(row["kernel"], row["form"]): row["gigabytes_per_second"] for row in rows}
+    moved = {  # bytes of a vector of 100, and of what becomes of it
+        ("copy", ""): 800,
+        ("random words", "hash"): 400,
+        ("QSGD, 4 bits", "trip"): 800,
+        ("QSGD, 4 bits", "encode"): 400 + 50 + 4,
+        ("range, 4 bits", "decode"): 50 + 8 + 400,
+        ("TernGrad", "encode"): 400 + 20 + 4,
+        ("sign", "encode"): 400 + 13 + 4,
+        ("natural", "encode"): 400 + 100 + 13,
+        ("packing, 5 bits", "unpack"): 63 + 100,
+        ("rotation of 128", "products"): 1024,
+    }
+    for name, number in moved.items():
+        assert rate[name] == pytest.approx(1e-6 * number * 3 * jax.local_device_count() / 2)
+    rates = [row for row in rows if row["kernel"].startswith("copy")]
+    rates[0]["gigabytes_per_second"] /= 2  # a processor may be slower at times
+    assert benchmark.with_shares(rates)[0]["share_of_copy"] == 0.5
+    for row in rows[1:]:
+        share = row["gigabytes_per_second"] / rate["copy", ""]
+        assert row["share_of_copy"] == pytest.approx(share)
+        assert f"| {row['kernel']} | {row['form']} | 100 | 3 | 2.000 |" in printed
