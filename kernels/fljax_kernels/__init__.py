@@ -10,5 +10,14 @@ from fljax_kernels.pool import max_pool
 from fljax_kernels.random_k import random_k, random_k_mask
 from fljax_kernels.top_k import top_k, top_k_mask
 
-__all__ = ["conv_general_dilated", "gemm_conv", "max_pool"]
-__all__ += ["random_k", "random_k_mask", "sketch", "top_k", "top_k_mask", "unsketch"]
+__all__ = [
+    "conv_general_dilated",
+    "gemm_conv",
+    "max_pool",
+    "random_k",
+    "random_k_mask",
+    "sketch",
+    "top_k",
+    "top_k_mask",
+    "unsketch",
+]

@@ -13,8 +13,8 @@ from fljax_kernels.natural import (
     unpack_powers_of_two,
 )
 from fljax_kernels.packing import pack_bits
-from fljax_kernels.quantization_reference import natural_reference
 from fljax_kernels.random_words import random_words
+from fljax_kernels.reference_quantization import natural_reference
 
 DRAWS = 10_000
 

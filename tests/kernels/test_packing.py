@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax_kernels.packing import pack_bits, packed_size, unpack_bits
-from fljax_kernels.quantization_reference import pack_bits_reference, pack_trits_reference
+from fljax_kernels.reference_quantization import pack_bits_reference, pack_trits_reference
 from fljax_kernels.sign import mean_magnitude, pack_signs, unpack_signs
 from fljax_kernels.ternary import pack_trits, unpack_trits
 
