@@ -22,10 +22,31 @@ from fljax_kernels.sign import pack_signs, unpack_signs
 from fljax_kernels.ternary import deternarize, pack_trits, ternarize, unpack_trits
 from fljax_kernels.top_k import top_k, top_k_mask
 
-__all__ = ["conv_general_dilated", "gemm_conv", "max_pool"]
-__all__ += ["random_k", "random_k_mask", "sketch", "top_k", "top_k_mask", "unsketch"]
-__all__ += ["dequantize_range", "dequantize_symmetric", "quantize_range", "quantize_symmetric"]
-__all__ += ["deternarize", "pack_trits", "ternarize", "unpack_trits"]
-__all__ += ["hadamard_transform", "rotate", "rotate_back"]
-__all__ += ["pack_bits", "pack_signs", "unpack_bits", "unpack_signs"]
-__all__ += ["random_words", "round_to_powers_of_two"]
+__all__ = [
+    "conv_general_dilated",
+    "dequantize_range",
+    "dequantize_symmetric",
+    "deternarize",
+    "gemm_conv",
+    "hadamard_transform",
+    "max_pool",
+    "pack_bits",
+    "pack_signs",
+    "pack_trits",
+    "quantize_range",
+    "quantize_symmetric",
+    "random_k",
+    "random_k_mask",
+    "random_words",
+    "rotate",
+    "rotate_back",
+    "round_to_powers_of_two",
+    "sketch",
+    "ternarize",
+    "top_k",
+    "top_k_mask",
+    "unpack_bits",
+    "unpack_signs",
+    "unpack_trits",
+    "unsketch",
+]

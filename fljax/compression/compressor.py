@@ -1,0 +1,140 @@
+"""What a compressor is: a code for one vector, with its exact size and its constants.
+
+A compressor knows nothing of clients, trees or rounds; `fljax.compression.links` puts it between
+clients and server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from fljax.compression import wire
+
+PyTree = Any
+
+
+class Compressor(NamedTuple):
+    """A code for a vector x of d floating-point numbers.
+
+    Inside the round program a payload is arrays of fixed shapes that are quick to make and to
+    decode; bytes are counted there and never made. `serialize` makes them, on the host.
+
+    The numbers must be finite. Of a client whose update holds a NaN or an infinity nothing is kept
+    (the round program looks before it encodes), so codes need no value for them; most have none.
+
+    Attributes:
+      name: The method and its settings, for records.
+      paper: Where it was published.
+      encode: (key, x[d]) -> payload.
+      decode: (payload, d) -> x_hat[d].
+      bits: (payload, d) -> uint32 scalar, the exact size on the wire.
+      serialize: (payload, d) -> the message as bytes, ceil(bits / 8) of them.
+      deserialize: (message, d) -> the payload of a message of float32 numbers.
+      layout: d -> the fields of a message; None where the size depends on the values.
+      omega: d -> the smallest known w with E|x_hat - x|^2 <= w |x|^2, of an unbiased compressor
+        (E x_hat = x); None for a biased one.
+      alpha: d -> the largest known a with E|x_hat - x|^2 <= (1 - a) |x|^2, of a contraction; None
+        where there is none.
+    """
+
+    name: str
+    paper: str
+    encode: Callable[[jax.Array, jax.Array], PyTree]
+    decode: Callable[[PyTree, int], jax.Array]
+    bits: Callable[[PyTree, int], jax.Array]
+    serialize: Callable[[PyTree, int], bytes]
+    deserialize: Callable[[bytes, int], PyTree]
+    layout: Callable[[int], wire.Layout] | None = None
+    omega: Callable[[int], float] | None = None
+    alpha: Callable[[int], float] | None = None
+
+
+def fixed_size(
+    name: str,
+    paper: str,
+    encode: Callable[[jax.Array, jax.Array], PyTree],
+    decode: Callable[[PyTree, int], jax.Array],
+    layout: Callable[[int], wire.Layout],
+    *,
+    omega: Callable[[int], float] | None = None,
+    alpha: Callable[[int], float] | None = None,
+) -> Compressor:
+    """Returns the compressor whose messages of vectors of one length have one layout.
+
+    Args:
+      name, paper, encode, decode, omega, alpha: See `Compressor`. The payload is a dict.
+      layout: d -> {name of an array of the payload: `wire.Field`}, in the order on the wire.
+    """
+    return Compressor(
+        name,
+        paper,
+        encode,
+        decode,
+        bits=lambda payload, d: wire.count(wire.bits(layout(d), payload)),
+        serialize=lambda payload, d: wire.to_bytes(layout(d), payload),
+        deserialize=lambda message, d: wire.from_bytes(layout(d), message),
+        layout=layout,
+        omega=omega,
+        alpha=alpha,
+    )
+
+
+def chain(first: Compressor, *others: Compressor) -> Compressor:
+    """Returns the compressor that sends the values of the first one by the next one's code.
+
+    `chain(top_k(0.01), qsgd(8))` sends the positions of the largest coordinates as `top_k` does,
+    and their values in 8 bits; `chain(rotation(), qsgd(4))` quantizes a rotated vector.
+
+    Of unbiased compressors the chain is unbiased, with 1 + w = (1 + w1)(1 + w2) where the first one
+    is linear in its values (all of this library are). Of a contraction followed by an unbiased
+    compressor with w2 <= 1 nothing is claimed here, though many are contractions.
+
+    Wire format: that of the first one, with the second one's message in place of its values.
+
+    Raises:
+      ValueError: If a compressor but the last has no `values` to compress, or no fixed size.
+    """
+    for second in others:
+        first = _pair(first, second)
+    return first
+
+
+def _pair(first: Compressor, second: Compressor) -> Compressor:
+    for one in (first, second):
+        if one.layout is None:
+            raise ValueError(
+                f"{one.name} has messages whose size depends on the values; chained compressors "
+                "need a fixed size."
+            )
+    if not isinstance(first.layout(64).get("values"), wire.Field):
+        raise ValueError(
+            f"{first.name} leaves no floating-point values that {second.name} could compress. "
+            "Chain compressors that do, such as top_k, rand_k or rotation."
+        )
+
+    def length(d):
+        return first.layout(d)["values"].count
+
+    def encode(key, x):
+        payload = first.encode(jax.random.fold_in(key, 0), x)
+        values = second.encode(jax.random.fold_in(key, 1), payload["values"])
+        return payload | {"values": values}
+
+    def decode(payload, d):
+        values = second.decode(payload["values"], length(d))
+        return first.decode(payload | {"values": values}, d)
+
+    def omega(d):
+        return (1 + first.omega(d)) * (1 + second.omega(length(d))) - 1
+
+    return fixed_size(
+        f"{first.name}, {second.name}",
+        f"{first.paper}; {second.paper}",
+        encode,
+        decode,
+        layout=lambda d: first.layout(d) | {"values": second.layout(length(d))},
+        omega=omega if first.omega and second.omega else None,
+    )

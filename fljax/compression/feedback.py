@@ -1,0 +1,131 @@
+"""Memories that make up for what compression loses, from round to round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax.compression.links import Choice, simulated
+from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
+
+PyTree = Any
+
+
+def error_feedback(link: UplinkLink) -> UplinkLink:
+    """Returns the link that adds to each update what was lost of the client's earlier ones.
+
+        sent = C(update + lost)          lost' = update + lost - sent
+
+    For contractions (top-k, signs, low rank). Karimireddy et al. 2019 (arXiv:1901.09847); Seide et
+    al. 2014; with clients that take part now and then, a client's loss waits for its next round.
+    The memory is as large as the model, in the ClientStore; it stays as it was where a job is lost.
+
+    Wire format: that of the link.
+    """
+    check_decodes_anywhere(link, "error_feedback")
+
+    def encode(update, state, job, key):
+        inner, lost = state
+        total = jax.tree.map(jnp.add, update, lost)
+        payload, inner = link.encode(total, inner, job, key)
+        received = link.decode(payload, ())
+        return payload, (inner, jax.tree.map(jnp.subtract, total, received))
+
+    return link._replace(
+        encode=encode,
+        init_client=lambda params: (link.init_client(params), zeros_like(params)),
+    )
+
+
+def downlink_error_feedback(compressor: Choice, *, per_leaf: bool = False) -> DownlinkLink:
+    """Returns the link that adds to each broadcast model what was lost of the earlier ones.
+
+        received = C(model + lost)       lost' = model + lost - received
+
+    For quantizers. Tang et al. 2019 (arXiv:1905.05957), server side. It acts on the model's
+    parameters; what else is in the message travels as it is.
+
+    Args:
+      compressor, per_leaf: As for `fljax.compression.links.uplink`.
+
+    Wire format: that of the compressor, and the rest of the message at its own width.
+    """
+    roundtrip, bits = simulated(compressor, per_leaf)
+
+    def apply(message, lost, key):
+        total = jax.tree.map(jnp.add, params_of(message), lost)
+        received = roundtrip(total, key)
+        return with_params(message, received), jax.tree.map(jnp.subtract, total, received)
+
+    return DownlinkLink(apply, _message_bits(bits), zeros_like)
+
+
+def downlink_difference(compressor: Choice, *, per_leaf: bool = False) -> DownlinkLink:
+    """Returns the link that sends how the model differs from the one that clients hold.
+
+        held' = held + C(model - held)
+
+    For contractions and quantizers of any kind: what is lost is part of the next difference.
+    EF21-P, Gruntkowska et al. 2023 (arXiv:2209.15218). All clients start from the initial
+    parameters, and are taken to hear every broadcast; the bits of a round are those of its own one,
+    for each member of the cohort. It acts on the model's parameters; what else is in the message
+    travels as it is.
+
+    Args:
+      compressor, per_leaf: As for `fljax.compression.links.uplink`.
+
+    Wire format: that of the compressor, and the rest of the message at its own width.
+    """
+    roundtrip, bits = simulated(compressor, per_leaf)
+
+    def apply(message, held, key):
+        change = roundtrip(jax.tree.map(jnp.subtract, params_of(message), held), key)
+        held = jax.tree.map(jnp.add, held, change)
+        return with_params(message, held), held
+
+    return DownlinkLink(apply, _message_bits(bits), lambda params: jax.tree.map(jnp.copy, params))
+
+
+def zeros_like(tree: PyTree) -> PyTree:
+    """Returns a tree of zeros."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def params_of(message: PyTree) -> PyTree:
+    """Returns the model's parameters in a message.
+
+    Raises:
+      ValueError: If it is no record with `params`, or with `variables` that have `params`.
+    """
+    if hasattr(message, "params"):
+        return message.params
+    if hasattr(message, "variables"):
+        return params_of(message.variables)
+    raise ValueError(
+        f"A message of type {type(message).__name__} has neither `params` nor `variables`, so that "
+        "a downlink link with a memory does not know what to compress. Name the model's parameters "
+        "`params`, or use `downlink`, which compresses the whole message."
+    )
+
+
+def with_params(message: PyTree, params: PyTree) -> PyTree:
+    """Returns the message with other parameters."""
+    if hasattr(message, "params"):
+        return message._replace(params=params)
+    return message._replace(variables=with_params(message.variables, params))
+
+
+def _message_bits(bits):
+    """Returns message -> bits, where `bits` counts the parameters."""
+    return lambda message: bits(params_of(message)) + dense_bits(with_params(message, ()))
+
+
+def check_decodes_anywhere(link: UplinkLink, what: str) -> None:
+    """Raises ValueError if a client cannot know what the server makes of its payload."""
+    if link.linear:
+        raise ValueError(
+            f"{what} decodes on the client what it sends, but the payloads of a linear link are "
+            "decoded as a sum only. Its own server state may keep what is lost, as in fetch_sgd."
+        )

@@ -1,0 +1,212 @@
+"""Compressors between clients and server: links of the pipeline.
+
+The floating-point leaves of an update (or of a message) become one vector, or one vector each; the
+leaves of other types travel as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.compression.compressor import Compressor
+from fljax.compression.vectors import joined
+from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
+from fljax_kernels.packing import stored
+
+PyTree = Any
+# A compressor, or a function of a leaf's shape that returns the leaf's own.
+Choice = Compressor | Callable[[tuple[int, ...]], Compressor]
+
+
+class Form(NamedTuple):
+    """What both sides know of a value beforehand: its structure, shapes and types."""
+
+    tree: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    @classmethod
+    def of(cls, value: PyTree) -> Form:
+        """Returns the form of a value."""
+        leaves, tree = jax.tree.flatten(value)
+        return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+
+    @property
+    def compressed(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """The leaves that are compressed."""
+        return tuple(leaf for leaf in self.leaves if _is_compressed(leaf))
+
+    @property
+    def length(self) -> int:
+        """The length of all that is compressed, as one vector."""
+        return sum(math.prod(leaf.shape) for leaf in self.compressed)
+
+    def tree_of(self, vectors: Sequence[jax.Array], rest: Sequence[jax.Array]) -> PyTree:
+        """Returns a value of this form.
+
+        Args:
+          vectors: Of all the leaves that are compressed, or one of each.
+          rest: The other leaves.
+        """
+        if len(vectors) == 1 < len(self.compressed):
+            sizes = [math.prod(leaf.shape) for leaf in self.compressed]
+            vectors = jnp.split(vectors[0], list(itertools.accumulate(sizes[:-1])))
+        compressed, others = iter(vectors), iter(rest)
+        leaves = [
+            next(compressed).astype(leaf.dtype).reshape(leaf.shape)
+            if _is_compressed(leaf)
+            else next(others)
+            for leaf in self.leaves
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("payloads", "rest"), meta_fields=("form",)
+)
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """A compressed value.
+
+    Attributes:
+      payloads: One payload for all floating-point leaves, or one for each.
+      rest: The leaves of other types, as they are.
+      form: What the value looks like.
+    """
+
+    payloads: tuple[PyTree, ...]
+    rest: tuple[jax.Array, ...]
+    form: Form
+
+
+def uplink(compressor: Choice, *, per_leaf: bool = False) -> UplinkLink:
+    """Returns the link that compresses each job's update.
+
+    Args:
+      compressor: Of the update as one vector, in the order of `jax.tree.leaves`; or a function of a
+        leaf's shape that returns that leaf's compressor.
+      per_leaf: Whether leaves are compressed one by one, each with its own scale, say. A function
+        of shapes does so in any case.
+
+    A link behind it receives the payload as a pytree, whose floating-point leaves it may compress
+    further; what it leaves is counted at the width of its arrays. `chain` composes compressors more
+    tightly.
+    """
+    return UplinkLink(
+        encode=lambda value, state, job, key: (_compress(compressor, per_leaf, value, key), state),
+        decode=lambda sent, state: _decompress(compressor, per_leaf, sent),
+        bits=functools.partial(_bits, compressor, per_leaf),
+    )
+
+
+def downlink(compressor: Choice, *, per_leaf: bool = False) -> DownlinkLink:
+    """Returns the link that compresses each message as clients receive it, without a memory.
+
+    For quantizers: a model of which most coordinates are missing is of no use. With few bits, or a
+    sparse code, `fljax.compression.feedback.downlink_difference` sends what has changed.
+
+    Args:
+      compressor, per_leaf: As for `uplink`; the vector is made of everything in the message that is
+        floating-point.
+
+    Raises:
+      ValueError: If the size of a message depends on the values.
+    """
+    roundtrip, bits = simulated(compressor, per_leaf)
+    return DownlinkLink(
+        apply=lambda message, state, key: (roundtrip(message, key), state),
+        bits=bits,
+    )
+
+
+def simulated(compressor: Choice, per_leaf: bool):
+    """Returns functions (value, key) -> value as it arrives, and (value) -> bits.
+
+    Raises:
+      ValueError: If the size of a message depends on the values.
+    """
+    if isinstance(compressor, Compressor) and compressor.layout is None:
+        raise ValueError(
+            f"The size of what {compressor.name} sends depends on the values, which a downlink "
+            "link cannot count. Use a compressor of fixed size, such as top_k."
+        )
+    compress = functools.partial(_compress, compressor, per_leaf)
+
+    def roundtrip(value, key):
+        return _decompress(compressor, per_leaf, compress(value, key))
+
+    def bits(value):
+        return _bits(compressor, per_leaf, jax.eval_shape(compress, value, jax.random.key(0)))
+
+    return roundtrip, bits
+
+
+def _is_compressed(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating) and math.prod(leaf.shape) > 0
+
+
+def leaves_of(value: PyTree) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
+    """Returns (the leaves that are compressed, as vectors; the others, as they are)."""
+    leaves = jax.tree.leaves(value)
+    return (
+        [leaf.reshape(-1) for leaf in leaves if _is_compressed(leaf)],
+        tuple(leaf for leaf in leaves if not _is_compressed(leaf)),
+    )
+
+
+def vector_of(value: PyTree) -> jax.Array:
+    """Returns the leaves that are compressed as one vector, of the widest of their types."""
+    return joined(leaves_of(value)[0])
+
+
+def _parts(compressor: Choice, per_leaf: bool, form: Form) -> list[tuple[Compressor, int]]:
+    """Returns (compressor, length of its vector) for each payload."""
+    if not isinstance(compressor, Compressor):
+        return [(compressor(leaf.shape), math.prod(leaf.shape)) for leaf in form.compressed]
+    if per_leaf:
+        return [(compressor, math.prod(leaf.shape)) for leaf in form.compressed]
+    return [(compressor, form.length)] if form.length else []
+
+
+def _compress(compressor: Choice, per_leaf: bool, value: PyTree, key: jax.Array) -> Sent:
+    form, (vectors, rest) = Form.of(value), leaves_of(value)
+    parts = _parts(compressor, per_leaf, form)
+    if len(parts) == 1:
+        vectors = [joined(vectors)]
+    payloads = tuple(
+        one.encode(jax.random.fold_in(key, number), vector)
+        for number, ((one, _), vector) in enumerate(zip(parts, vectors, strict=True))
+    )
+    return Sent(jax.tree.map(_written, payloads), rest, form)
+
+
+def _written(leaf: jax.Array) -> jax.Array:
+    """Returns an array of a payload, integers by a loop of their own.
+
+    XLA's CPU backend would else compute codes again where they are decoded, entry by entry, inside
+    the loops that cut leaves out of the vector.
+    """
+    return stored(leaf) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf
+
+
+def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
+    parts = _parts(compressor, per_leaf, sent.form)
+    vectors = [
+        one.decode(payload, d) for (one, d), payload in zip(parts, sent.payloads, strict=True)
+    ]
+    return sent.form.tree_of(vectors, sent.rest)
+
+
+def _bits(compressor: Choice, per_leaf: bool, sent: Sent) -> jax.Array:
+    parts = _parts(compressor, per_leaf, sent.form)
+    total = dense_bits(sent.rest)
+    for (one, d), payload in zip(parts, sent.payloads, strict=True):
+        total += one.bits(payload, d)
+    return total

@@ -1,0 +1,200 @@
+"""Randomly rotated vectors, whose coordinates are all alike, and their quantizers.
+
+A rotation changes signs at random and multiplies by a Hadamard matrix, block by block: whole
+vectors would have to be filled up to a power of two, up to twice their length.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.compression import wire
+from fljax.compression.checks import check_range
+from fljax.compression.compressor import Compressor, chain, fixed_size
+from fljax.compression.quantized import uniform
+from fljax.compression.vectors import flat, in_rows
+from fljax_kernels.hadamard import next_power_of_two, rotate, rotate_back
+
+_BLOCK = 2**15
+
+
+def rotation(*, block: int = _BLOCK) -> Compressor:
+    """Returns the compressor that sends the rotated vector: nothing is lost, nothing saved.
+
+    For `chain(rotation(), ...)`: the rotated coordinates are of similar size, whatever the vector.
+    Suresh et al. 2017 (arXiv:1611.00429), Section 3.
+
+    Args:
+      block: Coordinates that are rotated together, a power of two; shorter vectors are filled up
+        with zeros to the next power of two, longer ones to a multiple of it.
+
+    Wire format: a random key (64 bits), then the rotated coordinates: 64 + 32 d' bits, with
+    d' = d filled up. omega = 0, alpha = 1.
+    """
+    _check_block(block)
+
+    def encode(key, x):
+        return {"seed": jax.random.key_data(key), "values": _rotated(x, key, block).reshape(-1)}
+
+    def decode(payload, d):
+        rows = jnp.asarray(payload["values"]).reshape(-1, _size(d, block))
+        return _rotated_back(rows, payload["seed"], d)
+
+    return fixed_size(
+        "rotation",
+        "Suresh et al. 2017, arXiv:1611.00429",
+        encode,
+        decode,
+        layout=lambda d: _SEED | {"values": wire.floats((_length(d, block),))},
+        omega=lambda d: 0.0,
+        alpha=lambda d: 1.0,
+    )
+
+
+def rotated_uniform(bits: int = 4, *, block: int = _BLOCK) -> Compressor:
+    """Returns unbiased random rounding of the rotated vector, between its smallest and largest.
+
+    Suresh et al. 2017 (arXiv:1611.00429), Section 3.
+
+    Args:
+      bits: 1 to 8.
+      block: See `rotation`.
+
+    Wire format: a random key (64 bits), two bounds (32 bits each), then the levels:
+    128 + bits d' bits, with d' = d filled up as in `rotation`.
+    omega = min(2 ln d' + 2, d' / 2) / (2^bits - 1)^2.
+    """
+
+    def omega(d):
+        length = _length(d, block)
+        return min(2 * math.log(length) + 2, length / 2) / (2**bits - 1) ** 2
+
+    code = chain(rotation(block=block), uniform(bits))
+    return code._replace(name=f"rotated_uniform({bits})", omega=omega)
+
+
+def drive(*, unbiased: bool = True, block: int = _BLOCK) -> Compressor:
+    """Returns DRIVE: the signs of the rotated vector and one scale for each block.
+
+    Vargaftik et al. 2021 (arXiv:2105.08339). Unbiased with the scale |x|^2 / |Rx|_1 for uniformly
+    random rotations R, nearly so for Hadamard's; with |Rx|_1 / d' the error is smallest, for
+    `error_feedback`.
+
+    Args:
+      unbiased: Which scale to send.
+      block: See `rotation`.
+
+    Wire format: a random key (64 bits), a scale for each block (32 bits each), then one bit a
+    coordinate: 64 + 32 blocks + d' bits, with d' = d filled up as in `rotation`. Unbiased: no
+    constant is proven for Hadamard's rotations; pi / 2 - 1 for uniform ones and d to infinity.
+    Otherwise alpha = 1/2 (by Khintchine's inequality, in expectation over the rotation).
+    """
+    code = _with_centroids(1, unbiased, block)
+    return code._replace(
+        name="drive",
+        paper="Vargaftik et al. 2021, arXiv:2105.08339",
+        alpha=None if unbiased else lambda d: 0.5,
+    )
+
+
+def eden(bits: int = 2, *, block: int = _BLOCK) -> Compressor:
+    """Returns EDEN: coordinates of the rotated vector, rounded to the best levels for normal ones.
+
+    Vargaftik et al. 2022 (arXiv:2108.08842); the scale of a block makes <x, x_hat> = |x|^2.
+    Unbiased for uniformly random rotations, nearly so for Hadamard's. With 1 bit it is `drive`.
+
+    Args:
+      bits: 1 to 4.
+      block: See `rotation`.
+
+    Wire format: a random key (64 bits), a scale for each block (32 bits each), then the levels:
+    64 + 32 blocks + bits d' bits, with d' = d filled up as in `rotation`. No constant is proven for
+    Hadamard's rotations.
+    """
+    check_range("bits", bits, 1, 4)
+    code = _with_centroids(bits, True, block)
+    return code._replace(name=f"eden({bits})", paper="Vargaftik et al. 2022, arXiv:2108.08842")
+
+
+def _with_centroids(bits: int, unbiased: bool, block: int) -> Compressor:
+    """Returns the quantizer of rotated blocks to the Lloyd-Max centroids of the normal law."""
+    _check_block(block)
+    centroids = normal_centroids(bits)
+    bounds = (centroids[1:] + centroids[:-1]) / 2
+
+    def encode(key, x):
+        rows = _rotated(x, key, block)
+        squared = jnp.sum(rows * rows, axis=1)
+        unit = jnp.sqrt(squared / rows.shape[1])[:, None]
+        levels = sum((rows > bound * unit).astype(jnp.uint8) for bound in bounds)
+        rounded = jnp.asarray(centroids, rows.dtype)[levels]
+        overlap = jnp.sum(rows * rounded, axis=1)
+        size = jnp.sum(rounded * rounded, axis=1)
+        scales = squared / jnp.where(overlap == 0, 1, overlap) if unbiased else overlap / size
+        return {"seed": jax.random.key_data(key), "scales": scales, "levels": levels.reshape(-1)}
+
+    def decode(payload, d):
+        scales = jnp.asarray(payload["scales"])
+        levels = jnp.asarray(payload["levels"]).reshape(-1, _size(d, block))
+        rounded = jnp.asarray(centroids, scales.dtype)[levels]
+        return _rotated_back(rounded * scales[:, None], payload["seed"], d)
+
+    return fixed_size(
+        "",
+        "",
+        encode,
+        decode,
+        layout=lambda d: (
+            _SEED
+            | {
+                "scales": wire.floats((_length(d, block) // _size(d, block),)),
+                "levels": wire.unsigned((_length(d, block),), bits, np.uint8),
+            }
+        ),
+    )
+
+
+@functools.cache
+def normal_centroids(bits: int) -> np.ndarray:
+    """Returns float64[2^bits] ascending levels of least squared error for a normal coordinate.
+
+    Lloyd's iteration: a level is the mean of what is rounded to it. Lloyd 1982; Max 1960.
+    """
+    levels = np.linspace(-1, 1, 2**bits)
+    for _ in range(2_000):
+        edges = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
+        density = np.exp(-(edges**2) / 2) / math.sqrt(2 * math.pi)
+        below = np.array([(1 + math.erf(edge / math.sqrt(2))) / 2 for edge in edges])
+        levels = -np.diff(density) / np.diff(below)
+    return levels
+
+
+_SEED = {"seed": wire.unsigned((2,), 32, np.uint32)}
+
+
+def _check_block(block: int) -> None:
+    if block < 1 or block & (block - 1):
+        raise ValueError(f"block must be a power of two, not {block!r}")
+
+
+def _size(d: int, block: int) -> int:
+    return min(block, next_power_of_two(d))
+
+
+def _length(d: int, block: int) -> int:
+    return -(-d // _size(d, block)) * _size(d, block)
+
+
+def _rotated(x: jax.Array, key: jax.Array, block: int) -> jax.Array:
+    rows = in_rows(x, _size(x.size, block))
+    return rotate(rows, jax.random.split(key, rows.shape[0]))
+
+
+def _rotated_back(rows: jax.Array, seed: jax.Array, d: int) -> jax.Array:
+    key = jax.random.wrap_key_data(jnp.asarray(seed), impl="threefry2x32")
+    return flat(rotate_back(rows, jax.random.split(key, rows.shape[0])), d)

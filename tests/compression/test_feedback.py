@@ -1,0 +1,123 @@
+"""Memories against float64 NumPy loops over clients."""
+
+import jax
+import numpy as np
+import pytest
+import reference
+import toy
+from compression_reference import (
+    COHORTS,
+    LR,
+    TABLES,
+    check_kept,
+    federated,
+    flatten,
+    largest,
+    unflatten,
+    zeros,
+)
+from contracts import harness
+
+from fljax import algorithms
+from fljax import compression as c
+from fljax.engine.pipeline import Pipeline, UplinkLink
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_error_feedback(layout):
+    lost = zeros()
+
+    def transmit(client, change, accepted):
+        total = change + lost[client]
+        sent = largest(total, 3)
+        if accepted:
+            lost[client] = total - sent
+        return sent
+
+    expected = federated(transmit)
+    pipeline = Pipeline(uplink=(c.error_feedback(c.uplink(c.top_k(0.1))),))
+    run = harness.rounds(algorithms.fedavg(LR), TABLES, layout, pipeline=pipeline)
+    toy.assert_close(run.params, expected, 1e-9)
+    check_kept(run, lambda state: state[1], lost)
+    # three values of 64 bits; 3 x 5 bits say where they are
+    assert set(run.by_client("uplink_bits", 0).values()) == {3 * 64 + 15}
+
+
+def test_error_feedback_of_a_lossless_link_keeps_nothing():
+    pipeline = Pipeline(uplink=(c.error_feedback(c.uplink(c.identity())),))
+    run = harness.rounds(algorithms.fedavg(LR), TABLES, pipeline=pipeline)
+    toy.assert_close(run.params, federated(lambda client, change, accepted: change), 1e-9)
+    check_kept(run, lambda state: state[1], zeros())
+
+
+def test_error_feedback_refuses_linear_links():
+    link = UplinkLink(lambda *args: None, lambda *args: None, linear=True)
+    with pytest.raises(ValueError, match="decoded as a sum only"):
+        c.error_feedback(link)
+
+
+def downlink_reference(receive):
+    """FedAvg whose clients train from receive(params)."""
+    params = toy.initial_params()
+    for cohort in COHORTS:
+        start = unflatten(receive(flatten(params)))
+        present = [toy.clients()[client] for client in cohort if len(toy.clients()[client][1])]
+        trained = [reference.local_sgd(start, x, y, LR, 4, 1)[0] for x, y in present]
+        mean = reference.weighted_mean(trained, [len(y) for _, y in present])
+        change = reference.combine(np.subtract, mean, start)
+        params = reference.combine(np.add, params, change)
+    return params
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_downlink_error_feedback(layout):
+    lost = np.zeros(28)
+
+    def receive(params):
+        nonlocal lost
+        step = np.abs(params + lost).max() / 7
+        received = np.round((params + lost) / step) * step
+        lost = params + lost - received
+        return received
+
+    expected = downlink_reference(receive)
+    pipeline = Pipeline(downlink=(c.downlink_error_feedback(c.int8(bits=4)),))
+    run = harness.rounds(algorithms.fedavg(LR), COHORTS, layout, pipeline=pipeline)
+    toy.assert_close(run.params, expected, 1e-9)
+    assert set(run.by_client("downlink_bits", 1).values()) == {64 + 28 * 4}
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_downlink_difference(layout):
+    held = flatten(toy.initial_params())
+
+    def receive(params):
+        nonlocal held
+        held = held + largest(params - held, 6)
+        return held
+
+    expected = downlink_reference(receive)
+    pipeline = Pipeline(downlink=(c.downlink_difference(c.top_k(0.2)),))
+    run = harness.rounds(algorithms.fedavg(LR), COHORTS, layout, pipeline=pipeline)
+    toy.assert_close(run.params, expected, 1e-9)
+    assert set(run.by_client("downlink_bits", 1).values()) == {6 * 64 + 28}
+
+
+def test_downlink_memories_find_the_model_of_scaffold():
+    pipeline = Pipeline(downlink=(c.downlink_difference(c.identity()),))
+    plain = harness.rounds(algorithms.scaffold(LR), COHORTS)
+    run = harness.rounds(algorithms.scaffold(LR), COHORTS, pipeline=pipeline)
+    toy.assert_close(run.params, plain.params, 1e-12)
+    assert set(run.by_client("downlink_bits", 1).values()) == {2 * 28 * 64}
+
+
+def test_a_message_without_a_model_is_refused():
+    link = c.downlink_difference(c.identity())
+    with pytest.raises(ValueError, match="neither `params` nor `variables`"):
+        link.apply({"w": np.zeros(3)}, {"w": np.zeros(3)}, jax.random.key(0))

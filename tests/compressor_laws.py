@@ -1,0 +1,67 @@
+"""What every compressor promises, as checks of one compressor."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+KEY = jax.random.key(3)
+
+
+def vector(d, seed=0):
+    """Returns float32[d] of very different sizes, with a zero and a repeated magnitude."""
+    generator = np.random.default_rng(seed)
+    x = generator.standard_normal(d) * np.exp(generator.standard_normal(d))
+    x[d // 2] = 0
+    if d > 3:
+        x[1] = -x[0]
+    return x.astype(np.float32)
+
+
+def roundtrip(compressor, x, key=KEY):
+    return np.asarray(compressor.decode(compressor.encode(key, jnp.asarray(x)), x.size))
+
+
+def check_wire(compressor, d):
+    """Bits are those of the bytes, and the bytes hold all that decoding needs."""
+    x = vector(d)
+    payload = jax.jit(compressor.encode)(KEY, x)
+    message = compressor.serialize(jax.device_get(payload), d)
+    bits = compressor.bits(payload, d)
+    assert bits.dtype == jnp.uint32 and bits.shape == ()
+    assert len(message) == math.ceil(int(bits) / 8)
+    decode = jax.jit(compressor.decode, static_argnums=1)
+    received = decode(compressor.deserialize(message, d), d)
+    np.testing.assert_array_equal(received, decode(payload, d))
+    assert received.shape == (d,) and received.dtype == jnp.float32
+
+
+def draws(compressor, x, count):
+    """Returns float64[count, d], decoded with as many keys."""
+    keys = jax.random.split(jax.random.key(11), count)
+    run = jax.jit(jax.vmap(lambda key: compressor.decode(compressor.encode(key, x), x.size)))
+    return np.asarray(run(keys), np.float64)
+
+
+def check_unbiased(compressor, d, count=10_000):
+    """The mean of many draws is x within 4 standard errors; the variance is within omega."""
+    x = vector(d)
+    received = draws(compressor, jnp.asarray(x), count)
+    error = received.std(0) / math.sqrt(count)
+    rounding = 1e-5 * np.abs(x).max()
+    assert (np.abs(received.mean(0) - x) <= 4 * error + rounding).all()
+    squared = ((received - x) ** 2).sum(1)
+    bound = compressor.omega(d) * (x.astype(np.float64) ** 2).sum()
+    assert squared.mean() - 4 * squared.std() / math.sqrt(count) <= bound * 1.0001 + 1e-9
+
+
+def check_contraction(compressor, d, count=200):
+    """The mean squared error is within 1 - alpha of the squared norm, also of flat vectors."""
+    generator = np.random.default_rng(1)
+    flat = generator.choice([-1, 1], d) * np.float32(0.37)
+    for x in (vector(d), flat.astype(np.float32)):
+        received = draws(compressor, jnp.asarray(x), count)
+        squared = ((received - x) ** 2).sum(1)
+        bound = (1 - compressor.alpha(d)) * (x.astype(np.float64) ** 2).sum()
+        assert squared.mean() - 4 * squared.std() / math.sqrt(count) <= bound * 1.0001 + 1e-9
