@@ -256,6 +256,12 @@ def run(layers: list[str], batch: int, clients: list[int]) -> dict[str, Any]:
     }
 
 
+def use_all_cores() -> None:
+    """Splits a CPU into one device a core, unless somebody has chosen a number."""
+    if jax.config.jax_num_cpu_devices < 1:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Prints a table, and writes it as JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -277,6 +283,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if jax.config.jax_num_cpu_devices < 1:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    use_all_cores()
     main()

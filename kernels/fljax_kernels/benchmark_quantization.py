@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax_kernels import natural, packing, quantize, sign, ternary
-from fljax_kernels.benchmark import milliseconds
+from fljax_kernels.benchmark import milliseconds, use_all_cores
 from fljax_kernels.hadamard import hadamard_transform, next_power_of_two, rotate, rotate_back
 from fljax_kernels.random_words import random_words
 
@@ -265,6 +264,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if jax.config.jax_num_cpu_devices < 1:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    use_all_cores()
     main()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fljax_kernels.benchmark import milliseconds
+from fljax_kernels.benchmark import milliseconds, use_all_cores
 from fljax_kernels.compaction import true_indices
 from fljax_kernels.count_sketch import sketch, unsketch
 from fljax_kernels.random_k import random_k, random_k_mask
@@ -176,6 +175,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if jax.config.jax_num_cpu_devices < 1:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    use_all_cores()
     main()
