@@ -10,6 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fljax_kernels.packing import stored
+
+# Of more channels XLA makes vectors, and computing entries again is cheaper than keeping them.
+_FEW_CHANNELS = 16
+
 
 def max_pool(inputs: jax.Array, window_shape: Sequence[int] = (2, 2)) -> jax.Array:
     """Takes the maximum of each window; windows do not overlap.
@@ -34,7 +39,7 @@ def max_pool(inputs: jax.Array, window_shape: Sequence[int] = (2, 2)) -> jax.Arr
 @jax.custom_jvp
 def _window_max(x: jax.Array) -> jax.Array:
     """[..., rows, height, columns, width, C] -> [..., rows, columns, C]."""
-    return reduce(jnp.maximum, _entries(x))
+    return reduce(jnp.maximum, _entries(_kept(x)))
 
 
 @_window_max.defjvp
@@ -42,7 +47,7 @@ def _window_max_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     height, width = x.shape[-4], x.shape[-2]
     numbers = np.arange(height * width, dtype=np.min_scalar_type(height * width))
-    entries = _entries(x)
+    entries = _entries(_kept(x))
     best, place = entries[0], jnp.zeros(entries[0].shape, numbers.dtype)
     for number, entry in zip(numbers[1:], entries[1:], strict=True):
         place = jnp.where(entry > best, number, place)
@@ -59,3 +64,15 @@ def _entries(x: jax.Array) -> list[jax.Array]:
     return [
         part.squeeze(-2) for row in rows for part in lax.split(row, [1] * width, axis=row.ndim - 2)
     ]
+
+
+def _kept(x: jax.Array) -> jax.Array:
+    """Returns the entries, on CPUs written to memory where they have few channels.
+
+    XLA would else compute what they come from (a convolution's sum of slices, say) again for every
+    entry of a window, and once more for the gradient: a quarter of LeNet's step.
+    """
+    if x.shape[-1] > _FEW_CHANNELS:
+        return x
+    bits = lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+    return lax.bitcast_convert_type(stored(bits), x.dtype)
