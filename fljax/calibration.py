@@ -189,7 +189,7 @@ def _jobs(trial: Trial) -> int:
 
 def _trial(federation: Any) -> Trial:
     """Times the first waves of round 0, as many as take long enough."""
-    whole, facts = federation.plan_round(0, federation.sampler.init())
+    whole, facts = federation.plan_round(0, federation.cohorts.init())
     waves = max(int(one.num_waves.max(initial=0)) for one in whole.passes)
     count = 1
     _seconds(federation, _first_waves(whole, count), facts)  # compiles

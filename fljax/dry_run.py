@@ -14,7 +14,7 @@ from fljax.engine.batching import steps_per_job
 from fljax.flops import training_flops
 from fljax.gradients import bind
 from fljax.options import RoundOptions
-from fljax.parts import local_work, make_sampler, plan_execution
+from fljax.parts import local_work, make_cohorts, plan_execution
 from fljax.tasks import Task
 
 
@@ -27,11 +27,12 @@ def describe(
     client, times the steps; no data is placed on a device, and nothing is compiled or run.
     """
     sizes = dataset.train.partition.sizes
-    sampler = make_sampler(dataset, options)
+    cohorts = make_cohorts(dataset, options, [options.seed])
     work = local_work(sizes, options)
     steps = steps_per_job(sizes, work)
     params, _, _ = jax.eval_shape(task.init, jax.random.key(0))
-    execution = plan_execution(dataset, sampler, params, steps, options)
+    param_bytes = _nbytes(params)
+    execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, options)
     cohort = min(options.clients_per_round, dataset.num_clients)
     steps_a_round = steps.mean() * cohort
     examples = dataset.train.examples.spec
@@ -39,7 +40,6 @@ def describe(
     flops = flops_a_step * steps_a_round
     down, up = (cohort * size for size in _bytes_of_a_client(dataset, task, spec))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    param_bytes = _nbytes(params)
     live = execution.lanes * 6 * param_bytes + execution.wave * 2 * param_bytes
     rows = [
         ("dataset", f"{dataset.name}, {sizes.sum():,} training rows"),

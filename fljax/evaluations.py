@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fljax import evaluation, metrics, random
+from fljax.data.dataset import FederatedDataset
 from fljax.engine.placement import host_readable
+from fljax.engine.trees import zeros_like_shape
 from fljax.evaluation import EvalOutputs, EvalSet
 from fljax.federation import Federation
 from fljax.gradients import bind
@@ -25,7 +29,8 @@ class Evaluations(NamedTuple):
       clients_of: Name of the set whose rows are also reported by client, or None.
       personal: Clients whose own models are evaluated instead of the global one, or None.
       evaluate: The compiled evaluation of one model.
-      evaluate_many: The same for a stack of models.
+      evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
+        stack.
     """
 
     sets: dict[str, EvalSet]
@@ -44,8 +49,26 @@ class Evaluations(NamedTuple):
                 for name, one in self.sets.items()
             }
         models = _personal_models(federation, self.personal)
+        return self._dispatch_many(models, len(self.personal), frozen)
+
+    def dispatch_sources(
+        self, federation: Federation, sources: Sequence[int]
+    ) -> dict[str, EvalOutputs]:
+        """Starts an evaluation of the global models of some sources; nothing waits for it.
+
+        Returns:
+          As `dispatch`, with a leading axis whose first entries are the sources, in their order.
+        """
+        # always of one size: any number of sources is one program
+        order = np.zeros(len(federation.sources), np.int32)
+        order[: len(sources)] = sources
+        models = _models_of(federation.algorithm.variables, federation.state.server, order)
+        return self._dispatch_many(models, len(sources), federation.inputs.frozen)
+
+    def _dispatch_many(self, models, count, frozen):
         return {
-            name: self.evaluate_many(models, frozen, one.inputs) for name, one in self.sets.items()
+            name: self.evaluate_many(models, count, frozen, one.inputs)
+            for name, one in self.sets.items()
         }
 
     def finish(self, outputs: dict[str, EvalOutputs]) -> tuple[dict[str, float], dict]:
@@ -70,7 +93,11 @@ class Evaluations(NamedTuple):
 
 
 def make_evaluations(
-    federation: Federation, batch_size: int = 0, eval_clients: int = 0, personal: int = 0
+    federation: Federation,
+    batch_size: int = 0,
+    eval_clients: int = 0,
+    personal: int = 0,
+    dataset: FederatedDataset | None = None,
 ) -> Evaluations:
     """Prepares the evaluations of a run.
 
@@ -83,8 +110,10 @@ def make_evaluations(
       eval_clients: Clients to evaluate one by one: 0 none, -1 all, k a seeded sample.
       personal: Evaluate the own models of so many clients (a seeded sample) instead of the global
         model, and report the mean over them.
+      dataset: The data of the sources that are evaluated; None is the federation's.
     """
-    dataset, mesh, seed = federation.dataset, federation.mesh, federation.options.seed
+    dataset = dataset or federation.dataset
+    mesh, seed = federation.mesh, federation.options.seed
     batch_size = batch_size or evaluation.BATCH_SIZE
     splits = {
         name: split
@@ -123,13 +152,25 @@ def make_evaluations(
     evaluate = evaluation.make_evaluate(
         lambda frozen: bind(federation.task, frozen, dataset.preprocess), mesh
     )
-    many = jax.jit(
-        lambda models, frozen, inputs: jax.lax.map(
-            lambda model: evaluate(model, frozen, inputs), models
-        ),
-        out_shardings=host_readable(mesh),
-    )
+
+    def evaluate_many(models, count, frozen, inputs):
+        def one(number):
+            return evaluate(jax.tree.map(lambda leaf: leaf[number], models), frozen, inputs)
+
+        def body(number, outputs):
+            return jax.tree.map(lambda all, new: all.at[number].set(new), outputs, one(number))
+
+        size = len(jax.tree.leaves(models)[0])
+        return jax.lax.fori_loop(0, count, body, zeros_like_shape(jax.eval_shape(one, 0), size))
+
+    many = jax.jit(evaluate_many, out_shardings=host_readable(mesh))
     return Evaluations(sets, clients_of, chosen, evaluate, many)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _models_of(variables: Callable, server: Any, sources: jax.Array):
+    """Returns the stacked global models of some sources."""
+    return jax.vmap(variables)(jax.tree.map(lambda leaf: leaf[sources], server))
 
 
 def _personal_models(federation: Federation, clients: np.ndarray):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,21 +23,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.calibration import Layout, calibrate
-from fljax.data.dataset import FederatedDataset
+from fljax.data.dataset import FederatedDataset, Partition, Split, joined
 from fljax.data.memory import in_place
 from fljax.engine import blocks
 from fljax.engine import pipeline as links
-from fljax.engine import sampler as samplers
 from fljax.engine.batching import steps_per_job
 from fljax.engine.client_store import ClientStore
+from fljax.engine.cohorts import Cohorts
 from fljax.engine.compilation import cache_dir, give_back_after_compiling
-from fljax.engine.execution import (
-    ExecutionPlan,
-    make_mesh,
-)
+from fljax.engine.execution import ExecutionPlan, make_mesh
 from fljax.engine.packed_plan import PackedPlan, pack
 from fljax.engine.placement import copied, own_devices, put_own, put_same, put_sharded
-from fljax.engine.plan import PlanFacts, RoundPlan, job_table
+from fljax.engine.plan import PlanFacts, RoundPlan
 from fljax.engine.planner import Planner, make_planner
 from fljax.engine.prefetch import prefetch
 from fljax.engine.round_program import (
@@ -46,26 +43,25 @@ from fljax.engine.round_program import (
     make_round_program,
     make_rounds_program,
 )
+from fljax.engine.trees import batched, like
 from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.parts import (
     calibration_facts,
     check_batches,
     check_rounds_per_dispatch,
-    init_model,
+    default_rows,
     is_calibrated,
     local_work,
-    make_sampler,
+    make_cohorts,
     make_store,
     plan_execution,
     scheduled,
 )
+from fljax.sources import Beginnings, Source, beginnings
 from fljax.tasks import Task
 
 PyTree = Any
-
-# Stream of random keys for the initial model; rounds count from 0.
-_INIT = 0x7FFFFFFF
 
 
 def _never(round: int) -> bool:
@@ -88,11 +84,13 @@ class Federation:
         algorithm: Algorithm,
         program: Callable,
         rounds_program: Callable,
+        sources: Sequence[Source],
         planner: Planner,
-        sampler: samplers.Sampler,
+        cohorts: Cohorts,
         store: ClientStore,
         inputs: Inputs,
         state: RoundState,
+        start: Callable[[Beginnings], RoundState],
     ):
         self.dataset = dataset
         self.task = task
@@ -103,20 +101,25 @@ class Federation:
         self.algorithm = algorithm
         self.program = program
         self.rounds_program = rounds_program
+        self.sources = list(sources)
         self.planner = planner
-        self.sampler = sampler
+        self.cohorts = cohorts
         self.store = store
         self.inputs = inputs
         self.state = state
+        self._start = start
         self.calibration_seconds = 0.0
         self.rounds_per_dispatch = options.rounds_per_dispatch or 1
         self._stats: PyTree = ()
-        self._groups = _group_codes(dataset)
 
     @property
     def variables(self) -> Variables:
         """The global model."""
-        return self.algorithm.variables(_of_first_source(self.state.server))
+        return self.variables_of(0)
+
+    def variables_of(self, source: int) -> Variables:
+        """Returns the global model of one source."""
+        return self.algorithm.variables(_of_source(self.state.server, source))
 
     def load(self, state: RoundState, store: PyTree) -> None:
         """Continues from a checkpoint's server state and client store."""
@@ -124,28 +127,50 @@ class Federation:
         self.state = copied(put_same(state, self.mesh))
         self.store.load(store)
 
+    def replace(self, sources: Mapping[int, Source]) -> None:
+        """Puts new trials in the places of old ones; nothing compiles anew.
+
+        Args:
+          sources: {place: what starts there with its round 0}.
+
+        Raises:
+          ValueError: If a source does not fit into this program.
+        """
+        self.sources = [sources.get(place, one) for place, one in enumerate(self.sources)]
+        seeds = [one.seed for one in self.sources]
+        clients = self.dataset.num_clients
+        first = beginnings(self.task, self.sources, clients, self.options.initial_params)
+        fresh = np.isin(np.arange(len(seeds)), list(sources))
+        self.state = _chosen(fresh, self._start(first), self.state)
+        hparams, keys = put_same((first.hparams, first.keys), self.mesh)
+        self.inputs = self.inputs._replace(hparams=hparams, keys=keys)
+        self.cohorts = make_cohorts(self.dataset, self.options, seeds)
+        begins = np.array([one.partition for one in self.sources]) * clients
+        self.planner = self.planner._replace(seeds=np.array(seeds), begins=begins)
+        default = default_rows(self.algorithm, self.options.pipeline, first.variables)
+        self.store.forget(np.flatnonzero(fresh), default)
+
     def plans(
         self, start: int, stop: int, sampler_state: Any = None
     ) -> Iterator[tuple[PackedPlan, PlanFacts]]:
         """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
-        placed = self._blocks(start, stop, sampler_state, 1, _never, jax.config.jax_enable_x64)
-        return prefetch((plan, facts) for plan, (facts,) in placed)
+        blocks = self._blocks(range(start, stop), sampler_state, 1, _never)
+        return prefetch((plan, facts) for plan, (facts,) in blocks)
 
     def blocks(
         self,
-        start: int,
-        stop: int,
+        rounds: Iterable[int | np.ndarray],
         sampler_state: Any = None,
         *,
         ends: Callable[[int], bool] = _never,
     ) -> Iterator[tuple[PackedPlan, list[PlanFacts]]]:
-        """Yields the plans of rounds start .. stop - 1 in blocks, made one block ahead in a thread.
+        """Yields the plans of some rounds in blocks, made one block ahead in a thread.
 
         A block is what one dispatch runs: `rounds_per_dispatch` rounds, or a single one where fewer
         are left before an end.
 
         Args:
-          start, stop: The rounds.
+          rounds: Round numbers, each one for all sources, or int32[S]; a source below 0 rests.
           sampler_state: Where the sampler goes on; None starts it.
           ends: round -> whether a block must end with it, because the host wants the state that it
             leaves behind; called in the thread.
@@ -153,12 +178,14 @@ class Federation:
         Returns:
           An iterator over (plan, the facts of its rounds), for `step_block`.
         """
-        size, x64 = self.rounds_per_dispatch, jax.config.jax_enable_x64
-        return prefetch(self._blocks(start, stop, sampler_state, size, ends, x64))
+        return prefetch(self._blocks(rounds, sampler_state, self.rounds_per_dispatch, ends))
 
-    def _blocks(self, start, stop, sampler_state, size, ends, x64):
-        state = self.sampler.init() if sampler_state is None else sampler_state
-        for plans, facts in blocks.in_blocks(self._plans(start, stop, state), size, ends):
+    def _blocks(self, rounds, sampler_state, size, ends):
+        state = self.cohorts.init() if sampler_state is None else sampler_state
+        return self._placed(self._plans(rounds, state), size, ends, jax.config.jax_enable_x64)
+
+    def _placed(self, planned, size, ends, x64):
+        for plans, facts in blocks.in_blocks(planned, size, ends):
             begin = time.perf_counter()
             # a thread does not inherit the precision that a context manager sets
             with jax.enable_x64(x64):
@@ -167,27 +194,18 @@ class Federation:
             share = (time.perf_counter() - begin) / len(facts)
             yield placed, [one._replace(seconds=one.seconds + share) for one in facts]
 
-    def _plans(self, start: int, stop: int, state: Any):
-        for round in range(start, stop):
+    def _plans(self, rounds: Iterable[int | np.ndarray], state: Any):
+        for round in rounds:
             begin = time.perf_counter()
             plan, facts = self.plan_round(round, state)
             state = facts.sampler_state
             yield pack(plan), facts._replace(seconds=time.perf_counter() - begin)
 
-    def plan_round(self, round: int, sampler_state: Any) -> tuple[RoundPlan, PlanFacts]:
-        """Selects the cohort of a round and plans it, as NumPy arrays."""
-        population = self.dataset.num_clients
-        clients, state = self.sampler.select(sampler_state, round)
-        wrong = clients[(clients < 0) | (clients >= population)]
-        if len(wrong):
-            raise ValueError(
-                f"The sampler chose client {wrong[0]} in round {round}; the population has "
-                f"clients 0 to {population - 1}."
-            )
-        steps = None
-        if self.options.steps_per_round is not None:
-            steps = np.full(len(clients), self.options.steps_per_round[round])
-        jobs = job_table(clients, groups=self._groups, steps=steps)
+    def plan_round(
+        self, round: int | np.ndarray, sampler_state: Any
+    ) -> tuple[RoundPlan, PlanFacts]:
+        """Draws the cohorts of a round and plans it, as NumPy arrays."""
+        jobs, state = self.cohorts.draw(round, sampler_state)
         return self.planner.plan(round, jobs, state)
 
     def place(self, plan: PackedPlan, axis: int = 0) -> PackedPlan:
@@ -230,28 +248,36 @@ class Federation:
         return stats
 
 
-def _group_codes(dataset: FederatedDataset) -> np.ndarray | None:
-    """Returns int32[N], the first of the data set's groups as numbers from 0, or None."""
-    for values in dataset.groups.values():
-        return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int32)
-    return None
-
-
 def build(
-    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    sources: Sequence[Source] | None = None,
+    partitions: Sequence[Partition] | None = None,
 ) -> Federation:
     """Builds a federation and places its data on the devices.
+
+    Args:
+      dataset: The federated data.
+      task: What is trained.
+      spec: The algorithm.
+      options: What a round does.
+      sources: Trials that train side by side; None is one, with the seed of the options and the
+        hyperparameters of the algorithm.
+      partitions: Divisions of the training data among as many clients, for sources that differ in
+        theirs; None is that of the dataset.
 
     Raises:
       ValueError: If options, data and model do not fit together, or do not fit into memory.
     """
     give_back_after_compiling()
-    partition = dataset.train.partition
-    sampler = make_sampler(dataset, options)
+    sources = sources or [Source(options.seed, spec.hparams)]
+    partitions = partitions or [dataset.train.partition]
+    partition = joined(partitions)
+    cohorts = make_cohorts(dataset, options, [one.seed for one in sources])
     work = local_work(partition.sizes, options)
-    keys, init_key = _keys(options.seed)
-    params, frozen, model_state = init_model(task, init_key, options.initial_params)
-    variables = Variables(params, model_state)
+    first = beginnings(task, sources, dataset.num_clients, options.initial_params)
 
     def algorithm_at(frozen, hparams, round):
         return spec.build(
@@ -259,32 +285,33 @@ def build(
             scheduled(hparams, options, round),
         )
 
-    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-    hparams = {name: np.asarray(value, dtype) for name, value in spec.hparams.items()}
-    hparams["num_clients"] = np.asarray(dataset.num_clients, dtype)
-    algorithm = algorithm_at(frozen, hparams, 0)
+    one_hparams = {name: values[0] for name, values in first.hparams.items()}
+    algorithm = algorithm_at(first.frozen, one_hparams, 0)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
+    param_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(first.variables.params))
+    param_bytes //= len(sources)
 
-    def first_state(variables, frozen, hparams) -> RoundState:
+    def first_state(variables: Variables, frozen, hparams) -> RoundState:
         server = algorithm_at(frozen, hparams, 0).init(variables)
         pipeline = links.init_server(options.pipeline, variables.params)
-        return jax.tree.map(_stacked, RoundState(server, pipeline))
+        return jax.tree.map(_strongly_typed, RoundState(server, pipeline))
 
     @functools.cache
-    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[], RoundState]:
-        given = put_same((variables, frozen, hparams), mesh)
+    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[Beginnings], RoundState]:
         everywhere = NamedSharding(mesh, PartitionSpec())
-        return functools.partial(jax.jit(first_state, out_shardings=everywhere), *given)
+        first_states = batched(first_state, len(sources), (0, None, 0))
+        start = jax.jit(first_states, out_shardings=everywhere)
+        return lambda given: start(*put_same(given[:3], mesh))
 
     @functools.cache
     def inputs_on(mesh: jax.sharding.Mesh, placement: str) -> Inputs:
         data = dataset.train.examples.arrays if placement == "device" else None
         inputs = Inputs(
             data=None if data is None else {name: in_place(array) for name, array in data.items()},
-            frozen=frozen,
-            hparams={name: value[None] for name, value in hparams.items()},
-            keys=keys,
+            frozen=first.frozen,
+            hparams=first.hparams,
+            keys=first.keys,
         )
         return put_same(inputs, mesh)
 
@@ -292,22 +319,24 @@ def build(
         wanted = options
         if layout is not None:
             wanted = dataclasses.replace(options, **layout._asdict())
-        execution = plan_execution(dataset, sampler, params, steps, wanted)
+        execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, wanted)
         mesh = make_mesh(execution.devices)
         planner = make_planner(
-            dataset.train,
+            Split(dataset.train.examples, partition),
             work,
             [one.schedule for one in algorithm.passes],
             execution,
-            max_cohort=sampler.max_cohort,
-            seeds=[options.seed],
+            max_cohort=cohorts.max_jobs,
+            seeds=[one.seed for one in sources],
+            begins=[one.partition * dataset.num_clients for one in sources],
             max_steps=max_steps,
             staged_devices=own_devices(mesh),
         )
         for one in planner.works:
             check_batches(task, partition.sizes, one)
-        largest = options.num_rounds * sampler.max_cohort
-        store = make_store(algorithm, options.pipeline, variables, dataset, mesh, largest)
+        largest = options.num_rounds * cohorts.max_jobs
+        default = default_rows(algorithm, options.pipeline, first.variables)
+        store = make_store(default, dataset.num_clients, mesh, largest)
         check_rounds_per_dispatch(options.rounds_per_dispatch, store)
         return Federation(
             dataset=dataset,
@@ -317,14 +346,16 @@ def build(
             execution=execution,
             mesh=mesh,
             algorithm=algorithm,
-            program=make_round_program(algorithm_at, options.pipeline, mesh),
-            rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh),
+            program=make_round_program(algorithm_at, options.pipeline, mesh, len(sources)),
+            rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh, len(sources)),
+            sources=sources,
             planner=planner,
-            sampler=sampler,
+            cohorts=cohorts,
             store=store,
             inputs=inputs_on(mesh, execution.placement),
             # new arrays each time: the first round donates them
-            state=starter_on(mesh)(),
+            state=starter_on(mesh)(first),
+            start=starter_on(mesh),
         )
 
     if not is_calibrated(options):
@@ -332,28 +363,22 @@ def build(
     return calibrate(
         assemble,
         cache_dir() / "layouts.json",
-        calibration_facts(dataset, spec, options, variables, steps, work),
+        calibration_facts(dataset, spec, options, first.variables, steps, work),
     )
 
 
-def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the keys of a run's sources [1], and that of the initial model."""
-
-    # one program: each that is compiled, small as it may be, takes more than a megabyte for good
-    @jax.jit
-    def make():
-        key = jax.random.key(seed, impl="threefry2x32")
-        return key[None], jax.random.fold_in(key, _INIT)
-
-    return make()
-
-
 @jax.jit
-def _of_first_source(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[0], tree)
+def _of_source(tree: PyTree, source: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[source], tree)
 
 
-def _stacked(leaf: Any) -> jax.Array:
-    """Returns leaf[None], strongly typed as the program returns it: a weak type compiles anew."""
+@functools.partial(jax.jit, donate_argnums=(1, 2))
+def _chosen(fresh: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+    """Returns the new entries of the sources that are fresh, and the old ones of the others."""
+    return jax.tree.map(lambda a, b: jnp.where(like(fresh, a), a, b), new, old)
+
+
+def _strongly_typed(leaf: Any) -> jax.Array:
+    """Returns a leaf typed as the program returns it: a weak type compiles anew."""
     array = jnp.asarray(leaf)
-    return jnp.asarray(array, array.dtype)[None]
+    return jnp.asarray(array, array.dtype)

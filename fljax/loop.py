@@ -81,7 +81,7 @@ class Loop:
             if self.start == 0 and self.options.eval_every:
                 self._evaluate_initial()
             planned = federation.blocks(
-                self.start, stop, self.sampler_state, ends=self._must_stop_after
+                range(self.start, stop), self.sampler_state, ends=self._must_stop_after
             )
             done = self._rounds(stack.enter_context(contextlib.closing(planned)), bar, num_rounds)
         if done == self.start:

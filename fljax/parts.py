@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from fljax.algorithm import Algorithm, Variables
 from fljax.data.dataset import FederatedDataset
 from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
 from fljax.engine.batching import LocalWork, steps_per_job
 from fljax.engine.client_store import ClientStore
+from fljax.engine.cohorts import Cohorts
 from fljax.engine.distributed import exchange
 from fljax.engine.execution import ExecutionPlan, choose, host_memory_bytes, memory_of
+from fljax.engine.pipeline import Pipeline
 from fljax.engine.round_program import ClientRows
+from fljax.engine.trees import batched
 from fljax.options import RoundOptions
 from fljax.recording import versions
 from fljax.tasks import Task
@@ -59,7 +64,19 @@ def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
         )
 
 
-def make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.Sampler:
+def make_cohorts(dataset: FederatedDataset, options: RoundOptions, seeds: Sequence[int]) -> Cohorts:
+    """Returns the cohorts of sources with these seeds."""
+    groups = [np.asarray(values) for values in dataset.groups.values()]
+    return Cohorts(
+        tuple(make_sampler(dataset, options, seed) for seed in seeds),
+        dataset.num_clients,
+        # the first of the data set's groups, as numbers from 0
+        np.unique(groups[0], return_inverse=True)[1].astype(np.int32) if groups else None,
+        options.steps_per_round,
+    )
+
+
+def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) -> samplers.Sampler:
     """Returns the sampler that the options ask for."""
     if options.cohorts is not None:
         return samplers.replay(options.cohorts, dataset.num_clients)
@@ -75,7 +92,7 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions) -> samplers.S
             f"sampler = {options.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}."
         )
     make = samplers.SAMPLERS[options.sampler]
-    return make(dataset.num_clients, options.clients_per_round, options.seed)
+    return make(dataset.num_clients, options.clients_per_round, seed)
 
 
 def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
@@ -122,12 +139,20 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
 
 def plan_execution(
     dataset: FederatedDataset,
-    sampler: samplers.Sampler,
-    params: PyTree,
+    max_jobs: int,
+    param_bytes: int,
     steps: np.ndarray,
     options: RoundOptions,
 ) -> ExecutionPlan:
-    """Chooses the execution plan of a run; `params` may be shapes."""
+    """Chooses the execution plan of a run.
+
+    Args:
+      dataset: The federated data.
+      max_jobs: Largest number of jobs in a round.
+      param_bytes: Size of one model.
+      steps: int64[N] local steps of each client.
+      options: What a round does.
+    """
     examples = dataset.train.examples
     in_memory = examples.arrays is not None
     if options.placement == "device" and not in_memory:
@@ -136,10 +161,10 @@ def plan_execution(
             "generated on demand. Leave it at 'auto', or materialize the data set."
         )
     return choose(
-        cohort=sampler.max_cohort,
+        cohort=max_jobs,
         equal_steps=bool((steps == steps[0]).all()),
         data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
-        param_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)),
+        param_bytes=param_bytes,
         needs_stack=options.pipeline.needs_stack,
         devices=options.devices,
         lanes=options.lanes,
@@ -148,15 +173,32 @@ def plan_execution(
     )
 
 
-def make_store(algorithm, pipeline, variables, dataset, mesh, largest: int) -> ClientStore:
-    """Makes the client store for at most `largest` participations, on the devices if it fits."""
-    own = ()
-    if algorithm.init_client is not None:
-        own = algorithm.init_client(jax.tree.map(jnp.asarray, variables))
-    default = ClientRows(own, links.init_client(pipeline, variables.params))
-    stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], default)
-    rows = min(dataset.num_clients, largest)
-    needed = rows * sum(leaf.nbytes for leaf in jax.tree.leaves(stacked))
+def default_rows(algorithm: Algorithm, pipeline: Pipeline, variables: Variables) -> ClientRows:
+    """Returns the state of clients that never took part, NumPy leaves [S, ...] like `variables`."""
+
+    def default(variables):
+        own = () if algorithm.init_client is None else algorithm.init_client(variables)
+        return ClientRows(own, links.init_client(pipeline, variables.params))
+
+    sources = len(jax.tree.leaves(variables)[0])
+    return jax.device_get(jax.jit(batched(default, sources))(variables))
+
+
+def make_store(default: ClientRows, num_clients: int, mesh: Mesh, largest: int) -> ClientStore:
+    """Makes the client store for at most `largest` participations, on the devices if it fits.
+
+    Args:
+      default: State of clients that never took part, leaves [S, ...].
+      num_clients: Size of the population.
+      mesh: The devices.
+      largest: The most participations.
+
+    Raises:
+      ValueError: If the machine's memory does not hold the state of so many clients.
+    """
+    leaves = jax.tree.leaves(default)
+    rows = min(num_clients * max((len(leaf) for leaf in leaves), default=1), largest)
+    needed = rows * sum(leaf[0].nbytes for leaf in leaves)
     host, memory = min(exchange(host_memory_bytes())), memory_of(mesh)
     if needed > host:
         raise ValueError(
@@ -164,7 +206,7 @@ def make_store(algorithm, pipeline, variables, dataset, mesh, largest: int) -> C
             f"has {host / 1e9:.2f} GB. Use fewer clients or rounds, or a smaller model."
         )
     on_host = mesh.local_devices[0].platform != "cpu" and needed > memory // 4 * mesh.size
-    return ClientStore(stacked, dataset.num_clients, mesh, on_host=on_host)
+    return ClientStore(default, num_clients, mesh, on_host=on_host)
 
 
 def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTree, PyTree, PyTree]:

@@ -71,7 +71,7 @@ def restore(
     """
     metadata = checkpoints.metadata(round)
     check_identity(identity(federation, options), metadata["identity"], round)
-    template = _state(federation, federation.sampler.init())
+    template = _state(federation, federation.cohorts.init())
     template["store"] = federation.store.template(metadata["store_rows"])
     state, _ = checkpoints.restore(round, template)
     federation.load(state["server"], state["store"])

@@ -114,7 +114,7 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             config = _config(federation, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
-            progress = Progress(0, RoundTotals(), federation.sampler.init())
+            progress = Progress(0, RoundTotals(), federation.cohorts.init())
             if start:
                 # before the recorder opens its files: what is refused must stay as it was
                 progress = restore(checkpoints(), federation, start, run_options)

@@ -45,7 +45,7 @@ def time_rounds(
         )
     seconds: list[float] = []
     seen: list[PlanFacts] = []
-    for plan, facts in federation.blocks(0, rounds, ends=lambda round: round == 0):
+    for plan, facts in federation.blocks(range(rounds), ends=lambda round: round == 0):
         if len(seen) == 1 and together > 1:
             _rehearse(federation, plan, facts)
             seconds[0] += time.perf_counter() - begin

@@ -8,7 +8,7 @@ partitions can therefore share one copy of the data, and a cohort's rows are fou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -93,6 +93,14 @@ class Partition:
 def offsets_of(sizes: np.ndarray) -> np.ndarray:
     """Returns int64[N + 1] offsets of clients with these sizes."""
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+
+def joined(partitions: Sequence[Partition]) -> Partition:
+    """Returns the clients of several partitions of the same rows, one partition after the other."""
+    if len(partitions) == 1:
+        return partitions[0]
+    sizes = np.concatenate([one.sizes for one in partitions])
+    return Partition(offsets_of(sizes), np.concatenate([one.all_rows() for one in partitions]))
 
 
 def partition_by_owner(owner: np.ndarray, num_clients: int) -> Partition:

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from fljax.algorithm import Aggregate
 from fljax.engine.pipeline import UPDATE, Pipeline
 from fljax.engine.plan import JobArrays
-from fljax.engine.trees import like, put, zeros_like_shape
+from fljax.engine.trees import add_rows, like, put, zeros_like_shape
 
 PyTree = Any
 
@@ -95,11 +95,11 @@ def accumulate(
     # a rejected job may hold NaN, which a weight of zero would not remove
     keep = lambda leaf: jnp.where(like(kept, leaf), leaf, 0)  # noqa: E731
 
-    def total(values):
+    def added(total, values):
         values = keep(values)
         if num_sources == 1:
-            return values.sum(0, keepdims=True)
-        return jax.ops.segment_sum(values, segment, num_sources)
+            return total + values.sum(0, keepdims=True)
+        return add_rows(total, segment, values)
 
     sums = dict(trained.sums)
     stack, weights = trained.stack, trained.weights
@@ -113,9 +113,9 @@ def accumulate(
             lambda w, v: jax.tree.map(lambda x: x * like(w, x).astype(x.dtype), v), weight, value
         )
         sums[name] = Aggregate(
-            jax.tree.map(lambda a, v: a + total(v), old.sum, weighted),
-            jax.tree.map(lambda a, w: a + total(w), old.weight, weight),
-            old.count + total(jnp.ones_like(kept, jnp.float32)),
+            jax.tree.map(added, old.sum, weighted),
+            jax.tree.map(added, old.weight, weight),
+            added(old.count, jnp.ones_like(kept, jnp.float32)),
         )
     where = jnp.where(kept, indices, num_jobs)
     client_rows = jax.tree.map(

@@ -75,7 +75,7 @@ def make_batches(
     work: LocalWork,
     *,
     seeds: np.ndarray,
-    round: int,
+    rounds: np.ndarray,
     clients: np.ndarray,
     occurrence: np.ndarray,
 ) -> Batches:
@@ -85,8 +85,7 @@ def make_batches(
       sizes: int64[J] rows of each job's client, all positive.
       steps: int64[J] local steps of each job.
       work: The local work; its epochs and steps are already in `steps`.
-      seeds, clients, occurrence: int[J], which with `round` key the random order.
-      round: Round number.
+      seeds, rounds, clients, occurrence: int[J], which key the random order.
     """
     batch = work.batch_size
     job, step = np.arange(len(sizes)).repeat(steps), ranges(steps)
@@ -105,7 +104,7 @@ def make_batches(
     # padding reads the batch's first row; the mask keeps it out of every sum
     position = within * (within < counts[:, None])
     if work.shuffle:
-        order, offset = _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence)
+        order, offset = _shuffled_orders(sizes, epochs, seeds, rounds, clients, occurrence)
         position += (offset[job] + epoch * size + start)[:, None]
         position = order.take(position)
     else:
@@ -115,12 +114,12 @@ def make_batches(
     return Batches(position, counts, job, step)
 
 
-def _shuffled_orders(sizes, epochs, seeds, round, clients, occurrence):
+def _shuffled_orders(sizes, epochs, seeds, rounds, clients, occurrence):
     """Returns (order, offset): job j's epoch e is order[offset[j] + e * sizes[j]:][:sizes[j]]."""
     # a run is one epoch of one job
     length = sizes.repeat(epochs)
     position = ranges(length)
-    words = random.bits(0, "shuffle", seeds, round, clients, occurrence)
+    words = random.bits(0, "shuffle", seeds, rounds, clients, occurrence)
     words = random.fold_in(words.repeat(epochs), ranges(epochs))
     words = random.fold_in(words.repeat(length), position)
     # one sort for all: the run in the high bits keeps each epoch's rows together

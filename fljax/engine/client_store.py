@@ -141,6 +141,18 @@ class ClientStore:
         self._count = len(owners)
         self._keep(state["rows"], capacity(self._count, self._mesh.size))
 
+    def forget(self, sources: np.ndarray, default: PyTree) -> None:
+        """Drops the rows of some sources, which others will take.
+
+        Args:
+          sources: int[K] their numbers.
+          default: State of clients that never took part, leaves [S, ...].
+        """
+        self._default = default if self._on_host else put_same(default, self._mesh)
+        state = self.state()
+        kept = ~np.isin(state["owners"][:, 0], sources)
+        self.load(jax.tree.map(lambda leaf: leaf[kept], state))
+
     @property
     def _capacity(self) -> int:
         return jax.tree.leaves(self._rows)[0].shape[0]

@@ -26,43 +26,45 @@ def collect(pipeline, each_source, trained: Trained, chains, plan, jobs: JobArra
         table = jax.tree.map(_gather, (trained.weights, jobs.client, jobs.segment))
         stack = _transpose(trained.stack)
 
-        def reduce(source, total, states, key):
-            return _reduce_stack(
-                pipeline, stack, table, source, total, plan, states, jax.random.fold_in(key, COHORT)
-            )
+        def reduce(source, round, total, states, key):
+            key = jax.random.fold_in(key, COHORT)
+            index = plan.cohort_index
+            return _reduce_stack(pipeline, stack, table, source, round, index, total, states, key)
 
         sources = jnp.arange(round_keys.shape[0], dtype=jnp.int32)
         sums[UPDATE], cohort, aggregator = each_source(reduce)(
-            sources, sums[UPDATE], (chains.cohort, chains.aggregator), round_keys
+            sources, plan.round, sums[UPDATE], (chains.cohort, chains.aggregator), round_keys
         )
         chains = chains._replace(cohort=cohort, aggregator=aggregator)
 
-    def absorb(aggregate, chains, key):
+    def absorb(round, aggregate, chains, key):
         decoded = links.decode(pipeline, aggregate.sum, chains.uplink, summed=True)
         aggregate, uplink = links.absorb(pipeline, aggregate._replace(sum=decoded), chains.uplink)
         aggregator = chains.aggregator
         if not pipeline.needs_stack:
             aggregate, aggregator = pipeline.aggregator.apply(aggregate, aggregator)
         aggregate, server = links.apply_server(
-            pipeline, aggregate, chains.server, plan.round, jax.random.fold_in(key, SERVER)
+            pipeline, aggregate, chains.server, round, jax.random.fold_in(key, SERVER)
         )
         return aggregate, chains._replace(uplink=uplink, aggregator=aggregator, server=server)
 
-    sums[UPDATE], chains = each_source(absorb)(sums[UPDATE], chains, round_keys)
+    sums[UPDATE], chains = each_source(absorb)(plan.round, sums[UPDATE], chains, round_keys)
     return sums, chains
 
 
-def _reduce_stack(pipeline, stack, table, source, total: Aggregate, plan, states, key):
+def _reduce_stack(
+    pipeline, stack, table, source, round, cohort_index, total: Aggregate, states, key
+):
     """Runs cohort links and the aggregator on one source's updates, sharded over parameters."""
     cohort_states, aggregator_state = states
     _, unravel = ravel_pytree(total.sum)
     # rows into cohort order, so that nothing depends on the layout of lanes and devices
-    weights, clients, segments = (_pick(column, plan.cohort_index) for column in table)
+    weights, clients, segments = (_pick(column, cohort_index) for column in table)
     valid = (weights > 0) & (segments == source)
     weights = jnp.where(valid, weights, 0)
     clients = jnp.where(valid, clients, -1)
-    cohort = Cohort(weights, valid, clients, plan.round, AXIS)
-    matrix = jnp.where(valid[:, None], _pick(stack, plan.cohort_index), 0)
+    cohort = Cohort(weights, valid, clients, round, AXIS)
+    matrix = jnp.where(valid[:, None], _pick(stack, cohort_index), 0)
     new_states = []
     for number, (link, state) in enumerate(zip(pipeline.cohort, cohort_states, strict=True)):
         matrix, state = link.apply(matrix, cohort, state, jax.random.fold_in(key, number))

@@ -4,7 +4,7 @@ A plan is a small pytree of NumPy arrays whose shapes depend on capacities alone
 any size run under one compilation. Axis names used below:
 
   D devices, T step capacity, L lanes, B batch size, J job capacity of a device,
-  E events, G lanes exchanged in one event (harvest), V waves, W slots of a wave.
+  E events, G lanes exchanged in one event (harvest), V waves, W slots of a wave, S sources.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class RoundPlan(NamedTuple):
     """Everything the round program needs to know about one round.
 
     Attributes:
-      round: int32[] round number.
+      round: int32[S] round number of each source.
       passes: One PassPlan for each pass; all place a job at the same (device, index).
       cohort_index: int32[P] flat (device x J) index of the job at each cohort position; a position
         without a job holds D x J.
@@ -107,14 +107,15 @@ class PlanFacts(NamedTuple):
     """What the host remembers of a plan after it was sent to the devices.
 
     Attributes:
-      round: Round number.
+      round: Round number, or int32[S], one a source.
       clients: int32[D, J] client of each job (-1: padding).
       sources: int32[D, J].
       keepers: int32[D, J] like `clients`, but -1 where nothing goes to the client store: the job is
         lost, or the same client has a later one.
       num_jobs: Jobs that run.
-      num_without_rows: Clients of the cohort that were left out because they have no batch.
-      num_steps: Local steps over all jobs and passes.
+      without_rows: int64[S] clients of each source's cohort that were left out because they have no
+        batch.
+      steps: int64[S] local steps of each source over all jobs and passes.
       rows_real: Rows trained on.
       rows_computed: Rows the lanes compute, padding and idle lanes included.
       sampler_state: State of the sampler after this round's selection.
@@ -122,13 +123,13 @@ class PlanFacts(NamedTuple):
         to the devices.
     """
 
-    round: int
+    round: int | np.ndarray
     clients: np.ndarray
     sources: np.ndarray
     keepers: np.ndarray
     num_jobs: int
-    num_without_rows: int
-    num_steps: int
+    without_rows: np.ndarray
+    steps: np.ndarray
     rows_real: int
     rows_computed: int
     sampler_state: Any

@@ -50,6 +50,8 @@ class Planner(NamedTuple):
       execution: The execution plan.
       capacities: Array sizes that hold for the whole run.
       seeds: int64[S], one for each source.
+      begins: int64[S], where each source's clients begin in the split's partition: zeros where all
+        share one partition.
       staged_devices: Devices whose rows are staged where data is streamed: those of this process.
       grown: {array: largest size so far}: an array that had to grow keeps its size, so that shapes,
         and with them compiled programs, settle.
@@ -61,14 +63,17 @@ class Planner(NamedTuple):
     execution: ExecutionPlan
     capacities: Capacities
     seeds: np.ndarray
+    begins: np.ndarray
     staged_devices: tuple[int, ...]
     grown: dict[str, int]
 
-    def plan(self, round: int, jobs: JobTable, sampler_state=None) -> tuple[RoundPlan, PlanFacts]:
+    def plan(
+        self, round: int | np.ndarray, jobs: JobTable, sampler_state=None
+    ) -> tuple[RoundPlan, PlanFacts]:
         """Returns the plan of a round as NumPy arrays, and the facts the host keeps of it.
 
         Args:
-          round: Round number, part of every random key.
+          round: Round number, part of every random key; or int[S], one a source.
           jobs: The jobs in cohort order.
           sampler_state: Kept in the facts, for checkpoints.
 
@@ -80,7 +85,7 @@ class Planner(NamedTuple):
                 f"Round {round} has {len(jobs.client)} jobs, but the program was made for at most "
                 f"{self.capacities.cohort}."
             )
-        sizes = self.split.partition.sizes[jobs.client]
+        sizes = self.split.partition.sizes[self._owner(jobs)]
         steps = [batching.steps_per_job(sizes, work) for work in self.works]
         if jobs.steps is not None:
             steps = [
@@ -96,9 +101,10 @@ class Planner(NamedTuple):
         first = pack(steps[0], execution.devices, execution.lanes, capacities.jobs)
         packing = [first, *(_repack(step, first, execution) for step in steps[1:])]
         place = first.device * capacities.jobs + first.slot
+        rounds = np.broadcast_to(np.asarray(round, np.int32), self.seeds.shape)
         passes = []
         for number, (one, step) in enumerate(zip(packing, steps, strict=True)):
-            rows, counts = self._batches(round, number, table, sizes, step, one)
+            rows, counts = self._batches(rounds, number, table, sizes, step, one)
             events = make_events(step, one, execution, capacities.jobs)
             columns = table._replace(steps=step)._asdict()
             columns = JobArrays(position=kept, rows=sizes, start=one.start, **columns)
@@ -117,17 +123,25 @@ class Planner(NamedTuple):
             sources=passes[0].jobs.source,
             keepers=keepers,
             num_jobs=len(kept),
-            num_without_rows=len(jobs.client) - len(kept),
-            num_steps=sum(int(step.sum()) for step in steps),
+            without_rows=self._by_source(jobs) - self._by_source(table),
+            steps=self._by_source(table, sum(steps)),
             rows_real=rows_real,
             rows_computed=lane_rows * sum(one.makespan for one in packing),
             sampler_state=sampler_state,
         )
         index = np.full(capacities.cohort, execution.devices * capacities.jobs, np.int32)
         index[kept] = place
-        return RoundPlan(np.int32(round), tuple(passes), index, staged), facts
+        return RoundPlan(rounds, tuple(passes), index, staged), facts
 
-    def _batches(self, round, number, table: JobTable, sizes, steps, packing: Packing):
+    def _owner(self, table: JobTable) -> np.ndarray:
+        """Returns the entry of the split's partition that owns each job's rows."""
+        return table.client + self.begins[table.source]
+
+    def _by_source(self, table: JobTable, values: np.ndarray | None = None) -> np.ndarray:
+        """Returns int64[S], how many jobs each source has, or the sum of their values."""
+        return np.bincount(table.source, values, len(self.seeds)).astype(np.int64)
+
+    def _batches(self, rounds, number, table: JobTable, sizes, steps, packing: Packing):
         """Returns the (rows, counts) of one pass."""
         work, devices, lanes = self.works[number], self.execution.devices, self.execution.lanes
         length = self._size(f"steps {number}", packing.makespan, self.capacities.steps[number])
@@ -139,15 +153,15 @@ class Planner(NamedTuple):
                 steps,
                 work,
                 seeds=self.seeds[table.source],
-                round=round,
+                rounds=rounds[table.source],
                 clients=table.client,
                 occurrence=table.occurrence,
             )
             begin = (packing.device * length + packing.start) * lanes + packing.lane
             where = begin[batches.job] + batches.step * lanes
-            clients = table.client[batches.job][:, None]
+            owner = self._owner(table)[batches.job][:, None]
             rows.reshape(-1, work.batch_size)[where] = self.split.partition.row_at(
-                clients, batches.positions
+                owner, batches.positions
             )
             counts.reshape(-1)[where] = batches.counts
         return rows, counts
@@ -201,6 +215,7 @@ def make_planner(
     *,
     max_cohort: int,
     seeds: Sequence[int],
+    begins: Sequence[int] | None = None,
     max_steps: int | None = None,
     staged_devices: Sequence[int] | None = None,
 ) -> Planner:
@@ -213,6 +228,7 @@ def make_planner(
       execution: The execution plan.
       max_cohort: Largest number of jobs in a round.
       seeds: One seed for each source.
+      begins: Where each source's clients begin in the partition; None where all share it.
       max_steps: Largest number of local steps of a job, where jobs bring their own.
       staged_devices: Devices whose rows this process stages; all of them if None.
     """
@@ -251,6 +267,7 @@ def make_planner(
         execution=execution,
         capacities=Capacities(max_cohort, jobs, tuple(floors), staged),
         seeds=np.asarray(seeds, np.int64),
+        begins=np.zeros(len(seeds), np.int64) if begins is None else np.asarray(begins, np.int64),
         staged_devices=tuple(
             range(execution.devices) if staged_devices is None else staged_devices
         ),

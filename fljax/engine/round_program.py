@@ -164,7 +164,7 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
     def each_source(function):
         return batched(function, num_sources)
 
-    round_keys = jax.vmap(jax.random.fold_in, (0, None))(inputs.keys, plan.round)
+    round_keys = jax.vmap(jax.random.fold_in)(inputs.keys, plan.round)
     chains = state.pipeline
     aggregates: dict[str, Aggregate] = {}
     all_stats = []
@@ -172,15 +172,15 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
         # no random number is drawn twice: a pass has its own keys
         keys = jax.vmap(jax.random.fold_in, (0, None))(round_keys, number)
 
-        def the_pass(hparams, number=number) -> ClientPass:
-            return build(inputs.frozen, hparams, plan.round).passes[number]
+        def the_pass(hparams, round, number=number) -> ClientPass:
+            return build(inputs.frozen, hparams, round).passes[number]
 
-        def broadcast(hparams, server, aggregates, states, key, number=number):
-            message = the_pass(hparams, number).broadcast(server, aggregates)
+        def broadcast(hparams, round, server, aggregates, states, key, number=number):
+            message = the_pass(hparams, round, number).broadcast(server, aggregates)
             return links.broadcast(pipeline, message, states, jax.random.fold_in(key, DOWNLINK))
 
         messages, downlink_states, downlink_bits = each_source(broadcast)(
-            inputs.hparams, state.server, aggregates, chains.downlink, keys
+            inputs.hparams, plan.round, state.server, aggregates, chains.downlink, keys
         )
         chains = chains._replace(downlink=downlink_states)
         jobs = _Jobs(pass_plan.jobs, plan.round, keys)
@@ -198,11 +198,11 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
         aggregates = aggregates | sums
         all_stats.append(stats)
 
-    def server_update(hparams, server, aggregates):
-        algorithm = build(inputs.frozen, hparams, plan.round)
-        return algorithm.server_update(server, aggregates, plan.round)
+    def server_update(hparams, round, server, aggregates):
+        algorithm = build(inputs.frozen, hparams, round)
+        return algorithm.server_update(server, aggregates, round)
 
-    server = each_source(server_update)(inputs.hparams, state.server, aggregates)
+    server = each_source(server_update)(inputs.hparams, plan.round, state.server, aggregates)
     # exactly the types that came in, or the next round would be another program
     new_state = jax.tree.map(
         lambda new, old: jnp.asarray(new, old.dtype), RoundState(server, chains), state
@@ -211,10 +211,10 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
 
 
 class _Jobs(NamedTuple):
-    """The jobs of one device and their keys."""
+    """The jobs of one device; round numbers and keys have one entry a source."""
 
     columns: JobArrays
-    round: jax.Array
+    rounds: jax.Array
     round_keys: jax.Array
 
     def view(self, index: jax.Array, step: jax.Array | int = 0) -> Job:
@@ -229,7 +229,7 @@ class _Jobs(NamedTuple):
             rows=one.rows,
             steps=one.steps,
             step=step - one.start,
-            round=self.round,
+            round=self.rounds[one.source],
             occurrence=one.occurrence,
             accepted=one.accepted,
             group=one.group,
@@ -260,7 +260,7 @@ def _run_pass(
         return jax.tree.map(lambda leaf: leaf[source if several else 0], tree)
 
     def pass_of(job: Job) -> ClientPass:
-        return the_pass(of_source(hparams, job.source))
+        return the_pass(of_source(hparams, job.source), job.round)
 
     def start(message, index):
         job = jobs.view(index)

@@ -62,6 +62,15 @@ def put(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
     return jax.tree.map(one, tree, rows)
 
 
+def add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns total[S, ...] with rows[n] added at indices[n], which may repeat."""
+    if indices.shape[0] > 1:
+        return total.at[indices].add(rows)
+    # in place, where a scatter of one row would be a loop
+    sum = jax.lax.dynamic_slice_in_dim(total, indices[0], 1, axis=0) + rows
+    return jax.lax.dynamic_update_slice_in_dim(total, sum, indices[0], axis=0)
+
+
 def zeros_like_shape(tree: PyTree, size: int) -> PyTree:
     """Returns zeros like the shapes of a tree, with a leading axis of `size`."""
     return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), tree)

@@ -49,7 +49,9 @@ class Run(NamedTuple):
         return jax.device_get(self.federation.store.rows_of(clients, source))
 
 
-def prepare(spec, tables, layout=ONE, *, parts=None, task=None, **options) -> Federation:
+def prepare(
+    spec, tables, layout=ONE, *, parts=None, task=None, sources=None, **options
+) -> Federation:
     """Builds a federation whose capacities hold the job tables."""
     defaults = {"batch_size": 4, "shuffle": False, "clients_per_round": 1}
     cohorts = [np.asarray(_table(one).client) for one in tables]
@@ -62,6 +64,7 @@ def prepare(spec, tables, layout=ONE, *, parts=None, task=None, **options) -> Fe
             cohorts=cohorts,
             **(defaults | layout._asdict() | options),
         ),
+        sources,
     )
 
 

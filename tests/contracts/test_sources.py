@@ -1,5 +1,7 @@
 """Several trials in one round program: each is the trial run alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,14 +11,13 @@ from contracts import harness
 from contracts.harness import Layout
 
 from fljax import algorithms
-from fljax.algorithm import Variables
-from fljax.engine import pipeline as links
-from fljax.engine.client_store import ClientStore
+from fljax.data.dataset import partition_by_owner
+from fljax.engine.packed_plan import pack
 from fljax.engine.pipeline import Aggregator, CohortLink, Pipeline, ServerLink, UplinkLink
 from fljax.engine.plan import job_table
-from fljax.engine.planner import make_planner
-from fljax.engine.round_program import ClientRows, make_round_program
-from fljax.gradients import bind
+from fljax.federation import RoundOptions, build
+from fljax.sources import Source
+from fljax.tasks import classification
 
 # cohorts differ between trials, and so do their sizes; one trial has a round without clients
 COHORTS = ([[0, 2, 3, 8], [3, 1], [6, 0]], [[3, 5, 6, 7], [], [0, 3, 4]])
@@ -60,44 +61,19 @@ def noisy_chains():
     )
 
 
-def merge(federations, tables):
-    """Returns the federation that runs the trials of several ones in one program.
+def keyed_task():
+    """Returns softmax regression whose initial model depends on the seed."""
 
-    A sketch of what a sweep needs: all that a source owns gets one entry a trial.
-    """
-    first = federations[0]
-    stack = lambda *leaves: jnp.concatenate(leaves)  # noqa: E731
-    execution = first.execution
-    same = jax.sharding.NamedSharding(first.mesh, jax.sharding.PartitionSpec())
-    whole = harness.prepare(SPECS[0], tables, LAYOUT, pipeline=first.options.pipeline)
-    whole.program = make_round_program(
-        lambda frozen, hp, round: first.spec.build(bind(first.task, frozen), hp),
-        first.options.pipeline,
-        first.mesh,
-        num_sources=len(federations),
+    def init(key):
+        return {
+            "w": jax.random.normal(key, (toy.FEATURES, toy.CLASSES)),
+            "b": jnp.zeros(toy.CLASSES),
+        }
+
+    return classification(
+        (init, lambda params, x, *, key=None, train=False: x @ params["w"] + params["b"]),
+        toy.CLASSES,
     )
-    whole.planner = make_planner(
-        first.dataset.train, first.planner.works[0], ["local"], execution,
-        max_cohort=max(len(table.client) for table in tables), seeds=SEEDS,
-    )  # fmt: skip
-    whole.inputs = first.inputs._replace(
-        hparams=jax.device_put(
-            jax.tree.map(stack, *(one.inputs.hparams for one in federations)), same
-        ),
-        keys=jax.device_put(stack(*(one.inputs.keys for one in federations)), same),
-    )
-    whole.state = jax.device_put(jax.tree.map(stack, *(one.state for one in federations)), same)
-    defaults = [
-        ClientRows(
-            one.algorithm.init_client(Variables(one.variables.params, {})),
-            links.init_client(one.options.pipeline, one.variables.params),
-        )
-        for one in federations
-    ]
-    whole.store = ClientStore(
-        jax.tree.map(lambda *leaves: np.stack(leaves), *defaults), len(toy.SIZES), first.mesh
-    )
-    return whole
 
 
 def interleave(round):
@@ -112,15 +88,17 @@ def interleave(round):
 
 @pytest.mark.parametrize("pipeline", [Pipeline(), noisy_chains()], ids=["plain", "chains"])
 def test_trials_that_share_a_program_are_the_trials_alone(pipeline):
+    shared = {"pipeline": pipeline, "shuffle": True, "task": keyed_task()}
+
     def trial(number):
-        return harness.prepare(
-            SPECS[number], COHORTS[number], LAYOUT, pipeline=pipeline, seed=SEEDS[number],
-            initial_params=toy.initial_params(seed=number), shuffle=True, sampler="uniform",
-        )  # fmt: skip
+        seed = SEEDS[number]
+        return harness.prepare(SPECS[number], COHORTS[number], LAYOUT, seed=seed, **shared)
 
     tables = [interleave(round) for round in range(3)]
     trials = [trial(0), trial(1)]
-    run = harness.drive(merge(trials, tables), tables)
+    sources = [Source(seed, spec.hparams) for seed, spec in zip(SEEDS, SPECS, strict=True)]
+    together = harness.prepare(SPECS[0], tables, LAYOUT, sources=sources, **shared)
+    run = harness.drive(together, tables)
     # numbers are arguments of the program, so the trials alone share one as well
     trials[1].program = trials[0].program
     for number in range(2):
@@ -136,3 +114,62 @@ def test_trials_that_share_a_program_are_the_trials_alone(pipeline):
                 values = run.stats[round][0][name][of_trial]
                 np.testing.assert_allclose(values.sum(), alone.total(name, round), rtol=1e-9)
     assert trials[0].program._cache_size() == 1
+
+
+def test_a_trial_that_takes_the_place_of_another_is_that_trial_alone():
+    later = Source(5, algorithms.scaffold(0.1, 0.7).hparams)
+    shared = {"pipeline": noisy_chains(), "shuffle": True, "task": keyed_task()}
+    tables = [interleave(round) for round in range(3)]
+    sources = [Source(seed, spec.hparams) for seed, spec in zip(SEEDS, SPECS, strict=True)]
+    together = harness.prepare(SPECS[0], tables, LAYOUT, sources=sources, **shared)
+    harness.drive(together, tables[:1])
+    together.replace({1: later})
+    # the first trial goes on with its second round, the new one starts
+    for round in range(2):
+        jobs = job_table(
+            [*COHORTS[0][1 + round], *COHORTS[1][round]],
+            source=[0] * len(COHORTS[0][1 + round]) + [1] * len(COHORTS[1][round]),
+        )
+        plan, facts = together.planner.plan(np.array([1 + round, round]), jobs)
+        together.step(together.place(pack(plan)), facts)
+
+    spec = algorithms.scaffold(0.1, 0.7)
+    first = harness.prepare(SPECS[0], COHORTS[0], LAYOUT, seed=SEEDS[0], **shared)
+    second = harness.prepare(spec, COHORTS[1], LAYOUT, seed=5, **shared)
+    for number, one in enumerate((first, second)):
+        alone = harness.drive(one, COHORTS[number][: 3 - number])
+        of_trial = jax.tree.map(lambda leaf, n=number: leaf[n : n + 1], together.state)
+        toy.assert_close(jax.device_get(of_trial), alone.states[-1], 1e-9)
+        clients = np.arange(len(toy.SIZES))
+        rows = [
+            jax.device_get(fed.store.rows_of(clients, source))
+            for fed, source in ((together, number), (one, 0))
+        ]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *rows)
+    assert together.program._cache_size() == 1
+
+
+def test_sources_divide_the_data_differently_and_rest():
+    """Each source has its own partition of one copy of the data, and its own round number."""
+    other = np.random.default_rng(3).permutation(sum(toy.SIZES))
+    shuffled = partition_by_owner(np.arange(sum(toy.SIZES))[other] % 9, 9)
+    dataset = toy.dataset(toy.clients())
+    divided = dataclasses.replace(
+        dataset, train=dataclasses.replace(dataset.train, partition=shuffled)
+    )
+    options = RoundOptions(
+        num_rounds=3, clients_per_round=4, batch_size=4, seed=2, devices=2, lanes=2, wave=3
+    )
+    spec = algorithms.fedavg(0.2)
+    sources = [Source(2, spec.hparams), Source(2, spec.hparams, partition=1)]
+    partitions = [dataset.train.partition, shuffled]
+    together = build(dataset, keyed_task(), spec, options, sources, partitions)
+    # the second source rests in the first round, so it is one behind
+    for plan, (facts,) in together.blocks(np.array([[0, -1], [1, 0], [2, 1]])):
+        together.step(plan, facts)
+    for number, data in enumerate((dataset, divided)):
+        alone = build(data, keyed_task(), spec, options)
+        for plan, facts in alone.plans(0, 3 - number):
+            alone.step(plan, facts)
+        of_trial = jax.device_get(together.variables_of(number).params)
+        toy.assert_close(of_trial, toy.params_of(alone), 1e-9)

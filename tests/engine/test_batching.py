@@ -29,7 +29,7 @@ def batches_of(sizes, work, seed=0, round=0, clients=None):
         steps[kept],
         work,
         seeds=np.full(len(kept), seed),
-        round=round,
+        rounds=np.full(len(kept), round),
         clients=clients[kept],
         occurrence=np.zeros(len(kept), np.int64),
     )

@@ -69,7 +69,7 @@ def test_results_are_those_of_single_rounds(case):
             jax.device_get(alone.step(plan, facts)) for plan, facts in alone.plans(0, ROUNDS)
         ]
         found, sizes = [], []
-        for plan, facts in together.blocks(0, ROUNDS, ends=ends):
+        for plan, facts in together.blocks(range(ROUNDS), ends=ends):
             stats = jax.device_get(together.step_block(plan, facts))
             found += fljax.engine.blocks.unstack(stats, len(facts))
             sizes.append(len(facts))
@@ -84,7 +84,7 @@ def test_a_block_is_one_dispatch_without_transfers():
     calls = []
     federation.program = lambda *args: (calls.append(1), programs[0](*args))[1]
     federation.rounds_program = lambda *args: (calls.append(TOGETHER), programs[1](*args))[1]
-    planned = list(federation.blocks(0, ROUNDS, ends=ends))
+    planned = list(federation.blocks(range(ROUNDS), ends=ends))
     with jax.transfer_guard("disallow"):
         for plan, facts in planned:
             state = federation.state
