@@ -1,0 +1,76 @@
+"""Trials: one configuration and one seed each."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+_LONGEST_NAME = 100
+
+
+class Trial(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+      number: Its place in the sweep, from 0.
+      values: {hyperparameter: value} of what the sweep varies.
+      seed: The run's seed.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A name for files and legends, such as "0007-client_lr=0.1-seed=1".
+
+        The number alone makes it unique. Values are rounded to four digits, characters that are
+        not safe in file names are replaced, and what is too long is cut.
+        """
+        number, seed = f"{self.number:04d}", f"seed={self.seed}"
+        text = re.sub(r"[^\w.=+-]+", "_", describe(self.values, "-"), flags=re.ASCII)
+        text = text[: _LONGEST_NAME - len(number) - len(seed) - 2].rstrip("-_.")
+        return "-".join(part for part in (number, text, seed) if part)
+
+
+def repeat(configurations: Sequence[Mapping[str, Any]], seeds: Sequence[int] = (0,)) -> list[Trial]:
+    """Returns the trials that run every configuration with every seed.
+
+    Trials of one configuration follow one another. A configuration that was drawn twice would give
+    the same runs again, and is taken once.
+
+    Args:
+      configurations: From `grid` or `sample`, or a list of one's own.
+      seeds: Seeds of the runs.
+
+    Raises:
+      ValueError: If there is no configuration or no seed, or a seed is there twice.
+    """
+    if not configurations:
+        raise ValueError("There is no configuration to run.")
+    if isinstance(seeds, int | str) or not len(seeds):
+        raise ValueError(f"seeds = {seeds!r} must list whole numbers, such as (0, 1, 2).")
+    seeds = [int(seed) for seed in seeds]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds = {tuple(seeds)} lists a seed twice, which gives the same run.")
+    different = {identity(values): dict(values) for values in configurations}
+    pairs = [(values, seed) for values in different.values() for seed in seeds]
+    return [Trial(number, values, seed) for number, (values, seed) in enumerate(pairs)]
+
+
+def identity(values: Mapping[str, Any]) -> str:
+    """Returns a text that is the same for equal configurations, in whatever order of keys."""
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def describe(values: Mapping[str, Any], separator: str = ", ") -> str:
+    """Returns a configuration in words: "client_lr=0.1, batch_size=20"."""
+    return separator.join(f"{name}={short(value)}" for name, value in values.items())
+
+
+def short(value: Any) -> str:
+    """Returns a value as a text, numbers rounded to four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
