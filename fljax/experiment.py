@@ -130,15 +130,19 @@ def _best_line(best: Mapping[str, Any]) -> str:
     return f"{key.removeprefix('eval/').replace('/', ' ')} {best[key]:.4f} (round {best['round']})"
 
 
-def make_experiment(config) -> Experiment:
+def make_experiment(config, dataset: FederatedDataset | None = None) -> Experiment:
     """Builds dataset, task, algorithm and options from a configuration.
+
+    Args:
+      config: From `fljax.config`.
+      dataset: The configured data, where they are loaded already.
 
     Raises:
       fljax.config.ConfigError: For wrong keys or values.
       ValueError: For names or options that the dataset, partition or model refuses.
     """
     config = resolve(config)
-    dataset = make_dataset(config)
+    dataset = dataset or make_dataset(config)
     shape = tuple(dataset.train.examples.spec["x"].shape)
     model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
     task = as_task(model, dataset)

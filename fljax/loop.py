@@ -74,7 +74,7 @@ class Loop:
         # a resumed run may have reached its target before
         stop = self.start if self.start and self._target_reached() else num_rounds
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_finish_round_on_interrupt(self))
+            stack.enter_context(finish_on_interrupt(self))
             shown = self.options.progress and is_main()
             bar = progress_bar(num_rounds, self.start, shown, label=name)
             stack.callback(bar.close)
@@ -235,8 +235,8 @@ def check_diverged(record: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _finish_round_on_interrupt(loop: Loop):
-    """Lets Ctrl-C end the run after the current block; a second one ends it at once."""
+def finish_on_interrupt(loop: Any):
+    """Lets Ctrl-C set `loop.stop_requested`, to end after the current block; a second one raises."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

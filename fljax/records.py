@@ -51,16 +51,8 @@ def round_record(
       seconds: Wall-clock time of the round.
       speeds: Of the simulated links.
     """
-    last = stats[-1]
     totals.elapsed += seconds
-    record = {
-        "round": facts.round + 1,
-        "train/clients": _exact_sum(last["jobs"]),
-        "train/clients_nonfinite": _exact_sum(last["nonfinite"]),
-        "train/clients_lost": _exact_sum(last["lost"]),
-        "train/clients_without_rows": int(facts.without_rows.sum()),
-        "train/local_steps": int(facts.steps.sum()),
-        **_communication(stats, totals, speeds),
+    record = training_record(facts, stats, totals, speeds) | {
         "time/round_seconds": seconds,
         "time/elapsed_seconds": totals.elapsed,
         "time/plan_seconds": facts.seconds,
@@ -69,6 +61,36 @@ def round_record(
     }
     if facts.rows_computed:
         record["utilization"] = facts.rows_real / facts.rows_computed
+    return record
+
+
+def training_record(
+    facts: PlanFacts,
+    stats: Sequence[Mapping[str, np.ndarray]],
+    totals: RoundTotals,
+    speeds: LinkSpeeds,
+    source: int = 0,
+) -> dict[str, Any]:
+    """Returns what one source's record says of training and messages, and adds to its totals.
+
+    Args:
+      facts, stats, speeds: As for `round_record`.
+      totals: Of the source.
+      source: Its number.
+    """
+    if len(facts.steps) > 1:
+        own = (facts.sources == source) & (facts.clients >= 0)
+        stats = [{name: values[own] for name, values in one.items()} for one in stats]
+    last = stats[-1]
+    record = {
+        "round": int(np.broadcast_to(facts.round, len(facts.steps))[source]) + 1,
+        "train/clients": _exact_sum(last["jobs"]),
+        "train/clients_nonfinite": _exact_sum(last["nonfinite"]),
+        "train/clients_lost": _exact_sum(last["lost"]),
+        "train/clients_without_rows": int(facts.without_rows[source]),
+        "train/local_steps": int(facts.steps[source]),
+        **_communication(stats, totals, speeds),
+    }
     weight = float(np.sum(last["weight"], dtype=np.float64)) if "weight" in last else 0.0
     if weight:
         record["train/loss"] = float(np.sum(last["loss"], dtype=np.float64)) / weight
@@ -109,10 +131,11 @@ def _communication(
             "comm/client_uplink_bytes_max": _bytes(int(by_client.max())),
         }
     if speeds != LinkSpeeds():
-        seconds = sum(
-            float(np.max(_seconds(up, speeds.uplink_mbps) + _seconds(down, speeds.downlink_mbps)))
+        each = [
+            _seconds(up, speeds.uplink_mbps) + _seconds(down, speeds.downlink_mbps)
             for up, down in zip(sent, received, strict=True)
-        )
+        ]
+        seconds = sum(float(one.max(initial=0)) for one in each)
         totals.transfer += seconds
         record |= {
             "comm/round_transfer_seconds": seconds,

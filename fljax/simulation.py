@@ -106,7 +106,7 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
                     raise ValueError("resume needs the workdir of the run to go on with.")
                 start = exchange((checkpoints().latest_round() or 0) if is_main() else None)[0]
             if start:
-                options = _with_saved_execution(options, checkpoints().metadata(start))
+                options = with_saved_execution(options, checkpoints().metadata(start))
             federation = federations.build(dataset, task, algorithm, options)
             if run_options.progress and is_main():
                 seconds = federation.calibration_seconds
@@ -184,7 +184,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
     )
 
 
-def _with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> RoundOptions:
+def with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> RoundOptions:
     """A resumed run lays its jobs out as before, so that it repeats every rounding."""
     saved = metadata["execution"]
     if saved["devices"] > jax.device_count():

@@ -60,6 +60,22 @@ PARTITIONS = (
     "natural",
 )
 
+# The keys that decide on the data and on who owns them.
+DATA_KEYS = (
+    "dataset",
+    "dataset_options",
+    "data_dir",
+    "num_clients",
+    "partition",
+    "alpha",
+    "shards_per_client",
+    "classes_per_client",
+    "sigma",
+    "min_partition_size",
+    "val_fraction",
+    "data_seed",
+)
+
 
 class Field(NamedTuple):
     """One key.

@@ -1,0 +1,89 @@
+"""How many trials may train side by side under a memory bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax.algorithm import Variables
+from fljax.engine import pipeline as links
+from fljax.engine.execution import make_mesh, memory_of
+from fljax.gradients import bind
+from fljax.options import RoundOptions
+from fljax.recording import host_peak_memory_bytes
+from fljax.sweep.groups import Group
+
+# A CPU's compiler works in the memory of the process.
+_COMPILER_BYTES = 300_000_000
+
+
+def affordable(
+    group: Group, options: RoundOptions, memory_gb: float | None = None, together: int = 0
+) -> int:
+    """Returns how many trials of a group may train side by side.
+
+    Args:
+      group: The group.
+      options: Of its runs.
+      memory_gb: Bound in 10^9 bytes: of the process on a CPU, of each device elsewhere. None is
+        half of what there is.
+      together: The most that are wanted; 0 for all.
+
+    Raises:
+      ValueError: If the bound leaves no room for a single trial, with the figures.
+    """
+    mesh = make_mesh(options.devices)
+    bound = memory_of(mesh) // 2 if memory_gb is None else int(memory_gb * 1e9)
+    examples = group.experiment.dataset.train.examples
+    on_cpu = mesh.local_devices[0].platform == "cpu"
+    # the devices of a CPU share its memory
+    copies = len(mesh.local_devices) if on_cpu else 1
+    used = copies * (examples.nbytes if examples.arrays is not None else 0)
+    if on_cpu:
+        used += host_peak_memory_bytes() or 0 + _COMPILER_BYTES
+    each = copies * _bytes_on_a_device(group, options) + _client_bytes(group, options)
+    wanted = min(together or len(group.trials), len(group.trials))
+    count = min(wanted, max(bound - used, 0) // max(each, 1))
+    if count < 1:
+        raise ValueError(
+            f"memory_gb = {bound / 1e9:.2f} leaves no room for a trial: {used / 1e9:.2f} GB are "
+            f"taken by the data, the process and its compiler, and a trial needs "
+            f"{each / 1e9:.2f} GB. Raise memory_gb."
+        )
+    return count
+
+
+def _bytes_on_a_device(group: Group, options: RoundOptions) -> int:
+    """Returns what one trial takes on a device: state old and new, message, sums, evaluation."""
+    params, server, _ = _shapes(group, options)
+    return 2 * _nbytes(server) + 4 * _nbytes(params)
+
+
+def _client_bytes(group: Group, options: RoundOptions) -> int:
+    """Returns what the clients of one trial keep."""
+    _, _, rows = _shapes(group, options)
+    takes_part = options.num_rounds * options.clients_per_round
+    return _nbytes(rows) * min(group.experiment.dataset.num_clients, takes_part)
+
+
+def _shapes(group: Group, options: RoundOptions) -> tuple[Any, Any, Any]:
+    """Returns the shapes of (parameters, server state, state of one client)."""
+    dataset, task, spec, _ = group.experiment
+
+    def first(key):
+        params, frozen, model_state = task.init(key)
+        hparams = {**spec.hparams, "num_clients": dataset.num_clients}
+        hparams = {name: jnp.float32(value) for name, value in hparams.items()}
+        algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
+        variables = Variables(params, model_state)
+        own = () if algorithm.init_client is None else algorithm.init_client(variables)
+        server = algorithm.init(variables), links.init_server(options.pipeline, params)
+        return params, server, (own, links.init_client(options.pipeline, params))
+
+    return jax.eval_shape(first, jax.random.key(0))
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

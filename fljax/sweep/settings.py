@@ -1,0 +1,82 @@
+"""What a sweep tries, how it searches, and how trials share the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fljax.data.checks import unknown
+from fljax.sweep.search import Search, given, successive_halving
+from fljax.sweep.selection import Criterion
+from fljax.sweep.space import Choice, LogUniform, Uniform, grid, sample
+from fljax.sweep.trials import Trial, repeat
+
+SEARCHES = ("grid", "random", "halving")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A sweep.
+
+    Attributes:
+      axes: {name: values}, or {name: `choice`, `uniform` or `log_uniform`} to draw from. Names are
+        keys of the configuration, nested ones with dots.
+      search: "grid" tries all combinations, "random" draws `num_trials` of them; "halving" takes
+        either and stops poor trials early.
+      num_trials: Configurations to draw.
+      seeds: Each configuration runs once with each.
+      search_seed: Seed of the draws.
+      criterion: What trials are compared by: see `fljax.sweeps.selection`.
+      min_rounds: Rounds before "halving" may stop a trial.
+      reduction: One in so many goes on at each rung of "halving".
+      together: Trials that train side by side; 0 takes as many as memory allows.
+      memory_gb: Bound of the memory that the process may use, in 10^9 bytes (of the device's, on an
+        accelerator); None is half of what there is.
+    """
+
+    axes: Mapping[str, Any]
+    search: str = "grid"
+    num_trials: int | None = None
+    seeds: Sequence[int] = (0,)
+    search_seed: int = 0
+    criterion: Criterion = Criterion()
+    min_rounds: int = 10
+    reduction: int = 3
+    together: int = 0
+    memory_gb: float | None = None
+
+
+def trials_of(settings: Settings) -> list[Trial]:
+    """Returns the trials of a sweep.
+
+    Raises:
+      ValueError: If the settings contradict each other.
+    """
+    if settings.search not in SEARCHES:
+        raise ValueError(unknown("search", settings.search, SEARCHES))
+    for name in ("together", "min_rounds"):
+        if getattr(settings, name) < 0:
+            raise ValueError(f"{name} = {getattr(settings, name)} must be at least 0.")
+    drawn = [isinstance(one, Choice | Uniform | LogUniform) for one in settings.axes.values()]
+    is_drawn = any(drawn) if settings.search == "halving" else settings.search == "random"
+    if not is_drawn:
+        if settings.num_trials is not None:
+            raise ValueError(
+                f"num_trials = {settings.num_trials}, but a grid tries every combination of the "
+                "axes. Leave it out, or draw from the axes: search='random' with "
+                "log_uniform(1e-3, 1), choice(...)."
+            )
+        return repeat(grid(settings.axes), settings.seeds)
+    if settings.num_trials is None:
+        raise ValueError("A random search needs num_trials, how many configurations to draw.")
+    points = sample(settings.axes, settings.num_trials, settings.search_seed)
+    return repeat(points, settings.seeds)
+
+
+def search_of(settings: Settings, trials: Sequence[Trial], num_rounds: int) -> Search:
+    """Returns the search over trials that have so many rounds at most."""
+    if settings.search != "halving":
+        return given(trials)
+    maximize = settings.criterion.maximize
+    return successive_halving(trials, settings.min_rounds, num_rounds, settings.reduction, maximize)

@@ -1,0 +1,180 @@
+"""Slots: places in one round program, each of which trains one trial after another.
+
+All slots step together. A slot whose trial is over takes the next one, which starts with its own
+round 0 beside trials that are further on; a slot without a trial rests, and its lanes serve the
+others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fljax.engine.blocks import unstack
+from fljax.evaluations import Evaluations, make_evaluations
+from fljax.federation import Federation, build
+from fljax.options import RoundOptions, RunOptions
+from fljax.records import LinkSpeeds, RoundTotals, training_record
+from fljax.sweep.groups import Group
+from fljax.sweep.trials import Trial
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Running:
+    """A trial in a slot.
+
+    Attributes:
+      trial: The trial.
+      round: Rounds it has completed.
+      totals: What it has sent so far.
+      diverged: Whether all clients of a round ended with updates that are not finite.
+      records: Of its rounds since they were last taken.
+    """
+
+    trial: Trial
+    round: int = 0
+    totals: RoundTotals = dataclasses.field(default_factory=RoundTotals)
+    diverged: bool = False
+    records: list[Record] = dataclasses.field(default_factory=list)
+
+
+class Slots:
+    """The trials of a group that train side by side.
+
+    Args:
+      group: The group.
+      trials: Which start, one a slot.
+      options, run_options: Of the group's runs.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        trials: Sequence[Trial],
+        options: RoundOptions,
+        run_options: RunOptions,
+    ):
+        self.group = group
+        self.federation = _build(group, trials, options)
+        self.slots: list[Running | None] = [Running(trial) for trial in trials]
+        self.states = self.federation.cohorts.init()
+        self.eval_every = run_options.eval_every
+        self.compile_seconds = 0.0
+        self._compiled: set[int] = set()
+        self._speeds = LinkSpeeds(run_options.uplink_mbps, run_options.downlink_mbps)
+        self._evaluations = [
+            make_evaluations(
+                self.federation,
+                run_options.eval_batch_size,
+                run_options.eval_clients,
+                dataset=dataset,
+            )
+            for dataset in group.datasets
+        ]
+
+    @property
+    def active(self) -> dict[int, Running]:
+        """{slot: what runs in it}."""
+        return {slot: one for slot, one in enumerate(self.slots) if one is not None}
+
+    @property
+    def rounds(self) -> np.ndarray:
+        """int32[S], completed rounds of each slot; -1 where it rests."""
+        return np.array([-1 if one is None else one.round for one in self.slots], np.int32)
+
+    def start(self, trials: Mapping[int, Trial]) -> None:
+        """Starts trials in slots of their own; what ran there is over."""
+        self.federation.replace({slot: self.group.sources[t.number] for slot, t in trials.items()})
+        first = self.federation.cohorts.init()
+        self.states = tuple(
+            first[slot] if slot in trials else state for slot, state in enumerate(self.states)
+        )
+        for slot, trial in trials.items():
+            self.slots[slot] = Running(trial)
+
+    def train(self, num_rounds: int) -> None:
+        """Trains every trial for some rounds."""
+        base = self.rounds
+        rounds = [np.where(base < 0, -1, base + step) for step in range(num_rounds)]
+        pending: deque = deque()
+        with contextlib.closing(self.federation.blocks(rounds, self.states)) as planned:
+            for plan, facts in planned:
+                pending.append((facts, self._dispatch(plan, facts)))
+                # one block stays in flight
+                while len(pending) > 1:
+                    self._record(*pending.popleft())
+        while pending:
+            self._record(*pending.popleft())
+
+    def _dispatch(self, plan, facts):
+        begin = time.perf_counter()
+        stats = self.federation.step_block(plan, facts)
+        if len(facts) not in self._compiled:
+            self.compile_seconds += time.perf_counter() - begin
+            self._compiled.add(len(facts))
+        return stats
+
+    def _record(self, facts, stats) -> None:
+        """Waits for a block and records its rounds."""
+        for one, its_stats in zip(facts, unstack(jax.device_get(stats), len(facts)), strict=True):
+            for slot, running in self.active.items():
+                record = training_record(one, its_stats, running.totals, self._speeds, slot)
+                running.round = record["round"]
+                running.records.append(record)
+                all_lost = record["train/clients_nonfinite"] and not record["train/clients"]
+                running.diverged |= bool(all_lost)
+        self.states = facts[-1].sampler_state
+
+    def evaluate(self, slots: Sequence[int]) -> None:
+        """Evaluates the models of some slots and adds what was found to their last records."""
+        dispatched: list[_Dispatched] = []
+        for number, evaluations in enumerate(self._evaluations):
+            own = [s for s in slots if self.federation.sources[s].partition == number]
+            if own:
+                outputs = evaluations.dispatch_sources(self.federation, own)
+                dispatched.append(_Dispatched(evaluations, own, outputs))
+        for evaluations, own, outputs in dispatched:
+            outputs = jax.device_get(outputs)
+            for place, slot in enumerate(own):
+                of_slot = jax.tree.map(lambda leaf, p=place: leaf[p], outputs)
+                found, _ = evaluations.finish(of_slot)
+                running = self.slots[slot]
+                if not running.records:
+                    running.records.append({"round": running.round})
+                running.records[-1] |= found
+
+    def take_records(self) -> list[tuple[Trial, Record]]:
+        """Returns the records since the last call, trial after trial."""
+        taken = [(one.trial, record) for one in self.active.values() for record in one.records]
+        for one in self.active.values():
+            one.records = []
+        return taken
+
+
+class _Dispatched(NamedTuple):
+    """An evaluation under way."""
+
+    evaluations: Evaluations
+    slots: list[int]
+    outputs: Any
+
+
+def _build(group: Group, trials: Sequence[Trial], options: RoundOptions) -> Federation:
+    dataset, task, algorithm, _ = group.experiment
+    return build(
+        dataset,
+        task,
+        algorithm,
+        options,
+        [group.sources[trial.number] for trial in trials],
+        [one.train.partition for one in group.datasets],
+    )
