@@ -40,6 +40,8 @@ def draw_parallel_coordinates(
     axes = figure.add_subplot()
     scores = [one.score for one in ranked if not failed(one)]
     score_scale = Scale("linear", (min(scores), max(scores)))
+    # the best is on top, losses included
+    upwards = (lambda at: at) if criterion.maximize else (lambda at: 1 - at)
     colour_of, colour_bar = _colouring(scores, criterion)
     for place, one in reversed(list(enumerate(ranked))):
         heights = [scale.position(one.values[name]) for name, scale in scales.items()]
@@ -48,16 +50,18 @@ def draw_parallel_coordinates(
             heights.append(_BELOW)
         else:
             style = {"color": colour_of(one.score), "linewidth": 1.4, "alpha": 0.85, "zorder": 2}
-            heights.append(score_scale.position(one.score))
+            heights.append(upwards(score_scale.position(one.score)))
         if place == 0:
             style |= {"color": COLOURS[1], "linewidth": 3.0, "alpha": 1.0, "zorder": 3}
         axes.plot(*_smooth(heights), **style)
     for place, scale in enumerate(scales.values()):
         _draw_scale(axes, place, scale.ticks())
     diverged = [(_BELOW, "diverged")] if any(map(failed, ranked)) else []
-    _draw_scale(axes, len(scales), diverged + score_scale.round_ticks())
+    bottom = _BELOW - 0.04 if diverged else -0.04
+    ticks = [(upwards(at), label) for at, label in score_scale.round_ticks()]
+    _draw_scale(axes, len(scales), diverged + ticks)
     axes.set_xticks(range(len(scales) + 1), [*scales, "score"])
-    axes.set(xlim=(-0.2, len(scales) + 0.4), ylim=(-0.2, 1.06), yticks=[])
+    axes.set(xlim=(-0.2, len(scales) + 0.4), ylim=(bottom, 1.06), yticks=[])
     axes.set_title(f"best: {describe(ranked[0].values)}", color=COLOURS[1], fontsize=10)
     axes.grid(False)
     axes.tick_params(length=0, pad=8)

@@ -21,7 +21,7 @@ from fljax.sweep.trials import describe
 
 _MOST_MAPS = 6
 _MOST_CELLS = 12
-_NAMED = 6
+_NAMED = 6  # as many as there are colours, but black
 _MOST_CURVES = 12
 _PANELS = 3
 _GREY = "#B8B8B8"
@@ -134,7 +134,9 @@ def _draw_sensitivity(
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=max(2, 2 * columns - 1)
+    )
 
 
 def _draw_axis(
@@ -147,20 +149,20 @@ def _draw_axis(
     axes.scatter(x, y, s=22, color=COLOURS[5], alpha=0.7, lw=0, label="configuration")
     axes.scatter(x[:1], y[:1], s=60, fc="none", ec=COLOURS[1], lw=2, zorder=4, label="best of all")
     if lost:
-        at_foot = axes.get_xaxis_transform()
-        axes.scatter(
-            *(lost, [0.02] * len(lost)), marker="x", s=30, color=_GREY, label="diverged",
-            transform=at_foot,
-        )  # fmt: skip
+        edge = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 4}
+        worst = [0 if criterion.maximize else 1] * len(lost)
+        axes.scatter(lost, worst, marker="x", color=COLOURS[6], label="diverged", **edge)
     if len(scale.values) <= _MOST_CELLS:
         groups = [[one.score for one in known if one.values[name] == v] for v in scale.values]
         pairs = [(scale.position(v), g) for v, g in zip(scale.values, groups, strict=True) if g]
         places = [place for place, _ in pairs]
         best = max if criterion.maximize else min
         line = {"marker": "o", "markersize": 4}
-        axes.plot(places, [best(g) for _, g in pairs], **line, color=COLOURS[0], label="best")
-        means = [mean(g) for _, g in pairs]
-        axes.plot(places, means, **line, color=COLOURS[0], ls="--", alpha=0.6, label="mean")
+        bests, means = [best(g) for _, g in pairs], [mean(g) for _, g in pairs]
+        axes.plot(places, bests, **line, color=COLOURS[0], label="best of each value")
+        if means != bests:
+            style = {"color": COLOURS[0], "linestyle": "--", "alpha": 0.6}
+            axes.plot(places, means, **line, **style, label="mean of each value")
     ticks = scale.ticks()
     axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
     axes.set(xlabel=f"{name} (log)" if scale.kind == "log" else name, xlim=(-0.07, 1.07))
@@ -170,33 +172,36 @@ def _draw_curves(
     figure: Any, results: Results, ranked: Sequence[Configuration], criterion: Criterion
 ) -> None:
     """Draws the best configurations, named ones in colour over grey ones."""
-    figure.set_size_inches(8.4, 4.8)
     axes = figure.add_subplot()
     shown = [one for one in ranked if math.isfinite(one.score)][:_MOST_CURVES]
     named, rest = shown[:_NAMED], shown[_NAMED:]
-    for place, one in enumerate(rest):
-        label = f"the next {len(rest)} of {len(ranked)}" if place == 0 else None
-        style = {"color": _GREY, "linewidth": 1.0, "zorder": 1}
-        _draw_curve(axes, results, one, criterion.metric, label, style, band=False)
-    for place, one in reversed(list(enumerate(named))):
+    for place, one in enumerate(named):
         label = f"{describe(one.values) or 'all trials'}: {number(one.score)}"
         style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}
         _draw_curve(axes, results, one, criterion.metric, label, style)
-    handles, labels = axes.get_legend_handles_labels()
-    order = [*range(len(handles))][::-1]
-    several = max(len(one.trials) for one in ranked) > 1
-    axes.legend(
-        [handles[i] for i in order],
-        [labels[i] for i in order],
-        title=score_label(criterion),
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        fontsize=8,
-        title_fontsize=8,
+    for place, one in enumerate(rest):
+        label = f"the next {len(rest)} of {len(ranked)}" if place == 0 else None
+        style = {"color": _GREY, "linewidth": 1.0, "zorder": 2}
+        _draw_curve(axes, results, one, criterion.metric, label, style)
+    entries = len(axes.get_legend_handles_labels()[0])
+    figure.set_size_inches(7.2, 4.4 + 0.19 * entries)
+    figure.legend(
+        loc="outside lower center", title=score_label(criterion), fontsize=8, title_fontsize=8
     )
     axes.set(xlabel="Round", ylabel=metric_label(criterion))
-    axes.set_title("mean and standard deviation over seeds" if several else "", fontsize=10)
+    axes.set_title(_curves_title(shown), fontsize=10)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+
+
+def _curves_title(shown: Sequence[Configuration]) -> str:
+    """Returns what lines and marks mean, as far as there are such."""
+    states = {status.state for one in shown for status in one.statuses}
+    several = max(len(one.trials) for one in shown) > 1
+    parts = ["mean and standard deviation over seeds"] * several
+    parts += ["dotted: of fewer seeds"] * (several and bool(states & {"stopped", "diverged"}))
+    parts += ["square: stopped"] * ("stopped" in states)
+    parts += ["cross: diverged"] * ("diverged" in states)
+    return "; ".join(parts)
 
 
 def _draw_curve(
@@ -206,23 +211,24 @@ def _draw_curve(
     metric: str,
     label: str | None,
     style: Mapping[str, Any],
-    band: bool = True,
 ) -> None:
-    """Draws the mean over seeds; dotted from where on not all seeds have a value."""
+    """Draws the mean over seeds, and their deviation as a band as long as all have values."""
     rounds, values = _curves_of(results, one, metric)
-    count = np.isfinite(values).sum(axis=0)
-    total = np.where(np.isfinite(values), values, 0.0).sum(axis=0)
-    middle = total / count
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    middle = np.where(known, values, 0.0).sum(axis=0) / count
     whole = int((np.cumsum(count < count[0]) == 0).sum())
     axes.plot(rounds[:whole], middle[:whole], label=label, **style)
     axes.plot(rounds[whole - 1 :], middle[whole - 1 :], linestyle=":", **style)
-    if band and count[0] > 1:
+    if count[0] > 1 and label and style["color"] != _GREY:
         sd = values[:, :whole].std(axis=0, ddof=1)
         low, high = middle[:whole] - sd, middle[:whole] + sd
-        axes.fill_between(rounds[:whole], low, high, color=style["color"], alpha=0.15, lw=0)
-    if any(status.state != "finished" for status in one.statuses):
-        marker = "x" if one.diverged else "s"
-        axes.plot(rounds[-1:], middle[-1:], marker=marker, markersize=5, **style)
+        axes.fill_between(rounds[:whole], low, high, color=style["color"], alpha=0.2, lw=0)
+    for status, seen in zip(one.statuses, known, strict=True):
+        marker = {"stopped": "s", "diverged": "x"}.get(status.state)
+        if marker and seen.any():
+            end = np.flatnonzero(seen)[-1:]
+            axes.plot(rounds[end], middle[end], marker=marker, markersize=4, **style)
 
 
 def _curves_of(results: Results, one: Configuration, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -234,5 +240,4 @@ def _curves_of(results: Results, one: Configuration, metric: str) -> tuple[np.nd
     }
     rounds = sorted({round for _, round in found})
     values = [[found.get((trial, round), math.nan) for round in rounds] for trial in one.trials]
-    values = np.array(values, np.float64)
-    return np.array(rounds), values[np.isfinite(values).any(axis=1)]
+    return np.array(rounds), np.array(values, np.float64)
