@@ -11,8 +11,8 @@ import numpy as np
 Curves = Mapping[str, np.ndarray]
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLE = {
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#888888",
     "axes.grid": True,
@@ -67,7 +67,7 @@ def plot_curves(
         "bytes": lambda axes: _draw_bytes(axes, runs, target_accuracy),
     }
     written = []
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for name, draw in pictures.items():
             figure = Figure(figsize=(7.2, 4.4), layout="constrained")
             axes = figure.add_subplot()
@@ -160,7 +160,7 @@ def _whole_rounds(axes: Any) -> None:
 
 
 def _colours(runs: Mapping[str, Curves]) -> list[str]:
-    return [_COLOURS[index % len(_COLOURS)] for index in range(len(runs))]
+    return [COLOURS[index % len(COLOURS)] for index in range(len(runs))]
 
 
 def _rounds(curves: Curves) -> np.ndarray:

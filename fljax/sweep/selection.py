@@ -152,7 +152,7 @@ def best(results: Results, criterion: Criterion = Criterion()) -> dict[str, Any]
     """Returns the best configuration, as `best.json` says it.
 
     Returns:
-      {"values", "trials", "seeds", "rounds" that were chosen, "selected_by": "val" (or "test", ...),
+      {"values", "trials", "seeds", "rounds" that were chosen, "selected_by": "val" or another,
       "metric", "at", "maximize", "diverged" and "stopped" trials of the configuration, "sweep":
       how many trials of the sweep are in which state, and for the metric and the reported one
       {"mean", "sd", "values"} over the seeds; `sd` has n - 1 in its denominator and is None for a
