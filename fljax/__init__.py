@@ -19,6 +19,7 @@ _SUBMODULES = (
     "models",
     "recording",
     "simulation",
+    "sweeps",
     "tasks",
 )
 # Functions that are reachable at the top level, and the modules that define them.
@@ -29,6 +30,7 @@ _FUNCTIONS = {
     "load_run": "recording",
     "run_config": "experiment",
     "simulate": "simulation",
+    "sweep": "sweeps",
     "use_all_cores": "engine.execution",
     "use_compilation_cache": "engine.compilation",
 }

@@ -236,7 +236,7 @@ def check_diverged(record: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def finish_on_interrupt(loop: Any):
-    """Lets Ctrl-C set `loop.stop_requested`, to end after the current block; a second one raises."""
+    """Lets Ctrl-C set `stop_requested`, which ends after the current block; a second one raises."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fljax.sweep import Trial, grid, repeat
+from fljax.sweeps import Trial, grid, repeat
 
 
 def test_every_configuration_runs_with_every_seed():

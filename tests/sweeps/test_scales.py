@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fljax.sweep import log_uniform, sample, uniform
-from fljax.sweep.scales import Scale, scale_of
+from fljax.sweeps import log_uniform, sample, uniform
+from fljax.sweeps.scales import Scale, scale_of
 
 
 @pytest.mark.parametrize(

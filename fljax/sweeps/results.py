@@ -3,7 +3,7 @@
 results.jsonl     a row a line, appended while the sweep runs
 trials.json       every trial with its values, its seed, its state and the round of that state
 results.csv       the rows again as a table, at the end; results.parquet too, where pyarrow is
-best.json         the chosen configuration, see `fljax.sweep.selection`
+best.json         the chosen configuration, see `fljax.sweeps.selection`
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fljax.recording import jsonio
-from fljax.sweep.trials import Trial
+from fljax.sweeps.trials import Trial
 
 ROWS = "results.jsonl"
 TRIALS = "trials.json"

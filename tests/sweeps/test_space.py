@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fljax.sweep import choice, grid, log_uniform, sample, uniform
+from fljax.sweeps import choice, grid, log_uniform, sample, uniform
 
 SPACE = {
     "client_lr": log_uniform(1e-4, 1.0),

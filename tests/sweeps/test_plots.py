@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from fake_sweeps import results_of
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from sweeps import results_of
 
-from fljax.sweep import grid, log_uniform, sample, uniform
-from fljax.sweep.heat_map import draw_heat_map
-from fljax.sweep.parallel import draw_parallel_coordinates
-from fljax.sweep.plots import plot_sweep
-from fljax.sweep.results import axes_of
-from fljax.sweep.scales import scale_of
-from fljax.sweep.selection import Criterion, rank
+from fljax.sweeps import grid, log_uniform, sample, uniform
+from fljax.sweeps.heat_map import draw_heat_map
+from fljax.sweeps.parallel import draw_parallel_coordinates
+from fljax.sweeps.plots import plot_sweep
+from fljax.sweeps.results import axes_of
+from fljax.sweeps.scales import scale_of
+from fljax.sweeps.selection import Criterion, rank
 
 AXES = {"client_lr": (0.01, 0.1, 1.0), "server_lr": (0.1, 1.0)}
 

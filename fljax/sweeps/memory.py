@@ -13,7 +13,7 @@ from fljax.engine.execution import make_mesh, memory_of
 from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.recording import host_peak_memory_bytes
-from fljax.sweep.groups import Group
+from fljax.sweeps.groups import Group
 
 # A CPU's compiler works in the memory of the process.
 _COMPILER_BYTES = 300_000_000

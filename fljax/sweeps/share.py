@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fljax.sweep.groups import Group
+from fljax.sweeps.groups import Group
 
 # (rank, count, where ranks start), as the launchers name them; the first that is whole counts
 _LAUNCHERS = (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fljax.sweep import Report, repeat, successive_halving
-from fljax.sweep import given as all_of
+from fljax.sweeps import Report, repeat, successive_halving
+from fljax.sweeps import given as all_of
 
 # few different values, so that ties are common
 values = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=30)

@@ -12,10 +12,10 @@ from fljax.recording import Checkpoints
 from fljax.recording.jsonio import plain
 from fljax.records import RoundTotals
 from fljax.resume import check_identity
-from fljax.sweep import results
-from fljax.sweep.results import Status
-from fljax.sweep.slots import Running, Slots
-from fljax.sweep.trials import Trial
+from fljax.sweeps import results
+from fljax.sweeps.results import Status
+from fljax.sweeps.slots import Running, Slots
+from fljax.sweeps.trials import Trial
 
 # A kill loses at most about so much work.
 _SAVE_SECONDS = 30.0

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.sweep.results import is_number
-from fljax.sweep.trials import short
+from fljax.sweeps.results import is_number
+from fljax.sweeps.trials import short
 
 _MOST_TICKS = 8
 

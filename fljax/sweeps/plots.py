@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from fljax.recording.plots import COLOURS, STYLE
-from fljax.sweep.heat_map import cells_of, draw_heat_map
-from fljax.sweep.labels import failed, metric_label, number, score_label
-from fljax.sweep.parallel import draw_parallel_coordinates
-from fljax.sweep.results import Results, axes_of
-from fljax.sweep.scales import Scale, scale_of
-from fljax.sweep.selection import Configuration, Criterion, mean, rank, resolve
-from fljax.sweep.trials import describe
+from fljax.sweeps.heat_map import cells_of, draw_heat_map
+from fljax.sweeps.labels import failed, metric_label, number, score_label
+from fljax.sweeps.parallel import draw_parallel_coordinates
+from fljax.sweeps.results import Results, axes_of
+from fljax.sweeps.scales import Scale, scale_of
+from fljax.sweeps.selection import Configuration, Criterion, mean, rank, resolve
+from fljax.sweeps.trials import describe
 
 _MOST_MAPS = 6
 _MOST_CELLS = 12
@@ -49,7 +49,7 @@ def plot_sweep(
 
     Raises:
       ImportError: If matplotlib is not installed.
-      ValueError: From `fljax.sweep.selection.rank`.
+      ValueError: From `fljax.sweeps.selection.rank`.
     """
     try:
         import matplotlib

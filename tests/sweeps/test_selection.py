@@ -5,9 +5,9 @@ import math
 import statistics
 
 import pytest
-from sweeps import results_of
+from fake_sweeps import results_of
 
-from fljax.sweep.selection import Criterion, best, rank, write_best
+from fljax.sweeps.selection import Criterion, best, rank, write_best
 
 TWO = [{"client_lr": 0.1}, {"client_lr": 1.0}]
 

@@ -22,8 +22,8 @@ from fljax.evaluations import Evaluations, make_evaluations
 from fljax.federation import Federation, build
 from fljax.options import RoundOptions, RunOptions
 from fljax.records import LinkSpeeds, RoundTotals, training_record
-from fljax.sweep.groups import Group
-from fljax.sweep.trials import Trial
+from fljax.sweeps.groups import Group
+from fljax.sweeps.trials import Trial
 
 Record = dict[str, Any]
 

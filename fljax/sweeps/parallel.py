@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fljax.recording.plots import COLOURS
-from fljax.sweep.labels import failed, score_label
-from fljax.sweep.scales import Scale
-from fljax.sweep.selection import Configuration, Criterion
-from fljax.sweep.trials import describe
+from fljax.sweeps.labels import failed, score_label
+from fljax.sweeps.scales import Scale
+from fljax.sweeps.selection import Configuration, Criterion
+from fljax.sweeps.trials import describe
 
 _GREY = "#B8B8B8"
 _DARK = "#444444"

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.recording import jsonio
-from fljax.sweep.results import STATES, Results, Row, Status
-from fljax.sweep.trials import identity
+from fljax.sweeps.results import STATES, Results, Row, Status
+from fljax.sweeps.trials import identity
 
 BEST = "best.json"
 

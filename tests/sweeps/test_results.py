@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from fljax.sweep import Trial, grid, repeat
-from fljax.sweep import results as results_
+from fljax.sweeps import Trial, grid, repeat
+from fljax.sweeps import results as results_
 
 TRIALS = repeat(grid({"client_lr": (0.1, 1.0), "server_optimizer": ("sgd", "adam")}), (0, 1))
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fljax.sweep.trials import Trial
+from fljax.sweeps.trials import Trial
 
 
 class Report(NamedTuple):

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fljax.data.checks import unknown
-from fljax.sweep.search import Search, given, successive_halving
-from fljax.sweep.selection import Criterion
-from fljax.sweep.space import Choice, LogUniform, Uniform, grid, sample
-from fljax.sweep.trials import Trial, repeat
+from fljax.sweeps.search import Search, given, successive_halving
+from fljax.sweeps.selection import BY_ACCURACY, Criterion
+from fljax.sweeps.space import Choice, LogUniform, Uniform, grid, sample
+from fljax.sweeps.trials import Trial, repeat
 
 SEARCHES = ("grid", "random", "halving")
 
@@ -33,6 +33,8 @@ class Settings:
       together: Trials that train side by side; 0 takes as many as memory allows.
       memory_gb: Bound of the memory that the process may use, in 10^9 bytes (of the device's, on an
         accelerator); None is half of what there is.
+      wandb: What goes to W&B where the configuration turns it on: "trials", a run for each, or
+        "table", one run with the last rows of all.
     """
 
     axes: Mapping[str, Any]
@@ -40,11 +42,12 @@ class Settings:
     num_trials: int | None = None
     seeds: Sequence[int] = (0,)
     search_seed: int = 0
-    criterion: Criterion = Criterion()
+    criterion: Criterion = BY_ACCURACY
     min_rounds: int = 10
     reduction: int = 3
     together: int = 0
     memory_gb: float | None = None
+    wandb: str = "trials"
 
 
 def trials_of(settings: Settings) -> list[Trial]:
@@ -55,6 +58,8 @@ def trials_of(settings: Settings) -> list[Trial]:
     """
     if settings.search not in SEARCHES:
         raise ValueError(unknown("search", settings.search, SEARCHES))
+    if settings.wandb not in ("trials", "table"):
+        raise ValueError(unknown("wandb", settings.wandb, ("trials", "table")))
     for name in ("together", "min_rounds"):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} = {getattr(settings, name)} must be at least 0.")

@@ -13,15 +13,15 @@ from fljax.loop import finish_on_interrupt
 from fljax.options import split_options
 from fljax.recording import progress as progress_bar
 from fljax.simulation import with_saved_execution
-from fljax.sweep.groups import Group
-from fljax.sweep.journal import Journal, Saved
-from fljax.sweep.memory import affordable
-from fljax.sweep.results import Results, Row
-from fljax.sweep.search import Report, Search
-from fljax.sweep.selection import resolve
-from fljax.sweep.settings import Settings
-from fljax.sweep.slots import Slots
-from fljax.sweep.trials import Trial
+from fljax.sweeps.groups import Group
+from fljax.sweeps.journal import Journal, Saved
+from fljax.sweeps.memory import affordable
+from fljax.sweeps.results import Results, Row
+from fljax.sweeps.search import Report, Search
+from fljax.sweeps.selection import resolve
+from fljax.sweeps.settings import Settings
+from fljax.sweeps.slots import Slots
+from fljax.sweeps.trials import Trial
 
 # (trial, its rows, its state), called when a trial is over
 Ended = Callable[[Trial, Sequence[Row], str], None]
@@ -230,4 +230,3 @@ def _rounds_to_go(slots: Slots, every: int, limit: int) -> int:
     """Returns the rounds until the first trial is to be evaluated."""
     rounds = [one.round for one in slots.active.values()]
     return min(min(limit - at, (every - at % every) if every else limit) for at in rounds)
-

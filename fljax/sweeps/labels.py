@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fljax.sweep.selection import Configuration, Criterion, split
+from fljax.sweeps.selection import Configuration, Criterion, split
 
 _SPLITS = {"val": "validation", "held_out": "held-out"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fljax.config.schema import DATA_KEYS
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.experiment import Experiment, make_dataset, make_experiment
 from fljax.sources import Source
-from fljax.sweep.trials import Trial, identity
+from fljax.sweeps.trials import Trial, identity
 
 Make = Callable[[Trial], Experiment]
 

@@ -1,0 +1,38 @@
+"""The closing lines of a sweep, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fljax.sweeps.sweep import Sweep
+from fljax.sweeps.trials import describe
+
+
+def report(sweep: Sweep) -> str:
+    """Returns what a sweep found, what it cost, and where that lies; draws the plots."""
+    results, costs = sweep.results, sweep.summary
+    states = Counter(results.status(trial).state for trial in results.trials)
+    counted = ", ".join(f"{count} {state}" for state, count in states.items())
+    lines = [f"{len(results.trials)} trials: {counted}"]
+    if sweep.best is not None:
+        best, criterion = sweep.best, sweep.settings.criterion
+        lines.append(f"best by {best['metric']}: {describe(best['values'])}")
+        for key in dict.fromkeys((best["metric"], criterion.report)):
+            if key in best:
+                found = best[key]
+                spread = "" if found["sd"] is None else f" ± {found['sd']:.4f}"
+                over = f" over {len(best['seeds'])} seeds" if len(best["seeds"]) > 1 else ""
+                lines.append(f"  {key.removeprefix('eval/')}: {found['mean']:.4f}{spread}{over}")
+    if costs["rounds"]:
+        each = costs["training"] / costs["rounds"]
+        lines.append(
+            f"{costs['groups']} group(s), up to {costs['slots']} trials together: "
+            f"building {costs['building']:.1f} s, compiling {costs['compiling']:.1f} s, training "
+            f"{costs['training']:.1f} s ({1e3 * each:.2f} ms a round of a trial), evaluating "
+            f"{costs['evaluating']:.1f} s"
+        )
+    lines.append(f"sweep directory: {sweep.directory}")
+    if not sweep.complete:
+        lines.append("Some trials are not over; the same command with --resume goes on.")
+        return "\n".join(lines)
+    return "\n".join([*lines, *(f"plot: {path}" for path in sweep.plot())])

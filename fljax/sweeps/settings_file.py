@@ -1,0 +1,59 @@
+"""A sweep's settings from a config file and from the command line."""
+
+from __future__ import annotations
+
+import ast
+import os
+import runpy
+from collections.abc import Sequence
+from typing import Any
+
+from fljax.config import ConfigError
+
+
+def load_settings(path: str | os.PathLike, axes_given: bool = False) -> dict[str, Any]:
+    """Returns the settings that a config file names, for `fljax.sweep(config, workdir, **settings)`.
+
+    Args:
+      path: Python file that defines `get_sweep()`; "file.py:text" calls `get_sweep("text")`.
+      axes_given: Whether a file without it will do, because the axes stand elsewhere.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ConfigError: If the file has no `get_sweep()`.
+    """
+    file, _, argument = os.fspath(path).partition(":")
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"There is no config file {file!r}.")
+    get_sweep = runpy.run_path(file).get("get_sweep")
+    if get_sweep is None and axes_given:
+        return {}
+    if get_sweep is None:
+        raise ConfigError(
+            f"{file} defines no function get_sweep(). Add one that returns the settings of the "
+            "sweep, or name axes: --axis=client_lr=0.01,0.1."
+        )
+    return dict(get_sweep(argument) if argument else get_sweep())
+
+
+def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Returns the axes that "client_lr=0.01,0.1" and the like describe.
+
+    Raises:
+      ConfigError: If a text has another form.
+    """
+    axes = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise ConfigError(f"--axis={text} must have the form NAME=VALUE,VALUE,...")
+        axes[name] = tuple(_value(value) for value in values.split(","))
+    return axes
+
+
+def _value(text: str) -> Any:
+    """Returns a number, truth value or None where the text is one, else the text."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (SyntaxError, ValueError):
+        return text.strip()

@@ -1,0 +1,196 @@
+"""`sweep`: a whole study, from its settings to its tables."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from fljax.config import resolve, to_plain
+from fljax.engine.compilation import use_compilation_cache
+from fljax.engine.distributed import num_processes
+from fljax.engine.execution import use_all_cores
+from fljax.recording import device, jsonio, peak_memory_bytes, versions
+from fljax.sweeps import results as tables
+from fljax.sweeps.groups import Group, from_config, grouped
+from fljax.sweeps.journal import Journal
+from fljax.sweeps.results import Results
+from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
+from fljax.sweeps.selection import write_best
+from fljax.sweeps.settings import Settings, search_of, trials_of
+from fljax.sweeps.share import Share, part_of, share_of
+from fljax.sweeps.trials import identity
+from fljax.sweeps.wandb_runs import log_nothing, log_table, trial_logger
+
+SUMMARY = "sweep.json"
+_PARTS = "parts"
+
+
+class Sweep(NamedTuple):
+    """A sweep that has run, or one process's part of it.
+
+    Attributes:
+      directory: Where everything lies.
+      settings: What was swept.
+      results: Trials, their rows and how they ended, of all processes so far.
+      best: What `best.json` says; None while trials are missing.
+      summary: What `sweep.json` says of this process: trials, groups, seconds.
+      complete: Whether all trials of all processes are over.
+    """
+
+    directory: Path
+    settings: Settings
+    results: Results
+    best: dict[str, Any] | None
+    summary: dict[str, Any]
+    complete: bool
+
+    def plot(self) -> list[Path]:
+        """Draws the sweep into `plots/`; returns the files."""
+        from fljax.sweeps.plots import plot_sweep
+
+        return plot_sweep(self.results, self.directory / "plots", self.settings.criterion)
+
+
+def sweep(
+    config: Any,
+    workdir: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    share: Share | None = None,
+    **settings: Any,
+) -> Sweep:
+    """Runs a sweep: trials that share shapes train side by side under one compilation.
+
+    A trial's numbers are those of the trial run alone. Files in the workdir: `results.jsonl` with a
+    row a trial and round, `trials.json`, and at the end `results.csv` (`.parquet`), `best.json` and
+    `sweep.json`. Of several processes each has a directory of its own below `parts/`, and the last
+    one to end writes the tables of all.
+
+    Args:
+      config: What all trials share, from `fljax.config`; or a function from a
+        `fljax.sweeps.Trial` to a `fljax.experiment.Experiment`, for models and data that no
+        configuration names.
+      workdir: Directory of the sweep.
+      resume: Go on with the sweep of the workdir; no finished trial runs again.
+      progress: Show progress on standard error.
+      share: This process's share; None asks the environment, see `fljax.sweeps.share`.
+      **settings: The fields of `fljax.sweeps.Settings`; `axes` is needed.
+
+    Raises:
+      ValueError: For settings, values or memory that no trial can run with.
+      FileExistsError: If the workdir holds a sweep already, and `resume` is not set.
+    """
+    chosen = Settings(**settings)
+    trials = trials_of(chosen)
+    share = share or share_of()
+    if num_processes() > 1:
+        raise ValueError(
+            "The processes of a sweep share its trials and compute alone: start them without "
+            "initialize_distributed, see docs/sweeps.md."
+        )
+    use_all_cores()
+    use_compilation_cache()
+    shared, make = (None, config) if callable(config) else (resolve(config), from_config(config))
+    groups = part_of(grouped(trials, make), share)
+    workdir = Path(workdir)
+    directory = workdir if share.count == 1 else workdir / _PARTS / f"{share.rank:04d}"
+    begin, costs = time.perf_counter(), Costs()
+    over = True
+    if groups:
+        over = _run(shared, groups, chosen, directory, costs, resume=resume, progress=progress)
+    summary = {
+        "trials": sum(len(group.trials) for group in groups),
+        "complete": over,
+        "seconds": time.perf_counter() - begin,
+        **dataclasses.asdict(costs),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "device": device(),
+        "versions": versions(),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    jsonio.write_json(directory / SUMMARY, summary)
+    return _gathered(workdir, share, shared, chosen, summary)
+
+
+def _run(
+    config: Any,
+    groups: Sequence[Group],
+    settings: Settings,
+    directory: Path,
+    costs: Costs,
+    *,
+    resume: bool,
+    progress: bool,
+) -> bool:
+    """Runs this process's trials; returns whether all are over."""
+    trials = [trial for group in groups for trial in group.trials]
+    options = groups[0].experiment.options
+    search = search_of(settings, trials, max(group.num_rounds for group in groups))
+    plain = {} if config is None else to_plain(config)
+    own = {
+        "trials": identity([[trial.values, trial.seed] for trial in trials]),
+        "settings": {"search": settings.search, "criterion": settings.criterion},
+        "config": {name: value for name, value in plain.items() if name not in _FREE},
+    }
+    ended = log_nothing
+    if plain and settings.wandb == "trials":
+        ended = trial_logger(plain, directory)
+    precision = options.get("matmul_precision")
+    with contextlib.ExitStack() as stack:
+        if precision is not None:
+            stack.enter_context(jax.default_matmul_precision(precision))
+        journal = stack.enter_context(contextlib.closing(Journal(directory, trials, own)))
+        bar = make_bar(groups, progress)
+        stack.callback(bar.close)
+        say = functools.partial(print, file=sys.stderr) if progress else lambda line: None
+        surroundings = Surroundings(settings, search, journal, costs, ended, say, bar)
+        return Runner(groups, surroundings).run(resume)
+
+
+# Keys of the configuration that may change when a sweep is resumed.
+_FREE = (
+    "wandb",
+    "data_dir",
+    "lanes",
+    "devices",
+    "wave",
+    "placement",
+    "calibrate",
+    "checkpoint_every",
+)
+
+
+def _gathered(
+    workdir: Path, share: Share, config: Any, settings: Settings, summary: dict[str, Any]
+) -> Sweep:
+    """Reads what all processes have found, and writes the tables once nothing is missing."""
+    directories = [workdir]
+    if share.count > 1:
+        directories = [workdir / _PARTS / f"{rank:04d}" for rank in range(share.count)]
+    parts = [tables.load(one) for one in directories if (one / tables.TRIALS).exists()]
+    over = [one for one in directories if (one / SUMMARY).exists()]
+    complete = len(over) == len(directories) and all(
+        jsonio.read_json(one / SUMMARY)["complete"] for one in over
+    )
+    results = Results(
+        sorted((trial for one in parts for trial in one.trials), key=lambda trial: trial.number),
+        [row for one in parts for row in one.rows],
+        {number: status for one in parts for number, status in one.statuses.items()},
+    )
+    best = None
+    if complete:
+        tables.write_trials(workdir, results.trials, results.statuses)
+        tables.write_table(workdir, results)
+        best = write_best(workdir, results, settings.criterion)
+        if config is not None and settings.wandb == "table":
+            log_table(to_plain(config), workdir, results)
+    return Sweep(workdir, settings, results, best, summary, complete)

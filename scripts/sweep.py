@@ -1,0 +1,61 @@
+"""Runs a hyperparameter sweep: trials that share shapes train side by side in one program.
+
+    python scripts/sweep.py --config=configs/sweep_seeds.py --workdir=runs/seeds
+
+The config file names what all trials share, `get_config()`, and what they differ in, `get_sweep()`;
+flags replace parts of the latter:
+
+    --axis=client_lr=0.01,0.1,1 --axis=server_lr=0.5,1 --seeds=3
+
+`--resume` goes on with the sweep of the workdir and repeats no finished trial. Several processes
+share a sweep by rank and count from their environment (a Slurm array, a Kubernetes indexed Job, or
+FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT); see docs/sweeps.md.
+"""
+
+import logging
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+import fljax
+from fljax.config import check_overrides
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the sweep leaves behind.")
+_RESUME = flags.DEFINE_bool("resume", False, "Go on with the sweep of the workdir.")
+_AXES = flags.DEFINE_multi_string("axis", [], "NAME=VALUE,VALUE,...; replaces the file's axes.")
+_SEEDS = flags.DEFINE_integer("seeds", None, "Number of seeds, from 0.", lower_bound=1)
+_TOGETHER = flags.DEFINE_integer("together", None, "Most trials side by side; 0: all that fit.")
+_MEMORY_GB = flags.DEFINE_float("memory_gb", None, "Bound of the memory, in 10^9 bytes.")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    from fljax import sweeps
+
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    fljax.use_all_cores()
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    given = {"together": _TOGETHER.value, "memory_gb": _MEMORY_GB.value}
+    settings = sweeps.load_settings(path, bool(_AXES.value))
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if _AXES.value:
+        settings["axes"] = sweeps.parse_axes(_AXES.value)
+    if _SEEDS.value is not None:
+        settings["seeds"] = tuple(range(_SEEDS.value))
+    found = fljax.sweep(_CONFIG.value, _WORKDIR.value, resume=_RESUME.value, **settings)
+    print(sweeps.report(found))
+    return 0
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    try:
+        check_overrides(sys.argv)
+        app.run(main)
+    except (FloatingPointError, ImportError, OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
