@@ -16,7 +16,7 @@ from fljax.sweeps.labels import failed, metric_label, number, score_label
 from fljax.sweeps.parallel import draw_parallel_coordinates
 from fljax.sweeps.results import Results, axes_of
 from fljax.sweeps.scales import Scale, scale_of
-from fljax.sweeps.selection import Configuration, Criterion, mean, rank, resolve
+from fljax.sweeps.selection import BY_ACCURACY, Configuration, Criterion, mean, rank, resolve
 from fljax.sweeps.trials import describe
 
 _MOST_MAPS = 6
@@ -30,7 +30,7 @@ _GREY = "#B8B8B8"
 def plot_sweep(
     results: Results,
     directory: str | Path,
-    criterion: Criterion = Criterion(),  # noqa: B008
+    criterion: Criterion = BY_ACCURACY,
 ) -> list[Path]:
     """Draws what a sweep found.
 

@@ -40,6 +40,9 @@ class Criterion(NamedTuple):
     allow_test: bool = False
 
 
+BY_ACCURACY = Criterion()
+
+
 class Configuration(NamedTuple):
     """A configuration and what its trials reached, one entry for each seed.
 
@@ -72,7 +75,7 @@ class Configuration(NamedTuple):
         return sum(status.state == "diverged" for status in self.statuses)
 
 
-def rank(results: Results, criterion: Criterion = Criterion()) -> list[Configuration]:  # noqa: B008
+def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configuration]:
     """Returns the configurations, best first.
 
     The mean over seeds of each trial's best (or last) value decides. A configuration of which a
@@ -148,7 +151,7 @@ def resolve(results: Results, criterion: Criterion) -> Criterion:
     return criterion
 
 
-def best(results: Results, criterion: Criterion = Criterion()) -> dict[str, Any]:  # noqa: B008
+def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]:
     """Returns the best configuration, as `best.json` says it.
 
     Returns:
@@ -190,7 +193,7 @@ def best(results: Results, criterion: Criterion = Criterion()) -> dict[str, Any]
 def write_best(
     directory: str | Path,
     results: Results,
-    criterion: Criterion = Criterion(),  # noqa: B008
+    criterion: Criterion = BY_ACCURACY,
 ) -> dict[str, Any]:
     """Writes `best.json` atomically and returns what it says.
 
