@@ -147,6 +147,8 @@ def test_others_are_not(text, recwarn):
         ({"uplink": "top_k('all')"}, "It is top_k"),
         ({"uplink": "top_k(1.5)"}, "top_k: fraction must lie above 0 and be at most 1, not 1.5"),
         ({"uplink": "qsgd(9)"}, "uplink = 'qsgd.9.': qsgd: bits must be .* from 2 to 8, not 9"),
+        ({"uplink": "qsgd(bucket=0)"}, "qsgd: bucket must be an integer from 1"),
+        ({"uplink": "terngrad(clip=-1)"}, "terngrad: clip must be a number above 0"),
         ({"uplink": "top_k(0.1"}, "no list of calls"),
         ({"uplink": ""}, "no list of calls"),
         ({"uplink": "compression.top_k(0.1)"}, "no name and no call of one"),
