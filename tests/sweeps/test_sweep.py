@@ -1,0 +1,222 @@
+"""Sweeps as users run them: trials side by side are the trials alone, whatever happens to them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fljax
+from fljax.config import default_config
+from fljax.experiment import make_experiment
+from fljax.sweeps import Criterion, Share, log_uniform
+from fljax.sweeps.groups import from_config, grouped
+from fljax.sweeps.settings import Settings, trials_of
+from fljax.sweeps.share import part_of
+
+AXES = {"client_lr": (0.05, 0.3), "server_lr": (0.5, 1.0)}
+METRICS = ("train/loss", "eval/val/loss", "eval/test/loss")
+
+
+def small_config(**values):
+    config = default_config()
+    settings = {
+        "dataset": "digits",
+        "num_clients": 12,
+        "alpha": 0.5,
+        "val_fraction": 0.1,
+        "clients_per_round": 4,
+        "num_rounds": 6,
+        "eval_every": 2,
+        "batch_size": 16,
+        "lanes": 1,
+        "devices": 2,
+        "matmul_precision": "highest",
+    }
+    for name, value in (settings | values).items():
+        config[name] = value
+    return config
+
+
+def rows_of(found, trial):
+    return [row for row in found.results.rows if row["trial"] == trial.number]
+
+
+def alone(config, trial):
+    """Returns the curves of the trial run by itself."""
+    config = config.copy_and_resolve_references()
+    for name, value in trial.values.items():
+        config[name] = value
+    config.seed = trial.seed
+    made = make_experiment(config)
+    run = fljax.simulate(made.dataset, made.task, made.algorithm, progress=False, **made.options)
+    return run.curves
+
+
+def assert_same_rows(one, other, rtol=1e-5):
+    """Asserts that two lists of rows agree: everything but numbers exactly."""
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=rtol, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished sweep, all trials side by side."""
+    directory = tmp_path_factory.mktemp("whole")
+    return fljax.sweep(small_config(), directory, axes=AXES, seeds=(0, 1), progress=False)
+
+
+def test_trials_are_the_trials_alone(whole):
+    for trial in (whole.results.trials[0], whole.results.trials[-1]):
+        curves, rows = alone(small_config(), trial), rows_of(whole, trial)
+        assert [row["round"] for row in rows] == list(range(7))
+        for name in METRICS:
+            together = np.array([row.get(name, np.nan) for row in rows], float)
+            expected = np.array(curves[name], float)
+            np.testing.assert_allclose(together, expected, rtol=1e-5, err_msg=name)
+        assert rows[-1]["comm/uplink_bytes"] == curves["comm/uplink_bytes"][-1]
+
+
+def test_a_sweep_is_one_program(whole):
+    assert whole.summary["groups"] == 1
+    assert whole.summary["slots"] == len(whole.results.trials) == 8
+    assert whole.complete and whole.best["sweep"]["finished"] == 8
+
+
+def test_fewer_slots_than_trials_change_nothing(whole, tmp_path):
+    found = fljax.sweep(
+        small_config(), tmp_path, axes=AXES, seeds=(0, 1), together=3, progress=False
+    )
+    assert found.summary["slots"] == 3
+    for trial in whole.results.trials:
+        assert_same_rows(rows_of(found, trial), rows_of(whole, trial))
+    assert found.best["values"] == whole.best["values"]
+
+
+def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch):
+    from fljax.sweeps import journal
+    from fljax.sweeps.slots import Slots
+
+    class KilledError(Exception):
+        pass
+
+    monkeypatch.setattr(journal, "_SAVE_SECONDS", 0.0)
+    train, calls = Slots.train, []
+
+    def killed_in_the_middle(self, num_rounds):
+        calls.append(num_rounds)
+        if len(calls) == 5:
+            raise KilledError
+        train(self, num_rounds)
+
+    settings = {"axes": AXES, "seeds": (0, 1), "together": 5, "progress": False}
+    monkeypatch.setattr(Slots, "train", killed_in_the_middle)
+    with pytest.raises(KilledError):
+        fljax.sweep(small_config(), tmp_path, **settings)
+    monkeypatch.setattr(Slots, "train", train)
+    with pytest.raises(FileExistsError, match="--resume"):
+        fljax.sweep(small_config(), tmp_path, **settings)
+    found = fljax.sweep(small_config(), tmp_path, resume=True, **settings)
+    # five trials were over: the three others, from their second round on, are all that ran
+    assert found.summary["rounds"] == 3 * 4
+    for trial in whole.results.trials:
+        assert_same_rows(rows_of(found, trial), rows_of(whole, trial))
+    assert fljax.sweep(small_config(), tmp_path, resume=True, **settings).summary["rounds"] == 0
+    with pytest.raises(ValueError, match="another configuration"):
+        fljax.sweep(small_config(batch_size=8), tmp_path, resume=True, **settings)
+
+
+def test_a_diverged_trial_is_marked_and_the_others_go_on(whole, tmp_path):
+    axes = {"client_lr": (0.05, 1e38), "server_lr": (0.5, 1.0)}
+    found = fljax.sweep(small_config(), tmp_path, axes=axes, progress=False)
+    states = {t.number: found.results.status(t) for t in found.results.trials}
+    assert [states[n].state for n in range(4)] == ["finished", "finished", "diverged", "diverged"]
+    assert states[2].round <= 2
+    for trial, same in zip(found.results.trials[:2], whole.results.trials[:4:2], strict=True):
+        assert trial.values == same.values and same.seed == 0
+        for a, b in zip(rows_of(found, trial), rows_of(whole, same), strict=True):
+            np.testing.assert_allclose(
+                a["comm/uplink_bytes" if a["round"] else "round"],
+                b["comm/uplink_bytes" if b["round"] else "round"],
+            )
+            np.testing.assert_allclose(a.get("train/loss", 0), b.get("train/loss", 0), rtol=1e-5)
+    assert found.best["sweep"]["diverged"] == 2
+
+
+def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
+    found = fljax.sweep(
+        small_config(), tmp_path, axes={"client_lr": log_uniform(1e-4, 1.0)}, search="halving",
+        num_trials=7, min_rounds=2, reduction=2, together=3, progress=False,
+        criterion=Criterion("eval/val/loss", "eval/test/loss", maximize=False),
+    )  # fmt: skip
+    states = [found.results.status(trial) for trial in found.results.trials]
+    assert {one.state for one in states} == {"finished", "stopped"}
+    assert all(one.round in (2, 4) for one in states if one.state == "stopped")
+    # the numbers of a trial that started late are those of the trial alone
+    last = max(
+        t for t, s in zip(found.results.trials, states, strict=True) if s.state == "finished"
+    )
+    curve = alone(small_config(), last)["eval/val/loss"]
+    rows = rows_of(found, last)
+    np.testing.assert_allclose(rows[-1]["eval/val/loss"], curve[-1], rtol=1e-5)
+
+
+def test_partitions_share_one_copy_of_the_data(tmp_path):
+    axes = {"alpha": (0.1, 10.0)}
+    settings = Settings(axes)
+    (group,) = grouped(trials_of(settings), from_config(small_config()))
+    skewed, even = group.datasets
+    assert skewed.train.examples is even.train.examples
+    found = fljax.sweep(small_config(), tmp_path, axes=axes, progress=False)
+    assert found.summary["groups"] == 1
+    for trial in found.results.trials:
+        curves, rows = alone(small_config(), trial), rows_of(found, trial)
+        for name in METRICS:
+            np.testing.assert_allclose(rows[-1][name], curves[name][-1], rtol=1e-5, err_msg=name)
+
+
+def test_shapes_tell_groups_apart():
+    axes = {"batch_size": (8, 16), "client_lr": (0.1, 0.2), "client_momentum": (0.0, 0.5, 0.9)}
+    groups = grouped(trials_of(Settings(axes, seeds=(0, 1))), from_config(small_config()))
+    # a momentum of 0 keeps no velocity: another program
+    assert [len(group.trials) for group in groups] == [4, 8, 4, 8]
+    assert all(len({t.values["batch_size"] for t in group.trials}) == 1 for group in groups)
+
+
+def test_processes_share_the_trials(whole, tmp_path):
+    settings = {"axes": AXES, "seeds": (0, 1), "progress": False}
+    first = fljax.sweep(small_config(), tmp_path, share=Share(0, 2), **settings)
+    assert not first.complete and first.best is None and len(first.results.trials) == 4
+    second = fljax.sweep(small_config(), tmp_path, share=Share(1, 2), **settings)
+    assert second.complete and second.best["values"] == whole.best["values"]
+    for trial in whole.results.trials:
+        assert_same_rows(rows_of(second, trial), rows_of(whole, trial))
+    written = json.loads((tmp_path / "best.json").read_text())
+    assert written["values"] == whole.best["values"]
+
+
+def test_shares_are_even_and_whole():
+    trials = trials_of(Settings({"batch_size": (8, 16), "client_lr": (0.1, 0.2, 0.3)}))
+    groups = grouped(trials, from_config(small_config()))
+    for count in (1, 2, 3, 4, 6, 9):
+        parts = [part_of(groups, Share(rank, count)) for rank in range(count)]
+        numbers = [t.number for part in parts for group in part for t in group.trials]
+        assert sorted(numbers) == list(range(6))
+        sizes = [sum(len(group.trials) for group in part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_memory_bounds_the_slots(tmp_path):
+    with pytest.raises(ValueError, match="memory_gb = 0.10 leaves no room"):
+        fljax.sweep(small_config(), tmp_path, axes=AXES, memory_gb=0.1, progress=False)
+
+
+def test_mistakes_are_explained(tmp_path):
+    with pytest.raises(ValueError, match="val_fraction"):
+        fljax.sweep(small_config(val_fraction=0.0), tmp_path / "a", axes=AXES, progress=False)
+    with pytest.raises(KeyError, match="client_lr"):
+        fljax.sweep(small_config(), tmp_path / "b", axes={"clientlr": (0.1,)}, progress=False)
+    with pytest.raises(ValueError, match="num_trials"):
+        fljax.sweep(small_config(), tmp_path / "c", axes=AXES, num_trials=4, progress=False)
