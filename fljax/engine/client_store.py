@@ -201,9 +201,9 @@ class ClientStore:
 
     def _take_room(self, jobs: int) -> PyTree:
         """Returns arrays [D, J, ...] of any content: those of the last round if they fit."""
-        room, self._room = self._room, None
-        if room is None or jax.tree.leaves(room)[0].shape[1] != jobs:
+        if self._room is None or jax.tree.leaves(self._room)[0].shape[1] != jobs:
             return self._moves.room(self._rows, jobs)
+        room, self._room = self._room, None
         return room
 
 

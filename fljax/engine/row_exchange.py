@@ -28,19 +28,20 @@ _CPU_BLOCK, _BLOCK = 1, 32
 
 
 class Route(NamedTuple):
-    """Which rows go where; D devices, K steps at most, blocks of B rows.
+    """Which rows go where: D devices, K steps at most, blocks of B rows.
+
+    Entry s of the second axis is about the rows that each device sends to the s-th one after it.
 
     Attributes:
-      origin: int32[D, K, D * B] places of the rows that a device sends to each device in a step, or
-        -1 - source for the default of a source.
-      arrived: int32[D, K, D * B] which of the rows that a device receives in a step are meant.
-      target: int32[D, K, D * B] the jobs that read them; beyond the last one where there are fewer.
-      count: int32[D, K] how many there are.
-      steps: int32[D] steps in which anything is sent, the same on all devices.
+      origin: int32[D, D, K, B] places of the rows that a device sends in a step, or -1 - source for
+        the default of a source.
+      target: int32[D, D, K, B] the jobs that read what it receives; beyond the last one where there
+        are fewer.
+      count: int32[D, D, K] how many there are.
+      steps: int32[D, D] steps in which any device sends something.
     """
 
     origin: np.ndarray
-    arrived: np.ndarray
     target: np.ndarray
     count: np.ndarray
     steps: np.ndarray
@@ -52,8 +53,8 @@ class Moves(NamedTuple):
     Attributes:
       room: (rows[D * C, ...], jobs) -> [D, J, ...] of any content.
       read: (room, rows, default[S, ...], Route) -> [D, J, ...]; room is donated.
-      write: (rows, values[D, J, ...], job[D, J], place[D, J], count[D]) -> rows with the values of
-        some jobs at their places; rows are donated.
+      write: (rows, values[D, J, ...], job[D, J], place[D, J], count[D]) -> rows, with the values of
+        the first so many jobs at their places; rows are donated.
       grow: (rows, C') -> [D * C', ...].
     """
 
@@ -83,22 +84,19 @@ def route(
     reader, job = np.nonzero(clients >= 0)
     known = place[reader, job] >= 0
     sender = np.where(known, device[reader, job], reader)
-    number = earlier_equals(sender.astype(np.int64) * devices + reader)
+    shift = (reader - sender) % devices
+    number = earlier_equals(sender * np.int64(devices) + reader)
     step, slot = np.divmod(number, block)
-    steps, width = -(-jobs // block), devices * block
-    origin = np.full((devices, steps, width), -1, np.int32)
-    arrived = np.zeros((devices, steps, width), np.int32)
-    target = np.full((devices, steps, width), jobs, np.int32)
-    origin[sender, step, reader * block + slot] = np.where(
+    steps = -(-jobs // block)
+    origin = np.full((devices, devices, steps, block), -1, np.int32)
+    target = np.full((devices, devices, steps, block), jobs, np.int32)
+    origin[sender, shift, step, slot] = np.where(
         known, place[reader, job], -1 - sources[reader, job]
     )
-    position = earlier_equals(reader * np.int64(steps) + step)
-    arrived[reader, step, position] = sender * block + slot
-    target[reader, step, position] = job
-    count = np.bincount(reader * steps + step, minlength=devices * steps)
-    last = np.full(devices, step.max(initial=-1) + 1, np.int32)
-    count = count.reshape(devices, steps).astype(np.int32)
-    return Route(origin, arrived, target, count, last)
+    target[reader, shift, step, slot] = job
+    count = (target < jobs).sum(-1, dtype=np.int32)
+    last = (count > 0).any(0).sum(-1, dtype=np.int32)
+    return Route(origin, target, count, np.tile(last, (devices, 1)))
 
 
 def make_moves(mesh: Mesh) -> Moves:
@@ -124,22 +122,25 @@ def _moves(mesh: Mesh, put: Callable) -> Moves:
     def read(room, rows, default, plan):
         room, plan = jax.tree.map(lambda leaf: leaf[0], (room, plan))
 
-        def step(number, room):
-            origin = plan.origin[number]
-            received = _exchanged(_known_or_default(rows, default, origin), mesh.size)
-            arrived, target = plan.arrived[number], plan.target[number]
-            return put(room, target, received, arrived, plan.count[number])
+        for shift in range(mesh.size):
+            one = jax.tree.map(lambda leaf, shift=shift: leaf[shift], plan)
 
-        room = jax.lax.fori_loop(0, plan.steps, step, room)
+            def step(number, room, one=one, shift=shift):
+                block = _known_or_default(rows, default, one.origin[number])
+                block = _sent(block, shift, mesh.size)
+                return put(room, one.target[number], block, one.count[number])
+
+            room = jax.lax.fori_loop(0, one.steps, step, room)
         return jax.tree.map(lambda leaf: leaf[None], room)
 
     def write(rows, values, job, place, count):
         values = jax.tree.map(lambda leaf: leaf[0], values)
-        return put(rows, place[0], values, job[0], count[0])
+        return put(rows, place[0], values, count[0], job[0])
 
     def grow(rows, size):
         def padded(leaf):
-            return jnp.zeros((size, *leaf.shape[1:]), leaf.dtype).at[: len(leaf)].set(leaf)
+            more = jnp.zeros((size - len(leaf), *leaf.shape[1:]), leaf.dtype)
+            return jnp.concatenate([leaf, more])
 
         return on_devices(lambda rows: jax.tree.map(padded, rows), sharded)(rows)
 
@@ -166,19 +167,22 @@ def _known_or_default(rows: PyTree, default: PyTree, origin: jax.Array) -> PyTre
     return jax.tree.map(pick, rows, default)
 
 
-def _exchanged(blocks: PyTree, devices: int) -> PyTree:
-    """Sends the n-th of equal parts of rows [N, ...] to device n; returns what came from each."""
-    if devices == 1:
-        return blocks
-    return jax.tree.map(lambda leaf: jax.lax.all_to_all(leaf, AXIS, 0, 0, tiled=True), blocks)
+def _sent(block: PyTree, shift: int, devices: int) -> PyTree:
+    """Sends rows to the device that comes so many places later; returns those that arrive."""
+    if not shift:
+        return block
+    pairs = [(device, (device + shift) % devices) for device in range(devices)]
+    return jax.tree.map(lambda leaf: jax.lax.ppermute(leaf, AXIS, pairs), block)
 
 
-def _put_in_turn(tree: PyTree, targets, rows: PyTree, which, count) -> PyTree:
+def _put_in_turn(tree: PyTree, targets, rows: PyTree, count, which=None) -> PyTree:
     """Writes the first `count` of rows[which] to their targets, one by one and in place."""
 
     def one(number, tree):
+        chosen = number if which is None else which[number]
+
         def put(leaf, row):
-            row = jax.lax.dynamic_slice_in_dim(row, which[number], 1)
+            row = jax.lax.dynamic_slice_in_dim(row, chosen, 1)
             return jax.lax.dynamic_update_slice_in_dim(leaf, row, targets[number], 0)
 
         return jax.tree.map(put, tree, rows)
@@ -186,10 +190,12 @@ def _put_in_turn(tree: PyTree, targets, rows: PyTree, which, count) -> PyTree:
     return jax.lax.fori_loop(0, count, one, tree)
 
 
-def _put_together(tree: PyTree, targets, rows: PyTree, which, count) -> PyTree:
+def _put_together(tree: PyTree, targets, rows: PyTree, count, which=None) -> PyTree:
     """Writes rows[which] to their targets; those beyond the end are dropped."""
     del count
-    return jax.tree.map(lambda leaf, row: leaf.at[targets].set(row[which], mode="drop"), tree, rows)
+    if which is not None:
+        rows = jax.tree.map(lambda row: row[which], rows)
+    return jax.tree.map(lambda leaf, row: leaf.at[targets].set(row, mode="drop"), tree, rows)
 
 
 def _on_cpu(mesh: Mesh) -> bool:
