@@ -134,8 +134,10 @@ def simulated(compressor: Choice, per_leaf: bool):
     """
     if isinstance(compressor, Compressor) and compressor.layout is None:
         raise ValueError(
-            f"The size of what {compressor.name} sends depends on the values, which a downlink "
-            "link cannot count. Use a compressor of fixed size, such as top_k."
+            f"The size of what {compressor.name} sends depends on the values, but a downlink link "
+            "counts its bits from the message as clients receive it, which does not show what was "
+            "sent. Use a compressor of fixed size: top_k keeps the same coordinates as prune, "
+            "except that of equal magnitudes it may drop some."
         )
     compress = functools.partial(_compress, compressor, per_leaf)
 

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from fljax.algorithm import Aggregate
 from fljax.engine.pipeline import UPDATE, Pipeline
 from fljax.engine.plan import JobArrays
-from fljax.engine.trees import add_rows, like, put, zeros_like_shape
+from fljax.engine.trees import add_rows, like, put, put_some, zeros_like_shape
 
 PyTree = Any
 
@@ -117,9 +117,6 @@ def accumulate(
             jax.tree.map(added, old.weight, weight),
             added(old.count, jnp.ones_like(kept, jnp.float32)),
         )
-    where = jnp.where(kept, indices, num_jobs)
-    client_rows = jax.tree.map(
-        lambda old, new: old.at[where].set(new, mode="drop"), trained.client_rows, wave.client_rows
-    )
+    client_rows = put_some(trained.client_rows, indices, wave.client_rows, kept)
     stats = put(trained.stats, indices, {name: wave.stats[name] for name in trained.stats})
     return Trained(sums, stack, weights, client_rows, stats)

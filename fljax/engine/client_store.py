@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from fljax.engine.execution import AXIS
+from fljax.engine.counting import earlier_equals
 from fljax.engine.packing import capacity
 from fljax.engine.placement import fetch, put_same, put_sharded
+from fljax.engine.row_exchange import block_of, make_moves, route
 
 PyTree = Any
 
@@ -20,7 +20,8 @@ class ClientStore:
     """Rows of client state, gathered before a round and scattered after it.
 
     A client's row exists from its first participation on; until then it reads a shared default.
-    The device arrays grow geometrically, outside the round program, whose shapes never change.
+    It lies on the device that trained the client last. The device arrays grow geometrically,
+    outside the round program, whose shapes never change.
 
     Args:
       default: State of a client that never took part, with a leading axis over sources.
@@ -35,15 +36,16 @@ class ClientStore:
         self._default = default if on_host else put_same(default, mesh)
         self._leaves = jax.tree.leaves(default)
         sources = self._leaves[0].shape[0] if self._leaves else 1
-        self._slots = np.full((sources, num_clients), -1, np.int32)
         self._mesh = mesh
         self._on_host = on_host
-        self._count = 0
-        none = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), default)
-        self._keep(none, mesh.size)
-        sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-        self._read = jax.jit(_read, out_shardings=sharding)
-        self._write = jax.jit(_write, donate_argnums=(0,), out_shardings=sharding)
+        self._homes = 1 if on_host else mesh.size
+        # place * homes + home of each row, so that a number stays when the homes grow
+        self._slots = np.full((sources, num_clients), -1, np.int32)
+        self._free = [np.zeros(0, np.int32) for _ in range(self._homes)]
+        self._used = np.zeros(self._homes, np.int64)
+        self._moves = make_moves(mesh)
+        self._room: PyTree = None
+        self._keep(jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), default))
 
     @property
     def row_bytes(self) -> int:
@@ -53,21 +55,20 @@ class ClientStore:
     @property
     def num_rows(self) -> int:
         """Clients that took part so far, counted once a source."""
-        return self._count
+        return int(self._used.sum()) - sum(map(len, self._free))
 
     def gather(self, sources: np.ndarray, clients: np.ndarray) -> PyTree:
         """Returns the rows of the jobs of a plan, leaves [D, J, ...].
 
         Args:
           sources: int32[D, J].
-          clients: int32[D, J]; -1 reads the default.
+          clients: int32[D, J]; of -1 the row may be anything.
         """
         if not self._leaves:
             return jax.tree.map(lambda leaf: leaf, self._default)
         slots = self._slots[sources, np.maximum(clients, 0)]
-        slots = np.where(clients < 0, -1, slots)
         if self._on_host:
-            known = _broadcastable(slots >= 0)
+            known = _broadcastable((slots >= 0) & (clients >= 0))
             rows = jax.tree.map(
                 lambda leaf, default: np.where(
                     known(leaf), leaf[np.maximum(slots, 0)], np.asarray(default)[sources]
@@ -76,8 +77,11 @@ class ClientStore:
                 self._default,
             )
             return put_sharded(rows, self._mesh)
-        slots, sources = put_sharded((slots, sources), self._mesh)
-        return self._read(self._rows, self._default, slots, sources)
+        place, device = np.divmod(slots, self._homes)
+        place = np.where(slots < 0, -1, place)
+        plan = route(device, place, sources, clients, block_of(self._mesh))
+        plan = put_sharded(plan, self._mesh)
+        return self._moves.read(self._take_room(clients.shape[1]), self._rows, self._default, plan)
 
     def rows_of(self, clients: np.ndarray, source: int = 0) -> PyTree:
         """Returns the rows of some clients of one source, leaves [len(clients), ...]."""
@@ -88,40 +92,44 @@ class ClientStore:
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows)
 
     def scatter(self, sources: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
-        """Keeps the rows that a round program returned.
+        """Keeps the rows that a round program returned, and takes their memory for the next ones.
 
         Args:
           sources: int32[D, J].
-          clients: int32[D, J], each client of a source at most once; -1 keeps nothing.
+          clients: int32[D, J]; of equal ones of a source the last is kept, of -1 nothing.
           rows: Leaves [D, J, ...].
         """
         if not self._leaves:
             return
-        real = clients >= 0
-        pairs = np.unique(np.stack([sources[real], clients[real]], axis=1), axis=0)
-        new = pairs[self._slots[pairs[:, 0], pairs[:, 1]] < 0]
-        self._slots[new[:, 0], new[:, 1]] = self._count + np.arange(len(new))
-        self._grow(self._count + len(new))
-        slots = np.where(real, self._slots[sources, np.maximum(clients, 0)], self._capacity)
+        device, job = np.nonzero(clients >= 0)
+        kept = _last_of_each(sources[device, job], clients[device, job])
+        device, job = device[kept], job[kept]
+        place = self._settle(sources[device, job], clients[device, job], device)
+        self._grow()
         if self._on_host:
-            kept = slots < self._capacity
+            values = fetch(rows)
 
             def write(store, values):
-                store[slots[kept]] = values[kept]
+                store[place] = values[device, job]
                 return store
 
-            self._rows = jax.tree.map(write, self._rows, fetch(rows))
-        else:
-            slots = put_sharded(slots.astype(np.int32), self._mesh)
-            self._rows = self._write(self._rows, rows, slots)
+            self._rows = jax.tree.map(write, self._rows, values)
+            return
+        number = earlier_equals(device)
+        jobs, places = np.zeros_like(clients), np.full_like(clients, self._capacity)
+        jobs[device, number], places[device, number] = job, place
+        count = np.bincount(device, minlength=self._homes).astype(np.int32)
+        plan = put_sharded((jobs, places, count), self._mesh)
+        self._rows = self._moves.write(self._rows, rows, *plan)
+        self._room = rows
 
     def state(self) -> dict[str, PyTree]:
         """Returns what a checkpoint keeps: the slot table and all rows that are in use."""
-        order = np.argwhere(self._slots >= 0).astype(np.int32)
-        order = order[np.argsort(self._slots[order[:, 0], order[:, 1]])]
+        owners = np.argwhere(self._slots >= 0).astype(np.int32)
+        place, home = np.divmod(self._slots[owners[:, 0], owners[:, 1]], self._homes)
+        at = home * self._capacity + place
         # a copy: host rows are written in place while a checkpoint may still read these
-        rows = jax.tree.map(lambda leaf: np.array(leaf[: self._count]), fetch(self._rows))
-        return {"owners": order, "rows": rows}
+        return {"owners": owners, "rows": jax.tree.map(lambda leaf: leaf[at], fetch(self._rows))}
 
     def template(self, num_rows: int) -> dict[str, PyTree]:
         """Returns shapes of the `state` of a store with so many rows."""
@@ -138,8 +146,9 @@ class ClientStore:
         owners = np.asarray(state["owners"])
         self._slots[:] = -1
         self._slots[owners[:, 0], owners[:, 1]] = np.arange(len(owners))
-        self._count = len(owners)
-        self._keep(state["rows"], capacity(self._count, self._mesh.size))
+        self._free = [np.zeros(0, np.int32) for _ in range(self._homes)]
+        self._used = -(-(len(owners) - np.arange(self._homes)) // self._homes)
+        self._keep(state["rows"])
 
     def forget(self, sources: np.ndarray, default: PyTree) -> None:
         """Drops the rows of some sources, which others will take.
@@ -155,39 +164,65 @@ class ClientStore:
 
     @property
     def _capacity(self) -> int:
-        return jax.tree.leaves(self._rows)[0].shape[0]
+        """Rows of a home."""
+        if not self._leaves:
+            return 0
+        return jax.tree.leaves(self._rows)[0].shape[0] // self._homes
 
-    def _grow(self, needed: int) -> None:
-        self._count = needed
-        if self._leaves and needed > self._capacity:
-            self._keep(fetch(self._rows), capacity(needed, 2 * self._capacity))
+    def _settle(self, sources, clients, device) -> np.ndarray:
+        """Finds a place for each row at the home of its device; returns the places."""
+        slots = self._slots[sources, clients]
+        old_place, old_home = np.divmod(slots, self._homes)
+        home = device % self._homes
+        known = slots >= 0
+        moves = known & (old_home != home)
+        for number in range(self._homes):
+            left = old_place[moves & (old_home == number)]
+            free = np.concatenate([self._free[number], left])
+            coming = np.flatnonzero((moves | ~known) & (home == number))
+            fresh = self._used[number] + np.arange(max(0, len(coming) - len(free)))
+            self._used[number] += len(fresh)
+            taken = np.concatenate([free, fresh])[: len(coming)]
+            self._free[number] = free[len(coming) :]
+            slots[coming] = taken * self._homes + number
+        self._slots[sources, clients] = slots
+        return slots // self._homes
 
-    def _keep(self, rows: PyTree, size: int) -> None:
-        """Stores rows, followed by zeros up to about `size` of them."""
-        size = -(-min(size, self._slots.size) // self._mesh.size) * self._mesh.size
-        padded = jax.tree.map(
-            lambda leaf: np.concatenate(
-                [leaf, np.zeros((size - len(leaf), *leaf.shape[1:]), leaf.dtype)]
-            ),
-            rows,
-        )
-        self._rows = padded if self._on_host else put_sharded(padded, self._mesh)
+    def _grow(self) -> None:
+        needed = int(self._used.max())
+        if needed <= self._capacity:
+            return
+        size = min(capacity(needed, 2 * self._capacity), self._slots.size)
+        if self._on_host:
+            self._keep(self._rows, size)
+        else:
+            self._rows = self._moves.grow(self._rows, size)
+
+    def _keep(self, rows: PyTree, size: int = 1) -> None:
+        """Stores rows [n, ...], dealt out to the homes in turn, with room for `size` in each."""
+        size = max(size, int(self._used.max()))
+
+        def dealt(leaf):
+            table = np.zeros((size * self._homes, *leaf.shape[1:]), leaf.dtype)
+            table[: len(leaf)] = leaf
+            by_home = table.reshape(size, self._homes, *leaf.shape[1:]).swapaxes(0, 1)
+            return by_home.reshape(table.shape)
+
+        rows = jax.tree.map(dealt, rows)
+        self._rows = rows if self._on_host else put_sharded(rows, self._mesh)
+
+    def _take_room(self, jobs: int) -> PyTree:
+        """Returns arrays [D, J, ...] of any content: those of the last round if they fit."""
+        if self._room is None or jax.tree.leaves(self._room)[0].shape[1] != jobs:
+            return self._moves.room(self._rows, jobs)
+        room, self._room = self._room, None
+        return room
 
 
-def _read(rows, default, slots, sources):
-    known = _broadcastable(slots >= 0)
-    return jax.tree.map(
-        lambda leaf, shared: jnp.where(
-            known(leaf), leaf.at[jnp.maximum(slots, 0)].get(mode="fill", fill_value=0),
-            shared[sources],
-        ),
-        rows,
-        default,
-    )  # fmt: skip
-
-
-def _write(rows, values, slots):
-    return jax.tree.map(lambda leaf, value: leaf.at[slots].set(value, mode="drop"), rows, values)
+def _last_of_each(sources: np.ndarray, clients: np.ndarray) -> np.ndarray:
+    """Returns bool[n], true for the last of equal pairs."""
+    pairs = sources.astype(np.int64) << 32 | clients
+    return earlier_equals(pairs[::-1])[::-1] == 0
 
 
 def _broadcastable(mask):

@@ -31,9 +31,9 @@ class Work(NamedTuple):
     """What one job does.
 
     Attributes:
-      start: (message, index) -> carry.
+      start: (message, index, client rows) -> carry.
       step: (message, carry, index, *more) -> carry.
-      finish: (message, carry, index) -> Finished.
+      finish: (message, carry, index, client rows) -> Finished.
     """
 
     start: Callable[..., PyTree]
@@ -61,22 +61,25 @@ def as_given(work: Work, *arguments: Any) -> Layout:
     return Layout(work, lambda messages: messages, lambda sums: sums)
 
 
-def transposed_weights(work: Work, message: PyTree, arguments: tuple, summed: bool) -> Layout:
+def transposed_weights(
+    work: Work, message: PyTree, client_rows: PyTree, arguments: tuple, summed: bool
+) -> Layout:
     """Returns the layout that holds the weights of narrow dense layers transposed.
 
     Args:
       work: What a job does.
       message: Arrays or shapes of one job's message.
+      client_rows: Arrays or shapes of what one job's client keeps.
       arguments: Arrays or shapes of `index, *more`.
       summed: Whether nothing but sums is taken of contributions; otherwise they stay as they are,
         and so do those with one weight an entry.
     """
     index, *_ = arguments
-    carry = jax.eval_shape(work.start, message, index)
-    result = jax.eval_shape(work.finish, message, carry, index)
-    start = trace(work.start, message, index)
+    carry = jax.eval_shape(work.start, message, index, client_rows)
+    result = jax.eval_shape(work.finish, message, carry, index, client_rows)
+    start = trace(work.start, message, index, client_rows)
     step = trace(work.step, message, carry, *arguments)
-    finish = trace(work.finish, message, carry, index)
+    finish = trace(work.finish, message, carry, index, client_rows)
     if step.results != jax.tree.structure(carry):
         return as_given(work)  # the loop over steps says best what is wrong
     still = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
@@ -84,11 +87,12 @@ def transposed_weights(work: Work, message: PyTree, arguments: tuple, summed: bo
     if not any(jax.tree.leaves(chosen)):
         return as_given(work)
 
-    in_start = start.containing((still(message), False), chosen)
+    job = False, still(client_rows)
+    in_start = start.containing((still(message), *job), chosen)
     in_step = step.containing((still(message), chosen, *still(arguments)), chosen)
     in_step |= step.factors(in_step)
-    in_finish = finish.containing((still(message), chosen, False), still(result))
-    (start_message, _), _ = start.members(in_start)
+    in_finish = finish.containing((still(message), chosen, *job), still(result))
+    (start_message, *_), _ = start.members(in_start)
     (step_message, *_), _ = step.members(in_step)
     (finish_message, *_), held = finish.members(in_finish)
     sent = jax.tree.map(lambda *uses: any(uses), start_message, step_message, finish_message)
@@ -98,9 +102,9 @@ def transposed_weights(work: Work, message: PyTree, arguments: tuple, summed: bo
     }
     return Layout(
         Work(
-            rewrite(start, in_start, (sent, False), chosen),
+            rewrite(start, in_start, (sent, *job), chosen),
             rewrite(step, in_step, (sent, chosen, *still(arguments)), chosen),
-            rewrite(finish, in_finish, (sent, chosen, False), still(result)._replace(values=moved)),
+            rewrite(finish, in_finish, (sent, chosen, *job), still(result)._replace(values=moved)),
         ),
         pack=lambda messages: _flip(sent, messages),
         unpack=lambda sums: {

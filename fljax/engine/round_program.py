@@ -262,10 +262,9 @@ def _run_pass(
     def pass_of(job: Job) -> ClientPass:
         return the_pass(of_source(hparams, job.source), job.round)
 
-    def start(message, index):
+    def start(message, index, rows: ClientRows):
         job = jobs.view(index)
-        client_state = jax.tree.map(lambda leaf: leaf[index], client_rows.algorithm)
-        return pass_of(job).start(message, client_state, job)
+        return pass_of(job).start(message, rows.algorithm, job)
 
     def step(message, carry, index, rows, count, time):
         job = jobs.view(index, time)
@@ -273,14 +272,13 @@ def _run_pass(
         batch["mask"] = jnp.arange(rows.shape[0]) < count
         return pass_of(job).step(message, carry, batch, job)
 
-    def finish(message, carry, index) -> Finished:
+    def finish(message, carry, index, rows: ClientRows) -> Finished:
         job = jobs.view(index)
         contributions, client_state, stats = pass_of(job).finish(message, carry, job)
-        uplink = jax.tree.map(lambda leaf: leaf[index], client_rows.uplink)
         states = of_source(uplink_states, job.source)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
-        contributions, uplink, bits = _uplink(pipeline, contributions, uplink, states, job)
+        contributions, uplink, bits = _uplink(pipeline, contributions, rows.uplink, states, job)
         sound &= all_finite(contributions)
         stats = stats | {"jobs": jnp.int32(1)}
         stats = jax.tree.map(lambda value: jnp.where(sound & job.accepted, value, 0), stats)
@@ -297,17 +295,22 @@ def _run_pass(
             kept=sound & job.accepted,
         )
 
-    one_message = jax.eval_shape(of_source, messages, 0)
+    def row_of(client_rows, index):
+        return jax.tree.map(lambda leaf: leaf[index], client_rows)
+
+    one_message, one_row = jax.eval_shape(lambda: (of_source(messages, 0), row_of(client_rows, 0)))
     first = (jnp.int32(0), plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0))
-    layout = lay_out(Work(start, step, finish), one_message, first, not pipeline.needs_stack)
+    work = Work(start, step, finish)
+    layout = lay_out(work, one_message, one_row, first, not pipeline.needs_stack)
     messages, work = layout.pack(messages), layout.work
 
     def message_of(lane: _Lane):
         return lane.message if several else of_source(messages, 0)
 
-    def begin_job(index) -> _Lane:
+    def begin_job(index, client_rows) -> _Lane:
         message = of_source(messages, jobs.columns.source[index])
-        return _Lane(jnp.int32(index), message if several else (), work.start(message, index))
+        carry = work.start(message, index, row_of(client_rows, index))
+        return _Lane(jnp.int32(index), message if several else (), carry)
 
     def train_lane(lane: _Lane, rows, count, time) -> _Lane:
         carry = work.step(message_of(lane), lane.carry, lane.job, rows, count, time)
@@ -323,7 +326,7 @@ def _run_pass(
         lane = jax.lax.fori_loop(begin, end, body, jax.tree.map(lambda leaf: leaf[0], lanes))
         return jax.tree.map(lambda leaf: leaf[None], lane)
 
-    def exchange(event, state):
+    def exchange(event, state, client_rows):
         time, lanes, finished = state
         lanes = train(lanes, time, plan.event_time[event])
         which, slots, following = (
@@ -331,27 +334,34 @@ def _run_pass(
         )
         finished = put(finished, slots, take(lanes, which))
         # a lane without a next job starts some job that nobody will harvest
-        fresh = batched(begin_job, harvest)(jnp.minimum(following, num_jobs - 1))
+        begin = batched(begin_job, harvest, (0, None))
+        fresh = begin(jnp.minimum(following, num_jobs - 1), client_rows)
         lanes = put(lanes, which, fresh)
         return plan.event_time[event], lanes, finished
 
-    def finish_job(lane: _Lane, index) -> Finished:
-        return work.finish(message_of(lane), lane.carry, index)
+    def finish_job(lane: _Lane, index, client_rows) -> Finished:
+        return work.finish(message_of(lane), lane.carry, index, row_of(client_rows, index))
 
     def one_wave(number, state):
         time, lanes, finished, trained = state
         begin = jnp.where(number == 0, 0, plan.wave_end[number - 1])
+        # a job's row is read before it is written, so it may be written where it was read
+        client_rows = trained.client_rows
         time, lanes, finished = jax.lax.fori_loop(
-            begin, plan.wave_end[number], exchange, (time, lanes, finished)
+            begin,
+            plan.wave_end[number],
+            lambda event, state: exchange(event, state, client_rows),
+            (time, lanes, finished),
         )
         indices = plan.wave_jobs[number]
-        done = batched(finish_job, wave)(finished, jnp.minimum(indices, num_jobs - 1))
+        finish_jobs = batched(finish_job, wave, (0, 0, None))
+        done = finish_jobs(finished, jnp.minimum(indices, num_jobs - 1), client_rows)
         trained = accumulate(trained, done, indices, jobs.columns, num_sources, pipeline)
         return time, lanes, finished, trained
 
-    lane = jax.eval_shape(begin_job, jnp.int32(0))
+    lane = jax.eval_shape(begin_job, jnp.int32(0), client_rows)
     lanes, finished = (zeros_like_shape(lane, count) for count in (num_lanes, wave))
-    job = jax.eval_shape(finish_job, lane, jnp.int32(0))
+    job = jax.eval_shape(finish_job, lane, jnp.int32(0), client_rows)
     trained = empty(job, client_rows, num_jobs, num_sources, pipeline)
     state = (jnp.int32(0), lanes, finished, trained)
     trained = jax.lax.fori_loop(0, plan.num_waves, one_wave, state)[-1]

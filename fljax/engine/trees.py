@@ -71,6 +71,19 @@ def add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array
     return jax.lax.dynamic_update_slice_in_dim(total, sum, indices[0], axis=0)
 
 
+def put_some(tree: PyTree, indices: jax.Array, rows: PyTree, wanted: jax.Array) -> PyTree:
+    """Writes those rows[n] that are wanted[n] into every leaf; the others are left as they are."""
+    if indices.shape[0] > 1:
+        where = lambda leaf: jnp.where(wanted, indices, leaf.shape[0])  # noqa: E731
+        return jax.tree.map(
+            lambda leaf, row: leaf.at[where(leaf)].set(row, mode="drop"), tree, rows
+        )
+    # in place, and without reading what it may overwrite
+    return jax.lax.fori_loop(
+        0, wanted[0].astype(jnp.int32), lambda _, tree: put(tree, indices, rows), tree
+    )
+
+
 def zeros_like_shape(tree: PyTree, size: int) -> PyTree:
     """Returns zeros like the shapes of a tree, with a leading axis of `size`."""
     return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), tree)

@@ -9,7 +9,9 @@ import toy
 from contracts import harness
 from contracts.harness import Layout
 
+from fljax import algorithms
 from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution
+from fljax.compression import error_feedback, top_k, uplink
 from fljax.engine.pipeline import Pipeline, UplinkLink
 
 EPOCHS, BATCH = 2, 4
@@ -75,3 +77,26 @@ def test_start_finish_and_uplink_run_once_per_job_and_step_once_per_step(lanes, 
     # a lane without work still computes: that is what utilization reports
     rows = run.facts[0].rows_computed
     assert total["step"] * BATCH == rows
+
+
+@pytest.mark.parametrize("layout", [Layout(1, 1, 1), Layout(2, 2, 2)])
+def test_error_feedback_encodes_once_per_job(layout):
+    """Client and server both need what was encoded."""
+    code, counts = uplink(top_k(0.1)), collections.Counter()
+
+    def encode(value, state, job, key):
+        jax.debug.callback(lambda client: counts.update([int(client)]), job.client)
+        return code.encode(value, state, job, key)
+
+    link = error_feedback(code._replace(encode=encode))
+    pipeline = Pipeline(uplink=(link,))
+    run = harness.rounds(algorithms.fedavg(0.1), [COHORT, COHORT], layout, pipeline=pipeline)
+    jax.effects_barrier()
+    real = [client for client in COHORT if toy.SIZES[client]]
+    held = [(facts.clients >= 0).sum(1) for facts in run.facts]
+    waves = sum(-(-jobs // layout.wave) for one in held for jobs in one)
+    assert all(counts[client] >= 2 for client in real)
+    # nothing but what fills up the last wave of each device comes on top
+    assert counts.total() == waves * layout.wave
+    if layout.wave == 1:
+        assert counts == dict.fromkeys(real, 2)

@@ -1,6 +1,8 @@
 """Per-client state: a row from the first participation on, whatever the store does to hold it."""
 
+import contextlib
 import tracemalloc
+from unittest import mock
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fljax.engine import row_exchange
 from fljax.engine.client_store import ClientStore
 from fljax.engine.execution import make_mesh
 
@@ -54,23 +57,34 @@ def zeros(clients):
     return np.zeros_like(clients)
 
 
-@pytest.fixture(params=[False, True], ids=["device", "host"])
+@contextlib.contextmanager
+def accelerators():
+    """Lets rows travel as between accelerators, some at a time."""
+    with mock.patch.multiple(row_exchange, _on_cpu=lambda mesh: False, _BLOCK=2):
+        yield
+
+
+PLACES = {"device": contextlib.nullcontext, "blocks": accelerators, "host": contextlib.nullcontext}
+
+
+@pytest.fixture(params=PLACES)
 def on_host(request):
-    return request.param
+    with PLACES[request.param]():
+        yield request.param == "host"
 
 
 def test_a_client_reads_the_default_until_it_took_part(on_host):
     store = make_store(on_host=on_host)
     cohort = jobs(3, 0, 5)
     before = jax.device_get(store.gather(zeros(cohort), cohort))
-    np.testing.assert_array_equal(before["v"], np.broadcast_to([0.25, 0.5], (DEVICES, JOBS, 2)))
-    np.testing.assert_array_equal(before["n"], np.full((DEVICES, JOBS), 7))
+    np.testing.assert_array_equal(before["v"][0], np.broadcast_to([0.25, 0.5], (JOBS, 2)))
+    np.testing.assert_array_equal(before["n"][0], np.full(JOBS, 7))
     assert store.num_rows == 0
     store.scatter(zeros(cohort), cohort, rows_with(100 + cohort))
     assert store.num_rows == 3
-    # consecutive rounds: 5 reads what it wrote, 4 and padding still read the default
+    # consecutive rounds: 5 reads what it wrote, 4 still reads the default
     found = values(store.gather(zeros(cohort), jobs(5, 4, 0)))
-    np.testing.assert_array_equal(found, [[105, np.nan, 100], [np.nan] * 3])
+    np.testing.assert_array_equal(found[0], [105, np.nan, 100])
 
 
 def test_padding_writes_nothing(on_host):
@@ -103,15 +117,20 @@ def test_each_source_has_rows_of_its_own(on_host):
     np.testing.assert_array_equal(untouched["n"], [8, 8])
 
 
-@settings(max_examples=25)
+@pytest.mark.parametrize("place", PLACES)
+@settings(max_examples=15)
 @given(
     rounds=st.lists(
         st.lists(st.tuples(st.integers(0, 1), st.integers(0, CLIENTS - 1)), max_size=6),
         max_size=12,
     ),
-    on_host=st.booleans(),
 )
-def test_the_store_is_a_dictionary_that_grows(rounds, on_host):
+def test_the_store_is_a_dictionary_that_grows(place, rounds):
+    with PLACES[place]():
+        check_dictionary(rounds, on_host=place == "host")
+
+
+def check_dictionary(rounds, on_host):
     store, expected = make_store(sources=2, on_host=on_host), {}
     for number, pairs in enumerate(rounds):
         cohort = jobs(*(client for _, client in pairs))

@@ -65,14 +65,14 @@ def _clipped(message, params):
 
 
 def _work(step, start=lambda message: message, params_of=lambda carry: carry, weight=2.0):
-    def finish(message, carry, index):
+    def finish(message, carry, index, rows):
         update = _clipped(message, params_of(carry))
         flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(update)])
         stats = {"first": flat[0], "last": flat[-1]}
         return Finished({"update": update}, {"update": weight}, (), stats, all_finite(update))
 
     return Work(
-        start=lambda message, index: start(message),
+        start=lambda message, index, rows: start(message),
         step=lambda message, carry, index, x, y: step(message, carry, x * (1 + index), y),
         finish=finish,
     )
@@ -97,10 +97,10 @@ CASES = {
 
 
 def _run(work, message, index, x, y):
-    carry = work.start(message, index)
+    carry = work.start(message, index, ())
     for _ in range(_STEPS):
         carry = work.step(message, carry, index, x, y)
-    return carry, work.finish(message, carry, index)
+    return carry, work.finish(message, carry, index, ())
 
 
 @pytest.mark.parametrize("summed", [True, False])
@@ -110,7 +110,7 @@ def test_the_rewritten_work_computes_the_same(name, lanes, summed):
     with jax.enable_x64(True):
         work, message = CASES[name](), _params()
         x, y = _data()
-        layout = transposed_weights(work, message, (jnp.int32(0), x, y), summed)
+        layout = transposed_weights(work, message, (), (jnp.int32(0), x, y), summed)
         sources = jax.tree.map(lambda leaf: leaf[None], message)
         packed = jax.tree.map(lambda leaf: leaf[0], layout.pack(sources))
         run = jax.jit(jax.vmap(lambda index: _run(layout.work, packed, index, x, y)))
@@ -134,7 +134,7 @@ def test_only_narrow_weights_of_products_are_transposed():
     x, y = _data()
     message = _params() | {"table": jnp.ones((64, 10))}
     work = _work(lambda message, carry, x, y: carry | _sgd(carry, x, y))
-    packed = transposed_weights(work, message, (jnp.int32(0), x, y), True).pack(message)
+    packed = transposed_weights(work, message, (), (jnp.int32(0), x, y), True).pack(message)
     shapes = {name: leaf.shape for name, leaf in packed.items()}
     assert shapes == {"wide": (48, 40), "narrow": (10, 40), "bias": (10,), "table": (64, 10)}
 
@@ -143,11 +143,11 @@ def test_work_without_products_stays_as_it_is():
     x, y = _data()
     message = {"table": jnp.ones((64, 8))}
     work = _work(lambda message, carry, x, y: jax.tree.map(lambda leaf: leaf * 0.5, carry))
-    assert transposed_weights(work, message, (jnp.int32(0), x, y), True).work is work
+    assert transposed_weights(work, message, (), (jnp.int32(0), x, y), True).work is work
 
 
 def test_a_step_that_returns_something_else_is_left_to_the_loop():
     x, y = _data()
     message = _params()
     work = _work(lambda message, carry, x, y: {"other": carry["narrow"]})
-    assert transposed_weights(work, message, (jnp.int32(0), x, y), True).work is work
+    assert transposed_weights(work, message, (), (jnp.int32(0), x, y), True).work is work
