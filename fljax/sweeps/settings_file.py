@@ -12,7 +12,7 @@ from fljax.config import ConfigError
 
 
 def load_settings(path: str | os.PathLike, axes_given: bool = False) -> dict[str, Any]:
-    """Returns the settings that a config file names, for `fljax.sweep(config, workdir, **settings)`.
+    """Returns the settings that a config file names, as `fljax.sweep` takes them.
 
     Args:
       path: Python file that defines `get_sweep()`; "file.py:text" calls `get_sweep("text")`.
