@@ -268,6 +268,7 @@ def calibration_facts(dataset, spec, options: RoundOptions, variables, steps, wo
         "work": list(work),
         "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
         "clients_per_round": options.clients_per_round,
+        "sources": len(jax.tree.leaves(variables)[0]),
         "options": [options.compute_dtype, options.devices, options.placement],
         "precision": str(jax.config.jax_default_matmul_precision),
         "versions": versions(),
