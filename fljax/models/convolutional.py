@@ -85,8 +85,7 @@ class EmnistCNN(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.reshape(x.shape[0], *self.input_shape)
         x = nnx.relu(self.conv1(x))
-        # the maximum first: the same function, and a quarter of the entries for relu
-        x = self.dropout1(nnx.relu(max_pool(self.conv2(x))))
+        x = self.dropout1(max_pool(nnx.relu(self.conv2(x))))
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
         return self.dense2(self.dropout2(x))
 
