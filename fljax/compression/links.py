@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from fljax.compression.compressor import Compressor
 from fljax.compression.vectors import joined
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
-from fljax_kernels.packing import stored
+from fljax_kernels.stored import stored
 
 PyTree = Any
 # A compressor, or a function of a leaf's shape that returns the leaf's own.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fljax_kernels.packing import stored
+from fljax_kernels.stored import stored
 
 
 def joined(parts: Sequence[jax.Array], length: int | None = None) -> jax.Array:
@@ -44,5 +44,4 @@ def flat(rows: jax.Array, d: int) -> jax.Array:
     Written by a loop of its own: whoever takes leaves out of the vector would else look for the row
     of every entry.
     """
-    codes = lax.bitcast_convert_type(rows.reshape(-1), f"uint{8 * rows.dtype.itemsize}")
-    return lax.bitcast_convert_type(stored(codes), rows.dtype)[:d]
+    return stored(rows.reshape(-1))[:d]

@@ -12,6 +12,7 @@ from functools import partial
 import jax
 from flax import nnx
 
+from fljax.models.dropout import Dropout
 from fljax_kernels import conv_general_dilated, max_pool
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -76,9 +77,9 @@ class EmnistCNN(nnx.Module):
         layer = {"kernel_init": _GLOROT, "rngs": rngs}
         self.conv1 = _conv(channels, 32, (3, 3), padding="VALID", **layer)
         self.conv2 = _conv(32, 64, (3, 3), padding="VALID", **layer)
-        self.dropout1 = nnx.Dropout(0.25, rngs=rngs)
+        self.dropout1 = Dropout(0.25, rngs=rngs)
         self.dense1 = nnx.Linear(((height - 4) // 2) * ((width - 4) // 2) * 64, 128, **layer)
-        self.dropout2 = nnx.Dropout(0.5, rngs=rngs)
+        self.dropout2 = Dropout(0.5, rngs=rngs)
         self.dense2 = nnx.Linear(128, num_classes, **layer)
 
     def __call__(self, x: jax.Array) -> jax.Array:

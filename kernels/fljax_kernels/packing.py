@@ -20,7 +20,8 @@ from operator import or_
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+
+from fljax_kernels.stored import stored
 
 
 def packed_size(size: int, bits: int) -> int:
@@ -79,19 +80,6 @@ def unpack_bits(packed: jax.Array, bits: int, size: int) -> jax.Array:
         padding = [(0, 0)] * (packed.ndim - 1) + [(0, group * bits // 8 - tail.shape[-1])]
         parts.append(_unpack(jnp.pad(tail, padding), bits)[..., :rest])
     return stored(jnp.concatenate(parts, axis=-1))
-
-
-def stored(codes: jax.Array) -> jax.Array:
-    """Returns integers as they are, written to memory by a loop of its own.
-
-    On CPUs XLA would make one loop of packing and of what is before or behind it, which computes a
-    value again for every byte that holds a part of it, and looks up for each value which slice it
-    is from: ten times slower. An optimization barrier does not help, since it is removed before
-    loops are made; a loop that inverts all bits twice stays, and takes little.
-    """
-    if jax.default_backend() != "cpu":
-        return codes
-    return lax.fori_loop(0, 2, lambda _, codes: ~codes, codes)
 
 
 def _pack(values, bits):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fljax_kernels.packing import stored
+from fljax_kernels.stored import stored
 
 # Of more channels XLA makes vectors, and computing entries again is cheaper than keeping them.
 _FEW_CHANNELS = 16
@@ -33,7 +33,8 @@ def max_pool(inputs: jax.Array, window_shape: Sequence[int] = (2, 2)) -> jax.Arr
     *batch, rows, columns, channels = inputs.shape
     rows, columns = rows // height, columns // width
     x = inputs[..., : rows * height, : columns * width, :]
-    return _window_max(x.reshape(*batch, rows, height, columns, width, channels))
+    # stored, since a dense layer's rows of features have indices that XLA makes no vectors of
+    return stored(_window_max(x.reshape(*batch, rows, height, columns, width, channels)))
 
 
 @jax.custom_jvp
@@ -52,6 +53,7 @@ def _window_max_jvp(primals, tangents):
     for number, entry in zip(numbers[1:], entries[1:], strict=True):
         place = jnp.where(entry > best, number, place)
         best = jnp.maximum(best, entry)
+    place = stored(place)
     # one comparison for each entry of the gradient, which XLA makes a single loop of
     chosen = numbers.reshape(height, 1, width, 1) == jnp.expand_dims(place, (-4, -2))
     return best, jnp.where(chosen, dx, 0).sum((-4, -2))
@@ -67,12 +69,9 @@ def _entries(x: jax.Array) -> list[jax.Array]:
 
 
 def _kept(x: jax.Array) -> jax.Array:
-    """Returns the entries, on CPUs written to memory where they have few channels.
+    """Returns the entries, written to memory where they have few channels.
 
     XLA would else compute what they come from (a convolution's sum of slices, say) again for every
     entry of a window, and once more for the gradient: a quarter of LeNet's step.
     """
-    if x.shape[-1] > _FEW_CHANNELS:
-        return x
-    bits = lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
-    return lax.bitcast_convert_type(stored(bits), x.dtype)
+    return x if x.shape[-1] > _FEW_CHANNELS else stored(x)

@@ -17,8 +17,8 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 
-from fljax_kernels.packing import stored
 from fljax_kernels.quantize import dequantize_symmetric, quantize_symmetric
+from fljax_kernels.stored import stored
 
 TRITS = 5
 

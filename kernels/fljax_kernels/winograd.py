@@ -26,6 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fljax_kernels.stored import stored
+
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 # The first five round to a third of the errors of 0, 1, -1, 2, -2.
@@ -196,7 +198,8 @@ def _to_tiles_transposed(x, filters):
 def _from_tiles(products, filters):
     """[nw, nh, B, TH, TW, O] -> [B, OH, OW, O]."""
     vertical, horizontal = filters
-    y = _merge(_stack_by_weights(vertical.inverse, _unstack(products, 1), 3), 2)
+    y = stored(_stack_by_weights(vertical.inverse, _unstack(products, 1), 3))
+    y = _merge(y, 2)
     return _merge(_stack(horizontal.inverse, _unstack(y, 0), 3), 2)
 
 
