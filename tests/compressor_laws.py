@@ -20,21 +20,41 @@ def vector(d, seed=0):
 
 
 def roundtrip(compressor, x, key=KEY):
-    return np.asarray(compressor.decode(compressor.encode(key, jnp.asarray(x)), x.size))
+    return roundtrips(compressor, [x], key)[0]
 
 
-def check_wire(compressor, d):
+def roundtrips(compressor, vectors, key=KEY):
+    """Returns what arrives of vectors of any lengths; one program for all of them."""
+
+    @jax.jit
+    def run(vectors):
+        return [compressor.decode(compressor.encode(key, x), x.size) for x in vectors]
+
+    return jax.device_get(run([jnp.asarray(x) for x in vectors]))
+
+
+def check_wire(compressor, lengths):
     """Bits are those of the bytes, and the bytes hold all that decoding needs."""
-    x = vector(d)
-    payload = jax.jit(compressor.encode)(KEY, x)
-    message = compressor.serialize(jax.device_get(payload), d)
-    bits = compressor.bits(payload, d)
-    assert bits.dtype == jnp.uint32 and bits.shape == ()
-    assert len(message) == math.ceil(int(bits) / 8)
-    decode = jax.jit(compressor.decode, static_argnums=1)
-    received = decode(compressor.deserialize(message, d), d)
-    np.testing.assert_array_equal(received, decode(payload, d))
-    assert received.shape == (d,) and received.dtype == jnp.float32
+
+    @jax.jit
+    def encode(vectors):
+        return [compressor.encode(KEY, x) for x in vectors]
+
+    @jax.jit
+    def decode(payloads):
+        return [compressor.decode(payload, d) for payload, d in zip(payloads, lengths, strict=True)]
+
+    payloads = encode([vector(d) for d in lengths])
+    arrived = []
+    for payload, d in zip(payloads, lengths, strict=True):
+        message = compressor.serialize(jax.device_get(payload), d)
+        bits = compressor.bits(payload, d)
+        assert bits.dtype == jnp.uint32 and bits.shape == ()
+        assert len(message) == math.ceil(int(bits) / 8)
+        arrived.append(compressor.deserialize(message, d))
+    for received, expected, d in zip(decode(arrived), decode(payloads), lengths, strict=True):
+        np.testing.assert_array_equal(received, expected)
+        assert received.shape == (d,) and received.dtype == jnp.float32
 
 
 def draws(compressor, x, count):

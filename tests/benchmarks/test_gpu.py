@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,18 +17,12 @@ from fljax.benchmarks.gpu.records import SIZES, Context
 ROOT = Path(__file__).parents[2]
 SIZE = SIZES["small"]
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("report")
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """What runs here is small; compiling it well would take most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", ["kernels", "cifar10", "emnist", "cohorts", "profile"])

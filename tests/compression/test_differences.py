@@ -12,6 +12,8 @@ from fljax import compression as c
 from fljax.engine.pipeline import Pipeline, UplinkLink
 from fljax.engine.plan import job_table
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CLIENTS = len(toy.SIZES)
 PRESENT = [client for client in range(CLIENTS) if toy.SIZES[client]]
 EVERYONE = [job_table(PRESENT) for _ in range(4)]

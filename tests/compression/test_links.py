@@ -15,6 +15,8 @@ from fljax.compression import links
 from fljax.engine import pipeline as chains
 from fljax.engine.pipeline import Pipeline
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 COHORTS = [[0, 1, 2, 3], [3, 4, 8, 0], [5, 3, 0, 4]]
 TREE = {
     "b": np.array([3, -1], np.float32),

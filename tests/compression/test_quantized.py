@@ -8,6 +8,8 @@ import pytest
 
 from fljax import compression as c
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize(("bits", "bucket"), [(2, None), (4, 10), (8, 512)])
 def test_qsgd_rounds_each_coordinate_to_a_neighbouring_level(bits, bucket):

@@ -9,6 +9,8 @@ import pytest
 from fljax import compression as c
 from fljax.compression.rotated import normal_centroids
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("block", [8, 64])
 def test_a_rotation_keeps_lengths_and_comes_back(block):

@@ -7,6 +7,8 @@ import pytest
 
 from fljax import compression as c
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_signs_with_the_mean_magnitude():
     x = laws.vector(57)

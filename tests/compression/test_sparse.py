@@ -10,6 +10,8 @@ import pytest
 
 from fljax import compression as c
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("index_format", ["raw", "bitmap", "smallest"])
 @pytest.mark.parametrize(("d", "fraction"), [(24, 0.1), (24, 0.5), (57, 0.03), (1, 0.01)])
