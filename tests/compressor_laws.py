@@ -19,6 +19,10 @@ def vector(d, seed=0):
     return x.astype(np.float32)
 
 
+def encoded(compressor, x, key=KEY):
+    return jax.jit(compressor.encode)(key, jnp.asarray(x))
+
+
 def roundtrip(compressor, x, key=KEY):
     return roundtrips(compressor, [x], key)[0]
 
@@ -27,24 +31,24 @@ def roundtrips(compressor, vectors, key=KEY):
     """Returns what arrives of vectors of any lengths; one program for all of them."""
 
     @jax.jit
-    def run(vectors):
+    def run(key, vectors):
         return [compressor.decode(compressor.encode(key, x), x.size) for x in vectors]
 
-    return jax.device_get(run([jnp.asarray(x) for x in vectors]))
+    return jax.device_get(run(key, [jnp.asarray(x) for x in vectors]))
 
 
 def check_wire(compressor, lengths):
     """Bits are those of the bytes, and the bytes hold all that decoding needs."""
 
     @jax.jit
-    def encode(vectors):
-        return [compressor.encode(KEY, x) for x in vectors]
+    def encode(key, vectors):
+        return [compressor.encode(key, x) for x in vectors]
 
     @jax.jit
     def decode(payloads):
         return [compressor.decode(payload, d) for payload, d in zip(payloads, lengths, strict=True)]
 
-    payloads = encode([vector(d) for d in lengths])
+    payloads = encode(KEY, [vector(d) for d in lengths])
     arrived = []
     for payload, d in zip(payloads, lengths, strict=True):
         message = compressor.serialize(jax.device_get(payload), d)

@@ -51,11 +51,11 @@ def test_the_cpu_section_stands_beside_the_other_device(workdir):
 
 
 def test_a_failure_loses_nothing_and_shows_in_the_exit_status(tmp_path):
-    data_dir = {"FLJAX_DATA_DIR": str(tmp_path)}
+    settings = {"FLJAX_DATA_DIR": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     done = subprocess.run(
         [sys.executable, "scripts/gpu_report.py", f"--workdir={tmp_path}", "--size=small",
          "--sections=peers,peaks", "--runner=absent=./no-such-program"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | data_dir,
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | settings,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     text = (tmp_path / "report.md").read_text()

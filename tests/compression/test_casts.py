@@ -9,8 +9,6 @@ import pytest
 
 from fljax import compression as c
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("code", "dtype"), [(c.bf16(), ml_dtypes.bfloat16), (c.fp16(), np.float16)]

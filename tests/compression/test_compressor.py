@@ -89,7 +89,7 @@ def test_chain_compresses_the_values_alone():
     expected = np.zeros(40)
     expected[largest] = np.round(x[largest] / step) * step
     np.testing.assert_allclose(laws.roundtrip(code, x), expected, rtol=1e-5, atol=1e-7)
-    payload = code.encode(laws.KEY, jnp.asarray(x))
+    payload = laws.encoded(code, x)
     assert int(code.bits(payload, 40)) == 40 + 32 + 10 * 8  # the bitmap is smaller than 10 x 6 bits
 
 
@@ -102,6 +102,6 @@ def test_chain_refuses_what_has_no_values():
 
 def test_a_message_of_another_length_is_refused():
     code = c.int8()
-    message = code.serialize(jax.device_get(code.encode(laws.KEY, jnp.ones(24))), 24)
+    message = code.serialize(jax.device_get(laws.encoded(code, jnp.ones(24))), 24)
     with pytest.raises(ValueError, match="has 28 bytes, but .* 34 bytes"):
         code.deserialize(message, 30)
