@@ -29,6 +29,8 @@ from nets import (
 
 from fljax import models, networks, tasks
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture
 def x64():

@@ -35,7 +35,8 @@ _WHOLE = 2**30  # a block that holds every vector
 _INSTALL = (
     "FedJAX needs an old JAX, so give it an environment of its own:\n"
     "  python3.11 -m venv ENV\n"
-    "  ENV/bin/pip install fedjax==0.0.17 jax==0.4.30 jaxlib==0.4.30 'numpy<2' 'scipy<1.13'\n"
+    "  ENV/bin/pip install fedjax==0.0.17 jax==0.4.30 jaxlib==0.4.30 dm-haiku==0.0.12 \\\n"
+    "      optax==0.2.3 'numpy<2' 'scipy<1.13'\n"
     "and name it: --fedjax_python=ENV/bin/python"
 )
 
