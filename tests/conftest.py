@@ -22,6 +22,15 @@ hypothesis.settings.register_profile("fljax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("fljax")
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles without optimizations, for tests of values whose programs run once."""
+    jax.devices()  # starts the tests' own devices, before a test asks for one per core
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data sets that FLJAX_DATA_DIR names; skips the test without one."""

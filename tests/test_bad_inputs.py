@@ -11,6 +11,8 @@ import fljax
 from fljax.engine.pipeline import dense_bits
 from fljax.engine.sampler import uniform
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def simulate(parts=None, spec=None, **options):
     defaults = {"num_rounds": 3, "clients_per_round": 3, "batch_size": 4, "progress": False}

@@ -13,6 +13,8 @@ import toy
 import fljax
 from fljax import algorithms
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 COHORTS = [[0, 2, 3], [1, 4, 5, 6], [3, 8, 7, 2], [5, 0, 4, 7]]
 NAMES = ("centralized", "local_only")
 LR, BATCH, EPOCHS = 0.2, 4, 2

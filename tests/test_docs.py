@@ -10,7 +10,6 @@ import re
 import shlex
 from pathlib import Path
 
-import jax
 import pytest
 
 from fljax import config
@@ -30,15 +29,6 @@ def blocks(page: Path, language: str):
 
 def outside_blocks(page: Path) -> str:
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-
-
-@pytest.fixture
-def quick_compilation():
-    """What the snippets compute is small; compiling it well would take most of the time."""
-    jax.devices()  # starts the tests' own devices, before a snippet asks for one per core
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)

@@ -16,6 +16,8 @@ from fljax.config import load_config, resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.options import split_options
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 # These need no files; the others are tested where FLJAX_DATA_DIR names a folder with them.
 ALWAYS = ("quickstart", "synthetic_fedprox")

@@ -12,6 +12,8 @@ from fljax import algorithms, models, tasks
 from fljax.flops import _jaxprs
 from fljax.gradients import bind
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MODELS = {
     "softmax_regression": ((6,), {}),
     "mlp": ((6,), {"hidden": (5,)}),

@@ -7,6 +7,8 @@ from flax import nnx
 
 from fljax import models, tasks
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 
 

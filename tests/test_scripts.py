@@ -1,6 +1,7 @@
 """The command line, as a person uses it: processes, exit codes, and what they print."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,12 +16,15 @@ import fljax
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "scripts/simulate.py", "--config=configs/quickstart.py"]
+# a few rounds of small programs: compiling them well would take most of the time
+ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def simulate(*arguments):
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+        [*COMMAND, *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +120,10 @@ def test_a_dry_run_runs_nothing(tmp_path):
 def test_ctrl_c_finishes_the_round_and_resume_completes_the_run(tmp_path):
     workdir = tmp_path / "run"
     arguments = [f"--workdir={workdir}", "--config.clients_per_round=4", "--config.baselines=()"]
+    arguments += ["--config.calibrate=False"]  # of a run of a million rounds
     process = subprocess.Popen(
         [*COMMAND, *arguments, "--config.num_rounds=1000000"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 120
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < 3:

@@ -20,6 +20,8 @@ from nets import (
 
 from fljax import tasks
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture
 def x64():

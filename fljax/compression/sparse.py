@@ -145,8 +145,11 @@ def prune(fraction: float) -> Compressor:
 
     def bits(payload, d):
         x = payload["pruned"]
-        wire.count(d * (1 + x.dtype.itemsize * 8))
-        return jnp.uint32(d) + jnp.count_nonzero(x).astype(jnp.uint32) * (x.dtype.itemsize * 8)
+        width = x.dtype.itemsize * 8
+        wire.count(d * (1 + width))
+        # denormal numbers are zeros to a processor that flushes them, but not to `serialize`
+        words = jax.lax.bitcast_convert_type(x, f"uint{width}") << 1
+        return jnp.uint32(d) + jnp.count_nonzero(words).astype(jnp.uint32) * width
 
     def layout(d, count):
         return {"index": wire.bitmap(count, d), "values": wire.floats((count,))}

@@ -3,28 +3,23 @@
 Everything runs as it does in a round: inside a compiled loop, one copy on each device at the same
 time (a CPU is split into one device per core). Gigabytes per second count what must be read and
 written at least, which is each argument and each result once, and stand beside those of copying a
-vector of the same size (adding 1 to it), measured in the same way. "trip" is from a vector to what
+vector of the same size, measured in the same run. "trip" is from a vector to what
 the server decodes, without packing; "encode" is to the packed bytes, "decode" from them.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fljax_kernels import natural, packing, quantize, sign, ternary
+from fljax_kernels import bandwidth, natural, packing, quantize, sign, ternary
 from fljax_kernels.benchmark import milliseconds, use_all_cores
 from fljax_kernels.hadamard import hadamard_transform, next_power_of_two, rotate, rotate_back
 from fljax_kernels.random_words import random_words
 
-# EMNIST CNN, softmax regression on MNIST
-SIZES = (1_206_590, 7_850)
 BLOCK = 8192
 Forms = dict[str, tuple[Callable, tuple[jax.Array, ...]]]
 
@@ -190,77 +185,31 @@ def kernels(size: int) -> Iterator[tuple[str, Forms]]:
 
 
 def rows(size: int, clients: int) -> Iterator[dict[str, Any]]:
-    """Yields one row for each form of each kernel."""
-    x = jax.random.normal(jax.random.key(0), (size,))
-    copy = {"": (lambda x: x + 1, (x,))}
-    for kernel, forms in [("copy", copy), *kernels(size), ("copy again", copy)]:
+    """Yields one row for each form of each kernel.
+
+    Args:
+      size: Entries of a vector.
+      clients: Clients side by side on each device; 0 is one without that axis.
+    """
+    for kernel, forms in kernels(size):
         for form, (function, args) in forms.items():
             time = milliseconds(function, *args, clients=clients)
             arrays = [*args, *jax.tree.leaves(jax.eval_shape(function, *args))]
             moved = sum(one.size * one.dtype.itemsize for one in arrays)
             if kernel == "random words":  # their argument makes them wait, and that is all
-                moved -= x.nbytes
-            rate = 1e-6 * moved * max(1, clients) * jax.local_device_count() / time
+                moved -= 4 * size
             yield {
                 "kernel": kernel,
                 "form": form,
-                "entries": size,
-                "clients": clients,
                 "milliseconds": time,
-                "gigabytes_per_second": rate,
+                "gigabytes_per_second": bandwidth.gigabytes_per_second(moved, time, clients),
             }
-
-
-def with_shares(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns rows of one size with their shares of the better rate of copying."""
-    copy = max(row["gigabytes_per_second"] for row in rows if row["kernel"].startswith("copy"))
-    return [row | {"share_of_copy": row["gigabytes_per_second"] / copy} for row in rows]
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Returns the rows as a Markdown table."""
-    lines = ["| kernel | form | entries | clients | ms | GB/s | of copy |", "|---" * 7 + "|"]
-    for one in rows:
-        cells = [one["kernel"], one["form"], str(one["entries"]), str(one["clients"] or 1)]
-        cells += [f"{one['milliseconds']:.3f}", f"{one['gigabytes_per_second']:.1f}"]
-        lines.append("| " + " | ".join([*cells, f"{one['share_of_copy']:.0%}"]) + " |")
-    return "\n".join(lines)
-
-
-def run(sizes: list[int], clients: list[int]) -> dict[str, Any]:
-    """Measures everything.
-
-    Args:
-      sizes: Entries of a vector.
-      clients: Numbers of clients side by side on each device; 0 is one without that axis.
-    """
-    devices = jax.local_devices()
-    return {
-        "device": f"{len(devices)} x {devices[0].device_kind}",
-        "jax": jax.__version__,
-        "rows": [
-            row
-            for count in clients
-            for size in sizes
-            for row in with_shares(list(rows(size, count)))
-        ],
-    }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
-    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES))
-    parser.add_argument(
-        "--clients", nargs="*", type=int, default=[0], help="0: one, without that axis"
-    )
-    options = parser.parse_args(arguments)
-    result = run(options.sizes, options.clients)
-    print(f"{result['device']}, jax {result['jax']}")
-    print(table(result["rows"]))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    options = bandwidth.options(__doc__.partition("\n")[0]).parse_args(arguments)
+    bandwidth.report(bandwidth.run(rows, options.sizes, options.clients), options.out)
 
 
 if __name__ == "__main__":

@@ -8,43 +8,35 @@ run. Beside each kernel stands what XLA's own operations make of it.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fljax_kernels import bandwidth
 from fljax_kernels.benchmark import milliseconds, use_all_cores
 from fljax_kernels.compaction import true_indices
 from fljax_kernels.count_sketch import sketch, unsketch
 from fljax_kernels.random_k import random_k, random_k_mask
 from fljax_kernels.top_k import top_k, top_k_mask
 
-# the CNN of EMNIST, and softmax regression on its images
-SIZES = (1_206_590, 7_850)
 # columns of a sketch, as a share of the coordinates
 COLUMNS = 1 / 20
 ROWS = 5
 
 
-def copy_gigabytes(d: int, clients: int) -> float:
-    """Returns the GB/s, read and written over all devices, of negating float32[d]."""
-    time = milliseconds(jnp.negative, jax.random.normal(jax.random.key(0), (d,)), clients=clients)
-    return _rate(8 * d, time, clients)
-
-
-def selection_rows(d: int, k: int, clients: int) -> Iterator[dict[str, Any]]:
+def selection_rows(d: int, clients: int, fraction: float) -> Iterator[dict[str, Any]]:
     """Yields one row for each form of each kernel.
 
     Args:
       d: Number of coordinates.
-      k: Number of them that are kept.
       clients: Clients side by side on each device; 0 is one without that axis.
+      fraction: Share of the coordinates that is kept.
     """
+    k = max(1, round(fraction * d))
     x = jax.random.normal(jax.random.key(0), (d,))
     # PRNG keys go around as their words: the loop of a measurement carries numbers
     words = jax.random.key_data(jax.random.key(1))
@@ -99,79 +91,18 @@ def selection_rows(d: int, k: int, clients: int) -> Iterator[dict[str, Any]]:
         yield {
             "kernel": kernel,
             "form": form,
-            "coordinates": d,
-            "k": k,
-            "clients": clients,
             "milliseconds": time,
-            "gigabytes_per_second": _rate(size, time, clients),
+            "gigabytes_per_second": bandwidth.gigabytes_per_second(size, time, clients),
         }
-
-
-def _rate(size, time, clients):
-    return 1e-6 * size * max(1, clients) * jax.local_device_count() / time
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Returns the rows as a Markdown table."""
-    lines = [
-        "| kernel | form | coordinates | k | clients | ms | GB/s | of copying |",
-        "|---" * 8 + "|",
-    ]
-    for row in rows:
-        cells = [row["kernel"], row["form"], f"{row['coordinates']:,}", f"{row['k']:,}"]
-        cells += [str(row["clients"] or 1), f"{row['milliseconds']:.3f}"]
-        cells += [f"{row['gigabytes_per_second']:.2f}", f"{row['share_of_copying']:.1%}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def run(sizes: list[int], fraction: float, clients: list[int]) -> dict[str, Any]:
-    """Measures everything.
-
-    Args:
-      sizes: Numbers of coordinates.
-      fraction: Share of them that is kept.
-      clients: Numbers of clients side by side on each device; 0 is one without that axis.
-    """
-    rows, copies = [], []
-    for count in clients:
-        for d in sizes:
-            copy = copy_gigabytes(d, count)
-            found = list(selection_rows(d, max(1, round(fraction * d)), count))
-            copy = max(copy, copy_gigabytes(d, count))  # a processor may be slower at times
-            copies.append({"coordinates": d, "clients": count, "gigabytes_per_second": copy})
-            rows += [
-                {**row, "share_of_copying": row["gigabytes_per_second"] / copy} for row in found
-            ]
-    devices = jax.local_devices()
-    return {
-        "device": f"{len(devices)} x {devices[0].device_kind}",
-        "jax": jax.__version__,
-        "copies": copies,
-        "rows": rows,
-    }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
-    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES))
+    parser = bandwidth.options(__doc__.partition("\n")[0])
     parser.add_argument("--fraction", type=float, default=0.01, help="share that is kept")
-    parser.add_argument(
-        "--clients", nargs="*", type=int, default=[0], help="0: one, without that axis"
-    )
     options = parser.parse_args(arguments)
-    result = run(options.sizes, options.fraction, options.clients)
-    print(f"{result['device']}, jax {result['jax']}; copying, read and written:")
-    for copy in result["copies"]:
-        print(
-            f"- {copy['coordinates']:,} coordinates, {copy['clients'] or 1} client(s): "
-            f"{copy['gigabytes_per_second']:.1f} GB/s"
-        )
-    print(table(result["rows"]))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    rows_of = partial(selection_rows, fraction=options.fraction)
+    bandwidth.report(bandwidth.run(rows_of, options.sizes, options.clients), options.out)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import toy
 
 from fljax import algorithms
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # ragged cohorts with an empty client (1), one of a single row (4), and an empty cohort
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [5, 6, 7, 0, 4], [], [8, 2]]
 

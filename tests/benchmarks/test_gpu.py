@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,18 +17,12 @@ from fljax.benchmarks.gpu.records import SIZES, Context
 ROOT = Path(__file__).parents[2]
 SIZE = SIZES["small"]
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("report")
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """What runs here is small; compiling it well would take most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", ["kernels", "cifar10", "emnist", "cohorts", "profile"])
@@ -58,11 +51,11 @@ def test_the_cpu_section_stands_beside_the_other_device(workdir):
 
 
 def test_a_failure_loses_nothing_and_shows_in_the_exit_status(tmp_path):
-    data_dir = {"FLJAX_DATA_DIR": str(tmp_path)}
+    settings = {"FLJAX_DATA_DIR": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     done = subprocess.run(
         [sys.executable, "scripts/gpu_report.py", f"--workdir={tmp_path}", "--size=small",
          "--sections=peers,peaks", "--runner=absent=./no-such-program"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | data_dir,
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | settings,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     text = (tmp_path / "report.md").read_text()

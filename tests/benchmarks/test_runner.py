@@ -8,6 +8,8 @@ import pytest
 from fljax.benchmarks import runner, workload_file
 from fljax.benchmarks.workload_file import WorkloadFile
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZES = np.array([7, 1, 12, 5, 9])
 
 

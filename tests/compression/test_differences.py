@@ -12,6 +12,8 @@ from fljax import compression as c
 from fljax.engine.pipeline import Pipeline, UplinkLink
 from fljax.engine.plan import job_table
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CLIENTS = len(toy.SIZES)
 PRESENT = [client for client in range(CLIENTS) if toy.SIZES[client]]
 EVERYONE = [job_table(PRESENT) for _ in range(4)]
@@ -116,6 +118,12 @@ def test_marina(layout):
     check_kept(run, lambda state: state[1], last)
 
 
+@pytest.fixture(scope="module")
+def uncompressed():
+    with jax.enable_x64(True):
+        return harness.rounds(algorithms.fedavg(LR), EVERYONE).params
+
+
 @pytest.mark.parametrize(
     "link",
     [
@@ -125,9 +133,8 @@ def test_marina(layout):
     ],
     ids=["ef21", "diana", "marina"],
 )
-def test_lossless_differences_are_no_compression(link):
-    plain = harness.rounds(algorithms.fedavg(LR), EVERYONE)
-    toy.assert_close(run_with(link, EVERYONE).params, plain.params, 1e-9)
+def test_lossless_differences_are_no_compression(link, uncompressed):
+    toy.assert_close(run_with(link, EVERYONE).params, uncompressed, 1e-9)
 
 
 def test_wrong_settings_are_named():

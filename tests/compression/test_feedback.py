@@ -22,6 +22,8 @@ from fljax import algorithms
 from fljax import compression as c
 from fljax.engine.pipeline import Pipeline, UplinkLink
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(autouse=True)
 def x64():

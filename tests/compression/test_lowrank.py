@@ -13,6 +13,8 @@ from fljax import compression as c
 from fljax.compression.lowrank import orthonormal
 from fljax.engine.pipeline import Pipeline
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LR = 0.2
 COHORTS = [[0, 2, 3], [3, 4, 0], [0, 3, 4]]
 

@@ -9,12 +9,14 @@ import pytest
 from fljax import compression as c
 from fljax.compression.rotated import normal_centroids
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("block", [8, 64])
 def test_a_rotation_keeps_lengths_and_comes_back(block):
     x = laws.vector(57)
     code = c.rotation(block=block)
-    payload = code.encode(laws.KEY, jnp.asarray(x))
+    payload = laws.encoded(code, x)
     assert payload["values"].size == 64
     lengths = np.linalg.norm(np.asarray(payload["values"], np.float64).reshape(-1, block), axis=1)
     blocks = np.pad(x, (0, 7)).astype(np.float64).reshape(-1, block)
@@ -23,7 +25,7 @@ def test_a_rotation_keeps_lengths_and_comes_back(block):
 
 
 def test_a_rotation_spreads_a_single_coordinate():
-    payload = c.rotation().encode(laws.KEY, jnp.zeros(64).at[5].set(8.0))
+    payload = laws.encoded(c.rotation(), 8.0 * np.eye(64, dtype=np.float32)[5])
     np.testing.assert_allclose(np.abs(payload["values"]), np.ones(64), rtol=1e-5)
 
 
@@ -65,7 +67,7 @@ def test_centroids_of_the_normal_law(bits, positive):
 
 def test_the_same_key_on_both_sides_only():
     code, x = c.rotation(), laws.vector(64)
-    payload = code.encode(laws.KEY, jnp.asarray(x))
+    payload = laws.encoded(code, x)
     other = payload | {"seed": jax.random.key_data(jax.random.key(99))}
     assert not np.allclose(code.decode(other, 64), x, atol=0.1)
 

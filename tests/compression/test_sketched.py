@@ -13,6 +13,8 @@ from fljax import compression as c
 from fljax.engine.pipeline import Pipeline
 from fljax_kernels import sketch, unsketch
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROWS, COLUMNS, SEED = 3, 12, 7
 
 

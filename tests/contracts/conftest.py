@@ -1,10 +1,10 @@
-"""Everything here is compared to float64 references."""
+"""Everything here is compared to float64 references, by programs that run once."""
 
 import jax
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def x64():
+def x64(quick_compilation):
     with jax.enable_x64(True):
         yield

@@ -10,6 +10,7 @@ from contracts import harness
 from flax import nnx
 
 from fljax import algorithms
+from fljax.engine.plan import job_table
 from fljax.tasks import classification
 
 MOMENTUM, EPSILON, LR, BATCH = 0.8, 1e-5, 0.2, 4
@@ -98,8 +99,22 @@ def test_a_module_without_mask_is_refused_where_a_pass_has_partial_batches(spec,
         harness.prepare(spec, COHORTS, task=task, remainder=remainder)
 
 
-def test_a_module_without_mask_is_welcome_where_batches_are_full():
-    task = classification(Unmasked, toy.CLASSES)
-    harness.prepare(algorithms.fedavg(LR), COHORTS, task=task, remainder="drop")
-    full = toy.clients([8, 4, 12])
-    harness.prepare(algorithms.fedsgd(LR), [[0, 2]], task=task, parts=full)
+@pytest.mark.parametrize(
+    ("spec", "cohorts", "sizes", "remainder"),
+    [
+        (algorithms.fedavg(LR), COHORTS, toy.SIZES, "drop"),
+        (algorithms.fedsgd(LR), [[0, 2]], [8, 4, 12], "partial"),
+    ],
+)
+def test_a_module_without_mask_is_welcome_where_batches_are_full(spec, cohorts, sizes, remainder):
+    federation = harness.prepare(
+        spec,
+        cohorts,
+        task=classification(Unmasked, toy.CLASSES),
+        parts=toy.clients(sizes),
+        batch_size=BATCH,
+        remainder=remainder,
+    )
+    plan, _ = federation.planner.plan(0, job_table(cohorts[0]))
+    counts = np.concatenate([part.counts.ravel() for part in plan.passes])
+    assert set(counts.tolist()) <= {0, BATCH} and counts.any()

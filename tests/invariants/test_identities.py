@@ -9,6 +9,8 @@ import toy
 
 from fljax import algorithms
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EVERYONE = [list(range(len(toy.SIZES)))] * 3
 
 

@@ -14,6 +14,8 @@ import processes
 import pytest
 import toy
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PATIENCE_SECONDS = 300
 
 
@@ -24,7 +26,10 @@ def two(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as here
+    }
     logs, started = [directory / f"log{number}" for number in (0, 1)], []
     try:
         for number, log in enumerate(logs):

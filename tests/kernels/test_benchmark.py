@@ -7,7 +7,7 @@ import pytest
 from fljax_kernels import benchmark
 
 
-def test_rows_and_files(tmp_path, monkeypatch, capsys):
+def test_rows_and_files(tmp_path, monkeypatch, capsys, quick_compilation):
     layers = {
         "inner": benchmark.Layer(8, 2, 3, 3, "SAME"),
         "first": benchmark.Layer(7, 1, 2, 3, "VALID", first=True),

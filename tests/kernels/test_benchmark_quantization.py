@@ -5,18 +5,20 @@ import json
 import jax
 import pytest
 
+from fljax_kernels import bandwidth
 from fljax_kernels import benchmark_quantization as benchmark
 
 
 def test_rows_count_arguments_and_results(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "milliseconds", lambda function, *args, clients: 2.0)
+    for module in (bandwidth, benchmark):
+        monkeypatch.setattr(module, "milliseconds", lambda function, *args, clients: 2.0)
     path = tmp_path / "kernels.json"
     benchmark.main([f"--out={path}", "--sizes", "100", "--clients", "3"])
-    rows = json.loads(path.read_text())["rows"]
+    result = json.loads(path.read_text())
+    rows, (copy,) = result["rows"], result["copies"]
     printed = capsys.readouterr().out
     rate = {(row["kernel"], row["form"]): row["gigabytes_per_second"] for row in rows}
     moved = {  # bytes of a vector of 100, and of what becomes of it
-        ("copy", ""): 800,
         ("random words", "hash"): 400,
         ("QSGD, 4 bits", "trip"): 800,
         ("QSGD, 4 bits", "encode"): 400 + 50 + 4,
@@ -29,10 +31,15 @@ def test_rows_count_arguments_and_results(tmp_path, monkeypatch, capsys):
     }
     for name, number in moved.items():
         assert rate[name] == pytest.approx(1e-6 * number * 3 * jax.local_device_count() / 2)
-    rates = [row for row in rows if row["kernel"].startswith("copy")]
-    rates[0]["gigabytes_per_second"] /= 2  # a processor may be slower at times
-    assert benchmark.with_shares(rates)[0]["share_of_copy"] == 0.5
-    for row in rows[1:]:
-        share = row["gigabytes_per_second"] / rate["copy", ""]
-        assert row["share_of_copy"] == pytest.approx(share)
-        assert f"| {row['kernel']} | {row['form']} | 100 | 3 | 2.000 |" in printed
+    assert copy["gigabytes_per_second"] == pytest.approx(rate["QSGD, 4 bits", "trip"])
+    for row in rows:
+        share = row["gigabytes_per_second"] / copy["gigabytes_per_second"]
+        assert row["share_of_copying"] == pytest.approx(share)
+        assert f"| {row['kernel']} | {row['form']} | 100 | 3 | 0.667 |" in printed
+
+
+def test_the_better_of_two_copies_counts(monkeypatch):
+    rates = iter([10.0, 20.0])  # a processor may be slower at times
+    monkeypatch.setattr(bandwidth, "copy_rate", lambda d, clients: next(rates))
+    result = bandwidth.run(lambda d, clients: [{"gigabytes_per_second": 5.0}], [7], [0])
+    assert result["rows"][0]["share_of_copying"] == 0.25

@@ -7,8 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax_kernels import count_sketch, sketch, top_k, unsketch
+from fljax_kernels import count_sketch, top_k
 from fljax_kernels.reference_selection import sketch_reference, unsketch_reference
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+sketch = jax.jit(count_sketch.sketch, static_argnums=(2, 3))
+unsketch = jax.jit(count_sketch.unsketch, static_argnums=2)
 
 FORMS = {
     "in turn": (count_sketch._sketch_in_turn, count_sketch._unsketch_in_turn),
@@ -26,7 +31,7 @@ def test_forms_are_the_reference(form, d, rows, columns):
     x = normal(d)
     hashes = count_sketch.draw_hashes(jax.random.key(1), d, rows, columns, x.dtype)
     numbers = [np.asarray(part) for part in hashes]
-    forward, back = FORMS[form]
+    forward, back = map(jax.jit, FORMS[form])
     table = forward(x, hashes)
     np.testing.assert_allclose(table, sketch_reference(x, *numbers), rtol=1e-5, atol=1e-5)
     expected = unsketch_reference(np.asarray(table), d, *numbers)
@@ -54,7 +59,7 @@ def test_leading_axes_and_vmap_are_a_loop():
     tables = sketch(x, key, 3, 20)
     estimates = unsketch(tables, key, 50)
     assert tables.shape == (2, 3, 3, 20) and estimates.shape == x.shape
-    mapped = jax.vmap(lambda x: sketch(x, key, 3, 20))(x)
+    mapped = jax.jit(jax.vmap(lambda x: sketch(x, key, 3, 20)))(x)
     np.testing.assert_allclose(mapped, tables, rtol=1e-6)
     for place in np.ndindex(2, 3):
         np.testing.assert_allclose(tables[place], sketch(x[place], key, 3, 20), rtol=1e-6)
@@ -124,9 +129,9 @@ def test_nan_shows():
 @pytest.mark.parametrize("rows, columns", [(0, 5), (3, 0)])
 def test_empty_tables_are_refused(rows, columns):
     with pytest.raises(ValueError, match=f"{rows} x {columns}"):
-        sketch(jnp.ones(5), jax.random.key(0), rows, columns)
+        count_sketch.sketch(jnp.ones(5), jax.random.key(0), rows, columns)
 
 
 def test_other_dtypes_are_refused():
     with pytest.raises(TypeError, match="int32"):
-        sketch(jnp.arange(5), jax.random.key(0), 1, 2)
+        count_sketch.sketch(jnp.arange(5), jax.random.key(0), 1, 2)

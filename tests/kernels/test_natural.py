@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fljax_kernels.natural import (
-    pack_powers_of_two,
-    round_to_powers_of_two,
-    unpack_powers_of_two,
-)
+from fljax_kernels import natural
 from fljax_kernels.packing import pack_bits
 from fljax_kernels.random_words import random_words
 from fljax_kernels.reference_quantization import natural_reference
 
 DRAWS = 10_000
+
+round_to_powers_of_two = jax.jit(natural.round_to_powers_of_two)
+pack_powers_of_two = jax.jit(natural.pack_powers_of_two)
+unpack_powers_of_two = jax.jit(natural.unpack_powers_of_two, static_argnums=1)
+words = jax.jit(random_words, static_argnums=1)
 
 
 def draws(x):
@@ -36,8 +37,8 @@ def draws(x):
 )
 def test_rounding_is_the_definition_and_comes_back(x, seed):
     x, key = np.array(x, np.float32), jax.random.key(seed)
-    got = np.array(jax.jit(round_to_powers_of_two)(x, key))
-    expected = natural_reference(x, np.array(random_words(key, 9)))
+    got = np.array(round_to_powers_of_two(x, key))
+    expected = natural_reference(x, np.array(words(key, 9)))
     np.testing.assert_array_equal(got, expected)
     packed = pack_powers_of_two(got)
     assert packed.dtype == jnp.uint8 and packed.shape == (9 + 2,)

@@ -10,6 +10,8 @@ import pytest
 
 from fljax_kernels import random_k, random_k_mask
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def masks(d, k, number):
     keys = jax.random.split(jax.random.key(5), number)
