@@ -24,6 +24,8 @@ class Dropout(nnx.Dropout):
         """
         if self.deterministic or self.rate == 0:
             return inputs
+        if self.rate == 1:
+            return jnp.zeros_like(inputs)  # below, its gradient would be infinity times zero
         kept = 1 - self.rate
         words = random_words(self.rngs(), inputs.size).reshape(inputs.shape)
         return jnp.where(words < jnp.uint32(kept * 2**32), inputs / kept, 0)
