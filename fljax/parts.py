@@ -269,6 +269,7 @@ def calibration_facts(dataset, spec, options: RoundOptions, variables, steps, wo
         "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
         "clients_per_round": options.clients_per_round,
         "sources": len(jax.tree.leaves(variables)[0]),
+        "links": [len(chain) for chain in (options.pipeline.downlink, options.pipeline.uplink)],
         "options": [options.compute_dtype, options.devices, options.placement],
         "precision": str(jax.config.jax_default_matmul_precision),
         "versions": versions(),
