@@ -30,12 +30,19 @@ from fljax.tasks import Task
 
 
 class Experiment(NamedTuple):
-    """A configuration made concrete: `simulate(dataset, task, algorithm, **options)`."""
+    """A configuration made concrete: `simulate(dataset, task, algorithm, **options)`.
+
+    Attributes:
+      dataset, task, algorithm, options: Those arguments.
+      seeded: Whether the seed went into a part of them that a program does not take as an
+        argument, so that a sweep compiles each seed by itself.
+    """
 
     dataset: FederatedDataset
     task: Task
     algorithm: AlgorithmSpec
     options: dict[str, Any]
+    seeded: bool = False
 
 
 def run_config(
@@ -147,7 +154,9 @@ def make_experiment(config, dataset: FederatedDataset | None = None) -> Experime
     model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
     task = as_task(model, dataset)
     options = _options(config) | {"pipeline": make_pipeline(config, dataset, task)}
-    return Experiment(dataset, task, make_algorithm(config), options)
+    # MARINA's coins are the run's, thrown for all clients at once
+    seeded = config.uplink_memory.startswith("marina")
+    return Experiment(dataset, task, make_algorithm(config), options, seeded)
 
 
 def make_dataset(config) -> FederatedDataset:

@@ -117,6 +117,7 @@ def _shape(trial: Trial, experiment: Experiment) -> str:
     train = experiment.dataset.train
     return identity(
         shaping
+        | ({"seed": trial.seed} if experiment.seeded else {})
         | {"hyperparameters": sorted(hparams)}
         | {"examples": id(train.examples), "clients": train.partition.num_clients}
     )
@@ -125,7 +126,7 @@ def _shape(trial: Trial, experiment: Experiment) -> str:
 def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
     datasets: list[FederatedDataset] = []
     sources = {}
-    for trial, (dataset, _, algorithm, _) in members:
+    for trial, (dataset, _, algorithm, *_) in members:
         if not any(dataset is known for known in datasets):
             datasets.append(dataset)
         partition = next(n for n, known in enumerate(datasets) if known is dataset)

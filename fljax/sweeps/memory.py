@@ -70,7 +70,7 @@ def _client_bytes(group: Group, options: RoundOptions) -> int:
 
 def _shapes(group: Group, options: RoundOptions) -> tuple[Any, Any, Any]:
     """Returns the shapes of (parameters, server state, state of one client)."""
-    dataset, task, spec, _ = group.experiment
+    dataset, task, spec, *_ = group.experiment
 
     def first(key):
         params, frozen, model_state = task.init(key)

@@ -169,7 +169,7 @@ class _Dispatched(NamedTuple):
 
 
 def _build(group: Group, trials: Sequence[Trial], options: RoundOptions) -> Federation:
-    dataset, task, algorithm, _ = group.experiment
+    dataset, task, algorithm, *_ = group.experiment
     return build(
         dataset,
         task,

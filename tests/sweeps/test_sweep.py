@@ -185,6 +185,12 @@ def test_shapes_tell_groups_apart():
     assert all(len({t.values["batch_size"] for t in group.trials}) == 1 for group in groups)
 
 
+def test_seeds_that_shape_a_program_tell_groups_apart():
+    config = small_config(uplink="qsgd(4)", uplink_memory="marina(0.5)", clients_per_round=12)
+    groups = grouped(trials_of(Settings(AXES, seeds=(0, 1))), from_config(config))
+    assert [{trial.seed for trial in group.trials} for group in groups] == [{0}, {1}]
+
+
 def test_processes_share_the_trials(whole, tmp_path):
     settings = {"axes": AXES, "seeds": (0, 1), "progress": False}
     first = fljax.sweep(small_config(), tmp_path, share=Share(0, 2), **settings)

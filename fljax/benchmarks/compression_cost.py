@@ -1,0 +1,91 @@
+"""What compression adds to a round: rounds with and without it, by turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from fljax.benchmarks.measure import make_federation
+from fljax.benchmarks.workloads import Workload, generate, make_model, make_task
+from fljax.compression.names import Names, pipeline
+from fljax.engine.pipeline import Pipeline
+
+
+class Cost(NamedTuple):
+    """The rounds of one variant.
+
+    Attributes:
+      label: The compressor and its memory.
+      seconds: Median of a round.
+      ratio: Median over turns of a round's seconds to those of the uncompressed round beside it.
+      lowest, highest: Of those ratios.
+      bytes: What a client sends in a round, in the mean.
+    """
+
+    label: str
+    seconds: float
+    ratio: float
+    lowest: float
+    highest: float
+    bytes: float
+
+
+def costs(workload: Workload, variants: Sequence[str], rounds: int) -> list[Cost]:
+    """Times rounds of several variants by turns, the uncompressed one first.
+
+    Args:
+      workload: What is trained.
+      variants: "CODE", or "CODE + MEMORY", as in the configuration's `uplink`, `uplink_memory`.
+      rounds: Turns, after two that compile and, where clients keep state, make room for it.
+    """
+    dataset = generate(workload)
+    shapes, _, _ = jax.eval_shape(make_task(workload, make_model(workload)).init, jax.random.key(0))
+    federations, seconds, sent = [], [], []
+    for variant in ("none", *variants):
+        code, _, memory = (part.strip() for part in variant.partition(" + "))
+        links = Pipeline()
+        if code != "none":
+            names = Names(uplink=code, uplink_memory=memory or "none")
+            links = pipeline(names, shapes, workload.population, 0)
+        federation = make_federation(
+            workload, rounds + 2, dataset, pipeline=links, calibrate=False, rounds_per_dispatch=1
+        )
+        federations.append(federation)
+    plans = [federation.plans(0, rounds + 2) for federation in federations]
+    for _ in range(rounds + 2):
+        turn = [_round(one, own) for one, own in zip(federations, plans, strict=True)]
+        seconds.append([one for one, _ in turn])
+        sent.append([one for _, one in turn])
+    by_variant = list(zip(*seconds[2:], strict=True))
+    plain = by_variant[0]
+    ratios = [[a / b for a, b in zip(own, plain, strict=True)] for own in by_variant]
+    return [
+        Cost(label, statistics.median(own), statistics.median(ratio), min(ratio), max(ratio), size)
+        for label, own, ratio, size in zip(
+            ("none", *variants), by_variant, ratios, sent[-1], strict=True
+        )
+    ]
+
+
+def _round(federation, plans) -> tuple[float, float]:
+    """Runs one round; returns its seconds and the bytes that a client sent."""
+    plan, facts = next(plans)
+    begin = time.perf_counter()
+    stats = federation.step(plan, facts)
+    jax.block_until_ready((federation.state, stats))
+    seconds = time.perf_counter() - begin
+    bits = jax.device_get(stats[-1]["uplink_bits"]).astype("int64")
+    return seconds, bits.sum() / 8 / facts.num_jobs
+
+
+def table(found: Sequence[Cost]) -> str:
+    """Returns the costs as a Markdown table."""
+    lines = ["| uplink | bytes a client | round, s | added (range) |", "|---|---:|---:|---:|"]
+    for one in found:
+        added = f"{one.ratio - 1:+.1%} ({one.lowest - 1:+.1%} to {one.highest - 1:+.1%})"
+        lines.append(f"| `{one.label}` | {one.bytes:,.0f} | {one.seconds:.3f} | {added} |")
+    return "\n".join(lines)
