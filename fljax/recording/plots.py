@@ -12,7 +12,7 @@ Curves = Mapping[str, np.ndarray]
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLE = {
+STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#888888",
     "axes.grid": True,
@@ -67,7 +67,7 @@ def plot_curves(
         "bytes": lambda axes: _draw_bytes(axes, runs, target_accuracy),
     }
     written = []
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for name, draw in pictures.items():
             figure = Figure(figsize=(7.2, 4.4), layout="constrained")
             axes = figure.add_subplot()
