@@ -66,12 +66,16 @@ def get_config(task="fashion_mnist"):
     config.model = "mlp"
     config.model_options.hidden = (100,)
     config.clients_per_round = {20: 10, 539: 11, 1000: 20}[config.num_clients]
-    config.local_steps = 20
-    config.batch_size = 50
+    if many:
+        config.local_epochs = 5
+        config.batch_size = 20
+    else:
+        config.local_steps = 20
+        config.batch_size = 50
     config.client_lr = 0.1
     config.client_lr_schedule = "cosine"
-    config.num_rounds = 200
-    config.eval_every = 5
+    config.num_rounds = 500 if many else 200
+    config.eval_every = 10 if many else 5
     config.target_accuracy = {"fashion_mnist": 0.85, "mnist_writers": 0.96}[dataset]
     config.uplink_mbps = 10.0
     config.downlink_mbps = 50.0

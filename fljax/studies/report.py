@@ -11,9 +11,7 @@ from fljax.studies import formats, table
 from fljax.studies.outcomes import Row
 
 
-def page(
-    rows: Sequence[Row], run: Run, *, picture: str, command: Sequence[str], date: str
-) -> str:
+def page(rows: Sequence[Row], run: Run, *, picture: str, command: Sequence[str], date: str) -> str:
     """Returns the report as Markdown.
 
     Args:
