@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -35,29 +36,30 @@ class Box(NamedTuple):
         return (self.right - self.left) * (self.top - self.bottom)
 
 
-def place_labels(axes: Any, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
+def place_labels(
+    axes: Any, points: Sequence[tuple[float, float]], texts: Sequence[str], lines: Sequence[Box]
+) -> None:
     """Writes each text near its point; far ones get a thin line to it.
 
     Args:
       axes: Matplotlib axes whose figure has been laid out, with its limits and legend final.
       points: (x, y) in data coordinates.
       texts: One a point.
+      lines: What else labels should keep off, in pixels.
     """
-    figure = axes.figure
-    renderer = figure.canvas.get_renderer()
     size = 0.9 * axes.xaxis.label.get_size()
     centres = [tuple(axes.transData.transform(point)) for point in points]
     sizes = []
     for text in texts:
         trial = axes.text(0, 0, text, fontsize=size)
-        extent = trial.get_window_extent(renderer)
+        extent = trial.get_window_extent()
         sizes.append((extent.width, extent.height))
         trial.remove()
-    taken = [_box(legend, renderer) for legend in [axes.get_legend()] if legend is not None]
-    boxes = arrange(centres, sizes, _box(axes, renderer), taken)
-    to_points = 72 / figure.dpi
+    taken = [_box(legend) for legend in [axes.get_legend()] if legend is not None]
+    boxes = arrange(centres, sizes, _box(axes), [*taken, *lines])
+    to_points = 72 / axes.figure.dpi
     for text, point, (x, y), box in zip(texts, points, centres, boxes, strict=True):
-        offset = (box.left - x, box.bottom - y)
+        offset = (box.left + _GAP - x, box.bottom + _GAP - y)
         far = _distance((x, y), box) > _FAR
         axes.annotate(
             text,
@@ -73,6 +75,24 @@ def place_labels(axes: Any, points: Sequence[tuple[float, float]], texts: Sequen
             if far
             else None,
         )
+
+
+def pixels(axes: Any, x: tuple[float, float], y: tuple[float, float], margin: float = _GAP) -> Box:
+    """Returns a rectangle given in data coordinates, widened on all sides."""
+    (left, bottom), (right, top) = (
+        axes.transData.transform(corner) for corner in ((x[0], y[0]), (x[1], y[1]))
+    )
+    return Box(left - margin, bottom - margin, right + margin, top + margin)
+
+
+def along(axes: Any, points: Sequence[tuple[float, float]]) -> list[Box]:
+    """Returns small boxes along the line through points in data coordinates."""
+    corners = [axes.transData.transform(point) for point in points]
+    steps = [part / 30 for part in range(31)]
+    places = [
+        start + step * (end - start) for start, end in itertools.pairwise(corners) for step in steps
+    ]
+    return [Box(x - _GAP, y - _GAP, x + _GAP, y + _GAP) for x, y in places]
 
 
 def arrange(
@@ -130,6 +150,6 @@ def _distance(point: tuple[float, float], box: Box) -> float:
     )
 
 
-def _box(artist: Any, renderer: Any) -> Box:
-    extent = artist.get_window_extent(renderer)
+def _box(artist: Any) -> Box:
+    extent = artist.get_window_extent()
     return Box(extent.x0, extent.y0, extent.x1, extent.y1)

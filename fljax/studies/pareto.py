@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fljax.recording.plots import STYLE
-from fljax.studies.labels import place_labels
+from fljax.studies.labels import along, pixels, place_labels
 from fljax.studies.ladder import UNCOMPRESSED, Rung
 from fljax.studies.outcomes import Row, Spread, spread
 
@@ -18,6 +20,8 @@ _LOOKS = {
 }
 _OTHER = ("#009E73", "s", "another memory")
 _SHORT = {"error_feedback": "EF"}
+# Differences in points at which the axes have ticks.
+_GAPS = (-80, -40, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10)
 
 
 class Point(NamedTuple):
@@ -65,8 +69,9 @@ def front(candidates: Sequence[Point]) -> list[Point]:
 def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -> None:
     """Draws the picture as a PNG file.
 
-    Error bars are standard deviations over seeds. A hollow point never reached the target with
-    some seed; it stands at the bytes of its whole runs.
+    Accuracies near that of the uncompressed rung, where differences of tenths matter, are drawn
+    apart; those far from it together. Error bars are standard deviations over seeds. A hollow point
+    never reached the target with some seed; it stands at the bytes of its whole runs.
 
     Args:
       rows: Of the ladder.
@@ -84,56 +89,89 @@ def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -
         raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
     placed = points(rows)
+    level = 100 * next(row.accuracy.mean for row in rows if row.rung == Rung(UNCOMPRESSED))
+    levels = [(level, "--", "uncompressed")]
+    if target is not None:
+        levels.append((100 * target, ":", f"target {100 * target:g} %"))
     with matplotlib.rc_context(STYLE | {"font.size": 9.5}):
-        figure = Figure(figsize=(8.4, 5.4), layout="constrained")
+        figure = Figure(figsize=(8.4, 5.6), dpi=110, layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")
         axes.set(
-            xlabel="Uplink of all clients to the target (MB)"
-            if target is not None
-            else "Uplink of all clients (MB)",
-            ylabel="Test accuracy (%), round chosen on validation data",
+            xlabel="Uplink of all clients" + " to the target" * (target is not None) + " (MB)",
+            ylabel="Test accuracy (%)",
             title=title,
         )
-        _draw_baseline(axes, rows, target)
+        for height, style, text in levels:
+            axes.axhline(height, color="#555555", linestyle=style, linewidth=1.1, label=text)
         _draw_front(axes, front(placed))
-        for point in placed:
-            _draw_point(axes, point)
+        bars = [_draw_point(axes, point) for point in placed]
         _draw_legend(axes, placed)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.margins(x=0.12, y=0.1)
+        _scale(axes, placed, level)
         figure.draw_without_rendering()
+        lines = [((axes.get_xlim()), (height, height)) for height, _, _ in levels]
+        lines += [line for bar in bars for line in bar]
         place_labels(
             axes,
-            [(1e-6 * point.bytes.mean, 100 * point.accuracy.mean) for point in placed],
+            [_place(point) for point in placed],
             [_label(point.rung) for point in placed],
+            [pixels(axes, *line) for line in lines]
+            + along(axes, [_place(point) for point in front(placed)]),
         )
-        figure.savefig(path, dpi=110)
+        figure.savefig(path)
 
 
-def _draw_point(axes: Any, point: Point) -> None:
-    colour, marker, _ = _LOOKS.get(point.rung.memory, _OTHER)
+def _scale(axes: Any, placed: Sequence[Point], level: float) -> None:
+    """Stretches the axis of accuracies near a level, and adds one of differences to it."""
+
+    def stretched(accuracy):
+        return np.arcsinh(2 * (np.asarray(accuracy) - level))
+
+    def back(height):
+        return level + np.sinh(height) / 2
+
+    axes.set_yscale("function", functions=(stretched, back))
+    heights = stretched([100 * point.accuracy.mean for point in placed] + [level])
+    low, high = heights.min(), heights.max()
+    axes.set_ylim(back(low - 0.12 * (high - low) - 0.3), back(high + 0.12 * (high - low) + 0.3))
+    bottom, top = axes.get_ylim()
+    gaps = [gap for gap in _GAPS if bottom <= level + gap <= top]
+    axes.set_yticks([level + gap for gap in gaps], [f"{level + gap:.1f}" for gap in gaps])
+    axes.minorticks_off()
+    right = axes.twinx()
+    right.set_yscale("function", functions=(stretched, back))
+    right.set_ylim(bottom, top)
+    right.grid(False)
+    right.set_yticks([level + gap for gap in gaps], [f"{gap:+g}" if gap else "0" for gap in gaps])
+    right.minorticks_off()
+    right.set_ylabel("Difference to uncompressed (points)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.1)
+
+
+def _place(point: Point) -> tuple[float, float]:
+    return 1e-6 * point.bytes.mean, 100 * point.accuracy.mean
+
+
+def _draw_point(axes: Any, point: Point) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Draws a point and returns its error bars: ((left, right), (bottom, top)) of each."""
+    (x, y), colour_of = _place(point), _LOOKS.get(point.rung.memory, _OTHER)
+    dx, dy = (np.nan_to_num([1e-6 * point.bytes.sd, 100 * point.accuracy.sd])).tolist()
+    dx = min(dx, 0.9 * x)  # a logarithmic axis has no place for what is below zero
     axes.errorbar(
-        1e-6 * point.bytes.mean,
-        100 * point.accuracy.mean,
-        xerr=1e-6 * point.bytes.sd,
-        yerr=100 * point.accuracy.sd,
-        color=colour,
-        marker=marker,
+        x,
+        y,
+        xerr=dx,
+        yerr=dy,
+        color=colour_of[0],
+        marker=colour_of[1],
         markersize=6,
-        markerfacecolor=colour if point.reaches else "white",
+        markerfacecolor=colour_of[0] if point.reaches else "white",
         linewidth=0,
         elinewidth=0.8,
         zorder=3,
     )
-
-
-def _draw_baseline(axes: Any, rows: Sequence[Row], target: float | None) -> None:
-    level = next(row.accuracy.mean for row in rows if row.rung == Rung(UNCOMPRESSED))
-    axes.axhline(100 * level, color="#555555", linestyle="--", linewidth=1, label="uncompressed")
-    if target is not None:
-        label = f"target {100 * target:g} %"
-        axes.axhline(100 * target, color="#555555", linestyle=":", linewidth=1.3, label=label)
+    return [((x - dx, x + dx), (y, y)), ((x, x), (y - dy, y + dy))]
 
 
 def _draw_front(axes: Any, best: Sequence[Point]) -> None:
