@@ -106,7 +106,7 @@ def plan(config: Any, rungs: Sequence[str], seeds: Sequence[int]) -> list[Planne
     """Returns the runs of a ladder, all rungs of a seed before the next seed.
 
     Args:
-      config: What all runs share; its own uplink and seeds are replaced.
+      config: What all runs share; its own uplink, seeds and baselines are replaced.
       rungs: Texts; "none" has to be among them.
       seeds: At least one.
 
@@ -139,4 +139,5 @@ def _own(rung: Rung, seed: int) -> dict[str, Any]:
         "uplink_per_leaf": rung.per_leaf,
         "seed": seed,
         "data_seed": seed,
+        "baselines": (),
     }

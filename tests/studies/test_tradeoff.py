@@ -110,7 +110,7 @@ def script(*arguments):
 def test_the_script_runs_a_study(tmp_path):
     done = script(
         f"--workdir={tmp_path}", "--rung=none", "--seeds=1", "--config.num_rounds=2",
-        "--config.eval_every=1", "--config.baselines=()", "--config.eval_clients=0",
+        "--config.eval_every=1", "--config.eval_clients=0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report.md").read_text() in done.stdout
