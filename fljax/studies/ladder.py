@@ -20,7 +20,6 @@ from fljax.config import ConfigError, resolve, to_plain
 
 # What all other rungs are measured against.
 UNCOMPRESSED = "none"
-_PER_LEAF = " per leaf"
 
 
 class Rung(NamedTuple):
@@ -39,7 +38,7 @@ class Rung(NamedTuple):
     @property
     def code(self) -> str:
         """The compressor alone, as a ladder writes it."""
-        return self.uplink + _PER_LEAF * self.per_leaf
+        return self.uplink + " per leaf" * self.per_leaf
 
     @property
     def text(self) -> str:
@@ -70,14 +69,14 @@ class PlannedRun(NamedTuple):
 
 def parse_rung(text: str) -> Rung:
     """Returns the rung that a text such as "sign per leaf + error_feedback" names."""
-    code, _, memory = (part.strip() for part in text.partition("+"))
-    uplink = code.removesuffix(_PER_LEAF).strip()
-    if not uplink or ("+" in text and not memory):
+    code, plus, memory = (part.strip() for part in text.partition("+"))
+    uplink, per_leaf, rest = (part.strip() for part in code.partition("per leaf"))
+    if not uplink or rest or (plus and not memory):
         raise ValueError(
             f"{text!r} is no rung. Write a compressor, or a compressor and its memory: "
-            "'top_k(0.01) + error_feedback'."
+            "'top_k(0.01) + error_feedback', 'sign per leaf + error_feedback'."
         )
-    return Rung(uplink, memory or "none", code.endswith(_PER_LEAF))
+    return Rung(uplink, memory or "none", bool(per_leaf))
 
 
 def load_ladder(path: str | os.PathLike) -> tuple[str, ...]:

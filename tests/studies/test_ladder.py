@@ -19,7 +19,7 @@ def test_rungs_are_read(text, rung):
     assert parse_rung(text) == rung == parse_rung(rung.text)
 
 
-@pytest.mark.parametrize("text", ["", "+ error_feedback", "int8 +", " per leaf"])
+@pytest.mark.parametrize("text", ["", "+ error_feedback", "int8 +", " per leaf", "int8 per leaf x"])
 def test_what_is_no_rung_is_refused(text):
     with pytest.raises(ValueError, match="is no rung"):
         parse_rung(text)
