@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fljax.algorithm import Aggregate, AlgorithmSpec, Job, Variables
+from fljax.compression.sizes import Size
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.batching import steps_per_job
+from fljax.engine.pipeline import UPDATE, Pipeline
 from fljax.flops import training_flops
 from fljax.gradients import bind
 from fljax.options import RoundOptions
@@ -19,12 +21,20 @@ from fljax.tasks import Task
 
 
 def describe(
-    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    update: Size | None = None,
 ) -> str:
     """Returns clients, steps, FLOPs, memory and execution plan of a run as a text.
 
     FLOPs are those of the matrix products and convolutions in the gradient of one full batch of one
     client, times the steps; no data is placed on a device, and nothing is compiled or run.
+
+    Args:
+      dataset, task, spec, options: As `simulate` takes them.
+      update: Size of a compressed update; None where updates are sent as they are.
     """
     sizes = dataset.train.partition.sizes
     sampler = make_sampler(dataset, options)
@@ -37,7 +47,8 @@ def describe(
     examples = dataset.train.examples.spec
     flops_a_step = training_flops(task, examples, work.batch_size, dataset.preprocess)
     flops = flops_a_step * steps_a_round
-    down, up = (cohort * size for size in _bytes_of_a_client(dataset, task, spec))
+    received, sent = _traffic_of_a_client(dataset, task, spec, options.pipeline, update)
+    down, up = (cohort * link.bits / 8 for link in (received, sent))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
     param_bytes = _nbytes(params)
     live = execution.lanes * 6 * param_bytes + execution.wave * 2 * param_bytes
@@ -61,6 +72,7 @@ def describe(
             f"{_amount(down, 'B')} down and {_amount(up, 'B')} up a round, "
             f"{_amount((down + up) * options.num_rounds, 'B')} in all",
         ),
+        *_compression(received, sent, update),
         (
             "memory",
             f"data {_amount(dataset.train.examples.nbytes, 'B')} ({execution.placement}), "
@@ -76,10 +88,38 @@ def describe(
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def _bytes_of_a_client(
-    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec
-) -> tuple[int, int]:
-    """Returns the bytes that one client receives and sends in a round, without a pipeline."""
+class _Traffic(NamedTuple):
+    """Bits of one client in a round, and what they would be without compression."""
+
+    bits: float
+    dense_bits: int
+
+
+def _compression(received: _Traffic, sent: _Traffic, update: Size | None) -> list[tuple[str, str]]:
+    """Returns what is to be said of compressed links."""
+    rows = [
+        (
+            name,
+            f"{round(bits):,} bits a client, {dense / bits:.1f} times fewer than {dense:,} uncompressed",
+        )
+        for name, (bits, dense) in (("uplink", sent), ("downlink", received))
+        if bits != dense
+    ]
+    if update is not None and update.positions is not None:
+        raw, bitmap, entropy = update.positions
+        text = f"{raw:,} bits raw, {bitmap:,} as a bitmap, at least {entropy:,.0f} (entropy)"
+        rows.append(("positions", text))
+    return rows
+
+
+def _traffic_of_a_client(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    pipeline: Pipeline,
+    update: Size | None,
+) -> tuple[_Traffic, _Traffic]:
+    """Returns what one client receives and sends in a round."""
 
     def one_round(key):
         params, frozen, model_state = task.init(key)
@@ -100,11 +140,18 @@ def _bytes_of_a_client(
                 for name, (value, weight) in contributions.items()
             }
             received.append(message)
-            sent.append([value for value, _ in contributions.values()])
+            sent.append({name: value for name, (value, _) in contributions.items()})
         return received, sent
 
     received, sent = jax.eval_shape(one_round, jax.random.key(0))
-    return _nbytes(received), _nbytes(sent)
+    down, up = 8 * _nbytes(received), 8 * _nbytes(sent)
+    on_downlink, on_uplink = down, up
+    if pipeline.downlink:
+        on_downlink = sum(int(pipeline.downlink[-1].bits(message)) for message in received)
+    if update is not None:
+        updates = sum(UPDATE in one for one in sent)
+        on_uplink += updates * (update.bits - update.dense_bits)
+    return _Traffic(on_downlink, down), _Traffic(on_uplink, up)
 
 
 def _nbytes(tree: Any) -> int:

@@ -15,11 +15,13 @@ import optax
 
 from fljax import algorithms, data, models, recording
 from fljax.algorithm import AlgorithmSpec
-from fljax.config import resolve, to_plain
+from fljax.compression import names
+from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.data.dataset import FederatedDataset
 from fljax.dry_run import describe
 from fljax.engine.distributed import is_main, together
+from fljax.engine.pipeline import Pipeline
 from fljax.federation import RoundOptions
 from fljax.options import RunOptions, split_options
 from fljax.recording import Run
@@ -83,7 +85,11 @@ def dry_run(config) -> str:
     """Returns what a configuration would do and cost, as a text; runs nothing."""
     experiment = make_experiment(config)
     round_options, _ = split_options(experiment.options)
-    return describe(experiment.dataset, experiment.task, experiment.algorithm, round_options)
+    dataset, task = experiment.dataset, experiment.task
+    update = names.update_size(
+        compression_names(resolve(config)), _shapes(task), dataset.num_clients
+    )
+    return describe(dataset, task, experiment.algorithm, round_options, update)
 
 
 def report(run: Run, plots: list[Path]) -> str:
@@ -140,7 +146,9 @@ def make_experiment(config) -> Experiment:
     dataset = make_dataset(config)
     shape = tuple(dataset.train.examples.spec["x"].shape)
     model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
-    return Experiment(dataset, as_task(model, dataset), make_algorithm(config), _options(config))
+    task = as_task(model, dataset)
+    options = _options(config) | {"pipeline": make_pipeline(config, dataset, task)}
+    return Experiment(dataset, task, make_algorithm(config), options)
 
 
 def make_dataset(config) -> FederatedDataset:
@@ -185,6 +193,38 @@ def make_algorithm(config) -> AlgorithmSpec:
         case "fedsgd":
             return algorithms.fedsgd(config.server_lr, **weighting)
     raise ValueError(f"algorithm = {config.algorithm!r} is not known.")
+
+
+def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
+    """Returns the configured compression of what clients send and receive."""
+    chosen = compression_names(config)
+    if chosen == names.Names():
+        return Pipeline()
+    params = _shapes(task)
+    try:
+        names.check_cohort(
+            chosen,
+            num_clients=dataset.num_clients,
+            clients_per_round=config.clients_per_round,
+            sampler=config.sampler,
+            weighting=config.weighting
+            or ("uniform" if config.algorithm == "scaffold" else "examples"),
+        )
+        pipeline = names.pipeline(chosen, params, dataset.num_clients, config.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    names.warn_of_growth(chosen, params)
+    return pipeline
+
+
+def compression_names(config) -> names.Names:
+    """Returns the keys of a configuration that say what is compressed."""
+    return names.Names(**{name: config[name] for name in names.Names._fields})
+
+
+def _shapes(task: Task) -> Any:
+    """Returns the shapes of the model's parameters."""
+    return jax.eval_shape(task.init, jax.random.key(0))[0]
 
 
 def _with_weight_decay(config) -> dict[str, Any]:

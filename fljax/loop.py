@@ -23,7 +23,7 @@ from fljax.federation import Federation
 from fljax.options import RunOptions
 from fljax.recording import Checkpoints, Recorder, Run, summarize, to_target
 from fljax.recording import progress as progress_bar
-from fljax.records import round_record
+from fljax.records import LinkSpeeds, round_record
 from fljax.resume import Progress, save
 
 
@@ -129,8 +129,10 @@ class Loop:
             self.stop_agreed |= bool(vote)
             now = time.perf_counter()
             seconds = (now - self.clock) / len(facts)
+            speeds = LinkSpeeds(self.options.uplink_mbps, self.options.downlink_mbps)
             records = [
-                round_record(*one, self.totals, seconds) for one in zip(facts, each, strict=True)
+                round_record(*one, self.totals, seconds, speeds)
+                for one in zip(facts, each, strict=True)
             ]
             self.clock = now
             if outputs is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ class RunOptions:
       target_accuracy: Test accuracy (validation, where there is no test set) whose cost the summary
         reports.
       stop_at_target: End the run when the target is reached.
+      uplink_mbps, downlink_mbps: Megabits (10^6 bits) a second of a client's link, from which
+        records tell simulated transfer times: see `fljax.records`. None takes no time.
       workdir: Directory for everything the run leaves behind; None keeps it in memory.
       resume: Go on from the newest checkpoint of the workdir.
       checkpoint_every: Rounds between checkpoints; 0 saves only at the end and on Ctrl-C. Without a
@@ -115,6 +118,8 @@ class RunOptions:
     eval_personal: int = 0
     target_accuracy: float | None = None
     stop_at_target: bool = False
+    uplink_mbps: float | None = None
+    downlink_mbps: float | None = None
     workdir: str | Path | None = None
     resume: bool = False
     checkpoint_every: int = 0
@@ -154,6 +159,10 @@ def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None
     for name in ("eval_every", "checkpoint_every"):
         if getattr(options, name) < 0:
             raise ValueError(f"{name} = {getattr(options, name)}; give a number of rounds, or 0.")
+    for name in ("uplink_mbps", "downlink_mbps"):
+        speed = getattr(options, name)
+        if speed is not None and not 0 < speed < math.inf:
+            raise ValueError(f"{name} = {speed!r}; give megabits a second above 0, or None.")
     if options.stop_at_target and options.target_accuracy is None:
         raise ValueError("stop_at_target needs a target_accuracy.")
     if options.checkpoint_every and options.workdir is None:

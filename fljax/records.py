@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,20 @@ class RoundTotals:
       uplink_bits: Bits sent by all clients so far.
       downlink_bits: Bits sent to all clients so far.
       elapsed: Seconds of rounds and evaluations so far.
+      transfer: Seconds of simulated transfers so far.
     """
 
     uplink_bits: int = 0
     downlink_bits: int = 0
     elapsed: float = 0.0
+    transfer: float = 0.0
+
+
+class LinkSpeeds(NamedTuple):
+    """Megabits (10^6 bits) a second of every client's link; None takes no time."""
+
+    uplink_mbps: float | None = None
+    downlink_mbps: float | None = None
 
 
 def round_record(
@@ -31,6 +40,7 @@ def round_record(
     stats: Sequence[Mapping[str, np.ndarray]],
     totals: RoundTotals,
     seconds: float,
+    speeds: LinkSpeeds,
 ) -> dict[str, Any]:
     """Returns the record of one round, and adds to the totals.
 
@@ -39,10 +49,9 @@ def round_record(
       stats: Per-job statistics [D, J] of each pass.
       totals: Running totals, updated in place.
       seconds: Wall-clock time of the round.
+      speeds: Of the simulated links.
     """
     last = stats[-1]
-    totals.uplink_bits += sum(_exact_sum(one["uplink_bits"]) for one in stats)
-    totals.downlink_bits += sum(_exact_sum(one["downlink_bits"]) for one in stats)
     totals.elapsed += seconds
     record = {
         "round": facts.round + 1,
@@ -51,8 +60,7 @@ def round_record(
         "train/clients_lost": _exact_sum(last["lost"]),
         "train/clients_without_rows": facts.num_without_rows,
         "train/local_steps": facts.num_steps,
-        "comm/uplink_bytes": -(-totals.uplink_bits // 8),
-        "comm/downlink_bytes": -(-totals.downlink_bits // 8),
+        **_communication(stats, totals, speeds),
         "time/round_seconds": seconds,
         "time/elapsed_seconds": totals.elapsed,
         "time/plan_seconds": facts.seconds,
@@ -68,6 +76,57 @@ def round_record(
     for name in sorted(last.keys() - known):
         record[f"train/{name}"] = float(np.sum(last[name], dtype=np.float64))
     return record
+
+
+def _communication(
+    stats: Sequence[Mapping[str, np.ndarray]], totals: RoundTotals, speeds: LinkSpeeds
+) -> dict[str, Any]:
+    """Returns what is recorded of a round's messages, and adds to the totals.
+
+    Transfers are simulated for a synchronous round: in each pass all clients receive and then send
+    at the same time, each over a link of its own, and the server waits for the slowest. Training
+    takes no time in it.
+    """
+    sent, received = (
+        [np.asarray(one[f"{side}_bits"], np.int64) for one in stats]
+        for side in ("uplink", "downlink")
+    )
+    uplink_bits, downlink_bits = _exact_sum(sent), _exact_sum(received)
+    totals.uplink_bits += uplink_bits
+    totals.downlink_bits += downlink_bits
+    record = {
+        "comm/uplink_bytes": _bytes(totals.uplink_bits),
+        "comm/downlink_bytes": _bytes(totals.downlink_bits),
+        "comm/round_uplink_bytes": _bytes(uplink_bits),
+        "comm/round_downlink_bytes": _bytes(downlink_bits),
+    }
+    by_client = sum(sent)
+    by_client = by_client[by_client > 0]
+    if by_client.size:
+        record |= {
+            "comm/client_uplink_bytes_mean": uplink_bits / 8 / by_client.size,
+            "comm/client_uplink_bytes_min": _bytes(int(by_client.min())),
+            "comm/client_uplink_bytes_max": _bytes(int(by_client.max())),
+        }
+    if speeds != LinkSpeeds():
+        seconds = sum(
+            float(np.max(_seconds(up, speeds.uplink_mbps) + _seconds(down, speeds.downlink_mbps)))
+            for up, down in zip(sent, received, strict=True)
+        )
+        totals.transfer += seconds
+        record |= {
+            "comm/round_transfer_seconds": seconds,
+            "comm/transfer_seconds": totals.transfer,
+        }
+    return record
+
+
+def _seconds(bits: np.ndarray, mbps: float | None) -> np.ndarray:
+    return np.zeros(bits.shape) if mbps is None else bits / (mbps * 1e6)
+
+
+def _bytes(bits: int) -> int:
+    return -(-bits // 8)
 
 
 def _exact_sum(values: np.ndarray) -> int:

@@ -104,6 +104,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {"partition's rows": fingerprint(dataset.train.partition)}
         | {name: getattr(rounds, name) for name in (*names, "shuffle", "seed", "compute_dtype")}
         | ({"sampler": rounds.sampler} if isinstance(rounds.sampler, str) else {})
+        | {name: getattr(options, name) for name in ("uplink_mbps", "downlink_mbps")}
         | {"matmul_precision": options.matmul_precision, "x64": jax.config.jax_enable_x64}
         | schedules
     )

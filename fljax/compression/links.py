@@ -166,7 +166,7 @@ def vector_of(value: PyTree) -> jax.Array:
     return joined(leaves_of(value)[0])
 
 
-def _parts(compressor: Choice, per_leaf: bool, form: Form) -> list[tuple[Compressor, int]]:
+def compressors_of(compressor: Choice, per_leaf: bool, form: Form) -> list[tuple[Compressor, int]]:
     """Returns (compressor, length of its vector) for each payload."""
     if not isinstance(compressor, Compressor):
         return [(compressor(leaf.shape), math.prod(leaf.shape)) for leaf in form.compressed]
@@ -177,7 +177,7 @@ def _parts(compressor: Choice, per_leaf: bool, form: Form) -> list[tuple[Compres
 
 def _compress(compressor: Choice, per_leaf: bool, value: PyTree, key: jax.Array) -> Sent:
     form, (vectors, rest) = Form.of(value), leaves_of(value)
-    parts = _parts(compressor, per_leaf, form)
+    parts = compressors_of(compressor, per_leaf, form)
     if len(parts) == 1:
         vectors = [joined(vectors)]
     payloads = tuple(
@@ -197,7 +197,7 @@ def _written(leaf: jax.Array) -> jax.Array:
 
 
 def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
-    parts = _parts(compressor, per_leaf, sent.form)
+    parts = compressors_of(compressor, per_leaf, sent.form)
     vectors = [
         one.decode(payload, d) for (one, d), payload in zip(parts, sent.payloads, strict=True)
     ]
@@ -205,7 +205,7 @@ def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
 
 
 def _bits(compressor: Choice, per_leaf: bool, sent: Sent) -> jax.Array:
-    parts = _parts(compressor, per_leaf, sent.form)
+    parts = compressors_of(compressor, per_leaf, sent.form)
     total = dense_bits(sent.rest)
     for (one, d), payload in zip(parts, sent.payloads, strict=True):
         total += one.bits(payload, d)

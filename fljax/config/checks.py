@@ -20,6 +20,7 @@ _NOUN = {
 
 _LOCAL = ("fedavg", "fedopt", "fedprox", "scaffold")
 _ADAPTIVE = ("adagrad", "adam", "yogi")
+_COMPRESSION = ("", "_memory", "_per_leaf")
 # Keys that are read only where another key has one of some values: {key: (other, values)}.
 _ONLY_WITH = {
     "mu": ("algorithm", ("fedprox",)),
@@ -201,6 +202,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             )
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
+    yield from _compression_conflicts(values)
 
 
 def _schedule_conflicts(side: str, values: Mapping[str, Any]) -> Iterator[str]:
@@ -229,3 +231,15 @@ def _schedule_conflicts(side: str, values: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{side}_lr_warmup_rounds = {warmup} must be below num_rounds = {values['num_rounds']}."
         )
+
+
+def _compression_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
+    keys = [f"{side}{rest}" for side in ("uplink", "downlink") for rest in _COMPRESSION]
+    if all(values[key] == FIELDS[key].default for key in keys):
+        return
+    from fljax.compression.names import Names, check  # it imports JAX, which defaults do without
+
+    try:
+        check(Names(**{key: values[key] for key in keys}))
+    except ValueError as error:
+        yield str(error)

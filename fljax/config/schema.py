@@ -127,6 +127,17 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "tau": Field(1e-3, float, POSITIVE),
     "bias_correction": Field(False, bool),
     **_schedule("server"),
+    # Compression: "none", or calls separated by commas, "top_k(0.01), qsgd(8)"; all names stand in
+    # fljax.compression.names. per_leaf: each tensor is a vector of its own.
+    "uplink": Field("none", str),
+    "uplink_memory": Field("none", str),
+    "uplink_per_leaf": Field(False, bool),
+    "downlink": Field("none", str),
+    "downlink_memory": Field("none", str, ("none", "error_feedback", "difference")),
+    "downlink_per_leaf": Field(False, bool),
+    # Megabits a second of a client's link, for simulated transfer times; None takes no time.
+    "uplink_mbps": Field(None, float, POSITIVE, optional=True),
+    "downlink_mbps": Field(None, float, POSITIVE, optional=True),
     # Rounds and local work.
     "num_rounds": Field(100, int, COUNT),
     "clients_per_round": Field(10, int, COUNT),
@@ -177,6 +188,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
 }
 
 _A_NUMBER = "a number of clients, not a fraction"
+_A_CALL = "a text such as 'top_k(0.01)' or 'qsgd(8)'"
 
 # {their name: (whose it is, or empty for several; our name; what to mind)}
 FOREIGN_NAMES: dict[str, tuple[str, str, str]] = {
@@ -241,6 +253,19 @@ FOREIGN_NAMES: dict[str, tuple[str, str, str]] = {
     "weight_decay": ("", "client_weight_decay", ""),
     "optimizer": ("", "server_optimizer", "clients use SGD with client_momentum"),
     "prox_mu": ("", "mu", ""),
+    "compression": ("", "uplink", _A_CALL),
+    "compressor": ("", "uplink", _A_CALL),
+    "compress": ("", "uplink", _A_CALL),
+    "compression_ratio": ("", "uplink", _A_CALL),
+    "compress_ratio": ("", "uplink", _A_CALL),
+    "sparsity": ("", "uplink", _A_CALL),
+    "topk": ("", "uplink", _A_CALL),
+    "top_k": ("", "uplink", _A_CALL),
+    "quantization": ("", "uplink", _A_CALL),
+    "quantize_bits": ("", "uplink", _A_CALL),
+    "quantization_level": ("", "uplink", _A_CALL),
+    "error_feedback": ("", "uplink_memory", "uplink_memory = 'error_feedback'"),
+    "bandwidth": ("", "uplink_mbps", "the other direction's is downlink_mbps"),
 }
 
 

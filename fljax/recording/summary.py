@@ -59,6 +59,7 @@ def summarize(
         "utilization": _mean(records, "utilization"),
         "uplink_bytes": _last(records, "comm/uplink_bytes"),
         "downlink_bytes": _last(records, "comm/downlink_bytes"),
+        "transfer_seconds": _last(records, "comm/transfer_seconds"),
         "peak_memory_bytes": peak_memory_bytes(),
         "host_peak_memory_bytes": host_peak_memory_bytes(),
         "seed": seed,
@@ -108,8 +109,9 @@ def to_target(records: Sequence[Record], target_accuracy: float | None) -> dict[
     (arXiv:1602.05629); on validation accuracy if no test set was evaluated.
 
     Returns:
-      {"target_accuracy", "metric", "rounds", "seconds", "bytes"}, `bytes` both ways; or None if
-      there is no target or it was never reached.
+      {"target_accuracy", "metric", "rounds", "seconds", "bytes", "uplink_bytes",
+      "downlink_bytes", "transfer_seconds"}, `bytes` both ways; or None if there is no target or it
+      was never reached.
     """
     if target_accuracy is None:
         return None
@@ -125,6 +127,9 @@ def to_target(records: Sequence[Record], target_accuracy: float | None) -> dict[
                 "rounds": record["round"],
                 "seconds": record.get("time/elapsed_seconds"),
                 "bytes": _total_bytes(record),
+                "uplink_bytes": record.get("comm/uplink_bytes"),
+                "downlink_bytes": record.get("comm/downlink_bytes"),
+                "transfer_seconds": record.get("comm/transfer_seconds"),
             }
     return None
 

@@ -1,0 +1,275 @@
+"""Compression by name: from the texts of a configuration to a pipeline."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.compression import casts, lowrank, quantized, rotated, signs, sketched, sparse
+from fljax.compression.calls import Call, read
+from fljax.compression.compressor import Compressor, chain
+from fljax.compression.feedback import downlink_difference, downlink_error_feedback
+from fljax.compression.links import Choice, Form, compressors_of, downlink, uplink
+from fljax.compression.memories import MEMORIES, Facts, Memory
+from fljax.compression.sizes import Size, uplink_size
+from fljax.engine.pipeline import DownlinkLink, Pipeline, UplinkLink
+
+PyTree = Any
+
+# What `uplink` and `downlink` may name. A function of a leaf's shape and a link stand alone.
+CODES: dict[str, Callable] = {
+    "identity": casts.identity,
+    "bf16": casts.bf16,
+    "fp16": casts.fp16,
+    "top_k": sparse.top_k,
+    "rand_k": sparse.rand_k,
+    "prune": sparse.prune,
+    "qsgd": quantized.qsgd,
+    "int8": quantized.int8,
+    "int8_channels": lambda: quantized.int8_channels,
+    "uniform": quantized.uniform,
+    "rotation": rotated.rotation,
+    "rotated_uniform": rotated.rotated_uniform,
+    "drive": rotated.drive,
+    "eden": rotated.eden,
+    "sign": signs.sign,
+    "terngrad": signs.terngrad,
+    "natural": signs.natural,
+    "powersgd": lowrank.powersgd,
+    "fetch_sgd": sketched.fetch_sgd,
+}
+_SPARSE = ("top_k", "rand_k", "prune")
+
+
+class Names(NamedTuple):
+    """The keys of a configuration that say what is compressed, and how.
+
+    Attributes:
+      uplink: "none", or calls of `CODES`; several are a `chain`.
+      uplink_memory: "none", or a call of `MEMORIES`.
+      uplink_per_leaf: Whether each tensor is a vector of its own.
+      downlink, downlink_per_leaf: As for the uplink.
+      downlink_memory: "none", or a name in `DOWNLINK_MEMORIES`.
+    """
+
+    uplink: str = "none"
+    uplink_memory: str = "none"
+    uplink_per_leaf: bool = False
+    downlink: str = "none"
+    downlink_memory: str = "none"
+    downlink_per_leaf: bool = False
+
+
+class Code(NamedTuple):
+    """What a text names.
+
+    Attributes:
+      calls: The calls in it.
+      choice: The compressor of a vector, or the function of a leaf's shape that returns its own;
+        None for a link.
+      link: The link that the text names or that is made of the compressor.
+      per_leaf: Whether each tensor is a vector of its own.
+    """
+
+    calls: list[Call]
+    choice: Choice | None
+    link: UplinkLink
+    per_leaf: bool
+
+    def parts(self, params: PyTree) -> list[tuple[Compressor, int]]:
+        """Returns (compressor, length of its vector) for each message; none of a link."""
+        if self.choice is None:
+            return []
+        return compressors_of(self.choice, self.per_leaf, Form.of(params))
+
+
+DOWNLINK_MEMORIES = {"error_feedback": downlink_error_feedback, "difference": downlink_difference}
+
+
+def check(names: Names) -> None:
+    """Raises ValueError for names, arguments and combinations that no model could be run with."""
+    pipeline(names, {"any": jax.ShapeDtypeStruct((8, 8), jnp.float32)}, 1, 0)
+
+
+def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipeline:
+    """Returns what the names stand for.
+
+    Args:
+      names: As they were written.
+      params: Of the model; shapes will do.
+      num_clients: Size of the population.
+      seed: Of the run.
+
+    Raises:
+      ValueError: For unknown names, arguments that are refused, or what does not go together; the
+        message begins with the key.
+    """
+    return Pipeline(
+        uplink=_uplink(names, params, num_clients, seed),
+        downlink=_downlink(names),
+    )
+
+
+def uplink_code(names: Names) -> Code | None:
+    """Returns what `uplink` names, or None."""
+    return _code("uplink", names.uplink, names.uplink_per_leaf)
+
+
+def uplink_memory(names: Names) -> tuple[str, Memory] | None:
+    """Returns (name, memory) of `uplink_memory`, or None."""
+    if names.uplink_memory == "none":
+        return None
+    calls = _read("uplink_memory", names.uplink_memory, MEMORIES)
+    if len(calls) > 1:
+        raise ValueError(
+            f"uplink_memory = {names.uplink_memory!r}: an update has one memory. Choose one of "
+            f"{', '.join(MEMORIES)}."
+        )
+    return calls[0].name, calls[0].value
+
+
+def update_size(names: Names, params: PyTree, num_clients: int) -> Size | None:
+    """Returns what a client's update takes, in the mean over rounds; None without compression."""
+    code, found = uplink_code(names), uplink_memory(names)
+    if code is None:
+        return None
+    size = uplink_size(code, params)
+    whole = found[1].whole(facts_of(code, params, num_clients, 0)) if found else 0
+    return size._replace(bits=whole * size.dense_bits + (1 - whole) * size.bits)
+
+
+def facts_of(code: Code, params: PyTree, num_clients: int, seed: int) -> Facts:
+    """Returns what memories take their settings from."""
+    vectors = code.parts(params)
+    unbiased = bool(vectors) and all(one.omega is not None for one, _ in vectors)
+    omega = max(one.omega(d) for one, d in vectors) if unbiased else None
+    size = uplink_size(code, params)
+    return Facts(num_clients, seed, omega, min(1.0, size.bits / size.dense_bits))
+
+
+def check_cohort(
+    names: Names, *, num_clients: int, clients_per_round: int, sampler: str, weighting: str
+) -> None:
+    """Raises ValueError where a memory needs another cohort or other weights."""
+    found = uplink_memory(names)
+    name = found and found[0]
+    everyone = sampler == "uniform" and clients_per_round == num_clients
+    if name == "marina" and not everyone:
+        raise ValueError(
+            "uplink_memory = 'marina' needs every client in every round: set clients_per_round = "
+            f"{num_clients} and sampler = 'uniform', or choose 'diana'."
+        )
+    if name in ("ef21", "diana") and not everyone and weighting != "uniform":
+        raise ValueError(
+            f"uplink_memory = {name!r} keeps a mean over all clients, which rounds of "
+            f"{clients_per_round} of {num_clients} clients keep right only where clients count "
+            "alike. Set weighting = 'uniform'."
+        )
+
+
+def warn_of_growth(names: Names, params: PyTree) -> None:
+    """Warns where what error feedback keeps may grow from round to round."""
+    found, code = uplink_memory(names), uplink_code(names)
+    if not found or found[0] not in ("error_feedback", "ef21"):
+        return
+    for one, d in code.parts(params):
+        if one.alpha is None and one.omega is not None and one.omega(d) >= 1:
+            warnings.warn(
+                f"uplink_memory = {found[0]!r} is for compressors that bring every vector nearer; "
+                f"of {one.name} only omega = {one.omega(d):.3g} is known, and from 1 on what is "
+                "lost may grow from round to round. Use a biased one (top_k, sign, int8, "
+                "rand_k(..., unbiased=False)) or uplink_memory = 'diana'.",
+                stacklevel=2,
+            )
+            return
+
+
+def _uplink(names: Names, params: PyTree, num_clients: int, seed: int) -> tuple[UplinkLink, ...]:
+    code, found = uplink_code(names), uplink_memory(names)
+    if code is None:
+        _check_unused(names, "uplink")
+        return ()
+    if found is None:
+        return (code.link,)
+    name, memory = found
+    facts = facts_of(code, params, num_clients, seed)
+    if memory.unbiased and facts.omega is None:
+        raise ValueError(
+            f"uplink_memory = {name!r} needs an unbiased compressor with a known constant omega, "
+            f"and uplink = {names.uplink!r} has none. Use rand_k, qsgd, uniform, rotated_uniform, "
+            "terngrad or natural, or uplink_memory = 'error_feedback' or 'ef21'."
+        )
+    try:
+        return (memory.wrap(code.link, facts),)
+    except ValueError as error:
+        raise ValueError(
+            f"uplink_memory = {names.uplink_memory!r} with uplink = {names.uplink!r}: {error}"
+        ) from None
+
+
+def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
+    code, memory = _code("downlink", names.downlink, names.downlink_per_leaf), names.downlink_memory
+    if code is None:
+        _check_unused(names, "downlink")
+        return ()
+    first = code.calls[0].name
+    if code.choice is None:
+        raise ValueError(
+            f"downlink = {names.downlink!r}: {first} is for updates; use it as uplink."
+        )
+    if memory != "difference" and any(one.name in _SPARSE for one in code.calls):
+        raise ValueError(
+            f"downlink = {names.downlink!r} sends a few coordinates of the model and zeros for the "
+            "others. Set downlink_memory = 'difference', which sends a few of its changes."
+        )
+    make = downlink if memory == "none" else DOWNLINK_MEMORIES[memory]
+    try:
+        return (make(code.choice, per_leaf=code.per_leaf),)
+    except ValueError as error:
+        raise ValueError(f"downlink = {names.downlink!r}: {error}") from None
+
+
+def _check_unused(names: Names, side: str) -> None:
+    """Raises ValueError for settings of a side that is not compressed."""
+    for setting, nothing in (("memory", "none"), ("per_leaf", False)):
+        value = getattr(names, f"{side}_{setting}")
+        if value != nothing:
+            raise ValueError(
+                f"{side}_{setting} = {value!r} has no effect with {side} = 'none'. Name a "
+                f"compressor, or leave it at {nothing!r}."
+            )
+
+
+def _read(key: str, text: str, table) -> list[Call]:
+    try:
+        return read(text, table)
+    except ValueError as error:
+        raise ValueError(f"{key} = {text!r}: {error}") from None
+
+
+def _code(key: str, text: str, per_leaf: bool) -> Code | None:
+    if text == "none":
+        return None
+    calls = _read(key, text, CODES)
+    alone = [one.name for one in calls if not isinstance(one.value, Compressor)]
+    if alone and len(calls) > 1:
+        raise ValueError(
+            f"{key} = {text!r}: {alone[0]} is no code of a single vector, so that nothing can be "
+            "chained with it. Use it alone."
+        )
+    if alone and per_leaf:
+        raise ValueError(
+            f"{key}_per_leaf = True has no effect with {key} = {text!r}, which sees tensor by "
+            "tensor what it needs. Leave it at False."
+        )
+    if isinstance(calls[0].value, UplinkLink):
+        return Code(calls, None, calls[0].value, per_leaf)
+    try:
+        choice = calls[0].value if alone else chain(*(one.value for one in calls))
+    except ValueError as error:
+        raise ValueError(f"{key} = {text!r}: {error}") from None
+    return Code(calls, choice, uplink(choice, per_leaf=per_leaf), per_leaf)

@@ -1,0 +1,67 @@
+"""What a compressed update takes on the wire, found out without compressing one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from fljax.compression import wire
+from fljax.compression.compressor import Compressor
+from fljax.compression.sparse import IndexBits, index_bits, kept
+from fljax.engine.pipeline import dense_bits
+
+if TYPE_CHECKING:
+    from fljax.compression.names import Code
+
+PyTree = Any
+
+
+class Size(NamedTuple):
+    """Of one client's update.
+
+    Attributes:
+      bits: Compressed. Where the size depends on the values, that of values which all differ.
+      dense_bits: As it is.
+      positions: What the positions of a sparse code take, in three ways; None where nothing is
+        left out.
+    """
+
+    bits: float
+    dense_bits: int
+    positions: IndexBits | None
+
+
+def uplink_size(code: Code, params: PyTree) -> Size:
+    """Returns the size of a compressed update.
+
+    Args:
+      code: What compresses it.
+      params: The model's parameters, whose shapes an update has; shapes will do.
+    """
+
+    def sent(params, key):
+        return code.link.encode(params, code.link.init_client(params), None, key)[0]
+
+    dense, found = int(dense_bits(params)), list(_positions(code, params))
+    positions = IndexBits(*map(sum, zip(*found, strict=True))) if found else None
+    if any(one.layout is None for one, _ in code.parts(params)):
+        # pruning: a bitmap and the values
+        values = sum(kept(code.calls[0].arguments["fraction"], d) for _, d in code.parts(params))
+        return Size(positions.bitmap + 32 * values, dense, positions)
+    payload = jax.eval_shape(sent, params, jax.random.key(0))
+    return Size(int(code.link.bits(payload)), dense, positions)
+
+
+def _positions(code: Code, params: PyTree) -> Iterator[IndexBits]:
+    """Yields what the positions take, for each vector and each sparse code in the chain."""
+    if not isinstance(code.choice, Compressor):
+        return
+    for _, d in code.parts(params):
+        for call in code.calls:
+            if "fraction" in call.arguments:
+                yield index_bits(kept(call.arguments["fraction"], d), d)
+            values = call.value.layout and call.value.layout(d).get("values")
+            if isinstance(values, wire.Field):
+                d = values.count
