@@ -64,18 +64,17 @@ def get_config(task="fashion_mnist"):
         config.min_partition_size = 10
     config.val_fraction = 0.1
     config.model = "mlp"
-    config.model_options.hidden = (100,)
+    config.model_options.hidden = (64,)
     config.clients_per_round = {20: 10, 539: 11, 1000: 20}[config.num_clients]
     if many:
         config.local_epochs = 5
         config.batch_size = 20
     else:
-        config.local_steps = 20
-        config.batch_size = 50
+        config.local_steps = 10
+        config.batch_size = 32
     config.client_lr = 0.1
-    config.client_lr_schedule = "cosine"
-    config.num_rounds = 500 if many else 200
-    config.eval_every = 10 if many else 5
+    config.num_rounds = 500
+    config.eval_every = 10
     config.target_accuracy = {"fashion_mnist": 0.85, "mnist_writers": 0.96}[dataset]
     config.uplink_mbps = 10.0
     config.downlink_mbps = 50.0

@@ -121,7 +121,9 @@ def outcome(run: Run) -> Outcome:
         final=final[key],
         client_bytes=summary["uplink_bytes"] / np.nansum(curves["train/clients"]),
         uplink_bytes=summary["uplink_bytes"],
-        target=_target(run, reached) if reached else None,
+        target=Target(reached["rounds"], reached["uplink_bytes"], reached["transfer_seconds"])
+        if reached
+        else None,
     )
 
 
@@ -145,12 +147,3 @@ def rows(runs: Mapping[Rung, Sequence[Run]]) -> list[Row]:
         )
         for rung, ones in outcomes.items()
     ]
-
-
-def _target(run: Run, reached: Mapping) -> Target:
-    at = int(np.flatnonzero(run.rounds == reached["rounds"])[0])
-    return Target(
-        reached["rounds"],
-        float(run.curves["comm/uplink_bytes"][at]),
-        reached.get("transfer_seconds"),
-    )

@@ -18,7 +18,11 @@ ACCURACIES = np.array([0.2, 0.8, 0.9])
 def made_up(client_bytes, best, reached_round=None, clients=4):
     """A run of three rounds whose clients each send so many bytes a round."""
     sent = client_bytes * clients * np.arange(1.0, 4.0)
-    target = {"rounds": reached_round, "transfer_seconds": 2.0 * (reached_round or 0)}
+    target = {
+        "rounds": reached_round,
+        "uplink_bytes": client_bytes * clients * (reached_round or 0),
+        "transfer_seconds": 2.0 * (reached_round or 0),
+    }
     return Run(
         directory=None,
         config={},
