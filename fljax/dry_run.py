@@ -98,10 +98,7 @@ class _Traffic(NamedTuple):
 def _compression(received: _Traffic, sent: _Traffic, update: Size | None) -> list[tuple[str, str]]:
     """Returns what is to be said of compressed links."""
     rows = [
-        (
-            name,
-            f"{round(bits):,} bits a client, {dense / bits:.1f} times fewer than {dense:,} uncompressed",
-        )
+        (name, f"{bits:,.0f} bits a client, {dense / bits:.1f} times fewer than {dense:,}")
         for name, (bits, dense) in (("uplink", sent), ("downlink", received))
         if bits != dense
     ]

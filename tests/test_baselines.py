@@ -104,6 +104,8 @@ def test_baselines_send_nothing(run):
     assert run.summary["uplink_bytes"] > 0
     for baseline in run.baselines.values():
         assert baseline.summary["uplink_bytes"] == baseline.summary["downlink_bytes"] == 0
+        for key, curve in baseline.curves.items():
+            assert not key.startswith("comm/") or not np.nansum(curve), key
 
 
 def test_baselines_are_runs_beneath_the_run(run):

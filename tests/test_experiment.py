@@ -171,6 +171,7 @@ def test_options_carry_the_configuration():
         "eval_batch_size": 64, "eval_clients": 5, "target_accuracy": 0.5, "stop_at_target": True,
         "baselines": ("local_only",), "checkpoint_every": 3, "keep_checkpoints": 4,
         "matmul_precision": "highest", "compute_dtype": "bfloat16", "rounds_per_dispatch": 2,
+        "uplink_mbps": 3.0, "downlink_mbps": 4.0,
     }  # fmt: skip
     rounds, around = split_options(experiment.make_experiment(resolve(given)).options)
     for name, value in (given | {"local_epochs": None}).items():
@@ -314,6 +315,57 @@ def test_a_dry_run_counts_what_is_sent(algorithm, times):
     assert amount(down, "B") == pytest.approx(one_way, rel=1e-2)
     assert amount(up, "B") == pytest.approx(one_way, rel=1e-2)
     assert amount(up.split("a round")[1], "B") == pytest.approx(40 * one_way, rel=1e-2)
+
+
+COMPRESSED = {"uplink": "top_k(0.1), qsgd(4)", "uplink_memory": "error_feedback",
+              "downlink": "int8", "downlink_memory": "difference"}  # fmt: skip
+# 65 of 650: positions of 10 bits, levels of 4, one norm
+COMPRESSED_BITS = {"up": 65 * (10 + 4) + 32, "down": 650 * 8 + 32}
+
+
+@pytest.mark.parametrize(("algorithm", "rest"), [("fedavg", 0), ("scaffold", 650 * 32)])
+def test_a_dry_run_counts_compressed_bits(algorithm, rest):
+    found = dry_run(algorithm=algorithm, **COMPRESSED)
+    up, down = (COMPRESSED_BITS[side] + rest for side in ("up", "down"))
+    dense = 650 * 32 + rest
+    assert found["uplink"] == f"{up:,} bits a client, {dense / up:.1f} times fewer than {dense:,}"
+    assert found["downlink"].startswith(f"{down:,} bits a client, {dense / down:.1f} times")
+    raw, bitmap, entropy = (float(word) for word in found["positions"].split() if word[0].isdigit())
+    assert (raw, bitmap) == (650, 650) and entropy == pytest.approx(
+        math.log2(math.comb(650, 65)), abs=0.5
+    )
+    assert amount(found["communication"].split("down and")[1], "B") == pytest.approx(
+        10 * up / 8, abs=5
+    )
+
+
+def test_a_compressed_run_sends_what_the_dry_run_counts(tmp_path):
+    config = resolve({"num_rounds": 2, "clients_per_round": 3, "devices": 2} | COMPRESSED)
+    run, _ = experiment.run_config(config, tmp_path / "run")
+    up, down = COMPRESSED_BITS["up"], COMPRESSED_BITS["down"]
+    assert run.summary["uplink_bytes"] == -(-2 * 3 * up // 8)
+    assert run.summary["downlink_bytes"] == -(-2 * 3 * down // 8)
+    assert run.curves["comm/client_uplink_bytes_max"][-1] == -(-up // 8)
+    assert {name: run.config[name] for name in COMPRESSED} == COMPRESSED
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"uplink_memory": "marina"}, "clients_per_round = 100 and sampler = 'uniform'"),
+        (
+            {"uplink_memory": "marina", "clients_per_round": 100, "sampler": "poisson"},
+            "needs every client in every round",
+        ),
+        ({"uplink_memory": "diana"}, "Set weighting = 'uniform'"),
+    ],
+)
+def test_memories_refuse_cohorts_that_they_are_not_for(config, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.make_experiment({"uplink": "qsgd(8)"} | config)
+    for fit in ({"clients_per_round": 100, "sampler": "uniform"}, {"weighting": "uniform"}):
+        if "clients_per_round" in fit or config["uplink_memory"] == "diana":
+            experiment.make_experiment({"uplink": "qsgd(8)"} | config | fit)
 
 
 def test_report_names_results_and_costs(tmp_path):

@@ -72,6 +72,8 @@ def run(tmp_path_factory, start):
         initial_params=start,
         eval_clients=-1,
         target_accuracy=0.3,
+        uplink_mbps=2.0,
+        downlink_mbps=8.0,
         checkpoint_every=4,
         hooks=(norm_hook,),
     )
@@ -129,8 +131,9 @@ def test_records_hold_the_documented_keys(records):
     always = {
         "round", "train/clients", "train/clients_nonfinite", "train/clients_lost",
         "train/clients_without_rows", "train/local_steps", "comm/uplink_bytes",
-        "comm/downlink_bytes", "time/round_seconds", "time/elapsed_seconds",
-        "time/plan_seconds",
+        "comm/downlink_bytes", "comm/round_uplink_bytes", "comm/round_downlink_bytes",
+        "comm/round_transfer_seconds", "comm/transfer_seconds", "time/round_seconds",
+        "time/elapsed_seconds", "time/plan_seconds",
         "throughput/clients_per_second", "throughput/examples_per_second", "my/norm",
     }  # fmt: skip
     evaluation = {f"eval/{split}/{name}" for split in ("val", "test") for name in EVALUATION}
@@ -139,6 +142,7 @@ def test_records_hold_the_documented_keys(records):
         want = set(always)
         if record["train/clients"]:
             want |= {"train/loss", "utilization"}
+            want |= {f"comm/client_uplink_bytes_{name}" for name in ("mean", "min", "max")}
         if record["round"] in (3, 6, 7):
             want |= evaluation | {"time/eval_seconds"}
         assert set(record) == want
@@ -150,6 +154,16 @@ def test_bytes_are_clients_times_parameters(records):
     want = np.cumsum(TRAINED) * PARAMETERS * 4
     for side in ("uplink", "downlink"):
         assert [record[f"comm/{side}_bytes"] for record in records[1:]] == want.tolist()
+        a_round = [record[f"comm/round_{side}_bytes"] for record in records[1:]]
+        assert np.cumsum(a_round).tolist() == want.tolist()
+
+
+def test_clients_transfer_side_by_side(records):
+    megabits = PARAMETERS * 32 / 1e6
+    want = np.where(TRAINED > 0, megabits / 2 + megabits / 8, 0)
+    found = [record["comm/round_transfer_seconds"] for record in records[1:]]
+    np.testing.assert_allclose(found, want, rtol=1e-12)
+    assert records[-1]["comm/transfer_seconds"] == pytest.approx(want.sum(), rel=1e-12)
 
 
 def test_clients_and_steps_are_counted(records):
@@ -176,8 +190,8 @@ def test_summary_holds_the_documented_keys(run, records):
         "final", "best", "to_target", "rounds", "num_clients", "clients_per_round", "seconds",
         "seconds_per_round_median", "compile_seconds", "clients_per_second",
         "examples_per_second", "utilization", "uplink_bytes", "downlink_bytes",
-        "peak_memory_bytes", "host_peak_memory_bytes", "seed", "device", "versions",
-        "interrupted",
+        "transfer_seconds", "peak_memory_bytes", "host_peak_memory_bytes", "seed", "device",
+        "versions", "interrupted",
     }  # fmt: skip
     assert (summary["rounds"], summary["num_clients"], summary["clients_per_round"]) == (7, 9, 5)
     assert not summary["interrupted"] and summary["seed"] == 0
@@ -193,6 +207,8 @@ def test_summary_holds_the_documented_keys(run, records):
     assert summary["best"]["eval/test/accuracy"] == best["eval/test/accuracy"]
     reached = next((r for r in evaluated if r["eval/test/accuracy"] >= 0.3), None)
     assert reached is not None and summary["to_target"]["rounds"] == reached["round"]
+    for cost in ("uplink_bytes", "downlink_bytes", "transfer_seconds"):
+        assert summary["to_target"][cost] == reached[f"comm/{cost}"]
 
 
 def test_config_json_holds_what_is_needed_to_repeat_the_run(run):
@@ -251,7 +267,7 @@ def test_initial_parameters_are_used_and_stay_readable(run, start, expected):
 
 def test_two_runs_print_the_same_numbers(run, start):
     """In memory, without checkpoints and without a hook that waits: the same bits."""
-    again = simulate(initial_params=start, eval_clients=-1)
+    again = simulate(initial_params=start, eval_clients=-1, uplink_mbps=2.0, downlink_mbps=8.0)
     assert again.directory is None and again.config["numerics"] == run.config["numerics"]
     jax.tree.map(np.testing.assert_array_equal, again.variables, run.variables)
     timed = ("time/", "throughput/", "my/")

@@ -20,6 +20,12 @@ from fljax.engine.pipeline import DownlinkLink, Pipeline, UplinkLink
 
 PyTree = Any
 
+
+def _int8(*, stochastic: bool = False, bits: int = 8) -> Compressor:
+    """One scale for a vector; `int8_channels` knows how many channels a tensor has."""
+    return quantized.int8(stochastic=stochastic, bits=bits)
+
+
 # What `uplink` and `downlink` may name. A function of a leaf's shape and a link stand alone.
 CODES: dict[str, Callable] = {
     "identity": casts.identity,
@@ -29,7 +35,7 @@ CODES: dict[str, Callable] = {
     "rand_k": sparse.rand_k,
     "prune": sparse.prune,
     "qsgd": quantized.qsgd,
-    "int8": quantized.int8,
+    "int8": _int8,
     "int8_channels": lambda: quantized.int8_channels,
     "uniform": quantized.uniform,
     "rotation": rotated.rotation,

@@ -40,6 +40,8 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
     bits. omega = min(b / s^2, sqrt(b) / s) with b = min(bucket, d).
     """
     check_range("bits", bits, 2, 8)
+    if bucket is not None:
+        check_range("bucket", bucket, 1, 2**31 - 1)
     level = 2 ** (bits - 1) - 1
 
     def size(d):

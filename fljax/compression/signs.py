@@ -56,6 +56,9 @@ def terngrad(*, clip: float | None = None) -> Compressor:
     omega = (sqrt(d) - 1) / 2 without clipping.
     """
 
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be a number above 0, or None, not {clip!r}")
+
     def encode(key, x):
         if clip is not None:
             bound = clip * jnp.std(x)

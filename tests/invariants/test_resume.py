@@ -34,7 +34,7 @@ def run(workdir, spec, num_rounds=ROUNDS, parts=None, **options):
         batch_size=4,
         workdir=workdir,
         devices=2,
-        **(defaults | {"sampler": "poisson"} | options),
+        **(defaults | {"sampler": "poisson", "uplink_mbps": 0.3} | options),
     )
 
 
@@ -73,7 +73,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(name, tmp_path):
     resumed = run(tmp_path / "parts", SPECS[name], resume=True)
     assert not resumed.interrupted
     assert_same(whole, resumed)
-    assert resumed.summary["uplink_bytes"] == whole.summary["uplink_bytes"]
+    for figure in ("uplink_bytes", "transfer_seconds"):
+        assert resumed.summary[figure] == whole.summary[figure] > 0
 
 
 def test_resume_uses_the_execution_plan_of_the_checkpoint(tmp_path):
@@ -103,6 +104,7 @@ CHANGES = {
     "server_lr was 0.05 and is 0.06": {"spec": algorithms.fedopt("adam", 0.2, 0.06)},
     "sampler was 'poisson' and is 'uniform'": {"sampler": "uniform"},
     "client_lr_schedule was None": {"client_lr_schedule": lambda round: 0.9**round},
+    "uplink_mbps was 0.3 and is None": {"uplink_mbps": None},
     "matmul_precision was None": {"matmul_precision": "highest"},
     "compute_dtype was 'float32'": {"compute_dtype": "bfloat16"},
     "alpha was 0.3 and is 100": {"config": {"alpha": 100, "num_rounds": 4}},

@@ -17,6 +17,7 @@ def records():
             "train/loss": 1.0 / r,
             "comm/uplink_bytes": 2**60 * r + 1,
             "comm/downlink_bytes": r,
+            "comm/transfer_seconds": 0.5 * r,
             "time/round_seconds": 9.0 if r == 1 else 2.0,
             "time/elapsed_seconds": 9.0 + 2 * (r - 1),
             "throughput/clients_per_second": 10.0 * r,
@@ -83,6 +84,9 @@ def test_the_target_counts_the_first_crossing():
         "rounds": 4,
         "seconds": 15.0,
         "bytes": 2**62 + 1 + 4,
+        "uplink_bytes": 2**62 + 1,
+        "downlink_bytes": 4,
+        "transfer_seconds": 2.0,
     }
     assert to_target(rows, 0.95) is None
     assert to_target(rows, None) is None
@@ -112,6 +116,7 @@ def test_summary_has_every_figure_and_is_json():
         "utilization": 0.75,
         "uplink_bytes": 6 * 2**60 + 1,
         "downlink_bytes": 6,
+        "transfer_seconds": 3.0,
         "seed": 3,
     }
     assert {key: summary[key] for key in expected} == expected
