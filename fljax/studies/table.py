@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from fljax.studies.ladder import UNCOMPRESSED, Rung
 from fljax.studies.outcomes import Row, Spread, spread
 
 _COLUMNS = (
@@ -69,7 +70,7 @@ def _line(row: Row, timed: bool) -> str:
         f"{row.ratio:,.1f}",
         with_sd(row.accuracy, 2, 100),
         with_sd(row.final, 2, 100),
-        with_sd(row.gap, 2, 100, "+"),
+        "0" if row.rung == Rung(UNCOMPRESSED) else with_sd(row.gap, 2, 100, "+"),
         with_sd(rounds, 0) + some,
         with_sd(sent, _digits(1e-6 * sent.mean), 1e-6),
         *([with_sd(seconds, _digits(seconds.mean))] if timed else []),
