@@ -97,9 +97,10 @@ def chain(first: Compressor, *others: Compressor) -> Compressor:
     Raises:
       ValueError: If a compressor but the last has no `values` to compress, or no fixed size.
     """
-    for second in others:
-        first = _pair(first, second)
-    return first
+    *before, code = (first, *others)
+    for one in reversed(before):
+        code = _pair(one, code)
+    return code
 
 
 def _pair(first: Compressor, second: Compressor) -> Compressor:

@@ -40,6 +40,7 @@ CODES = [
     c.eden(3, block=16),
     c.chain(c.top_k(0.2), c.qsgd(4, bucket=3)),
     c.chain(c.rand_k(0.5), c.int8(stochastic=True, bits=3)),
+    c.chain(c.rotation(block=16), c.rand_k(0.5), c.int8(stochastic=True, bits=3)),
 ]
 LENGTHS = (1, 2, 24, 57)
 
