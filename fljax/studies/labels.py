@@ -12,7 +12,8 @@ _DISTANCES = (9, 16, 26, 38, 52, 68)
 _DIRECTIONS = 16
 # A label this far away gets a line to its point.
 _FAR = 20
-_POINT = 6
+# Half the width of what is kept free around a point, and pixels around all else.
+_POINT = 8
 _GAP = 2
 
 
@@ -88,11 +89,14 @@ def pixels(axes: Any, x: tuple[float, float], y: tuple[float, float], margin: fl
 def along(axes: Any, points: Sequence[tuple[float, float]]) -> list[Box]:
     """Returns small boxes along the line through points in data coordinates."""
     corners = [axes.transData.transform(point) for point in points]
-    steps = [part / 30 for part in range(31)]
-    places = [
-        start + step * (end - start) for start, end in itertools.pairwise(corners) for step in steps
-    ]
-    return [Box(x - _GAP, y - _GAP, x + _GAP, y + _GAP) for x, y in places]
+    return [box for ends in itertools.pairwise(corners) for box in _dotted(*ends, _GAP)]
+
+
+def _dotted(start: tuple[float, float], end: tuple[float, float], half: float) -> list[Box]:
+    """Returns boxes of a half width at even distances between two points."""
+    (x, y), (right, up) = start, (end[0] - start[0], end[1] - start[1])
+    centres = ((x + part / 30 * right, y + part / 30 * up) for part in range(31))
+    return [Box(x - half, y - half, x + half, y + half) for x, y in centres]
 
 
 def arrange(
@@ -118,15 +122,28 @@ def arrange(
         for x, y in centres
     ]
     placed: dict[int, Box] = {}
+    leaders: list[Box] = []
     for index in sorted(range(len(centres)), key=lambda i: -crowd[i]):
-        obstacles = [*markers, *taken, *placed.values()]
-        placed[index] = min(
-            _candidates(centres[index], sizes[index]),
-            key=lambda box, obstacles=obstacles: (
-                sum(map(box.overlap, obstacles)) + box.area - box.overlap(frame)
-            ),
-        )
+        obstacles = [*markers, *taken, *leaders, *placed.values()]
+        labels = list(placed.values())
+
+        def covered(box, index=index, obstacles=obstacles, labels=labels):
+            by_line = sum(
+                part.overlap(label) for part in _leader(centres[index], box) for label in labels
+            )
+            return sum(map(box.overlap, obstacles)) + by_line + box.area - box.overlap(frame)
+
+        placed[index] = min(_candidates(centres[index], sizes[index]), key=covered)
+        leaders += _leader(centres[index], placed[index])
     return [placed[index] for index in range(len(centres))]
+
+
+def _leader(centre: tuple[float, float], box: Box) -> list[Box]:
+    """Returns small boxes along the line from a point to a label that is far from it."""
+    if _distance(centre, box) <= _FAR:
+        return []
+    middle = ((box.left + box.right) / 2, (box.bottom + box.top) / 2)
+    return _dotted(centre, middle, 1)
 
 
 def _candidates(centre: tuple[float, float], size: tuple[float, float]) -> Iterator[Box]:

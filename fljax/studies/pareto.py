@@ -85,6 +85,7 @@ def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -
     try:
         import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
@@ -94,9 +95,11 @@ def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -
     if target is not None:
         levels.append((100 * target, ":", f"target {100 * target:g} %"))
     with matplotlib.rc_context(STYLE | {"font.size": 9.5}):
-        figure = Figure(figsize=(8.4, 5.6), dpi=110, layout="constrained")
+        figure = Figure(figsize=(9.2, 6.2), dpi=105, layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set(
             xlabel="Uplink of all clients" + " to the target" * (target is not None) + " (MB)",
             ylabel="Test accuracy (%)",
@@ -145,7 +148,6 @@ def _scale(axes: Any, placed: Sequence[Point], level: float) -> None:
     right.set_yticks([level + gap for gap in gaps], [f"{gap:+g}" if gap else "0" for gap in gaps])
     right.minorticks_off()
     right.set_ylabel("Difference to uncompressed (points)")
-    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.1)
 
 
