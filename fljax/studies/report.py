@@ -54,7 +54,7 @@ def _task(config: Mapping[str, Any], seeds: int) -> str:
         f"{config['num_clients']} clients by partition {partition}; {config['clients_per_round']} "
         f"a round, {config['num_rounds']} rounds of {work} with batches of "
         f"{config['batch_size']}; model {config['model']}{options}; {config['algorithm']}, client "
-        f"learning rate {config['client_lr']:g}{decay}; {seeds} seeds, each with a partition, an "
+        f"learning rate {config['client_lr']:g}{decay}; {seeds} seeds, each with a split, an "
         "initial model and cohorts of its own, which all compressors share."
     )
 
