@@ -60,6 +60,8 @@ class Trial(NamedTuple):
       share: What part of the round's steps they take.
       steps: Steps of the device that is last.
       seconds: The least that they took so far.
+      overhead: The least that a round without any wave took so far: the sums over devices, the
+        server update of all sources.
     """
 
     federation: Any
@@ -68,11 +70,12 @@ class Trial(NamedTuple):
     share: float
     steps: int
     seconds: float
+    overhead: float
 
     @property
     def round_seconds(self) -> float:
         """Predicted seconds of a round."""
-        return self.seconds / self.share
+        return self.overhead + max(self.seconds - self.overhead, 0) / self.share
 
     @property
     def step_seconds(self) -> float:
@@ -133,7 +136,8 @@ def _better(
     except ValueError:
         return best, False  # it does not fit into memory, and wider ones will not either
     # anew and by turns: the speed of a machine may change within seconds
-    best, other = (one._replace(seconds=math.inf) for one in (best, _trial(federation)))
+    anew = {"seconds": math.inf, "overhead": math.inf}
+    best, other = (one._replace(**anew) for one in (best, _trial(federation)))
     for _ in range(_REPEATS):
         best, other = _again(best), _again(other)
     takes, best_takes = other.round_seconds, best.round_seconds
@@ -194,18 +198,23 @@ def _trial(federation: Any) -> Trial:
     count = 1
     _seconds(federation, _first_waves(whole, count), facts)  # compiles
     seconds = _seconds(federation, _first_waves(whole, count), facts)
-    while seconds < _TRIAL_SECONDS and count < waves:
-        grow = min(8.0, 1.5 * _TRIAL_SECONDS / max(seconds, 1e-6))
+    overhead = _seconds(federation, _first_waves(whole, 0), facts)
+    wanted = max(_TRIAL_SECONDS, 3 * overhead)
+    while seconds < wanted and count < waves:
+        grow = min(8.0, 1.5 * wanted / max(seconds, 1e-6))
         count = min(waves, max(count + 1, int(count * grow)))
         seconds = _seconds(federation, _first_waves(whole, count), facts)
     plan = _first_waves(whole, count)
     steps = max(1, _end(plan))
-    return Trial(federation, plan, facts, steps / max(1, _end(whole)), steps, seconds)
+    return Trial(federation, plan, facts, steps / max(1, _end(whole)), steps, seconds, overhead)
 
 
 def _again(trial: Trial) -> Trial:
     seconds = _seconds(trial.federation, trial.plan, trial.facts)
-    return trial._replace(seconds=min(trial.seconds, seconds))
+    overhead = _seconds(trial.federation, _first_waves(trial.plan, 0), trial.facts)
+    return trial._replace(
+        seconds=min(trial.seconds, seconds), overhead=min(trial.overhead, overhead)
+    )
 
 
 def _seconds(federation: Any, plan: RoundPlan, facts: Any) -> float:

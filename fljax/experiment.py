@@ -63,24 +63,29 @@ def run_config(
     Returns:
       (run, PNG files); of several processes, only the first one draws and writes.
     """
+    traced = profile is not None and is_main()
+    tracing = jax.profiler.trace(str(profile)) if traced else contextlib.nullcontext()
+    with tracing:
+        run = simulate_config(config, workdir, resume=resume)
+    return run, run.plot() if is_main() and not run.interrupted else []
+
+
+def simulate_config(config, workdir: str | Path, *, resume: bool = False) -> Run:
+    """Runs a configuration, as `run_config` does, and draws nothing."""
     with together():
         experiment = make_experiment(config)
     plain = to_plain(resolve(config))
     wandb = functools.partial(recording.wandb_sink, **plain["wandb"], config=plain, workdir=workdir)
-    traced = profile is not None and is_main()
-    tracing = jax.profiler.trace(str(profile)) if traced else contextlib.nullcontext()
-    with tracing:
-        run = simulate(
-            experiment.dataset,
-            experiment.task,
-            experiment.algorithm,
-            workdir=workdir,
-            resume=resume,
-            sinks=(wandb,),
-            config=plain,
-            **experiment.options,
-        )
-    return run, run.plot() if is_main() and not run.interrupted else []
+    return simulate(
+        experiment.dataset,
+        experiment.task,
+        experiment.algorithm,
+        workdir=workdir,
+        resume=resume,
+        sinks=(wandb,),
+        config=plain,
+        **experiment.options,
+    )
 
 
 def dry_run(config) -> str:

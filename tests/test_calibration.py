@@ -81,7 +81,8 @@ def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4,
     tried = []
 
     def again(trial):
-        return trial._replace(seconds=seconds(Layout(*trial.federation.execution[:3])))
+        took = seconds(Layout(*trial.federation.execution[:3]))
+        return trial._replace(seconds=took, overhead=0.0)
 
     def assemble(layout):
         layout = Layout(*rule) if layout is None else layout
@@ -97,7 +98,7 @@ def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4,
         layout = Layout(*one.execution[:3])
         tried.append(tuple(layout))
         took = seconds(layout)
-        return Trial(one, None, None, 1.0, took / step_seconds, took)
+        return Trial(one, None, None, 1.0, took / step_seconds, took, 0.0)
 
     monkeypatch.setattr(calibration, "_trial", trial)
     monkeypatch.setattr(calibration, "_again", again)
@@ -167,7 +168,9 @@ def test_tiny_rounds_share_a_dispatch(monkeypatch, seconds, options, row_bytes, 
         store=SimpleNamespace(row_bytes=row_bytes),
         rounds_per_dispatch=options or 1,
     )
-    monkeypatch.setattr(calibration, "_trial", lambda one: Trial(one, None, None, 1.0, 1, seconds))
+    monkeypatch.setattr(
+        calibration, "_trial", lambda one: Trial(one, None, None, 1.0, 1, seconds, 0.0)
+    )
     assert calibrate(lambda layout: federation, None, {}).rounds_per_dispatch == expected
 
 

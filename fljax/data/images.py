@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.data.arrays import from_arrays
-from fljax.data.checks import unique_ids
 from fljax.data.dataset import FederatedDataset, Preprocess
 from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
 from fljax.data.tfds import is_online, load_tfds
@@ -79,7 +78,12 @@ def fashion_mnist(
 
 
 def mnist_writers(
-    *, data_dir=None, standardize: bool = True, download: bool | None = None, **clients
+    *,
+    data_dir=None,
+    standardize: bool = True,
+    download: bool | None = None,
+    writers_per_client: int = 1,
+    **clients,
 ) -> FederatedDataset:
     """MNIST divided among the people who wrote it, by the labels of QMNIST.
 
@@ -93,6 +97,9 @@ def mnist_writers(
       data_dir: See `fljax.data.files.resolve_data_dir`.
       standardize: Zero mean and unit variance; else [0, 1].
       download: As in `mnist`; the label files are not fetched.
+      writers_per_client: Writers, next to each other by number, whose images make one natural
+        client; 27 make 20 clients. The last client may have fewer. A client of several has the
+        number, and the series, of its first writer.
       **clients: As in `mnist`; the default partition is "natural".
 
     Raises:
@@ -101,16 +108,32 @@ def mnist_writers(
     """
     arrays = _idx_arrays("mnist", data_dir, download)
     train_labels, test_labels = _writer_labels(resolve_data_dir(data_dir), arrays)
-    writers, series = train_labels[:, 2], train_labels[:, 1]
-    ids = {"client_ids": writers, "test_client_ids": test_labels[:, 2]}
+    owners = first_of_groups(train_labels[:, 2], writers_per_client)
+    ids = {"client_ids": owners, "test_client_ids": test_labels[:, 2]}
     dataset = _image_dataset(
         "mnist_writers", arrays, _MNIST_MOMENTS, standardize, {**ids, **clients}
     )
     if dataset.client_ids is None:
         return dataset
-    of_writer = np.zeros(dataset.num_clients, np.int32)
-    of_writer[unique_ids(writers, len(writers))[1]] = series
-    return dataclasses.replace(dataset, groups={"hsf_series": of_writer})
+    writers, rows = np.unique(train_labels[:, 2], return_index=True)
+    of_client = train_labels[rows[np.searchsorted(writers, dataset.client_ids)], 1]
+    return dataclasses.replace(dataset, groups={"hsf_series": of_client.astype(np.int32)})
+
+
+def first_of_groups(ids: np.ndarray, size: int) -> np.ndarray:
+    """Returns for each id the first of its group: sorted ids make groups of `size`, in order.
+
+    Args:
+      ids: int[rows].
+      size: Different ids of a group; the last one may have fewer.
+
+    Raises:
+      ValueError: If a group would be empty.
+    """
+    if size < 1:
+        raise ValueError(f"writers_per_client must be at least 1, not {size}")
+    different, number = np.unique(ids, return_inverse=True)
+    return different[number // size * size]
 
 
 def cifar10(

@@ -240,7 +240,7 @@ class _Jobs(NamedTuple):
 
 
 class _Lane(NamedTuple):
-    """What a lane carries: its job, the job's message where there are several, its training."""
+    """What a lane carries: its job, the job's message (see `_run_pass`), its training."""
 
     job: jax.Array
     message: PyTree
@@ -255,6 +255,9 @@ def _run_pass(
     num_lanes, harvest = plan.rows.shape[1], plan.event_lane.shape[1]
     wave, num_jobs = plan.wave_jobs.shape[1], plan.jobs.client.shape[0]
     several = num_sources > 1
+    # lanes side by side would gather their messages in every step; a single one reads its own
+    # where it is, and copies nothing
+    carries_message = several and num_lanes > 1
 
     def of_source(tree, source):
         return jax.tree.map(lambda leaf: leaf[source if several else 0], tree)
@@ -305,12 +308,14 @@ def _run_pass(
     messages, work = layout.pack(messages), layout.work
 
     def message_of(lane: _Lane):
-        return lane.message if several else of_source(messages, 0)
+        if carries_message:
+            return lane.message
+        return of_source(messages, jobs.columns.source[lane.job])
 
     def begin_job(index, client_rows) -> _Lane:
         message = of_source(messages, jobs.columns.source[index])
         carry = work.start(message, index, row_of(client_rows, index))
-        return _Lane(jnp.int32(index), message if several else (), carry)
+        return _Lane(jnp.int32(index), message if carries_message else (), carry)
 
     def train_lane(lane: _Lane, rows, count, time) -> _Lane:
         carry = work.step(message_of(lane), lane.carry, lane.job, rows, count, time)

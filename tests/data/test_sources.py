@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fljax import data
+from fljax.data.images import first_of_groups
 
 
 def require(data_dir, *paths):
@@ -90,6 +91,21 @@ def test_mnist_writers(data_dir):
     iid = data.load("mnist_writers", partition="iid", num_clients=10, data_dir=data_dir)
     assert iid.num_clients == 10 and not iid.groups
     assert iid.held_out.partition.num_clients == 297
+    grouped = data.load("mnist_writers", data_dir=data_dir, writers_per_client=27, num_clients=20)
+    assert grouped.train.partition.sizes.sum() == 60_000
+    # 27 writers after one another are one client
+    first = dataset.train.partition.offsets[::27]
+    assert np.array_equal(grouped.train.partition.offsets, [*first, 60_000])
+    assert np.array_equal(grouped.client_ids, dataset.client_ids[::27])
+    assert np.array_equal(grouped.groups["hsf_series"], dataset.groups["hsf_series"][::27])
+
+
+def test_writers_next_to_each_other_share_a_client():
+    ids = np.array([9, 2, 5, 2, 7, 11])
+    assert first_of_groups(ids, 1).tolist() == ids.tolist()
+    assert first_of_groups(ids, 2).tolist() == [7, 2, 2, 2, 7, 11]
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        first_of_groups(ids, 0)
 
 
 def test_cifar10(data_dir):

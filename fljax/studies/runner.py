@@ -1,0 +1,80 @@
+"""Runs a ladder, and goes on with one that was stopped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fljax import experiment
+from fljax.config import to_plain
+from fljax.recording import Run, load_run
+from fljax.studies.ladder import PlannedRun, Rung, plan
+
+RUNS = "runs"
+# What a finished run may have had otherwise: where it ran and what was written.
+_FREE = {
+    "calibrate", "checkpoint_every", "data_dir", "devices", "keep_checkpoints", "lanes",
+    "num_clients", "placement", "rounds_per_dispatch", "wandb", "wave",
+}  # fmt: skip
+
+
+def run_ladder(
+    config: Any, rungs: Sequence[str], seeds: Sequence[int], workdir: str | Path
+) -> dict[Rung, list[Run]]:
+    """Runs every rung with every seed, each in `workdir/runs/NAME-seedK`.
+
+    A finished run is not repeated, and one that was killed goes on from its newest checkpoint.
+
+    Args:
+      config: What all runs share.
+      rungs: Texts, see `fljax.studies.ladder`.
+      seeds: Each draws partition, initial model and cohorts anew, the same for all rungs.
+      workdir: Directory of the study.
+
+    Returns:
+      {rung: [run of each seed]}.
+
+    Raises:
+      KeyboardInterrupt: If a run was stopped; the same call goes on with it.
+      ValueError: If the ladder or a configuration is wrong, or a finished run had another one.
+    """
+    planned = plan(config, rungs, seeds)
+    directories = [Path(workdir) / RUNS / one.name for one in planned]
+    found = [_finished(one, where) for one, where in zip(planned, directories, strict=True)]
+    runs: dict[Rung, list[Run]] = {one.rung: [] for one in planned}
+    for number, (one, where) in enumerate(zip(planned, directories, strict=True)):
+        run = found[number]
+        if run is None:
+            print(f"{number + 1}/{len(planned)}: {one.rung.text}, seed {one.seed}", file=sys.stderr)
+            run = experiment.simulate_config(one.config, where, resume=True)
+            if run.interrupted:
+                raise KeyboardInterrupt
+        # the final model, which nobody asks for, would keep its memory until the end
+        runs[one.rung].append(run._replace(variables=None))
+    return runs
+
+
+def _finished(one: PlannedRun, directory: Path) -> Run | None:
+    """Returns the run that the directory holds, or None if it has not come to its end."""
+    if not (directory / "summary.json").exists():
+        return None
+    run = load_run(directory)
+    if run.summary["interrupted"]:
+        return None
+    _check_same(to_plain(one.config), run.config, directory)
+    return run
+
+
+def _check_same(now: Mapping[str, Any], then: Mapping[str, Any], directory: Path) -> None:
+    changed = [
+        f"{name} was {then.get(name)!r} and is {now[name]!r}"
+        for name in now
+        if name not in _FREE and now[name] != then.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"{directory} holds a run of another configuration: {'; '.join(changed)}. Give another "
+            "--workdir, or the settings of before."
+        )

@@ -1,0 +1,58 @@
+"""Runs a ladder of compressors on one task and sets accuracy against bytes.
+
+    python scripts/tradeoff.py --config=configs/compression_tradeoff.py --workdir=runs/tradeoff
+
+The config file names the ladder, `--rung=none --rung=int8 ...` another one. The workdir receives
+the runs, tradeoff.csv, tradeoff.png and report.md. A second call with the same workdir repeats no
+finished run; so a study that was stopped goes on, and a longer ladder adds to it.
+"""
+
+import logging
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+import fljax
+from fljax.config import check_overrides
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the study leaves behind.")
+_RUNGS = flags.DEFINE_multi_string(
+    "rung", [], "A rung, such as 'top_k(0.01) + error_feedback'; instead of the config file's."
+)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_bound=1)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    from fljax import studies
+
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    fljax.use_all_cores()
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    try:
+        found = studies.tradeoff(
+            _CONFIG.value,
+            _RUNGS.value or studies.load_ladder(path),
+            range(_SEEDS.value),
+            _WORKDIR.value,
+            command=["python", *sys.argv],
+        )
+    except KeyboardInterrupt:
+        sys.exit("Stopped; what is done is saved. The same command goes on.")
+    print(found.report.read_text())
+    print(f"report: {found.report}\ntable: {found.csv}\nplot: {found.picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    try:
+        check_overrides(sys.argv)
+        app.run(main)
+    except (FloatingPointError, ImportError, OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
