@@ -49,7 +49,7 @@ def get_sweep(optimizer="adam"):
     return {
         "axes": {
             "client_lr": tuple(10**power for power in (-2, -1.5, -1, -0.5)),
-            "server_lr": tuple(10**power for power in (-2, -1.5, -1, -0.5, 0)),
+            "server_lr": tuple(10**power for power in (-2.5, -2, -1.5, -1, -0.5, 0, 0.5)),
         },
         "seeds": (0, 1, 2),
     }

@@ -26,8 +26,8 @@ def report(sweep: Sweep) -> str:
     if costs["rounds"]:
         each = costs["training"] / costs["rounds"]
         lines.append(
-            f"{costs['groups']} group(s), up to {costs['slots']} trials together: "
-            f"building {costs['building']:.1f} s, compiling {costs['compiling']:.1f} s, training "
+            f"{costs['groups']} group(s), up to {costs['slots']} trials together: building and "
+            f"compiling {costs['building'] + costs['compiling']:.1f} s, training "
             f"{costs['training']:.1f} s ({1e3 * each:.2f} ms a round of a trial), evaluating "
             f"{costs['evaluating']:.1f} s"
         )

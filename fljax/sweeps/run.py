@@ -29,7 +29,17 @@ Ended = Callable[[Trial, Sequence[Row], str], None]
 
 @dataclasses.dataclass
 class Costs:
-    """What a process spent, in seconds; see `fljax.sweeps.report`."""
+    """What a process spent.
+
+    Attributes:
+      groups: Groups that were built.
+      slots: The most trials that trained side by side.
+      building: Seconds of building, of finding a layout, and of what that compiled.
+      compiling: Seconds of dispatches that compiled.
+      training: Seconds of all other rounds.
+      evaluating: Seconds of evaluations, what they compiled included.
+      rounds: Rounds of all trials together.
+    """
 
     groups: int = 0
     slots: int = 0
@@ -184,13 +194,14 @@ class Runner:
 
     def _judge(self, slots: Slots, due: Sequence[int], limit: int) -> dict[int, str]:
         """Tells the search what was found; returns {slot: state} of the trials that are over."""
-        metric = self.surroundings.settings.criterion.metric
-        allowed = self.surroundings.settings.criterion.report
+        criterion = self.surroundings.settings.criterion
         told, reports = [], []
         for slot, one in slots.active.items():
             if slot in due or one.diverged:
                 record = one.records[-1]
-                value = math.nan if one.diverged else record.get(metric, record.get(allowed))
+                # without the metric there are test data, and it was allowed to choose by them
+                value = record.get(criterion.metric, record.get(criterion.report, math.nan))
+                value = math.nan if one.diverged else value
                 told.append(slot)
                 reports.append(Report(one.trial, one.round, value))
         over = {}
