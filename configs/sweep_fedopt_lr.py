@@ -11,8 +11,9 @@ For `scripts/sweep.py`; one sweep for each optimizer:
     --config=configs/sweep_fedopt_lr.py:momentum    FedAvgM
     --config=configs/sweep_fedopt_lr.py:sgd         FedAvg
 
-Costs: DURATION each on two cores.
-Reaches: REACHED
+Costs: 84 trials in 67 to 77 seconds each on two cores.
+Reaches: test accuracies of 0.814 (FedAvg), 0.813 (FedAvgM), 0.827 (FedAdagrad), 0.821 (FedAdam) and
+0.824 (FedYogi) at the rates that validation accuracy chooses.
 """
 
 from fljax.config import default_config

@@ -98,6 +98,7 @@ def make_evaluations(
     eval_clients: int = 0,
     personal: int = 0,
     dataset: FederatedDataset | None = None,
+    seed: int | None = None,
 ) -> Evaluations:
     """Prepares the evaluations of a run.
 
@@ -111,9 +112,10 @@ def make_evaluations(
       personal: Evaluate the own models of so many clients (a seeded sample) instead of the global
         model, and report the mean over them.
       dataset: The data of the sources that are evaluated; None is the federation's.
+      seed: Of the samples of clients; None is the federation's.
     """
     dataset = dataset or federation.dataset
-    mesh, seed = federation.mesh, federation.options.seed
+    mesh, seed = federation.mesh, federation.options.seed if seed is None else seed
     batch_size = batch_size or evaluation.BATCH_SIZE
     splits = {
         name: split

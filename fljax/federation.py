@@ -58,7 +58,7 @@ from fljax.parts import (
     plan_execution,
     scheduled,
 )
-from fljax.sources import Beginnings, Source, beginnings
+from fljax.sources import Beginnings, Source, beginnings, check_frozen
 from fljax.tasks import Task
 
 PyTree = Any
@@ -136,10 +136,14 @@ class Federation:
         Raises:
           ValueError: If a source does not fit into this program.
         """
-        self.sources = [sources.get(place, one) for place, one in enumerate(self.sources)]
+        old, self.sources = (
+            self.sources,
+            [sources.get(place, one) for place, one in enumerate(self.sources)],
+        )
         seeds = [one.seed for one in self.sources]
         clients = self.dataset.num_clients
         first = beginnings(self.task, self.sources, clients, self.options.initial_params)
+        check_frozen([(old[0].seed, self.inputs.frozen), (seeds[0], first.frozen)])
         fresh = np.isin(np.arange(len(seeds)), list(sources))
         self.state = _chosen(fresh, self._start(first), self.state)
         hparams, keys = put_same((first.hparams, first.keys), self.mesh)

@@ -75,7 +75,7 @@ def simulate(
     use_all_cores()
     use_compilation_cache()
     setting = (dataset, as_task(model, dataset), algorithm or fedavg(), round_options)
-    with _matmul_precision(run_options.matmul_precision):
+    with matmul_precision(run_options.matmul_precision):
         run = _simulate(*setting, run_options)
         if run_options.baselines and not run.interrupted:
             run = run_baselines(run, _simulate, *setting, run_options)
@@ -202,7 +202,6 @@ def with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> 
     )
 
 
-def _matmul_precision(precision: str | None):
-    return (
-        contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision)
-    )
+def matmul_precision(precision: str | None):
+    """Returns the context in which JAX computes at a matmul precision; None changes nothing."""
+    return contextlib.nullcontext() if precision is None else jax.defaultmatmul_precision(precision)

@@ -72,7 +72,7 @@ def beginnings(
         one.seed: init_model(task, key, params)
         for one, key in zip(sources, _init_keys(words), strict=True)
     }
-    _check_frozen({seed: frozen for seed, (_, frozen, _) in models.items()})
+    check_frozen([(seed, frozen) for seed, (_, frozen, _) in models.items()])
     each = [Variables(models[one.seed][0], models[one.seed][2]) for one in sources]
     variables = _stack(each)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(variables.params))
@@ -82,9 +82,16 @@ def beginnings(
     return Beginnings(variables, frozen, hparams, _keys(words))
 
 
-def _check_frozen(frozen: Mapping[int, PyTree]) -> None:
-    """Refuses constants of the model that depend on the seed: sources share them."""
-    (first, shared), *others = frozen.items()
+def check_frozen(frozen: Sequence[tuple[int, PyTree]]) -> None:
+    """Refuses constants of the model that depend on the seed: sources share them.
+
+    Args:
+      frozen: (seed, constants) of each model.
+
+    Raises:
+      ValueError: If two of them differ.
+    """
+    (first, shared), *others = frozen
     for seed, other in others:
         same = jax.tree.map(
             lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), shared, other

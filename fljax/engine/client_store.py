@@ -141,14 +141,14 @@ class ClientStore:
             ),
         }
 
-    def load(self, state: dict[str, PyTree]) -> None:
-        """Restores what `state` returned."""
+    def load(self, state: dict[str, PyTree], room: int = 1) -> None:
+        """Restores what `state` returned, with room for at least so many rows on each device."""
         owners = np.asarray(state["owners"])
         self._slots[:] = -1
         self._slots[owners[:, 0], owners[:, 1]] = np.arange(len(owners))
         self._free = [np.zeros(0, np.int32) for _ in range(self._homes)]
         self._used = -(-(len(owners) - np.arange(self._homes)) // self._homes)
-        self._keep(state["rows"])
+        self._keep(state["rows"], room)
 
     def forget(self, sources: np.ndarray, default: PyTree) -> None:
         """Drops the rows of some sources, which others will take.
@@ -158,9 +158,10 @@ class ClientStore:
           default: State of clients that never took part, leaves [S, ...].
         """
         self._default = default if self._on_host else put_same(default, self._mesh)
-        state = self.state()
+        state, room = self.state(), self._capacity
         kept = ~np.isin(state["owners"][:, 0], sources)
-        self.load(jax.tree.map(lambda leaf: leaf[kept], state))
+        # as much room as before: other shapes would compile anew
+        self.load(jax.tree.map(lambda leaf: leaf[kept], state), max(room, 1))
 
     @property
     def _capacity(self) -> int:

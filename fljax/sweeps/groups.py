@@ -7,6 +7,7 @@ the model, the batch size, the cohort's size or the algorithm, tells groups apar
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -64,7 +65,8 @@ def from_config(config) -> Make:
 
 def _with_values(config, trial: Trial):
     """Returns a copy of a configuration with a trial's values and seed."""
-    own = config.copy_and_resolve_references()
+    # with its references: what follows from another key follows from the trial's value
+    own = copy.deepcopy(config)
     for name, value in trial.values.items():
         *parents, last = name.split(".")
         part = own
@@ -88,7 +90,7 @@ def _sharing(dataset: FederatedDataset, others) -> FederatedDataset:
         if val is not None and val.examples is dataset.train.examples:
             val = Split(examples, val.partition)
         train = Split(examples, dataset.train.partition)
-        return dataclasses.replace(dataset, train=train, val=val, test=other.test)
+        return dataclasses.replace(dataset, train=train, val=val)
     return dataset
 
 

@@ -30,6 +30,7 @@ class Saved(NamedTuple):
       pending: Trial that was asked for and waits for its group, or None.
       execution: The execution plan of the running group.
       store_rows: Rows of its client store.
+      rounds_per_dispatch: As it was found.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Saved(NamedTuple):
     pending: int | None
     execution: dict[str, Any]
     store_rows: int
+    rounds_per_dispatch: int
 
 
 class Journal:
@@ -69,7 +71,8 @@ class Journal:
         Raises:
           FileExistsError: If the directory holds a sweep already.
         """
-        if (self.directory / results.TRIALS).exists():
+        rows = self.directory / results.ROWS
+        if self._checkpoints.latest_round() or (rows.exists() and rows.stat().st_size):
             raise FileExistsError(
                 f"{self.directory} holds a sweep already. Go on with it by --resume, or give "
                 "another --workdir."
@@ -103,6 +106,7 @@ class Journal:
         template = _state(slots) | {"store": federation.store.template(saved.store_rows)}
         state, _ = self._checkpoints.restore(saved.step, template)
         federation.load(state["server"], state["store"])
+        federation.rounds_per_dispatch = saved.rounds_per_dispatch
         slots.states = state["sampler"]
         trials = {trial.number: trial for trial in self.trials}
         slots.slots = [
@@ -138,6 +142,7 @@ class Journal:
             "pending": None if pending is None else pending.number,
             "execution": slots.federation.execution._asdict(),
             "store_rows": slots.federation.store.num_rows,
+            "rounds_per_dispatch": slots.federation.rounds_per_dispatch,
             "search": search.state(),
             "statuses": {str(number): list(status) for number, status in self.statuses.items()},
             "identity": self._identity,

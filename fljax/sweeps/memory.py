@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,13 +22,18 @@ _COMPILER_BYTES = 300_000_000
 
 
 def affordable(
-    group: Group, options: RoundOptions, memory_gb: float | None = None, together: int = 0
+    group: Group,
+    options: RoundOptions,
+    in_use: int,
+    memory_gb: float | None = None,
+    together: int = 0,
 ) -> int:
     """Returns how many trials of a group may train side by side.
 
     Args:
       group: The group.
       options: Of its runs.
+      in_use: Bytes that the process took before any trial was built.
       memory_gb: Bound in 10^9 bytes: of the process on a CPU, of each device elsewhere. None is
         half of what there is.
       together: The most that are wanted; 0 for all.
@@ -42,7 +49,7 @@ def affordable(
     copies = len(mesh.local_devices) if on_cpu else 1
     used = copies * (examples.nbytes if examples.arrays is not None else 0)
     if on_cpu:
-        used += host_peak_memory_bytes() or 0 + _COMPILER_BYTES
+        used += in_use + _COMPILER_BYTES
     each = copies * _bytes_on_a_device(group, options) + _client_bytes(group, options)
     wanted = min(together or len(group.trials), len(group.trials))
     count = min(wanted, max(bound - used, 0) // max(each, 1))
@@ -53,6 +60,15 @@ def affordable(
             f"{each / 1e9:.2f} GB. Raise memory_gb."
         )
     return count
+
+
+def host_memory_in_use() -> int:
+    """Returns the bytes of memory that the process takes; the most so far if that is not known."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return host_peak_memory_bytes() or 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _bytes_on_a_device(group: Group, options: RoundOptions) -> int:

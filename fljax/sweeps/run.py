@@ -12,10 +12,10 @@ from fljax.calibration import describe
 from fljax.loop import finish_on_interrupt
 from fljax.options import split_options
 from fljax.recording import progress as progress_bar
-from fljax.simulation import with_saved_execution
+from fljax.simulation import matmul_precision, with_saved_execution
 from fljax.sweeps.groups import Group
 from fljax.sweeps.journal import Journal, Saved
-from fljax.sweeps.memory import affordable
+from fljax.sweeps.memory import affordable, host_memory_in_use
 from fljax.sweeps.results import Results, Row
 from fljax.sweeps.search import Report, Search
 from fljax.sweeps.selection import resolve
@@ -23,6 +23,8 @@ from fljax.sweeps.settings import Settings
 from fljax.sweeps.slots import Slots
 from fljax.sweeps.trials import Trial
 
+# A stretch of rounds takes about so long at most; the first one, of unknown speed, so many rounds.
+_STRETCH_SECONDS, _FIRST_ROUNDS = 10.0, 10
 # (trial, its rows, its state), called when a trial is over
 Ended = Callable[[Trial, Sequence[Row], str], None]
 
@@ -82,6 +84,8 @@ class Runner:
         self._group_of = {trial.number: group for group in groups for trial in group.trials}
         # asked for while another group ran
         self._pending: Trial | None = None
+        self._in_use = host_memory_in_use()
+        self._round_seconds = math.inf
 
     def run(self, resume: bool) -> bool:
         """Runs what is left; returns whether all of it is over."""
@@ -92,12 +96,16 @@ class Runner:
                 trials = {trial.number: trial for trial in journal.trials}
                 self._pending = trials.get(saved.pending)
                 if any(saved.slots):
-                    self._run_group(self._restored(saved, trials))
+                    running = next(entry for entry in saved.slots if entry)
+                    with _precision_of(self._group_of[running[0]]):
+                        self._run_group(self._restored(saved, trials))
             while not self.stop_requested:
                 self._pending = self._pending or search.ask()
                 if self._pending is None:
                     return True
-                self._run_group(self._started(self._group_of[self._pending.number]))
+                group = self._group_of[self._pending.number]
+                with _precision_of(group):
+                    self._run_group(self._started(group))
         return False
 
     def _next(self, group: Group) -> Trial | None:
@@ -112,15 +120,20 @@ class Runner:
         """Builds the slots of a group and starts as many trials as fit."""
         options, run_options = split_options(group.experiment.options)
         settings = self.surroundings.settings
-        limit = affordable(group, options, settings.memory_gb, settings.together)
+        if settings.search == "halving" and not run_options.eval_every:
+            raise ValueError("Halving judges trials at evaluations: set eval_every above 0.")
+        limit = affordable(group, options, self._in_use, settings.memory_gb, settings.together)
         trials = []
         while len(trials) < limit and (trial := self._next(group)) is not None:
             trials.append(trial)
         slots = self._built(group, trials, options, run_options)
         self._evaluate(slots, range(len(trials)))
-        # before they have trained
-        rows = [record for one in slots.active.values() for record in one.records]
-        resolve(Results(self.surroundings.journal.trials, rows, {}), settings.criterion)
+        if settings.criterion.metric.startswith("eval/"):
+            # refused before anything has trained
+            rows = [record for one in slots.active.values() for record in one.records]
+            resolve(Results(self.surroundings.journal.trials, rows, {}), settings.criterion)
+        if not run_options.eval_every:
+            slots.take_records()
         return slots
 
     def _restored(self, saved: Saved, trials: Mapping[int, Trial]) -> Slots:
@@ -151,7 +164,7 @@ class Runner:
         every, limit = slots.eval_every, slots.group.num_rounds
         while slots.active and not self.stop_requested:
             journal.write(slots)
-            self._train(slots, _rounds_to_go(slots, every, limit))
+            self._train(slots, min(_rounds_to_go(slots, every, limit), self._most_rounds))
             due = [
                 slot
                 for slot, one in slots.active.items()
@@ -165,6 +178,7 @@ class Runner:
                 self.surroundings.ended(running.trial, journal.end(running, state), state)
             if not self.stop_requested:
                 self._refill(slots)
+                journal.write(slots)
             self._show()
             journal.save(slots, search, self._pending, now=bool(over) or self.stop_requested)
 
@@ -177,14 +191,24 @@ class Runner:
             fresh[slot] = trial
         if fresh:
             slots.start(fresh)
-            self._evaluate(slots, fresh)
+            if slots.eval_every:
+                self._evaluate(slots, fresh)
+
+    @property
+    def _most_rounds(self) -> int:
+        """Rounds between looks at the clock and at Ctrl-C."""
+        if self._round_seconds == math.inf:
+            return _FIRST_ROUNDS
+        return max(1, int(_STRETCH_SECONDS / self._round_seconds))
 
     def _train(self, slots: Slots, num_rounds: int) -> None:
         begin, compiling = time.perf_counter(), slots.compile_seconds
         slots.train(num_rounds)
         costs, compiled = self.surroundings.costs, slots.compile_seconds - compiling
         costs.compiling += compiled
-        costs.training += time.perf_counter() - begin - compiled
+        trained = time.perf_counter() - begin - compiled
+        self._round_seconds = max(trained, 1e-9) / num_rounds
+        costs.training += trained
         costs.rounds += num_rounds * len(slots.active)
 
     def _evaluate(self, slots: Slots, which: Iterable[int]) -> None:
@@ -194,26 +218,27 @@ class Runner:
 
     def _judge(self, slots: Slots, due: Sequence[int], limit: int) -> dict[int, str]:
         """Tells the search what was found; returns {slot: state} of the trials that are over."""
-        criterion = self.surroundings.settings.criterion
+        over = {slot: "finished" for slot, one in slots.active.items() if one.round == limit}
         told, reports = [], []
         for slot, one in slots.active.items():
-            if slot in due or one.diverged:
-                record = one.records[-1]
-                # without the metric there are test data, and it was allowed to choose by them
-                value = record.get(criterion.metric, record.get(criterion.report, math.nan))
-                value = math.nan if one.diverged else value
+            value = math.nan if one.diverged else self._value(one.records[-1])
+            if value is not None and (slot in due or one.diverged):
                 told.append(slot)
                 reports.append(Report(one.trial, one.round, value))
-        over = {}
         answers = self.surroundings.search.tell_all(reports)
         for slot, report, goes_on in zip(told, reports, answers, strict=True):
             if not math.isfinite(report.value):
                 over[slot] = "diverged"
-            elif report.round == limit:
-                over[slot] = "finished"
             elif not goes_on:
-                over[slot] = "stopped"
+                over.setdefault(slot, "stopped")
         return over
+
+    def _value(self, record: Mapping[str, Any]) -> float | None:
+        """Returns what a record says of a trial, or None: an empty cohort has no training loss."""
+        criterion = self.surroundings.settings.criterion
+        if criterion.metric in record or not criterion.allow_test:
+            return record.get(criterion.metric)
+        return record.get(criterion.report) if criterion.metric.startswith("eval/") else None
 
     def _show(self) -> None:
         """Counts the rounds of trials that are over as done, whenever they ended."""
@@ -224,6 +249,10 @@ class Runner:
         )
         ended = sum(status.state != "running" for status in statuses.values())
         self.surroundings.bar.update(done, {"trials": ended})
+
+
+def _precision_of(group: Group):
+    return matmul_precision(group.experiment.options.get("matmul_precision"))
 
 
 def total_rounds(groups: Sequence[Group]) -> int:

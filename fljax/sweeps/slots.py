@@ -63,6 +63,9 @@ class Slots:
         options: RoundOptions,
         run_options: RunOptions,
     ):
+        for name in ("eval_personal", "stop_at_target", "hooks"):
+            if value := getattr(run_options, name):
+                raise ValueError(f"{name} = {value}, but a sweep cannot do that. Leave it out.")
         self.group = group
         self.federation = _build(group, trials, options)
         self.slots: list[Running | None] = [Running(trial) for trial in trials]
@@ -71,15 +74,8 @@ class Slots:
         self.compile_seconds = 0.0
         self._compiled: set[int] = set()
         self._speeds = LinkSpeeds(run_options.uplink_mbps, run_options.downlink_mbps)
-        self._evaluations = [
-            make_evaluations(
-                self.federation,
-                run_options.eval_batch_size,
-                run_options.eval_clients,
-                dataset=dataset,
-            )
-            for dataset in group.datasets
-        ]
+        self._run_options = run_options
+        self._evaluations: dict[tuple[int, int], Evaluations] = {}
 
     @property
     def active(self) -> dict[int, Running]:
@@ -136,12 +132,14 @@ class Slots:
 
     def evaluate(self, slots: Sequence[int]) -> None:
         """Evaluates the models of some slots and adds what was found to their last records."""
-        dispatched: list[_Dispatched] = []
-        for number, evaluations in enumerate(self._evaluations):
-            own = [s for s in slots if self.federation.sources[s].partition == number]
-            if own:
-                outputs = evaluations.dispatch_sources(self.federation, own)
-                dispatched.append(_Dispatched(evaluations, own, outputs))
+        alike: dict[tuple[int, int], list[int]] = {}
+        for slot in slots:
+            alike.setdefault(self._evaluated_on(slot), []).append(slot)
+        dispatched = []
+        for (partition, seed), own in alike.items():
+            evaluations = self._evaluations_of(partition, seed)
+            outputs = evaluations.dispatch_sources(self.federation, own)
+            dispatched.append(_Dispatched(evaluations, own, outputs))
         for evaluations, own, outputs in dispatched:
             outputs = jax.device_get(outputs)
             for place, slot in enumerate(own):
@@ -151,6 +149,24 @@ class Slots:
                 if not running.records:
                     running.records.append({"round": running.round})
                 running.records[-1] |= found
+
+    def _evaluated_on(self, slot: int) -> tuple[int, int]:
+        """Returns (partition, seed) that decide on the rows; the seed only where it samples."""
+        source = self.federation.sources[slot]
+        samples = self._run_options.eval_clients not in (0, -1)
+        return source.partition, source.seed if samples else 0
+
+    def _evaluations_of(self, partition: int, seed: int) -> Evaluations:
+        if (partition, seed) not in self._evaluations:
+            options = self._run_options
+            self._evaluations[partition, seed] = make_evaluations(
+                self.federation,
+                options.eval_batch_size,
+                options.eval_clients,
+                dataset=self.group.datasets[partition],
+                seed=seed,
+            )
+        return self._evaluations[partition, seed]
 
     def take_records(self) -> list[tuple[Trial, Record]]:
         """Returns the records since the last call, trial after trial."""

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from fljax.config import resolve, to_plain
 from fljax.engine.compilation import use_compilation_cache
 from fljax.engine.distributed import num_processes
@@ -133,7 +131,6 @@ def _run(
 ) -> bool:
     """Runs this process's trials; returns whether all are over."""
     trials = [trial for group in groups for trial in group.trials]
-    options = groups[0].experiment.options
     search = search_of(settings, trials, max(group.num_rounds for group in groups))
     plain = {} if config is None else to_plain(config)
     own = {
@@ -144,10 +141,7 @@ def _run(
     ended = log_nothing
     if plain and settings.wandb == "trials":
         ended = trial_logger(plain, directory)
-    precision = options.get("matmul_precision")
     with contextlib.ExitStack() as stack:
-        if precision is not None:
-            stack.enter_context(jax.default_matmul_precision(precision))
         journal = stack.enter_context(contextlib.closing(Journal(directory, trials, own)))
         bar = make_bar(groups, progress)
         stack.callback(bar.close)

@@ -173,3 +173,19 @@ def test_sources_divide_the_data_differently_and_rest():
             alone.step(plan, facts)
         of_trial = jax.device_get(together.variables_of(number).params)
         toy.assert_close(of_trial, toy.params_of(alone), 1e-9)
+
+
+def test_frozen_constants_that_depend_on_the_seed_are_refused():
+    def init(key):
+        return {"w": jnp.zeros((toy.FEATURES, toy.CLASSES)), "b": jnp.zeros(toy.CLASSES)}
+
+    task = classification((init, lambda params, x, *, key=None, train=False: x @ params["w"]), 4)
+    seeded = task._replace(init=lambda key: (init(key), jax.random.normal(key, (2,)), {}))
+    options = RoundOptions(num_rounds=1, clients_per_round=2, batch_size=4, lanes=1, devices=1)
+    spec = algorithms.fedavg(0.1)
+    first, second = Source(0, spec.hparams), Source(1, spec.hparams)
+    dataset = toy.dataset(toy.clients())
+    with pytest.raises(ValueError, match="frozen constants differ between the seeds 0 and 1"):
+        build(dataset, seeded, spec, options, [first, second])
+    with pytest.raises(ValueError, match="frozen constants differ"):
+        build(dataset, seeded, spec, options, [first]).replace({0: second})

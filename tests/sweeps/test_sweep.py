@@ -95,7 +95,8 @@ def test_fewer_slots_than_trials_change_nothing(whole, tmp_path):
     assert found.best["values"] == whole.best["values"]
 
 
-def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("killed_in, rounds_left", [(4, 3 * 6), (5, 3 * 4)])
+def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch, killed_in, rounds_left):
     from fljax.sweeps import journal
     from fljax.sweeps.slots import Slots
 
@@ -107,7 +108,7 @@ def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch):
 
     def killed_in_the_middle(self, num_rounds):
         calls.append(num_rounds)
-        if len(calls) == 5:
+        if len(calls) == killed_in:
             raise KilledError
         train(self, num_rounds)
 
@@ -119,8 +120,8 @@ def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="--resume"):
         fljax.sweep(small_config(), tmp_path, **settings)
     found = fljax.sweep(small_config(), tmp_path, resume=True, **settings)
-    # five trials were over: the three others, from their second round on, are all that ran
-    assert found.summary["rounds"] == 3 * 4
+    # five trials were over: the three others, from their last checkpoint on, are all that ran
+    assert found.summary["rounds"] == rounds_left
     for trial in whole.results.trials:
         assert_same_rows(rows_of(found, trial), rows_of(whole, trial))
     assert fljax.sweep(small_config(), tmp_path, resume=True, **settings).summary["rounds"] == 0
@@ -222,7 +223,33 @@ def test_memory_bounds_the_slots(tmp_path):
 def test_mistakes_are_explained(tmp_path):
     with pytest.raises(ValueError, match="val_fraction"):
         fljax.sweep(small_config(val_fraction=0.0), tmp_path / "a", axes=AXES, progress=False)
+    # nothing had trained: the same directory will do once the mistake is mended
+    fljax.sweep(
+        small_config(num_rounds=2), tmp_path / "a", axes={"client_lr": (0.1,)}, progress=False
+    )
     with pytest.raises(KeyError, match="client_lr"):
         fljax.sweep(small_config(), tmp_path / "b", axes={"clientlr": (0.1,)}, progress=False)
+    with pytest.raises(ValueError, match="eval_every"):
+        fljax.sweep(
+            small_config(eval_every=0), tmp_path / "d", axes=AXES, search="halving", progress=False
+        )
     with pytest.raises(ValueError, match="num_trials"):
         fljax.sweep(small_config(), tmp_path / "c", axes=AXES, num_trials=4, progress=False)
+
+
+def test_sampled_clients_and_references_follow_the_trial(tmp_path):
+    config = small_config(eval_clients=4)
+    config.data_seed = config.get_ref("seed")
+    found = fljax.sweep(config, tmp_path, axes={"client_lr": (0.1,)}, seeds=(1, 2), progress=False)
+    for trial in found.results.trials:
+        alone_config = small_config(eval_clients=4, data_seed=trial.seed)
+        curves, rows = alone(alone_config, trial), rows_of(found, trial)
+        for name in ("eval/clients/mean", "eval/test/loss"):
+            np.testing.assert_allclose(rows[-1][name], curves[name][-1], rtol=1e-5, err_msg=name)
+
+
+def test_trials_may_be_chosen_by_what_training_says(tmp_path):
+    by_loss = Criterion("train/loss", "eval/test/accuracy", maximize=False)
+    found = fljax.sweep(small_config(), tmp_path, axes=AXES, criterion=by_loss, progress=False)
+    last = {row["trial"]: row["train/loss"] for row in found.results.rows if row["round"] == 6}
+    assert found.best["trials"] == (min(last, key=last.get),)
