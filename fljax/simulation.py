@@ -204,4 +204,6 @@ def with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> 
 
 def matmul_precision(precision: str | None):
     """Returns the context in which JAX computes at a matmul precision; None changes nothing."""
-    return contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision)
+    return (
+        contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision)
+    )

@@ -231,8 +231,9 @@ def test_mistakes_are_explained(tmp_path):
         fljax.sweep(small_config(), tmp_path / "b", axes={"clientlr": (0.1,)}, progress=False)
     with pytest.raises(ValueError, match="eval_every"):
         fljax.sweep(
-            small_config(eval_every=0), tmp_path / "d", axes=AXES, search="halving", progress=False
-        )
+            small_config(eval_every=0), tmp_path / "d", axes=AXES, search="halving", min_rounds=2,
+            progress=False,
+        )  # fmt: skip
     with pytest.raises(ValueError, match="num_trials"):
         fljax.sweep(small_config(), tmp_path / "c", axes=AXES, num_trials=4, progress=False)
 
