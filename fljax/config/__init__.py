@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "UnknownKeyError",
+    "call_in_file",
     "check_overrides",
     "default_config",
     "load_config",
@@ -97,6 +98,28 @@ def load_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = N
         group, name = _locate(config, key)
         group[name] = value
     return config
+
+
+def call_in_file(path: str | os.PathLike, function: str) -> Any:
+    """Calls a function that a config file defines beside `get_config()`.
+
+    Args:
+      path: Python file; "file.py:text" calls the function with "text".
+      function: Its name.
+
+    Returns:
+      What it returns, or None where the file does not define it.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+    """
+    file, _, argument = os.fspath(path).partition(":")
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"There is no config file {file!r}.")
+    found = runpy.run_path(file).get(function)
+    if found is None:
+        return None
+    return found(argument) if argument else found()
 
 
 def check_overrides(

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fljax.config import ConfigError, resolve, to_plain
+from fljax.config import ConfigError, call_in_file, resolve, to_plain
 
 # What all other rungs are measured against.
 UNCOMPRESSED = "none"
@@ -89,16 +88,13 @@ def load_ladder(path: str | os.PathLike) -> tuple[str, ...]:
       FileNotFoundError: If there is no such file.
       ConfigError: If the file has no `get_ladder()`.
     """
-    file, _, argument = os.fspath(path).partition(":")
-    if not os.path.isfile(file):
-        raise FileNotFoundError(f"There is no config file {file!r}.")
-    get_ladder = runpy.run_path(file).get("get_ladder")
-    if get_ladder is None:
+    rungs = call_in_file(path, "get_ladder")
+    if rungs is None:
         raise ConfigError(
-            f"{file} defines no function get_ladder(). Add one that returns the rungs, or name "
+            f"{path} defines no function get_ladder(). Add one that returns the rungs, or name "
             "them: --rung=none --rung=int8."
         )
-    return tuple(get_ladder(argument) if argument else get_ladder())
+    return tuple(rungs)
 
 
 def plan(config: Any, rungs: Sequence[str], seeds: Sequence[int]) -> list[PlannedRun]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
-import runpy
 from collections.abc import Sequence
 from typing import Any
 
-from fljax.config import ConfigError
+from fljax.config import ConfigError, call_in_file
 
 
 def load_settings(path: str | os.PathLike, axes_given: bool = False) -> dict[str, Any]:
@@ -22,18 +21,13 @@ def load_settings(path: str | os.PathLike, axes_given: bool = False) -> dict[str
       FileNotFoundError: If there is no such file.
       ConfigError: If the file has no `get_sweep()`.
     """
-    file, _, argument = os.fspath(path).partition(":")
-    if not os.path.isfile(file):
-        raise FileNotFoundError(f"There is no config file {file!r}.")
-    get_sweep = runpy.run_path(file).get("get_sweep")
-    if get_sweep is None and axes_given:
-        return {}
-    if get_sweep is None:
+    settings = call_in_file(path, "get_sweep")
+    if settings is None and not axes_given:
         raise ConfigError(
-            f"{file} defines no function get_sweep(). Add one that returns the settings of the "
+            f"{path} defines no function get_sweep(). Add one that returns the settings of the "
             "sweep, or name axes: --axis=client_lr=0.01,0.1."
         )
-    return dict(get_sweep(argument) if argument else get_sweep())
+    return dict(settings or {})
 
 
 def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
