@@ -13,6 +13,8 @@ from fljax.sweeps.groups import from_config, grouped
 from fljax.sweeps.settings import Settings, trials_of
 from fljax.sweeps.share import part_of
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 AXES = {"client_lr": (0.05, 0.3), "server_lr": (0.5, 1.0)}
 METRICS = ("train/loss", "eval/val/loss", "eval/test/loss")
 
