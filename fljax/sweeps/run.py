@@ -78,7 +78,6 @@ class Runner:
     """The loop over groups; `stop_requested` ends it after the current stretch of rounds."""
 
     def __init__(self, groups: Sequence[Group], surroundings: Surroundings):
-        self.groups = groups
         self.surroundings = surroundings
         self.stop_requested = False
         self._group_of = {trial.number: group for group in groups for trial in group.trials}
