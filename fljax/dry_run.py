@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from fljax.compression.sizes import Size
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.batching import steps_per_job
 from fljax.engine.pipeline import UPDATE, Pipeline
+from fljax.engine.trees import nbytes
 from fljax.flops import training_flops
 from fljax.gradients import bind
 from fljax.options import RoundOptions
@@ -41,7 +42,7 @@ def describe(
     work = local_work(sizes, options)
     steps = steps_per_job(sizes, work)
     params, _, _ = jax.eval_shape(task.init, jax.random.key(0))
-    param_bytes = _nbytes(params)
+    param_bytes = nbytes(params)
     execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, options)
     cohort = min(options.clients_per_round, dataset.num_clients)
     steps_a_round = steps.mean() * cohort
@@ -141,7 +142,7 @@ def _traffic_of_a_client(
         return received, sent
 
     received, sent = jax.eval_shape(one_round, jax.random.key(0))
-    down, up = 8 * _nbytes(received), 8 * _nbytes(sent)
+    down, up = 8 * nbytes(received), 8 * nbytes(sent)
     on_downlink, on_uplink = down, up
     if pipeline.downlink:
         on_downlink = sum(int(pipeline.downlink[-1].bits(message)) for message in received)
@@ -149,10 +150,6 @@ def _traffic_of_a_client(
         updates = sum(UPDATE in one for one in sent)
         on_uplink += updates * (update.bits - update.dense_bits)
     return _Traffic(on_downlink, down), _Traffic(on_uplink, up)
-
-
-def _nbytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _amount(count: float, unit: str) -> str:

@@ -43,7 +43,7 @@ from fljax.engine.round_program import (
     make_round_program,
     make_rounds_program,
 )
-from fljax.engine.trees import batched, like
+from fljax.engine.trees import batched, like, nbytes
 from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.parts import (
@@ -293,8 +293,7 @@ def build(
     algorithm = algorithm_at(first.frozen, one_hparams, 0)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
-    param_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(first.variables.params))
-    param_bytes //= len(sources)
+    param_bytes = nbytes(first.variables.params) // len(sources)
 
     def first_state(variables: Variables, frozen, hparams) -> RoundState:
         server = algorithm_at(frozen, hparams, 0).init(variables)

@@ -177,11 +177,16 @@ def default_rows(algorithm: Algorithm, pipeline: Pipeline, variables: Variables)
     """Returns the state of clients that never took part, NumPy leaves [S, ...] like `variables`."""
 
     def default(variables):
-        own = () if algorithm.init_client is None else algorithm.init_client(variables)
-        return ClientRows(own, links.init_client(pipeline, variables.params))
+        return default_row(algorithm, pipeline, variables)
 
     sources = len(jax.tree.leaves(variables)[0])
     return jax.device_get(jax.jit(batched(default, sources))(variables))
+
+
+def default_row(algorithm: Algorithm, pipeline: Pipeline, variables: Variables) -> ClientRows:
+    """Returns the state of a client that never took part, of one source."""
+    own = () if algorithm.init_client is None else algorithm.init_client(variables)
+    return ClientRows(own, links.init_client(pipeline, variables.params))
 
 
 def make_store(default: ClientRows, num_clients: int, mesh: Mesh, largest: int) -> ClientStore:

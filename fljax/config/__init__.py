@@ -113,9 +113,7 @@ def call_in_file(path: str | os.PathLike, function: str) -> Any:
     Raises:
       FileNotFoundError: If there is no such file.
     """
-    file, _, argument = os.fspath(path).partition(":")
-    if not os.path.isfile(file):
-        raise FileNotFoundError(f"There is no config file {file!r}.")
+    file, argument = _file_and_argument(os.fspath(path))
     found = runpy.run_path(file).get(function)
     if found is None:
         return None
@@ -188,10 +186,16 @@ def _as_dict(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _run_config_file(path: str) -> ConfigDict:
+def _file_and_argument(path: str) -> tuple[str, str]:
+    """Returns what "file.py:text" names; the text is empty where there is none."""
     file, _, argument = (path, "", "") if os.path.isfile(path) else path.partition(":")
     if not os.path.isfile(file):
         raise FileNotFoundError(f"There is no config file {file!r}.")
+    return file, argument
+
+
+def _run_config_file(path: str) -> ConfigDict:
+    file, argument = _file_and_argument(path)
     try:
         get_config = runpy.run_path(file).get("get_config")
         if get_config is None:

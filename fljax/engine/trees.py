@@ -89,6 +89,11 @@ def zeros_like_shape(tree: PyTree, size: int) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), tree)
 
 
+def nbytes(tree: PyTree) -> int:
+    """Returns the bytes of a tree of arrays or shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def all_finite(tree: PyTree) -> jax.Array:
     """Returns whether no leaf holds NaN or infinity, as a bool scalar."""
 

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from fljax.algorithm import Variables
 from fljax.engine import pipeline as links
 from fljax.engine.execution import make_mesh, memory_of
+from fljax.engine.trees import nbytes
 from fljax.gradients import bind
 from fljax.options import RoundOptions
+from fljax.parts import default_row
 from fljax.recording import host_peak_memory_bytes
 from fljax.sweeps.groups import Group
 
@@ -50,7 +52,8 @@ def affordable(
     used = copies * (examples.nbytes if examples.arrays is not None else 0)
     if on_cpu:
         used += in_use + _COMPILER_BYTES
-    each = copies * _bytes_on_a_device(group, options) + _client_bytes(group, options)
+    on_a_device, of_clients = _bytes_of_a_trial(group, options)
+    each = copies * on_a_device + of_clients
     wanted = min(together or len(group.trials), len(group.trials))
     count = min(wanted, max(bound - used, 0) // max(each, 1))
     if count < 1:
@@ -71,17 +74,15 @@ def host_memory_in_use() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _bytes_on_a_device(group: Group, options: RoundOptions) -> int:
-    """Returns what one trial takes on a device: state old and new, message, sums, evaluation."""
-    params, server, _ = _shapes(group, options)
-    return 2 * _nbytes(server) + 4 * _nbytes(params)
+def _bytes_of_a_trial(group: Group, options: RoundOptions) -> tuple[int, int]:
+    """Returns what one trial takes on each device, and what its clients keep.
 
-
-def _client_bytes(group: Group, options: RoundOptions) -> int:
-    """Returns what the clients of one trial keep."""
-    _, _, rows = _shapes(group, options)
+    On a device: state old and new, message, sums, evaluation.
+    """
+    params, server, row = _shapes(group, options)
     takes_part = options.num_rounds * options.clients_per_round
-    return _nbytes(rows) * min(group.experiment.dataset.num_clients, takes_part)
+    clients = min(group.experiment.dataset.num_clients, takes_part)
+    return 2 * nbytes(server) + 4 * nbytes(params), clients * nbytes(row)
 
 
 def _shapes(group: Group, options: RoundOptions) -> tuple[Any, Any, Any]:
@@ -94,12 +95,7 @@ def _shapes(group: Group, options: RoundOptions) -> tuple[Any, Any, Any]:
         hparams = {name: jnp.float32(value) for name, value in hparams.items()}
         algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
         variables = Variables(params, model_state)
-        own = () if algorithm.init_client is None else algorithm.init_client(variables)
         server = algorithm.init(variables), links.init_server(options.pipeline, params)
-        return params, server, (own, links.init_client(options.pipeline, params))
+        return params, server, default_row(algorithm, options.pipeline, variables)
 
     return jax.eval_shape(first, jax.random.key(0))
-
-
-def _nbytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
