@@ -18,6 +18,7 @@ import numpy as np
 from fljax import algorithms
 from fljax.algorithm import AlgorithmSpec
 from fljax.data.dataset import FederatedDataset, Partition
+from fljax.engine.pipeline import Pipeline
 from fljax.recording import Run
 from fljax.tasks import Task
 
@@ -120,7 +121,7 @@ def _centralized(dataset, task, local, options, steps):
         cohorts=None,
         steps_per_round=steps,
         server_lr_schedule=None,
-        pipeline=type(options.pipeline)(),
+        pipeline=Pipeline(),
     )
     sgd = algorithms.fedavg(client_optimizer=local.client_optimizer, name="centralized")
     return pooled, task, sgd._replace(hparams={**local.hparams, "server_lr": 1.0}), options
@@ -131,7 +132,7 @@ def _local_only(dataset, task, local, options, steps):
     options = dataclasses.replace(
         options,
         num_rounds=len(steps),
-        pipeline=type(options.pipeline)(),
+        pipeline=Pipeline(),
         rounds_per_dispatch=1,
     )
     return dataset, task, local, options

@@ -12,7 +12,7 @@ from fljax.algorithm import Aggregate, AlgorithmSpec, Job, Variables
 from fljax.compression.sizes import Size
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.batching import steps_per_job
-from fljax.engine.pipeline import UPDATE, Pipeline
+from fljax.engine.pipeline import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.engine.trees import nbytes
 from fljax.flops import training_flops
 from fljax.gradients import bind
@@ -114,7 +114,7 @@ def _traffic_of_a_client(
     dataset: FederatedDataset,
     task: Task,
     spec: AlgorithmSpec,
-    pipeline: Pipeline,
+    pipeline: Pipeline | PipelineSpec,
     update: Size | None,
 ) -> tuple[_Traffic, _Traffic]:
     """Returns what one client receives and sends in a round."""
@@ -144,8 +144,9 @@ def _traffic_of_a_client(
     received, sent = jax.eval_shape(one_round, jax.random.key(0))
     down, up = 8 * nbytes(received), 8 * nbytes(sent)
     on_downlink, on_uplink = down, up
-    if pipeline.downlink:
-        on_downlink = sum(int(pipeline.downlink[-1].bits(message)) for message in received)
+    downlink = as_configured(pipeline).downlink
+    if downlink:
+        on_downlink = sum(int(downlink[-1].bits(message)) for message in received)
     if update is not None:
         updates = sum(UPDATE in one for one in sent)
         on_uplink += updates * (update.bits - update.dense_bits)

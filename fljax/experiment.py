@@ -26,6 +26,7 @@ from fljax.federation import RoundOptions
 from fljax.options import RunOptions, split_options
 from fljax.recording import Run
 from fljax.simulation import as_task, simulate
+from fljax.sources import hyperparameters
 from fljax.tasks import Task
 
 
@@ -43,6 +44,11 @@ class Experiment(NamedTuple):
     algorithm: AlgorithmSpec
     options: dict[str, Any]
     seeded: bool = False
+
+    @property
+    def hparams(self) -> dict[str, float]:
+        """{name: number} of all that is traced."""
+        return hyperparameters(self.algorithm, self.options.get("pipeline", Pipeline()))
 
 
 def run_config(

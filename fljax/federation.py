@@ -33,6 +33,7 @@ from fljax.engine.cohorts import Cohorts
 from fljax.engine.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.execution import ExecutionPlan, make_mesh
 from fljax.engine.packed_plan import PackedPlan, pack
+from fljax.engine.pipeline import as_configured
 from fljax.engine.placement import copied, own_devices, put_own, put_same, put_sharded
 from fljax.engine.plan import PlanFacts, RoundPlan
 from fljax.engine.planner import Planner, make_planner
@@ -58,7 +59,7 @@ from fljax.parts import (
     plan_execution,
     scheduled,
 )
-from fljax.sources import Beginnings, Source, beginnings, check_frozen
+from fljax.sources import Beginnings, Source, beginnings, check_frozen, hyperparameters
 from fljax.tasks import Task
 
 PyTree = Any
@@ -276,7 +277,7 @@ def build(
       ValueError: If options, data and model do not fit together, or do not fit into memory.
     """
     give_back_after_compiling()
-    sources = sources or [Source(options.seed, spec.hparams)]
+    sources = sources or [Source(options.seed, hyperparameters(spec, options.pipeline))]
     partitions = partitions or [dataset.train.partition]
     partition = joined(partitions)
     cohorts = make_cohorts(dataset, options, [one.seed for one in sources])
@@ -297,7 +298,7 @@ def build(
 
     def first_state(variables: Variables, frozen, hparams) -> RoundState:
         server = algorithm_at(frozen, hparams, 0).init(variables)
-        pipeline = links.init_server(options.pipeline, variables.params)
+        pipeline = links.init_server(as_configured(options.pipeline), variables.params)
         return jax.tree.map(_strongly_typed, RoundState(server, pipeline))
 
     @functools.cache

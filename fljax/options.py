@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from fljax.engine.pipeline import Pipeline
+from fljax.engine.pipeline import Pipeline, PipelineSpec
 from fljax.engine.sampler import Sampler
 from fljax.recording import Sink
 
@@ -39,7 +39,8 @@ class RoundOptions:
         (baselines); its length is the number of rounds.
       client_lr_schedule: round -> factor of client_lr, in jax.numpy.
       server_lr_schedule: round -> factor of server_lr, in jax.numpy.
-      pipeline: Transforms between clients and server.
+      pipeline: Transforms between clients and server; a `PipelineSpec` where some of their numbers
+        are traced.
       seed: Seed of everything random in the run, apart from the data.
       compute_dtype: "float32", or "bfloat16" for the clients' forward and backward passes; see
         `fljax.gradients.bind`. Parameters, updates, sums and evaluation stay float32 either way.
@@ -66,7 +67,7 @@ class RoundOptions:
     steps_per_round: Sequence[int] | None = None
     client_lr_schedule: Schedule | None = None
     server_lr_schedule: Schedule | None = None
-    pipeline: Pipeline = Pipeline()
+    pipeline: Pipeline | PipelineSpec = Pipeline()
     seed: int = 0
     compute_dtype: str = "float32"
     initial_params: PyTree | None = None

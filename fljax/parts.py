@@ -18,7 +18,7 @@ from fljax.engine.client_store import ClientStore
 from fljax.engine.cohorts import Cohorts
 from fljax.engine.distributed import exchange
 from fljax.engine.execution import ExecutionPlan, choose, host_memory_bytes, memory_of
-from fljax.engine.pipeline import Pipeline
+from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured
 from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
 from fljax.options import RoundOptions
@@ -165,7 +165,7 @@ def plan_execution(
         equal_steps=bool((steps == steps[0]).all()),
         data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
         param_bytes=param_bytes,
-        needs_stack=options.pipeline.needs_stack,
+        needs_stack=as_configured(options.pipeline).needs_stack,
         devices=options.devices,
         lanes=options.lanes,
         wave=options.wave,
@@ -173,7 +173,9 @@ def plan_execution(
     )
 
 
-def default_rows(algorithm: Algorithm, pipeline: Pipeline, variables: Variables) -> ClientRows:
+def default_rows(
+    algorithm: Algorithm, pipeline: Pipeline | PipelineSpec, variables: Variables
+) -> ClientRows:
     """Returns the state of clients that never took part, NumPy leaves [S, ...] like `variables`."""
 
     def default(variables):
@@ -183,10 +185,12 @@ def default_rows(algorithm: Algorithm, pipeline: Pipeline, variables: Variables)
     return jax.device_get(jax.jit(batched(default, sources))(variables))
 
 
-def default_row(algorithm: Algorithm, pipeline: Pipeline, variables: Variables) -> ClientRows:
+def default_row(
+    algorithm: Algorithm, pipeline: Pipeline | PipelineSpec, variables: Variables
+) -> ClientRows:
     """Returns the state of a client that never took part, of one source."""
     own = () if algorithm.init_client is None else algorithm.init_client(variables)
-    return ClientRows(own, links.init_client(pipeline, variables.params))
+    return ClientRows(own, links.init_client(as_configured(pipeline), variables.params))
 
 
 def make_store(default: ClientRows, num_clients: int, mesh: Mesh, largest: int) -> ClientStore:
@@ -266,6 +270,7 @@ def calibration_facts(dataset, spec, options: RoundOptions, variables, steps, wo
         [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     ]
+    pipeline = as_configured(options.pipeline)
     return {
         "model": shapes(variables),
         "example": shapes(dataset.train.examples.spec),
@@ -274,7 +279,7 @@ def calibration_facts(dataset, spec, options: RoundOptions, variables, steps, wo
         "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
         "clients_per_round": options.clients_per_round,
         "sources": len(jax.tree.leaves(variables)[0]),
-        "links": [len(chain) for chain in (options.pipeline.downlink, options.pipeline.uplink)],
+        "links": [len(chain) for chain in (pipeline.downlink, pipeline.uplink)],
         "options": [options.compute_dtype, options.devices, options.placement],
         "precision": str(jax.config.jax_default_matmul_precision),
         "versions": versions(),

@@ -99,7 +99,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
     return plain(
         config
         | {"algorithm": federation.spec.name}
-        | dict(federation.spec.hparams)
+        | dict(federation.sources[0].hparams)
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
         | {"partition's rows": fingerprint(dataset.train.partition)}
         | {name: getattr(rounds, name) for name in (*names, "shuffle", "seed", "compute_dtype")}

@@ -162,7 +162,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
     return plain(
         resolved
         | own
-        | {"algorithm": federation.spec.name, "hparams": dict(federation.spec.hparams)}
+        | {"algorithm": federation.spec.name, "hparams": dict(federation.sources[0].hparams)}
         | {"dataset": federation.dataset.name}
         | dict(options.config or {})
         | {

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.algorithm import Variables
+from fljax.algorithm import AlgorithmSpec, Variables
+from fljax.engine.pipeline import Pipeline, PipelineSpec, hparams_of
 from fljax.parts import init_model
 from fljax.tasks import Task
 
@@ -35,6 +36,20 @@ class Source(NamedTuple):
     seed: int
     hparams: Mapping[str, float]
     partition: int = 0
+
+
+def hyperparameters(spec: AlgorithmSpec, pipeline: Pipeline | PipelineSpec) -> dict[str, float]:
+    """Returns {name: number} of all that is traced: the algorithm's and the pipeline's.
+
+    Raises:
+      ValueError: If both have a hyperparameter of one name.
+    """
+    others = hparams_of(pipeline)
+    if both := sorted(spec.hparams.keys() & others.keys()):
+        raise ValueError(
+            f"The algorithm and the pipeline both have a hyperparameter {both[0]!r}. Rename one."
+        )
+    return {**spec.hparams, **others}
 
 
 class Beginnings(NamedTuple):

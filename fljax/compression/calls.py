@@ -16,19 +16,24 @@ class Call(NamedTuple):
       name: Of the function.
       arguments: {parameter: value}, defaults included.
       value: What the function returned.
+      named: Parameters whose arguments are names of values.
     """
 
     name: str
     arguments: dict[str, Any]
     value: Any
+    named: tuple[str, ...] = ()
 
 
-def read(text: str, table: Mapping[str, Callable]) -> list[Call]:
+def read(
+    text: str, table: Mapping[str, Callable], values: Mapping[str, Any] | None = None
+) -> list[Call]:
     """Calls what a text names, one after another; nothing else in it is ever evaluated.
 
     Args:
       text: Names, or calls with literals as arguments, separated by commas.
       table: {name: function}.
+      values: {name: value} of what may stand for an argument besides.
 
     Raises:
       ValueError: For what is no such list, an unknown name, or arguments that a function refuses.
@@ -40,10 +45,11 @@ def read(text: str, table: Mapping[str, Callable]) -> list[Call]:
             "this is no list of calls. Write it as 'name(value, option=value), name'; names are "
             f"{', '.join(table)}."
         ) from None
-    return [_call(node, table) for node in (body.elts if isinstance(body, ast.Tuple) else [body])]
+    nodes = body.elts if isinstance(body, ast.Tuple) else [body]
+    return [_call(node, table, values or {}) for node in nodes]
 
 
-def _call(node: ast.expr, table: Mapping[str, Callable]) -> Call:
+def _call(node: ast.expr, table: Mapping[str, Callable], values: Mapping[str, Any]) -> Call:
     called = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(called.func, ast.Name):
         raise ValueError(
@@ -56,8 +62,8 @@ def _call(node: ast.expr, table: Mapping[str, Callable]) -> Call:
         raise ValueError(f"there is no {name!r}. {hint}")
     signature = inspect.signature(table[name])
     try:
-        positional = [ast.literal_eval(one) for one in called.args]
-        named = {str(one.arg or "**"): ast.literal_eval(one.value) for one in called.keywords}
+        positional = [_value(one, values) for one in called.args]
+        named = {str(one.arg or "**"): _value(one.value, values) for one in called.keywords}
     except ValueError:
         raise ValueError(
             f"the arguments of {ast.unparse(node)!r} must be numbers, quoted texts, True, False or "
@@ -70,8 +76,16 @@ def _call(node: ast.expr, table: Mapping[str, Callable]) -> Call:
         raise ValueError(f"{name}: {error}. It is {name}{_plain(signature)}.") from None
     except ValueError as error:
         raise ValueError(f"{name}: {str(error).removesuffix('.')}.") from None
+    nodes = signature.bind(*called.args, **{one.arg: one.value for one in called.keywords})
+    by_name = tuple(one for one, node in nodes.arguments.items() if isinstance(node, ast.Name))
     bound.apply_defaults()
-    return Call(name, dict(bound.arguments), value)
+    return Call(name, dict(bound.arguments), value, by_name)
+
+
+def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Name) and node.id in values:
+        return values[node.id]
+    return ast.literal_eval(node)
 
 
 def _plain(signature: inspect.Signature) -> inspect.Signature:

@@ -1,18 +1,35 @@
-"""What the settings of compressors must be."""
+"""What the settings of compressors must be.
+
+A setting that is traced, as a hyperparameter of the round program, was checked as a number before.
+"""
 
 from __future__ import annotations
 
+import jax
 
-def check_fraction(name: str, value: float) -> None:
+
+def check_fraction(name: str, value: float | jax.Array) -> None:
     """Raises ValueError unless 0 < value <= 1."""
-    if not 0 < value <= 1:
+    if not is_traced(value) and not 0 < value <= 1:
         raise ValueError(f"{name} must lie above 0 and be at most 1, not {value!r}")
 
 
-def check_range(name: str, value: int, least: int, most: int) -> None:
+def check_range(name: str, value: int | jax.Array, least: int, most: int) -> None:
     """Raises ValueError unless the value is an integer from `least` to `most`."""
+    if is_traced(value):
+        return
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{name} must be an integer from {least} to {most}, not {value!r}")
+
+
+def is_traced(value) -> bool:
+    """Whether a setting is an argument of the round program."""
+    return isinstance(value, jax.Array)
+
+
+def shown(value) -> str:
+    """Returns a setting as text, for names."""
+    return "level" if is_traced(value) else f"{value:g}"
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

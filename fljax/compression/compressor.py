@@ -82,6 +82,25 @@ def fixed_size(
     )
 
 
+def in_program_only(
+    name: str,
+    paper: str,
+    encode: Callable[[jax.Array, jax.Array], PyTree],
+    decode: Callable[[PyTree, int], jax.Array],
+    bits: Callable[[PyTree, int], jax.Array],
+) -> Compressor:
+    """Returns the compressor of a traced setting, whose messages cannot be made into bytes.
+
+    Args:
+      name, paper, encode, decode, bits: See `Compressor`.
+    """
+
+    def refuse(*_):
+        raise ValueError(f"{name} is part of a round program. Make bytes with a number instead.")
+
+    return Compressor(name, paper, encode, decode, bits, refuse, refuse)
+
+
 def chain(first: Compressor, *others: Compressor) -> Compressor:
     """Returns the compressor that sends the values of the first one by the next one's code.
 
@@ -107,8 +126,8 @@ def _pair(first: Compressor, second: Compressor) -> Compressor:
     for one in (first, second):
         if one.layout is None:
             raise ValueError(
-                f"{one.name} has messages whose size depends on the values; chained compressors "
-                "need a fixed size."
+                f"{one.name} has messages whose size depends on the values or on a traced level; "
+                "chained compressors need a fixed size."
             )
     if not isinstance(first.layout(64).get("values"), wire.Field):
         raise ValueError(

@@ -34,11 +34,13 @@ class Memory(NamedTuple):
       wrap: (link, facts) -> the link with that memory.
       unbiased: Whether it needs an unbiased compressor.
       whole: facts -> share of the rounds in which updates are sent as they are.
+      derived: The setting that follows from the compressor's facts, since none was given.
     """
 
     wrap: Callable[[UplinkLink, Facts], UplinkLink]
     unbiased: bool = False
     whole: Callable[[Facts], float] = lambda facts: 0.0
+    derived: str | None = None
 
 
 def _error_feedback() -> Memory:
@@ -57,7 +59,7 @@ def _diana(rate: float | None = None) -> Memory:
     def wrap(link, facts):
         return diana(link, facts.num_clients, rate or 1 / (1 + facts.omega))
 
-    return Memory(wrap, unbiased=True)
+    return Memory(wrap, unbiased=True, derived="rate" if rate is None else None)
 
 
 def _marina(probability: float | None = None) -> Memory:
@@ -71,7 +73,8 @@ def _marina(probability: float | None = None) -> Memory:
     def wrap(link, facts):
         return marina(link, whole(facts), seed=facts.seed)
 
-    return Memory(wrap, unbiased=True, whole=whole)
+    derived = "probability" if probability is None else None
+    return Memory(wrap, unbiased=True, whole=whole, derived=derived)
 
 
 MEMORIES: dict[str, Callable[..., Memory]] = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +12,13 @@ import jax.numpy as jnp
 
 from fljax.compression import casts, lowrank, quantized, rotated, signs, sketched, sparse
 from fljax.compression.calls import Call, read
+from fljax.compression.checks import is_traced
 from fljax.compression.compressor import Compressor, chain
 from fljax.compression.feedback import downlink_difference, downlink_error_feedback
 from fljax.compression.links import Choice, Form, compressors_of, downlink, uplink
 from fljax.compression.memories import MEMORIES, Facts, Memory
 from fljax.compression.sizes import Size, uplink_size
-from fljax.engine.pipeline import DownlinkLink, Pipeline, UplinkLink
+from fljax.engine.pipeline import DownlinkLink, Pipeline, PipelineSpec, UplinkLink
 
 PyTree = Any
 
@@ -49,23 +51,36 @@ CODES: dict[str, Callable] = {
     "fetch_sgd": sketched.fetch_sgd,
 }
 _SPARSE = ("top_k", "rand_k", "prune")
+# Parameters that `level` may stand for: those that no shape depends on.
+LEVELS = {
+    "top_k": "fraction",
+    "prune": "fraction",
+    "qsgd": "bits",
+    "int8": "bits",
+    "uniform": "bits",
+}
 
 
 class Names(NamedTuple):
     """The keys of a configuration that say what is compressed, and how.
 
     Attributes:
-      uplink: "none", or calls of `CODES`; several are a `chain`.
+      uplink: "none", or calls of `CODES`; several are a `chain`. An argument `level` stands for
+        `uplink_level`.
+      uplink_level: A number that the round program takes as a hyperparameter, for one of `LEVELS`;
+        a traced scalar inside it.
       uplink_memory: "none", or a call of `MEMORIES`.
       uplink_per_leaf: Whether each tensor is a vector of its own.
-      downlink, downlink_per_leaf: As for the uplink.
+      downlink, downlink_level, downlink_per_leaf: As for the uplink.
       downlink_memory: "none", or a name in `DOWNLINK_MEMORIES`.
     """
 
     uplink: str = "none"
+    uplink_level: float | jax.Array | None = None
     uplink_memory: str = "none"
     uplink_per_leaf: bool = False
     downlink: str = "none"
+    downlink_level: float | jax.Array | None = None
     downlink_memory: str = "none"
     downlink_per_leaf: bool = False
 
@@ -101,8 +116,8 @@ def check(names: Names) -> None:
     pipeline(names, {"any": jax.ShapeDtypeStruct((8, 8), jnp.float32)}, 1, 0)
 
 
-def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipeline:
-    """Returns what the names stand for.
+def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipeline | PipelineSpec:
+    """Returns what the names stand for; a `PipelineSpec` where they have levels.
 
     Args:
       names: As they were written.
@@ -114,15 +129,29 @@ def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipel
       ValueError: For unknown names, arguments that are refused, or what does not go together; the
         message begins with the key.
     """
-    return Pipeline(
-        uplink=_uplink(names, params, num_clients, seed),
-        downlink=_downlink(names),
-    )
+    levels = {
+        key: value
+        for key, value in names._asdict().items()
+        if key.endswith("_level") and value is not None
+    }
+
+    facts = _facts(names, params, num_clients, seed)
+
+    def build(hparams):
+        at = names._replace(**{key: hparams[key] for key in levels})
+        return Pipeline(uplink=_uplink(at, facts), downlink=_downlink(at))
+
+    configured = build(levels)
+    if not levels:
+        return configured
+    # what shapes depend on cannot be traced
+    jax.eval_shape(lambda traced: build(traced) and (), levels)
+    return PipelineSpec(build, levels)
 
 
 def uplink_code(names: Names) -> Code | None:
     """Returns what `uplink` names, or None."""
-    return _code("uplink", names.uplink, names.uplink_per_leaf)
+    return _code("uplink", names.uplink, names.uplink_level, names.uplink_per_leaf)
 
 
 def uplink_memory(names: Names) -> tuple[str, Memory] | None:
@@ -194,13 +223,11 @@ def warn_of_growth(names: Names, params: PyTree) -> None:
             return
 
 
-def _uplink(names: Names, params: PyTree, num_clients: int, seed: int) -> tuple[UplinkLink, ...]:
+def _facts(names: Names, params: PyTree, num_clients: int, seed: int) -> Facts | None:
+    """Returns what the memory of the uplink takes its settings from; None without one."""
     code, found = uplink_code(names), uplink_memory(names)
-    if code is None:
-        _check_unused(names, "uplink")
-        return ()
-    if found is None:
-        return (code.link,)
+    if code is None or found is None:
+        return None
     name, memory = found
     facts = facts_of(code, params, num_clients, seed)
     if memory.unbiased and facts.omega is None:
@@ -209,8 +236,23 @@ def _uplink(names: Names, params: PyTree, num_clients: int, seed: int) -> tuple[
             f"and uplink = {names.uplink!r} has none. Use rand_k, qsgd, uniform, rotated_uniform, "
             "terngrad or natural, or uplink_memory = 'error_feedback' or 'ef21'."
         )
+    if memory.derived and names.uplink_level is not None:
+        raise ValueError(
+            f"uplink_memory = {names.uplink_memory!r} takes its {memory.derived} from the "
+            f"compressor, whose level is traced. Give it one: '{name}(0.1)'."
+        )
+    return facts
+
+
+def _uplink(names: Names, facts: Facts | None) -> tuple[UplinkLink, ...]:
+    code, found = uplink_code(names), uplink_memory(names)
+    if code is None:
+        _check_unused(names, "uplink")
+        return ()
+    if found is None:
+        return (code.link,)
     try:
-        return (memory.wrap(code.link, facts),)
+        return (found[1].wrap(code.link, facts),)
     except ValueError as error:
         raise ValueError(
             f"uplink_memory = {names.uplink_memory!r} with uplink = {names.uplink!r}: {error}"
@@ -218,7 +260,8 @@ def _uplink(names: Names, params: PyTree, num_clients: int, seed: int) -> tuple[
 
 
 def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
-    code, memory = _code("downlink", names.downlink, names.downlink_per_leaf), names.downlink_memory
+    code = _code("downlink", names.downlink, names.downlink_level, names.downlink_per_leaf)
+    memory = names.downlink_memory
     if code is None:
         _check_unused(names, "downlink")
         return ()
@@ -241,7 +284,7 @@ def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
 
 def _check_unused(names: Names, side: str) -> None:
     """Raises ValueError for settings of a side that is not compressed."""
-    for setting, nothing in (("memory", "none"), ("per_leaf", False)):
+    for setting, nothing in (("level", None), ("memory", "none"), ("per_leaf", False)):
         value = getattr(names, f"{side}_{setting}")
         if value != nothing:
             raise ValueError(
@@ -250,17 +293,17 @@ def _check_unused(names: Names, side: str) -> None:
             )
 
 
-def _read(key: str, text: str, table) -> list[Call]:
+def _read(key: str, text: str, table, values: Mapping[str, Any] | None = None) -> list[Call]:
     try:
-        return read(text, table)
+        return read(text, table, values)
     except ValueError as error:
         raise ValueError(f"{key} = {text!r}: {error}") from None
 
 
-def _code(key: str, text: str, per_leaf: bool) -> Code | None:
+def _code(key: str, text: str, level: float | jax.Array | None, per_leaf: bool) -> Code | None:
     if text == "none":
         return None
-    calls = _read(key, text, CODES)
+    calls = _leveled(key, text, level)
     alone = [one.name for one in calls if not isinstance(one.value, Compressor)]
     if alone and len(calls) > 1:
         raise ValueError(
@@ -279,3 +322,28 @@ def _code(key: str, text: str, per_leaf: bool) -> Code | None:
     except ValueError as error:
         raise ValueError(f"{key} = {text!r}: {error}") from None
     return Code(calls, choice, uplink(choice, per_leaf=per_leaf), per_leaf)
+
+
+def _leveled(key: str, text: str, level: float | jax.Array | None) -> list[Call]:
+    """Returns the calls in a text; refuses a level without a place, and places without a level."""
+    if level is None:
+        if re.search(r"\blevel\b", text):
+            raise ValueError(f"{key} = {text!r} needs a number as {key}_level, which is None.")
+        return _read(key, text, CODES)
+    # of 4.0 bits, 4; a traced one was such a number
+    number = level if is_traced(level) or level % 1 else int(level)
+    calls = _read(key, text, CODES, {"level": number})
+    places = [(call.name, parameter) for call in calls for parameter in call.named]
+    allowed = ", ".join(f"{name}({parameter})" for name, parameter in LEVELS.items())
+    for name, parameter in places:
+        if LEVELS.get(name) != parameter:
+            raise ValueError(
+                f"{key} = {text!r}: {parameter} of {name} shapes the program, so that it cannot be "
+                f"a level. Those that can are {allowed}."
+            )
+    if len(places) != 1:
+        raise ValueError(
+            f"{key}_level = {level} needs one place in {key} = {text!r}, which has {len(places)}: "
+            f"write 'level' for the argument, as in 'qsgd(level)'. It can be one of {allowed}."
+        )
+    return calls

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_range
+from fljax.compression.checks import check_range, is_traced, shown
 from fljax.compression.compressor import Compressor, fixed_size
 from fljax.compression.vectors import flat, in_rows
 from fljax_kernels.quantize import (
@@ -26,7 +26,7 @@ from fljax_kernels.quantize import (
 )
 
 
-def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
+def qsgd(bits: int | jax.Array = 8, *, bucket: int | None = 512) -> Compressor:
     """Returns QSGD: unbiased random rounding, in units of a bucket's Euclidean norm.
 
     |x_i| / norm is rounded up or down to a multiple of 1 / s, so that its mean stays. Alistarh et
@@ -42,7 +42,8 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
     check_range("bits", bits, 2, 8)
     if bucket is not None:
         check_range("bucket", bucket, 1, 2**31 - 1)
-    level = 2 ** (bits - 1) - 1
+    bits = _whole(bits)
+    level = (1 << (bits - 1)) - 1
 
     def size(d):
         return min(bucket or d, d)
@@ -58,7 +59,7 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
         return flat(dequantize_symmetric(levels, norms, level), d)
 
     return fixed_size(
-        f"qsgd({bits})",
+        f"qsgd({shown(bits)})",
         "Alistarh et al. 2017, arXiv:1610.02132",
         encode,
         decode,
@@ -70,7 +71,9 @@ def qsgd(bits: int = 8, *, bucket: int | None = 512) -> Compressor:
     )
 
 
-def int8(*, stochastic: bool = False, channels: int | None = None, bits: int = 8) -> Compressor:
+def int8(
+    *, stochastic: bool = False, channels: int | None = None, bits: int | jax.Array = 8
+) -> Compressor:
     """Returns symmetric integer quantization, in steps of the largest magnitude / s.
 
     Per tensor with `uplink(int8(), per_leaf=True)`. Per channel, the last axis of a tensor:
@@ -87,7 +90,8 @@ def int8(*, stochastic: bool = False, channels: int | None = None, bits: int = 8
     (arXiv:1806.08342).
     """
     check_range("bits", bits, 2, 8)
-    level, rows = 2 ** (bits - 1) - 1, channels or 1
+    bits, rows = _whole(bits), channels or 1
+    level = (1 << (bits - 1)) - 1
 
     def encode(key, x):
         if x.size % rows:
@@ -109,7 +113,7 @@ def int8(*, stochastic: bool = False, channels: int | None = None, bits: int = 8
         return d / rows / (4 * level**2)
 
     return fixed_size(
-        f"int{bits}" + ("" if channels is None else f", {channels} channels"),
+        f"int{shown(bits)}" + ("" if channels is None else f", {channels} channels"),
         "Krishnamoorthi 2018, arXiv:1806.08342",
         encode,
         decode,
@@ -127,7 +131,7 @@ def int8_channels(shape: tuple[int, ...]) -> Compressor:
     return int8(channels=shape[-1] if len(shape) > 1 else None)
 
 
-def uniform(bits: int = 8) -> Compressor:
+def uniform(bits: int | jax.Array = 8) -> Compressor:
     """Returns unbiased random rounding to 2^bits levels between the smallest and largest entry.
 
     Suresh et al. 2017 (arXiv:1611.00429), Section 2.2. It does not keep zeros.
@@ -139,7 +143,8 @@ def uniform(bits: int = 8) -> Compressor:
     omega = d / (2 (2^bits - 1)^2).
     """
     check_range("bits", bits, 1, 8)
-    levels = 2**bits
+    bits = _whole(bits)
+    levels = 1 << bits
 
     def encode(key, x):
         low, high = value_range(x)
@@ -150,7 +155,7 @@ def uniform(bits: int = 8) -> Compressor:
         return dequantize_range(jnp.asarray(payload["levels"]), low, high, levels)
 
     return fixed_size(
-        f"uniform({bits})",
+        f"uniform({shown(bits)})",
         "Suresh et al. 2017, arXiv:1611.00429",
         encode,
         decode,
@@ -161,3 +166,8 @@ def uniform(bits: int = 8) -> Compressor:
         },
         omega=lambda d: d / (2 * (levels - 1) ** 2),
     )
+
+
+def _whole(bits: int | jax.Array) -> int | jax.Array:
+    """Returns a number of bits as an integer; a traced one arrives as a floating-point number."""
+    return jnp.round(bits).astype(jnp.int32) if is_traced(bits) else bits

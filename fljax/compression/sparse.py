@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_choice, check_fraction
-from fljax.compression.compressor import Compressor, fixed_size
+from fljax.compression.checks import check_choice, check_fraction, is_traced, shown
+from fljax.compression.compressor import Compressor, fixed_size, in_program_only
 from fljax_kernels import random_k, top_k_mask
 from fljax_kernels import top_k as largest
 
@@ -40,24 +40,33 @@ def index_bits(k: int, d: int) -> IndexBits:
     return IndexBits(k * math.ceil(math.log2(d)), d, ways / math.log(2))
 
 
-def kept(fraction: float, d: int) -> int:
-    """Returns how many of d coordinates a fraction is: to the nearest, but at least one."""
+def kept(fraction: float | jax.Array, d: int) -> int | jax.Array:
+    """Returns how many of d coordinates a fraction is: to the nearest, but at least one.
+
+    A traced fraction is rounded in its own precision, which may come to one more or less.
+    """
+    if is_traced(fraction):
+        return jnp.clip(jnp.round(fraction * d), 1, d).astype(jnp.int32)
     return max(1, round(fraction * d))
 
 
-def top_k(fraction: float, *, index_format: str = "smallest") -> Compressor:
+def top_k(fraction: float | jax.Array, *, index_format: str = "smallest") -> Compressor:
     """Returns the compressor that keeps the coordinates of largest magnitude.
 
     Of equal magnitudes the first ones are kept. Stich et al. 2018 (arXiv:1809.07599).
 
     Args:
-      fraction: Share of the coordinates that are sent; k = max(1, round(fraction d)).
+      fraction: Share of the coordinates that are sent; k = max(1, round(fraction d)). Of a traced
+        one the payload is the vector with zeros for what is not sent; its size is counted alike.
       index_format: "raw" (positions), "bitmap", or "smallest" of the two; see `index_bits`.
 
     Wire format: the positions, then k values (32 bits each): k (32 + ceil(log2 d)) bits raw,
     d + 32 k as a bitmap. alpha = k / d.
     """
     check_fraction("fraction", fraction)
+    check_choice("index_format", index_format, _FORMATS)
+    if is_traced(fraction):
+        return _traced_top_k(fraction, index_format)
 
     def encode(key, x):
         values, index = largest(x, kept(fraction, x.size))
@@ -70,6 +79,25 @@ def top_k(fraction: float, *, index_format: str = "smallest") -> Compressor:
         _scattered,
         _layout(fraction, index_format),
         alpha=lambda d: kept(fraction, d) / d,
+    )
+
+
+def _traced_top_k(fraction: jax.Array, index_format: str) -> Compressor:
+    def encode(key, x):
+        return {"kept": jnp.where(top_k_mask(x, kept(fraction, x.size)), x, 0)}
+
+    def bits(payload, d):
+        k, width = kept(fraction, d).astype(jnp.uint32), payload["kept"].dtype.itemsize * 8
+        raw, bitmap = k * math.ceil(math.log2(d)), jnp.uint32(d)
+        index = {"raw": raw, "bitmap": bitmap, "smallest": jnp.minimum(raw, bitmap)}[index_format]
+        return index + k * width
+
+    return in_program_only(
+        f"top_k({shown(fraction)})",
+        "Stich et al. 2018, arXiv:1809.07599",
+        encode,
+        lambda payload, d: payload["kept"],
+        bits,
     )
 
 
@@ -88,6 +116,8 @@ def rand_k(fraction: float, *, unbiased: bool = True, index_format: str = "small
     """
     check_fraction("fraction", fraction)
     seeded = index_format == "seed"
+    if not seeded:
+        check_choice("index_format", index_format, _FORMATS)
 
     def drawn(key, d):
         return random_k(key, d, kept(fraction, d))
@@ -122,7 +152,7 @@ def rand_k(fraction: float, *, unbiased: bool = True, index_format: str = "small
     )
 
 
-def prune(fraction: float) -> Compressor:
+def prune(fraction: float | jax.Array) -> Compressor:
     """Returns the compressor that keeps what reaches a threshold of magnitude.
 
     The threshold is the magnitude that a fixed share of the coordinates reach: unlike `top_k`, it
@@ -167,7 +197,7 @@ def prune(fraction: float) -> Compressor:
         return {"pruned": x}
 
     return Compressor(
-        f"prune({fraction:g})",
+        f"prune({shown(fraction)})",
         "Han et al. 2015, arXiv:1506.02626",
         encode,
         lambda payload, d: payload["pruned"],
@@ -194,8 +224,6 @@ def _by_bitmap(index_format: str, k: int, d: int) -> bool:
 
 
 def _layout(fraction: float, index_format: str) -> Callable[[int], wire.Layout]:
-    check_choice("index_format", index_format, _FORMATS)
-
     def layout(d):
         k = kept(fraction, d)
         field = wire.bitmap if _by_bitmap(index_format, k, d) else wire.positions

@@ -25,7 +25,8 @@ class Field(NamedTuple):
       shape: Shape of the array; () for one number.
       dtype: Its type; of floating-point numbers, that which `from_bytes` expects.
       count: Numbers on the wire.
-      width: Bits of each, at most 64; None sends floating-point numbers at their own width.
+      width: Bits of each, at most 64; an integer scalar where it is traced; None sends
+        floating-point numbers at their own width.
       write: array -> uint64[count] codes.
       read: uint64[count] codes -> array.
     """
@@ -33,7 +34,7 @@ class Field(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
     count: int
-    width: int | None
+    width: int | jax.Array | None
     write: Callable[[np.ndarray], np.ndarray]
     read: Callable[[np.ndarray], np.ndarray]
 
@@ -57,7 +58,7 @@ def floats(shape: tuple[int, ...] = (), dtype: Any = np.float32) -> Field:
     return Field(shape, dtype, math.prod(shape), None, write, read)
 
 
-def unsigned(shape: tuple[int, ...], width: int, dtype: Any) -> Field:
+def unsigned(shape: tuple[int, ...], width: int | jax.Array, dtype: Any) -> Field:
     """Returns the field of integers from 0 to 2^width - 1."""
     return Field(
         shape,
@@ -127,12 +128,17 @@ def base(digits: int, per_code: int, width: int, d: int) -> Field:
     return Field((d,), np.dtype(np.int8), -(-d // per_code), width, write, read)
 
 
-def count(bits: int) -> jax.Array:
-    """Returns a number of bits that is known while tracing, as a uint32 scalar.
+def count(bits: int | jax.Array) -> jax.Array:
+    """Returns a number of bits as a uint32 scalar.
+
+    One that is itself traced is taken to fit: numbers take at most as many bits as uncompressed
+    ones, which were counted before.
 
     Raises:
       ValueError: If it takes more than 32 bits.
     """
+    if isinstance(bits, jax.Array):
+        return bits.astype(jnp.uint32)
     if bits >= 2**32:
         raise ValueError(
             f"A message of {bits / 8e6:,.0f} MB cannot be counted in 32 bits; what a client sends "
@@ -141,14 +147,18 @@ def count(bits: int) -> jax.Array:
     return jnp.uint32(bits)
 
 
-def bits(layout: Layout, payload: PyTree) -> int:
+def bits(layout: Layout, payload: PyTree) -> int | jax.Array:
     """Returns the bits of a payload of arrays, or of shapes with their dtypes."""
     return sum(
         bits(field, payload[name])
         if isinstance(field, dict)
-        else field.count * _width(field, payload[name].dtype)
+        else _times(field.count, _width(field, payload[name].dtype))
         for name, field in layout.items()
     )
+
+
+def _times(count: int, width: int | jax.Array) -> int | jax.Array:
+    return count * (width.astype(jnp.uint32) if isinstance(width, jax.Array) else width)
 
 
 def to_bytes(layout: Layout, payload: PyTree) -> bytes:
@@ -196,7 +206,7 @@ def _read(layout: Layout, stream: np.ndarray, begin: int) -> tuple[PyTree, int]:
     return payload, begin
 
 
-def _width(field: Field, dtype: np.dtype) -> int:
+def _width(field: Field, dtype: np.dtype) -> int | jax.Array:
     return dtype.itemsize * 8 if field.width is None else field.width
 
 

@@ -20,7 +20,7 @@ _NOUN = {
 
 _LOCAL = ("fedavg", "fedopt", "fedprox", "scaffold")
 _ADAPTIVE = ("adagrad", "adam", "yogi")
-_COMPRESSION = ("", "_memory", "_per_leaf")
+_COMPRESSION = ("", "_level", "_memory", "_per_leaf")
 # Keys that are read only where another key has one of some values: {key: (other, values)}.
 _ONLY_WITH = {
     "mu": ("algorithm", ("fedprox",)),

@@ -145,10 +145,13 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     **_schedule("server"),
     # Compression: "none", or calls separated by commas, "top_k(0.01), qsgd(8)"; all names stand in
     # fljax.compression.names. per_leaf: each tensor is a vector of its own.
+    # level: a number that is traced, for the argument written `level`, "qsgd(level)".
     "uplink": Field("none", str),
+    "uplink_level": Field(None, float, POSITIVE, optional=True),
     "uplink_memory": Field("none", str),
     "uplink_per_leaf": Field(False, bool),
     "downlink": Field("none", str),
+    "downlink_level": Field(None, float, POSITIVE, optional=True),
     "downlink_memory": Field("none", str, ("none", "error_feedback", "difference")),
     "downlink_per_leaf": Field(False, bool),
     # Megabits a second of a client's link, for simulated transfer times; None takes no time.

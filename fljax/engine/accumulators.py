@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from fljax.algorithm import Aggregate
-from fljax.engine.pipeline import UPDATE, Pipeline
+from fljax.engine.pipeline import UPDATE
 from fljax.engine.plan import JobArrays
 from fljax.engine.trees import add_rows, like, put, put_some, zeros_like_shape
 
@@ -52,7 +52,7 @@ class Trained(NamedTuple):
 
 
 def empty(
-    job: Finished, client_rows: PyTree, num_jobs: int, num_sources: int, pipeline: Pipeline
+    job: Finished, client_rows: PyTree, num_jobs: int, num_sources: int, needs_stack: bool
 ) -> Trained:
     """Returns zeroed accumulators for jobs of such shapes."""
     sums = {
@@ -64,7 +64,7 @@ def empty(
         for name, value in job.values.items()
     }
     stack = weights = jnp.zeros((num_jobs, 0))
-    if pipeline.needs_stack and UPDATE in job.values:
+    if needs_stack and UPDATE in job.values:
         weight = jax.tree.leaves(job.weights[UPDATE])
         if len(weight) != 1 or weight[0].shape:
             raise ValueError(
@@ -86,7 +86,7 @@ def accumulate(
     indices: jax.Array,
     jobs: JobArrays,
     num_sources: int,
-    pipeline: Pipeline,
+    needs_stack: bool,
 ) -> Trained:
     """Adds the finished jobs of one wave, leaves [W, ...], to the accumulators."""
     num_jobs = jobs.client.shape[0]
@@ -105,7 +105,7 @@ def accumulate(
     stack, weights = trained.stack, trained.weights
     for name, value in wave.values.items():
         old, weight = sums[name], wave.weights[name]
-        if name == UPDATE and pipeline.needs_stack:
+        if name == UPDATE and needs_stack:
             flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(jax.tree.map(keep, value))
             stack = stack.at[indices].set(flat, mode="drop")
             weights = weights.at[indices].set(keep(weight).astype(weights.dtype), mode="drop")

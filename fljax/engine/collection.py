@@ -10,50 +10,61 @@ from fljax.algorithm import Aggregate
 from fljax.engine import pipeline as links
 from fljax.engine.accumulators import Trained
 from fljax.engine.execution import AXIS
-from fljax.engine.pipeline import UPDATE, Cohort
+from fljax.engine.pipeline import UPDATE, Cohort, Pipeline, as_configured, pipeline_at
 from fljax.engine.plan import JobArrays
 
 # Streams of random keys besides a job's local steps, which count from 0.
 UPLINK, DOWNLINK, COHORT, SERVER = (0x7FFFFFF0 + number for number in range(4))
 
 
-def collect(pipeline, each_source, trained: Trained, chains, plan, jobs: JobArrays, round_keys):
+def collect(
+    pipeline, hparams, each_source, trained: Trained, chains, plan, jobs: JobArrays, round_keys
+):
     """Meets the other devices; returns ({name: Aggregate}, chain states')."""
     sums = jax.lax.psum(trained.sums, AXIS)
     if UPDATE not in sums:
         return sums, chains
-    if pipeline.needs_stack:
+    needs_stack = as_configured(pipeline).needs_stack
+    if needs_stack:
         table = jax.tree.map(_gather, (trained.weights, jobs.client, jobs.segment))
         stack = _transpose(trained.stack)
 
-        def reduce(source, round, total, states, key):
-            key = jax.random.fold_in(key, COHORT)
+        def reduce(hparams, source, round, total, states, key):
+            chain, key = pipeline_at(pipeline, hparams), jax.random.fold_in(key, COHORT)
             index = plan.cohort_index
-            return _reduce_stack(pipeline, stack, table, source, round, index, total, states, key)
+            return _reduce_stack(chain, stack, table, source, round, index, total, states, key)
 
         sources = jnp.arange(round_keys.shape[0], dtype=jnp.int32)
         sums[UPDATE], cohort, aggregator = each_source(reduce)(
-            sources, plan.round, sums[UPDATE], (chains.cohort, chains.aggregator), round_keys
+            hparams,
+            sources,
+            plan.round,
+            sums[UPDATE],
+            (chains.cohort, chains.aggregator),
+            round_keys,
         )
         chains = chains._replace(cohort=cohort, aggregator=aggregator)
 
-    def absorb(round, aggregate, chains, key):
-        decoded = links.decode(pipeline, aggregate.sum, chains.uplink, summed=True)
-        aggregate, uplink = links.absorb(pipeline, aggregate._replace(sum=decoded), chains.uplink)
+    def absorb(hparams, round, aggregate, chains, key):
+        chain = pipeline_at(pipeline, hparams)
+        decoded = links.decode(chain, aggregate.sum, chains.uplink, summed=True)
+        aggregate, uplink = links.absorb(chain, aggregate._replace(sum=decoded), chains.uplink)
         aggregator = chains.aggregator
-        if not pipeline.needs_stack:
-            aggregate, aggregator = pipeline.aggregator.apply(aggregate, aggregator)
+        if not needs_stack:
+            aggregate, aggregator = chain.aggregator.apply(aggregate, aggregator)
         aggregate, server = links.apply_server(
-            pipeline, aggregate, chains.server, round, jax.random.fold_in(key, SERVER)
+            chain, aggregate, chains.server, round, jax.random.fold_in(key, SERVER)
         )
         return aggregate, chains._replace(uplink=uplink, aggregator=aggregator, server=server)
 
-    sums[UPDATE], chains = each_source(absorb)(plan.round, sums[UPDATE], chains, round_keys)
+    sums[UPDATE], chains = each_source(absorb)(
+        hparams, plan.round, sums[UPDATE], chains, round_keys
+    )
     return sums, chains
 
 
 def _reduce_stack(
-    pipeline, stack, table, source, round, cohort_index, total: Aggregate, states, key
+    chain: Pipeline, stack, table, source, round, cohort_index, total: Aggregate, states, key
 ):
     """Runs cohort links and the aggregator on one source's updates, sharded over parameters."""
     cohort_states, aggregator_state = states
@@ -66,11 +77,11 @@ def _reduce_stack(
     cohort = Cohort(weights, valid, clients, round, AXIS)
     matrix = jnp.where(valid[:, None], _pick(stack, cohort_index), 0)
     new_states = []
-    for number, (link, state) in enumerate(zip(pipeline.cohort, cohort_states, strict=True)):
+    for number, (link, state) in enumerate(zip(chain.cohort, cohort_states, strict=True)):
         matrix, state = link.apply(matrix, cohort, state, jax.random.fold_in(key, number))
         new_states.append(state)
-    if pipeline.aggregator.needs == "stack":
-        vector, aggregator_state = pipeline.aggregator.apply(matrix, cohort, aggregator_state)
+    if chain.aggregator.needs == "stack":
+        vector, aggregator_state = chain.aggregator.apply(matrix, cohort, aggregator_state)
         vector = jnp.where(valid.any(), vector, 0)
         weight = jax.tree.map(jnp.ones_like, total.weight)
     else:
@@ -78,8 +89,8 @@ def _reduce_stack(
     flat = jax.lax.all_gather(vector, AXIS, tiled=True)
     flat = flat[: sum(leaf.size for leaf in jax.tree.leaves(total.sum))]
     aggregate = Aggregate(unravel(flat), weight, total.count)
-    if pipeline.aggregator.needs == "sum":
-        aggregate, aggregator_state = pipeline.aggregator.apply(aggregate, aggregator_state)
+    if chain.aggregator.needs == "sum":
+        aggregate, aggregator_state = chain.aggregator.apply(aggregate, aggregator_state)
     return aggregate, tuple(new_states), aggregator_state
 
 

@@ -7,7 +7,7 @@ links (on each job's update), cohort links (on the stacked cohort), one aggregat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -151,6 +151,34 @@ class Pipeline(NamedTuple):
     def needs_stack(self) -> bool:
         """Whether the whole cohort's updates are held at once."""
         return bool(self.cohort) or self.aggregator.needs == "stack"
+
+
+class PipelineSpec(NamedTuple):
+    """A pipeline whose links have hyperparameters that are traced, as an algorithm's are.
+
+    Attributes:
+      build: (hparams) -> Pipeline, called inside the trace; what hyperparameters may change of a
+        pipeline is numbers, never its links or the shapes of their payloads and states.
+      hparams: {name: number}, which join those of the algorithm.
+    """
+
+    build: Callable[[Mapping[str, Any]], Pipeline]
+    hparams: Mapping[str, float]
+
+
+def pipeline_at(pipeline: Pipeline | PipelineSpec, hparams: Mapping[str, Any]) -> Pipeline:
+    """Returns the pipeline of some hyperparameters."""
+    return pipeline.build(hparams) if isinstance(pipeline, PipelineSpec) else pipeline
+
+
+def hparams_of(pipeline: Pipeline | PipelineSpec) -> Mapping[str, float]:
+    """Returns {name: number} of the hyperparameters that a pipeline has."""
+    return pipeline.hparams if isinstance(pipeline, PipelineSpec) else {}
+
+
+def as_configured(pipeline: Pipeline | PipelineSpec) -> Pipeline:
+    """Returns the pipeline of its own numbers: for shapes, initial states and sizes."""
+    return pipeline_at(pipeline, hparams_of(pipeline))
 
 
 class PipelineState(NamedTuple):

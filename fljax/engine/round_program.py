@@ -32,7 +32,14 @@ from fljax.engine.compilation import cpu_options
 from fljax.engine.execution import AXIS
 from fljax.engine.layout import Work, as_given, transposed_weights
 from fljax.engine.packed_plan import PackedPlan, unpack
-from fljax.engine.pipeline import UPDATE, Pipeline, PipelineState
+from fljax.engine.pipeline import (
+    UPDATE,
+    Pipeline,
+    PipelineSpec,
+    PipelineState,
+    as_configured,
+    pipeline_at,
+)
 from fljax.engine.placement import host_readable
 from fljax.engine.plan import JobArrays, PassPlan
 from fljax.engine.trees import all_finite, batched, put, take, zeros_like_shape
@@ -74,12 +81,15 @@ class Inputs(NamedTuple):
 Build = Callable[[PyTree, Mapping[str, jax.Array], jax.Array], Algorithm]
 
 
-def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: int = 1):
+def make_round_program(
+    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_sources: int = 1
+):
     """Makes the compiled round.
 
     Args:
       build: (frozen, hparams, round) -> Algorithm with its task bound.
-      pipeline: Transforms between clients and server.
+      pipeline: Transforms between clients and server; of a `PipelineSpec`, traced numbers among
+        the hyperparameters.
       mesh: One-dimensional mesh; jobs are sharded over it.
       num_sources: Messages (trials, clusters, versions) that the jobs of a round refer to.
 
@@ -93,7 +103,9 @@ def make_round_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources
     return _jitted(one_device, mesh, PartitionSpec(AXIS))
 
 
-def make_rounds_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: int = 1):
+def make_rounds_program(
+    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_sources: int = 1
+):
     """Makes the compiled program of several rounds in a row: a scan over their plans.
 
     For algorithms and pipelines without client rows, which are gathered and scattered between
@@ -119,7 +131,7 @@ def make_rounds_program(build: Build, pipeline: Pipeline, mesh: Mesh, num_source
     return _jitted(rounds, mesh, PartitionSpec(None, AXIS))
 
 
-def _on_one_device(build: Build, pipeline: Pipeline, mesh: Mesh, num_sources: int):
+def _on_one_device(build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_sources: int):
     """Returns the round as one device runs it, on its shards of client rows and plan."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     lay_out = transposed_weights if on_cpu else as_given
@@ -177,7 +189,8 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
 
         def broadcast(hparams, round, server, aggregates, states, key, number=number):
             message = the_pass(hparams, round, number).broadcast(server, aggregates)
-            return links.broadcast(pipeline, message, states, jax.random.fold_in(key, DOWNLINK))
+            chain = pipeline_at(pipeline, hparams)
+            return links.broadcast(chain, message, states, jax.random.fold_in(key, DOWNLINK))
 
         messages, downlink_states, downlink_bits = each_source(broadcast)(
             inputs.hparams, plan.round, state.server, aggregates, chains.downlink, keys
@@ -194,7 +207,9 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
             )
         }
         client_rows = trained.client_rows
-        sums, chains = collect(pipeline, each_source, trained, chains, plan, jobs.columns, keys)
+        sums, chains = collect(
+            pipeline, inputs.hparams, each_source, trained, chains, plan, jobs.columns, keys
+        )
         aggregates = aggregates | sums
         all_stats.append(stats)
 
@@ -254,6 +269,7 @@ def _run_pass(
     """Trains all jobs of one pass on this device: the three nested loops."""
     num_lanes, harvest = plan.rows.shape[1], plan.event_lane.shape[1]
     wave, num_jobs = plan.wave_jobs.shape[1], plan.jobs.client.shape[0]
+    needs_stack = as_configured(pipeline).needs_stack
     several = num_sources > 1
     # lanes side by side would gather their messages in every step; a single one reads its own
     # where it is, and copies nothing
@@ -261,6 +277,9 @@ def _run_pass(
 
     def of_source(tree, source):
         return jax.tree.map(lambda leaf: leaf[source if several else 0], tree)
+
+    def pipeline_of(source) -> Pipeline:
+        return pipeline_at(pipeline, of_source(hparams, source))
 
     def pass_of(job: Job) -> ClientPass:
         return the_pass(of_source(hparams, job.source), job.round)
@@ -281,7 +300,9 @@ def _run_pass(
         states = of_source(uplink_states, job.source)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
-        contributions, uplink, bits = _uplink(pipeline, contributions, rows.uplink, states, job)
+        contributions, uplink, bits = _uplink(
+            pipeline_of(job.source), contributions, rows.uplink, states, job
+        )
         sound &= all_finite(contributions)
         stats = stats | {"jobs": jnp.int32(1)}
         stats = jax.tree.map(lambda value: jnp.where(sound & job.accepted, value, 0), stats)
@@ -304,7 +325,7 @@ def _run_pass(
     one_message, one_row = jax.eval_shape(lambda: (of_source(messages, 0), row_of(client_rows, 0)))
     first = (jnp.int32(0), plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0))
     work = Work(start, step, finish)
-    layout = lay_out(work, one_message, one_row, first, not pipeline.needs_stack)
+    layout = lay_out(work, one_message, one_row, first, not needs_stack)
     messages, work = layout.pack(messages), layout.work
 
     def message_of(lane: _Lane):
@@ -361,13 +382,13 @@ def _run_pass(
         indices = plan.wave_jobs[number]
         finish_jobs = batched(finish_job, wave, (0, 0, None))
         done = finish_jobs(finished, jnp.minimum(indices, num_jobs - 1), client_rows)
-        trained = accumulate(trained, done, indices, jobs.columns, num_sources, pipeline)
+        trained = accumulate(trained, done, indices, jobs.columns, num_sources, needs_stack)
         return time, lanes, finished, trained
 
     lane = jax.eval_shape(begin_job, jnp.int32(0), client_rows)
     lanes, finished = (zeros_like_shape(lane, count) for count in (num_lanes, wave))
     job = jax.eval_shape(finish_job, lane, jnp.int32(0), client_rows)
-    trained = empty(job, client_rows, num_jobs, num_sources, pipeline)
+    trained = empty(job, client_rows, num_jobs, num_sources, needs_stack)
     state = (jnp.int32(0), lanes, finished, trained)
     trained = jax.lax.fori_loop(0, plan.num_waves, one_wave, state)[-1]
     return trained._replace(sums=layout.unpack(trained.sums))

@@ -113,7 +113,7 @@ def grouped(trials: Sequence[Trial], make: Make) -> list[Group]:
 
 def _shape(trial: Trial, experiment: Experiment) -> str:
     """Returns what trials of one group have in common."""
-    hparams = experiment.algorithm.hparams
+    hparams = experiment.hparams
     free = {*hparams, *DATA_KEYS}
     shaping = {name: value for name, value in trial.values.items() if name not in free}
     train = experiment.dataset.train
@@ -128,10 +128,11 @@ def _shape(trial: Trial, experiment: Experiment) -> str:
 def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
     datasets: list[FederatedDataset] = []
     sources = {}
-    for trial, (dataset, _, algorithm, *_) in members:
+    for trial, experiment in members:
+        dataset = experiment.dataset
         if not any(dataset is known for known in datasets):
             datasets.append(dataset)
         partition = next(n for n, known in enumerate(datasets) if known is dataset)
-        sources[trial.number] = Source(trial.seed, algorithm.hparams, partition)
+        sources[trial.number] = Source(trial.seed, experiment.hparams, partition)
     trials = tuple(trial for trial, _ in members)
     return Group(trials, members[0][1], sources, tuple(datasets))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fljax.algorithm import Variables
 from fljax.engine import pipeline as links
 from fljax.engine.execution import make_mesh, memory_of
+from fljax.engine.pipeline import as_configured
 from fljax.engine.trees import nbytes
 from fljax.gradients import bind
 from fljax.options import RoundOptions
@@ -95,7 +96,10 @@ def _shapes(group: Group, options: RoundOptions) -> tuple[Any, Any, Any]:
         hparams = {name: jnp.float32(value) for name, value in hparams.items()}
         algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
         variables = Variables(params, model_state)
-        server = algorithm.init(variables), links.init_server(options.pipeline, params)
+        server = (
+            algorithm.init(variables),
+            links.init_server(as_configured(options.pipeline), params),
+        )
         return params, server, default_row(algorithm, options.pipeline, variables)
 
     return jax.eval_shape(first, jax.random.key(0))

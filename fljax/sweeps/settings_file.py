@@ -41,8 +41,23 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         name, equals, values = text.partition("=")
         if not (name and equals and values):
             raise ConfigError(f"--axis={text} must have the form NAME=VALUE,VALUE,...")
-        axes[name] = tuple(_value(value) for value in values.split(","))
+        axes[name] = tuple(_value(value) for value in _split(values))
     return axes
+
+
+def _split(text: str) -> list[str]:
+    """Splits at commas, but for those in brackets or quotes."""
+    parts, depth, quote = [""], 0, ""
+    for one in text:
+        if one in "'\"" and quote in ("", one):
+            quote = "" if quote else one
+        elif not quote:
+            depth += (one in "([{") - (one in ")]}")
+        if one == "," and depth <= 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += one
+    return parts
 
 
 def _value(text: str) -> Any:

@@ -50,14 +50,14 @@ def value_range(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def quantize_symmetric(
-    x: jax.Array, scale: jax.Array, level: int, key: jax.Array | None = None
+    x: jax.Array, scale: jax.Array, level: int | jax.Array, key: jax.Array | None = None
 ) -> jax.Array:
     """Rounds x / scale to multiples of 1 / level.
 
     Args:
       x: Numbers [..., d].
       scale: Positive [...], at least the largest magnitude of its vector, or 0 if that is 0.
-      level: The largest level s, 1 to 127; static.
+      level: The largest level s, 1 to 127; an int32[] may be traced, and is trusted.
       key: Typed PRNG keys [...], one for each vector; without them rounding is to nearest, ties to
         even.
 
@@ -67,12 +67,15 @@ def quantize_symmetric(
     Raises:
       ValueError: For other levels, or keys that do not fit.
     """
-    _check(1 <= level <= MAX_LEVEL, f"level = {level!r}; a symmetric grid has 1 to {MAX_LEVEL}.")
+    if not isinstance(level, jax.Array):
+        _check(
+            1 <= level <= MAX_LEVEL, f"level = {level!r}; a symmetric grid has 1 to {MAX_LEVEL}."
+        )
     x = _floating(x)
     return _codes(x * _ratio(level, scale)[..., None], -level, level, key)
 
 
-def dequantize_symmetric(codes: jax.Array, scale: jax.Array, level: int) -> jax.Array:
+def dequantize_symmetric(codes: jax.Array, scale: jax.Array, level: int | jax.Array) -> jax.Array:
     """Inverts `quantize_symmetric`, but for its rounding.
 
     Args:
@@ -91,7 +94,7 @@ def quantize_range(
     x: jax.Array,
     low: jax.Array,
     high: jax.Array,
-    levels: int,
+    levels: int | jax.Array,
     key: jax.Array | None = None,
 ) -> jax.Array:
     """Rounds to equidistant levels between two bounds, both of which are levels.
@@ -100,7 +103,7 @@ def quantize_range(
       x: Numbers [..., d].
       low: Lower bounds [...].
       high: Upper bounds [...].
-      levels: Number of levels k, 2 to 256; static.
+      levels: Number of levels k, 2 to 256; an int32[] may be traced, and is trusted.
       key: As in `quantize_symmetric`.
 
     Returns:
@@ -109,13 +112,16 @@ def quantize_range(
     Raises:
       ValueError: For other numbers of levels, or keys that do not fit.
     """
-    _check(2 <= levels <= 256, f"levels = {levels!r}; a range has 2 to 256.")
+    if not isinstance(levels, jax.Array):
+        _check(2 <= levels <= 256, f"levels = {levels!r}; a range has 2 to 256.")
     x = _floating(x)
     position = (x - low[..., None]) * _ratio(levels - 1, high - low)[..., None]
     return _codes(position, 0, levels - 1, key)
 
 
-def dequantize_range(codes: jax.Array, low: jax.Array, high: jax.Array, levels: int) -> jax.Array:
+def dequantize_range(
+    codes: jax.Array, low: jax.Array, high: jax.Array, levels: int | jax.Array
+) -> jax.Array:
     """Inverts `quantize_range`, but for its rounding.
 
     Args:

@@ -49,7 +49,7 @@ def top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return jnp.take_along_axis(x, indices, -1), indices
 
 
-def top_k_mask(x: jax.Array, k: int) -> jax.Array:
+def top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
     """Marks the k entries of largest magnitude; of equal ones those of lowest index.
 
     Exact for every float: -0.0 equals 0.0, denormal numbers are told apart, and NaN, whatever its
@@ -58,7 +58,7 @@ def top_k_mask(x: jax.Array, k: int) -> jax.Array:
 
     Args:
       x: float[..., d].
-      k: Number of entries to keep, from 1 to d.
+      k: Number of entries to keep, from 1 to d; an int32[] may be traced, and is trusted.
 
     Returns:
       bool[..., d], with k true entries in each row.
@@ -69,6 +69,9 @@ def top_k_mask(x: jax.Array, k: int) -> jax.Array:
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"top_k is for real floating-point arrays, not {x.dtype}; convert it.")
+    x = lax.stop_gradient(x)
+    if isinstance(k, jax.Array):
+        return for_each_row(_mask_of_row, x, k)
     if x.ndim == 0 or not 1 <= k <= x.shape[-1]:
         raise ValueError(
             f"k = {k} entries cannot be kept of an array of shape {x.shape}; choose k from 1 to "
@@ -76,7 +79,7 @@ def top_k_mask(x: jax.Array, k: int) -> jax.Array:
         )
     if k == x.shape[-1]:
         return jnp.ones(x.shape, bool)
-    return for_each_row(partial(_mask_of_row, k=k), lax.stop_gradient(x))
+    return for_each_row(partial(_mask_of_row, k=k), x)
 
 
 class Bracket(NamedTuple):
@@ -111,9 +114,10 @@ def _mask_of_row(x, k):
     return mask_of_largest(magnitudes(x), _nan(x.dtype), k)
 
 
-def mask_of_largest(keys: jax.Array, most: jax.Array, k: int) -> jax.Array:
+def mask_of_largest(keys: jax.Array, most: jax.Array, k: int | jax.Array) -> jax.Array:
     """Marks the k largest of int[d] keys, as `largest` takes them; of equal ones the first."""
     found = largest(keys, most, k)
+    k = jnp.asarray(k, jnp.int32)
 
     def first_dropped():
         return index_of_rank(keys == found.low, k - found.reach_high)

@@ -11,12 +11,20 @@ from contracts import harness
 from contracts.harness import Layout
 
 from fljax import algorithms
+from fljax.compression import downlink, error_feedback, qsgd, top_k, uplink
 from fljax.data.dataset import partition_by_owner
 from fljax.engine.packed_plan import pack
-from fljax.engine.pipeline import Aggregator, CohortLink, Pipeline, ServerLink, UplinkLink
+from fljax.engine.pipeline import (
+    Aggregator,
+    CohortLink,
+    Pipeline,
+    PipelineSpec,
+    ServerLink,
+    UplinkLink,
+)
 from fljax.engine.plan import job_table
 from fljax.federation import RoundOptions, build
-from fljax.sources import Source
+from fljax.sources import Source, hyperparameters
 from fljax.tasks import classification
 
 # cohorts differ between trials, and so do their sizes; one trial has a round without clients
@@ -61,6 +69,43 @@ def noisy_chains():
     )
 
 
+def traced_chains(number):
+    """A chain whose links have numbers of the trial at every place."""
+
+    def build(hparams):
+        def blur(aggregate, state, round, key):
+            noise = hparams["noise"] * jax.random.normal(key, (), aggregate.weight.dtype)
+            return aggregate._replace(
+                sum=jax.tree.map(lambda a: a * (1 + noise), aggregate.sum)
+            ), state
+
+        def mean(stack, cohort, state):
+            return stack.sum(0) / jnp.maximum(cohort.valid.sum(), 1) * hparams["shrink"], state
+
+        return Pipeline(
+            downlink=(downlink(qsgd(hparams["bits"])),),
+            uplink=(error_feedback(uplink(top_k(hparams["kept"]))),),
+            cohort=(
+                CohortLink(lambda stack, cohort, state, key: (stack * hparams["gain"], state)),
+            ),
+            aggregator=Aggregator("stack", mean),
+            server=(ServerLink(blur),),
+        )
+
+    numbers = [
+        {"bits": 6, "kept": 0.3, "gain": 2.0, "shrink": 0.5, "noise": 0.1},
+        {"bits": 8, "kept": 0.7, "gain": 0.5, "shrink": 1.0, "noise": 0.3},
+    ]
+    return PipelineSpec(build, numbers[number])
+
+
+PIPELINES = {
+    "plain": lambda number: Pipeline(),
+    "chains": lambda number: noisy_chains(),
+    "traced": traced_chains,
+}
+
+
 def keyed_task():
     """Returns softmax regression whose initial model depends on the seed."""
 
@@ -86,18 +131,29 @@ def interleave(round):
     return job_table([client for *_, client in jobs], source=[trial for _, trial, _ in jobs])
 
 
-@pytest.mark.parametrize("pipeline", [Pipeline(), noisy_chains()], ids=["plain", "chains"])
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
 def test_trials_that_share_a_program_are_the_trials_alone(pipeline):
-    shared = {"pipeline": pipeline, "shuffle": True, "task": keyed_task()}
+    shared = {"shuffle": True, "task": keyed_task()}
+    pipelines = [pipeline(0), pipeline(1)]
 
     def trial(number):
-        seed = SEEDS[number]
-        return harness.prepare(SPECS[number], COHORTS[number], LAYOUT, seed=seed, **shared)
+        return harness.prepare(
+            SPECS[number],
+            COHORTS[number],
+            LAYOUT,
+            seed=SEEDS[number],
+            pipeline=pipelines[number],
+            **shared,
+        )
 
     tables = [interleave(round) for round in range(3)]
     trials = [trial(0), trial(1)]
-    sources = [Source(seed, spec.hparams) for seed, spec in zip(SEEDS, SPECS, strict=True)]
-    together = harness.prepare(SPECS[0], tables, LAYOUT, sources=sources, **shared)
+    sources = [
+        Source(*one) for one in zip(SEEDS, map(hyperparameters, SPECS, pipelines), strict=True)
+    ]
+    together = harness.prepare(
+        SPECS[0], tables, LAYOUT, sources=sources, pipeline=pipelines[0], **shared
+    )
     run = harness.drive(together, tables)
     # numbers are arguments of the program, so the trials alone share one as well
     trials[1].program = trials[0].program
@@ -189,3 +245,9 @@ def test_frozen_constants_that_depend_on_the_seed_are_refused():
         build(dataset, seeded, spec, options, [first, second])
     with pytest.raises(ValueError, match="frozen constants differ"):
         build(dataset, seeded, spec, options, [first]).replace({0: second})
+
+
+def test_a_name_that_algorithm_and_pipeline_both_use_is_refused():
+    spec = PipelineSpec(lambda hparams: Pipeline(), {"server_lr": 1.0})
+    with pytest.raises(ValueError, match="both have a hyperparameter 'server_lr'"):
+        hyperparameters(SPECS[0], spec)

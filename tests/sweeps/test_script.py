@@ -68,5 +68,10 @@ def test_axes_come_from_the_command_line():
     assert axes == {
         "client_lr": (0.1, 1), "model": ("mlp", "softmax_regression"), "shuffle": (True,)
     }  # fmt: skip
+    calls = "uplink=rand_k(0.1, index_format='raw'),'top_k(0.1), qsgd(4)',sign"
+    assert parse_axes([calls, "model_options.hidden=(64,),(200, 200)"]) == {
+        "uplink": ("rand_k(0.1, index_format='raw')", "top_k(0.1), qsgd(4)", "sign"),
+        "model_options.hidden": ((64,), (200, 200)),
+    }
     with pytest.raises(ConfigError, match="NAME=VALUE"):
         parse_axes(["client_lr"])

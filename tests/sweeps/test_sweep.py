@@ -8,7 +8,7 @@ import pytest
 import fljax
 from fljax.config import default_config
 from fljax.experiment import make_experiment
-from fljax.sweeps import Criterion, Share, log_uniform
+from fljax.sweeps import Criterion, Share, Trial, log_uniform
 from fljax.sweeps.groups import from_config, grouped
 from fljax.sweeps.settings import Settings, trials_of
 from fljax.sweeps.share import part_of
@@ -85,6 +85,26 @@ def test_a_sweep_is_one_program(whole):
     assert whole.summary["groups"] == 1
     assert whole.summary["slots"] == len(whole.results.trials) == 8
     assert whole.complete and whole.best["sweep"]["finished"] == 8
+
+
+def test_levels_of_compressors_share_a_program(tmp_path):
+    config = small_config(uplink="top_k(level)", uplink_level=0.1, uplink_memory="error_feedback")
+    axes = {"uplink_level": (0.02, 0.3), "client_lr": (0.1, 0.3)}
+    found = fljax.sweep(config, tmp_path, axes=axes, progress=False)
+    assert found.summary["groups"] == 1
+    for trial in found.results.trials[1:3]:
+        curves, last = alone(config, trial), rows_of(found, trial)[-1]
+        for name in (*METRICS, "comm/uplink_bytes"):
+            np.testing.assert_allclose(last[name], curves[name][-1], rtol=1e-5, err_msg=name)
+        # what the same number sends where it is written into the call
+        plain = small_config(
+            uplink=f"top_k({trial.values['uplink_level']})",
+            uplink_memory="error_feedback",
+            client_lr=trial.values["client_lr"],
+        )
+        expected = alone(plain, Trial(0, {}, trial.seed))
+        for name in (*METRICS, "comm/uplink_bytes"):
+            np.testing.assert_allclose(curves[name], expected[name], rtol=1e-5, err_msg=name)
 
 
 def test_fewer_slots_than_trials_change_nothing(whole, tmp_path):
