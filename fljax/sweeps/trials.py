@@ -66,6 +66,13 @@ def identity(values: Mapping[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, default=str)
 
 
+def with_tuples(value: Any) -> Any:
+    """Returns what JSON holds of a trial's values as they were: lists are tuples again."""
+    if isinstance(value, Mapping):
+        return {name: with_tuples(one) for name, one in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
 def describe(values: Mapping[str, Any], separator: str = ", ") -> str:
     """Returns a configuration in words: "client_lr=0.1, batch_size=20"."""
     return separator.join(f"{name}={short(value)}" for name, value in values.items())
