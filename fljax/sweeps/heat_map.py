@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fljax.recording.plots import COLOURS
-from fljax.sweeps.labels import failed, note, number, score_label
+from fljax.sweeps.labels import note, number, score_label
 from fljax.sweeps.scales import Scale
 from fljax.sweeps.selection import Configuration, Criterion
 from fljax.sweeps.trials import identity, short
@@ -51,7 +51,7 @@ def draw_heat_map(
     grid = np.full((lines, columns), np.nan)
     for (i, b), (j, a) in itertools.product(enumerate(y_scale.values), enumerate(x_scale.values)):
         one = cells.get(_cell(a, b))
-        if one is None or failed(one):
+        if one is None or one.failed:
             _draw_empty(axes, i, j, "not run" if one is None else _reason(one))
         else:
             grid[i, j] = one.score

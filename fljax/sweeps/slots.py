@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,8 @@ class Running:
       trial: The trial.
       round: Rounds it has completed.
       totals: What it has sent so far.
-      diverged: Whether all clients of a round ended with updates that are not finite.
+      diverged: Whether all clients of a round ended with updates that are not finite, or the model
+        was found to have a loss that is not.
       records: Of its rounds since they were last taken.
     """
 
@@ -149,6 +151,7 @@ class Slots:
                 if not running.records:
                     running.records.append({"round": running.round})
                 running.records[-1] |= found
+                running.diverged |= not all(map(math.isfinite, _losses(found)))
 
     def _evaluated_on(self, slot: int) -> tuple[int, int]:
         """Returns (partition, seed) that decide on the rows; the seed only where it samples."""
@@ -174,6 +177,11 @@ class Slots:
         for one in self.active.values():
             one.records = []
         return taken
+
+
+def _losses(found: Mapping[str, Any]) -> list[float]:
+    """Returns the losses that an evaluation found: the accuracy of NaNs is a number like any."""
+    return [value for name, value in found.items() if name.endswith("/loss")]
 
 
 class _Dispatched(NamedTuple):

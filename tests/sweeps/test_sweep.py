@@ -8,7 +8,7 @@ import pytest
 import fljax
 from fljax.config import default_config
 from fljax.experiment import make_experiment
-from fljax.sweeps import Criterion, Share, Trial, log_uniform
+from fljax.sweeps import Criterion, Share, Trial, log_uniform, report
 from fljax.sweeps.groups import from_config, grouped
 from fljax.sweeps.settings import Settings, trials_of
 from fljax.sweeps.share import part_of
@@ -166,6 +166,20 @@ def test_a_diverged_trial_is_marked_and_the_others_go_on(whole, tmp_path):
             )
             np.testing.assert_allclose(a.get("train/loss", 0), b.get("train/loss", 0), rtol=1e-5)
     assert found.best["sweep"]["diverged"] == 2
+
+
+def test_a_model_that_the_last_round_ruins_has_diverged(tmp_path):
+    # clients' updates are finite, and the accuracy of the model is a number
+    config = small_config(num_rounds=1, eval_every=1)
+    settings = {"axes": {"server_lr": (1.0, 3e38)}, "progress": False}
+    found = fljax.sweep(config, tmp_path / "one", **settings)
+    states = [found.results.status(trial).state for trial in found.results.trials]
+    assert states == ["finished", "diverged"] and found.best["values"] == {"server_lr": 1.0}
+    settings["axes"] = {"server_lr": (3e38, 3.4e38)}
+    found = fljax.sweep(config, tmp_path / "none", **settings)
+    assert json.loads((tmp_path / "none/best.json").read_text())["values"] is None
+    text = report(found)
+    assert "no configuration survived: 2 of 2 trials diverged" in text and "best by" not in text
 
 
 def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
