@@ -104,7 +104,10 @@ def sweep(
     begin, costs = time.perf_counter(), Costs()
     over = True
     if groups:
-        over = _run(shared, groups, chosen, directory, costs, resume=resume, progress=progress)
+        name = workdir.resolve().name
+        over = _run(
+            shared, groups, chosen, directory, name, costs, resume=resume, progress=progress
+        )
     summary = {
         "trials": sum(len(group.trials) for group in groups),
         "complete": over,
@@ -124,6 +127,7 @@ def _run(
     groups: Sequence[Group],
     settings: Settings,
     directory: Path,
+    name: str,
     costs: Costs,
     *,
     resume: bool,
@@ -140,7 +144,7 @@ def _run(
     }
     ended = log_nothing
     if plain and settings.wandb == "trials":
-        ended = trial_logger(plain, directory)
+        ended = trial_logger(plain, directory, name)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(contextlib.closing(Journal(directory, trials, own)))
         bar = make_bar(groups, progress)

@@ -8,7 +8,8 @@ import pytest
 import fljax
 from fljax.config import default_config
 from fljax.experiment import make_experiment
-from fljax.sweeps import Criterion, Share, Trial, log_uniform, report
+from fljax.recording import Sink
+from fljax.sweeps import Criterion, Share, Trial, log_uniform, report, wandb_runs
 from fljax.sweeps.groups import from_config, grouped
 from fljax.sweeps.settings import Settings, trials_of
 from fljax.sweeps.share import part_of
@@ -238,6 +239,26 @@ def test_processes_share_the_trials(whole, tmp_path):
         assert_same_rows(rows_of(second, trial), rows_of(whole, trial))
     written = json.loads((tmp_path / "best.json").read_text())
     assert written["values"] == whole.best["values"]
+
+
+def test_the_runs_of_all_processes_are_one_group_on_wandb(tmp_path, monkeypatch):
+    opened = []
+
+    def sink(mode, **options):
+        opened.append(options)
+        return Sink(lambda record: None, lambda summary: None, lambda succeeded: None)
+
+    monkeypatch.setattr(wandb_runs, "wandb_sink", sink)
+    config = small_config(num_rounds=1)
+    config.wandb.mode = "offline"
+    settings = {"axes": {"client_lr": (0.1, 0.2)}, "progress": False}
+    for rank in (0, 1):
+        fljax.sweep(config, tmp_path / "rates", share=Share(rank, 2), **settings)
+    assert [one["group"] for one in opened] == ["rates", "rates"]
+    assert [one["name"] for one in opened] == [
+        "0000-client_lr=0.1-seed=0",
+        "0001-client_lr=0.2-seed=0",
+    ]
 
 
 def test_shares_are_even_and_whole():
