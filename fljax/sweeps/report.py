@@ -36,7 +36,14 @@ def report(sweep: Sweep) -> str:
             f"{costs['evaluating']:.1f} s"
         )
     lines.append(f"sweep directory: {sweep.directory}")
-    if not sweep.complete:
+    if not sweep.complete and not costs["complete"]:
         lines.append("Some trials are not over; the same command with --resume goes on.")
+        return "\n".join(lines)
+    if not sweep.complete:
+        ranks = ", ".join(map(str, sweep.missing))
+        lines.append(
+            f"The trials of this process are over, those of process {ranks} are missing: the last "
+            "one to end writes the tables. One that failed goes on by --share=RANK/COUNT --resume."
+        )
         return "\n".join(lines)
     return "\n".join([*lines, *(f"plot: {path}" for path in sweep.plot())])

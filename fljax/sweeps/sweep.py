@@ -23,12 +23,11 @@ from fljax.sweeps.results import Results
 from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
 from fljax.sweeps.selection import write_best
 from fljax.sweeps.settings import Settings, search_of, trials_of
-from fljax.sweeps.share import Share, part_of, share_of
+from fljax.sweeps.share import Place, Share, keep_share, kept_share, part_of, share_of
 from fljax.sweeps.trials import identity
 from fljax.sweeps.wandb_runs import log_nothing, log_table, trial_logger
 
 SUMMARY = "sweep.json"
-_PARTS = "parts"
 
 
 class Sweep(NamedTuple):
@@ -40,7 +39,7 @@ class Sweep(NamedTuple):
       results: Trials, their rows and how they ended, of all processes so far.
       best: What `best.json` says; None while trials are missing.
       summary: What `sweep.json` says of this process: trials, groups, seconds.
-      complete: Whether all trials of all processes are over.
+      missing: Ranks of the processes whose trials are not all over.
     """
 
     directory: Path
@@ -48,7 +47,12 @@ class Sweep(NamedTuple):
     results: Results
     best: dict[str, Any] | None
     summary: dict[str, Any]
-    complete: bool
+    missing: tuple[int, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trials of all processes are over."""
+        return not self.missing
 
     def plot(self) -> list[Path]:
         """Draws the sweep into `plots/`; returns the files."""
@@ -85,11 +89,13 @@ def sweep(
 
     Raises:
       ValueError: For settings, values or memory that no trial can run with.
-      FileExistsError: If the workdir holds a sweep already, and `resume` is not set.
+      FileExistsError: If the workdir holds a sweep already, and `resume` is not set; or one of
+        another number of processes.
     """
     chosen = Settings(**settings)
     trials = trials_of(chosen)
-    share = share or share_of()
+    workdir = Path(workdir)
+    place = Place(workdir, share or share_of(kept=kept_share(workdir)))
     if num_processes() > 1:
         raise ValueError(
             "The processes of a sweep share its trials and compute alone: start them without "
@@ -98,16 +104,16 @@ def sweep(
     use_all_cores()
     use_compilation_cache()
     shared, make = (None, config) if callable(config) else (resolve(config), from_config(config))
-    groups = part_of(grouped(trials, make), share)
-    workdir = Path(workdir)
-    directory = workdir if share.count == 1 else workdir / _PARTS / f"{share.rank:04d}"
+    groups = part_of(grouped(trials, make), place.share)
+    keep_share(place)
+    if progress and place.share.count > 1:
+        part = sum(len(group.trials) for group in groups)
+        rank, count, _ = place.share
+        print(f"process {rank} of {count}: {part} of {len(trials)} trials", file=sys.stderr)
     begin, costs = time.perf_counter(), Costs()
     over = True
     if groups:
-        name = workdir.resolve().name
-        over = _run(
-            shared, groups, chosen, directory, name, costs, resume=resume, progress=progress
-        )
+        over = _run(shared, groups, chosen, place, costs, resume=resume, progress=progress)
     summary = {
         "trials": sum(len(group.trials) for group in groups),
         "complete": over,
@@ -117,17 +123,16 @@ def sweep(
         "device": device(),
         "versions": versions(),
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    jsonio.write_json(directory / SUMMARY, summary)
-    return _gathered(workdir, share, shared, chosen, summary)
+    place.directory.mkdir(parents=True, exist_ok=True)
+    jsonio.write_json(place.directory / SUMMARY, summary)
+    return _gathered(place, shared, chosen, summary)
 
 
 def _run(
     config: Any,
     groups: Sequence[Group],
     settings: Settings,
-    directory: Path,
-    name: str,
+    place: Place,
     costs: Costs,
     *,
     resume: bool,
@@ -144,9 +149,9 @@ def _run(
     }
     ended = log_nothing
     if plain and settings.wandb == "trials":
-        ended = trial_logger(plain, directory, name)
+        ended = trial_logger(plain, place.directory, place.name)
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(contextlib.closing(Journal(directory, trials, own)))
+        journal = stack.enter_context(contextlib.closing(Journal(place.directory, trials, own)))
         bar = make_bar(groups, progress)
         stack.callback(bar.close)
         say = functools.partial(print, file=sys.stderr) if progress else lambda line: None
@@ -167,28 +172,27 @@ _FREE = (
 )
 
 
-def _gathered(
-    workdir: Path, share: Share, config: Any, settings: Settings, summary: dict[str, Any]
-) -> Sweep:
+def _gathered(place: Place, config: Any, settings: Settings, summary: dict[str, Any]) -> Sweep:
     """Reads what all processes have found, and writes the tables once nothing is missing."""
-    directories = [workdir]
-    if share.count > 1:
-        directories = [workdir / _PARTS / f"{rank:04d}" for rank in range(share.count)]
+    workdir, directories = place.workdir, place.directories
     parts = [tables.load(one) for one in directories if (one / tables.TRIALS).exists()]
-    over = [one for one in directories if (one / SUMMARY).exists()]
-    complete = len(over) == len(directories) and all(
-        jsonio.read_json(one / SUMMARY)["complete"] for one in over
-    )
+    missing = tuple(rank for rank, one in enumerate(directories) if not _is_over(one))
     results = Results(
         sorted((trial for one in parts for trial in one.trials), key=lambda trial: trial.number),
         [row for one in parts for row in one.rows],
         {number: status for one in parts for number, status in one.statuses.items()},
     )
     best = None
-    if complete:
+    if not missing:
         tables.write_trials(workdir, results.trials, results.statuses)
         tables.write_table(workdir, results)
         best = write_best(workdir, results, settings.criterion)
         if config is not None and settings.wandb == "table":
             log_table(to_plain(config), workdir, results)
-    return Sweep(workdir, settings, results, best, summary, complete)
+    return Sweep(workdir, settings, results, best, summary, missing)
+
+
+def _is_over(directory: Path) -> bool:
+    """Whether a process has ended all its trials."""
+    path = directory / SUMMARY
+    return path.exists() and jsonio.read_json(path)["complete"]

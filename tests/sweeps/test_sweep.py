@@ -233,12 +233,16 @@ def test_processes_share_the_trials(whole, tmp_path):
     settings = {"axes": AXES, "seeds": (0, 1), "progress": False}
     first = fljax.sweep(small_config(), tmp_path, share=Share(0, 2), **settings)
     assert not first.complete and first.best is None and len(first.results.trials) == 4
+    assert first.missing == (1,) and "those of process 1 are missing" in report(first)
     second = fljax.sweep(small_config(), tmp_path, share=Share(1, 2), **settings)
     assert second.complete and second.best["values"] == whole.best["values"]
     for trial in whole.results.trials:
         assert_same_rows(rows_of(second, trial), rows_of(whole, trial))
     written = json.loads((tmp_path / "best.json").read_text())
     assert written["values"] == whole.best["values"]
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="a sweep of 2 processes"):
+            fljax.sweep(small_config(), tmp_path, resume=resume, **settings)
 
 
 def test_the_runs_of_all_processes_are_one_group_on_wandb(tmp_path, monkeypatch):
