@@ -158,6 +158,15 @@ def resolve(results: Results, criterion: Criterion) -> Criterion:
     return criterion
 
 
+def score(rows: Sequence[Row], criterion: Criterion) -> tuple[int, float]:
+    """Returns what a trial counts with, as (round, value); the value is NaN if none is finite."""
+    metrics = (criterion.metric, criterion.report)[: 1 + criterion.allow_test]
+    for metric in metrics:
+        if row := _chosen_row(rows, criterion._replace(metric=metric)):
+            return row["round"], row[metric]
+    return max((row["round"] for row in rows), default=0), math.nan
+
+
 def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]:
     """Returns the best configuration, as `best.json` says it.
 

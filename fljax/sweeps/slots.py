@@ -89,8 +89,14 @@ class Slots:
         """int32[S], completed rounds of each slot; -1 where it rests."""
         return np.array([-1 if one is None else one.round for one in self.slots], np.int32)
 
-    def start(self, trials: Mapping[int, Trial]) -> None:
-        """Starts trials in slots of their own; what ran there is over."""
+    def start(self, trials: Mapping[int, Trial], group: Group) -> None:
+        """Starts trials in slots of their own; what ran there is over.
+
+        Args:
+          trials: {slot: trial}.
+          group: The group, with these trials.
+        """
+        self.group = group
         self.federation.replace({slot: self.group.sources[t.number] for slot, t in trials.items()})
         first = self.federation.cohorts.init()
         self.states = tuple(

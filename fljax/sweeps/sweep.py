@@ -17,7 +17,8 @@ from fljax.engine.distributed import num_processes
 from fljax.engine.execution import use_all_cores
 from fljax.recording import device, jsonio, peak_memory_bytes, versions
 from fljax.sweeps import results as tables
-from fljax.sweeps.groups import Group, from_config, grouped
+from fljax.sweeps.catalogue import Catalogue
+from fljax.sweeps.groups import Group, Make, from_config, grouped
 from fljax.sweeps.journal import Journal
 from fljax.sweeps.results import Results
 from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
@@ -85,7 +86,8 @@ def sweep(
       resume: Go on with the sweep of the workdir; no finished trial runs again.
       progress: Show progress on standard error.
       share: This process's share; None asks the environment, see `fljax.sweeps.share`.
-      **settings: The fields of `fljax.sweeps.Settings`; `axes` is needed.
+      **settings: The fields of `fljax.sweeps.Settings`; `axes` is needed, or a `search` object that
+        proposes trials as it goes.
 
     Raises:
       ValueError: For settings, values or memory that no trial can run with.
@@ -103,7 +105,15 @@ def sweep(
         )
     use_all_cores()
     use_compilation_cache()
-    shared, make = (None, config) if callable(config) else (resolve(config), from_config(config))
+    if chosen.is_open and place.share.count > 1:
+        raise ValueError(
+            f"This is process {place.share.rank} of {place.share.count}, but a search object "
+            "proposes trials to one process: start it with --share=0/1. Several processes can have "
+            "a workdir and a search each; what they share lies in the search."
+        )
+    shared, make = (None, config) if callable(config) else (config, from_config(config))
+    if not (chosen.is_open or callable(config)):
+        shared = resolve(config)
     groups = part_of(grouped(trials, make), place.share)
     keep_share(place)
     if progress and place.share.count > 1:
@@ -111,11 +121,13 @@ def sweep(
         rank, count, _ = place.share
         print(f"process {rank} of {count}: {part} of {len(trials)} trials", file=sys.stderr)
     begin, costs = time.perf_counter(), Costs()
-    over = True
-    if groups:
-        over = _run(shared, groups, chosen, place, costs, resume=resume, progress=progress)
+    over, ran = True, 0
+    if groups or chosen.is_open:
+        over, ran = _run(
+            shared, make, groups, chosen, place, costs, resume=resume, progress=progress
+        )
     summary = {
-        "trials": sum(len(group.trials) for group in groups),
+        "trials": ran,
         "complete": over,
         "seconds": time.perf_counter() - begin,
         **dataclasses.asdict(costs),
@@ -130,6 +142,7 @@ def sweep(
 
 def _run(
     config: Any,
+    make: Make,
     groups: Sequence[Group],
     settings: Settings,
     place: Place,
@@ -137,14 +150,15 @@ def _run(
     *,
     resume: bool,
     progress: bool,
-) -> bool:
-    """Runs this process's trials; returns whether all are over."""
+) -> tuple[bool, int]:
+    """Runs this process's trials; returns whether all are over, and how many there are."""
     trials = [trial for group in groups for trial in group.trials]
-    search = search_of(settings, trials, max(group.num_rounds for group in groups))
+    search = search_of(settings, trials, max((group.num_rounds for group in groups), default=0))
+    name = type(search).__name__ if settings.is_open else settings.search
     plain = {} if config is None else to_plain(config)
     own = {
         "trials": identity([[trial.values, trial.seed] for trial in trials]),
-        "settings": {"search": settings.search, "criterion": settings.criterion},
+        "settings": {"search": name, "criterion": settings.criterion},
         "config": {name: value for name, value in plain.items() if name not in _FREE},
     }
     ended = log_nothing
@@ -152,11 +166,14 @@ def _run(
         ended = trial_logger(plain, place.directory, place.name)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(contextlib.closing(Journal(place.directory, trials, own)))
-        bar = make_bar(groups, progress)
+        bar = make_bar(groups, progress and not settings.is_open)
         stack.callback(bar.close)
         say = functools.partial(print, file=sys.stderr) if progress else lambda line: None
         surroundings = Surroundings(settings, search, journal, costs, ended, say, bar)
-        return Runner(groups, surroundings).run(resume)
+        over = Runner(Catalogue(make, groups), surroundings).run(resume)
+        if not journal.trials:
+            raise ValueError(f"{name} proposed no trial: its first ask() returned None.")
+        return over, len(journal.trials)
 
 
 # Keys of the configuration that may change when a sweep is resumed.

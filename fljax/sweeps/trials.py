@@ -21,7 +21,7 @@ class Trial(NamedTuple):
 
     number: int
     values: Mapping[str, Any]
-    seed: int
+    seed: int = 0
 
     @property
     def name(self) -> str:
