@@ -17,7 +17,7 @@ from fljax.engine.distributed import num_processes
 from fljax.engine.execution import use_all_cores
 from fljax.recording import device, jsonio, peak_memory_bytes, versions
 from fljax.sweeps import results as tables
-from fljax.sweeps.groups import Group, from_config, grouped
+from fljax.sweeps.groups import Group, from_config, from_function, grouped
 from fljax.sweeps.journal import Journal
 from fljax.sweeps.results import Results
 from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
@@ -97,7 +97,8 @@ def sweep(
         )
     use_all_cores()
     use_compilation_cache()
-    shared, make = (None, config) if callable(config) else (resolve(config), from_config(config))
+    shared = None if callable(config) else resolve(config)
+    make = from_function(config) if callable(config) else from_config(config)
     groups = part_of(grouped(trials, make), share)
     workdir = Path(workdir)
     directory = workdir if share.count == 1 else workdir / _PARTS / f"{share.rank:04d}"
