@@ -248,7 +248,7 @@ def _shapes(task: Task) -> Any:
 
 def _with_weight_decay(config) -> dict[str, Any]:
     """Returns the clients' SGD with weight decay added to the gradient, as PyTorch's does."""
-    momentum = config.client_momentum
+    momentum = bool(config.client_momentum)
 
     def optimizer(hp):
         sgd = optax.sgd(hp["client_lr"], momentum=hp["client_momentum"] if momentum else None)

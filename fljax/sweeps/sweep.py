@@ -18,7 +18,7 @@ from fljax.engine.execution import use_all_cores
 from fljax.recording import device, jsonio, peak_memory_bytes, versions
 from fljax.sweeps import results as tables
 from fljax.sweeps.catalogue import Catalogue
-from fljax.sweeps.groups import Group, Make, from_config, grouped
+from fljax.sweeps.groups import Group, Make, from_config, from_function, grouped
 from fljax.sweeps.journal import Journal
 from fljax.sweeps.results import Results
 from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
@@ -111,7 +111,8 @@ def sweep(
             "proposes trials to one process: start it with --share=0/1. Several processes can have "
             "a workdir and a search each; what they share lies in the search."
         )
-    shared, make = (None, config) if callable(config) else (config, from_config(config))
+    shared = None if callable(config) else config
+    make = from_function(config) if callable(config) else from_config(config)
     if not (chosen.is_open or callable(config)):
         shared = resolve(config)
     groups = part_of(grouped(trials, make), place.share)
