@@ -16,7 +16,7 @@ RUNS = "runs"
 # What a finished run may have had otherwise: where it ran and what was written.
 _FREE = {
     "calibrate", "checkpoint_every", "data_dir", "devices", "keep_checkpoints", "lanes",
-    "num_clients", "placement", "rounds_per_dispatch", "wandb", "wave",
+    "placement", "rounds_per_dispatch", "wandb", "wave",
 }  # fmt: skip
 
 
@@ -63,15 +63,18 @@ def _finished(one: PlannedRun, directory: Path) -> Run | None:
     run = load_run(directory)
     if run.summary["interrupted"]:
         return None
-    _check_same(to_plain(one.config), run.config, directory)
+    check_same(to_plain(one.config), run.config, directory)
     return run
 
 
-def _check_same(now: Mapping[str, Any], then: Mapping[str, Any], directory: Path) -> None:
+def check_same(now: Mapping[str, Any], then: Mapping[str, Any], directory: Path) -> None:
+    """Raises ValueError if a run was of another configuration than that of now."""
+    # a natural partition says itself how many clients there are, and runs keep their number
+    free = _FREE | ({"num_clients"} if now["num_clients"] is None else set())
     changed = [
         f"{name} was {then.get(name)!r} and is {now[name]!r}"
         for name in now
-        if name not in _FREE and now[name] != then.get(name)
+        if name not in free and now[name] != then.get(name)
     ]
     if changed:
         raise ValueError(

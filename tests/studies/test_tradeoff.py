@@ -11,7 +11,7 @@ import pytest
 
 from fljax import experiment, studies
 from fljax.config import default_config
-from fljax.studies import Rung
+from fljax.studies import Rung, runner
 
 ROOT = Path(__file__).parents[2]
 RUNGS = ("none", "top_k(0.1) + error_feedback")
@@ -93,11 +93,20 @@ def test_what_is_finished_is_not_repeated(study, monkeypatch):
     assert np.isfinite(accuracies).all()
 
 
-def test_runs_of_another_configuration_are_refused(study):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"client_lr": 0.2}, "client_lr was 0.1 and is 0.2"), ({"num_clients": 7}, "was 6 and is 7")],
+)
+def test_runs_of_another_configuration_are_refused(study, changed, message):
     config = tiny()
-    config.client_lr = 0.2
-    with pytest.raises(ValueError, match="client_lr was 0.1 and is 0.2.*another --workdir"):
+    config.update(changed)
+    with pytest.raises(ValueError, match=f"{message}.*another --workdir"):
         studies.run_ladder(config, RUNGS, (0,), study[0])
+
+
+def test_where_the_data_say_how_many_clients_there_are_any_number_may_have_been():
+    natural = {"num_clients": None, "partition": "natural"}
+    runner.check_same(natural, {"num_clients": 539, "partition": "natural"}, Path())
 
 
 def script(*arguments):
