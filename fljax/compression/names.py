@@ -122,7 +122,7 @@ def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipel
     Args:
       names: As they were written.
       params: Of the model; shapes will do.
-      num_clients: Size of the population.
+      num_clients: Clients that ever take part.
       seed: Of the run.
 
     Raises:

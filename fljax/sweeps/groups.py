@@ -119,7 +119,7 @@ def _shape(trial: Trial, experiment: Experiment) -> str:
     train = experiment.dataset.train
     return identity(
         shaping
-        | ({"seed": trial.seed} if experiment.seeded else {})
+        | {"built in": dict(experiment.built_in)}
         | {"hyperparameters": sorted(hparams)}
         | {"examples": id(train.examples), "clients": train.partition.num_clients}
     )
