@@ -16,7 +16,7 @@ import optax
 
 from fljax import algorithms, data, models, recording
 from fljax.algorithm import AlgorithmSpec
-from fljax.compression import names
+from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.data.dataset import FederatedDataset
@@ -223,7 +223,7 @@ def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
         return Pipeline()
     params = _shapes(task)
     try:
-        names.check_cohort(
+        fitting.check_cohort(
             chosen,
             num_clients=dataset.num_clients,
             clients_per_round=config.clients_per_round,
@@ -234,7 +234,8 @@ def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
         pipeline = names.pipeline(chosen, params, num_participants(config, dataset), config.seed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    names.warn_of_growth(chosen, params)
+    fitting.warn_of_growth(chosen, params)
+    fitting.warn_of_size(chosen, params)
     return pipeline
 
 
