@@ -342,6 +342,21 @@ def test_a_dry_run_counts_compressed_bits(algorithm, rest):
     )
 
 
+@pytest.mark.parametrize(
+    ("uplink", "said"),
+    [
+        (
+            "fetch_sgd(0.1, rows=5, columns=650)",
+            "104,000 bits a client, 5.0 times as many as 20,800 without compression",
+        ),
+        ("powersgd(10)", "20,800 bits a client, as many as without compression"),
+    ],
+)
+def test_what_does_not_shrink_is_said(uplink, said):
+    with pytest.warns(UserWarning, match="nothing is saved"):
+        assert dry_run(uplink=uplink)["uplink"] == said
+
+
 def test_a_compressed_run_sends_what_the_dry_run_counts(tmp_path):
     config = resolve({"num_rounds": 2, "clients_per_round": 3, "devices": 2} | COMPRESSED)
     run, _ = experiment.run_config(config, tmp_path / "run")

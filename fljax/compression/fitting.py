@@ -46,7 +46,9 @@ def warn_of_growth(names: Names, params: PyTree) -> None:
     """
     found = uplink_memory(names)
     if found and found[0] in ("error_feedback", "ef21"):
-        _warn(f"uplink_memory = {found[0]!r}", uplink_code(names), params, " or 'diana'")
+        code = uplink_code(names)
+        unbiased = all(one.omega is not None for one, _ in code.parts(params))
+        _warn(f"uplink_memory = {found[0]!r}", code, params, ", or 'diana'" * unbiased)
     if names.downlink_memory != "none":
         _warn(f"downlink_memory = {names.downlink_memory!r}", downlink_code(names), params)
 
@@ -59,8 +61,8 @@ def _warn(memory: str, code: Code, params: PyTree, other_memory: str = "") -> No
     warnings.warn(
         f"{memory} is for compressors that bring every vector nearer; of {name} it is known only "
         f"that the squared error is at most {bound:.3g} times the vector's square, and from 1 on "
-        "what is lost may grow from round to round. Use a biased one (top_k, sign, int8, "
-        f"rand_k(..., unbiased=False)){other_memory}, or more bits.",
+        "what is lost may grow from round to round. Use more bits or a biased one (top_k, sign, "
+        f"int8, rand_k(..., unbiased=False)){other_memory}.",
         stacklevel=3,
     )
 
