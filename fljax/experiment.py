@@ -164,12 +164,16 @@ def make_experiment(config, dataset: FederatedDataset | None = None) -> Experime
     """
     config = resolve(config)
     dataset = dataset or make_dataset(config)
-    shape = tuple(dataset.train.examples.spec["x"].shape)
-    model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
-    task = as_task(model, dataset)
+    task = _make_task(config, dataset)
     options = _options(config) | {"pipeline": make_pipeline(config, dataset, task)}
     built_in = _built_in(config, dataset)
     return Experiment(dataset, task, make_algorithm(config), options, built_in)
+
+
+def parameter_shapes(config) -> Any:
+    """Returns the shapes of a configuration's model parameters."""
+    config = resolve(config)
+    return _shapes(_make_task(config, make_dataset(config)))
 
 
 def make_dataset(config) -> FederatedDataset:
@@ -184,6 +188,12 @@ def make_dataset(config) -> FederatedDataset:
         **partition_options(config),
         **config.dataset_options.to_dict(),
     )
+
+
+def _make_task(config, dataset: FederatedDataset) -> Task:
+    shape = tuple(dataset.train.examples.spec["x"].shape)
+    model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
+    return as_task(model, dataset)
 
 
 def make_algorithm(config) -> AlgorithmSpec:
@@ -222,21 +232,29 @@ def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
     if chosen == names.Names():
         return Pipeline()
     params = _shapes(task)
+    check_cohort(config, dataset.num_clients)
     try:
-        fitting.check_cohort(
-            chosen,
-            num_clients=dataset.num_clients,
-            clients_per_round=config.clients_per_round,
-            sampler=config.sampler,
-            weighting=config.weighting
-            or ("uniform" if config.algorithm == "scaffold" else "examples"),
-        )
         pipeline = names.pipeline(chosen, params, num_participants(config, dataset), config.seed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     fitting.warn_of_growth(chosen, params)
     fitting.warn_of_size(chosen, params)
     return pipeline
+
+
+def check_cohort(config, num_clients: int) -> None:
+    """Raises ConfigError where a memory of the configuration needs another cohort or weights."""
+    try:
+        fitting.check_cohort(
+            compression_names(config),
+            num_clients=num_clients,
+            clients_per_round=config.clients_per_round,
+            sampler=config.sampler,
+            weighting=config.weighting
+            or ("uniform" if config.algorithm == "scaffold" else "examples"),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def num_participants(config, dataset: FederatedDataset) -> int:

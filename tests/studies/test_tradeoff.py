@@ -109,6 +109,28 @@ def test_where_the_data_say_how_many_clients_there_are_any_number_may_have_been(
     runner.check_same(natural, {"num_clients": 539, "partition": "natural"}, Path())
 
 
+def test_a_rung_that_diverges_does_not_end_the_study(tmp_path, monkeypatch, capsys):
+    config = tiny()
+    config.target_accuracy = None
+    config.num_rounds = 400
+    config.eval_every = 100
+    config.clients_per_round = 6
+    config.calibrate = False
+    # one of two values for each coordinate: what is lost almost doubles in a round
+    rungs = ("uniform(1) + error_feedback", "none")
+    with pytest.warns(UserWarning, match="may grow"):
+        found = studies.tradeoff(config, rungs, (0,), tmp_path)
+    (round,) = found.rows[0].diverged
+    assert f"diverged in round {round}" in found.report.read_text()
+    assert "1 seed of split" in found.report.read_text()
+    assert "seed0 diverged. Round" in capsys.readouterr().err
+    monkeypatch.setattr(experiment, "simulate_config", None)
+    assert studies.tradeoff(config, rungs, (0,), tmp_path).rows == found.rows
+    with pytest.raises(ValueError, match="another configuration: client_lr"):
+        config.client_lr = 2.0
+        studies.run_ladder(config, rungs, (0,), tmp_path)
+
+
 def script(*arguments):
     return subprocess.run(
         [sys.executable, "scripts/tradeoff.py", "--config=configs/quickstart.py", *arguments],
