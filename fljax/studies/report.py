@@ -86,7 +86,7 @@ def _reading(target: float | None, diverged: bool) -> str:
     return (
         "Mean ± standard deviation over seeds. *Test accuracy* is that of the round chosen on "
         "validation data; the *gap* to the uncompressed run is taken seed by seed. Bytes are those "
-        f"of the messages from clients to the server, counted exactly. {goal}"
+        f"of the messages from clients to the server, whose bits are counted exactly. {goal}"
         + " Where runs *diverged*, as all clients of that round ended with a NaN or an infinity, "
         "accuracies are those of the other seeds." * diverged
     )
