@@ -160,7 +160,7 @@ def _shape(trial: Trial, made: Made) -> tuple:
     """Returns what trials of one group have in common; compared by `alike`."""
     experiment, dataset = made.experiment, made.experiment.dataset
     return (
-        trial.seed if experiment.seeded else None,
+        dict(experiment.built_in),
         sorted(experiment.hparams),
         id(dataset.train.examples),
         (dataset.num_clients, dataset.num_classes, dataset.kind),

@@ -184,6 +184,17 @@ def test_seeds_that_shape_a_program_tell_groups_apart():
     assert [{trial.seed for trial in group.trials} for group in groups] == [{0}, {1}]
 
 
+def test_numbers_of_participants_that_a_program_holds_tell_groups_apart():
+    keys = {"num_clients": 100, "weighting": "uniform", "min_partition_size": 0}
+    config = small_config(uplink="top_k(0.1)", uplink_memory="ef21", **keys)
+    groups = grouped(trials_of(Settings({"alpha": (0.02, 1.0, 10.0)})), from_config(config))
+    with_rows = [
+        {int((dataset.train.partition.sizes > 0).sum()) for dataset in group.datasets}
+        for group in groups
+    ]
+    assert with_rows[0] != with_rows[-1] and all(len(one) == 1 for one in with_rows)
+
+
 def test_processes_share_the_trials(whole, tmp_path):
     settings = {"axes": AXES, "seeds": (0, 1), "progress": False}
     first = fljax.sweep(small_config(), tmp_path, share=Share(0, 2), **settings)
