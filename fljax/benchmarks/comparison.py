@@ -17,6 +17,7 @@ the machine in between meets all of them.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -77,8 +78,29 @@ def run(one: Runner, data: Path, workload: str, rounds: int, timeout: float) -> 
         output.seek(0), errors.seek(0)
         lines = [line for line in output.read().splitlines() if line.startswith("{")]
         if process.returncode == 0 and lines:
-            return json.loads(lines[-1])
+            return _checked(lines[-1])
         return {"error": f"{problem}\n{errors.read()[-800:]}"}
+
+
+def _checked(text: str) -> Line:
+    """Returns what a runner printed, or an error that says why it is no result."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return {"error": f"printed no JSON: {text[:200]}"}
+    wrong = problem(line)
+    return line | {"error": wrong} if wrong else line
+
+
+def problem(line: Line) -> str | None:
+    """Returns why a line is no result of the work that was given; None if it is one."""
+    if "error" in line:
+        return line["error"]
+    for key in ("median_s_per_round", "final_train_loss"):
+        value = line.get(key)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return f"{key} is {value}"
+    return None
 
 
 def _end_session(process: subprocess.Popen) -> None:
@@ -115,7 +137,7 @@ def compare(
     Returns:
       All lines of the file.
     """
-    done = {key_of(line) for line in read(out) if "error" not in line}
+    done = {key_of(line) for line in read(out) if problem(line) is None}
     for repetition in range(repetitions):
         for workload, path in files.items():
             # nobody is always first, or always after the same one

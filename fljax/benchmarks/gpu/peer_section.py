@@ -31,7 +31,7 @@ def peers(context: Context) -> Table:
     lines = comparison.compare(
         context.runners, files, out, rounds=size.peer_rounds, repetitions=size.peer_repetitions
     )
-    failed = [line["runner"] for line in lines if "error" in line]
+    failed = [line["runner"] for line in lines if comparison.problem(line)]
     return Table(
         "Other simulators on the same device",
         [comparison_table.table(lines)],
