@@ -23,6 +23,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,6 +138,7 @@ def compare(
     Returns:
       All lines of the file.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
     done = {key_of(line) for line in read(out) if problem(line) is None}
     for repetition in range(repetitions):
         for workload, path in files.items():
@@ -148,17 +150,28 @@ def compare(
                     continue
                 line = run(runners[name], path, workload, rounds, timeout)
                 line |= {"runner": name, "workload": workload, "repetition": repetition}
-                with out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                _append(out, line)
                 report(f"{workload} {name} {repetition}: {_short(line)}")
     return read(out)
 
 
 def read(path: Path) -> list[Line]:
-    """Returns the lines of a file of results; none if there is no file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Returns the lines of a file of results, without what a kill cut off; none without a file."""
+    lines = []
+    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            warnings.warn(f"{path}, line {number}, is no JSON and is left out.", stacklevel=2)
+    return lines
+
+
+def _append(path: Path, line: Line) -> None:
+    before = path.read_text() if path.is_file() else ""
+    # a kill may have cut off the last line
+    gap = "\n" if before and not before.endswith("\n") else ""
+    with path.open("a") as file:
+        file.write(f"{gap}{json.dumps(line)}\n")
 
 
 def key_of(line: Line) -> tuple[str, str, int]:

@@ -102,6 +102,16 @@ def test_what_failed_is_said_and_run_again(peers, tmp_path):
     assert "failed" not in text and "median 2.50 (2.00 to 3.00, 2 repetitions)" in text
 
 
+def test_a_line_that_a_kill_cut_off_is_run_again(peers, tmp_path):
+    runners, out = peers(fljax=[1.0, 2.0]), tmp_path / "deep" / "er" / "out.jsonl"
+    options = {"rounds": 2, "repetitions": 1, "report": lambda text: None}
+    comparison.compare(runners, {"w": tmp_path / "w.npz"}, out, **options)
+    out.write_text(out.read_text()[:40])
+    with pytest.warns(UserWarning, match="line 1, is no JSON"):
+        lines = comparison.compare(runners, {"w": tmp_path / "w.npz"}, out, **options)
+    assert [one["median_s_per_round"] for one in lines] == [2.0]
+
+
 def test_a_runner_that_hangs_or_does_not_exist_is_a_failure(tmp_path):
     (tmp_path / "hang.py").write_text("import time; time.sleep(600)")
     hang = Runner([sys.executable, "hang.py"], tmp_path)
