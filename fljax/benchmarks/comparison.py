@@ -20,13 +20,13 @@ import json
 import math
 import os
 import shlex
-import signal
-import subprocess
-import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fljax.benchmarks import processes
 
 Line = dict[str, Any]
 
@@ -61,26 +61,11 @@ def harness_runners(directory: str | Path) -> dict[str, Runner]:
 def run(one: Runner, data: Path, workload: str, rounds: int, timeout: float) -> Line:
     """Runs a runner; returns its line, or {"error": ...} with the end of what it said."""
     arguments = ["--data", str(data.resolve()), "--workload", workload, "--rounds", str(rounds)]
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        try:
-            process = subprocess.Popen(
-                [*one.command, *arguments],
-                cwd=one.directory, stdout=output, stderr=errors, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            return {"error": str(error)}
-        try:
-            process.wait(timeout)
-            problem = f"ended with exit status {process.returncode}"
-        except subprocess.TimeoutExpired:
-            problem = f"took more than {timeout:.0f} s"
-        finally:
-            _end_session(process)
-        output.seek(0), errors.seek(0)
-        lines = [line for line in output.read().splitlines() if line.startswith("{")]
-        if process.returncode == 0 and lines:
-            return _checked(lines[-1])
-        return {"error": f"{problem}\n{errors.read()[-800:]}"}
+    done = processes.run([*one.command, *arguments], timeout, directory=one.directory)
+    lines = [text for text in done.output.splitlines() if text.startswith("{")]
+    if done.problem is None and lines:
+        return _checked(lines[-1])
+    return {"error": f"{done.problem or 'printed no line of JSON'}\n{done.errors[-800:]}"}
 
 
 def _checked(text: str) -> Line:
@@ -104,15 +89,6 @@ def problem(line: Line) -> str | None:
     return None
 
 
-def _end_session(process: subprocess.Popen) -> None:
-    """Ends a process and what it left behind in its session."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
-
-
 def compare(
     runners: Mapping[str, Runner],
     files: Mapping[str, Path],
@@ -121,6 +97,7 @@ def compare(
     rounds: int,
     repetitions: int,
     timeout: float = 900,
+    seconds: float = math.inf,
     report: Callable[[str], None] = print,
 ) -> list[Line]:
     """Runs every runner on every workload, repetition after repetition.
@@ -133,12 +110,14 @@ def compare(
       rounds: Timed rounds of a run.
       repetitions: How often everything is run.
       timeout: Seconds after which a runner is ended.
+      seconds: Time for everything; the runner that it ends with is ended, and no other one begins.
       report: Receives one line of text for each run.
 
     Returns:
       All lines of the file.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + seconds
     done = {key_of(line) for line in read(out) if problem(line) is None}
     for repetition in range(repetitions):
         for workload, path in files.items():
@@ -148,7 +127,10 @@ def compare(
             for name in names:
                 if (name, workload, repetition) in done:
                     continue
-                line = run(runners[name], path, workload, rounds, timeout)
+                left = end - time.monotonic()
+                if left <= 0:
+                    return read(out)
+                line = run(runners[name], path, workload, rounds, min(timeout, left))
                 line |= {"runner": name, "workload": workload, "repetition": repetition}
                 _append(out, line)
                 report(f"{workload} {name} {repetition}: {_short(line)}")

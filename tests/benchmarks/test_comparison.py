@@ -102,6 +102,17 @@ def test_what_failed_is_said_and_run_again(peers, tmp_path):
     assert "failed" not in text and "median 2.50 (2.00 to 3.00, 2 repetitions)" in text
 
 
+def test_runners_get_the_time_that_is_left(tmp_path):
+    (tmp_path / "hang.py").write_text("import time; time.sleep(600)")
+    hang = Runner([sys.executable, "hang.py"], tmp_path)
+    lines = comparison.compare(
+        {"one": hang, "other": hang}, {"w": tmp_path / "w.npz"}, tmp_path / "out.jsonl",
+        rounds=1, repetitions=1, seconds=1, report=lambda text: None,
+    )  # fmt: skip
+    assert [one["runner"] for one in lines] == ["one"]
+    assert lines[0]["error"].startswith("took more than 1 s")
+
+
 def test_a_line_that_a_kill_cut_off_is_run_again(peers, tmp_path):
     runners, out = peers(fljax=[1.0, 2.0]), tmp_path / "deep" / "er" / "out.jsonl"
     options = {"rounds": 2, "repetitions": 1, "report": lambda text: None}

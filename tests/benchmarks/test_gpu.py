@@ -72,6 +72,35 @@ def test_a_section_that_dies_is_reported(tmp_path):
     assert "took more than 0 s" in (tmp_path / report.REPORT).read_text()
 
 
+def test_a_failure_stands_beside_an_earlier_success(tmp_path):
+    good = {"title": "Peak", "notes": ["Sound."], "columns": [], "rows": [], "data": 7}
+    report.write(tmp_path, "peaks", good | {"problem": None, "seconds": 1.0})
+    command = [sys.executable, "-c", "import sys; sys.exit('out of memory')"]
+    run = lambda: report.run_sections(  # noqa: E731
+        ["peaks"], command, tmp_path, timeout=60, report=lambda text: None
+    )
+    assert not run() and not run()
+    text = (tmp_path / report.REPORT).read_text()
+    assert "Sound." in text and "**Run again later, it failed: out of memory**" in text
+    assert json.loads((tmp_path / "peaks.json").read_text())["data"] == 7
+    report.write(tmp_path, "peaks", good | {"problem": None, "seconds": 1.0})
+    assert "failed" not in report.markdown(tmp_path)
+
+
+def test_what_peers_had_run_is_shown_after_the_section_was_ended(tmp_path):
+    line = {
+        "runner": "quick", "workload": "w", "repetition": 0, "median_s_per_round": 0.25,
+        "final_train_loss": 2.0,
+    }  # fmt: skip
+    (tmp_path / "peers.jsonl").write_text(json.dumps(line) + "\n")
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert not report.run_sections(
+        ["peers"], command, tmp_path, timeout=0.5, report=lambda text: None
+    )
+    text = (tmp_path / report.REPORT).read_text()
+    assert "**failed: took more than 0 s**" in text and "| quick | 0.25 |" in text
+
+
 def test_a_wrong_kernel_is_found(monkeypatch):
     right = kernel_checks.conv_general_dilated
     slightly_off = lambda *args, **options: 1.001 * right(*args, **options)  # noqa: E731

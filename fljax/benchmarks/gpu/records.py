@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,10 @@ class Context:
       size: How much is measured.
       workdir: Where results and files go.
       runners: Runners of other simulators.
+      seconds: After so many the section is ended.
     """
 
     size: Size
     workdir: Path
     runners: Mapping[str, Runner]
+    seconds: float = math.inf
