@@ -22,7 +22,6 @@ from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured
 from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
 from fljax.options import RoundOptions
-from fljax.recording import versions
 from fljax.tasks import Task
 
 PyTree = Any
@@ -262,25 +261,3 @@ def is_calibrated(options: RoundOptions) -> bool:
         return False
     wanted = options.calibrate
     return options.num_rounds >= _CALIBRATED_ROUNDS if wanted is None else wanted
-
-
-def calibration_facts(dataset, spec, options: RoundOptions, variables, steps, work) -> dict:
-    """Returns what the fastest layout depends on, as JSON values."""
-    shapes = lambda tree: [  # noqa: E731
-        [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-    pipeline = as_configured(options.pipeline)
-    return {
-        "model": shapes(variables),
-        "example": shapes(dataset.train.examples.spec),
-        "algorithm": spec.name,
-        "work": list(work),
-        "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
-        "clients_per_round": options.clients_per_round,
-        "sources": len(jax.tree.leaves(variables)[0]),
-        "links": [len(chain) for chain in (pipeline.downlink, pipeline.uplink)],
-        "options": [options.compute_dtype, options.devices, options.placement],
-        "precision": str(jax.config.jax_default_matmul_precision),
-        "versions": versions(),
-    }

@@ -28,9 +28,8 @@ class Saved(NamedTuple):
       step: Of the checkpoint.
       slots: One entry a slot: [trial, round, totals, diverged], or None where it rests.
       pending: Trial that was asked for and waits for its group, or None.
-      execution: The execution plan of the running group.
+      execution: The layout of the running group.
       store_rows: Rows of its client store.
-      rounds_per_dispatch: As it was found.
     """
 
     step: int
@@ -38,7 +37,6 @@ class Saved(NamedTuple):
     pending: int | None
     execution: dict[str, Any]
     store_rows: int
-    rounds_per_dispatch: int
 
 
 class Journal:
@@ -106,7 +104,6 @@ class Journal:
         template = _state(slots) | {"store": federation.store.template(saved.store_rows)}
         state, _ = self._checkpoints.restore(saved.step, template)
         federation.load(state["server"], state["store"])
-        federation.rounds_per_dispatch = saved.rounds_per_dispatch
         slots.states = state["sampler"]
         trials = {trial.number: trial for trial in self.trials}
         slots.slots = [
@@ -140,9 +137,8 @@ class Journal:
         metadata = {
             "slots": entries,
             "pending": None if pending is None else pending.number,
-            "execution": slots.federation.execution._asdict(),
+            "execution": slots.federation.layout,
             "store_rows": slots.federation.store.num_rows,
-            "rounds_per_dispatch": slots.federation.rounds_per_dispatch,
             "search": search.state(),
             "statuses": {str(number): list(status) for number, status in self.statuses.items()},
             "identity": self._identity,

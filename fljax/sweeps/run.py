@@ -153,7 +153,7 @@ class Runner:
         costs.building += time.perf_counter() - begin
         costs.groups += 1
         costs.slots = max(costs.slots, len(trials))
-        where = describe(slots.federation.execution, slots.federation.calibration_seconds)
+        where = describe(slots.federation)
         self.surroundings.say(f"{len(trials)} of {len(group.trials)} trials together; {where}")
         return slots
 
