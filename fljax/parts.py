@@ -106,10 +106,8 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     amount = options.local_epochs if options.local_steps is None else options.local_steps
     if amount < 1:
         raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
-    if options.batch_size != int(options.batch_size) or options.batch_size < 0:
-        raise ValueError(
-            f"batch_size = {options.batch_size}; give a whole number above 0, or 0 for all."
-        )
+    if options.batch_size < 0:
+        raise ValueError(f"batch_size = {options.batch_size}; give a number of rows, or 0 for all.")
     if options.remainder not in ("partial", "drop", "wrap"):
         raise ValueError(f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'.")
     if options.remainder != "partial" and not options.batch_size:
