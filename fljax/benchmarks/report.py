@@ -16,8 +16,8 @@ def table(results: Sequence[Result]) -> str:
     A result with an "error" becomes a row that says so.
     """
     lines = [
-        "| workload | s/round median | min | max | plan s | first round s | compile s | calibration s "
-        "| clients/s | examples/s | utilization | peak MB | GFLOP/s | of peak |",
+        "| workload | s/round median | min | max | plan s | first round s | compile s "
+        "| calibration s | clients/s | examples/s | utilization | peak MB | GFLOP/s | of peak |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     measured = [one for one in results if "error" not in one]

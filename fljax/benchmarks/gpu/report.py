@@ -18,6 +18,7 @@ from typing import Any
 
 from fljax.benchmarks import processes
 from fljax.benchmarks.gpu import (
+    conv_section,
     device_sections,
     peer_section,
     protocol_sections,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Callable[[Context], Table]] = {
     "emnist": protocol_sections.emnist,
     "cohorts": scaling_sections.cohorts,
     "lanes": scaling_sections.lanes,
+    "conv_forms": conv_section.conv_forms,
     "profile": device_sections.profile,
     "cifar10_cpu": protocol_sections.cifar10_cpu,
     "peers": peer_section.peers,
