@@ -5,6 +5,10 @@ fills a core, wide on a GPU, which tiny batches leave idle; and ragged clients m
 wait for the longest. So the round program itself is timed on the first jobs of round 0 and its
 seconds are scaled to the whole round. The program that wins is the one the run uses, so its
 compilation is not spent twice; what was found is kept in a file for the next run of the same work.
+
+A search that nobody asked for must pay for itself. Another layout is tried as long as the trials,
+the next one included, cost a tenth of what all rounds are predicted to take; the trial of the first
+layout does not count, since the run needs its program in any case.
 """
 
 from __future__ import annotations
@@ -22,13 +26,14 @@ import jax
 import numpy as np
 
 from fljax.engine.distributed import exchange
-from fljax.engine.execution import ExecutionPlan
 from fljax.engine.packed_plan import pack
 from fljax.engine.placement import copied
 from fljax.engine.plan import RoundPlan
 
 # No further layout is tried once this much time has gone.
 _BUDGET_SECONDS = 8.0
+# Of the seconds of all rounds, what a search may take that must pay for itself.
+_SHARE = 0.1
 # A trial runs at least that long, or the whole round.
 _TRIAL_SECONDS = 0.05
 _REPEATS = 4
@@ -83,8 +88,32 @@ class Trial(NamedTuple):
         return self.seconds / self.steps
 
 
+class Remembered(NamedTuple):
+    """A layout as the file holds it, a list of whole numbers.
+
+    Attributes:
+      devices, lanes, wave: The layout.
+      rounds_per_dispatch: Rounds that share a dispatch under it.
+      searched_for: Rounds of the run that the search ended early for; longer ones search again. 0
+        where it came to its end.
+    """
+
+    devices: int
+    lanes: int
+    wave: int
+    rounds_per_dispatch: int
+    searched_for: int
+
+    def serves(self, rounds: int | None) -> bool:
+        """Whether a run of so many rounds would have searched no further."""
+        return not self.searched_for or (rounds is not None and rounds <= self.searched_for)
+
+
 def calibrate(
-    assemble: Callable[[Layout | None], Any], memory: Path | None, facts: Mapping[str, Any]
+    assemble: Callable[[Layout | None], Any],
+    memory: Path | None,
+    facts: Mapping[str, Any],
+    rounds: int | None = None,
 ) -> Any:
     """Builds a federation under the layout that trains fastest.
 
@@ -93,31 +122,52 @@ def calibrate(
         layout that does not fit into memory.
       memory: File that remembers layouts from run to run; None remembers nothing.
       facts: What the best layout depends on besides the machine, as JSON values.
+      rounds: Rounds that the search must pay for itself in; None searches whatever it costs.
 
     Returns:
       The federation; `calibration_seconds` says what the search cost.
     """
-    begin = time.perf_counter()
     key = _key(facts)
     known = _recall(memory, key)
+    if known is not None and not known.serves(rounds):
+        known = None
+    own = known and list(known)
     # of several processes, all or none
-    if all(found == known for found in exchange(known)) and known is not None:
-        *layout, rounds = known
-        return _dispatching(assemble(Layout(*layout)), rounds)
+    if all(found == own for found in exchange(own)) and known is not None:
+        try:
+            return _dispatching(assemble(Layout(*known[:3])), known.rounds_per_dispatch)
+        except ValueError:
+            pass  # it fits no longer: less memory, or a file from elsewhere
+    begin = time.perf_counter()
+    best, is_whole = _search(assemble, rounds)
+    chosen = best.federation.execution
+    together = int(_DISPATCH_SECONDS / max(best.round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS))
+    together = max(1, together)
+    layout = (chosen.devices, chosen.lanes, chosen.wave)
+    _remember(memory, key, Remembered(*layout, together, 0 if is_whole else rounds))
+    best.federation.calibration_seconds = time.perf_counter() - begin
+    return _dispatching(best.federation, together)
+
+
+def _search(assemble: Callable[[Layout | None], Any], rounds: int | None) -> tuple[Trial, bool]:
+    """Returns the best trial, and whether the search came to its end."""
+    begin = time.perf_counter()
     best = _trial(assemble(None))
+    ends = [begin, time.perf_counter()]
     for direction in (_more_lanes, _fewer_lanes, _one_device, _wider_waves):
         for layout in direction(best):
-            if max(exchange(time.perf_counter() - begin)) > _BUDGET_SECONDS:
-                break
+            if max(exchange(ends[-1] - begin)) > _BUDGET_SECONDS:
+                return best, True
+            spent, last = ends[-1] - ends[1], ends[-1] - ends[-2]
+            # the next trial is taken to cost what the last one did
+            cost = max(exchange(spent + last))
+            if rounds is not None and cost > _SHARE * rounds * best.round_seconds:
+                return best, False
             best, goes_on = _better(assemble, layout, best)
+            ends.append(time.perf_counter())
             if not goes_on:
                 break
-    chosen = best.federation.execution
-    rounds = int(_DISPATCH_SECONDS / max(best.round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS))
-    rounds = max(1, rounds)
-    _remember(memory, key, [chosen.devices, chosen.lanes, chosen.wave, rounds])
-    best.federation.calibration_seconds = time.perf_counter() - begin
-    return _dispatching(best.federation, rounds)
+    return best, True
 
 
 def _dispatching(federation: Any, rounds: int) -> Any:
@@ -254,35 +304,44 @@ def _key(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _recall(memory: Path | None, key: str) -> list[int] | None:
-    if memory is None or not memory.exists():
+def _recall(memory: Path | None, key: str) -> Remembered | None:
+    found = _read(memory).get(key)
+    if not isinstance(found, list) or len(found) != len(Remembered._fields):
         return None
-    try:
-        found = json.loads(memory.read_text()).get(key)
-    except (OSError, ValueError):
-        return None  # an unreadable file costs a calibration, not the run
-    return found if isinstance(found, list) and len(found) == 4 else None
+    whole = all(type(number) is int for number in found)
+    return Remembered(*found) if whole and min(found[:-1]) >= 1 and found[-1] >= 0 else None
 
 
-def _remember(memory: Path | None, key: str, layout: list[int]) -> None:
+def _remember(memory: Path | None, key: str, layout: Remembered) -> None:
     if memory is None or jax.process_index():
         return
     try:
-        known = json.loads(memory.read_text()) if memory.exists() else {}
         memory.parent.mkdir(parents=True, exist_ok=True)
         # replaced in one step: other runs may read it at the same time
         fresh = memory.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(known | {key: layout}, indent=1))
+        fresh.write_text(json.dumps(_read(memory) | {key: layout}, indent=1))
         fresh.replace(memory)
-    except (OSError, ValueError):
+    except OSError:
         return  # the next run calibrates again
 
 
-def describe(execution: ExecutionPlan, seconds: float) -> str:
-    """Returns one line about where a run trains, for people."""
+def _read(memory: Path | None) -> dict[str, Any]:
+    """Returns what a file of layouts holds; an unreadable one costs a calibration, not the run."""
+    try:
+        known = json.loads(memory.read_text()) if memory and memory.exists() else {}
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def describe(federation: Any) -> str:
+    """Returns one line about where a federation trains, for people."""
     plural = lambda count, word: f"{count} {word}{'' if count == 1 else 's'}"  # noqa: E731
-    how = f"; chosen in {seconds:.1f} s" if seconds else ""
+    execution, together = federation.execution, federation.rounds_per_dispatch
+    seconds = federation.calibration_seconds
     return (
         f"{plural(execution.devices, 'device')} x {plural(execution.lanes, 'lane')}, waves of "
-        f"{execution.wave}, data placement: {execution.placement}{how}"
+        f"{execution.wave}, data placement: {execution.placement}"
+        + (f"; {together} rounds a dispatch" if together > 1 else "")
+        + (f"; chosen in {seconds:.1f} s" if seconds else "")
     )

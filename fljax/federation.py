@@ -46,9 +46,9 @@ from fljax.engine.round_program import (
 )
 from fljax.engine.trees import batched, like, nbytes
 from fljax.gradients import bind
+from fljax.layout_facts import layout_facts
 from fljax.options import RoundOptions
 from fljax.parts import (
-    calibration_facts,
     check_batches,
     check_rounds_per_dispatch,
     default_rows,
@@ -112,6 +112,11 @@ class Federation:
         self.calibration_seconds = 0.0
         self.rounds_per_dispatch = options.rounds_per_dispatch or 1
         self._stats: PyTree = ()
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """Where and how rounds run, as JSON values: what a resumed run needs to run alike."""
+        return self.execution._asdict() | {"rounds_per_dispatch": self.rounds_per_dispatch}
 
     @property
     def variables(self) -> Variables:
@@ -367,7 +372,8 @@ def build(
     return calibrate(
         assemble,
         cache_dir() / "layouts.json",
-        calibration_facts(dataset, spec, options, first.variables, steps, work),
+        layout_facts(dataset, task, spec.name, algorithm, options, first, steps, work),
+        None if options.calibrate else options.num_rounds,
     )
 
 

@@ -77,7 +77,7 @@ def _count_equation(equation: Any, trained: list[bool]) -> tuple[float, list[boo
         return _PRODUCTS[name](equation) * (1 + sum(trained)), touched
     if name == "scan":
         return _count_scan(equation, trained)
-    inner = [jaxpr for value in params.values() for jaxpr in _jaxprs(value)]
+    inner = [jaxpr for value in params.values() for jaxpr in jaxprs(value)]
     if name == "cond":
         branches = [_count(jaxpr, trained[1:])[0] for jaxpr in inner]
         return max(branches), touched
@@ -122,7 +122,7 @@ def _of_convolution(equation: Any) -> float:
 _PRODUCTS = {"dot_general": _of_product, "conv_general_dilated": _of_convolution}
 
 
-def _jaxprs(value: Any) -> list[Any]:
+def jaxprs(value: Any) -> list[Any]:
     """Returns the jaxprs in a parameter of an equation."""
     values = value if isinstance(value, tuple | list) else (value,)
     return [one for one in (getattr(v, "jaxpr", v) for v in values) if hasattr(one, "eqns")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from fljax.recording import Sink
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
+_WHOLE_NUMBERS = (
+    "num_rounds", "local_epochs", "local_steps", "batch_size", "devices", "lanes", "wave",
+    "rounds_per_dispatch",
+)  # fmt: skip
 # (federation, record) -> what joins the record
 Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -47,8 +52,8 @@ class RoundOptions:
       initial_params: Parameters to start from instead of the task's.
       devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
       placement: "auto", "device" or "stream".
-      calibrate: Whether to find devices and lanes by trial where `lanes` and `wave` are 0: see
-        `fljax.calibration`. None does so for runs of 50 rounds and more.
+      calibrate: Whether to find devices, lanes and waves by trial where `lanes` and `wave` are 0:
+        see `fljax.calibration`. None does so for runs of 50 rounds and more, as far as it pays.
       rounds_per_dispatch: Rounds that the devices run in one go, which pays where a round takes
         milliseconds. No such block goes beyond an evaluation or a checkpoint; what is left before
         one runs round by round. Only for algorithms and pipelines without client state. 0 takes
@@ -77,6 +82,22 @@ class RoundOptions:
     placement: str = "auto"
     calibrate: bool | None = None
     rounds_per_dispatch: int = 0
+
+    def __post_init__(self):
+        # the mean of the Poisson sampler's cohorts may be any number
+        cohort = () if self.sampler == "poisson" else ("clients_per_round",)
+        for name in (*_WHOLE_NUMBERS, *cohort):
+            value = getattr(self, name)
+            if value is not None and not _is_whole(value):
+                raise ValueError(f"{name} = {value!r}; give a whole number, such as 2.")
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,6 @@ from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured
 from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
 from fljax.options import RoundOptions
-from fljax.recording import versions
 from fljax.tasks import Task
 
 PyTree = Any
@@ -107,10 +106,8 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     amount = options.local_epochs if options.local_steps is None else options.local_steps
     if amount < 1:
         raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
-    if options.batch_size != int(options.batch_size) or options.batch_size < 0:
-        raise ValueError(
-            f"batch_size = {options.batch_size}; give a whole number above 0, or 0 for all."
-        )
+    if options.batch_size < 0:
+        raise ValueError(f"batch_size = {options.batch_size}; give a number of rows, or 0 for all.")
     if options.remainder not in ("partial", "drop", "wrap"):
         raise ValueError(f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'.")
     if options.remainder != "partial" and not options.batch_size:
@@ -262,25 +259,3 @@ def is_calibrated(options: RoundOptions) -> bool:
         return False
     wanted = options.calibrate
     return options.num_rounds >= _CALIBRATED_ROUNDS if wanted is None else wanted
-
-
-def calibration_facts(dataset, spec, options: RoundOptions, variables, steps, work) -> dict:
-    """Returns what the fastest layout depends on, as JSON values."""
-    shapes = lambda tree: [  # noqa: E731
-        [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-    pipeline = as_configured(options.pipeline)
-    return {
-        "model": shapes(variables),
-        "example": shapes(dataset.train.examples.spec),
-        "algorithm": spec.name,
-        "work": list(work),
-        "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
-        "clients_per_round": options.clients_per_round,
-        "sources": len(jax.tree.leaves(variables)[0]),
-        "links": [len(chain) for chain in (pipeline.downlink, pipeline.uplink)],
-        "options": [options.compute_dtype, options.devices, options.placement],
-        "precision": str(jax.config.jax_default_matmul_precision),
-        "versions": versions(),
-    }

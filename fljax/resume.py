@@ -51,7 +51,7 @@ def save(
     Of several processes, the first one writes all of it; the others help to gather it.
     """
     metadata = {
-        "execution": federation.execution._asdict(),
+        "execution": federation.layout,
         "identity": identity(federation, options),
         "totals": dataclasses.asdict(progress.totals),
         "store_rows": federation.store.num_rows,

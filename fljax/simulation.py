@@ -109,8 +109,7 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
                 options = with_saved_execution(options, checkpoints().metadata(start))
             federation = federations.build(dataset, task, algorithm, options)
             if run_options.progress and is_main():
-                seconds = federation.calibration_seconds
-                print(describe(federation.execution, seconds), file=sys.stderr)
+                print(describe(federation), file=sys.stderr)
             config = _config(federation, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
@@ -167,7 +166,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | dict(options.config or {})
         | {
             "num_clients": federation.dataset.num_clients,
-            "execution": federation.execution._asdict(),
+            "execution": federation.layout,
             "processes": num_processes(),
             "numerics": {
                 "compute_dtype": federation.options.compute_dtype,
@@ -199,6 +198,8 @@ def with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> 
         lanes=saved["lanes"],
         wave=saved["wave"],
         placement=saved["placement"],
+        # hooks, or the caller, may want another number; results are the same
+        rounds_per_dispatch=options.rounds_per_dispatch or saved["rounds_per_dispatch"],
     )
 
 

@@ -40,7 +40,7 @@ def memory(tmp_path, monkeypatch):
 def test_trials_leave_nothing_behind_and_are_remembered(memory, monkeypatch):
     found = _build(calibrate=True)
     layout = [found.execution.devices, found.execution.lanes, found.execution.wave]
-    remembered = [*layout, found.rounds_per_dispatch]
+    remembered = [*layout, found.rounds_per_dispatch, 0]
     assert list(json.loads(memory.read_text()).values()) == [remembered]
     assert found.calibration_seconds > 0
     plain = _build(calibrate=False, devices=layout[0], lanes=layout[1], wave=layout[2])
@@ -55,9 +55,39 @@ def test_trials_leave_nothing_behind_and_are_remembered(memory, monkeypatch):
     assert again.execution == found.execution and again.calibration_seconds == 0
     with pytest.raises(AssertionError, match="was known"):
         _build(calibrate=True, batch_size=5)  # other work has other layouts
-    memory.write_text("{")
-    with pytest.raises(AssertionError, match="was known"):
-        _build(calibrate=True)  # an unreadable file is as good as none
+    (key,) = json.loads(memory.read_text())
+    bad = ("{", "[]", json.dumps({key: ["x", 0, 0, 0, 0]}), json.dumps({key: [0, 0, 0, 0, 0]}))
+    for text in (*bad, json.dumps({key: [1, 1, 1, 1]}), json.dumps({key: [2, 1.0, 1, 1, 0]})):
+        memory.write_text(text)
+        with pytest.raises(AssertionError, match="was known"):
+            _build(calibrate=True)  # an unreadable file is as good as none
+
+
+@pytest.mark.parametrize("layout", [[2, 1, 10**9, 1, 0], [512, 1, 1, 1, 0]])
+def test_a_layout_that_fits_no_longer_is_found_anew(memory, layout):
+    _build(calibrate=True)
+    (key,) = json.loads(memory.read_text())
+    memory.write_text(json.dumps({key: layout}))
+    found = _build(calibrate=True)
+    assert found.calibration_seconds > 0 and found.execution.wave < 10**9
+    assert json.loads(memory.read_text())[key][:3] == list(found.execution[:3])
+
+
+def test_a_search_that_nobody_asked_for_pays_for_itself(memory, monkeypatch):
+    rounds = []
+    search = calibration._search
+    note = lambda assemble, limit: (rounds.append(limit), search(assemble, limit))[1]  # noqa: E731
+    monkeypatch.setattr(calibration, "_search", note)
+    short = _build(num_rounds=60)
+    assert list(json.loads(memory.read_text()).values())[0][-1] == 60
+    # the rule's own layout: one lane on each device
+    assert tuple(short.execution[:3]) == (2, 1, 1)
+    _build(num_rounds=60), _build(num_rounds=50)
+    assert rounds == [60]
+    # longer runs, and those that ask for it, search on
+    _build(num_rounds=61), _build(num_rounds=60, calibrate=True), _build(num_rounds=900)
+    assert rounds == [60, 61, None]
+    assert list(json.loads(memory.read_text()).values())[0][-1] == 0
 
 
 @pytest.mark.parametrize(
@@ -76,7 +106,9 @@ def test_what_is_calibrated(options, expected):
     assert parts.is_calibrated(RoundOptions(**(base | options))) is expected
 
 
-def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4, 1), jobs=64):
+def _search(
+    monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4, 1), jobs=64, rounds=None
+):
     """Calibrates where a round takes seconds(layout); returns (chosen, layouts tried)."""
     tried = []
 
@@ -102,7 +134,7 @@ def _search(monkeypatch, seconds, *, step_seconds=1e-4, platform="cpu", rule=(4,
 
     monkeypatch.setattr(calibration, "_trial", trial)
     monkeypatch.setattr(calibration, "_again", again)
-    chosen = calibrate(assemble, None, {}).execution
+    chosen = calibrate(assemble, None, {}, rounds).execution
     return tuple(chosen[:3]), tried
 
 
@@ -111,6 +143,16 @@ def test_the_search_goes_on_while_it_gets_better(monkeypatch):
     chosen, tried = _search(monkeypatch, best_at_four)
     assert chosen == (4, 4, 1)
     assert tried == [(4, 1, 1), (4, 2, 1), (4, 4, 1), (4, 8, 1), (1, 4, 1), (4, 4, 4), (4, 4, 16)]
+
+
+@pytest.mark.parametrize("rounds, trials", [(9, 1), (39, 2), (59, 3), (10**6, 7)])
+def test_trials_take_a_tenth_of_the_run(monkeypatch, rounds, trials):
+    clock = iter(range(100))  # each trial takes a second
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(calibration, "_BUDGET_SECONDS", 99)
+    # rounds of one second, then half a second
+    better = lambda layout: 1.0 / min(layout.lanes, 2) + (layout.lanes == 8)  # noqa: E731
+    assert len(_search(monkeypatch, better, rounds=rounds)[1]) == trials
 
 
 def test_tiny_rounds_may_use_one_device(monkeypatch):
@@ -175,9 +217,12 @@ def test_tiny_rounds_share_a_dispatch(monkeypatch, seconds, options, row_bytes, 
 
 
 def test_a_layout_is_described():
-    text = describe(ExecutionPlan(2, 1, 1, 1, "device"), 0.0)
-    assert text == "2 devices x 1 lane, waves of 1, data placement: device"
-    assert describe(ExecutionPlan(1, 4, 4, 4, "stream"), 1.25).endswith("; chosen in 1.2 s")
+    federation = SimpleNamespace(
+        execution=ExecutionPlan(2, 1, 1, 1, "device"), rounds_per_dispatch=1, calibration_seconds=0
+    )
+    assert describe(federation) == "2 devices x 1 lane, waves of 1, data placement: device"
+    federation.rounds_per_dispatch, federation.calibration_seconds = 10, 1.25
+    assert describe(federation).endswith("; 10 rounds a dispatch; chosen in 1.2 s")
 
 
 def test_the_compilation_cache_leaves_other_choices_alone(monkeypatch, tmp_path):

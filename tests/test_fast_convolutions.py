@@ -6,6 +6,7 @@ import pytest
 from flax import linen, nnx
 
 import fljax_kernels
+from fljax import models
 from fljax.models import with_fast_convolutions
 
 
@@ -62,6 +63,34 @@ def test_a_module_is_copied():
 
 def test_a_factory_stays_one():
     check(with_fast_convolutions(Net)(nnx.Rngs(3)), Net(nnx.Rngs(3)))
+
+
+@pytest.mark.parametrize("make", [models.emnist_cnn, models.resnet18_gn])
+def test_a_form_is_chosen_for_a_whole_model(make):
+    options = {} if make is models.emnist_cnn else {"width": 2, "groups": 1}
+    plain, formed, again = (
+        make(3, (8, 8, 2), **options, **form)(nnx.Rngs(0))
+        for form in ({}, {"conv_form": "grouped"}, {"conv_form": "grouped"})
+    )
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 2)).astype(np.float32)
+    for module in (plain, formed):
+        module.eval()
+    np.testing.assert_allclose(formed(x), plain(x), rtol=1e-4, atol=1e-5)
+
+    def primitives(module):
+        return str(jax.make_jaxpr(lambda x: module(x))(x))
+
+    assert "conv_general_dilated" in primitives(formed)
+    assert "conv_general_dilated" not in primitives(plain)
+    assert nnx.graphdef(formed) != nnx.graphdef(plain)
+    again.eval()
+    assert nnx.graphdef(formed) == nnx.graphdef(again)
+
+
+def test_models_by_name_take_a_form_and_refuse_unknown_ones():
+    models.make("lenet_cnn", 3, (16, 16, 1), conv_form="gemm")
+    with pytest.raises(ValueError, match="form = 'winogard'; choose one of 'auto'"):
+        models.make("lenet_cnn", 3, (16, 16, 1), conv_form="winogard")
 
 
 def test_linen_modules_are_refused_with_the_way_out():

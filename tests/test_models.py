@@ -176,3 +176,17 @@ def test_unknown_names_and_options_name_the_nearest():
         models.make("mlp", 10, (784,), hiden=(3,))
     with pytest.raises(ValueError, match="Known: none"):
         models.make("softmax_regression", 10, (784,), hidden=3)
+
+
+@pytest.mark.parametrize(
+    "name, smallest", [("mcmahan_cnn", 4), ("emnist_cnn", 6), ("lenet_cnn", 16)]
+)
+def test_images_that_are_too_small_are_refused(name, smallest):
+    make = getattr(models, name)
+    found = jax.eval_shape(
+        lambda x: make(3, (smallest, smallest, 1))(nnx.Rngs(0))(x),
+        jax.ShapeDtypeStruct((2, smallest, smallest, 1), np.float32),
+    )
+    assert found.shape == (2, 3)
+    with pytest.raises(ValueError, match=f"at least {smallest} x {smallest}, not {smallest} x"):
+        make(3, (smallest, smallest - 1, 1))

@@ -17,14 +17,16 @@ the machine in between meets all of them.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
-import signal
-import subprocess
-import tempfile
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fljax.benchmarks import processes
 
 Line = dict[str, Any]
 
@@ -59,35 +61,32 @@ def harness_runners(directory: str | Path) -> dict[str, Runner]:
 def run(one: Runner, data: Path, workload: str, rounds: int, timeout: float) -> Line:
     """Runs a runner; returns its line, or {"error": ...} with the end of what it said."""
     arguments = ["--data", str(data.resolve()), "--workload", workload, "--rounds", str(rounds)]
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        try:
-            process = subprocess.Popen(
-                [*one.command, *arguments],
-                cwd=one.directory, stdout=output, stderr=errors, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            return {"error": str(error)}
-        try:
-            process.wait(timeout)
-            problem = f"ended with exit status {process.returncode}"
-        except subprocess.TimeoutExpired:
-            problem = f"took more than {timeout:.0f} s"
-        finally:
-            _end_session(process)
-        output.seek(0), errors.seek(0)
-        lines = [line for line in output.read().splitlines() if line.startswith("{")]
-        if process.returncode == 0 and lines:
-            return json.loads(lines[-1])
-        return {"error": f"{problem}\n{errors.read()[-800:]}"}
+    done = processes.run([*one.command, *arguments], timeout, directory=one.directory)
+    lines = [text for text in done.output.splitlines() if text.startswith("{")]
+    if done.problem is None and lines:
+        return _checked(lines[-1])
+    return {"error": f"{done.problem or 'printed no line of JSON'}\n{done.errors[-800:]}"}
 
 
-def _end_session(process: subprocess.Popen) -> None:
-    """Ends a process and what it left behind in its session."""
+def _checked(text: str) -> Line:
+    """Returns what a runner printed, or an error that says why it is no result."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+        line = json.loads(text)
+    except ValueError:
+        return {"error": f"printed no JSON: {text[:200]}"}
+    wrong = problem(line)
+    return line | {"error": wrong} if wrong else line
+
+
+def problem(line: Line) -> str | None:
+    """Returns why a line is no result of the work that was given; None if it is one."""
+    if "error" in line:
+        return line["error"]
+    for key in ("median_s_per_round", "final_train_loss"):
+        value = line.get(key)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return f"{key} is {value}"
+    return None
 
 
 def compare(
@@ -98,6 +97,7 @@ def compare(
     rounds: int,
     repetitions: int,
     timeout: float = 900,
+    seconds: float = math.inf,
     report: Callable[[str], None] = print,
 ) -> list[Line]:
     """Runs every runner on every workload, repetition after repetition.
@@ -110,12 +110,15 @@ def compare(
       rounds: Timed rounds of a run.
       repetitions: How often everything is run.
       timeout: Seconds after which a runner is ended.
+      seconds: Time for everything; the runner that it ends with is ended, and no other one begins.
       report: Receives one line of text for each run.
 
     Returns:
       All lines of the file.
     """
-    done = {key_of(line) for line in read(out) if "error" not in line}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + seconds
+    done = {key_of(line) for line in read(out) if problem(line) is None}
     for repetition in range(repetitions):
         for workload, path in files.items():
             # nobody is always first, or always after the same one
@@ -124,19 +127,33 @@ def compare(
             for name in names:
                 if (name, workload, repetition) in done:
                     continue
-                line = run(runners[name], path, workload, rounds, timeout)
+                left = end - time.monotonic()
+                if left <= 0:
+                    return read(out)
+                line = run(runners[name], path, workload, rounds, min(timeout, left))
                 line |= {"runner": name, "workload": workload, "repetition": repetition}
-                with out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                _append(out, line)
                 report(f"{workload} {name} {repetition}: {_short(line)}")
     return read(out)
 
 
 def read(path: Path) -> list[Line]:
-    """Returns the lines of a file of results; none if there is no file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Returns the lines of a file of results, without what a kill cut off; none without a file."""
+    lines = []
+    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            warnings.warn(f"{path}, line {number}, is no JSON and is left out.", stacklevel=2)
+    return lines
+
+
+def _append(path: Path, line: Line) -> None:
+    before = path.read_text() if path.is_file() else ""
+    # a kill may have cut off the last line
+    gap = "\n" if before and not before.endswith("\n") else ""
+    with path.open("a") as file:
+        file.write(f"{gap}{json.dumps(line)}\n")
 
 
 def key_of(line: Line) -> tuple[str, str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 
-from fljax.benchmarks.comparison import OURS, Line, key_of
+from fljax.benchmarks.comparison import OURS, Line, key_of, problem
 
 # relative difference of final losses after which the work was not the same
 TOLERANCE = 1e-3
@@ -34,18 +34,20 @@ def _workload_table(results: Mapping[str, Mapping[int, Line]], memory_peer: str)
     rows, failures = [], []
     good: dict[str, dict[int, Line]] = {}
     for name, by_repetition in results.items():
-        good[name] = {r: line for r, line in by_repetition.items() if "error" not in line}
-        for repetition, line in by_repetition.items():
-            if "error" in line:
-                reason = line["error"].strip().splitlines()
-                failures.append(f"{name}, repetition {repetition}, failed: {reason[0]}")
+        wrong = {repetition: problem(line) for repetition, line in by_repetition.items()}
+        good[name] = {r: line for r, line in by_repetition.items() if wrong[r] is None}
+        failures += [
+            f"{name}, repetition {repetition}, failed: {reason.strip().splitlines()[0]}"
+            for repetition, reason in wrong.items()
+            if reason is not None
+        ]
     good = {name: lines for name, lines in good.items() if lines}
     losses = {name: _loss(lines) for name, lines in good.items()}
     for name, lines in sorted(good.items(), key=lambda item: _median_seconds(item[1])):
         of_repetitions = " ".join(f"{line['median_s_per_round']:.4g}" for line in lines.values())
         difference = ""
         if OURS in losses:
-            difference = f"{abs(losses[name] / losses[OURS] - 1):.1e}"
+            difference = f"{_difference(losses[name], losses[OURS]):.1e}"
         rows.append(
             f"| {name} | {_median_seconds(lines):.4g} | {of_repetitions} "
             f"| {_times(good.get(OURS), lines)} | {_median(lines.values(), 'first_round_s'):.2f} "
@@ -90,7 +92,7 @@ def _conclusions(good: Mapping[str, Mapping[int, Line]], memory_peer: str) -> li
     far = [
         name
         for name, lines in good.items()
-        if ours and abs(_loss(lines) / _loss(ours) - 1) > TOLERANCE
+        if ours and not _difference(_loss(lines), _loss(ours)) <= TOLERANCE
     ]
     if far:
         said.append(
@@ -98,6 +100,10 @@ def _conclusions(good: Mapping[str, Mapping[int, Line]], memory_peer: str) -> li
             "Where the model has no dropout, they did other work."
         )
     return said
+
+
+def _difference(loss: float, of_ours: float) -> float:
+    return abs(loss - of_ours) / max(abs(of_ours), 1e-30)
 
 
 def _loss(lines: Mapping[int, Line]) -> float:

@@ -103,6 +103,7 @@ def round_figures(
         "seconds_median": median,
         "seconds_min": min(timed),
         "seconds_max": max(timed),
+        "plan_seconds": statistics.median(one.seconds for one in facts[1:]),
         "first_round_seconds": first,
         "calibration_seconds": federation.calibration_seconds,
         "clients_per_second": cohort / median,

@@ -16,9 +16,9 @@ def table(results: Sequence[Result]) -> str:
     A result with an "error" becomes a row that says so.
     """
     lines = [
-        "| workload | s/round median | min | max | first round s | compile s | calibration s "
-        "| clients/s | examples/s | utilization | peak MB | GFLOP/s | of peak |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| workload | s/round median | min | max | plan s | first round s | compile s "
+        "| calibration s | clients/s | examples/s | utilization | peak MB | GFLOP/s | of peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     measured = [one for one in results if "error" not in one]
     if measured:
@@ -38,10 +38,11 @@ def describe(result: Result) -> str:
 
 def _row(one: Result) -> str:
     if "error" in one:
-        return f"| {one['title']} | *not measured*: {one['error']} |" + " |" * 11
+        return f"| {one['title']} | *not measured*: {one['error']} |" + " |" * 12
     return (
         f"| {one['title']} | {one['seconds_median']:.4f} | {one['seconds_min']:.4f} "
-        f"| {one['seconds_max']:.4f} | {one['first_round_seconds']:.2f} "
+        f"| {one['seconds_max']:.4f} | {one['plan_seconds']:.4f} "
+        f"| {one['first_round_seconds']:.2f} "
         f"| {one['compile_seconds']:.2f} | {one['calibration_seconds']:.2f} "
         f"| {one['clients_per_second']:,.0f} | {one['examples_per_second']:,.0f} "
         f"| {one['utilization']:.0%} | {one['peak_memory_bytes'] / 1e6:,.0f} "

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from jax import lax
 
 from fljax import models, tasks
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split, offsets_of
@@ -186,16 +185,8 @@ def flops_per_example(workload: Workload) -> float:
     What the kernels compute instead (Winograd's transform, or whole rows) does not enter, so that
     figures of different kernels, simulators and machines can be set side by side.
     """
-
-    def with_xla_convolutions(rngs):
-        model = make_model(workload)(rngs)
-        for _, part in nnx.iter_modules(model):
-            if isinstance(part, nnx.Conv):
-                part.conv_general_dilated = lax.conv_general_dilated
-        return model
-
     tiny = generate(dataclasses.replace(workload, population=1, sizes=equal(1), pool=None))
-    task = make_task(workload, with_xla_convolutions)
+    task = make_task(workload, models.with_fast_convolutions(make_model(workload), "grouped"))
     return training_flops(task, tiny.train.examples.spec, batch_size=1)
 
 

@@ -1,7 +1,8 @@
 """Small convolutional networks for images.
 
 The convolutions are `fljax_kernels.conv_general_dilated`: matrix products, which stay fast when
-every client has kernels of its own and when training is compiled into a loop.
+every client has kernels of its own and when training is compiled into a loop. `conv_form` says how
+they are computed: see `with_fast_convolutions`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax
 from flax import nnx
 
 from fljax.models.dropout import Dropout
+from fljax.models.fast import with_fast_convolutions
 from fljax_kernels import conv_general_dilated, max_pool
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -24,30 +26,55 @@ _GLOROT = nnx.initializers.glorot_uniform()
 _TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def mcmahan_cnn(num_classes: int = 10, input_shape: Shape = (28, 28, 1)) -> Factory:
+def mcmahan_cnn(
+    num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, conv_form: str = "auto"
+) -> Factory:
     """Returns the CNN of McMahan et al. (arXiv:1602.05629): 1,663,370 parameters for MNIST."""
-    return partial(McMahanCNN, num_classes, tuple(input_shape))
+    _check_size("mcmahan_cnn", input_shape, 4)
+    return _in_form(partial(McMahanCNN, num_classes, tuple(input_shape)), conv_form)
 
 
-def emnist_cnn(num_classes: int = 62, input_shape: Shape = (28, 28, 1)) -> Factory:
+def emnist_cnn(
+    num_classes: int = 62, input_shape: Shape = (28, 28, 1), *, conv_form: str = "auto"
+) -> Factory:
     """Returns the EMNIST CNN of Reddi et al. (arXiv:2003.00295): 1,206,590 parameters."""
-    return partial(EmnistCNN, num_classes, tuple(input_shape))
+    _check_size("emnist_cnn", input_shape, 6)
+    return _in_form(partial(EmnistCNN, num_classes, tuple(input_shape)), conv_form)
 
 
-def pfl_cifar10_cnn(num_classes: int = 10, input_shape: Shape = (32, 32, 3)) -> Factory:
+def pfl_cifar10_cnn(
+    num_classes: int = 10, input_shape: Shape = (32, 32, 3), *, conv_form: str = "auto"
+) -> Factory:
     """Returns the CIFAR-10 CNN of pfl-research (arXiv:2404.06430): 1,626,442 parameters.
 
     It is the EMNIST CNN on color images.
     """
-    return emnist_cnn(num_classes, input_shape)
+    return emnist_cnn(num_classes, input_shape, conv_form=conv_form)
 
 
-def lenet_cnn(num_classes: int = 10, input_shape: Shape = (32, 32, 3)) -> Factory:
+def lenet_cnn(
+    num_classes: int = 10, input_shape: Shape = (32, 32, 3), *, conv_form: str = "auto"
+) -> Factory:
     """Returns the CNN of NIID-Bench (arXiv:2102.02079).
 
     62,006 parameters for CIFAR-10, 44,426 for images of 28 x 28 in one channel.
     """
-    return partial(LeNet, num_classes, tuple(input_shape))
+    _check_size("lenet_cnn", input_shape, 16)
+    return _in_form(partial(LeNet, num_classes, tuple(input_shape)), conv_form)
+
+
+def _in_form(factory: Factory, conv_form: str) -> Factory:
+    return factory if conv_form == "auto" else with_fast_convolutions(factory, conv_form)
+
+
+def _check_size(name: str, input_shape: Shape, smallest: int) -> None:
+    """Refuses images of which convolutions and pooling would leave nothing."""
+    height, width, _ = input_shape
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"{name} needs images of at least {smallest} x {smallest}, not {height} x {width}: "
+            "its convolutions and pooling would leave nothing of them."
+        )
 
 
 class McMahanCNN(nnx.Module):

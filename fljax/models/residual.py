@@ -13,6 +13,7 @@ from functools import partial
 import jax
 from flax import nnx
 
+from fljax.models.fast import with_fast_convolutions
 from fljax_kernels import conv_general_dilated
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -28,6 +29,7 @@ def resnet18_gn(
     *,
     width: int = 64,
     groups: int = 2,
+    conv_form: str = "auto",
 ) -> Factory:
     """Returns ResNet-18 for CIFAR, with group in place of batch normalization.
 
@@ -42,6 +44,7 @@ def resnet18_gn(
         something of.
       width: Channels of the first of the four stages; each later stage has twice as many.
       groups: Groups of each normalization.
+      conv_form: How convolutions are computed; see `with_fast_convolutions`.
 
     Raises:
       ValueError: If the groups do not divide the width.
@@ -51,7 +54,8 @@ def resnet18_gn(
             f"groups = {groups} must divide width = {width}, both at least 1: each group of "
             "channels is normalized together."
         )
-    return partial(ResNet18, num_classes, tuple(input_shape), width, groups)
+    factory = partial(ResNet18, num_classes, tuple(input_shape), width, groups)
+    return factory if conv_form == "auto" else with_fast_convolutions(factory, conv_form)
 
 
 class ResNet18(nnx.Module):

@@ -28,9 +28,8 @@ class Saved(NamedTuple):
       step: Of the checkpoint.
       slots: One entry a slot: [trial, round, totals, diverged], or None where it rests.
       waiting: Trials that were asked for and have not started.
-      execution: The execution plan of the running group.
+      execution: The layout of the running group.
       store_rows: Rows of its client store.
-      rounds_per_dispatch: As it was found.
     """
 
     step: int
@@ -38,7 +37,6 @@ class Saved(NamedTuple):
     waiting: list[int]
     execution: dict[str, Any]
     store_rows: int
-    rounds_per_dispatch: int
 
 
 class Journal:
@@ -134,7 +132,6 @@ class Journal:
         template = _state(slots) | {"store": federation.store.template(saved.store_rows)}
         state, _ = self._checkpoints.restore(saved.step, template)
         federation.load(state["server"], state["store"])
-        federation.rounds_per_dispatch = saved.rounds_per_dispatch
         slots.states = state["sampler"]
         trials = {trial.number: trial for trial in self.trials}
         slots.slots = [
@@ -169,9 +166,8 @@ class Journal:
             "slots": entries,
             "waiting": [trial.number for trial in waiting],
             "trials": [[trial.number, plain(trial.values), trial.seed] for trial in self.trials],
-            "execution": slots.federation.execution._asdict(),
+            "execution": slots.federation.layout,
             "store_rows": slots.federation.store.num_rows,
-            "rounds_per_dispatch": slots.federation.rounds_per_dispatch,
             "search": search.state(),
             "statuses": {str(number): list(status) for number, status in self.statuses.items()},
             "identity": self._identity,

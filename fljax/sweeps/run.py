@@ -169,7 +169,7 @@ class Runner:
         costs.building += time.perf_counter() - begin
         costs.groups += 1
         costs.slots = max(costs.slots, len(trials))
-        where = describe(slots.federation.execution, slots.federation.calibration_seconds)
+        where = describe(slots.federation)
         of = "" if self.surroundings.settings.is_open else f" of {len(group.trials)}"
         self.surroundings.say(f"{len(trials)}{of} trials together; {where}")
         return slots

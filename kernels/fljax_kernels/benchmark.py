@@ -4,7 +4,9 @@ Everything runs as local training runs it: inside a compiled loop, one copy on e
 same time (a CPU is split into one device per core). "step" is a forward pass with all gradients
 that training needs. FLOP/s count the multiplications and additions of direct convolution, whatever
 the form does, so Winograd's form may exceed the matrix peak: the best product of large square
-float32 matrices, measured in the same way. Each client has kernels of its own.
+float32 matrices, measured in the same way. Each client has kernels of its own. "of the step" is a
+part's share of a whole local step (forward pass, gradients, SGD) of the model of `fljax.models` to
+which its layer belongs, with as many clients.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from fljax_kernels import conv
 from fljax_kernels.conv import conv_general_dilated
 from fljax_kernels.pool import max_pool
 
@@ -55,7 +58,9 @@ LAYERS = {
     "LeNet, second": Layer(14, 6, 16, 5, "VALID"),
     "ResNet, 16 x 16": Layer(16, 128, 128, 3, "SAME"),
 }
-FORMS = ("gemm", "winograd", "grouped")
+FORMS = tuple(form for form in conv.FORMS if form != "auto")
+# the batch of the Shakespeare LSTM: lines of characters
+LINES, LENGTH, VOCABULARY, HIDDEN = 4, 80, 90, 256
 SECONDS, REPEATS = 0.1, 5
 
 
@@ -124,7 +129,7 @@ def matrix_peak(sizes: tuple[int, ...] = (512, 1024, 2048)) -> float:
 
 
 def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, Any]]:
-    """Yields one row for each form of a layer: milliseconds of its parts, and its rate."""
+    """Yields a row for each form that a layer can have: milliseconds of its parts, its rate."""
     layer = LAYERS[name]
     x = jax.random.normal(jax.random.key(0), (batch, layer.size, layer.size, layer.channels))
     kernel = (layer.kernel, layer.kernel, layer.channels, layer.features)
@@ -147,7 +152,10 @@ def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, 
             gradients = pull_back(y)
             return y, gradients[:1] if layer.first else gradients
 
-        y = jax.eval_shape(forward, w, x)
+        try:
+            y = jax.eval_shape(forward, w, x)
+        except ValueError:
+            continue  # the form is not for such layers
         dy = jax.random.normal(jax.random.key(2), y.shape)
         parts = {"forward": (forward, w, x), "weight gradient": (weight_gradient, dy, w, x)}
         if not layer.first:
@@ -167,48 +175,136 @@ def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, 
         }
 
 
-def other_rows(batch: int) -> Iterator[dict[str, Any]]:
-    """Yields the steps of what stands beside the products: pooling, embedding, recurrence."""
+def client_steps(batch: int) -> dict[str, tuple[Callable, tuple[jax.Array, ...], float]]:
+    """Returns whole local steps: {model: (function, its arguments, operations)}."""
+    # here, not above: the library is built upon this package
+    from fljax import models, tasks
+    from fljax.flops import training_flops
+    from fljax.gradients import bind
 
-    def step(function):
-        def run(*args):
+    draw = jax.random.split(jax.random.key(0), 4)
+    images = (
+        jax.random.normal(draw[0], (batch, 28, 28, 1)),
+        jax.random.randint(draw[1], (batch,), 0, 62),
+    )
+    text = tuple(jax.random.randint(key, (LINES, LENGTH), 1, VOCABULARY) for key in draw[2:])
+    found = {}
+    cnn, direct = (
+        tasks.classification(models.emnist_cnn(conv_form=form), 62) for form in ("auto", "grouped")
+    )
+    lstm = tasks.next_token(models.char_lstm(VOCABULARY), VOCABULARY)
+    for name, task, counted, (x, y) in (
+        ("EMNIST CNN", cnn, direct, images),
+        ("Shakespeare LSTM", lstm, lstm, text),
+    ):
+        params, frozen, state = task.init(jax.random.key(1))
+        leaves, tree = jax.tree.flatten(params)
+
+        def step(*args, frozen=frozen, state=state, tree=tree, task=task):
+            *leaves, x, y = args
+            rows = {"x": x, "y": y, "mask": jnp.ones(len(x), bool)}
+            gradient, *_ = bind(task, frozen).gradient(
+                tree.unflatten(leaves), state, rows, jax.random.key(2)
+            )
+            slopes = jax.tree.leaves(gradient)
+            return [leaf - 0.1 * slope for leaf, slope in zip(leaves, slopes, strict=True)]
+
+        spec = {"x": jax.ShapeDtypeStruct(x.shape[1:], x.dtype)}
+        spec["y"] = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
+        found[name] = step, (*leaves, x, y), training_flops(counted, spec, len(x))
+    return found
+
+
+def step_rows(batch: int, clients: int) -> Iterator[dict[str, Any]]:
+    """Yields the whole local steps of the models whose parts are measured."""
+    for name, (step, args, operations) in client_steps(batch).items():
+        ms = milliseconds(step, *args, clients=clients)
+        yield _step_row("whole step", name, "", clients, len(args[-1]), ms, operations)
+
+
+def _step_row(kernel, layer, form, clients, batch, ms, operations=0.0) -> dict[str, Any]:
+    row = {
+        "kernel": kernel,
+        "layer": layer,
+        "form": form,
+        "clients": clients,
+        "batch": batch,
+        "milliseconds": {"step": ms},
+    }
+    if not operations:
+        return row
+    return row | {"gflops": 1e-6 * operations * max(1, clients) * jax.local_device_count() / ms}
+
+
+def other_rows(batch: int, clients: int) -> Iterator[dict[str, Any]]:
+    """Yields the steps of what stands beside convolutions: pooling, embedding, recurrence."""
+
+    def row(kernel, layer, form, function, *args, rows, operations=0.0):
+        def step(*args):
             y, pull_back = jax.vjp(function, *args)
             return y, pull_back(y)
 
-        return run
-
-    def row(kernel, layer, form, function, *args):
-        return {
-            "kernel": kernel,
-            "layer": layer,
-            "form": form,
-            "clients": 0,
-            "batch": args[0].shape[0],
-            "milliseconds": {"step": milliseconds(step(function), *args)},
-        }
+        ms = milliseconds(step, *args, clients=clients)
+        return _step_row(kernel, layer, form, clients, rows, ms, operations)
 
     def reduce_window(x):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
     x = jax.random.normal(jax.random.key(0), (batch, 24, 24, 64))
     for form, function in {"ours": max_pool, "reduce_window": reduce_window}.items():
-        yield row("max-pooling", "EMNIST CNN", form, function, x)
+        yield row("max-pooling", "EMNIST CNN", form, function, x, rows=batch)
 
-    tokens = jax.random.randint(jax.random.key(1), (4, 80), 0, 90)
-    table = jax.random.normal(jax.random.key(2), (90, 8))
+    tokens = jax.random.randint(jax.random.key(1), (LINES, LENGTH), 0, VOCABULARY)
+    table = jax.random.normal(jax.random.key(2), (VOCABULARY, 8))
     for form, function in {
         "gather": lambda table: table[tokens],
-        "one-hot product": lambda table: jax.nn.one_hot(tokens, 90) @ table,
+        "one-hot product": lambda table: jax.nn.one_hot(tokens, VOCABULARY) @ table,
     }.items():
-        yield row("embedding", "Shakespeare LSTM", form, function, table)
+        yield row("embedding", "Shakespeare LSTM", form, function, table, rows=LINES)
 
-    inputs = jax.random.normal(jax.random.key(3), (80, 4, 256))
-    kernel = jax.random.normal(jax.random.key(4), (256, 1024)) / 16
+    inputs = jax.random.normal(jax.random.key(3), (LENGTH, LINES, HIDDEN))
+    kernels = jax.random.normal(jax.random.key(4), (2, HIDDEN, 4 * HIDDEN)) / HIDDEN**0.5
+    product = 2.0 * kernels[0].size * LENGTH * LINES
     for form, function in {
         "one for all times": lambda kernel, x: x @ kernel,
         "one for each time": lambda kernel, x: lax.map(lambda at: at @ kernel, x),
     }.items():
-        yield row("input product", "Shakespeare LSTM", form, function, kernel, inputs)
+        own = {"rows": LINES, "operations": 3 * product}
+        yield row("input product", "Shakespeare LSTM", form, function, kernels[0], inputs, **own)
+    for form, function in {"ours": _lstm(), "JAX's own gradient": _plain_lstm}.items():
+        own = {"rows": LINES, "operations": 6 * product}
+        yield row("second layer", "Shakespeare LSTM", form, function, inputs, *kernels, **own)
+
+
+def _lstm() -> Callable:
+    """Returns the layer of `fljax.models`, as a function of (inputs, both kernels)."""
+    from flax import nnx
+
+    from fljax.models.recurrent import LSTM
+
+    layer = LSTM(HIDDEN, HIDDEN, nnx.Rngs(0))
+
+    def run(x, input_kernel, hidden_kernel):
+        own = nnx.clone(layer)
+        own.input_kernel[...], own.hidden_kernel[...] = input_kernel, hidden_kernel
+        return own(x)
+
+    return run
+
+
+def _plain_lstm(x, input_kernel, hidden_kernel):
+    """The same with all products within the loop, and with the gradient that JAX derives."""
+
+    def advance(state, x):
+        output, cell = state
+        gates = x @ input_kernel + output @ hidden_kernel
+        write, new, forget, read = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(forget + 1) * cell + jax.nn.sigmoid(write) * jnp.tanh(new)
+        output = jax.nn.sigmoid(read) * jnp.tanh(cell)
+        return (output, cell), output
+
+    zeros = jnp.zeros((x.shape[1], hidden_kernel.shape[0]), x.dtype)
+    return lax.scan(advance, (zeros, zeros), x)[1]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -216,8 +312,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     parts = ("forward", "input gradient", "weight gradient", "step")
     lines = [
         "| layer | form | clients | " + " | ".join(f"{part}, ms" for part in parts)
-        + " | GFLOP/s | of peak |",
-        "|---" * 9 + "|",
+        + " | GFLOP/s | of peak | of the step |",
+        "|---" * 10 + "|",
     ]  # fmt: skip
     for one in rows:
         times = [one["milliseconds"].get(part) for part in parts]
@@ -225,6 +321,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells += ["" if ms is None else f"{ms:.3f}" for ms in times]
         rate = one.get("gflops")
         cells += ["", ""] if rate is None else [f"{rate:.0f}", f"{one['share_of_peak']:.0%}"]
+        share = one.get("share_of_step")
+        cells.append("" if share is None else f"{share:.1%}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -241,8 +339,15 @@ def run(layers: list[str], batch: int, clients: list[int]) -> dict[str, Any]:
     rows = [
         row for count in clients for name in layers for row in convolution_rows(name, batch, count)
     ]
-    rows += other_rows(batch)
+    rows += [row for count in clients for row in other_rows(batch, count)]
+    whole = [row for count in clients for row in step_rows(batch, count)]
     peak = max(peak, matrix_peak())  # a processor may be slower at times
+    steps = {(row["layer"], row["clients"]): row["milliseconds"]["step"] for row in whole}
+    for row in rows:
+        step = steps.get((row["layer"].partition(",")[0], row["clients"]))
+        if step is not None:
+            row["share_of_step"] = row["milliseconds"]["step"] / step
+    rows += whole
     for row in rows:
         if "gflops" in row:
             row["share_of_peak"] = row["gflops"] / peak

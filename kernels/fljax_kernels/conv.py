@@ -98,6 +98,8 @@ def conv_general_dilated(
     x_dilation, w_dilation = lhs_dilation or (1, 1), rhs_dilation or (1, 1)
     if isinstance(padding, str):
         padding = _padding(lhs, rhs, window_strides, padding, x_dilation, w_dilation)
+    if form not in FORMS:
+        raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")
     if form == "grouped":
         y = lax.conv_general_dilated(
             lhs,
@@ -117,6 +119,11 @@ def conv_general_dilated(
         jnp.zeros((), lhs.dtype),
         [(0, 0, 0), *((0, 0, spacing - 1) for spacing in x_dilation), (0, 0, 0)],
     )
+    size = _output_size(x, rhs, window_strides, padding, w_dilation)
+    if 0 in size:
+        # no window fits into the image
+        shape = (lhs.shape[0], *size, rhs.shape[3])
+        return jnp.zeros(shape, preferred_element_type or lhs.dtype)
     accumulator = jnp.promote_types(jnp.result_type(lhs, rhs), jnp.float32)
     if _use_winograd(form, x, rhs, window_strides, padding, w_dilation, feature_group_count):
 
@@ -150,6 +157,16 @@ def _padding(lhs, rhs, strides, name, x_dilation, w_dilation):
     return lax.padtype_to_pads(size, extent, strides, name)
 
 
+def _output_size(x, w, strides, padding, dilation):
+    """Returns height and width of the output; 0 where not one window fits."""
+    return [
+        max(0, (n + low + high - (k - 1) * spacing - 1) // stride + 1)
+        for n, k, (low, high), spacing, stride in zip(
+            x.shape[1:3], w.shape[:2], padding, dilation, strides, strict=True
+        )
+    ]
+
+
 def _use_winograd(form, x, w, strides, padding, dilation, groups):
     """Decides between the forms of matrix products.
 
@@ -164,14 +181,9 @@ def _use_winograd(form, x, w, strides, padding, dilation, groups):
             f"strides {tuple(strides)}, dilation {tuple(dilation)} and {w.shape[0]}x{w.shape[1]}. "
             'The form "auto" chooses it where it can.'
         )
-    if form not in FORMS:
-        raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")
     if form != "auto" or not possible:
         return form == "winograd"
-    size = [
-        n + low + high - k + 1
-        for n, k, (low, high) in zip(x.shape[1:3], w.shape[:2], padding, strict=True)
-    ]
+    size = _output_size(x, w, strides, padding, dilation)
     channels, features = w.shape[2], w.shape[3] // groups
     products = prod(
         -(-n // _TILE) * (_TILE + k - 1) for n, k in zip(size, w.shape[:2], strict=True)
@@ -188,12 +200,8 @@ def _use_winograd(form, x, w, strides, padding, dilation, groups):
 def _gemm(x, w, strides, padding, dilation, precision, accumulator):
     """Convolves [B, H, W, C] with [kh, kw, C, O]; sums shifts in the dtype `accumulator`."""
     kh, kw, channels, features = w.shape
-    (height, top), (width, left) = (
-        ((n + low + high - (k - 1) * spacing - 1) // stride + 1, low)
-        for n, k, (low, high), spacing, stride in zip(
-            x.shape[1:3], w.shape[:2], padding, dilation, strides, strict=True
-        )
-    )
+    height, width = _output_size(x, w, strides, padding, dilation)
+    (top, _), (left, _) = padding
     rows = [i * dilation[0] - top for i in range(kh)]
     columns = [j * dilation[1] - left for j in range(kw)]
     x = jnp.concatenate([_window(x, 2, start, width, strides[1]) for start in columns], axis=3)

@@ -62,18 +62,33 @@ def test_runners_take_turns_and_ratios_are_those_of_each_repetition(peers, tmp_p
     assert rows["slow"].split(" | ")[1:4] == ["9", "9 4 20", "5.00"]
 
 
-def test_other_work_is_noticed():
-    def line(name, loss):
-        figures = {"median_s_per_round": 1.0, "first_round_s": 1.0, "examples_per_s": 1.0}
-        return {
-            "runner": name, "workload": "w", "repetition": 0, "peak_rss_mb": 1.0,
-            "final_train_loss": loss, **figures,
-        }  # fmt: skip
+def line(name, loss, seconds=1.0):
+    figures = {"median_s_per_round": seconds, "first_round_s": 1.0, "examples_per_s": 1.0}
+    return {
+        "runner": name, "workload": "w", "repetition": 0, "peak_rss_mb": 1.0,
+        "final_train_loss": loss, **figures,
+    }  # fmt: skip
 
+
+def test_other_work_is_noticed():
     lines = [line("fljax", 2.0), line("near", 2.001), line("far", 2.003)]
     said = comparison_table.table(lines).splitlines()[-1]
     assert said.startswith("Final losses further than 0.001 (relative) from fljax's: far.")
     assert "Final losses" not in comparison_table.table(lines[:2])
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])
+def test_a_run_without_a_finite_loss_is_a_failure_and_no_rival(loss):
+    said = comparison_table.table([line("fljax", 2.0), line("wild", loss, 0.5), line("good", 2.0)])
+    assert f"wild, repetition 0, failed: final_train_loss is {loss}" in said
+    assert "(good) / fljax: median 1.00" in said and "| wild |" not in said
+
+
+@pytest.mark.parametrize("printed", ['{"median_s_per_round": 1, "final_train_loss": NaN}', "{oh"])
+def test_a_line_that_is_no_result_is_an_error(printed, tmp_path):
+    one = Runner([sys.executable, "-c", f"print({printed!r})"], tmp_path)
+    found = comparison.run(one, tmp_path / "w.npz", "w", 2, 60)
+    assert "final_train_loss is nan" in found["error"] or "no JSON" in found["error"]
 
 
 def test_what_failed_is_said_and_run_again(peers, tmp_path):
@@ -85,6 +100,27 @@ def test_what_failed_is_said_and_run_again(peers, tmp_path):
     text = comparison_table.table(compare(runners, tmp_path, repetitions=2))
     assert (tmp_path / "calls").read_text().split().count("fljax") == 2
     assert "failed" not in text and "median 2.50 (2.00 to 3.00, 2 repetitions)" in text
+
+
+def test_runners_get_the_time_that_is_left(tmp_path):
+    (tmp_path / "hang.py").write_text("import time; time.sleep(600)")
+    hang = Runner([sys.executable, "hang.py"], tmp_path)
+    lines = comparison.compare(
+        {"one": hang, "other": hang}, {"w": tmp_path / "w.npz"}, tmp_path / "out.jsonl",
+        rounds=1, repetitions=1, seconds=1, report=lambda text: None,
+    )  # fmt: skip
+    assert [one["runner"] for one in lines] == ["one"]
+    assert lines[0]["error"].startswith("took more than 1 s")
+
+
+def test_a_line_that_a_kill_cut_off_is_run_again(peers, tmp_path):
+    runners, out = peers(fljax=[1.0, 2.0]), tmp_path / "deep" / "er" / "out.jsonl"
+    options = {"rounds": 2, "repetitions": 1, "report": lambda text: None}
+    comparison.compare(runners, {"w": tmp_path / "w.npz"}, out, **options)
+    out.write_text(out.read_text()[:40])
+    with pytest.warns(UserWarning, match="line 1, is no JSON"):
+        lines = comparison.compare(runners, {"w": tmp_path / "w.npz"}, out, **options)
+    assert [one["median_s_per_round"] for one in lines] == [2.0]
 
 
 def test_a_runner_that_hangs_or_does_not_exist_is_a_failure(tmp_path):

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from fljax.benchmarks import kernel_checks, profiles, protocols
-from fljax.benchmarks.gpu import report
+from fljax.benchmarks.gpu import conv_section, report
 from fljax.benchmarks.gpu.records import SIZES, Context
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,11 @@ def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("report")
 
 
-@pytest.mark.parametrize("name", ["kernels", "cifar10", "emnist", "cohorts", "profile"])
-def test_a_section_gives_a_table(name, workdir):
+@pytest.mark.parametrize(
+    "name", ["kernels", "cifar10", "emnist", "cohorts", "profile", "conv_forms"]
+)
+def test_a_section_gives_a_table(name, workdir, monkeypatch):
+    monkeypatch.setattr(conv_section.benchmark, "SECONDS", 1e-3)
     result = report.run_section(name, Context(SIZE, workdir, {}))
     assert result["problem"] is None and result["seconds"] > 0
     assert result["rows"] and {len(row) for row in result["rows"]} == {len(result["columns"])}
@@ -34,10 +38,25 @@ def test_a_section_gives_a_table(name, workdir):
     report.write(workdir, name, result)
 
 
+def test_a_form_that_does_not_fit_loses_no_other(monkeypatch, tmp_path):
+    def rows(layer, batch, clients):
+        if clients:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nat great length")
+        times = {"forward": 1.0, "weight gradient": 2.0, "step": 3.0}
+        one = {"layer": layer, "form": "gemm", "clients": 0, "gflops": 4.0}
+        yield one | {"milliseconds": times}
+
+    monkeypatch.setattr(conv_section.benchmark, "convolution_rows", rows)
+    result = report.run_section("conv_forms", Context(SIZE, tmp_path, {}))
+    assert result["rows"][0][:7] == ["LeNet, second", "gemm", "1", "1.000", "", "2.000", "3.000"]
+    assert "2 clients: RESOURCE_EXHAUSTED: out of memory" in result["problem"]
+    assert "length" not in result["problem"]
+
+
 def test_the_page_marks_what_was_not_measured(workdir):
     text = report.markdown(workdir)
     assert "## peers\n\nGives the same work to other simulators" in text
-    assert text.count("*Not measured.*") == len(report.SECTIONS) - 5
+    assert text.count("*Not measured.*") == len(report.SECTIONS) - 6
     assert "| precision | kernel | error | bound |" in text
 
 
@@ -70,6 +89,35 @@ def test_a_section_that_dies_is_reported(tmp_path):
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     report.run_sections(["peaks"], command, tmp_path, timeout=0.5, report=lambda text: None)
     assert "took more than 0 s" in (tmp_path / report.REPORT).read_text()
+
+
+def test_a_failure_stands_beside_an_earlier_success(tmp_path):
+    good = {"title": "Peak", "notes": ["Sound."], "columns": [], "rows": [], "data": 7}
+    report.write(tmp_path, "peaks", good | {"problem": None, "seconds": 1.0})
+    command = [sys.executable, "-c", "import sys; sys.exit('out of memory')"]
+    run = lambda: report.run_sections(  # noqa: E731
+        ["peaks"], command, tmp_path, timeout=60, report=lambda text: None
+    )
+    assert not run() and not run()
+    text = (tmp_path / report.REPORT).read_text()
+    assert "Sound." in text and "**Run again later, it failed: out of memory**" in text
+    assert json.loads((tmp_path / "peaks.json").read_text())["data"] == 7
+    report.write(tmp_path, "peaks", good | {"problem": None, "seconds": 1.0})
+    assert "failed" not in report.markdown(tmp_path)
+
+
+def test_what_peers_had_run_is_shown_after_the_section_was_ended(tmp_path):
+    line = {
+        "runner": "quick", "workload": "w", "repetition": 0, "median_s_per_round": 0.25,
+        "final_train_loss": 2.0,
+    }  # fmt: skip
+    (tmp_path / "peers.jsonl").write_text(json.dumps(line) + "\n")
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert not report.run_sections(
+        ["peers"], command, tmp_path, timeout=0.5, report=lambda text: None
+    )
+    text = (tmp_path / report.REPORT).read_text()
+    assert "**failed: took more than 0 s**" in text and "| quick | 0.25 |" in text
 
 
 def test_a_wrong_kernel_is_found(monkeypatch):

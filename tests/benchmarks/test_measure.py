@@ -32,7 +32,7 @@ def result():
 def test_figures_belong_together(result):
     assert result["seconds_min"] <= result["seconds_median"] <= result["seconds_max"]
     assert result["clients_per_second"] == pytest.approx(5 / result["seconds_median"])
-    assert 0 < result["utilization"] <= 1
+    assert 0 < result["utilization"] <= 1 and 0 < result["plan_seconds"]
     assert 0 < result["compile_seconds"] and 0 <= result["calibration_seconds"]
     assert result["execution"]["devices"] == 2
     assert result["versions"]["jax"] and result["date"]
@@ -49,6 +49,8 @@ def test_a_table_says_what_failed(result):
     assert len({row.count("|") for row in rows}) == 1
     assert "| another one | *not measured*: out of memory |" in text
     assert f"| {result['title']} |" in text and result["versions"]["jax"] in text
+    heads, cells = ([cell.strip() for cell in rows[place].split("|")] for place in (0, -1))
+    assert cells[heads.index("plan s")] == f"{result['plan_seconds']:.4f}"
 
 
 def test_a_comparison_warns_and_keeps_what_only_one_file_has(result, tmp_path):

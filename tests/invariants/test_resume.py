@@ -84,6 +84,14 @@ def test_resume_uses_the_execution_plan_of_the_checkpoint(tmp_path):
     assert config["execution"]["lanes"] == 2
 
 
+@pytest.mark.parametrize("given, expected", [({}, 2), ({"rounds_per_dispatch": 1}, 1)])
+def test_resume_dispatches_as_many_rounds_together(tmp_path, given, expected):
+    run(tmp_path, SPECS["fedadam"], num_rounds=8, rounds_per_dispatch=2)
+    run(tmp_path, SPECS["fedadam"], resume=True, **given)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["execution"]["rounds_per_dispatch"] == expected
+
+
 def test_resume_of_a_finished_run_changes_nothing(tmp_path):
     first = run(tmp_path, SPECS["fedadam"])
     before = lines(tmp_path)

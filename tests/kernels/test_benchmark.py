@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from fljax_kernels import benchmark
@@ -16,22 +18,56 @@ def test_rows_and_files(tmp_path, monkeypatch, capsys, quick_compilation):
     monkeypatch.setattr(benchmark, "SECONDS", 1e-4)
     monkeypatch.setattr(benchmark, "REPEATS", 1)
     monkeypatch.setattr(benchmark, "matrix_peak", lambda: 100.0)
-    monkeypatch.setattr(benchmark, "other_rows", lambda batch: iter(()))
+    monkeypatch.setattr(benchmark, "other_rows", lambda batch, clients: iter(()))
+    whole = {"kernel": "whole step", "layer": "inner", "form": "", "clients": 2, "gflops": 50.0}
+    whole["milliseconds"] = {"step": 8.0}
+    monkeypatch.setattr(benchmark, "step_rows", lambda batch, clients: iter([whole]))
     path = tmp_path / "kernels.json"
     benchmark.main([f"--out={path}", "--batch=2", "--clients", "2", "--layers", "inner", "first"])
     rows = json.loads(path.read_text())["rows"]
+    *rows, step = rows
+    assert step["share_of_peak"] == 0.5
     names = {(row["layer"], row["form"]) for row in rows}
     assert names == {(layer, form) for layer in layers for form in benchmark.FORMS}
     printed = capsys.readouterr().out
     for row in rows:
         assert row["share_of_peak"] == pytest.approx(row["gflops"] / 100)
         assert ("input gradient" in row["milliseconds"]) == (row["layer"] == "inner")
+        part = row["milliseconds"]["step"] / 8 if row["layer"] == "inner" else None
+        assert row.get("share_of_step") == part
         assert f"| convolution: {row['layer']} | {row['form']} | 2 |" in printed
 
 
 def test_other_kernels_have_two_forms_each(monkeypatch):
-    monkeypatch.setattr(benchmark, "milliseconds", lambda function, *args: 1.0)
-    rows = list(benchmark.other_rows(batch=2))
+    asked = []
+    note = lambda function, *args, clients: asked.append(clients) or 1.0  # noqa: E731
+    monkeypatch.setattr(benchmark, "milliseconds", note)
+    rows = [*benchmark.other_rows(batch=2, clients=3), *benchmark.step_rows(batch=2, clients=3)]
     kernels = [row["kernel"] for row in rows]
-    assert kernels == sorted(kernels, key=kernels.index)
+    assert kernels == sorted(kernels, key=kernels.index) and set(asked) == {3}
     assert all(kernels.count(kernel) == 2 for kernel in kernels)
+    assert {row["layer"] for row in rows} == {"EMNIST CNN", "Shakespeare LSTM"}
+    rates = {row["layer"]: row["gflops"] for row in rows if row["kernel"] == "whole step"}
+    # 71.6 MFLOP an example, two of them for each of three clients on every device, in 1 ms
+    gigaflop = 71.6e-3 * 2 * 3 * jax.local_device_count()
+    assert rates["EMNIST CNN"] == pytest.approx(gigaflop / 1e-3, rel=1e-3)
+
+
+def test_both_forms_of_the_lstm_are_one_function(quick_compilation):
+    draw = np.random.default_rng(0)
+    size = benchmark.HIDDEN
+    x, *kernels = (
+        draw.standard_normal(shape).astype(np.float32) / 16
+        for shape in ((5, 2, size), (size, 4 * size), (size, 4 * size))
+    )
+    np.testing.assert_allclose(
+        benchmark._lstm()(x, *kernels), benchmark._plain_lstm(x, *kernels), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["EMNIST CNN", "Shakespeare LSTM"])
+def test_a_whole_step_trains(name, quick_compilation, monkeypatch):
+    monkeypatch.setattr(benchmark, "LENGTH", 3)
+    step, args, _ = benchmark.client_steps(batch=2)[name]
+    for leaf, new in zip(args[:-2], jax.jit(step)(*args), strict=True):
+        assert leaf.shape == new.shape and np.isfinite(new).all() and (leaf != new).any()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import fljax_kernels
+from fljax_kernels.conv import FORMS
 from fljax_kernels.reference import conv_gradients_reference, conv_reference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -140,6 +141,17 @@ def test_forward_mode_agrees_with_reverse_mode():
     pulled = jax.vjp(ours, x, w)[1](y)
     backward = sum((a * b).sum() for a, b in zip(pulled, (dx, dw), strict=True))
     np.testing.assert_allclose((dy * y).sum(), backward, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "grouped"])
+@pytest.mark.parametrize("padding", ["VALID", ((2, 0), (-4, 0))])
+def test_an_image_that_no_window_fits_into_has_an_empty_output(form, padding):
+    x, w = normal(0, (2, 4, 6, 2), (5, 3, 2, 3))
+    convolve = partial(ours, padding=padding, form=form)
+    y, pull_back = jax.vjp(convolve, x, w)
+    assert y.shape == xla(x, w, padding=padding).shape and y.size == 0 and y.dtype == x.dtype
+    for gradient, of in zip(pull_back(y), (x, w), strict=True):
+        np.testing.assert_array_equal(gradient, np.zeros_like(of))
 
 
 def test_half_precision_is_summed_in_float32():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from pathlib import Path
 
 import jax
 
@@ -10,12 +12,17 @@ from fljax.benchmarks import comparison, comparison_table, neutral, workload_fil
 from fljax.benchmarks.gpu.records import Context, Table
 from fljax.benchmarks.workloads import WORKLOADS
 
+_TITLE = "Other simulators on the same device"
+_NAMES = ("cifar10_cnn_50", "emnist_cnn_10")
+_RESULTS = "peers.jsonl"
+# of the section's time, what is left for the table
+_RESERVE_SECONDS = 10.0
+
 
 def peers(context: Context) -> Table:
     """Gives the same work to other simulators on the same device."""
-    size = context.size
-    names = ("cifar10_cnn_50", "emnist_cnn_10")
-    files = {name: context.workdir / f"{name}.npz" for name in names}
+    begin, size = time.monotonic(), context.size
+    files = {name: context.workdir / f"{name}.npz" for name in _NAMES}
     # this process only writes the files; the device's memory is for the runners
     jax.config.update("jax_platforms", "cpu")
     for name, path in files.items():
@@ -27,16 +34,29 @@ def peers(context: Context) -> Table:
             cohort=min(workload.cohort, population),
         )  # fmt: skip
         workload_file.write(path, neutral.make_file(name, workload))
-    out = context.workdir / "peers.jsonl"
     lines = comparison.compare(
-        context.runners, files, out, rounds=size.peer_rounds, repetitions=size.peer_repetitions
+        context.runners,
+        files,
+        context.workdir / _RESULTS,
+        rounds=size.peer_rounds,
+        repetitions=size.peer_repetitions,
+        seconds=context.seconds - _RESERVE_SECONDS - (time.monotonic() - begin),
     )
-    failed = [line["runner"] for line in lines if "error" in line]
-    return Table(
-        "Other simulators on the same device",
-        [comparison_table.table(lines)],
-        [],
-        [],
-        lines,
-        problem=f"failed: {', '.join(dict.fromkeys(failed))}" if failed else None,
+    missing = len(context.runners) * len(files) * size.peer_repetitions - len(
+        {comparison.key_of(line) for line in lines}
     )
+    said = [f"{missing} runs had no time left"] if missing > 0 else []
+    good = {comparison.key_of(line) for line in lines if comparison.problem(line) is None}
+    failed = [line["runner"] for line in lines if comparison.key_of(line) not in good]
+    if failed:
+        said.append(f"failed: {', '.join(dict.fromkeys(failed))}")
+    return Table(_TITLE, _notes(lines), [], [], lines, problem="; ".join(said) or None)
+
+
+def so_far(workdir: Path) -> list[str]:
+    """Returns the notes of a section that was ended: the tables of what had been run by then."""
+    return _notes(comparison.read(workdir / _RESULTS))
+
+
+def _notes(lines: list[comparison.Line]) -> list[str]:
+    return [comparison_table.table(lines)] if lines else []

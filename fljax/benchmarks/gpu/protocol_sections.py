@@ -76,7 +76,7 @@ def cifar10_cpu(context: Context) -> Table:
     results = {"CPU, float32": one}
     finished = context.workdir / "cifar10.json"
     if finished.is_file():
-        others = json.loads(finished.read_text())["data"]
+        others = json.loads(finished.read_text())["data"] or {}
         results = {f"this device, {name}": other for name, other in others.items()} | results
     every = max(size.eval_every, size.cpu_rounds // 5 // size.eval_every * size.eval_every)
     rounds = range(every, size.cpu_rounds + 1, every)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ class Size:
       lanes_cohort: Cohort they are tried with.
       timed_rounds: Timed rounds of a single figure.
       peak_sizes: Sizes of the matrices of the peak; None chooses.
+      conv_layers: Layers whose forms are compared, of `fljax_kernels.benchmark.LAYERS`.
+      conv_clients: For how many clients side by side; 0 is one without that axis.
+      conv_batch: Batch of each client.
       cpu_rounds: Rounds of the run on the CPU.
       peer_rounds: Timed rounds of a runner.
       peer_repetitions: How often each runner is run.
@@ -48,6 +52,14 @@ class Size:
     lanes_cohort: int = 256
     timed_rounds: int = 5
     peak_sizes: tuple[int, ...] | None = None
+    conv_layers: tuple[str, ...] = (
+        "EMNIST CNN, first",
+        "EMNIST CNN, second",
+        "McMahan CNN, second",
+        "ResNet, 16 x 16",
+    )
+    conv_clients: tuple[int, ...] = (0, 10, 100)
+    conv_batch: int = 20
     cpu_rounds: int = 150
     peer_rounds: int = 20
     peer_repetitions: int = 3
@@ -70,6 +82,9 @@ SIZES = {
         lanes_cohort=4,
         timed_rounds=1,
         peak_sizes=(64,),
+        conv_layers=("LeNet, second",),
+        conv_clients=(0, 2),
+        conv_batch=1,
         cpu_rounds=2,
         peer_rounds=1,
         peer_repetitions=1,
@@ -106,8 +121,10 @@ class Context:
       size: How much is measured.
       workdir: Where results and files go.
       runners: Runners of other simulators.
+      seconds: After so many the section is ended.
     """
 
     size: Size
     workdir: Path
     runners: Mapping[str, Runner]
+    seconds: float = math.inf

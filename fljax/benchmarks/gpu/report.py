@@ -2,22 +2,23 @@
 
 Every section leaves `<section>.json` in the working directory, and after each of them `report.md`
 is written anew from all that are there. So a section that fails, or a machine that is taken away,
-loses nothing of the others, and single sections can be run again.
+loses nothing of the others, and single sections can be run again. One that succeeded keeps its file
+when it fails later: the failure is kept beside it, in `<section>.failed.json`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fljax.benchmarks import processes
 from fljax.benchmarks.gpu import (
+    conv_section,
     device_sections,
     peer_section,
     protocol_sections,
@@ -40,12 +41,15 @@ SECTIONS: dict[str, Callable[[Context], Table]] = {
     "emnist": protocol_sections.emnist,
     "cohorts": scaling_sections.cohorts,
     "lanes": scaling_sections.lanes,
+    "conv_forms": conv_section.conv_forms,
     "profile": device_sections.profile,
     "cifar10_cpu": protocol_sections.cifar10_cpu,
     "peers": peer_section.peers,
 }
 # what a section's process finds in its environment
 ENVIRONMENTS = {"cifar10_cpu": {"JAX_PLATFORMS": "cpu"}}
+# workdir -> what a section that was ended had found by then
+SO_FAR: dict[str, Callable[[Path], list[str]]] = {"peers": peer_section.so_far}
 
 
 def run_section(name: str, context: Context) -> dict[str, Any]:
@@ -77,10 +81,11 @@ def run_sections(
         begin = time.perf_counter()
         problem = _run_in_a_process([*command, name], ENVIRONMENTS.get(name, {}), timeout)
         if problem:
-            failed = {"title": name, "notes": [], "columns": [], "rows": [], "data": None}
+            notes = SO_FAR[name](workdir) if name in SO_FAR else []
+            failed = {"title": name, "notes": notes, "columns": [], "rows": [], "data": None}
             failed |= {"problem": f"failed: {problem}", "seconds": time.perf_counter() - begin}
             write(workdir, name, failed)
-        found = json.loads((workdir / f"{name}.json").read_text())
+        found = _read(_failure(workdir, name)) or _read(_result(workdir, name))
         good = good and not found["problem"]
         report(f"{name}: {found['problem'] or 'done'} [{found['seconds']:.1f} s]")
         (workdir / REPORT).write_text(markdown(workdir))
@@ -88,21 +93,40 @@ def run_sections(
 
 
 def write(workdir: Path, name: str, result: dict[str, Any]) -> None:
-    """Writes the result of a section."""
-    (workdir / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    """Writes the result of a section; a failure never replaces a result without a problem."""
+    before = _read(_result(workdir, name))
+    path, failure = _result(workdir, name), _failure(workdir, name)
+    if result["problem"] and before and not before["problem"]:
+        path = failure
+    else:
+        failure.unlink(missing_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _result(workdir: Path, name: str) -> Path:
+    return workdir / f"{name}.json"
+
+
+def _failure(workdir: Path, name: str) -> Path:
+    return workdir / f"{name}.failed.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def markdown(workdir: Path) -> str:
     """Returns all sections of a directory as Markdown, with those that were not run marked so."""
     parts = [_HEAD]
     for name, function in SECTIONS.items():
-        path = workdir / f"{name}.json"
-        if not path.is_file():
+        found, failed = _read(_result(workdir, name)), _read(_failure(workdir, name))
+        if found is None:
             parts.append(f"## {name}\n\n{function.__doc__.splitlines()[0]} *Not measured.*")
             continue
-        found = json.loads(path.read_text())
         table = Table(**{field.name: found[field.name] for field in dataclasses.fields(Table)})
         parts.append(f"{_section(table)}\n\n({name}: {found['seconds']:.1f} s in all)")
+        if failed:
+            parts.append(f"**Run again later, it {failed['problem']}**")
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,14 +143,9 @@ def _section(table: Table) -> str:
 
 def _run_in_a_process(command: Sequence[str], environment: dict, timeout: float) -> str | None:
     """Runs a command; returns what went wrong, if anything did."""
-    try:
-        done = subprocess.run(
-            command, env=os.environ | environment, timeout=timeout, capture_output=True, text=True
-        )
-    except subprocess.TimeoutExpired:
-        return f"took more than {timeout:.0f} s"
-    if done.returncode == 0:
+    done = processes.run(command, timeout, environment=environment)
+    if done.problem is None:
         return None
-    print(done.stderr, file=sys.stderr)
-    last = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    return last[-1]
+    print(done.errors, file=sys.stderr)
+    last = done.errors.strip().splitlines()
+    return last[-1] if last and done.problem.startswith("ended") else done.problem
