@@ -150,3 +150,16 @@ def test_cifar10_is_divided_into_clients_of_50(data_dir):
     dataset, what = protocols.cifar10_data(protocols.cifar10())
     assert np.array_equal(np.unique(dataset.train.partition.sizes), [50])
     assert dataset.name in what and f"{dataset.num_clients:,} clients" in what
+
+
+@pytest.mark.parametrize("rounds, expected", [(2, False), (1500, True)])
+def test_a_protocol_searches_for_its_layout_to_the_end(rounds, expected, monkeypatch):
+    class Called(Exception):
+        pass
+
+    def simulate(*args, calibrate, **options):
+        raise Called(calibrate)
+
+    monkeypatch.setattr(protocols.fljax, "simulate", simulate)
+    with pytest.raises(Called, match=str(expected)):
+        protocols.run(protocols.cifar10(rounds), None, "float32")
