@@ -98,16 +98,25 @@ class _Traffic(NamedTuple):
 
 def _compression(received: _Traffic, sent: _Traffic, update: Size | None) -> list[tuple[str, str]]:
     """Returns what is to be said of compressed links."""
+    compressed = {"uplink": update is not None, "downlink": received.bits != received.dense_bits}
     rows = [
-        (name, f"{bits:,.0f} bits a client, {dense / bits:.1f} times fewer than {dense:,}")
+        (name, f"{bits:,.0f} bits a client, {_compared(bits, dense)}")
         for name, (bits, dense) in (("uplink", sent), ("downlink", received))
-        if bits != dense
+        if compressed[name]
     ]
     if update is not None and update.positions is not None:
         raw, bitmap, entropy = update.positions
         text = f"{raw:,} bits raw, {bitmap:,} as a bitmap, at least {entropy:,.0f} (entropy)"
         rows.append(("positions", text))
     return rows
+
+
+def _compared(bits: float, dense: int) -> str:
+    if bits == dense:
+        return "as many as without compression"
+    if bits > dense:
+        return f"{bits / dense:.1f} times as many as {dense:,} without compression"
+    return f"{dense / bits:.1f} times fewer than {dense:,}"
 
 
 def _traffic_of_a_client(

@@ -11,19 +11,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fljax import algorithms, data, models, recording
 from fljax.algorithm import AlgorithmSpec
-from fljax.compression import names
+from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.data.dataset import FederatedDataset
 from fljax.dry_run import describe
+from fljax.engine.batching import steps_per_job
 from fljax.engine.distributed import is_main, together
 from fljax.engine.pipeline import Pipeline
 from fljax.federation import RoundOptions
 from fljax.options import RunOptions, split_options
+from fljax.parts import local_work
 from fljax.recording import Run
 from fljax.simulation import as_task, simulate
 from fljax.sources import hyperparameters
@@ -35,15 +38,15 @@ class Experiment(NamedTuple):
 
     Attributes:
       dataset, task, algorithm, options: Those arguments.
-      seeded: Whether the seed went into a part of them that a program does not take as an
-        argument, so that a sweep compiles each seed by itself.
+      built_in: {name: value} of what follows from seed and data but is no argument of a program:
+        a sweep compiles trials that differ in it apart.
     """
 
     dataset: FederatedDataset
     task: Task
     algorithm: AlgorithmSpec
     options: dict[str, Any]
-    seeded: bool = False
+    built_in: Mapping[str, int] = {}
 
     @property
     def hparams(self) -> dict[str, float]:
@@ -161,13 +164,16 @@ def make_experiment(config, dataset: FederatedDataset | None = None) -> Experime
     """
     config = resolve(config)
     dataset = dataset or make_dataset(config)
-    shape = tuple(dataset.train.examples.spec["x"].shape)
-    model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
-    task = as_task(model, dataset)
+    task = _make_task(config, dataset)
     options = _options(config) | {"pipeline": make_pipeline(config, dataset, task)}
-    # MARINA's coins are the run's, thrown for all clients at once
-    seeded = config.uplink_memory.startswith("marina")
-    return Experiment(dataset, task, make_algorithm(config), options, seeded)
+    built_in = _built_in(config, dataset)
+    return Experiment(dataset, task, make_algorithm(config), options, built_in)
+
+
+def parameter_shapes(config) -> Any:
+    """Returns the shapes of a configuration's model parameters."""
+    config = resolve(config)
+    return _shapes(_make_task(config, make_dataset(config)))
 
 
 def make_dataset(config) -> FederatedDataset:
@@ -182,6 +188,12 @@ def make_dataset(config) -> FederatedDataset:
         **partition_options(config),
         **config.dataset_options.to_dict(),
     )
+
+
+def _make_task(config, dataset: FederatedDataset) -> Task:
+    shape = tuple(dataset.train.examples.spec["x"].shape)
+    model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
+    return as_task(model, dataset)
 
 
 def make_algorithm(config) -> AlgorithmSpec:
@@ -220,20 +232,48 @@ def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
     if chosen == names.Names():
         return Pipeline()
     params = _shapes(task)
+    check_cohort(config, dataset.num_clients)
     try:
-        names.check_cohort(
-            chosen,
-            num_clients=dataset.num_clients,
+        pipeline = names.pipeline(chosen, params, num_participants(config, dataset), config.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    fitting.warn_of_growth(chosen, params)
+    fitting.warn_of_size(chosen, params)
+    return pipeline
+
+
+def check_cohort(config, num_clients: int) -> None:
+    """Raises ConfigError where a memory of the configuration needs another cohort or weights."""
+    try:
+        fitting.check_cohort(
+            compression_names(config),
+            num_clients=num_clients,
             clients_per_round=config.clients_per_round,
             sampler=config.sampler,
             weighting=config.weighting
             or ("uniform" if config.algorithm == "scaffold" else "examples"),
         )
-        pipeline = names.pipeline(chosen, params, dataset.num_clients, config.seed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    names.warn_of_growth(chosen, params)
-    return pipeline
+
+
+def num_participants(config, dataset: FederatedDataset) -> int:
+    """Returns how many clients ever take part: those whose rows are enough for a step."""
+    sizes = dataset.train.partition.sizes
+    if config.algorithm == "fedsgd":  # reads every row once
+        return int(np.count_nonzero(sizes))
+    round_options, _ = split_options(_options(config))
+    return int(np.count_nonzero(steps_per_job(sizes, local_work(sizes, round_options))))
+
+
+def _built_in(config, dataset: FederatedDataset) -> dict[str, int]:
+    found = names.uplink_memory(compression_names(config))
+    match found and found[0]:
+        case "marina":  # its coins are the run's, thrown for all clients at once
+            return {"seed": config.seed}
+        case "ef21" | "diana":
+            return {"participants": num_participants(config, dataset)}
+    return {}
 
 
 def compression_names(config) -> names.Names:
@@ -248,7 +288,7 @@ def _shapes(task: Task) -> Any:
 
 def _with_weight_decay(config) -> dict[str, Any]:
     """Returns the clients' SGD with weight decay added to the gradient, as PyTorch's does."""
-    momentum = config.client_momentum
+    momentum = bool(config.client_momentum)
 
     def optimizer(hp):
         sgd = optax.sgd(hp["client_lr"], momentum=hp["client_momentum"] if momentum else None)

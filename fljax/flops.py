@@ -76,7 +76,7 @@ def _count_equation(equation: Any, trained: list[bool]) -> tuple[float, list[boo
     if name in _PRODUCTS:
         return _PRODUCTS[name](equation) * (1 + sum(trained)), touched
     if name == "scan":
-        return _count_scan(params, trained)
+        return _count_scan(equation, trained)
     inner = [jaxpr for value in params.values() for jaxpr in jaxprs(value)]
     if name == "cond":
         branches = [_count(jaxpr, trained[1:])[0] for jaxpr in inner]
@@ -86,9 +86,13 @@ def _count_equation(equation: Any, trained: list[bool]) -> tuple[float, list[boo
     return sum(_count(jaxpr, [any(trained)] * len(jaxpr.invars))[0] for jaxpr in inner), touched
 
 
-def _count_scan(params: Mapping[str, Any], trained: list[bool]) -> tuple[float, list[bool]]:
+def _count_scan(equation: Any, trained: list[bool]) -> tuple[float, list[bool]]:
     """Counts a loop; what the parameters reach in one iteration, they reach in the next."""
-    body, constants, carried = params["jaxpr"].jaxpr, params["num_consts"], params["num_carry"]
+    params, body = equation.params, equation.params["jaxpr"].jaxpr
+    # versions of JAX differ in how they name the parts: constants, carry, and what is scanned,
+    # which has an axis more outside than inside
+    carried = sum(map(_as_inside, equation.outvars, body.outvars))
+    constants = sum(map(_as_inside, equation.invars, body.invars)) - carried
     carry = slice(constants, constants + carried)
     while True:
         operations, outputs = _count(body, trained)
@@ -96,6 +100,10 @@ def _count_scan(params: Mapping[str, Any], trained: list[bool]) -> tuple[float, 
         if reached == trained[carry]:
             return params["length"] * operations, outputs
         trained = [*trained[:constants], *reached, *trained[carry.stop :]]
+
+
+def _as_inside(outer: Any, inner: Any) -> bool:
+    return outer.aval.ndim == inner.aval.ndim
 
 
 def _of_product(equation: Any) -> float:

@@ -212,7 +212,7 @@ def make_store(default: ClientRows, num_clients: int, mesh: Mesh, largest: int) 
             f"has {host / 1e9:.2f} GB. Use fewer clients or rounds, or a smaller model."
         )
     on_host = mesh.local_devices[0].platform != "cpu" and needed > memory // 4 * mesh.size
-    return ClientStore(default, num_clients, mesh, on_host=on_host)
+    return ClientStore(default, num_clients, mesh, on_host=on_host, most_rows=rows)
 
 
 def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTree, PyTree, PyTree]:

@@ -8,8 +8,8 @@ flags replace parts of the latter:
     --axis=client_lr=0.01,0.1,1 --axis=server_lr=0.5,1 --seeds=3
 
 `--resume` goes on with the sweep of the workdir and repeats no finished trial. Several processes
-share a sweep by rank and count from their environment (a Slurm array, a Kubernetes indexed Job, or
-FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT); see docs/sweeps.md.
+share a sweep by rank and count: `--share=0/8`, or from their environment (a Slurm array, a
+Kubernetes indexed Job, FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT, ...); see docs/sweeps.md.
 """
 
 import logging
@@ -30,6 +30,7 @@ _AXES = flags.DEFINE_multi_string("axis", [], "NAME=VALUE,VALUE,...; replaces th
 _SEEDS = flags.DEFINE_integer("seeds", None, "Number of seeds, from 0.", lower_bound=1)
 _TOGETHER = flags.DEFINE_integer("together", None, "Most trials side by side; 0: all that fit.")
 _MEMORY_GB = flags.DEFINE_float("memory_gb", None, "Bound of the memory, in 10^9 bytes.")
+_SHARE = flags.DEFINE_string("share", None, "RANK/COUNT of this process; by default as launched.")
 
 
 def main(argv):
@@ -47,7 +48,10 @@ def main(argv):
         settings["axes"] = sweeps.parse_axes(_AXES.value)
     if _SEEDS.value is not None:
         settings["seeds"] = tuple(range(_SEEDS.value))
-    found = fljax.sweep(_CONFIG.value, _WORKDIR.value, resume=_RESUME.value, **settings)
+    share = None if _SHARE.value is None else sweeps.parse_share(_SHARE.value)
+    found = fljax.sweep(
+        _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, share=share, **settings
+    )
     print(sweeps.report(found))
     return 0
 

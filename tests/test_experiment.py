@@ -15,6 +15,7 @@ from fljax import algorithms, data, experiment, models
 from fljax.config import load_config, resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.options import split_options
+from fljax.simulation import simulate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -341,6 +342,21 @@ def test_a_dry_run_counts_compressed_bits(algorithm, rest):
     )
 
 
+@pytest.mark.parametrize(
+    ("uplink", "said"),
+    [
+        (
+            "fetch_sgd(0.1, rows=5, columns=650)",
+            "104,000 bits a client, 5.0 times as many as 20,800 without compression",
+        ),
+        ("powersgd(10)", "20,800 bits a client, as many as without compression"),
+    ],
+)
+def test_what_does_not_shrink_is_said(uplink, said):
+    with pytest.warns(UserWarning, match="nothing is saved"):
+        assert dry_run(uplink=uplink)["uplink"] == said
+
+
 def test_a_compressed_run_sends_what_the_dry_run_counts(tmp_path):
     config = resolve({"num_rounds": 2, "clients_per_round": 3, "devices": 2} | COMPRESSED)
     run, _ = experiment.run_config(config, tmp_path / "run")
@@ -368,6 +384,45 @@ def test_memories_refuse_cohorts_that_they_are_not_for(config, message):
     for fit in ({"clients_per_round": 100, "sampler": "uniform"}, {"weighting": "uniform"}):
         if "clients_per_round" in fit or config["uplink_memory"] == "diana":
             experiment.make_experiment({"uplink": "qsgd(8)"} | config | fit)
+
+
+LOSSLESS = {"partition": "dirichlet", "alpha": 0.02, "min_partition_size": 0, "num_clients": 30,
+            "clients_per_round": 30, "val_fraction": 0.0, "model": "softmax_regression",
+            "local_steps": 1, "batch_size": 8, "devices": 2}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uncompressed():
+    return changes_after(LOSSLESS)
+
+
+def changes_after(config, num_rounds=3):
+    made = experiment.make_experiment(config | {"num_rounds": num_rounds, "eval_every": 0})
+    options = made.options | {"progress": False}
+    run = simulate(made.dataset, made.task, made.algorithm, **options)
+    assert run.curves["train/clients_without_rows"][0] > 5
+    return run.variables.params
+
+
+@pytest.mark.parametrize("memory", ["ef21", "diana(rate=0.5)", "marina(probability=0.3)"])
+def test_lossless_differences_are_no_compression_where_clients_have_no_rows(memory, uncompressed):
+    found = changes_after(LOSSLESS | {"uplink": "identity", "uplink_memory": memory})
+    toy.assert_close(found, uncompressed, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "least"),
+    [
+        ({}, 1),
+        ({"remainder": "drop"}, 8),
+        ({"algorithm": "fedsgd", "local_epochs": 1, "local_steps": 0, "remainder": "drop"}, 1),
+    ],
+)
+def test_participants_are_the_clients_with_rows_enough_for_a_step(config, least):
+    config = resolve(LOSSLESS | {"batch_size": 8} | config)
+    dataset = experiment.make_dataset(config)
+    sizes = dataset.train.partition.sizes
+    assert experiment.num_participants(config, dataset) == (sizes >= least).sum() < 30
 
 
 def test_report_names_results_and_costs(tmp_path):

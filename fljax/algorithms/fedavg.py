@@ -81,10 +81,11 @@ def fedavg(
     check_weighting(weighting)
     client_optimizer = client_optimizer or sgd_momentum(client_momentum)
     server_optimizer = server_optimizer or (lambda hp: optax.sgd(hp["server_lr"]))
+    proximal = mu is not None
 
     def build(task: LocalTask, hp: Hparams) -> Algorithm:
         correct = None
-        if mu is not None:
+        if proximal:
             correct = lambda grads, params, message: jax.tree.map(  # noqa: E731
                 lambda g, w, start: g + hp["mu"] * (w - start), grads, params, message.params
             )

@@ -5,12 +5,15 @@ A setting that is traced, as a hyperparameter of the round program, was checked 
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import jax
 
 
 def check_fraction(name: str, value: float | jax.Array) -> None:
     """Raises ValueError unless 0 < value <= 1."""
-    if not is_traced(value) and not 0 < value <= 1:
+    if not is_traced(value) and not (_is_number(value) and 0 < value <= 1):
         raise ValueError(f"{name} must lie above 0 and be at most 1, not {value!r}")
 
 
@@ -20,6 +23,23 @@ def check_range(name: str, value: int | jax.Array, least: int, most: int) -> Non
         return
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{name} must be an integer from {least} to {most}, not {value!r}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raises ValueError unless the value is a finite number above 0."""
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number above 0, not {value!r}")
+
+
+def check_seed(value: int) -> None:
+    """Raises ValueError unless the value is an integer that random keys are made of."""
+    check_range("seed", value, 0, 2**32 - 1)
+
+
+def check_switch(name: str, value: bool) -> None:
+    """Raises ValueError unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
 
 
 def is_traced(value) -> bool:
@@ -36,3 +56,7 @@ def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raises ValueError unless the value is one of the known ones."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

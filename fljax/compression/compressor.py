@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from fljax.compression import wire
 
@@ -36,8 +37,8 @@ class Compressor(NamedTuple):
       layout: d -> the fields of a message; None where the size depends on the values.
       omega: d -> the smallest known w with E|x_hat - x|^2 <= w |x|^2, of an unbiased compressor
         (E x_hat = x); None for a biased one.
-      alpha: d -> the largest known a with E|x_hat - x|^2 <= (1 - a) |x|^2, of a contraction; None
-        where there is none.
+      alpha: d -> the largest known a with E|x_hat - x|^2 <= (1 - a) |x|^2, of a biased compressor;
+        a contraction has one above 0. None where none is known.
     """
 
     name: str
@@ -108,8 +109,18 @@ def chain(first: Compressor, *others: Compressor) -> Compressor:
     and their values in 8 bits; `chain(rotation(), qsgd(4))` quantizes a rotated vector.
 
     Of unbiased compressors the chain is unbiased, with 1 + w = (1 + w1)(1 + w2) where the first one
-    is linear in its values (all of this library are). Of a contraction followed by an unbiased
-    compressor with w2 <= 1 nothing is claimed here, though many are contractions.
+    is linear in its values (all of this library are).
+
+    Where the first one is a contraction that sends a part of its vector as it is, or all of it
+    rotated, and leaves out what is orthogonal to that (all of this library with values of 32 bits
+    are), |x|^2 = |y|^2 + |rest|^2 with values y, of which |y|^2 >= a1 |x|^2, so that the error is
+    |x|^2 - |y|^2 + E|y_hat - y|^2. After it
+
+        a contraction with a2              a = a1 a2
+        an unbiased one with w2 <= 1       a = a1 (1 - w2)
+        an unbiased one with w2 > 1        a = 1 - w2 < 0: no contraction
+
+    the last for vectors of which nothing is left out.
 
     Wire format: that of the first one, with the second one's message in place of its values.
 
@@ -150,11 +161,22 @@ def _pair(first: Compressor, second: Compressor) -> Compressor:
     def omega(d):
         return (1 + first.omega(d)) * (1 + second.omega(length(d))) - 1
 
+    def alpha(d):
+        if second.alpha is not None:
+            rest = second.alpha(length(d))
+        else:
+            rest = 1 - second.omega(length(d))
+        return rest * (first.alpha(d) if rest > 0 else 1)
+
+    unbiased = first.omega is not None and second.omega is not None
+    projects = first.alpha is not None and first.layout(64)["values"].dtype == np.float32
+    bounded = second.alpha is not None or second.omega is not None
     return fixed_size(
         f"{first.name}, {second.name}",
         f"{first.paper}; {second.paper}",
         encode,
         decode,
         layout=lambda d: first.layout(d) | {"values": second.layout(length(d))},
-        omega=omega if first.omega and second.omega else None,
+        omega=omega if unbiased else None,
+        alpha=alpha if projects and bounded and not unbiased else None,
     )

@@ -1,8 +1,8 @@
 """Compressed differences to what the server already knows of a client: EF21, DIANA, MARINA.
 
 Updates change little from round to round, so that differences are small where updates are not, and
-what compression loses vanishes as training converges. The server keeps a mean over the population,
-which a round of part of it changes by that part only.
+what compression loses vanishes as training converges. The server keeps a mean over all clients that
+ever take part, which a round of part of them changes by that part only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ef21(link: UplinkLink, num_clients: int) -> UplinkLink:
 
     Args:
       link: What compresses the difference; its payloads are decoded one by one.
-      num_clients: Size N of the population.
+      num_clients: Number N of the clients that ever take part: clients without rows never do.
 
     Wire format: that of the link.
     """
@@ -52,7 +52,7 @@ def diana(link: UplinkLink, num_clients: int, rate: float) -> UplinkLink:
 
     Args:
       link: What compresses the difference; its payloads are decoded one by one.
-      num_clients: Size N of the population.
+      num_clients: As for `ef21`.
       rate: How fast shifts follow; at most 1 / (1 + omega) of the compressor.
 
     Wire format: that of the link.

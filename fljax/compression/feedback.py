@@ -44,8 +44,10 @@ def downlink_error_feedback(compressor: Choice, *, per_leaf: bool = False) -> Do
 
         received = C(model + lost)       lost' = model + lost - received
 
-    For quantizers. Tang et al. 2019 (arXiv:1905.05957), server side. It acts on the model's
-    parameters; what else is in the message travels as it is.
+    For quantizers that bring every vector nearer: contractions, such as int8 and signs, and
+    unbiased ones with omega < 1; with a larger omega what is lost may grow from round to round.
+    Tang et al. 2019 (arXiv:1905.05957), server side. It acts on the model's parameters; what else
+    is in the message travels as it is.
 
     Args:
       compressor, per_leaf: As for `fljax.compression.links.uplink`.
@@ -67,11 +69,12 @@ def downlink_difference(compressor: Choice, *, per_leaf: bool = False) -> Downli
 
         held' = held + C(model - held)
 
-    For contractions and quantizers of any kind: what is lost is part of the next difference.
-    EF21-P, Gruntkowska et al. 2023 (arXiv:2209.15218). All clients start from the initial
-    parameters, and are taken to hear every broadcast; the bits of a round are those of its own one,
-    for each member of the cohort. It acts on the model's parameters; what else is in the message
-    travels as it is.
+    For contractions (top-k, signs, int8, rand_k(..., unbiased=False)) and unbiased compressors with
+    omega < 1: what is lost is part of the next difference, which with a larger omega may grow from
+    round to round. EF21-P, Gruntkowska et al. 2023 (arXiv:2209.15218). All clients start from the
+    initial parameters, and are taken to hear every broadcast; the bits of a round are those of its
+    own one, for each member of the cohort. It acts on the model's parameters; what else is in the
+    message travels as it is.
 
     Args:
       compressor, per_leaf: As for `fljax.compression.links.uplink`.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.compression.checks import check_range
+from fljax.compression.checks import check_range, check_seed
 from fljax.compression.links import Form, Sent
 from fljax.engine.pipeline import UplinkLink
 
@@ -37,6 +37,7 @@ def powersgd(rank: int = 2, *, seed: int = 0) -> UplinkLink:
     number.
     """
     check_range("rank", rank, 1, 2**15)
+    check_seed(seed)
 
     def encode(value, queries, job, key):
         leaves = jax.tree.leaves(value)

@@ -15,7 +15,7 @@ class Facts(NamedTuple):
     """What memories take their settings from where none are given.
 
     Attributes:
-      num_clients: Size of the population.
+      num_clients: Clients that ever take part.
       seed: Of the run.
       omega: The compressor's; None if it is biased.
       share: Bits of a compressed update / bits of an update as it is; at most 1.

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fljax.compression import casts, lowrank, quantized, rotated, signs, sketched, sparse
+from fljax.compression import (
+    casts,
+    lowrank,
+    quantized,
+    rotated,
+    signs,
+    sketched,
+    sparse,
+    wire,
+)
 from fljax.compression.calls import Call, read
 from fljax.compression.checks import is_traced
 from fljax.compression.compressor import Compressor, chain
@@ -107,6 +115,19 @@ class Code(NamedTuple):
             return []
         return compressors_of(self.choice, self.per_leaf, Form.of(params))
 
+    def steps(self, params: PyTree) -> list[tuple[Call, int]]:
+        """Returns (call, length of what it compresses) for each message and each of a chain."""
+        if not isinstance(self.choice, Compressor):
+            return []
+        found = []
+        for _, d in self.parts(params):
+            for call in self.calls:
+                found.append((call, d))
+                values = call.value.layout and call.value.layout(d).get("values")
+                if isinstance(values, wire.Field):
+                    d = values.count
+        return found
+
 
 DOWNLINK_MEMORIES = {"error_feedback": downlink_error_feedback, "difference": downlink_difference}
 
@@ -122,7 +143,7 @@ def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipel
     Args:
       names: As they were written.
       params: Of the model; shapes will do.
-      num_clients: Size of the population.
+      num_clients: Clients that ever take part.
       seed: Of the run.
 
     Raises:
@@ -152,6 +173,11 @@ def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipel
 def uplink_code(names: Names) -> Code | None:
     """Returns what `uplink` names, or None."""
     return _code("uplink", names.uplink, names.uplink_level, names.uplink_per_leaf)
+
+
+def downlink_code(names: Names) -> Code | None:
+    """Returns what `downlink` names, or None."""
+    return _code("downlink", names.downlink, names.downlink_level, names.downlink_per_leaf)
 
 
 def uplink_memory(names: Names) -> tuple[str, Memory] | None:
@@ -184,43 +210,6 @@ def facts_of(code: Code, params: PyTree, num_clients: int, seed: int) -> Facts:
     omega = max(one.omega(d) for one, d in vectors) if unbiased else None
     size = uplink_size(code, params)
     return Facts(num_clients, seed, omega, min(1.0, size.bits / size.dense_bits))
-
-
-def check_cohort(
-    names: Names, *, num_clients: int, clients_per_round: int, sampler: str, weighting: str
-) -> None:
-    """Raises ValueError where a memory needs another cohort or other weights."""
-    found = uplink_memory(names)
-    name = found and found[0]
-    everyone = sampler == "uniform" and clients_per_round == num_clients
-    if name == "marina" and not everyone:
-        raise ValueError(
-            "uplink_memory = 'marina' needs every client in every round: set clients_per_round = "
-            f"{num_clients} and sampler = 'uniform', or choose 'diana'."
-        )
-    if name in ("ef21", "diana") and not everyone and weighting != "uniform":
-        raise ValueError(
-            f"uplink_memory = {name!r} keeps a mean over all clients, which rounds of "
-            f"{clients_per_round} of {num_clients} clients keep right only where clients count "
-            "alike. Set weighting = 'uniform'."
-        )
-
-
-def warn_of_growth(names: Names, params: PyTree) -> None:
-    """Warns where what error feedback keeps may grow from round to round."""
-    found, code = uplink_memory(names), uplink_code(names)
-    if not found or found[0] not in ("error_feedback", "ef21"):
-        return
-    for one, d in code.parts(params):
-        if one.alpha is None and one.omega is not None and one.omega(d) >= 1:
-            warnings.warn(
-                f"uplink_memory = {found[0]!r} is for compressors that bring every vector nearer; "
-                f"of {one.name} only omega = {one.omega(d):.3g} is known, and from 1 on what is "
-                "lost may grow from round to round. Use a biased one (top_k, sign, int8, "
-                "rand_k(..., unbiased=False)) or uplink_memory = 'diana'.",
-                stacklevel=2,
-            )
-            return
 
 
 def _facts(names: Names, params: PyTree, num_clients: int, seed: int) -> Facts | None:
@@ -260,8 +249,7 @@ def _uplink(names: Names, facts: Facts | None) -> tuple[UplinkLink, ...]:
 
 
 def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
-    code = _code("downlink", names.downlink, names.downlink_level, names.downlink_per_leaf)
-    memory = names.downlink_memory
+    code, memory = downlink_code(names), names.downlink_memory
     if code is None:
         _check_unused(names, "downlink")
         return ()
@@ -270,10 +258,13 @@ def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
         raise ValueError(
             f"downlink = {names.downlink!r}: {first} is for updates; use it as uplink."
         )
-    if memory != "difference" and any(one.name in _SPARSE for one in code.calls):
+    sparse_calls = [one for one in code.calls if one.name in _SPARSE]
+    if memory != "difference" and sparse_calls:
+        unscaled = any(one.arguments.get("unbiased") for one in sparse_calls)
         raise ValueError(
             f"downlink = {names.downlink!r} sends a few coordinates of the model and zeros for the "
-            "others. Set downlink_memory = 'difference', which sends a few of its changes."
+            "others. Set downlink_memory = 'difference', which sends a few of its changes"
+            f"{', and use rand_k(..., unbiased=False)' * unscaled}."
         )
     make = downlink if memory == "none" else DOWNLINK_MEMORIES[memory]
     try:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_range, is_traced, shown
+from fljax.compression.checks import check_range, check_switch, is_traced, shown
 from fljax.compression.compressor import Compressor, fixed_size
 from fljax.compression.vectors import flat, in_rows
 from fljax_kernels.quantize import (
@@ -90,6 +90,7 @@ def int8(
     (arXiv:1806.08342).
     """
     check_range("bits", bits, 2, 8)
+    check_switch("stochastic", stochastic)
     bits, rows = _whole(bits), channels or 1
     level = (1 << (bits - 1)) - 1
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_range
+from fljax.compression.checks import check_range, check_switch
 from fljax.compression.compressor import Compressor, chain, fixed_size
 from fljax.compression.quantized import uniform
 from fljax.compression.vectors import flat, in_rows
@@ -94,6 +94,7 @@ def drive(*, unbiased: bool = True, block: int = _BLOCK) -> Compressor:
     constant is proven for Hadamard's rotations; pi / 2 - 1 for uniform ones and d to infinity.
     Otherwise alpha = 1/2 (by Khintchine's inequality, in expectation over the rotation).
     """
+    check_switch("unbiased", unbiased)
     code = _with_centroids(1, unbiased, block)
     return code._replace(
         name="drive",
@@ -178,7 +179,8 @@ _SEED = {"seed": wire.unsigned((2,), 32, np.uint32)}
 
 
 def _check_block(block: int) -> None:
-    if block < 1 or block & (block - 1):
+    check_range("block", block, 1, 2**30)
+    if block & (block - 1):
         raise ValueError(f"block must be a power of two, not {block!r}")
 
 

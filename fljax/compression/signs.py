@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
+from fljax.compression.checks import check_positive
 from fljax.compression.compressor import Compressor, fixed_size
 from fljax_kernels.natural import round_to_powers_of_two
 from fljax_kernels.quantize import largest_magnitude
@@ -56,8 +57,8 @@ def terngrad(*, clip: float | None = None) -> Compressor:
     omega = (sqrt(d) - 1) / 2 without clipping.
     """
 
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be a number above 0, or None, not {clip!r}")
+    if clip is not None:
+        check_positive("clip", clip)
 
     def encode(key, x):
         if clip is not None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from fljax.compression import wire
-from fljax.compression.compressor import Compressor
 from fljax.compression.sparse import IndexBits, index_bits, kept
 from fljax.engine.pipeline import dense_bits
 
@@ -44,7 +41,12 @@ def uplink_size(code: Code, params: PyTree) -> Size:
     def sent(params, key):
         return code.link.encode(params, code.link.init_client(params), None, key)[0]
 
-    dense, found = int(dense_bits(params)), list(_positions(code, params))
+    dense = int(dense_bits(params))
+    found = [
+        index_bits(kept(call.arguments["fraction"], d), d)
+        for call, d in code.steps(params)
+        if "fraction" in call.arguments
+    ]
     positions = IndexBits(*map(sum, zip(*found, strict=True))) if found else None
     if any(one.layout is None for one, _ in code.parts(params)):
         # pruning: a bitmap and the values
@@ -52,16 +54,3 @@ def uplink_size(code: Code, params: PyTree) -> Size:
         return Size(positions.bitmap + 32 * values, dense, positions)
     payload = jax.eval_shape(sent, params, jax.random.key(0))
     return Size(int(code.link.bits(payload)), dense, positions)
-
-
-def _positions(code: Code, params: PyTree) -> Iterator[IndexBits]:
-    """Yields what the positions take, for each vector and each sparse code in the chain."""
-    if not isinstance(code.choice, Compressor):
-        return
-    for _, d in code.parts(params):
-        for call in code.calls:
-            if "fraction" in call.arguments:
-                yield index_bits(kept(call.arguments["fraction"], d), d)
-            values = call.value.layout and call.value.layout(d).get("values")
-            if isinstance(values, wire.Field):
-                d = values.count

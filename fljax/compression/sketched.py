@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.compression.checks import check_fraction, check_range
+from fljax.compression.checks import check_fraction, check_range, check_seed
 from fljax.compression.differences import with_mean
 from fljax.compression.links import Form, Sent, leaves_of, vector_of
 from fljax.compression.sparse import kept
@@ -63,6 +63,7 @@ def fetch_sgd(
     check_fraction("fraction", fraction)
     check_range("rows", rows, 1, 2**15)
     check_range("columns", columns, 1, 2**31 - 1)
+    check_seed(seed)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be at least 0 and below 1, not {momentum!r}")
 

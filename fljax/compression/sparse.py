@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_choice, check_fraction, is_traced, shown
+from fljax.compression.checks import (
+    check_choice,
+    check_fraction,
+    check_switch,
+    is_traced,
+    shown,
+)
 from fljax.compression.compressor import Compressor, fixed_size, in_program_only
 from fljax_kernels import random_k, top_k_mask
 from fljax_kernels import top_k as largest
@@ -115,6 +121,7 @@ def rand_k(fraction: float, *, unbiased: bool = True, index_format: str = "small
     alpha = k / d. Stich et al. 2018 (arXiv:1809.07599); Konecny et al. 2016 (arXiv:1610.05492).
     """
     check_fraction("fraction", fraction)
+    check_switch("unbiased", unbiased)
     seeded = index_format == "seed"
     if not seeded:
         check_choice("index_format", index_format, _FORMATS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax.sharding import Mesh
 
 from fljax.engine.counting import earlier_equals
 from fljax.engine.packing import capacity
-from fljax.engine.placement import fetch, put_same, put_sharded
+from fljax.engine.placement import fetch, fetch_rows, put_same, put_sharded
 from fljax.engine.row_exchange import block_of, make_moves, route
 
 PyTree = Any
@@ -20,8 +21,8 @@ class ClientStore:
     """Rows of client state, gathered before a round and scattered after it.
 
     A client's row exists from its first participation on; until then it reads a shared default.
-    It lies on the device that trained the client last. The device arrays grow geometrically,
-    outside the round program, whose shapes never change.
+    It lies on the device that trained the client last. The device arrays grow by doubling, up to
+    what the most rows need and outside the round program, whose shapes never change.
 
     Args:
       default: State of a client that never took part, with a leading axis over sources.
@@ -29,16 +30,30 @@ class ClientStore:
       mesh: Devices over which rows are sharded.
       on_host: Keep the rows in host memory, that of every process; each round then waits for the
         one before.
+      most_rows: The most rows that will exist at once; None is one of each client and source.
     """
 
-    def __init__(self, default: PyTree, num_clients: int, mesh: Mesh, *, on_host: bool = False):
+    def __init__(
+        self,
+        default: PyTree,
+        num_clients: int,
+        mesh: Mesh,
+        *,
+        on_host: bool = False,
+        most_rows: int | None = None,
+    ):
         # on the devices, or every round would send it there again
         self._default = default if on_host else put_same(default, mesh)
-        self._leaves = jax.tree.leaves(default)
+        self._leaves = [
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(default)
+        ]
         sources = self._leaves[0].shape[0] if self._leaves else 1
         self._mesh = mesh
         self._on_host = on_host
         self._homes = 1 if on_host else mesh.size
+        self._most = rows_of_a_home(
+            sources * num_clients if most_rows is None else most_rows, self._homes
+        )
         # place * homes + home of each row, so that a number stays when the homes grow
         self._slots = np.full((sources, num_clients), -1, np.int32)
         self._free = [np.zeros(0, np.int32) for _ in range(self._homes)]
@@ -50,7 +65,7 @@ class ClientStore:
     @property
     def row_bytes(self) -> int:
         """Bytes of one client's state."""
-        return sum(leaf[0].size * leaf.dtype.itemsize for leaf in self._leaves)
+        return sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in self._leaves)
 
     @property
     def num_rows(self) -> int:
@@ -128,8 +143,11 @@ class ClientStore:
         owners = np.argwhere(self._slots >= 0).astype(np.int32)
         place, home = np.divmod(self._slots[owners[:, 0], owners[:, 1]], self._homes)
         at = home * self._capacity + place
-        # a copy: host rows are written in place while a checkpoint may still read these
-        return {"owners": owners, "rows": jax.tree.map(lambda leaf: leaf[at], fetch(self._rows))}
+        # copies: rows are written in place while a checkpoint may still read these
+        return {
+            "owners": owners,
+            "rows": jax.tree.map(lambda leaf: fetch_rows(leaf, at), self._rows),
+        }
 
     def template(self, num_rows: int) -> dict[str, PyTree]:
         """Returns shapes of the `state` of a store with so many rows."""
@@ -141,27 +159,29 @@ class ClientStore:
             ),
         }
 
-    def load(self, state: dict[str, PyTree], room: int = 1) -> None:
-        """Restores what `state` returned, with room for at least so many rows on each device."""
+    def load(self, state: dict[str, PyTree]) -> None:
+        """Restores what `state` returned."""
         owners = np.asarray(state["owners"])
         self._slots[:] = -1
         self._slots[owners[:, 0], owners[:, 1]] = np.arange(len(owners))
         self._free = [np.zeros(0, np.int32) for _ in range(self._homes)]
         self._used = -(-(len(owners) - np.arange(self._homes)) // self._homes)
-        self._keep(state["rows"], room)
+        self._keep(state["rows"])
 
     def forget(self, sources: np.ndarray, default: PyTree) -> None:
-        """Drops the rows of some sources, which others will take.
+        """Drops the rows of some sources, which others will take; their places will be used again.
 
         Args:
           sources: int[K] their numbers.
           default: State of clients that never took part, leaves [S, ...].
         """
         self._default = default if self._on_host else put_same(default, self._mesh)
-        state, room = self.state(), self._capacity
-        kept = ~np.isin(state["owners"][:, 0], sources)
-        # as much room as before: other shapes would compile anew
-        self.load(jax.tree.map(lambda leaf: leaf[kept], state), max(room, 1))
+        slots = self._slots[sources]
+        place, home = np.divmod(slots[slots >= 0], self._homes)
+        self._free = [
+            np.concatenate([free, place[home == number]]) for number, free in enumerate(self._free)
+        ]
+        self._slots[sources] = -1
 
     @property
     def _capacity(self) -> int:
@@ -193,7 +213,11 @@ class ClientStore:
         needed = int(self._used.max())
         if needed <= self._capacity:
             return
-        size = min(capacity(needed, 2 * self._capacity), self._slots.size)
+        # halves of the largest size: while that is reached, it is held one and a half times
+        size = self._most
+        while -(-size // 2) >= needed:
+            size = -(-size // 2)
+        size = capacity(needed, size)
         if self._on_host:
             self._keep(self._rows, size)
         else:
@@ -207,10 +231,10 @@ class ClientStore:
             table = np.zeros((size * self._homes, *leaf.shape[1:]), leaf.dtype)
             table[: len(leaf)] = leaf
             by_home = table.reshape(size, self._homes, *leaf.shape[1:]).swapaxes(0, 1)
-            return by_home.reshape(table.shape)
+            rows = by_home.reshape(table.shape)
+            return rows if self._on_host else put_sharded(rows, self._mesh)
 
-        rows = jax.tree.map(dealt, rows)
-        self._rows = rows if self._on_host else put_sharded(rows, self._mesh)
+        self._rows = jax.tree.map(dealt, rows)
 
     def _take_room(self, jobs: int) -> PyTree:
         """Returns arrays [D, J, ...] of any content: those of the last round if they fit."""
@@ -218,6 +242,30 @@ class ClientStore:
             return self._moves.room(self._rows, jobs)
         room, self._room = self._room, None
         return room
+
+
+def rows_of_a_home(rows: int, homes: int) -> int:
+    """Returns for how many rows each of several homes has room where so many exist at once.
+
+    Rows lie where their clients were trained, which is not the same number everywhere: a quarter
+    more than an equal share.
+    """
+    return rows if homes == 1 else min(rows, -(-5 * rows // (4 * homes)))
+
+
+def most_bytes(row_bytes: int, rows: int, jobs: int, homes: int, copies: int = 0) -> int:
+    """Returns the bytes that the rows of a store take at most, on all devices together.
+
+    Args:
+      row_bytes: Of one client's state.
+      rows: The most rows that exist at once.
+      jobs: The most jobs of a round, whose rows are gathered beside the store.
+      homes: Devices.
+      copies: Of all rows, taken in the same memory for a checkpoint.
+    """
+    held = homes * rows_of_a_home(rows, homes)
+    # it grows once from half of the size, when there are half as many rows to copy
+    return row_bytes * (held + max(held // 2 + copies * rows // 2, copies * rows) + jobs)
 
 
 def _last_of_each(sources: np.ndarray, clients: np.ndarray) -> np.ndarray:

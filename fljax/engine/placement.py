@@ -88,6 +88,25 @@ def fetch(tree: PyTree) -> PyTree:
     return jax.tree.map(_fetch, tree)
 
 
+def fetch_rows(leaf: Any, index: np.ndarray) -> np.ndarray:
+    """Waits for an array and returns rows of it, copied; without a copy of the others on a CPU.
+
+    All processes must call it together where the array is sharded.
+
+    Args:
+      leaf: [N, ...], as it is or sharded along its first axis.
+      index: int[R] numbers of rows.
+    """
+    if not isinstance(leaf, jax.Array) or not leaf.is_fully_addressable:
+        return _fetch(leaf)[index]
+    rows = np.empty((len(index), *leaf.shape[1:]), leaf.dtype)
+    for shard in leaf.addressable_shards:
+        values, begin = np.asarray(shard.data), shard.index[0].start or 0
+        here = (index >= begin) & (index < begin + len(values))
+        rows[here] = values[index[here] - begin]
+    return rows
+
+
 def any_process(flag: bool, mesh: Mesh) -> bool | jax.Array:
     """Starts a vote, without waiting for it: true where any process says so."""
     if not mesh.is_multi_process:

@@ -16,6 +16,8 @@ PyTree = Any
 _ITEMS = ("arrays", "description")
 _TEMPORARY = ".orbax-checkpoint-tmp"
 _SHOWN_DIFFERENCES = 5
+# The given arrays, and the copies of them that are written in the background.
+CHECKPOINT_COPIES = 2
 
 
 class Checkpoints:
@@ -59,7 +61,8 @@ class Checkpoints:
         """Saves a checkpoint; the writing itself goes on in the background.
 
         The state is copied to the host before this returns: its device buffers may be donated
-        right after. A round that is already saved is left as it is.
+        right after. A round that is already saved is left as it is. While it is saved, NumPy
+        arrays of the state are held `CHECKPOINT_COPIES` times, the given ones included.
 
         Args:
           round: Number of completed rounds.
@@ -213,7 +216,10 @@ def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def _on_host(state: PyTree) -> tuple[list[str], list[Any]]:
-    """Returns paths and leaves, arrays copied: on a CPU `device_get` gives a view of the buffer."""
+    """Returns paths and leaves on the host, none of which is a view of a device's buffer.
+
+    On a CPU `device_get` gives such views. Arrays of one's own are copied by Orbax.
+    """
     for path, leaf in _leaves(state):
         dtype = getattr(leaf, "dtype", None)
         numeric = dtype is not None and any(
@@ -226,7 +232,13 @@ def _on_host(state: PyTree) -> tuple[list[str], list[Any]]:
                 "the metadata, a PRNG key goes as jax.random.key_data(key)"
             )
     host = _leaves(jax.device_get(state))
-    return [p for p, _ in host], [x if _is_number(x) else np.array(x) for _, x in host]
+    return [path for path, _ in host], [
+        leaf if _is_number(leaf) or _owns_numbers(leaf) else np.array(leaf) for _, leaf in host
+    ]
+
+
+def _owns_numbers(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray) and leaf.flags.owndata
 
 
 def _is_number(leaf: Any) -> bool:

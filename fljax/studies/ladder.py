@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fljax.config import ConfigError, call_in_file, resolve, to_plain
+from fljax.experiment import check_cohort
 
 # What all other rungs are measured against.
 UNCOMPRESSED = "none"
@@ -120,11 +121,15 @@ def plan(config: Any, rungs: Sequence[str], seeds: Sequence[int]) -> list[Planne
     if not seeds:
         raise ValueError("A study needs at least one seed.")
     shared = to_plain(config)
-    return [
+    planned = [
         PlannedRun(rung, seed, f"{rung.folder}-seed{seed}", resolve(shared | _own(rung, seed)))
         for seed in seeds
         for rung in ladder
     ]
+    for one in planned[: len(ladder)]:
+        # a natural partition may turn out to have more clients, and is checked again then
+        check_cohort(one.config, one.config.num_clients or one.config.clients_per_round)
+    return planned
 
 
 def _own(rung: Rung, seed: int) -> dict[str, Any]:

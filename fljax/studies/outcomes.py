@@ -42,13 +42,16 @@ class Outcome(NamedTuple):
       client_bytes: Sent by one client in one round, on average.
       uplink_bytes: Sent by all clients in all rounds.
       target: None if it was never reached.
+      diverged: Round in which all clients ended with updates that are not finite, and the run with
+        them; all figures but `client_bytes` are None then. None of a run that came to its end.
     """
 
-    accuracy: float
-    final: float
-    client_bytes: float
-    uplink_bytes: float
+    accuracy: float | None
+    final: float | None
+    client_bytes: float | None
+    uplink_bytes: float | None
     target: Target | None
+    diverged: int | None = None
 
 
 class Row(NamedTuple):
@@ -82,6 +85,11 @@ class Row(NamedTuple):
         return spread(one.client_bytes for one in self.outcomes).mean
 
     @property
+    def diverged(self) -> tuple[int, ...]:
+        """Rounds in which the runs of some seeds diverged."""
+        return tuple(one.diverged for one in self.outcomes if one.diverged is not None)
+
+    @property
     def reached(self) -> tuple[Target, ...]:
         """Of the seeds that reached the target."""
         return tuple(one.target for one in self.outcomes if one.target)
@@ -101,12 +109,24 @@ def spread(values: Iterable[float | None]) -> Spread:
     )
 
 
+def diverged_in(run: Run) -> int | None:
+    """Returns the round in which a run ended since all its clients diverged, or None."""
+    lost, trained = (run.curves.get(f"train/{name}") for name in ("clients_nonfinite", "clients"))
+    if run.summary is not None or lost is None or not (lost[-1] > 0 and trained[-1] == 0):
+        return None
+    return int(run.rounds[-1])
+
+
 def outcome(run: Run) -> Outcome:
-    """Returns what one finished run came to.
+    """Returns what one run came to, which was finished or diverged.
 
     Raises:
       ValueError: If the run has no accuracy on a test set.
     """
+    if run.summary is None:
+        clients = np.nansum(run.curves["train/clients"])
+        sent = run.curves["comm/uplink_bytes"][-1] / clients if clients else None
+        return Outcome(None, None, sent, None, None, diverged_in(run))
     summary, curves = run.summary, run.curves
     best, final = summary["best"] or {}, summary["final"] or {}
     key = "eval/test/accuracy"
@@ -132,9 +152,17 @@ def rows(runs: Mapping[Rung, Sequence[Run]]) -> list[Row]:
 
     Args:
       runs: {rung: [run of each seed]}, as from `run_ladder`.
+
+    Raises:
+      ValueError: If the uncompressed run diverged with every seed.
     """
     outcomes = {rung: tuple(map(outcome, ones)) for rung, ones in runs.items()}
     baseline = outcomes[Rung(UNCOMPRESSED)]
+    if all(one.diverged is not None for one in baseline):
+        raise ValueError(
+            "The runs without compression diverged, so that the others cannot be measured against "
+            "them. Lower client_lr, and give another --workdir."
+        )
     dense = spread(one.client_bytes for one in baseline).mean
     return [
         Row(
@@ -142,7 +170,9 @@ def rows(runs: Mapping[Rung, Sequence[Run]]) -> list[Row]:
             ones,
             ratio=dense / spread(one.client_bytes for one in ones).mean,
             gap=spread(
-                one.accuracy - other.accuracy for one, other in zip(ones, baseline, strict=True)
+                one.accuracy - other.accuracy
+                for one, other in zip(ones, baseline, strict=True)
+                if one.diverged is None and other.diverged is None
             ),
         )
         for rung, ones in outcomes.items()

@@ -31,7 +31,7 @@ class Point(NamedTuple):
       rung: Its compressor.
       bytes: Uplink to the target, or of the whole run where a seed never reached it.
       accuracy: On the test set.
-      reaches: Whether all seeds reached the target.
+      reaches: Whether all seeds reached the target, or there is none.
     """
 
     rung: Rung
@@ -40,21 +40,22 @@ class Point(NamedTuple):
     reaches: bool
 
 
-def points(rows: Sequence[Row]) -> list[Point]:
-    """Returns where the rungs stand."""
+def points(rows: Sequence[Row], target: float | None) -> list[Point]:
+    """Returns where the rungs stand; those that diverged with every seed stand nowhere."""
     return [
         Point(
             row.rung,
             spread(one.uplink_bytes for one in (row.reached if row.reaches else row.outcomes)),
             row.accuracy,
-            row.reaches,
+            row.reaches or target is None,
         )
         for row in rows
+        if len(row.diverged) < len(row.outcomes)
     ]
 
 
 def front(candidates: Sequence[Point]) -> list[Point]:
-    """Returns the points that reached the target and that no other beats, by ascending bytes.
+    """Returns the points that reach the target and that no other beats, by ascending bytes.
 
     A point beats another if it needs no more bytes, is no less accurate, and differs in one.
     """
@@ -89,7 +90,7 @@ def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
-    placed = points(rows)
+    placed = points(rows, target)
     level = 100 * next(row.accuracy.mean for row in rows if row.rung == Rung(UNCOMPRESSED))
     levels = [(level, "--", "uncompressed")]
     if target is not None:
@@ -101,7 +102,8 @@ def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set(
-            xlabel="Uplink of all clients" + " to the target" * (target is not None) + " (MB)",
+            xlabel=f"Uplink of all clients {'in all rounds' if target is None else 'to the target'}"
+            " (MB)",
             ylabel="Test accuracy (%)",
             title=title,
         )

@@ -11,12 +11,13 @@ from fljax import experiment
 from fljax.config import to_plain
 from fljax.recording import Run, load_run
 from fljax.studies.ladder import PlannedRun, Rung, plan
+from fljax.studies.outcomes import diverged_in
 
 RUNS = "runs"
 # What a finished run may have had otherwise: where it ran and what was written.
 _FREE = {
     "calibrate", "checkpoint_every", "data_dir", "devices", "keep_checkpoints", "lanes",
-    "num_clients", "placement", "rounds_per_dispatch", "wandb", "wave",
+    "placement", "rounds_per_dispatch", "wandb", "wave",
 }  # fmt: skip
 
 
@@ -25,7 +26,8 @@ def run_ladder(
 ) -> dict[Rung, list[Run]]:
     """Runs every rung with every seed, each in `workdir/runs/NAME-seedK`.
 
-    A finished run is not repeated, and one that was killed goes on from its newest checkpoint.
+    A finished run is not repeated, nor is one that diverged, without which the study goes on; one
+    that was killed goes on from its newest checkpoint.
 
     Args:
       config: What all runs share.
@@ -34,7 +36,7 @@ def run_ladder(
       workdir: Directory of the study.
 
     Returns:
-      {rung: [run of each seed]}.
+      {rung: [run of each seed]}; one that diverged has no `summary`.
 
     Raises:
       KeyboardInterrupt: If a run was stopped; the same call goes on with it.
@@ -48,7 +50,7 @@ def run_ladder(
         run = found[number]
         if run is None:
             print(f"{number + 1}/{len(planned)}: {one.rung.text}, seed {one.seed}", file=sys.stderr)
-            run = experiment.simulate_config(one.config, where, resume=True)
+            run = _run(one, where)
             if run.interrupted:
                 raise KeyboardInterrupt
         # the final model, which nobody asks for, would keep its memory until the end
@@ -56,22 +58,34 @@ def run_ladder(
     return runs
 
 
+def _run(one: PlannedRun, directory: Path) -> Run:
+    try:
+        return experiment.simulate_config(one.config, directory, resume=True)
+    except FloatingPointError as error:
+        print(f"{one.name} diverged. {error}", file=sys.stderr)
+        return load_run(directory)
+
+
 def _finished(one: PlannedRun, directory: Path) -> Run | None:
     """Returns the run that the directory holds, or None if it has not come to its end."""
-    if not (directory / "summary.json").exists():
+    if not (directory / "config.json").exists():
         return None
     run = load_run(directory)
-    if run.summary["interrupted"]:
+    ended = diverged_in(run) if run.summary is None else not run.summary["interrupted"]
+    if not ended:
         return None
-    _check_same(to_plain(one.config), run.config, directory)
+    check_same(to_plain(one.config), run.config, directory)
     return run
 
 
-def _check_same(now: Mapping[str, Any], then: Mapping[str, Any], directory: Path) -> None:
+def check_same(now: Mapping[str, Any], then: Mapping[str, Any], directory: Path) -> None:
+    """Raises ValueError if a run was of another configuration than that of now."""
+    # a natural partition says itself how many clients there are, and runs keep their number
+    free = _FREE | ({"num_clients"} if now["num_clients"] is None else set())
     changed = [
         f"{name} was {then.get(name)!r} and is {now[name]!r}"
         for name in now
-        if name not in _FREE and now[name] != then.get(name)
+        if name not in free and now[name] != then.get(name)
     ]
     if changed:
         raise ValueError(

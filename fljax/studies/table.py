@@ -11,8 +11,8 @@ from fljax.studies.ladder import UNCOMPRESSED, Rung
 from fljax.studies.outcomes import Row, Spread, spread
 
 _COLUMNS = (
-    "rung", "seeds", "client_bytes", "ratio", "accuracy_mean", "accuracy_sd", "final_mean",
-    "final_sd", "gap_mean", "gap_sd", "seeds_at_target", "rounds_to_target_mean",
+    "rung", "seeds", "seeds_diverged", "client_bytes", "ratio", "accuracy_mean", "accuracy_sd",
+    "final_mean", "final_sd", "gap_mean", "gap_sd", "seeds_at_target", "rounds_to_target_mean",
     "rounds_to_target_sd", "uplink_bytes_to_target_mean", "uplink_bytes_to_target_sd",
     "transfer_seconds_to_target_mean", "transfer_seconds_to_target_sd",
 )  # fmt: skip
@@ -30,7 +30,13 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             figures = (row.client_bytes, row.ratio, *row.accuracy, *row.final, *row.gap)
             ways = (figure for one in _ways(row) for figure in one)
             writer.writerow(
-                [row.rung.text, len(row.outcomes), *map(_cell, figures), len(row.reached)]
+                [
+                    row.rung.text,
+                    len(row.outcomes),
+                    len(row.diverged),
+                    *map(_cell, figures),
+                    len(row.reached),
+                ]
                 + [_cell(figure) for figure in ways]
             )
 
@@ -66,9 +72,9 @@ def _line(row: Row, timed: bool) -> str:
     some = "" if row.reaches or not row.reached else f" ({len(row.reached)}/{len(row.outcomes)})"
     cells = [
         f"`{row.rung.text}`",
-        f"{row.client_bytes:,.0f}",
-        f"{row.ratio:,.1f}",
-        with_sd(row.accuracy, 2, 100),
+        with_sd(Spread(row.client_bytes, math.nan), 0),
+        with_sd(Spread(row.ratio, math.nan), 1),
+        _accuracy(row),
         with_sd(row.final, 2, 100),
         "0" if row.rung == Rung(UNCOMPRESSED) else with_sd(row.gap, 2, 100, "+"),
         with_sd(rounds, 0) + some,
@@ -76,6 +82,17 @@ def _line(row: Row, timed: bool) -> str:
         *([with_sd(seconds, _digits(seconds.mean))] if timed else []),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _accuracy(row: Row) -> str:
+    """Returns the mean of the runs that came to their end, and when the others diverged."""
+    if not row.diverged:
+        return with_sd(row.accuracy, 2, 100)
+    when = f"in round{'s' * (len(row.diverged) > 1)} {', '.join(map(str, row.diverged))}"
+    if len(row.diverged) == len(row.outcomes):
+        return f"diverged {when}"
+    count = f"{len(row.diverged)}/{len(row.outcomes)}"
+    return f"{with_sd(row.accuracy, 2, 100)} ({count} diverged {when})"
 
 
 def _ways(row: Row) -> tuple[Spread, Spread, Spread]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fljax import experiment
 from fljax.studies import pareto, report, table
 from fljax.studies.outcomes import Row, rows
 from fljax.studies.runner import run_ladder
@@ -48,12 +49,12 @@ def tradeoff(
 
     Raises:
       KeyboardInterrupt: If a run was stopped; the same call goes on with it.
-      ValueError: If a rung or the configuration is wrong.
+      ValueError: If a rung or the configuration is wrong, or all runs without compression diverged.
     """
     workdir = Path(workdir)
     runs = run_ladder(config, rungs, seeds, workdir)
     result = rows(runs)
-    one = next(iter(runs.values()))[0]
+    one = next(run for ones in runs.values() for run in ones if run.summary is not None)
     found = Tradeoff(
         result, workdir / "tradeoff.csv", workdir / "tradeoff.png", workdir / "report.md"
     )
@@ -67,6 +68,7 @@ def tradeoff(
     page = report.page(
         result,
         one,
+        experiment.parameter_shapes(config),
         picture=found.picture.name,
         command=command,
         date=datetime.date.today().isoformat(),

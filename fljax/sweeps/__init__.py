@@ -5,7 +5,7 @@ from fljax.sweeps.search import Report, Search, given, successive_halving
 from fljax.sweeps.selection import Criterion
 from fljax.sweeps.settings import Settings
 from fljax.sweeps.settings_file import load_settings, parse_axes
-from fljax.sweeps.share import Share
+from fljax.sweeps.share import Share, parse_share
 from fljax.sweeps.space import choice, grid, log_uniform, sample, uniform
 from fljax.sweeps.sweep import Sweep, sweep
 from fljax.sweeps.trials import Trial, repeat
@@ -24,6 +24,7 @@ __all__ = [
     "load_settings",
     "log_uniform",
     "parse_axes",
+    "parse_share",
     "repeat",
     "report",
     "sample",

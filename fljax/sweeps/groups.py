@@ -1,8 +1,9 @@
 """Groups: the trials of a sweep that one program can run side by side.
 
 What the round program takes as arguments may differ within a group: the seed, every hyperparameter
-of the algorithm, and who owns which rows of one copy of the data. What shapes the program, such as
-the model, the batch size, the cohort's size or the algorithm, tells groups apart.
+of the algorithm, and who owns which rows of one copy of the data. Everything else is part of the
+program, such as the model, the batch size, the cohort's size or the algorithm, and tells groups
+apart, whether a trial's values name it or it follows from one of them.
 """
 
 from __future__ import annotations
@@ -10,18 +11,34 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fljax.config import resolve, to_plain
 from fljax.config.schema import DATA_KEYS
 from fljax.data.dataset import FederatedDataset, Split
+from fljax.engine.pipeline import PipelineSpec
 from fljax.experiment import Experiment, make_dataset, make_experiment
 from fljax.sources import Source
+from fljax.sweeps.likeness import alike, makeup
 from fljax.sweeps.trials import Trial, identity
 
-Make = Callable[[Trial], Experiment]
+
+class Made(NamedTuple):
+    """What a trial runs.
+
+    Attributes:
+      experiment: The experiment.
+      program: What its round program is made of, apart from the data and from what the program
+        takes as arguments; compared by `alike`.
+    """
+
+    experiment: Experiment
+    program: Any
+
+
+Make = Callable[[Trial], Made]
 
 
 class Group(NamedTuple):
@@ -52,15 +69,37 @@ def from_config(config) -> Make:
     """
     loaded: dict[str, FederatedDataset] = {}
 
-    def make(trial: Trial) -> Experiment:
+    def make(trial: Trial) -> Made:
         own = resolve(_with_values(config, trial))
         plain = to_plain(own)
         data = identity({name: plain[name] for name in DATA_KEYS})
         if data not in loaded:
             loaded[data] = _sharing(make_dataset(own), loaded.values())
-        return make_experiment(own, loaded[data])
+        experiment = make_experiment(own, loaded[data])
+        arguments = {"seed", *experiment.hparams, *DATA_KEYS}
+        # resolved: with what references and defaults made of the trial's values
+        return Made(experiment, {key: plain[key] for key in plain.keys() - arguments})
 
     return make
+
+
+def from_function(make: Callable[[Trial], Experiment]) -> Make:
+    """Returns what makes experiments of a user's function and takes apart what it returned."""
+
+    def made(trial: Trial) -> Made:
+        experiment = make(trial)
+        values = {
+            name: value
+            for name, value in trial.values.items()
+            if name not in {*experiment.hparams, *DATA_KEYS}
+        }
+        options = {name: one for name, one in experiment.options.items() if name != "seed"}
+        if isinstance(pipeline := options.get("pipeline"), PipelineSpec):
+            options["pipeline"] = pipeline.build
+        algorithm = experiment.algorithm._replace(hparams={})
+        return Made(experiment, makeup((values, experiment.task, algorithm, options)))
+
+    return made
 
 
 def _with_values(config, trial: Trial):
@@ -104,24 +143,29 @@ def grouped(trials: Sequence[Trial], make: Make) -> list[Group]:
     Raises:
       ValueError: For values that an experiment cannot be made of.
     """
-    members: dict[str, list[tuple[Trial, Experiment]]] = {}
+    shapes: list[Any] = []
+    members: list[list[tuple[Trial, Experiment]]] = []
     for trial in trials:
-        experiment = make(trial)
-        members.setdefault(_shape(trial, experiment), []).append((trial, experiment))
-    return [_group(one) for one in members.values()]
+        made = make(trial)
+        shape = _shape(trial, made)
+        place = next((n for n, one in enumerate(shapes) if alike(one, shape)), len(shapes))
+        if place == len(shapes):
+            shapes.append(shape)
+            members.append([])
+        members[place].append((trial, made.experiment))
+    return [_group(one) for one in members]
 
 
-def _shape(trial: Trial, experiment: Experiment) -> str:
-    """Returns what trials of one group have in common."""
-    hparams = experiment.hparams
-    free = {*hparams, *DATA_KEYS}
-    shaping = {name: value for name, value in trial.values.items() if name not in free}
-    train = experiment.dataset.train
-    return identity(
-        shaping
-        | ({"seed": trial.seed} if experiment.seeded else {})
-        | {"hyperparameters": sorted(hparams)}
-        | {"examples": id(train.examples), "clients": train.partition.num_clients}
+def _shape(trial: Trial, made: Made) -> tuple:
+    """Returns what trials of one group have in common; compared by `alike`."""
+    experiment, dataset = made.experiment, made.experiment.dataset
+    return (
+        dict(experiment.built_in),
+        sorted(experiment.hparams),
+        id(dataset.train.examples),
+        (dataset.num_clients, dataset.num_classes, dataset.kind),
+        makeup((dict(dataset.groups), dataset.preprocess)),
+        made.program,
     )
 
 

@@ -10,22 +10,20 @@ from typing import Any
 import numpy as np
 
 from fljax.recording.plots import COLOURS
-from fljax.sweeps.labels import failed, note, number, score_label
+from fljax.sweeps.labels import note, number, score_label
 from fljax.sweeps.scales import Scale
 from fljax.sweeps.selection import Configuration, Criterion
-from fljax.sweeps.trials import short
+from fljax.sweeps.trials import identity, short
 
 _GREY = "#B8B8B8"
 _DARK = "#444444"
 
 
-def cells_of(
-    ranked: Sequence[Configuration], x: str, y: str
-) -> dict[tuple[Any, Any], Configuration]:
-    """Returns {(value of x, value of y): the best configuration there}."""
-    cells: dict[tuple[Any, Any], Configuration] = {}
+def cells_of(ranked: Sequence[Configuration], x: str, y: str) -> dict[str, Configuration]:
+    """Returns {cell of a value of x and one of y: the best configuration there}."""
+    cells: dict[str, Configuration] = {}
     for one in ranked:
-        cells.setdefault((one.values[x], one.values[y]), one)
+        cells.setdefault(_cell(one.values[x], one.values[y]), one)
     return cells
 
 
@@ -52,8 +50,8 @@ def draw_heat_map(
     cells = cells_of(ranked, x_name, y_name)
     grid = np.full((lines, columns), np.nan)
     for (i, b), (j, a) in itertools.product(enumerate(y_scale.values), enumerate(x_scale.values)):
-        one = cells.get((a, b))
-        if one is None or failed(one):
+        one = cells.get(_cell(a, b))
+        if one is None or one.failed:
             _draw_empty(axes, i, j, "not run" if one is None else _reason(one))
         else:
             grid[i, j] = one.score
@@ -63,7 +61,7 @@ def draw_heat_map(
     )
     for (i, j), score in np.ndenumerate(grid):
         if math.isfinite(score):
-            more = note(cells[x_scale.values[j], y_scale.values[i]])
+            more = note(cells[_cell(x_scale.values[j], y_scale.values[i])])
             _draw_score(axes, i, j, number(score), more, image.cmap(image.norm(score)))
     best = x_scale.values.index(ranked[0].values[x_name])
     _frame(axes, y_scale.values.index(ranked[0].values[y_name]), best)
@@ -80,6 +78,11 @@ def draw_heat_map(
     axes.spines[["left", "bottom"]].set_visible(False)
     bar = figure.colorbar(image, ax=axes, label=score_label(criterion))
     bar.outline.set_visible(False)
+
+
+def _cell(x: Any, y: Any) -> str:
+    # values need not be hashable
+    return identity({"x": x, "y": y})
 
 
 def _reason(one: Configuration) -> str:

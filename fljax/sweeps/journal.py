@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from fljax.resume import check_identity
 from fljax.sweeps import results
 from fljax.sweeps.results import Status
 from fljax.sweeps.slots import Running, Slots
-from fljax.sweeps.trials import Trial
+from fljax.sweeps.trials import Trial, with_tuples
 
 # A kill loses at most about so much work.
 _SAVE_SECONDS = 30.0
@@ -27,14 +27,14 @@ class Saved(NamedTuple):
     Attributes:
       step: Of the checkpoint.
       slots: One entry a slot: [trial, round, totals, diverged], or None where it rests.
-      pending: Trial that was asked for and waits for its group, or None.
+      waiting: Trials that were asked for and have not started.
       execution: The layout of the running group.
       store_rows: Rows of its client store.
     """
 
     step: int
     slots: list[list | None]
-    pending: int | None
+    waiting: list[int]
     execution: dict[str, Any]
     store_rows: int
 
@@ -44,13 +44,14 @@ class Journal:
 
     Args:
       directory: Of this process.
-      trials: That it runs.
+      trials: That are listed; a search may propose others.
       identity: What must not change when the sweep is resumed, as JSON values.
     """
 
     def __init__(self, directory: Path, trials: Sequence[Trial], identity: Mapping[str, Any]):
         self.directory = directory
-        self.trials = trials
+        self.trials = list(trials)
+        self._listed = frozenset(trial.number for trial in trials)
         self.statuses: dict[int, Status] = {}
         self.rows: dict[int, list[results.Row]] = {}
         self._identity = plain(identity)
@@ -77,6 +78,29 @@ class Journal:
             )
         results.write_trials(self.directory, self.trials, self.statuses)
 
+    def add(self, trial: Trial) -> Trial:
+        """Takes in a trial that a search has proposed; returns it as it will be read back.
+
+        Raises:
+          ValueError: If it is no trial, or another one has its number.
+        """
+        if not isinstance(trial, Trial):
+            raise ValueError(
+                f"The search's ask() returned {trial!r}. It must return a fljax.sweeps.Trial, such "
+                "as Trial(0, {'client_lr': 0.1}), or None."
+            )
+        if trial.number in self._listed:
+            return trial
+        if trial.number in {known.number for known in self.trials}:
+            raise ValueError(
+                f"The search proposed trial {trial.number} a second time. Number its trials "
+                "without repetition; a search that is resumed needs what it knew, from load() or "
+                "from a storage of its own."
+            )
+        trial = Trial(int(trial.number), with_tuples(plain(trial.values)), int(trial.seed))
+        self.trials.append(trial)
+        return trial
+
     def go_on(self, search: Any) -> Saved | None:
         """Brings files and search back to the newest checkpoint; None if there is none.
 
@@ -90,6 +114,10 @@ class Journal:
             return None
         saved = self._checkpoints.metadata(self._step)
         check_identity(self._identity, saved["identity"], self._step)
+        if not self._listed:
+            self.trials = [
+                Trial(number, with_tuples(values), seed) for number, values, seed in saved["trials"]
+            ]
         search.load(saved["search"])
         self.statuses = {int(n): Status(*status) for n, status in saved["statuses"].items()}
         rounds = {number: status.round for number, status in self.statuses.items()}
@@ -125,7 +153,7 @@ class Journal:
         self.statuses[running.trial.number] = Status(state, running.round)
         return self.rows.pop(running.trial.number, [])
 
-    def save(self, slots: Slots, search: Any, pending: Trial | None, *, now: bool) -> None:
+    def save(self, slots: Slots, search: Any, waiting: Iterable[Trial], *, now: bool) -> None:
         """Takes a checkpoint, if it is time for one or `now`."""
         if not now and time.monotonic() - self._saved < _SAVE_SECONDS:
             return
@@ -136,7 +164,8 @@ class Journal:
         ]
         metadata = {
             "slots": entries,
-            "pending": None if pending is None else pending.number,
+            "waiting": [trial.number for trial in waiting],
+            "trials": [[trial.number, plain(trial.values), trial.seed] for trial in self.trials],
             "execution": slots.federation.layout,
             "store_rows": slots.federation.store.num_rows,
             "search": search.state(),

@@ -30,10 +30,3 @@ def note(configuration: Configuration) -> str:
     stopped = [status.round for status in configuration.statuses if status.state == "stopped"]
     all_stopped = len(stopped) == len(configuration.trials)
     return f"stopped at {max(stopped)}" if all_stopped else ""
-
-
-def failed(configuration: Configuration) -> bool:
-    """Whether no trial came to anything: all diverged, or there is no finite score."""
-    return configuration.diverged == len(configuration.trials) or (
-        configuration.score != configuration.score
-    )

@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from fljax.algorithm import Variables
 from fljax.engine import pipeline as links
+from fljax.engine.client_store import most_bytes
 from fljax.engine.execution import make_mesh, memory_of
 from fljax.engine.pipeline import as_configured
 from fljax.engine.trees import nbytes
@@ -18,6 +20,7 @@ from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.parts import default_row
 from fljax.recording import host_peak_memory_bytes
+from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.sweeps.groups import Group
 
 # A CPU's compiler works in the memory of the process.
@@ -53,7 +56,7 @@ def affordable(
     used = copies * (examples.nbytes if examples.arrays is not None else 0)
     if on_cpu:
         used += in_use + _COMPILER_BYTES
-    on_a_device, of_clients = _bytes_of_a_trial(group, options)
+    on_a_device, of_clients = _bytes_of_a_trial(group, options, mesh)
     each = copies * on_a_device + of_clients
     wanted = min(together or len(group.trials), len(group.trials))
     count = min(wanted, max(bound - used, 0) // max(each, 1))
@@ -75,15 +78,22 @@ def host_memory_in_use() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _bytes_of_a_trial(group: Group, options: RoundOptions) -> tuple[int, int]:
-    """Returns what one trial takes on each device, and what its clients keep.
+def _bytes_of_a_trial(group: Group, options: RoundOptions, mesh: Mesh) -> tuple[int, int]:
+    """Returns what one trial takes on each device, and what its clients keep beside that.
 
-    On a device: state old and new, message, sums, evaluation.
+    On a device: state old and new, message, sums, evaluation, and what new clients start from, old
+    and new. Of the clients: their rows on all devices, which all lie in a CPU's memory together
+    with the copies that a checkpoint takes; elsewhere a device holds its share.
     """
     params, server, row = _shapes(group, options)
     takes_part = options.num_rounds * options.clients_per_round
     clients = min(group.experiment.dataset.num_clients, takes_part)
-    return 2 * nbytes(server) + 4 * nbytes(params), clients * nbytes(row)
+    jobs = -(-3 * options.clients_per_round // 2) + mesh.size
+    on_cpu = mesh.local_devices[0].platform == "cpu"
+    copies = CHECKPOINT_COPIES if on_cpu else 0
+    rows = most_bytes(nbytes(row), clients, jobs, mesh.size, copies)
+    on_a_device = 2 * nbytes(server) + 4 * nbytes(params) + 2 * nbytes(row)
+    return on_a_device, rows if on_cpu else -(-rows // mesh.size)
 
 
 def _shapes(group: Group, options: RoundOptions) -> tuple[Any, Any, Any]:

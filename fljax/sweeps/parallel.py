@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fljax.recording.plots import COLOURS
-from fljax.sweeps.labels import failed, score_label
+from fljax.sweeps.labels import score_label
 from fljax.sweeps.scales import Scale
 from fljax.sweeps.selection import Configuration, Criterion
 from fljax.sweeps.trials import describe
@@ -38,14 +38,14 @@ def draw_parallel_coordinates(
     """
     figure.set_size_inches(3.0 + 1.9 * len(scales), 5.0)
     axes = figure.add_subplot()
-    scores = [one.score for one in ranked if not failed(one)]
+    scores = [one.score for one in ranked if not one.failed]
     score_scale = Scale("linear", (min(scores), max(scores)))
     # the best is on top, losses included
     upwards = (lambda at: at) if criterion.maximize else (lambda at: 1 - at)
     colour_of, colour_bar = _colouring(scores, criterion)
     for place, one in reversed(list(enumerate(ranked))):
         heights = [scale.position(one.values[name]) for name, scale in scales.items()]
-        if failed(one):
+        if one.failed:
             style = {"color": _GREY, "linestyle": ":", "linewidth": 1.2, "zorder": 1}
             heights.append(_BELOW)
         else:
@@ -56,7 +56,7 @@ def draw_parallel_coordinates(
         axes.plot(*_smooth(heights), **style)
     for place, scale in enumerate(scales.values()):
         _draw_scale(axes, place, scale.ticks())
-    diverged = [(_BELOW, "diverged")] if any(map(failed, ranked)) else []
+    diverged = [(_BELOW, "diverged")] if any(one.failed for one in ranked) else []
     bottom = _BELOW - 0.04 if diverged else -0.04
     ticks = [(upwards(at), label) for at, label in score_scale.round_ticks()]
     _draw_scale(axes, len(scales), diverged + ticks)

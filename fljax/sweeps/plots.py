@@ -12,7 +12,7 @@ import numpy as np
 
 from fljax.recording.plots import COLOURS, STYLE
 from fljax.sweeps.heat_map import cells_of, draw_heat_map
-from fljax.sweeps.labels import failed, metric_label, number, score_label
+from fljax.sweeps.labels import metric_label, number, score_label
 from fljax.sweeps.parallel import draw_parallel_coordinates
 from fljax.sweeps.results import Results, axes_of
 from fljax.sweeps.scales import Scale, scale_of
@@ -59,7 +59,7 @@ def plot_sweep(
 
     criterion = resolve(results, criterion)
     ranked = rank(results, criterion)
-    if failed(ranked[0]):
+    if ranked[0].failed:
         return []
     scales = {
         name: scale_of(values)
@@ -142,8 +142,8 @@ def _draw_sensitivity(
 def _draw_axis(
     axes: Any, ranked: Sequence[Configuration], name: str, scale: Scale, criterion: Criterion
 ) -> None:
-    known = [one for one in ranked if not failed(one)]
-    lost = [scale.position(one.values[name]) for one in ranked if failed(one)]
+    known = [one for one in ranked if not one.failed]
+    lost = [scale.position(one.values[name]) for one in ranked if one.failed]
     x = [scale.position(one.values[name]) for one in known]
     y = [one.score for one in known]
     axes.scatter(x, y, s=22, color=COLOURS[5], alpha=0.7, lw=0, label="configuration")

@@ -14,7 +14,9 @@ def report(sweep: Sweep) -> str:
     states = Counter(results.status(trial).state for trial in results.trials)
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
     lines = [f"{len(results.trials)} trials: {counted}"]
-    if sweep.best is not None:
+    if sweep.best is not None and sweep.best["values"] is None:
+        lines.append(sweep.best["note"])
+    elif sweep.best is not None:
         best, criterion = sweep.best, sweep.settings.criterion
         lines.append(f"best by {best['metric']}: {describe(best['values'])}")
         for key in dict.fromkeys((best["metric"], criterion.report)):
@@ -23,6 +25,8 @@ def report(sweep: Sweep) -> str:
                 spread = "" if found["sd"] is None else f" ± {found['sd']:.4f}"
                 over = f" over {len(best['seeds'])} seeds" if len(best["seeds"]) > 1 else ""
                 lines.append(f"  {key.removeprefix('eval/')}: {found['mean']:.4f}{spread}{over}")
+        if "note" in best:
+            lines.append(f"  note: {best['note']}")
     if costs["rounds"]:
         each = costs["training"] / costs["rounds"]
         lines.append(
@@ -32,7 +36,14 @@ def report(sweep: Sweep) -> str:
             f"{costs['evaluating']:.1f} s"
         )
     lines.append(f"sweep directory: {sweep.directory}")
-    if not sweep.complete:
+    if not sweep.complete and not costs["complete"]:
         lines.append("Some trials are not over; the same command with --resume goes on.")
+        return "\n".join(lines)
+    if not sweep.complete:
+        ranks = ", ".join(map(str, sweep.missing))
+        lines.append(
+            f"The trials of this process are over, those of process {ranks} are missing: the last "
+            "one to end writes the tables. One that failed goes on by --share=RANK/COUNT --resume."
+        )
         return "\n".join(lines)
     return "\n".join([*lines, *(f"plot: {path}" for path in sweep.plot())])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fljax.recording import jsonio
-from fljax.sweeps.trials import Trial
+from fljax.sweeps.trials import Trial, with_tuples
 
 ROWS = "results.jsonl"
 TRIALS = "trials.json"
@@ -145,7 +145,7 @@ def load(directory: str | Path) -> Results:
     if not (directory / TRIALS).exists():
         raise FileNotFoundError(f"{directory} holds no sweep: it has no {TRIALS}.")
     entries = jsonio.read_json(directory / TRIALS)
-    trials = [Trial(one["trial"], one["values"], one["seed"]) for one in entries]
+    trials = [Trial(one["trial"], with_tuples(one["values"]), one["seed"]) for one in entries]
     statuses = {one["trial"]: Status(one["state"], one["round"]) for one in entries}
     values = {trial.number: trial.values for trial in trials}
     rows = [one | values.get(one["trial"], {}) for one in read_rows(directory / ROWS)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,15 +14,17 @@ from fljax.loop import finish_on_interrupt
 from fljax.options import split_options
 from fljax.recording import progress as progress_bar
 from fljax.simulation import matmul_precision, with_saved_execution
+from fljax.sweeps.catalogue import Catalogue, same_program
 from fljax.sweeps.groups import Group
 from fljax.sweeps.journal import Journal, Saved
 from fljax.sweeps.memory import affordable, host_memory_in_use
 from fljax.sweeps.results import Results, Row
-from fljax.sweeps.search import Report, Search
-from fljax.sweeps.selection import resolve
+from fljax.sweeps.search import Report
+from fljax.sweeps.selection import resolve, score
 from fljax.sweeps.settings import Settings
-from fljax.sweeps.slots import Slots
+from fljax.sweeps.slots import Running, Slots
 from fljax.sweeps.trials import Trial
+from fljax.sweeps.trials import describe as describe_values
 
 # A stretch of rounds takes about so long at most; the first one, of unknown speed, so many rounds.
 _STRETCH_SECONDS, _FIRST_ROUNDS = 10.0, 10
@@ -57,7 +60,7 @@ class Surroundings(NamedTuple):
 
     Attributes:
       settings: Of the sweep.
-      search: Which trials run, and which go on.
+      search: Which trials run, and which go on: see `fljax.sweeps.search`.
       journal: What is written.
       costs: What it takes.
       ended: Called with every trial that is over.
@@ -66,7 +69,7 @@ class Surroundings(NamedTuple):
     """
 
     settings: Settings
-    search: Search
+    search: Any
     journal: Journal
     costs: Costs
     ended: Ended
@@ -77,67 +80,80 @@ class Surroundings(NamedTuple):
 class Runner:
     """The loop over groups; `stop_requested` ends it after the current stretch of rounds."""
 
-    def __init__(self, groups: Sequence[Group], surroundings: Surroundings):
+    def __init__(self, catalogue: Catalogue, surroundings: Surroundings):
         self.surroundings = surroundings
         self.stop_requested = False
-        self._group_of = {trial.number: group for group in groups for trial in group.trials}
-        # asked for while another group ran
-        self._pending: Trial | None = None
+        self._catalogue = catalogue
+        # asked for, but not started: no slot was free, or another group runs
+        self._waiting: deque[Trial] = deque()
         self._in_use = host_memory_in_use()
         self._round_seconds = math.inf
 
     def run(self, resume: bool) -> bool:
         """Runs what is left; returns whether all of it is over."""
-        journal, search = self.surroundings.journal, self.surroundings.search
+        journal = self.surroundings.journal
         with finish_on_interrupt(self):
-            saved = journal.go_on(search) if resume else journal.start_anew()
+            saved = journal.go_on(self.surroundings.search) if resume else journal.start_anew()
             if saved is not None:
                 trials = {trial.number: trial for trial in journal.trials}
-                self._pending = trials.get(saved.pending)
-                if any(saved.slots):
-                    running = next(entry for entry in saved.slots if entry)
-                    with _precision_of(self._group_of[running[0]]):
-                        self._run_group(self._restored(saved, trials))
+                self._waiting.extend(trials[number] for number in saved.waiting)
+                running = [trials[entry[0]] for entry in saved.slots if entry]
+                if running:
+                    # those that were proposed join their group again
+                    group = [self._catalogue.group_of(trial) for trial in running][-1]
+                    with _precision_of(group):
+                        self._run_group(self._restored(saved, group))
             while not self.stop_requested:
-                self._pending = self._pending or search.ask()
-                if self._pending is None:
+                trial = self._first()
+                if trial is None:
                     return True
-                group = self._group_of[self._pending.number]
+                group = self._catalogue.group_of(trial)
                 with _precision_of(group):
                     self._run_group(self._started(group))
         return False
 
-    def _next(self, group: Group) -> Trial | None:
-        """Returns the trial that comes next, if it belongs to the group."""
-        self._pending = self._pending or self.surroundings.search.ask()
-        if self._pending is None or self._group_of[self._pending.number] is not group:
-            return None
-        trial, self._pending = self._pending, None
-        return trial
+    def _first(self) -> Trial | None:
+        """Returns the trial that comes next, and leaves it among those that wait."""
+        if not self._waiting and (trial := self.surroundings.search.ask()) is not None:
+            self._waiting.append(self.surroundings.journal.add(trial))
+        return self._waiting[0] if self._waiting else None
+
+    def _next(self, group: Group, most: int) -> list[Trial]:
+        """Takes the trials that come next, as far as they belong to the group."""
+        trials: list[Trial] = []
+        while len(trials) < most and (trial := self._first()) is not None:
+            if not same_program(self._catalogue.group_of(trial), group):
+                break
+            trials.append(self._waiting.popleft())
+        return trials
 
     def _started(self, group: Group) -> Slots:
         """Builds the slots of a group and starts as many trials as fit."""
         options, run_options = split_options(group.experiment.options)
-        settings = self.surroundings.settings
+        journal, settings = self.surroundings.journal, self.surroundings.settings
         if settings.search == "halving" and not run_options.eval_every:
             raise ValueError("Halving judges trials at evaluations: set eval_every above 0.")
+        trials = self._next(group, settings.most_together(len(group.trials)))
+        group = self._catalogue.group_of(trials[-1])
         limit = affordable(group, options, self._in_use, settings.memory_gb, settings.together)
-        trials = []
-        while len(trials) < limit and (trial := self._next(group)) is not None:
-            trials.append(trial)
-        slots = self._built(group, trials, options, run_options)
-        self._evaluate(slots, range(len(trials)))
+        self._waiting.extendleft(reversed(trials[limit:]))
+        slots = self._built(group, trials[:limit], options, run_options)
+        self._evaluate(slots, slots.active)
         if settings.criterion.metric.startswith("eval/"):
             # refused before anything has trained
             rows = [record for one in slots.active.values() for record in one.records]
-            resolve(Results(self.surroundings.journal.trials, rows, {}), settings.criterion)
+            resolve(Results(journal.trials, rows, {}), settings.criterion)
         if not run_options.eval_every:
             slots.take_records()
+        if settings.is_open:
+            # what a search has proposed is not asked for again
+            journal.write(slots)
+            journal.save(slots, self.surroundings.search, self._waiting, now=True)
         return slots
 
-    def _restored(self, saved: Saved, trials: Mapping[int, Trial]) -> Slots:
+    def _restored(self, saved: Saved, group: Group) -> Slots:
+        trials = {trial.number: trial for trial in group.trials}
         numbers = [entry[0] for entry in saved.slots if entry]
-        group = self._group_of[numbers[0]]
         options, run_options = split_options(group.experiment.options)
         options = with_saved_execution(options, {"execution": saved.execution})
         # a slot that rests holds some trial that does not run
@@ -154,7 +170,8 @@ class Runner:
         costs.groups += 1
         costs.slots = max(costs.slots, len(trials))
         where = describe(slots.federation)
-        self.surroundings.say(f"{len(trials)} of {len(group.trials)} trials together; {where}")
+        of = "" if self.surroundings.settings.is_open else f" of {len(group.trials)}"
+        self.surroundings.say(f"{len(trials)}{of} trials together; {where}")
         return slots
 
     def _run_group(self, slots: Slots) -> None:
@@ -174,24 +191,32 @@ class Runner:
             journal.write(slots)
             for slot, state in over.items():
                 running, slots.slots[slot] = slots.slots[slot], None
-                self.surroundings.ended(running.trial, journal.end(running, state), state)
-            if not self.stop_requested:
-                self._refill(slots)
-                journal.write(slots)
+                self._end(running, state)
+            fresh = {} if self.stop_requested else self._refill(slots)
+            journal.write(slots)
             self._show()
-            journal.save(slots, search, self._pending, now=bool(over) or self.stop_requested)
+            now = bool(over or fresh) or self.stop_requested
+            journal.save(slots, search, self._waiting, now=now)
 
-    def _refill(self, slots: Slots) -> None:
-        """Starts trials of the group in slots that rest."""
-        fresh: dict[int, Trial] = {}
-        for slot in (slot for slot, one in enumerate(slots.slots) if one is None):
-            if (trial := self._next(slots.group)) is None:
-                break
-            fresh[slot] = trial
+    def _end(self, running: Running, state: str) -> None:
+        """Tells everyone that a trial is over."""
+        rows = self.surroundings.journal.end(running, state)
+        round, value = score(rows, self.surroundings.settings.criterion)
+        self.surroundings.search.end(Report(running.trial, round, value), state)
+        self.surroundings.ended(running.trial, rows, state)
+        if self.surroundings.settings.is_open:
+            values = describe_values(running.trial.values)
+            self.surroundings.say(f"trial {running.trial.number} {state}: {value:.4f}, {values}")
+
+    def _refill(self, slots: Slots) -> dict[int, Trial]:
+        """Starts trials of the group in slots that rest; returns {slot: trial}."""
+        free = [slot for slot, one in enumerate(slots.slots) if one is None]
+        fresh = dict(zip(free, self._next(slots.group, len(free)), strict=False))
         if fresh:
-            slots.start(fresh)
+            slots.start(fresh, self._catalogue.group_of(next(iter(fresh.values()))))
             if slots.eval_every:
                 self._evaluate(slots, fresh)
+        return fresh
 
     @property
     def _most_rounds(self) -> int:
@@ -241,9 +266,14 @@ class Runner:
 
     def _show(self) -> None:
         """Counts the rounds of trials that are over as done, whenever they ended."""
-        statuses = self.surroundings.journal.statuses
+        if self.surroundings.settings.is_open:
+            # nobody knows how many trials there will be
+            return
+        journal, group_of = self.surroundings.journal, self._catalogue.group_of
+        statuses = journal.statuses
+        rounds = {trial.number: group_of(trial).num_rounds for trial in journal.trials}
         done = sum(
-            status.round if status.state == "running" else self._group_of[number].num_rounds
+            status.round if status.state == "running" else rounds[number]
             for number, status in statuses.items()
         )
         ended = sum(status.state != "running" for status in statuses.values())

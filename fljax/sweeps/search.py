@@ -2,10 +2,16 @@
 
 A search is anything with these five methods; what runs the trials calls no others:
 
-    ask() -> Trial | None               the next trial; None: none is left
-    tell(trial, round, value) -> bool   whether the trial goes on
-    tell_all(reports) -> list[bool]     the same for values that arrived together
-    state() -> dict, load(dict)         for checkpoints; the state can be written as JSON
+    ask() -> Trial | None            the next trial, with a number of its own; None: none for now,
+                                     and none at all where no trial runs
+    tell_all(reports) -> list[bool]  values of an evaluation that arrived together: which go on
+    end(report, state)               a trial is over: what it counts with, and whether it is
+                                     "finished", "stopped" or "diverged"
+    state() -> dict, load(dict)      for checkpoints; the state can be written as JSON
+
+`Search` gives out trials that were listed. A search of one's own proposes them as it goes, knowing
+what it was told so far: `fljax.sweep(config, workdir, search=...)`. After a kill it is told again
+what happened since the last checkpoint, and asked again for what was asked for since then.
 """
 
 from __future__ import annotations
@@ -23,6 +29,9 @@ class Report(NamedTuple):
     trial: Trial
     round: int
     value: float
+
+
+METHODS = ("ask", "tell_all", "end", "state", "load")
 
 
 class Search:
@@ -98,6 +107,9 @@ class Search:
             if behind or not math.isfinite(report.value):
                 self._stopped.setdefault(number, report.round)
         return [number not in self._stopped for number in numbers]
+
+    def end(self, report: Report, state: str) -> None:
+        """Takes no note of a trial that is over: what `tell_all` says of it is all that counts."""
 
     def state(self) -> dict[str, Any]:
         """Returns all that the search knows, as JSON can hold it."""

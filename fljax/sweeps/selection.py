@@ -15,6 +15,7 @@ from fljax.sweeps.results import STATES, Results, Row, Status
 from fljax.sweeps.trials import identity
 
 BEST = "best.json"
+NONE_SURVIVED = "no configuration survived"
 
 # What must not decide unless it is allowed to: clients are evaluated on test rows if there are any.
 _TEST = ("test", "held_out", "clients")
@@ -74,6 +75,11 @@ class Configuration(NamedTuple):
         """How many trials diverged."""
         return sum(status.state == "diverged" for status in self.statuses)
 
+    @property
+    def failed(self) -> bool:
+        """Whether no trial came to anything: all diverged, or there is no finite score."""
+        return self.diverged == len(self.trials) or not math.isfinite(self.score)
+
 
 def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configuration]:
     """Returns the configurations, best first.
@@ -81,7 +87,8 @@ def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configura
     The mean over seeds of each trial's best (or last) value decides. A configuration of which a
     trial diverged comes after all those of which fewer did, since the mean over the others would
     flatter it. A trial that the search stopped counts with what it had reached. Among equals the
-    one that was listed first comes first. Configurations without any finite value come last.
+    one that was listed first comes first. Configurations that did not survive come last: all their
+    trials diverged, or none has a finite value.
 
     Args:
       results: Of the sweep, finished or not.
@@ -116,7 +123,7 @@ def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configura
 
     def order(one: Configuration):
         known = math.isfinite(one.score)
-        return not known, one.diverged, sign * one.score if known else 0.0
+        return one.failed, not known, one.diverged, sign * one.score if known else 0.0
 
     return sorted(configurations, key=order)
 
@@ -151,6 +158,15 @@ def resolve(results: Results, criterion: Criterion) -> Criterion:
     return criterion
 
 
+def score(rows: Sequence[Row], criterion: Criterion) -> tuple[int, float]:
+    """Returns what a trial counts with, as (round, value); the value is NaN if none is finite."""
+    metrics = (criterion.metric, criterion.report)[: 1 + criterion.allow_test]
+    for metric in metrics:
+        if row := _chosen_row(rows, criterion._replace(metric=metric)):
+            return row["round"], row[metric]
+    return max((row["round"] for row in rows), default=0), math.nan
+
+
 def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]:
     """Returns the best configuration, as `best.json` says it.
 
@@ -159,16 +175,19 @@ def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]
       "metric", "at", "maximize", "diverged" and "stopped" trials of the configuration, "sweep":
       how many trials of the sweep are in which state, and for the metric and the reported one
       {"mean", "sd", "values"} over the seeds; `sd` has n - 1 in its denominator and is None for a
-      single seed}.
+      single seed}. "note" says what flatters: a choice on test data, or seeds that diverged. Where
+      no configuration survived, it says so, "values" is None, and there are "metric" and "sweep".
 
     Raises:
-      ValueError: See `rank`; also if no trial has a finite value.
+      ValueError: See `rank`.
     """
     criterion = resolve(results, criterion)
     chosen = rank(results, criterion)[0]
-    if not math.isfinite(chosen.score):
-        raise ValueError(f"No trial has a finite {criterion.metric}: nothing to choose from.")
     states = Counter(results.status(trial).state for trial in results.trials)
+    counts = {"trials": len(results.trials)} | {state: states[state] for state in STATES}
+    if chosen.failed:
+        note = f"{NONE_SURVIVED}: {states['diverged']} of {len(results.trials)} trials diverged"
+        return {"values": None, "metric": criterion.metric, "note": note, "sweep": counts}
     found = {
         "values": chosen.values,
         "trials": chosen.trials,
@@ -180,11 +199,19 @@ def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]
         "maximize": criterion.maximize,
         "diverged": chosen.diverged,
         "stopped": sum(status.state == "stopped" for status in chosen.statuses),
-        "sweep": {"trials": len(results.trials)} | {state: states[state] for state in STATES},
+        "sweep": counts,
         criterion.metric: _over_seeds(chosen.scores),
     }
+    notes = []
     if split(criterion.metric) in _TEST:
-        found["note"] = "best over test data: chosen on rows that are reported on, which flatters"
+        notes.append("best over test data: chosen on rows that are reported on, which flatters")
+    if chosen.diverged:
+        notes.append(
+            f"{chosen.diverged} of {len(chosen.trials)} trials of this configuration diverged, as "
+            "many or more of every other; the mean is over what they had reached before"
+        )
+    if notes:
+        found["note"] = "; ".join(notes)
     if np.isfinite(chosen.reported).any():
         found[criterion.report] = _over_seeds(chosen.reported)
     return found

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fljax.data.checks import unknown
-from fljax.sweeps.search import Search, given, successive_halving
+from fljax.sweeps.search import METHODS, given, successive_halving
 from fljax.sweeps.selection import BY_ACCURACY, Criterion
 from fljax.sweeps.space import Choice, LogUniform, Uniform, grid, sample
 from fljax.sweeps.trials import Trial, repeat
 
 SEARCHES = ("grid", "random", "halving")
+# Trials of a search object that train side by side, unless said otherwise.
+_PROPOSED_TOGETHER = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,22 +25,25 @@ class Settings:
       axes: {name: values}, or {name: `choice`, `uniform` or `log_uniform`} to draw from. Names are
         keys of the configuration, nested ones with dots.
       search: "grid" tries all combinations, "random" draws `num_trials` of them; "halving" takes
-        either and stops poor trials early.
+        either and stops poor trials early. Or an object that proposes trials as it goes, see
+        `fljax.sweeps.search`; it says what is tried with which seeds, and `axes`, `num_trials` and
+        `seeds` stay out.
       num_trials: Configurations to draw.
       seeds: Each configuration runs once with each.
       search_seed: Seed of the draws.
       criterion: What trials are compared by: see `fljax.sweeps.selection`.
       min_rounds: Rounds before "halving" may stop a trial.
       reduction: One in so many goes on at each rung of "halving".
-      together: Trials that train side by side; 0 takes as many as memory allows.
+      together: Trials that train side by side; 0 takes as many as memory allows, of those that a
+        search object proposes at most 8: the more it has to propose at once, the less it knows.
       memory_gb: Bound of the memory that the process may use, in 10^9 bytes (of the device's, on an
         accelerator); None is half of what there is.
       wandb: What goes to W&B where the configuration turns it on: "trials", a run for each, or
         "table", one run with the last rows of all.
     """
 
-    axes: Mapping[str, Any]
-    search: str = "grid"
+    axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    search: str | Any = "grid"
     num_trials: int | None = None
     seeds: Sequence[int] = (0,)
     search_seed: int = 0
@@ -49,20 +54,37 @@ class Settings:
     memory_gb: float | None = None
     wandb: str = "trials"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether trials are proposed as the sweep goes, not listed from the start."""
+        return not isinstance(self.search, str)
+
+    def most_together(self, listed: int) -> int:
+        """Returns how many trials of a group are wanted side by side.
+
+        Args:
+          listed: Trials of the group that are known.
+        """
+        return self.together or (_PROPOSED_TOGETHER if self.is_open else listed)
+
 
 def trials_of(settings: Settings) -> list[Trial]:
-    """Returns the trials of a sweep.
+    """Returns the trials of a sweep that are known from the start.
 
     Raises:
       ValueError: If the settings contradict each other.
     """
-    if settings.search not in SEARCHES:
+    if settings.is_open:
+        _check_open(settings)
+    elif settings.search not in SEARCHES:
         raise ValueError(unknown("search", settings.search, SEARCHES))
     if settings.wandb not in ("trials", "table"):
         raise ValueError(unknown("wandb", settings.wandb, ("trials", "table")))
     for name in ("together", "min_rounds"):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} = {getattr(settings, name)} must be at least 0.")
+    if settings.is_open:
+        return []
     drawn = [isinstance(one, Choice | Uniform | LogUniform) for one in settings.axes.values()]
     is_drawn = any(drawn) if settings.search == "halving" else settings.search == "random"
     if not is_drawn:
@@ -79,8 +101,27 @@ def trials_of(settings: Settings) -> list[Trial]:
     return repeat(points, settings.seeds)
 
 
-def search_of(settings: Settings, trials: Sequence[Trial], num_rounds: int) -> Search:
-    """Returns the search over trials that have so many rounds at most."""
+def _check_open(settings: Settings) -> None:
+    """Raises ValueError if a search object cannot be asked, or something is said twice."""
+    name = type(settings.search).__name__
+    if lacking := [one for one in METHODS if not callable(getattr(settings.search, one, None))]:
+        raise ValueError(
+            f"search = {settings.search!r} is neither one of {', '.join(SEARCHES)} nor a search: "
+            f"{name} has no {lacking[0]}(). See fljax.sweeps.search for the five methods."
+        )
+    given = {"axes": settings.axes, "num_trials": settings.num_trials}
+    given["seeds"] = tuple(settings.seeds) != (0,)
+    if said := [one for one, value in given.items() if value]:
+        raise ValueError(
+            f"{said[0]} is given, but {name} says itself what is tried: the trials it proposes "
+            f"have values and a seed. Leave {said[0]} out."
+        )
+
+
+def search_of(settings: Settings, trials: Sequence[Trial], num_rounds: int) -> Any:
+    """Returns the search of a sweep; trials that are listed have so many rounds at most."""
+    if settings.is_open:
+        return settings.search
     if settings.search != "halving":
         return given(trials)
     maximize = settings.criterion.maximize

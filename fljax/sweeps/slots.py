@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,8 @@ class Running:
       trial: The trial.
       round: Rounds it has completed.
       totals: What it has sent so far.
-      diverged: Whether all clients of a round ended with updates that are not finite.
+      diverged: Whether all clients of a round ended with updates that are not finite, or the model
+        was found to have a loss that is not.
       records: Of its rounds since they were last taken.
     """
 
@@ -87,8 +89,14 @@ class Slots:
         """int32[S], completed rounds of each slot; -1 where it rests."""
         return np.array([-1 if one is None else one.round for one in self.slots], np.int32)
 
-    def start(self, trials: Mapping[int, Trial]) -> None:
-        """Starts trials in slots of their own; what ran there is over."""
+    def start(self, trials: Mapping[int, Trial], group: Group) -> None:
+        """Starts trials in slots of their own; what ran there is over.
+
+        Args:
+          trials: {slot: trial}.
+          group: The group, with these trials.
+        """
+        self.group = group
         self.federation.replace({slot: self.group.sources[t.number] for slot, t in trials.items()})
         first = self.federation.cohorts.init()
         self.states = tuple(
@@ -149,6 +157,7 @@ class Slots:
                 if not running.records:
                     running.records.append({"round": running.round})
                 running.records[-1] |= found
+                running.diverged |= not all(map(math.isfinite, _losses(found)))
 
     def _evaluated_on(self, slot: int) -> tuple[int, int]:
         """Returns (partition, seed) that decide on the rows; the seed only where it samples."""
@@ -174,6 +183,11 @@ class Slots:
         for one in self.active.values():
             one.records = []
         return taken
+
+
+def _losses(found: Mapping[str, Any]) -> list[float]:
+    """Returns the losses that an evaluation found: the accuracy of NaNs is a number like any."""
+    return [value for name, value in found.items() if name.endswith("/loss")]
 
 
 class _Dispatched(NamedTuple):

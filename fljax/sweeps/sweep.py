@@ -17,18 +17,18 @@ from fljax.engine.distributed import num_processes
 from fljax.engine.execution import use_all_cores
 from fljax.recording import device, jsonio, peak_memory_bytes, versions
 from fljax.sweeps import results as tables
-from fljax.sweeps.groups import Group, from_config, grouped
+from fljax.sweeps.catalogue import Catalogue
+from fljax.sweeps.groups import Group, Make, from_config, from_function, grouped
 from fljax.sweeps.journal import Journal
 from fljax.sweeps.results import Results
 from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
 from fljax.sweeps.selection import write_best
 from fljax.sweeps.settings import Settings, search_of, trials_of
-from fljax.sweeps.share import Share, part_of, share_of
+from fljax.sweeps.share import Place, Share, keep_share, kept_share, part_of, share_of
 from fljax.sweeps.trials import identity
 from fljax.sweeps.wandb_runs import log_nothing, log_table, trial_logger
 
 SUMMARY = "sweep.json"
-_PARTS = "parts"
 
 
 class Sweep(NamedTuple):
@@ -40,7 +40,7 @@ class Sweep(NamedTuple):
       results: Trials, their rows and how they ended, of all processes so far.
       best: What `best.json` says; None while trials are missing.
       summary: What `sweep.json` says of this process: trials, groups, seconds.
-      complete: Whether all trials of all processes are over.
+      missing: Ranks of the processes whose trials are not all over.
     """
 
     directory: Path
@@ -48,7 +48,12 @@ class Sweep(NamedTuple):
     results: Results
     best: dict[str, Any] | None
     summary: dict[str, Any]
-    complete: bool
+    missing: tuple[int, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trials of all processes are over."""
+        return not self.missing
 
     def plot(self) -> list[Path]:
         """Draws the sweep into `plots/`; returns the files."""
@@ -81,15 +86,18 @@ def sweep(
       resume: Go on with the sweep of the workdir; no finished trial runs again.
       progress: Show progress on standard error.
       share: This process's share; None asks the environment, see `fljax.sweeps.share`.
-      **settings: The fields of `fljax.sweeps.Settings`; `axes` is needed.
+      **settings: The fields of `fljax.sweeps.Settings`; `axes` is needed, or a `search` object that
+        proposes trials as it goes.
 
     Raises:
       ValueError: For settings, values or memory that no trial can run with.
-      FileExistsError: If the workdir holds a sweep already, and `resume` is not set.
+      FileExistsError: If the workdir holds a sweep already, and `resume` is not set; or one of
+        another number of processes.
     """
     chosen = Settings(**settings)
     trials = trials_of(chosen)
-    share = share or share_of()
+    workdir = Path(workdir)
+    place = Place(workdir, share or share_of(kept=kept_share(workdir)))
     if num_processes() > 1:
         raise ValueError(
             "The processes of a sweep share its trials and compute alone: start them without "
@@ -97,16 +105,30 @@ def sweep(
         )
     use_all_cores()
     use_compilation_cache()
-    shared, make = (None, config) if callable(config) else (resolve(config), from_config(config))
-    groups = part_of(grouped(trials, make), share)
-    workdir = Path(workdir)
-    directory = workdir if share.count == 1 else workdir / _PARTS / f"{share.rank:04d}"
+    if chosen.is_open and place.share.count > 1:
+        raise ValueError(
+            f"This is process {place.share.rank} of {place.share.count}, but a search object "
+            "proposes trials to one process: start it with --share=0/1. Several processes can have "
+            "a workdir and a search each; what they share lies in the search."
+        )
+    shared = None if callable(config) else config
+    make = from_function(config) if callable(config) else from_config(config)
+    if not (chosen.is_open or callable(config)):
+        shared = resolve(config)
+    groups = part_of(grouped(trials, make), place.share)
+    keep_share(place)
+    if progress and place.share.count > 1:
+        part = sum(len(group.trials) for group in groups)
+        rank, count, _ = place.share
+        print(f"process {rank} of {count}: {part} of {len(trials)} trials", file=sys.stderr)
     begin, costs = time.perf_counter(), Costs()
-    over = True
-    if groups:
-        over = _run(shared, groups, chosen, directory, costs, resume=resume, progress=progress)
+    over, ran = True, 0
+    if groups or chosen.is_open:
+        over, ran = _run(
+            shared, make, groups, chosen, place, costs, resume=resume, progress=progress
+        )
     summary = {
-        "trials": sum(len(group.trials) for group in groups),
+        "trials": ran,
         "complete": over,
         "seconds": time.perf_counter() - begin,
         **dataclasses.asdict(costs),
@@ -114,40 +136,45 @@ def sweep(
         "device": device(),
         "versions": versions(),
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    jsonio.write_json(directory / SUMMARY, summary)
-    return _gathered(workdir, share, shared, chosen, summary)
+    place.directory.mkdir(parents=True, exist_ok=True)
+    jsonio.write_json(place.directory / SUMMARY, summary)
+    return _gathered(place, shared, chosen, summary)
 
 
 def _run(
     config: Any,
+    make: Make,
     groups: Sequence[Group],
     settings: Settings,
-    directory: Path,
+    place: Place,
     costs: Costs,
     *,
     resume: bool,
     progress: bool,
-) -> bool:
-    """Runs this process's trials; returns whether all are over."""
+) -> tuple[bool, int]:
+    """Runs this process's trials; returns whether all are over, and how many there are."""
     trials = [trial for group in groups for trial in group.trials]
-    search = search_of(settings, trials, max(group.num_rounds for group in groups))
+    search = search_of(settings, trials, max((group.num_rounds for group in groups), default=0))
+    name = type(search).__name__ if settings.is_open else settings.search
     plain = {} if config is None else to_plain(config)
     own = {
         "trials": identity([[trial.values, trial.seed] for trial in trials]),
-        "settings": {"search": settings.search, "criterion": settings.criterion},
+        "settings": {"search": name, "criterion": settings.criterion},
         "config": {name: value for name, value in plain.items() if name not in _FREE},
     }
     ended = log_nothing
     if plain and settings.wandb == "trials":
-        ended = trial_logger(plain, directory)
+        ended = trial_logger(plain, place.directory, place.name)
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(contextlib.closing(Journal(directory, trials, own)))
-        bar = make_bar(groups, progress)
+        journal = stack.enter_context(contextlib.closing(Journal(place.directory, trials, own)))
+        bar = make_bar(groups, progress and not settings.is_open)
         stack.callback(bar.close)
         say = functools.partial(print, file=sys.stderr) if progress else lambda line: None
         surroundings = Surroundings(settings, search, journal, costs, ended, say, bar)
-        return Runner(groups, surroundings).run(resume)
+        over = Runner(Catalogue(make, groups), surroundings).run(resume)
+        if not journal.trials:
+            raise ValueError(f"{name} proposed no trial: its first ask() returned None.")
+        return over, len(journal.trials)
 
 
 # Keys of the configuration that may change when a sweep is resumed.
@@ -163,28 +190,27 @@ _FREE = (
 )
 
 
-def _gathered(
-    workdir: Path, share: Share, config: Any, settings: Settings, summary: dict[str, Any]
-) -> Sweep:
+def _gathered(place: Place, config: Any, settings: Settings, summary: dict[str, Any]) -> Sweep:
     """Reads what all processes have found, and writes the tables once nothing is missing."""
-    directories = [workdir]
-    if share.count > 1:
-        directories = [workdir / _PARTS / f"{rank:04d}" for rank in range(share.count)]
+    workdir, directories = place.workdir, place.directories
     parts = [tables.load(one) for one in directories if (one / tables.TRIALS).exists()]
-    over = [one for one in directories if (one / SUMMARY).exists()]
-    complete = len(over) == len(directories) and all(
-        jsonio.read_json(one / SUMMARY)["complete"] for one in over
-    )
+    missing = tuple(rank for rank, one in enumerate(directories) if not _is_over(one))
     results = Results(
         sorted((trial for one in parts for trial in one.trials), key=lambda trial: trial.number),
         [row for one in parts for row in one.rows],
         {number: status for one in parts for number, status in one.statuses.items()},
     )
     best = None
-    if complete:
+    if not missing:
         tables.write_trials(workdir, results.trials, results.statuses)
         tables.write_table(workdir, results)
         best = write_best(workdir, results, settings.criterion)
         if config is not None and settings.wandb == "table":
             log_table(to_plain(config), workdir, results)
-    return Sweep(workdir, settings, results, best, summary, complete)
+    return Sweep(workdir, settings, results, best, summary, missing)
+
+
+def _is_over(directory: Path) -> bool:
+    """Whether a process has ended all its trials."""
+    path = directory / SUMMARY
+    return path.exists() and jsonio.read_json(path)["complete"]

@@ -21,7 +21,7 @@ class Trial(NamedTuple):
 
     number: int
     values: Mapping[str, Any]
-    seed: int
+    seed: int = 0
 
     @property
     def name(self) -> str:
@@ -64,6 +64,13 @@ def repeat(configurations: Sequence[Mapping[str, Any]], seeds: Sequence[int] = (
 def identity(values: Mapping[str, Any]) -> str:
     """Returns a text that is the same for equal configurations, in whatever order of keys."""
     return json.dumps(values, sort_keys=True, default=str)
+
+
+def with_tuples(value: Any) -> Any:
+    """Returns what JSON holds of a trial's values as they were: lists are tuples again."""
+    if isinstance(value, Mapping):
+        return {name: with_tuples(one) for name, one in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def describe(values: Mapping[str, Any], separator: str = ", ") -> str:

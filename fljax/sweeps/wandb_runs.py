@@ -16,19 +16,19 @@ def log_nothing(trial: Trial, rows: Sequence[Row], state: str) -> None:
 
 
 def trial_logger(
-    config: Mapping[str, Any], directory: Path
+    config: Mapping[str, Any], directory: Path, group: str
 ) -> Callable[[Trial, Sequence[Row], str], None]:
     """Returns what logs a trial that is over as a run of its own.
 
     Args:
-      config: The configuration as a plain dict; its `wandb` says where to. The runs are in the
-        group that it names, or else in one named as the directory.
-      directory: Of the sweep.
+      config: The configuration as a plain dict; its `wandb` says where to.
+      directory: Of this process's part of the sweep.
+      group: Of the runs, where the configuration names none; the same for all processes.
     """
     wandb = dict(config["wandb"])
     if wandb["mode"] == "disabled":
         return log_nothing
-    wandb["group"] = wandb["group"] or directory.name
+    wandb["group"] = wandb["group"] or group
 
     def ended(trial: Trial, rows: Sequence[Row], state: str) -> None:
         own = {**config, **trial.values, "seed": trial.seed}

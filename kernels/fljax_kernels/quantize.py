@@ -16,7 +16,8 @@ Entries may be of any dtype; half precision is computed in float32. An infinite 
 is not lost: it makes the scale or the range infinite or NaN, and then no decoded entry of the
 vector is finite. (Where scale or range come from elsewhere, entries beyond them become the
 outermost levels, and the code of NaN is undefined.) A scale or range that is too small to divide
-by, about 1e-36 in float32, counts as zero.
+by, about 1e-36 in float32, counts as zero; so does one so large that level / scale is no normal
+number, in float32 beyond 8.5e37 times the level, which only one or a few levels can meet.
 """
 
 from __future__ import annotations

@@ -43,6 +43,11 @@ CODES = [
     c.chain(c.top_k(0.2), c.qsgd(4, bucket=3)),
     c.chain(c.rand_k(0.5), c.int8(stochastic=True, bits=3)),
     c.chain(c.rotation(block=16), c.rand_k(0.5), c.int8(stochastic=True, bits=3)),
+    # of a small omega, of a large one, of an alpha
+    c.chain(c.top_k(0.5), c.qsgd(2)),
+    c.chain(c.rand_k(0.5, unbiased=False), c.uniform(4)),
+    c.chain(c.rotation(block=8), c.top_k(0.5), c.sign()),
+    c.chain(c.rand_k(0.5), c.sign()),
 ]
 LENGTHS = (1, 2, 24, 57)
 
@@ -76,8 +81,26 @@ def test_every_compressor_says_how_good_it_is():
         "terngrad(2.5)",
         "drive",
         "eden(3)",
-        "top_k(0.2), qsgd(4)",
+        "rand_k(0.5), sign",
     ]
+
+
+@pytest.mark.parametrize(
+    ("second", "left", "alpha"),
+    [
+        (c.top_k(0.5), 0, 0.5 * 0.5),
+        (c.rand_k(0.8), 0, 0.5 * (1 - 0.25)),
+        (c.rand_k(0.25), 20, 1 - 3),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_constants_of_chains_are_reached(second, left, alpha):
+    """By a flat vector, or by one that has no more coordinates than are sent."""
+    code = c.chain(c.top_k(0.5), second)
+    x = np.where(np.arange(40) < left, 0, np.float32(0.5))
+    squared = ((laws.draws(code, jnp.asarray(x), 2000) - x) ** 2).sum(1).mean()
+    assert code.alpha(40) == pytest.approx(alpha)
+    assert squared == pytest.approx((1 - alpha) * (x**2).sum(), rel=0.1)
 
 
 def test_chain_compresses_the_values_alone():

@@ -123,18 +123,6 @@ def test_codes_that_keep_everything_have_no_positions():
         assert names.update_size(Names(uplink=text), PARAMS, 10).positions is None
 
 
-@pytest.mark.parametrize("memory", ["error_feedback", "ef21"])
-def test_memories_that_may_grow_are_warned_of(memory):
-    with pytest.warns(UserWarning, match="omega = 3 is known"):
-        names.warn_of_growth(Names("rand_k(0.25)", memory), PARAMS)
-
-
-@pytest.mark.parametrize("text", ["top_k(0.25)", "natural", "rand_k(0.25, unbiased=False)", "fp16"])
-def test_others_are_not(text, recwarn):
-    names.warn_of_growth(Names(text, "error_feedback"), PARAMS)
-    assert not recwarn.list
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -144,11 +132,21 @@ def test_others_are_not(text, recwarn):
         ({"uplink": "top_k()"}, r"missing .* 'fraction'. It is top_k\(fraction, \*, index_format="),
         ({"uplink": "qsgd(bit=4)"}, "'bit'. It is qsgd"),
         ({"uplink": "rand_k(0.1, True)"}, "too many positional arguments. It is rand_k"),
-        ({"uplink": "top_k('all')"}, "It is top_k"),
+        ({"uplink": "top_k('all')"}, "top_k: fraction must lie above 0 .* not 'all'"),
+        ({"uplink": "top_k(True)"}, "top_k: fraction must lie above 0 .* not True"),
         ({"uplink": "top_k(1.5)"}, "top_k: fraction must lie above 0 and be at most 1, not 1.5"),
         ({"uplink": "qsgd(9)"}, "uplink = 'qsgd.9.': qsgd: bits must be .* from 2 to 8, not 9"),
         ({"uplink": "qsgd(bucket=0)"}, "qsgd: bucket must be an integer from 1"),
         ({"uplink": "terngrad(clip=-1)"}, "terngrad: clip must be a number above 0"),
+        ({"uplink": "terngrad(clip='a')"}, "terngrad: clip must be a number above 0, not 'a'"),
+        ({"uplink": "terngrad(clip=True)"}, "terngrad: clip must be a number above 0, not True"),
+        ({"uplink": "powersgd(seed='a')"}, "powersgd: seed must be an integer from 0"),
+        ({"uplink": "fetch_sgd(seed=0.5)"}, "fetch_sgd: seed must be an integer from 0"),
+        ({"uplink": "eden(2, block=2.0)"}, "eden: block must be an integer from 1"),
+        ({"uplink": "rotation(block=True)"}, "rotation: block must be an integer from 1"),
+        ({"uplink": "rand_k(0.1, unbiased='no')"}, "rand_k: unbiased must be True or False"),
+        ({"uplink": "drive(unbiased=1)"}, "drive: unbiased must be True or False"),
+        ({"uplink": "int8(stochastic='no')"}, "int8: stochastic must be True or False"),
         ({"uplink": "top_k(0.1"}, "no list of calls"),
         ({"uplink": ""}, "no list of calls"),
         ({"uplink": "compression.top_k(0.1)"}, "no name and no call of one"),
@@ -169,7 +167,8 @@ def test_others_are_not(text, recwarn):
         ({"uplink": "sign", "uplink_memory": "ef21, ef21"}, "an update has one memory"),
         ({"uplink": "fetch_sgd", "uplink_memory": "ef21"}, "ef21 decodes on the client"),
         ({"downlink": "powersgd"}, "powersgd is for updates; use it as uplink"),
-        ({"downlink": "rotation, top_k(0.1)"}, "Set downlink_memory = 'difference'"),
+        ({"downlink": "rotation, top_k(0.1)"}, "Set downlink_memory = 'difference', .* changes.$"),
+        ({"downlink": "rand_k(0.1)"}, r"'difference', .* use rand_k\(..., unbiased=False\)"),
         (
             {"downlink": "prune(0.1)", "downlink_memory": "difference"},
             "downlink = 'prune.0.1.': The size",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax.engine import row_exchange
-from fljax.engine.client_store import ClientStore
+from fljax.engine.client_store import ClientStore, most_bytes
 from fljax.engine.execution import make_mesh
 
 DEVICES, JOBS, CLIENTS = 2, 3, 40
@@ -182,6 +182,67 @@ def test_a_saved_state_does_not_change_with_the_store(on_host):
     before = jax.tree.map(np.array, saved)
     store.scatter(zeros(cohort), cohort, rows_with(cohort + 100))
     jax.tree.map(np.testing.assert_array_equal, saved, before)
+
+
+def test_forgotten_rows_leave_their_places_to_others(on_host):
+    store = make_store(sources=3, on_host=on_host)
+    cohort = jobs(8, 9, 1, 8, 9, 1)
+    for source in range(3):
+        sources = np.full_like(cohort, source)
+        store.scatter(sources, cohort, rows_with(100 * source + cohort))
+    held = jax.tree.map(lambda leaf: leaf.shape, store._rows)
+    fresh = default(3) | {"n": np.int32([90, 91, 92])}
+    for _ in range(4):
+        store.forget(np.array([0, 2]), fresh)
+        assert store.num_rows == 3
+        everyone = np.arange(CLIENTS)
+        for source in (0, 2):
+            rows = jax.device_get(store.rows_of(everyone, source))
+            np.testing.assert_array_equal(rows["n"], np.full(CLIENTS, 90 + source))
+        np.testing.assert_array_equal(values(store.rows_of(np.array([1, 8]), 1)), [101, 108])
+        cohort = jobs(5, 7, 8, 5, 7, 8)
+        for source in (2, 0):
+            store.scatter(np.full_like(cohort, source), cohort, rows_with(100 * source + cohort))
+        np.testing.assert_array_equal(values(store.rows_of(np.array([5, 8]), 2)), [205, 208])
+        assert np.isnan(values(store.rows_of(np.array([1, 9]), 2))).all()
+    assert store.num_rows == len(store.state()["owners"]) == 9
+    assert jax.tree.map(lambda leaf: leaf.shape, store._rows) == held
+
+
+def test_the_most_bytes_are_never_exceeded():
+    """Rows come, are saved and forgotten again; arrays grow and are gathered beside them."""
+    sources, each = 3, 20
+    row = {"w": np.zeros((sources, 1000), np.float32)}
+    store = ClientStore(row, CLIENTS, make_mesh(DEVICES), most_rows=sources * each)
+    grow, peaks = store._moves.grow, []
+
+    def size(*trees):
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(trees))
+
+    def growing(rows, *arguments):
+        larger = grow(rows, *arguments)
+        peaks.append(size(rows, larger, store._room))
+        return larger
+
+    store._moves = store._moves._replace(grow=growing)
+    generator = np.random.default_rng(0)
+    for trial in range(5):
+        order = generator.permuted(np.tile(np.arange(CLIENTS), (sources, 1)), axis=1)[:, :each]
+        active = [trial % sources] if trial else range(sources)
+        for two in np.split(order, each // 2, axis=1):
+            # one of the two clients of a source on each device
+            cohort, of = jobs(), zeros(jobs())
+            cohort[:, : len(active)], of[:, : len(active)] = two[active].T, active
+            store.scatter(of, cohort, store.gather(of, cohort))
+            peaks.append(size(store._rows, store._room))
+        assert store.num_rows == sources * each
+        held, saved = size(store._rows), size(store.state()["rows"])
+        peaks.append(size(store._room) + held + saved)
+        store.forget(np.array([(trial + 1) % sources]), row)
+        assert size(store._rows) == held
+        assert store.num_rows == (sources - 1) * each
+    bound = most_bytes(store.row_bytes, sources * each, DEVICES * JOBS, DEVICES, copies=1)
+    assert bound / 1.5 < max(peaks) <= bound
 
 
 def test_an_empty_store_round_trips(on_host):

@@ -55,6 +55,26 @@ def test_wrong_ladders_are_refused(rungs, seeds, message):
         plan(default_config(), rungs, seeds)
 
 
+@pytest.mark.parametrize(
+    ("rung", "changed", "message"),
+    [
+        ("qsgd(8) + marina", {}, "needs every client in every round"),
+        ("top_k(0.1) + ef21", {}, "Set weighting = 'uniform'"),
+        ("qsgd(8) + diana", {"num_clients": None, "partition": "natural", "sampler": "poisson"},
+         "Set weighting = 'uniform'"),
+    ],
+)  # fmt: skip
+def test_memories_that_a_cohort_does_not_suit_are_refused_before_anything_runs(
+    rung, changed, message
+):
+    config = default_config()
+    config.update(changed)
+    with pytest.raises(ConfigError, match=message):
+        plan(config, ("none", rung), (0,))
+    config.update({"weighting": "uniform", "clients_per_round": 100, "sampler": "uniform"})
+    assert len(plan(config, ("none", rung), (0, 1))) == 4
+
+
 def test_a_file_names_its_ladder(tmp_path):
     path = tmp_path / "config.py"
     path.write_text("def get_ladder(more='int8'):\n    return ['none', more]\n")

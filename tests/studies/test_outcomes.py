@@ -39,6 +39,24 @@ def made_up(client_bytes, best, reached_round=None, clients=4):
     )
 
 
+def diverged(client_bytes, round, clients=4):
+    """A run whose clients all diverged in that round."""
+    trained = np.where(np.arange(1, round + 1) < round, float(clients), 0)
+    return Run(
+        directory=None,
+        config={},
+        summary=None,
+        rounds=np.arange(1, round + 1),
+        curves={
+            "comm/uplink_bytes": client_bytes * np.cumsum(trained),
+            "train/clients": trained,
+            "train/clients_nonfinite": clients - trained,
+        },
+        client_metrics=None,
+        baselines={},
+    )
+
+
 @pytest.fixture
 def rows():
     return outcomes.rows(
@@ -90,14 +108,62 @@ def test_tables_say_the_same_as_rows(rows, tmp_path):
     assert [cell.strip() for cell in text[2 + 1].split("|")][7:9] == ["–", "–"]
 
 
-def test_index_formats_stand_side_by_side(rows):
-    # 400 bytes are 100 coordinates, of which 10 are sent
-    text = formats.markdown(rows)
-    assert text.count("top_k") == 1
+def test_runs_that_diverged_are_told_from_the_others(tmp_path):
+    rows = outcomes.rows(
+        {
+            parse_rung("none"): [made_up(400, 0.9), made_up(400, 0.8)],
+            parse_rung("qsgd(2)"): [diverged(25, 3), diverged(25, 1)],
+            parse_rung("qsgd(4)"): [diverged(50, 2), made_up(50, 0.7)],
+        }
+    )
+    none, all_of_it, half = rows
+    assert all_of_it.diverged == (3, 1) and all_of_it.ratio == 16
+    assert math.isnan(all_of_it.accuracy.mean) and not all_of_it.reaches
+    assert half.accuracy.mean == 0.7 and half.gap.mean == pytest.approx(-0.1)
+    cells = [line.split(" | ")[3] for line in table.markdown(rows).splitlines()[3:]]
+    assert cells == ["diverged in rounds 3, 1", "70.00 (1/2 diverged in round 2)"]
+    table.write_csv(rows, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["seeds_diverged"] for line in lines] == ["0", "2", "1"]
+    assert [line["accuracy_mean"] for line in lines] == ["0.85", "", "0.7"]
+    assert [point.rung.text for point in pareto.points(rows, 0.9)] == ["none", "qsgd(4)"]
+
+
+def test_without_an_uncompressed_run_nothing_can_be_measured():
+    with pytest.raises(ValueError, match="without compression diverged"):
+        outcomes.rows({parse_rung("none"): [diverged(400, 1)]})
+
+
+PARAMS = {"b": np.zeros(10, np.float32), "w": np.zeros((10, 9), np.float32)}
+
+
+def test_index_formats_stand_side_by_side():
+    # of 100 coordinates, 10 are sent
+    rungs = map(parse_rung, ("none", "top_k(0.1)", "top_k(0.1) + error_feedback"))
+    text = formats.markdown(list(rungs), PARAMS)
+    assert text.count("top_k") == 1 and "of 100 coordinates" in text
     entropy = (320 + math.log2(math.comb(100, 10))) / 8
     for size in ((320 + 70) / 8, (320 + 100) / 8, entropy):
         assert f"{size:,.0f} ({400 / size:,.1f} x)" in text
-    assert formats.markdown(rows[:1]) is None
+    assert formats.markdown([parse_rung("int8")], PARAMS) is None
+
+
+@pytest.mark.parametrize(
+    ("rung", "sent", "message"),
+    [
+        ("top_k(0.1)", "10", "smallest: 49"),
+        ("top_k(0.1, index_format='bitmap')", "10", "bitmap: 52"),
+        ("top_k(0.3, index_format='raw')", "30", "raw: 146"),
+        ("rand_k(0.1, index_format='seed')", "10", "seed: 48"),
+        # 1 of 10 by a position of 4 bits, 9 of 90 by 7 bits each
+        ("top_k(0.1) per leaf", "10", "smallest: 48"),
+    ],
+)
+def test_what_runs_send_is_told(rung, sent, message):
+    line = formats.markdown([parse_rung(rung)], PARAMS).splitlines()[2]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert (cells[1], cells[5]) == (sent, message)
 
 
 def beats(one, other):
@@ -127,7 +193,16 @@ def test_the_front_is_what_nobody_beats():
 
 
 def test_points_that_miss_the_target_stand_at_their_whole_runs(rows):
-    none, top_k, int8, _ = pareto.points(rows)
+    none, top_k, int8, _ = pareto.points(rows, 0.9)
     assert none.reaches and none.bytes.mean == 400 * 4 * 2.5
     assert not top_k.reaches and top_k.bytes.mean == 50 * 4 * 3
     assert not int8.reaches and int8.bytes.mean == 100 * 4 * 3
+
+
+def test_without_a_target_all_points_stand_at_their_whole_runs():
+    runs = {"none": (400, 0.9), "int8": (100, 0.89), "qsgd(8)": (110, 0.8)}
+    rows = outcomes.rows({parse_rung(text): [made_up(*one)] for text, one in runs.items()})
+    found = pareto.points(rows, None)
+    assert [point.bytes.mean for point in found] == [400 * 4 * 3, 100 * 4 * 3, 110 * 4 * 3]
+    assert all(point.reaches for point in found)
+    assert [point.rung.text for point in pareto.front(found)] == ["int8", "none"]

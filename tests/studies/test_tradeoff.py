@@ -11,7 +11,7 @@ import pytest
 
 from fljax import experiment, studies
 from fljax.config import default_config
-from fljax.studies import Rung
+from fljax.studies import Rung, runner
 
 ROOT = Path(__file__).parents[2]
 RUNGS = ("none", "top_k(0.1) + error_feedback")
@@ -93,11 +93,42 @@ def test_what_is_finished_is_not_repeated(study, monkeypatch):
     assert np.isfinite(accuracies).all()
 
 
-def test_runs_of_another_configuration_are_refused(study):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"client_lr": 0.2}, "client_lr was 0.1 and is 0.2"), ({"num_clients": 7}, "was 6 and is 7")],
+)
+def test_runs_of_another_configuration_are_refused(study, changed, message):
     config = tiny()
-    config.client_lr = 0.2
-    with pytest.raises(ValueError, match="client_lr was 0.1 and is 0.2.*another --workdir"):
+    config.update(changed)
+    with pytest.raises(ValueError, match=f"{message}.*another --workdir"):
         studies.run_ladder(config, RUNGS, (0,), study[0])
+
+
+def test_where_the_data_say_how_many_clients_there_are_any_number_may_have_been():
+    natural = {"num_clients": None, "partition": "natural"}
+    runner.check_same(natural, {"num_clients": 539, "partition": "natural"}, Path())
+
+
+def test_a_rung_that_diverges_does_not_end_the_study(tmp_path, monkeypatch, capsys):
+    config = tiny()
+    config.target_accuracy = None
+    config.num_rounds = 400
+    config.eval_every = 100
+    config.clients_per_round = 6
+    config.calibrate = False
+    # one of two values for each coordinate: what is lost almost doubles in a round
+    rungs = ("uniform(1) + error_feedback", "none")
+    with pytest.warns(UserWarning, match="may grow"):
+        found = studies.tradeoff(config, rungs, (0,), tmp_path)
+    (round,) = found.rows[0].diverged
+    assert f"diverged in round {round}" in found.report.read_text()
+    assert "1 seed of split" in found.report.read_text()
+    assert "seed0 diverged. Round" in capsys.readouterr().err
+    monkeypatch.setattr(experiment, "simulate_config", None)
+    assert studies.tradeoff(config, rungs, (0,), tmp_path).rows == found.rows
+    with pytest.raises(ValueError, match="another configuration: client_lr"):
+        config.client_lr = 2.0
+        studies.run_ladder(config, rungs, (0,), tmp_path)
 
 
 def script(*arguments):

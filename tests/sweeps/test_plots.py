@@ -12,7 +12,7 @@ from fljax.sweeps import grid, log_uniform, sample, uniform
 from fljax.sweeps.heat_map import draw_heat_map
 from fljax.sweeps.parallel import draw_parallel_coordinates
 from fljax.sweeps.plots import plot_sweep
-from fljax.sweeps.results import axes_of
+from fljax.sweeps.results import ROWS, append_rows, axes_of, load, write_trials
 from fljax.sweeps.scales import scale_of
 from fljax.sweeps.selection import Criterion, rank
 
@@ -53,6 +53,21 @@ def test_a_sweep_gets_the_pictures_its_axes_allow(tmp_path, configurations, expe
     assert {path.stem for path in written} == expected
     for path in written:
         assert (imread(path)[..., :3].min(axis=-1) < 0.95).mean() > 0.01, "there is ink"
+
+
+def test_values_that_are_lists_are_drawn_as_they_were_written(tmp_path):
+    axes = {"model_options.hidden": ((10,), (20, 20)), "client_lr": (0.1, 1.0)}
+    ran = results_of(curves(4), grid(axes))
+    write_trials(tmp_path, ran.trials, ran.statuses)
+    append_rows(tmp_path / ROWS, ran.rows)
+    results = load(tmp_path)
+    assert results.trials == ran.trials
+    written = plot_sweep(results, tmp_path / "plots")
+    assert tmp_path / "plots/map-client_lr-model_options.hidden.png" in written
+    assert {"0.510", "0.530"} <= set(texts(heat_map(results)))
+    # configurations that never went through a file may hold lists
+    lists = [one._replace(values=one.values | {"hidden": [one.number // 2]}) for one in ran.trials]
+    assert plot_sweep(ran._replace(trials=lists), tmp_path / "lists")
 
 
 def test_a_sweep_of_which_everything_diverged_gets_none(tmp_path):

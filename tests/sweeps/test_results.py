@@ -55,7 +55,7 @@ def test_a_resumed_sweep_loses_the_rows_it_writes_again(tmp_path):
 
 
 def test_a_sweep_reads_back_whole(tmp_path):
-    trials = [*TRIALS[:2], Trial(2, {"client_lr": None, "sizes": [64, 10]}, 0)]
+    trials = [*TRIALS[:2], Trial(2, {"client_lr": None, "sizes": (64, 10)}, 0)]
     statuses = {0: results_.Status("finished", 10), 1: results_.Status("stopped", 10)}
     rows = list(rows_of(trials))
     results_.append_rows(tmp_path / results_.ROWS, rows)

@@ -58,10 +58,22 @@ def test_trials_without_a_value_come_last_and_alone_are_no_choice():
     results = results_of(curves, TWO)
     assert [one.values["client_lr"] for one in rank(results)] == [1.0, 0.1]
     assert math.isnan(rank(results)[1].score) and rank(results)[1].rounds == (None,)
-    with pytest.raises(ValueError, match="No trial has a finite eval/val/accuracy"):
-        best(results_of({0: [(math.nan, 0.5)], 1: [(math.inf, 0.5)]}, TWO))
+    nothing = best(results_of({0: [(math.nan, 0.5)], 1: [(math.inf, 0.5)]}, TWO))
+    assert nothing["values"] is None and "no configuration survived" in nothing["note"]
     with pytest.raises(ValueError, match="nothing to choose from"):
         best(results_of({}, TWO))
+
+
+def test_a_sweep_of_which_everything_diverged_has_no_best():
+    curves = {0: [(0.9, 0.9)], 1: [(0.2, 0.2)]}
+    found = best(results_of(curves, TWO, diverged=(0, 1)))
+    assert found["values"] is None and found["sweep"]["diverged"] == 2
+    assert found["note"] == "no configuration survived: 2 of 2 trials diverged"
+    # a score of the rounds before is no survival: one that has a seed left comes first
+    curves = {0: [(0.9, 0.9)], 1: [(0.9, 0.9)], 2: [(0.2, 0.2)], 3: [(0.2, 0.2)]}
+    found = best(results_of(curves, TWO, seeds=(0, 1), diverged=(0, 1, 2)))
+    assert found["values"] == {"client_lr": 1.0} and found["diverged"] == 1
+    assert "1 of 2 trials of this configuration diverged" in found["note"]
 
 
 def test_losses_are_minimized_when_asked_to():

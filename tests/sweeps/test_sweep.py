@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from small_sweeps import alone, assert_same_rows, rows_of, small_config
 
 import fljax
-from fljax.config import default_config
-from fljax.experiment import make_experiment
-from fljax.sweeps import Criterion, Share, Trial, log_uniform
+from fljax.recording import Sink
+from fljax.sweeps import Criterion, Share, Trial, log_uniform, report, wandb_runs
 from fljax.sweeps.groups import from_config, grouped
 from fljax.sweeps.settings import Settings, trials_of
 from fljax.sweeps.share import part_of
@@ -17,50 +17,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 AXES = {"client_lr": (0.05, 0.3), "server_lr": (0.5, 1.0)}
 METRICS = ("train/loss", "eval/val/loss", "eval/test/loss")
-
-
-def small_config(**values):
-    config = default_config()
-    settings = {
-        "dataset": "digits",
-        "num_clients": 12,
-        "alpha": 0.5,
-        "val_fraction": 0.1,
-        "clients_per_round": 4,
-        "num_rounds": 6,
-        "eval_every": 2,
-        "batch_size": 16,
-        "lanes": 1,
-        "devices": 2,
-        "matmul_precision": "highest",
-    }
-    for name, value in (settings | values).items():
-        config[name] = value
-    return config
-
-
-def rows_of(found, trial):
-    return [row for row in found.results.rows if row["trial"] == trial.number]
-
-
-def alone(config, trial):
-    """Returns the curves of the trial run by itself."""
-    config = config.copy_and_resolve_references()
-    for name, value in trial.values.items():
-        config[name] = value
-    config.seed = trial.seed
-    made = make_experiment(config)
-    run = fljax.simulate(made.dataset, made.task, made.algorithm, progress=False, **made.options)
-    return run.curves
-
-
-def assert_same_rows(one, other, rtol=1e-5):
-    """Asserts that two lists of rows agree: everything but numbers exactly."""
-    assert len(one) == len(other)
-    for a, b in zip(one, other, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_allclose(a[name], b[name], rtol=rtol, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +124,20 @@ def test_a_diverged_trial_is_marked_and_the_others_go_on(whole, tmp_path):
     assert found.best["sweep"]["diverged"] == 2
 
 
+def test_a_model_that_the_last_round_ruins_has_diverged(tmp_path):
+    # clients' updates are finite, and the accuracy of the model is a number
+    config = small_config(num_rounds=1, eval_every=1)
+    settings = {"axes": {"server_lr": (1.0, 3e38)}, "progress": False}
+    found = fljax.sweep(config, tmp_path / "one", **settings)
+    states = [found.results.status(trial).state for trial in found.results.trials]
+    assert states == ["finished", "diverged"] and found.best["values"] == {"server_lr": 1.0}
+    settings["axes"] = {"server_lr": (3e38, 3.4e38)}
+    found = fljax.sweep(config, tmp_path / "none", **settings)
+    assert json.loads((tmp_path / "none/best.json").read_text())["values"] is None
+    text = report(found)
+    assert "no configuration survived: 2 of 2 trials diverged" in text and "best by" not in text
+
+
 def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
     found = fljax.sweep(
         small_config(), tmp_path, axes={"client_lr": log_uniform(1e-4, 1.0)}, search="halving",
@@ -214,16 +184,51 @@ def test_seeds_that_shape_a_program_tell_groups_apart():
     assert [{trial.seed for trial in group.trials} for group in groups] == [{0}, {1}]
 
 
+def test_numbers_of_participants_that_a_program_holds_tell_groups_apart():
+    keys = {"num_clients": 100, "weighting": "uniform", "min_partition_size": 0}
+    config = small_config(uplink="top_k(0.1)", uplink_memory="ef21", **keys)
+    groups = grouped(trials_of(Settings({"alpha": (0.02, 1.0, 10.0)})), from_config(config))
+    with_rows = [
+        {int((dataset.train.partition.sizes > 0).sum()) for dataset in group.datasets}
+        for group in groups
+    ]
+    assert with_rows[0] != with_rows[-1] and all(len(one) == 1 for one in with_rows)
+
+
 def test_processes_share_the_trials(whole, tmp_path):
     settings = {"axes": AXES, "seeds": (0, 1), "progress": False}
     first = fljax.sweep(small_config(), tmp_path, share=Share(0, 2), **settings)
     assert not first.complete and first.best is None and len(first.results.trials) == 4
+    assert first.missing == (1,) and "those of process 1 are missing" in report(first)
     second = fljax.sweep(small_config(), tmp_path, share=Share(1, 2), **settings)
     assert second.complete and second.best["values"] == whole.best["values"]
     for trial in whole.results.trials:
         assert_same_rows(rows_of(second, trial), rows_of(whole, trial))
     written = json.loads((tmp_path / "best.json").read_text())
     assert written["values"] == whole.best["values"]
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="a sweep of 2 processes"):
+            fljax.sweep(small_config(), tmp_path, resume=resume, **settings)
+
+
+def test_the_runs_of_all_processes_are_one_group_on_wandb(tmp_path, monkeypatch):
+    opened = []
+
+    def sink(mode, **options):
+        opened.append(options)
+        return Sink(lambda record: None, lambda summary: None, lambda succeeded: None)
+
+    monkeypatch.setattr(wandb_runs, "wandb_sink", sink)
+    config = small_config(num_rounds=1)
+    config.wandb.mode = "offline"
+    settings = {"axes": {"client_lr": (0.1, 0.2)}, "progress": False}
+    for rank in (0, 1):
+        fljax.sweep(config, tmp_path / "rates", share=Share(rank, 2), **settings)
+    assert [one["group"] for one in opened] == ["rates", "rates"]
+    assert [one["name"] for one in opened] == [
+        "0000-client_lr=0.1-seed=0",
+        "0001-client_lr=0.2-seed=0",
+    ]
 
 
 def test_shares_are_even_and_whole():

@@ -1,0 +1,97 @@
+"""What accelerators run, as far as a CPU can tell: their forms compute the same, and lower."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+import toy
+from contracts import harness
+from contracts.harness import Layout
+from jax.export import export
+
+from fljax import algorithms, models
+from fljax.compression import names
+from fljax.engine.packed_plan import pack
+from fljax.engine.plan import job_table
+from fljax.gradients import bind
+from fljax.tasks import classification, next_token
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+COHORTS = [[0, 2, 3, 8], [5, 3, 1]]
+LAYOUT = Layout(2, 2, 3)
+UPLINKS = (
+    "none", "top_k(0.3)", "top_k(level)", "prune(0.3)", "rand_k(0.4)", "qsgd(4)", "powersgd(1)",
+    "fetch_sgd(columns=7)", "rotated_uniform(4)", "eden(2)", "natural", "terngrad", "sign",
+)  # fmt: skip
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Lets everything that chooses its form by platform take that of a GPU."""
+    return lambda: monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+def pipeline(uplink):
+    level = 0.3 if "level" in uplink else None
+    params = jax.eval_shape(toy.initial_params)
+    return names.pipeline(names.Names(uplink=uplink, uplink_level=level), params, 9, 0)
+
+
+def prepared(uplink):
+    return harness.prepare(algorithms.fedavg(0.2), COHORTS, LAYOUT, pipeline=pipeline(uplink))
+
+
+@pytest.mark.parametrize("uplink", UPLINKS)
+def test_their_forms_compute_the_same_round(uplink, accelerator):
+    expected = harness.drive(prepared(uplink), COHORTS)
+    accelerator()
+    found = harness.drive(prepared(uplink), COHORTS)
+    toy.assert_close(found.params, expected.params, 1e-6)
+    for round in range(len(COHORTS)):
+        assert found.total("uplink_bits", round) == expected.total("uplink_bits", round)
+
+
+@pytest.mark.parametrize("uplink", UPLINKS)
+def test_round_programs_lower(uplink, accelerator):
+    accelerator()
+    federation = prepared(uplink)
+    plan, facts = federation.planner.plan(0, job_table(COHORTS[0]))
+    rows = federation.store.gather(facts.sources, facts.clients)
+    arguments = federation.state, rows, federation.place(pack(plan)), federation.inputs
+    assert lowered(federation.program, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("emnist_cnn", (28, 28, 1)), ("resnet18_gn", (32, 32, 3)), ("char_lstm", (20,))],
+)
+def test_steps_of_several_clients_lower(name, shape, accelerator):
+    accelerator()
+    classes, rows = 10, 4
+    model = models.make(name, classes, shape)
+    tokens = name == "char_lstm"
+    task = next_token(model, classes) if tokens else classification(model, classes)
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    batch = {
+        "x": jax.ShapeDtypeStruct((rows, *shape), jnp.int32 if tokens else jnp.float32),
+        "y": jax.ShapeDtypeStruct((rows, *shape) if tokens else (rows,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((rows,), jnp.bool_),
+    }
+
+    def gradient(params, frozen, model_state, batch, key):
+        return bind(task, frozen).gradient(params, model_state, batch, key)[0]
+
+    def of_clients(*arguments):
+        return jax.vmap(gradient, (0, None, None, 0, None))(*arguments)
+
+    params, frozen, state = variables
+    stacked = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((3, *leaf.shape), leaf.dtype), (params, batch)
+    )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    assert lowered(jax.jit(of_clients), stacked[0], frozen, state, stacked[1], key)
+
+
+def lowered(function, *arguments) -> bytes:
+    """Returns the program of GPUs and TPUs, as far as it can be made without one."""
+    return export(function, platforms=["cuda", "tpu"])(*arguments).mlir_module_serialized
