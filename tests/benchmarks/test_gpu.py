@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fljax.benchmarks import kernel_checks, profiles, protocols
+from fljax.benchmarks.comparison import Runner
 from fljax.benchmarks.gpu import conv_section, report
 from fljax.benchmarks.gpu.records import SIZES, Context
 
@@ -118,6 +119,16 @@ def test_what_peers_had_run_is_shown_after_the_section_was_ended(tmp_path):
     )
     text = (tmp_path / report.REPORT).read_text()
     assert "**failed: took more than 0 s**" in text and "| quick | 0.25 |" in text
+
+
+def test_a_section_of_peers_ends_in_time(tmp_path):
+    hang = Runner([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path)
+    settings = Context(SIZE, tmp_path, {"hang": hang, "next": hang}, seconds=1.0)
+    platforms = jax.config.jax_platforms
+    result = report.run_section("peers", settings)
+    jax.config.update("jax_platforms", platforms)
+    # the table alone takes longer than that
+    assert result["problem"] == "no time was left for 4 runs" and not result["data"]
 
 
 def test_a_wrong_kernel_is_found(monkeypatch):
