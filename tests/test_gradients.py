@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from fljax import algorithms, models, tasks
-from fljax.flops import _jaxprs
+from fljax.flops import jaxprs
 from fljax.gradients import bind
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -42,7 +42,7 @@ def equations(jaxpr):
     for equation in jaxpr.eqns:
         yield equation
         for value in equation.params.values():
-            for inner in _jaxprs(value):
+            for inner in jaxprs(value):
                 yield from equations(inner)
 
 

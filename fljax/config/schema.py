@@ -192,7 +192,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "devices": Field(0, int, NON_NEGATIVE),
     "wave": Field(0, int, NON_NEGATIVE),
     "placement": Field("auto", str, ("auto", "device", "stream")),
-    # Find lanes, devices and waves by trial. None: in runs of 50 rounds and more.
+    # Find lanes, devices and waves by trial. None: from 50 rounds on, as far as it pays.
     "calibrate": Field(None, bool, optional=True),
     "rounds_per_dispatch": Field(0, int, NON_NEGATIVE),
     # What the clients' forward and backward passes compute in; parameters and sums stay float32.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fljax.benchmarks import kernel_checks, profiles, protocols
+from fljax.benchmarks.comparison import Runner
 from fljax.benchmarks.gpu import conv_section, report
 from fljax.benchmarks.gpu.records import SIZES, Context
 
@@ -120,6 +121,16 @@ def test_what_peers_had_run_is_shown_after_the_section_was_ended(tmp_path):
     assert "**failed: took more than 0 s**" in text and "| quick | 0.25 |" in text
 
 
+def test_a_section_of_peers_ends_in_time(tmp_path):
+    hang = Runner([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path)
+    settings = Context(SIZE, tmp_path, {"hang": hang, "next": hang}, seconds=1.0)
+    platforms = jax.config.jax_platforms
+    result = report.run_section("peers", settings)
+    jax.config.update("jax_platforms", platforms)
+    # the table alone takes longer than that
+    assert result["problem"] == "no time was left for 4 runs" and not result["data"]
+
+
 def test_a_wrong_kernel_is_found(monkeypatch):
     right = kernel_checks.conv_general_dilated
     slightly_off = lambda *args, **options: 1.001 * right(*args, **options)  # noqa: E731
@@ -150,3 +161,16 @@ def test_cifar10_is_divided_into_clients_of_50(data_dir):
     dataset, what = protocols.cifar10_data(protocols.cifar10())
     assert np.array_equal(np.unique(dataset.train.partition.sizes), [50])
     assert dataset.name in what and f"{dataset.num_clients:,} clients" in what
+
+
+@pytest.mark.parametrize("rounds, expected", [(2, False), (1500, True)])
+def test_a_protocol_searches_for_its_layout_to_the_end(rounds, expected, monkeypatch):
+    class Called(Exception):
+        pass
+
+    def simulate(*args, calibrate, **options):
+        raise Called(calibrate)
+
+    monkeypatch.setattr(protocols.fljax, "simulate", simulate)
+    with pytest.raises(Called, match=str(expected)):
+        protocols.run(protocols.cifar10(rounds), None, "float32")

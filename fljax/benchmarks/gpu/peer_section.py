@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from pathlib import Path
 
@@ -42,10 +43,9 @@ def peers(context: Context) -> Table:
         repetitions=size.peer_repetitions,
         seconds=context.seconds - _RESERVE_SECONDS - (time.monotonic() - begin),
     )
-    missing = len(context.runners) * len(files) * size.peer_repetitions - len(
-        {comparison.key_of(line) for line in lines}
-    )
-    said = [f"{missing} runs had no time left"] if missing > 0 else []
+    wanted = itertools.product(context.runners, files, range(size.peer_repetitions))
+    missing = set(wanted) - {comparison.key_of(line) for line in lines}
+    said = [f"no time was left for {len(missing)} runs"] if missing else []
     good = {comparison.key_of(line) for line in lines if comparison.problem(line) is None}
     failed = [line["runner"] for line in lines if comparison.key_of(line) not in good]
     if failed:
