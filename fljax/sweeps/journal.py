@@ -31,6 +31,7 @@ class Saved(NamedTuple):
       execution: The execution plan of the running group.
       store_rows: Rows of its client store.
       rounds_per_dispatch: As it was found.
+      costs: What was spent, see `fljax.sweeps.run.Costs`.
     """
 
     step: int
@@ -39,6 +40,7 @@ class Saved(NamedTuple):
     execution: dict[str, Any]
     store_rows: int
     rounds_per_dispatch: int
+    costs: dict[str, Any]
 
 
 class Journal:
@@ -156,7 +158,9 @@ class Journal:
         self.statuses[running.trial.number] = Status(state, running.round)
         return self.rows.pop(running.trial.number, [])
 
-    def save(self, slots: Slots, search: Any, waiting: Iterable[Trial], *, now: bool) -> None:
+    def save(
+        self, slots: Slots, search: Any, waiting: Iterable[Trial], costs: Any, *, now: bool
+    ) -> None:
         """Takes a checkpoint, if it is time for one or `now`."""
         if not now and time.monotonic() - self._saved < _SAVE_SECONDS:
             return
@@ -173,6 +177,7 @@ class Journal:
             "store_rows": slots.federation.store.num_rows,
             "rounds_per_dispatch": slots.federation.rounds_per_dispatch,
             "search": search.state(),
+            "costs": dataclasses.asdict(costs),
             "statuses": {str(number): list(status) for number, status in self.statuses.items()},
             "identity": self._identity,
         }
