@@ -168,19 +168,22 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
             "num_clients": federation.dataset.num_clients,
             "execution": federation.layout,
             "processes": num_processes(),
-            "numerics": {
-                "compute_dtype": federation.options.compute_dtype,
-                "matmul_precision": options.matmul_precision
-                or jax.config.jax_default_matmul_precision
-                or "default",
-                "prng": str(jax.config.jax_default_prng_impl),
-                "x64": bool(jax.config.jax_enable_x64),
-                "xla_flags": os.environ.get("XLA_FLAGS", ""),
-                "platform": jax.default_backend(),
-            },
+            "numerics": numerics(federation.options.compute_dtype, options.matmul_precision),
             "versions": versions(),
         }
     )
+
+
+def numerics(compute_dtype: str | None, precision: str | None) -> dict[str, Any]:
+    """Returns what decides on the rounding of a run, as config.json says it."""
+    return {
+        "compute_dtype": compute_dtype,
+        "matmul_precision": precision or jax.config.jax_default_matmul_precision or "default",
+        "prng": str(jax.config.jax_default_prng_impl),
+        "x64": bool(jax.config.jax_enable_x64),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "platform": jax.default_backend(),
+    }
 
 
 def with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> RoundOptions:

@@ -70,7 +70,7 @@ def from_config(config) -> Make:
     loaded: dict[str, FederatedDataset] = {}
 
     def make(trial: Trial) -> Made:
-        own = resolve(_with_values(config, trial))
+        own = resolve(with_values(config, trial))
         plain = to_plain(own)
         data = identity({name: plain[name] for name in DATA_KEYS})
         if data not in loaded:
@@ -102,7 +102,7 @@ def from_function(make: Callable[[Trial], Experiment]) -> Make:
     return made
 
 
-def _with_values(config, trial: Trial):
+def with_values(config, trial: Trial):
     """Returns a copy of a configuration with a trial's values and seed."""
     # with its references: what follows from another key follows from the trial's value
     own = copy.deepcopy(config)

@@ -30,6 +30,7 @@ class Saved(NamedTuple):
       waiting: Trials that were asked for and have not started.
       execution: The layout of the running group.
       store_rows: Rows of its client store.
+      costs: What was spent, see `fljax.sweeps.run.Costs`.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Saved(NamedTuple):
     waiting: list[int]
     execution: dict[str, Any]
     store_rows: int
+    costs: dict[str, Any]
 
 
 class Journal:
@@ -153,7 +155,9 @@ class Journal:
         self.statuses[running.trial.number] = Status(state, running.round)
         return self.rows.pop(running.trial.number, [])
 
-    def save(self, slots: Slots, search: Any, waiting: Iterable[Trial], *, now: bool) -> None:
+    def save(
+        self, slots: Slots, search: Any, waiting: Iterable[Trial], costs: Any, *, now: bool
+    ) -> None:
         """Takes a checkpoint, if it is time for one or `now`."""
         if not now and time.monotonic() - self._saved < _SAVE_SECONDS:
             return
@@ -169,6 +173,7 @@ class Journal:
             "execution": slots.federation.layout,
             "store_rows": slots.federation.store.num_rows,
             "search": search.state(),
+            "costs": dataclasses.asdict(costs),
             "statuses": {str(number): list(status) for number, status in self.statuses.items()},
             "identity": self._identity,
         }

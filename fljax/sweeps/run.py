@@ -34,9 +34,10 @@ Ended = Callable[[Trial, Sequence[Row], str], None]
 
 @dataclasses.dataclass
 class Costs:
-    """What a process spent.
+    """What a process spent, in all sessions that its sweep took, and how.
 
     Attributes:
+      seconds: From the first trial to the last.
       groups: Groups that were built.
       slots: The most trials that trained side by side.
       building: Seconds of building, of finding a layout, and of what that compiled.
@@ -44,8 +45,12 @@ class Costs:
       training: Seconds of all other rounds.
       evaluating: Seconds of evaluations, what they compiled included.
       rounds: Rounds of all trials together.
+      rows_real: Rows that were trained on.
+      rows_computed: Rows that were computed, padding and idle lanes included.
+      execution: The execution plan of each group.
     """
 
+    seconds: float = 0.0
     groups: int = 0
     slots: int = 0
     building: float = 0.0
@@ -53,6 +58,19 @@ class Costs:
     training: float = 0.0
     evaluating: float = 0.0
     rounds: int = 0
+    rows_real: int = 0
+    rows_computed: int = 0
+    execution: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def utilization(self) -> float | None:
+        """Rows trained on ÷ rows computed; None where nothing was."""
+        return self.rows_real / self.rows_computed if self.rows_computed else None
+
+    def go_on(self, saved: Mapping[str, Any]) -> None:
+        """Takes over what the sessions before have spent."""
+        for name, value in saved.items():
+            setattr(self, name, value)
 
 
 class Surroundings(NamedTuple):
@@ -88,13 +106,19 @@ class Runner:
         self._waiting: deque[Trial] = deque()
         self._in_use = host_memory_in_use()
         self._round_seconds = math.inf
+        self._begin = time.perf_counter()
 
-    def run(self, resume: bool) -> bool:
-        """Runs what is left; returns whether all of it is over."""
+    def run(self, saved: Saved | None) -> bool:
+        """Runs what is left; returns whether all of it is over.
+
+        Args:
+          saved: The checkpoint to go on from; None to start.
+        """
         journal = self.surroundings.journal
         with finish_on_interrupt(self):
-            saved = journal.go_on(self.surroundings.search) if resume else journal.start_anew()
             if saved is not None:
+                self.surroundings.costs.go_on(saved.costs)
+                self._begin -= self.surroundings.costs.seconds
                 trials = {trial.number: trial for trial in journal.trials}
                 self._waiting.extend(trials[number] for number in saved.waiting)
                 running = [trials[entry[0]] for entry in saved.slots if entry]
@@ -131,13 +155,13 @@ class Runner:
         """Builds the slots of a group and starts as many trials as fit."""
         options, run_options = split_options(group.experiment.options)
         journal, settings = self.surroundings.journal, self.surroundings.settings
-        if settings.search == "halving" and not run_options.eval_every:
-            raise ValueError("Halving judges trials at evaluations: set eval_every above 0.")
         trials = self._next(group, settings.most_together(len(group.trials)))
         group = self._catalogue.group_of(trials[-1])
         limit = affordable(group, options, self._in_use, settings.memory_gb, settings.together)
         self._waiting.extendleft(reversed(trials[limit:]))
         slots = self._built(group, trials[:limit], options, run_options)
+        self.surroundings.costs.groups += 1
+        self.surroundings.costs.execution.append(slots.federation.execution._asdict())
         self._evaluate(slots, slots.active)
         if settings.criterion.metric.startswith("eval/"):
             # refused before anything has trained
@@ -148,7 +172,7 @@ class Runner:
         if settings.is_open:
             # what a search has proposed is not asked for again
             journal.write(slots)
-            journal.save(slots, self.surroundings.search, self._waiting, now=True)
+            self._save(slots, now=True)
         return slots
 
     def _restored(self, saved: Saved, group: Group) -> Slots:
@@ -167,7 +191,6 @@ class Runner:
         slots = Slots(group, trials, options, run_options)
         costs = self.surroundings.costs
         costs.building += time.perf_counter() - begin
-        costs.groups += 1
         costs.slots = max(costs.slots, len(trials))
         where = describe(slots.federation)
         of = "" if self.surroundings.settings.is_open else f" of {len(group.trials)}"
@@ -176,7 +199,7 @@ class Runner:
 
     def _run_group(self, slots: Slots) -> None:
         """Trains until no trial of the group is left."""
-        journal, search = self.surroundings.journal, self.surroundings.search
+        journal = self.surroundings.journal
         every, limit = slots.eval_every, slots.group.num_rounds
         while slots.active and not self.stop_requested:
             journal.write(slots)
@@ -195,8 +218,13 @@ class Runner:
             fresh = {} if self.stop_requested else self._refill(slots)
             journal.write(slots)
             self._show()
-            now = bool(over or fresh) or self.stop_requested
-            journal.save(slots, search, self._waiting, now=now)
+            self._save(slots, now=bool(over or fresh) or self.stop_requested)
+
+    def _save(self, slots: Slots, *, now: bool) -> None:
+        """Takes a checkpoint, if it is time for one or `now`."""
+        journal, costs = self.surroundings.journal, self.surroundings.costs
+        costs.seconds = time.perf_counter() - self._begin
+        journal.save(slots, self.surroundings.search, self._waiting, costs, now=now)
 
     def _end(self, running: Running, state: str) -> None:
         """Tells everyone that a trial is over."""
@@ -227,13 +255,15 @@ class Runner:
 
     def _train(self, slots: Slots, num_rounds: int) -> None:
         begin, compiling = time.perf_counter(), slots.compile_seconds
-        slots.train(num_rounds)
+        real, computed = slots.train(num_rounds)
         costs, compiled = self.surroundings.costs, slots.compile_seconds - compiling
         costs.compiling += compiled
         trained = time.perf_counter() - begin - compiled
         self._round_seconds = max(trained, 1e-9) / num_rounds
         costs.training += trained
         costs.rounds += num_rounds * len(slots.active)
+        costs.rows_real += real
+        costs.rows_computed += computed
 
     def _evaluate(self, slots: Slots, which: Iterable[int]) -> None:
         begin = time.perf_counter()

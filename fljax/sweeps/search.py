@@ -203,7 +203,13 @@ def successive_halving(
             f"min_rounds = {min_rounds} and max_rounds = {max_rounds}: trials can be stopped from "
             "round 1 to the one before their last. Choose 1 <= min_rounds < max_rounds."
         )
+    rungs = rungs_of(min_rounds, max_rounds, reduction)
+    return Search(trials, rungs, int(reduction), maximize)
+
+
+def rungs_of(min_rounds: int, max_rounds: int, reduction: int) -> list[int]:
+    """Returns min_rounds · reductionᵏ below `max_rounds`: where trials are compared."""
     rungs = [int(min_rounds)]
     while rungs[-1] * reduction < max_rounds:
         rungs.append(rungs[-1] * int(reduction))
-    return Search(trials, rungs, int(reduction), maximize)
+    return rungs

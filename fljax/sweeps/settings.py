@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fljax.data.checks import unknown
-from fljax.sweeps.search import METHODS, given, successive_halving
+from fljax.recording.jsonio import plain
+from fljax.sweeps.search import METHODS, given, rungs_of, successive_halving
 from fljax.sweeps.selection import BY_ACCURACY, Criterion
 from fljax.sweeps.space import Choice, LogUniform, Uniform, grid, sample
 from fljax.sweeps.trials import Trial, repeat
@@ -58,6 +59,16 @@ class Settings:
     def is_open(self) -> bool:
         """Whether trials are proposed as the sweep goes, not listed from the start."""
         return not isinstance(self.search, str)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Returns the settings as JSON can hold them; what is drawn from in words."""
+        axes = {
+            name: str(axis) if isinstance(axis, Choice | Uniform | LogUniform) else axis
+            for name, axis in self.axes.items()
+        }
+        said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        search = type(self.search).__name__ if self.is_open else self.search
+        return plain(said | {"axes": axes, "search": search})
 
     def most_together(self, listed: int) -> int:
         """Returns how many trials of a group are wanted side by side.
@@ -116,6 +127,37 @@ def _check_open(settings: Settings) -> None:
             f"{said[0]} is given, but {name} says itself what is tried: the trials it proposes "
             f"have values and a seed. Leave {said[0]} out."
         )
+
+
+def judged_late(settings: Settings, num_rounds: int, eval_every: int) -> str:
+    """Says which rungs of successive halving no evaluation meets; empty where all are met.
+
+    Args:
+      settings: Of the sweep.
+      num_rounds: Rounds of a trial that is never stopped.
+      eval_every: Rounds between evaluations.
+
+    Raises:
+      ValueError: If no evaluation could ever stop a trial.
+    """
+    if settings.search != "halving":
+        return ""
+    if not eval_every:
+        raise ValueError("Halving judges trials at evaluations: set eval_every above 0.")
+    rungs = rungs_of(settings.min_rounds, num_rounds, settings.reduction)
+    met = {rung: -(-rung // eval_every) * eval_every for rung in rungs}
+    if met[rungs[0]] >= num_rounds:
+        raise ValueError(
+            f"Halving judges trials at evaluations. With eval_every = {eval_every} the first one "
+            f"from min_rounds = {settings.min_rounds} on is that of round {met[rungs[0]]}, but a "
+            f"trial has {num_rounds} rounds: none would ever be stopped. Lower eval_every, such as "
+            f"to {settings.min_rounds}."
+        )
+    late = {rung: round for rung, round in met.items() if round > rung}
+    places = ", ".join(f"{rung} at round {round}" for rung, round in late.items())
+    return f"eval_every = {eval_every} does not divide rungs of halving: judged {places}" * bool(
+        late
+    )
 
 
 def search_of(settings: Settings, trials: Sequence[Trial], num_rounds: int) -> Any:

@@ -28,6 +28,16 @@ from fljax.sweeps.trials import Trial
 
 Record = dict[str, Any]
 
+# Options of a run that a sweep has not, and what to do instead.
+_REFUSED = {
+    "eval_personal": "Set it to False, and run what best.json says by itself with it.",
+    "stop_at_target": (
+        "Set it to False: trials train all their rounds, and results.csv says in which round each "
+        "reached the target."
+    ),
+    "hooks": "Leave them out, and run what best.json says by itself with them.",
+}
+
 
 @dataclasses.dataclass
 class Running:
@@ -65,9 +75,9 @@ class Slots:
         options: RoundOptions,
         run_options: RunOptions,
     ):
-        for name in ("eval_personal", "stop_at_target", "hooks"):
+        for name, remedy in _REFUSED.items():
             if value := getattr(run_options, name):
-                raise ValueError(f"{name} = {value}, but a sweep cannot do that. Leave it out.")
+                raise ValueError(f"{name} = {value}, but a sweep cannot do that. {remedy}")
         self.group = group
         self.federation = _build(group, trials, options)
         self.slots: list[Running | None] = [Running(trial) for trial in trials]
@@ -105,19 +115,23 @@ class Slots:
         for slot, trial in trials.items():
             self.slots[slot] = Running(trial)
 
-    def train(self, num_rounds: int) -> None:
-        """Trains every trial for some rounds."""
+    def train(self, num_rounds: int) -> tuple[int, int]:
+        """Trains every trial for some rounds; returns the rows trained on, and those computed."""
         base = self.rounds
         rounds = [np.where(base < 0, -1, base + step) for step in range(num_rounds)]
         pending: deque = deque()
+        real = computed = 0
         with contextlib.closing(self.federation.blocks(rounds, self.states)) as planned:
             for plan, facts in planned:
                 pending.append((facts, self._dispatch(plan, facts)))
+                real += sum(one.rows_real for one in facts)
+                computed += sum(one.rows_computed for one in facts)
                 # one block stays in flight
                 while len(pending) > 1:
                     self._record(*pending.popleft())
         while pending:
             self._record(*pending.popleft())
+        return real, computed
 
     def _dispatch(self, plan, facts):
         begin = time.perf_counter()

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +14,20 @@ from fljax.config import resolve, to_plain
 from fljax.engine.compilation import use_compilation_cache
 from fljax.engine.distributed import num_processes
 from fljax.engine.execution import use_all_cores
+from fljax.options import split_options
 from fljax.recording import device, jsonio, peak_memory_bytes, versions
+from fljax.recording.runs import CONFIG
+from fljax.simulation import numerics
 from fljax.sweeps import results as tables
 from fljax.sweeps.catalogue import Catalogue
-from fljax.sweeps.groups import Group, Make, from_config, from_function, grouped
+from fljax.sweeps.groups import Group, Make, from_config, from_function, grouped, with_values
 from fljax.sweeps.journal import Journal
 from fljax.sweeps.results import Results
 from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
 from fljax.sweeps.selection import write_best
-from fljax.sweeps.settings import Settings, search_of, trials_of
+from fljax.sweeps.settings import Settings, judged_late, search_of, trials_of
 from fljax.sweeps.share import Place, Share, keep_share, kept_share, part_of, share_of
-from fljax.sweeps.trials import identity
+from fljax.sweeps.trials import Trial, identity
 from fljax.sweeps.wandb_runs import log_nothing, log_table, trial_logger
 
 SUMMARY = "sweep.json"
@@ -111,17 +113,15 @@ def sweep(
             "proposes trials to one process: start it with --share=0/1. Several processes can have "
             "a workdir and a search each; what they share lies in the search."
         )
-    shared = None if callable(config) else config
     make = from_function(config) if callable(config) else from_config(config)
-    if not (chosen.is_open or callable(config)):
-        shared = resolve(config)
+    shared = _shared(config, trials)
     groups = part_of(grouped(trials, make), place.share)
     keep_share(place)
     if progress and place.share.count > 1:
         part = sum(len(group.trials) for group in groups)
         rank, count, _ = place.share
         print(f"process {rank} of {count}: {part} of {len(trials)} trials", file=sys.stderr)
-    begin, costs = time.perf_counter(), Costs()
+    costs = Costs()
     over, ran = True, 0
     if groups or chosen.is_open:
         over, ran = _run(
@@ -130,19 +130,38 @@ def sweep(
     summary = {
         "trials": ran,
         "complete": over,
-        "seconds": time.perf_counter() - begin,
         **dataclasses.asdict(costs),
+        "utilization": costs.utilization,
         "peak_memory_bytes": peak_memory_bytes(),
         "device": device(),
         "versions": versions(),
     }
-    place.directory.mkdir(parents=True, exist_ok=True)
-    jsonio.write_json(place.directory / SUMMARY, summary)
-    return _gathered(place, shared, chosen, summary)
+    return _gathered(place, shared, chosen, _written(place.directory / SUMMARY, summary))
+
+
+def _shared(config: Any, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Returns what all trials share as JSON can hold it; nothing where a function makes them.
+
+    The values of the first trial are in place: what it shares need not be valid without them.
+    """
+    if callable(config):
+        return {}
+    return to_plain(resolve(with_values(config, trials[0])) if trials else config)
+
+
+def _written(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """Writes what a process spent, unless nothing ran since that was written; returns it."""
+    if path.exists():
+        before = jsonio.read_json(path)
+        if before["complete"] and before["rounds"] == summary["rounds"]:
+            return before
+    path.parent.mkdir(parents=True, exist_ok=True)
+    jsonio.write_json(path, summary)
+    return summary
 
 
 def _run(
-    config: Any,
+    config: dict[str, Any],
     make: Make,
     groups: Sequence[Group],
     settings: Settings,
@@ -154,27 +173,56 @@ def _run(
 ) -> tuple[bool, int]:
     """Runs this process's trials; returns whether all are over, and how many there are."""
     trials = [trial for group in groups for trial in group.trials]
-    search = search_of(settings, trials, max((group.num_rounds for group in groups), default=0))
-    name = type(search).__name__ if settings.is_open else settings.search
-    plain = {} if config is None else to_plain(config)
+    num_rounds = max((group.num_rounds for group in groups), default=0)
+    search = search_of(settings, trials, num_rounds)
+    say = functools.partial(print, file=sys.stderr) if progress else lambda line: None
+    for group in groups:
+        _, run_options = split_options(group.experiment.options)
+        if note := judged_late(settings, num_rounds, run_options.eval_every):
+            say(note)
+    said = settings.as_plain()
+    decisive = (
+        "search",
+        "criterion",
+        *(("min_rounds", "reduction") * (said["search"] == "halving")),
+    )
     own = {
         "trials": identity([[trial.values, trial.seed] for trial in trials]),
-        "settings": {"search": name, "criterion": settings.criterion},
-        "config": {name: value for name, value in plain.items() if name not in _FREE},
+        "settings": {name: said[name] for name in decisive},
+        "config": {name: value for name, value in config.items() if name not in _FREE},
     }
     ended = log_nothing
-    if plain and settings.wandb == "trials":
-        ended = trial_logger(plain, place.directory, place.name)
+    if config and settings.wandb == "trials":
+        ended = trial_logger(config, place.directory, place.name)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(contextlib.closing(Journal(place.directory, trials, own)))
         bar = make_bar(groups, progress and not settings.is_open)
         stack.callback(bar.close)
-        say = functools.partial(print, file=sys.stderr) if progress else lambda line: None
         surroundings = Surroundings(settings, search, journal, costs, ended, say, bar)
-        over = Runner(Catalogue(make, groups), surroundings).run(resume)
+        saved = journal.go_on(search) if resume else journal.start_anew()
+        _write_config(place, config, said, groups)
+        over = Runner(Catalogue(make, groups), surroundings).run(saved)
         if not journal.trials:
-            raise ValueError(f"{name} proposed no trial: its first ask() returned None.")
+            raise ValueError(f"{said['search']} proposed no trial: its first ask() returned None.")
         return over, len(journal.trials)
+
+
+def _write_config(
+    place: Place, config: dict[str, Any], settings: dict[str, Any], groups: Sequence[Group]
+) -> None:
+    """Writes `config.json`: what all trials share, what is swept, and how it is computed."""
+    options = groups[0].experiment.options if groups else config
+    rounding = [options.get(name) for name in ("compute_dtype", "matmul_precision")]
+    jsonio.write_json(
+        place.workdir / CONFIG,
+        {
+            "config": config,
+            "sweep": settings,
+            "processes": place.share.count,
+            "numerics": numerics(*rounding),
+            "versions": versions(),
+        },
+    )
 
 
 # Keys of the configuration that may change when a sweep is resumed.
@@ -190,7 +238,9 @@ _FREE = (
 )
 
 
-def _gathered(place: Place, config: Any, settings: Settings, summary: dict[str, Any]) -> Sweep:
+def _gathered(
+    place: Place, config: dict[str, Any], settings: Settings, summary: dict[str, Any]
+) -> Sweep:
     """Reads what all processes have found, and writes the tables once nothing is missing."""
     workdir, directories = place.workdir, place.directories
     parts = [tables.load(one) for one in directories if (one / tables.TRIALS).exists()]
@@ -205,8 +255,8 @@ def _gathered(place: Place, config: Any, settings: Settings, summary: dict[str, 
         tables.write_trials(workdir, results.trials, results.statuses)
         tables.write_table(workdir, results)
         best = write_best(workdir, results, settings.criterion)
-        if config is not None and settings.wandb == "table":
-            log_table(to_plain(config), workdir, results)
+        if config and settings.wandb == "table":
+            log_table(config, workdir, results)
     return Sweep(workdir, settings, results, best, summary, missing)
 
 

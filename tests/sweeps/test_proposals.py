@@ -94,7 +94,7 @@ def test_a_killed_search_goes_on(climbed, tmp_path, monkeypatch, killed_in):
         calls.append(num_rounds)
         if len(calls) == killed_in:
             raise KilledError
-        train(self, num_rounds)
+        return train(self, num_rounds)
 
     monkeypatch.setattr(Slots, "train", killed_in_the_middle)
     settings = {"together": 2, "progress": False}
@@ -153,7 +153,7 @@ class FakeStudy:
 
 def test_the_example_of_the_manual_drives_a_sweep(tmp_path):
     manual = (tmp_path.__class__(fljax.__file__).parents[1] / "docs/sweeps.md").read_text()
-    code = next(part for part in manual.split("```python\n") if "class StudySearch" in part)
+    code = next(part for part in manual.split("```py\n") if "class StudySearch" in part)
     names = {"TrialState": types.SimpleNamespace(COMPLETE="complete", PRUNED="pruned", FAIL="fail")}
     lines = code.split("```")[0].splitlines()
     kept = [line for line in lines if not line.startswith(("import optuna", "from optuna"))]

@@ -10,7 +10,7 @@ import fljax
 from fljax.recording import Sink
 from fljax.sweeps import Criterion, Share, Trial, log_uniform, report, wandb_runs
 from fljax.sweeps.groups import from_config, grouped
-from fljax.sweeps.settings import Settings, trials_of
+from fljax.sweeps.settings import Settings, judged_late, trials_of
 from fljax.sweeps.share import part_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -85,24 +85,30 @@ def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch, killed_in, rounds_
     train, calls = Slots.train, []
 
     def killed_in_the_middle(self, num_rounds):
-        calls.append(num_rounds)
+        calls.append(num_rounds * len(self.active))
         if len(calls) == killed_in:
             raise KilledError
-        train(self, num_rounds)
+        return train(self, num_rounds)
 
     settings = {"axes": AXES, "seeds": (0, 1), "together": 5, "progress": False}
     monkeypatch.setattr(Slots, "train", killed_in_the_middle)
     with pytest.raises(KilledError):
         fljax.sweep(small_config(), tmp_path, **settings)
-    monkeypatch.setattr(Slots, "train", train)
     with pytest.raises(FileExistsError, match="--resume"):
         fljax.sweep(small_config(), tmp_path, **settings)
     found = fljax.sweep(small_config(), tmp_path, resume=True, **settings)
     # five trials were over: the three others, from their last checkpoint on, are all that ran
-    assert found.summary["rounds"] == rounds_left
+    assert sum(calls[killed_in:]) == rounds_left
+    # what was spent is that of both sessions
+    assert found.summary["rounds"] == 8 * 6 and found.summary["groups"] == 1
+    assert found.summary["slots"] == 5 and 0 < found.summary["utilization"] <= 1
+    assert found.summary["training"] > 0 and found.summary["seconds"] > 0
     for trial in whole.results.trials:
         assert_same_rows(rows_of(found, trial), rows_of(whole, trial))
-    assert fljax.sweep(small_config(), tmp_path, resume=True, **settings).summary["rounds"] == 0
+    calls.clear()
+    written = (tmp_path / "sweep.json").read_bytes()
+    assert fljax.sweep(small_config(), tmp_path, resume=True, **settings).complete
+    assert not calls and (tmp_path / "sweep.json").read_bytes() == written, "nothing ran"
     with pytest.raises(ValueError, match="another configuration"):
         fljax.sweep(small_config(batch_size=8), tmp_path, resume=True, **settings)
 
@@ -144,6 +150,12 @@ def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
         num_trials=7, min_rounds=2, reduction=2, together=3, progress=False,
         criterion=Criterion("eval/val/loss", "eval/test/loss", maximize=False),
     )  # fmt: skip
+    with pytest.raises(ValueError, match="'reduction': 2.*'reduction': 3"):
+        fljax.sweep(
+            small_config(), tmp_path, axes={"client_lr": log_uniform(1e-4, 1.0)}, search="halving",
+            num_trials=7, min_rounds=2, reduction=3, together=3, resume=True, progress=False,
+            criterion=Criterion("eval/val/loss", "eval/test/loss", maximize=False),
+        )  # fmt: skip
     states = [found.results.status(trial) for trial in found.results.trials]
     assert {one.state for one in states} == {"finished", "stopped"}
     assert all(one.round in (2, 4) for one in states if one.state == "stopped")
@@ -256,13 +268,35 @@ def test_mistakes_are_explained(tmp_path):
     )
     with pytest.raises(KeyError, match="client_lr"):
         fljax.sweep(small_config(), tmp_path / "b", axes={"clientlr": (0.1,)}, progress=False)
-    with pytest.raises(ValueError, match="eval_every"):
-        fljax.sweep(
-            small_config(eval_every=0), tmp_path / "d", axes=AXES, search="halving", min_rounds=2,
-            progress=False,
-        )  # fmt: skip
+    halving = {"axes": AXES, "search": "halving", "min_rounds": 2, "progress": False}
+    for every, message in ((0, "set eval_every"), (6, "round 6, but a trial has 6 rounds")):
+        with pytest.raises(ValueError, match=message):
+            fljax.sweep(small_config(eval_every=every), tmp_path / "d", **halving)
+    assert judged_late(Settings({}, "halving", min_rounds=2, reduction=2), 9, 3).endswith(
+        "2 at round 3, 4 at round 6, 8 at round 9"
+    )
+    assert not judged_late(Settings({}, "halving", min_rounds=2, reduction=2), 9, 2)
+    with pytest.raises(ValueError, match="results.csv says in which round"):
+        config = small_config(target_accuracy=0.2, stop_at_target=True)
+        fljax.sweep(config, tmp_path / "e", axes=AXES, progress=False)
     with pytest.raises(ValueError, match="num_trials"):
         fljax.sweep(small_config(), tmp_path / "c", axes=AXES, num_trials=4, progress=False)
+
+
+def test_what_trials_share_is_valid_with_their_values(tmp_path):
+    config = small_config(uplink="top_k(level)", uplink_memory="error_feedback", num_rounds=1)
+    settings = {"axes": {"uplink_level": (0.1, 0.3)}, "progress": False}
+    found = fljax.sweep(config, tmp_path, **settings)
+    assert found.complete
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["config"]["uplink"] == "top_k(level)" and written["processes"] == 1
+    assert written["sweep"]["axes"] == {"uplink_level": [0.1, 0.3]}
+    assert written["numerics"]["matmul_precision"] == "highest"
+    summary = json.loads((tmp_path / "sweep.json").read_text())
+    assert len(summary["execution"]) == 1 and 0 < summary["utilization"] <= 1
+    with pytest.raises(ValueError, match="another configuration.*config.json"):
+        config.batch_size = 8
+        fljax.sweep(config, tmp_path, resume=True, **settings)
 
 
 def test_sampled_clients_and_references_follow_the_trial(tmp_path):
