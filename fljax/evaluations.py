@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fljax import evaluation, metrics, random
-from fljax.data.dataset import FederatedDataset
+from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.placement import host_readable
 from fljax.engine.trees import zeros_like_shape
 from fljax.evaluation import EvalOutputs, EvalSet
@@ -26,6 +26,7 @@ class Evaluations(NamedTuple):
     Attributes:
       sets: {"val", "test", "held_out": EvalSet}, and "clients" where clients are evaluated on rows
         that none of the others covers.
+      splits: What the sets are the rows of, but for "clients".
       clients_of: Name of the set whose rows are also reported by client, or None.
       personal: Clients whose own models are evaluated instead of the global one, or None.
       evaluate: The compiled evaluation of one model.
@@ -34,6 +35,7 @@ class Evaluations(NamedTuple):
     """
 
     sets: dict[str, EvalSet]
+    splits: dict[str, Split]
     clients_of: str | None
     personal: np.ndarray | None
     evaluate: Any
@@ -99,6 +101,7 @@ def make_evaluations(
     personal: int = 0,
     dataset: FederatedDataset | None = None,
     seed: int | None = None,
+    others: Sequence[Evaluations] = (),
 ) -> Evaluations:
     """Prepares the evaluations of a run.
 
@@ -113,6 +116,8 @@ def make_evaluations(
         model, and report the mean over them.
       dataset: The data of the sources that are evaluated; None is the federation's.
       seed: Of the samples of clients; None is the federation's.
+      others: Made before for the same federation and data of the same preprocessing: what they
+        compile and where they share a split, what they placed on the devices, is used again.
     """
     dataset = dataset or federation.dataset
     mesh, seed = federation.mesh, federation.options.seed if seed is None else seed
@@ -128,7 +133,17 @@ def make_evaluations(
         data = federation.inputs.data if shared else None
         return evaluation.prepare(split, mesh, batch_size, data=data, clients=clients)
 
-    sets = {name: prepare(split) for name, split in splits.items()}
+    def known(name, split):
+        same = (
+            one.sets[name]
+            for one in others
+            if name in one.splits
+            and one.splits[name].examples is split.examples
+            and one.splits[name].partition is split.partition
+        )
+        return next(same, None)
+
+    sets = {name: known(name, split) or prepare(split) for name, split in splits.items()}
     clients_of = None
     if eval_clients:
         owned = {name: split for name, split in splits.items() if split.partition is not None}
@@ -151,6 +166,15 @@ def make_evaluations(
         with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)
         count = min(personal, len(with_rows))
         chosen = np.sort(generator.choice(with_rows, count, replace=False))
+    programs = (
+        (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
+    )
+    return Evaluations(sets, splits, clients_of, chosen, *programs)
+
+
+def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callable, Callable]:
+    """Returns (evaluate, evaluate_many) of `Evaluations`."""
+    mesh = federation.mesh
     evaluate = evaluation.make_evaluate(
         lambda frozen: bind(federation.task, frozen, dataset.preprocess), mesh
     )
@@ -165,8 +189,7 @@ def make_evaluations(
         size = len(jax.tree.leaves(models)[0])
         return jax.lax.fori_loop(0, count, body, zeros_like_shape(jax.eval_shape(one, 0), size))
 
-    many = jax.jit(evaluate_many, out_shardings=host_readable(mesh))
-    return Evaluations(sets, clients_of, chosen, evaluate, many)
+    return evaluate, jax.jit(evaluate_many, out_shardings=host_readable(mesh))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -176,6 +176,8 @@ class ClientStore:
           default: State of clients that never took part, leaves [S, ...].
         """
         self._default = default if self._on_host else put_same(default, self._mesh)
+        if not self._leaves:
+            return
         slots = self._slots[sources]
         place, home = np.divmod(slots[slots >= 0], self._homes)
         self._free = [

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fljax.config import resolve, to_plain
 from fljax.config.schema import DATA_KEYS
-from fljax.data.dataset import FederatedDataset, Split
+from fljax.data.dataset import Examples, FederatedDataset, Split
 from fljax.engine.pipeline import PipelineSpec
 from fljax.experiment import Experiment, make_dataset, make_experiment
 from fljax.sources import Source
@@ -116,21 +116,31 @@ def with_values(config, trial: Trial):
     return own
 
 
-def _sharing(dataset: FederatedDataset, others) -> FederatedDataset:
-    """Returns a data set that holds the examples of another one where they are equal."""
-    arrays = dataset.train.examples.arrays
-    for other in others:
-        theirs = other.train.examples.arrays
-        if arrays is None or theirs is None or arrays.keys() != theirs.keys():
-            continue
-        if not all(np.array_equal(arrays[name], theirs[name]) for name in arrays):
-            continue
-        examples, val = other.train.examples, dataset.val
-        if val is not None and val.examples is dataset.train.examples:
-            val = Split(examples, val.partition)
-        train = Split(examples, dataset.train.partition)
-        return dataclasses.replace(dataset, train=train, val=val)
-    return dataset
+def _sharing(dataset: FederatedDataset, others: Iterable[FederatedDataset]) -> FederatedDataset:
+    """Returns a data set that holds the examples of other ones where they are equal."""
+    held = {id(split.examples): split.examples for one in others for split in _splits(one).values()}
+    shared = {
+        id(split.examples): next(
+            (one for one in held.values() if _equal(one, split.examples)), split.examples
+        )
+        for split in _splits(dataset).values()
+    }
+    splits = {
+        name: Split(shared[id(split.examples)], split.partition)
+        for name, split in _splits(dataset).items()
+    }
+    return dataclasses.replace(dataset, **splits)
+
+
+def _splits(dataset: FederatedDataset) -> dict[str, Split]:
+    splits = {name: getattr(dataset, name) for name in ("train", "val", "test", "held_out")}
+    return {name: split for name, split in splits.items() if split is not None}
+
+
+def _equal(one: Examples, other: Examples) -> bool:
+    if one.arrays is None or other.arrays is None or one.arrays.keys() != other.arrays.keys():
+        return one is other
+    return all(np.array_equal(values, other.arrays[name]) for name, values in one.arrays.items())
 
 
 def grouped(trials: Sequence[Trial], make: Make) -> list[Group]:

@@ -188,6 +188,7 @@ class Slots:
                 options.eval_clients,
                 dataset=self.group.datasets[partition],
                 seed=seed,
+                others=tuple(self._evaluations.values()),
             )
         return self._evaluations[partition, seed]
 

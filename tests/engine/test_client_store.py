@@ -281,4 +281,6 @@ def test_nothing_is_kept_for_algorithms_without_client_state():
     cohort = jobs(1, 2)
     assert store.gather(zeros(cohort), cohort) == ()
     store.scatter(zeros(cohort), cohort, ())
+    # of however many sources
+    store.forget(np.array([0, 3]), ())
     assert store.num_rows == store.row_bytes == 0
