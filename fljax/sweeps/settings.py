@@ -155,9 +155,9 @@ def judged_late(settings: Settings, num_rounds: int, eval_every: int) -> str:
         )
     late = {rung: round for rung, round in met.items() if round > rung}
     places = ", ".join(f"{rung} at round {round}" for rung, round in late.items())
-    return f"eval_every = {eval_every} does not divide rungs of halving: judged {places}" * bool(
-        late
-    )
+    if not late:
+        return ""
+    return f"eval_every = {eval_every} does not divide all rungs of halving: judged {places}"
 
 
 def search_of(settings: Settings, trials: Sequence[Trial], num_rounds: int) -> Any:

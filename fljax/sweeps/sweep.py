@@ -181,11 +181,9 @@ def _run(
         if note := judged_late(settings, num_rounds, run_options.eval_every):
             say(note)
     said = settings.as_plain()
-    decisive = (
-        "search",
-        "criterion",
-        *(("min_rounds", "reduction") * (said["search"] == "halving")),
-    )
+    decisive = ["search", "criterion"]
+    if settings.search == "halving":
+        decisive += ["min_rounds", "reduction"]
     own = {
         "trials": identity([[trial.values, trial.seed] for trial in trials]),
         "settings": {name: said[name] for name in decisive},
