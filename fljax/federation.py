@@ -142,10 +142,8 @@ class Federation:
         Raises:
           ValueError: If a source does not fit into this program.
         """
-        old, self.sources = (
-            self.sources,
-            [sources.get(place, one) for place, one in enumerate(self.sources)],
-        )
+        old = self.sources
+        self.sources = [sources.get(place, one) for place, one in enumerate(old)]
         seeds = [one.seed for one in self.sources]
         clients = self.dataset.num_clients
         first = beginnings(self.task, self.sources, clients, self.options.initial_params)

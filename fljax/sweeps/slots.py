@@ -30,7 +30,7 @@ Record = dict[str, Any]
 
 # Options of a run that a sweep has not, and what to do instead.
 _REFUSED = {
-    "eval_personal": "Set it to False, and run what best.json says by itself with it.",
+    "eval_personal": "Set it to 0, and run what best.json says by itself with it.",
     "stop_at_target": (
         "Set it to False: trials train all their rounds, and results.csv says in which round each "
         "reached the target."
