@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from fljax.core.names import equivalent, foreign, nearest
+from fljax.core.settings import HYPERPARAMETERS, OPTIONS, PARTITION
+from fljax.core.values import POSITIVE, Field, checked, wrong
 from fljax.engine.pipeline import Pipeline, PipelineSpec
 from fljax.engine.sampler import Sampler
 from fljax.recording import Sink
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
-_WHOLE_NUMBERS = (
-    "num_rounds", "local_epochs", "local_steps", "batch_size", "devices", "lanes", "wave",
-    "rounds_per_dispatch",
-)  # fmt: skip
 # (federation, record) -> what joins the record
 Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -84,20 +82,28 @@ class RoundOptions:
     rounds_per_dispatch: int = 0
 
     def __post_init__(self):
-        # the mean of the Poisson sampler's cohorts may be any number
-        cohort = () if self.sampler == "poisson" else ("clients_per_round",)
-        for name in (*_WHOLE_NUMBERS, *cohort):
-            value = getattr(self, name)
-            if value is not None and not _is_whole(value):
-                raise ValueError(f"{name} = {value!r}; give a whole number, such as 2.")
-
-
-def _is_whole(value: Any) -> bool:
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return True
+        fields = dict(OPTIONS)
+        if isinstance(self.sampler, Sampler):
+            del fields["sampler"]
+        elif self.sampler == "poisson" and isinstance(self.clients_per_round, float):
+            # the mean of its cohorts may be any number
+            fields["clients_per_round"] = Field(None, float, POSITIVE)
+        _check_fields(self, fields)
+        if not isinstance(self.pipeline, Pipeline | PipelineSpec):
+            raise wrong("pipeline", self.pipeline, _A_PIPELINE)
+        for name in ("client_lr_schedule", "server_lr_schedule"):
+            schedule = getattr(self, name)
+            if schedule is not None and not callable(schedule):
+                raise wrong(name, schedule, "a function from a round to a factor of the rate")
+        if self.cohorts is not None:
+            cohorts = _sequence("cohorts", self.cohorts, "a list of client numbers for each round")
+            _set(
+                self,
+                "cohorts",
+                [_whole_numbers(f"cohorts[{n}]", cohort) for n, cohort in enumerate(cohorts)],
+            )
+        if self.steps_per_round is not None:
+            _set(self, "steps_per_round", _whole_numbers("steps_per_round", self.steps_per_round))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +159,56 @@ class RunOptions:
     sinks: Sequence[Callable[[], Sink]] = ()
     config: Mapping[str, Any] | None = None
 
+    def __post_init__(self):
+        _check_fields(self, OPTIONS)
+        if not isinstance(self.workdir, str | os.PathLike | None):
+            raise wrong("workdir", self.workdir, "a path, or None")
+        if not isinstance(self.config, Mapping | None):
+            raise wrong("config", self.config, "a dict, or None")
+        for name, what in (("hooks", _A_HOOK), ("sinks", _A_SINK)):
+            functions = _sequence(name, getattr(self, name), f"a list of functions {what}")
+            for place, one in enumerate(functions):
+                if not callable(one):
+                    raise wrong(f"{name}[{place}]", one, f"a function {what}")
+
+
+_A_PIPELINE = (
+    "a fljax.engine.pipeline.Pipeline, such as Pipeline(uplink=(fljax.compression.uplink(...),))"
+)
+_A_HOOK = "(federation, record) -> what joins the record, or None"
+_A_SINK = "() -> Sink, such as lambda: fljax.recording.wandb_sink('offline')"
+
+
+def _check_fields(record: RoundOptions | RunOptions, fields: Mapping[str, Field]) -> None:
+    """Puts the values of a record's plain options in place as their fields have them."""
+    for field in dataclasses.fields(record):
+        if field.name in fields:
+            value = getattr(record, field.name)
+            _set(record, field.name, checked(field.name, value, fields[field.name]))
+
+
+def _set(record: RoundOptions | RunOptions, name: str, value: Any) -> None:
+    object.__setattr__(record, name, value)  # only while the frozen record is made
+
+
+def _sequence(name: str, value: Any, what: str) -> Sequence[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        raise wrong(name, value, what)
+    return value
+
+
+def _whole_numbers(name: str, values: Any) -> np.ndarray:
+    """Returns int64[n] of a list or an array of whole numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.asarray(None)  # ragged
+    if array.ndim == 1 and not array.size:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise wrong(name, values, "a list of whole numbers, one after another")
+    return array.astype(np.int64)
+
 
 def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]:
     """Sorts keyword arguments into the two records; refuses unknown names with the nearest."""
@@ -163,9 +219,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     known = [name for names in records.values() for name in names]
     for name in options:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise TypeError(f"simulate has no option {name!r}{hint} Options: {', '.join(known)}.")
+            raise TypeError(f"simulate has no option {name!r}. {_hint(name, known)}")
     for name in ("num_rounds", "clients_per_round"):
         if name not in options:
             raise TypeError(f"simulate needs {name}=...")
@@ -176,15 +230,34 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     return parts[0], parts[1]
 
 
+def _hint(name: str, known: Sequence[str]) -> str:
+    """Returns which option was probably meant, and where it belongs if it is none of `simulate`."""
+    everywhere = [*known, *_ELSEWHERE]
+    theirs, near = foreign(name, everywhere), nearest(name, everywhere)
+    meant = equivalent(name, everywhere) or near
+    hint = theirs or (f"Did you mean {near}?" if near not in (None, name) else "")
+    if meant in _ELSEWHERE:
+        return f"{hint} {meant} belongs to {_ELSEWHERE[meant]}".strip()
+    return hint or f"Options: {', '.join(known)}."
+
+
+# What configurations hold beside the options of `simulate`, and where Python says it.
+_ELSEWHERE = {
+    **dict.fromkeys(
+        (*HYPERPARAMETERS, "weighting"),
+        "the algorithm, such as fljax.algorithms.fedavg(client_lr=0.1).",
+    ),
+    "server_optimizer": "the algorithm: fljax.algorithms.fedopt('adam').",
+    **dict.fromkeys(
+        (*PARTITION.keys() - {"seed"}, "partition"),
+        "the data, such as fljax.data.load('mnist', num_clients=100).",
+    ),
+    "uplink": "the option pipeline: Pipeline(uplink=(fljax.compression.uplink(...),)).",
+}
+
+
 def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None:
     """Raises ValueError for options that would be ignored or cannot be."""
-    for name in ("eval_every", "checkpoint_every"):
-        if getattr(options, name) < 0:
-            raise ValueError(f"{name} = {getattr(options, name)}; give a number of rounds, or 0.")
-    for name in ("uplink_mbps", "downlink_mbps"):
-        speed = getattr(options, name)
-        if speed is not None and not 0 < speed < math.inf:
-            raise ValueError(f"{name} = {speed!r}; give megabits a second above 0, or None.")
     if options.stop_at_target and options.target_accuracy is None:
         raise ValueError("stop_at_target needs a target_accuracy.")
     if options.checkpoint_every and options.workdir is None:

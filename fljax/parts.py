@@ -54,8 +54,6 @@ def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
 
 def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
     """Refuses several rounds a dispatch where clients keep rows, which pass between the rounds."""
-    if rounds < 0:
-        raise ValueError(f"rounds_per_dispatch = {rounds}; give a number of rounds, 0 to choose.")
     if rounds > 1 and store.row_bytes:
         raise ValueError(
             f"rounds_per_dispatch = {rounds}, but clients of this algorithm or uplink keep state, "
@@ -86,18 +84,12 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) ->
                 "yet; only samplers with feedback='none' can be used."
             )
         return options.sampler
-    if options.sampler not in samplers.SAMPLERS:
-        raise ValueError(
-            f"sampler = {options.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}."
-        )
     make = samplers.SAMPLERS[options.sampler]
     return make(dataset.num_clients, options.clients_per_round, seed)
 
 
 def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     """Returns the local work of clients with these sizes; refuses contradictions."""
-    if options.num_rounds < 1:
-        raise ValueError(f"num_rounds = {options.num_rounds}; a run needs at least one round.")
     if (options.local_epochs is None) == (options.local_steps is None):
         raise ValueError(
             f"local_epochs = {options.local_epochs} and local_steps = {options.local_steps}: "
@@ -106,10 +98,6 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     amount = options.local_epochs if options.local_steps is None else options.local_steps
     if amount < 1:
         raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
-    if options.batch_size < 0:
-        raise ValueError(f"batch_size = {options.batch_size}; give a number of rows, or 0 for all.")
-    if options.remainder not in ("partial", "drop", "wrap"):
-        raise ValueError(f"remainder = {options.remainder!r}; choose 'partial', 'drop' or 'wrap'.")
     if options.remainder != "partial" and not options.batch_size:
         raise ValueError(
             f"remainder = {options.remainder!r} needs a batch_size; with 0 (all rows at once) "

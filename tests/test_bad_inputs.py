@@ -8,8 +8,10 @@ import pytest
 import toy
 
 import fljax
+from fljax.core.settings import OPTIONS
 from fljax.engine.pipeline import dense_bits
 from fljax.engine.sampler import uniform
+from fljax.options import RoundOptions, RunOptions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -41,16 +43,15 @@ def simulate(parts=None, spec=None, **options):
         ({"baselines": ("centralised",)}, "centralised"),
         ({"resume": True}, "workdir"),
         ({"num_rounds": 0}, "num_rounds = 0"),
-        ({"eval_clients": -2}, "-1 for all"),
+        ({"eval_clients": -2}, "eval_clients = -2 must be at least -1"),
         ({"cohorts": [[]]}, "list of empty ones"),
         ({"batch_size": 2.5}, "batch_size = 2.5"),
-        ({"batch_size": 2.0}, "batch_size = 2.0; give a whole number"),
-        ({"local_epochs": 1.5}, "local_epochs = 1.5; give a whole"),
-        ({"local_epochs": None, "local_steps": 2.5}, "local_steps = 2.5; give a whole"),
-        ({"clients_per_round": 2.5}, "clients_per_round = 2.5; give a whole"),
-        ({"lanes": "2"}, "lanes = '2'; give a whole"),
-        ({"num_rounds": 2.5}, "num_rounds = 2.5; give a whole"),
-        ({"rounds_per_dispatch": 2.5}, "rounds_per_dispatch = 2.5; give a whole"),
+        ({"local_epochs": 1.5}, "local_epochs = 1.5 .float. must be a whole"),
+        ({"local_epochs": None, "local_steps": 2.5}, "local_steps = 2.5 .float. must be a whole"),
+        ({"clients_per_round": 2.5}, "clients_per_round = 2.5 .float. must be a whole"),
+        ({"lanes": "2"}, "lanes = '2' .str. must be a whole"),
+        ({"num_rounds": 2.5}, "num_rounds = 2.5 .float. must be a whole"),
+        ({"rounds_per_dispatch": 2.5}, "rounds_per_dispatch = 2.5 .float. must be a whole"),
         ({"batch_size": 0, "remainder": "drop"}, "needs a batch_size"),
         ({"lanes": -1}, "lanes = -1"),
         ({"eval_every": -3}, "eval_every = -3"),
@@ -97,8 +98,30 @@ def test_groups_may_be_names():
 
 
 def test_unknown_options_name_the_nearest():
-    with pytest.raises(TypeError, match="did you mean num_rounds"):
+    with pytest.raises(TypeError, match="Did you mean num_rounds"):
         simulate(num_round=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0.1}, "called 'client_lr'.*belongs to the algorithm"),
+        ({"client_lr": 0.1}, "belongs to the algorithm"),
+        ({"alpha": 0.1}, "belongs to the data"),
+        ({"fraction_fit": 0.1}, "Flower's name; here it is called 'clients_per_round'"),
+        ({"topk": 0.1}, "called 'uplink'.*belongs to the option pipeline"),
+    ],
+)
+def test_names_of_others_are_answered_with_ours_and_its_place(options, message):
+    with pytest.raises(TypeError, match=message):
+        simulate(**options)
+
+
+def test_options_have_the_defaults_of_the_table():
+    for record in (RoundOptions, RunOptions):
+        for field in dataclasses.fields(record):
+            if field.name in OPTIONS and field.default is not dataclasses.MISSING:
+                assert field.default == OPTIONS[field.name].default
 
 
 def test_missing_options_are_named():

@@ -23,7 +23,9 @@ from fljax.config import (
     resolve,
     to_plain,
 )
-from fljax.config.schema import FIELDS, FOREIGN_NAMES, Field, Interval
+from fljax.config.schema import FIELDS
+from fljax.core.names import FOREIGN_NAMES
+from fljax.core.values import Field, Interval
 
 # Options take any key; the other groups have a table of their own.
 LEAVES = {name: field for name, field in FIELDS.items() if isinstance(field, Field)}

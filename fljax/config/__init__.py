@@ -23,7 +23,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fljax.config.checks import checked
-from fljax.config.schema import FIELDS, ConfigError, Field, UnknownKeyError, unknown_key
+from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
+from fljax.core.values import Field
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fljax.config.schema import FIELDS, ConfigError, Field, Interval, unknown_key
-
-_NOUN = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple: "a tuple of texts",
-    dict: "a dict",
-}
+from fljax.config.schema import FIELDS, ConfigError, unknown_key
+from fljax.core.values import Field
+from fljax.core.values import checked as checked_value
 
 _LOCAL = ("fedavg", "fedopt", "fedprox", "scaffold")
 _ADAPTIVE = ("adagrad", "adam", "yogi")
@@ -90,48 +81,13 @@ def _each(
         path = prefix + name
         try:
             if isinstance(field, Mapping):
-                nested = _converted(path, given.get(name, {}), dict)
+                nested = checked_value(path, given.get(name, {}), Field({}, dict))
                 values[name] = _each(nested, field, path + ".", problems)
             else:
-                values[name] = _value(path, given.get(name, field.default), field)
-        except ConfigError as problem:
-            problems.append(problem)
+                values[name] = checked_value(path, given.get(name, field.default), field)
+        except ValueError as problem:
+            problems.append(ConfigError(str(problem)))
     return values
-
-
-def _value(path: str, value: Any, field: Field) -> Any:
-    if value is None and field.optional:
-        return None
-    value = _converted(path, value, field.kind)
-    if isinstance(field.allowed, Interval) and value not in field.allowed:
-        raise ConfigError(f"{path} = {value!r} must be {field.allowed}.")
-    if isinstance(field.allowed, tuple):
-        for name in value if field.kind is tuple else (value,):
-            if name not in field.allowed:
-                close = difflib.get_close_matches(str(name), field.allowed, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                choices = ", ".join(map(repr, field.allowed))
-                raise ConfigError(f"{path} = {name!r} is not one of {choices}.{hint}")
-    return value
-
-
-def _converted(path: str, value: Any, kind: type) -> Any:
-    """Returns the value as `kind` where nothing is lost by it."""
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()  # a NumPy or JAX scalar
-    if type(value) is kind:
-        return value
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is int and type(value) is float and value.is_integer():
-        return int(value)
-    if kind is tuple and isinstance(value, list | str):
-        return (value,) if isinstance(value, str) else tuple(value)
-    if kind is dict and isinstance(value, Mapping):
-        return dict(value)
-    if kind is str and isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise ConfigError(f"{path} = {value!r} ({type(value).__name__}) must be {_NOUN[kind]}.")
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,8 @@
-"""What partitioners and loaders check and prepare: labels, client ids, counts, names."""
+"""What partitioners and loaders check and prepare: labels, client ids, counts."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 import numpy as np
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Returns the message for a name that is not known, with the nearest that is."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {what}: {name!r}{hint}. Known: {', '.join(known) or 'none'}"
 
 
 def row_count(labels: np.ndarray | int) -> int:

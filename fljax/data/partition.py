@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fljax import random
+from fljax.core.names import unknown
 from fljax.data.checks import (
     check_count,
     check_room,
@@ -21,7 +22,6 @@ from fljax.data.checks import (
     row_count,
     rows_by_class,
     unique_ids,
-    unknown,
 )
 from fljax.data.dataset import Partition, partition_by_owner
 from fljax.data.dirichlet import dirichlet, dirichlet_per_client

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from fljax import random
+from fljax.core.names import unknown
 from fljax.data.arrays import from_arrays
-from fljax.data.checks import unknown
 from fljax.data.dataset import FederatedDataset
 from fljax.data.images import cifar10, fashion_mnist, mnist, mnist_writers
 from fljax.data.partition import PARTITIONERS

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from flax import nnx
 
-from fljax.data.checks import unknown
+from fljax.core.names import unknown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.fast import with_fast_convolutions

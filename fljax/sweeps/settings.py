@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fljax.data.checks import unknown
+from fljax.core.names import unknown
 from fljax.recording.jsonio import plain
 from fljax.sweeps.search import METHODS, given, rungs_of, successive_halving
 from fljax.sweeps.selection import BY_ACCURACY, Criterion
