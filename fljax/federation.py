@@ -227,11 +227,17 @@ class Federation:
     def step(self, plan: PackedPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
         """Dispatches one round; returns the per-job statistics of its passes, on the devices.
 
-        It waits for the round before, never for its own: two are under way at most.
+        It waits for the round before, never for its own: two are under way at most. The exception
+        is a round in which a client that keeps state has several jobs: the last one that is finite
+        has the client's row.
         """
         rows = self.store.gather(facts.sources, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
-        self.store.scatter(facts.sources, facts.keepers, rows)
+        keepers = facts.keepers
+        if facts.repeated.size and self.store.row_bytes:
+            nonfinite = jax.device_get([one["nonfinite"] for one in stats])
+            keepers = facts.keepers_of(~np.all(nonfinite, axis=0))
+        self.store.scatter(facts.sources, keepers, rows)
         return self._in_turn(stats)
 
     def step_block(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from typing import NamedTuple
 
@@ -41,11 +42,12 @@ def use_all_cores(count: int | None = None) -> None:
     afterwards a warning is given and nothing changes. Without effect on GPUs and TPUs.
 
     Args:
-      count: Number of CPU devices. By default what is set already (`jax_num_cpu_devices`), else the
-        cores that this process may use; several processes on one machine share its cores.
+      count: Number of CPU devices. By default what is set already (`jax_num_cpu_devices`, or
+        `--xla_force_host_platform_device_count` in XLA_FLAGS), else the cores that this process
+        may use; several processes on one machine share its cores.
     """
     if count is None:
-        if jax.config.jax_num_cpu_devices > 0:
+        if jax.config.jax_num_cpu_devices > 0 or _flags_set_devices():
             return  # somebody chose a number already
         count = cores()
     if jax.config.jax_num_cpu_devices == count:
@@ -60,6 +62,12 @@ def use_all_cores(count: int | None = None) -> None:
                 "JAX computation.",
                 stacklevel=3,
             )
+
+
+def _flags_set_devices() -> bool:
+    """Returns whether XLA_FLAGS sets a number of CPU devices, which the option of JAX overrides."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return re.search(r"--xla_force_host_platform_device_count=\d", flags) is not None
 
 
 def make_mesh(num_devices: int = 0) -> jax.sharding.Mesh:

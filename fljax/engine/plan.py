@@ -111,7 +111,7 @@ class PlanFacts(NamedTuple):
       clients: int32[D, J] client of each job (-1: padding).
       sources: int32[D, J].
       keepers: int32[D, J] like `clients`, but -1 where nothing goes to the client store: the job is
-        lost, or the same client has a later one.
+        lost, or the same client has a later one that is not.
       num_jobs: Jobs that run.
       without_rows: int64[S] clients of each source's cohort that were left out because they have no
         batch.
@@ -121,6 +121,8 @@ class PlanFacts(NamedTuple):
       sampler_state: State of the sampler after this round's selection.
       seconds: Seconds the host spent on the plan: selection, schedule, staging, and handing it all
         to the devices.
+      repeated: int64[K] flat (device x J) places of the jobs, in cohort order, of clients with
+        several accepted ones; which of them is the last that was kept, the devices alone know.
     """
 
     round: int | np.ndarray
@@ -134,6 +136,19 @@ class PlanFacts(NamedTuple):
     rows_computed: int
     sampler_state: Any
     seconds: float = 0.0
+    repeated: np.ndarray = np.zeros(0, np.int64)
+
+    def keepers_of(self, kept: np.ndarray) -> np.ndarray:
+        """Returns `keepers` once it is known of which jobs, bool[D, J], anything was kept.
+
+        Of a client with several jobs the last one that was kept has its row, if there is one.
+        """
+        pairs = (self.sources.astype(np.int64) << 32 | self.clients).reshape(-1)
+        sound = self.repeated[kept.reshape(-1)[self.repeated]][::-1]
+        keepers = np.where(np.isin(pairs, pairs[sound]), -1, self.keepers.reshape(-1))
+        last = sound[earlier_equals(pairs[sound]) == 0]
+        keepers[last] = self.clients.reshape(-1)[last]
+        return keepers.reshape(self.keepers.shape)
 
 
 def job_table(

@@ -128,6 +128,7 @@ class Planner(NamedTuple):
             rows_real=rows_real,
             rows_computed=lane_rows * sum(one.makespan for one in packing),
             sampler_state=sampler_state,
+            repeated=place[_repeated(table)],
         )
         index = np.full(capacities.cohort, execution.devices * capacities.jobs, np.int32)
         index[kept] = place
@@ -338,3 +339,14 @@ def _last(table: JobTable) -> np.ndarray:
     last = np.zeros(len(table.client), bool)
     last[backwards] = occurrence(table.source[backwards], table.client[backwards]) == 0
     return last
+
+
+def _repeated(table: JobTable) -> np.ndarray:
+    """Returns bool[J], true for the accepted jobs of clients that have several of one source."""
+    if not table.occurrence.any():
+        return np.zeros(len(table.client), bool)
+    pairs = table.source.astype(np.int64) << 32 | table.client
+    _, which, counts = np.unique(pairs[table.accepted], return_inverse=True, return_counts=True)
+    repeated = table.accepted.copy()
+    repeated[table.accepted] = counts[which] > 1
+    return repeated

@@ -363,7 +363,9 @@ def run(layers: list[str], batch: int, clients: list[int]) -> dict[str, Any]:
 
 def use_all_cores() -> None:
     """Splits a CPU into one device a core, unless somebody has chosen a number."""
-    if jax.config.jax_num_cpu_devices < 1:
+    flags = os.environ.get("XLA_FLAGS", "")
+    chosen = "--xla_force_host_platform_device_count=" in flags
+    if jax.config.jax_num_cpu_devices < 1 and not chosen:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 

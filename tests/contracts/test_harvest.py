@@ -1,5 +1,6 @@
 """Lanes exchanged together, and clients that appear twice: the layout changes nothing."""
 
+import jax
 import numpy as np
 import pytest
 import reference
@@ -8,7 +9,10 @@ from contracts import harness
 from contracts.harness import Layout
 
 from fljax import algorithms
+from fljax.engine.client_store import ClientStore
+from fljax.engine.pipeline import Pipeline
 from fljax.engine.plan import job_table
+from fljax.parts import default_rows
 
 LR = 0.2
 SPEC = algorithms.scaffold(LR, 0.9)
@@ -39,25 +43,65 @@ def test_lanes_that_finish_together_are_exchanged_together(sizes, wave, harvest)
     assert_controls(run, own)
 
 
-@pytest.mark.parametrize("layout", [harness.ONE, Layout(4, 1, 1)])
-def test_of_a_repeated_client_the_last_accepted_state_is_kept(layout):
-    """The later job is longer, so it comes first on the devices; the last one is lost."""
-    jobs = [(3, 1, True), (0, 1, True), (3, 3, True), (2, 1, True), (3, 2, False)]
-    clients, steps, accepted = zip(*jobs, strict=True)
-    changes, own = [], [reference.zeros(toy.initial_params()) for _ in toy.SIZES]
-    for client, count, arrives in jobs:
-        x, y = (column[: 4 * count] for column in toy.clients()[client])
-        end = reference.local_sgd(toy.initial_params(), x, y, LR, 4, 1)[0]
-        if arrives:
-            change = reference.combine(np.subtract, end, toy.initial_params())
-            own[client] = reference.combine(lambda d, k=count: -d / (k * LR), change)
-            changes.append(change)
-    mean = reference.weighted_mean(changes, [1] * len(changes))
-    table = job_table(clients, steps=steps, accepted=accepted)
-    run = harness.rounds(SPEC, [table], layout)
-    toy.assert_close(
-        run.params,
-        reference.combine(lambda p, d: p + 0.9 * d, toy.initial_params(), mean),
-        1e-9,
-    )
+# one cohort's (client, local steps, accepted); longer jobs come first on the devices
+LOST_AT_LAST = [(3, 1, True), (0, 1, True), (3, 3, True), (2, 1, True), (3, 2, False)]
+# the third batch of client 3 holds a NaN, and so does the only one of client 2
+BROKEN_AT_LAST = [
+    (3, 1, True), (2, 1, True), (3, 2, True), (0, 1, True), (3, 3, True), (3, 1, False),
+    (3, 4, True), (2, 1, True),
+]  # fmt: skip
+
+
+def parts_of(jobs):
+    parts = toy.clients()
+    if jobs is BROKEN_AT_LAST:
+        parts[3][0][9] = parts[2][0][0] = np.nan
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("jobs", "layout", "on_host"),
+    [
+        (LOST_AT_LAST, Layout(4, 1, 1), False),
+        (BROKEN_AT_LAST, harness.ONE, False),
+        (BROKEN_AT_LAST, Layout(4, 1, 1), False),
+        (BROKEN_AT_LAST, Layout(4, 1, 1), True),
+        (BROKEN_AT_LAST, harness.MANY, False),
+    ],
+)
+def test_of_a_repeated_client_the_last_kept_state_stays(jobs, layout, on_host):
+    """Wherever its jobs ran; the round after starts from it."""
+    parts = parts_of(jobs)
+    own = [reference.zeros(toy.initial_params()) for _ in toy.SIZES]
+    params, control = toy.initial_params(), reference.zeros(toy.initial_params())
+    second = [(3, 1, True), (0, 1, True)]
+    for cohort in (jobs, second):
+        changes, learned = [], list(own)
+        for client, count, arrives in cohort:
+            x, y = (column[: 4 * count] for column in parts[client])
+            shift = reference.combine(np.subtract, control, own[client])
+            end = reference.local_sgd(params, x, y, LR, 4, 1, shift=shift)[0]
+            change = reference.combine(np.subtract, end, params)
+            if arrives and np.isfinite(change["w"]).all():
+                learned[client] = reference.combine(
+                    lambda s, d, k=count: -s - d / (k * LR), shift, change
+                )
+                drift = reference.combine(np.subtract, learned[client], own[client])
+                changes.append((change, drift))
+        own = learned
+        for change, drift in changes:
+            step, share = 0.9 / len(changes), 1 / len(parts)
+            params = reference.combine(lambda p, d, step=step: p + step * d, params, change)
+            control = reference.combine(lambda c, d, share=share: c + share * d, control, drift)
+    tables = [
+        job_table(clients, steps=steps, accepted=accepted)
+        for clients, steps, accepted in (zip(*cohort, strict=True) for cohort in (jobs, second))
+    ]
+    federation = harness.prepare(SPEC, tables, layout, parts=parts)
+    if on_host:
+        variables = jax.tree.map(lambda leaf: leaf[None], federation.variables)
+        default = default_rows(federation.algorithm, Pipeline(), variables)
+        federation.store = ClientStore(default, len(parts), federation.mesh, on_host=True)
+    run = harness.drive(federation, tables)
+    toy.assert_close(run.params, params, 1e-9)
     assert_controls(run, own)

@@ -1,5 +1,9 @@
 """Execution plans: what is given is kept, what does not fit is refused."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 from hypothesis import given
@@ -96,3 +100,26 @@ def test_memory_is_measured_where_it_is_not_given():
     assert device_memory_bytes(jax.devices()[0]) > 2**28
     with pytest.raises(ValueError, match="GB"):
         plan(memory_bytes=None, param_bytes=10**15)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"},
+        {"XLA_FLAGS": "--xla_cpu_enable_fast_math=false --xla_force_host_platform_device_count=3"},
+        {"JAX_NUM_CPU_DEVICES": "3"},
+    ],
+)
+@pytest.mark.parametrize("function", ["fljax", "fljax_kernels.benchmark"])
+def test_a_number_of_devices_that_is_set_stays(setting, function):
+    program = f"import jax, {function} as one; one.use_all_cores(); print(jax.device_count())"
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=True, env=environment | setting,
+    )  # fmt: skip
+    assert done.stdout.split() == ["3"]
