@@ -163,7 +163,8 @@ class AlgorithmSpec(NamedTuple):
 
     Attributes:
       name: Shown in records.
-      build: (task, hparams) -> Algorithm, called inside the trace.
+      build: (task, hparams) -> Algorithm, called inside the trace; `hparams` has `num_clients` too,
+        the number of clients that ever take part.
       hparams: {name: number}; passed to the compiled program as arguments.
       client_optimizer: hparams -> the optax optimizer of the clients' local steps, which the
         baselines use as well; None for algorithms without local steps.

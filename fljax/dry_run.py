@@ -50,7 +50,8 @@ def describe(
     flops_a_step = training_flops(task, examples, work.batch_size, dataset.preprocess)
     flops = flops_a_step * steps_a_round
     received, sent = _traffic_of_a_client(dataset, task, spec, options.pipeline, update)
-    down, up = (cohort * link.bits / 8 for link in (received, sent))
+    taking_part = cohort * np.mean(steps > 0)
+    down, up = (taking_part * link.bits / 8 for link in (received, sent))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
     live = execution.lanes * 6 * param_bytes + execution.wave * 2 * param_bytes
     rows = [

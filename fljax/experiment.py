@@ -21,12 +21,12 @@ from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.data.dataset import FederatedDataset
 from fljax.dry_run import describe
-from fljax.engine.batching import steps_per_job
+from fljax.engine.batching import takes_part, works_of
 from fljax.engine.distributed import is_main, together
 from fljax.engine.pipeline import Pipeline
 from fljax.federation import RoundOptions
 from fljax.options import RunOptions, split_options
-from fljax.parts import local_work
+from fljax.parts import local_work, schedules_of
 from fljax.recording import Run
 from fljax.simulation import as_task, simulate
 from fljax.sources import hyperparameters
@@ -166,7 +166,7 @@ def make_experiment(config, dataset: FederatedDataset | None = None) -> Experime
     dataset = dataset or make_dataset(config)
     task = _make_task(config, dataset)
     options = _options(config) | {"pipeline": make_pipeline(config, dataset, task)}
-    built_in = _built_in(config, dataset)
+    built_in = _built_in(config, dataset, task)
     return Experiment(dataset, task, make_algorithm(config), options, built_in)
 
 
@@ -233,8 +233,9 @@ def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
         return Pipeline()
     params = _shapes(task)
     check_cohort(config, dataset.num_clients)
+    participants = num_participants(config, dataset, task)
     try:
-        pipeline = names.pipeline(chosen, params, num_participants(config, dataset), config.seed)
+        pipeline = names.pipeline(chosen, params, participants, config.seed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     fitting.warn_of_growth(chosen, params)
@@ -257,22 +258,28 @@ def check_cohort(config, num_clients: int) -> None:
         raise ConfigError(str(error)) from None
 
 
-def num_participants(config, dataset: FederatedDataset) -> int:
-    """Returns how many clients ever take part: those whose rows are enough for a step."""
+def num_participants(config, dataset: FederatedDataset, task: Task | None = None) -> int:
+    """Returns how many clients ever take part: those whose rows are enough for a step.
+
+    Args:
+      config: From `fljax.config`.
+      dataset: The configured data.
+      task: The configured task, where it is made already.
+    """
     sizes = dataset.train.partition.sizes
-    if config.algorithm == "fedsgd":  # reads every row once
-        return int(np.count_nonzero(sizes))
     round_options, _ = split_options(_options(config))
-    return int(np.count_nonzero(steps_per_job(sizes, local_work(sizes, round_options))))
+    schedules = schedules_of(task or _make_task(config, dataset), make_algorithm(config))
+    works = works_of(local_work(sizes, round_options), schedules)
+    return int(np.count_nonzero(takes_part(sizes, works)))
 
 
-def _built_in(config, dataset: FederatedDataset) -> dict[str, int]:
+def _built_in(config, dataset: FederatedDataset, task: Task) -> dict[str, int]:
     found = names.uplink_memory(compression_names(config))
     match found and found[0]:
         case "marina":  # its coins are the run's, thrown for all clients at once
             return {"seed": config.seed}
         case "ef21" | "diana":
-            return {"participants": num_participants(config, dataset)}
+            return {"participants": num_participants(config, dataset, task)}
     return {}
 
 

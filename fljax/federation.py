@@ -27,7 +27,7 @@ from fljax.data.dataset import FederatedDataset, Partition, Split, joined
 from fljax.data.memory import in_place
 from fljax.engine import blocks
 from fljax.engine import pipeline as links
-from fljax.engine.batching import steps_per_job
+from fljax.engine.batching import steps_per_job, takes_part, works_of
 from fljax.engine.client_store import ClientStore
 from fljax.engine.cohorts import Cohorts
 from fljax.engine.compilation import cache_dir, give_back_after_compiling
@@ -58,6 +58,7 @@ from fljax.parts import (
     make_store,
     plan_execution,
     scheduled,
+    schedules_of,
 )
 from fljax.sources import Beginnings, Source, beginnings, check_frozen, hyperparameters
 from fljax.tasks import Task
@@ -86,6 +87,7 @@ class Federation:
         program: Callable,
         rounds_program: Callable,
         sources: Sequence[Source],
+        participants: Sequence[int],
         planner: Planner,
         cohorts: Cohorts,
         store: ClientStore,
@@ -103,6 +105,7 @@ class Federation:
         self.program = program
         self.rounds_program = rounds_program
         self.sources = list(sources)
+        self.participants = participants
         self.planner = planner
         self.cohorts = cohorts
         self.store = store
@@ -146,7 +149,8 @@ class Federation:
         self.sources = [sources.get(place, one) for place, one in enumerate(old)]
         seeds = [one.seed for one in self.sources]
         clients = self.dataset.num_clients
-        first = beginnings(self.task, self.sources, clients, self.options.initial_params)
+        initial = self.options.initial_params
+        first = beginnings(self.task, self.sources, self.participants, initial)
         check_frozen([(old[0].seed, self.inputs.frozen), (seeds[0], first.frozen)])
         fresh = np.isin(np.arange(len(seeds)), list(sources))
         self.state = _chosen(fresh, self._start(first), self.state)
@@ -291,7 +295,10 @@ def build(
     partition = joined(partitions)
     cohorts = make_cohorts(dataset, options, [one.seed for one in sources])
     work = local_work(partition.sizes, options)
-    first = beginnings(task, sources, dataset.num_clients, options.initial_params)
+    schedules = schedules_of(task, spec)
+    has_work = takes_part(partition.sizes, works_of(work, schedules))
+    participants = has_work.reshape(len(partitions), -1).sum(1)
+    first = beginnings(task, sources, participants, options.initial_params)
 
     def algorithm_at(frozen, hparams, round):
         return spec.build(
@@ -337,7 +344,7 @@ def build(
         planner = make_planner(
             Split(dataset.train.examples, partition),
             work,
-            [one.schedule for one in algorithm.passes],
+            schedules,
             execution,
             max_cohort=cohorts.max_jobs,
             seeds=[one.seed for one in sources],
@@ -362,6 +369,7 @@ def build(
             program=make_round_program(algorithm_at, options.pipeline, mesh, len(sources)),
             rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh, len(sources)),
             sources=sources,
+            participants=participants,
             planner=planner,
             cohorts=cohorts,
             store=store,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fljax.algorithm import Algorithm, Variables
+from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.data.dataset import FederatedDataset
 from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
@@ -21,6 +21,7 @@ from fljax.engine.execution import ExecutionPlan, choose, host_memory_bytes, mem
 from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured
 from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
+from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.tasks import Task
 
@@ -120,6 +121,12 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
             f"{batch}, remainder is {work.remainder!r}."
         )
     return work
+
+
+def schedules_of(task: Task, spec: AlgorithmSpec) -> list[str]:
+    """Returns the schedule of each pass of an algorithm, which no number decides on."""
+    algorithm = spec.build(bind(task, {}), {**spec.hparams, "num_clients": 1})
+    return [one.schedule for one in algorithm.passes]
 
 
 def plan_execution(

@@ -69,14 +69,15 @@ class Beginnings(NamedTuple):
 
 
 def beginnings(
-    task: Task, sources: Sequence[Source], num_clients: int, params: PyTree = None
+    task: Task, sources: Sequence[Source], participants: Sequence[int], params: PyTree = None
 ) -> Beginnings:
     """Returns what sources start from.
 
     Args:
       task: The task.
       sources: The sources.
-      num_clients: Size of the population, which joins the hyperparameters.
+      participants: Clients that ever take part, of each partition of the data; their number joins
+        the hyperparameters as `num_clients`.
       params: Parameters to start from instead of the task's.
 
     Raises:
@@ -92,7 +93,7 @@ def beginnings(
     variables = _stack(each)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(variables.params))
     hparams = _stacked_hparams(sources, dtype)
-    hparams["num_clients"] = np.full(len(sources), num_clients, dtype)
+    hparams["num_clients"] = np.asarray([participants[one.partition] for one in sources], dtype)
     _, frozen, _ = models[sources[0].seed]
     return Beginnings(variables, frozen, hparams, _keys(words))
 

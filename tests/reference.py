@@ -129,7 +129,7 @@ def fedsgd(params, clients, cohorts, *, server_lr):
 
 def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1):
     """Algorithm 1 of Karimireddy et al. 2020 with option II; returns (params, controls, c)."""
-    control = zeros(params)
+    control, participants = zeros(params), sum(len(y) > 0 for _, y in clients)
     own = [zeros(params) for _ in clients]
     for cohort in cohorts:
         changes, control_changes = [], []
@@ -149,5 +149,5 @@ def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1):
         mean = weighted_mean(changes, [1] * len(changes))
         params = combine(lambda p, d: p + server_lr * d, params, mean)
         for change in control_changes:
-            control = combine(lambda c, d: c + d / len(clients), control, change)
+            control = combine(lambda c, d: c + d / participants, control, change)
     return params, own, control

@@ -7,6 +7,7 @@ depends on (seed, round, client, occurrence, epoch) alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,22 @@ class LocalWork(NamedTuple):
 
 
 EVERY_ROW_ONCE = LocalWork(epochs=1, steps=None, batch_size=0, remainder="partial", shuffle=False)
+
+
+def works_of(work: LocalWork, schedules: Sequence[str]) -> tuple[LocalWork, ...]:
+    """Returns the local work of each pass.
+
+    Args:
+      work: The configured local work.
+      schedules: Schedule of each pass: "local" or "epoch".
+    """
+    once = EVERY_ROW_ONCE._replace(batch_size=work.batch_size)
+    return tuple(work if schedule == "local" else once for schedule in schedules)
+
+
+def takes_part(sizes: np.ndarray, works: Sequence[LocalWork]) -> np.ndarray:
+    """Returns bool like `sizes`: whether clients of so many rows have a batch in every pass."""
+    return np.all([steps_per_job(sizes, work) > 0 for work in works], axis=0)
 
 
 def steps_per_job(sizes: np.ndarray, work: LocalWork) -> np.ndarray:

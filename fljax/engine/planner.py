@@ -233,12 +233,7 @@ def make_planner(
       max_steps: Largest number of local steps of a job, where jobs bring their own.
       staged_devices: Devices whose rows this process stages; all of them if None.
     """
-    works = tuple(
-        work
-        if schedule == "local"
-        else batching.EVERY_ROW_ONCE._replace(batch_size=work.batch_size)
-        for schedule in schedules
-    )
+    works = batching.works_of(work, schedules)
     if split.examples.num_examples > np.iinfo(np.int32).max:
         raise ValueError(
             f"The data set has {split.examples.num_examples:,} rows; row numbers are 32-bit, so at "

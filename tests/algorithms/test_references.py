@@ -82,6 +82,25 @@ def test_scaffold():
             np.testing.assert_allclose(mine[name], value, rtol=1e-9, atol=1e-12)
 
 
+def test_scaffold_divides_by_the_clients_that_can_take_part():
+    """Not by those without rows, nor by those whose rows are less than a batch."""
+    sizes = [12, 0, 0, 3, 4, 0, 1, 8, 0, 0, 2, 4]
+    parts = toy.clients(sizes)
+    able = [(x[: len(y) // 4 * 4], y[: len(y) // 4 * 4]) for x, y in parts]
+    everyone = [list(range(len(sizes)))] * 3
+    expected, own, control = reference.scaffold(
+        toy.initial_params(), able, everyone, lr=0.2, server_lr=0.9, batch_size=4
+    )
+    for name, leaf in control.items():  # so c is the mean of the c_i, as it should be
+        mean = np.sum([one[name] for one in own], axis=0) / 4
+        np.testing.assert_allclose(leaf, mean, rtol=1e-9)
+    spec = algorithms.scaffold(0.2, 0.9)
+    federation, _ = toy.run_rounds(parts, spec, everyone, remainder="drop")
+    toy.assert_close(toy.params_of(federation), expected, 1e-9)
+    server = jax.tree.map(lambda leaf: np.asarray(leaf[0]), federation.state.server)
+    toy.assert_close(server.control, control, 1e-9)
+
+
 def test_scaffold_learns_no_control_at_a_learning_rate_of_zero():
     """A schedule that ends at 0: models and control variates stay as they are, and finite."""
     halt = lambda round: 1.0 * (round < 2)  # noqa: E731

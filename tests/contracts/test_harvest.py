@@ -90,7 +90,7 @@ def test_of_a_repeated_client_the_last_kept_state_stays(jobs, layout, on_host):
                 changes.append((change, drift))
         own = learned
         for change, drift in changes:
-            step, share = 0.9 / len(changes), 1 / len(parts)
+            step, share = 0.9 / len(changes), 1 / np.count_nonzero(toy.SIZES)
             params = reference.combine(lambda p, d, step=step: p + step * d, params, change)
             control = reference.combine(lambda c, d, share=share: c + share * d, control, drift)
     tables = [

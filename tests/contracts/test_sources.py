@@ -206,7 +206,10 @@ def test_a_trial_that_takes_the_place_of_another_is_that_trial_alone():
 
 
 def test_sources_divide_the_data_differently_and_rest():
-    """Each source has its own partition of one copy of the data, and its own round number."""
+    """Each source has its own partition of one copy of the data, and its own round number.
+
+    Of one partition eight clients take part, of the other nine: SCAFFOLD divides by that.
+    """
     other = np.random.default_rng(3).permutation(sum(toy.SIZES))
     shuffled = partition_by_owner(np.arange(sum(toy.SIZES))[other] % 9, 9)
     dataset = toy.dataset(toy.clients())
@@ -216,7 +219,7 @@ def test_sources_divide_the_data_differently_and_rest():
     options = RoundOptions(
         num_rounds=3, clients_per_round=4, batch_size=4, seed=2, devices=2, lanes=2, wave=3
     )
-    spec = algorithms.fedavg(0.2)
+    spec = algorithms.scaffold(0.2, 0.9)
     sources = [Source(2, spec.hparams), Source(2, spec.hparams, partition=1)]
     partitions = [dataset.train.partition, shuffled]
     together = build(dataset, keyed_task(), spec, options, sources, partitions)
@@ -229,6 +232,9 @@ def test_sources_divide_the_data_differently_and_rest():
             alone.step(plan, facts)
         of_trial = jax.device_get(together.variables_of(number).params)
         toy.assert_close(of_trial, toy.params_of(alone), 1e-9)
+    assert together.inputs.hparams["num_clients"].tolist() == [8, 9]
+    together.replace({0: Source(2, spec.hparams, partition=1)})
+    assert together.inputs.hparams["num_clients"].tolist() == [9, 9]
 
 
 def test_frozen_constants_that_depend_on_the_seed_are_refused():
