@@ -2,69 +2,89 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jax
 import numpy as np
 
-from fljax.data.checks import row_count, unique_ids
 from fljax.data.dataset import (
     KINDS,
-    ArrayExamples,
-    Examples,
     FederatedDataset,
     Partition,
     Preprocess,
     Split,
+    offsets_of,
     partition_by_owner,
 )
-from fljax.data.partition import make_partition
+from fljax.data.examples import ArrayExamples
+from fljax.data.ids import as_ids, places_among, some_of, unique_ids
+from fljax.data.labels import encode
+from fljax.data.partition import chosen_clients, make_partition
+from fljax.data.rows import Rows, finite, read, refuse_raw_images
+from fljax.data.tables import as_array, check_same_columns, check_same_rows
+
+ON_NONFINITE = ("error", "drop", "keep")
 
 
 def from_arrays(
-    x: np.ndarray,
-    y: np.ndarray,
+    x: Any,
+    y: Any,
     *,
-    client_ids: np.ndarray | None = None,
-    x_test: np.ndarray | None = None,
-    y_test: np.ndarray | None = None,
-    test_client_ids: np.ndarray | None = None,
+    client_ids: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    test_client_ids: Any = None,
     partition: str | Partition | None = None,
     num_clients: int | None = None,
-    groups: Mapping[str, Sequence] | None = None,
+    groups: Mapping[str, Sequence | Mapping] | None = None,
     seed: int = 0,
     val_fraction: float = 0.0,
     num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
+    on_nonfinite: str = "error",
     name: str = "arrays",
     kind: str = "classification",
     **partition_options,
 ) -> FederatedDataset:
-    """Builds a federated dataset from arrays.
+    """Builds a federated dataset from arrays, lists, or columns of a DataFrame.
 
     With client ids the clients are those of the data, unless another partition is named. Test rows
     with ids are treated by whether their client trains: rows of training clients become a test set
     over the same clients; rows of other clients become `held_out`, and where no test client trains,
     all test rows also serve as the global test set.
 
+    Nothing changes on the way in but the rounding of floats: a value beyond the type in which JAX
+    would hold it is refused, and so is what cannot be read as numbers.
+
     Args:
       x: [rows, ...] features, in memory or `np.memmap` (which is never copied or converted);
-        in-memory 64-bit features are stored as JAX would hold them (32 bits unless x64 is on).
-      y: [rows] integer labels, stored as int32 unless a memmap; or, for `kind="next_token"`,
+        in-memory 64-bit features are stored as JAX would hold them (32 bits unless x64 is on). A
+        DataFrame of numbers is its columns side by side.
+      y: [rows] integer labels, stored as int32 unless a memmap, or texts, which are numbered in
+        sorted order (see `FederatedDataset.class_names`); or, for `kind="next_token"`,
         [rows, length] token ids, stored as they are.
-      client_ids: [rows] integers or strings.
+      client_ids: [rows] integers or strings, kept as they are.
       x_test: Like x.
       y_test: Like y.
       test_client_ids: [test rows], of the same type as `client_ids`.
       partition: A name of `PARTITIONERS`, or a `Partition`. Default: "natural" with client ids,
         "iid" where only `num_clients` is given.
-      num_clients: N; not needed for natural clients.
+      num_clients: N. Of natural clients, how many to take, chosen by the seed; all by default. The
+        training and test rows of those not taken are left out.
       groups: {name: [N] group of each client}, integers or strings, in the order of the clients;
-        natural clients are in the order of their sorted ids.
+        natural clients are in the order of their sorted ids, all of them. Or {name: {client id:
+        group}}.
       seed: Chooses the partition and the validation rows.
       val_fraction: Share of the training rows to split off for validation, client by client.
-      num_classes: Default: the largest label plus one.
+      num_classes: Default: as many as have names, else the largest label plus one.
+      class_names: Names of the classes in the order of their numbers, where labels are texts and
+        another order than the sorted one is wanted, or where integers have names.
       preprocess: See `FederatedDataset`.
+      on_nonfinite: What is done with rows that hold a NaN or an infinity: "error" refuses them with
+        their place, "drop" leaves them out and warns of how many, "keep" leaves them to
+        `preprocess`. Of a memmap above 1 GiB, evenly spaced rows are looked at.
       name: For logs and records.
       kind: "classification" or "next_token".
       **partition_options: Such as `alpha`, `shards_per_client` or `min_partition_size`.
@@ -73,28 +93,49 @@ def from_arrays(
       The dataset.
 
     Raises:
-      ValueError: If lengths, types, labels or ids do not fit, or no partition is given.
+      ValueError: If lengths, types, labels or ids do not fit, a value is not finite or cannot be
+        held, or no partition is given.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    examples = _examples(x, y, kind, "")
-    if not examples.num_examples:
+    if on_nonfinite not in ON_NONFINITE:
+        raise ValueError(
+            f"on_nonfinite must be one of {', '.join(ON_NONFINITE)}, not {on_nonfinite!r}"
+        )
+    check_same_rows(x, client_ids, "x", "client_ids")
+    check_same_rows(x_test, test_client_ids, "x_test", "test_client_ids")
+    check_same_columns(x, x_test, "x", "x_test")
+    train = read(x, y, client_ids, "", kind)
+    if not train.size:
         raise ValueError(f"{name!r} has no training rows")
-    test = _test_examples(x_test, y_test, kind, examples)
-    num_classes = _num_classes(examples, test, num_classes)
+    if preprocess is None and kind == "classification":
+        refuse_raw_images(train.x)
+    test = _test_rows(x_test, y_test, test_client_ids, kind)
+    everyone = None if train.ids is None else unique_ids(train.ids, train.size)[0]
+    dropped = {}
+    if on_nonfinite != "keep":
+        ready = partition if isinstance(partition, Partition) else None
+        train, dropped["train"] = finite(train, "", on_nonfinite, ready)
+        if test is not None:
+            test, dropped["test"] = finite(test, "_test", on_nonfinite)
+    examples, test_examples, num_classes, class_names = _examples(
+        train, test, kind, num_classes, class_names
+    )
 
-    is_natural = partition == "natural" or (partition is None and client_ids is not None)
+    is_natural = partition == "natural" or (partition is None and train.ids is not None)
     ids = None
     if is_natural:
-        if client_ids is None:
+        if train.ids is None:
             raise ValueError(
                 f"{name!r} has no natural clients: give client_ids, or name another partition"
             )
-        ids, _ = unique_ids(client_ids, examples.num_examples)
-        partition_options["client_ids"] = client_ids
+        present = unique_ids(train.ids, train.size)[0] if dropped.get("train") else everyone
+        ids = present[chosen_clients(len(present), num_clients, seed)]
+        partition_options["client_ids"] = train.ids
         partition = "natural"
+    _warn_of_dropped(name, dropped, everyone, train)
     chosen = _partition(partition, examples, num_clients, seed, partition_options)
-    test_split, held_out = _test_splits(test, client_ids, test_client_ids, is_natural)
+    test_split, held_out, held_out_ids = _test_splits(test_examples, test, everyone, ids)
     dataset = FederatedDataset(
         name=name,
         kind=kind,
@@ -103,10 +144,83 @@ def from_arrays(
         test=test_split,
         held_out=held_out,
         client_ids=ids,
-        groups={key: np.asarray(values) for key, values in (groups or {}).items()},
+        held_out_ids=held_out_ids,
+        groups={
+            key: _group(key, values, everyone, ids, chosen.num_clients)
+            for key, values in (groups or {}).items()
+        },
         preprocess=preprocess,
+        class_names=class_names,
+        dropped={role: rows for role, rows in dropped.items() if rows},
     )
     return dataset.with_validation(val_fraction, seed) if val_fraction else dataset
+
+
+def _test_rows(x_test, y_test, test_client_ids, kind: str) -> Rows | None:
+    """Returns the test rows, or None where there are none."""
+    if x_test is None and y_test is None:
+        if test_client_ids is not None:
+            raise ValueError("test_client_ids were given without x_test and y_test")
+        return None
+    if x_test is None or y_test is None:
+        raise ValueError("x_test and y_test go together, but only one was given")
+    test = read(x_test, y_test, test_client_ids, "_test", kind)
+    if not test.size:
+        raise ValueError("x_test has no rows: leave x_test and y_test out")
+    return test
+
+
+def _warn_of_dropped(name: str, dropped: Mapping[str, int], everyone, train: Rows) -> None:
+    """Says how many rows were dropped, and whose."""
+    found = [f"{rows} {role} rows" for role, rows in dropped.items() if rows]
+    if not found:
+        return
+    gone = [] if everyone is None else np.setdiff1d(everyone, train.ids)
+    whose = f" No row is left of client {some_of(gone)}." if len(gone) else ""
+    warnings.warn(
+        f"{name!r}: {' and '.join(found)} hold a NaN or an infinity and were dropped.{whose}",
+        stacklevel=3,
+    )
+
+
+def _examples(train: Rows, test: Rows | None, kind: str, num_classes, class_names):
+    """Returns (train examples, test examples or None, number of classes, their names)."""
+    if kind == "classification":
+        y, y_test, num_classes, names = encode(
+            train.y, None if test is None else test.y, num_classes, class_names
+        )
+    else:
+        y, y_test, names = train.y, None if test is None else test.y, None
+        if class_names is not None:
+            raise ValueError("class_names are for kind='classification'")
+        num_classes = _num_tokens([train, test], num_classes)
+    examples = ArrayExamples({"x": train.x, "y": y})
+    if test is None:
+        return examples, None, num_classes, names
+    test_examples = ArrayExamples({"x": _as_trained(test.x, train.x), "y": y_test})
+    for key, one in examples.spec.items():
+        other = test_examples.spec[key]
+        if other.shape != one.shape or other.dtype != one.dtype:
+            raise ValueError(
+                f"a row of {key}_test is {other.dtype}{list(other.shape)}, but a training row is "
+                f"{one.dtype}{list(one.shape)}"
+            )
+    return examples, test_examples, num_classes, names
+
+
+def _as_trained(x_test: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Returns test features that happen to be whole numbers as the floats that training has."""
+    is_whole = x_test.dtype.kind in "iub" and x.dtype == np.float32
+    return x_test.astype(x.dtype) if is_whole and not isinstance(x_test, np.memmap) else x_test
+
+
+def _num_tokens(rows: Sequence[Rows | None], given: int | None) -> int:
+    """Returns the size of the vocabulary, of inputs and targets alike."""
+    arrays = [array for one in rows if one is not None for array in (one.x, one.y) if array.size]
+    seen = 1 + max(int(array.max()) for array in arrays)
+    if given is not None and given < seen:
+        raise ValueError(f"num_classes={given}, but the tokens go up to {seen - 1}")
+    return seen if given is None else given
 
 
 def _partition(partition, examples, num_clients, seed, options) -> Partition:
@@ -118,12 +232,6 @@ def _partition(partition, examples, num_clients, seed, options) -> Partition:
             )
         if options:
             raise ValueError(f"a ready partition takes no options, but got {', '.join(options)}")
-        rows = partition.all_rows()
-        if rows.size and not 0 <= rows.min() <= rows.max() < examples.num_examples:
-            raise ValueError(
-                f"the partition names rows {rows.min()}..{rows.max()}, but there are "
-                f"{examples.num_examples} training rows"
-            )
         return partition
     if partition is None and num_clients is None:
         raise ValueError(
@@ -131,96 +239,69 @@ def _partition(partition, examples, num_clients, seed, options) -> Partition:
             "num_clients, such as partition='dirichlet', num_clients=100, alpha=0.3"
         )
     labels = examples.arrays["y"]
-    labels = labels if labels.ndim == 1 else row_count(labels)
+    labels = labels if labels.ndim == 1 else len(labels)
     return make_partition(partition or "iid", labels, num_clients, seed, **options)
 
 
-def _examples(x, y, kind: str, suffix: str) -> ArrayExamples:
-    """Checks one pair of arrays and returns it as examples."""
-    x, y = _stored(x, f"x{suffix}"), _stored(y, f"y{suffix}")
-    if len(x) != len(y):
-        raise ValueError(f"x{suffix} has {len(x)} rows, but y{suffix} has {len(y)}")
-    dims = 1 if kind == "classification" else 2
-    if y.ndim != dims:
-        wanted = "[rows] labels" if dims == 1 else "[rows, length] token ids"
-        raise ValueError(f"y{suffix} must be {wanted} for {kind}, not of shape {list(y.shape)}")
-    if y.dtype.kind not in "iub":
-        raise ValueError(
-            f"y{suffix} must hold integers, not {y.dtype}: encode the classes as 0, 1, 2, ..."
-        )
-    if y.size and y.min() < 0:
-        raise ValueError(f"y{suffix} has the negative label {y.min()}; classes are 0, 1, 2, ...")
-    if kind == "classification" and not isinstance(y, np.memmap):
-        y = y.astype(np.int32, copy=False)
-    return ArrayExamples({"x": x, "y": y})
-
-
-def _stored(values, name: str) -> np.ndarray:
-    """Returns an array in the type in which JAX would hold it; a memmap stays as it is."""
-    if isinstance(values, np.memmap):
-        return values
-    values = np.asarray(values)
-    if values.ndim == 0 or values.dtype.kind not in "fiubc":
-        raise ValueError(
-            f"{name} must be an array of numbers with one row per example, not "
-            f"{values.dtype} of shape {list(values.shape)}"
-        )
-    return values.astype(jax.dtypes.canonicalize_dtype(values.dtype), copy=False)
-
-
-def _test_examples(x_test, y_test, kind: str, train: Examples) -> ArrayExamples | None:
-    """Returns the test examples, or None where there are none."""
-    if x_test is None and y_test is None:
-        return None
-    if x_test is None or y_test is None:
-        raise ValueError("x_test and y_test go together, but only one was given")
-    test = _examples(x_test, y_test, kind, "_test")
-    for key, one in train.spec.items():
-        if test.spec[key].shape != one.shape or test.spec[key].dtype != one.dtype:
-            raise ValueError(
-                f"a row of {key}_test is {test.spec[key].dtype}{list(test.spec[key].shape)}, but a "
-                f"training row is {one.dtype}{list(one.shape)}"
-            )
-    return test
-
-
-def _num_classes(train: ArrayExamples, test: ArrayExamples | None, given: int | None) -> int:
-    """Returns the number of classes: the given one if it suffices, or the labels' own."""
-    splits = [s for s in (train, test) if s is not None and s.num_examples]
-    seen = 1 + max(int(split.arrays["y"].max()) for split in splits)
-    if given is not None and given < seen:
-        raise ValueError(f"num_classes={given}, but the labels go up to {seen - 1}")
-    return seen if given is None else given
-
-
 def _test_splits(
-    test: ArrayExamples | None, client_ids, test_client_ids, is_natural: bool
-) -> tuple[Split | None, Split | None]:
-    """Returns (test, held_out), by whether the clients of the test rows train."""
-    if test_client_ids is None:
-        return test and Split(test), None
-    if test is None:
-        raise ValueError("test_client_ids were given without x_test and y_test")
-    if client_ids is None:
+    examples: ArrayExamples | None, test: Rows | None, everyone, ids
+) -> tuple[Split | None, Split | None, np.ndarray | None]:
+    """Returns (test, held_out, ids of held-out clients), by whether the clients of test rows train.
+
+    Args:
+      examples: The test examples.
+      test: The same as rows, with their ids.
+      everyone: [M] ids of the training rows, sorted, or None.
+      ids: [N] those of the natural clients that were taken, or None where others are the clients.
+    """
+    if test is None or test.ids is None:
+        return examples and Split(examples), None, None
+    if everyone is None:
         raise ValueError("test_client_ids were given without client_ids of the training rows")
-    ids, _ = unique_ids(client_ids, len(client_ids))
-    test_ids, owner = unique_ids(test_client_ids, test.num_examples)
-    if (ids.dtype.kind in "US") != (test_ids.dtype.kind in "US"):
-        raise ValueError(
-            f"client_ids are {ids.dtype}, but test_client_ids are {test_ids.dtype}: convert them "
-            "to one type, or no client will be found again"
-        )
-    trains = np.isin(test_ids, ids)
+    test_ids, owner = unique_ids(test.ids, test.size, "test_client_ids")
     by_client = partition_by_owner(owner, len(test_ids))
-    held_out = None if trains.all() else Split(test, by_client.subset(np.flatnonzero(~trains)))
-    if not trains.any() or not is_natural:
-        return Split(test), held_out
-    place = np.searchsorted(ids, test_ids[trains])
-    return Split(test, _over(by_client.subset(np.flatnonzero(trains)), place, len(ids))), held_out
+    others = np.flatnonzero(places_among(everyone, test_ids) < 0)
+    held_out = Split(examples, by_client.subset(others)) if others.size else None
+    held_out_ids = test_ids[others] if others.size else None
+    if ids is None or len(others) == len(test_ids):
+        return Split(examples), held_out, held_out_ids
+    place = places_among(ids, test_ids)
+    trains = np.flatnonzero(place >= 0)
+    if not trains.size:
+        warnings.warn(
+            "None of the clients taken has a test row: there is no test set.", stacklevel=3
+        )
+        return None, held_out, held_out_ids
+    return (
+        Split(examples, _over(by_client.subset(trains), place[trains], len(ids))),
+        held_out,
+        held_out_ids,
+    )
 
 
 def _over(partition: Partition, place: np.ndarray, num_clients: int) -> Partition:
     """Returns a partition over more clients, of which those at increasing `place` have the rows."""
     sizes = np.zeros(num_clients, np.int64)
     sizes[place] = partition.sizes
-    return Partition(np.concatenate([[0], np.cumsum(sizes)]), partition.index)
+    return Partition(offsets_of(sizes), partition.index)
+
+
+def _group(key: str, values, everyone, ids, num_clients: int) -> np.ndarray:
+    """Returns the group of each client, from those of all natural clients or by their id."""
+    if isinstance(values, Mapping):
+        if ids is None:
+            raise ValueError(f"the groups {key!r} are by client id, but the clients have no ids")
+        missing = [one for one in ids.tolist() if one not in values]
+        if missing:
+            raise ValueError(f"the groups {key!r} name no group of client {some_of(missing)}")
+        values = [values[one] for one in ids.tolist()]
+        return as_ids(values, num_clients, f"groups[{key!r}]")
+    size = num_clients if ids is None else len(everyone)
+    values = as_array(values, f"groups[{key!r}]")
+    if values.shape != (size,):
+        raise ValueError(
+            f"the groups {key!r} have {len(values)} entries, one for each client, but there are "
+            f"{size} clients"
+        )
+    values = as_ids(values, size, f"groups[{key!r}]")
+    return values if ids is None else values[places_among(everyone, ids)]

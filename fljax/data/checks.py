@@ -1,4 +1,4 @@
-"""What partitioners and loaders check and prepare: labels, client ids, counts."""
+"""What partitioners and loaders check and prepare: labels, counts."""
 
 from __future__ import annotations
 
@@ -47,54 +47,3 @@ def check_room(num_rows: int, num_clients: int, min_partition_size: int) -> None
             f"{num_clients * min_partition_size} rows, but there are only {num_rows}: use fewer "
             "clients or a smaller min_partition_size (0 allows clients without rows)"
         )
-
-
-def unique_ids(client_ids: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the different client ids, sorted, and each row's place among them.
-
-    Args:
-      client_ids: [rows] integers or strings.
-      num_rows: How many ids there must be.
-
-    Returns:
-      (ids[N], int64[rows]).
-
-    Raises:
-      ValueError: If the ids are missing for a row, NaN, of mixed types, or not one per row.
-    """
-    client_ids = np.asarray(client_ids)
-    if client_ids.shape != (num_rows,):
-        raise ValueError(
-            f"client_ids must hold one id for each of the {num_rows} rows, but its shape is "
-            f"{list(client_ids.shape)}"
-        )
-    if num_rows == 0:
-        raise ValueError("there are no rows, hence no natural clients")
-    if client_ids.dtype.kind == "O":
-        client_ids = _from_objects(client_ids)
-    if client_ids.dtype.kind == "f":
-        missing = np.flatnonzero(np.isnan(client_ids))
-        if missing.size:
-            raise ValueError(
-                f"{missing.size} of {num_rows} client_ids are NaN, the first at row {missing[0]}: "
-                "drop these rows or give them an id"
-            )
-        if np.any(client_ids != np.floor(client_ids)):
-            raise ValueError("client_ids must be integers or strings, but some are fractions")
-        client_ids = client_ids.astype(np.int64)
-    if client_ids.dtype.kind not in "iuUSb":
-        raise ValueError(f"client_ids must be integers or strings, not {client_ids.dtype}")
-    return np.unique(client_ids, return_inverse=True)
-
-
-def _from_objects(client_ids: np.ndarray) -> np.ndarray:
-    """Returns an object array of ids as a plain NumPy array of one type."""
-    for row, value in enumerate(client_ids):
-        if value is None or (isinstance(value, float) and np.isnan(value)):
-            raise ValueError(
-                f"the client id at row {row} is missing ({value!r}): drop such rows or name them"
-            )
-    types = sorted({type(value).__name__ for value in client_ids})
-    if len(types) > 1:
-        raise ValueError(f"client_ids mix the types {', '.join(types)}: convert them to one")
-    return np.array(client_ids.tolist())

@@ -15,11 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.data.examples import ArrayExamples, Examples, LazyExamples, shapes
+
 Preprocess = Callable[[dict[str, Any]], dict[str, Any]]
 KINDS = ("classification", "next_token")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Partition:
     """Who owns which rows.
 
@@ -29,21 +31,29 @@ class Partition:
         rows `offsets[i]:offsets[i+1]`: a million clients then cost one array of offsets.
 
     Raises:
-      ValueError: If the offsets decrease, do not start at 0, or do not fit the index.
+      ValueError: If the offsets decrease, do not start at 0, or do not fit the index, or one of
+        them is no vector of integers.
     """
 
     offsets: np.ndarray
     index: np.ndarray | None = None
 
     def __post_init__(self):
-        offsets = np.asarray(self.offsets, np.int64)
+        offsets = _integers(self.offsets, "offsets").astype(np.int64, copy=False)
         object.__setattr__(self, "offsets", offsets)
-        if offsets.ndim != 1 or offsets.size < 1 or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
+        if offsets.size < 1 or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
             raise ValueError("offsets must be a vector that starts at 0 and never decreases")
-        if self.index is not None and len(self.index) != offsets[-1]:
+        if self.index is None:
+            return
+        index = _integers(self.index, "index")
+        object.__setattr__(self, "index", index)
+        if len(index) != offsets[-1]:
             raise ValueError(
-                f"the offsets end at {offsets[-1]}, but the index has {len(self.index)} rows"
+                f"the offsets end at {offsets[-1]}, but the index has {len(index)} rows"
             )
+
+    def __repr__(self) -> str:
+        return f"Partition({self.num_clients:,} clients, {self.num_rows:,} rows)"
 
     @property
     def num_clients(self) -> int:
@@ -82,12 +92,32 @@ class Partition:
         return flat if self.index is None else self.index[flat]
 
     def subset(self, clients: np.ndarray) -> Partition:
-        """Returns the partition of some clients, in the order given, over the same rows."""
-        clients = np.asarray(clients, np.int64)
+        """Returns the partition of some clients, in the order given, over the same rows.
+
+        Raises:
+          ValueError: If a number is not that of a client.
+        """
+        clients = _integers(clients, "clients").astype(np.int64, copy=False)
+        wrong = clients[(clients < 0) | (clients >= self.num_clients)]
+        if wrong.size:
+            raise ValueError(f"there is no client {wrong[0]} among {self.num_clients} clients")
         sizes = self.sizes[clients]
         offsets = offsets_of(sizes)
         flat = np.arange(offsets[-1]) + np.repeat(self.offsets[clients] - offsets[:-1], sizes)
         return Partition(offsets, flat if self.index is None else self.index[flat])
+
+
+def _integers(values: np.ndarray, name: str) -> np.ndarray:
+    """Returns a vector of integers as an array; refuses what would be cut off, or is a mask."""
+    values = np.asarray(values)
+    if not values.size:
+        values = values.astype(np.int64)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} must be a vector of integers, not {values.dtype} of shape {list(values.shape)}"
+            + (": give np.flatnonzero of a mask" if values.dtype.kind == "b" else "")
+        )
+    return values
 
 
 def offsets_of(sizes: np.ndarray) -> np.ndarray:
@@ -116,82 +146,35 @@ def partition_by_owner(owner: np.ndarray, num_clients: int) -> Partition:
     return Partition(offsets_of(sizes), index.astype(np.int32) if small else index)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ArrayExamples:
-    """Examples held in arrays (in memory, or `np.memmap`) whose first axis counts examples."""
-
-    arrays: Mapping[str, np.ndarray]
-
-    def __post_init__(self):
-        lengths = {name: len(values) for name, values in self.arrays.items()}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"all arrays need the same number of examples, not {lengths}")
-
-    @property
-    def num_examples(self) -> int:
-        return len(next(iter(self.arrays.values())))
-
-    @property
-    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in self.arrays.items()}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(values.nbytes for values in self.arrays.values())
-
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns {name: array} of the examples at these rows, of shape rows.shape + example."""
-        return {name: np.asarray(values[rows]) for name, values in self.arrays.items()}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LazyExamples:
-    """Examples that are generated when they are asked for.
-
-    Attributes:
-      num_examples: How many there are.
-      generate: Maps int64[R] row numbers to {name: array[R, ...]}; the same row always gives the
-        same example, whatever the other rows are.
-      spec: {name: shape and dtype of one example}.
-      arrays: None; nothing is stored.
-    """
-
-    num_examples: int
-    generate: Callable[[np.ndarray], dict[str, np.ndarray]]
-    spec: Mapping[str, jax.ShapeDtypeStruct]
-    arrays: None = dataclasses.field(default=None, init=False)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all examples would occupy."""
-        one = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in self.spec.values())
-        return self.num_examples * one
-
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns {name: array} of the examples at these rows, of shape rows.shape + example."""
-        rows = np.asarray(rows, np.int64)
-        batch = self.generate(rows.ravel())
-        return {k: values.reshape(rows.shape + values.shape[1:]) for k, values in batch.items()}
-
-    def materialize(self) -> ArrayExamples:
-        """Returns the same examples, held in arrays."""
-        return ArrayExamples(self.take(np.arange(self.num_examples)))
-
-
-Examples = ArrayExamples | LazyExamples
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Examples, and who owns them.
 
     Attributes:
       examples: All examples; a partition may own only some of their rows.
       partition: Over the clients, or None for a global set that nobody owns.
+
+    Raises:
+      ValueError: If the partition names rows that do not exist.
     """
 
     examples: Examples
     partition: Partition | None = None
+
+    def __post_init__(self):
+        partition, available = self.partition, self.examples.num_examples
+        if partition is None or not partition.num_rows:
+            return
+        index = partition.index
+        low, high = (0, partition.num_rows - 1) if index is None else (index.min(), index.max())
+        if not 0 <= low <= high < available:
+            raise ValueError(
+                f"the partition names rows {low}..{high}, but there are {available} examples"
+            )
+
+    def __repr__(self) -> str:
+        owners = "" if self.partition is None else f" over {self.partition.num_clients:,} clients"
+        return f"Split({self.num_rows:,} rows{owners}: {shapes(self.examples.spec)})"
 
     @property
     def num_rows(self) -> int:
@@ -214,7 +197,7 @@ class Split:
         return Split(LazyExamples(len(rows), lambda r: examples.take(rows[r]), examples.spec))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FederatedDataset:
     """A population's data.
 
@@ -228,8 +211,14 @@ class FederatedDataset:
         after `repartition`), or None.
       test: Global (partition None) or partitioned over the same N clients, or None.
       held_out: Clients that never train, on a client axis of their own, or None.
-      client_ids: [N] the clients' names in the source, or None where they are synthetic.
+      client_ids: [N] the clients' names in the source, as they were given there, or None where the
+        clients are synthetic.
+      held_out_ids: [clients of `held_out`] their names, or None.
       groups: {name: [N] group of each client, numbers or strings}, such as hospital or domain.
+      class_names: The name of each class, where labels came as texts: prediction k means
+        `class_names[k]`. None where labels were numbers.
+      dropped: {split: rows} that were left out when the data were loaded, since they were not
+        finite.
       preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
@@ -245,6 +234,9 @@ class FederatedDataset:
     client_ids: np.ndarray | None = None
     groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     preprocess: Preprocess | None = None
+    held_out_ids: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -265,6 +257,28 @@ class FederatedDataset:
                     f"each client, but the training data have {self.num_clients} clients"
                 )
 
+        held_out = self.held_out and self.held_out.partition
+        for name, ids, clients in (
+            ("client_ids", self.client_ids, self.num_clients),
+            ("held_out_ids", self.held_out_ids, held_out and held_out.num_clients),
+            ("class_names", self.class_names, self.num_classes),
+        ):
+            if ids is not None and len(ids) != clients:
+                raise ValueError(
+                    f"{self.name!r} has {len(ids)} {name}, but {clients} of their kind"
+                )
+
+    def __repr__(self) -> str:
+        rows = ", ".join(
+            f"{role} {split.num_rows:,}"
+            for role in ("train", "val", "test", "held_out")
+            if (split := getattr(self, role)) is not None
+        )
+        return (
+            f"FederatedDataset({self.name!r}: {self.kind}, {self.num_classes:,} classes, "
+            f"{self.num_clients:,} clients, rows: {rows})"
+        )
+
     @property
     def num_clients(self) -> int:
         return self.train.partition.num_clients
@@ -284,20 +298,15 @@ class FederatedDataset:
         Raises:
           ValueError: If the partition reaches beyond the examples, or takes validation rows.
         """
-        rows = partition.all_rows()
-        if rows.size and not 0 <= rows.min() <= rows.max() < self.train.examples.num_examples:
-            raise ValueError(
-                f"the partition names rows {rows.min()}..{rows.max()}, but {self.name!r} has "
-                f"{self.train.examples.num_examples} training examples"
-            )
-        if self.val is not None and np.isin(self.val.rows(), rows).any():
+        train = Split(self.train.examples, partition)
+        if self.val is not None and np.isin(self.val.rows(), partition.all_rows()).any():
             raise ValueError(
                 "the partition takes rows that were split off for validation: divide "
                 "dataset.train.rows(), or repartition before with_validation"
             )
         return dataclasses.replace(
             self,
-            train=Split(self.train.examples, partition),
+            train=train,
             val=self.val and self.val.unowned(),
             test=self.test and self.test.unowned(),
             client_ids=None,
@@ -349,10 +358,9 @@ class FederatedDataset:
                 f"  rows per client: min {sizes.min()}, median {np.median(sizes):g}, "
                 f"mean {sizes.mean():.1f}, max {sizes.max()}"
             )
-        stored, seen = _shapes(self.train.examples.spec), _shapes(self.spec)
+        lines += [
+            f"  left out as not finite: {n} rows of {role}" for role, n in self.dropped.items()
+        ]
+        stored, seen = shapes(self.train.examples.spec), shapes(self.spec)
         lines.append(f"  example: {stored}" + ("" if stored == seen else f"; model sees {seen}"))
         return "\n".join(lines)
-
-
-def _shapes(spec: Mapping[str, jax.ShapeDtypeStruct]) -> str:
-    return ", ".join(f"{name} {one.dtype}{list(one.shape)}" for name, one in spec.items())

@@ -21,10 +21,10 @@ from fljax.data.checks import (
     class_labels,
     row_count,
     rows_by_class,
-    unique_ids,
 )
 from fljax.data.dataset import Partition, partition_by_owner
 from fljax.data.dirichlet import dirichlet, dirichlet_per_client
+from fljax.data.ids import unique_ids
 from fljax.data.repair import repaired_partition
 
 
@@ -205,31 +205,49 @@ def natural(
 
     Args:
       labels: int[rows], or the number of rows.
-      num_clients: None, or the number of different ids.
+      num_clients: None for all clients, or how many of them to take. The rows of the others then
+        belong to nobody.
       client_ids: [rows] integers or strings.
-      seed: Not used.
+      seed: Chooses the clients that are taken; for one seed, those of a smaller number are among
+        those of a larger one.
       min_partition_size: The fewest rows a client may have.
 
     Returns:
-      A partition over the clients that occur.
+      A partition over the clients that occur, or the chosen ones.
 
     Raises:
-      ValueError: If the ids do not fit the rows or `num_clients`, or a client is too small.
+      ValueError: If the ids do not fit the rows, there are fewer clients than `num_clients`, or a
+        client is too small.
     """
-    del seed
     ids, owner = unique_ids(client_ids, row_count(labels))
-    if num_clients not in (None, len(ids)):
-        raise ValueError(
-            f"the data have {len(ids)} natural clients, not {num_clients}: leave num_clients out, "
-            "or name another partition"
-        )
+    chosen = chosen_clients(len(ids), num_clients, seed)
     partition = partition_by_owner(owner, len(ids))
+    if len(chosen) < len(ids):
+        partition = partition.subset(chosen)
     if partition.sizes.min() < min_partition_size:
         raise ValueError(
-            f"natural client {ids[partition.sizes.argmin()]} has {partition.sizes.min()} rows, "
-            f"fewer than min_partition_size={min_partition_size}; natural rows do not move"
+            f"natural client {ids[chosen[partition.sizes.argmin()]]} has {partition.sizes.min()} "
+            f"rows, fewer than min_partition_size={min_partition_size}; natural rows do not move"
         )
     return partition
+
+
+def chosen_clients(available: int, num_clients: int | None, seed: int) -> np.ndarray:
+    """Returns which of the natural clients are taken: int64[num_clients], ascending.
+
+    Raises:
+      ValueError: If there are not so many.
+    """
+    if num_clients is None:
+        return np.arange(available)
+    check_count("num_clients", num_clients)
+    if num_clients > available:
+        raise ValueError(
+            f"the data have {available} natural clients, not {num_clients}: leave num_clients out "
+            "to take all of them, or name another partition"
+        )
+    order = random.generator(seed, "partition/natural").permutation(available)
+    return np.sort(order[:num_clients])
 
 
 PARTITIONERS: dict[str, Callable[..., Partition]] = {

@@ -167,7 +167,7 @@ def test_repartition_drops_what_belonged_to_the_old_clients():
 
 
 def test_repartition_refuses_rows_that_are_not_for_training():
-    with pytest.raises(ValueError, match="has 12 training examples"):
+    with pytest.raises(ValueError, match="rows 12..12, but there are 12 examples"):
         make_dataset().repartition(Partition(np.array([0, 1]), np.array([12])))
     with pytest.raises(ValueError, match="validation"):
         make_dataset().with_validation(0.3).repartition(Partition(np.array([0, 12])))

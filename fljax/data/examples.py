@@ -1,0 +1,113 @@
+"""Examples: flat arrays, or a function of row numbers; all clients' rows in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from fljax.data.values import check_range
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ArrayExamples:
+    """Examples held in arrays (in memory, or `np.memmap`) whose first axis counts examples.
+
+    Raises:
+      ValueError: If the arrays differ in length, or hold 64-bit values beyond the range of the
+        32-bit types in which JAX will hold them.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        lengths = {name: len(values) for name, values in self.arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"all arrays need the same number of examples, not {lengths}")
+        for name, values in self.arrays.items():
+            check_range(values, name)
+
+    def __repr__(self) -> str:
+        return f"ArrayExamples({self.num_examples:,} examples: {shapes(self.spec)})"
+
+    @property
+    def num_examples(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in self.arrays.items()}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(values.nbytes for values in self.arrays.values())
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns {name: array} of the examples at these rows, of shape rows.shape + example."""
+        return {name: np.asarray(values[rows]) for name, values in self.arrays.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LazyExamples:
+    """Examples that are generated when they are asked for.
+
+    Attributes:
+      num_examples: How many there are.
+      generate: Maps int64[R] row numbers to {name: array[R, ...]}; the same row always gives the
+        same example, whatever the other rows are.
+      spec: {name: shape and dtype of one example}.
+      arrays: None; nothing is stored.
+    """
+
+    num_examples: int
+    generate: Callable[[np.ndarray], dict[str, np.ndarray]]
+    spec: Mapping[str, jax.ShapeDtypeStruct]
+    arrays: None = dataclasses.field(default=None, init=False)
+
+    def __repr__(self) -> str:
+        return f"LazyExamples({self.num_examples:,} examples: {shapes(self.spec)})"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all examples would occupy."""
+        one = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in self.spec.values())
+        return self.num_examples * one
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns {name: array} of the examples at these rows, of shape rows.shape + example.
+
+        Raises:
+          ValueError: If what is generated is not what `spec` says, or JAX could not hold it.
+        """
+        rows = np.asarray(rows, np.int64)
+        batch = self.generate(rows.ravel())
+        if missing := sorted(self.spec.keys() - batch.keys()):
+            raise ValueError(f"generate returns no {missing[0]!r}, which spec names")
+        return {
+            name: self._checked(name, batch[name], rows.size).reshape(rows.shape + one.shape)
+            for name, one in self.spec.items()
+        }
+
+    def _checked(self, name: str, values: np.ndarray, rows: int) -> np.ndarray:
+        values, one = np.asarray(values), self.spec[name]
+        if values.dtype != one.dtype or values.shape != (rows, *one.shape):
+            raise ValueError(
+                f"generate returns {name} as {values.dtype}{list(values.shape)} for {rows} rows, "
+                f"but spec says {one.dtype}{[rows, *one.shape]}: let them agree"
+            )
+        check_range(values, name)
+        return values
+
+    def materialize(self) -> ArrayExamples:
+        """Returns the same examples, held in arrays."""
+        return ArrayExamples(self.take(np.arange(self.num_examples)))
+
+
+Examples = ArrayExamples | LazyExamples
+
+
+def shapes(spec: Mapping[str, jax.ShapeDtypeStruct]) -> str:
+    """Returns types and shapes of an example for people: "x float32[64], y int32[]"."""
+    return ", ".join(f"{name} {one.dtype}{list(one.shape)}" for name, one in spec.items())

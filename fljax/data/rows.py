@@ -1,0 +1,166 @@
+"""Rows as users give them, read into arrays without loss, and without what is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.data.dataset import Partition
+from fljax.data.ids import as_ids
+from fljax.data.tables import as_array, check_same_rows, columns_of, numbers_of
+from fljax.data.values import (
+    check_range,
+    first_nonfinite,
+    narrowed,
+    nonfinite_rows,
+    place_of,
+    sample,
+)
+
+# Pixels reach 255; of other small counts few go so far.
+_LARGEST_COUNT = 127
+
+
+class Rows(NamedTuple):
+    """One split as arrays.
+
+    Attributes:
+      x: [rows, ...] features.
+      y: [rows, ...] labels as they were given, or token ids.
+      ids: [rows] client ids, or None.
+      columns: Names of the features, or None.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    ids: np.ndarray | None
+    columns: Sequence[str] | None
+
+    @property
+    def size(self) -> int:
+        return len(self.x)
+
+    def where(self, kept: np.ndarray) -> Rows:
+        """Returns the rows at which a mask is true."""
+        ids = None if self.ids is None else self.ids[kept]
+        return Rows(self.x[kept], self.y[kept], ids, self.columns)
+
+
+def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:
+    """Reads one split.
+
+    Args:
+      x: [rows, ...] features, as an array, a list or a DataFrame.
+      y: [rows, ...] labels.
+      ids: [rows] client ids, or None.
+      suffix: "" or "_test", for people.
+      kind: "classification" or "next_token".
+
+    Raises:
+      ValueError: If something is no array of one value a row, does not fit, or cannot be held.
+    """
+    check_same_rows(x, y, f"x{suffix}", f"y{suffix}")
+    columns = columns_of(x)
+    x, y = numbers_of(as_array(x, f"x{suffix}"), f"x{suffix}"), as_array(y, f"y{suffix}")
+    if len(x) != len(y):
+        raise ValueError(f"x{suffix} has {len(x)} rows, but y{suffix} has {len(y)}")
+    if not all(x.shape[1:]):
+        raise ValueError(f"x{suffix} is of shape {list(x.shape)}: its rows hold nothing")
+    x = _held(x, f"x{suffix}", columns)
+    if kind == "next_token":
+        y = _tokens(y, f"y{suffix}")
+        _tokens(x, f"x{suffix}", dims=None)
+    if ids is not None:
+        ids = as_ids(ids, len(x), "test_client_ids" if suffix else "client_ids")
+    return Rows(x, y, ids, columns)
+
+
+def _held(values: np.ndarray, name: str, columns=None) -> np.ndarray:
+    """Returns an array in the type in which JAX would hold it; a memmap stays as it is."""
+    if not isinstance(values, np.memmap):
+        return narrowed(values, name, columns)
+    if not values.dtype.isnative:
+        raise ValueError(
+            f"{name} is a memmap of big-endian {values.dtype}, which JAX cannot read: store it as "
+            f"{values.dtype.newbyteorder('=')}, or give {name}.astype('{values.dtype.name}')"
+        )
+    check_range(values, name, columns)
+    return values
+
+
+def _tokens(tokens: np.ndarray, name: str, dims: int | None = 2) -> np.ndarray:
+    """Returns token ids in the type in which JAX would hold them; refuses what are none."""
+    if dims is not None and tokens.ndim != dims:
+        raise ValueError(
+            f"{name} must be [rows, length] token ids for next_token, not of shape "
+            f"{list(tokens.shape)}"
+        )
+    tokens = numbers_of(tokens, name)
+    if tokens.dtype.kind not in "iub":
+        raise ValueError(f"{name} must hold integers, token ids, not {tokens.dtype}")
+    if tokens.size and tokens.min() < 0:
+        raise ValueError(
+            f"{name} has the negative token id {tokens.min()}; tokens are 0, 1, 2, ..."
+        )
+    return _held(tokens, name)
+
+
+def refuse_raw_images(x: np.ndarray) -> None:
+    """Refuses bytes that look like pixels and that nothing scales."""
+    if x.dtype != np.uint8:
+        return
+    rows = x[:: max(1, len(x) // 256)]
+    if rows.max() > _LARGEST_COUNT:
+        raise ValueError(
+            f"x holds bytes up to {rows.max()}, as images do, and nothing scales them: give "
+            "preprocess=fljax.data.image_scaling(None), which maps them to [0, 1] inside the "
+            "program, or x.astype(np.float32) if they are to be trained on as they are"
+        )
+
+
+def finite(
+    rows: Rows, suffix: str, on_nonfinite: str, partition: Partition | None = None
+) -> tuple[Rows, int]:
+    """Refuses rows that are not finite, or drops them.
+
+    Args:
+      rows: One split.
+      suffix: "" or "_test", for people.
+      on_nonfinite: "error" or "drop".
+      partition: Of these rows, where it was made before; rows that it leaves out may be anything.
+
+    Returns:
+      (the rows that are left, how many were dropped).
+
+    Raises:
+      ValueError: If a row is not finite and not to be dropped, or none is finite.
+    """
+    x, name = rows.x, f"x{suffix}"
+    some, numbers = sample(x)
+    bad = numbers[nonfinite_rows(some)]
+    if partition is not None:
+        bad = np.intersect1d(bad, partition.all_rows())
+    if not bad.size:
+        return rows, 0
+    first = int(bad[0])
+    place = (first, *first_nonfinite(np.asarray(x[first : first + 1]))[1:])
+    said = f"{place_of(name, place, rows.columns)} is {np.asarray(x[place]).item()}"
+    if on_nonfinite == "error":
+        others = f", and {bad.size - 1} further rows are not finite" if bad.size > 1 else ""
+        raise ValueError(
+            f"{said}{others}: on_nonfinite='drop' leaves such rows out; to fill them, give "
+            f"np.nan_to_num({name}), or on_nonfinite='keep' with a preprocess that does it"
+        )
+    if isinstance(x, np.memmap) or partition is not None:
+        what = "a memmap is not copied" if partition is None else "the partition numbers all rows"
+        raise ValueError(
+            f"{said}, and on_nonfinite='drop' cannot leave rows out here, since {what}: give a "
+            "partition=Partition(...) without them"
+        )
+    if bad.size == rows.size:
+        raise ValueError(f"{said}, and so is every other row of {name}: none is finite")
+    kept = np.ones(rows.size, bool)
+    kept[bad] = False
+    return rows.where(kept), int(bad.size)
