@@ -186,6 +186,7 @@ def test_options_carry_the_configuration():
     [
         ("iid", {}),
         ("dirichlet", {"alpha": 0.2, "min_partition_size": 3}),
+        ("dirichlet_hsu", {"alpha": 0.2, "min_partition_size": 3}),
         ("dirichlet_per_client", {"alpha": 0.2, "min_partition_size": 3}),
         ("shards", {"shards_per_client": 3}),
         ("classes_per_client", {"classes_per_client": 3, "min_partition_size": 3}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fljax.config.schema import FIELDS, ConfigError, unknown_key
+from fljax.config.schema import FIELDS, PARTITIONS, ConfigError, unknown_key
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
 
@@ -26,13 +26,13 @@ _ONLY_WITH = {
     "beta2": ("server_optimizer", ("adam", "yogi")),
     "tau": ("server_optimizer", _ADAPTIVE),
     "bias_correction": ("server_optimizer", _ADAPTIVE),
-    "alpha": ("partition", ("dirichlet", "dirichlet_per_client")),
+    "alpha": ("partition", ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")),
     "shards_per_client": ("partition", ("shards",)),
     "classes_per_client": ("partition", ("classes_per_client",)),
     "sigma": ("partition", ("quantity",)),
     "min_partition_size": (
         "partition",
-        ("iid", "dirichlet", "dirichlet_per_client", "shards", "classes_per_client", "quantity"),
+        tuple(name for name in PARTITIONS if name != "natural"),
     ),
 }
 

@@ -23,6 +23,7 @@ class UnknownKeyError(ConfigError, KeyError):
 PARTITIONS = (
     "iid",
     "dirichlet",
+    "dirichlet_hsu",
     "dirichlet_per_client",
     "shards",
     "classes_per_client",
@@ -67,7 +68,8 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "dataset": Field("digits", str),
     "dataset_options": Field({}, dict),
     "data_dir": Field(None, str, optional=True),
-    # None: every client of a natural partition, otherwise 100.
+    # None: every client of a natural partition, otherwise 100. A natural partition takes so many of
+    # its clients, chosen by data_seed.
     "num_clients": PARTITION["num_clients"],
     "partition": Field("dirichlet", str, PARTITIONS),
     "alpha": PARTITION["alpha"],

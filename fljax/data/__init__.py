@@ -9,7 +9,7 @@ from fljax.data.dataset import (
     Partition,
     Split,
 )
-from fljax.data.dirichlet import dirichlet, dirichlet_per_client
+from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.files import resolve_data_dir
 from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
 from fljax.data.partition import (
@@ -46,6 +46,7 @@ __all__ = [
     "classes_per_client",
     "digits",
     "dirichlet",
+    "dirichlet_hsu",
     "dirichlet_per_client",
     "fashion_mnist",
     "from_arrays",

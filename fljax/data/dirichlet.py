@@ -1,4 +1,11 @@
-"""Dirichlet partitions, in the two incompatible meanings that papers give the name."""
+"""Dirichlet partitions, in the incompatible meanings that papers and programs give the name.
+
+`dirichlet` divides each class among the clients. The other two draw a label mixture for each
+client, and differ in who gets a class while it lasts: `dirichlet_hsu` fills one client after
+another, `dirichlet_per_client` lets all clients take turns. At alpha = 0.1, with 10 classes and 100
+clients of 500 rows, a client's rows are as mixed as 1.2 equally frequent classes by the first, as
+1.8 by the second: turns use up every class early, and whoever wants it still goes without.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +76,7 @@ def _dirichlet_draw(labels, num_clients, alpha, self_balancing, rng) -> np.ndarr
     return owner
 
 
-def dirichlet_per_client(
+def dirichlet_hsu(
     labels: np.ndarray,
     num_clients: int,
     *,
@@ -77,13 +84,16 @@ def dirichlet_per_client(
     seed: int = 0,
     min_partition_size: int = 1,
 ) -> Partition:
-    """Gives each client a label mixture by a Dirichlet draw over classes; sizes are equal.
+    """Draws a label mixture for each client, Dirichlet over classes, and fills client by client.
 
-    The meaning of Hsu et al. (arXiv:1909.06335): client i draws q_i ~ Dir(alpha p), p being the
-    label distribution of all rows, and fills rows / N places by drawing classes from q_i. Rows are
-    drawn without replacement: when a class runs out, the clients that want more of it draw again
-    from q_i over the classes left. Clients take turns, one row each, in a random order, so that
-    no client is left with the remainders alone.
+    The procedure of Hsu et al. (arXiv:1909.06335): client i draws q_i ~ Dir(alpha p), p being the
+    label distribution of all rows, and takes its rows / N rows by drawing classes from q_i before
+    the next client takes any. Rows are drawn without replacement; a class that has run out is left
+    out of all q_i, which are scaled up again. So nearly all clients get their mixture, and the last
+    ones what is left. Clients are filled in a random order, so that numbers say nothing.
+
+    Released programs that give alpha to every class, alpha (1, ..., 1), have the paper's alpha
+    times the number of classes.
 
     Args:
       labels: int[rows].
@@ -98,17 +108,71 @@ def dirichlet_per_client(
     Raises:
       ValueError: If there are too few rows for the clients, or an argument is out of range.
     """
+
+    def one_after_another(order, num_rows):
+        sizes = np.full(order.size, num_rows // order.size)
+        sizes[: num_rows % order.size] += 1
+        return np.repeat(order, sizes)
+
+    return _by_mixtures(
+        labels, num_clients, alpha, seed, min_partition_size, one_after_another, "dirichlet_hsu"
+    )
+
+
+def dirichlet_per_client(
+    labels: np.ndarray,
+    num_clients: int,
+    *,
+    alpha: float,
+    seed: int = 0,
+    min_partition_size: int = 1,
+) -> Partition:
+    """Draws a label mixture for each client, Dirichlet over classes; clients take turns.
+
+    Like `dirichlet_hsu`, but each client takes one row at a time, in a random order of clients, so
+    that no client is left with the remainders alone. The clients are milder for it: a class that
+    many of them want is used up when all are half full, and all of them go on with others.
+
+    Args:
+      labels: int[rows].
+      num_clients: N.
+      alpha: Concentration, shared among the classes: with 10 equal classes, alpha = 1 is 0.1 each.
+      seed: Chooses the partition.
+      min_partition_size: The fewest rows a client may have; sizes differ by at most one anyway.
+
+    Returns:
+      A partition over N clients.
+
+    Raises:
+      ValueError: If there are too few rows for the clients, or an argument is out of range.
+    """
+
+    def in_turns(order, num_rows):
+        return np.tile(order, -(-num_rows // order.size))[:num_rows]
+
+    return _by_mixtures(
+        labels, num_clients, alpha, seed, min_partition_size, in_turns, "dirichlet_per_client"
+    )
+
+
+def _by_mixtures(labels, num_clients, alpha, seed, min_partition_size, places, name) -> Partition:
+    """Returns the partition of clients that draw rows by a mixture of their own.
+
+    Args:
+      labels, num_clients, alpha, seed, min_partition_size: As for `dirichlet_hsu`.
+      places: (clients in a random order, number of rows) -> the client of each draw, in turn.
+      name: Of the partition; its stream of random numbers.
+    """
     labels = class_labels(labels)
     check_room(labels.size, num_clients, min_partition_size)
     _check_alpha(alpha)
-    rng = random.generator(seed, "partition/dirichlet_per_client")
+    rng = random.generator(seed, f"partition/{name}")
     by_class = rows_by_class(labels, rng)
     left = np.array([rows.size for rows in by_class])
     log_q = np.stack(
         [_log_gamma_draws(rng, alpha * n / labels.size, num_clients) for n in left], axis=1
     )
-    turns = -(-labels.size // num_clients)
-    slots = np.tile(rng.permutation(num_clients), turns)[: labels.size]
+    slots = places(rng.permutation(num_clients), labels.size)
     chosen = _draw_without_replacement(log_q, slots, left, rng)
     owner = np.empty(labels.size, np.int64)
     for k, rows in enumerate(by_class):

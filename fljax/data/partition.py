@@ -3,7 +3,7 @@
 Every partitioner maps labels to a `Partition` in which each row belongs to exactly one client. All
 take `(labels, num_clients, *, seed, min_partition_size, ...)`, run in bounded time, and give the
 same partition for the same seed. `labels` is an integer vector, or, where labels play no part, the
-number of rows. Dirichlet partitions come in two incompatible meanings, and both are here.
+number of rows. Dirichlet partitions come in incompatible meanings: see `fljax.data.dirichlet`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fljax.data.checks import (
     rows_by_class,
 )
 from fljax.data.dataset import Partition, partition_by_owner
-from fljax.data.dirichlet import dirichlet, dirichlet_per_client
+from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.ids import unique_ids
 from fljax.data.repair import repaired_partition
 
@@ -253,6 +253,7 @@ def chosen_clients(available: int, num_clients: int | None, seed: int) -> np.nda
 PARTITIONERS: dict[str, Callable[..., Partition]] = {
     "iid": iid,
     "dirichlet": dirichlet,
+    "dirichlet_hsu": dirichlet_hsu,
     "dirichlet_per_client": dirichlet_per_client,
     "shards": shards,
     "classes_per_client": classes_per_client,

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from fljax.data import Partition, from_arrays
+from fljax.data import LazyExamples, Partition, from_arrays
+from fljax.data.partition import chosen_clients
 
 X = np.arange(24.0).reshape(12, 2)
 Y = np.arange(12) % 3
@@ -62,6 +63,61 @@ def test_test_rows_of_both():
     assert dataset.test.rows().tolist() == [1, 3]
     assert dataset.held_out.rows().tolist() == [0, 2]
     assert dataset.val.num_rows == 3
+
+
+def test_some_of_the_natural_clients():
+    names = np.array(list("abcdefghij"))
+    ids, test_ids = np.repeat(names, 3), np.append(np.repeat(names, 2), ["new", "new"])
+    x, y, groups = np.arange(30.0)[:, None], np.arange(30) % 2, {"site": np.arange(10)}
+
+    def take(num_clients, seed):
+        return from_arrays(
+            x, y, client_ids=ids, num_clients=num_clients, seed=seed, groups=groups,
+            x_test=x[:22], y_test=y[:22], test_client_ids=test_ids,
+        )  # fmt: skip
+
+    dataset = take(4, seed=1)
+    taken = dataset.client_ids
+    assert dataset.num_clients == len(set(taken)) == 4 and taken.tolist() == sorted(taken)
+    for number, name in enumerate(taken):
+        assert (ids[dataset.train.partition.rows(number)] == name).all()
+        assert (test_ids[dataset.test.partition.rows(number)] == name).all()
+    assert dataset.train.num_rows == 12 and dataset.test.num_rows == 8
+    assert names[dataset.groups["site"]].tolist() == taken.tolist()
+    # clients that were not taken are left out; those that never train are held out as ever
+    assert dataset.held_out_ids.tolist() == ["new"] and dataset.held_out.num_rows == 2
+    assert take(4, seed=1).client_ids.tolist() == taken.tolist()
+    assert len({tuple(take(4, seed).client_ids) for seed in range(5)}) > 1
+    assert set(taken) < set(take(7, seed=1).client_ids)
+    assert take(None, seed=1).num_clients == 10
+    with pytest.raises(ValueError, match="10 natural clients, not 11"):
+        take(11, seed=1)
+
+
+def test_clients_without_test_rows_have_no_test_set():
+    with pytest.warns(UserWarning, match="no test set"):
+        dataset = from_arrays(
+            X, Y, client_ids=IDS, num_clients=1, seed=0, x_test=X[:2], y_test=Y[:2],
+            test_client_ids=["ann" if chosen_clients(3, 1, 0)[0] else "cy"] * 2,
+        )  # fmt: skip
+    assert dataset.test is None and dataset.held_out is None
+
+
+def test_records_of_data_are_short():
+    x = np.random.default_rng(0).standard_normal((1000, 50))
+    dataset = from_arrays(
+        x,
+        np.arange(1000) % 2,
+        client_ids=np.arange(1000) // 10,
+        x_test=x,
+        y_test=np.zeros(1000, int),
+    )
+    lazy = LazyExamples(10, lambda rows: {}, dataset.train.examples.spec)
+    for one in (dataset, dataset.train, dataset.test, dataset.train.partition, lazy,
+                dataset.train.examples):  # fmt: skip
+        assert len(repr(one)) < 160 and "\n" not in repr(one) and "array(" not in repr(one)
+    assert repr(dataset.train.partition) == "Partition(100 clients, 1,000 rows)"
+    assert "100 clients, rows: train 1,000, test 1,000" in repr(dataset)
 
 
 def test_groups_are_per_client():

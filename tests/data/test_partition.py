@@ -15,6 +15,7 @@ ALPHAS = st.sampled_from([0.01, 0.1, 1.0, 100.0, 1e6])
 OPTIONS = {
     "iid": {},
     "dirichlet": {"alpha": 0.3},
+    "dirichlet_hsu": {"alpha": 0.3},
     "dirichlet_per_client": {"alpha": 0.3},
     "shards": {"shards_per_client": 2},
     "classes_per_client": {"classes_per_client": 2},
@@ -36,7 +37,7 @@ def assert_each_row_once(partition, rows, num_clients):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), ALPHAS, st.sampled_from([1, 7, 300, 10_000]), st.integers(0, 4))
-@pytest.mark.parametrize("name", ["dirichlet", "dirichlet_per_client"])
+@pytest.mark.parametrize("name", ["dirichlet", "dirichlet_hsu", "dirichlet_per_client"])
 def test_dirichlet_partitions_own_every_row_once(name, seed, alpha, num_clients, minimum):
     rows = minimum * num_clients + 1 + seed % 5000
     labels = labels_of(seed, rows, 12)
@@ -84,7 +85,9 @@ def test_too_many_clients_are_refused_with_the_figures(name):
         make_partition(name, np.arange(20) % 4, 21, **OPTIONS[name])
 
 
-@pytest.mark.parametrize("name", ["iid", "dirichlet", "dirichlet_per_client", "quantity"])
+@pytest.mark.parametrize(
+    "name", ["iid", "dirichlet", "dirichlet_hsu", "dirichlet_per_client", "quantity"]
+)
 def test_clients_without_rows_are_possible_on_request(name):
     partition = make_partition(name, np.arange(20) % 4, 50, min_partition_size=0, **OPTIONS[name])
     assert_each_row_once(partition, 20, 50)
@@ -108,17 +111,64 @@ def test_dirichlet_shares_have_the_moments_of_the_distribution():
     np.testing.assert_allclose(shares.var(axis=0).mean(), variance, rtol=0.1)
 
 
-def test_dirichlet_per_client_mixtures_have_the_moments_of_the_distribution():
+@pytest.mark.parametrize("name", ["dirichlet_hsu", "dirichlet_per_client"])
+def test_mixtures_of_clients_have_the_moments_of_the_distribution(name):
     labels = np.random.default_rng(0).permutation(60_000) % 10
     clients, alpha = 2000, 2.0
-    counts = label_counts(
-        labels, make_partition("dirichlet_per_client", labels, clients, alpha=alpha), 10
-    )
+    counts = label_counts(labels, make_partition(name, labels, clients, alpha=alpha), 10)
     n = 30
     assert np.all(counts.sum(axis=1) == n)
     # Dirichlet-multinomial with concentration alpha / 10 for each class.
     variance = n * 0.1 * 0.9 * (n + alpha) / (1 + alpha)
     np.testing.assert_allclose(counts.var(axis=0).mean(), variance, rtol=0.1)
+
+
+def hsu_reference(labels, num_clients, alpha, turns, rng):
+    """Label counts by the procedure of Hsu et al., row by row; or by turns of one row a client."""
+    num_classes = labels.max() + 1
+    left = np.bincount(labels, minlength=num_classes)
+    q = rng.dirichlet(alpha * left / left.sum(), num_clients)
+    per_client = labels.size // num_clients
+    order = np.arange(num_clients)
+    order = np.tile(order, per_client) if turns else np.repeat(order, per_client)
+    counts = np.zeros((num_clients, num_classes), int)
+    for client in order:
+        p = q[client] * (left > 0) + 1e-300 * (left > 0)
+        label = rng.choice(num_classes, p=p / p.sum())
+        left[label] -= 1
+        counts[client, label] += 1
+    return counts
+
+
+def effective_classes(counts):
+    """The number of equally frequent classes that are as mixed, client by client: exp(entropy)."""
+    p = counts / counts.sum(axis=1, keepdims=True)
+    return np.exp(-np.sum(p * np.log(np.where(p > 0, p, 1)), axis=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "turns", "expected"),
+    [("dirichlet_hsu", False, 1.23), ("dirichlet_per_client", True, 1.79)],
+)
+def test_filling_client_by_client_is_less_mixed_than_turns(name, turns, expected):
+    labels, clients, alpha = np.arange(5000) % 10, 100, 0.1
+    rng = np.random.default_rng(0)
+    reference = [
+        effective_classes(hsu_reference(labels, clients, alpha, turns, rng)) for _ in range(4)
+    ]
+    ours = [
+        effective_classes(
+            label_counts(labels, make_partition(name, labels, clients, seed, alpha=alpha), 10)
+        )
+        for seed in range(8)
+    ]
+    assert abs(np.mean(ours) - expected) < 0.1
+    assert abs(np.mean(ours) - np.mean(reference)) < 0.1
+    # also where many classes are wanted
+    mild = label_counts(labels, make_partition(name, labels, clients, alpha=100.0), 10)
+    reference = hsu_reference(labels, clients, 100.0, turns, rng)
+    difference = effective_classes(mild).mean() - effective_classes(reference).mean()
+    assert abs(difference) < 0.3
 
 
 def test_drawing_without_replacement_equals_drawing_one_after_another():

@@ -93,6 +93,10 @@ def test_mnist_writers(data_dir):
     assert iid.held_out.partition.num_clients == 297
     grouped = data.load("mnist_writers", data_dir=data_dir, writers_per_client=27, num_clients=20)
     assert grouped.train.partition.sizes.sum() == 60_000
+    some = data.load("mnist_writers", data_dir=data_dir, num_clients=50)
+    place = np.searchsorted(dataset.client_ids, some.client_ids)
+    assert np.array_equal(some.groups["hsf_series"], dataset.groups["hsf_series"][place])
+    assert np.array_equal(some.train.partition.sizes, sizes[place]) and some.num_clients == 50
     # 27 writers after one another are one client
     first = dataset.train.partition.offsets[::27]
     assert np.array_equal(grouped.train.partition.offsets, [*first, 60_000])
@@ -125,6 +129,10 @@ def test_shakespeare(data_dir):
     assert dataset.num_clients == 715 == dataset.test.partition.num_clients
     assert dataset.test.partition.sizes.min() >= 1
     arrays = dataset.train.examples.arrays
+    some = data.load("shakespeare", data_dir=data_dir, num_clients=20, seed=3)
+    assert some.num_clients == some.test.partition.num_clients == len(set(some.client_ids)) == 20
+    whole = dict(zip(dataset.client_ids, dataset.train.partition.sizes, strict=True))
+    assert some.train.partition.sizes.tolist() == [whole[one] for one in some.client_ids]
     # Within a chunk the labels are the inputs one place on; every snippet begins exactly once.
     assert np.array_equal(arrays["x"][:, 1:], arrays["y"][:, :-1])
     assert (arrays["x"] == 88).sum() == 16_068
