@@ -18,6 +18,7 @@ from fljax.engine.client_store import ClientStore
 from fljax.engine.cohorts import Cohorts
 from fljax.engine.distributed import exchange
 from fljax.engine.execution import ExecutionPlan, choose, host_memory_bytes, memory_of
+from fljax.engine.initialization import initialized
 from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured
 from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
@@ -216,14 +217,14 @@ def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTre
     Where the parameters are all there is, nothing is computed for the model's own.
     """
     if params is None:
-        return task.init(key)
+        return initialized(task.init, key)
     try:
         own, *others = jax.eval_shape(task.init, key)
         known = not jax.tree.leaves(others)
     except jax.errors.JAXTypeError:
         known = False  # it works on the host: with weights from a file, say
     if not known:
-        own, *others = task.init(key)
+        own, *others = initialized(task.init, key)
     return _like_model(params, own), *others
 
 
