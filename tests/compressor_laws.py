@@ -1,7 +1,6 @@
 """What every compressor promises, as checks of one compressor."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -58,41 +57,67 @@ def check_wire(compressor, vectors):
     return jax.device_get(decoded)
 
 
+def adversarial(d, size=8, seed=0):
+    """Returns float32[V, d], vectors that reach bounds or show a bias.
+
+    All of a vector in its first or last `size` entries, one large block beside small ones, spikes
+    with and without noise, constants, halfway values, heavy tails, and very small and large ones.
+    """
+    generator = np.random.default_rng([seed, d])
+    normal, places = generator.standard_normal(d), np.arange(d)
+    one, two = places == d // 3, places == d - 1
+    block = places < size
+    rows = [
+        vector(d, seed),
+        np.where(block, normal, 0),
+        np.where(places >= d - d % size - size, normal, 0),
+        np.where(block, 1e3, 1e-3) * normal,
+        one,
+        two * -2.0 + one,
+        one - 1.0 * two,
+        one + two,
+        one + 0.5 * normal / math.sqrt(d),
+        # where ternary values, powers of two and halfway levels vary most
+        np.where(one, 1, 1 / (1 + math.sqrt(d))),
+        np.full(d, 4 / 3),
+        np.full(d, -0.37),
+        np.where(one, 1, 0.5),
+        np.where(places % 2, 1, -1),
+        np.exp(3 * normal) * np.sign(normal),
+        1e-15 * normal,
+        1e15 * normal,
+        np.zeros(d),
+    ]
+    return np.stack(rows).astype(np.float32)
+
+
 def draws(compressor, x, count):
-    """Returns float64[count, d], decoded with as many keys."""
-    return draws_of_each(compressor, [x], count)[0]
-
-
-def draws_of_each(compressor, vectors, count):
-    """Returns float64[count, d] for each vector; vectors of all lengths share a program."""
+    """Returns float64[count, ..., d] of x[..., d], decoded with as many keys."""
 
     @jax.jit
-    @partial(jax.vmap, in_axes=(0, None))
-    def run(key, vectors):
-        return [compressor.decode(compressor.encode(key, x), x.size) for x in vectors]
+    def run(keys, rows):
+        one = jax.vmap(lambda key, x: compressor.decode(compressor.encode(key, x), x.size))
+        return jax.vmap(one, (0, None))(keys, rows)
 
-    keys = jax.random.split(jax.random.key(11), count)
-    return [np.asarray(one, np.float64) for one in run(keys, vectors)]
-
-
-def check_unbiased(compressor, d, count=10_000):
-    """The mean of many draws is x within 4 standard errors; the variance is within omega."""
-    x = vector(d)
-    received = draws(compressor, jnp.asarray(x), count)
-    error = received.std(0) / math.sqrt(count)
-    rounding = 1e-5 * np.abs(x).max()
-    assert (np.abs(received.mean(0) - x) <= 4 * error + rounding).all()
-    squared = ((received - x) ** 2).sum(1)
-    bound = compressor.omega(d) * (x.astype(np.float64) ** 2).sum()
-    assert squared.mean() - 4 * squared.std() / math.sqrt(count) <= bound * 1.0001 + 1e-9
+    rows = jnp.asarray(x).reshape(-1, x.shape[-1])
+    keys = jax.random.split(jax.random.key(11), (count, len(rows)))
+    return np.asarray(run(keys, rows), np.float64).reshape(count, *x.shape)
 
 
-def check_contraction(compressor, lengths, count=200):
-    """The mean squared error is within 1 - alpha of the squared norm, also of flat vectors."""
-    generator = np.random.default_rng(1)
-    flat = [generator.choice([-1, 1], d) * np.float32(0.37) for d in lengths]
-    vectors = [vector(d) for d in lengths] + [x.astype(np.float32) for x in flat]
-    for x, received in zip(vectors, draws_of_each(compressor, vectors, count), strict=True):
-        squared = ((received - x) ** 2).sum(1)
-        bound = (1 - compressor.alpha(x.size)) * (x.astype(np.float64) ** 2).sum()
-        assert squared.mean() - 4 * squared.std() / math.sqrt(count) <= bound * 1.0001 + 1e-9
+def check_constants(compressor, x, count):
+    """Asserts what a compressor claims, of each of the vectors x[V, d], in the mean of many draws.
+
+    The mean squared error is within omega (or 1 - alpha) of the vector's square, and the mean of
+    unbiased draws is as near to the vector as their variance lets it be.
+    """
+    d, received = x.shape[-1], draws(compressor, x, count)
+    exact = x.astype(np.float64)
+    square = (exact**2).sum(-1)
+    unbiased = compressor.omega is not None
+    bound = compressor.omega(d) if unbiased else 1 - compressor.alpha(d)
+    squared = ((received - exact) ** 2).sum(-1)
+    error = squared.mean(0) - 4 * squared.std(0) / math.sqrt(count)
+    assert (error <= (bound * 1.0001 + 1e-9) * square).all(), error / np.maximum(square, 1e-300)
+    if unbiased:
+        bias = ((received.mean(0) - exact) ** 2).sum(-1)
+        assert (bias <= (16 * bound / count + 1e-10) * square).all(), bias / square

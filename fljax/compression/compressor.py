@@ -39,6 +39,8 @@ class Compressor(NamedTuple):
         (E x_hat = x); None for a biased one.
       alpha: d -> the largest known a with E|x_hat - x|^2 <= (1 - a) |x|^2, of a biased compressor;
         a contraction has one above 0. None where none is known.
+        Both hold for every vector, up to float32's rounding, whose length |x| is 0 or between 1e-15
+        and 1e15: squares and quotients of much smaller and larger numbers leave float32.
     """
 
     name: str

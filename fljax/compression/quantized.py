@@ -86,8 +86,7 @@ def int8(
 
     Wire format: 1 scale or `channels` of them (32 bits each), then d levels: bits d + 32 channels.
     Nearest: alpha = max(1 / d, 1 - d / (4 s^2)); stochastic: omega = d / (4 s^2); with c channels
-    d / c takes the place of d (and 1 / d stays). Per channel: Krishnamoorthi 2018
-    (arXiv:1806.08342).
+    d / c takes the place of d. Per channel: Krishnamoorthi 2018 (arXiv:1806.08342).
     """
     check_range("bits", bits, 2, 8)
     check_switch("stochastic", stochastic)
@@ -123,7 +122,7 @@ def int8(
             "levels": wire.unsigned((d,), bits, np.uint8),
         },
         omega=error if stochastic else None,
-        alpha=None if stochastic else lambda d: max(1 / d, 1 - error(d)),
+        alpha=None if stochastic else lambda d: max(rows / d, 1 - error(d)),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fljax import compression as c
+from fljax.compression import names
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -65,14 +66,66 @@ def test_bytes_are_as_many_as_counted_and_zeros_stay_zeros(code):
     assert (np.abs(tiny) <= 2.0**-126).all()
 
 
-@pytest.mark.parametrize("code", [c for c in CODES if c.omega], ids=lambda code: code.name)
-def test_unbiased_with_bounded_variance(code):
-    laws.check_unbiased(code, 24)
+CLAIMS = [code for code in CODES if code.omega or code.alpha]
 
 
-@pytest.mark.parametrize("code", [c for c in CODES if c.alpha], ids=lambda code: code.name)
-def test_contraction(code):
-    laws.check_contraction(code, (3, 24))
+@pytest.mark.parametrize("code", CLAIMS, ids=lambda code: code.name)
+def test_constants_hold_for_whatever_vector(code):
+    """Of one entry, of a few, and of several blocks, the last one not full."""
+    for d, count in ((1, 100), (57, 1600)):
+        if fits(code, d):
+            laws.check_constants(code, laws.adversarial(d), count)
+
+
+@pytest.mark.parametrize(
+    ("code", "d", "size"),
+    [
+        (c.qsgd(3), 3 * 512 + 1, 512),
+        (c.rotated_uniform(4), 5 * 2**15, 2**15),
+        (c.rotated_uniform(2), 2**15 + 1, 2**15),
+        (c.drive(unbiased=False), 2 * 2**15, 2**15),
+        (c.chain(c.rotation(), c.top_k(0.1), c.qsgd(4)), 2**15 + 1, 2**15),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_constants_hold_for_vectors_that_live_in_one_block(code, d, size):
+    # the default blocks are large, so a few draws say as much as many of small ones
+    laws.check_constants(code, laws.adversarial(d, size)[1:7], 8)
+
+
+def test_a_block_does_not_pay_for_those_beside_it():
+    """The rounding of a block depends on its own bounds, not on a larger one elsewhere."""
+    code, beside = c.rotated_uniform(4, block=16), np.zeros(64, np.float32)
+    x = np.concatenate([laws.vector(16), beside])
+    alone = laws.draws(code, x[:16], 400) - x[:16]
+    among = laws.draws(code, x, 400) - x
+    np.testing.assert_array_equal(among[:, 16:], 0)
+    np.testing.assert_allclose((among**2).sum(1).mean(), (alone**2).sum(1).mean(), rtol=0.1)
+
+
+@pytest.mark.parametrize("per_leaf", [False, True])
+@pytest.mark.parametrize(
+    "text", ["rotated_uniform(3, block=8)", "qsgd(3, bucket=8)", "rand_k(0.3), qsgd(4)", "terngrad"]
+)
+def test_what_memories_take_their_rate_from_holds_for_whole_updates(text, per_leaf):
+    """Tensors of several lengths, of which one is large: DIANA's omega bounds what is lost."""
+    x = {"a": 1.5, "b": 100 * laws.vector(21), "c": laws.vector(24).reshape(4, 6)}
+    x = jax.tree.map(jnp.asarray, x)
+    code = names.uplink_code(names.Names(text, uplink_per_leaf=per_leaf))
+    omega = names.facts_of(code, x, 4, 0).omega
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        arrived = code.link.decode(code.link.encode(x, (), None, key)[0], ())
+        return jax.tree.map(jnp.subtract, arrived, x)
+
+    count = 1000
+    lost = jax.tree.leaves(run(jax.random.split(laws.KEY, count)))
+    lost = np.concatenate([np.asarray(one, np.float64).reshape(count, -1) for one in lost], 1)
+    square = sum((np.asarray(one, np.float64) ** 2).sum() for one in jax.tree.leaves(x))
+    assert (lost**2).sum(1).mean() <= omega * square
+    assert (lost.mean(0) ** 2).sum() <= 16 * omega / count * square
 
 
 def test_every_compressor_says_how_good_it_is():

@@ -162,6 +162,8 @@ def test_codes_that_keep_everything_have_no_positions():
         ({"downlink_memory": "difference"}, "no effect with downlink = 'none'"),
         ({"uplink": "top_k(0.1)", "uplink_memory": "diana"}, "needs an unbiased compressor"),
         ({"uplink": "powersgd", "uplink_memory": "marina"}, "needs an unbiased compressor"),
+        ({"uplink": "drive", "uplink_memory": "diana(0.1)"}, "needs an unbiased compressor"),
+        ({"uplink": "eden(4)", "uplink_memory": "marina(0.1)"}, "needs an unbiased compressor"),
         ({"uplink": "qsgd", "uplink_memory": "diana(rate=2)"}, "diana: rate must lie above 0"),
         ({"uplink": "qsgd", "uplink_memory": "feedback"}, "mean 'error_feedback'"),
         ({"uplink": "sign", "uplink_memory": "ef21, ef21"}, "an update has one memory"),

@@ -55,6 +55,25 @@ def test_errors_are_those_of_the_papers():
 
 
 @pytest.mark.parametrize(
+    ("code", "bias"),
+    [(c.drive(), (0.5, 0.37)), (c.eden(2), (0.031, None)), (c.rotated_uniform(1), (0, 0))],
+)
+def test_what_is_said_of_the_bias(code, bias):
+    """Of two entries, one twice the other, and of one in noise of half its size; 0: unbiased."""
+    noise = np.random.default_rng(0).standard_normal(256)
+    two, noisy = np.zeros(256), 0.5 * noise / np.linalg.norm(noise)
+    two[[3, 9]], noisy[3] = (2, 1), 1
+    count = 1600
+    for x, expected in zip((two, noisy), bias, strict=True):
+        received = laws.draws(code, x.astype(np.float32), count)
+        chance = np.sqrt(((received - x) ** 2).sum(1).mean() / count)
+        found = np.linalg.norm(received.mean(0) - x) / np.linalg.norm(x)
+        if expected is not None:
+            assert found == pytest.approx(expected, abs=0.01 + 2 * chance)
+    assert (code.omega is not None) == (bias[0] == 0)
+
+
+@pytest.mark.parametrize(
     ("bits", "positive"),
     [(1, [0.7979]), (2, [0.4528, 1.510]), (3, [0.2451, 0.7560, 1.344, 2.152])],
 )
