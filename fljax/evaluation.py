@@ -72,10 +72,12 @@ class EvalOutputs(NamedTuple):
         sums over each example's targets, in the order of the rows; padding comes last.
       confusion: int32[C, C], rows actual, columns predicted, or `ClassCounts` where C exceeds
         `MAX_CONFUSION_CLASSES`. Counts are exact up to 2^31 - 1 in a cell.
+      unpredicted: int32[C] targets of each class without a prediction; None where tasks count none.
     """
 
     per_example: dict[str, jax.Array]
     confusion: PyTree
+    unpredicted: jax.Array | None = None
 
 
 def prepare(
@@ -182,19 +184,19 @@ def make_evaluate(
                 size = next(iter(batch.values())).shape[0]
             batch = batch | {"mask": jnp.arange(size) < count}
             measured = task.metrics(variables.params, variables.model_state, batch)
-            return measured.confusion, measured.per_example
+            return (measured.confusion, measured.unpredicted), measured.per_example
 
         def body(total, step):
-            confusion, per_example = one_batch(step)
-            return jax.tree.map(jnp.add, total, confusion), per_example
+            counts, per_example = one_batch(step)
+            return jax.tree.map(jnp.add, total, counts), per_example
 
         steps = (counts, rows, staged)
         first = jax.tree.map(lambda leaf: leaf[0], steps)
         shapes, _ = jax.eval_shape(one_batch, first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        confusion, per_example = jax.lax.scan(body, zeros, steps)
+        totals, per_example = jax.lax.scan(body, zeros, steps)
         per_example = jax.tree.map(lambda leaf: leaf[None], per_example)
-        return EvalOutputs(per_example, jax.lax.psum(confusion, AXIS))
+        return EvalOutputs(per_example, *jax.lax.psum(totals, AXIS))
 
     split, same = PartitionSpec(AXIS), PartitionSpec()
     return jax.jit(
@@ -202,7 +204,7 @@ def make_evaluate(
             one_device,
             mesh=mesh,
             in_specs=(same, same, EvalInputs(counts=split, rows=split, data=same, staged=split)),
-            out_specs=EvalOutputs(per_example=split, confusion=same),
+            out_specs=EvalOutputs(per_example=split, confusion=same, unpredicted=same),
             check_vma=False,
         ),
         out_shardings=host_readable(mesh),
@@ -215,8 +217,8 @@ def finish(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
     Returns:
       As `fljax.metrics.global_metrics`: {"loss", "accuracy", "top5", "f1_macro", ...}.
     """
-    confusion = jax.tree.map(np.asarray, outputs.confusion)
-    return metrics.global_metrics(per_example(outputs, eval_set), confusion)
+    counts = jax.tree.map(np.asarray, (outputs.confusion, outputs.unpredicted))
+    return metrics.global_metrics(per_example(outputs, eval_set), *counts)
 
 
 def finish_clients(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, np.ndarray]:

@@ -36,7 +36,9 @@ class ClassCounts(NamedTuple):
     predicted: np.ndarray
 
 
-def from_confusion(confusion: np.ndarray | ClassCounts) -> dict[str, float]:
+def from_confusion(
+    confusion: np.ndarray | ClassCounts, unpredicted: np.ndarray | None = None
+) -> dict[str, float]:
     """Computes accuracy, precision, recall and F1.
 
     Micro values count every target alike. Macro values are unweighted means over the classes that
@@ -46,6 +48,8 @@ def from_confusion(confusion: np.ndarray | ClassCounts) -> dict[str, float]:
 
     Args:
       confusion: Integer[C, C], rows actual, columns predicted; or `ClassCounts`.
+      unpredicted: Integer[C] further targets of each class, for which nothing was predicted; each
+        is one wrong prediction, of no class. None if there are none.
 
     Returns:
       {"accuracy", "precision_micro", "recall_micro", "f1_micro", "precision_macro",
@@ -55,11 +59,13 @@ def from_confusion(confusion: np.ndarray | ClassCounts) -> dict[str, float]:
         matrix = np.asarray(confusion).astype(np.int64)
         confusion = ClassCounts(np.diagonal(matrix), matrix.sum(1), matrix.sum(0))
     hits, actual, predicted = (np.asarray(counts).astype(np.int64) for counts in confusion)
+    if unpredicted is not None:
+        actual = actual + np.asarray(unpredicted).astype(np.int64)
     occurs = (actual > 0) | (predicted > 0)
     hits, actual, predicted = hits[occurs], actual[occurs], predicted[occurs]
     accuracy = _quotient(hits.sum(), actual.sum())
-    # one label a target: each wrong one is one false positive and one false negative, so the micro
-    # values all equal the accuracy
+    # one label and one prediction a target: each wrong one is one false positive and one false
+    # negative, so the micro values all equal the accuracy
     return {
         "accuracy": accuracy,
         "precision_micro": accuracy,
@@ -72,7 +78,9 @@ def from_confusion(confusion: np.ndarray | ClassCounts) -> dict[str, float]:
 
 
 def global_metrics(
-    per_example: Mapping[str, np.ndarray], confusion: np.ndarray | ClassCounts | None = None
+    per_example: Mapping[str, np.ndarray],
+    confusion: np.ndarray | ClassCounts | None = None,
+    unpredicted: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Computes the metrics over all examples together.
 
@@ -80,12 +88,13 @@ def global_metrics(
       per_example: {"loss": float[R], "weight": int[R], "correct": int[R], "correct_top5": int[R]}
         sums over each example's targets; only "loss" and "weight" are required.
       confusion: Integer[C, C], `ClassCounts`, or None for tasks without classes.
+      unpredicted: As in `from_confusion`.
 
     Returns:
       {"loss", "accuracy", "top5"} per target, and those of `from_confusion`. Without targets, NaN.
     """
     targets = np.sum(per_example["weight"], dtype=np.int64)
-    classes = {} if confusion is None else from_confusion(confusion)
+    classes = {} if confusion is None else from_confusion(confusion, unpredicted)
     means = {
         name: _quotient(_sum(per_example[key]), targets)
         for key, name in _MEANS.items()

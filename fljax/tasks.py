@@ -38,10 +38,13 @@ class Metrics(NamedTuple):
         int32[B]}, sums over each example's targets.
       confusion: int32[C, C] targets by actual (row) and predicted class (column), or
         `fljax.metrics.ClassCounts` of int32[C] where C exceeds `MAX_CONFUSION_CLASSES`.
+      unpredicted: int32[C] targets by actual class for which the model predicts nothing, which are
+        in `confusion` nowhere and wrong in all metrics; None if there are none.
     """
 
     per_example: dict[str, jax.Array]
     confusion: jax.Array | ClassCounts
+    unpredicted: jax.Array | None = None
 
 
 class Task(NamedTuple):
@@ -55,7 +58,10 @@ class Task(NamedTuple):
       loss: (params, frozen, model_state, batch, key, train) -> ((value, weight), model_state').
         `value` is float[B], each example's summed loss; `weight` is int32[B], the number of its
         targets; both are 0 in padding rows. The batch's loss is sum(value) / max(sum(weight), 1).
-      metrics: (params, frozen, model_state, batch) -> Metrics, in evaluation mode.
+      metrics: (params, frozen, model_state, batch) -> Metrics, in evaluation mode. In those of
+        `classification` and `next_token`, the first of equal logits is ahead, and a target whose
+        logits have no softmax (a NaN or an infinity among them, or nothing but -inf) is wrong in
+        all of them: accuracy, top 5, precision, recall and F1.
       num_classes: Number of classes, or size of the vocabulary.
       kind: "classification", "next_token", or a name of one's own.
       needs_full_batches: Whether a batch with padding rows would spoil `model_state`.
@@ -159,15 +165,22 @@ def _task(
 
     def metrics(params, frozen, model_state, batch):
         losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
-        rank = _rank(logits, labels)
+        rank, predicted = _rank(logits, labels), _is_prediction(logits)
         sums = {
             "loss": losses,
-            "weight": counts.astype(jnp.int32),
-            "correct": (counts & (rank == 0)).astype(jnp.int32),
-            "correct_top5": (counts & (rank < 5)).astype(jnp.int32),
+            "weight": counts,
+            "correct": counts & predicted & (rank == 0),
+            "correct_top5": counts & predicted & (rank < 5),
         }
-        confusion = _confusion(labels, logits.argmax(-1), sums["weight"], num_classes)
-        return Metrics({name: _per_example(leaf) for name, leaf in sums.items()}, confusion)
+        per_example = {
+            name: _per_example(leaf.astype(jnp.int32) if leaf.dtype == bool else leaf)
+            for name, leaf in sums.items()
+        }
+        guesses = logits.argmax(-1)
+        confusion = _confusion(labels, guesses, (counts & predicted).astype(jnp.int32), num_classes)
+        missed = (counts & ~predicted).astype(jnp.int32)
+        unpredicted = jnp.zeros(num_classes, jnp.int32).at[labels].add(missed)
+        return Metrics(per_example, confusion, unpredicted)
 
     return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches)
 
@@ -201,10 +214,16 @@ def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns how many classes are predicted before the label's; the first of equals is ahead.
-
-    The rank of a NaN is the number of classes, so a model that diverged is never correct.
-    """
+    """Returns how many classes are predicted before the label's; the first of equals is ahead."""
     own = jnp.sum(logits, where=_one_hot(logits, labels), axis=-1, keepdims=True)
     earlier = jnp.arange(logits.shape[-1]) < labels[..., None]
-    return jnp.sum(~(logits <= own) | ((logits == own) & earlier), axis=-1)
+    return jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
+
+
+def _is_prediction(logits: jax.Array) -> jax.Array:
+    """Whether logits have a softmax: none is NaN, and the largest is finite.
+
+    A model that diverged has no prediction then, whatever argmax says; a class of logit -inf has
+    the probability 0.
+    """
+    return jnp.isfinite(logits.max(-1))

@@ -18,7 +18,7 @@ from nets import (
     with_padding,
 )
 
-from fljax import tasks
+from fljax import metrics, tasks
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -142,6 +142,78 @@ def test_a_model_that_diverged_is_never_correct():
     got = task.metrics(params, {}, {}, examples() | {"y": np.zeros(6, np.int32)})
     assert got.per_example["correct"].sum() == got.per_example["correct_top5"].sum() == 0
     assert np.isnan(got.per_example["loss"]).all()
+
+
+def odd_logits(shape, seed):
+    """Returns float32 logits with ties, and in most rows NaN, inf or -inf, some all of one kind."""
+    generator = np.random.default_rng(seed)
+    logits = generator.integers(-2, 3, shape).astype(np.float32)
+    odd = generator.choice(np.float32([np.nan, np.inf, -np.inf]), shape)
+    share = generator.choice([0, 0.2, 1], (*shape[:-1], 1))
+    one_kind = generator.choice(np.float32([np.nan, -np.inf, np.inf, 0]), (*shape[:-1], 1))
+    logits = np.where(generator.random(shape) < share, odd, logits)
+    return np.where(generator.random((*shape[:-1], 1)) < 0.1, one_kind, logits)
+
+
+def reference_sums(logits, labels):
+    """Returns (correct, in the top 5, [(actual, predicted or None)]), one target at a time."""
+    correct, top5, pairs = [], [], []
+    for row, label in zip(logits.astype(np.float64), labels, strict=True):
+        with np.errstate(invalid="ignore"):
+            shares = np.exp(row - row.max())
+        order = np.argsort(-row, kind="stable")
+        predicts = np.isfinite(shares.sum())
+        correct.append(predicts and order[0] == label)
+        top5.append(predicts and label in order[:5])
+        pairs.append((label, order[0] if predicts else None))
+    return np.array(correct), np.array(top5), pairs
+
+
+def reference_scores(pairs):
+    """Returns macro precision, recall and F1 of pairs (actual, predicted)."""
+    scores = []
+    for one in sorted({label for pair in pairs for label in pair if label is not None}):
+        hits = sum(actual == predicted == one for actual, predicted in pairs)
+        actual, predicted = (sum(pair[place] == one for pair in pairs) for place in range(2))
+        scores.append(
+            (hits / max(predicted, 1), hits / max(actual, 1), 2 * hits / (actual + predicted))
+        )
+    return dict(
+        zip(("precision_macro", "recall_macro", "f1_macro"), np.mean(scores, 0), strict=True)
+    )
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4, 7, 1030])
+@pytest.mark.parametrize("kind", ["classification", "next_token"])
+def test_all_metrics_agree_whatever_the_logits(kind, classes):
+    """A target without a softmax is wrong in each of them, and padding counts in none."""
+    rows, times = 60, 3
+    shape = (rows, classes) if kind == "classification" else (rows, times, classes)
+    logits = odd_logits(shape, classes)
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, min(classes, 8), shape[:-1]).astype(np.int32)
+    mask = np.arange(rows) < rows - 5
+    task = getattr(tasks, kind)((lambda key: {}, lambda params, x: x), classes)
+    got = jax.jit(task.metrics)({}, {}, {}, {"x": logits, "y": labels, "mask": mask})
+    counted = np.broadcast_to(mask.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
+    counted = counted & ((labels != 0) | (kind == "classification"))
+    correct, top5, pairs = reference_sums(logits[counted], labels[counted])
+    sums = jax.device_get(got.per_example)
+    for name, each in (("weight", counted), ("correct", correct), ("correct_top5", top5)):
+        expected = np.zeros(counted.shape, int)
+        expected[counted] = each[counted] if name == "weight" else each
+        np.testing.assert_array_equal(sums[name], expected.reshape(rows, -1).sum(1))
+    found = metrics.global_metrics(sums, jax.device_get(got.confusion), got.unpredicted)
+    if not pairs:  # the only class is that of padding
+        return
+    micro = [found[f"{name}_micro"] for name in ("precision", "recall", "f1")]
+    assert micro == [found["accuracy"]] * 3 == [np.mean(correct)] * 3
+    assert found["accuracy"] <= found["top5"] == pytest.approx(np.mean(top5))
+    for name, expected in reference_scores(pairs).items():
+        assert found[name] == pytest.approx(expected, abs=1e-12)
+    clients = metrics.client_metrics(sums, np.arange(rows) % 7, 7)
+    for name in ("accuracy", "top5"):
+        assert np.average(clients[name], weights=clients["weight"]) == pytest.approx(found[name])
 
 
 # Next token
