@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -111,9 +112,10 @@ def make_evaluations(
     Args:
       federation: The federation.
       batch_size: Rows of a batch; 0 chooses.
-      eval_clients: Clients to evaluate one by one: 0 none, -1 all, k a seeded sample.
-      personal: Evaluate the own models of so many clients (a seeded sample) instead of the global
-        model, and report the mean over them.
+      eval_clients: Clients to evaluate one by one: 0 none, -1 all, k a seeded sample of those that
+        have such rows, or all of them where there are no more than k.
+      personal: Evaluate the own models of so many clients (a seeded sample of those that have
+        training rows) instead of the global model, and report the mean over them.
       dataset: The data of the sources that are evaluated; None is the federation's.
       seed: Of the samples of clients; None is the federation's.
       others: Made before for the same federation and data of the same preprocessing: what they
@@ -149,11 +151,12 @@ def make_evaluations(
         owned = {name: split for name, split in splits.items() if split.partition is not None}
         order = [name for name in ("test", "held_out", "val") if name in owned]
         source = owned[order[0]] if order else dataset.train
-        population = source.partition.num_clients
-        if eval_clients in (-1, population) and order:
+        with_rows = _clients_with_rows(source, eval_clients, "eval_clients", "evaluated")
+        if order and (eval_clients == -1 or eval_clients >= len(with_rows)):
             clients_of = order[0]
         else:
-            chosen = evaluation.sample_clients(population, min(eval_clients, population), seed)
+            count = min(eval_clients, len(with_rows))
+            chosen = with_rows[evaluation.sample_clients(len(with_rows), count, seed)]
             sets[_CLIENTS], clients_of = prepare(source, chosen), _CLIENTS
     chosen = None
     if personal and federation.algorithm.personalize is None:
@@ -163,13 +166,25 @@ def make_evaluations(
         )
     if personal:
         generator = random.generator(seed, "evaluation/personal")
-        with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)
+        with_rows = _clients_with_rows(dataset.train, personal, "eval_personal", "training")
         count = min(personal, len(with_rows))
         chosen = np.sort(generator.choice(with_rows, count, replace=False))
     programs = (
         (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
     )
     return Evaluations(sets, splits, clients_of, chosen, *programs)
+
+
+def _clients_with_rows(split: Split, asked: int, option: str, rows: str) -> np.ndarray:
+    """Returns the clients to choose from; warns where more are asked for."""
+    with_rows = np.flatnonzero(split.partition.sizes > 0)
+    if asked > len(with_rows):
+        warnings.warn(
+            f"{option} = {asked}, but {len(with_rows)} of {split.partition.num_clients} clients "
+            f"have {rows} rows. All {len(with_rows)} are taken.",
+            stacklevel=3,
+        )
+    return with_rows
 
 
 def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callable, Callable]:

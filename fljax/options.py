@@ -114,9 +114,10 @@ class RunOptions:
       eval_every: Rounds between evaluations; the last round is always evaluated, 0 is only that.
       eval_batch_size: Rows of an evaluation batch; 0 chooses.
       eval_clients: Clients evaluated one by one at the end and with each evaluation: 0 none, -1
-        all, k a seeded sample.
-      eval_personal: Evaluate the own models of so many clients instead of the global one, and
-        report the mean over them (algorithms that personalize; the baseline local_only).
+        all, k a seeded sample of those that have rows to evaluate.
+      eval_personal: Evaluate the own models of so many clients (of those that have training rows)
+        instead of the global one, and report the mean over them (algorithms that personalize; the
+        baseline local_only).
       target_accuracy: Test accuracy (validation, where there is no test set) whose cost the summary
         reports.
       stop_at_target: End the run when the target is reached.

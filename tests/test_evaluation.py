@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fljax import evaluation, metrics, tasks
+from fljax import algorithms, evaluation, metrics, tasks
 from fljax.algorithm import Variables
 from fljax.data.dataset import ArrayExamples, LazyExamples, Partition, Split, offsets_of
 from fljax.engine.execution import make_mesh
+from fljax.evaluations import make_evaluations
+from fljax.federation import RoundOptions, build
 from fljax.gradients import LocalTask, bind
 from fljax.metrics import ClassCounts
 from fljax.tasks import Metrics
@@ -249,7 +254,7 @@ def test_many_classes_keep_counts_instead_of_the_matrix(split, monkeypatch):
 def test_a_task_may_count_classes_itself(mesh, evaluate, split, variables):
     def task(frozen):
         def measure(*arguments):
-            sums, matrix = linear_task(frozen).metrics(*arguments)
+            sums, matrix, *_ = linear_task(frozen).metrics(*arguments)
             return Metrics(sums, ClassCounts(jnp.diagonal(matrix), matrix.sum(1), matrix.sum(0)))
 
         return LocalTask(None, None, measure)
@@ -349,6 +354,34 @@ def test_sampled_clients_are_distinct_and_fixed_by_the_seed():
         np.testing.assert_array_equal(evaluation.sample_clients(5, count, seed=3), np.arange(5))
     with pytest.raises(ValueError, match="cannot evaluate 6 of 5 clients"):
         evaluation.sample_clients(5, 6, seed=3)
+
+
+def test_as_many_clients_are_evaluated_as_asked_for():
+    """Of those that have rows in the evaluated split, whatever the seed; more are warned of."""
+    data = toy.dataset(toy.clients(dtype=np.float32)).with_validation(0.2)
+    with_rows = np.flatnonzero(data.val.partition.sizes)
+    assert 1 < len(with_rows) < data.num_clients
+    options = RoundOptions(num_rounds=1, clients_per_round=2, batch_size=4)
+    spec = algorithms.fedavg(0.1)
+    federation = build(data, toy.softmax_task(np.float32), spec, options)
+    training = build(
+        dataclasses.replace(data, val=None), toy.softmax_task(np.float32), spec, options
+    )
+
+    def evaluated(count, seed, federation=federation):
+        made = make_evaluations(federation, eval_clients=count, seed=seed)
+        return np.unique(made.sets[made.clients_of].owners)
+
+    for seed in range(6):
+        for count in range(1, len(with_rows) + 1):
+            chosen = evaluated(count, seed)
+            assert len(chosen) == count and set(chosen) <= set(with_rows)
+    np.testing.assert_array_equal(evaluated(-1, 0), with_rows)
+    with pytest.warns(UserWarning, match=r"eval_clients = 9, but \d of 9 clients have evaluated"):
+        np.testing.assert_array_equal(evaluated(9, 0), with_rows)
+    # of training rows, where nothing else is owned
+    trained = np.flatnonzero(data.train.partition.sizes)
+    np.testing.assert_array_equal(evaluated(len(trained), 0, training), trained)
 
 
 def test_errors_name_the_cause(arrays, split, monkeypatch):
