@@ -27,6 +27,8 @@ from fljax.sweeps.trials import Trial
 from fljax.sweeps.trials import describe as describe_values
 
 # A stretch of rounds takes about so long at most; the first one, of unknown speed, so many rounds.
+# After a stretch rows are written. What depends on time is nothing else: trials are judged, and
+# slots take others, at rounds that are multiples of `_judge_every` alone.
 _STRETCH_SECONDS, _FIRST_ROUNDS = 10.0, 10
 # (trial, its rows, its state), called when a trial is over
 Ended = Callable[[Trial, Sequence[Row], str], None]
@@ -199,26 +201,32 @@ class Runner:
 
     def _run_group(self, slots: Slots) -> None:
         """Trains until no trial of the group is left."""
-        journal = self.surroundings.journal
-        every, limit = slots.eval_every, slots.group.num_rounds
+        limit = slots.group.num_rounds
         while slots.active and not self.stop_requested:
-            journal.write(slots)
-            self._train(slots, min(_rounds_to_go(slots, every, limit), self._most_rounds))
-            due = [
-                slot
-                for slot, one in slots.active.items()
-                if one.round == limit or (every and one.round % every == 0)
-            ]
-            self._evaluate(slots, due)
-            over = self._judge(slots, due, limit)
-            journal.write(slots)
-            for slot, state in over.items():
-                running, slots.slots[slot] = slots.slots[slot], None
-                self._end(running, state)
-            fresh = {} if self.stop_requested else self._refill(slots)
-            journal.write(slots)
+            self.surroundings.journal.write(slots)
+            self._train(slots, min(_rounds_to_go(slots, limit), self._most_rounds))
+            changed = self._settle(slots, limit)
+            self.surroundings.journal.write(slots)
             self._show()
-            self._save(slots, now=bool(over or fresh) or self.stop_requested)
+            self._save(slots, now=changed or self.stop_requested)
+
+    def _settle(self, slots: Slots, limit: int) -> bool:
+        """Judges the trials whose round it is; returns whether a slot changed hands.
+
+        Slots that rest are offered to waiting trials then, also where the sweep is about to stop:
+        it goes on as if it had not.
+        """
+        judged = {slot: one for slot, one in slots.active.items() if _is_judged(slots, one, limit)}
+        if not judged:
+            return False
+        due = [slot for slot, one in judged.items() if _is_evaluated(slots, one, limit)]
+        self._evaluate(slots, due)
+        over = self._judge(slots, judged, due, limit)
+        self.surroundings.journal.write(slots)
+        for slot, state in over.items():
+            running, slots.slots[slot] = slots.slots[slot], None
+            self._end(running, state)
+        return bool(over) | bool(self._refill(slots))
 
     def _save(self, slots: Slots, *, now: bool) -> None:
         """Takes a checkpoint, if it is time for one or `now`."""
@@ -270,13 +278,20 @@ class Runner:
         slots.evaluate(list(which))
         self.surroundings.costs.evaluating += time.perf_counter() - begin
 
-    def _judge(self, slots: Slots, due: Sequence[int], limit: int) -> dict[int, str]:
+    def _judge(
+        self, slots: Slots, judged: Mapping[int, Running], due: Sequence[int], limit: int
+    ) -> dict[int, str]:
         """Tells the search what was found; returns {slot: state} of the trials that are over."""
-        over = {slot: "finished" for slot, one in slots.active.items() if one.round == limit}
+        over = {slot: "finished" for slot, one in judged.items() if one.round == limit}
         told, reports = [], []
-        for slot, one in slots.active.items():
-            value = math.nan if one.diverged else self._value(one.records[-1])
-            if value is not None and (slot in due or one.diverged):
+        for slot, one in judged.items():
+            if one.diverged is not None:
+                # where it is over, however far its slot went on
+                one.round = one.diverged
+                value = math.nan
+            else:
+                value = self._value(one.records[-1]) if slot in due else None
+            if value is not None:
                 told.append(slot)
                 reports.append(Report(one.trial, one.round, value))
         answers = self.surroundings.search.tell_all(reports)
@@ -325,7 +340,28 @@ def make_bar(groups: Sequence[Group], shown: bool):
     return progress_bar(total_rounds(groups), 0, shown, label=f"{trials} trials")
 
 
-def _rounds_to_go(slots: Slots, every: int, limit: int) -> int:
-    """Returns the rounds until the first trial is to be evaluated."""
-    rounds = [one.round for one in slots.active.values()]
-    return min(min(limit - at, (every - at % every) if every else limit) for at in rounds)
+def _judge_every(slots: Slots, limit: int) -> int:
+    """Returns the rounds between looks for trials that have diverged: a tenth of all, or ten."""
+    return min(slots.eval_every or limit, max(10, -(-limit // 10)))
+
+
+def _is_judged(slots: Slots, one: Running, limit: int) -> bool:
+    """Whether a trial may be over after its round."""
+    return _is_due(one, slots.eval_every, limit) or _is_due(one, _judge_every(slots, limit), limit)
+
+
+def _is_evaluated(slots: Slots, one: Running, limit: int) -> bool:
+    return _is_due(one, slots.eval_every, limit) and one.diverged in (None, one.round)
+
+
+def _is_due(one: Running, every: int, limit: int) -> bool:
+    return one.round == limit or bool(every and one.round % every == 0)
+
+
+def _rounds_to_go(slots: Slots, limit: int) -> int:
+    """Returns the rounds until the first trial is to be judged."""
+    return min(
+        min(every - one.round % every, limit - one.round)
+        for one in slots.active.values()
+        for every in (slots.eval_every or limit, _judge_every(slots, limit))
+    )

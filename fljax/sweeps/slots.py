@@ -45,17 +45,18 @@ class Running:
 
     Attributes:
       trial: The trial.
-      round: Rounds it has completed.
+      round: Rounds that its slot has trained it.
       totals: What it has sent so far.
-      diverged: Whether all clients of a round ended with updates that are not finite, or the model
-        was found to have a loss that is not.
+      diverged: The round after which all its clients' updates were not finite, or its model was
+        found to have a loss that is not; None otherwise. What the slot trains after it, up to where
+        trials are judged, is not recorded.
       records: Of its rounds since they were last taken.
     """
 
     trial: Trial
     round: int = 0
     totals: RoundTotals = dataclasses.field(default_factory=RoundTotals)
-    diverged: bool = False
+    diverged: int | None = None
     records: list[Record] = dataclasses.field(default_factory=list)
 
 
@@ -145,11 +146,13 @@ class Slots:
         """Waits for a block and records its rounds."""
         for one, its_stats in zip(facts, unstack(jax.device_get(stats), len(facts)), strict=True):
             for slot, running in self.active.items():
+                running.round += 1
+                if running.diverged is not None:
+                    continue
                 record = training_record(one, its_stats, running.totals, self._speeds, slot)
-                running.round = record["round"]
                 running.records.append(record)
-                all_lost = record["train/clients_nonfinite"] and not record["train/clients"]
-                running.diverged |= bool(all_lost)
+                if record["train/clients_nonfinite"] and not record["train/clients"]:
+                    running.diverged = running.round
         self.states = facts[-1].sampler_state
 
     def evaluate(self, slots: Sequence[int]) -> None:
@@ -171,7 +174,8 @@ class Slots:
                 if not running.records:
                     running.records.append({"round": running.round})
                 running.records[-1] |= found
-                running.diverged |= not all(map(math.isfinite, _losses(found)))
+                if running.diverged is None and not all(map(math.isfinite, _losses(found))):
+                    running.diverged = running.round
 
     def _evaluated_on(self, slot: int) -> tuple[int, int]:
         """Returns (partition, seed) that decide on the rows; the seed only where it samples."""

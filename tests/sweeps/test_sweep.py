@@ -130,6 +130,40 @@ def test_a_diverged_trial_is_marked_and_the_others_go_on(whole, tmp_path):
     assert found.best["sweep"]["diverged"] == 2
 
 
+def test_what_is_found_does_not_depend_on_the_clock(tmp_path, monkeypatch):
+    """Neither where a diverged trial ends, nor what halving decides, nor what a slot takes next."""
+    from fljax.sweeps import run
+    from fljax.sweeps.search import Search
+
+    told, tell_all = {}, Search.tell_all
+    axes = {"client_lr": (1e38, 0.05, 0.3, 0.1, 1e37)}
+    settings = {"axes": axes, "together": 2, "search": "halving", "min_rounds": 4, "reduction": 2}
+    for stretch in (1, 1000):
+        log = told[stretch] = []
+
+        def logged(self, reports, log=log):
+            answers = tell_all(self, reports)
+            values = [round(one.value, 4) for one in reports]
+            numbers = [(one.trial.number, one.round) for one in reports]
+            log.append((numbers, str(values), answers))
+            return answers
+
+        monkeypatch.setattr(Search, "tell_all", logged)
+        monkeypatch.setattr(run.Runner, "_most_rounds", stretch)
+        config = small_config(num_rounds=12, eval_every=4)
+        found = fljax.sweep(config, tmp_path / str(stretch), progress=False, **settings)
+        told[stretch] = log, found
+    (fast, one), (slow, other) = told[1], told[1000]
+    assert fast == slow and any(not all(answers) for *_, answers in fast)
+    trials = one.results.trials
+    assert [one.results.status(t) for t in trials] == [other.results.status(t) for t in trials]
+    assert "diverged" in one.results.status(trials[0])
+    for trial in trials:
+        assert_same_rows(rows_of(one, trial), rows_of(other, trial), rtol=1e-6)
+        # the rows end where the trial is over
+        assert rows_of(one, trial)[-1]["round"] == one.results.status(trial).round
+
+
 def test_a_model_that_the_last_round_ruins_has_diverged(tmp_path):
     # clients' updates are finite, and the accuracy of the model is a number
     config = small_config(num_rounds=1, eval_every=1)
