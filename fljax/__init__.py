@@ -26,8 +26,11 @@ _SUBMODULES = (
 _FUNCTIONS = {
     "default_config": "config",
     "initialize_distributed": "engine.distributed",
+    "StopTraining": "stopping",
     "load_config": "config",
+    "load_model": "recording",
     "load_run": "recording",
+    "predictor": "prediction",
     "run_config": "experiment",
     "simulate": "simulation",
     "sweep": "sweeps",

@@ -60,6 +60,8 @@ def run_baselines(
             baselines=(),
             checkpoint_every=0,
             stop_at_target=False,
+            patience=0,
+            min_delta=0.0,
             sinks=(),
             config={"baseline": name},
             hooks=(*hooks, _send_nothing) if name == "centralized" else hooks,

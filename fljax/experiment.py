@@ -136,6 +136,8 @@ def report(run: Run, plots: list[Path]) -> str:
     if summary["to_target"]:
         target = summary["to_target"]
         lines.append(f"target {target['target_accuracy']} reached in round {target['rounds']}")
+    if run.stopped:
+        lines.append(f"ended early: {run.stopped}")
     lines.append(
         f"{summary['rounds']} rounds in {summary['seconds']:.1f} s, "
         f"{summary['clients_per_second']:,.0f} clients/s, "

@@ -20,11 +20,13 @@ from fljax.engine.placement import any_process
 from fljax.engine.plan import PlanFacts
 from fljax.evaluations import make_evaluations
 from fljax.federation import Federation
+from fljax.kept_models import KeptModels
 from fljax.options import RunOptions
 from fljax.recording import Checkpoints, Recorder, Run, summarize, to_target
 from fljax.recording import progress as progress_bar
 from fljax.records import LinkSpeeds, round_record
 from fljax.resume import Progress, save
+from fljax.stopping import STOPPED, Validation, call_hooks
 
 
 class Loop:
@@ -58,6 +60,9 @@ class Loop:
             federation, options.eval_batch_size, options.eval_clients, options.eval_personal
         )
         self.clients: dict[str, np.ndarray] = {}
+        self.validation = Validation(options.patience, options.min_delta, recorder.records)
+        self.models = KeptModels(federation, bool(options.eval_personal), progress.best)
+        self.ended_elsewhere = False
         self.totals = progress.totals
         self.sampler_state = progress.sampler_state
         self.pending: deque = deque()
@@ -71,8 +76,8 @@ class Loop:
         num_rounds = federation.options.num_rounds
         name = federation.spec.name
         self.clock = time.perf_counter()
-        # a resumed run may have reached its target before
-        stop = self.start if self.start and self._target_reached() else num_rounds
+        # a resumed run may have come to its end before
+        stop = self.start if self.start and self._ended else num_rounds
         with contextlib.ExitStack() as stack:
             stack.enter_context(finish_on_interrupt(self))
             shown = self.options.progress and is_main()
@@ -102,7 +107,7 @@ class Loop:
             if self._save_is_due(done, num_rounds) or stopping:
                 self._resolve(bar, leave=0)
                 self._save(done)
-            if stopping or self._target_reached():
+            if stopping or self._ended:
                 break
         self._resolve(bar, leave=0)
         return done
@@ -141,17 +146,24 @@ class Loop:
                 self.totals.elapsed += self.clock - now
                 records[-1] |= found | {"time/eval_seconds": self.clock - now}
             for record in records:
-                for hook in self.options.hooks:
-                    record |= hook(self.federation, record) or {}
-                self.recorder.write(record)
+                call_hooks(self.options.hooks, self.federation, record)
+                self._record(record)
                 bar.update(record["round"], record)
                 check_diverged(record)
+            if outputs is not None:
+                self._agree_to_end()
 
     def _evaluate_initial(self) -> None:
         """Records the initial model as round 0."""
         found, _ = self.evaluations.finish(self.evaluations.dispatch(self.federation))
-        self.recorder.write({"round": 0} | found)
+        self._record({"round": 0} | found)
         self.clock = time.perf_counter()
+
+    def _record(self, record: dict[str, Any]) -> None:
+        """Writes a record; keeps the model if its evaluation is the best so far."""
+        self.recorder.write(record)
+        if self.validation.see(record):
+            self.models.keep(record["round"])
 
     def _must_stop_after(self, round: int) -> bool:
         """Whether the host wants the state after this round; asked in the planner's thread."""
@@ -166,27 +178,41 @@ class Loop:
         alone = not self.federation.mesh.is_multi_process
         return self.stop_requested if alone else self.stop_agreed
 
-    def _target_reached(self) -> bool:
+    @property
+    def _ended(self) -> str | None:
+        """Why the run ends after its last record, or None; interruptions are none of it."""
         target = self.options.target_accuracy
-        if target is None or not self.options.stop_at_target or not self.recorder.records:
-            return False
-        return to_target(self.recorder.records[-1:], target) is not None
+        last = self.recorder.records[-1:]
+        if self.options.stop_at_target and to_target(last, target) is not None:
+            return f"target_accuracy = {target} is reached"
+        if last and STOPPED in last[0]:
+            return last[0][STOPPED]
+        if self.validation.exhausted:
+            return self.validation.exhausted
+        return "another process ended the run" if self.ended_elsewhere else None
+
+    def _agree_to_end(self) -> None:
+        """Of several processes all end where one does: hosts may round their metrics apart."""
+        if self.federation.mesh.is_multi_process:
+            vote = any_process(self._ended is not None, self.federation.mesh)
+            self.ended_elsewhere = bool(vote)
 
     def _save_is_due(self, done: int, num_rounds: int) -> bool:
-        at_end = done == num_rounds or self._target_reached()
+        at_end = done == num_rounds or self._ended is not None
         return at_end or _due(done, self.options.checkpoint_every)
 
     def _save(self, done: int) -> None:
         if self.options.workdir is None:
             return
         self.recorder.flush()
-        progress = Progress(done, self.totals, self.sampler_state)
+        self.models.write_best(self.recorder.workdir)
+        progress = Progress(done, self.totals, self.sampler_state, self.models.best)
         save(self.checkpoints, self.federation, progress, self.options)
 
     def _finish(self, done: int, num_rounds: int) -> Run:
         federation, recorder = self.federation, self.recorder
-        complete = done == num_rounds or self._target_reached()
-        interrupted = self._stopping and not complete
+        stopped = self._ended if done < num_rounds else None
+        interrupted = self._stopping and done < num_rounds and stopped is None
         summary = summarize(
             recorder.records,
             num_clients=federation.dataset.num_clients,
@@ -196,7 +222,9 @@ class Loop:
             compile_seconds=self.compile_seconds,
         )
         summary["interrupted"] = interrupted
+        summary["stopped"] = stopped
         if not interrupted:
+            self.models.write_final(recorder.workdir, done)
             recorder.write_summary(summary)
             if self.clients:
                 recorder.write_clients(self.clients)
@@ -210,6 +238,10 @@ class Loop:
             baselines={},
             variables=federation.variables,
             interrupted=interrupted,
+            stopped=stopped,
+            best_variables=self.models.best and self.models.best.variables,
+            frozen=federation.inputs.frozen,
+            about_model=self.models.about(done),
         )
 
 

@@ -121,6 +121,9 @@ class RunOptions:
       target_accuracy: Test accuracy (validation, where there is no test set) whose cost the summary
         reports.
       stop_at_target: End the run when the target is reached.
+      patience: End the run after so many evaluations in a row without a better validation accuracy
+        (loss, for tasks without accuracy); 0 never does.
+      min_delta: What counts as better: a gain above this.
       uplink_mbps, downlink_mbps: Megabits (10^6 bits) a second of a client's link, from which
         records tell simulated transfer times: see `fljax.records`. None takes no time.
       workdir: Directory for everything the run leaves behind; None keeps it in memory.
@@ -134,7 +137,8 @@ class RunOptions:
         leaves it as it is.
       hooks: Called after each round with (federation, record); what they return joins the record.
         They see the model after that round, so the next one waits for them. Several processes call
-        them in each, and they must compute the same there.
+        them in each, and they must compute the same there. One that raises `fljax.StopTraining`
+        ends the run after this round.
       sinks: Functions () -> Sink that open further places for the records, such as
         `lambda: fljax.recording.wandb_sink("offline")`; called once the run can start, of several
         processes in the first one.
@@ -147,6 +151,8 @@ class RunOptions:
     eval_personal: int = 0
     target_accuracy: float | None = None
     stop_at_target: bool = False
+    patience: int = 0
+    min_delta: float = 0.0
     uplink_mbps: float | None = None
     downlink_mbps: float | None = None
     workdir: str | Path | None = None
@@ -259,6 +265,10 @@ _ELSEWHERE = {
 
 def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None:
     """Raises ValueError for options that would be ignored or cannot be."""
+    if options.min_delta and not options.patience:
+        raise ValueError(f"min_delta = {options.min_delta} has no effect without patience.")
+    if options.patience and not options.eval_every:
+        raise ValueError(f"patience = {options.patience} counts evaluations: set eval_every.")
     if options.stop_at_target and options.target_accuracy is None:
         raise ValueError("stop_at_target needs a target_accuracy.")
     if options.checkpoint_every and options.workdir is None:

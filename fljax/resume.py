@@ -13,6 +13,7 @@ import numpy as np
 from fljax.data.dataset import Partition
 from fljax.engine.distributed import is_main
 from fljax.federation import Federation
+from fljax.kept_models import Best
 from fljax.options import RunOptions
 from fljax.recording import Checkpoints
 from fljax.recording.jsonio import plain
@@ -21,8 +22,9 @@ from fljax.records import RoundTotals
 # Keys of a configuration that may change between the parts of a run.
 _FREE = {
     "num_rounds", "eval_every", "eval_batch_size", "eval_clients", "target_accuracy",
-    "stop_at_target", "baselines", "checkpoint_every", "keep_checkpoints", "wandb", "lanes",
-    "devices", "wave", "placement", "rounds_per_dispatch", "data_dir", "calibrate",
+    "stop_at_target", "patience", "min_delta", "baselines", "checkpoint_every", "keep_checkpoints",
+    "wandb", "lanes", "devices", "wave", "placement", "rounds_per_dispatch", "data_dir",
+    "calibrate",
 }  # fmt: skip
 
 
@@ -33,11 +35,13 @@ class Progress(NamedTuple):
       round: Completed rounds.
       totals: Bytes and seconds so far.
       sampler_state: State of the sampler after that round.
+      best: The best model so far, where there is one.
     """
 
     round: int
     totals: RoundTotals
     sampler_state: Any
+    best: Best | None = None
 
 
 def save(
@@ -55,8 +59,11 @@ def save(
         "identity": identity(federation, options),
         "totals": dataclasses.asdict(progress.totals),
         "store_rows": federation.store.num_rows,
+        "best_round": progress.best and progress.best.round,
     }
     state = _state(federation, progress.sampler_state)
+    if progress.best is not None:
+        state["best"] = progress.best.variables
     if is_main():
         checkpoints().save(progress.round, state, metadata)
 
@@ -73,9 +80,13 @@ def restore(
     check_identity(identity(federation, options), metadata["identity"], round)
     template = _state(federation, federation.cohorts.init())
     template["store"] = federation.store.template(metadata["store_rows"])
+    best_round = metadata.get("best_round")
+    if best_round is not None:
+        template["best"] = federation.variables
     state, _ = checkpoints.restore(round, template)
     federation.load(state["server"], state["store"])
-    return Progress(round, RoundTotals(**metadata["totals"]), state["sampler"])
+    best = None if best_round is None else Best(best_round, state["best"])
+    return Progress(round, RoundTotals(**metadata["totals"]), state["sampler"], best)
 
 
 def _state(federation: Federation, sampler_state: Any) -> dict[str, Any]:

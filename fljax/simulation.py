@@ -40,6 +40,7 @@ from fljax.recording.jsonio import plain
 from fljax.recording.recorder import CHECKPOINTS, follow
 from fljax.records import RoundTotals
 from fljax.resume import Progress, fingerprint, restore
+from fljax.stopping import check_patience
 
 
 def simulate(
@@ -69,6 +70,7 @@ def simulate(
     round_options, run_options = split_options(options)
     check_run_options(run_options, round_options.rounds_per_dispatch)
     check_baselines(run_options.baselines)
+    check_patience(run_options.patience, dataset)
     if run_options.hooks:
         # they see the model after every round
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)

@@ -65,6 +65,8 @@ class Task(NamedTuple):
       num_classes: Number of classes, or size of the vocabulary.
       kind: "classification", "next_token", or a name of one's own.
       needs_full_batches: Whether a batch with padding rows would spoil `model_state`.
+      apply: (params, frozen, model_state, x) -> the model's outputs in evaluation mode, for
+        predictions after training; None where there are none.
     """
 
     init: Callable[[jax.Array], tuple[PyTree, PyTree, PyTree]]
@@ -73,6 +75,7 @@ class Task(NamedTuple):
     num_classes: int
     kind: str
     needs_full_batches: bool = False
+    apply: Callable[..., PyTree] | None = None
 
 
 def classification(
@@ -182,7 +185,10 @@ def _task(
         unpredicted = jnp.zeros(num_classes, jnp.int32).at[labels].add(missed)
         return Metrics(per_example, confusion, unpredicted)
 
-    return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches)
+    def apply(params, frozen, model_state, x):
+        return network.apply(params, frozen, model_state, x, None, False, None)[0]
+
+    return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches, apply)
 
 
 def _confusion(labels, predictions, counts, num_classes: int):

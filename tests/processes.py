@@ -84,6 +84,20 @@ def stopped_and_resumed(workdir):
     return run(workdir, "scaffold", resume=True)
 
 
+def ended_by_a_hook(workdir):
+    """SCAFFOLD, ended by a hook of the last process alone, and resumed without it."""
+
+    def end(federation, record):
+        if record["round"] == 3 and jax.process_index() == jax.process_count() - 1:
+            raise fljax.StopTraining("enough")
+
+    ended = run(workdir, "scaffold", hooks=(end,))
+    resumed = run(workdir, "scaffold", resume=True)
+    for one in (ended, resumed):
+        assert not one.interrupted and one.summary["rounds"] == 3 and one.stopped
+    return resumed
+
+
 def params_of(runs) -> dict[str, np.ndarray]:
     """Returns {"run/leaf": array}, the final parameters of some runs."""
     return {
@@ -120,6 +134,7 @@ def main(process: int, port: int, directory: Path) -> None:
     jax.config.update("jax_num_cpu_devices", DEVICES // 2)
     runs = {name: run(directory / name, name) for name in RUNS}
     runs["resumed"] = stopped_and_resumed(directory / "resumed")
+    runs["ended"] = ended_by_a_hook(directory / "ended")
     np.savez(
         directory / f"process{process}.npz",
         cores=cores(),

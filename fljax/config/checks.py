@@ -144,6 +144,15 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
         yield "stop_at_target needs target_accuracy, such as 0.9."
     if values["stop_at_target"] and values["eval_every"] == 0:
         yield "stop_at_target has no effect with eval_every = 0. Set eval_every, such as 10."
+    if values["patience"] and values["eval_every"] == 0:
+        yield "patience has no effect with eval_every = 0. Set eval_every, such as 10."
+    if values["patience"] and values["val_fraction"] == 0:
+        yield "patience needs validation data. Set val_fraction, such as 0.1."
+    if values["min_delta"] and not values["patience"]:
+        yield (
+            f"min_delta = {values['min_delta']} has no effect with patience = 0. Set patience, "
+            "such as 5."
+        )
     together = values["rounds_per_dispatch"]
     if together > 1 and values["algorithm"] == "scaffold":
         yield (

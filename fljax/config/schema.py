@@ -133,6 +133,10 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     "eval_clients": OPTIONS["eval_clients"],
     "target_accuracy": OPTIONS["target_accuracy"],
     "stop_at_target": OPTIONS["stop_at_target"],
+    # Evaluations without a better validation metric after which a run ends; 0: it never does.
+    "patience": OPTIONS["patience"],
+    # A metric is better where it gains more than this.
+    "min_delta": OPTIONS["min_delta"],
     "baselines": OPTIONS["baselines"],
     # Recording. checkpoint_every = 0 writes one at the end alone.
     "checkpoint_every": OPTIONS["checkpoint_every"],

@@ -85,6 +85,9 @@ FOREIGN_NAMES: dict[str, tuple[str, str, str]] = {
     "quantize_bits": ("", "uplink", _A_CALL),
     "quantization_level": ("", "uplink", _A_CALL),
     "error_feedback": ("", "uplink_memory", "uplink_memory = 'error_feedback'"),
+    "early_stopping": ("", "patience", "a number of evaluations"),
+    "early_stopping_patience": ("", "patience", "a number of evaluations"),
+    "early_stopping_rounds": ("", "patience", "a number of evaluations, not of rounds"),
     "bandwidth": ("", "uplink_mbps", "the other direction's is downlink_mbps"),
 }
 

@@ -47,6 +47,8 @@ OPTIONS: dict[str, Field] = {
     "eval_personal": Field(0, int, NON_NEGATIVE),
     "target_accuracy": Field(None, float, FACTOR, optional=True),
     "stop_at_target": Field(False, bool),
+    "patience": Field(0, int, NON_NEGATIVE),
+    "min_delta": Field(0.0, float, NON_NEGATIVE),
     "uplink_mbps": Field(None, float, POSITIVE, optional=True),
     "downlink_mbps": Field(None, float, POSITIVE, optional=True),
     "resume": Field(False, bool),

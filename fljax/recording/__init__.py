@@ -1,6 +1,7 @@
 """What a run leaves behind: records, summary, plots, checkpoints, and how to read them back."""
 
 from fljax.recording.checkpoints import Checkpoints
+from fljax.recording.models import load_model, save_model
 from fljax.recording.plots import plot_curves
 from fljax.recording.progress import Progress, progress
 from fljax.recording.recorder import Recorder, Sink
@@ -27,10 +28,12 @@ __all__ = [
     "device",
     "final",
     "host_peak_memory_bytes",
+    "load_model",
     "load_run",
     "peak_memory_bytes",
     "plot_curves",
     "progress",
+    "save_model",
     "summarize",
     "to_target",
     "versions",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.recording import jsonio, runs
+from fljax.recording.models import BEST, FINAL, model_path
 
 CHECKPOINTS = "checkpoints"
 
@@ -84,8 +85,9 @@ class Recorder:
             _refuse_existing_run(self.workdir)
         else:
             self.records = _truncate(self.workdir / runs.METRICS, resume_round)
-            for name in (runs.SUMMARY, runs.CLIENTS):
-                (self.workdir / name).unlink(missing_ok=True)
+            models = [model_path(self.workdir, which) for which in (FINAL, BEST)]
+            for path in (self.workdir / runs.SUMMARY, self.workdir / runs.CLIENTS, *models):
+                path.unlink(missing_ok=True)
         self._file = open(self.workdir / runs.METRICS, "ab")  # noqa: SIM115, lives as long as self
 
     def __enter__(self) -> Recorder:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.recording import jsonio
+from fljax.recording.models import BEST, FINAL, model_path, read_model
 from fljax.recording.plots import plot_curves
 
 CONFIG = "config.json"
@@ -31,8 +32,12 @@ class Run(NamedTuple):
         `curves["round"]` equals `rounds`.
       client_metrics: {name: array} of per-client evaluation, or None.
       baselines: {name: Run} found under `baselines/`.
-      variables: The final model, where `simulate` returned this; None when read from files.
-      interrupted: Whether the run was stopped before its last round.
+      variables: The final model, `Variables`; None where files have none, as of an unfinished run.
+      interrupted: Whether the run was stopped before its last round, and can be gone on with.
+      stopped: Why the run ended before its last round: a target, patience, a hook; else None.
+      best_variables: The model of the best evaluation on validation data, or None.
+      frozen: Constants of the model.
+      about_model: What `fljax.predictor` needs to know of the model.
     """
 
     directory: Path | None
@@ -44,6 +49,10 @@ class Run(NamedTuple):
     baselines: dict[str, Run]
     variables: Any = None
     interrupted: bool = False
+    stopped: str | None = None
+    best_variables: Any = None
+    frozen: Any = None
+    about_model: Mapping[str, Any] | None = None
 
     def plot(self, directory: str | Path | None = None, label: str = "federated") -> list[Path]:
         """Draws loss, accuracy and bytes over the baselines; returns the PNG files.
@@ -96,14 +105,25 @@ def load_run(directory: str | Path) -> Run:
         )
     metrics = directory / METRICS
     records = [record for _, record in jsonio.read_lines(metrics)] if metrics.exists() else []
+    summary = _optional_json(directory / SUMMARY)
+    models = {
+        which: read_model(path) if (path := model_path(directory, which)).exists() else None
+        for which in (FINAL, BEST)
+    }
+    final, best = models[FINAL], models[BEST]
     return Run(
         directory=directory,
         config=_optional_json(directory / CONFIG) or {},
-        summary=_optional_json(directory / SUMMARY),
+        summary=summary,
         rounds=np.array([record["round"] for record in records], np.int64),
         curves=to_curves(records),
         client_metrics=_load_arrays(directory / CLIENTS),
         baselines=_load_baselines(directory / BASELINES),
+        variables=final and final.variables,
+        stopped=(summary or {}).get("stopped"),
+        best_variables=best and best.variables,
+        frozen=final and final.frozen,
+        about_model=final and final.about,
     )
 
 

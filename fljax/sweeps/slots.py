@@ -35,6 +35,7 @@ _REFUSED = {
         "Set it to False: trials train all their rounds, and results.csv says in which round each "
         "reached the target."
     ),
+    "patience": "Set it to 0; successive halving (search='halving') ends trials early.",
     "hooks": "Leave them out, and run what best.json says by itself with them.",
 }
 
