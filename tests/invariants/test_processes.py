@@ -110,7 +110,7 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(two):
 
 
 def test_the_first_process_alone_writes(two):
-    runs = len(processes.RUNS) + 1
+    runs = len(processes.RUNS) + 2
     assert [found["wrote"].tolist() for found in two[1]] == [[True] * runs, [False] * runs]
 
 
