@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.data.memory import read_npz
+from fljax.data.archives import read_npz
 
 _ARRAYS = ("x", "y", "offsets", "cohorts", "eval_x", "eval_y")
 _FACTS = ("name", "model", "shape", "classes", "batch", "epochs", "lr", "server_lr")
@@ -66,22 +66,52 @@ def read(path: str | Path) -> WorkloadFile:
     """Reads a workload file.
 
     Raises:
-      ValueError: If something is missing in it.
+      ValueError: If something is missing in it, or does not fit together.
     """
     archive = read_npz(path)
     absent = [name for name in (*_ARRAYS, "meta") if name not in archive]
     if absent:
         raise ValueError(f"{path} has no array {absent[0]!r}; it is not a workload file.")
-    meta = json.loads(str(archive["meta"]))
-    absent = [name for name in _FACTS if name not in meta]
+    try:
+        meta = json.loads(str(archive["meta"]))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The meta data of {path} are not JSON: {error}") from None
+    absent = [name for name in _FACTS if not isinstance(meta, dict) or name not in meta]
     if absent:
         raise ValueError(f"The meta data of {path} do not say {absent[0]!r}.")
+    _check(path, archive)
     params = {
         name.removeprefix(_PARAMS): values
         for name, values in archive.items()
         if name.startswith(_PARAMS)
     }
     return WorkloadFile(meta, *(archive[name] for name in _ARRAYS), params)
+
+
+def _check(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError if rows, clients and cohorts of a file do not fit together."""
+    offsets, cohorts = arrays["offsets"], arrays["cohorts"]
+    rows, clients = (arrays["x"].shape or (0,))[0], offsets.size - 1
+    wrong = {
+        "y does not have one label for each row of x": arrays["y"].shape != (rows,),
+        "eval_y does not fit eval_x": arrays["eval_y"].shape != arrays["eval_x"].shape[:1],
+        f"offsets do not divide {rows} rows": (
+            offsets.ndim != 1
+            or offsets.dtype.kind not in "iu"
+            or clients < 1
+            or offsets[0] != 0
+            or offsets[-1] != rows
+            or bool(np.any(np.diff(offsets.astype(np.int64)) < 0))
+        ),
+        f"cohorts are not lists of clients 0 to {clients - 1}": (
+            cohorts.ndim != 2
+            or not cohorts.size
+            or cohorts.dtype.kind not in "iu"
+            or not 0 <= cohorts.min() <= cohorts.max() < clients
+        ),
+    }
+    if found := [text for text, is_wrong in wrong.items() if is_wrong]:
+        raise ValueError(f"{path} is not a workload file: {found[0]}.")
 
 
 def write(path: str | Path, content: WorkloadFile) -> None:

@@ -1,13 +1,16 @@
-"""Finding and reading data files: the data directory, IDX, what to say when a file is missing."""
+"""Finding and reading data files: the data directory, IDX, JSON; what to say of missing ones."""
 
 from __future__ import annotations
 
-import gzip
+import json
+import math
 import os
 import pathlib
-import zlib
+from typing import Any
 
 import numpy as np
+
+from fljax.data.archives import most_bytes, open_bounded, read_bytes, refused
 
 _IDX_TYPES = {
     0x08: np.dtype("u1"),
@@ -48,23 +51,6 @@ def missing_files(dataset: str, wanted: list[str], data_dir: pathlib.Path, also:
     )
 
 
-def read_bytes(path: pathlib.Path) -> bytes:
-    """Returns the content of a file, unpacked if its name ends in .gz.
-
-    Raises:
-      ValueError: If the gzip stream is truncated or corrupt.
-    """
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    try:
-        with gzip.open(path) as file:
-            return file.read()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} is truncated or not a gzip file ({error}): download it again"
-        ) from error
-
-
 def read_idx(path: pathlib.Path) -> np.ndarray:
     """Reads an IDX file, the format of MNIST: a header with type and shape, then big-endian values.
 
@@ -77,20 +63,54 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     Raises:
       ValueError: If the file is truncated, corrupt, or not IDX.
     """
-    content = read_bytes(path)
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ValueError(
-            f"{path} does not start as an IDX file ({content[:4].hex() or 'it is empty'}): "
-            "download it again"
-        )
-    dtype, ndim = _IDX_TYPES[content[2]], content[3]
-    start = 4 + 4 * ndim
-    shape = tuple(np.frombuffer(content[4:start], ">i4").tolist()) if len(content) >= start else ()
-    expected = start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    most = most_bytes(path)
+    with open_bounded(path) as file:
+        start = file.read(4)
+        if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_TYPES:
+            raise refused(
+                path,
+                f"does not start as an IDX file ({start.hex() or 'it is empty'}): download it "
+                "again",
+            )
+        dtype, ndim = _IDX_TYPES[start[2]], start[3]
+        sizes = file.read(4 * ndim)
+        if len(sizes) < 4 * ndim:
+            raise EOFError("it ends inside its header")
+        shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+        expected = math.prod(shape) * dtype.itemsize
+        # one byte more than expected, to see whether the file ends there
+        content = file.read(expected + 1) if expected <= most else b""
     if len(content) != expected:
-        raise ValueError(
-            f"{path} has {len(content)} bytes, but its header asks for {expected}: the download is "
-            "incomplete or corrupt, download it again"
+        found = f"has {len(content):,}" if len(content) < expected else "is longer"
+        raise refused(
+            path,
+            f"says in its header that it holds {dtype.name}{list(shape)}, {expected:,} bytes, but "
+            f"{found if content else 'cannot'}: the download is incomplete or corrupt, download it "
+            "again",
         )
-    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
-    return values.astype(dtype.newbyteorder("="))
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def read_json(path: pathlib.Path, most: int | None = None) -> Any:
+    """Returns the value in a JSON file, unpacked if its name ends in .gz.
+
+    Args:
+      path: Of the file, in UTF-8.
+      most: The most bytes; None is `most_bytes`.
+
+    Raises:
+      ValueError: If the file is truncated, corrupt or no JSON, or an object names a key twice.
+    """
+    content = read_bytes(path, most)
+    try:
+        return json.loads(content, object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON in UTF-8 ({error}): it may be incomplete") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found

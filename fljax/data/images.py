@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import lzma
 import pathlib
-import tarfile
-import zipfile
-import zlib
 
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.data.archives import read_bytes, read_members, read_npz, refused
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset, Preprocess
 from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
@@ -40,6 +37,7 @@ _CIFAR10_BINARY = "cifar-10-batches-bin"
 _CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 _CIFAR10_SUBSET = "cifar10_subset/cifar10_subset.npz"
 _CIFAR10_RECORD = 1 + 3 * 32 * 32
+_CIFAR10_MOST = 256 << 20  # all records are 184 MB
 
 
 def mnist(
@@ -209,6 +207,9 @@ def _idx_arrays(name: str, data_dir, download: bool | None) -> Arrays:
                 f"{path} holds {list(images.shape)} pixels and its label file {list(labels.shape)} "
                 "labels: they do not belong together, download them again"
             )
+        if images.dtype != np.uint8:
+            raise refused(path, f"holds {images.dtype} pixels, not bytes")
+        _check_classes(labels, path.with_name(path.name.replace("images-idx3", "labels-idx1")))
     return x[..., None], y, x_test[..., None], y_test
 
 
@@ -254,26 +255,15 @@ def _cifar10_binary(root: pathlib.Path) -> Arrays | None:
             missing = [name for name in names if not (folder / name).is_file()]
             if missing:
                 raise FileNotFoundError(missing_files("cifar10", missing, folder))
-            batches = [(folder / name).read_bytes() for name in names]
+            batches = [read_bytes(folder / name, _CIFAR10_MOST) for name in names]
         elif (folder / _CIFAR10_ARCHIVE).is_file():
-            batches = _unpack(folder / _CIFAR10_ARCHIVE, names)
+            batches = read_members(folder / _CIFAR10_ARCHIVE, names, _CIFAR10_MOST)
         else:
             continue
         pairs = [_cifar10_batch(b, folder / n) for b, n in zip(batches, names, strict=True)]
         x, y = (np.concatenate(parts) for parts in zip(*pairs[:5], strict=True))
         return x, y, *pairs[5]
     return None
-
-
-def _unpack(archive: pathlib.Path, names: list[str]) -> list[bytes]:
-    """Returns the content of some members of a .tar.gz file."""
-    try:
-        with tarfile.open(archive) as tar:
-            return [tar.extractfile(name).read() for name in names]
-    except (tarfile.TarError, EOFError, KeyError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"{archive} is truncated or corrupt ({error}): download it again"
-        ) from error
 
 
 def _cifar10_batch(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -284,13 +274,31 @@ def _cifar10_batch(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, np.n
             "incomplete, download it again"
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, _CIFAR10_RECORD)
+    _check_classes(records[:, 0], path)
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
 
 
 def _cifar10_subset(path: pathlib.Path) -> Arrays:
-    try:
-        with np.load(path) as content:
-            return tuple(content[name] for name in ("x_train", "y_train", "x_test", "y_test"))
-    except (zipfile.BadZipFile, lzma.LZMAError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is truncated or corrupt ({error}): download it again") from error
+    """Reads the subset, and checks that its arrays are images and their labels."""
+    found = read_npz(path, _CIFAR10_MOST)
+    names = ("x_train", "y_train", "x_test", "y_test")
+    if missing := [name for name in names if name not in found]:
+        raise refused(path, f"holds no array {missing[0]!r}: download it again")
+    for images, labels in (names[:2], names[2:]):
+        x, y = found[images], found[labels]
+        if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3) or y.shape != x.shape[:1]:
+            raise refused(
+                path,
+                f"holds {images} as {x.dtype}{list(x.shape)} and {labels} as "
+                f"{y.dtype}{list(y.shape)}, not bytes of 32 x 32 x 3 and a label each",
+            )
+        _check_classes(y, path)
+    return tuple(found[name] for name in names)
+
+
+def _check_classes(labels: np.ndarray, path: pathlib.Path) -> None:
+    """Raises ValueError if labels of a file are not the numbers of ten classes."""
+    if labels.dtype.kind not in "iu" or labels.size and not 0 <= labels.min() <= labels.max() < 10:
+        found = f", {labels.min()} to {labels.max()}" if labels.size else ""
+        raise refused(path, f"holds labels that are not 0 to 9 ({labels.dtype}{found})")

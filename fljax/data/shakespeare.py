@@ -14,16 +14,18 @@ Ids are TensorFlow Federated's: 0 pad, 1..86 the characters of `VOCABULARY`, 87 
 
 from __future__ import annotations
 
-import json
+import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.data.archives import refused
 from fljax.data.arrays import from_arrays
 from fljax.data.checks import check_count
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import find_file, missing_files, read_bytes, resolve_data_dir
+from fljax.data.files import find_file, missing_files, read_json, resolve_data_dir
 
 # The order of TensorFlow Federated's text generation tutorial, so that ids agree with other work.
 VOCABULARY = (
@@ -35,6 +37,7 @@ BOS = len(VOCABULARY) + 2
 EOS = len(VOCABULARY) + 3
 NUM_IDS = len(VOCABULARY) + 4
 
+_MOST_BYTES = 256 << 20  # the texts are 4 MB
 _FOLDER, _FILE = "shakespeare_tff", "shakespeare_tff.json"
 
 
@@ -123,10 +126,34 @@ def _read(data_dir) -> dict[str, dict[str, list[str]]]:
     path = find_file(root / _FOLDER, _FILE)
     if path is None:
         raise FileNotFoundError(missing_files("shakespeare", [f"{_FOLDER}/{_FILE}.gz"], root))
-    try:
-        splits = json.loads(read_bytes(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): it may be incomplete") from error
+    splits = read_json(path, _MOST_BYTES)
     if not isinstance(splits, dict) or not {"train", "test"} <= splits.keys():
-        raise ValueError(f'{path} must hold one object with the keys "train" and "test"')
+        raise refused(path, 'must hold one object with the keys "train" and "test"')
+    for name in ("train", "test"):
+        _check_texts(splits[name], path, name)
     return splits
+
+
+def _check_texts(roles: Any, path: pathlib.Path, name: str) -> None:
+    """Raises ValueError unless a split is {role: [text, ...]}, and has texts that are UTF-8."""
+    if not isinstance(roles, dict):
+        raise refused(path, f'must hold {{role: [text, ...]}} under "{name}", not {_said(roles)}')
+    for role, snippets in roles.items():
+        if not isinstance(snippets, list):
+            raise refused(path, f"must hold a list of texts for {role!r}, not {_said(snippets)}")
+        for snippet in snippets:
+            if not isinstance(snippet, str):
+                raise refused(path, f"must hold texts for {role!r}, not {_said(snippet)}")
+            try:
+                snippet.encode()
+            except UnicodeEncodeError as error:
+                raise refused(
+                    path, f"holds a text of {role!r} that is not UTF-8: {error}"
+                ) from None
+    if not any(roles.values()):
+        raise refused(path, f'holds no text under "{name}"')
+
+
+def _said(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else f"{text[:36]} ..."
