@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.data.ids import some_of
+from fljax.data.rows import nonfinite_row
 from fljax.engine.blocks import unstack
 from fljax.engine.distributed import is_main
 from fljax.engine.placement import any_process
@@ -145,11 +147,11 @@ class Loop:
                 self.clock = time.perf_counter()
                 self.totals.elapsed += self.clock - now
                 records[-1] |= found | {"time/eval_seconds": self.clock - now}
-            for record in records:
+            for record, one, found in zip(records, facts, each, strict=True):
                 call_hooks(self.options.hooks, self.federation, record)
                 self._record(record)
                 bar.update(record["round"], record)
-                check_diverged(record)
+                check_diverged(record, one.clients[found[-1]["nonfinite"] > 0], self.federation)
             if outputs is not None:
                 self._agree_to_end()
 
@@ -249,19 +251,30 @@ def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
 
 
-def check_diverged(record: Mapping[str, Any]) -> None:
-    """Stops a run whose clients all diverged; warns of single ones."""
+def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: Federation) -> None:
+    """Stops a run whose clients all diverged; warns of single ones, by their ids.
+
+    Args:
+      record: Of the round.
+      clients: int[diverged jobs], whose updates were not finite.
+      federation: What is trained.
+    """
     diverged = record.get("train/clients_nonfinite", 0)
     if not diverged:
         return
+    dataset = federation.dataset
+    clients = np.unique(clients)
+    named = some_of(clients if dataset.client_ids is None else dataset.client_ids[clients])
+    # what a preprocess makes of its rows is its own affair
+    found = "" if dataset.preprocess else nonfinite_row(dataset.train, clients)
     if record["train/clients"] == 0:
         raise FloatingPointError(
-            f"Round {record['round']}: all {diverged} clients ended with a NaN or infinite update. "
-            "Lower client_lr (or server_lr), or look for NaN in the data."
+            f"Round {record['round']}: all {diverged} clients ended with a NaN or infinite update: "
+            f"{named}. " + (found or "Lower client_lr (or server_lr).")
         )
     warnings.warn(
         f"Round {record['round']}: {diverged} client(s) ended with a NaN or infinite update and "
-        "were left out; see train/clients_nonfinite.",
+        f"were left out: {named}. {found}See train/clients_nonfinite.",
         stacklevel=2,
     )
 

@@ -9,6 +9,7 @@ import toy
 
 import fljax
 from fljax.core.settings import OPTIONS
+from fljax.data import LazyExamples, Split
 from fljax.engine.pipeline import dense_bits
 from fljax.engine.sampler import uniform
 from fljax.options import RoundOptions, RunOptions
@@ -150,8 +151,32 @@ def test_a_round_in_which_all_diverge_ends_the_run():
     parts = toy.clients(dtype=np.float32)
     for x, _ in parts:
         x[:] = np.nan
-    with pytest.raises(FloatingPointError, match="Lower client_lr"):
+    with pytest.raises(FloatingPointError, match="0, 2, 3. Its data are not finite: x, row 0"):
         simulate(parts, cohorts=[[0, 2, 3]])
+    params = jax.tree.map(lambda leaf: leaf * np.float32(1e38), toy.initial_params(np.float32))
+    with pytest.raises(FloatingPointError, match="0, 2, 3. Lower client_lr"):
+        simulate(initial_params=params, cohorts=[[0, 2, 3]])
+
+
+def test_clients_left_out_are_named_by_their_ids():
+    parts = toy.clients(dtype=np.float32)
+    for client in (3, 5, 7):
+        parts[client][0][1, 2] = np.inf
+    dataset = toy.dataset(parts)
+    ids = np.array([f"user-{n}" for n in range(9)])
+    lazy = LazyExamples(98, dataset.train.examples.take, dataset.train.examples.spec)
+    for examples in (dataset.train.examples, lazy):
+        train = Split(examples, dataset.train.partition)
+        with pytest.warns(
+            UserWarning, match="'user-3', 'user-7'. Its data are not finite"
+        ) as warned:
+            fljax.simulate(
+                dataclasses.replace(dataset, client_ids=ids, train=train),
+                toy.softmax_task(np.float32),
+                num_rounds=1, clients_per_round=3, cohorts=[[7, 2, 3]], progress=False,
+            )  # fmt: skip
+        first = dataset.train.partition.offsets[3] + 1
+        assert f"x, row {first}, column 2" in str(warned[0].message)
 
 
 def test_an_empty_cohort_is_a_round():

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.data.dataset import Partition
+from fljax.data.dataset import Partition, Split
 from fljax.data.ids import as_ids
 from fljax.data.tables import as_array, check_same_rows, columns_of, numbers_of
 from fljax.data.values import (
@@ -21,6 +21,8 @@ from fljax.data.values import (
 
 # Pixels reach 255; of other small counts few go so far.
 _LARGEST_COUNT = 127
+# Whose rows are looked at where an update was not finite, and how many.
+_LOOKED_AT_CLIENTS, _LOOKED_AT_ROWS = 5, 10_000
 
 
 class Rows(NamedTuple):
@@ -164,3 +166,19 @@ def finite(
     kept = np.ones(rows.size, bool)
     kept[bad] = False
     return rows.where(kept), int(bad.size)
+
+
+def nonfinite_row(split: Split, clients: np.ndarray) -> str:
+    """Returns a sentence about a row of some clients that is not finite; empty if none is found.
+
+    Args:
+      split: With a partition.
+      clients: Their numbers; of each the first rows are looked at.
+    """
+    for client in clients[:_LOOKED_AT_CLIENTS]:
+        rows = split.partition.rows(client)[:_LOOKED_AT_ROWS]
+        for name, values in split.examples.take(rows).items():
+            if (place := first_nonfinite(values)) is not None:
+                place = (rows[place[0]], *place[1:])
+                return f"Its data are not finite: {place_of(name, place)}. "
+    return ""
