@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 PyTree = Any
@@ -33,6 +34,11 @@ class Variables(NamedTuple):
 
     params: PyTree
     model_state: PyTree
+
+    def __repr__(self) -> str:
+        params, state = jax.tree.leaves(self.params), jax.tree.leaves(self.model_state)
+        counted = f"{sum(map(np.size, params)):,} parameters in {len(params)} arrays"
+        return f"Variables({counted}{', and a model state' if state else ''})"
 
 
 class Job(NamedTuple):

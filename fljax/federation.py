@@ -116,6 +116,9 @@ class Federation:
         self.rounds_per_dispatch = options.rounds_per_dispatch or 1
         self._stats: PyTree = ()
 
+    def __repr__(self) -> str:
+        return f"Federation({self.spec.name!r} on {self.dataset!r})"
+
     @property
     def layout(self) -> dict[str, Any]:
         """Where and how rounds run, as JSON values: what a resumed run needs to run alike."""

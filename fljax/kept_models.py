@@ -63,6 +63,7 @@ class KeptModels:
             "round": round,
             "kind": task.kind,
             "num_classes": task.num_classes,
+            "class_names": dataset.class_names,
             "example": {
                 name: {"shape": list(one.shape), "dtype": str(one.dtype)}
                 for name, one in dataset.train.examples.spec.items()

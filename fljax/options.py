@@ -66,14 +66,14 @@ class RoundOptions:
     remainder: str = "partial"
     shuffle: bool = True
     sampler: str | Sampler = "uniform"
-    cohorts: Sequence[Sequence[int]] | None = None
-    steps_per_round: Sequence[int] | None = None
+    cohorts: Sequence[Sequence[int]] | None = dataclasses.field(default=None, repr=False)
+    steps_per_round: Sequence[int] | None = dataclasses.field(default=None, repr=False)
     client_lr_schedule: Schedule | None = None
     server_lr_schedule: Schedule | None = None
     pipeline: Pipeline | PipelineSpec = Pipeline()
     seed: int = 0
     compute_dtype: str = "float32"
-    initial_params: PyTree | None = None
+    initial_params: PyTree | None = dataclasses.field(default=None, repr=False)
     devices: int = 0
     lanes: int = 0
     wave: int = 0

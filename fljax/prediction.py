@@ -12,6 +12,8 @@ import numpy as np
 
 from fljax import models, tasks
 from fljax.config.schema import FIELDS
+from fljax.data.tables import as_array, numbers_of
+from fljax.data.values import narrowed
 from fljax.recording import Run, jsonio
 from fljax.recording.models import BEST, FINAL, SavedModel, in_structure_of, load_saved
 from fljax.recording.runs import CONFIG
@@ -47,6 +49,7 @@ def predictor(
     Example:
       >>> predict = fljax.predictor("runs/first", which="best")
       >>> labels = predict(x).argmax(-1)
+      >>> names = [dataset.class_names[k] for k in labels]  # where labels were texts
     """
     saved = _saved(run, which)
     if model is None:
@@ -72,7 +75,7 @@ def predictor(
         batch = batch if preprocess is None else preprocess(batch)
         return task.apply(variables.params, frozen, variables.model_state, batch["x"])
 
-    return lambda x: _in_batches(outputs, np.asarray(x), saved.about["example"])
+    return lambda x: _in_batches(outputs, _held(x), saved.about["example"])
 
 
 def _saved(run: Run | str | Path, which: str) -> SavedModel:
@@ -134,6 +137,11 @@ def _fitted(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:
         model_state=in_structure_of(model_state, saved.variables.model_state),
     )
     return variables, in_structure_of(frozen, saved.frozen)
+
+
+def _held(x: Any) -> np.ndarray:
+    """Returns examples as they were held in training; a DataFrame as its columns."""
+    return narrowed(numbers_of(as_array(x, "x"), "x"), "x")
 
 
 def _in_batches(outputs: Callable, x: np.ndarray, example: Mapping[str, Any]) -> np.ndarray:

@@ -165,6 +165,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | own
         | {"algorithm": federation.spec.name, "hparams": dict(federation.sources[0].hparams)}
         | {"dataset": federation.dataset.name}
+        | _named_classes(federation.dataset)
         | dict(options.config or {})
         | {
             "num_clients": federation.dataset.num_clients,
@@ -174,6 +175,10 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
             "versions": versions(),
         }
     )
+
+
+def _named_classes(dataset: FederatedDataset) -> dict[str, Any]:
+    return {} if dataset.class_names is None else {"class_names": list(dataset.class_names)}
 
 
 def numerics(compute_dtype: str | None, precision: str | None) -> dict[str, Any]:

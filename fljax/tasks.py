@@ -77,6 +77,9 @@ class Task(NamedTuple):
     needs_full_batches: bool = False
     apply: Callable[..., PyTree] | None = None
 
+    def __repr__(self) -> str:
+        return f"Task({self.kind!r}, {self.num_classes} classes)"
+
 
 def classification(
     model: Any,

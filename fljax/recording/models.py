@@ -44,6 +44,9 @@ class SavedModel(NamedTuple):
     frozen: PyTree
     about: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"SavedModel({self.variables!r}, round {self.about.get('round')})"
+
 
 def model_path(directory: str | Path, which: str) -> Path:
     """Returns where a run keeps a model.

@@ -54,6 +54,19 @@ class Run(NamedTuple):
     frozen: Any = None
     about_model: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        final = (self.summary or {}).get("final") or {}
+        found = [
+            f"{split} {metric} {final[key]:.4g}"
+            for split in ("val", "test")
+            for metric in ("accuracy", "loss")
+            if final.get(key := f"eval/{split}/{metric}") is not None
+        ]
+        where = "in memory" if self.directory is None else str(self.directory)
+        state = "interrupted, " if self.interrupted else "" if self.summary else "unfinished, "
+        last = self.rounds[-1] if len(self.rounds) else 0
+        return f"Run({', '.join([where, f'{state}{last} rounds', *found])})"
+
     def plot(self, directory: str | Path | None = None, label: str = "federated") -> list[Path]:
         """Draws loss, accuracy and bytes over the baselines; returns the PNG files.
 

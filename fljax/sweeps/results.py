@@ -54,6 +54,9 @@ class Results(NamedTuple):
     rows: Sequence[Row]
     statuses: Mapping[int, Status]
 
+    def __repr__(self) -> str:
+        return f"Results({len(self.trials)} trials, {len(self.rows)} rows)"
+
     def status(self, trial: Trial) -> Status:
         """Returns where a trial stands."""
         return self.statuses.get(trial.number, Status("waiting"))

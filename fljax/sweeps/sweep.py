@@ -52,6 +52,10 @@ class Sweep(NamedTuple):
     summary: dict[str, Any]
     missing: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        state = "" if self.complete else ", not complete"
+        return f"Sweep({self.directory}: {len(self.results.trials)} trials{state})"
+
     @property
     def complete(self) -> bool:
         """Whether all trials of all processes are over."""
