@@ -138,11 +138,11 @@ def report(run: Run, plots: list[Path]) -> str:
         lines.append(f"target {target['target_accuracy']} reached in round {target['rounds']}")
     if run.stopped:
         lines.append(f"ended early: {run.stopped}")
-    lines.append(
-        f"{summary['rounds']} rounds in {summary['seconds']:.1f} s, "
-        f"{summary['clients_per_second']:,.0f} clients/s, "
-        f"{summary['examples_per_second']:,.0f} examples/s"
-    )
+    speed = f"{summary['rounds']} rounds in {summary['seconds']:.1f} s"
+    if summary["rounds"]:
+        speed += f", {summary['clients_per_second']:,.0f} clients/s"
+        speed += f", {summary['examples_per_second']:,.0f} examples/s"
+    lines.append(speed)
     lines.append(f"run directory: {run.directory}")
     lines += [f"plot: {path}" for path in plots]
     return "\n".join(lines)

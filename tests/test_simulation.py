@@ -320,6 +320,15 @@ def test_a_run_ends_at_its_target_and_stays_there(climb, start, tmp_path):
     assert (tmp_path / "client_metrics.npz").exists()
 
 
+def test_a_target_that_the_initial_model_reaches_has_cost_nothing(climb, start):
+    run, _ = climb
+    target = float(run.curves["eval/test/accuracy"][0])
+    options = {"initial_params": start, "eval_every": 1, "shuffle": True}
+    found = simulate(**options, target_accuracy=target).summary["to_target"]
+    costs = ("rounds", "seconds", "bytes", "uplink_bytes", "downlink_bytes", "transfer_seconds")
+    assert [found[name] for name in costs] == [0, 0, 0, 0, 0, None]
+
+
 def test_without_a_test_set_the_target_is_one_of_validation(climb, start):
     run, _ = climb
     accuracy = run.curves["eval/val/accuracy"]

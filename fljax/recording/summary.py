@@ -110,8 +110,9 @@ def to_target(records: Sequence[Record], target_accuracy: float | None) -> dict[
 
     Returns:
       {"target_accuracy", "metric", "rounds", "seconds", "bytes", "uplink_bytes",
-      "downlink_bytes", "transfer_seconds"}, `bytes` both ways; or None if there is no target or it
-      was never reached.
+      "downlink_bytes", "transfer_seconds"}, `bytes` both ways, all of them 0 where the initial
+      model (round 0) reached it; or None if there is no target or it was never reached.
+      "transfer_seconds" is None where transfers are not simulated.
     """
     if target_accuracy is None:
         return None
@@ -125,11 +126,11 @@ def to_target(records: Sequence[Record], target_accuracy: float | None) -> dict[
                 "target_accuracy": target_accuracy,
                 "metric": metric,
                 "rounds": record["round"],
-                "seconds": record.get("time/elapsed_seconds"),
-                "bytes": _total_bytes(record),
-                "uplink_bytes": record.get("comm/uplink_bytes"),
-                "downlink_bytes": record.get("comm/downlink_bytes"),
-                "transfer_seconds": record.get("comm/transfer_seconds"),
+                "seconds": _spent(record, "time/elapsed_seconds", records),
+                "bytes": _total_bytes(record, records),
+                "uplink_bytes": _spent(record, "comm/uplink_bytes", records),
+                "downlink_bytes": _spent(record, "comm/downlink_bytes", records),
+                "transfer_seconds": _spent(record, "comm/transfer_seconds", records),
             }
     return None
 
@@ -189,14 +190,27 @@ def _metrics(record: Record) -> dict[str, Any]:
     return basics | _evaluation(record)
 
 
-def _total_bytes(record: Record) -> int | None:
-    counts = [record.get("comm/uplink_bytes"), record.get("comm/downlink_bytes")]
+_ALWAYS_COUNTED = ("time/elapsed_seconds", "comm/uplink_bytes", "comm/downlink_bytes")
+
+
+def _spent(record: Record, key: str, records: Sequence[Record]) -> float | int | None:
+    """Returns a running total at a record; that of round 0, which holds none, is 0."""
+    at_start = record.get("round") == 0 and (
+        key in _ALWAYS_COUNTED or any(key in one for one in records)
+    )
+    return record.get(key, 0 if at_start else None)
+
+
+def _total_bytes(record: Record, records: Sequence[Record]) -> int | None:
+    counts = [_spent(record, f"comm/{side}_bytes", records) for side in ("uplink", "downlink")]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def _last(records: Sequence[Record], key: str) -> Any:
-    return next((record[key] for record in reversed(records) if key in record), None)
+    """Returns the newest value; a run that ended at round 0 has spent nothing."""
+    found = (record[key] for record in reversed(records) if key in record)
+    return next(found, _spent(records[-1], key, records) if records else None)
 
 
 def _values(records: Sequence[Record], key: str) -> list[float]:

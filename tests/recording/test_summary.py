@@ -94,6 +94,22 @@ def test_the_target_counts_the_first_crossing():
     assert to_target([], 0.5) is None
 
 
+@pytest.mark.parametrize("simulated", [False, True])
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_the_initial_model_reaches_has_cost_nothing(simulated, ended):
+    rows = records() if simulated else without(records(), "comm/transfer_seconds")
+    rows = [{"round": 0, "eval/test/accuracy": 0.9}, *([] if ended else rows)]
+    found = to_target(rows, 0.7)
+    nothing = {name: 0 for name in ("seconds", "bytes", "uplink_bytes", "downlink_bytes")}
+    assert found.items() >= (nothing | {"rounds": 0}).items()
+    assert found["transfer_seconds"] == (0 if simulated and not ended else None)
+    assert found.keys() == to_target(records(), 0.7).keys()
+    summary = summarize(rows, num_clients=1, clients_per_round=1, seed=0, target_accuracy=0.7)
+    if ended:
+        costs = ("rounds", "seconds", "uplink_bytes", "downlink_bytes")
+        assert [summary[name] for name in costs] == [0, 0, 0, 0]
+
+
 def test_summary_has_every_figure_and_is_json():
     summary = summarize(
         records(),
