@@ -120,7 +120,7 @@ class RunOptions:
         baseline local_only).
       target_accuracy: Test accuracy (validation, where there is no test set) whose cost the summary
         reports.
-      stop_at_target: End the run at the first evaluation of a trained model that reaches the target.
+      stop_at_target: End the run at the first evaluation of a trained model that reaches it.
       patience: End the run after so many evaluations in a row without a better validation accuracy
         (loss, for tasks without accuracy); 0 never does.
       min_delta: What counts as better: a gain above this.
