@@ -11,13 +11,13 @@ import numpy as np
 from fljax.algorithm import Aggregate, AlgorithmSpec, Job, Variables
 from fljax.compression.sizes import Size
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.batching import steps_per_job
+from fljax.engine.batching import steps_per_job, takes_part, works_of
 from fljax.engine.pipeline import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.engine.trees import nbytes
 from fljax.flops import training_flops
 from fljax.gradients import bind
 from fljax.options import RoundOptions
-from fljax.parts import local_work, make_cohorts, plan_execution
+from fljax.parts import local_work, make_cohorts, plan_execution, schedules_of
 from fljax.tasks import Task
 
 
@@ -30,8 +30,9 @@ def describe(
 ) -> str:
     """Returns clients, steps, FLOPs, memory and execution plan of a run as a text.
 
-    FLOPs are those of the matrix products and convolutions in the gradient of one full batch of one
-    client, times the steps; no data is placed on a device, and nothing is compiled or run.
+    FLOPs are those of the matrix products and direct convolutions in the gradient of one full batch
+    of one client, times the steps of all passes, whatever form computes them; no data is placed on
+    a device, and nothing is compiled or run.
 
     Args:
       dataset, task, spec, options: As `simulate` takes them.
@@ -45,12 +46,15 @@ def describe(
     param_bytes = nbytes(params)
     execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, options)
     cohort = min(options.clients_per_round, dataset.num_clients)
-    steps_a_round = steps.mean() * cohort
+    works = works_of(work, schedules_of(task, spec))
+    has_work = takes_part(sizes, works)
+    steps_a_client = np.mean([np.where(has_work, steps_per_job(sizes, one), 0) for one in works], 1)
+    steps_a_round = steps_a_client.sum() * cohort
     examples = dataset.train.examples.spec
     flops_a_step = training_flops(task, examples, work.batch_size, dataset.preprocess)
     flops = flops_a_step * steps_a_round
     received, sent = _traffic_of_a_client(dataset, task, spec, options.pipeline, update)
-    taking_part = cohort * np.mean(steps > 0)
+    taking_part = cohort * np.mean(has_work)
     down, up = (taking_part * link.bits / 8 for link in (received, sent))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
     live = execution.lanes * 6 * param_bytes + execution.wave * 2 * param_bytes
@@ -62,7 +66,7 @@ def describe(
             f" / max {sizes.max():,}",
         ),
         ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
-        ("local steps", f"{steps.mean():.1f} a client, {steps_a_round:,.0f} a round"),
+        ("local steps", f"{steps_a_client.sum():.1f} a client, {steps_a_round:,.0f} a round"),
         ("parameters", f"{param_count:,} ({_amount(param_bytes, 'B')})"),
         (
             "FLOPs",

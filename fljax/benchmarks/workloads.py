@@ -186,7 +186,7 @@ def flops_per_example(workload: Workload) -> float:
     figures of different kernels, simulators and machines can be set side by side.
     """
     tiny = generate(dataclasses.replace(workload, population=1, sizes=equal(1), pool=None))
-    task = make_task(workload, models.with_fast_convolutions(make_model(workload), "grouped"))
+    task = make_task(workload, make_model(workload))
     return training_flops(task, tiny.train.examples.spec, batch_size=1)
 
 

@@ -21,6 +21,7 @@ the product becomes a batched one. For few input channels im2col copies less, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from math import prod
@@ -33,6 +34,8 @@ from fljax_kernels.winograd import winograd_conv
 
 FORMS = ("auto", "gemm", "winograd", "grouped")
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Begins the name of a scope; behind it stands what `direct_share` returns.
+DIRECT_PRODUCTS = "direct_products*"
 # Winograd's tiles: larger ones save little more and round to larger errors
 _TILE = 4
 
@@ -125,7 +128,10 @@ def conv_general_dilated(
         shape = (lhs.shape[0], *size, rhs.shape[3])
         return jnp.zeros(shape, preferred_element_type or lhs.dtype)
     accumulator = jnp.promote_types(jnp.result_type(lhs, rhs), jnp.float32)
+    # what a direct convolution multiplies; the zeros between dilated inputs need no product
+    direct = prod(size) * prod(rhs.shape[:2]) / prod(x_dilation)
     if _use_winograd(form, x, rhs, window_strides, padding, w_dilation, feature_group_count):
+        share = direct / _winograd_products(size, rhs)
 
         def one_group(x, w):
             x, w = x.astype(accumulator), w.astype(accumulator)
@@ -133,21 +139,37 @@ def conv_general_dilated(
             return winograd_conv(x, w, pads, (_TILE, _TILE), precision)
 
     else:
+        whole_rows = _multiplies_whole_rows(rhs, window_strides)
+        rows = x.shape[1] if whole_rows else size[0]
+        share = direct / (rows * size[1] * prod(rhs.shape[:2]))
 
         def one_group(x, w):
             return _gemm(x, w, window_strides, padding, w_dilation, precision, accumulator)
 
-    if feature_group_count == 1:
-        y = one_group(x, rhs)
-    else:
-        x = x.reshape(*x.shape[:3], feature_group_count, -1)
-        w = rhs.reshape(*rhs.shape[:3], feature_group_count, -1)
-        y = jax.vmap(one_group, in_axes=3, out_axes=3)(x, w)
-        y = y.reshape(*y.shape[:3], -1)
+    with jax.named_scope(f"{DIRECT_PRODUCTS}{share!r}"):
+        if feature_group_count == 1:
+            y = one_group(x, rhs)
+        else:
+            x = x.reshape(*x.shape[:3], feature_group_count, -1)
+            w = rhs.reshape(*rhs.shape[:3], feature_group_count, -1)
+            y = jax.vmap(one_group, in_axes=3, out_axes=3)(x, w)
+            y = y.reshape(*y.shape[:3], -1)
     return y.astype(preferred_element_type or lhs.dtype)
 
 
 gemm_conv = partial(conv_general_dilated, form="gemm")
+
+
+def direct_share(names: str) -> float:
+    """Returns products of a direct convolution ÷ products of the form it is computed in.
+
+    Args:
+      names: The scopes that an operation was traced in (`str(equation.source_info.name_stack)`), by
+        which forms tell: no program depends on names. Of an operation that is no part of a
+        convolution, 1.
+    """
+    found = re.findall(re.escape(DIRECT_PRODUCTS) + r"([0-9.e+-]+)", names)
+    return float(found[-1]) if found else 1.0
 
 
 def _padding(lhs, rhs, strides, name, x_dilation, w_dilation):
@@ -185,16 +207,23 @@ def _use_winograd(form, x, w, strides, padding, dilation, groups):
         return form == "winograd"
     size = _output_size(x, w, strides, padding, dilation)
     channels, features = w.shape[2], w.shape[3] // groups
-    products = prod(
-        -(-n // _TILE) * (_TILE + k - 1) for n, k in zip(size, w.shape[:2], strict=True)
-    )
     return (
         jax.default_backend() == "cpu"
         and jnp.result_type(x, w) in (jnp.float32, jnp.float64)
         and min(w.shape[:2]) >= 3
         and channels * features >= 10 * (channels + features)
-        and products <= 0.45 * prod(size) * prod(w.shape[:2])
+        and _winograd_products(size, w) <= 0.45 * prod(size) * prod(w.shape[:2])
     )
+
+
+def _winograd_products(size, w):
+    """Returns the products of Winograd's form for each pair of channels."""
+    return prod(-(-n // _TILE) * (_TILE + k - 1) for n, k in zip(size, w.shape[:2], strict=True))
+
+
+def _multiplies_whole_rows(w, strides):
+    """Whether the product comes before the vertical shifts, over all rows of the input."""
+    return strides[0] == 1 and w.shape[1] * w.shape[2] >= w.shape[3]
 
 
 def _gemm(x, w, strides, padding, dilation, precision, accumulator):
@@ -213,7 +242,7 @@ def _gemm(x, w, strides, padding, dilation, precision, accumulator):
         y = jnp.matmul(x.reshape(-1, x.shape[3]), w, precision=precision)
         return y.reshape(*x.shape[:3], w.shape[1]).astype(accumulator)
 
-    if strides[0] == 1 and kw * channels >= features:
+    if _multiplies_whole_rows(w, strides):
         w = w.transpose(1, 2, 0, 3).reshape(kw * channels, kh * features)
         y = jnp.split(product(x, w), kh, axis=3)
         return sum(_window(y[i], 1, start, height) for i, start in enumerate(rows))
