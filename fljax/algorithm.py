@@ -89,7 +89,7 @@ class Contribution(NamedTuple):
     """What one job hands to an accumulator.
 
     Attributes:
-      value: Pytree of floating-point arrays.
+      value: Pytree of numbers; integers and truth values are averaged as floating-point numbers.
       weight: Scalar, or a pytree that is a prefix of `value` (sub-models).
     """
 
@@ -101,7 +101,7 @@ class Aggregate(NamedTuple):
     """Weighted sums over the jobs of one segment.
 
     Attributes:
-      sum: Pytree like `Contribution.value`, the sum of weight x value.
+      sum: Pytree like `Contribution.value`, the sum of weight x value, in float32 at least.
       weight: Like `Contribution.weight`, the sum of weights.
       count: float32, the number of jobs that contributed.
     """

@@ -136,7 +136,7 @@ def _traffic_of_a_client(
     def one_round(key):
         params, frozen, model_state = task.init(key)
         hparams = {**spec.hparams, "num_clients": dataset.num_clients}
-        dtype = jnp.result_type(*jax.tree.leaves(params))
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
         hparams = {name: jnp.asarray(value, dtype) for name, value in hparams.items()}
         algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
         variables = Variables(params, model_state)

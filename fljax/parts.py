@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -24,6 +25,7 @@ from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
 from fljax.gradients import bind
 from fljax.options import RoundOptions
+from fljax.precision import check_numbers, check_trainable
 from fljax.tasks import Task
 
 PyTree = Any
@@ -216,6 +218,13 @@ def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTre
 
     Where the parameters are all there is, nothing is computed for the model's own.
     """
+    model = _initial(task, key, params)
+    check_trainable(model[0])
+    check_numbers(model[2], "model_state")
+    return model
+
+
+def _initial(task: Task, key: jax.Array, params: PyTree) -> tuple[PyTree, PyTree, PyTree]:
     if params is None:
         return initialized(task.init, key)
     try:
@@ -229,7 +238,7 @@ def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTre
 
 
 def _like_model(given: PyTree, expected: PyTree) -> PyTree:
-    """Returns copies of given parameters, checked against the model's."""
+    """Returns copies of given parameters, checked against the model's and in its types."""
     shapes = lambda tree: {  # noqa: E731
         jax.tree_util.keystr(path): tuple(np.shape(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -241,12 +250,22 @@ def _like_model(given: PyTree, expected: PyTree) -> PyTree:
             f"initial_params do not fit the model: at {wrong} there is the shape "
             f"{have.get(wrong, 'of nothing')}, and the model has {want.get(wrong, 'nothing')}."
         )
-    return jax.tree.map(_on_host, given)
+    return jax.tree_util.tree_map_with_path(_in_type, given, expected)
 
 
-def _on_host(leaf: Any) -> np.ndarray:
-    leaf = np.asarray(leaf)
-    return np.array(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
+def _in_type(path: Any, leaf: Any, like: Any) -> np.ndarray:
+    """Returns a copy of given parameters on the host, in the type of the model's."""
+    where, leaf, dtype = jax.tree_util.keystr(path), np.asarray(leaf), jnp.result_type(like)
+    if not any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
+        raise ValueError(f"initial_params are no real numbers at {where}, but {leaf.dtype}.")
+    with np.errstate(over="ignore"):
+        found = leaf.astype(dtype)
+    if wrong := np.count_nonzero(~np.isfinite(found)):
+        raise ValueError(
+            f"initial_params at {where} have {wrong} numbers that are not finite in the model's "
+            f"type, {dtype}. Give finite ones that are in its range."
+        )
+    return found
 
 
 def is_calibrated(options: RoundOptions) -> bool:

@@ -151,3 +151,15 @@ def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1):
         for change in control_changes:
             control = combine(lambda c, d: c + d / participants, control, change)
     return params, own, control
+
+
+def mean_in_type(leaves, weights, old):
+    """Returns the weighted mean of arrays in the type of `old`, computed in float64.
+
+    Integers and truth values are rounded to the nearest, ties to even.
+    """
+    total = sum(w * np.asarray(leaf, np.float64) for w, leaf in zip(weights, leaves, strict=True))
+    mean = total / sum(weights)
+    if old.dtype.kind in "iub":
+        mean = np.rint(mean)
+    return mean.astype(old.dtype)

@@ -27,6 +27,7 @@ from fljax.algorithm import (
     step_key,
 )
 from fljax.gradients import LocalTask
+from fljax.precision import difference, rounded, state_after, state_change, widened
 
 PyTree = Any
 Hparams = Mapping[str, jax.Array]
@@ -87,7 +88,10 @@ def fedavg(
         correct = None
         if proximal:
             correct = lambda grads, params, message: jax.tree.map(  # noqa: E731
-                lambda g, w, start: g + hp["mu"] * (w - start), grads, params, message.params
+                lambda g, w, start: g + hp["mu"] * difference(w, start),
+                grads,
+                params,
+                message.params,
             )
         local = local_training(task, client_optimizer(hp), weighting, correct)
         return from_passes((local,), server_optimizer(hp))
@@ -122,7 +126,7 @@ def from_passes(
     """Returns an algorithm whose server steps along the mean "update" of its last pass."""
 
     def init(variables: Variables) -> ServerState:
-        return ServerState(variables, server_optimizer.init(variables.params))
+        return start_server(variables, server_optimizer)
 
     def server_update(server: ServerState, aggregates, round) -> ServerState:
         del round
@@ -137,19 +141,32 @@ def from_passes(
     )
 
 
+def start_server(variables: Variables, optimizer: optax.GradientTransformation) -> ServerState:
+    """Returns the state of a server that is about to step from `variables`."""
+    return ServerState(variables, optimizer.init(widened(variables.params)))
+
+
 def step_server(
     server: ServerState, aggregates, optimizer: optax.GradientTransformation
 ) -> ServerState:
     """Applies a server optimizer to the pseudo-gradient; unchanged if nobody contributed."""
     update = aggregates["update"]
-    params = server.variables.params
+    params, model_state = server.variables
     pseudo_gradient = jax.tree.map(jnp.negative, update.mean())
-    step, opt_state = optimizer.update(pseudo_gradient, server.opt_state, params)
-    model_state = server.variables.model_state
+    params, opt_state = stepped(optimizer, pseudo_gradient, server.opt_state, params)
     if "model_state" in aggregates:
-        model_state = aggregates["model_state"].mean()
-    stepped = ServerState(Variables(optax.apply_updates(params, step), model_state), opt_state)
-    return jax.tree.map(lambda new, old: jnp.where(update.count > 0, new, old), stepped, server)
+        model_state = state_after(model_state, aggregates["model_state"].mean())
+    new = ServerState(Variables(params, model_state), rounded(opt_state, server.opt_state))
+    return jax.tree.map(lambda new, old: jnp.where(update.count > 0, new, old), new, server)
+
+
+def stepped(
+    optimizer: optax.GradientTransformation, gradient: PyTree, opt_state: PyTree, params: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Returns (params', opt_state') of an optimizer's step, taken in float32 at least."""
+    wide = widened(params)
+    step, opt_state = optimizer.update(widened(gradient), opt_state, wide)
+    return rounded(optax.apply_updates(wide, step), params), opt_state
 
 
 def local_training(
@@ -168,9 +185,10 @@ def local_training(
     """
 
     def finish(message: Variables, carry: LocalState, job: Job):
-        update = jax.tree.map(jnp.subtract, carry.params, message.params)
+        update = difference(carry.params, message.params)
         weight = job_weight(weighting, job, carry.loss)
-        return contributions(update, carry, weight), (), loss_stats(carry)
+        state = state_change(carry.model_state, message.model_state)
+        return contributions(update, state, weight), (), loss_stats(carry)
 
     return ClientPass(
         broadcast=lambda server, aggregates: server.variables,
@@ -184,9 +202,14 @@ def local_training(
 
 def start_local(variables: Variables, optimizer: optax.GradientTransformation) -> LocalState:
     """Returns a client that is about to train from `variables`."""
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(variables.params)))
-    opt_state = optimizer.init(variables.params)
+    zero = zero_of(variables.params)
+    opt_state = optimizer.init(widened(variables.params))
     return LocalState(variables.params, variables.model_state, opt_state, zero, zero)
+
+
+def zero_of(params: PyTree) -> jax.Array:
+    """Returns the zero from which sums over a client's steps start."""
+    return jnp.zeros((), jnp.result_type(jnp.float32, *jax.tree.leaves(params)))
 
 
 def sgd_step(task, optimizer, message, carry: LocalState, batch, job: Job, correct=None):
@@ -194,9 +217,9 @@ def sgd_step(task, optimizer, message, carry: LocalState, batch, job: Job, corre
     grads, sums, model_state = task.gradient(carry.params, carry.model_state, batch, step_key(job))
     if correct is not None:
         grads = correct(grads, carry.params, message)
-    updates, opt_state = optimizer.update(grads, carry.opt_state, carry.params)
+    params, opt_state = stepped(optimizer, grads, carry.opt_state, carry.params)
     return LocalState(
-        optax.apply_updates(carry.params, updates),
+        params,
         model_state,
         opt_state,
         carry.loss + sums.loss,
@@ -204,11 +227,17 @@ def sgd_step(task, optimizer, message, carry: LocalState, batch, job: Job, corre
     )
 
 
-def contributions(update: PyTree, carry, weight: jax.Array) -> dict:
-    """Returns the model's change and, where the carry has one, its state, under one weight."""
+def contributions(update: PyTree, state: PyTree, weight: jax.Array) -> dict:
+    """Returns what a client sends, under one weight.
+
+    Args:
+      update: The model's change.
+      state: Of the model's state, if it has one, what `fljax.precision.state_change` makes of it.
+      weight: The client's weight in both means.
+    """
     sent = {"update": Contribution(update, weight)}
-    if jax.tree.leaves(carry.model_state):
-        sent["model_state"] = Contribution(carry.model_state, weight)
+    if jax.tree.leaves(state):
+        sent["model_state"] = Contribution(state, weight)
     return sent
 
 

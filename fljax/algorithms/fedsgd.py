@@ -19,8 +19,10 @@ from fljax.algorithms.fedavg import (
     from_passes,
     job_weight,
     loss_stats,
+    zero_of,
 )
 from fljax.gradients import LocalTask
+from fljax.precision import state_change, widened
 
 PyTree = Any
 
@@ -43,13 +45,14 @@ def gradient_pass(task: LocalTask, finish) -> ClientPass:
 
     Args:
       task: The bound task.
-      finish: (GradientSum, job) -> ({name: Contribution}, client_state', stats).
+      finish: (GradientSum, job) -> ({name: Contribution}, client_state', stats); of the model's
+        state it is given what `fljax.precision.state_change` makes of it.
     """
 
     def start(message, client_state, job):
         del client_state, job
-        zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(message.params)))
-        zeros = jax.tree.map(jnp.zeros_like, message.params)
+        zero = zero_of(message.params)
+        zeros = jax.tree.map(jnp.zeros_like, widened(message.params))
         return GradientSum(zeros, message.model_state, zero, zero)
 
     def step(message, carry, batch, job):
@@ -59,11 +62,15 @@ def gradient_pass(task: LocalTask, finish) -> ClientPass:
         grads = jax.tree.map(lambda total, g: total + g * sums.weight, carry.grads, grads)
         return GradientSum(grads, model_state, carry.loss + sums.loss, carry.weight + sums.weight)
 
+    def finish_sum(message, carry, job):
+        state = state_change(carry.model_state, message.model_state)
+        return finish(carry._replace(model_state=state), job)
+
     return ClientPass(
         broadcast=lambda server, aggregates: server.variables,
         start=start,
         step=step,
-        finish=lambda message, carry, job: finish(carry, job),
+        finish=finish_sum,
         schedule="epoch",
     )
 
@@ -90,7 +97,7 @@ def fedsgd(
         def finish(carry: GradientSum, job):
             update = jax.tree.map(jnp.negative, carry.mean())
             weight = job_weight(weighting, job, carry.loss)
-            return contributions(update, carry, weight), (), loss_stats(carry)
+            return contributions(update, carry.model_state, weight), (), loss_stats(carry)
 
         return from_passes((gradient_pass(task, finish),), server_optimizer(hp))
 

@@ -27,9 +27,11 @@ from fljax.algorithms.fedavg import (
     sgd_momentum,
     sgd_step,
     start_local,
+    start_server,
     step_server,
 )
 from fljax.gradients import LocalTask
+from fljax.precision import difference, state_change, widened
 
 PyTree = Any
 
@@ -85,7 +87,7 @@ def scaffold(
             )
 
         def finish(message: Message, carry: Corrected, job):
-            update = jax.tree.map(jnp.subtract, carry.local.params, message.variables.params)
+            update = difference(carry.local.params, message.variables.params)
             # a schedule may end at 0: then nothing moved, and nothing was learned about the drift
             moves = hp["client_lr"] > 0
             travelled = jnp.maximum(job.steps, 1) * jnp.where(moves, hp["client_lr"], 1)
@@ -94,7 +96,8 @@ def scaffold(
             )
             control = jax.tree.map(jnp.add, carry.client_control, change)
             weight = job_weight(weighting, job, carry.local.loss)
-            sent = contributions(update, carry.local, weight)
+            state = state_change(carry.local.model_state, message.variables.model_state)
+            sent = contributions(update, state, weight)
             sent["control"] = Contribution(change, jnp.ones_like(weight))
             return sent, control, loss_stats(carry.local)
 
@@ -108,8 +111,7 @@ def scaffold(
             return ScaffoldState(step_server(state.server, aggregates, server_optimizer), control)
 
         def init(variables: Variables) -> ScaffoldState:
-            server = ServerState(variables, server_optimizer.init(variables.params))
-            return ScaffoldState(server, jax.tree.map(jnp.zeros_like, variables.params))
+            return ScaffoldState(start_server(variables, server_optimizer), no_control(variables))
 
         return Algorithm(
             init=init,
@@ -125,9 +127,14 @@ def scaffold(
             ),
             server_update=server_update,
             variables=lambda state: state.server.variables,
-            init_client=lambda variables: jax.tree.map(jnp.zeros_like, variables.params),
+            init_client=no_control,
             personalize=lambda state, control: state.server.variables,
         )
 
     values = {"client_lr": client_lr, "server_lr": server_lr}
     return AlgorithmSpec("scaffold", build, values, client_optimizer)
+
+
+def no_control(variables: Variables) -> PyTree:
+    """Returns the control variate that everybody starts from."""
+    return jax.tree.map(jnp.zeros_like, widened(variables.params))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fljax.compression.links import Choice, simulated
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
+from fljax.precision import difference, rounded, widened
 
 PyTree = Any
 
@@ -57,9 +58,10 @@ def downlink_error_feedback(compressor: Choice, *, per_leaf: bool = False) -> Do
     roundtrip, bits = simulated(compressor, per_leaf)
 
     def apply(message, lost, key):
-        total = jax.tree.map(jnp.add, params_of(message), lost)
-        received = roundtrip(total, key)
-        return with_params(message, received), jax.tree.map(jnp.subtract, total, received)
+        params = params_of(message)
+        total = jax.tree.map(jnp.add, widened(params), lost)
+        received = rounded(roundtrip(total, key), params)
+        return with_params(message, received), difference(total, received)
 
     return DownlinkLink(apply, _message_bits(bits), zeros_like)
 
@@ -84,9 +86,10 @@ def downlink_difference(compressor: Choice, *, per_leaf: bool = False) -> Downli
     roundtrip, bits = simulated(compressor, per_leaf)
 
     def apply(message, held, key):
-        change = roundtrip(jax.tree.map(jnp.subtract, params_of(message), held), key)
+        params = params_of(message)
+        change = roundtrip(difference(params, held), key)
         held = jax.tree.map(jnp.add, held, change)
-        return with_params(message, held), held
+        return with_params(message, rounded(held, params)), held
 
     return DownlinkLink(apply, _message_bits(bits), lambda params: jax.tree.map(jnp.copy, params))
 
@@ -122,7 +125,7 @@ def with_params(message: PyTree, params: PyTree) -> PyTree:
 
 def _message_bits(bits):
     """Returns message -> bits, where `bits` counts the parameters."""
-    return lambda message: bits(params_of(message)) + dense_bits(with_params(message, ()))
+    return lambda message: bits(widened(params_of(message))) + dense_bits(with_params(message, ()))
 
 
 def check_decodes_anywhere(link: UplinkLink, what: str) -> None:

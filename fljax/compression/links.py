@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from fljax.compression.compressor import Compressor
 from fljax.compression.vectors import joined
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
+from fljax.precision import widened
 from fljax_kernels.stored import stored
 
 PyTree = Any
@@ -155,10 +156,13 @@ def _is_compressed(leaf) -> bool:
 
 
 def leaves_of(value: PyTree) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
-    """Returns (the leaves that are compressed, as vectors; the others, as they are)."""
+    """Returns (the leaves that are compressed, as vectors; the others, as they are).
+
+    Vectors are float32 at least, as are the norms and bounds that compressors take of them.
+    """
     leaves = jax.tree.leaves(value)
     return (
-        [leaf.reshape(-1) for leaf in leaves if _is_compressed(leaf)],
+        [widened(leaf.reshape(-1)) for leaf in leaves if _is_compressed(leaf)],
         tuple(leaf for leaf in leaves if not _is_compressed(leaf)),
     )
 

@@ -8,6 +8,7 @@ import jax
 
 from fljax.compression.sparse import IndexBits, index_bits, kept
 from fljax.engine.pipeline import dense_bits
+from fljax.precision import widened
 
 if TYPE_CHECKING:
     from fljax.compression.names import Code
@@ -35,12 +36,14 @@ def uplink_size(code: Code, params: PyTree) -> Size:
 
     Args:
       code: What compresses it.
-      params: The model's parameters, whose shapes an update has; shapes will do.
+      params: The model's parameters, whose shapes an update has, in float32 at least; shapes will
+        do.
     """
 
     def sent(params, key):
         return code.link.encode(params, code.link.init_client(params), None, key)[0]
 
+    params = jax.eval_shape(widened, params)
     dense = int(dense_bits(params))
     found = [
         index_bits(kept(call.arguments["fraction"], d), d)

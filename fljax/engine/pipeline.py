@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.algorithm import Aggregate, Job
+from fljax.precision import widened
 
 PyTree = Any
 
@@ -51,7 +52,8 @@ class UplinkLink(NamedTuple):
       init_client: (params) -> state kept per client in the ClientStore.
       init_server: (params) -> state on the server.
       absorb: (aggregate, server_state) -> (aggregate', server_state'), once a round.
-      linear: Whether payloads are summed before they are decoded (sketches, masked integers).
+      linear: Whether payloads are summed before they are decoded (sketches, masked integers);
+        integers of 32 bits wrap around in such a sum.
     """
 
     encode: Callable[[PyTree, PyTree, Job, jax.Array], tuple[PyTree, PyTree]]
@@ -152,6 +154,11 @@ class Pipeline(NamedTuple):
         """Whether the whole cohort's updates are held at once."""
         return bool(self.cohort) or self.aggregator.needs == "stack"
 
+    @property
+    def sums_payloads(self) -> bool:
+        """Whether payloads of an uplink link are summed, integers as integers, and then decoded."""
+        return any(link.linear for link in self.uplink)
+
 
 class PipelineSpec(NamedTuple):
     """A pipeline whose links have hyperparameters that are traced, as an algorithm's are.
@@ -193,6 +200,7 @@ class PipelineState(NamedTuple):
 
 def init_server(pipeline: Pipeline, params: PyTree) -> PipelineState:
     """Returns the initial server-side state of all links."""
+    params = widened(params)
     return PipelineState(
         downlink=tuple(link.init(params) for link in pipeline.downlink),
         uplink=tuple(link.init_server(params) for link in pipeline.uplink),
@@ -204,6 +212,7 @@ def init_server(pipeline: Pipeline, params: PyTree) -> PipelineState:
 
 def init_client(pipeline: Pipeline, params: PyTree) -> tuple[PyTree, ...]:
     """Returns the uplink state of a client that never took part."""
+    params = widened(params)
     return tuple(link.init_client(params) for link in pipeline.uplink)
 
 

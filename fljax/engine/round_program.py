@@ -43,6 +43,7 @@ from fljax.engine.pipeline import (
 from fljax.engine.placement import host_readable
 from fljax.engine.plan import JobArrays, PassPlan
 from fljax.engine.trees import all_finite, batched, put, take, zeros_like_shape
+from fljax.precision import check_numbers, rounded, summable, widened
 
 PyTree = Any
 
@@ -219,9 +220,7 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
 
     server = each_source(server_update)(inputs.hparams, plan.round, state.server, aggregates)
     # exactly the types that came in, or the next round would be another program
-    new_state = jax.tree.map(
-        lambda new, old: jnp.asarray(new, old.dtype), RoundState(server, chains), state
-    )
+    new_state = rounded(RoundState(server, chains), state)
     return new_state, client_rows, tuple(all_stats)
 
 
@@ -269,7 +268,8 @@ def _run_pass(
     """Trains all jobs of one pass on this device: the three nested loops."""
     num_lanes, harvest = plan.rows.shape[1], plan.event_lane.shape[1]
     wave, num_jobs = plan.wave_jobs.shape[1], plan.jobs.client.shape[0]
-    needs_stack = as_configured(pipeline).needs_stack
+    configured = as_configured(pipeline)
+    needs_stack, sums_payloads = configured.needs_stack, configured.sums_payloads
     several = num_sources > 1
     # lanes side by side would gather their messages in every step; a single one reads its own
     # where it is, and copies nothing
@@ -297,6 +297,8 @@ def _run_pass(
     def finish(message, carry, index, rows: ClientRows) -> Finished:
         job = jobs.view(index)
         contributions, client_state, stats = pass_of(job).finish(message, carry, job)
+        for name, one in contributions.items():
+            check_numbers(one._asdict(), name)
         states = of_source(uplink_states, job.source)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
@@ -312,8 +314,11 @@ def _run_pass(
             "uplink_bits": jnp.where(job.accepted, bits, 0),
         }
         return Finished(
-            values={name: one.value for name, one in contributions.items()},
-            weights={name: one.weight for name, one in contributions.items()},
+            values={
+                name: summable(one.value, codes=name == UPDATE and sums_payloads)
+                for name, one in contributions.items()
+            },
+            weights={name: summable(one.weight) for name, one in contributions.items()},
             client_rows=ClientRows(client_state, uplink),
             stats=stats,
             kept=sound & job.accepted,
@@ -403,6 +408,7 @@ def _uplink(pipeline, contributions, client_state, server_states, job: Job):
         return contributions, client_state, bits
     update = contributions[UPDATE]
     key = jax.random.fold_in(job.key, UPLINK)
-    payload, client_state, sent = links.encode(pipeline, update.value, client_state, job, key)
+    value = widened(update.value)
+    payload, client_state, sent = links.encode(pipeline, value, client_state, job, key)
     value = links.decode(pipeline, payload, server_states, summed=False)
     return contributions | {UPDATE: update._replace(value=value)}, client_state, bits + sent
