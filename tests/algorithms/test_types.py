@@ -4,21 +4,18 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import optax
 import pytest
 import reference
-import toy
 from contracts import harness
 from contracts.harness import Layout
 
-import fljax
 from fljax import algorithms
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
 from fljax.engine.pipeline import Aggregator, Pipeline
 from fljax.engine.plan import job_table
 from fljax.federation import RoundOptions, build
 from fljax.metrics import ClassCounts
-from fljax.precision import check_numbers, rounded
+from fljax.precision import rounded
 from fljax.sources import Source
 from fljax.tasks import Metrics, Task
 
@@ -132,16 +129,20 @@ def expected(scaffold=False):
         for client in present:
             shift = reference.combine(np.subtract, control, own[client])
             trained.append(local_work(params, state, clients[client], shift))
-            travelled = LR * -(-SIZES[client] // BATCH)
-            drifts.append({
-                name: -control[name] - (double(trained[-1][0][name]) - double(params[name])) / travelled
-                for name in params
-            })  # fmt: skip
+            drifts.append(
+                reference.combine(
+                    lambda c, start, end, steps=-(-SIZES[client] // BATCH): (
+                        -c - (double(end) - double(start)) / (LR * steps)
+                    ),
+                    control, params, trained[-1][0],
+                )
+            )  # fmt: skip
         if scaffold:
             for client, drift in zip(present, drifts, strict=True):
                 own[client] = reference.combine(np.add, own[client], drift)
-                share = 1 / np.count_nonzero(SIZES)
-                control = reference.combine(lambda c, d: c + share * d, control, drift)
+                control = reference.combine(
+                    lambda c, d: c + d / np.count_nonzero(SIZES), control, drift
+                )
         params, state = (
             {
                 name: reference.mean_in_type([one[part][name] for one in trained], weights, leaf)
