@@ -216,8 +216,13 @@ def _models_of(variables: Callable, server: Any, sources: jax.Array):
 def _personal_models(federation: Federation, clients: np.ndarray):
     """Returns the stacked own models of some clients."""
     rows = federation.store.rows_of(clients).algorithm
-    server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
-    return jax.vmap(federation.algorithm.personalize, (None, 0))(server, rows)
+    return _personalized(federation.algorithm.personalize, federation.state.server, rows)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _personalized(personalize: Callable, server: Any, rows: Any):
+    server = jax.tree.map(lambda leaf: leaf[0], server)
+    return jax.vmap(personalize, (None, 0))(server, rows)
 
 
 def _mean_over_models(outputs, sets) -> dict[str, float]:

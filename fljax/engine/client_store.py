@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -16,13 +17,17 @@ from fljax.engine.row_exchange import block_of, make_moves, route
 
 PyTree = Any
 
+# Stores that take no more have all their room at once: every size compiles what reads and writes.
+_SMALL_BYTES = 4 << 20
+
 
 class ClientStore:
     """Rows of client state, gathered before a round and scattered after it.
 
     A client's row exists from its first participation on; until then it reads a shared default.
-    It lies on the device that trained the client last. The device arrays grow by doubling, up to
-    what the most rows need and outside the round program, whose shapes never change.
+    It lies on the device that trained the client last. The device arrays grow by doubling, from a
+    few megabytes up to what the most rows need and outside the round program, whose shapes never
+    change.
 
     Args:
       default: State of a client that never took part, with a leading axis over sources.
@@ -60,7 +65,8 @@ class ClientStore:
         self._used = np.zeros(self._homes, np.int64)
         self._moves = make_moves(mesh)
         self._room: PyTree = None
-        self._keep(jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), default))
+        none = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), default)
+        self._keep(none, self._first_size())
 
     @property
     def row_bytes(self) -> int:
@@ -104,7 +110,7 @@ class ClientStore:
         padded = np.full((devices, -(-len(clients) // devices)), -1, np.int32)
         padded.reshape(-1)[: len(clients)] = clients
         rows = self.gather(np.full_like(padded, source), padded)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(clients)], rows)
+        return _in_one_row(rows, len(clients))
 
     def scatter(self, sources: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
         """Keeps the rows that a round program returned, and takes their memory for the next ones.
@@ -211,6 +217,13 @@ class ClientStore:
         self._slots[sources, clients] = slots
         return slots // self._homes
 
+    def _first_size(self) -> int:
+        """Returns rows of a home to begin with: the largest size, or a half of it that is small."""
+        size, row_bytes = max(self._most, 1), self.row_bytes * self._homes
+        while size > 1 and size * row_bytes > _SMALL_BYTES:
+            size = -(-size // 2)
+        return size
+
     def _grow(self) -> None:
         needed = int(self._used.max())
         if needed <= self._capacity:
@@ -279,3 +292,9 @@ def _last_of_each(sources: np.ndarray, clients: np.ndarray) -> np.ndarray:
 def _broadcastable(mask):
     """Returns a function that shapes mask[D, J] to broadcast against a gathered leaf."""
     return lambda leaf: mask.reshape(mask.shape + (1,) * (leaf.ndim - 1))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _in_one_row(rows: PyTree, count: int) -> PyTree:
+    """Returns the first entries of leaves [D, J, ...] as [count, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], rows)
