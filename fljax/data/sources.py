@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -40,12 +42,11 @@ def digits(
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction must lie in (0, 1), not {test_fraction}")
     try:
-        from sklearn.datasets import load_digits
+        x, y = _digits_of_scikit_learn()
     except ImportError as error:
         raise ImportError(
             "the digits dataset needs scikit-learn: pip install scikit-learn"
         ) from error
-    x, y = load_digits(return_X_y=True)
     x = (x / 16.0).astype(np.float32)
     is_test = _stratified(y, test_fraction, split_seed)
     return from_arrays(
@@ -57,6 +58,22 @@ def digits(
         name="digits",
         **clients,
     )
+
+
+def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
+    """Returns (x float64[1797, 64], y int64[1797]), from the file where it lies where it used to.
+
+    To import scikit-learn for it takes longer than all else before the first round.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is not None and package.submodule_search_locations:
+        path = Path(package.submodule_search_locations[0]) / "datasets/data/digits.csv.gz"
+        if path.is_file():
+            table = np.loadtxt(path, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
 
 
 def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

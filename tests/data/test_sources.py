@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fljax import data
+from fljax.data import sources
 from fljax.data.images import first_of_groups
 
 
@@ -163,3 +164,16 @@ def test_heavy_packages_are_not_imported():
     root = str(Path(__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_digits_are_those_of_scikit_learn_without_importing_it():
+    load_digits = pytest.importorskip("sklearn.datasets").load_digits
+    code = (
+        "import sys; from fljax.data.sources import _digits_of_scikit_learn as load; load(); "
+        "print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    found = sources._digits_of_scikit_learn()
+    for got, want in zip(found, load_digits(return_X_y=True), strict=True):
+        np.testing.assert_array_equal(got, want)
