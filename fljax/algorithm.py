@@ -174,9 +174,12 @@ class AlgorithmSpec(NamedTuple):
       hparams: {name: number}; passed to the compiled program as arguments.
       client_optimizer: hparams -> the optax optimizer of the clients' local steps, which the
         baselines use as well; None for algorithms without local steps.
+      defaults: {name: number} of hyperparameters that nobody need give. All others must be read by
+        what `build` makes, or nothing starts: a number that nothing reads was given in vain.
     """
 
     name: str
     build: Callable[[Any, Mapping[str, jax.Array]], Algorithm]
     hparams: Mapping[str, float]
     client_optimizer: OptimizerFactory | None = None
+    defaults: Mapping[str, float] = {}

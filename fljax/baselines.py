@@ -104,7 +104,12 @@ def _local_training(algorithm: AlgorithmSpec, options) -> tuple[AlgorithmSpec, A
     local = algorithms.local_only(
         client_momentum=hparams.get("client_momentum"), client_optimizer=algorithm.client_optimizer
     )
-    return local._replace(hparams=hparams), options
+    return _with_hparams(local, hparams), options
+
+
+def _with_hparams(spec: AlgorithmSpec, hparams) -> AlgorithmSpec:
+    """Returns the algorithm with other hyperparameters, some of which it need not read."""
+    return spec._replace(build=lambda task, hp: spec.build(task, dict(hp)), hparams=hparams)
 
 
 def _centralized(dataset, task, local, options, steps):
@@ -126,7 +131,7 @@ def _centralized(dataset, task, local, options, steps):
         pipeline=Pipeline(),
     )
     sgd = algorithms.fedavg(client_optimizer=local.client_optimizer, name="centralized")
-    return pooled, task, sgd._replace(hparams={**local.hparams, "server_lr": 1.0}), options
+    return pooled, task, _with_hparams(sgd, {**local.hparams, "server_lr": 1.0}), options
 
 
 def _local_only(dataset, task, local, options, steps):

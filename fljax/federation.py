@@ -23,6 +23,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.calibration import Layout, calibrate
+from fljax.core.reads import Recorded
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
 from fljax.data.memory import in_place
 from fljax.engine import blocks
@@ -48,6 +49,7 @@ from fljax.engine.trees import batched, like, nbytes
 from fljax.gradients import bind
 from fljax.layout_facts import layout_facts
 from fljax.options import RoundOptions
+from fljax.part_checks import batch_of, check_classes, check_model, check_read, check_schedules
 from fljax.parts import (
     check_batches,
     check_rounds_per_dispatch,
@@ -293,6 +295,7 @@ def build(
       ValueError: If options, data and model do not fit together, or do not fit into memory.
     """
     give_back_after_compiling()
+    check_classes(task, dataset)
     sources = sources or [Source(options.seed, hyperparameters(spec, options.pipeline))]
     partitions = partitions or [dataset.train.partition]
     partition = joined(partitions)
@@ -310,7 +313,16 @@ def build(
         )
 
     one_hparams = {name: values[0] for name, values in first.hparams.items()}
-    algorithm = algorithm_at(first.frozen, one_hparams, 0)
+    check_schedules(options, one_hparams)
+    one_task = bind(task, first.frozen, dataset.preprocess, compute_dtype=options.compute_dtype)
+    one_model = jax.eval_shape(
+        lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), first.variables
+    )
+    batch = batch_of(dataset, work.batch_size)
+    check_model(one_task, one_model, batch, dataset.preprocess is not None)
+    recorded = Recorded(scheduled(one_hparams, options, 0))
+    algorithm = spec.build(one_task, recorded)
+    check_read(spec, algorithm, recorded, one_model, batch)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
     param_bytes = nbytes(first.variables.params) // len(sources)

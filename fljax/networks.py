@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
+from fljax.core.values import brief, shown
+
 PyTree = Any
 
 
@@ -64,9 +66,11 @@ def as_network(model: Any, frozen: Any = None) -> Network:
             "A linen module needs an example input to be initialized: pass "
             "fljax.tasks.from_linen(module, example_x)."
         )
+    by_name = f" By name: fljax.models.make({model!r}, num_classes, input_shape)."
     raise TypeError(
-        f"{model!r} is no model. Pass a function (nnx.Rngs) -> nnx.Module, an nnx.Module, "
+        f"{shown(model)} is no model. Pass a function (nnx.Rngs) -> nnx.Module, an nnx.Module, "
         "from_linen(module, example_x), or a pair of functions (init, apply)."
+        f"{by_name if isinstance(model, str) else ''}"
     )
 
 
@@ -110,10 +114,18 @@ def from_nnx(
     kinds = _kinds(frozen)
 
     def make(rngs):
-        module = model(rngs)
+        try:
+            module = model(rngs)
+        except Exception as error:
+            raise TypeError(
+                f"The model {shown(model)} cannot be made with model(nnx.Rngs(0)) "
+                f"({brief(error)}). Give a function of nnx.Rngs that makes it, such as "
+                "fljax.models.mlp((784, 200, 10)) or lambda rngs: MyModule(64, rngs=rngs)."
+            ) from error
         if not isinstance(module, nnx.Module):
             raise TypeError(
-                f"The model function must return an nnx.Module, not {type(module).__name__}."
+                f"The model function must return an nnx.Module, not {type(module).__name__}. Give "
+                "a function of nnx.Rngs, such as fljax.models.mlp((784, 200, 10))."
             )
         return module
 

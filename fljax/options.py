@@ -14,7 +14,7 @@ import numpy as np
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.settings import HYPERPARAMETERS, OPTIONS, PARTITION
 from fljax.core.values import POSITIVE, Field, checked, wrong
-from fljax.engine.pipeline import Pipeline, PipelineSpec
+from fljax.engine.pipeline import Pipeline, PipelineSpec, check_pipeline
 from fljax.engine.sampler import Sampler
 from fljax.recording import Sink
 
@@ -89,8 +89,7 @@ class RoundOptions:
             # the mean of its cohorts may be any number
             fields["clients_per_round"] = Field(None, float, POSITIVE)
         _check_fields(self, fields)
-        if not isinstance(self.pipeline, Pipeline | PipelineSpec):
-            raise wrong("pipeline", self.pipeline, _A_PIPELINE)
+        check_pipeline(self.pipeline)
         for name in ("client_lr_schedule", "server_lr_schedule"):
             schedule = getattr(self, name)
             if schedule is not None and not callable(schedule):
@@ -179,9 +178,6 @@ class RunOptions:
                     raise wrong(f"{name}[{place}]", one, f"a function {what}")
 
 
-_A_PIPELINE = (
-    "a fljax.engine.pipeline.Pipeline, such as Pipeline(uplink=(fljax.compression.uplink(...),))"
-)
 _A_HOOK = "(federation, record) -> what joins the record, or None"
 _A_SINK = "() -> Sink, such as lambda: fljax.recording.wandb_sink('offline')"
 

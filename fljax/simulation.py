@@ -35,6 +35,7 @@ from fljax.engine.execution import use_all_cores
 from fljax.federation import Federation, RoundOptions
 from fljax.loop import Loop
 from fljax.options import RunOptions, check_run_options, split_options
+from fljax.part_checks import check_kinds
 from fljax.recording import Checkpoints, Recorder, Run, versions
 from fljax.recording.jsonio import plain
 from fljax.recording.recorder import CHECKPOINTS, follow
@@ -74,9 +75,11 @@ def simulate(
     if run_options.hooks:
         # they see the model after every round
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
+    algorithm = fedavg() if algorithm is None else algorithm
+    check_kinds(dataset, algorithm)
     use_all_cores()
     use_compilation_cache()
-    setting = (dataset, as_task(model, dataset), algorithm or fedavg(), round_options)
+    setting = (dataset, as_task(model, dataset), algorithm, round_options)
     with matmul_precision(run_options.matmul_precision):
         run = _simulate(*setting, run_options)
         if run_options.baselines and not run.interrupted:

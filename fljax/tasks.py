@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fljax.core.values import brief
 from fljax.metrics import MAX_CONFUSION_CLASSES, ClassCounts
 from fljax.networks import Network, as_network, from_functions, from_linen, from_nnx
 
@@ -152,13 +153,12 @@ def _task(
         mask, counts = jnp.asarray(batch["mask"]), jnp.asarray(counted(batch))
         # zeros, not the losses alone: 0 x NaN in a gradient is NaN
         x = jax.tree.map(lambda leaf: _only_real(mask, leaf), batch["x"])
-        logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
-        if logits.shape != (*counts.shape, num_classes):
-            raise ValueError(
-                f"The model returns logits of shape {logits.shape}; a {kind} task with "
-                f"{num_classes} classes and targets {counts.shape} needs "
-                f"{(*counts.shape, num_classes)}."
-            )
+        try:
+            logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
+        except Exception as error:
+            raise ValueError(_misfit(params, x, error)) from error
+        if getattr(logits, "shape", None) != (*counts.shape, num_classes):
+            raise ValueError(_wrong_logits(logits, kind, counts.shape, num_classes))
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         logits = _only_real(counts, logits)
         labels = jnp.where(counts, batch["y"], 0)
@@ -192,6 +192,42 @@ def _task(
         return network.apply(params, frozen, model_state, x, None, False, None)[0]
 
     return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches, apply)
+
+
+def _misfit(params: Any, x: Any, error: Exception) -> str:
+    """Says that a model cannot be applied to its inputs, with the shapes of both."""
+    matrices = [
+        (path, leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if jnp.ndim(leaf) > 1
+    ]
+    has = f", and its first weights are {_described(*matrices[0][::-1])}" if matrices else ""
+    inputs = " and ".join(map(_described, jax.tree.leaves(x)))
+    return (
+        f"The model cannot be applied to a batch of the data: x is {inputs}{has} ({brief(error)})."
+    )
+
+
+def _described(leaf: Any, path: tuple = ()) -> str:
+    """Returns type and shape of an array, after the names that lead to it."""
+    name = "/".join(str(getattr(one, "key", one)) for one in path)
+    return f"{name} {jnp.result_type(leaf)}{list(jnp.shape(leaf))}".strip()
+
+
+def _wrong_logits(logits: Any, kind: str, targets: tuple, num_classes: int) -> str:
+    """Says what logits a model must return; both numbers where the width alone is wrong."""
+    shape = getattr(logits, "shape", None)
+    if shape is None:
+        return f"The model returns {type(logits).__name__}; it must return an array of logits."
+    if shape[:-1] == targets and shape:
+        return (
+            f"The model returns {shape[-1]} logits for {num_classes} classes. Give its last layer "
+            f"{num_classes} outputs."
+        )
+    return (
+        f"The model returns logits of shape {shape}; a {kind} task with {num_classes} classes and "
+        f"targets {targets} needs {(*targets, num_classes)}."
+    )
 
 
 def _confusion(labels, predictions, counts, num_classes: int):

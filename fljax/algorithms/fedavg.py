@@ -26,6 +26,9 @@ from fljax.algorithm import (
     Variables,
     step_key,
 )
+from fljax.algorithms import checks
+from fljax.core.settings import ALGORITHM
+from fljax.core.values import checked
 from fljax.gradients import LocalTask
 from fljax.precision import difference, rounded, state_after, state_change, widened
 
@@ -77,18 +80,35 @@ def fedavg(
       **hparams: Further numbers that the optimizers read from hparams.
 
     Raises:
-      ValueError: If `weighting` is neither of the two.
+      TypeError: If a number is given that no optimizer could read, or something else as optimizer.
+      ValueError: If `weighting` is neither of the two, or a number is out of range.
     """
     check_weighting(weighting)
-    client_optimizer = client_optimizer or sgd_momentum(client_momentum)
-    server_optimizer = server_optimizer or (lambda hp: optax.sgd(hp["server_lr"]))
+    values = checks.hyperparameters(
+        name,
+        {"client_lr": client_lr, "server_lr": server_lr},
+        hparams,
+        (client_optimizer, server_optimizer),
+        client_momentum=client_momentum,
+        mu=mu,
+    )
+    defaults = checks.defaults_of(fedavg)
+    if client_optimizer is None:
+        client_optimizer = sgd_momentum(client_momentum)
+    else:
+        client_optimizer = checks.optimizer("client_optimizer", client_optimizer)
+    if server_optimizer is None:
+        server_optimizer = lambda hp: optax.sgd(hp["server_lr"])  # noqa: E731
+    else:
+        server_optimizer = checks.optimizer("server_optimizer", server_optimizer)
     proximal = mu is not None
 
     def build(task: LocalTask, hp: Hparams) -> Algorithm:
         correct = None
         if proximal:
+            coefficient = hp["mu"]
             correct = lambda grads, params, message: jax.tree.map(  # noqa: E731
-                lambda g, w, start: g + hp["mu"] * difference(w, start),
+                lambda g, w, start: g + coefficient * difference(w, start),
                 grads,
                 params,
                 message.params,
@@ -96,10 +116,7 @@ def fedavg(
         local = local_training(task, client_optimizer(hp), weighting, correct)
         return from_passes((local,), server_optimizer(hp))
 
-    values = {"client_lr": client_lr, "server_lr": server_lr, **hparams}
-    optional = {"client_momentum": client_momentum, "mu": mu}
-    values |= {key: value for key, value in optional.items() if value is not None}
-    return AlgorithmSpec(name, build, values, client_optimizer)
+    return AlgorithmSpec(name, build, values, client_optimizer, defaults)
 
 
 def sgd_momentum(momentum: float | None) -> OptimizerFactory:
@@ -111,8 +128,7 @@ def sgd_momentum(momentum: float | None) -> OptimizerFactory:
 
 def check_weighting(weighting: str) -> None:
     """Raises ValueError unless the weighting is known."""
-    if weighting not in ("examples", "uniform"):
-        raise ValueError(f"weighting = {weighting!r}; choose 'examples' or 'uniform'.")
+    checked("weighting", weighting, ALGORITHM["weighting"]._replace(optional=False))
 
 
 def job_weight(weighting: str, job: Job, like: jax.Array) -> jax.Array:

@@ -13,4 +13,5 @@ def fedprox(
     mu: float = 0.01, client_lr: float = 0.1, server_lr: float = 1.0, **options
 ) -> AlgorithmSpec:
     """Returns FedAvg with mu/2 |w - w_server|^2 added to the clients' loss; options as `fedavg`."""
-    return fedavg(client_lr, server_lr, mu=mu, name="fedprox", **options)
+    options.setdefault("name", "fedprox")
+    return fedavg(client_lr, server_lr, mu=mu, **options)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, step_key
+from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
     check_weighting,
     contributions,
@@ -89,9 +90,19 @@ def fedsgd(
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       server_optimizer: Replaces the server's SGD: hparams -> optax optimizer.
       **hparams: Further numbers that the optimizer reads from hparams.
+
+    Raises:
+      TypeError, ValueError: As `fedavg`.
     """
     check_weighting(weighting)
-    server_optimizer = server_optimizer or (lambda hp: optax.sgd(hp["server_lr"]))
+    values = checks.hyperparameters(
+        "fedsgd", {"server_lr": server_lr}, hparams, (server_optimizer,)
+    )
+    defaults = checks.defaults_of(fedsgd)
+    if server_optimizer is None:
+        server_optimizer = lambda hp: optax.sgd(hp["server_lr"])  # noqa: E731
+    else:
+        server_optimizer = checks.optimizer("server_optimizer", server_optimizer)
 
     def build(task: LocalTask, hp) -> Algorithm:
         def finish(carry: GradientSum, job):
@@ -101,4 +112,4 @@ def fedsgd(
 
         return from_passes((gradient_pass(task, finish),), server_optimizer(hp))
 
-    return AlgorithmSpec("fedsgd", build, {"server_lr": server_lr, **hparams})
+    return AlgorithmSpec("fedsgd", build, values, defaults=defaults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, Variables
+from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
     ServerState,
     loss_stats,
@@ -29,8 +30,22 @@ def local_only(
       client_momentum: Momentum of the clients' SGD, starting from zero in each round.
       client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer.
       **hparams: Further numbers that the optimizer reads from hparams.
+
+    Raises:
+      TypeError, ValueError: As `fedavg`.
     """
-    client_optimizer = client_optimizer or sgd_momentum(client_momentum)
+    values = checks.hyperparameters(
+        "local_only",
+        {"client_lr": client_lr},
+        hparams,
+        (client_optimizer,),
+        client_momentum=client_momentum,
+    )
+    defaults = checks.defaults_of(local_only)
+    if client_optimizer is None:
+        client_optimizer = sgd_momentum(client_momentum)
+    else:
+        client_optimizer = checks.optimizer("client_optimizer", client_optimizer)
 
     def build(task: LocalTask, hp) -> Algorithm:
         optimizer = client_optimizer(hp)
@@ -55,7 +70,4 @@ def local_only(
             personalize=lambda server, own: own,
         )
 
-    values = {"client_lr": client_lr, **hparams}
-    if client_momentum is not None:
-        values["client_momentum"] = client_momentum
-    return AlgorithmSpec("local_only", build, values, client_optimizer)
+    return AlgorithmSpec("local_only", build, values, client_optimizer, defaults)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution, Variables
+from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
     LocalState,
     ServerState,
@@ -131,7 +132,8 @@ def scaffold(
             personalize=lambda state, control: state.server.variables,
         )
 
-    values = {"client_lr": client_lr, "server_lr": server_lr}
+    own = {"client_lr": client_lr, "server_lr": server_lr}
+    values = checks.hyperparameters("scaffold", own)
     return AlgorithmSpec("scaffold", build, values, client_optimizer)
 
 

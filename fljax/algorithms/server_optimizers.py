@@ -14,6 +14,8 @@ both moments as Kingma and Ba 2015 (arXiv:1412.6980) do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
 from typing import Any, NamedTuple
 
 import jax
@@ -21,11 +23,14 @@ import jax.numpy as jnp
 import optax
 
 from fljax.algorithm import AlgorithmSpec
+from fljax.algorithms.checks import hyperparameters
 from fljax.algorithms.fedavg import fedavg
+from fljax.core.settings import ALGORITHM, HYPERPARAMETERS, SERVER_NUMBERS
+from fljax.core.values import checked, shown
 
 PyTree = Any
 
-SERVER_OPTIMIZERS = ("sgd", "momentum", "adagrad", "adam", "yogi")
+SERVER_OPTIMIZERS = ALGORITHM["server_optimizer"].allowed
 
 
 class AdaptiveState(NamedTuple):
@@ -106,13 +111,28 @@ def fedopt(
       **options: Further arguments of `fedavg`.
 
     Raises:
-      ValueError: If the optimizer is unknown.
+      TypeError: If the optimizer is a function: `fedavg` takes those.
+      ValueError: If the optimizer is unknown, or a number is given that it does not use.
     """
-    if server_optimizer not in SERVER_OPTIMIZERS:
-        raise ValueError(
-            f"server_optimizer = {server_optimizer!r}; choose one of "
-            f"{', '.join(SERVER_OPTIMIZERS)}."
+    if callable(server_optimizer) or isinstance(server_optimizer, optax.GradientTransformation):
+        raise TypeError(
+            f"server_optimizer = {shown(server_optimizer)}: fedopt knows optimizers by name, "
+            f"{', '.join(SERVER_OPTIMIZERS)}. One of your own goes to fljax.algorithms.fedavg("
+            "server_optimizer=lambda hp: optax.sgd(hp['server_lr']))."
         )
+    checked("server_optimizer", server_optimizer, ALGORITHM["server_optimizer"])
+    checked("bias_correction", bias_correction, ALGORITHM["bias_correction"])
+    given = {
+        "beta1": beta1,
+        "beta2": beta2,
+        "tau": tau,
+        "server_momentum": server_momentum,
+        "bias_correction": bias_correction,
+    }
+    _check_used(server_optimizer, given)
+    further = {name: options[name] for name in options.keys() - signature(fedavg).parameters}
+    rates = {"client_lr": client_lr, "server_lr": server_lr}
+    hyperparameters("fedopt", rates, further, (options.get("client_optimizer"),))
     if server_optimizer == "sgd":
         return fedavg(client_lr, server_lr, **options)
     if server_optimizer == "momentum":
@@ -129,3 +149,15 @@ def fedopt(
         )  # fmt: skip
     options.setdefault("name", f"fedopt/{server_optimizer}")
     return fedavg(client_lr, server_lr, server_optimizer=factory, **numbers, **options)
+
+
+def _check_used(kind: str, given: Mapping[str, Any]) -> None:
+    """Raises ValueError for an argument that the optimizer does not use, unless at its default."""
+    fields = {**ALGORITHM, **HYPERPARAMETERS}
+    for name, value in given.items():
+        users, default = SERVER_NUMBERS[name], fields[name].default
+        if kind not in users and checked(name, value, fields[name]) != default:
+            raise ValueError(
+                f"{name} = {value!r} has no effect with server_optimizer = {kind!r}. Leave it at "
+                f"{default!r}, or choose {' or '.join(map(repr, users))}."
+            )

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fljax.config.schema import FIELDS, PARTITIONS, ConfigError, unknown_key
+from fljax.core.settings import SERVER_NUMBERS
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
 
 _LOCAL = ("fedavg", "fedopt", "fedprox", "scaffold")
-_ADAPTIVE = ("adagrad", "adam", "yogi")
 _COMPRESSION = ("", "_level", "_memory", "_per_leaf")
 # Keys that are read only where another key has one of some values: {key: (other, values)}.
 _ONLY_WITH = {
@@ -21,11 +21,7 @@ _ONLY_WITH = {
     "client_momentum": ("algorithm", ("fedavg", "fedopt", "fedprox")),
     "client_weight_decay": ("algorithm", ("fedavg", "fedopt", "fedprox")),
     "server_optimizer": ("algorithm", ("fedavg", "fedopt")),
-    "server_momentum": ("server_optimizer", ("momentum",)),
-    "beta1": ("server_optimizer", _ADAPTIVE),
-    "beta2": ("server_optimizer", ("adam", "yogi")),
-    "tau": ("server_optimizer", _ADAPTIVE),
-    "bias_correction": ("server_optimizer", _ADAPTIVE),
+    **{name: ("server_optimizer", kinds) for name, kinds in SERVER_NUMBERS.items()},
     "alpha": ("partition", ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")),
     "shards_per_client": ("partition", ("shards",)),
     "classes_per_client": ("partition", ("classes_per_client",)),

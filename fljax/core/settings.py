@@ -77,6 +77,16 @@ HYPERPARAMETERS: dict[str, Field] = {
     "tau": Field(1e-3, float, POSITIVE),
 }
 
+_ADAPTIVE = ("adagrad", "adam", "yogi")
+# {what a server optimizer is set by: the optimizers that use it}
+SERVER_NUMBERS = {
+    "server_momentum": ("momentum",),
+    "beta1": _ADAPTIVE,
+    "beta2": ("adam", "yogi"),
+    "tau": _ADAPTIVE,
+    "bias_correction": _ADAPTIVE,
+}
+
 # How the algorithms are set besides.
 ALGORITHM: dict[str, Field] = {
     "weighting": Field(None, str, ("examples", "uniform"), optional=True),

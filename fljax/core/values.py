@@ -103,10 +103,9 @@ def shown(value: Any) -> str:
     """Returns a value as a short text, whatever it is."""
     if isinstance(value, int) and abs(value).bit_length() > 256:
         return f"a number of {abs(value).bit_length()} bits"  # Python would refuse to write it
-    if type(value) in (str, list, tuple, dict, set, frozenset):
-        return _SHORT.repr(value)
+    plain = type(value) in (str, list, tuple, dict, set, frozenset)
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join((_SHORT.repr if plain else repr)(value).split())
     except Exception:  # a user's own __repr__
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
@@ -120,6 +119,12 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _LONGEST
 def wrong(name: str, value: Any, must: str) -> ValueError:
     """Returns the error of a value that is not what it must be."""
     return ValueError(f"{name} = {shown(value)} ({type(value).__name__}) must be {must}.")
+
+
+def brief(error: Exception) -> str:
+    """Returns the kind of an error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def in_float32(value: float) -> float:

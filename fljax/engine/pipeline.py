@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.algorithm import Aggregate, Job
+from fljax.core.values import wrong
 from fljax.precision import widened
 
 PyTree = Any
@@ -171,6 +172,34 @@ class PipelineSpec(NamedTuple):
 
     build: Callable[[Mapping[str, Any]], Pipeline]
     hparams: Mapping[str, float]
+
+
+def check_pipeline(pipeline: Any) -> None:
+    """Raises ValueError for what is no pipeline, or has something else in place of a link."""
+    if isinstance(pipeline, PipelineSpec):
+        return
+    if not isinstance(pipeline, Pipeline):
+        raise wrong(
+            "pipeline",
+            pipeline,
+            "a fljax.engine.pipeline.Pipeline, such as "
+            "Pipeline(uplink=(fljax.compression.uplink(...),))",
+        )
+    kinds = {
+        "downlink": DownlinkLink,
+        "uplink": UplinkLink,
+        "cohort": CohortLink,
+        "server": ServerLink,
+    }
+    for name, kind in kinds.items():
+        links = getattr(pipeline, name)
+        if type(links) not in (tuple, list):
+            raise wrong(f"pipeline.{name}", links, f"a tuple of {kind.__name__}")
+        for place, link in enumerate(links):
+            if not isinstance(link, kind):
+                raise wrong(f"pipeline.{name}[{place}]", link, f"a {kind.__name__}")
+    if not isinstance(pipeline.aggregator, Aggregator):
+        raise wrong("pipeline.aggregator", pipeline.aggregator, "an Aggregator")
 
 
 def pipeline_at(pipeline: Pipeline | PipelineSpec, hparams: Mapping[str, Any]) -> Pipeline:

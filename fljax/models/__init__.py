@@ -16,6 +16,7 @@ from fljax.core.names import unknown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.fast import with_fast_convolutions
+from fljax.models.inputs import counts
 from fljax.models.recurrent import char_lstm
 from fljax.models.residual import resnet18_gn
 
@@ -43,7 +44,7 @@ def _softmax(num_classes: int, input_shape: Sequence[int]) -> Factory:
 def _mlp(
     num_classes: int, input_shape: Sequence[int], *, hidden: Sequence[int] = (200, 200)
 ) -> Factory:
-    return mlp((math.prod(input_shape), *hidden, num_classes))
+    return mlp((math.prod(input_shape), *counts("hidden", hidden), num_classes))
 
 
 def _char_lstm(
@@ -83,10 +84,10 @@ def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> 
     Raises:
       ValueError: For an unknown name or option.
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ValueError(unknown("model", name, MODELS))
     known = list(inspect.signature(MODELS[name]).parameters)[2:]
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of the model {name}", option, known))
-    return MODELS[name](num_classes, tuple(input_shape), **options)
+    return MODELS[name](num_classes, counts("input_shape", input_shape), **options)

@@ -2,7 +2,7 @@
 
 The convolutions are `fljax_kernels.conv_general_dilated`: matrix products, which stay fast when
 every client has kernels of its own and when training is compiled into a loop. `conv_form` says how
-they are computed: see `with_fast_convolutions`.
+they are computed: see `fljax.models.with_fast_convolutions`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import jax
 from flax import nnx
 
 from fljax.models.dropout import Dropout
-from fljax.models.fast import with_fast_convolutions
+from fljax.models.fast import with_form
+from fljax.models.inputs import count, image_shape, shaped
 from fljax_kernels import conv_general_dilated, max_pool
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -30,16 +31,16 @@ def mcmahan_cnn(
     num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, conv_form: str = "auto"
 ) -> Factory:
     """Returns the CNN of McMahan et al. (arXiv:1602.05629): 1,663,370 parameters for MNIST."""
-    _check_size("mcmahan_cnn", input_shape, 4)
-    return _in_form(partial(McMahanCNN, num_classes, tuple(input_shape)), conv_form)
+    shape = image_shape("mcmahan_cnn", input_shape, 4)
+    return with_form(partial(McMahanCNN, count("num_classes", num_classes), shape), conv_form)
 
 
 def emnist_cnn(
     num_classes: int = 62, input_shape: Shape = (28, 28, 1), *, conv_form: str = "auto"
 ) -> Factory:
     """Returns the EMNIST CNN of Reddi et al. (arXiv:2003.00295): 1,206,590 parameters."""
-    _check_size("emnist_cnn", input_shape, 6)
-    return _in_form(partial(EmnistCNN, num_classes, tuple(input_shape)), conv_form)
+    shape = image_shape("emnist_cnn", input_shape, 6)
+    return with_form(partial(EmnistCNN, count("num_classes", num_classes), shape), conv_form)
 
 
 def pfl_cifar10_cnn(
@@ -59,22 +60,8 @@ def lenet_cnn(
 
     62,006 parameters for CIFAR-10, 44,426 for images of 28 x 28 in one channel.
     """
-    _check_size("lenet_cnn", input_shape, 16)
-    return _in_form(partial(LeNet, num_classes, tuple(input_shape)), conv_form)
-
-
-def _in_form(factory: Factory, conv_form: str) -> Factory:
-    return factory if conv_form == "auto" else with_fast_convolutions(factory, conv_form)
-
-
-def _check_size(name: str, input_shape: Shape, smallest: int) -> None:
-    """Refuses images of which convolutions and pooling would leave nothing."""
-    height, width, _ = input_shape
-    if min(height, width) < smallest:
-        raise ValueError(
-            f"{name} needs images of at least {smallest} x {smallest}, not {height} x {width}: "
-            "its convolutions and pooling would leave nothing of them."
-        )
+    shape = image_shape("lenet_cnn", input_shape, 16)
+    return with_form(partial(LeNet, count("num_classes", num_classes), shape), conv_form)
 
 
 class McMahanCNN(nnx.Module):
@@ -89,7 +76,7 @@ class McMahanCNN(nnx.Module):
         self.dense2 = nnx.Linear(512, num_classes, **layer)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], *self.input_shape)
+        x = shaped(x, *self.input_shape)
         x = max_pool(nnx.relu(self.conv1(x)))
         x = max_pool(nnx.relu(self.conv2(x)))
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
@@ -110,7 +97,7 @@ class EmnistCNN(nnx.Module):
         self.dense2 = nnx.Linear(128, num_classes, **layer)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], *self.input_shape)
+        x = shaped(x, *self.input_shape)
         x = nnx.relu(self.conv1(x))
         x = self.dropout1(max_pool(nnx.relu(self.conv2(x))))
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
@@ -131,7 +118,7 @@ class LeNet(nnx.Module):
         self.dense3 = nnx.Linear(84, num_classes, **layer)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], *self.input_shape)
+        x = shaped(x, *self.input_shape)
         x = max_pool(nnx.relu(self.conv1(x)))
         x = max_pool(nnx.relu(self.conv2(x)))
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))

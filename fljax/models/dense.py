@@ -8,6 +8,8 @@ from functools import partial
 import jax
 from flax import nnx
 
+from fljax.models.inputs import count, counts, shaped
+
 
 class MLP(nnx.Module):
     """Dense layers with ReLU between them, on flattened inputs: [B, ...] -> [B, sizes[-1]]."""
@@ -21,7 +23,7 @@ class MLP(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], -1)
+        x = shaped(x, -1)
         *hidden, last = self.layers
         for layer in hidden:
             x = nnx.relu(layer(x))
@@ -29,8 +31,13 @@ class MLP(nnx.Module):
 
 
 def softmax_regression(num_features: int, num_classes: int) -> Callable[[nnx.Rngs], nnx.Module]:
-    """Returns multinomial logistic regression, which starts at zero (the problem is convex)."""
-    return partial(MLP, (num_features, num_classes), nnx.initializers.zeros)
+    """Returns multinomial logistic regression, which starts at zero (the problem is convex).
+
+    Raises:
+      ValueError: For sizes that are not whole numbers of at least 1.
+    """
+    sizes = count("num_features", num_features), count("num_classes", num_classes)
+    return partial(MLP, sizes, nnx.initializers.zeros)
 
 
 def mlp(sizes: Sequence[int]) -> Callable[[nnx.Rngs], nnx.Module]:
@@ -39,5 +46,8 @@ def mlp(sizes: Sequence[int]) -> Callable[[nnx.Rngs], nnx.Module]:
     Args:
       sizes: Features, hidden units, ..., classes. (784, 200, 200, 10) is the "2NN" of McMahan et
         al. (arXiv:1602.05629), of 199,210 parameters.
+
+    Raises:
+      ValueError: For sizes that are not whole numbers of at least 1, or fewer than two.
     """
-    return partial(MLP, tuple(sizes), nnx.initializers.glorot_uniform())
+    return partial(MLP, counts("sizes", sizes, least=2), nnx.initializers.glorot_uniform())

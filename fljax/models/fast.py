@@ -8,9 +8,11 @@ from functools import cache, partial
 import jax
 from flax import nnx
 
+from fljax.core.values import Field, checked
 from fljax_kernels import conv_general_dilated
 from fljax_kernels.conv import FORMS
 
+_FORM = Field("auto", str, tuple(FORMS))
 Factory = Callable[[nnx.Rngs], nnx.Module]
 
 
@@ -38,8 +40,7 @@ def with_fast_convolutions(model: nnx.Module | Factory, form: str = "auto") -> n
       ValueError: For an unknown form.
       TypeError: For a linen module, whose layers are made while it runs.
     """
-    if form not in FORMS:
-        raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")
+    checked("form", form, _FORM)
     if isinstance(model, nnx.Module):
         return _convert(nnx.clone(model), form)
     if hasattr(model, "init") and hasattr(model, "apply") or not callable(model):
@@ -49,6 +50,13 @@ def with_fast_convolutions(model: nnx.Module | Factory, form: str = "auto") -> n
             "conv_general_dilated=fljax_kernels.conv_general_dilated)."
         )
     return lambda rngs: _convert(model(rngs), form)
+
+
+def with_form(factory: Factory, conv_form: str) -> Factory:
+    """Returns a model of `fljax.models` whose convolutions are computed in a form."""
+    if checked("conv_form", conv_form, _FORM) == "auto":
+        return factory
+    return with_fast_convolutions(factory, conv_form)
 
 
 @cache

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fljax.models.inputs import count
+
 
 def char_lstm(
     vocab: int = 90, *, embedding: int = 8, hidden: int = 256, layers: int = 2
@@ -23,8 +25,12 @@ def char_lstm(
       embedding: Size of the token embedding.
       hidden: Size of the state of each layer.
       layers: Number of LSTM layers.
+
+    Raises:
+      ValueError: For sizes that are not whole numbers of at least 1.
     """
-    return partial(CharLSTM, vocab, embedding, hidden, layers)
+    sizes = {"vocab": vocab, "embedding": embedding, "hidden": hidden, "layers": layers}
+    return partial(CharLSTM, *(count(name, size) for name, size in sizes.items()))
 
 
 class CharLSTM(nnx.Module):

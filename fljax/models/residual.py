@@ -13,7 +13,8 @@ from functools import partial
 import jax
 from flax import nnx
 
-from fljax.models.fast import with_fast_convolutions
+from fljax.models.fast import with_form
+from fljax.models.inputs import count, image_shape, shaped
 from fljax_kernels import conv_general_dilated
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -47,15 +48,17 @@ def resnet18_gn(
       conv_form: How convolutions are computed; see `with_fast_convolutions`.
 
     Raises:
-      ValueError: If the groups do not divide the width.
+      ValueError: If the groups do not divide the width, or a size is no whole number.
     """
-    if width < 1 or groups < 1 or width % groups:
+    width, groups = count("width", width), count("groups", groups)
+    if width % groups:
         raise ValueError(
-            f"groups = {groups} must divide width = {width}, both at least 1: each group of "
+            f"groups = {groups} must divide width = {width}: each group of "
             "channels is normalized together."
         )
-    factory = partial(ResNet18, num_classes, tuple(input_shape), width, groups)
-    return factory if conv_form == "auto" else with_fast_convolutions(factory, conv_form)
+    shape = image_shape("resnet18_gn", input_shape)
+    factory = partial(ResNet18, count("num_classes", num_classes), shape, width, groups)
+    return with_form(factory, conv_form)
 
 
 class ResNet18(nnx.Module):
@@ -78,7 +81,7 @@ class ResNet18(nnx.Module):
         self.dense = nnx.Linear(sizes[-1], num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], *self.input_shape)
+        x = shaped(x, *self.input_shape)
         x = nnx.relu(self.norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)

@@ -1,0 +1,199 @@
+"""Finds parts that are not what they must be or do not fit together, before the first round."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.algorithm import Aggregate, Algorithm, AlgorithmSpec, Job, Variables
+from fljax.core.names import foreign, nearest
+from fljax.core.reads import Recorded
+from fljax.core.settings import checked_hyperparameter
+from fljax.core.values import brief, shown
+from fljax.data.dataset import FederatedDataset
+from fljax.gradients import LocalTask
+from fljax.options import RoundOptions
+from fljax.tasks import Task
+
+PyTree = Any
+
+
+def check_kinds(dataset: Any, algorithm: Any) -> None:
+    """Raises TypeError for a data set or an algorithm that is something else."""
+    if not isinstance(dataset, FederatedDataset):
+        remedy = "fljax.data.from_arrays(x, y, client_ids=...)"
+        if isinstance(dataset, str):
+            remedy = f"fljax.data.load({dataset!r}, num_clients=100)"
+        raise TypeError(
+            f"dataset = {shown(dataset)} ({type(dataset).__name__}) is no FederatedDataset. Make "
+            f"one: {remedy}."
+        )
+    if not isinstance(algorithm, AlgorithmSpec):
+        remedy = "fljax.algorithms.fedavg(client_lr=0.1)"
+        if callable(algorithm):
+            remedy = f"call it: {getattr(algorithm, '__name__', 'fedavg')}(client_lr=0.1)"
+        what = f"algorithm = {shown(algorithm)} ({type(algorithm).__name__})"
+        raise TypeError(f"{what} is no algorithm; {remedy}.")
+    if not callable(algorithm.build) or not isinstance(algorithm.hparams, Mapping):
+        raise TypeError(
+            f"algorithm = {shown(algorithm)}: an AlgorithmSpec has a function `build` and a dict "
+            "`hparams` of numbers."
+        )
+    for name, value in algorithm.hparams.items():
+        checked_hyperparameter(name, value)
+
+
+def check_classes(task: Task, dataset: FederatedDataset) -> None:
+    """Raises ValueError for a task of fewer classes than the data have."""
+    if task.num_classes < dataset.num_classes:
+        raise ValueError(
+            f"The task was made for {task.num_classes} classes, and {dataset.name!r} has "
+            f"{dataset.num_classes}. Give {dataset.num_classes} where it is made."
+        )
+
+
+def check_schedules(options: RoundOptions, hparams: Mapping[str, Any]) -> None:
+    """Evaluates the schedules of learning rates over all rounds.
+
+    Raises:
+      ValueError: For one that nothing reads, that is not written in jax.numpy, or that gives
+        anything but numbers from 0 on.
+    """
+    for rate in ("client_lr", "server_lr"):
+        name = f"{rate}_schedule"
+        schedule = getattr(options, name)
+        if schedule is None:
+            continue
+        if rate not in hparams:
+            raise ValueError(f"{name} has no effect: the algorithm has no {rate}. Leave it out.")
+        factors = _factors(name, schedule, options.num_rounds)
+        wrong = np.flatnonzero(~(np.isfinite(factors) & (factors >= 0)))
+        if wrong.size:
+            raise ValueError(
+                f"{name} gives {factors[wrong[0]]:g} in round {wrong[0]}; a factor of a learning "
+                "rate is a finite number, at least 0."
+            )
+
+
+def _factors(name: str, schedule: Any, num_rounds: int) -> np.ndarray:
+    """Returns float[R], what a schedule gives in each round."""
+    try:
+        kind = jax.eval_shape(lambda round: jnp.asarray(schedule(round)), jnp.int32(0))
+    except Exception as error:
+        raise ValueError(
+            f"{name} = {shown(schedule)} cannot be traced ({brief(error)}). It is "
+            "a function of the round in jax.numpy, such as lambda round: jnp.where(round < 10, 1, "
+            "0.1)."
+        ) from error
+    if kind.shape or not jnp.issubdtype(kind.dtype, jnp.number) or _is_complex(kind.dtype):
+        raise ValueError(
+            f"{name} gives {kind.dtype}{list(kind.shape)}; it must give one real number a round."
+        )
+    return np.asarray(jax.jit(lambda rounds: jax.lax.map(schedule, rounds))(np.arange(num_rounds)))
+
+
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def check_read(
+    spec: AlgorithmSpec,
+    algorithm: Algorithm,
+    hparams: Recorded,
+    variables: Variables,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Refuses hyperparameters that nothing reads.
+
+    Args:
+      spec: What the algorithm was built from.
+      algorithm: Built with `hparams`.
+      hparams: All of them, as the algorithm sees them.
+      variables: Of the initial model; shapes will do.
+      batch: Shapes of a client's batch.
+
+    Raises:
+      TypeError: If there is one.
+    """
+
+    def unread():
+        return [
+            name
+            for name, value in spec.hparams.items()
+            if name not in hparams.read and spec.defaults.get(name) != value
+        ]
+
+    if unread():
+        # some are read only where a step is taken
+        jax.eval_shape(lambda: _rehearsed(algorithm, variables, batch))
+    if not unread():
+        return
+    name = unread()[0]
+    read = sorted(hparams.read & spec.hparams.keys())
+    raise TypeError(
+        f"{spec.name}: nothing reads the hyperparameter {name} = {shown(spec.hparams[name])}. "
+        f"{foreign(name, read) or _nearest(name, read)}Leave it out, or let an optimizer read it: "
+        f"client_optimizer=lambda hp: ... hp[{name!r}]."
+    )
+
+
+def _nearest(name: str, read: list[str]) -> str:
+    near = nearest(name, read)
+    return f"Did you mean {near}? " if near else ""
+
+
+def _rehearsed(algorithm: Algorithm, variables: Variables, batch: PyTree) -> PyTree:
+    """Runs a round of one job with one step, for its shapes."""
+    zeros = lambda tree: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)  # noqa: E731
+    number = jnp.zeros((), jnp.int32)
+    job = Job(*(number,) * len(Job._fields))._replace(
+        accepted=jnp.bool_(True), key=jax.random.key(0)
+    )
+    variables, batch = zeros(variables), zeros(batch)
+    server, aggregates = algorithm.init(variables), {}
+    client = () if algorithm.init_client is None else algorithm.init_client(variables)
+    for one in algorithm.passes:
+        message = one.broadcast(server, aggregates)
+        carry = one.step(message, one.start(message, client, job), batch, job)
+        sent, client, _ = one.finish(message, carry, job)
+        sums = {name: Aggregate(*part, jnp.ones(())) for name, part in sent.items()}
+        aggregates = {**aggregates, **sums}
+    return algorithm.server_update(server, aggregates, number)
+
+
+def batch_of(dataset: FederatedDataset, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a batch as the round program gathers it."""
+    batched = {
+        name: jax.ShapeDtypeStruct((rows, *one.shape), jax.dtypes.canonicalize_dtype(one.dtype))
+        for name, one in dataset.train.examples.spec.items()
+    }
+    return {**batched, "mask": jax.ShapeDtypeStruct((rows,), jnp.bool_)}
+
+
+def check_model(
+    task: LocalTask,
+    variables: Variables,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+    preprocessed: bool,
+) -> None:
+    """Traces the model on a batch, so that what does not fit is said before anything is placed."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(
+        lambda variables, batch, key: task.loss(*variables, batch, key, True)[0],
+        variables,
+        dict(batch),
+        key,
+    )
+    x = batch["x"]
+    if not preprocessed and getattr(x, "dtype", None) == np.uint8 and len(x.shape) > 2:
+        warnings.warn(
+            f"x is uint8{list(x.shape[1:])}, which looks like images, and reaches the model as "
+            "numbers up to 255. Give the data set a preprocess, such as "
+            "fljax.data.image_scaling(None); if the model scales them itself, preprocess=dict.",
+            stacklevel=2,
+        )
