@@ -211,5 +211,5 @@ def test_parameters_and_outputs_of_other_shapes_are_refused():
         wrong = {"kernel": params["out"]["kernel"], "offset": params["out"]["bias"]}
         network.apply(params | {"out": wrong}, frozen, state, x, KEY, True, None)
     task = tasks.classification(Net, CLASSES + 1)
-    with pytest.raises(ValueError, match=r"logits of shape \(6, 7\).*needs \(6, 8\)"):
+    with pytest.raises(ValueError, match="returns 7 logits for 8 classes"):
         task.loss(params, frozen, state, examples(), KEY, True)
