@@ -21,7 +21,7 @@ from fljax.data.examples import ArrayExamples
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
 from fljax.data.partition import chosen_clients, make_partition
-from fljax.data.rows import Rows, finite, read, refuse_raw_images
+from fljax.data.rows import Rows, check_raw, finite, read
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 
 ON_NONFINITE = ("error", "drop", "keep")
@@ -102,6 +102,8 @@ def from_arrays(
         raise ValueError(
             f"on_nonfinite must be one of {', '.join(ON_NONFINITE)}, not {on_nonfinite!r}"
         )
+    if not isinstance(groups or {}, Mapping):
+        raise ValueError(f"groups must be {{name: group of each client}}, not {groups!r:.60}")
     check_same_rows(x, client_ids, "x", "client_ids")
     check_same_rows(x_test, test_client_ids, "x_test", "test_client_ids")
     check_same_columns(x, x_test, "x", "x_test")
@@ -109,7 +111,7 @@ def from_arrays(
     if not train.size:
         raise ValueError(f"{name!r} has no training rows")
     if preprocess is None and kind == "classification":
-        refuse_raw_images(train.x)
+        check_raw(train.x)
     test = _test_rows(x_test, y_test, test_client_ids, kind)
     everyone = None if train.ids is None else unique_ids(train.ids, train.size)[0]
     dropped = {}

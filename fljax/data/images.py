@@ -175,6 +175,11 @@ def image_scaling(moments: tuple[tuple[float, ...], tuple[float, ...]] | None) -
 
 
 def _scale(batch, *, mean, std):
+    if len(mean) > 1 and batch["x"].shape[-1:] != (len(mean),):
+        raise ValueError(
+            f"image_scaling has moments of {len(mean)} channels, but the images are of shape "
+            f"{list(batch['x'].shape)}, channels last: give one moment a channel"
+        )
     x = batch["x"].astype(jnp.float32) / 255.0
     return {**batch, "x": (x - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)}
 

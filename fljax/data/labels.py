@@ -221,8 +221,8 @@ def _check_own_number(given, seen: int) -> None:
         unseen = "class 0" if empty == 1 and different[0] else f"{empty} of {seen} classes"
         warnings.warn(
             f"The labels go from {different[0]} to {seen - 1}: {unseen} without rows, for which "
-            f"the model has outputs all the same. {_renumber('y').capitalize()}, or say that it is "
-            f"meant: num_classes={seen}.",
+            f"the model has outputs all the same. Say num_classes={seen} if that is meant, or "
+            f"{_renumber('y')}.",
             stacklevel=2,
         )
 

@@ -65,6 +65,11 @@ def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:
     """
     check_same_rows(x, y, f"x{suffix}", f"y{suffix}")
     columns = columns_of(x)
+    if labels := columns_of(y):
+        raise ValueError(
+            f"y{suffix} is a table with the columns {', '.join(labels[:9])}: give the one with the "
+            f"labels, y{suffix}[{labels[0]!r}]"
+        )
     x, y = numbers_of(as_array(x, f"x{suffix}"), f"x{suffix}"), as_array(y, f"y{suffix}")
     if len(x) != len(y):
         raise ValueError(f"x{suffix} has {len(x)} rows, but y{suffix} has {len(y)}")
@@ -109,8 +114,13 @@ def _tokens(tokens: np.ndarray, name: str, dims: int | None = 2) -> np.ndarray:
     return _held(tokens, name)
 
 
-def refuse_raw_images(x: np.ndarray) -> None:
-    """Refuses bytes that look like pixels and that nothing scales."""
+def check_raw(x: np.ndarray) -> None:
+    """Refuses features that need a `preprocess`: pixels as bytes, and complex numbers."""
+    if x.dtype.kind == "c":
+        raise ValueError(
+            "x is complex, and losses are not: give np.stack([x.real, x.imag], axis=-1), or a "
+            "preprocess that makes it real"
+        )
     if x.dtype != np.uint8:
         return
     rows = x[:: max(1, len(x) // 256)]

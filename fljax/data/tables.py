@@ -102,8 +102,10 @@ def numbers_of(array: np.ndarray, name: str) -> np.ndarray:
             return np.array(array.tolist())
         value = array[odd]
     else:
-        odd = (0,) * array.ndim
-        value = array[odd] if array.size else ""
+        odd = next((i for i, v in np.ndenumerate(array) if not _reads_as_number(v)), None)
+        if odd is None:
+            raise ValueError(f"the numbers of {name} are texts: give {name}.astype(np.float32)")
+        value = array[odd]
     value = value.item() if isinstance(value, np.generic) else value
     where = place_of(name, odd)
     if is_missing(value):
@@ -112,8 +114,8 @@ def numbers_of(array: np.ndarray, name: str) -> np.ndarray:
         )
     raise ValueError(
         f"{name} must be an array of numbers, but {where.removeprefix(f'{name}, ')} is {value!r}: "
-        "encode it, one column of 0 and 1 for each value, as pandas.get_dummies and sklearn's "
-        "OneHotEncoder do"
+        "encode such a column, 0 or 1 for each of its values, as pandas.get_dummies and sklearn's "
+        "OneHotEncoder do, or make it a number"
     )
 
 
@@ -129,6 +131,14 @@ def _is_number(value: Any) -> bool:
         type(value), np.number
     )
     return is_number and not is_missing(value)
+
+
+def _reads_as_number(text: str | bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(values: Any, name: str) -> np.ndarray:

@@ -106,7 +106,7 @@ def test_a_table_is_its_columns_side_by_side():
         (
             frame(sex=["f", "m"] * 3),
             {},
-            r"x\['sex'\] must be .* row 0 is 'f': encode it.*get_dummies",
+            r"x\['sex'\] must be .* row 0 is 'f': encode.*get_dummies",
         ),
         (frame(height=np.array([1.0, None] * 3, object)), {}, r"x\['height'\], row 1 is missing"),
         (frame(height=[1.0, np.nan] * 3), {}, r"x, row 1, column 1 \('height'\) is nan"),
@@ -119,6 +119,11 @@ def test_tables_that_are_no_numbers_are_refused_by_column(x, options, message):
     options = options | ({"y_test": [0]} if options else {})
     with pytest.raises(ValueError, match=message):
         from_arrays(x, [0, 1] * 3, num_clients=2, **options)
+
+
+def test_labels_are_a_column_not_a_table():
+    with pytest.raises(ValueError, match=r"the columns kind, note: give .* y\['kind'\]"):
+        from_arrays(X, Frame({"kind": ANIMALS, "note": ANIMALS}), num_clients=2)
 
 
 def test_rows_of_different_indexes_are_refused():

@@ -48,9 +48,10 @@ def test_features_are_kept_or_refused(dtype, data, swapped):
 @pytest.mark.parametrize("dtype", ["f8", "g", "c16"])
 @pytest.mark.parametrize("value", [1e300, -1e39])
 def test_floats_that_would_become_infinite_are_refused(dtype, value):
+    others = {"num_clients": 2, "preprocess": lambda batch: batch}
     with pytest.raises(ValueError, match="x, row 4, column 1 is .*beyond .*scale it"):
-        from_arrays(with_value(value, dtype), Y, num_clients=2)
-    stored = from_arrays(with_value(1e38, dtype), Y, num_clients=2).train.examples.arrays["x"]
+        from_arrays(with_value(value, dtype), Y, **others)
+    stored = from_arrays(with_value(1e38, dtype), Y, **others).train.examples.arrays["x"]
     assert np.isfinite(stored).all() and stored.dtype.itemsize <= 8
 
 
@@ -208,6 +209,11 @@ def test_raw_images_need_scaling():
         from_arrays(images, Y, num_clients=2)
     dataset = from_arrays(images, Y, num_clients=2, preprocess=image_scaling(None))
     assert dataset.preprocess(dataset.train.examples.take(np.arange(6)))["x"].max() <= 1
+    three = from_arrays(
+        images, Y, num_clients=2, preprocess=image_scaling(((0.5,) * 3, (0.2,) * 3))
+    )
+    with pytest.raises(ValueError, match=r"moments of 3 channels, .* shape \[8, 8\]"):
+        three.spec  # noqa: B018
     from_arrays(images % 17, Y, num_clients=2)  # small counts are what they are
 
 
@@ -217,11 +223,14 @@ def test_raw_images_need_scaling():
         (np.ma.masked_array(np.ones((6, 3)), np.eye(6, 3)), "row 0, column 0 is masked, as are 3"),
         (np.zeros(6, "M8[s]"), "holds times"),
         (np.zeros(6, [("a", "f4"), ("b", "i4")]), "structured_to_unstructured"),
-        (np.array([[1, "red"]] * 6, object), "row 0, column 1 is 'red': encode it"),
+        (np.array([[1, "red"]] * 6, object), "row 0, column 1 is 'red': encode"),
         (np.array([[1, None]] * 6, object), "row 0, column 1 is missing"),
+        (np.array([["1.5", "2"]] * 6), r"numbers of x are texts: give x.astype\(np.float32\)"),
+        (np.array([["1.5", "2"]] * 5 + [["?", "2"]]), r"row 5, column 0 is '\?'"),
         ([[1, 2], [1]] * 3, "cannot be made an array of equal rows"),
         (np.zeros((6, 0)), r"shape \[6, 0\]: its rows hold nothing"),
         (np.float32(3), "one row per example"),
+        (np.ones((6, 2), complex), "x is complex"),
         (np.zeros((6, 2), "V3"), "must be an array of numbers"),
     ],
 )
