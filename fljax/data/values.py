@@ -48,6 +48,7 @@ def check_range(values: np.ndarray, name: str, columns: Sequence[str] | None = N
     source, target = np.dtype(values.dtype), held_type(values.dtype)
     if source.newbyteorder("=") == target or not np.size(values):
         return
+    values = np.atleast_1d(values)
     if target.kind in "iu":
         _check_integers(values, target, name, columns)
     elif target.kind in "fc":
