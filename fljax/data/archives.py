@@ -61,15 +61,15 @@ def open_bounded(path: pathlib.Path, most: int | None = None) -> Iterator[io.Buf
 
 
 @contextmanager
-def whole(path: pathlib.Path) -> Iterator[None]:
-    """Turns what decoders raise on broken files into a ValueError that names the file."""
+def whole(path: pathlib.Path, remedy: str = "download it again") -> Iterator[None]:
+    """Turns what decoders raise on broken files into a ValueError that names file and remedy."""
     try:
         yield
     except (FileNotFoundError, PermissionError, _Named):
         raise
     except _BROKEN as error:
         raise ValueError(
-            f"{path} is truncated or corrupt ({error or type(error).__name__}): download it again"
+            f"{path} is truncated or corrupt ({error or type(error).__name__}): {remedy}"
         ) from error
 
 
@@ -136,7 +136,7 @@ def read_npz(path: str | pathlib.Path, most: int | None = None) -> dict[str, np.
     """
     path = pathlib.Path(path)
     most = most_bytes(path) if most is None else most
-    with whole(path):
+    with whole(path, "write it again, or get it again"):
         if not zipfile.is_zipfile(path):
             raise refused(path, "is truncated or corrupt, or not an .npz archive")
         with zipfile.ZipFile(path) as archive:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.data.archives import read_npz
 from fljax.recording import jsonio
 from fljax.recording.models import BEST, FINAL, model_path, read_model
 from fljax.recording.plots import plot_curves
@@ -145,10 +146,7 @@ def _optional_json(path: Path) -> Any:
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return read_npz(path) if path.exists() else None
 
 
 def _load_baselines(directory: Path) -> dict[str, Run]:

@@ -62,3 +62,14 @@ def test_a_damaged_line_is_named(tmp_path, damage):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 1}\n' + damage + b'{"round": 3}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2"):
         load_run(tmp_path)
+
+
+def test_damaged_metrics_of_clients_are_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 1}\n')
+    path = tmp_path / "client_metrics.npz"
+    np.savez(path, accuracy=np.arange(3.0), ids=np.array(["a", "b", "c"]))
+    found = load_run(tmp_path).client_metrics
+    assert found["accuracy"].tolist() == [0, 1, 2] and found["ids"].tolist() == ["a", "b", "c"]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"client_metrics\.npz is truncated or corrupt"):
+        load_run(tmp_path)
