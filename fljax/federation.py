@@ -319,7 +319,7 @@ def build(
         lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), first.variables
     )
     batch = batch_of(dataset, work.batch_size)
-    check_model(one_task, one_model, batch, dataset.preprocess is not None)
+    check_model(one_task, one_model, batch)
     recorded = Recorded(scheduled(one_hparams, options, 0))
     algorithm = spec.build(one_task, recorded)
     check_read(spec, algorithm, recorded, one_model, batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,10 +175,7 @@ def batch_of(dataset: FederatedDataset, rows: int) -> dict[str, jax.ShapeDtypeSt
 
 
 def check_model(
-    task: LocalTask,
-    variables: Variables,
-    batch: Mapping[str, jax.ShapeDtypeStruct],
-    preprocessed: bool,
+    task: LocalTask, variables: Variables, batch: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
     """Traces the model on a batch, so that what does not fit is said before anything is placed."""
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -189,11 +185,3 @@ def check_model(
         dict(batch),
         key,
     )
-    x = batch["x"]
-    if not preprocessed and getattr(x, "dtype", None) == np.uint8 and len(x.shape) > 2:
-        warnings.warn(
-            f"x is uint8{list(x.shape[1:])}, which looks like images, and reaches the model as "
-            "numbers up to 255. Give the data set a preprocess, such as "
-            "fljax.data.image_scaling(None); if the model scales them itself, preprocess=dict.",
-            stacklevel=2,
-        )
