@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from fljax import algorithms
+from fljax import algorithms, signals
 from fljax.algorithm import AlgorithmSpec
 from fljax.data.dataset import FederatedDataset, Partition
+from fljax.engine.distributed import exchange
 from fljax.engine.pipeline import Pipeline
 from fljax.recording import Run
 from fljax.tasks import Task
@@ -74,6 +75,9 @@ def run_baselines(
         )
         if found[name].interrupted:
             break
+        if name != run_options.baselines[-1] and stopped_late():
+            found[name] = found[name]._replace(interrupted=True)
+            break
     return run._replace(baselines=found, interrupted=any(one.interrupted for one in found.values()))
 
 
@@ -82,6 +86,11 @@ def check_baselines(names: Sequence[str]) -> None:
     for name in names:
         if name not in BASELINES:
             raise ValueError(f"baselines has {name!r}; choose from {', '.join(BASELINES)}.")
+
+
+def stopped_late() -> bool:
+    """Whether a process was asked to stop in the last round of a run, which is complete then."""
+    return any(exchange(signals.received() is not None))
 
 
 def _send_nothing(federation, record) -> dict[str, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 import warnings
 from collections import deque
@@ -14,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax import signals
 from fljax.data.ids import some_of
 from fljax.data.rows import nonfinite_row
 from fljax.engine.blocks import unstack
@@ -81,7 +80,7 @@ class Loop:
         # a resumed run may have come to its end before
         stop = self.start if self.start and self._ended else num_rounds
         with contextlib.ExitStack() as stack:
-            stack.enter_context(finish_on_interrupt(self))
+            stack.enter_context(signals.finishing(self))
             shown = self.options.progress and is_main()
             bar = progress_bar(num_rounds, self.start, shown, label=name)
             stack.callback(bar.close)
@@ -206,9 +205,9 @@ class Loop:
     def _save(self, done: int) -> None:
         if self.options.workdir is None:
             return
-        self.recorder.flush()
+        extent = self.recorder.flush()
         self.models.write_best(self.recorder.workdir)
-        progress = Progress(done, self.totals, self.sampler_state, self.models.best)
+        progress = Progress(done, self.totals, self.sampler_state, self.models.best, extent)
         save(self.checkpoints, self.federation, progress, self.options)
 
     def _finish(self, done: int, num_rounds: int) -> Run:
@@ -277,22 +276,3 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
         f"were left out: {named}. {found}See train/clients_nonfinite.",
         stacklevel=2,
     )
-
-
-@contextlib.contextmanager
-def finish_on_interrupt(loop: Any):
-    """Lets Ctrl-C set `stop_requested`, which ends after the current block; a second one raises."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def request_stop(number, frame):
-        if loop.stop_requested:
-            raise KeyboardInterrupt
-        loop.stop_requested = True
-
-    previous = signal.signal(signal.SIGINT, request_stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -259,6 +259,12 @@ _ELSEWHERE = {
 }
 
 
+def check_workdir(workdir: str | Path | None) -> None:
+    """Raises ValueError for a directory without a name, which would be the current one."""
+    if workdir is not None and not str(workdir).strip():
+        raise ValueError("--workdir is empty. Give a directory, such as runs/first.")
+
+
 def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None:
     """Raises ValueError for options that would be ignored or cannot be."""
     if options.min_delta and not options.patience:
@@ -267,6 +273,7 @@ def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None
         raise ValueError(f"patience = {options.patience} counts evaluations: set eval_every.")
     if options.stop_at_target and options.target_accuracy is None:
         raise ValueError("stop_at_target needs a target_accuracy.")
+    check_workdir(options.workdir)
     if options.checkpoint_every and options.workdir is None:
         raise ValueError("checkpoint_every needs a workdir to save the checkpoints in.")
     if rounds_per_dispatch > 1 and options.hooks:

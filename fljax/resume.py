@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +16,10 @@ from fljax.engine.distributed import is_main
 from fljax.federation import Federation
 from fljax.kept_models import Best
 from fljax.options import RunOptions
-from fljax.recording import Checkpoints
+from fljax.recording import Checkpoints, say
+from fljax.recording.checksums import Extent
 from fljax.recording.jsonio import plain
+from fljax.recording.runs import METRICS, SUMMARY
 from fljax.records import RoundTotals
 
 # Keys of a configuration that may change between the parts of a run.
@@ -36,12 +39,14 @@ class Progress(NamedTuple):
       totals: Bytes and seconds so far.
       sampler_state: State of the sampler after that round.
       best: The best model so far, where there is one.
+      extent: How far `metrics.jsonl` goes; None without a file, and of older checkpoints.
     """
 
     round: int
     totals: RoundTotals
     sampler_state: Any
     best: Best | None = None
+    extent: Extent | None = None
 
 
 def save(
@@ -60,12 +65,66 @@ def save(
         "totals": dataclasses.asdict(progress.totals),
         "store_rows": federation.store.num_rows,
         "best_round": progress.best and progress.best.round,
+        "records": progress.extent,
     }
     state = _state(federation, progress.sampler_state)
     if progress.best is not None:
         state["best"] = progress.best.variables
     if is_main():
         checkpoints().save(progress.round, state, metadata)
+
+
+def find_start(checkpoints: Checkpoints, workdir: Path, num_rounds: int) -> int:
+    """Returns the round that a run can be gone on with from: that of its newest whole checkpoint.
+
+    A checkpoint is as good as the records of its rounds: where those were changed, an older one is
+    taken.
+
+    Args:
+      checkpoints: Of the run.
+      workdir: Of the run.
+      num_rounds: Rounds of the run, those that are done included.
+
+    Returns:
+      The round; 0 for a run that was killed before its first checkpoint.
+
+    Raises:
+      ValueError: If no checkpoint is whole, or more rounds are done than the run is to have.
+      FileNotFoundError: If there is none, of a run that has come to its end.
+    """
+    metrics = workdir / METRICS
+    # a run whose records were removed goes on, with a warning: its curves begin there
+    start = checkpoints.newest_whole(
+        lambda metadata: records_fault(metadata, metrics) if metrics.exists() else None
+    )
+    if start is None:
+        if (workdir / SUMMARY).exists():
+            raise FileNotFoundError(
+                f"{workdir} holds a run that has ended, but none of its checkpoints, so that it "
+                "cannot be gone on with. Put them back, or start again in another --workdir."
+            )
+        if metrics.exists():
+            say(f"{workdir} has no checkpoint yet; the run starts again from its first round.")
+        return 0
+    if start > num_rounds:
+        raise ValueError(
+            f"num_rounds = {num_rounds}, but the run in {workdir} has completed {start} rounds. "
+            "Resume it with at least as many, or read it by fljax.load_run."
+        )
+    return start
+
+
+def extent_of(metadata: Mapping[str, Any]) -> Extent | None:
+    """Returns how far the records went when a checkpoint was taken; older ones do not know."""
+    return Extent(*metadata["records"]) if metadata.get("records") else None
+
+
+def records_fault(metadata: Mapping[str, Any], path: Path) -> str | None:
+    """Says what is wrong with the records that a checkpoint counts on, in the file at `path`."""
+    extent = extent_of(metadata)
+    if extent is None or extent.begins(path.read_bytes() if path.exists() else b""):
+        return None
+    return f"cannot be used, since {path} is not what was written until then"
 
 
 def restore(
@@ -86,7 +145,8 @@ def restore(
     state, _ = checkpoints.restore(round, template)
     federation.load(state["server"], state["store"])
     best = None if best_round is None else Best(best_round, state["best"])
-    return Progress(round, RoundTotals(**metadata["totals"]), state["sampler"], best)
+    totals = RoundTotals(**metadata["totals"])
+    return Progress(round, totals, state["sampler"], best, extent_of(metadata))
 
 
 def _state(federation: Federation, sampler_state: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +15,10 @@ import jax
 import numpy as np
 
 from fljax import federation as federations
-from fljax import tasks
+from fljax import signals, tasks
 from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms import fedavg
-from fljax.baselines import check_baselines, run_baselines
+from fljax.baselines import check_baselines, run_baselines, stopped_late
 from fljax.calibration import describe
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.compilation import use_compilation_cache
@@ -36,11 +35,12 @@ from fljax.federation import Federation, RoundOptions
 from fljax.loop import Loop
 from fljax.options import RunOptions, check_run_options, split_options
 from fljax.part_checks import check_kinds
-from fljax.recording import Checkpoints, Recorder, Run, versions
+from fljax.recording import Checkpoints, Recorder, Run, say, versions
 from fljax.recording.jsonio import plain
-from fljax.recording.recorder import CHECKPOINTS, follow
+from fljax.recording.lock import locked
+from fljax.recording.recorder import CHECKPOINTS, follow, holds_run, refuse_existing_run
 from fljax.records import RoundTotals
-from fljax.resume import Progress, fingerprint, restore
+from fljax.resume import Progress, find_start, fingerprint, restore
 from fljax.stopping import check_patience
 
 
@@ -63,10 +63,19 @@ def simulate(
     Returns:
       The run: `summary`, `curves` {key: array}, `variables` (the final model), `baselines`.
 
+    Ctrl-C ends the run after its round, saved, and the call returns a run that is `interrupted`.
+    SIGTERM and SIGHUP do the same where the program does not handle them, and then end the program.
+    A second signal ends at once; see `fljax.signals`.
+
     Raises:
       TypeError: For an option that does not exist.
-      ValueError: For options that do not fit the data, the model or the memory.
+      ValueError: For options that do not fit the data, the model or the memory, and for a resumed
+        run of which no checkpoint is whole.
       FloatingPointError: If all clients of a round end with non-finite updates.
+      FileExistsError: If the workdir holds a run already, and `resume` is not set.
+      FileNotFoundError: If it holds none, and `resume` is set; or if it was removed meanwhile.
+      BlockingIOError: If another process is writing there.
+      SystemExit: After SIGTERM or SIGHUP.
     """
     round_options, run_options = split_options(options)
     check_run_options(run_options, round_options.rounds_per_dispatch)
@@ -80,11 +89,29 @@ def simulate(
     use_all_cores()
     use_compilation_cache()
     setting = (dataset, as_task(model, dataset), algorithm, round_options)
-    with matmul_precision(run_options.matmul_precision):
+    with _held(run_options), matmul_precision(run_options.matmul_precision):
         run = _simulate(*setting, run_options)
         if run_options.baselines and not run.interrupted:
-            run = run_baselines(run, _simulate, *setting, run_options)
+            if stopped_late():
+                run = run._replace(interrupted=True)
+            else:
+                run = run_baselines(run, _simulate, *setting, run_options)
+    where = "nothing is saved" if run.directory is None else f"saved in {run.directory}"
+    signals.conclude(f"stopped after round {run.summary['rounds']}, {where}.")
     return run
+
+
+def _held(options: RunOptions):
+    """Returns the context in which no other process writes to the workdir; process 0 asks."""
+    if options.workdir is None:
+        return contextlib.nullcontext()
+    workdir = Path(options.workdir)
+    if options.resume and not holds_run(workdir):
+        raise FileNotFoundError(
+            f"{workdir} holds no run to go on with. Start it without --resume, or give the "
+            "--workdir of the run."
+        )
+    return locked(workdir) if is_main() else contextlib.nullcontext()
 
 
 def as_task(model: Any, dataset: FederatedDataset) -> tasks.Task:
@@ -109,12 +136,15 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             if run_options.resume:
                 if workdir is None:
                     raise ValueError("resume needs the workdir of the run to go on with.")
-                start = exchange((checkpoints().latest_round() or 0) if is_main() else None)[0]
+                found = find_start(checkpoints(), workdir, options.num_rounds) if is_main() else 0
+                start = exchange(found)[0]
+            elif workdir is not None and is_main():
+                refuse_existing_run(workdir)  # before anything is built or compiled
             if start:
                 options = with_saved_execution(options, checkpoints().metadata(start))
             federation = federations.build(dataset, task, algorithm, options)
             if run_options.progress and is_main():
-                print(describe(federation), file=sys.stderr)
+                say(describe(federation))
             config = _config(federation, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
@@ -126,7 +156,9 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             resume_round = (start or -1) if run_options.resume else None
             # of several processes, the first one alone writes
             open_files = Recorder if is_main() else follow
-            recorder = stack.enter_context(open_files(workdir, resume_round=resume_round))
+            recorder = stack.enter_context(
+                open_files(workdir, resume_round=resume_round, extent=progress.extent)
+            )
             for open_sink in run_options.sinks if is_main() else ():
                 recorder.add_sink(open_sink())
             recorder.write_config(config)

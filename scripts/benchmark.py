@@ -6,16 +6,20 @@ python scripts/benchmark.py --sweep=cohort        # or population, devices, mode
 python scripts/benchmark.py --compare=before.json,after.json
 """
 
+from fljax import commands  # isort: skip, it answers for what the others do
+
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 import fljax
 from fljax.benchmarks import machine, measure, report
 from fljax.benchmarks.workloads import SWEEPS, WORKLOADS, find
+from fljax.recording import say
+from fljax.recording.files import atomic_file
 
 _WORKLOADS = flags.DEFINE_list("workloads", list(WORKLOADS), "Names of workloads.")
 _SWEEP = flags.DEFINE_enum("sweep", None, list(SWEEPS), "Runs the workloads of a sweep instead.")
@@ -34,20 +38,19 @@ _ONE = flags.DEFINE_string("one", None, "Runs a single workload here and prints 
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     if _COMPARE.value:
-        print(report.compare(*_COMPARE.value))
+        commands.show(report.compare(*_COMPARE.value))
         return 0
     if _ONE.value:
-        print(json.dumps(_here(_ONE.value)))
+        commands.show(json.dumps(_here(_ONE.value)))
         return 0
     names = list(SWEEPS[_SWEEP.value]) if _SWEEP.value else _WORKLOADS.value
     workloads = {name: find(name) for name in names}
     results = [_in_a_process(name, one.title) for name, one in workloads.items()]
     if _OUT.value:
-        Path(_OUT.value).write_text(json.dumps(results, indent=2) + "\n")
-    print(report.table(results))
+        with atomic_file(Path(_OUT.value)) as file:
+            file.write(json.dumps(results, indent=2).encode() + b"\n")
+    commands.show(report.table(results))
     return int(any("error" in one for one in results))
 
 
@@ -74,13 +77,10 @@ def _in_a_process(name, title):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    print(done.stderr, file=sys.stderr)
+    say(done.stderr)
     error = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return {"workload": name, "title": title, "error": error}
 
 
 if __name__ == "__main__":
-    try:
-        app.run(main)
-    except (OSError, ValueError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    commands.run(main, starts_processes=True)

@@ -7,11 +7,14 @@ standard errors, 2 if nothing was compared, since that Python has no FedJAX. Wha
 what FedJAX counts differently: `fljax/benchmarks/compressor_errors.py`.
 """
 
+from fljax import commands  # isort: skip, it answers for what the others do
+
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from fljax.benchmarks import compressor_errors as errors
+from fljax.recording import say
 
 _PYTHON = flags.DEFINE_string("fedjax_python", sys.executable, "The Python that has FedJAX.")
 _DRAWS = flags.DEFINE_integer("draws", 400, "Draws of each compressor.", lower_bound=2)
@@ -20,20 +23,18 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the vectors and of both sides' draws
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     vectors = errors.vectors([int(size) for size in _SIZES.value], _SEED.value)
     work = errors.CASES, vectors, _DRAWS.value, _SEED.value
     try:
         theirs, versions = errors.fedjax_samples(_PYTHON.value, *work)
     except ValueError as error:
-        print(f"Nothing was compared. {error}", file=sys.stderr)
-        sys.exit(2)
+        say(f"Nothing was compared. {error}")
+        return 2
     rows = errors.rows(errors.CASES, errors.our_samples(*work), theirs)
-    print(errors.table(rows))
-    print("\n" + errors.summary(rows, _DRAWS.value, versions))
-    sys.exit(1 if errors.far(rows) else 0)
+    commands.show(errors.table(rows))
+    commands.show("\n" + errors.summary(rows, _DRAWS.value, versions))
+    return 1 if errors.far(rows) else 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run(main, starts_processes=True)

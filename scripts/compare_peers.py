@@ -12,6 +12,8 @@ by the harness, if there is one, else from the workloads of fljax. A run can be 
 started again; results that --out holds are not run again.
 """
 
+from fljax import commands  # isort: skip, it answers for what the others do
+
 import subprocess
 import sys
 from pathlib import Path
@@ -34,8 +36,6 @@ _TABLE_ONLY = flags.DEFINE_bool("table_only", False, "Print the tables of --out,
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     out = Path(_OUT.value)
     if not _TABLE_ONLY.value:
         if _DATA.value is None:
@@ -45,7 +45,7 @@ def main(argv):
             _runners(), files, out,
             rounds=_ROUNDS.value, repetitions=_REPETITIONS.value, timeout=_TIMEOUT.value,
         )  # fmt: skip
-    print(comparison_table.table(comparison.read(out), _MEMORY_PEER.value))
+    commands.show(comparison_table.table(comparison.read(out), _MEMORY_PEER.value))
 
 
 def _runners():
@@ -78,7 +78,4 @@ def _file(directory, name):
 
 
 if __name__ == "__main__":
-    try:
-        app.run(main)
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    commands.run(main, starts_processes=True)

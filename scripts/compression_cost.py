@@ -4,9 +4,10 @@ python scripts/compression_cost.py
 python scripts/compression_cost.py --workload=mlp_100 --uplink='qsgd(4)' --uplink='drive'
 """
 
-import sys
+from fljax import commands  # isort: skip, it answers for what the others do
 
-from absl import app, flags
+
+from absl import flags
 
 import fljax
 from fljax.benchmarks import compression_cost
@@ -22,17 +23,12 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds of each.", lower_bound
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     fljax.use_all_cores()
     fljax.use_compilation_cache()
     found = compression_cost.costs(find(_WORKLOAD.value), _UPLINKS.value, _ROUNDS.value)
-    print(compression_cost.table(found))
+    commands.show(compression_cost.table(found))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        app.run(main)
-    except (OSError, ValueError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    commands.run(main)

@@ -19,7 +19,8 @@ give it all rounds, and time for them:
         --timeout=14400
 """
 
-import signal
+from fljax import commands  # isort: skip, it answers for what the others do
+
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +42,6 @@ _ONE = flags.DEFINE_string("one", None, "Runs a single section in this process."
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     workdir = Path(_WORKDIR.value).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     if _ONE.value:
@@ -58,10 +57,8 @@ def main(argv):
     own += [f"--timeout={_TIMEOUT.value}"]
     own += [f"--cpu_rounds={_CPU_ROUNDS.value}"] if _CPU_ROUNDS.value else []
     command = [sys.executable, __file__, *own, "--one"]
-    # whoever ends this process ends its sections too: they hold the device
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     good = report.run_sections(_SECTIONS.value, command, workdir, timeout=_TIMEOUT.value)
-    print((workdir / report.REPORT).read_text())
+    commands.show((workdir / report.REPORT).read_text())
     return int(not good)
 
 
@@ -77,4 +74,4 @@ def _context(workdir):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run(main, starts_processes=True)

@@ -5,7 +5,9 @@ Example:
       --alpha=0.3 --out=partition.png
 """
 
-from absl import app, flags
+from fljax import commands  # isort: skip, it answers for what the others do
+
+from absl import flags
 
 from fljax import data
 
@@ -28,28 +30,23 @@ _OPTIONS = ("alpha", "shards_per_client", "classes_per_client", "sigma", "min_pa
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     options = {name: flags.FLAGS[name].value for name in _OPTIONS}
-    try:
-        dataset = data.load(
-            _DATASET.value,
-            partition=_PARTITION.value,
-            num_clients=_NUM_CLIENTS.value,
-            seed=_SEED.value,
-            data_dir=_DATA_DIR.value,
-            **{name: value for name, value in options.items() if value is not None},
-        )
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
+    dataset = data.load(
+        _DATASET.value,
+        partition=_PARTITION.value,
+        num_clients=_NUM_CLIENTS.value,
+        seed=_SEED.value,
+        data_dir=_DATA_DIR.value,
+        **{name: value for name, value in options.items() if value is not None},
+    )
     partition, counts = dataset.train.partition, data.split_label_counts(dataset)
-    print(dataset.describe())
-    print(data.partition_statistics(partition, counts))
+    commands.show(dataset.describe())
+    commands.show(data.partition_statistics(partition, counts))
     if _OUT.value:
         title = dataset.name + (f", {_PARTITION.value} partition" if _PARTITION.value else "")
         data.plot_partition(partition, counts, title=title, path=_OUT.value)
-        print(f"figure             {_OUT.value}")
+        commands.show(f"figure             {_OUT.value}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run(main)

@@ -6,9 +6,11 @@ What the file holds: `fljax/benchmarks/workload_file.py`. Who calls this: script
 or any harness with the same contract.
 """
 
+from fljax import commands  # isort: skip, it answers for what the others do
+
 import json
 
-from absl import app, flags
+from absl import flags
 
 import fljax
 from fljax.benchmarks import runner
@@ -25,15 +27,13 @@ _TOGETHER = flags.DEFINE_integer(
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     fljax.use_all_cores()
     fljax.use_compilation_cache()
     line = runner.run(
         _DATA.value, _WORKLOAD.value, _ROUNDS.value, rounds_per_dispatch=_TOGETHER.value
     )
-    print(json.dumps(line))
+    commands.show(json.dumps(line))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run(main)

@@ -11,14 +11,15 @@ Slurm's `srun` starts them, else `--coordinator_address`, `--num_processes` and 
 docs/many_hosts.md.
 """
 
+from fljax import commands  # isort: skip, it answers for what the others do
+
 import logging
-import sys
 
 from absl import app, flags
 from ml_collections import config_flags
 
 import fljax
-from fljax.config import check_overrides
+from fljax import signals
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
@@ -34,8 +35,6 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, 
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     from fljax import experiment
 
     # absl shows JAX's notes on every backend that this machine does not have
@@ -45,7 +44,7 @@ def main(argv):
         fljax.initialize_distributed(*process)
     fljax.use_all_cores()
     if _DRY_RUN.value:
-        print(experiment.dry_run(_CONFIG.value))
+        commands.show(experiment.dry_run(_CONFIG.value))
         return 0
     if _WORKDIR.value is None:
         raise app.UsageError("--workdir is needed: a directory for what the run leaves behind.")
@@ -53,14 +52,9 @@ def main(argv):
         _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
     )
     if run.directory is not None:
-        print(experiment.report(run, plots))
-    return 0
+        commands.show(experiment.report(run, plots))
+    return signals.exit_code() if run.interrupted else 0
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    try:
-        check_overrides(sys.argv)
-        app.run(main)
-    except (FloatingPointError, ImportError, OSError, ValueError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    commands.run(main, required=["config"], overrides=True)

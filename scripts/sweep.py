@@ -12,14 +12,15 @@ share a sweep by rank and count: `--share=0/8`, or from their environment (a Slu
 Kubernetes indexed Job, FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT, ...); see docs/sweeps.md.
 """
 
-import logging
-import sys
+from fljax import commands  # isort: skip, it answers for what the others do
 
-from absl import app, flags
+import logging
+
+from absl import flags
 from ml_collections import config_flags
 
 import fljax
-from fljax.config import check_overrides
+from fljax import signals
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
@@ -34,8 +35,6 @@ _SHARE = flags.DEFINE_string("share", None, "RANK/COUNT of this process; by defa
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     from fljax import sweeps
 
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -52,14 +51,9 @@ def main(argv):
     found = fljax.sweep(
         _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, share=share, **settings
     )
-    print(sweeps.report(found))
-    return 0
+    commands.show(sweeps.report(found))
+    return 0 if found.summary["complete"] else signals.exit_code()
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    try:
-        check_overrides(sys.argv)
-        app.run(main)
-    except (FloatingPointError, ImportError, OSError, ValueError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    commands.run(main, required=["config", "workdir"], overrides=True)

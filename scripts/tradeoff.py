@@ -7,14 +7,16 @@ the runs, tradeoff.csv, tradeoff.png and report.md. A second call with the same 
 finished run; so a study that was stopped goes on, and a longer ladder adds to it.
 """
 
+from fljax import commands  # isort: skip, it answers for what the others do
+
 import logging
 import sys
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 import fljax
-from fljax.config import check_overrides
+from fljax import signals
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
@@ -27,8 +29,6 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_boun
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     from fljax import studies
 
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -43,16 +43,12 @@ def main(argv):
             command=["python", *sys.argv],
         )
     except KeyboardInterrupt:
-        sys.exit("Stopped; what is done is saved. The same command goes on.")
-    print(found.report.read_text())
-    print(f"report: {found.report}\ntable: {found.csv}\nplot: {found.picture}")
+        commands.show("Stopped; what is done is saved. The same command goes on.")
+        return signals.exit_code()
+    commands.show(found.report.read_text())
+    commands.show(f"report: {found.report}\ntable: {found.csv}\nplot: {found.picture}")
     return 0
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    try:
-        check_overrides(sys.argv)
-        app.run(main)
-    except (FloatingPointError, ImportError, OSError, ValueError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    commands.run(main, required=["config", "workdir"], overrides=True)

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,10 +119,8 @@ def test_a_dry_run_runs_nothing(tmp_path):
     assert not workdir.exists()
 
 
-def test_ctrl_c_finishes_the_round_and_resume_completes_the_run(tmp_path):
-    workdir = tmp_path / "run"
-    arguments = [f"--workdir={workdir}", "--config.clients_per_round=4", "--config.baselines=()"]
-    arguments += ["--config.calibrate=False"]  # of a run of a million rounds
+def interrupted(arguments, workdir, *signals):
+    """Starts an endless run and sends it signals after a few rounds; returns (code, out, err)."""
     process = subprocess.Popen(
         [*COMMAND, *arguments, "--config.num_rounds=1000000"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
@@ -130,20 +130,107 @@ def test_ctrl_c_finishes_the_round_and_resume_completes_the_run(tmp_path):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    for number in signals:
+        process.send_signal(number)
     output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
     assert "Traceback" not in errors
+    return process.returncode, output, errors
+
+
+def test_a_signal_finishes_the_round_and_resume_completes_the_run(tmp_path):
+    workdir = tmp_path / "run"
+    arguments = [f"--workdir={workdir}", "--config.clients_per_round=4", "--config.baselines=()"]
+    arguments += ["--config.calibrate=False"]  # of a run of a million rounds
+    code, output, _ = interrupted(arguments, workdir, signal.SIGTERM)
+    assert code == 143
     stopped = int(re.search(r"Stopped after round (\d+)", output)[1])
     assert "--resume" in output and str(workdir) in output
-    rounds = [json.loads(line)["round"] for line in metrics.read_text().splitlines()]
-    assert rounds == list(range(stopped + 1))
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == list(range(stopped + 1))
     assert (workdir / "checkpoints" / str(stopped)).is_dir()
     assert not (workdir / "summary.json").exists()
 
+    fewer = simulate(*arguments, f"--config.num_rounds={stopped - 1}", "--resume")
+    assert_refused(fewer, f"has completed {stopped} rounds")
     last = stopped + 5
     done = simulate(*arguments, f"--config.num_rounds={last}", "--resume")
     assert done.returncode == 0, done.stderr
     run = fljax.load_run(workdir)
     assert run.rounds.tolist() == list(range(last + 1))
     assert run.summary["rounds"] == last and np.isfinite(run.curves["eval/test/loss"][-1])
+
+
+def test_a_second_signal_ends_at_once_with_a_line(tmp_path):
+    arguments = [f"--workdir={tmp_path / 'run'}", "--config.calibrate=False"]
+    code, output, errors = interrupted(
+        arguments, tmp_path / "run", signal.SIGINT, signal.SIGHUP, signal.SIGINT
+    )
+    assert code in (129, 130) and "Stopped at once" in errors and not output
+
+
+@pytest.mark.parametrize(("seconds", "number", "code"), [(0.3, 2, 130), (1.5, 15, 143)])
+def test_a_signal_during_start_up_ends_with_a_line(seconds, number, code, tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, f"--workdir={tmp_path / 'run'}"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    time.sleep(seconds)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, output) == (code, "")
+    assert errors.splitlines()[-1] == "Stopped at once. What was saved until now stays."
+
+
+@pytest.mark.parametrize("where", ["2>&1 | head -1", "2>&-", "2>/dev/full", ">&- 2>&-"])
+def test_closed_or_full_output_ends_no_run(where, tmp_path):
+    workdir = tmp_path / "run"
+    command = [*COMMAND, f"--workdir={workdir}", "--config.num_rounds=2", "--config.baselines=()"]
+    shell = f"({shlex.join(command)}; echo $? >{tmp_path / 'code'}) {where}"
+    subprocess.run(["bash", "-c", shell], cwd=ROOT, env=ENVIRONMENT, timeout=300)
+    while not (tmp_path / "code").exists():  # the reader may be gone before
+        time.sleep(0.05)
+    assert (tmp_path / "code").read_text().strip() == "0"
+    run = fljax.load_run(workdir)
+    assert run.summary["rounds"] == 2 and run.rounds.tolist() == [0, 1, 2]
+
+
+def test_a_full_standard_output_is_said(tmp_path):
+    command = [*COMMAND, "--dry_run"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, cwd=ROOT, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert_refused(done, "Standard output cannot be written: No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workdir="], ["--workdir is empty"]),
+        (["--workdir=absent", "--resume"], ["absent holds no run", "--resume"]),
+        (["--workdir=LICENSE"], ["it is a file", "LICENSE"]),
+    ],
+)
+def test_a_workdir_that_cannot_be_is_refused(arguments, words):
+    before = set(ROOT.iterdir())
+    assert_refused(simulate(*arguments), *words)
+    assert set(ROOT.iterdir()) == before
+
+
+def test_a_directory_in_use_is_refused_and_a_vanished_one_is_no_success(tmp_path):
+    workdir = tmp_path / "run"
+    arguments = [f"--workdir={workdir}", "--config.calibrate=False", "--config.baselines=()"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--config.num_rounds=1000000"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    while not (workdir / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    for more in ([], ["--resume"]):
+        assert_refused(simulate(*arguments, *more), "is in use by process", str(process.pid))
+    shutil.rmtree(workdir, ignore_errors=True)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and not output, "it is not said to be saved"
+    assert "Traceback" not in errors and str(workdir) in errors.splitlines()[-1]

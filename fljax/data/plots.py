@@ -8,6 +8,7 @@ import numpy as np
 
 from fljax.data.dataset import Partition
 from fljax.data.statistics import partition_statistics
+from fljax.recording.files import naming
 
 _MAX_BARS = 40
 _MAX_COLUMNS = 2000
@@ -59,7 +60,8 @@ def plot_partition(
         fontsize=11,
     )
     if path is not None:
-        figure.savefig(path, dpi=150)
+        with naming(path):
+            figure.savefig(path, dpi=150)
     return figure
 
 

@@ -3,7 +3,7 @@
 from fljax.recording.checkpoints import Checkpoints
 from fljax.recording.models import load_model, save_model
 from fljax.recording.plots import plot_curves
-from fljax.recording.progress import Progress, progress
+from fljax.recording.progress import Progress, progress, say
 from fljax.recording.recorder import Recorder, Sink
 from fljax.recording.runs import Run, load_run
 from fljax.recording.summary import (
@@ -34,6 +34,7 @@ __all__ = [
     "plot_curves",
     "progress",
     "save_model",
+    "say",
     "summarize",
     "to_target",
     "versions",

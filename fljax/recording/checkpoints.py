@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
+import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+
+from fljax.recording.leaves import (
+    checksum,
+    describe,
+    empty,
+    from_stored,
+    leaves_of,
+    on_host,
+    spell,
+    stored_arrays,
+    text_checksum,
+)
 
 PyTree = Any
 
 _ITEMS = ("arrays", "description")
 _TEMPORARY = ".orbax-checkpoint-tmp"
 _SHOWN_DIFFERENCES = 5
+_SHOWN_CHARACTERS = 200
+# What Orbax says among much else where a disk refuses.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 # The given arrays, and the copies of them that are written in the background.
 CHECKPOINT_COPIES = 2
 
@@ -24,7 +42,9 @@ class Checkpoints:
     """The newest checkpoints of one run; a context manager.
 
     A checkpoint is written to a temporary directory and renamed when whole, so a kill in the
-    middle leaves the one before it usable. Leaves are stored as a flat list with their paths,
+    middle leaves the one before it usable. It holds the checksums of its leaves and of their
+    description, the round included: one that changed on disk, lost a file or has another round's
+    name is not restored. Leaves are stored as a flat list with their paths,
     shapes and dtypes, and laid into the structure of a template when they are restored: optax's
     named tuples, empty states and arrays without elements all come back as they were.
     """
@@ -50,6 +70,9 @@ class Checkpoints:
             ),
         )
         self._cleaned = False
+        self._saved: int | None = None
+        # found damaged; a writer removes them
+        self._damaged: set[int] = set()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -71,34 +94,81 @@ class Checkpoints:
 
         Raises:
           TypeError: a leaf is neither an array nor a number.
+          OSError: This checkpoint or the one before could not be written; the message says where.
         """
         self._remove_unfinished()
         if round in self.rounds():
             return
-        paths, leaves = _on_host(state)
+        paths, leaves = on_host(state)
         description = {
+            "round": round,
             "leaves": [
-                {"path": path, **_describe(leaf)} for path, leaf in zip(paths, leaves, strict=True)
+                {"path": path, **describe(leaf), **checksum(leaf)}
+                for path, leaf in zip(paths, leaves, strict=True)
             ],
             "metadata": dict(metadata or {}),
         }
+        description["checksum"] = text_checksum(description)
         args = self._orbax.args
-        self._manager.save(
-            round,
-            args=args.Composite(
-                arrays=args.StandardSave(_stored_arrays(leaves)),
-                description=args.JsonSave(description),
-            ),
-        )
+        with self._writing():
+            self._manager.save(
+                round,
+                args=args.Composite(
+                    arrays=args.StandardSave(stored_arrays(leaves)),
+                    description=args.JsonSave(description),
+                ),
+            )
+        self._saved = round
 
     def rounds(self) -> list[int]:
-        """Returns the rounds of the complete checkpoints, oldest first."""
-        self._manager.wait_until_finished()
-        return sorted(r for r in self._manager.all_steps() if _is_whole(self._directory / str(r)))
+        """Returns the rounds of the checkpoints that have all parts, oldest first.
 
-    def latest_round(self) -> int | None:
-        """Returns the round of the newest complete checkpoint, None if there is none."""
-        return max(self.rounds(), default=None)
+        Raises:
+          OSError: The last save has failed.
+        """
+        self._wait()
+        return [
+            int(path.name)
+            for path in sorted(self._named(), key=lambda path: int(path.name))
+            if _is_whole(path) and int(path.name) not in self._damaged
+        ]
+
+    def newest_whole(
+        self, fault: Callable[[Mapping[str, Any]], str | None] = lambda metadata: None
+    ) -> int | None:
+        """Returns the round of the newest checkpoint that is as it was saved, None without any.
+
+        All of it is read and compared with its checksums. Of each newer one that is damaged or
+        incomplete, a warning says what is wrong with it; the next `save` removes those.
+
+        Args:
+          fault: Says of a checkpoint's metadata why it cannot be gone on with; None if it can.
+
+        Raises:
+          ValueError: None of the checkpoints is whole; the message says what is wrong with each.
+        """
+        found = []
+        for path in sorted(self._named(), key=lambda path: int(path.name), reverse=True):
+            round = int(path.name)
+            try:
+                _, description = self._read(round)
+                problem = fault(description["metadata"])
+            except _DamagedError as error:
+                problem = str(error)
+            if problem is None:
+                for line in found:
+                    warnings.warn(f"{line} Going on from that of round {round}.", stacklevel=2)
+                return round
+            self._damaged.add(round)
+            self._cleaned = False
+            found.append(f"The checkpoint of round {round} in {self._directory} {problem}.")
+        if found:
+            self._damaged.clear()
+            raise ValueError(
+                f"{' '.join(found)} No other one is whole. Put one back from a copy, or start "
+                "again in another --workdir."
+            )
+        return None
 
     def restore(self, round: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """Reads a checkpoint.
@@ -114,18 +184,15 @@ class Checkpoints:
 
         Raises:
           FileNotFoundError: there is no checkpoint of that round.
-          ValueError: the template differs from what was saved; the message says where.
+          ValueError: the template differs from what was saved, or the checkpoint is damaged; the
+            message says where.
         """
-        args = self._orbax.args
-        description = self._description(round)
-        saved = description["leaves"]
-        self._check(round, saved, template)
-
-        empty = [_empty(leaf) for leaf in saved]
-        arrays = self._manager.restore(
-            round, args=args.Composite(arrays=args.StandardRestore(_stored_arrays(empty)))
-        ).arrays
-        leaves = [arrays.get(_name(index), leaf) for index, leaf in enumerate(empty)]
+        self._check_is_there(round)
+        template_leaves = leaves_of(template)
+        with self._about(round):
+            leaves, description = self._read(
+                round, lambda saved: self._check(round, saved, template_leaves)
+            )
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return state, description["metadata"]
 
@@ -134,39 +201,146 @@ class Checkpoints:
 
         Raises:
           FileNotFoundError: there is no checkpoint of that round.
+          ValueError: It is damaged.
         """
-        return self._description(round)["metadata"]
+        self._check_is_there(round)
+        with self._about(round):
+            return self._description(round)["metadata"]
 
     def close(self) -> None:
-        """Waits for the last save and lets go of the directory."""
-        self._manager.wait_until_finished()
-        self._manager.close()
-        logging.getLogger("absl").removeFilter(_drop_orbax_chatter)
+        """Waits for the last save and lets go of the directory.
+
+        Raises:
+          OSError: The last save has failed, or its checkpoint is gone.
+        """
+        try:
+            self._wait()
+            if self._saved is not None and not _is_whole(self._directory / str(self._saved)):
+                raise FileNotFoundError(
+                    errno.ENOENT,
+                    f"the checkpoint of round {self._saved} is gone, removed after it was written",
+                    str(self._directory),
+                )
+        finally:
+            with contextlib.suppress(Exception):  # said already
+                self._manager.close()
+            logging.getLogger("absl").removeFilter(_drop_orbax_chatter)
+
+    def _named(self) -> list[Path]:
+        """Returns the directories that have a round's name, whole or not."""
+        return [
+            path
+            for path in self._directory.iterdir()
+            if path.is_dir() and path.name.isdecimal() and path.name == str(int(path.name))
+        ]
+
+    def _wait(self) -> None:
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        """Names the directory where Orbax cannot write, in whatever way that ends."""
+        try:
+            yield
+        except Exception as error:
+            known = [number for number in _DISK_ERRORS if os.strerror(number) in str(error)]
+            if known:
+                number = known[0]
+                raise OSError(number, os.strerror(number), str(self._directory)) from error
+            raise OSError(
+                f"A checkpoint cannot be written to {self._directory}: {_first_line(error)}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _about(self, round: int):
+        """Says which checkpoint is damaged."""
+        try:
+            yield
+        except _DamagedError as error:
+            raise ValueError(
+                f"The checkpoint of round {round} in {self._directory} {error}."
+            ) from None
 
     def _remove_unfinished(self) -> None:
         """Removes what killed processes left. Only a writer does: a reader could be beside one."""
         if self._cleaned:
             return
-        for path in self._directory.iterdir():
-            unfinished = path.name.isdecimal() and not _is_whole(path)
-            if path.is_dir() and (unfinished or _TEMPORARY in path.name):
-                shutil.rmtree(path)
+        unusable = [
+            path for path in self._named() if not _is_whole(path) or int(path.name) in self._damaged
+        ]
+        unusable += [
+            path for path in self._directory.iterdir() if path.is_dir() and _TEMPORARY in path.name
+        ]
+        for path in unusable:
+            shutil.rmtree(path)
+        self._damaged.clear()
         self._manager.reload()
         self._cleaned = True
 
-    def _description(self, round: int) -> dict[str, Any]:
+    def _check_is_there(self, round: int) -> None:
         if round not in self.rounds():
             raise FileNotFoundError(
                 f"{self._directory} holds no checkpoint of round {round}; it has {self.rounds()}"
             )
-        args = self._orbax.args
-        return self._manager.restore(
-            round, args=args.Composite(description=args.JsonRestore())
-        ).description
 
-    def _check(self, round: int, saved: list[dict[str, Any]], template: PyTree) -> None:
-        in_checkpoint = {leaf["path"]: _spell(leaf) for leaf in saved}
-        in_run = {path: _spell(_describe(leaf)) for path, leaf in _leaves(template)}
+    def _description(self, round: int) -> dict[str, Any]:
+        """Reads what a checkpoint says of itself.
+
+        Raises:
+          _DamagedError: It is damaged.
+        """
+        if not _is_whole(self._directory / str(round)):
+            raise _DamagedError("is incomplete: some of its files are missing")
+        args = self._orbax.args
+        with _reading():
+            description = self._manager.restore(
+                round, args=args.Composite(description=args.JsonRestore())
+            ).description
+        if not isinstance(description, dict):
+            raise _DamagedError("is damaged: its description is not what was saved")
+        if description.keys() == {"leaves", "metadata"}:
+            warnings.warn(
+                f"The checkpoint of round {round} in {self._directory} has no checksums, since an "
+                "older fljax wrote it; whether it is as it was saved is not known.",
+                stacklevel=2,
+            )
+            return description
+        rest = {name: value for name, value in description.items() if name != "checksum"}
+        if description.get("checksum") != text_checksum(rest):
+            raise _DamagedError("is damaged: its description is not what was saved")
+        if description["round"] != round:
+            raise _DamagedError(f"is that of round {description['round']} under another name")
+        return description
+
+    def _read(
+        self, round: int, check: Callable[[list[dict[str, Any]]], None] = lambda saved: None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Reads a checkpoint, after a look at its leaves; returns them and its description.
+
+        Raises:
+          _DamagedError: It is damaged.
+        """
+        description = self._description(round)
+        saved = description["leaves"]
+        check(saved)
+        args = self._orbax.args
+        with _reading():
+            places = [empty(leaf) for leaf in saved]
+            arrays = self._manager.restore(
+                round, args=args.Composite(arrays=args.StandardRestore(stored_arrays(places)))
+            ).arrays
+        leaves = from_stored(arrays, places)
+        for leaf, known in zip(leaves, saved, strict=True):
+            if "crc32" in known and checksum(leaf) != {"crc32": known["crc32"]}:
+                raise _DamagedError(
+                    f"is damaged: {known['path'] or 'its state'} is not what was saved"
+                )
+        return leaves, description
+
+    def _check(self, round: int, saved: list[dict[str, Any]], template: list) -> None:
+        in_checkpoint = {leaf["path"]: spell(leaf) for leaf in saved}
+        in_run = {path: spell(describe(leaf)) for path, leaf in template}
         differences = [
             f"  {path or 'the state'}: {in_checkpoint.get(path, 'absent')} in the checkpoint, "
             f"{in_run.get(path, 'absent')} in this run"
@@ -185,12 +359,30 @@ class Checkpoints:
         )
 
 
+class _DamagedError(Exception):
+    """What is wrong with a checkpoint: the end of a sentence that begins with its name."""
+
+
 def _import_orbax():
     try:
         import orbax.checkpoint
     except ImportError as error:
         raise ImportError("checkpoints need Orbax: pip install orbax-checkpoint") from error
     return orbax.checkpoint
+
+
+@contextlib.contextmanager
+def _reading():
+    """Turns whatever Orbax says of files that it cannot read into one line."""
+    try:
+        yield
+    except Exception as error:
+        raise _DamagedError(f"is damaged: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:_SHOWN_CHARACTERS]
 
 
 def _alone(orbax):
@@ -204,80 +396,11 @@ def _alone(orbax):
 
 
 def _drop_orbax_chatter(record: logging.LogRecord) -> bool:
-    """Orbax logs to the root absl logger, as the user's scripts do: tell them apart by file."""
-    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+    """Orbax logs to the root absl logger, as the user's scripts do: tell them apart by file.
 
-
-def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
-    return [
-        (jax.tree_util.keystr(path), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-
-
-def _on_host(state: PyTree) -> tuple[list[str], list[Any]]:
-    """Returns paths and leaves on the host, none of which is a view of a device's buffer.
-
-    On a CPU `device_get` gives such views. Arrays of one's own are copied by Orbax.
+    Its errors are dropped as well: they are raised, too, and become one line.
     """
-    for path, leaf in _leaves(state):
-        dtype = getattr(leaf, "dtype", None)
-        numeric = dtype is not None and any(
-            jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_)
-        )
-        if not (numeric or _is_number(leaf)):
-            raise TypeError(
-                f"cannot checkpoint {path or 'the state'}, a {type(leaf).__name__} of dtype "
-                f"{dtype}: the state holds arrays of numbers and Python numbers; text belongs in "
-                "the metadata, a PRNG key goes as jax.random.key_data(key)"
-            )
-    host = _leaves(jax.device_get(state))
-    return [path for path, _ in host], [
-        leaf if _is_number(leaf) or _owns_numbers(leaf) else np.array(leaf) for _, leaf in host
-    ]
-
-
-def _owns_numbers(leaf: Any) -> bool:
-    return isinstance(leaf, np.ndarray) and leaf.flags.owndata
-
-
-def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, bool | int | float) and not isinstance(leaf, np.generic)
-
-
-def _describe(leaf: Any) -> dict[str, Any]:
-    if _is_number(leaf):
-        return {"python": type(leaf).__name__, "value": leaf}
-    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
-
-
-def _spell(description: Mapping[str, Any]) -> str:
-    if "python" in description:
-        return f"a Python {description['python']}"
-    return f"{description['dtype']}{description['shape']}"
-
-
-def _empty(description: Mapping[str, Any]) -> Any:
-    if "python" in description:
-        return description["value"]
-    return np.empty(description["shape"], jax.numpy.dtype(description["dtype"]))
-
-
-def _name(index: int) -> str:
-    return f"{index:06d}"
-
-
-def _stored_arrays(leaves: list[Any]) -> dict[str, np.ndarray]:
-    """Names the arrays; those without elements hold no bits, and Orbax refuses them.
-
-    It refuses an empty dict too, hence the marker.
-    """
-    arrays = {
-        _name(index): leaf
-        for index, leaf in enumerate(leaves)
-        if isinstance(leaf, np.ndarray) and leaf.size > 0
-    }
-    return arrays | {"marker": np.zeros(1, np.int32)}
+    return "orbax" not in record.pathname
 
 
 def _is_whole(path: Path) -> bool:

@@ -1,17 +1,18 @@
-"""JSON on disk: one conversion to plain values, atomic files, and a forgiving JSONL reader."""
+"""JSON on disk: one conversion to plain values, checked files, and a forgiving JSONL reader."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+
+from fljax.recording import checksums
+from fljax.recording.checksums import Extent
 
 
 def plain(value: Any) -> Any:
@@ -44,52 +45,40 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that takes the place of `path` only when it was written whole.
-
-    The bytes go to a temporary file beside `path`, reach the disk, and are renamed. A kill at any
-    moment leaves either the old file or the new one.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Writes `plain(value)` atomically, keys sorted, two spaces of indentation."""
+    """Writes `plain(value)` atomically and notes its checksum; keys sorted, two spaces a level."""
     text = json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False)
-    with atomic_file(path) as file:
-        file.write(text.encode() + b"\n")
+    checksums.replace(path, text.encode() + b"\n")
 
 
 def read_json(path: Path) -> Any:
     """Returns the value in a JSON file.
 
     Raises:
-      ValueError: the file is no JSON; the message names it.
+      ValueError: the file is no JSON, or changed since it was written; the message names it.
     """
+    data = checksums.read(path)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(data)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
 
 
-def read_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
+def read_lines(path: Path, extent: Extent | None = None) -> Iterator[tuple[bytes, dict]]:
     """Yields (line, object) for every complete line of a JSONL file, in order.
 
     A line is complete when it ends in a newline: what a writer was killed over is passed by.
 
+    Args:
+      path: Of the file.
+      extent: What of it is read, and was there when a checkpoint was taken; None for all.
+
     Raises:
-      ValueError: a complete line is not a JSON object; the message gives file and line number.
+      ValueError: the file changed since it was written, or a complete line is not a JSON object;
+        the message gives the file, and the number of the line.
     """
-    complete = path.read_bytes().split(b"\n")[:-1]
+    data = checksums.read(path, extent)
+    complete = data.split(b"\n")[:-1]
     for number, line in enumerate(complete, start=1):
         try:
             record = json.loads(line)

@@ -22,6 +22,7 @@ import numpy as np
 
 from fljax.algorithm import Variables
 from fljax.recording import jsonio
+from fljax.recording.files import atomic_file
 
 PyTree = Any
 
@@ -88,7 +89,7 @@ def save_model(path: Path, variables: Variables, frozen: PyTree, about: Mapping[
     }
     arrays[_MANIFEST] = np.array(json.dumps(manifest, allow_nan=False))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with jsonio.atomic_file(path) as file:
+    with atomic_file(path) as file:
         np.savez(file, **arrays)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fljax.recording.files import atomic_file
+
 Curves = Mapping[str, np.ndarray]
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in print.
@@ -74,9 +76,15 @@ def plot_curves(
             if draw(axes):
                 axes.legend()
                 path = directory / f"{name}.png"
-                figure.savefig(path, dpi=150)
+                save_figure(figure, path, dpi=150)
                 written.append(path)
     return written
+
+
+def save_figure(figure: Any, path: Path, **options: Any) -> None:
+    """Writes a figure as a PNG file, atomically; an error names the file."""
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png", **options)
 
 
 def _draw_loss(axes: Any, runs: Mapping[str, Curves]) -> bool:

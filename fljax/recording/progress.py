@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import warnings
@@ -10,6 +11,36 @@ from typing import Any, NamedTuple, TextIO
 
 _LINE_SECONDS = 10.0
 _ACCURACIES = ("eval/test/accuracy", "eval/val/accuracy", "eval/clients/mean")
+
+
+class _Forgiving:
+    """A stream that may be closed, full or not there: nothing that is shown ends a run."""
+
+    def __init__(self, stream: TextIO | None):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        try:
+            return self._stream.isatty()
+        except (AttributeError, OSError, ValueError):
+            return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def say(line: str) -> None:
+    """Shows people a line on standard error, where there is one."""
+    print(line, file=_Forgiving(sys.stderr), flush=True)
 
 
 class Progress(NamedTuple):
@@ -48,7 +79,7 @@ def progress(
     """
     if not enabled:
         return Progress(lambda round, record: None, lambda: None)
-    stream = sys.stderr if stream is None else stream
+    stream = _Forgiving(sys.stderr if stream is None else stream)
     tqdm = _tqdm() if stream.isatty() or "ipykernel" in sys.modules else None
     if tqdm is None:
         return _lines(num_rounds, start, stream, line_seconds, label)

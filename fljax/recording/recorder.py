@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
-import os
 import sys
 import time
 import warnings
@@ -14,7 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.recording import jsonio, runs
+from fljax.recording import checksums, jsonio, runs
+from fljax.recording.checksums import Extent
+from fljax.recording.line_file import LineFile
+from fljax.recording.lock import LOCK
 from fljax.recording.models import BEST, FINAL, model_path
 
 CHECKPOINTS = "checkpoints"
@@ -40,7 +44,8 @@ class Recorder:
     Every record is appended to `metrics.jsonl` as one line and handed to the operating system at
     once, so a killed process loses no finished round; it is forced to disk every `flush_seconds`
     and by `flush()`, so a machine that goes down loses at most the rounds since. JSON has no NaN
-    or infinity: such a value is NaN in memory and `null` in the file, and reads back as NaN.
+    or infinity: such a value is NaN in memory and `null` in the file, and reads back as NaN. What
+    is on disk is known by its checksum, see `fljax.recording.checksums`.
 
     A record's `round` counts completed rounds: 1 for the first round that trains, 0 for an
     evaluation before it. With `workdir=None` nothing is written.
@@ -55,6 +60,7 @@ class Recorder:
         workdir: str | Path | None,
         *,
         resume_round: int | None = None,
+        extent: Extent | None = None,
         flush_seconds: float = 30.0,
         sinks: Iterable[Sink] = (),
     ):
@@ -65,6 +71,8 @@ class Recorder:
           resume_round: None starts afresh. Otherwise the checkpoint's round: later records are
             removed from `metrics.jsonl`, earlier ones are loaded, and the outputs of a finished
             run are removed. -1 keeps nothing (a run killed before its first checkpoint).
+          extent: How far `metrics.jsonl` went at that checkpoint; what follows is not read. None
+            where the checkpoint does not know.
           flush_seconds: Seconds between forced writes to disk.
           sinks: Further places for the records.
 
@@ -81,14 +89,15 @@ class Recorder:
         if self.workdir is None:
             return
         self.workdir.mkdir(parents=True, exist_ok=True)
+        kept: list[bytes] = []
         if resume_round is None:
-            _refuse_existing_run(self.workdir)
+            refuse_existing_run(self.workdir)
         else:
-            self.records = _truncate(self.workdir / runs.METRICS, resume_round)
+            kept, self.records = _kept(self.workdir / runs.METRICS, resume_round, extent)
             models = [model_path(self.workdir, which) for which in (FINAL, BEST)]
             for path in (self.workdir / runs.SUMMARY, self.workdir / runs.CLIENTS, *models):
                 path.unlink(missing_ok=True)
-        self._file = open(self.workdir / runs.METRICS, "ab")  # noqa: SIM115, lives as long as self
+        self._file = LineFile(self.workdir / runs.METRICS, kept)
 
     def __enter__(self) -> Recorder:
         return self
@@ -115,8 +124,7 @@ class Recorder:
         self.records.append(record)
         if self._file is not None:
             line = json.dumps(jsonio.plain(record), separators=(", ", ": "), allow_nan=False)
-            self._file.write(line.encode() + b"\n")
-            self._file.flush()
+            self._file.append([line.encode()])
             if time.monotonic() - self._flushed >= self._flush_seconds:
                 self.flush()
         for sink in self._sinks:
@@ -126,12 +134,14 @@ class Recorder:
         """Adds a sink, so that it need not be opened before the directory was found usable."""
         self._sinks += (sink,)
 
-    def flush(self) -> None:
-        """Forces the records to disk. Call it before each checkpoint."""
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+    def flush(self) -> Extent | None:
+        """Forces the records to disk; returns how far `metrics.jsonl` goes. For each checkpoint.
+
+        Raises:
+          FileNotFoundError: `metrics.jsonl` was removed while the run was writing it.
+        """
         self._flushed = time.monotonic()
+        return None if self._file is None else self._file.sync()
 
     def curves(self) -> dict[str, np.ndarray]:
         """Returns the records as {key: float64 array}, as `load_run(...).curves` does."""
@@ -163,13 +173,16 @@ class Recorder:
                     f"client metric {name!r} is an array of Python objects; give numbers or strings"
                 )
         if self.workdir is not None:
-            with jsonio.atomic_file(self.workdir / runs.CLIENTS) as file:
-                np.savez(file, **arrays)
+            file = io.BytesIO()
+            np.savez(file, **arrays)
+            checksums.replace(self.workdir / runs.CLIENTS, file.getvalue())
 
     def close(self, succeeded: bool = True) -> None:
         """Flushes and closes the files, then the sinks; a second call does nothing."""
         if self._file is not None:
-            self.flush()
+            # what ended a run that failed is said, not that its file is gone too
+            with contextlib.nullcontext() if succeeded else contextlib.suppress(OSError):
+                self.flush()
             self._file.close()
             self._file = None
         for sink in self._sinks:
@@ -193,34 +206,50 @@ def _clean(record: Mapping[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
-def _refuse_existing_run(workdir: Path) -> None:
-    """A crash before the first round leaves nothing worth keeping, and does not count as a run."""
-    metrics, checkpoints = workdir / runs.METRICS, workdir / CHECKPOINTS
+def holds_run(workdir: Path) -> bool:
+    """Whether a run was begun in a directory, however far it came."""
+    names = (runs.METRICS, runs.SUMMARY, runs.CONFIG, LOCK)
+    return any((workdir / name).exists() for name in names) or _has_checkpoints(workdir)
+
+
+def refuse_existing_run(workdir: Path) -> None:
+    """Raises FileExistsError where a run has come so far that it is worth keeping."""
+    metrics = workdir / runs.METRICS
     if (
         (metrics.exists() and metrics.stat().st_size > 0)
         or (workdir / runs.SUMMARY).exists()
-        or (checkpoints.is_dir() and any(checkpoints.iterdir()))
+        or _has_checkpoints(workdir)
     ):
         raise FileExistsError(
             f"{workdir} already holds a run: use --resume to go on with it, or another --workdir"
         )
 
 
-def follow(workdir: str | Path | None, *, resume_round: int | None = None) -> Recorder:
+def _has_checkpoints(workdir: Path) -> bool:
+    directory = workdir / CHECKPOINTS
+    return directory.is_dir() and any(directory.iterdir())
+
+
+def follow(
+    workdir: str | Path | None, *, resume_round: int | None = None, extent: Extent | None = None
+) -> Recorder:
     """Returns a recorder that holds the records of a resumed run in memory and writes nothing.
 
     For all processes of a run but the one that writes; arguments as for `Recorder`.
     """
     recorder = Recorder(None)
     if workdir is not None and resume_round is not None:
-        kept = _up_to(Path(workdir) / runs.METRICS, resume_round)
-        recorder.records = [record for _, record in kept]
+        kept = runs.read_records(Path(workdir) / runs.METRICS, resume_round, extent)
+        recorder.records = [_with_nan(record) for _, record in kept]
     return recorder
 
 
-def _truncate(path: Path, last_round: int) -> list[dict[str, Any]]:
-    """Rewrites a JSONL file without the records after `last_round`; returns those that stay."""
-    kept = _up_to(path, last_round)
+def _kept(
+    path: Path, last_round: int, extent: Extent | None
+) -> tuple[list[bytes], list[dict[str, Any]]]:
+    """Returns the lines of a JSONL file up to a round, and their records."""
+    extent = Extent() if last_round < 0 else extent
+    kept = list(runs.read_records(path, last_round, extent))
     newest = kept[-1][1]["round"] if kept else 0
     if newest < last_round:
         warnings.warn(
@@ -228,16 +257,8 @@ def _truncate(path: Path, last_round: int) -> list[dict[str, Any]]:
             "the rounds between are missing from this run's curves",
             stacklevel=3,
         )
-    with jsonio.atomic_file(path) as file:
-        file.writelines(line + b"\n" for line, _ in kept)
-    return [record for _, record in kept]
+    return [line for line, _ in kept], [_with_nan(record) for _, record in kept]
 
 
-def _up_to(path: Path, last_round: int) -> list[tuple[bytes, dict[str, Any]]]:
-    """Returns the lines of a JSONL file up to a round, and their records."""
-    lines = jsonio.read_lines(path) if path.exists() else ()
-    return [
-        (line, _clean({key: math.nan if value is None else value for key, value in record.items()}))
-        for line, record in lines
-        if record["round"] <= last_round
-    ]
+def _with_nan(record: Mapping[str, Any]) -> dict[str, Any]:
+    return _clean({key: math.nan if value is None else value for key, value in record.items()})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fljax.data.archives import read_npz
-from fljax.recording import jsonio
+from fljax.recording import checksums, jsonio
+from fljax.recording.checksums import Extent
 from fljax.recording.models import BEST, FINAL, model_path, read_model
 from fljax.recording.plots import plot_curves
 
@@ -107,7 +109,8 @@ def load_run(directory: str | Path) -> Run:
 
     Raises:
       FileNotFoundError: there is no such directory, or it holds no run.
-      ValueError: a file of the run is damaged; the message names it.
+      ValueError: a file of the run is damaged, changed since it was written, or was written by two
+        processes; the message names it.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -117,8 +120,7 @@ def load_run(directory: str | Path) -> Run:
             f"{directory} holds no run: it has neither {CONFIG} nor {METRICS}. "
             "Give the directory that was passed as workdir."
         )
-    metrics = directory / METRICS
-    records = [record for _, record in jsonio.read_lines(metrics)] if metrics.exists() else []
+    records = [record for _, record in read_records(directory / METRICS)]
     summary = _optional_json(directory / SUMMARY)
     models = {
         which: read_model(path) if (path := model_path(directory, which)).exists() else None
@@ -141,12 +143,45 @@ def load_run(directory: str | Path) -> Run:
     )
 
 
+def read_records(
+    path: Path, last_round: float = math.inf, extent: Extent | None = None
+) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yields (line, record) of a file of records up to a round; nothing if it is not there.
+
+    Args:
+      path: Of the file.
+      last_round: Of the records.
+      extent: What of the file is read; None for all.
+
+    Raises:
+      ValueError: The file is damaged, or its rounds do not increase; the message names it.
+    """
+    before = None
+    lines = jsonio.read_lines(path, extent) if path.exists() else ()
+    for number, (line, record) in enumerate(lines, start=1):
+        round = record.get("round")
+        if not isinstance(round, int):
+            raise ValueError(f"{path}, line {number} is no record: its round is {round!r}.")
+        if before is not None and round <= before:
+            raise ValueError(
+                f"{path}, line {number} records round {round} after round {before}: two processes "
+                "have written this file, and neither is to be believed. Start again in another "
+                "--workdir."
+            )
+        before = round
+        if round <= last_round:
+            yield line, record
+
+
 def _optional_json(path: Path) -> Any:
     return jsonio.read_json(path) if path.exists() else None
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    return read_npz(path) if path.exists() else None
+    if not path.exists():
+        return None
+    checksums.read(path)
+    return read_npz(path)
 
 
 def _load_baselines(directory: Path) -> dict[str, Run]:

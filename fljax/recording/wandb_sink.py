@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fljax.recording import jsonio
+from fljax.recording.files import atomic_file
 from fljax.recording.recorder import Sink
 
 MODES = ("disabled", "offline", "online")
@@ -86,6 +87,6 @@ def _run_id(workdir: str | Path | None) -> str | None:
     path = Path(workdir) / _RUN_ID
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with jsonio.atomic_file(path) as file:
+        with atomic_file(path) as file:
             file.write(secrets.token_hex(4).encode())
     return path.read_text().strip()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.recording.plots import STYLE
+from fljax.recording.plots import STYLE, save_figure
 from fljax.studies.labels import along, pixels, place_labels
 from fljax.studies.ladder import UNCOMPRESSED, Rung
 from fljax.studies.outcomes import Row, Spread, spread
@@ -123,7 +123,7 @@ def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -
             [pixels(axes, *line) for line in lines]
             + along(axes, [_place(point) for point in front(placed)]),
         )
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def _scale(axes: Any, placed: Sequence[Point], level: float) -> None:

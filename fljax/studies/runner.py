@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fljax import experiment
 from fljax.config import to_plain
-from fljax.recording import Run, load_run
+from fljax.recording import Run, load_run, say
+from fljax.recording.recorder import holds_run
 from fljax.studies.ladder import PlannedRun, Rung, plan
 from fljax.studies.outcomes import diverged_in
 
@@ -49,7 +49,7 @@ def run_ladder(
     for number, (one, where) in enumerate(zip(planned, directories, strict=True)):
         run = found[number]
         if run is None:
-            print(f"{number + 1}/{len(planned)}: {one.rung.text}, seed {one.seed}", file=sys.stderr)
+            say(f"{number + 1}/{len(planned)}: {one.rung.text}, seed {one.seed}")
             run = _run(one, where)
             if run.interrupted:
                 raise KeyboardInterrupt
@@ -60,9 +60,9 @@ def run_ladder(
 
 def _run(one: PlannedRun, directory: Path) -> Run:
     try:
-        return experiment.simulate_config(one.config, directory, resume=True)
+        return experiment.simulate_config(one.config, directory, resume=holds_run(directory))
     except FloatingPointError as error:
-        print(f"{one.name} diverged. {error}", file=sys.stderr)
+        say(f"{one.name} diverged. {error}")
         return load_run(directory)
 
 

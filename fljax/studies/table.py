@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from fljax.recording.files import atomic_file
 from fljax.studies.ladder import UNCOMPRESSED, Rung
 from fljax.studies.outcomes import Row, Spread, spread
 
@@ -23,22 +25,24 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
     Figures to the target are over the seeds that reached it; empty where none did.
     """
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for row in rows:
-            figures = (row.client_bytes, row.ratio, *row.accuracy, *row.final, *row.gap)
-            ways = (figure for one in _ways(row) for figure in one)
-            writer.writerow(
-                [
-                    row.rung.text,
-                    len(row.outcomes),
-                    len(row.diverged),
-                    *map(_cell, figures),
-                    len(row.reached),
-                ]
-                + [_cell(figure) for figure in ways]
-            )
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    for row in rows:
+        figures = (row.client_bytes, row.ratio, *row.accuracy, *row.final, *row.gap)
+        ways = (figure for one in _ways(row) for figure in one)
+        writer.writerow(
+            [
+                row.rung.text,
+                len(row.outcomes),
+                len(row.diverged),
+                *map(_cell, figures),
+                len(row.reached),
+            ]
+            + [_cell(figure) for figure in ways]
+        )
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fljax import experiment
+from fljax.options import check_workdir
+from fljax.recording.files import atomic_file
+from fljax.recording.lock import locked
 from fljax.studies import pareto, report, table
 from fljax.studies.outcomes import Row, rows
 from fljax.studies.runner import run_ladder
@@ -49,9 +52,18 @@ def tradeoff(
 
     Raises:
       KeyboardInterrupt: If a run was stopped; the same call goes on with it.
+      BlockingIOError: If another process runs a study there.
       ValueError: If a rung or the configuration is wrong, or all runs without compression diverged.
     """
+    check_workdir(workdir)
     workdir = Path(workdir)
+    with locked(workdir):
+        return _tradeoff(config, rungs, seeds, workdir, command)
+
+
+def _tradeoff(
+    config: Any, rungs: Sequence[str], seeds: Sequence[int], workdir: Path, command: Sequence[str]
+) -> Tradeoff:
     runs = run_ladder(config, rungs, seeds, workdir)
     result = rows(runs)
     one = next(run for ones in runs.values() for run in ones if run.summary is not None)
@@ -73,7 +85,8 @@ def tradeoff(
         command=command,
         date=datetime.date.today().isoformat(),
     )
-    found.report.write_text(page)
+    with atomic_file(found.report) as file:
+        file.write(page.encode())
     return found
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax.recording import Checkpoints
+from fljax.recording import Checkpoints, say
 from fljax.recording.jsonio import plain
+from fljax.recording.line_file import LineFile
 from fljax.records import RoundTotals
-from fljax.resume import check_identity
+from fljax.resume import check_identity, extent_of, records_fault
 from fljax.sweeps import results
 from fljax.sweeps.results import Status
 from fljax.sweeps.slots import Running, Slots
@@ -59,12 +60,17 @@ class Journal:
         self._identity = plain(identity)
         self._step = 0
         self._saved = time.monotonic()
+        self._rows_file: LineFile | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self._checkpoints = Checkpoints(directory / "checkpoints", keep=2)
 
     def close(self) -> None:
-        """Waits for the last checkpoint."""
-        self._checkpoints.close()
+        """Waits for the last checkpoint, and brings the rows to disk."""
+        try:
+            self._checkpoints.close()
+        finally:
+            if self._rows_file is not None:
+                self._rows_file.close()
 
     def start_anew(self) -> None:
         """Begins an empty journal.
@@ -73,12 +79,16 @@ class Journal:
           FileExistsError: If the directory holds a sweep already.
         """
         rows = self.directory / results.ROWS
-        if self._checkpoints.latest_round() or (rows.exists() and rows.stat().st_size):
+        if self._checkpoints.rounds() or (rows.exists() and rows.stat().st_size):
             raise FileExistsError(
                 f"{self.directory} holds a sweep already. Go on with it by --resume, or give "
                 "another --workdir."
             )
+        self._open_rows([])
         results.write_trials(self.directory, self.trials, self.statuses)
+
+    def _open_rows(self, kept: Sequence[bytes]) -> None:
+        self._rows_file = LineFile(self.directory / results.ROWS, kept)
 
     def add(self, trial: Trial) -> Trial:
         """Takes in a trial that a search has proposed; returns it as it will be read back.
@@ -107,11 +117,24 @@ class Journal:
         """Brings files and search back to the newest checkpoint; None if there is none.
 
         Raises:
-          ValueError: If it belongs to another sweep.
+          ValueError: If it belongs to another sweep, or none of the checkpoints is whole.
         """
-        self._step = self._checkpoints.latest_round() or 0
+        path = self.directory / results.ROWS
+        newest = self._checkpoints.newest_whole(lambda metadata: records_fault(metadata, path))
+        self._step = newest or 0
         if not self._step:
-            results.truncate_rows(self.directory / results.ROWS, {})
+            if (
+                (self.directory / results.SUMMARY).exists()
+                and path.exists()
+                and path.stat().st_size
+            ):
+                raise FileNotFoundError(
+                    f"{self.directory} holds a sweep that has ended, but none of its checkpoints, "
+                    "so that it cannot be gone on with. Put them back, or start again in another "
+                    "--workdir."
+                )
+            say(f"{self.directory} has no checkpoint yet; the sweep starts from the beginning.")
+            self._open_rows([])
             results.write_trials(self.directory, self.trials, {})
             return None
         saved = self._checkpoints.metadata(self._step)
@@ -123,7 +146,9 @@ class Journal:
         search.load(saved["search"])
         self.statuses = {int(n): Status(*status) for n, status in saved["statuses"].items()}
         rounds = {number: status.round for number, status in self.statuses.items()}
-        for row in results.truncate_rows(self.directory / results.ROWS, rounds):
+        lines, rows = results.rows_until(path, rounds, extent_of(saved))
+        self._open_rows(lines)
+        for row in rows:
             if self.statuses[row["trial"]].state == "running":
                 self.rows.setdefault(row["trial"], []).append(row)
         return Saved(self._step, *(saved[name] for name in Saved._fields[1:]))
@@ -146,7 +171,7 @@ class Journal:
         rows = [results.row(trial, record) for trial, record in slots.take_records()]
         for row in rows:
             self.rows.setdefault(row["trial"], []).append(row)
-        results.append_rows(self.directory / results.ROWS, rows)
+        results.append_rows(self._rows_file, rows)
         for running in slots.active.values():
             self.statuses[running.trial.number] = Status("running", running.round)
 
@@ -176,6 +201,8 @@ class Journal:
             "costs": dataclasses.asdict(costs),
             "statuses": {str(number): list(status) for number, status in self.statuses.items()},
             "identity": self._identity,
+            # on disk before the checkpoint that counts on them
+            "records": self._rows_file.sync(),
         }
         self._checkpoints.save(self._step, _state(slots), metadata)
         results.write_trials(self.directory, self.trials, self.statuses)

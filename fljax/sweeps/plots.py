@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fljax.recording.plots import COLOURS, STYLE
+from fljax.recording.plots import COLOURS, STYLE, save_figure
 from fljax.sweeps.heat_map import cells_of, draw_heat_map
 from fljax.sweeps.labels import metric_label, number, score_label
 from fljax.sweeps.parallel import draw_parallel_coordinates
@@ -73,7 +73,7 @@ def plot_sweep(
         for name, draw in _pictures(results, ranked, scales, criterion).items():
             figure = Figure(layout="constrained")
             draw(figure)
-            figure.savefig(directory / f"{name}.png", dpi=150)
+            save_figure(figure, directory / f"{name}.png", dpi=150)
             written.append(directory / f"{name}.png")
     return written
 

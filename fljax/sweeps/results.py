@@ -3,6 +3,7 @@
 results.jsonl     a row a line, appended while the sweep runs
 trials.json       every trial with its values, its seed, its state and the round of that state
 results.csv       the rows again as a table, at the end; results.parquet too, where pyarrow is
+sweep.json        what it took, see `fljax.sweeps.sweep`
 best.json         the chosen configuration, see `fljax.sweeps.selection`
 """
 
@@ -12,17 +13,21 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fljax.recording import jsonio
+from fljax.recording.checksums import Extent
+from fljax.recording.files import atomic_file
+from fljax.recording.line_file import LineFile
 from fljax.sweeps.trials import Trial, with_tuples
 
 ROWS = "results.jsonl"
 TRIALS = "trials.json"
 TABLE = "results.csv"
 PARQUET = "results.parquet"
+SUMMARY = "sweep.json"
 
 STATES = ("waiting", "running", "finished", "stopped", "diverged")
 
@@ -81,14 +86,12 @@ def row(trial: Trial, record: Mapping[str, Any]) -> Row:
     return place | metrics
 
 
-def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
+def append_rows(file: LineFile, rows: Iterable[Row]) -> None:
     """Appends rows to a JSONL file and hands them to the operating system.
 
     NaN and the infinities become `null`, as in `metrics.jsonl`, and read back as NaN.
     """
-    lines = (json.dumps(jsonio.plain(one), allow_nan=False) + "\n" for one in rows)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("".join(lines))
+    file.append(json.dumps(jsonio.plain(one), allow_nan=False).encode() for one in rows)
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -97,31 +100,46 @@ def read_rows(path: str | Path) -> list[Row]:
     A hyperparameter that is None reads back as NaN like any other `null`; `load` puts it right.
 
     Raises:
-      ValueError: If a line is damaged; the message gives file and line number.
+      ValueError: If a line is damaged, or the rounds of a trial do not increase; the message gives
+        file and line number.
     """
-    path = Path(path)
-    return [_with_nan(one) for _, one in jsonio.read_lines(path)] if path.exists() else []
+    return [_with_nan(one) for _, one in _lines(Path(path))]
 
 
-def truncate_rows(path: str | Path, rounds: Mapping[int, int]) -> list[Row]:
-    """Removes the rows that a resumed sweep will write again; returns those that stay.
+def rows_until(
+    path: str | Path, rounds: Mapping[int, int], extent: Extent | None = None
+) -> tuple[list[bytes], list[Row]]:
+    """Returns the lines that stay where a resumed sweep writes the others again, and their rows.
 
     Args:
-      path: JSONL file; nothing happens if it is not there.
+      path: JSONL file; none stay if it is not there.
       rounds: {number of the trial: its last round that stays}; a trial that is not there loses all
         its rows.
+      extent: What of the file is read; None for all.
     """
-    path = Path(path)
-    if not path.exists():
-        return []
     kept = [
         (line, one)
-        for line, one in jsonio.read_lines(path)
+        for line, one in _lines(Path(path), extent)
         if one["round"] <= rounds.get(one["trial"], -1)
     ]
-    with jsonio.atomic_file(path) as file:
-        file.writelines(line + b"\n" for line, _ in kept)
-    return [_with_nan(one) for _, one in kept]
+    return [line for line, _ in kept], [_with_nan(one) for _, one in kept]
+
+
+def _lines(path: Path, extent: Extent | None = None) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    newest: dict[int, int] = {}
+    lines = jsonio.read_lines(path, extent) if path.exists() else ()
+    for number, (line, one) in enumerate(lines, start=1):
+        if not {"trial", "round"} <= one.keys():
+            raise ValueError(f"{path}, line {number} is no row of a sweep: {line[:80]!r}")
+        trial, round = one["trial"], one["round"]
+        if round <= newest.get(trial, -1):
+            raise ValueError(
+                f"{path}, line {number} has round {round} of trial {trial} after round "
+                f"{newest[trial]}: two processes have written this file, and neither is to be "
+                "believed. Start again in another --workdir."
+            )
+        newest[trial] = round
+        yield line, one
 
 
 def write_trials(
@@ -175,14 +193,14 @@ def write_table(directory: str | Path, results: Results) -> list[Path]:
     writer = csv.writer(text)
     writer.writerow(table)
     writer.writerows(map(_cells, zip(*table.values(), strict=True)))
-    with jsonio.atomic_file(directory / TABLE) as file:
+    with atomic_file(directory / TABLE) as file:
         file.write(text.getvalue().encode())
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         return [directory / TABLE]
-    with jsonio.atomic_file(directory / PARQUET) as file:
+    with atomic_file(directory / PARQUET) as file:
         pyarrow.parquet.write_table(pyarrow.table(table), file)
     return [directory / TABLE, directory / PARQUET]
 

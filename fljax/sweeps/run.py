@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fljax.calibration import describe
-from fljax.loop import finish_on_interrupt
 from fljax.options import split_options
 from fljax.recording import progress as progress_bar
+from fljax.signals import finishing
 from fljax.simulation import matmul_precision, with_saved_execution
 from fljax.sweeps.catalogue import Catalogue, same_program
 from fljax.sweeps.groups import Group
@@ -117,7 +117,7 @@ class Runner:
           saved: The checkpoint to go on from; None to start.
         """
         journal = self.surroundings.journal
-        with finish_on_interrupt(self):
+        with finishing(self):
             if saved is not None:
                 self.surroundings.costs.go_on(saved.costs)
                 self._begin -= self.surroundings.costs.seconds

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fljax import signals
 from fljax.config import resolve, to_plain
 from fljax.engine.compilation import use_compilation_cache
 from fljax.engine.distributed import num_processes
 from fljax.engine.execution import use_all_cores
-from fljax.options import split_options
-from fljax.recording import device, jsonio, peak_memory_bytes, versions
+from fljax.options import check_workdir, split_options
+from fljax.recording import device, jsonio, peak_memory_bytes, say, versions
+from fljax.recording.lock import locked
 from fljax.recording.runs import CONFIG
 from fljax.simulation import numerics
 from fljax.sweeps import results as tables
@@ -29,8 +29,6 @@ from fljax.sweeps.settings import Settings, judged_late, search_of, trials_of
 from fljax.sweeps.share import Place, Share, keep_share, kept_share, part_of, share_of
 from fljax.sweeps.trials import Trial, identity
 from fljax.sweeps.wandb_runs import log_nothing, log_table, trial_logger
-
-SUMMARY = "sweep.json"
 
 
 class Sweep(NamedTuple):
@@ -99,7 +97,11 @@ def sweep(
       ValueError: For settings, values or memory that no trial can run with.
       FileExistsError: If the workdir holds a sweep already, and `resume` is not set; or one of
         another number of processes.
+      BlockingIOError: If another process runs the same share.
+      SystemExit: After SIGTERM or SIGHUP, which end the sweep as Ctrl-C does, saved, and then the
+        program, unless it handles them.
     """
+    check_workdir(workdir)
     chosen = Settings(**settings)
     trials = trials_of(chosen)
     workdir = Path(workdir)
@@ -124,13 +126,24 @@ def sweep(
     if progress and place.share.count > 1:
         part = sum(len(group.trials) for group in groups)
         rank, count, _ = place.share
-        print(f"process {rank} of {count}: {part} of {len(trials)} trials", file=sys.stderr)
+        say(f"process {rank} of {count}: {part} of {len(trials)} trials")
     costs = Costs()
     over, ran = True, 0
-    if groups or chosen.is_open:
-        over, ran = _run(
-            shared, make, groups, chosen, place, costs, resume=resume, progress=progress
-        )
+    with locked(place.directory):
+        if groups or chosen.is_open:
+            over, ran = _run(
+                shared, make, groups, chosen, place, costs, resume=resume, progress=progress
+            )
+        found = _found(place, shared, chosen, costs, over, ran)
+    where = f"go on in {workdir} by resume=True" if found.missing else f"all in {workdir}"
+    signals.conclude(f"{ran} trials, {where}.")
+    return found
+
+
+def _found(
+    place: Place, config: dict[str, Any], settings: Settings, costs: Costs, over: bool, ran: int
+) -> Sweep:
+    """Writes what this process spent, and reads what all of them have found."""
     summary = {
         "trials": ran,
         "complete": over,
@@ -140,7 +153,7 @@ def sweep(
         "device": device(),
         "versions": versions(),
     }
-    return _gathered(place, shared, chosen, _written(place.directory / SUMMARY, summary))
+    return _gathered(place, config, settings, _written(place.directory / tables.SUMMARY, summary))
 
 
 def _shared(config: Any, trials: Sequence[Trial]) -> dict[str, Any]:
@@ -179,11 +192,11 @@ def _run(
     trials = [trial for group in groups for trial in group.trials]
     num_rounds = max((group.num_rounds for group in groups), default=0)
     search = search_of(settings, trials, num_rounds)
-    say = functools.partial(print, file=sys.stderr) if progress else lambda line: None
+    show = say if progress else lambda line: None
     for group in groups:
         _, run_options = split_options(group.experiment.options)
         if note := judged_late(settings, num_rounds, run_options.eval_every):
-            say(note)
+            show(note)
     said = settings.as_plain()
     decisive = ["search", "criterion"]
     if settings.search == "halving":
@@ -200,7 +213,7 @@ def _run(
         journal = stack.enter_context(contextlib.closing(Journal(place.directory, trials, own)))
         bar = make_bar(groups, progress and not settings.is_open)
         stack.callback(bar.close)
-        surroundings = Surroundings(settings, search, journal, costs, ended, say, bar)
+        surroundings = Surroundings(settings, search, journal, costs, ended, show, bar)
         saved = journal.go_on(search) if resume else journal.start_anew()
         _write_config(place, config, said, groups)
         over = Runner(Catalogue(make, groups), surroundings).run(saved)
@@ -264,5 +277,5 @@ def _gathered(
 
 def _is_over(directory: Path) -> bool:
     """Whether a process has ended all its trials."""
-    path = directory / SUMMARY
+    path = directory / tables.SUMMARY
     return path.exists() and jsonio.read_json(path)["complete"]

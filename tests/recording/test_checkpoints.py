@@ -62,7 +62,7 @@ def directory(saved, tmp_path):
 def test_round_trip_is_bit_exact_and_keeps_the_newest(saved):
     with Checkpoints(saved) as checkpoints:
         assert checkpoints.rounds() == [10, 20]
-        assert checkpoints.latest_round() == 20
+        assert checkpoints.newest_whole() == 20
         for round in (10, 20):
             state, metadata = checkpoints.restore(round, make_state(99))
             assert_same_bits(state, make_state(round))
@@ -98,7 +98,7 @@ def test_an_interrupted_save_leaves_the_one_before(directory):
     shutil.rmtree(directory / "40" / "arrays")
     (directory / "50").mkdir()
     with Checkpoints(directory) as checkpoints:
-        assert checkpoints.latest_round() == 20
+        assert checkpoints.newest_whole() == 20
         assert_same_bits(checkpoints.restore(20, make_state())[0], make_state(20))
         for round in (30, 40):
             checkpoints.save(round, make_state(round))
@@ -136,7 +136,7 @@ def test_a_missing_round_is_named(saved, tmp_path):
     with Checkpoints(saved) as checkpoints, pytest.raises(FileNotFoundError, match=r"\[10, 20\]"):
         checkpoints.restore(15, make_state())
     with Checkpoints(tmp_path / "empty") as checkpoints:
-        assert checkpoints.latest_round() is None
+        assert checkpoints.newest_whole() is None
 
 
 @pytest.mark.parametrize("leaf", [jax.random.key(0), "text", np.array(["a"]), object()])

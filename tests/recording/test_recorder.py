@@ -149,7 +149,9 @@ def test_config_is_sorted_plain_json_and_leaves_no_temporary_file(tmp_path):
     expected = {"a": {"path": str(tmp_path), "z": 0.5}, "b": [0, 1], "c": [1, None]}
     assert json.loads(first) == expected
     assert list(json.loads(first)) == sorted(expected)
-    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "metrics.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "checksums.json", "config.json", "metrics.jsonl",
+    }  # fmt: skip
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):

@@ -1,5 +1,6 @@
 """Pictures of a sweep: those that its axes allow, and in them what the results say."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from fake_sweeps import results_of
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from fljax.recording.line_file import LineFile
 from fljax.sweeps import grid, log_uniform, sample, uniform
 from fljax.sweeps.heat_map import draw_heat_map
 from fljax.sweeps.parallel import draw_parallel_coordinates
@@ -59,7 +61,8 @@ def test_values_that_are_lists_are_drawn_as_they_were_written(tmp_path):
     axes = {"model_options.hidden": ((10,), (20, 20)), "client_lr": (0.1, 1.0)}
     ran = results_of(curves(4), grid(axes))
     write_trials(tmp_path, ran.trials, ran.statuses)
-    append_rows(tmp_path / ROWS, ran.rows)
+    with contextlib.closing(LineFile(tmp_path / ROWS)) as file:
+        append_rows(file, ran.rows)
     results = load(tmp_path)
     assert results.trials == ran.trials
     written = plot_sweep(results, tmp_path / "plots")

@@ -1,11 +1,13 @@
 """Tables of a sweep: what is written is what is read, whatever kinds of values there are."""
 
+import contextlib
 import csv
 import math
 import sys
 
 import pytest
 
+from fljax.recording.line_file import LineFile
 from fljax.sweeps import Trial, grid, repeat
 from fljax.sweeps import results as results_
 
@@ -29,12 +31,17 @@ def same(one, two):
     )
 
 
+def append(path, rows):
+    with contextlib.closing(LineFile(path)) as file:
+        results_.append_rows(file, rows)
+
+
 def test_rows_read_back_as_they_were_appended(tmp_path):
     rows = list(rows_of(TRIALS))
     path = tmp_path / results_.ROWS
     assert results_.read_rows(path) == []
-    results_.append_rows(path, rows[:5])
-    results_.append_rows(path, rows[5:])
+    append(path, rows[:5])
+    append(path, rows[5:])
     with open(path, "a") as file:
         file.write('{"trial": 3, "round"')  # a writer that was killed
     assert same(results_.read_rows(path), rows)
@@ -43,14 +50,15 @@ def test_rows_read_back_as_they_were_appended(tmp_path):
 def test_a_resumed_sweep_loses_the_rows_it_writes_again(tmp_path):
     rows = list(rows_of(TRIALS, rounds=(0, 10, 20)))
     path = tmp_path / results_.ROWS
-    assert results_.truncate_rows(path, {0: 10}) == []
-    results_.append_rows(path, rows)
-    kept = results_.truncate_rows(path, {0: 10, 1: 25, 2: 0})
+    assert results_.rows_until(path, {0: 10}) == ([], [])
+    append(path, rows)
+    lines, kept = results_.rows_until(path, {0: 10, 1: 25, 2: 0})
     assert [(one["trial"], one["round"]) for one in kept] == [
         *((0, 0), (0, 10)),
         *((1, 0), (1, 10), (1, 20)),
         (2, 0),
     ]
+    LineFile(path, lines).close()
     assert same(results_.read_rows(path), kept)
 
 
@@ -58,7 +66,7 @@ def test_a_sweep_reads_back_whole(tmp_path):
     trials = [*TRIALS[:2], Trial(2, {"client_lr": None, "sizes": (64, 10)}, 0)]
     statuses = {0: results_.Status("finished", 10), 1: results_.Status("stopped", 10)}
     rows = list(rows_of(trials))
-    results_.append_rows(tmp_path / results_.ROWS, rows)
+    append(tmp_path / results_.ROWS, rows)
     results_.write_trials(tmp_path, trials, statuses)
     found = results_.load(tmp_path)
     assert found.trials == trials

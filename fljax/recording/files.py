@@ -1,0 +1,45 @@
+"""Files that are whole or not there, and errors that name the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Makes every OSError of a block say which file it was about.
+
+    A disk that is full says so of no file, and a temporary file is not the one that a user knows.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes the place of `path` only when it was written whole.
+
+    The bytes go to a temporary file beside `path`, reach the disk, and are renamed. A kill at any
+    moment leaves either the old file or the new one.
+
+    Raises:
+      OSError: The file cannot be written; the message names `path`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
