@@ -71,8 +71,9 @@ def finishing(loop: Any) -> Iterator[None]:
         global _received
         if loop.stop_requested:
             signal.signal(number, before[number])
+            if callable(before[number]):
+                before[number](number, frame)
             signal.raise_signal(number)
-            return
         _received = number
         loop.stop_requested = True
 

@@ -140,12 +140,13 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
                 start = exchange(found)[0]
             elif workdir is not None and is_main():
                 refuse_existing_run(workdir)  # before anything is built or compiled
+            asked = options
             if start:
                 options = with_saved_execution(options, checkpoints().metadata(start))
             federation = federations.build(dataset, task, algorithm, options)
             if run_options.progress and is_main():
                 say(describe(federation))
-            config = _config(federation, run_options)
+            config = _config(federation, asked, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
             progress = Progress(0, RoundTotals(), federation.cohorts.init())
@@ -180,10 +181,10 @@ def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]
     ]
 
 
-def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
-    """Returns config.json: every resolved value."""
+def _config(federation: Federation, asked: RoundOptions, options: RunOptions) -> dict[str, Any]:
+    """Returns config.json: every resolved value; of the execution, what was asked for as well."""
     resolved = {
-        name: getattr(federation.options, name)
+        name: getattr(asked if name in _EXECUTION else federation.options, name)
         for name in (field.name for field in dataclasses.fields(RoundOptions))
         if name not in ("pipeline", "initial_params", "cohorts", "steps_per_round", "sampler")
         and not callable(getattr(federation.options, name))
@@ -214,6 +215,10 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
 
 def _named_classes(dataset: FederatedDataset) -> dict[str, Any]:
     return {} if dataset.class_names is None else {"class_names": list(dataset.class_names)}
+
+
+# What a resumed run takes from its checkpoint.
+_EXECUTION = ("devices", "lanes", "wave", "placement", "rounds_per_dispatch")
 
 
 def numerics(compute_dtype: str | None, precision: str | None) -> dict[str, Any]:

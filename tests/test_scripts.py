@@ -119,12 +119,18 @@ def test_a_dry_run_runs_nothing(tmp_path):
     assert not workdir.exists()
 
 
+def start(*arguments):
+    """Starts a run that minds signals, wherever the tests themselves run."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (1, 2, 15)],
+    )  # fmt: skip
+
+
 def interrupted(arguments, workdir, *signals):
     """Starts an endless run and sends it signals after a few rounds; returns (code, out, err)."""
-    process = subprocess.Popen(
-        [*COMMAND, *arguments, "--config.num_rounds=1000000"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
+    process = start(*arguments, "--config.num_rounds=1000000")
     metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 120
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < 3:
         assert process.poll() is None, process.communicate()
@@ -170,10 +176,7 @@ def test_a_second_signal_ends_at_once_with_a_line(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "number", "code"), [(0.3, 2, 130), (1.5, 15, 143)])
 def test_a_signal_during_start_up_ends_with_a_line(seconds, number, code, tmp_path):
-    process = subprocess.Popen(
-        [*COMMAND, f"--workdir={tmp_path / 'run'}"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
+    process = start(f"--workdir={tmp_path / 'run'}")
     time.sleep(seconds)
     process.send_signal(number)
     output, errors = process.communicate(timeout=120)
@@ -220,10 +223,7 @@ def test_a_workdir_that_cannot_be_is_refused(arguments, words):
 def test_a_directory_in_use_is_refused_and_a_vanished_one_is_no_success(tmp_path):
     workdir = tmp_path / "run"
     arguments = [f"--workdir={workdir}", "--config.calibrate=False", "--config.baselines=()"]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments, "--config.num_rounds=1000000"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
+    process = start(*arguments, "--config.num_rounds=1000000")
     while not (workdir / "metrics.jsonl").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

@@ -203,9 +203,18 @@ class Checkpoints:
           FileNotFoundError: there is no checkpoint of that round.
           ValueError: It is damaged.
         """
+        return self.description(round)["metadata"]
+
+    def description(self, round: int) -> dict[str, Any]:
+        """Reads what a checkpoint says of itself: paths, kinds and checksums of its leaves as well.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint of that round.
+          ValueError: It is damaged.
+        """
         self._check_is_there(round)
         with self._about(round):
-            return self._description(round)["metadata"]
+            return self._description(round)
 
     def close(self) -> None:
         """Waits for the last save and lets go of the directory.
