@@ -176,6 +176,8 @@ class AlgorithmSpec(NamedTuple):
         baselines use as well; None for algorithms without local steps.
       defaults: {name: number} of hyperparameters that nobody need give. All others must be read by
         what `build` makes, or nothing starts: a number that nothing reads was given in vain.
+      keeps_optimizer: Whether clients keep the state of that optimizer from round to round. Where
+        it starts anew in each round, an optimizer with a schedule is refused.
     """
 
     name: str
@@ -183,3 +185,4 @@ class AlgorithmSpec(NamedTuple):
     hparams: Mapping[str, float]
     client_optimizer: OptimizerFactory | None = None
     defaults: Mapping[str, float] = {}
+    keeps_optimizer: bool = False

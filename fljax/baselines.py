@@ -4,6 +4,11 @@ Both take as many gradient steps in total as the federated run's clients took to
 `train/local_steps`), at the same batch size and with the same client optimizer, so that one plot
 shows three comparable curves. An algorithm without local steps, such as FedSGD, computes one
 gradient for each batch of its epoch; its baselines step along each of them, at the server's rate.
+
+In the federated run clients start their optimizer anew in each round. A baseline does not: it is
+plain training, cut into rounds of so many steps, and its momentum or moments go on from round to
+round. Only the order of rows starts anew: a round reads epochs from their beginning, as far as its
+steps go.
 """
 
 from __future__ import annotations
@@ -129,6 +134,8 @@ def _centralized(dataset, task, local, options, steps):
     options = dataclasses.replace(
         options,
         num_rounds=len(steps),
+        # an optimizer with a state keeps it between rounds
+        rounds_per_dispatch=min(options.rounds_per_dispatch, 1),
         clients_per_round=1,
         local_epochs=1,
         local_steps=None,
@@ -139,8 +146,8 @@ def _centralized(dataset, task, local, options, steps):
         server_lr_schedule=None,
         pipeline=Pipeline(),
     )
-    sgd = algorithms.fedavg(client_optimizer=local.client_optimizer, name="centralized")
-    return pooled, task, _with_hparams(sgd, {**local.hparams, "server_lr": 1.0}), options
+    spec = algorithms.centralized(local.client_optimizer)
+    return pooled, task, _with_hparams(spec, {**local.hparams, "server_lr": 1.0}), options
 
 
 def _local_only(dataset, task, local, options, steps):

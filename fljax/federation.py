@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.algorithms.optimizers import check_starts_anew
 from fljax.calibration import Layout, calibrate
 from fljax.core.reads import Recorded
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
@@ -323,6 +324,8 @@ def build(
     recorded = Recorded(scheduled(one_hparams, options, 0))
     algorithm = spec.build(one_task, recorded)
     check_read(spec, algorithm, recorded, one_model, batch)
+    if spec.client_optimizer is not None and not spec.keeps_optimizer:
+        check_starts_anew(spec.client_optimizer(one_hparams), one_model.params)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
     param_bytes = nbytes(first.variables.params) // len(sources)

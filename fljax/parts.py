@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.core.precision import check_numbers, check_trainable
 from fljax.data.dataset import FederatedDataset
 from fljax.engine import pipeline as links
 from fljax.engine import sampler as samplers
@@ -25,7 +26,6 @@ from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
 from fljax.gradients import bind
 from fljax.options import RoundOptions
-from fljax.precision import check_numbers, check_trainable
 from fljax.tasks import Task
 
 PyTree = Any

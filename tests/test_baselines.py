@@ -173,6 +173,19 @@ def test_baselines_use_the_clients_optimizer(make):
     assert final["eval/test/loss"] == pytest.approx(loss, rel=1e-4)
 
 
+def test_momentum_of_baselines_goes_on_from_round_to_round():
+    part = toy.clients([12])
+    run = simulate(
+        part, algorithm=algorithms.fedavg(LR, client_momentum=0.9), cohorts=[[0]] * 4,
+        clients_per_round=1, batch_size=0, local_epochs=2, rounds_per_dispatch=2,
+    )  # fmt: skip
+    params = reference.local_sgd(toy.initial_params(), *part[0], LR, 12, 8, momentum=0.9)[0]
+    toy.assert_close(jax.device_get(run.baselines["centralized"].variables.params), params, 1e-4)
+    loss, _ = mean_loss_and_accuracy(params, *part[0])
+    for baseline in run.baselines.values():
+        assert baseline.summary["final"]["eval/test/loss"] == pytest.approx(loss, rel=1e-4)
+
+
 @pytest.mark.parametrize("work", [{"local_epochs": 3}, {"local_epochs": None, "local_steps": 2}])
 def test_baselines_of_fedsgd_take_its_gradients(work):
     spec = algorithms.fedsgd(LR)

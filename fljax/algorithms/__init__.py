@@ -1,5 +1,6 @@
 """Federated algorithms, one file each."""
 
+from fljax.algorithms.centralized import centralized
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedprox import fedprox
 from fljax.algorithms.fedsgd import fedsgd
@@ -9,6 +10,7 @@ from fljax.algorithms.server_optimizers import SERVER_OPTIMIZERS, fedopt
 
 __all__ = [
     "SERVER_OPTIMIZERS",
+    "centralized",
     "fedavg",
     "fedopt",
     "fedprox",

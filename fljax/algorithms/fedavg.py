@@ -27,10 +27,11 @@ from fljax.algorithm import (
     step_key,
 )
 from fljax.algorithms import checks
+from fljax.algorithms.optimizers import at_present
+from fljax.core.precision import difference, rounded, state_after, state_change, widened
 from fljax.core.settings import ALGORITHM
 from fljax.core.values import checked
 from fljax.gradients import LocalTask
-from fljax.precision import difference, rounded, state_after, state_change, widened
 
 PyTree = Any
 Hparams = Mapping[str, jax.Array]
@@ -74,8 +75,10 @@ def fedavg(
         plain SGD, which keeps no velocity.
       mu: FedProx's proximal coefficient; None for no proximal term.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
-      client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer.
-      server_optimizer: Replaces the server's SGD: hparams -> optax optimizer.
+      client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer, which starts anew in
+        each round; one with a schedule is refused, for which there is `client_lr_schedule`.
+      server_optimizer: Replaces the server's SGD: hparams -> optax optimizer, whose state is kept:
+        its schedules count the rounds in which somebody contributed.
       name: Shown in records.
       **hparams: Further numbers that the optimizers read from hparams.
 
@@ -169,7 +172,8 @@ def step_server(
     update = aggregates["update"]
     params, model_state = server.variables
     pseudo_gradient = jax.tree.map(jnp.negative, update.mean())
-    params, opt_state = stepped(optimizer, pseudo_gradient, server.opt_state, params)
+    opt_state = at_present(optimizer, server.opt_state, params)
+    params, opt_state = stepped(optimizer, pseudo_gradient, opt_state, params)
     if "model_state" in aggregates:
         model_state = state_after(model_state, aggregates["model_state"].mean())
     new = ServerState(Variables(params, model_state), rounded(opt_state, server.opt_state))
@@ -248,7 +252,7 @@ def contributions(update: PyTree, state: PyTree, weight: jax.Array) -> dict:
 
     Args:
       update: The model's change.
-      state: Of the model's state, if it has one, what `fljax.precision.state_change` makes of it.
+      state: Of the model's state, if it has one, what `state_change` makes of it.
       weight: The client's weight in both means.
     """
     sent = {"update": Contribution(update, weight)}

@@ -22,8 +22,8 @@ from fljax.algorithms.fedavg import (
     loss_stats,
     zero_of,
 )
+from fljax.core.precision import state_change, widened
 from fljax.gradients import LocalTask
-from fljax.precision import state_change, widened
 
 PyTree = Any
 
@@ -47,7 +47,7 @@ def gradient_pass(task: LocalTask, finish) -> ClientPass:
     Args:
       task: The bound task.
       finish: (GradientSum, job) -> ({name: Contribution}, client_state', stats); of the model's
-        state it is given what `fljax.precision.state_change` makes of it.
+        state it is given what `fljax.core.precision.state_change` makes of it.
     """
 
     def start(message, client_state, job):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, Variables
 from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
@@ -11,7 +13,19 @@ from fljax.algorithms.fedavg import (
     sgd_step,
     start_local,
 )
+from fljax.algorithms.optimizers import at_present
+from fljax.core.precision import widened
 from fljax.gradients import LocalTask
+
+PyTree = Any
+
+
+class Own(NamedTuple):
+    """What a client goes on with: its model, and the state of its optimizer."""
+
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
 
 
 def local_only(
@@ -23,11 +37,12 @@ def local_only(
 ) -> AlgorithmSpec:
     """Returns training in which a selected client continues its own model and sends nothing.
 
-    All clients start from the same initial model. `personalize` gives a client's own model.
+    All clients start from the same initial model. A client's optimizer goes on from round to round,
+    with momentum, moments and schedules. `personalize` gives a client's own model.
 
     Args:
       client_lr: Learning rate of the clients' SGD.
-      client_momentum: Momentum of the clients' SGD, starting from zero in each round.
+      client_momentum: Momentum of the clients' SGD.
       client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer.
       **hparams: Further numbers that the optimizer reads from hparams.
 
@@ -50,12 +65,17 @@ def local_only(
     def build(task: LocalTask, hp) -> Algorithm:
         optimizer = client_optimizer(hp)
 
+        def start(message, own: Own, job):
+            local = start_local(Variables(own.params, own.model_state), optimizer)
+            return local._replace(opt_state=at_present(optimizer, own.opt_state, own.params))
+
         def finish(message, carry, job):
-            return {}, Variables(carry.params, carry.model_state), loss_stats(carry)
+            own = Own(carry.params, carry.model_state, carry.opt_state)
+            return {}, own, loss_stats(carry)
 
         local = ClientPass(
             broadcast=lambda server, aggregates: (),
-            start=lambda message, own, job: start_local(own, optimizer),
+            start=start,
             step=lambda message, carry, batch, job: sgd_step(
                 task, optimizer, message, carry, batch, job
             ),
@@ -66,8 +86,12 @@ def local_only(
             passes=(local,),
             server_update=lambda server, aggregates, round: server,
             variables=lambda server: server.variables,
-            init_client=lambda variables: variables,
-            personalize=lambda server, own: own,
+            init_client=lambda variables: Own(
+                *variables, optimizer.init(widened(variables.params))
+            ),
+            personalize=lambda server, own: Variables(own.params, own.model_state),
         )
 
-    return AlgorithmSpec("local_only", build, values, client_optimizer, defaults)
+    return AlgorithmSpec(
+        "local_only", build, values, client_optimizer, defaults, keeps_optimizer=True
+    )

@@ -31,8 +31,8 @@ from fljax.algorithms.fedavg import (
     start_server,
     step_server,
 )
+from fljax.core.precision import difference, state_change, widened
 from fljax.gradients import LocalTask
-from fljax.precision import difference, state_change, widened
 
 PyTree = Any
 

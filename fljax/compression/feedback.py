@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fljax.compression.links import Choice, simulated
+from fljax.core.precision import difference, rounded, widened
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
-from fljax.precision import difference, rounded, widened
 
 PyTree = Any
 

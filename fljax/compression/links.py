@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from fljax.compression.compressor import Compressor
 from fljax.compression.vectors import joined
+from fljax.core.precision import widened
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
-from fljax.precision import widened
 from fljax_kernels.stored import stored
 
 PyTree = Any

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from fljax.compression.sparse import IndexBits, index_bits, kept
+from fljax.core.precision import widened
 from fljax.engine.pipeline import dense_bits
-from fljax.precision import widened
 
 if TYPE_CHECKING:
     from fljax.compression.names import Code

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from fljax.algorithm import Aggregate, Job
+from fljax.core.precision import widened
 from fljax.core.values import wrong
-from fljax.precision import widened
 
 PyTree = Any
 

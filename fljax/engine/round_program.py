@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from fljax.algorithm import Aggregate, Algorithm, ClientPass, Job
+from fljax.core.precision import check_numbers, rounded, summable, widened
 from fljax.engine import pipeline as links
 from fljax.engine.accumulators import Finished, Trained, accumulate, empty
 from fljax.engine.collection import DOWNLINK, UPLINK, collect
@@ -43,7 +44,6 @@ from fljax.engine.pipeline import (
 from fljax.engine.placement import host_readable
 from fljax.engine.plan import JobArrays, PassPlan
 from fljax.engine.trees import all_finite, batched, put, take, zeros_like_shape
-from fljax.precision import check_numbers, rounded, summable, widened
 
 PyTree = Any
 

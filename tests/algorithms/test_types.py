@@ -10,12 +10,12 @@ from contracts import harness
 from contracts.harness import Layout
 
 from fljax import algorithms
+from fljax.core.precision import rounded
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
 from fljax.engine.pipeline import Aggregator, Pipeline
 from fljax.engine.plan import job_table
 from fljax.federation import RoundOptions, build
 from fljax.metrics import ClassCounts
-from fljax.precision import rounded
 from fljax.sources import Source
 from fljax.tasks import Metrics, Task
 
