@@ -7,16 +7,15 @@ seconds are scaled to the whole round. The program that wins is the one the run 
 compilation is not spent twice; what was found is kept in a file for the next run of the same work.
 
 A search that nobody asked for must pay for itself. Another layout is tried as long as the trials,
-the next one included, cost a tenth of what all rounds are predicted to take; the trial of the first
-layout does not count, since the run needs its program in any case.
+the next one with its compilation included, cost a tenth of what all rounds are predicted to take;
+one that was asked for may also take some seconds. The program of the first layout does not count,
+since the run needs it in any case. Runs so short that a single trial cannot pay are not even begun
+with one: what their rounds take is estimated from their operations.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,23 +28,30 @@ from fljax.engine.distributed import exchange
 from fljax.engine.packed_plan import pack
 from fljax.engine.placement import copied
 from fljax.engine.plan import RoundPlan
+from fljax.layout_facts import Remembered, key_of, recall, remember
 
 # No further layout is tried once this much time has gone.
 _BUDGET_SECONDS = 8.0
 # Of the seconds of all rounds, what a search may take that must pay for itself.
 _SHARE = 0.1
+# What one may take that was asked for, on a CPU: a compilation and its trial, perhaps two.
+_ASKED_SECONDS = 2.5
 # A trial runs at least that long, or the whole round.
 _TRIAL_SECONDS = 0.05
 _REPEATS = 4
+# Beyond, one of two layouts is better without further repetitions.
+_CLEARLY = 1.3
 # Rounds below share a dispatch, as many as take about that long, up to the most.
 _DISPATCH_SECONDS = 0.1
 _MOST_ROUNDS = 10
+# A dispatch costs half a millisecond, and the program of several rounds a second to compile.
+_ROUNDS_THAT_PAY = 1000
 # Another layout must be that much better, or noise would choose it.
 _GAIN = 0.95
 # One that takes longer than that is no step on the way to a better one.
 _SIMILAR = 1.05
 # Above, the arithmetic of a step on a CPU hides all overhead, and other layouts cannot help.
-_HEAVY_STEP_SECONDS = 2e-3
+_HEAVY_STEP_SECONDS = 5e-4
 
 
 class Layout(NamedTuple):
@@ -67,6 +73,7 @@ class Trial(NamedTuple):
       seconds: The least that they took so far.
       overhead: The least that a round without any wave took so far: the sums over devices, the
         server update of all sources.
+      built: Seconds until its program was there.
     """
 
     federation: Any
@@ -76,6 +83,7 @@ class Trial(NamedTuple):
     steps: int
     seconds: float
     overhead: float
+    built: float = 0.0
 
     @property
     def round_seconds(self) -> float:
@@ -88,32 +96,30 @@ class Trial(NamedTuple):
         return self.seconds / self.steps
 
 
-class Remembered(NamedTuple):
-    """A layout as the file holds it, a list of whole numbers.
+class Allowance(NamedTuple):
+    """What a search may cost.
 
     Attributes:
-      devices, lanes, wave: The layout.
-      rounds_per_dispatch: Rounds that share a dispatch under it.
-      searched_for: Rounds of the run that the search ended early for; longer ones search again. 0
-        where it came to its end.
+      rounds: Rounds of the run.
+      asked: Whether somebody asked for the search.
     """
 
-    devices: int
-    lanes: int
-    wave: int
-    rounds_per_dispatch: int
-    searched_for: int
+    rounds: int
+    asked: bool = False
 
-    def serves(self, rounds: int | None) -> bool:
-        """Whether a run of so many rounds would have searched no further."""
-        return not self.searched_for or (rounds is not None and rounds <= self.searched_for)
+    def seconds(self, round_seconds: float) -> float:
+        """Returns how long it may take where a round takes so long."""
+        pays = _SHARE * self.rounds * round_seconds
+        on_cpu = jax.default_backend() == "cpu"
+        least = (_ASKED_SECONDS if on_cpu else _BUDGET_SECONDS) if self.asked else 0.0
+        return min(max(pays, least), _BUDGET_SECONDS)
 
 
 def calibrate(
     assemble: Callable[[Layout | None], Any],
     memory: Path | None,
     facts: Mapping[str, Any],
-    rounds: int | None = None,
+    allowance: Allowance,
 ) -> Any:
     """Builds a federation under the layout that trains fastest.
 
@@ -122,58 +128,60 @@ def calibrate(
         layout that does not fit into memory.
       memory: File that remembers layouts from run to run; None remembers nothing.
       facts: What the best layout depends on besides the machine, as JSON values.
-      rounds: Rounds that the search must pay for itself in; None searches whatever it costs.
+      allowance: What the search may cost.
 
     Returns:
-      The federation; `calibration_seconds` says what the search cost.
+      The federation; `calibration_seconds` says what the search cost beyond the program it found.
     """
-    key = _key(facts)
-    known = _recall(memory, key)
-    if known is not None and not known.serves(rounds):
+    key = key_of(facts)
+    known = recall(memory, key)
+    if known is not None and not known.serves(allowance.seconds):
         known = None
     own = known and list(known)
     # of several processes, all or none
     if all(found == own for found in exchange(own)) and known is not None:
         try:
-            return _dispatching(assemble(Layout(*known[:3])), known.rounds_per_dispatch)
+            return _dispatching(assemble(Layout(*known[:3])), 1e-6 * known.round_us, allowance)
         except ValueError:
             pass  # it fits no longer: less memory, or a file from elsewhere
     begin = time.perf_counter()
-    best, is_whole = _search(assemble, rounds)
-    chosen = best.federation.execution
-    together = int(_DISPATCH_SECONDS / max(best.round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS))
-    together = max(1, together)
+    best, is_whole = _search(assemble, allowance)
+    spent = time.perf_counter() - begin - best.built
+    chosen, round_us = best.federation.execution, math.ceil(1e6 * best.round_seconds)
+    allowed = 0 if is_whole else max(1, round(1e3 * allowance.seconds(1e-6 * round_us)))
     layout = (chosen.devices, chosen.lanes, chosen.wave)
-    _remember(memory, key, Remembered(*layout, together, 0 if is_whole else rounds))
-    best.federation.calibration_seconds = time.perf_counter() - begin
-    return _dispatching(best.federation, together)
+    remember(memory, key, Remembered(*layout, round_us, allowed))
+    best.federation.calibration_seconds = max(spent, 0.0)
+    return _dispatching(best.federation, best.round_seconds, allowance)
 
 
-def _search(assemble: Callable[[Layout | None], Any], rounds: int | None) -> tuple[Trial, bool]:
+def _search(assemble: Callable[[Layout | None], Any], allowance: Allowance) -> tuple[Trial, bool]:
     """Returns the best trial, and whether the search came to its end."""
     begin = time.perf_counter()
-    best = _trial(assemble(None))
-    ends = [begin, time.perf_counter()]
-    for direction in (_more_lanes, _fewer_lanes, _one_device, _wider_waves):
+    best = _trial(assemble, None, allowance)
+    last = time.perf_counter() - begin
+    spent = last - best.built
+    for direction in (_one_device, _more_lanes, _fewer_lanes, _wider_waves):
         for layout in direction(best):
-            if max(exchange(ends[-1] - begin)) > _BUDGET_SECONDS:
-                return best, True
-            spent, last = ends[-1] - ends[1], ends[-1] - ends[-2]
             # the next trial is taken to cost what the last one did
             cost = max(exchange(spent + last))
-            if rounds is not None and cost > _SHARE * rounds * best.round_seconds:
-                return best, False
+            if cost > allowance.seconds(best.round_seconds):
+                return best, cost > _BUDGET_SECONDS
+            begin = time.perf_counter()
             best, goes_on = _better(assemble, layout, best)
-            ends.append(time.perf_counter())
+            last = time.perf_counter() - begin
+            spent += last
             if not goes_on:
                 break
     return best, True
 
 
-def _dispatching(federation: Any, rounds: int) -> Any:
+def _dispatching(federation: Any, round_seconds: float, allowance: Allowance) -> Any:
     """Lets rounds share a dispatch where nobody has said how many, and clients keep nothing."""
-    if not federation.options.rounds_per_dispatch and not federation.store.row_bytes:
-        federation.rounds_per_dispatch = rounds
+    free = not federation.options.rounds_per_dispatch and not federation.store.row_bytes
+    if free and (allowance.asked or allowance.rounds >= _ROUNDS_THAT_PAY):
+        most = max(round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS)
+        federation.rounds_per_dispatch = max(1, int(_DISPATCH_SECONDS / most))
     return federation
 
 
@@ -182,15 +190,17 @@ def _better(
 ) -> tuple[Trial, bool]:
     """Tries a layout; returns the better trial, and whether to go on in its direction."""
     try:
-        federation = assemble(layout)
+        other = _trial(assemble, layout)
     except ValueError:
         return best, False  # it does not fit into memory, and wider ones will not either
     # anew and by turns: the speed of a machine may change within seconds
     anew = {"seconds": math.inf, "overhead": math.inf}
-    best, other = (one._replace(**anew) for one in (best, _trial(federation)))
-    for _ in range(_REPEATS):
+    best, other = (one._replace(**anew) for one in (best, other))
+    for repetition in range(_REPEATS):
         best, other = _again(best), _again(other)
-    takes, best_takes = other.round_seconds, best.round_seconds
+        takes, best_takes = other.round_seconds, best.round_seconds
+        if repetition and max(takes, best_takes) > _CLEARLY * min(takes, best_takes):
+            break
     return (other if takes <= _GAIN * best_takes else best), takes <= _SIMILAR * best_takes
 
 
@@ -198,7 +208,7 @@ def _more_lanes(best: Trial) -> list[Layout]:
     """Returns layouts to try one after another while they get better, as do the next three."""
     execution, jobs = best.federation.execution, _jobs(best)
     if _on_cpu(best):
-        counts = [2, 4, 8, 16] if _is_light(best) else []
+        counts = [4, 16] if _is_light(best) else []
     else:
         counts = [execution.lanes * 4**power for power in range(1, 6)]
     return [Layout(execution.devices, n) for n in counts if execution.lanes < n <= jobs]
@@ -214,7 +224,8 @@ def _one_device(best: Trial) -> list[Layout]:
     """Tiny rounds may cost less than what the devices of a CPU need to meet."""
     execution = best.federation.execution
     free = jax.process_count() == 1 and not best.federation.options.devices
-    if execution.devices == 1 or not free or not _is_light(best):
+    meeting = 3 * best.overhead >= best.round_seconds
+    if execution.devices == 1 or not free or not meeting or not _is_light(best):
         return []
     return [Layout(1, execution.lanes)]
 
@@ -241,22 +252,43 @@ def _jobs(trial: Trial) -> int:
     return -(-cohort // trial.federation.execution.devices)
 
 
-def _trial(federation: Any) -> Trial:
-    """Times the first waves of round 0, as many as take long enough."""
+def _trial(
+    assemble: Callable[[Layout | None], Any],
+    layout: Layout | None,
+    allowance: Allowance | None = None,
+) -> Trial:
+    """Times the first waves of round 0, as many as take long enough.
+
+    Args:
+      assemble: As for `calibrate`.
+      layout: What is timed; None is the layout by rule.
+      allowance: Of the search; where it allows no trial of another layout, a first impression will
+        do.
+    """
+    begin = time.perf_counter()
+    federation = assemble(layout)
     whole, facts = federation.plan_round(0, federation.cohorts.init())
     waves = max(int(one.num_waves.max(initial=0)) for one in whole.passes)
     count = 1
     _seconds(federation, _first_waves(whole, count), facts)  # compiles
+    built = time.perf_counter() - begin
+
+    def trial() -> Trial:
+        plan = _first_waves(whole, count)
+        steps = max(1, _end(plan))
+        share = steps / max(1, _end(whole))
+        return Trial(federation, plan, facts, share, steps, seconds, overhead, built)
+
     seconds = _seconds(federation, _first_waves(whole, count), facts)
     overhead = _seconds(federation, _first_waves(whole, 0), facts)
+    if allowance and max(exchange(built)) > allowance.seconds(trial().round_seconds):
+        return trial()
     wanted = max(_TRIAL_SECONDS, 3 * overhead)
     while seconds < wanted and count < waves:
         grow = min(8.0, 1.5 * wanted / max(seconds, 1e-6))
         count = min(waves, max(count + 1, int(count * grow)))
         seconds = _seconds(federation, _first_waves(whole, count), facts)
-    plan = _first_waves(whole, count)
-    steps = max(1, _end(plan))
-    return Trial(federation, plan, facts, steps / max(1, _end(whole)), steps, seconds, overhead)
+    return trial()
 
 
 def _again(trial: Trial) -> Trial:
@@ -293,55 +325,12 @@ def _end(plan: RoundPlan) -> int:
     return int(ends.max())
 
 
-def _key(facts: Mapping[str, Any]) -> str:
-    device = jax.devices()[0]
-    facts = {
-        **facts,
-        "device": [device.platform, device.device_kind, jax.device_count()],
-        "cores": os.cpu_count(),
-    }
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _recall(memory: Path | None, key: str) -> Remembered | None:
-    found = _read(memory).get(key)
-    if not isinstance(found, list) or len(found) != len(Remembered._fields):
-        return None
-    whole = all(type(number) is int for number in found)
-    return Remembered(*found) if whole and min(found[:-1]) >= 1 and found[-1] >= 0 else None
-
-
-def _remember(memory: Path | None, key: str, layout: Remembered) -> None:
-    if memory is None or jax.process_index():
-        return
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        # replaced in one step: other runs may read it at the same time
-        fresh = memory.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(_read(memory) | {key: layout}, indent=1))
-        fresh.replace(memory)
-    except OSError:
-        return  # the next run calibrates again
-
-
-def _read(memory: Path | None) -> dict[str, Any]:
-    """Returns what a file of layouts holds; an unreadable one costs a calibration, not the run."""
-    try:
-        known = json.loads(memory.read_text()) if memory and memory.exists() else {}
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
 def describe(federation: Any) -> str:
     """Returns one line about where a federation trains, for people."""
     plural = lambda count, word: f"{count} {word}{'' if count == 1 else 's'}"  # noqa: E731
-    execution, together = federation.execution, federation.rounds_per_dispatch
-    seconds = federation.calibration_seconds
+    execution, seconds = federation.execution, federation.calibration_seconds
     return (
-        f"{plural(execution.devices, 'device')} x {plural(execution.lanes, 'lane')}, waves of "
-        f"{execution.wave}, data placement: {execution.placement}"
-        + (f"; {together} rounds a dispatch" if together > 1 else "")
-        + (f"; chosen in {seconds:.1f} s" if seconds else "")
+        f"{plural(execution.devices, 'device')} x {plural(execution.lanes, 'lane')}"
+        + (f", data: {execution.placement}" if execution.placement != "device" else "")
+        + (f"; layout found in {seconds:.1f} s" if seconds >= 0.1 else "")
     )

@@ -23,7 +23,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.algorithms.optimizers import check_starts_anew
-from fljax.calibration import Layout, calibrate
+from fljax.calibration import Allowance, Layout, calibrate
+from fljax.core.reads import Recorded
 from fljax.core.reads import Recorded
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
 from fljax.data.memory import in_place
@@ -397,13 +398,13 @@ def build(
             start=starter_on(mesh),
         )
 
-    if not is_calibrated(options):
+    if not is_calibrated(options, dataset, task, steps, work, cohorts.max_jobs):
         return assemble()
     return calibrate(
         assemble,
         cache_dir() / "layouts.json",
         layout_facts(dataset, task, spec.name, algorithm, options, first, steps, work),
-        None if options.calibrate else options.num_rounds,
+        Allowance(options.num_rounds, bool(options.calibrate)),
     )
 
 

@@ -1,11 +1,14 @@
-"""What the fastest layout of a run depends on: under this, a layout is remembered."""
+"""What the fastest layout of a run depends on, and the file that remembers it under this."""
 
 from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Callable
-from typing import Any
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -137,3 +140,73 @@ def operations(function: Callable, *args: PyTree) -> str:
             open_ones += [one for value in equation.params.values() for one in jaxprs(value)]
     text = "\n".join(f"{count} {line}" for line, count in sorted(found.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Remembered(NamedTuple):
+    """A layout as the file holds it, a list of whole numbers.
+
+    Attributes:
+      devices, lanes, wave: The layout.
+      round_us: Microseconds of a round under it.
+      allowed_ms: Milliseconds that the search was allowed and that ended it early; a run that
+        allows more searches again. 0 where it came to its end.
+    """
+
+    devices: int
+    lanes: int
+    wave: int
+    round_us: int
+    allowed_ms: int
+
+    def serves(self, allowed: Callable[[float], float]) -> bool:
+        """Whether a run would have searched no further.
+
+        Args:
+          allowed: (seconds of a round) -> seconds that its search may take.
+        """
+        wanted = round(1e3 * allowed(1e-6 * self.round_us))
+        return not self.allowed_ms or wanted <= self.allowed_ms
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Returns under what a layout is remembered: facts and machine."""
+    device = jax.devices()[0]
+    facts = {
+        **facts,
+        "device": [device.platform, device.device_kind, jax.device_count()],
+        "cores": os.cpu_count(),
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recall(memory: Path | None, key: str) -> Remembered | None:
+    """Returns the layout that a file remembers, or None."""
+    found = _read(memory).get(key)
+    if not isinstance(found, list) or len(found) != len(Remembered._fields):
+        return None
+    whole = all(type(number) is int for number in found)
+    return Remembered(*found) if whole and min(found[:-1]) >= 1 and found[-1] >= 0 else None
+
+
+def remember(memory: Path | None, key: str, layout: Remembered) -> None:
+    """Adds a layout to a file; of several processes, the first one does."""
+    if memory is None or jax.process_index():
+        return
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        # replaced in one step: other runs may read it at the same time
+        fresh = memory.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(_read(memory) | {key: layout}, indent=1))
+        fresh.replace(memory)
+    except OSError:
+        return  # the next run calibrates again
+
+
+def _read(memory: Path | None) -> dict[str, Any]:
+    """Returns what a file of layouts holds; an unreadable one costs a calibration, not the run."""
+    try:
+        known = json.loads(memory.read_text()) if memory and memory.exists() else {}
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

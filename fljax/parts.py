@@ -19,19 +19,30 @@ from fljax.engine.batching import LocalWork, steps_per_job
 from fljax.engine.client_store import ClientStore
 from fljax.engine.cohorts import Cohorts
 from fljax.engine.distributed import exchange
-from fljax.engine.execution import ExecutionPlan, choose, host_memory_bytes, memory_of
+from fljax.engine.execution import (
+    ExecutionPlan,
+    choose,
+    host_memory_bytes,
+    make_mesh,
+    memory_of,
+)
 from fljax.engine.initialization import initialized
 from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured
 from fljax.engine.round_program import ClientRows
 from fljax.engine.trees import batched
+from fljax.flops import training_flops
 from fljax.gradients import bind
 from fljax.options import RoundOptions
 from fljax.tasks import Task
 
 PyTree = Any
 
-# Runs of fewer rounds are over before a calibration has paid for itself.
+# Runs of fewer rounds, or on CPUs of less time, are over before a trial has paid for itself.
 _CALIBRATED_ROUNDS = 50
+_CALIBRATED_SECONDS = 5.0
+# A guess at what a CPU takes, on the high side: a round without jobs, a job without steps, a step
+# without arithmetic; and operations a second.
+_ROUND_SECONDS, _JOB_SECONDS, _STEP_SECONDS, _CPU_FLOPS = 1e-3, 1e-4, 5e-5, 5e9
 
 
 def scheduled(hparams, options: RoundOptions, round):
@@ -268,9 +279,35 @@ def _in_type(path: Any, leaf: Any, like: Any) -> np.ndarray:
     return found
 
 
-def is_calibrated(options: RoundOptions) -> bool:
-    """Whether devices, lanes and waves are found by trial: where they are free and it pays."""
+def is_calibrated(
+    options: RoundOptions,
+    dataset: FederatedDataset,
+    task: Task,
+    steps: np.ndarray,
+    work: LocalWork,
+    max_jobs: int,
+) -> bool:
+    """Whether devices, lanes and waves are found by trial: where they are free and it pays.
+
+    Args:
+      options: What a round does.
+      dataset: The federated data.
+      task: What is trained.
+      steps: int64[N] local steps of each client.
+      work: What they are made of.
+      max_jobs: Largest number of jobs in a round.
+    """
     if options.lanes or options.wave:
         return False
-    wanted = options.calibrate
-    return options.num_rounds >= _CALIBRATED_ROUNDS if wanted is None else wanted
+    if options.calibrate is not None:
+        return options.calibrate
+    rounds = options.num_rounds
+    if rounds < _CALIBRATED_ROUNDS or jax.default_backend() != "cpu":
+        return rounds >= _CALIBRATED_ROUNDS
+    jobs = max_jobs / make_mesh(options.devices).size
+    taken = _ROUND_SECONDS + jobs * (_JOB_SECONDS + steps.mean() * _STEP_SECONDS)
+    if rounds * taken < _CALIBRATED_SECONDS:
+        spec, batch = dataset.train.examples.spec, work.batch_size
+        flops = training_flops(task, spec, batch, dataset.preprocess)
+        taken += jobs * steps.mean() * flops / _CPU_FLOPS
+    return bool(rounds * taken >= _CALIBRATED_SECONDS)
