@@ -51,11 +51,12 @@ class RoundOptions:
       devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
       placement: "auto", "device" or "stream".
       calibrate: Whether to find devices, lanes and waves by trial where `lanes` and `wave` are 0:
-        see `fljax.calibration`. None does so for runs of 50 rounds and more, as far as it pays.
+        see `fljax.calibration`. None does so in runs of 50 rounds and more, as far as it pays.
       rounds_per_dispatch: Rounds that the devices run in one go, which pays where a round takes
         milliseconds. No such block goes beyond an evaluation or a checkpoint; what is left before
         one runs round by round. Only for algorithms and pipelines without client state. 0 takes
-        several where calibration finds rounds of milliseconds, else one.
+        several in runs of 1,000 rounds and more where calibration finds rounds of milliseconds,
+        else one.
     """
 
     num_rounds: int
