@@ -25,7 +25,6 @@ from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.algorithms.optimizers import check_starts_anew
 from fljax.calibration import Allowance, Layout, calibrate
 from fljax.core.reads import Recorded
-from fljax.core.reads import Recorded
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
 from fljax.data.memory import in_place
 from fljax.engine import blocks
