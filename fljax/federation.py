@@ -50,7 +50,14 @@ from fljax.engine.trees import batched, like, nbytes
 from fljax.gradients import bind
 from fljax.layout_facts import layout_facts
 from fljax.options import RoundOptions
-from fljax.part_checks import batch_of, check_classes, check_model, check_read, check_schedules
+from fljax.part_checks import (
+    batch_of,
+    check_classes,
+    check_labels,
+    check_model,
+    check_read,
+    check_schedules,
+)
 from fljax.parts import (
     check_batches,
     check_rounds_per_dispatch,
@@ -297,6 +304,7 @@ def build(
     """
     give_back_after_compiling()
     check_classes(task, dataset)
+    check_labels(task, dataset)
     sources = sources or [Source(options.seed, hyperparameters(spec, options.pipeline))]
     partitions = partitions or [dataset.train.partition]
     partition = joined(partitions)

@@ -14,7 +14,8 @@ from fljax.core.names import foreign, nearest
 from fljax.core.reads import Recorded
 from fljax.core.settings import checked_hyperparameter
 from fljax.core.values import brief, shown
-from fljax.data.dataset import FederatedDataset
+from fljax.data.dataset import KINDS, FederatedDataset
+from fljax.data.labels import sample_labels
 from fljax.gradients import LocalTask
 from fljax.options import RoundOptions
 from fljax.tasks import Task
@@ -54,6 +55,28 @@ def check_classes(task: Task, dataset: FederatedDataset) -> None:
             f"The task was made for {task.num_classes} classes, and {dataset.name!r} has "
             f"{dataset.num_classes}. Give {dataset.num_classes} where it is made."
         )
+
+
+def check_labels(task: Task, dataset: FederatedDataset) -> None:
+    """Raises ValueError for labels that are none of the task's classes; they would count nothing.
+
+    Of generated examples and of large files, some rows are looked at.
+    """
+    if task.kind not in KINDS:
+        return
+    for role in ("train", "val", "test", "held_out"):
+        split = getattr(dataset, role)
+        y, rows = (None, None) if split is None else sample_labels(split.examples)
+        if y is None or y.dtype.kind not in "iu" or not y.size:
+            continue
+        wrong = y.max() if y.max() >= task.num_classes else y.min()
+        if not 0 <= wrong < task.num_classes:
+            place = np.argwhere(y == wrong)[0]
+            raise ValueError(
+                f"The {role} labels of {dataset.name!r} hold {wrong} (row {rows[place[0]]}), and "
+                f"the classes are 0 to {task.num_classes - 1}. Number the labels from 0, or make "
+                "data set and task for more classes."
+            )
 
 
 def check_schedules(options: RoundOptions, hparams: Mapping[str, Any]) -> None:

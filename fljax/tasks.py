@@ -146,7 +146,7 @@ def _task(
 ) -> Task:
     """Makes a task of integer targets, of which those where `counted(batch)` is true count."""
     network = as_network(model, frozen)
-    loss_fn = loss_fn or softmax_cross_entropy
+    needs_integers, loss_fn = loss_fn is None, loss_fn or softmax_cross_entropy
 
     def forward(params, frozen, model_state, batch, key, train):
         """Returns losses, logits, labels and counts, each per target, and model_state'."""
@@ -161,6 +161,11 @@ def _task(
             raise ValueError(_wrong_logits(logits, kind, counts.shape, num_classes))
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         logits = _only_real(counts, logits)
+        if needs_integers and not _holds_integers(batch["y"]):
+            raise ValueError(
+                f"y is {batch['y'].dtype}, and a {kind} task learns classes, 0, 1, 2, ...: give "
+                "the data set y.astype(np.int32), or the task a loss_fn."
+            )
         labels = jnp.where(counts, batch["y"], 0)
         losses = jnp.where(counts, loss_fn(logits, labels), 0)
         return losses, logits, labels, counts, model_state
@@ -241,6 +246,10 @@ def _confusion(labels, predictions, counts, num_classes: int):
         actual=none.at[labels].add(counts),
         predicted=none.at[predictions].add(counts),
     )
+
+
+def _holds_integers(y: jax.Array) -> bool:
+    return jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_
 
 
 def _only_real(mask: jax.Array, values: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ import toy
 
 import fljax
 from fljax.core.settings import OPTIONS
-from fljax.data import LazyExamples, Split
+from fljax.data import ArrayExamples, LazyExamples, Split
 from fljax.engine.pipeline import dense_bits
 from fljax.engine.sampler import uniform
 from fljax.options import RoundOptions, RunOptions
@@ -193,3 +193,28 @@ def test_too_much_memory_is_refused_with_the_figures():
             cohort=1000, equal_steps=False, data_bytes=0, param_bytes=10**9, needs_stack=True,
             memory_bytes=10**10,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["train", "test"])
+@pytest.mark.parametrize("label", [-1, 4])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_labels_that_are_no_class_are_refused(role, label, lazy):
+    parts = toy.clients(dtype=np.float32)
+    dataset = toy.dataset(parts)
+    arrays = dict(dataset.train.examples.arrays)
+    arrays["y"] = np.array(arrays["y"])
+    arrays["y"][97] = label
+    examples = ArrayExamples(arrays)
+    if lazy:
+        examples = LazyExamples(98, examples.take, examples.spec)
+    split = dataclasses.replace(getattr(dataset, role), examples=examples)
+    dataset = dataclasses.replace(dataset, **{role: split})
+    message = rf"{role} labels of 'toy' hold {label} \(row 97\), and the classes are 0 to 3"
+    with pytest.raises(ValueError, match=message):
+        fljax.simulate(dataset, toy.softmax_task(np.float32), num_rounds=1, clients_per_round=3)
+
+
+def test_labels_that_are_no_integers_are_refused():
+    dataset = toy.dataset([(x, y * 1.0) for x, y in toy.clients(dtype=np.float32)])
+    with pytest.raises(ValueError, match="y is float32, and a classification task learns classes"):
+        fljax.simulate(dataset, toy.softmax_task(np.float32), num_rounds=1, clients_per_round=3)

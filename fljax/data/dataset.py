@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from fljax.data.examples import ArrayExamples, Examples, LazyExamples, shapes
+from fljax.data.ids import as_ids
 
 Preprocess = Callable[[dict[str, Any]], dict[str, Any]]
 KINDS = ("classification", "next_token")
@@ -256,7 +257,11 @@ class FederatedDataset:
                     f"the groups {name!r} of {self.name!r} have {len(values)} entries, one for "
                     f"each client, but the training data have {self.num_clients} clients"
                 )
-
+        groups = {
+            name: as_ids(values, self.num_clients, f"groups[{name!r}]")
+            for name, values in self.groups.items()
+        }
+        object.__setattr__(self, "groups", groups)
         held_out = self.held_out and self.held_out.partition
         for name, ids, clients in (
             ("client_ids", self.client_ids, self.num_clients),

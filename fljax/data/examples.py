@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
+from fljax.data.tables import as_array, numbers_of
 from fljax.data.values import check_range
 
 
@@ -16,17 +17,19 @@ class ArrayExamples:
     """Examples held in arrays (in memory, or `np.memmap`) whose first axis counts examples.
 
     Raises:
-      ValueError: If the arrays differ in length, or hold 64-bit values beyond the range of the
-        32-bit types in which JAX will hold them.
+      ValueError: If the arrays differ in length, are none of numbers, or hold 64-bit values beyond
+        the range of the 32-bit types in which JAX will hold them.
     """
 
     arrays: Mapping[str, np.ndarray]
 
     def __post_init__(self):
-        lengths = {name: len(values) for name, values in self.arrays.items()}
+        arrays = {name: _numeric(values, name) for name, values in self.arrays.items()}
+        object.__setattr__(self, "arrays", arrays)
+        lengths = {name: len(values) for name, values in arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"all arrays need the same number of examples, not {lengths}")
-        for name, values in self.arrays.items():
+        for name, values in arrays.items():
             check_range(values, name)
 
     def __repr__(self) -> str:
@@ -47,6 +50,17 @@ class ArrayExamples:
     def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Returns {name: array} of the examples at these rows, of shape rows.shape + example."""
         return {name: np.asarray(values[rows]) for name, values in self.arrays.items()}
+
+
+def _numeric(values, name: str) -> np.ndarray:
+    """Returns an array of numbers as it is, and anything else as such an array, or refuses it."""
+    if (
+        isinstance(values, np.ndarray | jax.Array)
+        and np.ndim(values)
+        and values.dtype.kind in "fiubc"
+    ):
+        return values
+    return numbers_of(as_array(values, name), name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

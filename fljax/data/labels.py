@@ -9,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from fljax.data.checks import check_count
+from fljax.data.examples import Examples
 from fljax.data.tables import is_missing
-from fljax.data.values import place_of
+from fljax.data.values import place_of, sample
 
 _LARGEST = np.iinfo(np.int32).max - 1
 # Labels that number something else (postal codes, say) would make a model of as many outputs.
 _MANY_CLASSES, _SPARSE = 10_000, 10
+# Rows of generated examples that are looked at.
+_GENERATED = 64
 
 
 class Labels(NamedTuple):
@@ -76,6 +79,18 @@ def encode(
         for name, one in given.items()
     }
     return Labels(stored["y"], stored.get("y_test"), chosen, names)
+
+
+def sample_labels(examples: Examples) -> tuple[np.ndarray | None, np.ndarray]:
+    """Returns (labels, their rows): all, but of large files and of generated examples only some.
+
+    Labels are None where the examples have no array `y`.
+    """
+    if examples.arrays is None:
+        rows = np.unique(np.linspace(0, examples.num_examples - 1, _GENERATED).astype(np.int64))
+        return examples.take(rows).get("y") if examples.num_examples else None, rows
+    y = examples.arrays.get("y")
+    return (None, np.arange(0)) if y is None else sample(y)
 
 
 def _one_per_row(y: np.ndarray, name: str) -> np.ndarray:

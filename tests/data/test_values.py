@@ -119,6 +119,32 @@ def test_examples_put_together_by_hand_are_looked_at_too():
 
 
 @pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"x": [[1, 2], [3, 4]], "y": ["a", "b"]},
+            "y must be an array of numbers, but row 0 is 'a'",
+        ),
+        ({"x": [[1, 2], [3]], "y": [0, 1]}, "x cannot be made an array of equal rows"),
+        ({"x": [[1, 2]], "y": [0, 1]}, "same number of examples"),
+    ],
+)
+def test_examples_are_arrays_of_numbers(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        ArrayExamples(arrays)
+    lists = ArrayExamples({"x": [[1, 2], [3, 4]], "y": [0, 1]})
+    assert lists.take(np.array([1]))["x"].tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize("groups", [["a", None], [1.0, np.nan], [0.5, 1.0], [{}, {}]])
+def test_groups_are_names_or_numbers(groups):
+    examples = ArrayExamples({"x": np.ones((6, 2), np.float32), "y": Y})
+    train = Split(examples, Partition(np.array([0, 3, 6])))
+    with pytest.raises(ValueError, match=r"groups\['site'\]"):
+        FederatedDataset("toy", "classification", 2, train=train, groups={"site": groups})
+
+
+@pytest.mark.parametrize(
     ("returned", "message"),
     [
         ({"x": np.zeros(2, np.int64) + 2**40}, "x, row 0 is 1099511627776"),
