@@ -8,6 +8,15 @@ inputs are cast inside the loss. Whatever differentiates that loss gets its grad
 parameters' own dtype back, since the transpose of a cast is the cast back. (Micikevicius et al.,
 arXiv:1710.03740, call the float32 parameters a master copy; bfloat16 has the exponents of float32,
 so that no loss scaling is needed: Kalamkar et al., arXiv:1905.12322.)
+
+A gradient in bfloat16 is that of float32 to less than 1 %, in every leaf (the sums it is made of,
+such as those of biases, accumulate in float32), as long as nothing in the model switches. ReLU and
+max-pooling do. Of McMahan's CNN, at its start and on noise, 0.1 to 0.3 % of them choose otherwise
+than in float64, which makes errors of 0.5 % (last layer), 4 %, 5 % and 11 % (first layer). With the
+choices of float64 they are 0.5 % everywhere; float32 with bfloat16's choices errs as bfloat16 does;
+and with nothing but the inputs of products in bfloat16, they are the same. Training on noise lets
+such differences grow: after two rounds of 15 steps a client, bfloat16 is off by 30 % of the way that
+float32 has gone, and float32 from a start rounded to bfloat16 by 31 %.
 """
 
 from __future__ import annotations
@@ -18,6 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fljax.engine.wide_sums import with_wide_sums
 from fljax.tasks import Task
 
 PyTree = Any
@@ -77,7 +87,8 @@ def bind(
       estimator: (loss) -> gradient, such as `plain`.
       compute_dtype: "float32" computes in the parameters' own dtype. "bfloat16" casts parameters,
         constants and floating-point inputs in `loss` and `gradient`; `model_state`, loss sums and
-        gradients keep their dtypes, and `metrics` is as with "float32".
+        gradients keep their dtypes, sums within a gradient accumulate in float32, and `metrics` is
+        as with "float32". See above for how near gradients are to those of float32.
 
     Raises:
       ValueError: For another dtype.
@@ -106,7 +117,10 @@ def bind(
     def metrics(params, model_state, batch):
         return task.metrics(params, frozen, model_state, prepared(batch))
 
-    return LocalTask(estimator(loss), loss, metrics)
+    gradient = estimator(loss)
+    if compute_dtype == "bfloat16":
+        gradient = with_wide_sums(gradient)
+    return LocalTask(gradient, loss, metrics)
 
 
 def _to_bfloat16(tree: PyTree) -> PyTree:

@@ -7,7 +7,9 @@ import nets
 import numpy as np
 import pytest
 import toy
+from flax import nnx
 
+import fljax_kernels
 from fljax import algorithms, models, tasks
 from fljax.flops import jaxprs
 from fljax.gradients import bind
@@ -86,6 +88,90 @@ def test_gradients_are_those_of_float32_up_to_rounding(name, tolerance):
     flat, lower_flat = (jax.flatten_util.ravel_pytree(tree)[0] for tree in (grads, lower))
     error = np.linalg.norm(flat - lower_flat) / np.linalg.norm(flat)
     assert 1e-5 < error < tolerance
+
+
+class Smooth(nnx.Module):
+    """A table, convolutions, a normalization, pooling by means; nothing that switches."""
+
+    def __init__(self, rngs):
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (3, 1)))
+        self.conv1, self.conv2 = (
+            nnx.Conv(
+                *sizes, (3, 3), conv_general_dilated=fljax_kernels.conv_general_dilated, rngs=rngs
+            )
+            for sizes in ((1, 6), (6, 8))
+        )
+        self.norm = nnx.LayerNorm(8, rngs=rngs)
+        self.out = nnx.Linear(8, 5, rngs=rngs)
+
+    def __call__(self, x):
+        x = jnp.tanh(self.conv1(jnp.take(self.table[...], x, axis=0)))
+        x = nnx.avg_pool(x, (4, 4), (2, 2))
+        return self.out(jnp.tanh(self.norm(self.conv2(x))).mean((1, 2)))
+
+
+def test_gradients_of_a_smooth_model_are_good_to_two_digits_in_every_leaf():
+    """Biases, tables and scales are sums over tens of thousands of positions."""
+    generator = np.random.default_rng(0)
+    batch = {
+        "x": generator.integers(0, 3, (32, 24, 24)),
+        # one class: nothing cancels
+        "y": np.zeros(32, np.int32),
+        "mask": np.ones(32, bool),
+    }
+    task = tasks.classification(Smooth, 5)
+    params, frozen, model_state = task.init(jax.random.key(0))
+    found, expected = (
+        jax.jit(bind(task, frozen, compute_dtype=dtype).gradient)(
+            params, model_state, batch, nets.KEY
+        )[0]
+        for dtype in ("bfloat16", "float32")
+    )
+    for (path, exact), leaf in zip(
+        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(found), strict=True
+    ):
+        error = np.linalg.norm(leaf - exact) / np.linalg.norm(exact)
+        assert error < 0.02, (jax.tree_util.keystr(path), error)
+
+
+def test_float32_with_the_choices_of_bfloat16_has_its_gradient():
+    """What is left between the two is which way ReLU and max-pooling switch."""
+    widths, classes, rows = (64, 512, 64), 5, 64
+    generator = np.random.default_rng(0)
+
+    def init(key):
+        sizes = [(64, widths[1]), (widths[1] // 4, widths[2]), (widths[2], classes)]
+        return [jnp.asarray(generator.standard_normal(s) / s[0] ** 0.5, jnp.float32) for s in sizes]
+
+    def apply(params, x, choices=None):
+        """Returns logits and choices: where ReLU is on, which of four is the largest."""
+        made = []
+
+        def choose(best):
+            made.append(best if choices is None else choices[len(made)])
+            return made[-1]
+
+        x = x @ params[0]
+        x = jnp.where(choose(x > 0), x, 0).reshape(rows, -1, 4)
+        x = jnp.take_along_axis(x, choose(x.argmax(-1, keepdims=True)), -1)[..., 0]
+        x = x @ params[1]
+        return jnp.where(choose(x > 0), x, 0) @ params[2], made
+
+    params = init(None)
+    x = generator.standard_normal((rows, 64)).astype(np.float32)
+    batch = {"x": x, "y": generator.integers(0, classes, rows), "mask": np.ones(rows, bool)}
+    lower = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.bfloat16), (params, x))
+    choices = jax.jit(lambda p, x: apply(p, x)[1])(*lower)
+
+    def gradient(dtype, choices=None):
+        model = (lambda key: params, lambda params, x: apply(params, x, choices)[0])
+        local = bind(tasks.classification(model, classes), {}, compute_dtype=dtype)
+        grads = jax.jit(local.gradient)(params, {}, batch, nets.KEY)[0]
+        return jax.flatten_util.ravel_pytree(grads)[0]
+
+    found, own, given = gradient("bfloat16"), gradient("float32"), gradient("float32", choices)
+    far, near = (np.linalg.norm(found - one) / np.linalg.norm(own) for one in (own, given))
+    assert near < 0.006 < 0.012 < far, (near, far)
 
 
 def test_batch_statistics_stay_float32_and_metrics_know_nothing_of_it():

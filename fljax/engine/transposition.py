@@ -7,13 +7,14 @@ matrix is turned back. Only the order of sums changes.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 from jax.extend import core
+
+from fljax.engine.jaxprs import bind, inlined, scope
 
 PyTree = Any
 
@@ -26,15 +27,6 @@ _ELEMENTWISE = frozenset(
 )
 # Primitives that, over both axes, make one number of a matrix.
 _REDUCTIONS = frozenset("reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum".split())
-# Primitives that call a jaxpr, and the parameter that holds it; what is left of custom derivatives
-# is a plain call, since nothing is differentiated any more.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
 
 
 class Traced(NamedTuple):
@@ -103,9 +95,9 @@ def trace(function: Callable[..., PyTree], *arguments: PyTree) -> Traced:
     """Traces a function of arguments like these arrays or shapes."""
     closed, results = jax.make_jaxpr(function, return_shape=True)(*arguments)
     leaves, structure = jax.tree.flatten(arguments)
-    inlined = jax.make_jaxpr(lambda *leaves: _inlined(closed.jaxpr, closed.consts, leaves))(*leaves)
-    jaxpr = inlined.jaxpr
-    return Traced(jaxpr, inlined.consts, structure, jax.tree.structure(results), _groups(jaxpr))
+    whole = jax.make_jaxpr(lambda *leaves: inlined(closed.jaxpr, closed.consts, leaves))(*leaves)
+    groups = _groups(whole.jaxpr)
+    return Traced(whole.jaxpr, whole.consts, structure, jax.tree.structure(results), groups)
 
 
 def rewrite(
@@ -195,7 +187,7 @@ def _evaluate(jaxpr: core.Jaxpr, consts, arguments, is_swapped: Callable[[Any], 
         return value if is_swapped(var) == swapped else value.T
 
     for equation in jaxpr.eqns:
-        with equation.ctx.manager, _scope(equation):
+        with equation.ctx.manager, scope(equation):
             results = _evaluated(equation, read, is_swapped)
         values.update(zip(equation.outvars, results, strict=True))
     return read
@@ -206,14 +198,14 @@ def _evaluated(equation, read, is_swapped) -> list:
     name = equation.primitive.name
     if name in _ELEMENTWISE:
         swapped = is_swapped(equation.outvars[0])
-        return _bind(equation, [read(v, swapped and v.aval.ndim == 2) for v in equation.invars])
+        return bind(equation, [read(v, swapped and v.aval.ndim == 2) for v in equation.invars])
     if name in _REDUCTIONS and len(equation.params["axes"]) == equation.invars[0].aval.ndim == 2:
-        return _bind(equation, [read(var, is_swapped(var)) for var in equation.invars])
+        return bind(equation, [read(var, is_swapped(var)) for var in equation.invars])
     if _is_product(equation):
         return [_product(equation, read, is_swapped)]
     if _is_transpose(equation):
         return [read(equation.invars[0], not is_swapped(equation.outvars[0]))]
-    results = _bind(equation, [read(var) for var in equation.invars])
+    results = bind(equation, [read(var) for var in equation.invars])
     return [
         value.T if is_swapped(var) else value
         for var, value in zip(equation.outvars, results, strict=True)
@@ -237,17 +229,6 @@ def _product(equation, read, is_swapped):
     return lax.dot_general(a, b, dimensions, precision, equation.params["preferred_element_type"])
 
 
-def _bind(equation, operands) -> list:
-    results = equation.primitive.bind(*operands, **equation.params)
-    return results if equation.primitive.multiple_results else [results]
-
-
-def _scope(equation):
-    """Returns the context that gives an equation its place in profiles and error messages."""
-    names = str(equation.source_info.name_stack)
-    return jax.named_scope(names) if names else contextlib.nullcontext()
-
-
 def _is_transpose(equation) -> bool:
     """Whether an equation exchanges the axes of a matrix."""
     name, parameters = equation.primitive.name, equation.params
@@ -265,23 +246,3 @@ def _is_product(equation) -> bool:
     contracting, batch = equation.params["dimension_numbers"]
     ranks = [len(var.aval.shape) for var in equation.invars]
     return ranks == [2, 2] and [len(axes) for axes in (*contracting, *batch)] == [1, 1, 0, 0]
-
-
-def _inlined(jaxpr: core.Jaxpr, consts, arguments) -> list:
-    """Evaluates a jaxpr with its inner calls written out."""
-    values = dict(zip(jaxpr.constvars, consts, strict=True))
-    values |= dict(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(var):
-        return var.val if isinstance(var, core.Literal) else values[var]
-
-    for equation in jaxpr.eqns:
-        operands = [read(var) for var in equation.invars]
-        with equation.ctx.manager, _scope(equation):
-            if equation.primitive.name in _CALLS:
-                inner = equation.params[_CALLS[equation.primitive.name]]
-                results = _inlined(inner.jaxpr, inner.consts, operands)
-            else:
-                results = _bind(equation, operands)
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(var) for var in jaxpr.outvars]
