@@ -15,8 +15,8 @@ max-pooling do. Of McMahan's CNN, at its start and on noise, 0.1 to 0.3 % of the
 than in float64, which makes errors of 0.5 % (last layer), 4 %, 5 % and 11 % (first layer). With the
 choices of float64 they are 0.5 % everywhere; float32 with bfloat16's choices errs as bfloat16 does;
 and with nothing but the inputs of products in bfloat16, they are the same. Training on noise lets
-such differences grow: after two rounds of 15 steps a client, bfloat16 is off by 30 % of the way that
-float32 has gone, and float32 from a start rounded to bfloat16 by 31 %.
+such differences grow: after two rounds of 15 steps a client, bfloat16 is off by 30 % of the way
+that float32 has gone, and float32 from a start rounded to bfloat16 by 31 %.
 """
 
 from __future__ import annotations
