@@ -188,7 +188,18 @@ def default_rows(
         return default_row(algorithm, pipeline, variables)
 
     sources = len(jax.tree.leaves(variables)[0])
+    _refuse_keys(jax.eval_shape(batched(default, sources), variables))
     return jax.device_get(jax.jit(batched(default, sources))(variables))
+
+
+def _refuse_keys(row: ClientRows) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(row):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise ValueError(
+                f"What a client keeps has a PRNG key at {jax.tree_util.keystr(path)}. A job has "
+                "its own, of seed, round and client: derive keys from job.key, or keep "
+                "jax.random.key_data(key)."
+            )
 
 
 def default_row(

@@ -1,18 +1,25 @@
 """Leaves of every type: sums in float32 at least, one rounding, the same in every layout."""
 
+import os
+import signal
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import reference
+import toy
 from contracts import harness
 from contracts.harness import Layout
 
+import fljax
+import fljax.compression as c
 from fljax import algorithms
+from fljax.algorithm import Contribution
 from fljax.core.precision import rounded
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
-from fljax.engine.pipeline import Aggregator, Pipeline
+from fljax.engine.pipeline import Aggregator, Pipeline, UplinkLink
 from fljax.engine.plan import job_table
 from fljax.federation import RoundOptions, build
 from fljax.metrics import ClassCounts
@@ -226,3 +233,157 @@ def test_control_variates_of_half_precision_are_float32():
         assert_same(got, want)
     kept = (federation.state.server.control, federation.store.rows_of(np.arange(6)).algorithm)
     assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype(jnp.float32)}
+
+
+def half(dtype):
+    """Returns softmax regression with parameters of half precision."""
+    base = toy.softmax_task(np.float32)
+
+    def init(key):
+        params, frozen, state = base.init(key)
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), params), frozen, state
+
+    return base._replace(init=init)
+
+
+def test_optimizers_of_half_precision_step_in_float32():
+    """Moments too: in bfloat16 a second moment stops moving."""
+    spec = algorithms.fedopt("adam", 0.1, 0.01, client_momentum=0.9)
+    cohorts = [[0, 2, 3], [3, 4, 5]] * 4
+    found = [
+        toy.run_rounds(toy.clients(dtype=np.float32), spec, cohorts, task=half(dtype), devices=1)[0]
+        for dtype in (jnp.bfloat16, jnp.float32)
+    ]
+    states = [jax.tree.leaves(one.state.server.opt_state) for one in found]
+    assert [leaf.dtype for leaf in states[0]] == [leaf.dtype for leaf in states[1]]
+    got, want = (one.variables.params for one in found)
+    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.bfloat16)}
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(double(a), b, rtol=0.05, atol=0.05), got, want
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_what_links_remember_of_half_precision_is_float32(dtype):
+    pipeline = Pipeline(
+        downlink=(c.downlink_difference(c.qsgd(8)),),
+        uplink=(c.error_feedback(c.uplink(c.top_k(0.3))),),
+    )
+    federation, stats = toy.run_rounds(
+        toy.clients(dtype=np.float32), algorithms.fedavg(0.1), [[0, 2, 3], [3, 4]],
+        task=half(dtype), pipeline=pipeline, devices=2,
+    )  # fmt: skip
+    kept = (federation.state.pipeline, federation.store.rows_of(np.arange(9)).uplink)
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype(jnp.float32)}
+    assert not stats[-1][-1]["nonfinite"].any()
+    assert {leaf.dtype for leaf in jax.tree.leaves(federation.variables)} == {jnp.dtype(dtype)}
+
+
+def test_integers_of_linear_links_are_summed_as_integers():
+    """Masks that cancel modulo 2^32: nothing of the sum may be rounded."""
+
+    def encode(value, state, job, key):
+        codes = jax.tree.map(lambda leaf: jnp.round(leaf * 2**10).astype(jnp.int32), value)
+        mask = jnp.where(job.position == 0, 2_000_000_011, -2_000_000_011).astype(jnp.int32)
+        return jax.tree.map(lambda leaf: leaf + mask, codes), state
+
+    masked = UplinkLink(
+        encode, lambda total, state: jax.tree.map(lambda leaf: leaf / 2.0**10, total), linear=True
+    )
+    spec = algorithms.fedavg(0.2, weighting="uniform")
+    runs = [
+        toy.run_rounds(toy.clients(dtype=np.float32), spec, [[0, 2]], task=half(jnp.float32),
+                       pipeline=pipeline, devices=2)[0]
+        for pipeline in (Pipeline(uplink=(masked,)), Pipeline())
+    ]  # fmt: skip
+    got, want = (toy.params_of(one) for one in runs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2**-10), got, want)
+
+
+@pytest.mark.parametrize(
+    ("params", "state", "message"),
+    [
+        (PARAMS | {"n": np.int32(3)}, {}, r"params\['n'\] is of type int32.*no gradient"),
+        (PARAMS | {"z": np.complex64(1j)}, {}, r"params\['z'\] is of type complex64"),
+        (PARAMS, {"deep": {"key": jax.random.key(0)}}, r"model_state\['deep'\]\['key'\] is a PRNG"),
+        (PARAMS, {"z": np.complex64(1j)}, r"model_state\['z'\] is of type complex64.*no mean"),
+    ],
+)
+def test_what_has_no_mean_is_refused_by_name(params, state, message):
+    options = RoundOptions(num_rounds=1, clients_per_round=2, batch_size=4)
+    with pytest.raises(ValueError, match=message):
+        build(dataset(), task(params, state), algorithms.fedavg(LR), options)
+
+
+def test_keys_that_clients_keep_or_send_are_refused_by_name():
+    spec = algorithms.fedavg(LR)
+
+    def keeps(task, hp):
+        return spec.build(task, hp)._replace(init_client=lambda variables: jax.random.key(0))
+
+    def sends(task, hp):
+        algorithm = spec.build(task, hp)
+        (local,) = algorithm.passes
+
+        def finish(message, carry, job):
+            sent, kept, stats = local.finish(message, carry, job)
+            return sent | {"key": Contribution({"k": job.key}, carry.weight)}, kept, stats
+
+        return algorithm._replace(passes=(local._replace(finish=finish),))
+
+    for build_own, message in (
+        (keeps, "What a client keeps has a PRNG key"),
+        (sends, r"key\['value'\]\['k'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            toy.run_rounds(toy.clients(), spec._replace(build=build_own), [[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"w": np.full((6, 4), 1e300)}, r"initial_params at \['w'\] have 24 numbers.*float32"),
+        ({"w": np.full((6, 4), np.nan)}, "24 numbers that are not finite"),
+        ({"w": np.full((6, 4), 1j)}, r"no real numbers at \['w'\], but complex128"),
+        ({"w": np.full((6, 4), "a")}, r"no real numbers at \['w'\], but <U1"),
+    ],
+)
+def test_initial_params_out_of_range_are_refused(given, message):
+    options = {"initial_params": toy.initial_params(np.float32) | given}
+    with pytest.raises(ValueError, match=message):
+        toy.run_rounds(
+            toy.clients(), algorithms.fedavg(0.1), [[0]], task=half(jnp.float32), **options
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, bool])
+def test_initial_params_take_the_types_of_the_model(dtype):
+    given = jax.tree.map(lambda leaf: np.round(leaf).astype(dtype), toy.initial_params())
+    options = RoundOptions(num_rounds=1, clients_per_round=2, batch_size=4, initial_params=given)
+    data = toy.dataset(toy.clients(dtype=np.float32))
+    federation = build(data, half(jnp.bfloat16), algorithms.fedavg(0.1), options)
+    for name, leaf in federation.variables.params.items():
+        assert leaf.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(double(np.asarray(leaf)), double(given[name]))
+
+
+def test_a_run_of_every_type_resumes_as_it_was(tmp_path):
+    options = {
+        "cohorts": COHORTS, "clients_per_round": 4, "batch_size": BATCH, "progress": False,
+        "num_rounds": 3, "eval_every": 1, "devices": 2,
+    }  # fmt: skip
+    whole = fljax.simulate(dataset(), task(), algorithms.scaffold(LR), **options)
+
+    def stop(federation, record):
+        if record["round"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    fljax.simulate(
+        dataset(), task(), algorithms.scaffold(LR), workdir=tmp_path, hooks=(stop,), **options
+    )
+    resumed = fljax.simulate(
+        dataset(), task(), algorithms.scaffold(LR), workdir=tmp_path, resume=True, **options
+    )
+    for got, want in zip(*map(jax.tree.leaves, (resumed.variables, whole.variables)), strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(double(np.asarray(got)), double(np.asarray(want)))
