@@ -11,6 +11,14 @@ import jax
 import numpy as np
 
 from fljax import evaluation, metrics, random
+from fljax.client_tables import (
+    TRAINING,
+    as_text,
+    identified,
+    joined,
+    population_of,
+    recorded_groups,
+)
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.placement import host_readable
 from fljax.engine.trees import zeros_like_shape
@@ -28,7 +36,11 @@ class Evaluations(NamedTuple):
       sets: {"val", "test", "held_out": EvalSet}, and "clients" where clients are evaluated on rows
         that none of the others covers.
       splits: What the sets are the rows of, but for "clients".
-      clients_of: Name of the set whose rows are also reported by client, or None.
+      by_client: {name of a set whose rows are also reported by client: whose rows they are,
+        "training" or "held_out" clients'}; `eval/clients/` summarizes the first.
+      groups_of: Name of the set whose rows are also reported by group of clients, or None.
+      groups: {name: [N] group of each client} that are reported so.
+      dataset: Whose clients are evaluated.
       personal: Clients whose own models are evaluated instead of the global one, or None.
       evaluate: The compiled evaluation of one model.
       evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
@@ -37,10 +49,18 @@ class Evaluations(NamedTuple):
 
     sets: dict[str, EvalSet]
     splits: dict[str, Split]
-    clients_of: str | None
+    by_client: dict[str, str]
+    groups_of: str | None
+    groups: dict[str, np.ndarray]
+    dataset: FederatedDataset
     personal: np.ndarray | None
     evaluate: Any
     evaluate_many: Any
+
+    @property
+    def clients_of(self) -> str | None:
+        """Name of the set that `eval/clients/` summarizes, or None."""
+        return next(iter(self.by_client), None)
 
     def dispatch(self, federation: Federation) -> dict[str, EvalOutputs]:
         """Starts an evaluation of the current models; nothing waits for it."""
@@ -87,12 +107,25 @@ class Evaluations(NamedTuple):
             if name != _CLIENTS:
                 found = evaluation.finish(outputs[name], one)
                 record |= {f"eval/{name}/{key}": value for key, value in found.items()}
-        if self.clients_of is None:
-            return record, {}
-        clients = evaluation.finish_clients(outputs[self.clients_of], self.sets[self.clients_of])
-        found = metrics.client_summary(clients["accuracy"])
-        record |= {f"eval/{_CLIENTS}/{key}": value for key, value in found.items()}
-        return record, clients
+        if self.groups_of is not None:
+            record |= self._of_groups(outputs[self.groups_of], self.sets[self.groups_of])
+        tables = [
+            identified(evaluation.finish_clients(outputs[name], self.sets[name]), self.dataset, who)
+            for name, who in self.by_client.items()
+        ]
+        if tables:
+            found = metrics.client_summary(tables[0]["accuracy"])
+            record |= {f"eval/{_CLIENTS}/{key}": value for key, value in found.items()}
+        return record, joined(tables)
+
+    def _of_groups(self, outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
+        sums = evaluation.per_example(outputs, eval_set)
+        return {
+            f"eval/groups/{name}/{as_text(value)}/{key}": one
+            for name, groups in self.groups.items()
+            for value, found in metrics.group_metrics(sums, eval_set.owners, groups).items()
+            for key, one in found.items()
+        }
 
 
 def make_evaluations(
@@ -107,7 +140,10 @@ def make_evaluations(
     """Prepares the evaluations of a run.
 
     Clients are evaluated on rows they own but did not train on, where there are such: their part of
-    the test set, else held-out clients, else their validation rows, else their training rows.
+    the test set, else held-out clients, else their validation rows, else their training rows. Where
+    all are evaluated, the held-out and the training clients both are. Groups of clients are
+    evaluated on the rows that training clients own of the test set, else of the validation set,
+    else on those that clients are evaluated on.
 
     Args:
       federation: The federation.
@@ -146,18 +182,26 @@ def make_evaluations(
         return next(same, None)
 
     sets = {name: known(name, split) or prepare(split) for name, split in splits.items()}
-    clients_of = None
+    owned = {name: split for name, split in splits.items() if split.partition is not None}
+    by_client: dict[str, str] = {}
     if eval_clients:
-        owned = {name: split for name, split in splits.items() if split.partition is not None}
         order = [name for name in ("test", "held_out", "val") if name in owned]
         source = owned[order[0]] if order else dataset.train
         with_rows = _clients_with_rows(source, eval_clients, "eval_clients", "evaluated")
         if order and (eval_clients == -1 or eval_clients >= len(with_rows)):
-            clients_of = order[0]
+            of_training = next((name for name in ("test", "val") if name in owned), None)
+            reported = [name for name in order if name in ("held_out", of_training)]
+            by_client = {name: population_of(name) for name in reported}
         else:
             count = min(eval_clients, len(with_rows))
             chosen = with_rows[evaluation.sample_clients(len(with_rows), count, seed)]
-            sets[_CLIENTS], clients_of = prepare(source, chosen), _CLIENTS
+            sets[_CLIENTS] = prepare(source, chosen)
+            by_client = {_CLIENTS: population_of(order[0] if order else "train")}
+    groups_of, groups = None, recorded_groups(dataset)
+    if groups:
+        among = [name for name in ("test", "val") if name in owned]
+        among += [name for name, who in by_client.items() if who == TRAINING]
+        groups_of = next(iter(among), None)
     chosen = None
     if personal and federation.algorithm.personalize is None:
         raise ValueError(
@@ -172,7 +216,7 @@ def make_evaluations(
     programs = (
         (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
     )
-    return Evaluations(sets, splits, clients_of, chosen, *programs)
+    return Evaluations(sets, splits, by_client, groups_of, groups, dataset, chosen, *programs)
 
 
 def _clients_with_rows(split: Split, asked: int, option: str, rows: str) -> np.ndarray:

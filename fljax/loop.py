@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +26,8 @@ from fljax.kept_models import KeptModels
 from fljax.options import RunOptions
 from fljax.recording import Checkpoints, Recorder, Run, summarize, to_target
 from fljax.recording import progress as progress_bar
+from fljax.recording.client_results import ClientResults
+from fljax.recording.runs import CLIENTS
 from fljax.records import LinkSpeeds, round_record
 from fljax.resume import Progress, save
 from fljax.stopping import STOPPED, Validation, call_hooks
@@ -60,7 +63,7 @@ class Loop:
         self.evaluations = make_evaluations(
             federation, options.eval_batch_size, options.eval_clients, options.eval_personal
         )
-        self.clients: dict[str, np.ndarray] = {}
+        self.clients = ClientResults(self._earlier_clients(), self.start)
         self.validation = Validation(options.patience, options.min_delta, recorder.records)
         self.models = KeptModels(federation, bool(options.eval_personal), progress.best)
         self.ended_elsewhere = False
@@ -92,7 +95,8 @@ class Loop:
             done = self._rounds(stack.enter_context(contextlib.closing(planned)), bar, num_rounds)
         if done == self.start:
             # nothing was left to do, and the metrics of the clients are in no checkpoint
-            _, self.clients = self.evaluations.finish(self.evaluations.dispatch(federation))
+            _, clients = self.evaluations.finish(self.evaluations.dispatch(federation))
+            self.clients.add(done, clients)
         return self._finish(done, num_rounds)
 
     def _rounds(self, planned, bar, num_rounds: int) -> int:
@@ -142,7 +146,8 @@ class Loop:
             ]
             self.clock = now
             if outputs is not None:
-                found, self.clients = self.evaluations.finish(outputs)
+                found, clients = self.evaluations.finish(outputs)
+                self.clients.add(facts[-1].round + 1, clients)
                 self.clock = time.perf_counter()
                 self.totals.elapsed += self.clock - now
                 records[-1] |= found | {"time/eval_seconds": self.clock - now}
@@ -156,7 +161,8 @@ class Loop:
 
     def _evaluate_initial(self) -> None:
         """Records the initial model as round 0."""
-        found, _ = self.evaluations.finish(self.evaluations.dispatch(self.federation))
+        found, clients = self.evaluations.finish(self.evaluations.dispatch(self.federation))
+        self.clients.add(0, clients)
         self._record({"round": 0} | found)
         self.clock = time.perf_counter()
 
@@ -172,6 +178,11 @@ class Loop:
             round + 1, self.options.checkpoint_every
         )
         return due or bool(self.options.hooks)
+
+    def _earlier_clients(self) -> Path | None:
+        """Returns the file of what a resumed run found of its clients before."""
+        workdir = self.options.workdir
+        return Path(workdir) / CLIENTS if self.start and workdir is not None else None
 
     @property
     def _stopping(self) -> bool:
@@ -207,6 +218,7 @@ class Loop:
             return
         extent = self.recorder.flush()
         self.models.write_best(self.recorder.workdir)
+        self.clients.write(self.recorder.write_clients)
         progress = Progress(done, self.totals, self.sampler_state, self.models.best, extent)
         save(self.checkpoints, self.federation, progress, self.options)
 
@@ -227,15 +239,14 @@ class Loop:
         if not interrupted:
             self.models.write_final(recorder.workdir, done)
             recorder.write_summary(summary)
-            if self.clients:
-                recorder.write_clients(self.clients)
+            self.clients.write(recorder.write_clients)
         return Run(
             directory=recorder.workdir,
             config=self.config,
             summary=summary,
             rounds=np.array([record["round"] for record in recorder.records], np.int64),
             curves=recorder.curves(),
-            client_metrics=self.clients or None,
+            client_metrics=self.clients.arrays() or None,
             baselines={},
             variables=federation.variables,
             interrupted=interrupted,

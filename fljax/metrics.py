@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -134,6 +134,36 @@ def client_metrics(
     }
     means = {name: sums[key][clients] / targets for key, name in _MEANS.items() if key in sums}
     return counts | means
+
+
+def group_metrics(
+    per_example: Mapping[str, np.ndarray], owners: np.ndarray, groups: np.ndarray
+) -> dict[Any, dict[str, float]]:
+    """Computes the metrics of each group of clients, every target counting alike.
+
+    Args:
+      per_example: Sums over each example's targets, as in `global_metrics`.
+      owners: Integer[R] client of each example.
+      groups: [N] group of each client, numbers or strings.
+
+    Returns:
+      {group: {"loss", "accuracy", "top5"}}, the last two if there are such sums; groups without
+      targets are left out.
+    """
+    values, place = np.unique(groups, return_inverse=True)
+    sums = {
+        name: np.bincount(place[owners], weights=values_of, minlength=len(values))
+        for name, values_of in per_example.items()
+    }
+    return {
+        value: {
+            name: float(sums[key][number] / sums["weight"][number])
+            for key, name in _MEANS.items()
+            if key in sums
+        }
+        for number, value in enumerate(values.tolist())
+        if sums["weight"][number]
+    }
 
 
 def client_summary(accuracy: np.ndarray) -> dict[str, float]:

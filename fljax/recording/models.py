@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import urllib.parse
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import jax
 import numpy as np
 
 from fljax.algorithm import Variables
+from fljax.data.archives import read_npz
 from fljax.recording import jsonio
 from fljax.recording.files import atomic_file
 
@@ -100,19 +100,15 @@ def read_model(path: Path) -> SavedModel:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged; the message names it.
     """
+    arrays = read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
         manifest = json.loads(str(arrays.pop(_MANIFEST)))
         leaves = {
             name: _restored(arrays[name], description)
             for name, description in manifest["leaves"].items()
         }
         trees = {name: _tree(node, leaves) for name, node in manifest["structure"].items()}
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zlib.error, NotImplementedError,
-            zipfile.BadZipFile) as error:  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no model of fljax, or is damaged: {error}") from None
     variables = Variables(trees["params"], trees["model_state"])
     return SavedModel(variables, trees["frozen"], manifest["about"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 import sys
@@ -15,11 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.recording import checksums, jsonio, runs
+from fljax.recording import jsonio, runs
 from fljax.recording.checksums import Extent
+from fljax.recording.client_results import forget_after
 from fljax.recording.line_file import LineFile
 from fljax.recording.lock import LOCK
 from fljax.recording.models import BEST, FINAL, model_path
+from fljax.recording.npz import write_arrays
 
 CHECKPOINTS = "checkpoints"
 
@@ -93,9 +94,10 @@ class Recorder:
         if resume_round is None:
             refuse_existing_run(self.workdir)
         else:
+            forget_after(self.workdir / runs.CLIENTS, resume_round)
             kept, self.records = _kept(self.workdir / runs.METRICS, resume_round, extent)
             models = [model_path(self.workdir, which) for which in (FINAL, BEST)]
-            for path in (self.workdir / runs.SUMMARY, self.workdir / runs.CLIENTS, *models):
+            for path in (self.workdir / runs.SUMMARY, *models):
                 path.unlink(missing_ok=True)
         self._file = LineFile(self.workdir / runs.METRICS, kept)
 
@@ -173,9 +175,7 @@ class Recorder:
                     f"client metric {name!r} is an array of Python objects; give numbers or strings"
                 )
         if self.workdir is not None:
-            file = io.BytesIO()
-            np.savez(file, **arrays)
-            checksums.replace(self.workdir / runs.CLIENTS, file.getvalue())
+            write_arrays(self.workdir / runs.CLIENTS, arrays)
 
     def close(self, succeeded: bool = True) -> None:
         """Flushes and closes the files, then the sinks; a second call does nothing."""

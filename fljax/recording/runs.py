@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.data.archives import read_npz
-from fljax.recording import checksums, jsonio
+from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
 from fljax.recording.models import BEST, FINAL, model_path, read_model
+from fljax.recording.npz import load_arrays
 from fljax.recording.plots import plot_curves
 
 CONFIG = "config.json"
@@ -33,7 +33,8 @@ class Run(NamedTuple):
       rounds: int64 array, the round of each record.
       curves: {key: float64 array as long as `rounds`}, NaN where a round has no such value;
         `curves["round"]` equals `rounds`.
-      client_metrics: {name: array} of per-client evaluation, or None.
+      client_metrics: {name: array} of per-client evaluation, see `recording.client_results`; or
+        None.
       baselines: {name: Run} found under `baselines/`.
       variables: The final model, `Variables`; None where files have none, as of an unfinished run.
       interrupted: Whether the run was stopped before its last round, and can be gone on with.
@@ -133,7 +134,7 @@ def load_run(directory: str | Path) -> Run:
         summary=summary,
         rounds=np.array([record["round"] for record in records], np.int64),
         curves=to_curves(records),
-        client_metrics=_load_arrays(directory / CLIENTS),
+        client_metrics=load_arrays(directory / CLIENTS),
         baselines=_load_baselines(directory / BASELINES),
         variables=final and final.variables,
         stopped=(summary or {}).get("stopped"),
@@ -175,13 +176,6 @@ def read_records(
 
 def _optional_json(path: Path) -> Any:
     return jsonio.read_json(path) if path.exists() else None
-
-
-def _load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    if not path.exists():
-        return None
-    checksums.read(path)
-    return read_npz(path)
 
 
 def _load_baselines(directory: Path) -> dict[str, Run]:
