@@ -7,15 +7,13 @@ import contextlib
 import io
 import random
 import shutil
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fljax.benchmarks.kills import CASES
 from fljax.benchmarks.same_files import differences
-from fljax.recording import load_run
-from fljax.recording.recorder import holds_run
+from fljax.recording import load_run, say
 from fljax.recording.runs import METRICS
 from fljax.sweeps import results
 
@@ -58,7 +56,7 @@ def flips(name: str, count: int, directory: Path, seed: int = 0) -> dict[str, in
         fate = _fate(name, whole, copy)
         fates[fate] += 1
         place = path.relative_to(copy)
-        print(f"{name} {number + 1}/{count}: bit {bit} of {place}: {fate}", file=sys.stderr)
+        say(f"{name} {number + 1}/{count}: bit {bit} of {place}: {fate}")
     return dict(fates)
 
 
@@ -69,7 +67,7 @@ def _fate(name: str, whole: Path, copy: Path) -> str:
     except ValueError:
         read = "found when read"
     except Exception as error:
-        print(f"  {type(error).__name__}: {error}", file=sys.stderr)
+        say(f"  {type(error).__name__}: {error}")
         return "not noticed"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -78,10 +76,10 @@ def _fate(name: str, whole: Path, copy: Path) -> str:
         except (OSError, ValueError):
             return read or "refused"
         except Exception as error:
-            print(f"  {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"  {type(error).__name__}: {error}")
             return "not noticed"
     if found := differences(whole, copy):
-        print(f"  {'; '.join(found)}", file=sys.stderr)
+        say(f"  {'; '.join(found)}")
         return read or "not noticed"
     said = any("Going on from that of round" in str(one.message) for one in caught)
     return read or ("an older checkpoint" if said else "no effect")
@@ -97,7 +95,6 @@ def _read(directory: Path) -> None:
 
 def _quietly(name: str, workdir: Path) -> None:
     """Runs a case, or goes on with it, in this process."""
-    assert holds_run(workdir) or not workdir.exists()
     with contextlib.redirect_stderr(io.StringIO()):
         CASES[name].run(workdir)
 
