@@ -17,8 +17,8 @@ from fljax.recording.recorder import CHECKPOINTS
 # Parts of names that tell of seconds, rates, memory or the day.
 _CLOCK = ("time/", "throughput/", "second", "memory", "elapsed")
 _COSTS = ("building", "compiling", "training", "evaluating")
-# Of files that hold seconds.
-_SUMS = ("checksum", "records")
+# Of files that hold seconds; and the machine.
+_OTHERS = ("checksum", "records", "device")
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -76,7 +76,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_of_the_clock(key: str) -> bool:
-    return key in (*_COSTS, *_SUMS) or any(part in key for part in _CLOCK)
+    return key in (*_COSTS, *_OTHERS) or any(part in key for part in _CLOCK)
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
