@@ -19,6 +19,8 @@ from fljax.algorithm import AlgorithmSpec
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.checks import partition_options
+from fljax.core.settings import OPTIONS
+from fljax.core.values import checked, checked_path
 from fljax.data.dataset import FederatedDataset
 from fljax.dry_run import describe
 from fljax.engine.batching import takes_part, works_of
@@ -72,6 +74,11 @@ def run_config(
     Returns:
       (run, PNG files); of several processes, only the first one draws and writes.
     """
+    profile = None if profile is None else checked_path("profile", profile)
+    if profile is not None and profile.exists() and not profile.is_dir():
+        raise NotADirectoryError(f"profile = {str(profile)!r} is no directory.")
+    workdir = checked_path("workdir", workdir)
+    resume = checked("resume", resume, OPTIONS["resume"])
     traced = profile is not None and is_main()
     tracing = jax.profiler.trace(str(profile)) if traced else contextlib.nullcontext()
     with tracing:
@@ -180,6 +187,10 @@ def parameter_shapes(config) -> Any:
 
 def make_dataset(config) -> FederatedDataset:
     """Loads and partitions the configured data."""
+    of_partition = partition_options(config)
+    keys = {name: name for name in ("partition", "num_clients", "data_dir", "val_fraction")}
+    keys |= {"name": "dataset", "seed": "data_seed"} | {name: name for name in of_partition}
+    taken = {name: f"the key {key!r}" for name, key in keys.items()}
     return data.load(
         config.dataset,
         partition=config.partition,
@@ -187,14 +198,34 @@ def make_dataset(config) -> FederatedDataset:
         seed=config.data_seed,
         data_dir=config.data_dir,
         val_fraction=config.val_fraction,
-        **partition_options(config),
-        **config.dataset_options.to_dict(),
+        **of_partition,
+        **_options_of(config, "dataset_options", taken),
     )
+
+
+def _options_of(config, key: str, taken: Mapping[str, str]) -> dict[str, Any]:
+    """Returns options that a configuration passes on; refuses those that it says elsewhere.
+
+    Args:
+      config: Resolved.
+      key: "dataset_options" or "model_options".
+      taken: {option: what says it}.
+    """
+    given = config[key].to_dict()
+    for name, value in given.items():
+        if name in taken:
+            raise ConfigError(
+                f"{key}.{name} = {value!r} would be said twice: {taken[name]} says it. Leave it "
+                "out here."
+            )
+    return given
 
 
 def _make_task(config, dataset: FederatedDataset) -> Task:
     shape = tuple(dataset.train.examples.spec["x"].shape)
-    model = models.make(config.model, dataset.num_classes, shape, **config.model_options.to_dict())
+    taken = {"name": "the key 'model'", "num_classes": "the data", "input_shape": "the data"}
+    options = _options_of(config, "model_options", taken)
+    model = models.make(config.model, dataset.num_classes, shape, **options)
     return as_task(model, dataset)
 
 

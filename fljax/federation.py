@@ -60,6 +60,7 @@ from fljax.part_checks import (
 )
 from fljax.parts import (
     check_batches,
+    check_plan_size,
     check_rounds_per_dispatch,
     default_rows,
     is_calibrated,
@@ -336,6 +337,7 @@ def build(
         check_starts_anew(spec.client_optimizer(one_hparams), one_model.params)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
+    check_plan_size(steps, work, cohorts.max_jobs)
     param_bytes = nbytes(first.variables.params) // len(sources)
 
     def first_state(variables: Variables, frozen, hparams) -> RoundState:

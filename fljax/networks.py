@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from fljax.core.values import brief, shown
+from fljax.core.values import brief, sequence, shown, wrong
 
 PyTree = Any
 
@@ -82,6 +82,9 @@ def from_functions(init: Callable, apply: Callable) -> Network:
       apply: (params, x, *, key=None, train=False, mask=None) -> outputs; of the three keywords,
         those that it names are passed.
     """
+    for name, function in (("init", init), ("apply", apply)):
+        if not callable(function):
+            raise wrong(name, function, "a function")
     accepted = _keywords(apply)
 
     def network_apply(params, frozen, model_state, x, key, train, mask):
@@ -89,7 +92,16 @@ def from_functions(init: Callable, apply: Callable) -> Network:
         options = {name: value for name, value in options.items() if name in accepted}
         return apply(params, x, **options), model_state
 
-    return Network(lambda key: (init(key), {}, {}), network_apply)
+    def network_init(key):
+        try:
+            return init(key), {}, {}
+        except Exception as error:
+            raise TypeError(
+                f"init = {shown(init)} cannot be called with a random key ({brief(error)}). It is "
+                "a function from a key to parameters."
+            ) from error
+
+    return Network(network_init, network_apply)
 
 
 def from_nnx(
@@ -111,7 +123,7 @@ def from_nnx(
     Raises:
       TypeError: If `model` returns no module.
     """
-    kinds = _kinds(frozen)
+    kinds = _kinds(_checked_filter(frozen))
 
     def make(rngs):
         try:
@@ -176,6 +188,8 @@ def from_linen(
     Returns:
       The `Network`.
     """
+    if not (_is_linen(module) and callable(module)):
+        raise wrong("module", module, "a flax.linen.Module")
     accepted = _keywords(module.__call__)
     takes_mask = "mask" in accepted
 
@@ -211,8 +225,34 @@ def from_linen(
         )
         return outputs, _like(model_state, dict(updated)) if train else model_state
 
-    collections = jax.eval_shape(init, jax.random.key(0))[2]
+    rng_names = tuple(sequence("rng_names", rng_names, "a tuple of names"))
+    try:
+        collections = jax.eval_shape(init, jax.random.key(0))[2]
+    except Exception as error:
+        raise ValueError(
+            f"The linen module cannot be initialized with example_x = {shown(example_x)} and "
+            f"rng_names = {shown(rng_names)} ({brief(error)})."
+        ) from error
     return Network(init, apply, "batch_stats" in collections and not takes_mask)
+
+
+def _checked_filter(frozen: Any) -> Any:
+    """Returns an NNX filter that says so where it is none; None stays None."""
+    if frozen is None:
+        return None
+    problem = f"frozen = {shown(frozen)} is no filter of NNX, such as nnx.Not(nnx.LoRAParam)"
+    try:
+        is_frozen = nnx.filterlib.to_predicate(frozen)
+    except Exception as error:
+        raise TypeError(f"{problem}.") from error
+
+    def checked_filter(path, value):
+        try:
+            return is_frozen(path, value)
+        except Exception as error:
+            raise TypeError(f"{problem} ({brief(error)}).") from error
+
+    return checked_filter
 
 
 def _kinds(frozen: Any) -> tuple:
@@ -277,7 +317,10 @@ def _like(old: PyTree, new: PyTree) -> PyTree:
 
 
 def _keywords(function: Callable) -> set[str]:
-    return set(inspect.signature(function).parameters)
+    try:
+        return set(inspect.signature(function).parameters)
+    except ValueError:  # some functions written in C tell nothing of themselves
+        return set()
 
 
 def _is_linen(model: Any) -> bool:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.settings import HYPERPARAMETERS, OPTIONS, PARTITION
-from fljax.core.values import POSITIVE, Field, checked, wrong
+from fljax.core.values import POSITIVE, Field, checked, sequence, whole_numbers, wrong
 from fljax.engine.pipeline import Pipeline, PipelineSpec, check_pipeline
 from fljax.engine.sampler import Sampler
 from fljax.recording import Sink
@@ -86,7 +85,7 @@ class RoundOptions:
         fields = dict(OPTIONS)
         if isinstance(self.sampler, Sampler):
             del fields["sampler"]
-        elif self.sampler == "poisson" and isinstance(self.clients_per_round, float):
+        elif str(self.sampler) == "poisson" and isinstance(self.clients_per_round, float):
             # the mean of its cohorts may be any number
             fields["clients_per_round"] = Field(None, float, POSITIVE)
         _check_fields(self, fields)
@@ -96,14 +95,14 @@ class RoundOptions:
             if schedule is not None and not callable(schedule):
                 raise wrong(name, schedule, "a function from a round to a factor of the rate")
         if self.cohorts is not None:
-            cohorts = _sequence("cohorts", self.cohorts, "a list of client numbers for each round")
+            cohorts = sequence("cohorts", self.cohorts, "a list of client numbers for each round")
             _set(
                 self,
                 "cohorts",
-                [_whole_numbers(f"cohorts[{n}]", cohort) for n, cohort in enumerate(cohorts)],
+                [whole_numbers(f"cohorts[{n}]", cohort) for n, cohort in enumerate(cohorts)],
             )
         if self.steps_per_round is not None:
-            _set(self, "steps_per_round", _whole_numbers("steps_per_round", self.steps_per_round))
+            _set(self, "steps_per_round", whole_numbers("steps_per_round", self.steps_per_round))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +172,8 @@ class RunOptions:
         if not isinstance(self.config, Mapping | None):
             raise wrong("config", self.config, "a dict, or None")
         for name, what in (("hooks", _A_HOOK), ("sinks", _A_SINK)):
-            functions = _sequence(name, getattr(self, name), f"a list of functions {what}")
+            functions = tuple(sequence(name, getattr(self, name), f"a list of functions {what}"))
+            _set(self, name, functions)
             for place, one in enumerate(functions):
                 if not callable(one):
                     raise wrong(f"{name}[{place}]", one, f"a function {what}")
@@ -193,25 +193,6 @@ def _check_fields(record: RoundOptions | RunOptions, fields: Mapping[str, Field]
 
 def _set(record: RoundOptions | RunOptions, name: str, value: Any) -> None:
     object.__setattr__(record, name, value)  # only while the frozen record is made
-
-
-def _sequence(name: str, value: Any, what: str) -> Sequence[Any]:
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
-        raise wrong(name, value, what)
-    return value
-
-
-def _whole_numbers(name: str, values: Any) -> np.ndarray:
-    """Returns int64[n] of a list or an array of whole numbers."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        array = np.asarray(None)  # ragged
-    if array.ndim == 1 and not array.size:
-        return np.zeros(0, np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise wrong(name, values, "a list of whole numbers, one after another")
-    return array.astype(np.int64)
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]:

@@ -143,6 +143,28 @@ def schedules_of(task: Task, spec: AlgorithmSpec) -> list[str]:
     return [one.schedule for one in algorithm.passes]
 
 
+def check_plan_size(steps: np.ndarray, work: LocalWork, max_jobs: int) -> None:
+    """Refuses local work whose plan would not fit into memory, or into the counters of steps.
+
+    Args:
+      steps: int64[N] local steps of each client.
+      work: The local work.
+      max_jobs: Largest number of jobs in a round.
+    """
+    longest = np.sort(steps)[::-1][:max_jobs]
+    needed = int(longest.sum()) * work.batch_size * np.dtype(np.int64).itemsize
+    host = min(exchange(host_memory_bytes()))
+    if needed > host or longest[0] > np.iinfo(np.int32).max:
+        amount = (
+            f"local_epochs = {work.epochs}" if work.steps is None else f"local_steps = {work.steps}"
+        )
+        raise ValueError(
+            f"{amount} with batches of {work.batch_size} rows give a client up to {longest[0]:,} "
+            f"steps a round, and the plan of a round would take {needed / 1e9:,.1f} GB of the "
+            f"machine's {host / 1e9:,.1f} GB. Lower them, or clients_per_round."
+        )
+
+
 def plan_execution(
     dataset: FederatedDataset,
     max_jobs: int,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.core.values import brief
+from fljax.core.values import COUNT, FINITE, Field, brief, checked, wrong
 from fljax.metrics import MAX_CONFUSION_CLASSES, ClassCounts
 from fljax.networks import Network, as_network, from_functions, from_linen, from_nnx
 
@@ -121,6 +121,7 @@ def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: 
     Returns:
       The task; x and y are int[B, T], y being x moved on by one.
     """
+    pad_id = checked("pad_id", pad_id, Field(0, int, FINITE, optional=True))
 
     def counted(batch):
         real = jnp.broadcast_to(batch["mask"][:, None], batch["y"].shape)
@@ -146,6 +147,9 @@ def _task(
 ) -> Task:
     """Makes a task of integer targets, of which those where `counted(batch)` is true count."""
     network = as_network(model, frozen)
+    num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
+    if not (loss_fn is None or callable(loss_fn)):
+        raise wrong("loss_fn", loss_fn, "a function of logits and labels, or None")
     needs_integers, loss_fn = loss_fn is None, loss_fn or softmax_cross_entropy
 
     def forward(params, frozen, model_state, batch, key, train):

@@ -8,6 +8,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+# Deeper nesting than such a text can hold would exhaust the parser's and the reader's stacks.
+_LONGEST = 400
+
 
 class Call(NamedTuple):
     """One call.
@@ -38,9 +41,11 @@ def read(
     Raises:
       ValueError: For what is no such list, an unknown name, or arguments that a function refuses.
     """
+    if len(text) > _LONGEST:
+        raise ValueError(f"this has {len(text)} characters; a list of calls has {_LONGEST} at most")
     try:
         body = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # of brackets, too many
         raise ValueError(
             "this is no list of calls. Write it as 'name(value, option=value), name'; names are "
             f"{', '.join(table)}."

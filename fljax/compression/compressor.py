@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from fljax.compression import wire
+from fljax.core.values import wrong
 
 PyTree = Any
 
@@ -129,6 +130,9 @@ def chain(first: Compressor, *others: Compressor) -> Compressor:
     Raises:
       ValueError: If a compressor but the last has no `values` to compress, or no fixed size.
     """
+    for place, one in enumerate((first, *others)):
+        if not isinstance(one, Compressor):
+            raise wrong(f"compressor {place} of the chain", one, "a fljax.compression.Compressor")
     *before, code = (first, *others)
     for one in reversed(before):
         code = _pair(one, code)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fljax.compression.links import Choice, simulated
 from fljax.core.precision import difference, rounded, widened
+from fljax.core.values import wrong
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
 
 PyTree = Any
@@ -130,6 +131,8 @@ def _message_bits(bits):
 
 def check_decodes_anywhere(link: UplinkLink, what: str) -> None:
     """Raises ValueError if a client cannot know what the server makes of its payload."""
+    if not isinstance(link, UplinkLink):
+        raise wrong("link", link, "a link, such as fljax.compression.uplink(top_k(0.01))")
     if link.linear:
         raise ValueError(
             f"{what} decodes on the client what it sends, but the payloads of a linear link are "

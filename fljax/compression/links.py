@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from fljax.compression.compressor import Compressor
 from fljax.compression.vectors import joined
 from fljax.core.precision import widened
+from fljax.core.values import Field, checked, wrong
 from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
 from fljax_kernels.stored import stored
 
@@ -99,7 +100,11 @@ def uplink(compressor: Choice, *, per_leaf: bool = False) -> UplinkLink:
     A link behind it receives the payload as a pytree, whose floating-point leaves it may compress
     further; what it leaves is counted at the width of its arrays. `chain` composes compressors more
     tightly.
+
+    Raises:
+      ValueError: If `compressor` is something else.
     """
+    check_choice(compressor, per_leaf)
     return UplinkLink(
         encode=lambda value, state, job, key: (_compress(compressor, per_leaf, value, key), state),
         decode=lambda sent, state: _decompress(compressor, per_leaf, sent),
@@ -127,12 +132,20 @@ def downlink(compressor: Choice, *, per_leaf: bool = False) -> DownlinkLink:
     )
 
 
+def check_choice(compressor: Choice, per_leaf: bool) -> None:
+    """Raises ValueError for what is neither a compressor nor a function of a leaf's shape."""
+    if not (isinstance(compressor, Compressor) or callable(compressor)):
+        raise wrong("compressor", compressor, "a compressor, such as fljax.compression.top_k(0.01)")
+    checked("per_leaf", per_leaf, Field(False, bool))
+
+
 def simulated(compressor: Choice, per_leaf: bool):
     """Returns functions (value, key) -> value as it arrives, and (value) -> bits.
 
     Raises:
       ValueError: If the size of a message depends on the values.
     """
+    check_choice(compressor, per_leaf)
     if isinstance(compressor, Compressor) and compressor.layout is None:
         raise ValueError(
             f"The size of what {compressor.name} sends depends on the values, but a downlink link "

@@ -26,6 +26,8 @@ from fljax.compression.feedback import downlink_difference, downlink_error_feedb
 from fljax.compression.links import Choice, Form, compressors_of, downlink, uplink
 from fljax.compression.memories import MEMORIES, Facts, Memory
 from fljax.compression.sizes import Size, uplink_size
+from fljax.core.settings import COMPRESSION, checked_all
+from fljax.core.values import shown
 from fljax.engine.pipeline import DownlinkLink, Pipeline, PipelineSpec, UplinkLink
 
 PyTree = Any
@@ -150,6 +152,7 @@ def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipel
       ValueError: For unknown names, arguments that are refused, or what does not go together; the
         message begins with the key.
     """
+    names = Names(**checked_all(names._asdict(), COMPRESSION))
     levels = {
         key: value
         for key, value in names._asdict().items()
@@ -288,7 +291,7 @@ def _read(key: str, text: str, table, values: Mapping[str, Any] | None = None) -
     try:
         return read(text, table, values)
     except ValueError as error:
-        raise ValueError(f"{key} = {text!r}: {error}") from None
+        raise ValueError(f"{key} = {shown(text)}: {error}") from None
 
 
 def _code(key: str, text: str, level: float | jax.Array | None, per_leaf: bool) -> Code | None:
@@ -319,11 +322,14 @@ def _leveled(key: str, text: str, level: float | jax.Array | None) -> list[Call]
     """Returns the calls in a text; refuses a level without a place, and places without a level."""
     if level is None:
         if re.search(r"\blevel\b", text):
-            raise ValueError(f"{key} = {text!r} needs a number as {key}_level, which is None.")
+            raise ValueError(f"{key} = {shown(text)} needs a number as {key}_level, which is None.")
         return _read(key, text, CODES)
     # of 4.0 bits, 4; a traced one was such a number
     number = level if is_traced(level) or level % 1 else int(level)
-    calls = _read(key, text, CODES, {"level": number})
+    try:
+        calls = read(text, CODES, {"level": number})
+    except ValueError as error:
+        raise ValueError(f"{key} = {shown(text)} with {key}_level = {level}: {error}") from None
     places = [(call.name, parameter) for call in calls for parameter in call.named]
     allowed = ", ".join(f"{name}({parameter})" for name, parameter in LEVELS.items())
     for name, parameter in places:

@@ -11,6 +11,7 @@ from fljax.compression.checks import check_fraction, check_range, check_seed
 from fljax.compression.differences import with_mean
 from fljax.compression.links import Form, Sent, leaves_of, vector_of
 from fljax.compression.sparse import kept
+from fljax.core.values import DECAY, Field, checked
 from fljax.engine.pipeline import UplinkLink
 from fljax_kernels import sketch, top_k_mask, unsketch
 
@@ -64,8 +65,7 @@ def fetch_sgd(
     check_range("rows", rows, 1, 2**15)
     check_range("columns", columns, 1, 2**31 - 1)
     check_seed(seed)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be at least 0 and below 1, not {momentum!r}")
+    momentum = checked("momentum", momentum, Field(0.9, float, DECAY))
 
     def sketched(x):
         return sketch(x, jax.random.key(seed), rows, columns)

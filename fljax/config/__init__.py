@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from fljax.config.checks import checked
 from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
-from fljax.core.values import Field
+from fljax.core.values import Field, shown, wrong
+from fljax.core.values import checked as checked_value
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -38,6 +39,7 @@ __all__ = [
     "load_config",
     "resolve",
     "to_plain",
+    "with_keys",
 ]
 
 
@@ -94,9 +96,24 @@ def load_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = N
       UnknownKeyError: If the file or an override sets a key that does not exist.
       ConfigError: If the file has no `get_config()`, or that returns no config.
     """
-    config = _run_config_file(os.fspath(path))
-    for key, value in (overrides or {}).items():
-        group, name = _locate(config, key)
+    file = checked_value("path", path, Field(None, str))
+    if not isinstance(overrides, Mapping | None):
+        raise wrong("overrides", overrides, "{key: value}, or None")
+    return with_keys(_run_config_file(file), overrides or {})
+
+
+def with_keys(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """Returns the config, changed in place, with the values of some keys.
+
+    Args:
+      config: From `default_config` or `load_config`.
+      values: {key: value}, a nested key with dots.
+
+    Raises:
+      UnknownKeyError: For a key that does not exist.
+    """
+    for key, value in values.items():
+        group, name = _locate(config, str(key))
         group[name] = value
     return config
 
@@ -191,7 +208,7 @@ def _file_and_argument(path: str) -> tuple[str, str]:
     """Returns what "file.py:text" names; the text is empty where there is none."""
     file, _, argument = (path, "", "") if os.path.isfile(path) else path.partition(":")
     if not os.path.isfile(file):
-        raise FileNotFoundError(f"There is no config file {file!r}.")
+        raise FileNotFoundError(f"There is no config file {shown(file)}.")
     return file, argument
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fljax.config.schema import FIELDS, PARTITIONS, ConfigError, unknown_key
-from fljax.core.settings import SERVER_NUMBERS
+from fljax.core.settings import COMPRESSION, SERVER_NUMBERS
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
 
 _LOCAL = ("fedavg", "fedopt", "fedprox", "scaffold")
-_COMPRESSION = ("", "_level", "_memory", "_per_leaf")
 # Keys that are read only where another key has one of some values: {key: (other, values)}.
 _ONLY_WITH = {
     "mu": ("algorithm", ("fedprox",)),
@@ -53,6 +52,13 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     problems: list[ConfigError] = []
     values = _each(given, FIELDS, "", problems)
+    if not problems and values["local_epochs"] == 0 and not values["local_steps"]:
+        problems.append(
+            ConfigError(
+                f"local_epochs = 0 and local_steps = {values['local_steps']}: clients need one of "
+                "the two to train."
+            )
+        )
     if not problems:
         values = _filled(values)
         problems += [ConfigError(problem) for problem in _conflicts(values)]
@@ -195,12 +201,11 @@ def _schedule_conflicts(side: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _compression_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
-    keys = [f"{side}{rest}" for side in ("uplink", "downlink") for rest in _COMPRESSION]
-    if all(values[key] == FIELDS[key].default for key in keys):
+    if all(values[key] == field.default for key, field in COMPRESSION.items()):
         return
     from fljax.compression.names import Names, check  # it imports JAX, which defaults do without
 
     try:
-        check(Names(**{key: values[key] for key in keys}))
+        check(Names(**{key: values[key] for key in COMPRESSION}))
     except ValueError as error:
         yield str(error)

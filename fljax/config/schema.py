@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fljax.core.names import foreign, nearest
-from fljax.core.settings import ALGORITHM, HYPERPARAMETERS, OPTIONS, PARTITION
-from fljax.core.values import FACTOR, NON_NEGATIVE, POSITIVE, Field
+from fljax.core.settings import ALGORITHM, COMPRESSION, HYPERPARAMETERS, OPTIONS, PARTITION
+from fljax.core.values import FACTOR, NON_NEGATIVE, Field
 
 
 class ConfigError(ValueError):
@@ -102,14 +102,7 @@ FIELDS: dict[str, Field | dict[str, Field]] = {
     # Compression: "none", or calls separated by commas, "top_k(0.01), qsgd(8)"; all names stand in
     # fljax.compression.names. per_leaf: each tensor is a vector of its own.
     # level: a number that is traced, for the argument written `level`, "qsgd(level)".
-    "uplink": Field("none", str),
-    "uplink_level": Field(None, float, POSITIVE, optional=True),
-    "uplink_memory": Field("none", str),
-    "uplink_per_leaf": Field(False, bool),
-    "downlink": Field("none", str),
-    "downlink_level": Field(None, float, POSITIVE, optional=True),
-    "downlink_memory": Field("none", str, ("none", "error_feedback", "difference")),
-    "downlink_per_leaf": Field(False, bool),
+    **COMPRESSION,
     # Megabits a second of a client's link, for simulated transfer times; None takes no time.
     "uplink_mbps": OPTIONS["uplink_mbps"],
     "downlink_mbps": OPTIONS["downlink_mbps"],

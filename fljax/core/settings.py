@@ -94,6 +94,18 @@ ALGORITHM: dict[str, Field] = {
     "bias_correction": Field(False, bool),
 }
 
+# What is compressed, by name; see `fljax.compression.names`.
+COMPRESSION: dict[str, Field] = {
+    "uplink": Field("none", str),
+    "uplink_level": Field(None, float, POSITIVE, optional=True),
+    "uplink_memory": Field("none", str),
+    "uplink_per_leaf": Field(False, bool),
+    "downlink": Field("none", str),
+    "downlink_level": Field(None, float, POSITIVE, optional=True),
+    "downlink_memory": Field("none", str, ("none", "error_feedback", "difference")),
+    "downlink_per_leaf": Field(False, bool),
+}
+
 # How rows are divided among clients.
 PARTITION: dict[str, Field] = {
     "num_clients": Field(None, int, COUNT, optional=True),

@@ -13,8 +13,12 @@ import math
 import os
 import reprlib
 import struct
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,45 @@ def checked(name: str, value: Any, field: Field) -> Any:
     return value
 
 
+def checked_path(name: str, value: Any) -> Path:
+    """Returns a path; raises ValueError for what is none."""
+    if not isinstance(value, str | os.PathLike) or "\0" in os.fspath(value):
+        raise wrong(name, value, "a path")
+    return Path(value)
+
+
+def sequence(name: str, values: Any, what: str) -> Sequence[Any]:
+    """Returns a list, tuple or array; raises ValueError for anything else, texts included."""
+    is_array = hasattr(values, "__array__") and getattr(values, "ndim", 0) > 0
+    if isinstance(values, str | bytes) or not (isinstance(values, Sequence) or is_array):
+        raise wrong(name, values, what)
+    return values
+
+
+def whole_numbers(name: str, values: Any) -> np.ndarray:
+    """Returns int64[n] of a list or an array of whole numbers.
+
+    Raises:
+      ValueError: For anything else, such as fractions, truth values, or lists of lists.
+    """
+    import numpy as np  # configurations do without
+
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.asarray(None)  # ragged
+    if array.ndim == 1 and not array.size:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or _has_bool(values):
+        raise wrong(name, values, "a list of whole numbers, one after another")
+    return array.astype(np.int64)
+
+
+def _has_bool(values: Any) -> bool:
+    """Whether a list holds truth values, which an array of it would hide."""
+    return isinstance(values, list | tuple) and any(isinstance(one, bool) for one in values)
+
+
 def shown(value: Any) -> str:
     """Returns a value as a short text, whatever it is."""
     if isinstance(value, int) and abs(value).bit_length() > 256:
@@ -170,7 +213,7 @@ def _converted(name: str, value: Any, kind: type) -> Any:
             value = value.item()  # a scalar of NumPy or JAX
         except TypeError:
             raise wrong(name, given, f"{_NOUN[kind]}, not one that a program traces") from None
-    if type(value) is kind:
+    if type(value) is kind and kind is not dict:
         return value
     if kind is float and type(value) is int:
         # beyond the floats, which have no infinity among what is allowed
@@ -180,7 +223,10 @@ def _converted(name: str, value: Any, kind: type) -> Any:
     if kind is tuple and isinstance(value, list | str):
         return (value,) if isinstance(value, str) else tuple(value)
     if kind is dict and isinstance(value, Mapping):
-        return dict(value)
+        value = dict(value)
+        if any(not isinstance(key, str) for key in value):
+            raise wrong(name, given, "a dict whose keys are texts")
+        return value
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)
     raise wrong(name, given, _NOUN[kind])

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.values import COUNT, Field, checked, wrong
+from fljax.data.checks import partition_setting
 from fljax.data.dataset import (
     KINDS,
     FederatedDataset,
@@ -20,7 +22,7 @@ from fljax.data.dataset import (
 from fljax.data.examples import ArrayExamples
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
-from fljax.data.partition import chosen_clients, make_partition
+from fljax.data.partition import PARTITIONERS, chosen_clients, make_partition
 from fljax.data.rows import Rows, check_raw, finite, read
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 
@@ -96,14 +98,20 @@ def from_arrays(
       ValueError: If lengths, types, labels or ids do not fit, a value is not finite or cannot be
         held, or no partition is given.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    if on_nonfinite not in ON_NONFINITE:
-        raise ValueError(
-            f"on_nonfinite must be one of {', '.join(ON_NONFINITE)}, not {on_nonfinite!r}"
-        )
+    checked("kind", kind, Field("classification", str, KINDS))
+    checked("on_nonfinite", on_nonfinite, Field("error", str, ON_NONFINITE))
+    if not isinstance(partition, str | Partition | None):
+        raise wrong("partition", partition, f"a Partition, or one of {', '.join(PARTITIONERS)}")
+    if not (preprocess is None or callable(preprocess)):
+        raise wrong("preprocess", preprocess, "a function from a batch to a batch, or None")
+    if not isinstance(groups, Mapping | None):
+        raise wrong("groups", groups, "{name: group of each client}, or None")
+    num_classes = checked("num_classes", num_classes, Field(None, int, COUNT, optional=True))
     if not isinstance(groups or {}, Mapping):
         raise ValueError(f"groups must be {{name: group of each client}}, not {groups!r:.60}")
+    seed = partition_setting("seed", seed)
+    val_fraction = partition_setting("val_fraction", val_fraction)
+    num_clients = partition_setting("num_clients", num_clients)
     check_same_rows(x, client_ids, "x", "client_ids")
     check_same_rows(x_test, test_client_ids, "x_test", "test_client_ids")
     check_same_columns(x, x_test, "x", "x_test")

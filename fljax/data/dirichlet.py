@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from fljax import random
-from fljax.data.checks import check_room, class_labels, rows_by_class
+from fljax.core.values import Field, checked
+from fljax.data.checks import check_room, class_labels, partition_setting, rows_by_class
 from fljax.data.dataset import Partition, partition_by_owner
 from fljax.data.repair import repaired_partition
 
@@ -51,8 +52,11 @@ def dirichlet(
       ValueError: If there are too few rows for the clients, or an argument is out of range.
     """
     labels = class_labels(labels)
-    check_room(labels.size, num_clients, min_partition_size)
-    _check_alpha(alpha)
+    num_clients, min_partition_size, seed = check_room(
+        labels.size, num_clients, min_partition_size, seed
+    )
+    alpha = _checked_alpha(alpha)
+    checked("self_balancing", self_balancing, Field(False, bool))
     for draw in range(_MAX_REDRAWS + 1):
         rng = random.generator(seed, "partition/dirichlet", draw)
         owner = _dirichlet_draw(labels, num_clients, alpha, self_balancing, rng)
@@ -164,8 +168,10 @@ def _by_mixtures(labels, num_clients, alpha, seed, min_partition_size, places, n
       name: Of the partition; its stream of random numbers.
     """
     labels = class_labels(labels)
-    check_room(labels.size, num_clients, min_partition_size)
-    _check_alpha(alpha)
+    num_clients, min_partition_size, seed = check_room(
+        labels.size, num_clients, min_partition_size, seed
+    )
+    alpha = _checked_alpha(alpha)
     rng = random.generator(seed, f"partition/{name}")
     by_class = rows_by_class(labels, rng)
     left = np.array([rows.size for rows in by_class])
@@ -241,6 +247,8 @@ def _log_gamma_draws(rng, concentration: float, size: int) -> np.ndarray:
     )
 
 
-def _check_alpha(alpha: float) -> None:
+def _checked_alpha(alpha: float) -> float:
+    alpha = partition_setting("alpha", alpha)
     if not 1e-9 <= alpha <= 1e9:
         raise ValueError(f"alpha must lie between 1e-9 and 1e9, not {alpha}")
+    return alpha

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.values import wrong
 from fljax.data.archives import most_bytes, open_bounded, read_bytes, refused
 
 _IDX_TYPES = {
@@ -24,6 +25,8 @@ _IDX_TYPES = {
 
 def resolve_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
     """Returns the data directory: the argument, else $FLJAX_DATA_DIR, else ~/.cache/fljax."""
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise wrong("data_dir", data_dir, "a path, or None")
     chosen = data_dir or os.environ.get("FLJAX_DATA_DIR") or "~/.cache/fljax"
     return pathlib.Path(chosen).expanduser()
 

@@ -13,8 +13,10 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.core.values import POSITIVE, Field, checked, sequence, wrong
 from fljax.data.archives import read_bytes, read_members, read_npz, refused
 from fljax.data.arrays import from_arrays
+from fljax.data.checks import check_count
 from fljax.data.dataset import FederatedDataset, Preprocess
 from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
 from fljax.data.tfds import is_online, load_tfds
@@ -128,8 +130,7 @@ def first_of_groups(ids: np.ndarray, size: int) -> np.ndarray:
     Raises:
       ValueError: If a group would be empty.
     """
-    if size < 1:
-        raise ValueError(f"writers_per_client must be at least 1, not {size}")
+    size = check_count("writers_per_client", size)
     different, number = np.unique(ids, return_inverse=True)
     return different[number // size * size]
 
@@ -169,9 +170,25 @@ def image_scaling(moments: tuple[tuple[float, ...], tuple[float, ...]] | None) -
 
     Args:
       moments: (mean, standard deviation) of each channel in units of [0, 1], or None for [0, 1].
+
+    Raises:
+      ValueError: If the moments are no such pair, or a deviation is not above 0.
     """
-    mean, std = moments or ((0.0,), (1.0,))
+    mean, std = _moments(((0.0,), (1.0,)) if moments is None else moments)
     return functools.partial(_scale, mean=mean, std=std)
+
+
+def _moments(moments) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns (mean, standard deviation) of each channel as floats."""
+    what = "(means, standard deviations), each with a number for each channel"
+    pair = sequence("moments", moments, what)
+    if len(pair) != 2 or any(isinstance(one, str) or np.ndim(one) != 1 for one in pair):
+        raise wrong("moments", moments, what)
+    means = tuple(checked("moments[0]", one, Field(0.0, float)) for one in pair[0])
+    deviations = tuple(checked("moments[1]", one, Field(1.0, float, POSITIVE)) for one in pair[1])
+    if len(means) != len(deviations) or not means:
+        raise wrong("moments", moments, what)
+    return means, deviations
 
 
 def _scale(batch, *, mean, std):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fljax.core.values import sequence
 from fljax.data.checks import check_count
 from fljax.data.examples import Examples
 from fljax.data.tables import is_missing
@@ -66,7 +67,7 @@ def encode(
         )
     names = None if class_names is None else _names(class_names)
     if num_classes is not None:
-        check_count("num_classes", num_classes)
+        num_classes = check_count("num_classes", num_classes)
     if texts["y"]:
         names = names or tuple(np.unique(np.concatenate(list(given.values()))).tolist())
         given = {name: _numbered(one, names, name) for name, one in given.items()}
@@ -162,9 +163,9 @@ def _kind_of(value) -> type | None:
 
 
 def _names(class_names: Sequence[str]) -> tuple[str, ...]:
-    names = (class_names,) if isinstance(class_names, str) else tuple(class_names)
+    names = tuple(sequence("class_names", class_names, "a list of texts, one a class"))
     names = tuple(name.item() if isinstance(name, np.generic) else name for name in names)
-    if len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise ValueError(f"class_names must be different texts, one a class, not {list(names)[:9]}")
     return names
 

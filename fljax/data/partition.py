@@ -19,6 +19,7 @@ from fljax.data.checks import (
     check_count,
     check_room,
     class_labels,
+    partition_setting,
     row_count,
     rows_by_class,
 )
@@ -46,7 +47,9 @@ def iid(
       ValueError: If there are too few rows for the clients, or an argument is out of range.
     """
     num_rows = row_count(labels)
-    check_room(num_rows, num_clients, min_partition_size)
+    num_clients, min_partition_size, seed = check_room(
+        num_rows, num_clients, min_partition_size, seed
+    )
     rng = random.generator(seed, "partition/iid")
     return partition_by_owner(rng.permutation(num_rows) % num_clients, num_clients)
 
@@ -78,8 +81,10 @@ def shards(
       ValueError: If there are fewer rows than shards, or an argument is out of range.
     """
     labels = class_labels(labels)
-    check_room(labels.size, num_clients, min_partition_size)
-    check_count("shards_per_client", shards_per_client)
+    num_clients, min_partition_size, seed = check_room(
+        labels.size, num_clients, min_partition_size, seed
+    )
+    shards_per_client = partition_setting("shards_per_client", shards_per_client)
     num_shards = num_clients * shards_per_client
     if num_shards > labels.size:
         raise ValueError(
@@ -123,11 +128,13 @@ def classes_per_client(
       ValueError: If the clients cannot cover the classes, or an argument is out of range.
     """
     labels = class_labels(labels)
-    check_room(labels.size, num_clients, min_partition_size)
-    check_count("classes_per_client", classes_per_client)
+    num_clients, min_partition_size, seed = check_room(
+        labels.size, num_clients, min_partition_size, seed
+    )
+    per_client = partition_setting("classes_per_client", classes_per_client)
     rng = random.generator(seed, "partition/classes_per_client")
     by_class = rows_by_class(labels, rng)
-    has_class = _assign_classes(num_clients, len(by_class), classes_per_client, rng)
+    has_class = _assign_classes(num_clients, len(by_class), per_client, rng)
     owner = np.empty(labels.size, np.int64)
     for k, rows in enumerate(by_class):
         owners = rng.permutation(np.flatnonzero(has_class[:, k]))
@@ -180,9 +187,10 @@ def quantity(
       ValueError: If there are too few rows for the clients, or an argument is out of range.
     """
     num_rows = row_count(labels)
-    check_room(num_rows, num_clients, min_partition_size)
-    if not 0.0 <= sigma <= 100.0:
-        raise ValueError(f"sigma must lie between 0 and 100, not {sigma}")
+    num_clients, min_partition_size, seed = check_room(
+        num_rows, num_clients, min_partition_size, seed
+    )
+    sigma = partition_setting("sigma", sigma)
     rng = random.generator(seed, "partition/quantity")
     log_size = sigma * rng.standard_normal(num_clients)
     edges = np.cumsum(np.exp(log_size - log_size.max()))
@@ -219,6 +227,8 @@ def natural(
       ValueError: If the ids do not fit the rows, there are fewer clients than `num_clients`, or a
         client is too small.
     """
+    min_partition_size = partition_setting("min_partition_size", min_partition_size)
+    seed = partition_setting("seed", seed)
     ids, owner = unique_ids(client_ids, row_count(labels))
     chosen = chosen_clients(len(ids), num_clients, seed)
     partition = partition_by_owner(owner, len(ids))
@@ -240,7 +250,7 @@ def chosen_clients(available: int, num_clients: int | None, seed: int) -> np.nda
     """
     if num_clients is None:
         return np.arange(available)
-    check_count("num_clients", num_clients)
+    num_clients = check_count("num_clients", num_clients)
     if num_clients > available:
         raise ValueError(
             f"the data have {available} natural clients, not {num_clients}: leave num_clients out "
@@ -277,7 +287,7 @@ def make_partition(
     Raises:
       ValueError: If the name, an option or a value is not known or not possible.
     """
-    if name not in PARTITIONERS:
+    if not isinstance(name, str) or name not in PARTITIONERS:
         raise ValueError(unknown("partition", name, PARTITIONERS))
     partitioner = PARTITIONERS[name]
     parameters = inspect.signature(partitioner).parameters

@@ -6,8 +6,9 @@ import os
 
 import numpy as np
 
+from fljax.core.values import Field, checked, checked_path
 from fljax.data.dataset import Partition
-from fljax.data.statistics import partition_statistics
+from fljax.data.statistics import checked_counts, partition_statistics
 from fljax.recording.files import naming
 
 _MAX_BARS = 40
@@ -44,6 +45,9 @@ def plot_partition(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plot_partition needs matplotlib: pip install matplotlib") from error
+    counts = checked_counts(partition, counts)
+    title = checked("title", title, Field("", str))
+    path = None if path is None else checked_path("path", path)
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
     _draw_sizes(left, partition.sizes)

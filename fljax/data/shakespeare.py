@@ -58,7 +58,7 @@ def shakespeare(*, data_dir=None, sequence_length: int = 80, **clients) -> Feder
       FileNotFoundError: If the file is missing.
       ValueError: If the file is truncated or corrupt, or the partition is not possible.
     """
-    check_count("sequence_length", sequence_length)
+    sequence_length = check_count("sequence_length", sequence_length)
     splits = _read(data_dir)
     x, y, roles = _examples(splits["train"], sequence_length)
     x_test, y_test, test_roles = _examples(splits["test"], sequence_length)

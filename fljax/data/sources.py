@@ -11,12 +11,16 @@ import numpy as np
 
 from fljax import random
 from fljax.core.names import unknown
+from fljax.core.settings import PARTITION
+from fljax.core.values import Field, Interval, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.images import cifar10, fashion_mnist, mnist, mnist_writers
 from fljax.data.partition import PARTITIONERS
 from fljax.data.shakespeare import shakespeare
 from fljax.data.synthetic import synthetic
+
+_SHARE = Interval(0, 1, low_open=True, high_open=True)
 
 
 def digits(
@@ -39,8 +43,8 @@ def digits(
       ValueError: If the partition is not possible.
     """
     del data_dir
-    if not 0.0 < test_fraction < 1.0:
-        raise ValueError(f"test_fraction must lie in (0, 1), not {test_fraction}")
+    test_fraction = checked("test_fraction", test_fraction, Field(0.2, float, _SHARE))
+    split_seed = checked("split_seed", split_seed, PARTITION["seed"])
     try:
         x, y = _digits_of_scikit_learn()
     except ImportError as error:
@@ -126,7 +130,7 @@ def load(
       ValueError: If the name or an option is unknown, or the partition is not possible.
       FileNotFoundError: If the source's files are missing; says which to put where.
     """
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         raise ValueError(unknown("dataset", name, SOURCES))
     source = SOURCES[name]
     known = _options_of(source)

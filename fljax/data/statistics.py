@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fljax.core.values import wrong
 from fljax.data.dataset import FederatedDataset, Partition, Split
+from fljax.data.tables import as_array
 
 
 class PartitionStatistics(NamedTuple):
@@ -95,6 +97,7 @@ def partition_statistics(partition: Partition, counts: np.ndarray) -> PartitionS
       partition: Over N clients, at least one.
       counts: int[N, K] labels of each client, as from `label_counts`.
     """
+    counts = checked_counts(partition, counts)
     sizes = partition.sizes
     return PartitionStatistics(
         num_clients=partition.num_clients,
@@ -107,6 +110,17 @@ def partition_statistics(partition: Partition, counts: np.ndarray) -> PartitionS
         label_divergence=float(np.mean(label_divergence(counts))),
         effective_classes=float(np.mean(np.exp(_entropy(_distributions(counts))))),
     )
+
+
+def checked_counts(partition: Partition, counts: np.ndarray) -> np.ndarray:
+    """Returns counts as an array; raises ValueError unless they count labels of the partition."""
+    if not isinstance(partition, Partition):
+        raise wrong("partition", partition, "a Partition")
+    counts = as_array(counts, "counts")
+    if counts.ndim != 2 or len(counts) != partition.num_clients or counts.dtype.kind not in "iuf":
+        what = f"numbers [{partition.num_clients}, K], the labels of each client"
+        raise wrong("counts", counts, what)
+    return counts
 
 
 def label_divergence(counts: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ import jax
 import numpy as np
 
 from fljax import random
-from fljax.data.checks import check_count
+from fljax.core.values import NON_NEGATIVE, Field, checked
+from fljax.data.checks import check_count, partition_setting
 from fljax.data.dataset import FederatedDataset, LazyExamples, Partition, Split, offsets_of
 
 NUM_FEATURES = 60
@@ -74,17 +75,22 @@ def synthetic(
       ValueError: If an argument is out of range.
     """
     del data_dir
-    if partition not in (None, "natural"):
+    if not (partition is None or isinstance(partition, str) and partition == "natural"):
         raise ValueError(
             f"synthetic data have clients of their own: partition must be 'natural', not "
             f"{partition!r}"
         )
-    check_count("num_clients", num_clients)
+    num_clients = check_count("num_clients", num_clients)
     if max_size is not None:
-        check_count("max_size", max_size, least=2)
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not 0.0 <= value < np.inf:
-            raise ValueError(f"{name} must be zero or positive, not {value}")
+        max_size = check_count("max_size", max_size, least=2)
+    alpha, beta = (
+        checked(name, value, Field(1.0, float, NON_NEGATIVE))
+        for name, value in (("alpha", alpha), ("beta", beta))
+    )
+    checked("iid", iid, Field(False, bool))
+    checked("materialize", materialize, Field(None, bool, optional=True))
+    seed = partition_setting("seed", seed)
+    val_fraction = partition_setting("val_fraction", val_fraction)
     sizes = _client_sizes(num_clients, seed, max_size)
     train_sizes = (0.9 * sizes).astype(np.int64)
     model = functools.partial(_generate, seed=seed, alpha=alpha, beta=beta, iid=iid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fljax import random
+from fljax.data.checks import partition_setting
 from fljax.data.dataset import Partition, offsets_of
 
 
@@ -25,8 +26,10 @@ def split_validation(
     Raises:
       ValueError: If the fraction is outside (0, 1), or the clients cannot spare so many rows.
     """
-    if not 0.0 < fraction < 1.0:
-        raise ValueError(f"the validation fraction must lie in (0, 1), not {fraction}")
+    fraction = partition_setting("val_fraction", fraction)
+    seed = partition_setting("seed", seed)
+    if not fraction:
+        raise ValueError("val_fraction = 0 leaves nothing for validation; give a share above 0.")
     sizes = partition.sizes
     counts = _systematic_rounding(_quotas(sizes, fraction), seed)
     if not counts.any():

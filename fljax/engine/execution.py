@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fljax.core.values import COUNT, Field, checked
 from fljax.engine.distributed import cores, exchange, neighbours, num_processes
 
 AXIS = "devices"
@@ -46,6 +47,7 @@ def use_all_cores(count: int | None = None) -> None:
         `--xla_force_host_platform_device_count` in XLA_FLAGS), else the cores that this process
         may use; several processes on one machine share its cores.
     """
+    count = checked("count", count, Field(None, int, COUNT, optional=True))
     if count is None:
         if jax.config.jax_num_cpu_devices > 0 or _flags_set_devices():
             return  # somebody chose a number already

@@ -12,6 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax import random
+from fljax.core.settings import OPTIONS
+from fljax.core.values import COUNT, FINITE, Field, checked, sequence, whole_numbers
+
+_COUNT = Field(None, int, COUNT)
+_WHOLE = Field(None, int, FINITE)
+_MEAN = Field(None, float, FINITE)
 
 
 class Sampler(NamedTuple):
@@ -38,11 +44,9 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
     Raises:
       ValueError: If the population is smaller than the cohort.
     """
-    if not 0 < clients_per_round <= num_clients:
-        raise ValueError(
-            f"clients_per_round = {clients_per_round}, but the population has {num_clients} "
-            f"clients. Choose a number from 1 to {num_clients}."
-        )
+    num_clients, seed = _checked(num_clients, seed)
+    clients_per_round = checked("clients_per_round", clients_per_round, _WHOLE)
+    _check_cohort(clients_per_round, num_clients)
 
     def select(state, round):
         generator = random.generator(seed, "sampler/uniform", round)
@@ -57,11 +61,9 @@ def poisson(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
     A cohort may be empty. Its size stays below the mean plus ten standard deviations; a larger
     draw, rarer than one in 10^20, is cut.
     """
-    if not 0 < clients_per_round <= num_clients:
-        raise ValueError(
-            f"clients_per_round = {clients_per_round}, but the population has {num_clients} "
-            f"clients. Choose a number from 1 to {num_clients}."
-        )
+    num_clients, seed = _checked(num_clients, seed)
+    clients_per_round = checked("clients_per_round", clients_per_round, _MEAN)
+    _check_cohort(clients_per_round, num_clients)
     rate = clients_per_round / num_clients
     largest = min(num_clients, int(clients_per_round + 10 * clients_per_round**0.5 + 10))
 
@@ -80,7 +82,11 @@ def replay(cohorts: Sequence[Sequence[int]], num_clients: int) -> Sampler:
     Raises:
       ValueError: If a cohort names a client that does not exist.
     """
-    fixed = [np.asarray(cohort, np.int64).reshape(-1) for cohort in cohorts]
+    num_clients = checked("num_clients", num_clients, _COUNT)
+    fixed = [
+        whole_numbers(f"cohorts[{place}]", cohort)
+        for place, cohort in enumerate(sequence("cohorts", cohorts, "a list of cohorts"))
+    ]
     if not any(len(cohort) for cohort in fixed):
         raise ValueError(
             "cohorts is an empty list, or a list of empty ones; give one list of client numbers a "
@@ -98,6 +104,18 @@ def replay(cohorts: Sequence[Sequence[int]], num_clients: int) -> Sampler:
         lambda state, round: (fixed[round % len(fixed)], state),
         max(len(cohort) for cohort in fixed),
     )
+
+
+def _checked(num_clients: int, seed: int) -> tuple[int, int]:
+    return checked("num_clients", num_clients, _COUNT), checked("seed", seed, OPTIONS["seed"])
+
+
+def _check_cohort(clients_per_round: float, num_clients: int) -> None:
+    if not 0 < clients_per_round <= num_clients:
+        raise ValueError(
+            f"clients_per_round = {clients_per_round:g}, but the population has {num_clients} "
+            f"clients. Choose a number from 1 to {num_clients}."
+        )
 
 
 SAMPLERS = {"uniform": uniform, "poisson": poisson}

@@ -8,7 +8,7 @@ from functools import cache, partial
 import jax
 from flax import nnx
 
-from fljax.core.values import Field, checked
+from fljax.core.values import Field, checked, shown
 from fljax_kernels import conv_general_dilated
 from fljax_kernels.conv import FORMS
 
@@ -45,8 +45,8 @@ def with_fast_convolutions(model: nnx.Module | Factory, form: str = "auto") -> n
         return _convert(nnx.clone(model), form)
     if hasattr(model, "init") and hasattr(model, "apply") or not callable(model):
         raise TypeError(
-            "with_fast_convolutions takes an nnx.Module or a function (nnx.Rngs) -> module, not "
-            f"{type(model).__name__}. In a linen module write nn.Conv(..., "
+            f"model = {shown(model)} ({type(model).__name__}): with_fast_convolutions takes an "
+            "nnx.Module or a function (nnx.Rngs) -> module. In a linen module write nn.Conv(..., "
             "conv_general_dilated=fljax_kernels.conv_general_dilated)."
         )
     return lambda rngs: _convert(model(rngs), form)

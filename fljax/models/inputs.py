@@ -19,7 +19,7 @@ def count(name: str, value: int) -> int:
 
 def counts(name: str, values: Sequence[int], least: int = 0) -> tuple[int, ...]:
     """Returns sizes as ints; raises ValueError unless they are `least` or more whole numbers."""
-    if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) == 0:
+    if not isinstance(values, list | tuple) and np.ndim(values) != 1:
         raise wrong(name, values, "a list of whole numbers, such as (200, 200)")
     if len(values) < least:
         raise wrong(name, values, f"at least {least} whole numbers")
@@ -36,8 +36,8 @@ def image_shape(name: str, input_shape: Sequence[int], smallest: int = 1) -> tup
     shape = counts("input_shape", input_shape)
     if len(shape) != 3:
         raise ValueError(
-            f"{name} needs images of a height, a width and channels, and an example x has the "
-            f"shape {shape}. Reshape x to [rows, height, width, channels], or choose "
+            f"{name} needs images of a height, a width and channels, and input_shape, the shape of "
+            f"an example x, is {shape}. Reshape x to [rows, height, width, channels], or choose "
             "softmax_regression or mlp."
         )
     if min(shape[:2]) < smallest:

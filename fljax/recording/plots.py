@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.settings import OPTIONS
+from fljax.core.values import checked, checked_path, wrong
 from fljax.recording.files import atomic_file
 
 Curves = Mapping[str, np.ndarray]
@@ -61,7 +63,10 @@ def plot_curves(
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
-    directory = Path(directory)
+    if not isinstance(runs, Mapping) or any(not isinstance(one, Mapping) for one in runs.values()):
+        raise wrong("runs", runs, "{label: curves}, curves as load_run(...).curves has them")
+    target_accuracy = checked("target_accuracy", target_accuracy, OPTIONS["target_accuracy"])
+    directory = checked_path("directory", directory)
     directory.mkdir(parents=True, exist_ok=True)
     pictures = {
         "loss": lambda axes: _draw_loss(axes, runs),

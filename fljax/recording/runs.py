@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.values import checked_path
 from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
 from fljax.recording.models import BEST, FINAL, model_path, read_model
@@ -113,7 +114,7 @@ def load_run(directory: str | Path) -> Run:
       ValueError: a file of the run is damaged, changed since it was written, or was written by two
         processes; the message names it.
     """
-    directory = Path(directory)
+    directory = checked_path("directory", directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"no run at {directory}: there is no such directory")
     if not any((directory / name).exists() for name in (CONFIG, METRICS, SUMMARY)):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fljax.core.values import Field, checked
 from fljax.recording import jsonio
 from fljax.recording.files import atomic_file
 from fljax.recording.recorder import Sink
@@ -45,8 +46,7 @@ def wandb_sink(
       ValueError: an unknown mode.
       ImportError: wandb is not installed.
     """
-    if mode not in MODES:
-        raise ValueError(f"unknown wandb mode {mode!r}: choose one of {', '.join(MODES)}")
+    checked("mode", mode, Field("disabled", str, MODES))
     if mode == "disabled":
         return Sink(lambda record: None, lambda summary: None, lambda succeeded: None)
     try:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.config import resolve, to_plain
+from fljax.config import resolve, to_plain, with_keys
 from fljax.config.schema import DATA_KEYS
 from fljax.data.dataset import Examples, FederatedDataset, Split
 from fljax.engine.pipeline import PipelineSpec
@@ -106,14 +106,7 @@ def with_values(config, trial: Trial):
     """Returns a copy of a configuration with a trial's values and seed."""
     # with its references: what follows from another key follows from the trial's value
     own = copy.deepcopy(config)
-    for name, value in trial.values.items():
-        *parents, last = name.split(".")
-        part = own
-        for parent in parents:
-            part = part[parent]
-        part[last] = value
-    own.seed = trial.seed
-    return own
+    return with_keys(own, {**trial.values, "seed": trial.seed})
 
 
 def _sharing(dataset: FederatedDataset, others: Iterable[FederatedDataset]) -> FederatedDataset:

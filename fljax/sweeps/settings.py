@@ -7,15 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fljax.core.names import unknown
+from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, checked, wrong
 from fljax.recording.jsonio import plain
 from fljax.sweeps.search import METHODS, given, rungs_of, successive_halving
 from fljax.sweeps.selection import BY_ACCURACY, Criterion
-from fljax.sweeps.space import Choice, LogUniform, Uniform, grid, sample
-from fljax.sweeps.trials import Trial, repeat
+from fljax.sweeps.space import ANY_SEED, Choice, LogUniform, Uniform, grid, sample
+from fljax.sweeps.trials import Trial, checked_seeds, repeat
 
 SEARCHES = ("grid", "random", "halving")
 # Trials of a search object that train side by side, unless said otherwise.
 _PROPOSED_TOGETHER = 8
+
+
+_FIELDS = {
+    "num_trials": Field(None, int, COUNT, optional=True),
+    "search_seed": ANY_SEED,
+    "min_rounds": Field(10, int, NON_NEGATIVE),
+    "reduction": Field(3, int, Interval(2)),
+    "together": Field(0, int, NON_NEGATIVE),
+    "memory_gb": Field(None, float, POSITIVE, optional=True),
+    "wandb": Field("trials", str, ("trials", "table")),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +67,17 @@ class Settings:
     memory_gb: float | None = None
     wandb: str = "trials"
 
+    def __post_init__(self):
+        for name, field in _FIELDS.items():
+            object.__setattr__(self, name, checked(name, getattr(self, name), field))
+        if not isinstance(self.axes, Mapping):
+            raise wrong("axes", self.axes, "{name of a key: its values}")
+        if not isinstance(self.criterion, Criterion):
+            raise wrong("criterion", self.criterion, "a fljax.sweeps.Criterion")
+        if isinstance(self.search, str):
+            checked("search", self.search, Field("grid", str, SEARCHES))
+        object.__setattr__(self, "seeds", tuple(checked_seeds(self.seeds)))
+
     @property
     def is_open(self) -> bool:
         """Whether trials are proposed as the sweep goes, not listed from the start."""
@@ -87,13 +110,6 @@ def trials_of(settings: Settings) -> list[Trial]:
     """
     if settings.is_open:
         _check_open(settings)
-    elif settings.search not in SEARCHES:
-        raise ValueError(unknown("search", settings.search, SEARCHES))
-    if settings.wandb not in ("trials", "table"):
-        raise ValueError(unknown("wandb", settings.wandb, ("trials", "table")))
-    for name in ("together", "min_rounds"):
-        if getattr(settings, name) < 0:
-            raise ValueError(f"{name} = {getattr(settings, name)} must be at least 0.")
     if settings.is_open:
         return []
     drawn = [isinstance(one, Choice | Uniform | LogUniform) for one in settings.axes.values()]
@@ -127,6 +143,15 @@ def _check_open(settings: Settings) -> None:
             f"{said[0]} is given, but {name} says itself what is tried: the trials it proposes "
             f"have values and a seed. Leave {said[0]} out."
         )
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """Returns the settings of a sweep; raises TypeError for names that do not exist."""
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for name in given:
+        if name not in known:
+            raise TypeError(unknown("setting of a sweep", name, known))
+    return Settings(**given)
 
 
 def judged_late(settings: Settings, num_rounds: int, eval_every: int) -> str:

@@ -21,7 +21,10 @@ from typing import Any
 import numpy as np
 
 from fljax import random
+from fljax.core.values import COUNT, Field, Interval, checked, shown, wrong
 
+# Seeds of draws on the host are hashed, so that any whole number will do.
+ANY_SEED = Field(0, int, Interval(-(2.0**256), 2.0**256))
 # The other columns of a sweep's table.
 RESERVED = ("trial", "seed", "round")
 
@@ -141,8 +144,8 @@ def sample(axes: Mapping[str, Distribution], num: int, seed: int) -> list[dict[s
                 f"{name} = {axis!r} is no axis to draw from. Use choice(...), uniform(low, high) "
                 "or log_uniform(low, high); or try all combinations of listed values with grid."
             )
-    if num < 1:
-        raise ValueError(f"num = {num} must be at least 1.")
+    num = checked("num", num, Field(None, int, COUNT))
+    seed = checked("seed", seed, ANY_SEED)
     index = np.arange(num)
     positions = {name: random.uniform(seed, f"sweep/{name}", index) for name in axes}
     return [
@@ -152,9 +155,13 @@ def sample(axes: Mapping[str, Distribution], num: int, seed: int) -> list[dict[s
 
 
 def _check_names(axes: Mapping[str, Any]) -> None:
+    if not isinstance(axes, Mapping):
+        raise wrong("axes", axes, "{name of a hyperparameter: its values}")
     if not axes:
-        raise ValueError("A search space needs an axis, such as client_lr=(0.01, 0.1).")
+        raise ValueError("axes is empty: a search needs an axis, such as client_lr=(0.01, 0.1).")
     for name in axes:
+        if not isinstance(name, str):
+            raise wrong("the name of an axis", name, "a text")
         if name == "seed":
             raise ValueError("seed is no axis: give the seeds to repeat(configurations, seeds).")
         if name in RESERVED:
@@ -187,13 +194,21 @@ def _checked_values(name: str, values: Any) -> tuple[Any, ...]:
     return values
 
 
+def _not_a_switch(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_ | str):
+        raise TypeError(f"{value!r} is no number.")
+    return value
+
+
 def _checked_bounds(name: str, low: float, high: float) -> tuple[float, float]:
     try:
-        low, high = float(low), float(high)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}({low!r}, {high!r}) needs two numbers.") from None
+        low, high = (float(_not_a_switch(one)) for one in (low, high))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"{name}(low={shown(low)}, high={shown(high)}) needs two numbers."
+        ) from None
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{name}({low}, {high}) needs two finite numbers.")
+        raise ValueError(f"{name}(low={low}, high={high}) needs two finite numbers.")
     if low >= high:
         raise ValueError(f"{name}({low:g}, {high:g}): low must be below high.")
     return low, high

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fljax import signals
-from fljax.config import resolve, to_plain
+from fljax.config import default_config, resolve, to_plain, with_keys
+from fljax.core.settings import OPTIONS
+from fljax.core.values import checked, checked_path, wrong
 from fljax.engine.compilation import use_compilation_cache
 from fljax.engine.distributed import num_processes
 from fljax.engine.execution import use_all_cores
@@ -25,7 +27,7 @@ from fljax.sweeps.journal import Journal
 from fljax.sweeps.results import Results
 from fljax.sweeps.run import Costs, Runner, Surroundings, make_bar
 from fljax.sweeps.selection import write_best
-from fljax.sweeps.settings import Settings, judged_late, search_of, trials_of
+from fljax.sweeps.settings import Settings, judged_late, search_of, settings_of, trials_of
 from fljax.sweeps.share import Place, Share, keep_share, kept_share, part_of, share_of
 from fljax.sweeps.trials import Trial, identity
 from fljax.sweeps.wandb_runs import log_nothing, log_table, trial_logger
@@ -102,9 +104,17 @@ def sweep(
         program, unless it handles them.
     """
     check_workdir(workdir)
-    chosen = Settings(**settings)
+    chosen = settings_of(settings)
     trials = trials_of(chosen)
-    workdir = Path(workdir)
+    workdir = checked_path("workdir", workdir)
+    for name, switch in (("resume", resume), ("progress", progress)):
+        checked(name, switch, OPTIONS[name])
+    if not isinstance(share, Share | None):
+        raise wrong("share", share, "a fljax.sweeps.Share, or None")
+    if not (callable(config) or isinstance(config, Mapping) or hasattr(config, "to_dict")):
+        raise wrong("config", config, "a configuration, or a function (trial) -> Experiment")
+    if isinstance(config, Mapping):
+        config = with_keys(default_config(), config)
     place = Place(workdir, share or share_of(kept=kept_share(workdir)))
     if num_processes() > 1:
         raise ValueError(

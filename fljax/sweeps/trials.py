@@ -7,6 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fljax.core.settings import OPTIONS
+from fljax.core.values import checked, sequence, wrong
+
 _LONGEST_NAME = 100
 
 
@@ -49,16 +52,26 @@ def repeat(configurations: Sequence[Mapping[str, Any]], seeds: Sequence[int] = (
     Raises:
       ValueError: If there is no configuration or no seed, or a seed is there twice.
     """
-    if not configurations:
-        raise ValueError("There is no configuration to run.")
-    if isinstance(seeds, int | str) or not len(seeds):
-        raise ValueError(f"seeds = {seeds!r} must list whole numbers, such as (0, 1, 2).")
-    seeds = [int(seed) for seed in seeds]
+    configurations = sequence("configurations", configurations, "a list of dicts")
+    if not len(configurations):
+        raise ValueError("configurations is empty: there is no configuration to run.")
+    for place, one in enumerate(configurations):
+        if not isinstance(one, Mapping):
+            raise wrong(f"configurations[{place}]", one, "a dict")
+    seeds = checked_seeds(seeds)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds = {tuple(seeds)} lists a seed twice, which gives the same run.")
     different = {identity(values): dict(values) for values in configurations}
     pairs = [(values, seed) for values in different.values() for seed in seeds]
     return [Trial(number, values, seed) for number, (values, seed) in enumerate(pairs)]
+
+
+def checked_seeds(seeds: Sequence[int]) -> list[int]:
+    """Returns the seeds of runs as integers; raises ValueError for what is no list of seeds."""
+    seeds = sequence("seeds", seeds, "a list of whole numbers, such as (0, 1, 2)")
+    if not len(seeds):
+        raise wrong("seeds", seeds, "a list of whole numbers, such as (0, 1, 2)")
+    return [checked(f"seeds[{place}]", seed, OPTIONS["seed"]) for place, seed in enumerate(seeds)]
 
 
 def identity(values: Mapping[str, Any]) -> str:

@@ -166,7 +166,7 @@ def test_token_sequences():
             {"client_ids": IDS, "x_test": X, "y_test": Y, "test_client_ids": np.arange(12)},
             "convert them to one type",
         ),
-        ({"kind": "regression", "num_clients": 2}, "kind must be one of"),
+        ({"kind": "regression", "num_clients": 2}, "kind = 'regression' is not one of"),
         ({"x": X[:0], "y": Y[:0], "num_clients": 1}, "no training rows"),
     ],
 )

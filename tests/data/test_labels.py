@@ -66,7 +66,7 @@ def test_classes_of_test_rows_alone_have_a_number_and_a_warning():
         (ANIMALS, {"class_names": ["ant", "ant"]}, "different texts"),
         ([0, 1, 2] * 2, {"class_names": ["ant", "cat"]}, "class_names is 2, but the labels go up"),
         (ANIMALS, {"x_test": X, "y_test": [0, 1] * 3}, "give both as texts"),
-        ([0, 1] * 3, {"num_classes": 2.0}, "num_classes must be an integer"),
+        ([0, 1] * 3, {"num_classes": 2.5}, "num_classes = 2.5 .float. must be a whole number"),
         ([True, False] * 3, {"x_test": X[:0], "y_test": [True][:0]}, "x_test has no rows"),
     ],
 )

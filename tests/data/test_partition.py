@@ -295,11 +295,11 @@ def test_repair_prefers_the_labels_a_client_has():
         ("dirichelt", {}, "did you mean 'dirichlet'"),
         ("dirichlet", {"alfa": 1.0}, "did you mean 'alpha'"),
         ("dirichlet", {}, "needs alpha"),
-        ("dirichlet", {"alpha": 0.0}, "alpha must lie"),
-        ("dirichlet", {"alpha": float("nan")}, "alpha must lie"),
+        ("dirichlet", {"alpha": 0.0}, "alpha = 0.0 must be above 0"),
+        ("dirichlet", {"alpha": float("nan")}, "alpha = nan must be above 0"),
         ("quantity", {"sigma": -1.0}, "sigma"),
-        ("iid", {"min_partition_size": -1}, "min_partition_size must be an integer"),
-        ("shards", {"shards_per_client": 1.5}, "shards_per_client must be an integer"),
+        ("iid", {"min_partition_size": -1}, "min_partition_size = -1 must be at least 0"),
+        ("shards", {"shards_per_client": 1.5}, "shards_per_client = 1.5 .float. must be a whole"),
     ],
 )
 def test_wrong_names_and_values_are_refused(name, options, message):
@@ -312,7 +312,7 @@ def test_partitions_by_label_refuse_what_is_not_a_label():
         make_partition("dirichlet", np.zeros((10, 3), int), 2, alpha=1.0)
     with pytest.raises(ValueError, match="one integer label per row"):
         make_partition("shards", np.zeros(10), 2)
-    with pytest.raises(ValueError, match="num_clients must be an integer"):
+    with pytest.raises(ValueError, match="num_clients = 0 must be at least 1"):
         make_partition("iid", 10, 0)
     with pytest.raises(ValueError, match="needs num_clients"):
         make_partition("iid", 10, None)

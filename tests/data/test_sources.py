@@ -109,7 +109,7 @@ def test_writers_next_to_each_other_share_a_client():
     ids = np.array([9, 2, 5, 2, 7, 11])
     assert first_of_groups(ids, 1).tolist() == ids.tolist()
     assert first_of_groups(ids, 2).tolist() == [7, 2, 2, 2, 7, 11]
-    with pytest.raises(ValueError, match="at least 1, not 0"):
+    with pytest.raises(ValueError, match="writers_per_client = 0 must be at least 1"):
         first_of_groups(ids, 0)
 
 
