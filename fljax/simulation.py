@@ -78,14 +78,14 @@ def simulate(
       SystemExit: After SIGTERM or SIGHUP.
     """
     round_options, run_options = split_options(options)
+    algorithm = fedavg() if algorithm is None else algorithm
+    check_kinds(dataset, algorithm)
     check_run_options(run_options, round_options.rounds_per_dispatch)
     check_baselines(run_options.baselines)
     check_patience(run_options.patience, dataset)
     if run_options.hooks:
         # they see the model after every round
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
-    algorithm = fedavg() if algorithm is None else algorithm
-    check_kinds(dataset, algorithm)
     use_all_cores()
     use_compilation_cache()
     setting = (dataset, as_task(model, dataset), algorithm, round_options)

@@ -66,7 +66,7 @@ def _simulate(dataset, model, algorithm, **options):
 class _Stopped:
     """Takes the place of the loop of rounds."""
 
-    interrupted = False
+    interrupted, directory, summary = False, None, {"rounds": 0}
 
     def __init__(self, federation, recorder, checkpoints, config, *rest):
         self.config = config
