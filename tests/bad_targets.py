@@ -287,8 +287,12 @@ PARTS: dict[str, Target] = {
         {"uplink": TEXTS, "downlink": TEXTS, "uplink_memory": TEXTS},
         weight=4,
     ),
-    "sampler.uniform": _plain(sampler.uniform, num_clients=5, clients_per_round=2, seed=0),
-    "sampler.poisson": _plain(sampler.poisson, num_clients=5, clients_per_round=2, seed=0),
+    "sampler.uniform": Target(
+        sampler.uniform, {"num_clients": 5, "clients_per_round": 2, "seed": 0}, also=("population",)
+    ),
+    "sampler.poisson": Target(
+        sampler.poisson, {"num_clients": 5, "clients_per_round": 2, "seed": 0}, also=("population",)
+    ),
     "sampler.replay": _plain(sampler.replay, cohorts=[[0, 1]], num_clients=5),
     "grid": Target(
         sweeps.grid,
