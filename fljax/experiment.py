@@ -79,6 +79,7 @@ def run_config(
         raise NotADirectoryError(f"profile = {str(profile)!r} is no directory.")
     workdir = checked_path("workdir", workdir)
     resume = checked("resume", resume, OPTIONS["resume"])
+    config = resolve(config)
     traced = profile is not None and is_main()
     tracing = jax.profiler.trace(str(profile)) if traced else contextlib.nullcontext()
     with tracing:

@@ -23,6 +23,7 @@ import math
 import os
 import random
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -112,17 +113,6 @@ def fault(case: Case, seconds: float = 60.0) -> str:
     )
 
 
-def was_refused(case: Case) -> bool:
-    """Whether a case without fault is refused."""
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            case.call()
-    except Exception:
-        return True
-    return False
-
-
 def _fault_of(error: Exception, case: Case) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     told = f"{type(error).__name__}: {str(error)[:200]}"
@@ -199,6 +189,7 @@ def main(count: int, seed: int) -> None:
     """Runs many cases and prints the faults by kind."""
     import jax
 
+    os.chdir(tempfile.mkdtemp())  # some values are names of directories
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_disable_most_optimizations", True)
     jax.devices()
@@ -206,7 +197,6 @@ def main(count: int, seed: int) -> None:
     import bad_configs
 
     found: dict[str, list[str]] = {}
-    refused = 0
     cases: list[Iterator[Case]] = [
         bad_calls.cases(seed, count // 2),
         bad_configs.cases(seed, count // 2),
@@ -214,7 +204,6 @@ def main(count: int, seed: int) -> None:
     for each in cases:
         for case in each:
             told = fault(case)
-            refused += not told
             if told:
                 found.setdefault(told[:90], []).append(f"{case}\n      {told}")
     for told in sorted(found, key=lambda one: len(found[one])):

@@ -12,7 +12,8 @@ SEED = 2026
 @pytest.mark.parametrize(
     ("cases", "count"), [(bad_configs.cases, 400), (bad_calls.cases, 700)], ids=["configs", "calls"]
 )
-def test_bad_inputs_are_refused_or_run_as_given(cases, count):
+def test_bad_inputs_are_refused_or_run_as_given(cases, count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some of them are names of directories
     faults = []
     for case in cases(SEED, count):
         told = fault(case)
