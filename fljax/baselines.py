@@ -30,6 +30,10 @@ from fljax.tasks import Task
 
 # Own models that stand for the population of `local_only`; each is evaluated on the whole test set.
 _PERSONAL_MODELS = 10
+# What people may ask about the results of a baseline.
+MEANT_BY = {
+    "local_only": f"; mean of {_PERSONAL_MODELS} clients' own models on everybody's rows",
+}
 
 
 def run_baselines(

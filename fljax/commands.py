@@ -72,7 +72,10 @@ def run(
     from subprocess import SubprocessError
 
     from absl import app, flags
+    from absl import logging as absl_logging
 
+    # libraries tell of every font and device; absl's own default is to show it
+    flags.FLAGS.verbosity = absl_logging.WARNING
     if starts_processes:
         signals.install(signals.unwind)
     try:

@@ -16,6 +16,7 @@ import optax
 
 from fljax import algorithms, data, models, recording
 from fljax.algorithm import AlgorithmSpec
+from fljax.baselines import MEANT_BY
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.checks import partition_options
@@ -136,7 +137,8 @@ def report(run: Run, plots: list[Path]) -> str:
             for metric in ("accuracy", "loss")
             if (key := f"eval/{split}/{metric}") in final
         ]
-        lines.append(f"{name}: final {', '.join(found)} (round {final.get('round', 0)})")
+        round = f"(round {final.get('round', 0)})"
+        lines.append(f"{name}: final {', '.join(found)} {round}{MEANT_BY.get(name, '')}")
     summary = run.summary
     if summary["best"]:
         best = summary["best"]
@@ -150,6 +152,8 @@ def report(run: Run, plots: list[Path]) -> str:
     if summary["rounds"]:
         speed += f", {summary['clients_per_second']:,.0f} clients/s"
         speed += f", {summary['examples_per_second']:,.0f} examples/s"
+    if summary["compile_seconds"]:
+        speed += f", after {summary['compile_seconds']:.1f} s of compiling"
     lines.append(speed)
     lines.append(f"run directory: {run.directory}")
     lines += [f"plot: {path}" for path in plots]

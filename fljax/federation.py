@@ -39,7 +39,7 @@ from fljax.engine.pipeline import as_configured
 from fljax.engine.placement import copied, own_devices, put_own, put_same, put_sharded
 from fljax.engine.plan import PlanFacts, RoundPlan
 from fljax.engine.planner import Planner, make_planner
-from fljax.engine.prefetch import prefetch
+from fljax.engine.prefetch import in_thread, prefetch
 from fljax.engine.round_program import (
     Inputs,
     RoundState,
@@ -268,6 +268,13 @@ class Federation:
         rows = self.store.gather(facts[0].sources, facts[0].clients)
         self.state, _, stats = self.rounds_program(self.state, rows, plan, self.inputs)
         return self._in_turn(stats)
+
+    def compile_block(self, plan: PackedPlan, facts: Sequence[PlanFacts]) -> Callable[[], Any]:
+        """Begins to compile what `step_block` runs, in a thread; returns what waits for the end."""
+        program = self.program if len(facts) == 1 else self.rounds_program
+        rows = self.store.gathered(facts[0].clients.shape[1])
+        lowered = program.lower(self.state, rows, plan, self.inputs)
+        return in_thread(lowered.compile)
 
     def _in_turn(self, stats):
         """Waits for the dispatch before this one, and returns this one's statistics.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fljax import signals
 from fljax.data.ids import some_of
 from fljax.data.rows import nonfinite_row
 from fljax.engine.blocks import unstack
+from fljax.engine.compilation import compiled_seconds
 from fljax.engine.distributed import is_main
 from fljax.engine.placement import any_process
 from fljax.engine.plan import PlanFacts
@@ -71,7 +73,6 @@ class Loop:
         self.sampler_state = progress.sampler_state
         self.pending: deque = deque()
         self.compile_seconds = 0.0
-        self.compiled: set[int] = set()
         self.stop_requested = False
         self.stop_agreed = False
 
@@ -79,25 +80,44 @@ class Loop:
         federation = self.federation
         num_rounds = federation.options.num_rounds
         name = federation.spec.name
-        self.clock = time.perf_counter()
         # a resumed run may have come to its end before
         stop = self.start if self.start and self._ended else num_rounds
         with contextlib.ExitStack() as stack:
             stack.enter_context(signals.finishing(self))
-            shown = self.options.progress and is_main()
-            bar = progress_bar(num_rounds, self.start, shown, label=name)
-            stack.callback(bar.close)
-            if self.start == 0 and self.options.eval_every:
-                self._evaluate_initial()
             planned = federation.blocks(
                 range(self.start, stop), self.sampler_state, ends=self._must_stop_after
             )
-            done = self._rounds(stack.enter_context(contextlib.closing(planned)), bar, num_rounds)
+            stack.enter_context(contextlib.closing(planned))
+            blocks = self._prepared(planned)
+            shown = self.options.progress and is_main()
+            bar = progress_bar(num_rounds, self.start, shown, label=name)
+            stack.callback(bar.close)
+            self.clock = time.perf_counter()
+            done = self._rounds(blocks, bar, num_rounds)
         if done == self.start:
             # nothing was left to do, and the metrics of the clients are in no checkpoint
             _, clients = self.evaluations.finish(self.evaluations.dispatch(federation))
             self.clients.add(done, clients)
         return self._finish(done, num_rounds)
+
+    def _prepared(self, planned: Iterator) -> Iterator:
+        """Compiles the first block's program, and beside it that of the initial evaluation."""
+        begin = time.perf_counter()
+        first = list(itertools.islice(planned, 1))
+        # processes compile in one order, or those that share what they find wait for each other
+        alone = not self.federation.mesh.is_multi_process
+        wait = self.federation.compile_block(*first[0]) if first and alone else None
+        outputs = None
+        if self.start == 0 and self.options.eval_every:
+            outputs = self.evaluations.dispatch(self.federation)
+        if wait is not None:
+            wait()
+        self.compile_seconds += time.perf_counter() - begin
+        if outputs is not None:
+            found, clients = self.evaluations.finish(outputs)
+            self.clients.add(0, clients)
+            self._record({"round": 0} | found)
+        return itertools.chain(first, planned)
 
     def _rounds(self, planned, bar, num_rounds: int) -> int:
         """Runs the planned blocks; returns how many rounds the run has completed."""
@@ -118,15 +138,16 @@ class Loop:
         return done
 
     def _dispatch(self, plan, facts: Sequence[PlanFacts], num_rounds: int) -> None:
-        begin = time.perf_counter()
+        compiled = compiled_seconds()
         stats = self.federation.step_block(plan, facts)
-        if len(facts) not in self.compiled:
-            self.compile_seconds += time.perf_counter() - begin
-            self.compiled.add(len(facts))
         done = facts[-1].round + 1
         outputs = None
         if done == num_rounds or _due(done, self.options.eval_every):
             outputs = self.evaluations.dispatch(self.federation)
+        # it weighs on no rate and no estimate
+        compiled = compiled_seconds() - compiled
+        self.compile_seconds += compiled
+        self.clock += compiled
         self.sampler_state = facts[-1].sampler_state
         vote = any_process(self.stop_requested, self.federation.mesh)
         self.pending.append((facts, stats, outputs, vote))
@@ -158,13 +179,6 @@ class Loop:
                 check_diverged(record, one.clients[found[-1]["nonfinite"] > 0], self.federation)
             if outputs is not None:
                 self._agree_to_end()
-
-    def _evaluate_initial(self) -> None:
-        """Records the initial model as round 0."""
-        found, clients = self.evaluations.finish(self.evaluations.dispatch(self.federation))
-        self.clients.add(0, clients)
-        self._record({"round": 0} | found)
-        self.clock = time.perf_counter()
 
     def _record(self, record: dict[str, Any]) -> None:
         """Writes a record; keeps the model if its evaluation is the best so far."""

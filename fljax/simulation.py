@@ -90,7 +90,7 @@ def simulate(
     use_compilation_cache()
     setting = (dataset, as_task(model, dataset), algorithm, round_options)
     with _held(run_options), matmul_precision(run_options.matmul_precision):
-        run = _simulate(*setting, run_options)
+        run = _simulate(*setting, run_options, announced=True)
         if run_options.baselines and not run.interrupted:
             if stopped_late():
                 run = run._replace(interrupted=True)
@@ -122,7 +122,14 @@ def as_task(model: Any, dataset: FederatedDataset) -> tasks.Task:
     return make(model, dataset.num_classes)
 
 
-def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunOptions) -> Run:
+def _simulate(
+    dataset,
+    task,
+    algorithm,
+    options: RoundOptions,
+    run_options: RunOptions,
+    announced: bool = False,
+) -> Run:
     workdir = None if run_options.workdir is None else Path(run_options.workdir)
     with contextlib.ExitStack() as stack:
 
@@ -144,7 +151,7 @@ def _simulate(dataset, task, algorithm, options: RoundOptions, run_options: RunO
             if start:
                 options = with_saved_execution(options, checkpoints().metadata(start))
             federation = federations.build(dataset, task, algorithm, options)
-            if run_options.progress and is_main():
+            if announced and run_options.progress and is_main():
                 say(describe(federation))
             config = _config(federation, asked, run_options)
             if num_processes() > 1:

@@ -13,8 +13,6 @@ docs/many_hosts.md.
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
-import logging
-
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -37,8 +35,6 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, 
 def main(argv):
     from fljax import experiment
 
-    # absl shows JAX's notes on every backend that this machine does not have
-    logging.getLogger("jax").setLevel(logging.WARNING)
     process = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or process != (None, None, None):
         fljax.initialize_distributed(*process)

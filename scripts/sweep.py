@@ -14,8 +14,6 @@ Kubernetes indexed Job, FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT, ...); see docs/s
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
-import logging
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -37,7 +35,6 @@ _SHARE = flags.DEFINE_string("share", None, "RANK/COUNT of this process; by defa
 def main(argv):
     from fljax import sweeps
 
-    logging.getLogger("jax").setLevel(logging.WARNING)
     fljax.use_all_cores()
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     given = {"together": _TOGETHER.value, "memory_gb": _MEMORY_GB.value}

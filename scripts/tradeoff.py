@@ -9,7 +9,6 @@ finished run; so a study that was stopped goes on, and a longer ladder adds to i
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
-import logging
 import sys
 
 from absl import flags
@@ -31,7 +30,6 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds, from 0.", lower_boun
 def main(argv):
     from fljax import studies
 
-    logging.getLogger("jax").setLevel(logging.WARNING)
     fljax.use_all_cores()
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     try:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +21,9 @@ ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "scripts/simulate.py", "--config=configs/quickstart.py"]
 # a few rounds of small programs: compiling them well would take most of the time
 ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+# as on a new machine: libraries tell what they find and keep there
+FOLDERS = tempfile.TemporaryDirectory(prefix="fljax-scripts-")
+ENVIRONMENT |= {"MPLCONFIGDIR": FOLDERS.name}
 
 
 def simulate(*arguments):
@@ -72,6 +76,18 @@ def test_the_closing_lines_name_results_and_places(finished):
     assert "centralized: final" in done.stdout and "local_only: final" in done.stdout
     assert f"run directory: {workdir}" in done.stdout
     assert str(workdir / "plots" / "accuracy.png") in done.stdout
+
+
+def test_nothing_but_own_lines_is_shown(finished):
+    done, _ = finished
+    layout, *progress = done.stderr.splitlines()
+    assert re.fullmatch(r"\d+ devices? x 1 lane", layout)
+    for line, name in zip(progress, ("fedavg", "centralized", "local_only"), strict=True):
+        assert line.startswith(f"{name}: round 3/3, loss ")
+    own = r"(federated|centralized|local_only): final|best by|target|\d+ rounds in|run dir|plot: "
+    assert all(re.match(own, line) for line in done.stdout.splitlines())
+    (local,) = (line for line in done.stdout.splitlines() if line.startswith("local_only"))
+    assert "clients' own models on everybody's rows" in local
 
 
 def assert_refused(done, *words):

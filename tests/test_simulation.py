@@ -1,7 +1,9 @@
 """`simulate`: what a run computes, and what it leaves behind, against independent references."""
 
 import dataclasses
+import itertools
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ import reference
 import toy
 
 import fljax
-from fljax import algorithms
+from fljax import algorithms, loop
+from fljax.federation import Federation
 
 # 4, 3, 5, 0, 4, 5 and 3 clients with rows: client 1 has none
 COHORTS = [
@@ -349,3 +352,40 @@ def test_a_resumed_run_needs_a_workdir_and_unknown_baselines_end_it_at_once():
     with pytest.raises(ValueError, match="baselines has 'centralised'.*centralized"):
         simulate(baselines=("centralised",), hooks=hooks)
     assert not started
+
+
+@pytest.mark.parametrize("spec", [algorithms.fedavg(0.3), algorithms.scaffold(0.3)])
+def test_a_round_program_is_compiled_once_and_before_the_rounds(spec, monkeypatch):
+    compiled = []
+
+    def listen(event, seconds, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(fun_name)
+
+    step = Federation.step_block
+    note = lambda *args: (compiled.append("round"), step(*args))[1]  # noqa: E731
+    monkeypatch.setattr(Federation, "step_block", note)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run = simulate(spec=spec, num_rounds=3, cohorts=COHORTS[:3], eval_every=1)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert [name for name in compiled if name in ("jit(sharded)", "round")] == [
+        "jit(sharded)", *["round"] * 3
+    ]  # fmt: skip
+    after = compiled[compiled.index("round") :]
+    assert "jit(one_device)" in compiled and "jit(one_device)" not in after
+    assert run.summary["compile_seconds"] > 0
+
+
+def test_what_compiles_during_a_round_weighs_on_no_rate(monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+
+    def elapsed(compiling):
+        seconds = itertools.cycle([0.0, compiling])  # before and after each dispatch
+        monkeypatch.setattr(loop, "compiled_seconds", lambda: next(seconds))
+        summary = simulate(num_rounds=4, cohorts=COHORTS[:4]).summary
+        return np.array([summary["seconds"], summary["compile_seconds"]])
+
+    np.testing.assert_allclose(elapsed(0.25) - elapsed(0.0), [-1.0, 1.0])

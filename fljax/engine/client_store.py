@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fljax.engine.counting import earlier_equals
+from fljax.engine.execution import AXIS
 from fljax.engine.packing import capacity
 from fljax.engine.placement import fetch, fetch_rows, put_same, put_sharded
 from fljax.engine.row_exchange import block_of, make_moves, route
@@ -103,6 +104,15 @@ class ClientStore:
         plan = route(device, place, sources, clients, block_of(self._mesh))
         plan = put_sharded(plan, self._mesh)
         return self._moves.read(self._take_room(clients.shape[1]), self._rows, self._default, plan)
+
+    def gathered(self, jobs: int) -> PyTree:
+        """Returns the shapes of what `gather` returns for so many jobs of a device."""
+        sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        shape = lambda leaf: (self._mesh.size, jobs, *leaf.shape[1:])  # noqa: E731
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype, sharding=sharding),
+            self._default,
+        )
 
     def rows_of(self, clients: np.ndarray, source: int = 0) -> PyTree:
         """Returns the rows of some clients of one source, leaves [len(clients), ...]."""

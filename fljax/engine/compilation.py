@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,23 @@ def give_back_after_compiling() -> None:
             trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(compiled)
+
+
+def compiled_seconds() -> float:
+    """Returns how long the calling thread has traced and compiled programs since the first call."""
+    return _compilation_clock()()
+
+
+@functools.cache
+def _compilation_clock() -> Callable[[], float]:
+    spent: collections.Counter[int] = collections.Counter()
+
+    def compiled(event: str, seconds: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            spent[threading.get_ident()] += seconds
+
+    jax.monitoring.register_event_duration_secs_listener(compiled)
+    return lambda: spent[threading.get_ident()]
 
 
 @functools.cache

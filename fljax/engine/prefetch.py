@@ -1,11 +1,11 @@
-"""Runs an iterator one step ahead, in a thread."""
+"""Work in a thread: an iterator one step ahead, a single call beside others."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _END = object()
@@ -45,3 +45,24 @@ def prefetch(items: Iterable[T], depth: int = 1) -> Iterator[T]:
         stopped.set()
         room.release()
         thread.join()
+
+
+def in_thread(function: Callable[[], T]) -> Callable[[], T]:
+    """Calls a function in a thread; returns what waits for its result, or raises its exception."""
+    ended: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work():
+        try:
+            ended.put((function(), None))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it is awaited
+            ended.put((None, error))
+
+    threading.Thread(target=work, name="fljax-call").start()
+
+    def wait() -> T:
+        result, error = ended.get()
+        if error is not None:
+            raise error
+        return result
+
+    return wait

@@ -121,17 +121,19 @@ def _lines(
     num_rounds: int, start: int, stream: TextIO, line_seconds: float, label: str
 ) -> Progress:
     describe = _describer()
-    # The clock of the estimate starts at the first round's end: compilation is not repeated.
+    # The clock of the estimate starts at the first round's end, and is the run's own where records
+    # tell it: compilation is not repeated.
     seen: dict[str, Any] = {"shown": time.monotonic(), "first": None, "line": ""}
 
     def update(round: int, record: Mapping[str, Any]) -> None:
         now = time.monotonic()
-        seen["first"] = seen["first"] or (now, round)
+        elapsed = record.get("time/elapsed_seconds", now)
+        seen["first"] = seen["first"] or (elapsed, round)
         since, first_round = seen["first"]
         place = f"round {round}/{num_rounds}"
         parts = [f"{label}: {place}" if label else place, describe(record)]
         if round > first_round and round < num_rounds:
-            left = (now - since) / (round - first_round) * (num_rounds - round)
+            left = (elapsed - since) / (round - first_round) * (num_rounds - round)
             parts.append(f"{_clock(left)} left")
         seen["line"] = ", ".join(part for part in parts if part)
         if now - seen["shown"] >= line_seconds:

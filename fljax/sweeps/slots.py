@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from fljax.engine.blocks import unstack
+from fljax.engine.compilation import compiled_seconds
 from fljax.evaluations import Evaluations, make_evaluations
 from fljax.federation import Federation, build
 from fljax.options import RoundOptions, RunOptions
@@ -86,7 +86,6 @@ class Slots:
         self.states = self.federation.cohorts.init()
         self.eval_every = run_options.eval_every
         self.compile_seconds = 0.0
-        self._compiled: set[int] = set()
         self._speeds = LinkSpeeds(run_options.uplink_mbps, run_options.downlink_mbps)
         self._run_options = run_options
         self._evaluations: dict[tuple[int, int], Evaluations] = {}
@@ -136,11 +135,9 @@ class Slots:
         return real, computed
 
     def _dispatch(self, plan, facts):
-        begin = time.perf_counter()
+        compiled = compiled_seconds()
         stats = self.federation.step_block(plan, facts)
-        if len(facts) not in self._compiled:
-            self.compile_seconds += time.perf_counter() - begin
-            self._compiled.add(len(facts))
+        self.compile_seconds += compiled_seconds() - compiled
         return stats
 
     def _record(self, facts, stats) -> None:

@@ -32,6 +32,15 @@ def test_a_log_file_gets_plain_lines():
     assert "left" in lines[2] and "left" not in lines[3]
 
 
+def test_the_time_left_goes_by_the_clock_of_the_records():
+    stream = io.StringIO()
+    display = progress(4, stream=stream, line_seconds=0.0)
+    for round, elapsed in ((1, 10.0), (2, 70.0), (3, 130.0)):
+        display.update(round, {"round": round, "time/elapsed_seconds": elapsed})
+    lines = stream.getvalue().splitlines()
+    assert [line.partition(", ")[2] for line in lines] == ["", "2:00 left", "1:00 left"]
+
+
 def test_a_quiet_log_still_gets_the_last_line():
     assert drive(io.StringIO(), line_seconds=1e9).splitlines() == [
         "round 4/4, loss 0.5000, test accuracy 0.7500, 1,234 clients/s"
