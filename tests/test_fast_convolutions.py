@@ -89,7 +89,7 @@ def test_a_form_is_chosen_for_a_whole_model(make):
 
 def test_models_by_name_take_a_form_and_refuse_unknown_ones():
     models.make("lenet_cnn", 3, (16, 16, 1), conv_form="gemm")
-    with pytest.raises(ValueError, match="form = 'winogard'; choose one of 'auto'"):
+    with pytest.raises(ValueError, match="form = 'winogard' is not one of 'auto'"):
         models.make("lenet_cnn", 3, (16, 16, 1), conv_form="winogard")
 
 

@@ -51,7 +51,10 @@ def read(
             f"{', '.join(table)}."
         ) from None
     nodes = body.elts if isinstance(body, ast.Tuple) else [body]
-    return [_call(node, table, values or {}) for node in nodes]
+    try:
+        return [_call(node, table, values or {}) for node in nodes]
+    except RecursionError:
+        raise ValueError("this is nested too deeply to be a list of calls.") from None
 
 
 def _call(node: ast.expr, table: Mapping[str, Callable], values: Mapping[str, Any]) -> Call:

@@ -67,5 +67,5 @@ def test_leaves_that_cannot_be_summed_are_refused():
     link = c.fetch_sgd()
     with pytest.raises(ValueError, match="leaves of the update are int32"):
         link.encode({"w": jnp.zeros(3), "n": jnp.zeros(2, jnp.int32)}, (), None, None)
-    with pytest.raises(ValueError, match="momentum must be at least 0"):
+    with pytest.raises(ValueError, match="momentum = .* must be at least 0"):
         c.fetch_sgd(momentum=1.0)

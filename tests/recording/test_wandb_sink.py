@@ -77,5 +77,5 @@ def test_disabled_needs_no_wandb_and_an_unknown_mode_is_named(monkeypatch, tmp_p
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ImportError, match="pip install wandb"):
         wandb_sink("offline", workdir=tmp_path)
-    with pytest.raises(ValueError, match="'on'.*disabled, offline, online"):
+    with pytest.raises(ValueError, match="mode = 'on'.*'disabled', 'offline', 'online'"):
         wandb_sink("on")
