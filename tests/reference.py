@@ -163,3 +163,13 @@ def mean_in_type(leaves, weights, old):
     if old.dtype.kind in "iub":
         mean = np.rint(mean)
     return mean.astype(old.dtype)
+
+
+def local_only(params, clients, cohorts, *, lr, batch_size, epochs=1, momentum=0.0):
+    """Every client goes on with its own model; returns the models."""
+    own = [params for _ in clients]
+    for cohort in cohorts:
+        for client in cohort:
+            x, y = clients[client]
+            own[client], *_ = local_sgd(own[client], x, y, lr, batch_size, epochs, momentum)
+    return own

@@ -24,7 +24,7 @@ def clients(sizes=SIZES, seed=0, dtype=np.float64):
     ]
 
 
-def dataset(parts):
+def dataset(parts, num_classes=CLASSES):
     """Returns the FederatedDataset of a list of (x, y)."""
     from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
 
@@ -36,7 +36,7 @@ def dataset(parts):
     return FederatedDataset(
         name="toy",
         kind="classification",
-        num_classes=CLASSES,
+        num_classes=num_classes,
         train=Split(ArrayExamples(arrays), Partition(offsets, None)),
         test=Split(ArrayExamples(arrays), None),
     )

@@ -6,8 +6,8 @@ jitted, donated XLA computation.
 On each device the jobs of a pass run as three nested loops whose trip counts are data:
 
     for each wave:                      # until W jobs have finished
-        for each event of the wave:     # a job ends, the next one starts on its lane
-            for each step until then:   # all lanes train side by side (the vmapped axis)
+        for each event of the wave:     # a job starts on the lane that became free
+            for each step until one ends:  # all lanes train side by side (the vmapped axis)
         finish and uplink the wave's jobs, add them to the accumulators
 
 so `step` runs once per local step, and `start`, `finish` and the uplink once per job. Devices meet
@@ -274,6 +274,8 @@ def _run_pass(
     # lanes side by side would gather their messages in every step; a single one reads its own
     # where it is, and copies nothing
     carries_message = several and num_lanes > 1
+    # one job at a time is finished on its lane
+    alone = num_lanes == wave == 1
 
     def of_source(tree, source):
         return jax.tree.map(lambda leaf: leaf[source if several else 0], tree)
@@ -359,15 +361,16 @@ def _run_pass(
 
     def exchange(event, state, client_rows):
         time, lanes, finished = state
-        lanes = train(lanes, time, plan.event_time[event])
-        which, slots, following = (
-            column[event] for column in (plan.event_lane, plan.event_slot, plan.event_next)
-        )
-        finished = put(finished, slots, take(lanes, which))
+        # the jobs that follow those of the event before start here: behind the training, lanes
+        # would be written after they were read, and XLA would copy all of them
+        which, following = plan.event_lane[event - 1], plan.event_next[event - 1]
         # a lane without a next job starts some job that nobody will harvest
         begin = batched(begin_job, harvest, (0, None))
         fresh = begin(jnp.minimum(following, num_jobs - 1), client_rows)
-        lanes = put(lanes, which, fresh)
+        lanes = train(put(lanes, which, fresh), time, plan.event_time[event])
+        if not alone:
+            ended = take(lanes, plan.event_lane[event])
+            finished = put(finished, plan.event_slot[event], ended)
         return plan.event_time[event], lanes, finished
 
     def finish_job(lane: _Lane, index, client_rows) -> Finished:
@@ -375,7 +378,8 @@ def _run_pass(
 
     def one_wave(number, state):
         time, lanes, finished, trained = state
-        begin = jnp.where(number == 0, 0, plan.wave_end[number - 1])
+        # the first event has nothing but jobs to start
+        begin = jnp.where(number == 0, 1, plan.wave_end[number - 1])
         # a job's row is read before it is written, so it may be written where it was read
         client_rows = trained.client_rows
         time, lanes, finished = jax.lax.fori_loop(
@@ -386,12 +390,15 @@ def _run_pass(
         )
         indices = plan.wave_jobs[number]
         finish_jobs = batched(finish_job, wave, (0, 0, None))
-        done = finish_jobs(finished, jnp.minimum(indices, num_jobs - 1), client_rows)
+        done = finish_jobs(
+            lanes if alone else finished, jnp.minimum(indices, num_jobs - 1), client_rows
+        )
         trained = accumulate(trained, done, indices, jobs.columns, num_sources, needs_stack)
         return time, lanes, finished, trained
 
     lane = jax.eval_shape(begin_job, jnp.int32(0), client_rows)
-    lanes, finished = (zeros_like_shape(lane, count) for count in (num_lanes, wave))
+    lanes = zeros_like_shape(lane, num_lanes)
+    finished = () if alone else zeros_like_shape(lane, wave)
     job = jax.eval_shape(finish_job, lane, jnp.int32(0), client_rows)
     trained = empty(job, client_rows, num_jobs, num_sources, needs_stack)
     state = (jnp.int32(0), lanes, finished, trained)

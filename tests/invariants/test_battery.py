@@ -1,0 +1,37 @@
+"""Tiny and odd federations in the compilation that users get, against independent results."""
+
+import battery
+import pytest
+
+# At these a compiler option once made SCAFFOLD wrong.
+SCAFFOLD = [
+    battery.Case(
+        "scaffold", None, "sgd", "no code", "none", model, shape, (4, 9, 6, 2), 1, 2, 1, 1, 1,
+        "float32", 1, 1, "device",
+    )
+    for model, shape in (("products", (2, 2)), ("nnx", (8, 2)))
+]  # fmt: skip
+# Held against the float64 loops; the last shape has weights that are held transposed.
+LOOPS = battery.covering(
+    algorithm=battery.AXES["algorithm"],
+    shape=((2, 2), (1, 2), (3, 5), (130, 2)),
+    lanes=(1, 2),
+    batch=(1, 2),
+    dtype=("float32", "float64"),
+    model=("products", "entries", "nnx"),
+    memory=("no code",),
+    downlink=("none",),
+)
+# Held against the same rounds on other lanes, compiled in another way.
+COMPRESSED = battery.covering(
+    memory=("none", "error_feedback", "ef21", "diana", "marina(0.4)"), model=("mlp",), trials=(1,)
+)
+
+
+def _name(case):
+    return f"{case.algorithm} {case.memory} {case.model} {case.shape} {case.lanes} {case.dtype}"
+
+
+@pytest.mark.parametrize("case", SCAFFOLD + LOOPS + COMPRESSED, ids=_name)
+def test_results_do_not_depend_on_the_compiler(case):
+    assert battery.wrong(case) is None
