@@ -32,7 +32,7 @@ from fljax.tasks import Task
 _PERSONAL_MODELS = 10
 # What people may ask about the results of a baseline.
 MEANT_BY = {
-    "local_only": f"; mean of {_PERSONAL_MODELS} clients' own models on everybody's rows",
+    "local_only": f"; mean of up to {_PERSONAL_MODELS} clients' own models on everybody's rows",
 }
 
 
@@ -61,6 +61,7 @@ def run_baselines(
     """
     steps = [int(count) for count in run.curves["train/local_steps"] if np.isfinite(count)]
     local, round_options = _local_training(algorithm, round_options)
+    with_rows = int(np.count_nonzero(dataset.train.partition.sizes))
     found = {}
     for name in run_options.baselines:
         workdir, hooks = run_options.workdir, tuple(run_options.hooks)
@@ -76,7 +77,7 @@ def run_baselines(
             config={"baseline": name},
             hooks=(*hooks, _send_nothing) if name == "centralized" else hooks,
             eval_clients=0,
-            eval_personal=_PERSONAL_MODELS if name == "local_only" else 0,
+            eval_personal=min(_PERSONAL_MODELS, with_rows) if name == "local_only" else 0,
         )
         found[name] = simulate(
             *BASELINES[name](dataset, task, local, round_options, steps),
