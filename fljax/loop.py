@@ -252,8 +252,11 @@ class Loop:
         summary["stopped"] = stopped
         if not interrupted:
             self.models.write_final(recorder.workdir, done)
-            recorder.write_summary(summary)
             self.clients.write(recorder.write_clients)
+            if self.options.workdir is not None and is_main():
+                self.checkpoints().wait()
+            # the last of all: with it, the run is over, and a kill takes nothing from it any more
+            recorder.write_summary(summary)
         return Run(
             directory=recorder.workdir,
             config=self.config,

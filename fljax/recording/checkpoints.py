@@ -120,13 +120,22 @@ class Checkpoints:
             )
         self._saved = round
 
+    def wait(self) -> None:
+        """Waits until the last save is on disk.
+
+        Raises:
+          OSError: It has failed.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
     def rounds(self) -> list[int]:
         """Returns the rounds of the checkpoints that have all parts, oldest first.
 
         Raises:
           OSError: The last save has failed.
         """
-        self._wait()
+        self.wait()
         return [
             int(path.name)
             for path in sorted(self._named(), key=lambda path: int(path.name))
@@ -223,7 +232,7 @@ class Checkpoints:
           OSError: The last save has failed, or its checkpoint is gone.
         """
         try:
-            self._wait()
+            self.wait()
             if self._saved is not None and not _is_whole(self._directory / str(self._saved)):
                 raise FileNotFoundError(
                     errno.ENOENT,
@@ -242,10 +251,6 @@ class Checkpoints:
             for path in self._directory.iterdir()
             if path.is_dir() and path.name.isdecimal() and path.name == str(int(path.name))
         ]
-
-    def _wait(self) -> None:
-        with self._writing():
-            self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _writing(self):

@@ -11,6 +11,7 @@ from small_sweeps import assert_same_rows, small_config
 
 import fljax
 from fljax import algorithms
+from fljax.recording import Checkpoints, Recorder
 from fljax.recording.checksums import CHECKSUMS
 from fljax.recording.lock import locked
 from fljax.sweeps import results
@@ -110,6 +111,20 @@ def test_a_directory_that_another_process_holds_is_not_touched(workdir):
     with locked(workdir), pytest.raises(BlockingIOError, match="in use by process"):
         run(workdir, resume=True)
     assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_summary_is_the_last_that_is_written(tmp_path, monkeypatch):
+    seen = []
+
+    def look(recorder, summary):
+        with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+            seen.append(checkpoints.rounds()[-1])
+        assert fljax.load_model(tmp_path)
+        assert fljax.load_run(tmp_path).client_metrics is not None
+
+    monkeypatch.setattr(Recorder, "write_summary", look)
+    run(tmp_path, num_rounds=2, eval_clients=-1)
+    assert seen == [2]
 
 
 def swept(workdir, resume=False):
