@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from fljax.engine.wide_sums import with_wide_sums
 from fljax.tasks import Task
+from fljax_kernels.ordered import together
 
 PyTree = Any
 
@@ -66,7 +67,9 @@ def plain(loss: Callable) -> Callable:
             return sums.loss / jnp.maximum(sums.weight, 1), (sums, new_state)
 
         grads, (sums, new_state) = jax.grad(mean_loss, has_aux=True)(params)
-        return grads, sums, new_state
+        # the loss reads parameters as well
+        grads, loss_sum = together((grads, sums.loss))
+        return grads, sums._replace(loss=loss_sum), new_state
 
     return gradient
 
