@@ -62,6 +62,8 @@ class Job(NamedTuple):
       staleness: int32 rounds between the message and the aggregation (asynchronous training).
       tier: int32 device tier.
       key: typed PRNG key of (seed, round, client, occurrence).
+      weight: float32, the client's weight in averages where the run gives clients weights of their
+        own (`client_weights`), else None; an algorithm takes it instead of a rule such as `rows`.
     """
 
     client: jax.Array
@@ -78,6 +80,13 @@ class Job(NamedTuple):
     staleness: jax.Array
     tier: jax.Array
     key: jax.Array
+    weight: jax.Array | None = None
+
+
+def blank_job(key: jax.Array, weight: jax.Array | None = None) -> Job:
+    """Returns a job whose numbers are all zero, for tracing what is done with one."""
+    numbers = dict.fromkeys(Job._fields, jnp.zeros((), jnp.int32))
+    return Job(**numbers | {"accepted": jnp.bool_(True), "key": key, "weight": weight})
 
 
 def step_key(job: Job) -> jax.Array:

@@ -135,7 +135,7 @@ def _centralized(dataset, task, local, options, steps):
     """One client that owns all rows, and takes the cohort's steps in each round."""
     rows = np.sort(dataset.train.rows())
     pooled = dataset.repartition(Partition(np.array([0, len(rows)]), rows))
-    batch = options.batch_size or int(dataset.train.partition.sizes.max())
+    batch = int(np.median(options.batch_size)) or int(dataset.train.partition.sizes.max())
     options = dataclasses.replace(
         options,
         num_rounds=len(steps),
@@ -145,6 +145,8 @@ def _centralized(dataset, task, local, options, steps):
         local_epochs=1,
         local_steps=None,
         batch_size=batch,
+        client_lr_factors=None,
+        client_weights=None,
         sampler="uniform",
         cohorts=None,
         steps_per_round=steps,
@@ -160,6 +162,7 @@ def _local_only(dataset, task, local, options, steps):
     options = dataclasses.replace(
         options,
         num_rounds=len(steps),
+        client_weights=None,
         pipeline=Pipeline(),
         rounds_per_dispatch=1,
     )

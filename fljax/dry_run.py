@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.algorithm import Aggregate, AlgorithmSpec, Job, Variables
+from fljax.algorithm import Aggregate, AlgorithmSpec, Variables, blank_job
 from fljax.compression.sizes import Size
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.batching import steps_per_job, takes_part, works_of
@@ -51,7 +51,7 @@ def describe(
     steps_a_client = np.mean([np.where(has_work, steps_per_job(sizes, one), 0) for one in works], 1)
     steps_a_round = steps_a_client.sum() * cohort
     examples = dataset.train.examples.spec
-    flops_a_step = training_flops(task, examples, work.batch_size, dataset.preprocess)
+    flops_a_step = training_flops(task, examples, work.width, dataset.preprocess)
     flops = flops_a_step * steps_a_round
     received, sent = _traffic_of_a_client(dataset, task, spec, options.pipeline, update)
     taking_part = cohort * np.mean(has_work)
@@ -142,7 +142,7 @@ def _traffic_of_a_client(
         variables = Variables(params, model_state)
         server = algorithm.init(variables)
         own = () if algorithm.init_client is None else algorithm.init_client(variables)
-        job = Job(*[jnp.int32(0)] * (len(Job._fields) - 1), key)
+        job = blank_job(key)
         aggregates, received, sent = {}, [], []
         for one in algorithm.passes:
             message = one.broadcast(server, aggregates)

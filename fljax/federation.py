@@ -55,11 +55,13 @@ from fljax.part_checks import (
     check_classes,
     check_labels,
     check_model,
+    check_own_numbers,
     check_read,
     check_schedules,
 )
 from fljax.parts import (
     check_batches,
+    check_lengths,
     check_plan_size,
     check_rounds_per_dispatch,
     default_rows,
@@ -67,6 +69,7 @@ from fljax.parts import (
     local_work,
     make_cohorts,
     make_store,
+    own_numbers,
     plan_execution,
     scheduled,
     schedules_of,
@@ -311,6 +314,7 @@ def build(
       ValueError: If options, data and model do not fit together, or do not fit into memory.
     """
     give_back_after_compiling()
+    check_lengths(options, dataset.num_clients)
     check_classes(task, dataset)
     check_labels(task, dataset)
     sources = sources or [Source(options.seed, hyperparameters(spec, options.pipeline))]
@@ -335,11 +339,12 @@ def build(
     one_model = jax.eval_shape(
         lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), first.variables
     )
-    batch = batch_of(dataset, work.batch_size)
+    batch = batch_of(dataset, work.width)
     check_model(one_task, one_model, batch)
     recorded = Recorded(scheduled(one_hparams, options, 0))
     algorithm = spec.build(one_task, recorded)
     check_read(spec, algorithm, recorded, one_model, batch)
+    check_own_numbers(spec, algorithm, options, one_model, batch)
     if spec.client_optimizer is not None and not spec.keeps_optimizer:
         check_starts_anew(spec.client_optimizer(one_hparams), one_model.params)
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
@@ -367,6 +372,7 @@ def build(
             frozen=first.frozen,
             hparams=first.hparams,
             keys=first.keys,
+            own=own_numbers(options, first.hparams["num_clients"].dtype),
         )
         return put_same(inputs, mesh)
 

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.algorithm import Aggregate, Algorithm, Job, Variables
+from fljax.algorithm import Aggregate, Algorithm, Variables, blank_job
+from fljax.core.per_client import described
 from fljax.data.dataset import FederatedDataset
 from fljax.engine import pipeline as links
 from fljax.engine.batching import LocalWork
@@ -58,9 +59,9 @@ def layout_facts(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), first.variables
     )
     batch = {
-        name: jax.ShapeDtypeStruct((work.batch_size, *leaf.shape), leaf.dtype)
+        name: jax.ShapeDtypeStruct((work.width, *leaf.shape), leaf.dtype)
         for name, leaf in example.items()
-    } | {"mask": jax.ShapeDtypeStruct((work.batch_size,), jnp.bool_)}
+    } | {"mask": jax.ShapeDtypeStruct((work.width,), jnp.bool_)}
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def loss(variables, batch, key):
@@ -76,7 +77,7 @@ def layout_facts(
         "example": _shapes(example),
         "algorithm": algorithm_name,
         "operations": [operations(loss, one, batch, key), operations(way, one, key)],
-        "work": list(work),
+        "work": [described(value) for value in work],
         "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
         "clients_per_round": options.clients_per_round,
         "sources": len(jax.tree.leaves(first.variables)[0]),
@@ -101,7 +102,7 @@ def _way_of_a_job(
     server = algorithm.init(variables)
     states = links.init_server(pipeline, variables.params)
     row = default_row(algorithm, pipeline, variables)
-    job = Job(*[jnp.int32(0)] * (len(Job._fields) - 1), key)
+    job = blank_job(key)
     aggregates: dict[str, Aggregate] = {}
     arrived = []
     for one in algorithm.passes:

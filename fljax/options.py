@@ -11,14 +11,32 @@ from typing import Any
 import jax
 
 from fljax.core.names import equivalent, foreign, nearest
+from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.settings import HYPERPARAMETERS, OPTIONS, PARTITION
-from fljax.core.values import POSITIVE, Field, checked, sequence, whole_numbers, wrong
+from fljax.core.values import (
+    COUNT,
+    NON_NEGATIVE,
+    POSITIVE,
+    Field,
+    checked,
+    sequence,
+    whole_numbers,
+    wrong,
+)
 from fljax.engine.pipeline import Pipeline, PipelineSpec, check_pipeline
 from fljax.engine.sampler import Sampler
 from fljax.recording import Sink
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
+# What clients may have numbers of their own of, and what each of them may be.
+PER_CLIENT = {
+    "local_epochs": Field(None, int, COUNT),
+    "local_steps": Field(None, int, COUNT),
+    "batch_size": Field(None, int, NON_NEGATIVE),
+    "client_lr_factors": Field(None, float, POSITIVE),
+    "client_weights": Field(None, float, NON_NEGATIVE),
+}
 # (federation, record) -> what joins the record
 Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -30,9 +48,15 @@ class RoundOptions:
     Attributes:
       num_rounds: Rounds of the run.
       clients_per_round: Cohort size (its mean, for the Poisson sampler).
-      local_epochs: Passes over a client's rows in a round; None where `local_steps` counts.
-      local_steps: Local steps in a round; None where `local_epochs` counts.
-      batch_size: Rows of a local batch; 0 takes all rows of the client at once.
+      local_epochs: Passes over a client's rows in a round; None where `local_steps` counts. A list
+        of N numbers gives each client its own.
+      local_steps: Local steps in a round; None where `local_epochs` counts. Or N numbers.
+      batch_size: Rows of a local batch; 0 takes all rows of the client at once. Or N numbers.
+      client_lr_factors: N numbers, by which each client multiplies the algorithm's client_lr; None
+        leaves it alone.
+      client_weights: N numbers, the weight of each client in averages instead of the algorithm's
+        `weighting`; of clients with weight 0 no update arrives. What algorithms send beside models
+        (SCAFFOLD's control variates) counts alike as before.
       remainder: "partial", "drop" or "wrap": see `LocalWork`.
       shuffle: Whether each epoch reads the rows in a new random order.
       sampler: "uniform", "poisson", or a Sampler.
@@ -60,9 +84,11 @@ class RoundOptions:
 
     num_rounds: int
     clients_per_round: int
-    local_epochs: int | None = 1
-    local_steps: int | None = None
-    batch_size: int = 20
+    local_epochs: int | Sequence[int] | None = 1
+    local_steps: int | Sequence[int] | None = None
+    batch_size: int | Sequence[int] = 20
+    client_lr_factors: Sequence[float] | None = dataclasses.field(default=None, repr=False)
+    client_weights: Sequence[float] | None = dataclasses.field(default=None, repr=False)
     remainder: str = "partial"
     shuffle: bool = True
     sampler: str | Sampler = "uniform"
@@ -88,6 +114,13 @@ class RoundOptions:
         elif str(self.sampler) == "poisson" and isinstance(self.clients_per_round, float):
             # the mean of its cohorts may be any number
             fields["clients_per_round"] = Field(None, float, POSITIVE)
+        for name, field in PER_CLIENT.items():
+            value = getattr(self, name)
+            if is_per_client(value) or (name not in fields and value is not None):
+                _set(self, name, checked_per_client(name, value, field))
+                fields.pop(name, None)
+        if self.client_weights is not None:
+            check_weights("client_weights", self.client_weights)
         _check_fields(self, fields)
         check_pipeline(self.pipeline)
         for name in ("client_lr_schedule", "server_lr_schedule"):

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.algorithm import Aggregate, Algorithm, AlgorithmSpec, Job, Variables
+from fljax.algorithm import Aggregate, Algorithm, AlgorithmSpec, Variables, blank_job
 from fljax.core.names import foreign, nearest
+from fljax.core.per_client import is_per_client
 from fljax.core.reads import Recorded
 from fljax.core.settings import checked_hyperparameter
 from fljax.core.values import brief, shown
@@ -169,13 +170,54 @@ def _nearest(name: str, read: list[str]) -> str:
     return f"Did you mean {near}? " if near else ""
 
 
-def _rehearsed(algorithm: Algorithm, variables: Variables, batch: PyTree) -> PyTree:
+def check_own_numbers(
+    spec: AlgorithmSpec,
+    algorithm: Algorithm,
+    options: RoundOptions,
+    variables: Variables,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Refuses numbers of clients' own that the algorithm does not use.
+
+    Args:
+      spec: What the algorithm was built from.
+      algorithm: The algorithm.
+      options: What a round does.
+      variables: Of the initial model; shapes will do.
+      batch: Shapes of a client's batch.
+
+    Raises:
+      ValueError: If there are such.
+    """
+    if options.client_lr_factors is not None and "client_lr" not in spec.hparams:
+        raise ValueError(
+            f"client_lr_factors have no effect: {spec.name} has no client_lr. Leave them out."
+        )
+    local = any(one.schedule == "local" for one in algorithm.passes)
+    for name in ("local_epochs", "local_steps"):
+        if is_per_client(getattr(options, name)) and not local:
+            raise ValueError(
+                f"{name} of each client have no effect: {spec.name} reads every row once. Leave "
+                "them out."
+            )
+    if options.client_weights is None:
+        return
+    traced = jax.make_jaxpr(lambda weight: _rehearsed(algorithm, variables, batch, weight))
+    jaxpr = traced(jnp.float32(1)).jaxpr
+    used = {id(var) for one in jaxpr.eqns for var in one.invars} | set(map(id, jaxpr.outvars))
+    if id(jaxpr.invars[0]) not in used:
+        raise ValueError(
+            f"client_weights have no effect: {spec.name} does not read job.weight. Where it makes "
+            "its Contributions, take job.weight as the weight if it is not None."
+        )
+
+
+def _rehearsed(
+    algorithm: Algorithm, variables: Variables, batch: PyTree, weight: jax.Array | None = None
+) -> PyTree:
     """Runs a round of one job with one step, for its shapes."""
     zeros = lambda tree: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)  # noqa: E731
-    number = jnp.zeros((), jnp.int32)
-    job = Job(*(number,) * len(Job._fields))._replace(
-        accepted=jnp.bool_(True), key=jax.random.key(0)
-    )
+    job = blank_job(jax.random.key(0), weight)
     variables, batch = zeros(variables), zeros(batch)
     server, aggregates = algorithm.init(variables), {}
     client = () if algorithm.init_client is None else algorithm.init_client(variables)
@@ -185,7 +227,7 @@ def _rehearsed(algorithm: Algorithm, variables: Variables, batch: PyTree) -> PyT
         sent, client, _ = one.finish(message, carry, job)
         sums = {name: Aggregate(*part, jnp.ones(())) for name, part in sent.items()}
         aggregates = {**aggregates, **sums}
-    return algorithm.server_update(server, aggregates, number)
+    return algorithm.server_update(server, aggregates, jnp.int32(0))
 
 
 def batch_of(dataset: FederatedDataset, rows: int) -> dict[str, jax.ShapeDtypeStruct]:

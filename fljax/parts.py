@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fljax.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.core.per_client import check_length
 from fljax.core.precision import check_numbers, check_trainable
 from fljax.data.dataset import FederatedDataset
 from fljax.engine import pipeline as links
@@ -28,11 +29,11 @@ from fljax.engine.execution import (
 )
 from fljax.engine.initialization import initialized
 from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured
-from fljax.engine.round_program import ClientRows
+from fljax.engine.round_program import ClientRows, OwnNumbers
 from fljax.engine.trees import batched
 from fljax.flops import training_flops
 from fljax.gradients import bind
-from fljax.options import RoundOptions
+from fljax.options import PER_CLIENT, RoundOptions
 from fljax.tasks import Task
 
 PyTree = Any
@@ -58,13 +59,39 @@ def scheduled(hparams, options: RoundOptions, round):
 
 def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
     """Refuses partial batches for models that cannot mask them."""
-    if task.needs_full_batches and work.remainder == "partial" and (sizes % work.batch_size).any():
+    if not task.needs_full_batches:
+        return
+    if np.any(work.batch_size != work.width):
+        raise ValueError(
+            "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "
+            "batches smaller than the largest would enter them. Give __call__ a `mask` argument "
+            "and hand it to BatchNorm, or give all clients one batch_size."
+        )
+    if work.remainder == "partial" and (sizes % work.batch_size).any():
         raise ValueError(
             "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "
             "a partial last batch would enter them. Give __call__ a `mask` argument and hand it to "
             "BatchNorm, or set remainder to 'drop' or 'wrap' (an algorithm that reads every row "
             "once, such as fedsgd, has partial batches all the same)."
         )
+
+
+def check_lengths(options: RoundOptions, num_clients: int) -> None:
+    """Refuses numbers of clients' own that are not one for each client."""
+    for name in PER_CLIENT:
+        value = getattr(options, name)
+        if isinstance(value, np.ndarray):
+            check_length(name, value, num_clients)
+
+
+def own_numbers(options: RoundOptions, dtype: Any) -> OwnNumbers:
+    """Returns what clients have of their own, in the type of the hyperparameters."""
+    return OwnNumbers(
+        *(
+            None if values is None else values.astype(dtype)
+            for values in (options.client_weights, options.client_lr_factors)
+        )
+    )
 
 
 def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
@@ -111,9 +138,9 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
             "give exactly one of them and set the other to None."
         )
     amount = options.local_epochs if options.local_steps is None else options.local_steps
-    if amount < 1:
+    if np.min(amount) < 1:
         raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
-    if options.remainder != "partial" and not options.batch_size:
+    if options.remainder != "partial" and not np.all(options.batch_size):
         raise ValueError(
             f"remainder = {options.remainder!r} needs a batch_size; with 0 (all rows at once) "
             "there is no remainder."
@@ -123,16 +150,28 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
         raise ValueError(
             f"steps_per_round has {len(planned)} entries for num_rounds = {options.num_rounds}."
         )
-    batch = min(options.batch_size or int(sizes.max()), max(int(sizes.max()), 1))
-    if options.remainder != "partial":
-        batch = options.batch_size
+
+    def by_partition(value):
+        """Clients' own numbers, once for each of the partitions that the sizes are of."""
+        several = isinstance(value, np.ndarray)
+        return np.tile(value, len(sizes) // len(value)) if several else value
+
+    batch = by_partition(options.batch_size)
+    if options.remainder == "partial":
+        # more than there are rows are none, and would make all batches wider
+        most = np.maximum(sizes if isinstance(batch, np.ndarray) else sizes.max(), 1)
+        batch = np.where(batch, np.minimum(batch, most), most)
     work = LocalWork(
-        options.local_epochs, options.local_steps, batch, options.remainder, options.shuffle
+        by_partition(options.local_epochs),
+        by_partition(options.local_steps),
+        batch if np.ndim(batch) else int(batch),
+        options.remainder,
+        options.shuffle,
     )
     if not (steps_per_job(sizes, work) > 0).any():
         raise ValueError(
             f"No client has a batch to train on: the largest has {sizes.max()} rows, batch_size is "
-            f"{batch}, remainder is {work.remainder!r}."
+            f"{work.width}, remainder is {work.remainder!r}."
         )
     return work
 
@@ -152,14 +191,14 @@ def check_plan_size(steps: np.ndarray, work: LocalWork, max_jobs: int) -> None:
       max_jobs: Largest number of jobs in a round.
     """
     longest = np.sort(steps)[::-1][:max_jobs]
-    needed = int(longest.sum()) * work.batch_size * np.dtype(np.int64).itemsize
+    needed = int(longest.sum()) * work.width * np.dtype(np.int64).itemsize
     host = min(exchange(host_memory_bytes()))
     if needed > host or longest[0] > np.iinfo(np.int32).max:
         amount = (
             f"local_epochs = {work.epochs}" if work.steps is None else f"local_steps = {work.steps}"
         )
         raise ValueError(
-            f"{amount} with batches of {work.batch_size} rows give a client up to {longest[0]:,} "
+            f"{amount} with batches of {work.width} rows give a client up to {longest[0]:,} "
             f"steps a round, and the plan of a round would take {needed / 1e9:,.1f} GB of the "
             f"machine's {host / 1e9:,.1f} GB. Lower them, or clients_per_round."
         )
@@ -340,7 +379,7 @@ def is_calibrated(
     jobs = max_jobs / make_mesh(options.devices).size
     taken = _ROUND_SECONDS + jobs * (_JOB_SECONDS + steps.mean() * _STEP_SECONDS)
     if rounds * taken < _CALIBRATED_SECONDS:
-        spec, batch = dataset.train.examples.spec, work.batch_size
+        spec, batch = dataset.train.examples.spec, work.width
         flops = training_flops(task, spec, batch, dataset.preprocess)
         taken += jobs * steps.mean() * flops / _CPU_FLOPS
     return bool(rounds * taken >= _CALIBRATED_SECONDS)

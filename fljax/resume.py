@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fljax.core.per_client import described
 from fljax.data.dataset import Partition
 from fljax.engine.distributed import is_main
 from fljax.federation import Federation
@@ -173,7 +174,15 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | dict(federation.sources[0].hparams)
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
         | {"partition's rows": fingerprint(dataset.train.partition)}
-        | {name: getattr(rounds, name) for name in (*names, "shuffle", "seed", "compute_dtype")}
+        | {
+            name: described(getattr(rounds, name))
+            for name in (*names, "shuffle", "seed", "compute_dtype")
+        }
+        | {
+            name: described(value)
+            for name in ("client_lr_factors", "client_weights")
+            if (value := getattr(rounds, name)) is not None
+        }
         | ({"sampler": rounds.sampler} if isinstance(rounds.sampler, str) else {})
         | {name: getattr(options, name) for name in ("uplink_mbps", "downlink_mbps")}
         | {"matmul_precision": options.matmul_precision, "x64": jax.config.jax_enable_x64}

@@ -20,6 +20,7 @@ from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms import fedavg
 from fljax.baselines import check_baselines, run_baselines, stopped_late
 from fljax.calibration import describe
+from fljax.core.per_client import described
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.compilation import use_compilation_cache
 from fljax.engine.distributed import (
@@ -191,7 +192,7 @@ def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]
 def _config(federation: Federation, asked: RoundOptions, options: RunOptions) -> dict[str, Any]:
     """Returns config.json: every resolved value; of the execution, what was asked for as well."""
     resolved = {
-        name: getattr(asked if name in _EXECUTION else federation.options, name)
+        name: described(getattr(asked if name in _EXECUTION else federation.options, name))
         for name in (field.name for field in dataclasses.fields(RoundOptions))
         if name not in ("pipeline", "initial_params", "cohorts", "steps_per_round", "sampler")
         and not callable(getattr(federation.options, name))

@@ -95,9 +95,23 @@ def weighted_mean(changes, weights):
     )
 
 
+def of(value, client):
+    """Returns a client's own number where the value is a list of them."""
+    return value[client] if np.ndim(value) else value
+
+
+def weight_of(weighting, client, rows):
+    if isinstance(weighting, str):
+        return rows if weighting == "examples" else 1
+    return weighting[client]
+
+
 def federated(params, clients, cohorts, *, lr, batch_size, epochs=1, weighting="examples",
               momentum=0.0, mu=0.0, server=None):  # fmt: skip
-    """FedAvg, FedOpt and FedProx; `clients` is a list of (x, y); returns (params, train losses)."""
+    """FedAvg, FedOpt and FedProx; `clients` is a list of (x, y); returns (params, train losses).
+
+    `lr`, `batch_size`, `epochs` may be lists of each client's own, `weighting` its own weights.
+    """
     server = server or Server(params)
     losses = []
     for cohort in cohorts:
@@ -107,46 +121,52 @@ def federated(params, clients, cohorts, *, lr, batch_size, epochs=1, weighting="
             if len(y) == 0:
                 continue
             trained, loss, seen, _ = local_sgd(
-                server.params, x, y, lr, batch_size, epochs, momentum, mu
-            )
+                server.params, x, y, of(lr, client), of(batch_size, client), of(epochs, client),
+                momentum, mu,
+            )  # fmt: skip
             changes.append(combine(np.subtract, trained, server.params))
-            weights.append(len(y) if weighting == "examples" else 1)
+            weights.append(weight_of(weighting, client, len(y)))
             total, rows = total + loss, rows + seen
-        if changes:
+        if any(weights):
             server.step(weighted_mean(changes, weights))
+        if changes:
             losses.append(total / rows)
     return server.params, losses
 
 
-def fedsgd(params, clients, cohorts, *, server_lr):
+def fedsgd(params, clients, cohorts, *, server_lr, weighting="examples"):
     for cohort in cohorts:
-        present = [clients[client] for client in cohort if len(clients[client][1])]
-        grads = [loss_and_gradient(params, x, y)[1] for x, y in present]
-        mean = weighted_mean(grads, [len(y) for _, y in present])
+        present = [client for client in cohort if len(clients[client][1])]
+        grads = [loss_and_gradient(params, *clients[client])[1] for client in present]
+        weights = [weight_of(weighting, client, len(clients[client][1])) for client in present]
+        mean = weighted_mean(grads, weights)
         params = combine(lambda p, g: p - server_lr * g, params, mean)
     return params
 
 
-def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1):
+def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1, weighting="uniform"):
     """Algorithm 1 of Karimireddy et al. 2020 with option II; returns (params, controls, c)."""
     control, participants = zeros(params), sum(len(y) > 0 for _, y in clients)
     own = [zeros(params) for _ in clients]
     for cohort in cohorts:
-        changes, control_changes = [], []
+        changes, control_changes, weights = [], [], []
         for client in cohort:
             x, y = clients[client]
             if len(y) == 0:
                 continue
-            shift = combine(np.subtract, control, own[client])
-            trained, _, _, steps = local_sgd(params, x, y, lr, batch_size, epochs, shift=shift)
+            shift, rate = combine(np.subtract, control, own[client]), of(lr, client)
+            trained, _, _, steps = local_sgd(
+                params, x, y, rate, of(batch_size, client), of(epochs, client), shift=shift
+            )
             new = combine(
-                lambda ci, c, start, end, k=steps: ci - c + (start - end) / (k * lr),
+                lambda ci, c, start, end, path=steps * rate: ci - c + (start - end) / path,
                 own[client], control, params, trained,
             )  # fmt: skip
             changes.append(combine(np.subtract, trained, params))
             control_changes.append(combine(np.subtract, new, own[client]))
             own[client] = new
-        mean = weighted_mean(changes, [1] * len(changes))
+            weights.append(weight_of(weighting, client, len(y)))
+        mean = weighted_mean(changes, weights)
         params = combine(lambda p, d: p + server_lr * d, params, mean)
         for change in control_changes:
             control = combine(lambda c, d: c + d / participants, control, change)

@@ -135,7 +135,9 @@ def check_weighting(weighting: str) -> None:
 
 
 def job_weight(weighting: str, job: Job, like: jax.Array) -> jax.Array:
-    """Returns a job's weight in averages."""
+    """Returns a job's weight in averages: the client's own, or by the rule."""
+    if job.weight is not None:
+        return job.weight.astype(like.dtype)
     return (job.rows if weighting == "examples" else jnp.ones_like(job.rows)).astype(like.dtype)
 
 

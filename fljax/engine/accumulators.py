@@ -87,8 +87,20 @@ def accumulate(
     jobs: JobArrays,
     num_sources: int,
     needs_stack: bool,
+    weights_may_vanish: bool = False,
 ) -> Trained:
-    """Adds the finished jobs of one wave, leaves [W, ...], to the accumulators."""
+    """Adds the finished jobs of one wave, leaves [W, ...], to the accumulators.
+
+    Args:
+      trained: The accumulators.
+      wave: The jobs.
+      indices: int32[W] their places on the device; beyond its jobs for none.
+      jobs: All jobs of the device.
+      num_sources: Number of sources.
+      needs_stack: Whether all updates are held.
+      weights_may_vanish: Whether some jobs may have a weight of 0 and then do not count as having
+        contributed.
+    """
     num_jobs = jobs.client.shape[0]
     kept = wave.kept & (indices < num_jobs)
     segment = jobs.segment[jnp.minimum(indices, num_jobs - 1)]
@@ -100,6 +112,12 @@ def accumulate(
         if num_sources == 1:
             return total + values.sum(0, keepdims=True)
         return add_rows(total, segment, values)
+
+    def counted(weight):
+        if not weights_may_vanish:
+            return jnp.ones_like(kept, jnp.float32)
+        arrives = [(leaf != 0).reshape(len(kept), -1).any(1) for leaf in jax.tree.leaves(weight)]
+        return jnp.any(jnp.stack(arrives), 0).astype(jnp.float32)
 
     sums = dict(trained.sums)
     stack, weights = trained.stack, trained.weights
@@ -115,7 +133,7 @@ def accumulate(
         sums[name] = Aggregate(
             jax.tree.map(added, old.sum, weighted),
             jax.tree.map(added, old.weight, weight),
-            added(old.count, jnp.ones_like(kept, jnp.float32)),
+            added(old.count, counted(weight)),
         )
     client_rows = put_some(trained.client_rows, indices, wave.client_rows, kept)
     stats = put(trained.stats, indices, {name: wave.stats[name] for name in trained.stats})

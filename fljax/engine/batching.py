@@ -20,20 +20,36 @@ class LocalWork(NamedTuple):
     """How much a client trains in one round.
 
     Attributes:
-      epochs: Passes over the client's rows, or None where `steps` counts.
-      steps: Batches, or None where `epochs` counts.
-      batch_size: Rows in a batch.
+      epochs: Passes over the client's rows, or None where `steps` counts; int64[N] where clients
+        have their own.
+      steps: Batches, or None where `epochs` counts; int64[N] likewise.
+      batch_size: Rows in a batch; int64[N] likewise.
       remainder: What happens to an epoch's last, incomplete batch: "partial" trains on it as it is;
         "drop" leaves it out; "wrap" fills it with the first rows of the next epoch's order, so that
         batches run across epochs as FedJAX's do.
       shuffle: Whether each epoch has a new random order; otherwise the stored one.
     """
 
-    epochs: int | None
-    steps: int | None
-    batch_size: int
+    epochs: int | np.ndarray | None
+    steps: int | np.ndarray | None
+    batch_size: int | np.ndarray
     remainder: str = "partial"
     shuffle: bool = True
+
+    @property
+    def width(self) -> int:
+        """Rows of the largest batch, to which all others are padded."""
+        return int(np.max(self.batch_size))
+
+    def of(self, clients: np.ndarray) -> LocalWork:
+        """Returns the work of some clients, in their order."""
+
+        def own(value):
+            return value[clients] if isinstance(value, np.ndarray) else value
+
+        return self._replace(
+            epochs=own(self.epochs), steps=own(self.steps), batch_size=own(self.batch_size)
+        )
 
 
 EVERY_ROW_ONCE = LocalWork(epochs=1, steps=None, batch_size=0, remainder="partial", shuffle=False)
@@ -56,7 +72,10 @@ def takes_part(sizes: np.ndarray, works: Sequence[LocalWork]) -> np.ndarray:
 
 
 def steps_per_job(sizes: np.ndarray, work: LocalWork) -> np.ndarray:
-    """Returns int64 local steps for clients with `sizes` rows; 0 where there is no batch."""
+    """Returns int64 local steps for clients with `sizes` rows; 0 where there is no batch.
+
+    Numbers of their own, where the work has such, are those of the same clients.
+    """
     sizes = np.asarray(sizes, np.int64)
     batch = work.batch_size
     if work.remainder == "drop":
@@ -95,29 +114,31 @@ def make_batches(
     rounds: np.ndarray,
     clients: np.ndarray,
     occurrence: np.ndarray,
+    width: int | None = None,
 ) -> Batches:
     """Lays out every local step of every job.
 
     Args:
       sizes: int64[J] rows of each job's client, all positive.
       steps: int64[J] local steps of each job.
-      work: The local work; its epochs and steps are already in `steps`.
+      work: The local work of these jobs; its epochs and steps are already in `steps`.
       seeds, rounds, clients, occurrence: int[J], which key the random order.
+      width: B; None is that of these jobs.
     """
     batch = work.batch_size
     job, step = np.arange(len(sizes)).repeat(steps), ranges(steps)
-    size = sizes[job]
+    size, own_batch = sizes[job], work.of(job).batch_size
     if work.remainder == "wrap":
-        epoch, start = 0, step * batch
-        counts = np.full(len(job), batch, np.int32)
+        epoch, start = 0, step * own_batch
+        counts = np.full(len(job), own_batch, np.int32)
         epochs = -(-steps * batch // sizes)
     else:
         per_epoch = sizes // batch if work.remainder == "drop" else -(-sizes // batch)
         epoch, start = np.divmod(step, per_epoch[job])
-        start *= batch
-        counts = np.minimum(size - start, batch).astype(np.int32)
+        start *= own_batch
+        counts = np.minimum(size - start, own_batch).astype(np.int32)
         epochs = -(-steps // per_epoch)
-    within = np.arange(batch)
+    within = np.arange(work.width if width is None else width)
     # padding reads the batch's first row; the mask keeps it out of every sum
     position = within * (within < counts[:, None])
     if work.shuffle:

@@ -44,7 +44,7 @@ class Planner(NamedTuple):
 
     Attributes:
       split: The training split.
-      works: The local work of each pass.
+      works: The local work of each pass; numbers of each client's own are by the partition's.
       schedules: "local" or "epoch", for each pass; jobs that bring their own number of steps take
         them in the local passes.
       execution: The execution plan.
@@ -85,8 +85,9 @@ class Planner(NamedTuple):
                 f"Round {round} has {len(jobs.client)} jobs, but the program was made for at most "
                 f"{self.capacities.cohort}."
             )
-        sizes = self.split.partition.sizes[self._owner(jobs)]
-        steps = [batching.steps_per_job(sizes, work) for work in self.works]
+        owner = self._owner(jobs)
+        sizes = self.split.partition.sizes[owner]
+        steps = [batching.steps_per_job(sizes, work.of(owner)) for work in self.works]
         if jobs.steps is not None:
             steps = [
                 np.where(step > 0, jobs.steps, 0) if schedule == "local" else step
@@ -116,7 +117,7 @@ class Planner(NamedTuple):
         last = _last(table)
         keepers = np.full((execution.devices, capacities.jobs), -1, np.int32)
         keepers.reshape(-1)[place[last]] = table.client[last]
-        lane_rows = self.works[0].batch_size * execution.lanes * execution.devices
+        lane_rows = self.works[0].width * execution.lanes * execution.devices
         facts = PlanFacts(
             round=round,
             clients=passes[0].jobs.client,
@@ -144,9 +145,11 @@ class Planner(NamedTuple):
 
     def _batches(self, rounds, number, table: JobTable, sizes, steps, packing: Packing):
         """Returns the (rows, counts) of one pass."""
-        work, devices, lanes = self.works[number], self.execution.devices, self.execution.lanes
+        work = self.works[number].of(self._owner(table))
+        devices, lanes = self.execution.devices, self.execution.lanes
         length = self._size(f"steps {number}", packing.makespan, self.capacities.steps[number])
-        rows = np.zeros((devices, length, lanes, work.batch_size), np.int32)
+        width = self.works[number].width
+        rows = np.zeros((devices, length, lanes, width), np.int32)
         counts = np.zeros((devices, length, lanes), np.int32)
         if len(steps):
             batches = batching.make_batches(
@@ -157,11 +160,12 @@ class Planner(NamedTuple):
                 rounds=rounds[table.source],
                 clients=table.client,
                 occurrence=table.occurrence,
+                width=width,
             )
             begin = (packing.device * length + packing.start) * lanes + packing.lane
             where = begin[batches.job] + batches.step * lanes
             owner = self._owner(table)[batches.job][:, None]
-            rows.reshape(-1, work.batch_size)[where] = self.split.partition.row_at(
+            rows.reshape(-1, width)[where] = self.split.partition.row_at(
                 owner, batches.positions
             )
             counts.reshape(-1)[where] = batches.counts
@@ -247,7 +251,7 @@ def make_planner(
         steps = batching.steps_per_job(sizes, one)
         if max_steps is not None and schedule == "local":
             steps = np.where(steps > 0, max_steps, 0)
-        floors.append(_floor(steps, max_cohort, lanes, entries=lanes * one.batch_size))
+        floors.append(_floor(steps, max_cohort, lanes, entries=lanes * one.width))
     width = sum(int(np.prod(spec.shape)) for spec in split.examples.spec.values())
     staged = min(
         _floor(sizes, max_cohort, 1, entries=execution.devices * width),
@@ -295,8 +299,9 @@ def _distinct_rows(work: LocalWork, steps: int, own_steps: bool) -> int:
     Every epoch of a job reads the same rows, unless each drops others, or the job brings its own
     number of steps.
     """
-    repeats = 1 if own_steps or work.remainder == "drop" else work.epochs or 1
-    return -(-steps * work.batch_size // repeats)
+    same_rows = not own_steps and work.remainder != "drop" and work.epochs is not None
+    repeats = int(np.min(work.epochs)) if same_rows else 1
+    return -(-steps * work.width // repeats)
 
 
 def _gathered(examples: Examples, rows: Sequence[np.ndarray], size: int) -> dict[str, np.ndarray]:

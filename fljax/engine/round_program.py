@@ -62,6 +62,18 @@ class ClientRows(NamedTuple):
     uplink: PyTree
 
 
+class OwnNumbers(NamedTuple):
+    """Numbers of each client's own, [N]; None where all are treated alike.
+
+    Attributes:
+      weights: Weights in averages, `Job.weight`.
+      lr_factors: What the hyperparameter client_lr is multiplied by in a client's passes.
+    """
+
+    weights: jax.Array | None = None
+    lr_factors: jax.Array | None = None
+
+
 class Inputs(NamedTuple):
     """What stays the same from round to round.
 
@@ -70,12 +82,14 @@ class Inputs(NamedTuple):
       frozen: Constants of the model.
       hparams: {name: number[S]} one entry a source.
       keys: PRNG keys [S].
+      own: What clients have of their own.
     """
 
     data: Any
     frozen: PyTree
     hparams: Mapping[str, jax.Array]
     keys: jax.Array
+    own: OwnNumbers
 
 
 # (frozen, hparams, round) -> Algorithm; called inside the trace.
@@ -197,7 +211,7 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
             inputs.hparams, plan.round, state.server, aggregates, chains.downlink, keys
         )
         chains = chains._replace(downlink=downlink_states)
-        jobs = _Jobs(pass_plan.jobs, plan.round, keys)
+        jobs = _Jobs(pass_plan.jobs, plan.round, keys, inputs.own)
         trained = _run_pass(
             the_pass, pipeline, lay_out, num_sources, inputs.hparams, messages, chains.uplink,
             client_rows, pass_plan, jobs, data,
@@ -230,6 +244,7 @@ class _Jobs(NamedTuple):
     columns: JobArrays
     rounds: jax.Array
     round_keys: jax.Array
+    own: OwnNumbers
 
     def view(self, index: jax.Array, step: jax.Array | int = 0) -> Job:
         """Returns the job as an algorithm sees it, at step `step` of its lane."""
@@ -250,7 +265,14 @@ class _Jobs(NamedTuple):
             staleness=one.staleness,
             tier=one.tier,
             key=jax.random.fold_in(key, one.occurrence),
+            weight=None if self.own.weights is None else self.own.weights[one.client],
         )
+
+    def hparams_of(self, job: Job, hparams: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
+        """Returns hyperparameters with the client's own learning rate."""
+        if self.own.lr_factors is None:
+            return hparams
+        return {**hparams, "client_lr": hparams["client_lr"] * self.own.lr_factors[job.client]}
 
 
 class _Lane(NamedTuple):
@@ -284,7 +306,7 @@ def _run_pass(
         return pipeline_at(pipeline, of_source(hparams, source))
 
     def pass_of(job: Job) -> ClientPass:
-        return the_pass(of_source(hparams, job.source), job.round)
+        return the_pass(jobs.hparams_of(job, of_source(hparams, job.source)), job.round)
 
     def start(message, index, rows: ClientRows):
         job = jobs.view(index)
@@ -393,7 +415,10 @@ def _run_pass(
         done = finish_jobs(
             lanes if alone else finished, jnp.minimum(indices, num_jobs - 1), client_rows
         )
-        trained = accumulate(trained, done, indices, jobs.columns, num_sources, needs_stack)
+        trained = accumulate(
+            trained, done, indices, jobs.columns, num_sources, needs_stack,
+            weights_may_vanish=jobs.own.weights is not None,
+        )  # fmt: skip
         return time, lanes, finished, trained
 
     lane = jax.eval_shape(begin_job, jnp.int32(0), client_rows)
