@@ -160,17 +160,23 @@ def test_numbers_that_nobody_gives_leave_the_program_as_it_is():
 
 @pytest.mark.parametrize("remainder", ["partial", "drop", "wrap"])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_batches_of_own_sizes_read_what_a_loop_reads(remainder, shuffle):
+@pytest.mark.parametrize("counted", ["epochs", "steps"])
+def test_batches_of_own_sizes_read_what_a_loop_reads(remainder, shuffle, counted):
     generator = np.random.default_rng(3)
     sizes = generator.integers(1, 25, 40)
-    epochs, batches = generator.integers(1, 4, 40), generator.integers(1, 9, 40)
-    work = LocalWork(epochs, None, int(batches.max()), remainder, shuffle, batches)
+    amount, batches = generator.integers(1, 7, 40), generator.integers(1, 9, 40)
+    none = {"epochs": None, "steps": None}
+    rest = {"remainder": remainder, "shuffle": shuffle}
+    own = {"batch_size": int(batches.max()), "batch_sizes": batches}
+    work = LocalWork(**none | {counted: amount}, **rest, **own)
     steps = steps_per_job(sizes, work)
     jobs = np.flatnonzero(steps)
     keys = {"seeds": jobs * 0, "rounds": jobs * 0, "clients": jobs, "occurrence": jobs * 0}
     found = make_batches(sizes[jobs], steps[jobs], work.of(jobs), **keys)
     for number, job in enumerate(jobs):
-        alone = LocalWork(int(epochs[job]), None, int(batches[job]), remainder, shuffle)
+        alone = LocalWork(
+            **none | {counted: int(amount[job])}, **rest, batch_size=int(batches[job])
+        )
         assert steps[job] == steps_per_job(sizes[job], alone)
         one = {name: values[number : number + 1] for name, values in keys.items()}
         expected = make_batches(sizes[[job]], steps[[job]], alone, **one)
@@ -299,6 +305,11 @@ WRONG = {
 def test_what_cannot_be_is_refused_before_the_first_round(message):
     with pytest.raises(ValueError, match=message):
         simulate(hooks=(lambda federation, record: pytest.fail("it ran"),), **WRONG[message])
+
+
+def test_a_list_of_learning_rates_is_answered_with_the_option_for_it():
+    with pytest.raises(ValueError, match=r"client_lr = .* client_lr_factors"):
+        algorithms.fedavg([0.1] * COUNT)
 
 
 def test_an_algorithm_that_does_not_read_own_weights_refuses_them():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fljax.core.per_client import is_per_client
 from fljax.core.values import (
     COUNT,
     DECAY,
@@ -20,6 +21,7 @@ from fljax.core.values import (
     Field,
     Interval,
     checked,
+    wrong,
 )
 
 # Options of `fljax.simulate`; their defaults are those of `RoundOptions` and `RunOptions`.
@@ -128,4 +130,7 @@ def checked_all(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[
 
 def checked_hyperparameter(name: str, value: Any) -> float:
     """Returns a hyperparameter as a float, by its line of the table or as any finite number."""
+    if name == "client_lr" and is_per_client(value):
+        must = "one number; for rates of clients' own give simulate(..., client_lr_factors=[...])"
+        raise wrong(name, value, must)
     return checked(name, value, HYPERPARAMETERS.get(name, _NUMBER))
