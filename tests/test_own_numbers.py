@@ -167,8 +167,7 @@ def test_batches_of_own_sizes_read_what_a_loop_reads(remainder, shuffle, counted
     amount, batches = generator.integers(1, 7, 40), generator.integers(1, 9, 40)
     none = {"epochs": None, "steps": None}
     rest = {"remainder": remainder, "shuffle": shuffle}
-    own = {"batch_size": int(batches.max()), "batch_sizes": batches}
-    work = LocalWork(**none | {counted: amount}, **rest, **own)
+    work = LocalWork(**none | {counted: amount}, **rest, batch_size=batches)
     steps = steps_per_job(sizes, work)
     jobs = np.flatnonzero(steps)
     keys = {"seeds": jobs * 0, "rounds": jobs * 0, "clients": jobs, "occurrence": jobs * 0}
@@ -185,7 +184,7 @@ def test_batches_of_own_sizes_read_what_a_loop_reads(remainder, shuffle, counted
         for positions, wanted, count in zip(
             found.positions[mine], expected.positions, expected.counts, strict=True
         ):
-            np.testing.assert_array_equal(positions[:count], wanted[:count])
+            np.testing.assert_array_equal(positions[:count], wanted[:count], strict=True)
             assert (positions[count:] == positions[0]).all()
 
 

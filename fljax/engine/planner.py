@@ -165,9 +165,7 @@ class Planner(NamedTuple):
             begin = (packing.device * length + packing.start) * lanes + packing.lane
             where = begin[batches.job] + batches.step * lanes
             owner = self._owner(table)[batches.job][:, None]
-            rows.reshape(-1, width)[where] = self.split.partition.row_at(
-                owner, batches.positions
-            )
+            rows.reshape(-1, width)[where] = self.split.partition.row_at(owner, batches.positions)
             counts.reshape(-1)[where] = batches.counts
         return rows, counts
 
