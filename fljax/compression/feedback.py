@@ -126,7 +126,9 @@ def with_params(message: PyTree, params: PyTree) -> PyTree:
 
 def _message_bits(bits):
     """Returns message -> bits, where `bits` counts the parameters."""
-    return lambda message: bits(widened(params_of(message))) + dense_bits(with_params(message, ()))
+    return lambda message: (
+        bits(jax.eval_shape(widened, params_of(message))) + dense_bits(with_params(message, ()))
+    )
 
 
 def check_decodes_anywhere(link: UplinkLink, what: str) -> None:
