@@ -28,7 +28,7 @@ from fljax.engine.batching import takes_part, works_of
 from fljax.engine.distributed import is_main, together
 from fljax.engine.pipeline import Pipeline
 from fljax.federation import RoundOptions
-from fljax.options import RunOptions, split_options
+from fljax.options import RunOptions, check_workdir, split_options
 from fljax.parts import local_work, schedules_of
 from fljax.recording import Run
 from fljax.simulation import as_task, simulate
@@ -78,6 +78,7 @@ def run_config(
     profile = None if profile is None else checked_path("profile", profile)
     if profile is not None and profile.exists() and not profile.is_dir():
         raise NotADirectoryError(f"profile = {str(profile)!r} is no directory.")
+    check_workdir(workdir)
     workdir = checked_path("workdir", workdir)
     resume = checked("resume", resume, OPTIONS["resume"])
     config = resolve(config)

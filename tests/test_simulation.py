@@ -349,7 +349,7 @@ def test_a_resumed_run_needs_a_workdir_and_unknown_baselines_end_it_at_once():
     hooks = (lambda federation, record: started.append(record),)
     with pytest.raises(ValueError, match="resume needs the workdir"):
         simulate(resume=True, hooks=hooks)
-    with pytest.raises(ValueError, match="baselines has 'centralised'.*centralized"):
+    with pytest.raises(ValueError, match="baselines = 'centralised'.*centralized"):
         simulate(baselines=("centralised",), hooks=hooks)
     assert not started
 

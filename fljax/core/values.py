@@ -107,6 +107,8 @@ def checked_path(name: str, value: Any) -> Path:
     """Returns a path; raises ValueError for what is none."""
     if not isinstance(value, str | os.PathLike) or "\0" in os.fspath(value):
         raise wrong(name, value, "a path")
+    if not os.fspath(value).strip():
+        raise ValueError(f"{name} is empty. Give a path, such as runs/first.")
     return Path(value)
 
 
