@@ -66,7 +66,7 @@ def as_network(model: Any, frozen: Any = None) -> Network:
             "A linen module needs an example input to be initialized: pass "
             "fljax.tasks.from_linen(module, example_x)."
         )
-    by_name = f" By name: fljax.models.make({model!r}, num_classes, input_shape)."
+    by_name = f" By name: fljax.models.make({shown(model)}, num_classes, input_shape)."
     raise TypeError(
         f"{shown(model)} is no model. Pass a function (nnx.Rngs) -> nnx.Module, an nnx.Module, "
         "from_linen(module, example_x), or a pair of functions (init, apply)."
