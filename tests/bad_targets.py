@@ -293,7 +293,9 @@ PARTS: dict[str, Target] = {
     "sampler.poisson": Target(
         sampler.poisson, {"num_clients": 5, "clients_per_round": 2, "seed": 0}, also=("population",)
     ),
-    "sampler.replay": _plain(sampler.replay, cohorts=[[0, 1]], num_clients=5),
+    "sampler.replay": Target(
+        sampler.replay, {"cohorts": [[0, 1]], "num_clients": 5}, also=("population",)
+    ),
     "grid": Target(
         sweeps.grid,
         {"axes": {"client_lr": (0.1, 0.2)}},
