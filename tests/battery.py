@@ -307,7 +307,10 @@ def _spec(case: Case, trial: int = 0):
         return algorithms.fedsgd(server_lr, server_optimizer=_server_optimizer(case.server))
     if case.algorithm == "fedprox":
         momentum["mu"] = 0.7
-    return algorithms.fedopt(case.server, client_lr, server_lr, **ADAPTIVE, **momentum)
+    numbers = {"adam": ADAPTIVE, "yogi": ADAPTIVE, "adagrad": {"beta1": 0.8, "tau": 1e-2}}
+    return algorithms.fedopt(
+        case.server, client_lr, server_lr, **numbers.get(case.server, {}), **momentum
+    )
 
 
 def _server_optimizer(kind: str):
