@@ -357,11 +357,11 @@ def _run(case: Case, seed: int, first: int = 0) -> list[Outcome]:
 def _outcome(federation, num_clients: int, trial: int, losses: list[float]) -> Outcome:
     variables = federation.variables_of(trial)
     rows = federation.store.rows_of(np.arange(num_clients), trial)
+    # of clients that keep models of their own, the models
+    own = getattr(rows.algorithm, "params", rows.algorithm)
     state = jax.tree.map(lambda leaf: leaf[trial], federation.state)
-    return Outcome(
-        jax.tree.leaves(variables.params), losses, jax.tree.leaves(rows.algorithm),
-        (state, rows.uplink),
-    )  # fmt: skip
+    others = (state, rows)
+    return Outcome(jax.tree.leaves(variables.params), losses, jax.tree.leaves(own), others)
 
 
 def _loop(case: Case, seed: int, trial: int) -> Outcome:

@@ -186,10 +186,9 @@ def mean_in_type(leaves, weights, old):
 
 
 def local_only(params, clients, cohorts, *, lr, batch_size, epochs=1, momentum=0.0):
-    """Every client goes on with its own model; returns the models."""
-    own = [params for _ in clients]
-    for cohort in cohorts:
-        for client in cohort:
-            x, y = clients[client]
-            own[client], *_ = local_sgd(own[client], x, y, lr, batch_size, epochs, momentum)
-    return own
+    """Every client goes on with its own model and velocity; returns the models."""
+    times = [sum(client in cohort for cohort in cohorts) for client in range(len(clients))]
+    return [
+        local_sgd(params, x, y, lr, batch_size, epochs * number, momentum)[0]
+        for (x, y), number in zip(clients, times, strict=True)
+    ]
