@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +24,8 @@ from fljax.benchmarks.gpu import (
     scaling_sections,
 )
 from fljax.benchmarks.gpu.records import Context, Table
+from fljax.recording import say
+from fljax.recording.files import atomic_file
 from fljax.recording.jsonio import plain
 
 REPORT = "report.md"
@@ -88,7 +89,8 @@ def run_sections(
         found = _read(_failure(workdir, name)) or _read(_result(workdir, name))
         good = good and not found["problem"]
         report(f"{name}: {found['problem'] or 'done'} [{found['seconds']:.1f} s]")
-        (workdir / REPORT).write_text(markdown(workdir))
+        with atomic_file(workdir / REPORT) as file:
+            file.write(markdown(workdir).encode())
     return good
 
 
@@ -100,7 +102,8 @@ def write(workdir: Path, name: str, result: dict[str, Any]) -> None:
         path = failure
     else:
         failure.unlink(missing_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    with atomic_file(path) as file:
+        file.write(json.dumps(result, indent=1).encode() + b"\n")
 
 
 def _result(workdir: Path, name: str) -> Path:
@@ -146,6 +149,6 @@ def _run_in_a_process(command: Sequence[str], environment: dict, timeout: float)
     done = processes.run(command, timeout, environment=environment)
     if done.problem is None:
         return None
-    print(done.errors, file=sys.stderr)
+    say(done.errors)
     last = done.errors.strip().splitlines()
     return last[-1] if last and done.problem.startswith("ended") else done.problem
