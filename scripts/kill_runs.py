@@ -43,7 +43,10 @@ def main(argv):
             fates.append((name, bit_flips.flips(name, count, workdir / "flips", _SEED.value)))
     found = versions()
     commands.show(", ".join(f"{name} {found[name]}" for name in ("python", "jax", "numpy")))
-    commands.show(f"\n{kills.table(outcomes)}\n\n{bit_flips.table(fates)}")
+    if outcomes:
+        commands.show(f"\n{kills.table(outcomes)}")
+    if fates:
+        commands.show(f"\n{bit_flips.table(fates)}")
     problems = [line for _, one in outcomes for line in one.problems]
     commands.show("\n".join(problems))
     return int(bool(problems) or any(one.get(bit_flips.FATES[-1]) for _, one in fates))
