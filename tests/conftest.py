@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)
 _cache = tempfile.TemporaryDirectory(prefix="fljax-tests-")
 os.environ["FLJAX_CACHE_DIR"] = _cache.name
+
+# Whoever starts the tests in the background may ignore signals, and runs leave ignored ones alone.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # Examples are the same in every run, and the first of them may compile.
 hypothesis.settings.register_profile("fljax", deadline=None, derandomize=True)
