@@ -343,7 +343,7 @@ def build(
     check_model(one_task, one_model, batch)
     recorded = Recorded(scheduled(one_hparams, options, 0))
     algorithm = spec.build(one_task, recorded)
-    check_read(spec, algorithm, recorded, one_model, batch)
+    check_read(spec, algorithm, recorded, options, one_model, batch)
     check_own_numbers(spec, algorithm, options, one_model, batch)
     if spec.client_optimizer is not None and not spec.keeps_optimizer:
         check_starts_anew(spec.client_optimizer(one_hparams), one_model.params)

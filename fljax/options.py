@@ -135,7 +135,10 @@ class RoundOptions:
                 [whole_numbers(f"cohorts[{n}]", cohort) for n, cohort in enumerate(cohorts)],
             )
         if self.steps_per_round is not None:
-            _set(self, "steps_per_round", whole_numbers("steps_per_round", self.steps_per_round))
+            steps = whole_numbers("steps_per_round", self.steps_per_round)
+            for number, count in enumerate(steps):
+                checked(f"steps_per_round[{number}]", count, Field(None, int, NON_NEGATIVE))
+            _set(self, "steps_per_round", steps)
 
 
 @dataclasses.dataclass(frozen=True)

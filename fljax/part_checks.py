@@ -128,27 +128,37 @@ def check_read(
     spec: AlgorithmSpec,
     algorithm: Algorithm,
     hparams: Recorded,
+    options: RoundOptions,
     variables: Variables,
     batch: Mapping[str, jax.ShapeDtypeStruct],
 ) -> None:
-    """Refuses hyperparameters that nothing reads.
+    """Refuses hyperparameters that nothing reads, and what multiplies rates that nothing reads.
 
     Args:
       spec: What the algorithm was built from.
       algorithm: Built with `hparams`.
       hparams: All of them, as the algorithm sees them.
+      options: What a round does.
       variables: Of the initial model; shapes will do.
       batch: Shapes of a client's batch.
 
     Raises:
-      TypeError: If there is one.
+      TypeError: If there is such a hyperparameter.
+      ValueError: If a schedule or factors have no effect.
     """
+    factors = {
+        "client_lr_schedule": "client_lr",
+        "client_lr_factors": "client_lr",
+        "server_lr_schedule": "server_lr",
+    }
+    scaled = {name: rate for name, rate in factors.items() if getattr(options, name) is not None}
 
     def unread():
         return [
             name
             for name, value in spec.hparams.items()
-            if name not in hparams.read and spec.defaults.get(name) != value
+            if name not in hparams.read
+            and (spec.defaults.get(name) != value or name in scaled.values())
         ]
 
     if unread():
@@ -157,6 +167,12 @@ def check_read(
     if not unread():
         return
     name = unread()[0]
+    for option, rate in scaled.items():
+        if name == rate and spec.defaults.get(name) == spec.hparams[name]:
+            raise ValueError(
+                f"{option} has no effect: {spec.name} has an optimizer that does not read {rate}. "
+                f"Let it read hp[{rate!r}], or leave {option} out."
+            )
     read = sorted(hparams.read & spec.hparams.keys())
     raise TypeError(
         f"{spec.name}: nothing reads the hyperparameter {name} = {shown(spec.hparams[name])}. "

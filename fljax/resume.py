@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from fljax.core.per_client import described
-from fljax.data.dataset import Partition
+from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.distributed import is_main
 from fljax.federation import Federation
 from fljax.kept_models import Best
@@ -30,6 +30,9 @@ _FREE = {
     "wandb", "lanes", "devices", "wave", "placement", "rounds_per_dispatch", "data_dir",
     "calibrate",
 }  # fmt: skip
+
+# key of an identity for checksums of the data, and how many rows of each split they read
+_DATA, _ROWS = "data", 256
 
 
 class Progress(NamedTuple):
@@ -174,6 +177,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | dict(federation.sources[0].hparams)
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
         | {"partition's rows": fingerprint(dataset.train.partition)}
+        | {_DATA: data_checksums(dataset)}
         | {
             name: described(getattr(rounds, name))
             for name in (*names, "shuffle", "seed", "compute_dtype")
@@ -190,6 +194,29 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
     )
 
 
+def data_checksums(dataset: FederatedDataset) -> dict[str, int]:
+    """Returns checksums of some rows of each split, of the clients' ids and the classes' names."""
+    found = {}
+    for name in ("train", "val", "test", "held_out"):
+        split = getattr(dataset, name)
+        if split is None or not (count := split.examples.num_examples):
+            continue
+        rows = np.unique(np.linspace(0, count - 1, _ROWS).astype(np.int64))
+        found[name] = checksum(jax.tree.leaves(split.examples.take(rows)))
+    for name in ("client_ids", "held_out_ids", "class_names"):
+        if (values := getattr(dataset, name)) is not None:
+            found[name] = zlib.crc32(repr(np.asarray(values).tolist()).encode())
+    return found
+
+
+def checksum(arrays: Iterable[Any]) -> int:
+    """Returns one checksum of arrays, in their order."""
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+    return total
+
+
 def fingerprint(partition: Partition) -> int:
     """Returns a checksum of which client owns which rows."""
     checksum = zlib.crc32(np.ascontiguousarray(partition.offsets).tobytes())
@@ -203,7 +230,8 @@ def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], round: int)
     changed = [
         f"{name} was {saved.get(name)!r} and is {now.get(name)!r}"
         for name in {**saved, **now}
-        if saved.get(name) != now.get(name)
+        # checkpoints from before 2026-11-28 do not know the data
+        if saved.get(name) != now.get(name) and (name != _DATA or name in saved)
     ]
     if changed:
         raise ValueError(

@@ -6,13 +6,11 @@ import contextlib
 import dataclasses
 import functools
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from fljax import federation as federations
 from fljax import signals, tasks
@@ -41,7 +39,7 @@ from fljax.recording.jsonio import plain
 from fljax.recording.lock import locked
 from fljax.recording.recorder import CHECKPOINTS, follow, holds_run, refuse_existing_run
 from fljax.records import RoundTotals
-from fljax.resume import Progress, find_start, fingerprint, restore
+from fljax.resume import Progress, checksum, data_checksums, find_start, fingerprint, restore
 from fljax.stopping import check_patience
 
 
@@ -179,13 +177,11 @@ def _simulate(
 def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]:
     """Returns what all processes of a run must agree on, as JSON values; reads a few rows only."""
     free = ("versions", "data_dir", "wandb")
-    examples = federation.dataset.train.examples
-    rows = np.linspace(0, examples.num_examples - 1, 64).astype(np.int64)
-    arrays = [*examples.take(rows).values(), *jax.tree.leaves(federation.variables)]
     return [
         {name: value for name, value in config.items() if name not in free},
         fingerprint(federation.dataset.train.partition),
-        [zlib.crc32(np.ascontiguousarray(array).tobytes()) for array in arrays],
+        data_checksums(federation.dataset),
+        checksum(jax.tree.leaves(federation.variables)),
     ]
 
 

@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from fljax.core.values import shown
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.placement import any_process
 
@@ -107,8 +110,43 @@ def call_hooks(hooks: Sequence[Callable], federation: Any, record: dict[str, Any
     """Adds to a record what hooks return, or why one of them ends the run; all are called."""
     for hook in hooks:
         try:
-            record |= hook(federation, record) or {}
+            found = hook(federation, record)
+            _check_found(hook, found, record)
+            record |= found or {}
         except StopTraining as stop:
             record.setdefault(STOPPED, str(stop))
     if hooks and any_process(STOPPED in record, federation.mesh):
         record.setdefault(STOPPED, "a hook of another process ended the run")
+
+
+def _check_found(hook: Callable, found: Any, record: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a hook returns nothing, or new keys with single values."""
+    name = getattr(hook, "__name__", type(hook).__name__)
+    if found is None:
+        return
+    if isinstance(found, StopTraining):
+        raise ValueError(f"The hook {name} returns StopTraining; raise it instead.")
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"The hook {name} returns {shown(found)}; it may return None, or a dict that joins the "
+            "record."
+        )
+    for key, value in found.items():
+        if not isinstance(key, str) or key in record or key == STOPPED:
+            raise ValueError(
+                f"The hook {name} returns the key {key!r}, which "
+                + ("is the simulator's own" if isinstance(key, str) else "is no text")
+                + "; give it a name such as 'my/value'."
+            )
+        if not isinstance(value, str) and not _is_one_number(value):
+            raise ValueError(
+                f"The hook {name} returns {shown(value)} as {key!r}; give one number or text."
+            )
+
+
+def _is_one_number(value: Any) -> bool:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return False  # ragged
+    return array.size == 1 and array.dtype.kind in "biuf"

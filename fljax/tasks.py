@@ -171,7 +171,14 @@ def _task(
                 "the data set y.astype(np.int32), or the task a loss_fn."
             )
         labels = jnp.where(counts, batch["y"], 0)
-        losses = jnp.where(counts, loss_fn(logits, labels), 0)
+        losses = loss_fn(logits, labels)
+        if getattr(losses, "shape", None) != counts.shape:
+            raise ValueError(
+                f"loss_fn returns an array of shape {list(jnp.shape(losses))}, and "
+                f"{list(counts.shape)} is wanted: one loss for each target and no mean over them, "
+                "so that rows of padding can be left out."
+            )
+        losses = jnp.where(counts, losses, 0)
         return losses, logits, labels, counts, model_state
 
     def loss(params, frozen, model_state, batch, key, train):

@@ -4,10 +4,12 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 import toy
 
 import fljax
+from fljax import algorithms
 from fljax.core.settings import OPTIONS
 from fljax.data import ArrayExamples, LazyExamples, Split
 from fljax.engine.pipeline import dense_bits
@@ -15,6 +17,12 @@ from fljax.engine.sampler import uniform
 from fljax.options import RoundOptions, RunOptions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+# rates that the optimizers do not read
+OWN_RATES = algorithms.fedavg(
+    client_optimizer=lambda hp: optax.sgd(0.1), server_optimizer=lambda hp: optax.sgd(1.0)
+)
 
 
 def simulate(parts=None, spec=None, **options):
@@ -60,6 +68,14 @@ def simulate(parts=None, spec=None, **options):
         ({"checkpoint_every": 5}, "needs a workdir"),
         ({"steps_per_round": [1]}, "1 entries for num_rounds = 3"),
         ({"placement": "host"}, "placement = 'host'"),
+        ({"steps_per_round": [1, 1, -1]}, r"steps_per_round\[2\] = -1 must be at least 0"),
+        ({"eval_personal": 3}, "'fedavg' has no personal models"),
+        ({"eval_personal": 3, "spec": algorithms.scaffold()}, "'scaffold' has no personal models"),
+        ({"client_weights": [1e38] * 9}, "client_weights go from 1e.38"),
+        ({"client_weights": [1e-40] + [1] * 8}, "client_weights go from 1e-40 to 1,"),
+        ({"client_lr_factors": [1] * 9, "spec": OWN_RATES}, "client_lr_factors has no effect"),
+        ({"client_lr_schedule": lambda t: 0.5**t, "spec": OWN_RATES}, "client_lr_schedule has no"),
+        ({"server_lr_schedule": lambda t: 0.0 * t, "spec": OWN_RATES}, "server_lr_schedule has no"),
         ({"sampler": uniform(9, 3, 0)._replace(feedback="delayed")}, "delayed feedback"),
     ],
 )

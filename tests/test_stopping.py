@@ -174,3 +174,30 @@ def test_patience_that_could_not_work_is_refused(message):
 def test_a_configuration_is_checked_alike(values, message):
     with pytest.raises(ValueError, match=message):
         fljax.config.resolve(values)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"round": 9}, "'round', which is the simulator's own"),
+        ({"train/loss": 0.0}, "'train/loss', which is the simulator's own"),
+        ({"stopped": "x"}, "'stopped', which is the simulator's own"),
+        ({"a": {"b": 1}}, "'b': 1} as 'a'; give one number or text"),
+        ({"a": [1.0, 2.0]}, "as 'a'; give one number"),
+        ({"a": [1, [2]]}, "as 'a'; give one number"),
+        ({3: 1}, "the key 3, which is no text"),
+        (True, "returns True; it may return None, or a dict"),
+        ("text", "returns 'text'; it may"),
+        (fljax.StopTraining("why"), "raise it instead"),
+    ],
+)
+def test_what_a_hook_returns_is_checked_in_its_round(found, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(hooks=(lambda federation, record: found,), num_rounds=2)
+
+
+def test_a_hook_adds_numbers_and_texts():
+    found = {"my/number": np.float32(2), "my/array": np.ones(1), "my/text": "x", "my/nan": math.nan}
+    run = simulate(hooks=(lambda federation, record: found,), num_rounds=2)
+    assert run.curves["my/number"][1:].tolist() == [2, 2]
+    assert run.curves["my/array"][1:].tolist() == [1, 1]

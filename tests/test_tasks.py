@@ -80,6 +80,13 @@ def test_an_own_loss_replaces_the_default():
     np.testing.assert_array_equal(value[6:], 0)
 
 
+@pytest.mark.parametrize("reduce", [jnp.mean, lambda losses: losses[:, None], lambda losses: 0.0])
+def test_an_own_loss_is_one_for_each_target(reduce):
+    task, batch = linear_task(lambda z, y: reduce((z[:, 0] - y) ** 2)), with_padding(examples())
+    with pytest.raises(ValueError, match=r"loss_fn returns an array of shape .* no mean"):
+        task.loss(task.init(KEY)[0], {}, {}, batch, KEY, True)
+
+
 @pytest.mark.parametrize("model", [(lambda key: random_linear(), linear), MaskedNorm])
 def test_padding_rows_change_nothing_even_if_nan(model):
     task, batch = tasks.classification(model, CLASSES), examples()

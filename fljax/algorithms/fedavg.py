@@ -158,7 +158,6 @@ def from_passes(
         passes=passes,
         server_update=server_update,
         variables=lambda server: server.variables,
-        personalize=lambda server, client_state: server.variables,
     )
 
 

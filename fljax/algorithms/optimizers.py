@@ -19,7 +19,11 @@ from fljax.core.precision import widened
 PyTree = Any
 
 # optax's states that count the steps of a schedule, whatever it is a schedule of
-_SCHEDULES = ("ScaleByScheduleState", "WrappedScheduleState", "WeightDecaySchedule")
+_SCHEDULES = (
+    "ScaleByScheduleState", "WrappedScheduleState", "WeightDecaySchedule",
+    "ConditionallyTransformState", "ConditionallyMaskState",
+)  # fmt: skip
+_NOISE = ("AddNoiseState", "DifferentiallyPrivateAggregateState")
 # steps at which an unknown state's counts are tried, and those in which moments settle
 _COUNTS, _FIRST_STEPS = (1, 2, 5, 10, 100, 1000, 10_000, 100_000, 1_000_000), 8
 
@@ -36,9 +40,9 @@ def check_starts_anew(optimizer: optax.GradientTransformation, params: PyTree) -
     params = jax.eval_shape(widened, params)
     state = jax.eval_shape(optimizer.init, params)
     held = _held(state)
-    if "AddNoiseState" in held:
+    if noise := [name for name in held if name in _NOISE]:
         raise ValueError(
-            "client_optimizer adds noise from a key of its own (optax.add_noise), and clients "
+            f"client_optimizer adds noise from a key of its own ({noise[0]}), and clients "
             "start their optimizer anew in each round: all of them would draw the same noise, in "
             "every round. Draw it from the job's key, in a step of your own or an uplink link."
         )

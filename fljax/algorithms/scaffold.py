@@ -129,7 +129,6 @@ def scaffold(
             server_update=server_update,
             variables=lambda state: state.server.variables,
             init_client=no_control,
-            personalize=lambda state, control: state.server.variables,
         )
 
     own = {"client_lr": client_lr, "server_lr": server_lr}

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fljax.core.values import Field, checked, in_float32, wrong
+from fljax.core.values import Field, checked, wrong
+
+# between these, products of weights and updates stay in float32
+_WEIGHTS = (1e-30, 1e30)
 
 
 def is_per_client(value: Any) -> bool:
@@ -48,9 +51,13 @@ def check_weights(name: str, weights: np.ndarray) -> None:
     """Raises ValueError for weights that are zero for everybody, or vanish in 32 bits."""
     if not weights.any():
         raise ValueError(f"{name} are 0 for all clients: nobody would count. Give some above 0.")
-    smallest = weights[weights > 0].min()
-    if in_float32(smallest) == 0:
-        raise ValueError(f"{name} have {smallest:g}, which is 0 in the 32 bits of a run.")
+    low, high = weights[weights > 0].min(), weights.max()
+    if low < _WEIGHTS[0] or high > _WEIGHTS[1]:
+        raise ValueError(
+            f"{name} go from {low:g} to {high:g}, and products with weights below "
+            f"{_WEIGHTS[0]:g} or above {_WEIGHTS[1]:g} leave the 32 bits of a run. Only their "
+            "ratios count: divide them by their mean."
+        )
 
 
 def check_length(name: str, values: np.ndarray, num_clients: int) -> None:

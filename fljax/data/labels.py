@@ -76,7 +76,9 @@ def encode(
             _check_numbers(one, name)
     chosen = _num_classes(given, num_classes, names)
     stored = {
-        name: one if isinstance(one, np.memmap) else one.astype(np.int32, copy=False)
+        name: one
+        if isinstance(one, np.memmap) and one.dtype.isnative
+        else one.astype(np.int32, copy=False)
         for name, one in given.items()
     }
     return Labels(stored["y"], stored.get("y_test"), chosen, names)
@@ -113,7 +115,7 @@ def _one_per_row(y: np.ndarray, name: str) -> np.ndarray:
     if y.dtype.kind == "O":
         y = _from_objects(y, name)
     if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8")
+        y = _decoded(y, name)
     if y.dtype.kind in "iubU":
         return y
     remedy = "encode the classes as 0, 1, 2, ..."
@@ -152,9 +154,24 @@ def _from_objects(y: np.ndarray, name: str) -> np.ndarray:
             f"{name} mixes labels such as {found}: make all of them texts, or integers"
         )
     converted = np.array(y.tolist())
+    if converted.dtype.kind in "US" and converted.tolist() != y.tolist():
+        row = next(r for r, (a, b) in enumerate(zip(converted.tolist(), y, strict=True)) if a != b)
+        raise ValueError(
+            f"{place_of(name, [row])} is {y[row]!r}, which ends in a NUL that NumPy drops: strip it"
+        )
     if converted.dtype.kind == "O" or kinds == {int} and converted.dtype.kind == "f":
         raise ValueError(f"{name} holds integers beyond 64 bits: {_renumber(name)}")
     return converted
+
+
+def _decoded(y: np.ndarray, name: str) -> np.ndarray:
+    try:
+        return np.char.decode(y, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} holds bytes that are no UTF-8 ({error.object!r}): give texts, decoded as they "
+            "were written, such as np.char.decode(y, 'latin-1')"
+        ) from None
 
 
 def _kind_of(value) -> type | None:

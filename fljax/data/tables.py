@@ -99,7 +99,14 @@ def numbers_of(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype.kind == "O":
         odd = next((i for i, v in np.ndenumerate(array) if not _is_number(v)), None)
         if odd is None:
-            return np.array(array.tolist())
+            numbers = np.array(array.tolist())
+            if numbers.dtype.kind == "O":
+                kinds = ", ".join(sorted({type(value).__name__ for value in array.ravel()}))
+                raise ValueError(
+                    f"{name} holds Python numbers ({kinds}) that fit no NumPy type: give "
+                    f"{name}.astype(np.float32), if their digits allow it"
+                )
+            return numbers
         value = array[odd]
     else:
         odd = next((i for i, v in np.ndenumerate(array) if not _reads_as_number(v)), None)

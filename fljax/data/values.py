@@ -112,7 +112,12 @@ def _check_integers(values, target, name, columns) -> None:
 def _check_floats(values, target, name, columns) -> None:
     finfo = np.finfo(target)
     largest = np.zeros(values.shape[1:], np.float64)
+    first = np.asarray(values[0]).astype(target) if len(values) else None
+    differs, remains = (np.zeros(values.shape[1:], bool) for _ in range(2))
     for start, chunk in _chunks(values):
+        with np.errstate(over="ignore"):
+            differs |= (chunk != values[0]).any(axis=0)
+            remains |= (chunk.astype(target) != first).any(axis=0)
         size = np.abs(chunk).astype(np.float64, copy=False)
         size = np.where(np.isfinite(size), size, 0.0)
         np.maximum(largest, size.max(axis=0), out=largest)
@@ -123,6 +128,14 @@ def _check_floats(values, target, name, columns) -> None:
             f"{place_of(name, place, columns)} is {values[place]:g}, beyond {target} (up to "
             f"{finfo.max:g}), in which JAX holds it: scale it, such as to a standard deviation "
             "of 1, or turn 64 bits on (jax.config.update('jax_enable_x64', True))"
+        )
+    merges = differs & ~remains
+    if merges.any():
+        column = _first(np.atleast_1d(merges), 0)
+        where = f"{name}, column {list(column)}" if merges.ndim else name
+        raise ValueError(
+            f"{where}: its values differ, but are all {np.asarray(first)[merges].flat[0]:g} in "
+            f"{target}, in which JAX holds them: subtract their mean first"
         )
     vanishes = (largest > 0) & (largest < float(finfo.tiny))
     if vanishes.any():

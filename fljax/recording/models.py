@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from fljax.algorithm import Variables
+from fljax.core.values import checked_path
 from fljax.data.archives import read_npz
 from fljax.recording import jsonio
 from fljax.recording.files import atomic_file
@@ -116,7 +117,8 @@ def read_model(path: Path) -> SavedModel:
 
 def load_saved(directory: str | Path, which: str = FINAL) -> SavedModel:
     """Returns a model of a run with all that was kept of it; arguments as for `load_model`."""
-    directory, path = Path(directory), model_path(directory, which)
+    directory = checked_path("directory", directory)
+    path = model_path(directory, which)
     if path.exists():
         return read_model(path)
     if not directory.is_dir():

@@ -59,6 +59,10 @@ def by_name(**optimizers):
 
 
 SCHEDULED = {
+    "for some steps": optax.conditionally_mask(optax.sgd(0.1), lambda step, **_: step < 1),
+    "otherwise in some steps": optax.conditionally_transform(
+        optax.scale(0.1), lambda step, **_: step < 3
+    ),
     "sgd": optax.sgd(DECAY),
     "adamw": optax.adamw(WARMUP),
     "chain": optax.chain(optax.clip(1.0), optax.scale_by_adam(), optax.scale_by_schedule(DECAY)),
@@ -105,8 +109,11 @@ def test_moments_may_start_anew(name):
     check_starts_anew(CONSTANT[name], PARAMS)
 
 
-def test_noise_from_a_key_of_the_optimizers_own_is_refused():
-    noisy = optax.chain(optax.add_noise(0.1, 0.5, key=0), optax.sgd(0.1))
+@pytest.mark.parametrize(
+    "noise", [optax.add_noise(0.1, 0.5, key=0), optax.contrib.dpsgd(0.1, 1.0, 1.0, 0)]
+)
+def test_noise_from_a_key_of_the_optimizers_own_is_refused(noise):
+    noisy = optax.chain(noise, optax.sgd(0.1))
     with pytest.raises(ValueError, match="the same noise, in every round"):
         check_starts_anew(noisy, PARAMS)
 

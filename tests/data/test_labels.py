@@ -60,6 +60,8 @@ def test_classes_of_test_rows_alone_have_a_number_and_a_warning():
         (np.array(0), {}, "one row per example"),
         (["a", 1] * 3, {}, r"mixes labels such as 1 \(int\), 'a' \(str\)"),
         (["a", None] * 3, {}, "y, row 1 is missing"),
+        (["a", "a\0"] * 3, {}, "y, row 1 is .* NUL"),
+        (np.array([b"a\xff", b"a"] * 3), {}, "y holds bytes that are no UTF-8"),
         ([(1, 2)] * 6, {}, "a task of your own"),
         (ANIMALS, {"num_classes": 5}, "num_classes=5, but 3 classes have names"),
         (ANIMALS, {"class_names": ["ant", "cat"]}, "y, row 0 is 'dog', which is none of"),

@@ -243,6 +243,15 @@ def test_raw_images_need_scaling():
     from_arrays(images % 17, Y, num_clients=2)  # small counts are what they are
 
 
+def test_values_that_would_fall_together_are_refused():
+    x = np.ones((6, 2)) * [1.7e9, 1.0]
+    from_arrays(x, Y, num_clients=2)  # constant from the start
+    x[:, 0] += 8.0 * np.arange(6)
+    with pytest.raises(ValueError, match=r"x, column \[0\]: its values differ, but are all 1.7e"):
+        from_arrays(x, Y, num_clients=2)
+    from_arrays(x - x.mean(0), Y, num_clients=2)
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
@@ -253,6 +262,7 @@ def test_raw_images_need_scaling():
         (np.array([[1, None]] * 6, object), "row 0, column 1 is missing"),
         (np.array([["1.5", "2"]] * 6), r"numbers of x are texts: give x.astype\(np.float32\)"),
         (np.array([["1.5", "2"]] * 5 + [["?", "2"]]), r"row 5, column 0 is '\?'"),
+        ([[2**70, 1]] * 6, r"Python numbers \(int\) that fit no NumPy type"),
         ([[1, 2], [1]] * 3, "cannot be made an array of equal rows"),
         (np.zeros((6, 0)), r"shape \[6, 0\]: its rows hold nothing"),
         (np.float32(3), "one row per example"),

@@ -116,6 +116,7 @@ CHANGES = {
     "matmul_precision was None": {"matmul_precision": "highest"},
     "compute_dtype was 'float32'": {"compute_dtype": "bfloat16"},
     "alpha was 0.3 and is 100": {"config": {"alpha": 100, "num_rounds": 4}},
+    "data was": {"parts": [(2 * x, y) for x, y in toy.clients(dtype=np.float32)]},
     "partition's rows was": {"parts": toy.clients(toy.SIZES[::-1], dtype=np.float32)},
 }
 
