@@ -32,11 +32,11 @@ def identified(
 
     Returns:
       The arrays, and beside them "id" [K] as given with the data (the client's number where the
-      data have no ids), "split" [K] the population, and "groups/NAME" [K] of training clients.
+      data have no ids), "split" [K] the population, and "groups/NAME" [K].
     """
     numbers = clients["client"]
     ids = dataset.client_ids if population == TRAINING else dataset.held_out_ids
-    groups = dataset.groups if population == TRAINING else {}
+    groups = dataset.groups if population == TRAINING else dataset.held_out_groups
     return {
         **clients,
         "id": numbers if ids is None else np.asarray(ids)[numbers],

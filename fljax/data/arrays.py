@@ -133,7 +133,7 @@ def from_arrays(
     )
 
     is_natural = partition == "natural" or (partition is None and train.ids is not None)
-    ids = None
+    ids, present = None, everyone
     if is_natural:
         if train.ids is None:
             raise ValueError(
@@ -145,7 +145,7 @@ def from_arrays(
         partition = "natural"
     _warn_of_dropped(name, dropped, everyone, train)
     chosen = _partition(partition, examples, num_clients, seed, partition_options)
-    test_split, held_out, held_out_ids = _test_splits(test_examples, test, everyone, ids)
+    test_split, held_out, held_out_ids = _test_splits(test_examples, test, present, ids)
     dataset = FederatedDataset(
         name=name,
         kind=kind,
@@ -159,6 +159,7 @@ def from_arrays(
             key: _group(key, values, everyone, ids, chosen.num_clients)
             for key, values in (groups or {}).items()
         },
+        held_out_groups=_held_out_groups(groups or {}, held_out_ids),
         preprocess=preprocess,
         class_names=class_names,
         dropped={role: rows for role, rows in dropped.items() if rows},
@@ -294,6 +295,28 @@ def _over(partition: Partition, place: np.ndarray, num_clients: int) -> Partitio
     sizes = np.zeros(num_clients, np.int64)
     sizes[place] = partition.sizes
     return Partition(offsets_of(sizes), partition.index)
+
+
+def _held_out_groups(groups: Mapping, ids: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Returns the groups of held-out clients, {name: [clients]}, where they are given by id.
+
+    Raises:
+      ValueError: If groups name some of them only.
+    """
+    found = {}
+    for key, values in groups.items():
+        if ids is None or not isinstance(values, Mapping):
+            continue
+        missing = [one for one in ids.tolist() if one not in values]
+        if not missing:
+            chosen = [values[one] for one in ids.tolist()]
+            found[key] = as_ids(chosen, len(ids), f"groups[{key!r}]")
+        elif len(missing) < len(ids):
+            raise ValueError(
+                f"the groups {key!r} name some held-out clients, but none of client "
+                f"{some_of(missing)}"
+            )
+    return found
 
 
 def _group(key: str, values, everyone, ids, num_clients: int) -> np.ndarray:

@@ -216,6 +216,7 @@ class FederatedDataset:
         clients are synthetic.
       held_out_ids: [clients of `held_out`] their names, or None.
       groups: {name: [N] group of each client, numbers or strings}, such as hospital or domain.
+      held_out_groups: {name: [clients of `held_out`] group of each}.
       class_names: The name of each class, where labels came as texts: prediction k means
         `class_names[k]`. None where labels were numbers.
       dropped: {split: rows} that were left out when the data were loaded, since they were not
@@ -236,6 +237,7 @@ class FederatedDataset:
     groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     preprocess: Preprocess | None = None
     held_out_ids: np.ndarray | None = None
+    held_out_groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -267,6 +269,10 @@ class FederatedDataset:
             ("client_ids", self.client_ids, self.num_clients),
             ("held_out_ids", self.held_out_ids, held_out and held_out.num_clients),
             ("class_names", self.class_names, self.num_classes),
+            *(
+                (f"held_out_groups[{name!r}]", values, held_out and held_out.num_clients)
+                for name, values in self.held_out_groups.items()
+            ),
         ):
             if ids is not None and len(ids) != clients:
                 raise ValueError(

@@ -198,3 +198,32 @@ def test_groups_may_be_by_id():
     ):
         with pytest.raises(ValueError, match=message):
             from_arrays(X, [0, 1] * 3, client_ids=["u", "v"] * 3, groups=groups)
+
+
+def test_groups_by_id_are_those_of_held_out_clients_too():
+    x, y, ids = np.eye(6), [0, 1] * 3, [1, 1, 2, 2, 3, 3]
+    test = {"x_test": np.eye(6), "y_test": y, "test_client_ids": [1, 7, 7, 8, 8, 2]}
+    hospitals = {1: "a", 2: "b", 3: "b", 7: "c", 8: "a"}
+    dataset = from_arrays(x, y, client_ids=ids, groups={"hospital": hospitals}, **test)
+    assert dataset.groups["hospital"].tolist() == ["a", "b", "b"]
+    assert dataset.held_out_ids.tolist() == [7, 8]
+    assert dataset.held_out_groups["hospital"].tolist() == ["c", "a"]
+    del hospitals[8]
+    with pytest.raises(ValueError, match="none of client 8"):
+        from_arrays(x, y, client_ids=ids, groups={"hospital": hospitals}, **test)
+    del hospitals[7]  # groups of the clients that train
+    dataset = from_arrays(x, y, client_ids=ids, groups={"hospital": hospitals}, **test)
+    assert not dataset.held_out_groups
+
+
+def test_a_client_without_a_sound_row_is_held_out():
+    x, ids = np.ones((6, 2)), [1, 1, 2, 2, 3, 3]
+    x[2:4] = np.nan
+    with pytest.warns(UserWarning, match="No row is left of client 2"):
+        dataset = from_arrays(
+            x, [0, 1] * 3, client_ids=ids, x_test=np.ones((6, 2)), y_test=[0, 1] * 3,
+            test_client_ids=ids, on_nonfinite="drop",
+        )  # fmt: skip
+    assert dataset.client_ids.tolist() == [1, 3] and dataset.held_out_ids.tolist() == [2]
+    assert dataset.test.partition.sizes.tolist() == [2, 2]
+    assert dataset.held_out.partition.sizes.tolist() == [2]
