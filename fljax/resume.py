@@ -97,10 +97,8 @@ def find_start(checkpoints: Checkpoints, workdir: Path, num_rounds: int) -> int:
       FileNotFoundError: If there is none, of a run that has come to its end.
     """
     metrics = workdir / METRICS
-    # a run whose records were removed goes on, with a warning: its curves begin there
-    start = checkpoints.newest_whole(
-        lambda metadata: records_fault(metadata, metrics) if metrics.exists() else None
-    )
+    # without its records, a run would choose its best round and its patience anew
+    start = checkpoints.newest_whole(lambda metadata: records_fault(metadata, metrics))
     if start is None:
         if (workdir / SUMMARY).exists():
             raise FileNotFoundError(

@@ -98,12 +98,12 @@ def test_what_cannot_be_gone_on_with_is_refused_and_left_alone(message, workdir)
     assert after == before
 
 
-def test_records_that_were_removed_are_missed_in_the_curves_only(workdir, finished):
+def test_a_run_whose_records_were_removed_is_refused(workdir):
     (workdir / "metrics.jsonl").unlink()
-    with pytest.warns(UserWarning, match="missing from this run's curves"):
-        resumed = run(workdir, resume=True)
-    jax.tree.map(np.testing.assert_array_equal, finished[0].variables, resumed.variables)
-    assert resumed.rounds.tolist() == [7, 8]
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"metrics.jsonl is not what was written until then"):
+        run(workdir, resume=True)
+    assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
 
 
 def test_a_directory_that_another_process_holds_is_not_touched(workdir):
