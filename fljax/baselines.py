@@ -103,9 +103,9 @@ def stopped_late() -> bool:
     return any(exchange(signals.received() is not None))
 
 
-def _send_nothing(federation, record) -> dict[str, float]:
-    """A hook: what goes between server and the one client never leaves the machine."""
-    return {key: 0 for key in record if key.startswith("comm/")}
+def _send_nothing(federation, record) -> None:
+    """A hook that amends records: what the server and the one client exchange leaves no machine."""
+    record.update({key: 0 for key in record if key.startswith("comm/")})
 
 
 def _local_training(algorithm: AlgorithmSpec, options) -> tuple[AlgorithmSpec, Any]:

@@ -281,7 +281,7 @@ WRONG = {
     r"client_weights\[1\] = nan must be": {"client_weights": [1, np.nan] + [0] * 7},
     r"client_weights\[8\] = inf must be": {"client_weights": [1] * 8 + [np.inf]},
     "client_weights are 0 for all": {"client_weights": [0] * COUNT},
-    "client_weights have 1e-60": {"client_weights": [0] * 7 + [1e-60, 1]},
+    "client_weights go from 1e-60 to 1,": {"client_weights": [0] * 7 + [1e-60, 1]},
     "client_weights = 2.0 .* one for each client": {"client_weights": 2.0},
     "client_weights = 'uniform' .* one for each client": {"client_weights": "uniform"},
     "client_weights = .* a list or an array of numbers": {"client_weights": [[1.0] * COUNT]},
