@@ -5,7 +5,8 @@ Karimireddy et al. 2020 (arXiv:1910.06378), Algorithm 1, option II:
     clients   y <- y - lr (g(y) - c_i + c)          c_i' = c_i - c + (x - y) / (K lr)
     server    x <- x + server_lr mean(y - x)        c <- c + |S| / N mean(c_i' - c_i)
 
-where N counts the clients that can take part: clients without a batch never do.
+where N counts the clients that can take part: clients without a batch never do. A client that
+stands several times in a cohort adds each of its changes to c, and keeps the c_i of the last.
 """
 
 from __future__ import annotations
