@@ -34,8 +34,8 @@ from fljax.layout_facts import Remembered, key_of, recall, remember
 _BUDGET_SECONDS = 8.0
 # Of the seconds of all rounds, what a search may take that must pay for itself.
 _SHARE = 0.1
-# What one may take that was asked for, on a CPU: a compilation and its trial, perhaps two.
-_ASKED_SECONDS = 2.5
+# What one may take that was asked for, on a CPU: a compilation and its trial.
+_ASKED_SECONDS = 1.0
 # A trial runs at least that long, or the whole round.
 _TRIAL_SECONDS = 0.05
 _REPEATS = 4
