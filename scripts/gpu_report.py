@@ -37,6 +37,7 @@ _SIZE = flags.DEFINE_enum("size", "full", list(SIZES), "How much is measured.")
 _SECTIONS = flags.DEFINE_list("sections", list(report.SECTIONS), "Sections that are run.")
 _RUNNER = flags.DEFINE_multi_string("runner", [], "NAME=COMMAND: a runner; can be repeated.")
 _CPU_ROUNDS = flags.DEFINE_integer("cpu_rounds", None, "Rounds of the section cifar10_cpu.")
+_CALIBRATE = flags.DEFINE_bool("calibrate", True, "Searches for layouts first.")
 _TIMEOUT = flags.DEFINE_float("timeout", 600, "Seconds after which a section is ended.")
 _ONE = flags.DEFINE_string("one", None, "Runs a single section in this process.")
 
@@ -55,6 +56,7 @@ def main(argv):
     own = [f"--workdir={workdir}", f"--size={_SIZE.value}"]
     own += [f"--runner={one}" for one in _RUNNER.value]
     own += [f"--timeout={_TIMEOUT.value}"]
+    own += [f"--calibrate={_CALIBRATE.value}"]
     own += [f"--cpu_rounds={_CPU_ROUNDS.value}"] if _CPU_ROUNDS.value else []
     command = [sys.executable, __file__, *own, "--one"]
     good = report.run_sections(_SECTIONS.value, command, workdir, timeout=_TIMEOUT.value)
@@ -64,7 +66,8 @@ def main(argv):
 
 def _context(workdir):
     size = SIZES[_SIZE.value]
-    size = replace(size, cpu_rounds=_CPU_ROUNDS.value or size.cpu_rounds)
+    rounds = _CPU_ROUNDS.value or size.cpu_rounds
+    size = replace(size, cpu_rounds=rounds, calibrate=_CALIBRATE.value)
     script = Path(__file__).with_name("run_workload.py")
     runners = {comparison.OURS: comparison.Runner([sys.executable, str(script)], script.parents[1])}
     for one in _RUNNER.value:

@@ -55,6 +55,7 @@ def speed(
     workload: Workload, precision: str, size: Size, peak_flops: float, **options: Any
 ) -> dict[str, Any]:
     """Measures a workload in a precision."""
+    options = {"calibrate": size.calibrate} | options
     with at_precision(precision):
         figures = measure.run(workload.title, workload, rounds=size.timed_rounds, **options)
     return measure.with_share_of_peak(figures, peak_flops)

@@ -26,7 +26,9 @@ def profile(context: Context) -> Table:
     for name, count in {"one lane": 1, "chosen": 0}.items():
         directory = context.workdir / "traces" / name.replace(" ", "_")
         with at_precision("float32"):
-            federation = measure.make_federation(workload, size.timed_rounds + 2, lanes=count)
+            federation = measure.make_federation(
+                workload, size.timed_rounds + 2, lanes=count, calibrate=size.calibrate
+            )
             plans = federation.plans(0, size.timed_rounds + 2)
             for _ in range(2):
                 federation.step(*next(plans))

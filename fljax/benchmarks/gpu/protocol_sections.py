@@ -35,7 +35,9 @@ def _protocol(title: str, protocol, dataset, what: str, size: Size) -> Table:
     rows, results = [], {}
     flops = flops_per_example(protocol.workload)
     for precision in protocols.PRECISIONS:
-        one = results[precision] = protocols.run(protocol, dataset, precision)
+        one = results[precision] = protocols.run(
+            protocol, dataset, precision, **_without_search(size)
+        )
         achieved = one["examples_per_second"] * flops
         share = one["share_of_peak"] = achieved / peak(precision, size)
         rows.append(
@@ -72,7 +74,7 @@ def cifar10_cpu(context: Context) -> Table:
     size = context.size
     protocol = _cifar10(dataclasses.replace(size, rounds=size.cpu_rounds))
     dataset, what = protocols.cifar10_data(protocol, size.real_data)
-    one = protocols.run(protocol, dataset, "float32")
+    one = protocols.run(protocol, dataset, "float32", **_without_search(size))
     results = {"CPU, float32": one}
     finished = context.workdir / "cifar10.json"
     if finished.is_file():
@@ -91,6 +93,10 @@ def cifar10_cpu(context: Context) -> Table:
     ]
     columns = ["test accuracy after", *(f"{round:,} rounds" for round in rounds)]
     return Table("CIFAR-10 on a CPU beside it", notes, columns, rows, one)
+
+
+def _without_search(size: Size) -> dict[str, bool]:
+    return {} if size.calibrate else {"calibrate": False}
 
 
 def _cifar10(size: Size) -> Protocol:

@@ -35,6 +35,7 @@ class Size:
       cpu_rounds: Rounds of the run on the CPU.
       peer_rounds: Timed rounds of a runner.
       peer_repetitions: How often each runner is run.
+      calibrate: Whether layouts are searched for, which compiles each candidate.
     """
 
     rounds: int = 1500
@@ -63,6 +64,7 @@ class Size:
     cpu_rounds: int = 150
     peer_rounds: int = 20
     peer_repetitions: int = 3
+    calibrate: bool = True
 
 
 SIZES = {
