@@ -11,31 +11,29 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "algorithms",
+    "compression",
     "config",
     "data",
     "engine",
-    "experiment",
-    "federation",
     "models",
     "recording",
-    "simulation",
     "sweeps",
     "tasks",
 )
 # Functions that are reachable at the top level, and the modules that define them.
 _FUNCTIONS = {
     "default_config": "config",
-    "initialize_distributed": "engine.distributed",
-    "StopTraining": "stopping",
+    "initialize_distributed": "engine.devices.distributed",
+    "StopTraining": "training.stopping",
     "load_config": "config",
     "load_model": "recording",
     "load_run": "recording",
-    "predictor": "prediction",
-    "run_config": "experiment",
-    "simulate": "simulation",
+    "predictor": "config.prediction",
+    "run_config": "config.experiment",
+    "simulate": "training.simulation",
     "sweep": "sweeps",
-    "use_all_cores": "engine.execution",
-    "use_compilation_cache": "engine.compilation",
+    "use_all_cores": "engine.devices.execution",
+    "use_compilation_cache": "engine.devices.compilation",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_FUNCTIONS]

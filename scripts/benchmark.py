@@ -18,8 +18,8 @@ from absl import flags
 import fljax
 from fljax.benchmarks import machine, measure, report
 from fljax.benchmarks.workloads import SWEEPS, WORKLOADS, find
+from fljax.core.files import atomic_file
 from fljax.recording import say
-from fljax.recording.files import atomic_file
 
 _WORKLOADS = flags.DEFINE_list("workloads", list(WORKLOADS), "Names of workloads.")
 _SWEEP = flags.DEFINE_enum("sweep", None, list(SWEEPS), "Runs the workloads of a sweep instead.")

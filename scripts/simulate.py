@@ -17,7 +17,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import fljax
-from fljax import signals
+from fljax.core import signals
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
@@ -33,7 +33,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, 
 
 
 def main(argv):
-    from fljax import experiment
+    from fljax.config import experiment
 
     process = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or process != (None, None, None):

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import fljax
-from fljax import signals
+from fljax.core import signals
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True

@@ -10,8 +10,8 @@ from typing import Any
 from bad_inputs import TEXTS, WRONG, Case, changes, same
 
 from fljax.config import resolve
+from fljax.config.experiment import make_dataset, make_experiment
 from fljax.config.schema import FIELDS
-from fljax.experiment import make_dataset, make_experiment
 
 BASE = {"num_clients": 20, "clients_per_round": 4, "num_rounds": 3, "partition": "iid"}
 DATA_KEYS = ("dataset", "partition", "num_clients", "data_dir", "data_seed", "val_fraction")

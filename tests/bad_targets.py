@@ -15,11 +15,12 @@ from bad_inputs import TEXTS, same
 from flax import linen, nnx
 
 import fljax
-from fljax import algorithms, compression, data, models, recording, simulation, sweeps, tasks
+from fljax import algorithms, compression, data, models, recording, sweeps, tasks
 from fljax.compression import names as compression_names
-from fljax.engine import sampler
-from fljax.options import RoundOptions, RunOptions
+from fljax.core import sampler
 from fljax.sweeps.settings import settings_of, trials_of
+from fljax.training import simulation
+from fljax.training.options import RoundOptions, RunOptions
 
 DATASET = toy.dataset(toy.clients(dtype=np.float32))
 TASK = toy.softmax_task(np.float32)

@@ -29,12 +29,12 @@ from flax import nnx
 from fljax import algorithms
 from fljax.algorithms.server_optimizers import scale_by_second_moment
 from fljax.compression import names
-from fljax.engine import round_program
-from fljax.engine.blocks import unstack
-from fljax.engine.compilation import cpu_options
-from fljax.federation import RoundOptions, build
-from fljax.sources import Source, hyperparameters
+from fljax.engine.devices.compilation import cpu_options
+from fljax.engine.plan.blocks import unstack
+from fljax.engine.program import round as round_program
 from fljax.tasks import classification
+from fljax.training.federation import RoundOptions, build
+from fljax.training.trials import Source, hyperparameters
 
 # Everybody's turn comes, alone and beside others; the last round has one client.
 COHORTS = ([0, 3, 1], [2, 3, 0], [1, 2], [3])

@@ -5,7 +5,7 @@ import numpy as np
 import reference
 import toy
 
-from fljax.engine.plan import job_table
+from fljax.engine.plan.round_plan import job_table
 
 LR = 0.2
 # client 1 has no rows; client 3 is lost after its work in the second round

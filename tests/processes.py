@@ -17,8 +17,8 @@ import toy
 
 import fljax
 from fljax import algorithms
-from fljax.engine.distributed import cores, together
-from fljax.engine.pipeline import Aggregator, Pipeline
+from fljax.core.transforms import Aggregator, Pipeline
+from fljax.engine.devices.distributed import cores, together
 
 DEVICES = 4
 ROUNDS = 5

@@ -4,7 +4,7 @@ import numpy as np
 
 import fljax
 from fljax.config import default_config
-from fljax.experiment import make_experiment
+from fljax.config.experiment import make_experiment
 
 
 def small_config(**values):

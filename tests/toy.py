@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.federation import RoundOptions, build
 from fljax.tasks import classification
+from fljax.training.federation import RoundOptions, build
 
 FEATURES, CLASSES = 6, 4
 SIZES = (13, 0, 5, 31, 1, 8, 20, 3, 17)

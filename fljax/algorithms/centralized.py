@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fljax.algorithm import Algorithm, AlgorithmSpec, OptimizerFactory
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.optimizers import at_present
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, OptimizerFactory
+from fljax.core.gradients import LocalTask
 from fljax.core.precision import widened
-from fljax.gradients import LocalTask
 
 
 def centralized(client_optimizer: OptimizerFactory, **hparams: float) -> AlgorithmSpec:

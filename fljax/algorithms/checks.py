@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from fljax.algorithm import OptimizerFactory
+from fljax.core.algorithm import OptimizerFactory
 from fljax.core.names import foreign, nearest
 from fljax.core.settings import checked_hyperparameter
 from fljax.core.values import brief, shown, wrong

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithm import (
+from fljax.algorithms import checks
+from fljax.algorithms.optimizers import at_present
+from fljax.core.algorithm import (
     Algorithm,
     AlgorithmSpec,
     ClientPass,
@@ -26,12 +28,10 @@ from fljax.algorithm import (
     Variables,
     step_key,
 )
-from fljax.algorithms import checks
-from fljax.algorithms.optimizers import at_present
+from fljax.core.gradients import LocalTask
 from fljax.core.precision import difference, rounded, state_after, state_change, widened
 from fljax.core.settings import ALGORITHM
 from fljax.core.values import checked
-from fljax.gradients import LocalTask
 
 PyTree = Any
 Hparams = Mapping[str, jax.Array]

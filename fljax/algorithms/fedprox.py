@@ -5,8 +5,8 @@ Li et al. 2020, "Federated optimization in heterogeneous networks" (arXiv:1812.0
 
 from __future__ import annotations
 
-from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms.fedavg import fedavg
+from fljax.core.algorithm import AlgorithmSpec
 
 
 def fedprox(

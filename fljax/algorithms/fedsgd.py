@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, step_key
 from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
     check_weighting,
@@ -22,8 +21,9 @@ from fljax.algorithms.fedavg import (
     loss_stats,
     zero_of,
 )
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, step_key
+from fljax.core.gradients import LocalTask
 from fljax.core.precision import state_change, widened
-from fljax.gradients import LocalTask
 
 PyTree = Any
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, Variables
 from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
     ServerState,
@@ -14,8 +13,9 @@ from fljax.algorithms.fedavg import (
     start_local,
 )
 from fljax.algorithms.optimizers import at_present
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, OptimizerFactory, Variables
+from fljax.core.gradients import LocalTask
 from fljax.core.precision import widened
-from fljax.gradients import LocalTask
 
 PyTree = Any
 

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution, Variables
 from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
     LocalState,
@@ -32,8 +31,9 @@ from fljax.algorithms.fedavg import (
     start_server,
     step_server,
 )
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution, Variables
+from fljax.core.gradients import LocalTask
 from fljax.core.precision import difference, state_change, widened
-from fljax.gradients import LocalTask
 
 PyTree = Any
 

@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithm import AlgorithmSpec
 from fljax.algorithms.checks import hyperparameters
 from fljax.algorithms.fedavg import fedavg
+from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.settings import ALGORITHM, HYPERPARAMETERS, SERVER_NUMBERS
 from fljax.core.values import checked, shown
 

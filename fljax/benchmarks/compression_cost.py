@@ -12,7 +12,7 @@ import jax
 from fljax.benchmarks.measure import make_federation
 from fljax.benchmarks.workloads import Workload, generate, make_model, make_task
 from fljax.compression.names import Names, pipeline
-from fljax.engine.pipeline import Pipeline
+from fljax.core.transforms import Pipeline
 
 
 class Cost(NamedTuple):

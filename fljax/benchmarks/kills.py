@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax import experiment, studies
+from fljax import studies
 from fljax.benchmarks.same_files import differences
-from fljax.config import default_config
-from fljax.engine.compilation import use_compilation_cache
-from fljax.engine.execution import use_all_cores
+from fljax.config import default_config, experiment
+from fljax.engine.devices.compilation import use_compilation_cache
+from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import say
 from fljax.recording.recorder import holds_run
 from fljax.sweeps import sweep

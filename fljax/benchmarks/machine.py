@@ -15,7 +15,7 @@ import jax.monitoring
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fljax.engine.execution import AXIS, make_mesh
+from fljax.engine.devices.execution import AXIS, make_mesh
 from fljax.recording import versions
 
 _COMPILATION = "/jax/core/compile/backend_compile_duration"

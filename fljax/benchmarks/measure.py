@@ -17,9 +17,9 @@ from fljax.benchmarks.workloads import (
     make_task,
 )
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.plan import PlanFacts
-from fljax.federation import Federation, RoundOptions, build
+from fljax.engine.plan.round_plan import PlanFacts
 from fljax.recording import host_peak_memory_bytes, peak_memory_bytes
+from fljax.training.federation import Federation, RoundOptions, build
 
 
 def run(

@@ -20,9 +20,9 @@ import numpy as np
 
 from fljax import algorithms, data, models
 from fljax.data.dataset import FederatedDataset, Partition, offsets_of
-from fljax.federation import RoundOptions, build
 from fljax.recording import host_peak_memory_bytes
 from fljax.tasks import classification
+from fljax.training.federation import RoundOptions, build
 
 PIXELS, CLASSES = 196, 10
 SOURCES = ("memmap", "generated")

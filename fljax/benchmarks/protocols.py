@@ -10,9 +10,9 @@ import numpy as np
 
 import fljax
 from fljax import data
-from fljax.algorithm import AlgorithmSpec
 from fljax.benchmarks.machine import compilation_clock
 from fljax.benchmarks.workloads import WORKLOADS, Workload, generate, make_model, make_task
+from fljax.core.algorithm import AlgorithmSpec
 from fljax.data.dataset import FederatedDataset
 
 # JAX's names for the precision of float32 matrix products

@@ -12,10 +12,10 @@ from fljax.benchmarks import neutral, workload_file
 from fljax.benchmarks.timing import time_rounds
 from fljax.benchmarks.workload_file import WorkloadFile
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
-from fljax.evaluations import make_evaluations
-from fljax.federation import Federation, RoundOptions, build
 from fljax.recording import host_peak_memory_bytes, versions
 from fljax.tasks import classification
+from fljax.training.evaluations import make_evaluations
+from fljax.training.federation import Federation, RoundOptions, build
 
 
 def run(path: str | Path, workload: str, rounds: int = 5, **options: Any) -> dict[str, Any]:

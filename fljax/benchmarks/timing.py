@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import jax
 
-from fljax.engine.packed_plan import PackedPlan
-from fljax.engine.placement import copied
-from fljax.engine.plan import PlanFacts
-from fljax.federation import Federation
+from fljax.engine.devices.placement import copied
+from fljax.engine.plan.packed_plan import PackedPlan
+from fljax.engine.plan.round_plan import PlanFacts
+from fljax.training.federation import Federation
 
 
 def time_rounds(

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.data.archives import read_npz
+from fljax.core.archives import read_npz
 
 _ARRAYS = ("x", "y", "offsets", "cohorts", "eval_x", "eval_y")
 _FACTS = ("name", "model", "shape", "classes", "batch", "epochs", "lr", "server_lr")

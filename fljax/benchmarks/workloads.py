@@ -10,9 +10,9 @@ import numpy as np
 from flax import nnx
 
 from fljax import models, tasks
+from fljax.core.task import Task
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split, offsets_of
-from fljax.flops import training_flops
-from fljax.tasks import Task
+from fljax.training.flops import training_flops
 
 Sizes = Callable[[np.random.Generator, int], np.ndarray]
 

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.algorithm import Aggregate
 from fljax.compression.checks import check_fraction, check_range
 from fljax.compression.feedback import check_decodes_anywhere, zeros_like
-from fljax.engine.pipeline import UplinkLink, dense_bits
+from fljax.core.algorithm import Aggregate
+from fljax.core.transforms import UplinkLink, dense_bits
 
 PyTree = Any
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from fljax.compression.links import Choice, simulated
 from fljax.core.precision import difference, rounded, widened
+from fljax.core.transforms import DownlinkLink, UplinkLink, dense_bits
 from fljax.core.values import wrong
-from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
 
 PyTree = Any
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from fljax.compression.compressor import Compressor
 from fljax.compression.vectors import joined
 from fljax.core.precision import widened
+from fljax.core.transforms import DownlinkLink, UplinkLink, dense_bits
 from fljax.core.values import Field, checked, wrong
-from fljax.engine.pipeline import DownlinkLink, UplinkLink, dense_bits
 from fljax_kernels.stored import stored
 
 PyTree = Any

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fljax.compression.checks import check_range, check_seed
 from fljax.compression.links import Form, Sent
-from fljax.engine.pipeline import UplinkLink
+from fljax.core.transforms import UplinkLink
 
 PyTree = Any
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fljax.compression.checks import check_fraction
 from fljax.compression.differences import diana, ef21, marina
 from fljax.compression.feedback import error_feedback
-from fljax.engine.pipeline import UplinkLink
+from fljax.core.transforms import UplinkLink
 
 
 class Facts(NamedTuple):

@@ -27,8 +27,8 @@ from fljax.compression.links import Choice, Form, compressors_of, downlink, upli
 from fljax.compression.memories import MEMORIES, Facts, Memory
 from fljax.compression.sizes import Size, uplink_size
 from fljax.core.settings import COMPRESSION, checked_all
+from fljax.core.transforms import DownlinkLink, Pipeline, PipelineSpec, UplinkLink
 from fljax.core.values import shown
-from fljax.engine.pipeline import DownlinkLink, Pipeline, PipelineSpec, UplinkLink
 
 PyTree = Any
 

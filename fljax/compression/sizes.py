@@ -8,7 +8,7 @@ import jax
 
 from fljax.compression.sparse import IndexBits, index_bits, kept
 from fljax.core.precision import widened
-from fljax.engine.pipeline import dense_bits
+from fljax.core.transforms import dense_bits
 
 if TYPE_CHECKING:
     from fljax.compression.names import Code

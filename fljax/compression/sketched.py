@@ -11,8 +11,8 @@ from fljax.compression.checks import check_fraction, check_range, check_seed
 from fljax.compression.differences import with_mean
 from fljax.compression.links import Form, Sent, leaves_of, vector_of
 from fljax.compression.sparse import kept
+from fljax.core.transforms import UplinkLink
 from fljax.core.values import DECAY, Field, checked
-from fljax.engine.pipeline import UplinkLink
 from fljax_kernels import sketch, top_k_mask, unsketch
 
 PyTree = Any

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fljax import random
+from fljax.core import random
 from fljax.core.values import Field, checked
 from fljax.data.checks import check_room, class_labels, partition_setting, rows_by_class
 from fljax.data.dataset import Partition, partition_by_owner

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.archives import most_bytes, open_bounded, read_bytes, refused
 from fljax.core.values import wrong
-from fljax.data.archives import most_bytes, open_bounded, read_bytes, refused
 
 _IDX_TYPES = {
     0x08: np.dtype("u1"),

@@ -13,8 +13,8 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.core.archives import read_bytes, read_members, read_npz, refused
 from fljax.core.values import POSITIVE, Field, checked, sequence, wrong
-from fljax.data.archives import read_bytes, read_members, read_npz, refused
 from fljax.data.arrays import from_arrays
 from fljax.data.checks import check_count
 from fljax.data.dataset import FederatedDataset, Preprocess

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fljax import random
+from fljax.core import random
 from fljax.core.names import unknown
 from fljax.data.checks import (
     check_count,

@@ -6,10 +6,10 @@ import os
 
 import numpy as np
 
+from fljax.core.files import naming
 from fljax.core.values import Field, checked, checked_path
 from fljax.data.dataset import Partition
 from fljax.data.statistics import checked_counts, partition_statistics
-from fljax.recording.files import naming
 
 _MAX_BARS = 40
 _MAX_COLUMNS = 2000

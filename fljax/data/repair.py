@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fljax import random
+from fljax.core import random
 from fljax.data.dataset import Partition, partition_by_owner
 
 

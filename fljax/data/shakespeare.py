@@ -21,7 +21,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.data.archives import refused
+from fljax.core.archives import refused
 from fljax.data.arrays import from_arrays
 from fljax.data.checks import check_count
 from fljax.data.dataset import FederatedDataset

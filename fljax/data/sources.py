@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fljax import random
+from fljax.core import random
 from fljax.core.names import unknown
 from fljax.core.settings import PARTITION
 from fljax.core.values import Field, Interval, checked

@@ -22,7 +22,7 @@ import functools
 import jax
 import numpy as np
 
-from fljax import random
+from fljax.core import random
 from fljax.core.values import NON_NEGATIVE, Field, checked
 from fljax.data.checks import check_count, partition_setting
 from fljax.data.dataset import FederatedDataset, LazyExamples, Partition, Split, offsets_of

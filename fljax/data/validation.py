@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fljax import random
+from fljax.core import random
 from fljax.data.checks import partition_setting
 from fljax.data.dataset import Partition, offsets_of
 

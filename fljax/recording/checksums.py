@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fljax.recording.files import atomic_file
+from fljax.core.files import atomic_file
 
 CHECKSUMS = "checksums.json"
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from fljax.core.files import atomic_file, naming
 from fljax.recording import checksums
 from fljax.recording.checksums import Extent
-from fljax.recording.files import atomic_file, naming
 
 
 class LineFile:

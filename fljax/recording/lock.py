@@ -14,7 +14,7 @@ try:
 except ImportError:  # not a Unix: who holds the lock is known from the file alone
     fcntl = None
 
-from fljax.recording.files import naming
+from fljax.core.files import naming
 
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fljax.algorithm import Variables
+from fljax.core.algorithm import Variables
+from fljax.core.archives import read_npz
+from fljax.core.files import atomic_file
 from fljax.core.values import checked_path
-from fljax.data.archives import read_npz
 from fljax.recording import jsonio
-from fljax.recording.files import atomic_file
 
 PyTree = Any
 

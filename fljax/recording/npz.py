@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fljax.data.archives import read_npz
+from fljax.core.archives import read_npz
 from fljax.recording import checksums
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.files import atomic_file
 from fljax.core.settings import OPTIONS
 from fljax.core.values import checked, checked_path, wrong
-from fljax.recording.files import atomic_file
 
 Curves = Mapping[str, np.ndarray]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fljax.core.files import atomic_file
 from fljax.core.values import Field, checked
 from fljax.recording import jsonio
-from fljax.recording.files import atomic_file
 from fljax.recording.recorder import Sink
 
 MODES = ("disabled", "offline", "online")

@@ -8,7 +8,7 @@ from typing import Any
 from fljax.compression.names import Code, Names, uplink_code
 from fljax.compression.sizes import uplink_size
 from fljax.compression.sparse import kept
-from fljax.engine.pipeline import dense_bits
+from fljax.core.transforms import dense_bits
 from fljax.studies.ladder import Rung
 
 PyTree = Any

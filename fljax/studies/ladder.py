@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fljax.config import ConfigError, call_in_file, resolve, to_plain
-from fljax.experiment import check_cohort
+from fljax.config.experiment import check_cohort
 
 # What all other rungs are measured against.
 UNCOMPRESSED = "none"

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fljax import experiment
-from fljax.config import to_plain
+from fljax.config import experiment, to_plain
 from fljax.recording import Run, load_run, say
 from fljax.recording.recorder import holds_run
 from fljax.studies.ladder import PlannedRun, Rung, plan

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax import experiment
-from fljax.options import check_workdir
-from fljax.recording.files import atomic_file
+from fljax.config import experiment
+from fljax.core.files import atomic_file
 from fljax.recording.lock import locked
 from fljax.studies import pareto, report, table
 from fljax.studies.outcomes import Row, rows
 from fljax.studies.runner import run_ladder
+from fljax.training.options import check_workdir
 
 
 class Tradeoff(NamedTuple):

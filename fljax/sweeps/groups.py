@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.config import resolve, to_plain, with_keys
+from fljax.config.experiment import Experiment, make_dataset, make_experiment
 from fljax.config.schema import DATA_KEYS
+from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import Examples, FederatedDataset, Split
-from fljax.engine.pipeline import PipelineSpec
-from fljax.experiment import Experiment, make_dataset, make_experiment
-from fljax.sources import Source
 from fljax.sweeps.likeness import alike, makeup
 from fljax.sweeps.trials import Trial, identity
+from fljax.training.trials import Source
 
 
 class Made(NamedTuple):

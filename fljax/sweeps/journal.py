@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from fljax.recording import Checkpoints, say
 from fljax.recording.jsonio import plain
 from fljax.recording.line_file import LineFile
-from fljax.records import RoundTotals
-from fljax.resume import check_identity, extent_of, records_fault
 from fljax.sweeps import results
 from fljax.sweeps.results import Status
 from fljax.sweeps.slots import Running, Slots
 from fljax.sweeps.trials import Trial, with_tuples
+from fljax.training.records import RoundTotals
+from fljax.training.resume import check_identity, extent_of, records_fault
 
 # A kill loses at most about so much work.
 _SAVE_SECONDS = 30.0

@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fljax.algorithm import Variables
-from fljax.engine import pipeline as links
-from fljax.engine.client_store import most_bytes
-from fljax.engine.execution import make_mesh, memory_of
-from fljax.engine.pipeline import as_configured
-from fljax.engine.trees import nbytes
-from fljax.gradients import bind
-from fljax.options import RoundOptions
-from fljax.parts import default_row
+from fljax.core import transforms as links
+from fljax.core.algorithm import Variables
+from fljax.core.gradients import bind
+from fljax.core.transforms import as_configured
+from fljax.core.trees import nbytes
+from fljax.engine.devices.execution import make_mesh, memory_of
+from fljax.engine.store.client_store import most_bytes
 from fljax.recording import host_peak_memory_bytes
 from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.sweeps.groups import Group
+from fljax.training.options import RoundOptions
+from fljax.training.parts import default_row
 
 # A CPU's compiler works in the memory of the process.
 _COMPILER_BYTES = 300_000_000

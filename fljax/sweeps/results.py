@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fljax.core.files import atomic_file
 from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
-from fljax.recording.files import atomic_file
 from fljax.recording.line_file import LineFile
 from fljax.sweeps.trials import Trial, with_tuples
 

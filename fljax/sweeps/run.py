@@ -9,11 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fljax.calibration import describe
-from fljax.options import split_options
+from fljax.core.signals import finishing
 from fljax.recording import progress as progress_bar
-from fljax.signals import finishing
-from fljax.simulation import matmul_precision, with_saved_execution
 from fljax.sweeps.catalogue import Catalogue, same_program
 from fljax.sweeps.groups import Group
 from fljax.sweeps.journal import Journal, Saved
@@ -25,6 +22,9 @@ from fljax.sweeps.settings import Settings
 from fljax.sweeps.slots import Running, Slots
 from fljax.sweeps.trials import Trial
 from fljax.sweeps.trials import describe as describe_values
+from fljax.training.autotuning import describe
+from fljax.training.options import split_options
+from fljax.training.simulation import matmul_precision, with_saved_execution
 
 # A stretch of rounds takes about so long at most; the first one, of unknown speed, so many rounds.
 # After a stretch rows are written. What depends on time is nothing else: trials are judged, and

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fljax.engine.blocks import unstack
-from fljax.engine.compilation import compiled_seconds
-from fljax.evaluations import Evaluations, make_evaluations
-from fljax.federation import Federation, build
-from fljax.options import RoundOptions, RunOptions
-from fljax.records import LinkSpeeds, RoundTotals, training_record
+from fljax.engine.devices.compilation import compiled_seconds
+from fljax.engine.plan.blocks import unstack
 from fljax.sweeps.groups import Group
 from fljax.sweeps.trials import Trial
+from fljax.training.evaluations import Evaluations, make_evaluations
+from fljax.training.federation import Federation, build
+from fljax.training.options import RoundOptions, RunOptions
+from fljax.training.records import LinkSpeeds, RoundTotals, training_record
 
 Record = dict[str, Any]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fljax import random
+from fljax.core import random
 from fljax.core.values import COUNT, Field, Interval, checked, shown, wrong
 
 # Seeds of draws on the host are hashed, so that any whole number will do.

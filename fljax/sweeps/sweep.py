@@ -8,18 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax import signals
 from fljax.config import default_config, resolve, to_plain, with_keys
+from fljax.core import signals
 from fljax.core.settings import OPTIONS
 from fljax.core.values import checked, checked_path, wrong
-from fljax.engine.compilation import use_compilation_cache
-from fljax.engine.distributed import num_processes
-from fljax.engine.execution import use_all_cores
-from fljax.options import check_workdir, split_options
+from fljax.engine.devices.compilation import use_compilation_cache
+from fljax.engine.devices.distributed import num_processes
+from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import device, jsonio, peak_memory_bytes, say, versions
 from fljax.recording.lock import locked
 from fljax.recording.runs import CONFIG
-from fljax.simulation import numerics
 from fljax.sweeps import results as tables
 from fljax.sweeps.catalogue import Catalogue
 from fljax.sweeps.groups import Group, Make, from_config, from_function, grouped, with_values
@@ -31,6 +29,8 @@ from fljax.sweeps.settings import Settings, judged_late, search_of, settings_of,
 from fljax.sweeps.share import Place, Share, keep_share, kept_share, part_of, share_of
 from fljax.sweeps.trials import Trial, identity
 from fljax.sweeps.wandb_runs import log_nothing, log_table, trial_logger
+from fljax.training.options import check_workdir, split_options
+from fljax.training.simulation import numerics
 
 
 class Sweep(NamedTuple):
@@ -86,7 +86,7 @@ def sweep(
 
     Args:
       config: What all trials share, from `fljax.config`; or a function from a
-        `fljax.sweeps.Trial` to a `fljax.experiment.Experiment`, for models and data that no
+        `fljax.sweeps.Trial` to a `fljax.config.experiment.Experiment`, for models and data that no
         configuration names.
       workdir: Directory of the sweep.
       resume: Go on with the sweep of the workdir; no finished trial runs again.

@@ -179,8 +179,8 @@ def client_steps(batch: int) -> dict[str, tuple[Callable, tuple[jax.Array, ...],
     """Returns whole local steps: {model: (function, its arguments, operations)}."""
     # here, not above: the library is built upon this package
     from fljax import models, tasks
-    from fljax.flops import training_flops
-    from fljax.gradients import bind
+    from fljax.core.gradients import bind
+    from fljax.training.flops import training_flops
 
     draw = jax.random.split(jax.random.key(0), 4)
     images = (

@@ -16,15 +16,15 @@ from contracts.harness import Layout
 import fljax
 import fljax.compression as c
 from fljax import algorithms
-from fljax.algorithm import Contribution
+from fljax.core.algorithm import Contribution
+from fljax.core.metrics import ClassCounts
 from fljax.core.precision import rounded
+from fljax.core.transforms import Aggregator, Pipeline, UplinkLink
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
-from fljax.engine.pipeline import Aggregator, Pipeline, UplinkLink
-from fljax.engine.plan import job_table
-from fljax.federation import RoundOptions, build
-from fljax.metrics import ClassCounts
-from fljax.sources import Source
+from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import Metrics, Task
+from fljax.training.federation import RoundOptions, build
+from fljax.training.trials import Source
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -9,8 +9,8 @@ from contracts import harness
 
 from fljax import algorithms
 from fljax import compression as c
-from fljax.engine.pipeline import Pipeline, UplinkLink
-from fljax.engine.plan import job_table
+from fljax.core.transforms import Pipeline, UplinkLink
+from fljax.engine.plan.round_plan import job_table
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -20,7 +20,7 @@ from contracts import harness
 
 from fljax import algorithms
 from fljax import compression as c
-from fljax.engine.pipeline import Pipeline, UplinkLink
+from fljax.core.transforms import Pipeline, UplinkLink
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

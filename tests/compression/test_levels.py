@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from compression.test_names import KEY, PARAMS, pipeline
 
-from fljax.algorithm import Variables
 from fljax.compression.names import CODES, LEVELS
 from fljax.config import ConfigError, default_config, resolve
-from fljax.engine.pipeline import Pipeline, PipelineSpec, as_configured, hparams_of
+from fljax.core.algorithm import Variables
+from fljax.core.transforms import Pipeline, PipelineSpec, as_configured, hparams_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -12,10 +12,10 @@ from contracts import harness
 
 from fljax import algorithms
 from fljax import compression as c
-from fljax.algorithm import Variables
 from fljax.compression import links
-from fljax.engine import pipeline as chains
-from fljax.engine.pipeline import Pipeline
+from fljax.core import transforms as chains
+from fljax.core.algorithm import Variables
+from fljax.core.transforms import Pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -11,7 +11,7 @@ from contracts import harness
 from fljax import algorithms
 from fljax import compression as c
 from fljax.compression.lowrank import orthonormal
-from fljax.engine.pipeline import Pipeline
+from fljax.core.transforms import Pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -10,7 +10,7 @@ from contracts import harness
 
 from fljax import algorithms
 from fljax import compression as c
-from fljax.engine.pipeline import Pipeline
+from fljax.core.transforms import Pipeline
 from fljax_kernels import sketch, unsketch
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import toy
 
-from fljax.engine.packed_plan import pack
-from fljax.engine.plan import JobTable, job_table
-from fljax.federation import Federation, RoundOptions, build
+from fljax.engine.plan.packed_plan import pack
+from fljax.engine.plan.round_plan import JobTable, job_table
+from fljax.training.federation import Federation, RoundOptions, build
 
 
 class Layout(NamedTuple):

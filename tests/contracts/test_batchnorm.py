@@ -10,7 +10,7 @@ from contracts import harness
 from flax import nnx
 
 from fljax import algorithms
-from fljax.engine.plan import job_table
+from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
 
 MOMENTUM, EPSILON, LR, BATCH = 0.8, 1e-5, 0.2, 4

@@ -9,7 +9,7 @@ import toy
 from contracts import harness
 
 from fljax import algorithms
-from fljax.engine.pipeline import DownlinkLink, Pipeline
+from fljax.core.transforms import DownlinkLink, Pipeline
 
 COHORTS = [[0, 1, 2, 3], [], [3, 4, 8], [5, 6, 7, 0, 4]]
 GRID = 0.25

@@ -10,9 +10,9 @@ from contracts import harness
 from contracts.harness import Layout
 
 from fljax import algorithms
-from fljax.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution
 from fljax.compression import error_feedback, top_k, uplink
-from fljax.engine.pipeline import Pipeline, UplinkLink
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution
+from fljax.core.transforms import Pipeline, UplinkLink
 
 EPOCHS, BATCH = 2, 4
 # client 1 has no rows, so the last place of the job arrays is padding: client -1

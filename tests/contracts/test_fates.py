@@ -9,8 +9,8 @@ import toy
 from contracts import harness
 
 from fljax import algorithms
-from fljax.engine.pipeline import Pipeline, UplinkLink
-from fljax.engine.plan import job_table
+from fljax.core.transforms import Pipeline, UplinkLink
+from fljax.engine.plan.round_plan import job_table
 
 COHORTS = [[0, 2, 3, 6], [3, 4, 8, 2], [5, 0, 2, 3]]
 LOST = [{3}, {8, 4}, set()]

@@ -9,10 +9,10 @@ from contracts import harness
 from contracts.harness import Layout
 
 from fljax import algorithms
-from fljax.engine.client_store import ClientStore
-from fljax.engine.pipeline import Pipeline
-from fljax.engine.plan import job_table
-from fljax.parts import default_rows
+from fljax.core.transforms import Pipeline
+from fljax.engine.plan.round_plan import job_table
+from fljax.engine.store.client_store import ClientStore
+from fljax.training.parts import default_rows
 
 LR = 0.2
 SPEC = algorithms.scaffold(LR, 0.9)

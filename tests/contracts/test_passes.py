@@ -10,7 +10,8 @@ import reference
 import toy
 from contracts import harness
 
-from fljax.algorithm import (
+from fljax.algorithms.fedsgd import gradient_pass
+from fljax.core.algorithm import (
     Algorithm,
     AlgorithmSpec,
     ClientPass,
@@ -18,7 +19,6 @@ from fljax.algorithm import (
     Variables,
     step_key,
 )
-from fljax.algorithms.fedsgd import gradient_pass
 
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 6, 7, 0, 4]]
 

@@ -8,7 +8,7 @@ import toy
 from contracts import harness
 
 from fljax import algorithms
-from fljax.engine.pipeline import Pipeline, ServerLink
+from fljax.core.transforms import Pipeline, ServerLink
 
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [5, 6, 7, 0, 4]]
 

@@ -12,9 +12,7 @@ from contracts.harness import Layout
 
 from fljax import algorithms
 from fljax.compression import downlink, error_feedback, qsgd, top_k, uplink
-from fljax.data.dataset import partition_by_owner
-from fljax.engine.packed_plan import pack
-from fljax.engine.pipeline import (
+from fljax.core.transforms import (
     Aggregator,
     CohortLink,
     Pipeline,
@@ -22,10 +20,12 @@ from fljax.engine.pipeline import (
     ServerLink,
     UplinkLink,
 )
-from fljax.engine.plan import job_table
-from fljax.federation import RoundOptions, build
-from fljax.sources import Source, hyperparameters
+from fljax.data.dataset import partition_by_owner
+from fljax.engine.plan.packed_plan import pack
+from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
+from fljax.training.federation import RoundOptions, build
+from fljax.training.trials import Source, hyperparameters
 
 # cohorts differ between trials, and so do their sizes; one trial has a round without clients
 COHORTS = ([[0, 2, 3, 8], [3, 1], [6, 0]], [[3, 5, 6, 7], [], [0, 3, 4]])

@@ -10,7 +10,7 @@ from contracts import harness
 from contracts.harness import Layout
 
 from fljax import algorithms
-from fljax.engine.pipeline import Aggregator, CohortLink, Pipeline
+from fljax.core.transforms import Aggregator, CohortLink, Pipeline
 
 # an empty client (1), a cohort without clients, one with an even number of them
 COHORTS = [[0, 1, 2, 3, 8, 5], [], [7, 3, 6, 4]]

@@ -11,7 +11,7 @@ from contracts import harness
 from jax.flatten_util import ravel_pytree
 
 from fljax import algorithms
-from fljax.engine.pipeline import Pipeline, UplinkLink
+from fljax.core.transforms import Pipeline, UplinkLink
 
 BOUND, SKETCH = 0.5, 10
 PROJECTION = np.random.default_rng(5).standard_normal((28, SKETCH)) / 3

@@ -8,8 +8,8 @@ import toy
 from contracts import harness
 
 from fljax import algorithms
-from fljax.algorithm import Contribution
-from fljax.engine.pipeline import Aggregator, Pipeline
+from fljax.core.algorithm import Contribution
+from fljax.core.transforms import Aggregator, Pipeline
 
 # in the last round nobody trains the biases
 COHORTS = [[0, 1, 2, 3], [3, 4, 8, 7, 5], [0, 2, 6]]

@@ -10,9 +10,9 @@ from jax.export import export
 
 from fljax import algorithms, models
 from fljax.compression import names
-from fljax.engine.packed_plan import pack
-from fljax.engine.plan import job_table
-from fljax.gradients import bind
+from fljax.core.gradients import bind
+from fljax.engine.plan.packed_plan import pack
+from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification, next_token
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fljax import experiment
 from fljax.compression.links import vector_of
-from fljax.simulation import simulate
+from fljax.config import experiment
+from fljax.training.simulation import simulate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

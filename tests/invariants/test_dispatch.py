@@ -12,8 +12,8 @@ import toy
 import fljax
 from fljax import algorithms
 from fljax.benchmarks.timing import time_rounds
-from fljax.engine.pipeline import Aggregator, Pipeline, ServerLink, UplinkLink
-from fljax.federation import RoundOptions, build
+from fljax.core.transforms import Aggregator, Pipeline, ServerLink, UplinkLink
+from fljax.training.federation import RoundOptions, build
 
 ROUNDS, TOGETHER = 23, 4
 # an end after rounds 10 and 20: two blocks and two single rounds, twice, then three single rounds
@@ -71,7 +71,7 @@ def test_results_are_those_of_single_rounds(case):
         found, sizes = [], []
         for plan, facts in together.blocks(range(ROUNDS), ends=ends):
             stats = jax.device_get(together.step_block(plan, facts))
-            found += fljax.engine.blocks.unstack(stats, len(facts))
+            found += fljax.engine.plan.blocks.unstack(stats, len(facts))
             sizes.append(len(facts))
     assert sizes == BLOCKS
     jax.tree.map(np.testing.assert_array_equal, found, expected)

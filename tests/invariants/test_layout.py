@@ -9,7 +9,7 @@ import toy
 import fljax
 from fljax import algorithms
 from fljax.data.dataset import Partition, offsets_of
-from fljax.federation import RoundOptions, build
+from fljax.training.federation import RoundOptions, build
 
 COHORTS = [[0, 1, 2, 3, 8], [3, 4, 8], [], [5, 6, 7, 0, 4, 2]]
 LAYOUTS = [

@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from fljax import algorithms
-from fljax.federation import RoundOptions, build
+from fljax.training.federation import RoundOptions, build
 
 
 def federation_of(num_rounds, spec=None, **options):

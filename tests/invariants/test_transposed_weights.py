@@ -9,9 +9,9 @@ from contracts.harness import Layout
 
 from fljax import algorithms
 from fljax import compression as c
-from fljax.engine import round_program
-from fljax.engine.layout import as_given
-from fljax.engine.pipeline import Pipeline
+from fljax.core.transforms import Pipeline
+from fljax.engine.program import round as round_program
+from fljax.engine.program.layout import as_given
 from fljax.tasks import classification
 
 # large enough for the pass: 4 outputs, more than 256 weights

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fljax import experiment, studies
-from fljax.config import default_config
+from fljax import studies
+from fljax.config import default_config, experiment
 from fljax.studies import Rung, runner
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from ml_collections import FieldReference
 
 from fljax.algorithms import fedavg, fedprox
 from fljax.config import default_config, resolve
+from fljax.config.experiment import Experiment, make_dataset, make_experiment
 from fljax.data.dataset import Split
-from fljax.experiment import Experiment, make_dataset, make_experiment
 from fljax.models import mlp
 from fljax.sweeps.groups import from_config, from_function, grouped
 from fljax.sweeps.settings import Settings, trials_of

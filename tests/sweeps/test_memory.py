@@ -4,14 +4,14 @@ import jax
 import pytest
 
 from fljax.config import default_config
-from fljax.engine.execution import make_mesh
-from fljax.engine.trees import nbytes
-from fljax.options import split_options
+from fljax.core.trees import nbytes
+from fljax.engine.devices.execution import make_mesh
 from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.sweeps.groups import from_config, grouped
 from fljax.sweeps.memory import _bytes_of_a_trial
 from fljax.sweeps.settings import Settings, trials_of
 from fljax.sweeps.slots import Slots
+from fljax.training.options import split_options
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

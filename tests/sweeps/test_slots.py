@@ -3,10 +3,10 @@
 import pytest
 
 from fljax.config import default_config
-from fljax.options import split_options
 from fljax.sweeps.groups import from_config, grouped
 from fljax.sweeps.settings import Settings, trials_of
 from fljax.sweeps.slots import Slots
+from fljax.training.options import split_options
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -24,8 +24,8 @@ from fljax.benchmarks.gpu import (
     scaling_sections,
 )
 from fljax.benchmarks.gpu.records import Context, Table
+from fljax.core.files import atomic_file
 from fljax.recording import say
-from fljax.recording.files import atomic_file
 from fljax.recording.jsonio import plain
 
 REPORT = "report.md"

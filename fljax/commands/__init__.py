@@ -1,0 +1,141 @@
+"""What all scripts share: whatever happens ends in one line and an exit code.
+
+Scripts import this module before all others. From then on Ctrl-C, SIGTERM and SIGHUP end them with
+a line, also while they import, load and compile; and output that was closed (`2>&-`, `| head -1`)
+ends nothing: a closed descriptor would be given to the next file that is opened, and what libraries
+print would be written there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fljax.core import signals
+
+_READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+_unwritten: list[OSError] = []
+
+
+def _begin() -> None:
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free one, which is this
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, lives as long as the process
+    signals.install(signals.stop_at_once)
+    # what a library's tasks failed over is raised where it matters
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
+_begin()
+
+
+def show(text: str) -> None:
+    """Prints what a command has found; that a reader has left changes nothing."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _give_up(sys.stdout)
+        if error.errno not in _READER_IS_GONE:
+            _unwritten.append(error)
+
+
+def run(
+    main: Callable[[Sequence[str]], Any],
+    *,
+    required: Sequence[str] = (),
+    overrides: bool = False,
+    starts_processes: bool = False,
+) -> None:
+    """Runs a script's main under absl, and exits.
+
+    Args:
+      main: (arguments) -> exit code or text of an error, None for success.
+      required: Names of flags that must be given.
+      overrides: Whether `--config.KEY=VALUE` is among them.
+      starts_processes: Whether processes of its own have to be ended before it ends.
+
+    Raises:
+      SystemExit: Always. 1 after an error, 128 and the number after a signal.
+    """
+    from subprocess import SubprocessError
+
+    from absl import app, flags
+    from absl import logging as absl_logging
+
+    # libraries tell of every font and device; absl's own default is to show it
+    flags.FLAGS.verbosity = absl_logging.WARNING
+    if starts_processes:
+        signals.install(signals.unwind)
+    try:
+        if required:
+            flags.mark_flags_as_required(required)
+        if overrides:
+            from fljax.config import check_overrides
+
+            check_overrides(sys.argv)
+        code = _code_of(lambda: app.run(_checked(main)))
+    except (FloatingPointError, ImportError, OSError, SubprocessError, ValueError) as error:
+        code = f"{type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        code = signals.exit_code()
+    sys.exit(_settled(code))
+
+
+def _checked(main):
+    """Returns main, which no argument reaches that is no flag."""
+    from absl import app
+
+    def checked(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+        return main(argv)
+
+    return checked
+
+
+def _code_of(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except SystemExit as leaving:
+        return leaving.code
+
+
+def _settled(code: Any) -> int:
+    """Returns the exit code, after what was to be printed is printed or given up."""
+    if not isinstance(code, int | None):
+        with contextlib.suppress(OSError):
+            print(code, file=sys.stderr)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            _give_up(stream)
+            if stream is sys.stdout and error.errno not in _READER_IS_GONE:
+                _unwritten.append(error)
+    for error in _unwritten:
+        with contextlib.suppress(OSError):
+            print(f"Standard output cannot be written: {error.strerror}", file=sys.stderr)
+    return code or int(bool(_unwritten))
+
+
+def _give_up(stream: Any) -> None:
+    """Lets a stream end nowhere, so that Python does not fail over it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        stream.flush()

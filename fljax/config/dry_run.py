@@ -1,0 +1,175 @@
+"""What a run would do and cost, found out without running it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.compression.sizes import Size
+from fljax.core.algorithm import Aggregate, AlgorithmSpec, Variables, blank_job
+from fljax.core.gradients import bind
+from fljax.core.task import Task
+from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
+from fljax.core.trees import nbytes
+from fljax.data.dataset import FederatedDataset
+from fljax.engine.plan.batching import steps_per_job, takes_part, works_of
+from fljax.training.flops import training_flops
+from fljax.training.options import RoundOptions
+from fljax.training.parts import local_work, make_cohorts, plan_execution, schedules_of
+
+
+def describe(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    update: Size | None = None,
+) -> str:
+    """Returns clients, steps, FLOPs, memory and execution plan of a run as a text.
+
+    FLOPs are those of the matrix products and direct convolutions in the gradient of one full batch
+    of one client, times the steps of all passes, whatever form computes them; no data is placed on
+    a device, and nothing is compiled or run.
+
+    Args:
+      dataset, task, spec, options: As `simulate` takes them.
+      update: Size of a compressed update; None where updates are sent as they are.
+    """
+    sizes = dataset.train.partition.sizes
+    cohorts = make_cohorts(dataset, options, [options.seed])
+    work = local_work(sizes, options)
+    steps = steps_per_job(sizes, work)
+    params, _, _ = jax.eval_shape(task.init, jax.random.key(0))
+    param_bytes = nbytes(params)
+    execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, options)
+    cohort = min(options.clients_per_round, dataset.num_clients)
+    works = works_of(work, schedules_of(task, spec))
+    has_work = takes_part(sizes, works)
+    steps_a_client = np.mean([np.where(has_work, steps_per_job(sizes, one), 0) for one in works], 1)
+    steps_a_round = steps_a_client.sum() * cohort
+    examples = dataset.train.examples.spec
+    flops_a_step = training_flops(task, examples, work.width, dataset.preprocess)
+    flops = flops_a_step * steps_a_round
+    received, sent = _traffic_of_a_client(dataset, task, spec, options.pipeline, update)
+    taking_part = cohort * np.mean(has_work)
+    down, up = (taking_part * link.bits / 8 for link in (received, sent))
+    param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    live = execution.lanes * 6 * param_bytes + execution.wave * 2 * param_bytes
+    rows = [
+        ("dataset", f"{dataset.name}, {sizes.sum():,} training rows"),
+        (
+            "clients",
+            f"{dataset.num_clients:,}, rows min {sizes.min():,} / median {int(np.median(sizes)):,}"
+            f" / max {sizes.max():,}",
+        ),
+        ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
+        ("local steps", f"{steps_a_client.sum():.1f} a client, {steps_a_round:,.0f} a round"),
+        ("parameters", f"{param_count:,} ({_amount(param_bytes, 'B')})"),
+        (
+            "FLOPs",
+            f"{_amount(flops, 'FLOP')} a round, {_amount(flops * options.num_rounds, 'FLOP')} "
+            "in all",
+        ),
+        (
+            "communication",
+            f"{_amount(down, 'B')} down and {_amount(up, 'B')} up a round, "
+            f"{_amount((down + up) * options.num_rounds, 'B')} in all",
+        ),
+        *_compression(received, sent, update),
+        (
+            "memory",
+            f"data {_amount(dataset.train.examples.nbytes, 'B')} ({execution.placement}), "
+            f"training about {_amount(live, 'B')} a device",
+        ),
+        (
+            "execution",
+            f"{execution.devices} {jax.default_backend()} device(s) x {execution.lanes} lane(s), "
+            f"waves of {execution.wave}",
+        ),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+class _Traffic(NamedTuple):
+    """Bits of one client in a round, and what they would be without compression."""
+
+    bits: float
+    dense_bits: int
+
+
+def _compression(received: _Traffic, sent: _Traffic, update: Size | None) -> list[tuple[str, str]]:
+    """Returns what is to be said of compressed links."""
+    compressed = {"uplink": update is not None, "downlink": received.bits != received.dense_bits}
+    rows = [
+        (name, f"{bits:,.0f} bits a client, {_compared(bits, dense)}")
+        for name, (bits, dense) in (("uplink", sent), ("downlink", received))
+        if compressed[name]
+    ]
+    if update is not None and update.positions is not None:
+        raw, bitmap, entropy = update.positions
+        text = f"{raw:,} bits raw, {bitmap:,} as a bitmap, at least {entropy:,.0f} (entropy)"
+        rows.append(("positions", text))
+    return rows
+
+
+def _compared(bits: float, dense: int) -> str:
+    if bits == dense:
+        return "as many as without compression"
+    if bits > dense:
+        return f"{bits / dense:.1f} times as many as {dense:,} without compression"
+    return f"{dense / bits:.1f} times fewer than {dense:,}"
+
+
+def _traffic_of_a_client(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    pipeline: Pipeline | PipelineSpec,
+    update: Size | None,
+) -> tuple[_Traffic, _Traffic]:
+    """Returns what one client receives and sends in a round."""
+
+    def one_round(key):
+        params, frozen, model_state = task.init(key)
+        hparams = {**spec.hparams, "num_clients": dataset.num_clients}
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+        hparams = {name: jnp.asarray(value, dtype) for name, value in hparams.items()}
+        algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
+        variables = Variables(params, model_state)
+        server = algorithm.init(variables)
+        own = () if algorithm.init_client is None else algorithm.init_client(variables)
+        job = blank_job(key)
+        aggregates, received, sent = {}, [], []
+        for one in algorithm.passes:
+            message = one.broadcast(server, aggregates)
+            contributions, _, _ = one.finish(message, one.start(message, own, job), job)
+            aggregates |= {
+                name: Aggregate(value, weight, jnp.float32(1))
+                for name, (value, weight) in contributions.items()
+            }
+            received.append(message)
+            sent.append({name: value for name, (value, _) in contributions.items()})
+        return received, sent
+
+    received, sent = jax.eval_shape(one_round, jax.random.key(0))
+    down, up = 8 * nbytes(received), 8 * nbytes(sent)
+    on_downlink, on_uplink = down, up
+    downlink = as_configured(pipeline).downlink
+    if downlink:
+        on_downlink = sum(int(downlink[-1].bits(message)) for message in received)
+    if update is not None:
+        updates = sum(UPDATE in one for one in sent)
+        on_uplink += updates * (update.bits - update.dense_bits)
+    return _Traffic(on_downlink, down), _Traffic(on_uplink, up)
+
+
+def _amount(count: float, unit: str) -> str:
+    """Returns a count with the prefix that leaves one to three digits before the point."""
+    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if count >= scale:
+            return f"{count / scale:,.2f} {prefix}{unit}"
+    return f"{count / 1e3:,.2f} k{unit}"

@@ -1,0 +1,398 @@
+"""From a configuration to the arguments of `simulate`: every name is looked up here."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fljax import algorithms, data, models, recording
+from fljax.compression import fitting, names
+from fljax.config import ConfigError, resolve, to_plain
+from fljax.config.checks import partition_options
+from fljax.config.dry_run import describe
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.settings import OPTIONS
+from fljax.core.task import Task
+from fljax.core.transforms import Pipeline
+from fljax.core.values import checked, checked_path
+from fljax.data.dataset import FederatedDataset
+from fljax.engine.devices.distributed import is_main, together
+from fljax.engine.plan.batching import takes_part, works_of
+from fljax.recording import Run
+from fljax.training.baselines import MEANT_BY
+from fljax.training.federation import RoundOptions
+from fljax.training.options import RunOptions, check_workdir, split_options
+from fljax.training.parts import local_work, schedules_of
+from fljax.training.simulation import as_task, simulate
+from fljax.training.trials import hyperparameters
+
+
+class Experiment(NamedTuple):
+    """A configuration made concrete: `simulate(dataset, task, algorithm, **options)`.
+
+    Attributes:
+      dataset, task, algorithm, options: Those arguments.
+      built_in: {name: value} of what follows from seed and data but is no argument of a program:
+        a sweep compiles trials that differ in it apart.
+    """
+
+    dataset: FederatedDataset
+    task: Task
+    algorithm: AlgorithmSpec
+    options: dict[str, Any]
+    built_in: Mapping[str, int] = {}
+
+    @property
+    def hparams(self) -> dict[str, float]:
+        """{name: number} of all that is traced."""
+        return hyperparameters(self.algorithm, self.options.get("pipeline", Pipeline()))
+
+
+def run_config(
+    config,
+    workdir: str | Path,
+    *,
+    resume: bool = False,
+    profile: str | Path | None = None,
+) -> tuple[Run, list[Path]]:
+    """Runs a configuration from its data to its plots.
+
+    Args:
+      config: From `fljax.config`.
+      workdir: Directory for what the run leaves behind.
+      resume: Go on from the newest checkpoint.
+      profile: Directory for a profiler trace, or None.
+
+    Returns:
+      (run, PNG files); of several processes, only the first one draws and writes.
+    """
+    profile = None if profile is None else checked_path("profile", profile)
+    if profile is not None and profile.exists() and not profile.is_dir():
+        raise NotADirectoryError(f"profile = {str(profile)!r} is no directory.")
+    check_workdir(workdir)
+    workdir = checked_path("workdir", workdir)
+    resume = checked("resume", resume, OPTIONS["resume"])
+    config = resolve(config)
+    traced = profile is not None and is_main()
+    tracing = jax.profiler.trace(str(profile)) if traced else contextlib.nullcontext()
+    with tracing:
+        run = simulate_config(config, workdir, resume=resume)
+    return run, run.plot() if is_main() and not run.interrupted else []
+
+
+def simulate_config(config, workdir: str | Path, *, resume: bool = False) -> Run:
+    """Runs a configuration, as `run_config` does, and draws nothing."""
+    with together():
+        experiment = make_experiment(config)
+    plain = to_plain(resolve(config))
+    wandb = functools.partial(recording.wandb_sink, **plain["wandb"], config=plain, workdir=workdir)
+    return simulate(
+        experiment.dataset,
+        experiment.task,
+        experiment.algorithm,
+        workdir=workdir,
+        resume=resume,
+        sinks=(wandb,),
+        config=plain,
+        **experiment.options,
+    )
+
+
+def dry_run(config) -> str:
+    """Returns what a configuration would do and cost, as a text; runs nothing."""
+    experiment = make_experiment(config)
+    round_options, _ = split_options(experiment.options)
+    dataset, task = experiment.dataset, experiment.task
+    update = names.update_size(
+        compression_names(resolve(config)), _shapes(task), dataset.num_clients
+    )
+    return describe(dataset, task, experiment.algorithm, round_options, update)
+
+
+def report(run: Run, plots: list[Path]) -> str:
+    """Returns the closing lines of a run: results, costs, and where they lie."""
+    if run.interrupted:
+        name, stopped = next(
+            ((name, one) for name, one in run.baselines.items() if one.interrupted), ("", run)
+        )
+        where = f" of the baseline {name}" if name else ""
+        return (
+            f"Stopped after round {stopped.summary['rounds']}{where}; everything is saved in "
+            f"{run.directory}. Go on with the same command and --resume."
+        )
+    lines = []
+    for name, one in {"federated": run, **run.baselines}.items():
+        final = one.summary["final"] or {}
+        found = [
+            f"{split} {metric} {final[key]:.4f}"
+            for split in ("test", "val")
+            for metric in ("accuracy", "loss")
+            if (key := f"eval/{split}/{metric}") in final
+        ]
+        round = f"(round {final.get('round', 0)})"
+        lines.append(f"{name}: final {', '.join(found)} {round}{MEANT_BY.get(name, '')}")
+    summary = run.summary
+    if summary["best"]:
+        best = summary["best"]
+        lines.append(f"best by {best['selected_by']}: " + _best_line(best))
+    if summary["to_target"]:
+        target = summary["to_target"]
+        lines.append(f"target {target['target_accuracy']} reached in round {target['rounds']}")
+    if run.stopped:
+        lines.append(f"ended early: {run.stopped}")
+    speed = f"{summary['rounds']} rounds in {summary['seconds']:.1f} s"
+    if summary["rounds"]:
+        speed += f", {summary['clients_per_second']:,.0f} clients/s"
+        speed += f", {summary['examples_per_second']:,.0f} examples/s"
+    if summary["compile_seconds"]:
+        speed += f", after {summary['compile_seconds']:.1f} s of compiling"
+    lines.append(speed)
+    lines.append(f"run directory: {run.directory}")
+    lines += [f"plot: {path}" for path in plots]
+    return "\n".join(lines)
+
+
+def _best_line(best: Mapping[str, Any]) -> str:
+    key = "eval/test/accuracy" if "eval/test/accuracy" in best else best["metric"]
+    return f"{key.removeprefix('eval/').replace('/', ' ')} {best[key]:.4f} (round {best['round']})"
+
+
+def make_experiment(config, dataset: FederatedDataset | None = None) -> Experiment:
+    """Builds dataset, task, algorithm and options from a configuration.
+
+    Args:
+      config: From `fljax.config`.
+      dataset: The configured data, where they are loaded already.
+
+    Raises:
+      fljax.config.ConfigError: For wrong keys or values.
+      ValueError: For names or options that the dataset, partition or model refuses.
+    """
+    config = resolve(config)
+    dataset = dataset or make_dataset(config)
+    task = _make_task(config, dataset)
+    options = _options(config) | {"pipeline": make_pipeline(config, dataset, task)}
+    built_in = _built_in(config, dataset, task)
+    return Experiment(dataset, task, make_algorithm(config), options, built_in)
+
+
+def parameter_shapes(config) -> Any:
+    """Returns the shapes of a configuration's model parameters."""
+    config = resolve(config)
+    return _shapes(_make_task(config, make_dataset(config)))
+
+
+def make_dataset(config) -> FederatedDataset:
+    """Loads and partitions the configured data."""
+    of_partition = partition_options(config)
+    keys = {name: name for name in ("partition", "num_clients", "data_dir", "val_fraction")}
+    keys |= {"name": "dataset", "seed": "data_seed"} | {name: name for name in of_partition}
+    taken = {name: f"the key {key!r}" for name, key in keys.items()}
+    return data.load(
+        config.dataset,
+        partition=config.partition,
+        num_clients=config.num_clients,
+        seed=config.data_seed,
+        data_dir=config.data_dir,
+        val_fraction=config.val_fraction,
+        **of_partition,
+        **_options_of(config, "dataset_options", taken),
+    )
+
+
+def _options_of(config, key: str, taken: Mapping[str, str]) -> dict[str, Any]:
+    """Returns options that a configuration passes on; refuses those that it says elsewhere.
+
+    Args:
+      config: Resolved.
+      key: "dataset_options" or "model_options".
+      taken: {option: what says it}.
+    """
+    given = config[key].to_dict()
+    for name, value in given.items():
+        if name in taken:
+            raise ConfigError(
+                f"{key}.{name} = {value!r} would be said twice: {taken[name]} says it. Leave it "
+                "out here."
+            )
+    return given
+
+
+def _make_task(config, dataset: FederatedDataset) -> Task:
+    shape = tuple(dataset.train.examples.spec["x"].shape)
+    taken = {"name": "the key 'model'", "num_classes": "the data", "input_shape": "the data"}
+    options = _options_of(config, "model_options", taken)
+    model = models.make(config.model, dataset.num_classes, shape, **options)
+    return as_task(model, dataset)
+
+
+def make_algorithm(config) -> AlgorithmSpec:
+    """Returns the configured algorithm with its hyperparameters."""
+    client = {}
+    if config.client_momentum:
+        client["client_momentum"] = config.client_momentum
+    if config.client_weight_decay:
+        client |= _with_weight_decay(config)
+    weighting = {"weighting": config.weighting} if config.weighting else {}
+    common = {"client_lr": config.client_lr, "server_lr": config.server_lr, **weighting}
+    match config.algorithm:
+        case "fedavg" | "fedopt":
+            return algorithms.fedopt(
+                config.server_optimizer,
+                **common,
+                beta1=config.beta1,
+                beta2=config.beta2,
+                tau=config.tau,
+                server_momentum=config.server_momentum,
+                bias_correction=config.bias_correction,
+                **client,
+            )
+        case "fedprox":
+            return algorithms.fedprox(config.mu, **common, **client)
+        case "scaffold":
+            return algorithms.scaffold(**common)
+        case "fedsgd":
+            return algorithms.fedsgd(config.server_lr, **weighting)
+    raise ValueError(f"algorithm = {config.algorithm!r} is not known.")
+
+
+def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
+    """Returns the configured compression of what clients send and receive."""
+    chosen = compression_names(config)
+    if chosen == names.Names():
+        return Pipeline()
+    params = _shapes(task)
+    check_cohort(config, dataset.num_clients)
+    participants = num_participants(config, dataset, task)
+    try:
+        pipeline = names.pipeline(chosen, params, participants, config.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    fitting.warn_of_growth(chosen, params)
+    fitting.warn_of_size(chosen, params)
+    return pipeline
+
+
+def check_cohort(config, num_clients: int) -> None:
+    """Raises ConfigError where a memory of the configuration needs another cohort or weights."""
+    try:
+        fitting.check_cohort(
+            compression_names(config),
+            num_clients=num_clients,
+            clients_per_round=config.clients_per_round,
+            sampler=config.sampler,
+            weighting=config.weighting
+            or ("uniform" if config.algorithm == "scaffold" else "examples"),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def num_participants(config, dataset: FederatedDataset, task: Task | None = None) -> int:
+    """Returns how many clients ever take part: those whose rows are enough for a step.
+
+    Args:
+      config: From `fljax.config`.
+      dataset: The configured data.
+      task: The configured task, where it is made already.
+    """
+    sizes = dataset.train.partition.sizes
+    round_options, _ = split_options(_options(config))
+    schedules = schedules_of(task or _make_task(config, dataset), make_algorithm(config))
+    works = works_of(local_work(sizes, round_options), schedules)
+    return int(np.count_nonzero(takes_part(sizes, works)))
+
+
+def _built_in(config, dataset: FederatedDataset, task: Task) -> dict[str, int]:
+    found = names.uplink_memory(compression_names(config))
+    match found and found[0]:
+        case "marina":  # its coins are the run's, thrown for all clients at once
+            return {"seed": config.seed}
+        case "ef21" | "diana":
+            return {"participants": num_participants(config, dataset, task)}
+    return {}
+
+
+def compression_names(config) -> names.Names:
+    """Returns the keys of a configuration that say what is compressed."""
+    return names.Names(**{name: config[name] for name in names.Names._fields})
+
+
+def _shapes(task: Task) -> Any:
+    """Returns the shapes of the model's parameters."""
+    return jax.eval_shape(task.init, jax.random.key(0))[0]
+
+
+def _with_weight_decay(config) -> dict[str, Any]:
+    """Returns the clients' SGD with weight decay added to the gradient, as PyTorch's does."""
+    momentum = bool(config.client_momentum)
+
+    def optimizer(hp):
+        sgd = optax.sgd(hp["client_lr"], momentum=hp["client_momentum"] if momentum else None)
+        return optax.chain(optax.add_decayed_weights(hp["client_weight_decay"]), sgd)
+
+    return {"client_optimizer": optimizer, "client_weight_decay": config.client_weight_decay}
+
+
+def _options(config) -> dict[str, Any]:
+    """Returns the options of `simulate` that stand in the configuration by the same name."""
+    known = {
+        name
+        for record in (RoundOptions, RunOptions)
+        for name in inspect.signature(record).parameters
+    } - {"config", "workdir", "resume", "sinks"}
+    options = {name: config[name] for name in config if name in known}
+    options["local_epochs"] = config.local_epochs
+    options["local_steps"] = config.local_steps
+    for side in ("client", "server"):
+        options[f"{side}_lr_schedule"] = make_schedule(
+            config[f"{side}_lr_schedule"],
+            num_rounds=config.num_rounds,
+            decay_rate=config[f"{side}_lr_decay_rate"],
+            decay_rounds=config[f"{side}_lr_decay_rounds"],
+            warmup_rounds=config[f"{side}_lr_warmup_rounds"],
+        )
+    return options
+
+
+def make_schedule(
+    name: str, *, num_rounds: int, decay_rate: float, decay_rounds: int, warmup_rounds: int
+) -> Callable | None:
+    """Returns round -> factor of a learning rate, or None where it is always 1.
+
+    Args:
+      name: "constant", "cosine" (to zero), "exponential" (smooth), or "step".
+      num_rounds: Rounds of the run.
+      decay_rate: Factor that an exponential or step schedule applies every `decay_rounds`.
+      decay_rounds: Rounds of one decay; 0 is 1 for exponential and step, the rest for cosine.
+      warmup_rounds: Rounds of linear growth before the schedule starts.
+    """
+    if name == "constant" and not warmup_rounds:
+        return None
+    rest = max(num_rounds - warmup_rounds, 1)
+    shapes: Mapping[str, Callable] = {
+        "constant": lambda t: jnp.ones_like(t),
+        "cosine": lambda t: (
+            0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(t / (decay_rounds or rest), 0, 1)))
+        ),
+        "exponential": lambda t: decay_rate ** (t / max(decay_rounds, 1)),
+        "step": lambda t: decay_rate ** jnp.floor(t / max(decay_rounds, 1)),
+    }
+
+    def schedule(round):
+        time = jnp.asarray(round, jnp.float32)
+        factor = shapes[name](jnp.maximum(time - warmup_rounds, 0))
+        if not warmup_rounds:
+            return factor
+        return jnp.where(time < warmup_rounds, (time + 1) / (warmup_rounds + 1), factor)
+
+    return schedule

@@ -1,0 +1,163 @@
+"""Predictions of a trained model: from a run, or from what it left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax import models, tasks
+from fljax.config.schema import FIELDS
+from fljax.data.tables import as_array, numbers_of
+from fljax.data.values import narrowed
+from fljax.recording import Run, jsonio
+from fljax.recording.models import BEST, FINAL, SavedModel, in_structure_of, load_saved
+from fljax.recording.runs import CONFIG
+
+_BATCH_SIZE = 128
+
+
+def predictor(
+    run: Run | str | Path,
+    model: Any = None,
+    *,
+    which: str = FINAL,
+    preprocess: Callable[[dict], dict] | None = None,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes a function that predicts with the trained model of a run.
+
+    Args:
+      run: What `simulate` or `load_run` returned, or the run's directory.
+      model: What was given to `simulate`. Only the directory of a run of a configuration needs
+        none: its config.json names the model.
+      which: "final", or "best" by validation; see `fljax.load_model`.
+      preprocess: `dataset.preprocess` of the training data, where they had one; the data of a
+        configuration are loaded for it if it is not given.
+
+    Returns:
+      A function from x[rows, ...], examples as the data set holds them, to the model's outputs
+      (logits) as a NumPy array [rows, ...].
+
+    Raises:
+      FileNotFoundError: There is no such run, or it has not ended.
+      ValueError: If model, preprocessing or examples are not those of the run.
+
+    Example:
+      >>> predict = fljax.predictor("runs/first", which="best")
+      >>> labels = predict(x).argmax(-1)
+      >>> names = [dataset.class_names[k] for k in labels]  # where labels were texts
+    """
+    saved = _saved(run, which)
+    if model is None:
+        config = _config_of(run)
+        model = _configured_model(config, saved.about)
+        if preprocess is None and saved.about["preprocessed"]:
+            preprocess = _configured_preprocess(config)
+    if preprocess is None and saved.about["preprocessed"]:
+        raise ValueError(
+            "The data of this run were preprocessed on their way to the model: give "
+            "preprocess=dataset.preprocess (lambda batch: batch, where that is done already)."
+        )
+    task = _as_task(model, saved.about)
+    if task.apply is None:
+        raise ValueError(
+            f"The task of kind {task.kind!r} has no function `apply`: give it one, (params, "
+            "frozen, model_state, x) -> outputs, or call its model with fljax.load_model(...)."
+        )
+    variables, frozen = _fitted(task, saved)
+
+    @jax.jit
+    def outputs(batch):
+        batch = batch if preprocess is None else preprocess(batch)
+        return task.apply(variables.params, frozen, variables.model_state, batch["x"])
+
+    return lambda x: _in_batches(outputs, _held(x), saved.about["example"])
+
+
+def _saved(run: Run | str | Path, which: str) -> SavedModel:
+    if not isinstance(run, Run):
+        return load_saved(run, which)
+    if which not in (FINAL, BEST):
+        raise ValueError(f"which = {which!r}; choose {FINAL!r} or {BEST!r}.")
+    variables = run.variables if which == FINAL else run.best_variables
+    if run.about_model is None or variables is None:
+        raise ValueError(
+            f"This run has no {which} model"
+            + (f": {run.about_model['no_best']}." if run.about_model else ": it has not ended.")
+        )
+    return SavedModel(variables, run.frozen, dict(run.about_model))
+
+
+def _config_of(run: Run | str | Path) -> dict[str, Any]:
+    """Returns the configuration of a run, of the keys that configurations have."""
+    if isinstance(run, Run):
+        config = run.config
+    else:
+        path = Path(run) / CONFIG
+        config = jsonio.read_json(path) if path.exists() else {}
+    if not isinstance(config.get("model"), str):
+        raise ValueError(
+            "This run was not made of a configuration, so nothing on disk says how its model "
+            "computes: give the model too, as to simulate."
+        )
+    return {name: config[name] for name in FIELDS if name in config}
+
+
+def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
+    shape = tuple(about["example"]["x"]["shape"])
+    return models.make(config["model"], about["num_classes"], shape, **config["model_options"])
+
+
+def _configured_preprocess(config: Mapping[str, Any]) -> Callable[[dict], dict] | None:
+    from fljax.config import resolve
+    from fljax.config.experiment import make_dataset
+
+    return make_dataset(resolve(config)).preprocess
+
+
+def _as_task(model: Any, about: Mapping[str, Any]) -> tasks.Task:
+    if isinstance(model, tasks.Task):
+        return model
+    make = tasks.next_token if about["kind"] == "next_token" else tasks.classification
+    return make(model, about["num_classes"])
+
+
+def _fitted(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:
+    """Returns the variables and constants in the structure that the task's own have."""
+    try:
+        params, frozen, model_state = jax.eval_shape(task.init, jax.random.key(0))
+    except jax.errors.JAXTypeError:  # it works on the host: with weights from a file, say
+        params, frozen, model_state = task.init(jax.random.key(0))
+    variables = saved.variables._replace(
+        params=in_structure_of(params, saved.variables.params),
+        model_state=in_structure_of(model_state, saved.variables.model_state),
+    )
+    return variables, in_structure_of(frozen, saved.frozen)
+
+
+def _held(x: Any) -> np.ndarray:
+    """Returns examples as they were held in training; a DataFrame as its columns."""
+    return narrowed(numbers_of(as_array(x, "x"), "x"), "x")
+
+
+def _in_batches(outputs: Callable, x: np.ndarray, example: Mapping[str, Any]) -> np.ndarray:
+    """Returns the outputs for all rows, computed in batches of one size."""
+    shape = tuple(example["x"]["shape"])
+    if x.shape[1:] != shape or x.ndim == 0:
+        raise ValueError(
+            f"x has the shape {x.shape}, but the model was trained on examples of shape {shape}: "
+            f"give {('rows', *shape)}."
+        )
+    # what `preprocess` is given beside x
+    y = jnp.zeros((_BATCH_SIZE, *example["y"]["shape"]), example["y"]["dtype"])
+    parts = []
+    for start in range(0, max(len(x), 1), _BATCH_SIZE):
+        part = x[start : start + _BATCH_SIZE]
+        padded = np.zeros((_BATCH_SIZE, *shape), x.dtype)
+        padded[: len(part)] = part
+        parts.append(np.asarray(outputs({"x": padded, "y": y}))[: len(part)])
+    return np.concatenate(parts)

@@ -1,0 +1,136 @@
+"""The gradient estimator: a task bound to its frozen constants, as algorithms see it.
+
+The estimator is a slot: `plain` differentiates the mean loss of a batch; estimators that clip per
+example or split the batch have the same signature.
+
+Here, and only here, training leaves float32, where a run asks for it: parameters, constants and
+inputs are cast inside the loss. Whatever differentiates that loss gets its gradients in the
+parameters' own dtype back, since the transpose of a cast is the cast back. (Micikevicius et al.,
+arXiv:1710.03740, call the float32 parameters a master copy; bfloat16 has the exponents of float32,
+so that no loss scaling is needed: Kalamkar et al., arXiv:1905.12322.)
+
+A gradient in bfloat16 is that of float32 to less than 1 %, in every leaf (the sums it is made of,
+such as those of biases, accumulate in float32), as long as nothing in the model switches. ReLU and
+max-pooling do. Of McMahan's CNN, at its start and on noise, 0.1 to 0.3 % of them choose otherwise
+than in float64, which makes errors of 0.5 % (last layer), 4 %, 5 % and 11 % (first layer). With the
+choices of float64 they are 0.5 % everywhere; float32 with bfloat16's choices errs as bfloat16 does;
+and with nothing but the inputs of products in bfloat16, they are the same. Training on noise lets
+such differences grow: after two rounds of 15 steps a client, bfloat16 is off by 30 % of the way
+that float32 has gone, and float32 from a start rounded to bfloat16 by 31 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.task import Task
+from fljax.core.wide_sums import with_wide_sums
+from fljax_kernels.ordered import together
+
+PyTree = Any
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+class LossSums(NamedTuple):
+    """Summed loss of a batch and the number of its targets (real rows, or tokens)."""
+
+    loss: jax.Array
+    weight: jax.Array
+
+
+class LocalTask(NamedTuple):
+    """A task inside the round program.
+
+    Attributes:
+      gradient: (params, model_state, batch, key) -> (gradient of the batch's mean loss, LossSums,
+        model_state').
+      loss: (params, model_state, batch, key, train) -> (LossSums, model_state').
+      metrics: (params, model_state, batch) -> fljax.core.task.Metrics.
+    """
+
+    gradient: Callable[..., tuple[PyTree, LossSums, PyTree]]
+    loss: Callable[..., tuple[LossSums, PyTree]]
+    metrics: Callable[..., Any]
+
+
+def plain(loss: Callable) -> Callable:
+    """Returns the gradient of a batch's mean loss over its real rows."""
+
+    def gradient(params, model_state, batch, key):
+        def mean_loss(params):
+            sums, new_state = loss(params, model_state, batch, key, True)
+            return sums.loss / jnp.maximum(sums.weight, 1), (sums, new_state)
+
+        grads, (sums, new_state) = jax.grad(mean_loss, has_aux=True)(params)
+        # the loss reads parameters as well
+        grads, loss_sum = together((grads, sums.loss))
+        return grads, sums._replace(loss=loss_sum), new_state
+
+    return gradient
+
+
+def bind(
+    task: Task,
+    frozen: PyTree,
+    preprocess: Callable[[dict], dict] | None = None,
+    estimator: Callable[[Callable], Callable] = plain,
+    compute_dtype: str = "float32",
+) -> LocalTask:
+    """Binds a task to its frozen constants, its data's preprocessing and an estimator.
+
+    Args:
+      task: The task.
+      frozen: Constants of the model.
+      preprocess: As in `FederatedDataset`.
+      estimator: (loss) -> gradient, such as `plain`.
+      compute_dtype: "float32" computes in the parameters' own dtype. "bfloat16" casts parameters,
+        constants and floating-point inputs in `loss` and `gradient`; `model_state`, loss sums and
+        gradients keep their dtypes, sums within a gradient accumulate in float32, and `metrics` is
+        as with "float32". See above for how near gradients are to those of float32.
+
+    Raises:
+      ValueError: For another dtype.
+    """
+    if compute_dtype not in COMPUTE_DTYPES:
+        raise ValueError(
+            f"compute_dtype = {compute_dtype!r}; choose {' or '.join(map(repr, COMPUTE_DTYPES))}."
+        )
+    lower = _to_bfloat16 if compute_dtype == "bfloat16" else lambda tree: tree
+    constants = lower(frozen)
+
+    def prepared(batch):
+        if preprocess is None:
+            return batch
+        return preprocess({k: v for k, v in batch.items() if k != "mask"}) | {"mask": batch["mask"]}
+
+    def loss(params, model_state, batch, key, train):
+        batch = prepared(batch)
+        batch = {**batch, "x": lower(batch["x"])}
+        (values, weights), new_state = task.loss(
+            lower(params), constants, model_state, batch, key, train
+        )
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        return LossSums(values.sum(), weights.sum().astype(values.dtype)), new_state
+
+    def metrics(params, model_state, batch):
+        return task.metrics(params, frozen, model_state, prepared(batch))
+
+    gradient = estimator(loss)
+    if compute_dtype == "bfloat16":
+        gradient = with_wide_sums(gradient)
+    return LocalTask(gradient, loss, metrics)
+
+
+def _to_bfloat16(tree: PyTree) -> PyTree:
+    """Returns the tree with its floating-point leaves cast; integers stay."""
+
+    def cast(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree)

@@ -1,0 +1,121 @@
+"""Samplers: which clients take part in a round.
+
+A sampler is a record (init, select, observe). `select` depends on (seed, round) and the sampler's
+state alone, which checkpoints keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.core import random
+from fljax.core.settings import OPTIONS
+from fljax.core.values import COUNT, FINITE, Field, checked, sequence, whole_numbers
+
+_COUNT = Field(None, int, COUNT)
+_WHOLE = Field(None, int, FINITE)
+_MEAN = Field(None, float, FINITE)
+
+
+class Sampler(NamedTuple):
+    """How cohorts are drawn.
+
+    Attributes:
+      init: () -> state, a pytree of arrays.
+      select: (state, round) -> (int clients in cohort order, state').
+      observe: (state, round, per-client statistics) -> state'; called where feedback is used.
+      max_cohort: Largest cohort that `select` can return.
+      feedback: "none", "delayed" (statistics of earlier rounds) or "immediate" (waits for them).
+    """
+
+    init: Callable[[], Any]
+    select: Callable[[Any, int], tuple[np.ndarray, Any]]
+    max_cohort: int
+    observe: Callable[[Any, int, Any], Any] = lambda state, round, statistics: state
+    feedback: str = "none"
+
+
+def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
+    """Draws a fixed number of different clients, all cohorts being equally likely.
+
+    Raises:
+      ValueError: If the population is smaller than the cohort.
+    """
+    num_clients, seed = _checked(num_clients, seed)
+    clients_per_round = checked("clients_per_round", clients_per_round, _WHOLE)
+    _check_cohort(clients_per_round, num_clients)
+
+    def select(state, round):
+        generator = random.generator(seed, "sampler/uniform", round)
+        return generator.choice(num_clients, clients_per_round, replace=False), state
+
+    return Sampler(lambda: (), select, clients_per_round)
+
+
+def poisson(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
+    """Draws each client independently, `clients_per_round` of them on average.
+
+    A cohort may be empty. Its size stays below the mean plus ten standard deviations; a larger
+    draw, rarer than one in 10^20, is cut.
+    """
+    num_clients, seed = _checked(num_clients, seed)
+    clients_per_round = checked("clients_per_round", clients_per_round, _MEAN)
+    _check_cohort(clients_per_round, num_clients)
+    rate = clients_per_round / num_clients
+    largest = min(num_clients, int(clients_per_round + 10 * clients_per_round**0.5 + 10))
+
+    def select(state, round):
+        # the number of members first, then the members: cost follows the cohort, not the population
+        generator = random.generator(seed, "sampler/poisson", round)
+        count = min(generator.binomial(num_clients, rate), largest)
+        return generator.choice(num_clients, count, replace=False), state
+
+    return Sampler(lambda: (), select, largest)
+
+
+def replay(cohorts: Sequence[Sequence[int]], num_clients: int) -> Sampler:
+    """Replays given cohorts, round after round, starting again at the end of the list.
+
+    Raises:
+      ValueError: If a cohort names a client that does not exist.
+    """
+    num_clients = checked("num_clients", num_clients, _COUNT)
+    fixed = [
+        whole_numbers(f"cohorts[{place}]", cohort)
+        for place, cohort in enumerate(sequence("cohorts", cohorts, "a list of cohorts"))
+    ]
+    if not any(len(cohort) for cohort in fixed):
+        raise ValueError(
+            "cohorts is an empty list, or a list of empty ones; give one list of client numbers a "
+            "round."
+        )
+    for round, cohort in enumerate(fixed):
+        wrong = cohort[(cohort < 0) | (cohort >= num_clients)]
+        if len(wrong):
+            raise ValueError(
+                f"cohorts[{round}] names client {wrong[0]}, but the population has clients 0 to "
+                f"{num_clients - 1}."
+            )
+    return Sampler(
+        lambda: (),
+        lambda state, round: (fixed[round % len(fixed)], state),
+        max(len(cohort) for cohort in fixed),
+    )
+
+
+def _checked(num_clients: int, seed: int) -> tuple[int, int]:
+    return checked("num_clients", num_clients, _COUNT), checked("seed", seed, OPTIONS["seed"])
+
+
+def _check_cohort(clients_per_round: float, num_clients: int) -> None:
+    if not 0 < clients_per_round <= num_clients:
+        raise ValueError(
+            f"clients_per_round = {clients_per_round:g}, but the population has {num_clients} "
+            f"clients. Choose a number from 1 to {num_clients}."
+        )
+
+
+SAMPLERS = {"uniform": uniform, "poisson": poisson}

@@ -1,0 +1,303 @@
+"""Transforms between the clients and the server, composed in optax's manner.
+
+A pipeline holds, in the order in which data meets them: downlink links (on the message), uplink
+links (on each job's update), cohort links (on the stacked cohort), one aggregator, and server links
+(on the aggregate). The empty pipeline is plain weighted averaging at 32 bits a coordinate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.algorithm import Aggregate, Job
+from fljax.core.precision import widened
+from fljax.core.values import wrong
+
+PyTree = Any
+
+# The contribution that uplink links, cohort links and stack aggregators act on.
+UPDATE = "update"
+
+
+def _stateless(params: PyTree) -> tuple:
+    del params
+    return ()
+
+
+def dense_bits(value: PyTree) -> jax.Array:
+    """Returns the bits of a pytree sent as it is, as a uint32 scalar.
+
+    Raises:
+      ValueError: If one message is too large to be counted: 512 MiB or more.
+    """
+    bits = sum(leaf.size * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(value))
+    if bits >= 2**32:
+        raise ValueError(
+            f"A message of {bits / 8e6:,.0f} MB cannot be counted in 32 bits; what a client sends "
+            "or receives must stay below 512 MiB."
+        )
+    return jnp.uint32(bits)
+
+
+class UplinkLink(NamedTuple):
+    """A transform of one job's update, split between client and server.
+
+    Attributes:
+      encode: (value, client_state, job, key) -> (payload, client_state'), on the client.
+      decode: (payload, server_state) -> value, on the server.
+      bits: (payload) -> uint32 scalar, the exact size on the wire.
+      init_client: (params) -> state kept per client in the ClientStore.
+      init_server: (params) -> state on the server.
+      absorb: (aggregate, server_state) -> (aggregate', server_state'), once a round.
+      linear: Whether payloads are summed before they are decoded (sketches, masked integers);
+        integers of 32 bits wrap around in such a sum.
+    """
+
+    encode: Callable[[PyTree, PyTree, Job, jax.Array], tuple[PyTree, PyTree]]
+    decode: Callable[[PyTree, PyTree], PyTree]
+    bits: Callable[[PyTree], jax.Array] = dense_bits
+    init_client: Callable[[PyTree], PyTree] = _stateless
+    init_server: Callable[[PyTree], PyTree] = _stateless
+    absorb: Callable[[Aggregate, PyTree], tuple[Aggregate, PyTree]] = lambda a, s: (a, s)
+    linear: bool = False
+
+
+class DownlinkLink(NamedTuple):
+    """A transform of the broadcast message.
+
+    Attributes:
+      apply: (message, state, key) -> (message as clients receive it, state').
+      bits: (message) -> uint32 scalar, the size on the wire for one client.
+      init: (params) -> server-side state.
+    """
+
+    apply: Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]
+    bits: Callable[[PyTree], jax.Array] = dense_bits
+    init: Callable[[PyTree], PyTree] = _stateless
+
+
+class Cohort(NamedTuple):
+    """The facts a cohort link or a stack aggregator may use, in cohort order.
+
+    Attributes:
+      weights: float[P] weight of each update, 0 where a position has none.
+      valid: bool[P].
+      clients: int32[P] client numbers, -1 where a position has none.
+      round: int32[].
+      axis_name: Mesh axis over which parameters are sharded; sums over parameters need `psum`.
+    """
+
+    weights: jax.Array
+    valid: jax.Array
+    clients: jax.Array
+    round: jax.Array
+    axis_name: str
+
+
+class CohortLink(NamedTuple):
+    """A transform of all updates at once: colluding attackers, pairwise masks.
+
+    Attributes:
+      apply: (stack[P, d], cohort, state, key) -> (stack'[P, d], state'), where d is this device's
+        share of the flattened parameters.
+      init: (params) -> state.
+    """
+
+    apply: Callable[[jax.Array, Cohort, PyTree, jax.Array], tuple[jax.Array, PyTree]]
+    init: Callable[[PyTree], PyTree] = _stateless
+
+
+class Aggregator(NamedTuple):
+    """How updates become one.
+
+    Attributes:
+      needs: "sum" streams weighted sums; "stack" holds the whole cohort.
+      apply: For "sum": (aggregate, state) -> (aggregate', state'). For "stack":
+        (stack[P, d], cohort, state) -> (value[d], state').
+      init: (params) -> state.
+    """
+
+    needs: str
+    apply: Callable[..., tuple[Any, PyTree]]
+    init: Callable[[PyTree], PyTree] = _stateless
+
+
+class ServerLink(NamedTuple):
+    """A transform of the aggregate: central noise, adaptive clipping.
+
+    Attributes:
+      apply: (aggregate, state, round, key) -> (aggregate', state').
+      init: (params) -> state.
+    """
+
+    apply: Callable[[Aggregate, PyTree, jax.Array, jax.Array], tuple[Aggregate, PyTree]]
+    init: Callable[[PyTree], PyTree] = _stateless
+
+
+weighted_mean = Aggregator(needs="sum", apply=lambda aggregate, state: (aggregate, state))
+
+
+class Pipeline(NamedTuple):
+    """All transforms of a run; the default changes nothing."""
+
+    downlink: tuple[DownlinkLink, ...] = ()
+    uplink: tuple[UplinkLink, ...] = ()
+    cohort: tuple[CohortLink, ...] = ()
+    aggregator: Aggregator = weighted_mean
+    server: tuple[ServerLink, ...] = ()
+
+    @property
+    def needs_stack(self) -> bool:
+        """Whether the whole cohort's updates are held at once."""
+        return bool(self.cohort) or self.aggregator.needs == "stack"
+
+    @property
+    def sums_payloads(self) -> bool:
+        """Whether payloads of an uplink link are summed, integers as integers, and then decoded."""
+        return any(link.linear for link in self.uplink)
+
+
+class PipelineSpec(NamedTuple):
+    """A pipeline whose links have hyperparameters that are traced, as an algorithm's are.
+
+    Attributes:
+      build: (hparams) -> Pipeline, called inside the trace; what hyperparameters may change of a
+        pipeline is numbers, never its links or the shapes of their payloads and states.
+      hparams: {name: number}, which join those of the algorithm.
+    """
+
+    build: Callable[[Mapping[str, Any]], Pipeline]
+    hparams: Mapping[str, float]
+
+
+def check_pipeline(pipeline: Any) -> None:
+    """Raises ValueError for what is no pipeline, or has something else in place of a link."""
+    if isinstance(pipeline, PipelineSpec):
+        return
+    if not isinstance(pipeline, Pipeline):
+        raise wrong(
+            "pipeline",
+            pipeline,
+            "a fljax.core.transforms.Pipeline, such as "
+            "Pipeline(uplink=(fljax.compression.uplink(...),))",
+        )
+    kinds = {
+        "downlink": DownlinkLink,
+        "uplink": UplinkLink,
+        "cohort": CohortLink,
+        "server": ServerLink,
+    }
+    for name, kind in kinds.items():
+        links = getattr(pipeline, name)
+        if type(links) not in (tuple, list):
+            raise wrong(f"pipeline.{name}", links, f"a tuple of {kind.__name__}")
+        for place, link in enumerate(links):
+            if not isinstance(link, kind):
+                raise wrong(f"pipeline.{name}[{place}]", link, f"a {kind.__name__}")
+    if not isinstance(pipeline.aggregator, Aggregator):
+        raise wrong("pipeline.aggregator", pipeline.aggregator, "an Aggregator")
+
+
+def pipeline_at(pipeline: Pipeline | PipelineSpec, hparams: Mapping[str, Any]) -> Pipeline:
+    """Returns the pipeline of some hyperparameters."""
+    return pipeline.build(hparams) if isinstance(pipeline, PipelineSpec) else pipeline
+
+
+def hparams_of(pipeline: Pipeline | PipelineSpec) -> Mapping[str, float]:
+    """Returns {name: number} of the hyperparameters that a pipeline has."""
+    return pipeline.hparams if isinstance(pipeline, PipelineSpec) else {}
+
+
+def as_configured(pipeline: Pipeline | PipelineSpec) -> Pipeline:
+    """Returns the pipeline of its own numbers: for shapes, initial states and sizes."""
+    return pipeline_at(pipeline, hparams_of(pipeline))
+
+
+class PipelineState(NamedTuple):
+    """Server-side state of every link."""
+
+    downlink: tuple[PyTree, ...]
+    uplink: tuple[PyTree, ...]
+    cohort: tuple[PyTree, ...]
+    aggregator: PyTree
+    server: tuple[PyTree, ...]
+
+
+def init_server(pipeline: Pipeline, params: PyTree) -> PipelineState:
+    """Returns the initial server-side state of all links."""
+    params = widened(params)
+    return PipelineState(
+        downlink=tuple(link.init(params) for link in pipeline.downlink),
+        uplink=tuple(link.init_server(params) for link in pipeline.uplink),
+        cohort=tuple(link.init(params) for link in pipeline.cohort),
+        aggregator=pipeline.aggregator.init(params),
+        server=tuple(link.init(params) for link in pipeline.server),
+    )
+
+
+def init_client(pipeline: Pipeline, params: PyTree) -> tuple[PyTree, ...]:
+    """Returns the uplink state of a client that never took part."""
+    params = widened(params)
+    return tuple(link.init_client(params) for link in pipeline.uplink)
+
+
+def encode(pipeline: Pipeline, value: PyTree, client_state: tuple, job: Job, key: jax.Array):
+    """Runs the client half of the uplink.
+
+    Returns:
+      (payload, client_state', bits on the wire).
+    """
+    states, bits = [], dense_bits(value)
+    for number, (link, state) in enumerate(zip(pipeline.uplink, client_state, strict=True)):
+        value, state = link.encode(value, state, job, jax.random.fold_in(key, number))
+        bits = link.bits(value)
+        states.append(state)
+    return value, tuple(states), bits
+
+
+def decode(pipeline: Pipeline, payload: PyTree, states: tuple, *, summed: bool) -> PyTree:
+    """Runs the server half of the uplink, last link first.
+
+    The links behind the last linear one are decoded for each job (`summed=False`). That link and
+    those before it are decoded once a round, from the sum of the payloads (`summed=True`).
+    """
+    linear = [number for number, link in enumerate(pipeline.uplink) if link.linear]
+    split = linear[-1] + 1 if linear else 0
+    numbers = range(split) if summed else range(split, len(pipeline.uplink))
+    for number in reversed(numbers):
+        payload = pipeline.uplink[number].decode(payload, states[number])
+    return payload
+
+
+def absorb(pipeline: Pipeline, aggregate: Aggregate, server_state: tuple):
+    """Lets stateful uplink links see the decoded aggregate; returns (aggregate', states')."""
+    states = []
+    for link, state in zip(pipeline.uplink, server_state, strict=True):
+        aggregate, state = link.absorb(aggregate, state)
+        states.append(state)
+    return aggregate, tuple(states)
+
+
+def broadcast(pipeline: Pipeline, message: PyTree, states: tuple, key: jax.Array):
+    """Runs the downlink; returns (message, states', bits for one client)."""
+    new_states, bits = [], dense_bits(message)
+    for number, (link, state) in enumerate(zip(pipeline.downlink, states, strict=True)):
+        message, state = link.apply(message, state, jax.random.fold_in(key, number))
+        bits = link.bits(message)
+        new_states.append(state)
+    return message, tuple(new_states), bits
+
+
+def apply_server(
+    pipeline: Pipeline, aggregate: Aggregate, states: tuple, round: jax.Array, key: jax.Array
+):
+    """Runs the server links on the aggregate; returns (aggregate', states')."""
+    new_states = []
+    for number, (link, state) in enumerate(zip(pipeline.server, states, strict=True)):
+        aggregate, state = link.apply(aggregate, state, round, jax.random.fold_in(key, number))
+        new_states.append(state)
+    return aggregate, tuple(new_states)

@@ -1,0 +1,188 @@
+"""Where a round runs: devices, lanes, waves. Choices here never change results."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fljax.core.values import COUNT, Field, checked
+from fljax.engine.devices.distributed import cores, exchange, neighbours, num_processes
+
+AXIS = "devices"
+
+
+class ExecutionPlan(NamedTuple):
+    """How the jobs of a round are laid out on the hardware.
+
+    Attributes:
+      devices: Number of devices that share the jobs.
+      lanes: Clients trained side by side on each device (the vmapped axis).
+      wave: Finished clients whose updates a device holds at once before they are aggregated.
+      harvest: Lanes that may be exchanged in one event; 1 where clients end at different times.
+      placement: "device" keeps the training data on the devices, "stream" stages the cohort's rows
+        from host memory each round.
+    """
+
+    devices: int
+    lanes: int
+    wave: int
+    harvest: int
+    placement: str
+
+
+def use_all_cores(count: int | None = None) -> None:
+    """Splits the host CPU into as many XLA devices as it has cores.
+
+    XLA runs the bodies of compiled loops on few threads, so a CPU is fully used only when the
+    clients are sharded over several devices. This must happen before JAX starts its backend;
+    afterwards a warning is given and nothing changes. Without effect on GPUs and TPUs.
+
+    Args:
+      count: Number of CPU devices. By default what is set already (`jax_num_cpu_devices`, or
+        `--xla_force_host_platform_device_count` in XLA_FLAGS), else the cores that this process
+        may use; several processes on one machine share its cores.
+    """
+    count = checked("count", count, Field(None, int, COUNT, optional=True))
+    if count is None:
+        if jax.config.jax_num_cpu_devices > 0 or _flags_set_devices():
+            return  # somebody chose a number already
+        count = cores()
+    if jax.config.jax_num_cpu_devices == count:
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:
+        if jax.default_backend() == "cpu" and jax.local_device_count() < count:
+            warnings.warn(
+                f"JAX has already started with {jax.local_device_count()} CPU device(s), so "
+                f"{count} cores cannot all be used. Call fljax.use_all_cores() before the first "
+                "JAX computation.",
+                stacklevel=3,
+            )
+
+
+def _flags_set_devices() -> bool:
+    """Returns whether XLA_FLAGS sets a number of CPU devices, which the option of JAX overrides."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return re.search(r"--xla_force_host_platform_device_count=\d", flags) is not None
+
+
+def make_mesh(num_devices: int = 0) -> jax.sharding.Mesh:
+    """Returns a one-dimensional mesh over the first `num_devices` devices (0: all).
+
+    Of several processes, each gives as many.
+    """
+    available = jax.devices()
+    if num_devices > len(available):
+        raise ValueError(
+            f"devices = {num_devices}, but JAX sees {len(available)} {available[0].platform} "
+            "device(s). Lower `devices`, or set it to 0 for all."
+        )
+    if num_devices:
+        available = _equal_shares(available, num_devices)
+    return jax.sharding.Mesh(np.asarray(available), (AXIS,))
+
+
+def _equal_shares(available: list[jax.Device], count: int) -> list[jax.Device]:
+    """Returns `count` devices, the first ones of every process, in their order."""
+    if count == len(available):
+        return available
+    share, rest = divmod(count, num_processes())
+    taken = [
+        device
+        for process in range(num_processes())
+        for device in [one for one in available if one.process_index == process][:share]
+    ]
+    if rest or len(taken) < count:
+        raise ValueError(
+            f"devices = {count} cannot be shared equally by {num_processes()} processes with "
+            f"{len(available)} devices in all. Choose a multiple of {num_processes()} that each "
+            "process has its share of, or set `devices` to 0 for all."
+        )
+    return taken
+
+
+def choose(
+    *,
+    cohort: int,
+    equal_steps: bool,
+    data_bytes: int,
+    param_bytes: int,
+    needs_stack: bool,
+    devices: int = 0,
+    lanes: int = 0,
+    wave: int = 0,
+    placement: str = "auto",
+    memory_bytes: int | None = None,
+) -> ExecutionPlan:
+    """Chooses an execution plan; every value that is given is kept.
+
+    Args:
+      cohort: Largest number of jobs in a round.
+      equal_steps: Whether all clients take the same number of local steps.
+      data_bytes: Size of the training data; above a quarter of the memory it is streamed.
+      param_bytes: Size of one model.
+      needs_stack: Whether the whole cohort's updates must be held at once.
+      devices: 0 uses all.
+      lanes: 0 chooses: one on a CPU device, as many as fit on an accelerator, 64 at most.
+      wave: 0 chooses: one on a CPU, as many as lanes on an accelerator.
+      placement: "auto", "device" or "stream".
+      memory_bytes: Memory of one device; measured where None.
+
+    Raises:
+      ValueError: For an unknown placement, or if the training cannot fit, with the figures.
+    """
+    if placement not in ("auto", "device", "stream"):
+        raise ValueError(f"placement = {placement!r}; choose 'auto', 'device' or 'stream'.")
+    for name, value in {"lanes": lanes, "wave": wave, "devices": devices}.items():
+        if value < 0:
+            raise ValueError(f"{name} = {value}; give a positive number, or 0 to choose.")
+    mesh = make_mesh(devices)
+    count = mesh.size
+    memory = memory_bytes or memory_of(mesh)
+    on_cpu = mesh.local_devices[0].platform == "cpu"
+    jobs = max(1, -(-cohort // count))
+    # weights, gradients, optimizer state and activations of one live client
+    live = 6 * max(param_bytes, 1)
+    if not lanes:
+        lanes = 1 if on_cpu else max(1, min(jobs, 64, memory // 4 // live))
+    if not wave:
+        wave = 1 if on_cpu else lanes
+    copies = len(mesh.local_devices) if on_cpu else 1
+    if placement == "auto":
+        placement = "device" if data_bytes * copies <= memory // 4 else "stream"
+    held = (lanes * live + wave * 2 * param_bytes) * copies
+    if needs_stack:
+        held += 2 * cohort * param_bytes
+    if held > memory:
+        raise ValueError(
+            f"{lanes} lanes, waves of {wave} and a cohort of {cohort} with {param_bytes / 1e6:.1f} "
+            f"MB of parameters need about {held / 1e9:.2f} GB"
+            + (" (the aggregator or a cohort transform holds every update)" if needs_stack else "")
+            + f", and the device has {memory / 1e9:.2f} GB. Lower lanes, wave or clients_per_round."
+        )
+    harvest = lanes if equal_steps and lanes > 1 else 1
+    return ExecutionPlan(count, lanes, max(wave, harvest), harvest, placement)
+
+
+def memory_of(mesh: jax.sharding.Mesh) -> int:
+    """Returns the memory that a device of the mesh may use; with several processes, the least."""
+    return min(exchange(device_memory_bytes(mesh.local_devices[0])))
+
+
+def device_memory_bytes(device: jax.Device) -> int:
+    """Returns the memory a local device may use: its own limit, or this process's share."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return host_memory_bytes()
+
+
+def host_memory_bytes() -> int:
+    """Returns the physical memory of this machine, shared equally by its processes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // neighbours()

@@ -1,0 +1,1 @@
+"""The host: from a cohort to the plan of its round."""

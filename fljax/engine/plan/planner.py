@@ -1,0 +1,357 @@
+"""The planner: turns a cohort into a round plan, on the host, ahead of the devices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax.core import random
+from fljax.data.dataset import Examples, Split
+from fljax.engine.devices.execution import ExecutionPlan
+from fljax.engine.plan import batching
+from fljax.engine.plan.batching import LocalWork
+from fljax.engine.plan.events import make_events
+from fljax.engine.plan.packing import Packing, capacity, pack
+from fljax.engine.plan.round_plan import (
+    JobArrays,
+    JobTable,
+    PassPlan,
+    PlanFacts,
+    RoundPlan,
+    occurrence,
+)
+
+# Plan arrays up to this many entries always have the largest shape any cohort can need.
+_FIXED_CAPACITY_ENTRIES = 1 << 23
+# Beyond, they have the size that the largest of so many random cohorts needs, and may grow.
+_TRIAL_COHORTS = 64
+
+
+class Capacities(NamedTuple):
+    """Array sizes that hold for a whole run.
+
+    Attributes:
+      cohort: Largest number of jobs of a round.
+      jobs: Jobs of one device.
+      steps: Smallest step capacity of each pass.
+      staged_rows: Smallest number of staged rows of a device.
+    """
+
+    cohort: int
+    jobs: int
+    steps: tuple[int, ...]
+    staged_rows: int
+
+
+class Planner(NamedTuple):
+    """Plans rounds over one split; see `make_planner`.
+
+    Attributes:
+      split: The training split.
+      works: The local work of each pass; numbers of each client's own are by the partition's.
+      schedules: "local" or "epoch", for each pass; jobs that bring their own number of steps take
+        them in the local passes.
+      execution: The execution plan.
+      capacities: Array sizes that hold for the whole run.
+      seeds: int64[S], one for each source.
+      begins: int64[S], where each source's clients begin in the split's partition: zeros where all
+        share one partition.
+      staged_devices: Devices whose rows are staged where data is streamed: those of this process.
+      grown: {array: largest size so far}: an array that had to grow keeps its size, so that shapes,
+        and with them compiled programs, settle.
+    """
+
+    split: Split
+    works: tuple[LocalWork, ...]
+    schedules: tuple[str, ...]
+    execution: ExecutionPlan
+    capacities: Capacities
+    seeds: np.ndarray
+    begins: np.ndarray
+    staged_devices: tuple[int, ...]
+    grown: dict[str, int]
+
+    def plan(
+        self, round: int | np.ndarray, jobs: JobTable, sampler_state=None
+    ) -> tuple[RoundPlan, PlanFacts]:
+        """Returns the plan of a round as NumPy arrays, and the facts the host keeps of it.
+
+        Args:
+          round: Round number, part of every random key; or int[S], one a source.
+          jobs: The jobs in cohort order.
+          sampler_state: Kept in the facts, for checkpoints.
+
+        Raises:
+          ValueError: If there are more jobs than the capacities allow.
+        """
+        if len(jobs.client) > self.capacities.cohort:
+            raise ValueError(
+                f"Round {round} has {len(jobs.client)} jobs, but the program was made for at most "
+                f"{self.capacities.cohort}."
+            )
+        owner = self._owner(jobs)
+        sizes = self.split.partition.sizes[owner]
+        steps = [batching.steps_per_job(sizes, work.of(owner)) for work in self.works]
+        if jobs.steps is not None:
+            steps = [
+                np.where(step > 0, jobs.steps, 0) if schedule == "local" else step
+                for step, schedule in zip(steps, self.schedules, strict=True)
+            ]
+        # a job keeps its place in all passes, so it runs only if it has work in each of them
+        kept = np.flatnonzero(functools.reduce(np.minimum, steps))
+        steps = [step[kept] for step in steps]
+        table = JobTable(*(None if column is None else column[kept] for column in jobs))
+        sizes = sizes[kept]
+        execution, capacities = self.execution, self.capacities
+        first = pack(steps[0], execution.devices, execution.lanes, capacities.jobs)
+        packing = [first, *(_repack(step, first, execution) for step in steps[1:])]
+        place = first.device * capacities.jobs + first.slot
+        rounds = np.broadcast_to(np.asarray(round, np.int32), self.seeds.shape)
+        passes = []
+        for number, (one, step) in enumerate(zip(packing, steps, strict=True)):
+            rows, counts = self._batches(rounds, number, table, sizes, step, one)
+            events = make_events(step, one, execution, capacities.jobs)
+            columns = table._replace(steps=step)._asdict()
+            columns = JobArrays(position=kept, rows=sizes, start=one.start, **columns)
+            passes.append(PassPlan(rows, counts, *events, self._at(place, columns)))
+        rows_real = sum(int(one.counts.sum()) for one in passes)
+        staged = None
+        if execution.placement == "stream":
+            passes, staged = self._stage(passes)
+        last = _last(table)
+        keepers = np.full((execution.devices, capacities.jobs), -1, np.int32)
+        keepers.reshape(-1)[place[last]] = table.client[last]
+        lane_rows = self.works[0].width * execution.lanes * execution.devices
+        facts = PlanFacts(
+            round=round,
+            clients=passes[0].jobs.client,
+            sources=passes[0].jobs.source,
+            keepers=keepers,
+            num_jobs=len(kept),
+            without_rows=self._by_source(jobs) - self._by_source(table),
+            steps=self._by_source(table, sum(steps)),
+            rows_real=rows_real,
+            rows_computed=lane_rows * sum(one.makespan for one in packing),
+            sampler_state=sampler_state,
+            repeated=place[_repeated(table)],
+        )
+        index = np.full(capacities.cohort, execution.devices * capacities.jobs, np.int32)
+        index[kept] = place
+        return RoundPlan(rounds, tuple(passes), index, staged), facts
+
+    def _owner(self, table: JobTable) -> np.ndarray:
+        """Returns the entry of the split's partition that owns each job's rows."""
+        return table.client + self.begins[table.source]
+
+    def _by_source(self, table: JobTable, values: np.ndarray | None = None) -> np.ndarray:
+        """Returns int64[S], how many jobs each source has, or the sum of their values."""
+        return np.bincount(table.source, values, len(self.seeds)).astype(np.int64)
+
+    def _batches(self, rounds, number, table: JobTable, sizes, steps, packing: Packing):
+        """Returns the (rows, counts) of one pass."""
+        work = self.works[number].of(self._owner(table))
+        devices, lanes = self.execution.devices, self.execution.lanes
+        length = self._size(f"steps {number}", packing.makespan, self.capacities.steps[number])
+        width = self.works[number].width
+        rows = np.zeros((devices, length, lanes, width), np.int32)
+        counts = np.zeros((devices, length, lanes), np.int32)
+        if len(steps):
+            batches = batching.make_batches(
+                sizes,
+                steps,
+                work,
+                seeds=self.seeds[table.source],
+                rounds=rounds[table.source],
+                clients=table.client,
+                occurrence=table.occurrence,
+                width=width,
+            )
+            begin = (packing.device * length + packing.start) * lanes + packing.lane
+            where = begin[batches.job] + batches.step * lanes
+            owner = self._owner(table)[batches.job][:, None]
+            rows.reshape(-1, width)[where] = self.split.partition.row_at(owner, batches.positions)
+            counts.reshape(-1)[where] = batches.counts
+        return rows, counts
+
+    def _size(self, name: str, needed: int, floor: int) -> int:
+        size = max(floor, self.grown.get(name, 1))
+        if needed > size:
+            size = capacity(max(needed, 2 * size))
+        self.grown[name] = size
+        return size
+
+    def _at(self, place: np.ndarray, columns: JobArrays) -> JobArrays:
+        """Returns columns [D, J], of jobs at these places in them."""
+        devices, jobs = self.execution.devices, self.capacities.jobs
+        out = np.zeros((len(columns), devices * jobs), np.int32)
+        out[JobArrays._fields.index("client")] = -1
+        out[:, place] = np.array(columns, np.int32)
+        arrays = JobArrays(*out.reshape(-1, devices, jobs))
+        return arrays._replace(accepted=arrays.accepted.astype(bool))
+
+    def _stage(self, passes: Sequence[PassPlan]):
+        """Gathers this process's rows from host memory and renumbers the plan to them.
+
+        Returns:
+          (passes of all devices, {name: [staged devices, R, ...]}).
+        """
+        devices = self.execution.devices
+        per_device, renumbered = [], [np.zeros_like(one.rows) for one in passes]
+        for device in range(devices):
+            used = [one.counts[device] > 0 for one in passes]
+            parts = [one.rows[device][mask] for one, mask in zip(passes, used, strict=True)]
+            unique, inverse = np.unique(np.concatenate(parts), return_inverse=True)
+            inverse = inverse.reshape(-1)
+            ends = np.cumsum([part.size for part in parts])
+            for out, mask, part in zip(renumbered, used, np.split(inverse, ends[:-1]), strict=True):
+                out[device][mask] = part.reshape(-1, out.shape[-1])
+            per_device.append(unique)
+        needed = max(len(unique) for unique in per_device)
+        size = self._size("staged rows", needed, self.capacities.staged_rows)
+        own = [per_device[device] for device in self.staged_devices]
+        staged = _gathered(self.split.examples, own, size)
+        passes = [one._replace(rows=out) for one, out in zip(passes, renumbered, strict=True)]
+        return passes, staged
+
+
+def make_planner(
+    split: Split,
+    work: LocalWork,
+    schedules: Sequence[str],
+    execution: ExecutionPlan,
+    *,
+    max_cohort: int,
+    seeds: Sequence[int],
+    begins: Sequence[int] | None = None,
+    max_steps: int | None = None,
+    staged_devices: Sequence[int] | None = None,
+) -> Planner:
+    """Builds a planner and fixes the capacities of its plans.
+
+    Args:
+      split: The training split, with its partition.
+      work: The configured local work.
+      schedules: Schedule of each pass: "local" or "epoch".
+      execution: The execution plan.
+      max_cohort: Largest number of jobs in a round.
+      seeds: One seed for each source.
+      begins: Where each source's clients begin in the partition; None where all share it.
+      max_steps: Largest number of local steps of a job, where jobs bring their own.
+      staged_devices: Devices whose rows this process stages; all of them if None.
+    """
+    works = batching.works_of(work, schedules)
+    if split.examples.num_examples > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"The data set has {split.examples.num_examples:,} rows; row numbers are 32-bit, so at "
+            f"most {np.iinfo(np.int32).max:,} can be addressed. Use fewer or smaller clients."
+        )
+    sizes = split.partition.sizes
+    lanes = execution.devices * execution.lanes
+    jobs = min(max_cohort, -(-max_cohort * 3 // (2 * execution.devices)) + 1)
+    floors = []
+    for one, schedule in zip(works, schedules, strict=True):
+        steps = batching.steps_per_job(sizes, one)
+        if max_steps is not None and schedule == "local":
+            steps = np.where(steps > 0, max_steps, 0)
+        floors.append(_floor(steps, max_cohort, lanes, entries=lanes * one.width))
+    width = sum(int(np.prod(spec.shape)) for spec in split.examples.spec.values())
+    staged = min(
+        _floor(sizes, max_cohort, 1, entries=execution.devices * width),
+        sum(
+            _distinct_rows(one, floor * execution.lanes, own_steps=max_steps is not None)
+            for one, floor in zip(works, floors, strict=True)
+        ),
+    )
+    return Planner(
+        split=split,
+        works=works,
+        schedules=tuple(schedules),
+        execution=execution,
+        capacities=Capacities(max_cohort, jobs, tuple(floors), staged),
+        seeds=np.asarray(seeds, np.int64),
+        begins=np.zeros(len(seeds), np.int64) if begins is None else np.asarray(begins, np.int64),
+        staged_devices=tuple(
+            range(execution.devices) if staged_devices is None else staged_devices
+        ),
+        grown={},
+    )
+
+
+def _floor(lengths: np.ndarray, cohort: int, lanes: int, *, entries: int) -> int:
+    """Returns a capacity that no cohort exceeds, or, where that is too large to ship, hardly any.
+
+    Args:
+      lengths: int64[N] steps or rows of every client.
+      cohort: Largest number of jobs.
+      lanes: Lanes that share the lengths; the longest job may come last on its lane.
+      entries: Array entries of one unit of capacity.
+    """
+    largest = np.sort(lengths)[::-1][:cohort]
+    bound = capacity(int(-(-largest.sum() // lanes) + (largest[:1].sum() if lanes > 1 else 0)) + 1)
+    if bound * entries <= _FIXED_CAPACITY_ENTRIES:
+        return bound
+    generator = random.generator(0, "planner/capacity")
+    drawn = lengths[generator.integers(0, len(lengths), (_TRIAL_COHORTS, cohort))]
+    return capacity(int((-(-drawn.sum(1) // lanes) + drawn.max(1)).max()) + 1)
+
+
+def _distinct_rows(work: LocalWork, steps: int, own_steps: bool) -> int:
+    """Returns a bound of the rows that so many steps of one pass read.
+
+    Every epoch of a job reads the same rows, unless each drops others, or the job brings its own
+    number of steps.
+    """
+    same_rows = not own_steps and work.remainder != "drop" and work.epochs is not None
+    repeats = int(np.min(work.epochs)) if same_rows else 1
+    return -(-steps * work.width // repeats)
+
+
+def _gathered(examples: Examples, rows: Sequence[np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Returns {name: [D, size, ...]}, each device's rows and zeros behind them.
+
+    Only real rows are read, or generated; zeros that nobody touches take no memory either.
+    """
+    out = {
+        name: np.zeros((len(rows), size, *spec.shape), spec.dtype)
+        for name, spec in examples.spec.items()
+    }
+    for device, own in enumerate(rows):
+        for name, values in examples.take(own).items():
+            out[name][device, : len(own)] = values
+    return out
+
+
+def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Packing:
+    """Packs a later pass: every job stays on its device, where its client state is."""
+    lane, start = np.zeros(len(steps), np.int64), np.zeros(len(steps), np.int64)
+    makespan = 0
+    for device in range(execution.devices):
+        mine = np.flatnonzero(first.device == device)
+        one = pack(steps[mine], 1, execution.lanes, len(mine))
+        lane[mine], start[mine] = one.lane, one.start
+        makespan = max(makespan, one.makespan)
+    return Packing(first.device, lane, start, first.slot, makespan)
+
+
+def _last(table: JobTable) -> np.ndarray:
+    """Returns bool[J], true for the last accepted job of each client and source."""
+    if not table.occurrence.any():
+        return table.accepted
+    backwards = np.flatnonzero(table.accepted)[::-1]
+    last = np.zeros(len(table.client), bool)
+    last[backwards] = occurrence(table.source[backwards], table.client[backwards]) == 0
+    return last
+
+
+def _repeated(table: JobTable) -> np.ndarray:
+    """Returns bool[J], true for the accepted jobs of clients that have several of one source."""
+    if not table.occurrence.any():
+        return np.zeros(len(table.client), bool)
+    pairs = table.source.astype(np.int64) << 32 | table.client
+    _, which, counts = np.unique(pairs[table.accepted], return_inverse=True, return_counts=True)
+    repeated = table.accepted.copy()
+    repeated[table.accepted] = counts[which] > 1
+    return repeated

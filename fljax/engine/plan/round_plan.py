@@ -1,0 +1,184 @@
+"""The round plan: which job runs when, on which lane, over which rows.
+
+A plan is a small pytree of NumPy arrays whose shapes depend on capacities alone, so that cohorts of
+any size run under one compilation. Axis names used below:
+
+  D devices, T step capacity, L lanes, B batch size, J job capacity of a device,
+  E events, G lanes exchanged in one event (harvest), V waves, W slots of a wave, S sources.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.engine.plan.counting import earlier_equals
+
+
+class JobTable(NamedTuple):
+    """The jobs of a round as columns, in cohort order; each column has one entry a job.
+
+    Attributes:
+      client: int32 client numbers.
+      source: int32 index of the message and hyperparameters.
+      segment: int32 index of the accumulator.
+      occurrence: int32, how often (source, client) appeared earlier in the table.
+      accepted: bool, false for clients that are lost after their work.
+      group, staleness, tier: int32, as in `fljax.core.algorithm.Job`.
+      steps: int64 local steps that override the configured local work, or None.
+    """
+
+    client: np.ndarray
+    source: np.ndarray
+    segment: np.ndarray
+    occurrence: np.ndarray
+    accepted: np.ndarray
+    group: np.ndarray
+    staleness: np.ndarray
+    tier: np.ndarray
+    steps: np.ndarray | None = None
+
+
+class JobArrays(NamedTuple):
+    """Columns of the jobs on each device, [D, J]; padding jobs have client -1."""
+
+    client: Any
+    position: Any
+    source: Any
+    segment: Any
+    rows: Any
+    steps: Any
+    start: Any
+    occurrence: Any
+    accepted: Any
+    group: Any
+    staleness: Any
+    tier: Any
+
+
+class PassPlan(NamedTuple):
+    """The schedule of one pass.
+
+    Attributes:
+      rows: int32[D, T, L, B] row numbers of the batch that lane l reads at step t.
+      counts: int32[D, T, L] how many of them are real; 0 on an idle lane.
+      event_time: int32[D, E] step before which the event happens, ascending.
+      event_lane: int32[D, E, G] lanes whose job ends and whose next job starts (L: none).
+      event_slot: int32[D, E, G] wave slots that keep the finished jobs (W: none).
+      event_next: int32[D, E, G] jobs that start (J: none).
+      wave_end: int32[D, V] number of events that precede the end of the wave.
+      wave_jobs: int32[D, V, W] job in each slot (J: none).
+      num_waves: int32[D].
+      jobs: JobArrays of [D, J].
+    """
+
+    rows: Any
+    counts: Any
+    event_time: Any
+    event_lane: Any
+    event_slot: Any
+    event_next: Any
+    wave_end: Any
+    wave_jobs: Any
+    num_waves: Any
+    jobs: JobArrays
+
+
+class RoundPlan(NamedTuple):
+    """Everything the round program needs to know about one round.
+
+    Attributes:
+      round: int32[S] round number of each source.
+      passes: One PassPlan for each pass; all place a job at the same (device, index).
+      cohort_index: int32[P] flat (device x J) index of the job at each cohort position; a position
+        without a job holds D x J.
+      staged: {name: [D, R, ...]} rows of the cohort where data is streamed, else None. As made by
+        the planner, of this process's devices only.
+    """
+
+    round: Any
+    passes: tuple[PassPlan, ...]
+    cohort_index: Any
+    staged: dict[str, Any] | None
+
+
+class PlanFacts(NamedTuple):
+    """What the host remembers of a plan after it was sent to the devices.
+
+    Attributes:
+      round: Round number, or int32[S], one a source.
+      clients: int32[D, J] client of each job (-1: padding).
+      sources: int32[D, J].
+      keepers: int32[D, J] like `clients`, but -1 where nothing goes to the client store: the job is
+        lost, or the same client has a later one that is not.
+      num_jobs: Jobs that run.
+      without_rows: int64[S] clients of each source's cohort that were left out because they have no
+        batch.
+      steps: int64[S] local steps of each source over all jobs and passes.
+      rows_real: Rows trained on.
+      rows_computed: Rows the lanes compute, padding and idle lanes included.
+      sampler_state: State of the sampler after this round's selection.
+      seconds: Seconds the host spent on the plan: selection, schedule, staging, and handing it all
+        to the devices.
+      repeated: int64[K] flat (device x J) places of the jobs, in cohort order, of clients with
+        several accepted ones; which of them is the last that was kept, the devices alone know.
+    """
+
+    round: int | np.ndarray
+    clients: np.ndarray
+    sources: np.ndarray
+    keepers: np.ndarray
+    num_jobs: int
+    without_rows: np.ndarray
+    steps: np.ndarray
+    rows_real: int
+    rows_computed: int
+    sampler_state: Any
+    seconds: float = 0.0
+    repeated: np.ndarray = np.zeros(0, np.int64)
+
+    def keepers_of(self, kept: np.ndarray) -> np.ndarray:
+        """Returns `keepers` once it is known of which jobs, bool[D, J], anything was kept.
+
+        Of a client with several jobs the last one that was kept has its row, if there is one.
+        """
+        pairs = (self.sources.astype(np.int64) << 32 | self.clients).reshape(-1)
+        sound = self.repeated[kept.reshape(-1)[self.repeated]][::-1]
+        keepers = np.where(np.isin(pairs, pairs[sound]), -1, self.keepers.reshape(-1))
+        last = sound[earlier_equals(pairs[sound]) == 0]
+        keepers[last] = self.clients.reshape(-1)[last]
+        return keepers.reshape(self.keepers.shape)
+
+
+def job_table(
+    clients, *, source=0, accepted=True, groups: np.ndarray | None = None, steps=None
+) -> JobTable:
+    """Builds a table in which every client of the list is one job of one source.
+
+    Args:
+      clients: Integer client numbers in cohort order; repetitions are separate jobs.
+      source: Integer, or one a client; the segment is the same.
+      accepted: Bool, or one a client.
+      groups: int[N] group of every client of the population.
+      steps: Local steps, one a client, instead of the configured local work.
+    """
+    clients = np.asarray(clients, np.int32).reshape(-1)
+    source = np.full(clients.shape, source, np.int32)
+    zeros = np.zeros_like(clients)
+    return JobTable(
+        client=clients,
+        source=source,
+        segment=source,
+        occurrence=occurrence(source, clients).astype(np.int32),
+        accepted=np.full(clients.shape, accepted, bool),
+        group=zeros if groups is None else np.asarray(groups, np.int32)[clients],
+        staleness=zeros,
+        tier=zeros,
+        steps=None if steps is None else np.asarray(steps, np.int64),
+    )
+
+
+def occurrence(source: np.ndarray, client: np.ndarray) -> np.ndarray:
+    """Returns int64[J], how often each pair (source, client) stands before it."""
+    return earlier_equals(source.astype(np.int64) << 32 | client)

@@ -1,0 +1,1 @@
+"""The devices: the round program."""

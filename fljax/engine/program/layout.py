@@ -1,0 +1,143 @@
+"""Weights of narrow dense layers kept transposed during local training.
+
+A layer of few outputs has tall, narrow weights, and XLA's CPU backend takes far longer for their
+gradient, `x.T @ g` [in, out], than for its transpose `g.T @ x` [out, in]: for 784 x 10 a whole step
+of softmax regression takes twice as long. Such weights, and whatever is combined with them entry by
+entry (gradients, momentum, the client's message, its update), may therefore be held transposed from
+the broadcast to the sum over clients. What a job does is rewritten for it, so that algorithms and
+models know nothing of it; only the order of sums changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.algorithm import Aggregate
+from fljax.engine.program.accumulators import Finished
+from fljax.engine.program.transposition import Traced, is_matrix, rewrite, trace
+
+PyTree = Any
+
+# Weights of more outputs gain nothing (measured at 200), nor do tiny ones.
+_MAX_OUTPUTS = 32
+_MIN_SIZE = 256
+
+
+class Work(NamedTuple):
+    """What one job does.
+
+    Attributes:
+      start: (message, index, client rows) -> carry.
+      step: (message, carry, index, *more) -> carry.
+      finish: (message, carry, index, client rows) -> Finished.
+    """
+
+    start: Callable[..., PyTree]
+    step: Callable[..., PyTree]
+    finish: Callable[..., Finished]
+
+
+class Layout(NamedTuple):
+    """What one job does, in another layout.
+
+    Attributes:
+      work: As it was given, with packed messages, carries and values of contributions.
+      pack: messages [S, ...] -> packed messages.
+      unpack: {name: Aggregate of packed values [S, ...]} -> {name: Aggregate}.
+    """
+
+    work: Work
+    pack: Callable[[PyTree], PyTree]
+    unpack: Callable[[dict[str, Aggregate]], dict[str, Aggregate]]
+
+
+def as_given(work: Work, *arguments: Any) -> Layout:
+    """Returns the layout that changes nothing; the arguments are those of `transposed_weights`."""
+    del arguments
+    return Layout(work, lambda messages: messages, lambda sums: sums)
+
+
+def transposed_weights(
+    work: Work, message: PyTree, client_rows: PyTree, arguments: tuple, summed: bool
+) -> Layout:
+    """Returns the layout that holds the weights of narrow dense layers transposed.
+
+    Args:
+      work: What a job does.
+      message: Arrays or shapes of one job's message.
+      client_rows: Arrays or shapes of what one job's client keeps.
+      arguments: Arrays or shapes of `index, *more`.
+      summed: Whether nothing but sums is taken of contributions; otherwise they stay as they are,
+        and so do those with one weight an entry.
+    """
+    index, *_ = arguments
+    carry = jax.eval_shape(work.start, message, index, client_rows)
+    result = jax.eval_shape(work.finish, message, carry, index, client_rows)
+    start = trace(work.start, message, index, client_rows)
+    step = trace(work.step, message, carry, *arguments)
+    finish = trace(work.finish, message, carry, index, client_rows)
+    if step.results != jax.tree.structure(carry):
+        return as_given(work)  # the loop over steps says best what is wrong
+    still = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
+    chosen = _narrow_weights(step)
+    if not any(jax.tree.leaves(chosen)):
+        return as_given(work)
+
+    job = False, still(client_rows)
+    in_start = start.containing((still(message), *job), chosen)
+    in_step = step.containing((still(message), chosen, *still(arguments)), chosen)
+    in_step |= step.factors(in_step)
+    in_finish = finish.containing((still(message), chosen, *job), still(result))
+    (start_message, *_), _ = start.members(in_start)
+    (step_message, *_), _ = step.members(in_step)
+    (finish_message, *_), held = finish.members(in_finish)
+    sent = jax.tree.map(lambda *uses: any(uses), start_message, step_message, finish_message)
+    moved = {
+        name: value if summed and _are_numbers(result.weights[name]) else still(value)
+        for name, value in held.values.items()
+    }
+    return Layout(
+        Work(
+            rewrite(start, in_start, (sent, *job), chosen),
+            rewrite(step, in_step, (sent, chosen, *still(arguments)), chosen),
+            rewrite(finish, in_finish, (sent, chosen, *job), still(result)._replace(values=moved)),
+        ),
+        pack=lambda messages: _flip(sent, messages),
+        unpack=lambda sums: {
+            name: total._replace(sum=_flip(moved[name], total.sum)) for name, total in sums.items()
+        },
+    )
+
+
+def _narrow_weights(step: Traced) -> PyTree:
+    """Returns a tree of bool that marks the parts of the carry to hold transposed."""
+    message, carry, *_ = step.arguments.children()
+    before = step.jaxpr.invars[message.num_leaves :][: carry.num_leaves]
+    products, of = step.products(), step.groups.of
+    marks = [
+        _is_narrow(old) and is_matrix(new) and of(old) == of(new) and of(old) in products
+        for old, new in zip(before, step.jaxpr.outvars, strict=True)
+    ]
+    return step.results.unflatten(marks)
+
+
+def _is_narrow(var: Any) -> bool:
+    if not is_matrix(var) or var.aval.size < _MIN_SIZE:
+        return False
+    inputs, outputs = var.aval.shape
+    return outputs <= min(_MAX_OUTPUTS, inputs // 2)
+
+
+def _are_numbers(weights: PyTree) -> bool:
+    return not any(leaf.shape for leaf in jax.tree.leaves(weights))
+
+
+def _flip(transposed: PyTree, tree: PyTree) -> PyTree:
+    """Exchanges the last two axes of the leaves that are marked."""
+    return jax.tree.map(
+        lambda yes, leaf: jnp.swapaxes(leaf, -1, -2) if yes else leaf, transposed, tree
+    )

@@ -1,0 +1,226 @@
+"""Tasks whose targets are integers: one class an example, or the next token at every position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.metrics import MAX_CONFUSION_CLASSES, ClassCounts
+from fljax.core.network import as_network
+from fljax.core.task import Metrics, Task
+from fljax.core.values import COUNT, FINITE, Field, brief, checked, wrong
+
+
+def classification(
+    model: Any,
+    num_classes: int,
+    *,
+    frozen: Any = None,
+    loss_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> Task:
+    """Makes a task with one class per example.
+
+    Args:
+      model: A function (nnx.Rngs) -> nnx.Module, an nnx.Module (which then always starts from its
+        current parameters), `from_linen(module, example_x)`, a pair of functions (init, apply), or
+        a `Network`. It maps x[B, ...] to logits [B, num_classes].
+      num_classes: Number of classes; labels are 0 ... num_classes - 1.
+      frozen: NNX filter of the parameters that are never trained.
+      loss_fn: (logits [B, C], labels [B]) -> [B]; softmax cross entropy by default.
+
+    Returns:
+      The task; y is int[B].
+    """
+
+    def counted(batch):
+        return batch["mask"]
+
+    return _task(model, num_classes, "classification", counted, frozen, loss_fn)
+
+
+def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: Any = None) -> Task:
+    """Makes a language-modelling task: the next token at every position.
+
+    Args:
+      model: As for `classification`; maps tokens [B, T] to logits [B, T, num_classes].
+      num_classes: Size of the vocabulary.
+      pad_id: Targets of this value do not count; None if all count.
+      frozen: NNX filter of the parameters that are never trained.
+
+    Returns:
+      The task; x and y are int[B, T], y being x moved on by one.
+    """
+    pad_id = checked("pad_id", pad_id, Field(0, int, FINITE, optional=True))
+
+    def counted(batch):
+        real = jnp.broadcast_to(batch["mask"][:, None], batch["y"].shape)
+        return real if pad_id is None else real & (batch["y"] != pad_id)
+
+    return _task(model, num_classes, "next_token", counted, frozen, None)
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns -log softmax(logits)[label], for logits [..., C] and integer labels [...]."""
+    # a select, unlike a gather, has no scatter as its gradient
+    log_probabilities = jax.nn.log_softmax(logits)
+    return -jnp.sum(log_probabilities, where=_one_hot(logits, labels), axis=-1)
+
+
+def _task(
+    model: Any,
+    num_classes: int,
+    kind: str,
+    counted: Callable[[Mapping], jax.Array],
+    frozen: Any,
+    loss_fn: Callable | None,
+) -> Task:
+    """Makes a task of integer targets, of which those where `counted(batch)` is true count."""
+    network = as_network(model, frozen)
+    num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
+    if not (loss_fn is None or callable(loss_fn)):
+        raise wrong("loss_fn", loss_fn, "a function of logits and labels, or None")
+    needs_integers, loss_fn = loss_fn is None, loss_fn or softmax_cross_entropy
+
+    def forward(params, frozen, model_state, batch, key, train):
+        """Returns losses, logits, labels and counts, each per target, and model_state'."""
+        mask, counts = jnp.asarray(batch["mask"]), jnp.asarray(counted(batch))
+        # zeros, not the losses alone: 0 x NaN in a gradient is NaN
+        x = jax.tree.map(lambda leaf: _only_real(mask, leaf), batch["x"])
+        try:
+            logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
+        except Exception as error:
+            raise ValueError(_misfit(params, x, error)) from error
+        if getattr(logits, "shape", None) != (*counts.shape, num_classes):
+            raise ValueError(_wrong_logits(logits, kind, counts.shape, num_classes))
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = _only_real(counts, logits)
+        if needs_integers and not _holds_integers(batch["y"]):
+            raise ValueError(
+                f"y is {batch['y'].dtype}, and a {kind} task learns classes, 0, 1, 2, ...: give "
+                "the data set y.astype(np.int32), or the task a loss_fn."
+            )
+        labels = jnp.where(counts, batch["y"], 0)
+        losses = loss_fn(logits, labels)
+        if getattr(losses, "shape", None) != counts.shape:
+            raise ValueError(
+                f"loss_fn returns an array of shape {list(jnp.shape(losses))}, and "
+                f"{list(counts.shape)} is wanted: one loss for each target and no mean over them, "
+                "so that rows of padding can be left out."
+            )
+        losses = jnp.where(counts, losses, 0)
+        return losses, logits, labels, counts, model_state
+
+    def loss(params, frozen, model_state, batch, key, train):
+        losses, _, _, counts, model_state = forward(params, frozen, model_state, batch, key, train)
+        return (_per_example(losses), _per_example(counts.astype(jnp.int32))), model_state
+
+    def metrics(params, frozen, model_state, batch):
+        losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
+        rank, predicted = _rank(logits, labels), _is_prediction(logits)
+        sums = {
+            "loss": losses,
+            "weight": counts,
+            "correct": counts & predicted & (rank == 0),
+            "correct_top5": counts & predicted & (rank < 5),
+        }
+        per_example = {
+            name: _per_example(leaf.astype(jnp.int32) if leaf.dtype == bool else leaf)
+            for name, leaf in sums.items()
+        }
+        guesses = logits.argmax(-1)
+        confusion = _confusion(labels, guesses, (counts & predicted).astype(jnp.int32), num_classes)
+        missed = (counts & ~predicted).astype(jnp.int32)
+        unpredicted = jnp.zeros(num_classes, jnp.int32).at[labels].add(missed)
+        return Metrics(per_example, confusion, unpredicted)
+
+    def apply(params, frozen, model_state, x):
+        return network.apply(params, frozen, model_state, x, None, False, None)[0]
+
+    return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches, apply)
+
+
+def _misfit(params: Any, x: Any, error: Exception) -> str:
+    """Says that a model cannot be applied to its inputs, with the shapes of both."""
+    matrices = [
+        (path, leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if jnp.ndim(leaf) > 1
+    ]
+    has = f", and its first weights are {_described(*matrices[0][::-1])}" if matrices else ""
+    inputs = " and ".join(map(_described, jax.tree.leaves(x)))
+    return (
+        f"The model cannot be applied to a batch of the data: x is {inputs}{has} ({brief(error)})."
+    )
+
+
+def _described(leaf: Any, path: tuple = ()) -> str:
+    """Returns type and shape of an array, after the names that lead to it."""
+    name = "/".join(str(getattr(one, "key", one)) for one in path)
+    return f"{name} {jnp.result_type(leaf)}{list(jnp.shape(leaf))}".strip()
+
+
+def _wrong_logits(logits: Any, kind: str, targets: tuple, num_classes: int) -> str:
+    """Says what logits a model must return; both numbers where the width alone is wrong."""
+    shape = getattr(logits, "shape", None)
+    if shape is None:
+        return f"The model returns {type(logits).__name__}; it must return an array of logits."
+    if shape[:-1] == targets and shape:
+        return (
+            f"The model returns {shape[-1]} logits for {num_classes} classes. Give its last layer "
+            f"{num_classes} outputs."
+        )
+    return (
+        f"The model returns logits of shape {shape}; a {kind} task with {num_classes} classes and "
+        f"targets {targets} needs {(*targets, num_classes)}."
+    )
+
+
+def _confusion(labels, predictions, counts, num_classes: int):
+    """Counts targets by actual and predicted class; see `Metrics.confusion`."""
+    if num_classes <= MAX_CONFUSION_CLASSES:
+        matrix = jnp.zeros((num_classes, num_classes), jnp.int32)
+        return matrix.at[labels, predictions].add(counts)
+    none = jnp.zeros(num_classes, jnp.int32)
+    return ClassCounts(
+        hits=none.at[labels].add(jnp.where(labels == predictions, counts, 0)),
+        actual=none.at[labels].add(counts),
+        predicted=none.at[predictions].add(counts),
+    )
+
+
+def _holds_integers(y: jax.Array) -> bool:
+    return jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_
+
+
+def _only_real(mask: jax.Array, values: jax.Array) -> jax.Array:
+    """Returns the values with zeros where the mask, over the first axes, is false."""
+    values = jnp.asarray(values)
+    mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    return jnp.where(mask, values, jnp.zeros((), values.dtype))
+
+
+def _per_example(targets: jax.Array) -> jax.Array:
+    return targets.reshape(targets.shape[0], -1).sum(1, dtype=targets.dtype)
+
+
+def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.arange(logits.shape[-1]) == labels[..., None]
+
+
+def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns how many classes are predicted before the label's; the first of equals is ahead."""
+    own = jnp.sum(logits, where=_one_hot(logits, labels), axis=-1, keepdims=True)
+    earlier = jnp.arange(logits.shape[-1]) < labels[..., None]
+    return jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
+
+
+def _is_prediction(logits: jax.Array) -> jax.Array:
+    """Whether logits have a softmax: none is NaN, and the largest is finite.
+
+    A model that diverged has no prediction then, whatever argmax says; a class of logit -inf has
+    the probability 0.
+    """
+    return jnp.isfinite(logits.max(-1))

@@ -1,0 +1,299 @@
+"""Evaluation of one model on many examples: one compiled pass, no loop over clients.
+
+    prepare ─► EvalSet ─► evaluate (device, asynchronous) ─► EvalOutputs ─► finish (host)
+
+The rows of all clients form one list, cut into equal batches and spread over the devices. The
+devices return sums for every example, and the host assembles them into metrics of the whole set and
+of each client. Every number is thereby exact and the same on any number of devices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from fljax.core import metrics, random
+from fljax.core.algorithm import Variables
+from fljax.core.gradients import LocalTask
+from fljax.data.dataset import Examples, Split
+from fljax.engine.devices.execution import AXIS, memory_of
+from fljax.engine.devices.placement import host_readable, own_devices, put_own, put_sharded
+
+PyTree = Any
+
+# Larger batches gain a tenth for small models, while convolutions as matrix products hold
+# kernel-size copies of every row.
+BATCH_SIZE = 128
+
+
+class EvalInputs(NamedTuple):
+    """The device part of an evaluation set: D devices, S steps, batches of B rows.
+
+    Attributes:
+      counts: int32[D, S] real rows of each batch.
+      rows: int32[D, S, B] row numbers in `data`, or None where `staged` holds the rows themselves.
+      data: {name: [N, ...]} examples on every device, shared with training, or None.
+      staged: {name: [D, S, B, ...]} each device's own rows, or None.
+    """
+
+    counts: jax.Array
+    rows: jax.Array | None
+    data: dict[str, jax.Array] | None
+    staged: dict[str, jax.Array] | None
+
+
+class EvalSet(NamedTuple):
+    """Rows to evaluate.
+
+    Attributes:
+      inputs: What the devices read.
+      num_rows: Number of real rows.
+      owners: int64[num_rows] client of each row; None where the split belongs to no clients.
+      num_clients: Size of the population that `owners` refers to; 0 without owners.
+    """
+
+    inputs: EvalInputs
+    num_rows: int
+    owners: np.ndarray | None
+    num_clients: int
+
+
+class EvalOutputs(NamedTuple):
+    """What the devices return.
+
+    Attributes:
+      per_example: {"loss": float[D, S, B], "weight", "correct", "correct_top5": int32[D, S, B]}
+        sums over each example's targets, in the order of the rows; padding comes last.
+      confusion: int32[C, C], rows actual, columns predicted, or `ClassCounts` where C exceeds
+        `MAX_CONFUSION_CLASSES`. Counts are exact up to 2^31 - 1 in a cell.
+      unpredicted: int32[C] targets of each class without a prediction; None where tasks count none.
+    """
+
+    per_example: dict[str, jax.Array]
+    confusion: PyTree
+    unpredicted: jax.Array | None = None
+
+
+def prepare(
+    split: Split,
+    mesh: Mesh,
+    batch_size: int = BATCH_SIZE,
+    *,
+    data: Mapping[str, jax.Array] | None = None,
+    clients: Sequence[int] | np.ndarray | None = None,
+    max_rows: int | None = None,
+    seed: int = 0,
+) -> EvalSet:
+    """Lays out the rows of a split on the devices.
+
+    Args:
+      split: Examples, and who owns them.
+      mesh: Devices that share the rows.
+      batch_size: Most rows in a batch. The actual size divides the rows evenly.
+      data: The arrays of `split.examples` where they are on the devices already (the training
+        data); then only row numbers are added. Otherwise each device receives its share of the
+        rows and nothing else.
+      clients: Client numbers to evaluate; None takes the whole split.
+      max_rows: Evaluates a random sample of that many rows, drawn once.
+      seed: Seed of that sample.
+
+    Raises:
+      ValueError: If there is nothing to evaluate, a client does not exist, or memory is too small.
+    """
+    if max_rows is not None and max_rows < 1:
+        raise ValueError(f"max_rows = {max_rows}: evaluate at least one row, or all with None.")
+    rows, owners = _rows_of(split, clients)
+    if max_rows is not None and max_rows < len(rows):
+        generator = random.generator(seed, "evaluation/rows")
+        kept = np.sort(generator.choice(len(rows), max_rows, replace=False))
+        rows, owners = rows[kept], None if owners is None else owners[kept]
+    if not len(rows):
+        raise ValueError(
+            "there are no rows to evaluate: "
+            + ("the split is empty." if clients is None else "the chosen clients have none.")
+        )
+    layout, counts = _layout(rows, mesh.size, batch_size)
+    staged = None
+    if data is None:
+        _check_memory(split.examples, layout.size, mesh)
+        staged = put_own(split.examples.take(layout[own_devices(mesh)]), mesh)
+    inputs = EvalInputs(
+        counts=put_sharded(counts, mesh),
+        rows=None if data is None else put_sharded(layout.astype(np.int32), mesh),
+        data=None if data is None else dict(data),
+        staged=staged,
+    )
+    num_clients = 0 if owners is None else split.partition.num_clients
+    return EvalSet(inputs, len(rows), owners, num_clients)
+
+
+def sample_clients(num_clients: int, count: int, seed: int) -> np.ndarray:
+    """Draws different clients to evaluate, the same ones throughout a run.
+
+    Args:
+      num_clients: Size of the population.
+      count: Number of clients; -1 takes all.
+      seed: Seed of the draw.
+
+    Returns:
+      int64 client numbers in ascending order.
+    """
+    if not -1 <= count <= num_clients:
+        raise ValueError(
+            f"cannot evaluate {count} of {num_clients} clients. Choose -1 for all, or a number up "
+            f"to {num_clients}."
+        )
+    if count in (-1, num_clients):
+        return np.arange(num_clients)
+    generator = random.generator(seed, "evaluation/clients")
+    return np.sort(generator.choice(num_clients, count, replace=False))
+
+
+def make_evaluate(
+    bind: Callable[[PyTree], LocalTask], mesh: Mesh
+) -> Callable[[Variables, PyTree, EvalInputs], EvalOutputs]:
+    """Makes the compiled evaluation.
+
+    Args:
+      bind: (frozen) -> LocalTask, such as `lambda frozen: gradients.bind(task, frozen)`.
+      mesh: The mesh the evaluation sets were prepared for.
+
+    Returns:
+      A jitted function (variables, frozen, EvalSet.inputs) -> EvalOutputs. A call returns at once;
+      `finish` waits for the result. Each shape of the inputs compiles once.
+    """
+
+    def one_device(variables: Variables, frozen, inputs: EvalInputs):
+        counts, rows, staged = jax.tree.map(
+            lambda leaf: leaf[0], (inputs.counts, inputs.rows, inputs.staged)
+        )
+        task = bind(frozen)
+
+        def one_batch(step):
+            count, rows, batch = step
+            if batch is None:
+                batch = {name: values[rows] for name, values in inputs.data.items()}
+                size = rows.shape[0]
+            else:
+                size = next(iter(batch.values())).shape[0]
+            batch = batch | {"mask": jnp.arange(size) < count}
+            measured = task.metrics(variables.params, variables.model_state, batch)
+            return (measured.confusion, measured.unpredicted), measured.per_example
+
+        def body(total, step):
+            counts, per_example = one_batch(step)
+            return jax.tree.map(jnp.add, total, counts), per_example
+
+        steps = (counts, rows, staged)
+        first = jax.tree.map(lambda leaf: leaf[0], steps)
+        shapes, _ = jax.eval_shape(one_batch, first)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        totals, per_example = jax.lax.scan(body, zeros, steps)
+        per_example = jax.tree.map(lambda leaf: leaf[None], per_example)
+        return EvalOutputs(per_example, *jax.lax.psum(totals, AXIS))
+
+    split, same = PartitionSpec(AXIS), PartitionSpec()
+    return jax.jit(
+        jax.shard_map(
+            one_device,
+            mesh=mesh,
+            in_specs=(same, same, EvalInputs(counts=split, rows=split, data=same, staged=split)),
+            out_specs=EvalOutputs(per_example=split, confusion=same, unpredicted=same),
+            check_vma=False,
+        ),
+        out_shardings=host_readable(mesh),
+    )
+
+
+def finish(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
+    """Waits for an evaluation and computes the metrics of the whole set.
+
+    Returns:
+      As `fljax.core.metrics.global_metrics`: {"loss", "accuracy", "top5", "f1_macro", ...}.
+    """
+    counts = jax.tree.map(np.asarray, (outputs.confusion, outputs.unpredicted))
+    return metrics.global_metrics(per_example(outputs, eval_set), *counts)
+
+
+def finish_clients(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, np.ndarray]:
+    """Waits for an evaluation and computes the metrics of each client.
+
+    Returns:
+      As `fljax.core.metrics.client_metrics`: {"client", "examples", "weight", "loss", "accuracy",
+      "top5"}, arrays over the clients that have rows.
+
+    Raises:
+      ValueError: If the rows belong to no clients.
+    """
+    if eval_set.owners is None:
+        raise ValueError(
+            "the evaluated split belongs to no clients, so there are no metrics per client. "
+            "Evaluate a split that has a partition."
+        )
+    sums = per_example(outputs, eval_set)
+    return metrics.client_metrics(sums, eval_set.owners, eval_set.num_clients)
+
+
+def per_example(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, np.ndarray]:
+    """Waits for an evaluation and returns its sums, {name: [num_rows]} in the order of the rows."""
+    return {
+        name: np.asarray(values).reshape(-1)[: eval_set.num_rows]
+        for name, values in outputs.per_example.items()
+    }
+
+
+def _rows_of(split: Split, clients) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the rows to evaluate and their owners (None without a partition)."""
+    partition = split.partition
+    if partition is None:
+        if clients is not None:
+            raise ValueError(
+                "this split has no partition, so it cannot be evaluated for chosen clients."
+            )
+        return split.rows(), None
+    if clients is None:
+        return partition.all_rows(), partition.owners()
+    clients = np.unique(clients).astype(np.int64)
+    wrong = clients[(clients < 0) | (clients >= partition.num_clients)]
+    if len(wrong):
+        raise ValueError(
+            f"client {wrong[0]} cannot be evaluated: the population has clients 0 to "
+            f"{partition.num_clients - 1}."
+        )
+    chosen = partition.subset(clients)
+    return chosen.all_rows(), clients[chosen.owners()]
+
+
+def _layout(rows: np.ndarray, devices: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts rows into equal batches; returns (rows [D, S, B], counts int32[D, S]).
+
+    The fewest steps with batches up to `batch_size`, then the smallest batch that needs no more
+    steps: less padding. Padding repeats the last row.
+    """
+    steps = -(-len(rows) // (devices * batch_size))
+    batch = -(-len(rows) // (devices * steps))
+    starts = np.arange(devices * steps) * batch
+    counts = np.clip(len(rows) - starts, 0, batch).astype(np.int32)
+    padded = rows[np.minimum(np.arange(devices * steps * batch), len(rows) - 1)]
+    return padded.reshape(devices, steps, batch), counts.reshape(devices, steps)
+
+
+def _check_memory(examples: Examples, num_rows: int, mesh: Mesh) -> None:
+    """Refuses rows that would fill more than half of the memory."""
+    row_bytes = sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in examples.spec.values())
+    # the CPU devices of a process share one memory
+    shared = len(mesh.local_devices) if mesh.local_devices[0].platform == "cpu" else 1
+    held = row_bytes * num_rows * shared // mesh.size
+    memory = memory_of(mesh)
+    if held > memory // 2:
+        raise ValueError(
+            f"evaluating {num_rows:,} rows of {row_bytes:,} bytes needs {held / 1e9:.2f} GB a "
+            f"device, more than half of its {memory / 1e9:.2f} GB. Evaluate fewer clients "
+            "(eval_clients) or fewer rows (max_rows)."
+        )

@@ -1,0 +1,287 @@
+"""The evaluations of a run: which rows are evaluated, on which models, under which names."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fljax.core import metrics, random
+from fljax.core.gradients import bind
+from fljax.core.trees import zeros_like_shape
+from fljax.data.dataset import FederatedDataset, Split
+from fljax.engine.devices.placement import host_readable
+from fljax.training import evaluation
+from fljax.training.client_tables import (
+    TRAINING,
+    as_text,
+    identified,
+    joined,
+    population_of,
+    recorded_groups,
+)
+from fljax.training.evaluation import EvalOutputs, EvalSet
+from fljax.training.federation import Federation
+
+_CLIENTS = "clients"
+
+
+class Evaluations(NamedTuple):
+    """What is evaluated each time; see `make_evaluations`.
+
+    Attributes:
+      sets: {"val", "test", "held_out": EvalSet}, and "clients" where clients are evaluated on rows
+        that none of the others covers.
+      splits: What the sets are the rows of, but for "clients".
+      by_client: {name of a set whose rows are also reported by client: whose rows they are,
+        "training" or "held_out" clients'}; `eval/clients/` summarizes the first.
+      groups_of: Name of the set whose rows are also reported by group of clients, or None.
+      groups: {name: [N] group of each client} that are reported so.
+      dataset: Whose clients are evaluated.
+      personal: Clients whose own models are evaluated instead of the global one, or None.
+      evaluate: The compiled evaluation of one model.
+      evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
+        stack.
+    """
+
+    sets: dict[str, EvalSet]
+    splits: dict[str, Split]
+    by_client: dict[str, str]
+    groups_of: str | None
+    groups: dict[str, np.ndarray]
+    dataset: FederatedDataset
+    personal: np.ndarray | None
+    evaluate: Any
+    evaluate_many: Any
+
+    @property
+    def clients_of(self) -> str | None:
+        """Name of the set that `eval/clients/` summarizes, or None."""
+        return next(iter(self.by_client), None)
+
+    def dispatch(self, federation: Federation) -> dict[str, EvalOutputs]:
+        """Starts an evaluation of the current models; nothing waits for it."""
+        frozen = federation.inputs.frozen
+        if self.personal is None:
+            variables = federation.variables
+            return {
+                name: self.evaluate(variables, frozen, one.inputs)
+                for name, one in self.sets.items()
+            }
+        models = _personal_models(federation, self.personal)
+        return self._dispatch_many(models, len(self.personal), frozen)
+
+    def dispatch_sources(
+        self, federation: Federation, sources: Sequence[int]
+    ) -> dict[str, EvalOutputs]:
+        """Starts an evaluation of the global models of some sources; nothing waits for it.
+
+        Returns:
+          As `dispatch`, with a leading axis whose first entries are the sources, in their order.
+        """
+        # always of one size: any number of sources is one program
+        order = np.zeros(len(federation.sources), np.int32)
+        order[: len(sources)] = sources
+        models = _models_of(federation.algorithm.variables, federation.state.server, order)
+        return self._dispatch_many(models, len(sources), federation.inputs.frozen)
+
+    def _dispatch_many(self, models, count, frozen):
+        return {
+            name: self.evaluate_many(models, count, frozen, one.inputs)
+            for name, one in self.sets.items()
+        }
+
+    def finish(self, outputs: dict[str, EvalOutputs]) -> tuple[dict[str, float], dict]:
+        """Waits for an evaluation.
+
+        Returns:
+          ({"eval/test/accuracy": ...}, {name: array} metrics of each client, empty if none).
+        """
+        if self.personal is not None:
+            return _mean_over_models(outputs, self.sets), {}
+        record: dict[str, float] = {}
+        for name, one in self.sets.items():
+            if name != _CLIENTS:
+                found = evaluation.finish(outputs[name], one)
+                record |= {f"eval/{name}/{key}": value for key, value in found.items()}
+        if self.groups_of is not None:
+            record |= self._of_groups(outputs[self.groups_of], self.sets[self.groups_of])
+        tables = [
+            identified(evaluation.finish_clients(outputs[name], self.sets[name]), self.dataset, who)
+            for name, who in self.by_client.items()
+        ]
+        if tables:
+            found = metrics.client_summary(tables[0]["accuracy"])
+            record |= {f"eval/{_CLIENTS}/{key}": value for key, value in found.items()}
+        return record, joined(tables)
+
+    def _of_groups(self, outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
+        sums = evaluation.per_example(outputs, eval_set)
+        return {
+            f"eval/groups/{name}/{as_text(value)}/{key}": one
+            for name, groups in self.groups.items()
+            for value, found in metrics.group_metrics(sums, eval_set.owners, groups).items()
+            for key, one in found.items()
+        }
+
+
+def make_evaluations(
+    federation: Federation,
+    batch_size: int = 0,
+    eval_clients: int = 0,
+    personal: int = 0,
+    dataset: FederatedDataset | None = None,
+    seed: int | None = None,
+    others: Sequence[Evaluations] = (),
+) -> Evaluations:
+    """Prepares the evaluations of a run.
+
+    Clients are evaluated on rows they own but did not train on, where there are such: their part of
+    the test set, else held-out clients, else their validation rows, else their training rows. Where
+    all are evaluated, the held-out and the training clients both are. Groups of clients are
+    evaluated on the rows that training clients own of the test set, else of the validation set,
+    else on those that clients are evaluated on.
+
+    Args:
+      federation: The federation.
+      batch_size: Rows of a batch; 0 chooses.
+      eval_clients: Clients to evaluate one by one: 0 none, -1 all, k a seeded sample of those that
+        have such rows, or all of them where there are no more than k.
+      personal: Evaluate the own models of so many clients (a seeded sample of those that have
+        training rows) instead of the global model, and report the mean over them.
+      dataset: The data of the sources that are evaluated; None is the federation's.
+      seed: Of the samples of clients; None is the federation's.
+      others: Made before for the same federation and data of the same preprocessing: what they
+        compile and where they share a split, what they placed on the devices, is used again.
+    """
+    dataset = dataset or federation.dataset
+    mesh, seed = federation.mesh, federation.options.seed if seed is None else seed
+    batch_size = batch_size or evaluation.BATCH_SIZE
+    splits = {
+        name: split
+        for name in ("val", "test", "held_out")
+        if (split := getattr(dataset, name)) is not None
+    }
+
+    def prepare(split, clients=None):
+        shared = split.examples is dataset.train.examples
+        data = federation.inputs.data if shared else None
+        return evaluation.prepare(split, mesh, batch_size, data=data, clients=clients)
+
+    def known(name, split):
+        same = (
+            one.sets[name]
+            for one in others
+            if name in one.splits
+            and one.splits[name].examples is split.examples
+            and one.splits[name].partition is split.partition
+        )
+        return next(same, None)
+
+    sets = {name: known(name, split) or prepare(split) for name, split in splits.items()}
+    owned = {name: split for name, split in splits.items() if split.partition is not None}
+    by_client: dict[str, str] = {}
+    if eval_clients:
+        order = [name for name in ("test", "held_out", "val") if name in owned]
+        source = owned[order[0]] if order else dataset.train
+        with_rows = _clients_with_rows(source, eval_clients, "eval_clients", "evaluated")
+        if order and (eval_clients == -1 or eval_clients >= len(with_rows)):
+            of_training = next((name for name in ("test", "val") if name in owned), None)
+            reported = [name for name in order if name in ("held_out", of_training)]
+            by_client = {name: population_of(name) for name in reported}
+        else:
+            count = min(eval_clients, len(with_rows))
+            chosen = with_rows[evaluation.sample_clients(len(with_rows), count, seed)]
+            sets[_CLIENTS] = prepare(source, chosen)
+            by_client = {_CLIENTS: population_of(order[0] if order else "train")}
+    groups_of, groups = None, recorded_groups(dataset)
+    if groups:
+        among = [name for name in ("test", "val") if name in owned]
+        among += [name for name, who in by_client.items() if who == TRAINING]
+        groups_of = next(iter(among), None)
+    chosen = None
+    if personal and federation.algorithm.personalize is None:
+        raise ValueError(
+            f"eval_personal = {personal}, but the algorithm {federation.spec.name!r} has no "
+            "personal models."
+        )
+    if personal:
+        generator = random.generator(seed, "evaluation/personal")
+        with_rows = _clients_with_rows(dataset.train, personal, "eval_personal", "training")
+        count = min(personal, len(with_rows))
+        chosen = np.sort(generator.choice(with_rows, count, replace=False))
+    programs = (
+        (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
+    )
+    return Evaluations(sets, splits, by_client, groups_of, groups, dataset, chosen, *programs)
+
+
+def _clients_with_rows(split: Split, asked: int, option: str, rows: str) -> np.ndarray:
+    """Returns the clients to choose from; warns where more are asked for."""
+    with_rows = np.flatnonzero(split.partition.sizes > 0)
+    if asked > len(with_rows):
+        warnings.warn(
+            f"{option} = {asked}, but {len(with_rows)} of {split.partition.num_clients} clients "
+            f"have {rows} rows. All {len(with_rows)} are taken.",
+            stacklevel=3,
+        )
+    return with_rows
+
+
+def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callable, Callable]:
+    """Returns (evaluate, evaluate_many) of `Evaluations`."""
+    mesh = federation.mesh
+    evaluate = evaluation.make_evaluate(
+        lambda frozen: bind(federation.task, frozen, dataset.preprocess), mesh
+    )
+
+    def evaluate_many(models, count, frozen, inputs):
+        def one(number):
+            return evaluate(jax.tree.map(lambda leaf: leaf[number], models), frozen, inputs)
+
+        def body(number, outputs):
+            return jax.tree.map(lambda all, new: all.at[number].set(new), outputs, one(number))
+
+        size = len(jax.tree.leaves(models)[0])
+        return jax.lax.fori_loop(0, count, body, zeros_like_shape(jax.eval_shape(one, 0), size))
+
+    return evaluate, jax.jit(evaluate_many, out_shardings=host_readable(mesh))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _models_of(variables: Callable, server: Any, sources: jax.Array):
+    """Returns the stacked global models of some sources."""
+    return jax.vmap(variables)(jax.tree.map(lambda leaf: leaf[sources], server))
+
+
+def _personal_models(federation: Federation, clients: np.ndarray):
+    """Returns the stacked own models of some clients."""
+    rows = federation.store.rows_of(clients).algorithm
+    return _personalized(federation.algorithm.personalize, federation.state.server, rows)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _personalized(personalize: Callable, server: Any, rows: Any):
+    server = jax.tree.map(lambda leaf: leaf[0], server)
+    return jax.vmap(personalize, (None, 0))(server, rows)
+
+
+def _mean_over_models(outputs, sets) -> dict[str, float]:
+    """Returns the mean over models of loss and accuracy on each set."""
+    record = {}
+    for name, one in outputs.items():
+        sums = {
+            key: np.asarray(values).reshape(len(values), -1)[:, : sets[name].num_rows]
+            for key, values in one.per_example.items()
+        }
+        weight = sums["weight"].sum(1, dtype=np.int64)
+        loss = sums["loss"].sum(1, dtype=np.float64) / weight
+        correct = sums["correct"].sum(1, dtype=np.int64) / weight
+        top5 = sums["correct_top5"].sum(1, dtype=np.int64) / weight
+        found = {"loss": loss, "accuracy": correct, "top5": top5}
+        record |= {f"eval/{name}/{key}": float(values.mean()) for key, values in found.items()}
+    return record

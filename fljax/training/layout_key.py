@@ -1,0 +1,213 @@
+"""What the fastest layout of a run depends on, and the file that remembers it under this."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.core import transforms as links
+from fljax.core.algorithm import Aggregate, Algorithm, Variables, blank_job
+from fljax.core.gradients import bind
+from fljax.core.per_client import described
+from fljax.core.task import Task
+from fljax.core.transforms import UPDATE, Pipeline, as_configured
+from fljax.data.dataset import FederatedDataset
+from fljax.engine.plan.batching import LocalWork
+from fljax.recording import versions
+from fljax.training.flops import jaxprs
+from fljax.training.options import RoundOptions
+from fljax.training.parts import default_row
+from fljax.training.trials import Beginnings
+
+PyTree = Any
+
+
+def layout_facts(
+    dataset: FederatedDataset,
+    task: Task,
+    algorithm_name: str,
+    algorithm: Algorithm,
+    options: RoundOptions,
+    first: Beginnings,
+    steps: np.ndarray,
+    work: LocalWork,
+) -> dict[str, Any]:
+    """Returns what the fastest layout depends on besides the machine, as JSON values.
+
+    Args:
+      dataset: The federated data.
+      task: What is trained.
+      algorithm_name, algorithm: How.
+      options: What a round does.
+      first: The initial models of all sources.
+      steps: int64[N] local steps of each client.
+      work: What they are made of.
+    """
+    pipeline = as_configured(options.pipeline)
+    chains = (pipeline.downlink, pipeline.uplink, pipeline.cohort, pipeline.server)
+    example = dataset.train.examples.spec
+    one = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), first.variables
+    )
+    batch = {
+        name: jax.ShapeDtypeStruct((work.width, *leaf.shape), leaf.dtype)
+        for name, leaf in example.items()
+    } | {"mask": jax.ShapeDtypeStruct((work.width,), jnp.bool_)}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def loss(variables, batch, key):
+        # the backward pass follows from it, and takes twice as long to trace
+        local = bind(task, first.frozen, dataset.preprocess)
+        return local.loss(variables.params, variables.model_state, batch, key, True)
+
+    def way(variables, key):
+        return _way_of_a_job(algorithm, pipeline, variables, key)
+
+    return {
+        "model": _shapes(first.variables),
+        "example": _shapes(example),
+        "algorithm": algorithm_name,
+        "operations": [operations(loss, one, batch, key), operations(way, one, key)],
+        "work": [described(value) for value in work],
+        "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
+        "clients_per_round": options.clients_per_round,
+        "sources": len(jax.tree.leaves(first.variables)[0]),
+        "links": [*map(len, chains), pipeline.aggregator.needs],
+        "options": [options.compute_dtype, options.devices, options.placement],
+        "precision": str(jax.config.jax_default_matmul_precision),
+        "versions": versions(),
+    }
+
+
+def _shapes(tree: PyTree) -> list[list]:
+    return [
+        [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _way_of_a_job(
+    algorithm: Algorithm, pipeline: Pipeline, variables: Variables, key: jax.Array
+) -> PyTree:
+    """Does what a job costs beside its steps: the way from the server, through all passes, back."""
+    server = algorithm.init(variables)
+    states = links.init_server(pipeline, variables.params)
+    row = default_row(algorithm, pipeline, variables)
+    job = blank_job(key)
+    aggregates: dict[str, Aggregate] = {}
+    arrived = []
+    for one in algorithm.passes:
+        message = one.broadcast(server, aggregates)
+        message, _, _ = links.broadcast(pipeline, message, states.downlink, key)
+        carry = one.start(message, row.algorithm, job)
+        contributions, own, stats = one.finish(message, carry, job)
+        aggregates |= {
+            name: Aggregate(value, weight, jnp.float32(1))
+            for name, (value, weight) in contributions.items()
+        }
+        if UPDATE in contributions:
+            update = contributions[UPDATE].value
+            payload, _, _ = links.encode(pipeline, update, row.uplink, job, key)
+            arrived += [payload, links.decode(pipeline, payload, states.uplink, summed=False)]
+        arrived += [own, stats]
+    return aggregates, arrived
+
+
+def operations(function: Callable, *args: PyTree) -> str:
+    """Returns a checksum of the operations that a function consists of, and of their shapes.
+
+    It is the same in every process; order and constants do not enter.
+
+    Args:
+      function: What is traced; nothing of it is compiled or run.
+      *args: Its arguments; shapes will do.
+    """
+    found: collections.Counter[str] = collections.Counter()
+    open_ones = [jax.make_jaxpr(function)(*args).jaxpr]
+    while open_ones:
+        for equation in open_ones.pop().eqns:
+            values = [*equation.invars, *equation.outvars]
+            shapes = ", ".join(one.aval.str_short() for one in values)
+            found[f"{equation.primitive.name} {shapes}"] += 1
+            open_ones += [one for value in equation.params.values() for one in jaxprs(value)]
+    text = "\n".join(f"{count} {line}" for line, count in sorted(found.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Remembered(NamedTuple):
+    """A layout as the file holds it, a list of whole numbers.
+
+    Attributes:
+      devices, lanes, wave: The layout.
+      round_us: Microseconds of a round under it.
+      allowed_ms: Milliseconds that the search was allowed and that ended it early; a run that
+        allows more searches again. 0 where it came to its end.
+    """
+
+    devices: int
+    lanes: int
+    wave: int
+    round_us: int
+    allowed_ms: int
+
+    def serves(self, allowed: Callable[[float], float]) -> bool:
+        """Whether a run would have searched no further.
+
+        Args:
+          allowed: (seconds of a round) -> seconds that its search may take.
+        """
+        wanted = round(1e3 * allowed(1e-6 * self.round_us))
+        return not self.allowed_ms or wanted <= self.allowed_ms
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Returns under what a layout is remembered: facts and machine."""
+    device = jax.devices()[0]
+    facts = {
+        **facts,
+        "device": [device.platform, device.device_kind, jax.device_count()],
+        "cores": os.cpu_count(),
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recall(memory: Path | None, key: str) -> Remembered | None:
+    """Returns the layout that a file remembers, or None."""
+    found = _read(memory).get(key)
+    if not isinstance(found, list) or len(found) != len(Remembered._fields):
+        return None
+    whole = all(type(number) is int for number in found)
+    return Remembered(*found) if whole and min(found[:-1]) >= 1 and found[-1] >= 0 else None
+
+
+def remember(memory: Path | None, key: str, layout: Remembered) -> None:
+    """Adds a layout to a file; of several processes, the first one does."""
+    if memory is None or jax.process_index():
+        return
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        # replaced in one step: other runs may read it at the same time
+        fresh = memory.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(_read(memory) | {key: layout}, indent=1))
+        fresh.replace(memory)
+    except OSError:
+        return  # the next run calibrates again
+
+
+def _read(memory: Path | None) -> dict[str, Any]:
+    """Returns what a file of layouts holds; an unreadable one costs a calibration, not the run."""
+    try:
+        known = json.loads(memory.read_text()) if memory and memory.exists() else {}
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -1,0 +1,268 @@
+"""Finds parts that are not what they must be or do not fit together, before the first round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.core.algorithm import Aggregate, Algorithm, AlgorithmSpec, Variables, blank_job
+from fljax.core.gradients import LocalTask
+from fljax.core.names import foreign, nearest
+from fljax.core.per_client import is_per_client
+from fljax.core.reads import Recorded
+from fljax.core.settings import checked_hyperparameter
+from fljax.core.task import Task
+from fljax.core.values import brief, shown
+from fljax.data.dataset import KINDS, FederatedDataset
+from fljax.data.labels import sample_labels
+from fljax.training.options import RoundOptions
+
+PyTree = Any
+
+
+def check_kinds(dataset: Any, algorithm: Any) -> None:
+    """Raises TypeError for a data set or an algorithm that is something else."""
+    if not isinstance(dataset, FederatedDataset):
+        remedy = "fljax.data.from_arrays(x, y, client_ids=...)"
+        if isinstance(dataset, str):
+            remedy = f"fljax.data.load({dataset!r}, num_clients=100)"
+        raise TypeError(
+            f"dataset = {shown(dataset)} ({type(dataset).__name__}) is no FederatedDataset. Make "
+            f"one: {remedy}."
+        )
+    if not isinstance(algorithm, AlgorithmSpec):
+        remedy = "fljax.algorithms.fedavg(client_lr=0.1)"
+        if callable(algorithm):
+            remedy = f"call it: {getattr(algorithm, '__name__', 'fedavg')}(client_lr=0.1)"
+        what = f"algorithm = {shown(algorithm)} ({type(algorithm).__name__})"
+        raise TypeError(f"{what} is no algorithm; {remedy}.")
+    if not callable(algorithm.build) or not isinstance(algorithm.hparams, Mapping):
+        raise TypeError(
+            f"algorithm = {shown(algorithm)}: an AlgorithmSpec has a function `build` and a dict "
+            "`hparams` of numbers."
+        )
+    for name, value in algorithm.hparams.items():
+        checked_hyperparameter(name, value)
+
+
+def check_classes(task: Task, dataset: FederatedDataset) -> None:
+    """Raises ValueError for a task of fewer classes than the data have."""
+    if task.num_classes < dataset.num_classes:
+        raise ValueError(
+            f"The task was made for {task.num_classes} classes, and {dataset.name!r} has "
+            f"{dataset.num_classes}. Give {dataset.num_classes} where it is made."
+        )
+
+
+def check_labels(task: Task, dataset: FederatedDataset) -> None:
+    """Raises ValueError for labels that are none of the task's classes; they would count nothing.
+
+    Of generated examples and of large files, some rows are looked at.
+    """
+    if task.kind not in KINDS:
+        return
+    for role in ("train", "val", "test", "held_out"):
+        split = getattr(dataset, role)
+        y, rows = (None, None) if split is None else sample_labels(split.examples)
+        if y is None or y.dtype.kind not in "iu" or not y.size:
+            continue
+        wrong = y.max() if y.max() >= task.num_classes else y.min()
+        if not 0 <= wrong < task.num_classes:
+            place = np.argwhere(y == wrong)[0]
+            raise ValueError(
+                f"The {role} labels of {dataset.name!r} hold {wrong} (row {rows[place[0]]}), and "
+                f"the classes are 0 to {task.num_classes - 1}. Number the labels from 0, or make "
+                "data set and task for more classes."
+            )
+
+
+def check_schedules(options: RoundOptions, hparams: Mapping[str, Any]) -> None:
+    """Evaluates the schedules of learning rates over all rounds.
+
+    Raises:
+      ValueError: For one that nothing reads, that is not written in jax.numpy, or that gives
+        anything but numbers from 0 on.
+    """
+    for rate in ("client_lr", "server_lr"):
+        name = f"{rate}_schedule"
+        schedule = getattr(options, name)
+        if schedule is None:
+            continue
+        if rate not in hparams:
+            raise ValueError(f"{name} has no effect: the algorithm has no {rate}. Leave it out.")
+        factors = _factors(name, schedule, options.num_rounds)
+        wrong = np.flatnonzero(~(np.isfinite(factors) & (factors >= 0)))
+        if wrong.size:
+            raise ValueError(
+                f"{name} gives {factors[wrong[0]]:g} in round {wrong[0]}; a factor of a learning "
+                "rate is a finite number, at least 0."
+            )
+
+
+def _factors(name: str, schedule: Any, num_rounds: int) -> np.ndarray:
+    """Returns float[R], what a schedule gives in each round."""
+    try:
+        kind = jax.eval_shape(lambda round: jnp.asarray(schedule(round)), jnp.int32(0))
+    except Exception as error:
+        raise ValueError(
+            f"{name} = {shown(schedule)} cannot be traced ({brief(error)}). It is "
+            "a function of the round in jax.numpy, such as lambda round: jnp.where(round < 10, 1, "
+            "0.1)."
+        ) from error
+    if kind.shape or not jnp.issubdtype(kind.dtype, jnp.number) or _is_complex(kind.dtype):
+        raise ValueError(
+            f"{name} gives {kind.dtype}{list(kind.shape)}; it must give one real number a round."
+        )
+    return np.asarray(jax.jit(lambda rounds: jax.lax.map(schedule, rounds))(np.arange(num_rounds)))
+
+
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def check_read(
+    spec: AlgorithmSpec,
+    algorithm: Algorithm,
+    hparams: Recorded,
+    options: RoundOptions,
+    variables: Variables,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Refuses hyperparameters that nothing reads, and what multiplies rates that nothing reads.
+
+    Args:
+      spec: What the algorithm was built from.
+      algorithm: Built with `hparams`.
+      hparams: All of them, as the algorithm sees them.
+      options: What a round does.
+      variables: Of the initial model; shapes will do.
+      batch: Shapes of a client's batch.
+
+    Raises:
+      TypeError: If there is such a hyperparameter.
+      ValueError: If a schedule or factors have no effect.
+    """
+    factors = {
+        "client_lr_schedule": "client_lr",
+        "client_lr_factors": "client_lr",
+        "server_lr_schedule": "server_lr",
+    }
+    scaled = {name: rate for name, rate in factors.items() if getattr(options, name) is not None}
+
+    def unread():
+        return [
+            name
+            for name, value in spec.hparams.items()
+            if name not in hparams.read
+            and (spec.defaults.get(name) != value or name in scaled.values())
+        ]
+
+    if unread():
+        # some are read only where a step is taken
+        jax.eval_shape(lambda: _rehearsed(algorithm, variables, batch))
+    if not unread():
+        return
+    name = unread()[0]
+    for option, rate in scaled.items():
+        if name == rate and spec.defaults.get(name) == spec.hparams[name]:
+            raise ValueError(
+                f"{option} has no effect: {spec.name} has an optimizer that does not read {rate}. "
+                f"Let it read hp[{rate!r}], or leave {option} out."
+            )
+    read = sorted(hparams.read & spec.hparams.keys())
+    raise TypeError(
+        f"{spec.name}: nothing reads the hyperparameter {name} = {shown(spec.hparams[name])}. "
+        f"{foreign(name, read) or _nearest(name, read)}Leave it out, or let an optimizer read it: "
+        f"client_optimizer=lambda hp: ... hp[{name!r}]."
+    )
+
+
+def _nearest(name: str, read: list[str]) -> str:
+    near = nearest(name, read)
+    return f"Did you mean {near}? " if near else ""
+
+
+def check_own_numbers(
+    spec: AlgorithmSpec,
+    algorithm: Algorithm,
+    options: RoundOptions,
+    variables: Variables,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Refuses numbers of clients' own that the algorithm does not use.
+
+    Args:
+      spec: What the algorithm was built from.
+      algorithm: The algorithm.
+      options: What a round does.
+      variables: Of the initial model; shapes will do.
+      batch: Shapes of a client's batch.
+
+    Raises:
+      ValueError: If there are such.
+    """
+    if options.client_lr_factors is not None and "client_lr" not in spec.hparams:
+        raise ValueError(
+            f"client_lr_factors have no effect: {spec.name} has no client_lr. Leave them out."
+        )
+    local = any(one.schedule == "local" for one in algorithm.passes)
+    for name in ("local_epochs", "local_steps"):
+        if is_per_client(getattr(options, name)) and not local:
+            raise ValueError(
+                f"{name} of each client have no effect: {spec.name} reads every row once. Leave "
+                "them out."
+            )
+    if options.client_weights is None:
+        return
+    traced = jax.make_jaxpr(lambda weight: _rehearsed(algorithm, variables, batch, weight))
+    jaxpr = traced(jnp.float32(1)).jaxpr
+    used = {id(var) for one in jaxpr.eqns for var in one.invars} | set(map(id, jaxpr.outvars))
+    if id(jaxpr.invars[0]) not in used:
+        raise ValueError(
+            f"client_weights have no effect: {spec.name} does not read job.weight. Where it makes "
+            "its Contributions, take job.weight as the weight if it is not None."
+        )
+
+
+def _rehearsed(
+    algorithm: Algorithm, variables: Variables, batch: PyTree, weight: jax.Array | None = None
+) -> PyTree:
+    """Runs a round of one job with one step, for its shapes."""
+    zeros = lambda tree: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)  # noqa: E731
+    job = blank_job(jax.random.key(0), weight)
+    variables, batch = zeros(variables), zeros(batch)
+    server, aggregates = algorithm.init(variables), {}
+    client = () if algorithm.init_client is None else algorithm.init_client(variables)
+    for one in algorithm.passes:
+        message = one.broadcast(server, aggregates)
+        carry = one.step(message, one.start(message, client, job), batch, job)
+        sent, client, _ = one.finish(message, carry, job)
+        sums = {name: Aggregate(*part, jnp.ones(())) for name, part in sent.items()}
+        aggregates = {**aggregates, **sums}
+    return algorithm.server_update(server, aggregates, jnp.int32(0))
+
+
+def batch_of(dataset: FederatedDataset, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a batch as the round program gathers it."""
+    batched = {
+        name: jax.ShapeDtypeStruct((rows, *one.shape), jax.dtypes.canonicalize_dtype(one.dtype))
+        for name, one in dataset.train.examples.spec.items()
+    }
+    return {**batched, "mask": jax.ShapeDtypeStruct((rows,), jnp.bool_)}
+
+
+def check_model(
+    task: LocalTask, variables: Variables, batch: Mapping[str, jax.ShapeDtypeStruct]
+) -> None:
+    """Traces the model on a batch, so that what does not fit is said before anything is placed."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(
+        lambda variables, batch, key: task.loss(*variables, batch, key, True)[0],
+        variables,
+        dict(batch),
+        key,
+    )

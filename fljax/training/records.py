@@ -1,0 +1,156 @@
+"""From a round's raw statistics to its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.engine.plan.round_plan import PlanFacts
+
+
+@dataclasses.dataclass
+class RoundTotals:
+    """What accumulates over a run, in Python numbers; checkpoints keep it.
+
+    Attributes:
+      uplink_bits: Bits sent by all clients so far.
+      downlink_bits: Bits sent to all clients so far.
+      elapsed: Seconds of rounds and evaluations so far.
+      transfer: Seconds of simulated transfers so far.
+    """
+
+    uplink_bits: int = 0
+    downlink_bits: int = 0
+    elapsed: float = 0.0
+    transfer: float = 0.0
+
+
+class LinkSpeeds(NamedTuple):
+    """Megabits (10^6 bits) a second of every client's link; None takes no time."""
+
+    uplink_mbps: float | None = None
+    downlink_mbps: float | None = None
+
+
+def round_record(
+    facts: PlanFacts,
+    stats: Sequence[Mapping[str, np.ndarray]],
+    totals: RoundTotals,
+    seconds: float,
+    speeds: LinkSpeeds,
+) -> dict[str, Any]:
+    """Returns the record of one round, and adds to the totals.
+
+    Args:
+      facts: What the host knows of the plan.
+      stats: Per-job statistics [D, J] of each pass.
+      totals: Running totals, updated in place.
+      seconds: Wall-clock time of the round.
+      speeds: Of the simulated links.
+    """
+    totals.elapsed += seconds
+    record = training_record(facts, stats, totals, speeds) | {
+        "time/round_seconds": seconds,
+        "time/elapsed_seconds": totals.elapsed,
+        "time/plan_seconds": facts.seconds,
+        "throughput/clients_per_second": facts.num_jobs / seconds,
+        "throughput/examples_per_second": facts.rows_real / seconds,
+    }
+    if facts.rows_computed:
+        record["utilization"] = facts.rows_real / facts.rows_computed
+    return record
+
+
+def training_record(
+    facts: PlanFacts,
+    stats: Sequence[Mapping[str, np.ndarray]],
+    totals: RoundTotals,
+    speeds: LinkSpeeds,
+    source: int = 0,
+) -> dict[str, Any]:
+    """Returns what one source's record says of training and messages, and adds to its totals.
+
+    Args:
+      facts, stats, speeds: As for `round_record`.
+      totals: Of the source.
+      source: Its number.
+    """
+    if len(facts.steps) > 1:
+        own = (facts.sources == source) & (facts.clients >= 0)
+        stats = [{name: values[own] for name, values in one.items()} for one in stats]
+    last = stats[-1]
+    record = {
+        "round": int(np.broadcast_to(facts.round, len(facts.steps))[source]) + 1,
+        "train/clients": _exact_sum(last["jobs"]),
+        "train/clients_nonfinite": _exact_sum(last["nonfinite"]),
+        "train/clients_lost": _exact_sum(last["lost"]),
+        "train/clients_without_rows": int(facts.without_rows[source]),
+        "train/local_steps": int(facts.steps[source]),
+        **_communication(stats, totals, speeds),
+    }
+    weight = float(np.sum(last["weight"], dtype=np.float64)) if "weight" in last else 0.0
+    if weight:
+        record["train/loss"] = float(np.sum(last["loss"], dtype=np.float64)) / weight
+    known = {"jobs", "nonfinite", "lost", "uplink_bits", "downlink_bits", "loss", "weight"}
+    for name in sorted(last.keys() - known):
+        record[f"train/{name}"] = float(np.sum(last[name], dtype=np.float64))
+    return record
+
+
+def _communication(
+    stats: Sequence[Mapping[str, np.ndarray]], totals: RoundTotals, speeds: LinkSpeeds
+) -> dict[str, Any]:
+    """Returns what is recorded of a round's messages, and adds to the totals.
+
+    Transfers are simulated for a synchronous round: in each pass all clients receive and then send
+    at the same time, each over a link of its own, and the server waits for the slowest. Training
+    takes no time in it.
+    """
+    sent, received = (
+        [np.asarray(one[f"{side}_bits"], np.int64) for one in stats]
+        for side in ("uplink", "downlink")
+    )
+    uplink_bits, downlink_bits = _exact_sum(sent), _exact_sum(received)
+    totals.uplink_bits += uplink_bits
+    totals.downlink_bits += downlink_bits
+    record = {
+        "comm/uplink_bytes": _bytes(totals.uplink_bits),
+        "comm/downlink_bytes": _bytes(totals.downlink_bits),
+        "comm/round_uplink_bytes": _bytes(uplink_bits),
+        "comm/round_downlink_bytes": _bytes(downlink_bits),
+    }
+    by_client = sum(sent)
+    by_client = by_client[by_client > 0]
+    if by_client.size:
+        record |= {
+            "comm/client_uplink_bytes_mean": uplink_bits / 8 / by_client.size,
+            "comm/client_uplink_bytes_min": _bytes(int(by_client.min())),
+            "comm/client_uplink_bytes_max": _bytes(int(by_client.max())),
+        }
+    if speeds != LinkSpeeds():
+        each = [
+            _seconds(up, speeds.uplink_mbps) + _seconds(down, speeds.downlink_mbps)
+            for up, down in zip(sent, received, strict=True)
+        ]
+        seconds = sum(float(one.max(initial=0)) for one in each)
+        totals.transfer += seconds
+        record |= {
+            "comm/round_transfer_seconds": seconds,
+            "comm/transfer_seconds": totals.transfer,
+        }
+    return record
+
+
+def _seconds(bits: np.ndarray, mbps: float | None) -> np.ndarray:
+    return np.zeros(bits.shape) if mbps is None else bits / (mbps * 1e6)
+
+
+def _bytes(bits: int) -> int:
+    return -(-bits // 8)
+
+
+def _exact_sum(values: np.ndarray) -> int:
+    return int(np.sum(values, dtype=np.int64))

@@ -1,0 +1,239 @@
+"""Checkpoints of a run: what is saved, and whether a saved run may be gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fljax.core.per_client import described
+from fljax.data.dataset import FederatedDataset, Partition
+from fljax.engine.devices.distributed import is_main
+from fljax.recording import Checkpoints, say
+from fljax.recording.checksums import Extent
+from fljax.recording.jsonio import plain
+from fljax.recording.runs import METRICS, SUMMARY
+from fljax.training.federation import Federation
+from fljax.training.kept_models import Best
+from fljax.training.options import RunOptions
+from fljax.training.records import RoundTotals
+
+# Keys of a configuration that may change between the parts of a run.
+_FREE = {
+    "num_rounds", "eval_every", "eval_batch_size", "eval_clients", "target_accuracy",
+    "stop_at_target", "patience", "min_delta", "baselines", "checkpoint_every", "keep_checkpoints",
+    "wandb", "lanes", "devices", "wave", "placement", "rounds_per_dispatch", "data_dir",
+    "calibrate",
+}  # fmt: skip
+
+# key of an identity for checksums of the data, and how many rows of each split they read
+_DATA, _ROWS = "data", 256
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+      round: Completed rounds.
+      totals: Bytes and seconds so far.
+      sampler_state: State of the sampler after that round.
+      best: The best model so far, where there is one.
+      extent: How far `metrics.jsonl` goes; None without a file, and of older checkpoints.
+    """
+
+    round: int
+    totals: RoundTotals
+    sampler_state: Any
+    best: Best | None = None
+    extent: Extent | None = None
+
+
+def save(
+    checkpoints: Callable[[], Checkpoints],
+    federation: Federation,
+    progress: Progress,
+    options: RunOptions,
+) -> None:
+    """Saves a federation after `progress.round` rounds; its buffers may be donated right after.
+
+    Of several processes, the first one writes all of it; the others help to gather it.
+    """
+    metadata = {
+        "execution": federation.layout,
+        "identity": identity(federation, options),
+        "totals": dataclasses.asdict(progress.totals),
+        "store_rows": federation.store.num_rows,
+        "best_round": progress.best and progress.best.round,
+        "records": progress.extent,
+    }
+    state = _state(federation, progress.sampler_state)
+    if progress.best is not None:
+        state["best"] = progress.best.variables
+    if is_main():
+        checkpoints().save(progress.round, state, metadata)
+
+
+def find_start(checkpoints: Checkpoints, workdir: Path, num_rounds: int) -> int:
+    """Returns the round that a run can be gone on with from: that of its newest whole checkpoint.
+
+    A checkpoint is as good as the records of its rounds: where those were changed, an older one is
+    taken.
+
+    Args:
+      checkpoints: Of the run.
+      workdir: Of the run.
+      num_rounds: Rounds of the run, those that are done included.
+
+    Returns:
+      The round; 0 for a run that was killed before its first checkpoint.
+
+    Raises:
+      ValueError: If no checkpoint is whole, or more rounds are done than the run is to have.
+      FileNotFoundError: If there is none, of a run that has come to its end.
+    """
+    metrics = workdir / METRICS
+    # without its records, a run would choose its best round and its patience anew
+    start = checkpoints.newest_whole(lambda metadata: records_fault(metadata, metrics))
+    if start is None:
+        if (workdir / SUMMARY).exists():
+            raise FileNotFoundError(
+                f"{workdir} holds a run that has ended, but none of its checkpoints, so that it "
+                "cannot be gone on with. Put them back, or start again in another --workdir."
+            )
+        if metrics.exists():
+            say(f"{workdir} has no checkpoint yet; the run starts again from its first round.")
+        return 0
+    if start > num_rounds:
+        raise ValueError(
+            f"num_rounds = {num_rounds}, but the run in {workdir} has completed {start} rounds. "
+            "Resume it with at least as many, or read it by fljax.load_run."
+        )
+    return start
+
+
+def extent_of(metadata: Mapping[str, Any]) -> Extent | None:
+    """Returns how far the records went when a checkpoint was taken; older ones do not know."""
+    return Extent(*metadata["records"]) if metadata.get("records") else None
+
+
+def records_fault(metadata: Mapping[str, Any], path: Path) -> str | None:
+    """Says what is wrong with the records that a checkpoint counts on, in the file at `path`."""
+    extent = extent_of(metadata)
+    if extent is None or extent.begins(path.read_bytes() if path.exists() else b""):
+        return None
+    return f"cannot be used, since {path} is not what was written until then"
+
+
+def restore(
+    checkpoints: Checkpoints, federation: Federation, round: int, options: RunOptions
+) -> Progress:
+    """Brings a freshly built federation to where a checkpoint was taken.
+
+    Raises:
+      ValueError: If the checkpoint belongs to another configuration.
+    """
+    metadata = checkpoints.metadata(round)
+    check_identity(identity(federation, options), metadata["identity"], round)
+    template = _state(federation, federation.cohorts.init())
+    template["store"] = federation.store.template(metadata["store_rows"])
+    best_round = metadata.get("best_round")
+    if best_round is not None:
+        template["best"] = federation.variables
+    state, _ = checkpoints.restore(round, template)
+    federation.load(state["server"], state["store"])
+    best = None if best_round is None else Best(best_round, state["best"])
+    totals = RoundTotals(**metadata["totals"])
+    return Progress(round, totals, state["sampler"], best, extent_of(metadata))
+
+
+def _state(federation: Federation, sampler_state: Any) -> dict[str, Any]:
+    return {
+        "server": federation.state,
+        "store": federation.store.state(),
+        "sampler": sampler_state,
+    }
+
+
+def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
+    """Returns what must not change when a run is resumed, as JSON values."""
+    rounds, dataset = federation.options, federation.dataset
+    names = ("clients_per_round", "local_epochs", "local_steps", "batch_size", "remainder")
+    schedules = {
+        name: [float(schedule(round)) for round in (0, 1, 10, 100)]
+        for name in ("client_lr_schedule", "server_lr_schedule")
+        if (schedule := getattr(rounds, name)) is not None
+    }
+    config = {key: value for key, value in (options.config or {}).items() if key not in _FREE}
+    return plain(
+        config
+        | {"algorithm": federation.spec.name}
+        | dict(federation.sources[0].hparams)
+        | {"dataset": dataset.name, "num_clients": dataset.num_clients}
+        | {"partition's rows": fingerprint(dataset.train.partition)}
+        | {_DATA: data_checksums(dataset)}
+        | {
+            name: described(getattr(rounds, name))
+            for name in (*names, "shuffle", "seed", "compute_dtype")
+        }
+        | {
+            name: described(value)
+            for name in ("client_lr_factors", "client_weights")
+            if (value := getattr(rounds, name)) is not None
+        }
+        | ({"sampler": rounds.sampler} if isinstance(rounds.sampler, str) else {})
+        | {name: getattr(options, name) for name in ("uplink_mbps", "downlink_mbps")}
+        | {"matmul_precision": options.matmul_precision, "x64": jax.config.jax_enable_x64}
+        | schedules
+    )
+
+
+def data_checksums(dataset: FederatedDataset) -> dict[str, int]:
+    """Returns checksums of some rows of each split, of the clients' ids and the classes' names."""
+    found = {}
+    for name in ("train", "val", "test", "held_out"):
+        split = getattr(dataset, name)
+        if split is None or not (count := split.examples.num_examples):
+            continue
+        rows = np.unique(np.linspace(0, count - 1, _ROWS).astype(np.int64))
+        found[name] = checksum(jax.tree.leaves(split.examples.take(rows)))
+    for name in ("client_ids", "held_out_ids", "class_names"):
+        if (values := getattr(dataset, name)) is not None:
+            found[name] = zlib.crc32(repr(np.asarray(values).tolist()).encode())
+    return found
+
+
+def checksum(arrays: Iterable[Any]) -> int:
+    """Returns one checksum of arrays, in their order."""
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+    return total
+
+
+def fingerprint(partition: Partition) -> int:
+    """Returns a checksum of which client owns which rows."""
+    checksum = zlib.crc32(np.ascontiguousarray(partition.offsets).tobytes())
+    if partition.index is None:
+        return checksum
+    return zlib.crc32(np.ascontiguousarray(partition.index).tobytes(), checksum)
+
+
+def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], round: int) -> None:
+    """Raises ValueError if a checkpoint belongs to another configuration."""
+    changed = [
+        f"{name} was {saved.get(name)!r} and is {now.get(name)!r}"
+        for name in {**saved, **now}
+        # checkpoints from before 2026-11-28 do not know the data
+        if saved.get(name) != now.get(name) and (name != _DATA or name in saved)
+    ]
+    if changed:
+        raise ValueError(
+            f"The checkpoint of round {round} was written under another configuration: "
+            f"{'; '.join(changed)}. Resume with the values in the run's config.json, or use "
+            "another --workdir."
+        )

@@ -1,0 +1,272 @@
+"""`simulate`: from a dataset, a model and an algorithm to a finished run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fljax import tasks
+from fljax.algorithms import fedavg
+from fljax.core import signals
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.per_client import described
+from fljax.data.dataset import FederatedDataset
+from fljax.engine.devices.compilation import use_compilation_cache
+from fljax.engine.devices.distributed import (
+    check_same,
+    exchange,
+    in_step,
+    is_main,
+    num_processes,
+    together,
+)
+from fljax.engine.devices.execution import use_all_cores
+from fljax.recording import Checkpoints, Recorder, Run, say, versions
+from fljax.recording.jsonio import plain
+from fljax.recording.lock import locked
+from fljax.recording.recorder import CHECKPOINTS, follow, holds_run, refuse_existing_run
+from fljax.training import federation as federations
+from fljax.training.autotuning import describe
+from fljax.training.baselines import check_baselines, run_baselines, stopped_late
+from fljax.training.federation import Federation, RoundOptions
+from fljax.training.loop import Loop
+from fljax.training.options import RunOptions, check_run_options, split_options
+from fljax.training.part_checks import check_kinds
+from fljax.training.records import RoundTotals
+from fljax.training.resume import (
+    Progress,
+    checksum,
+    data_checksums,
+    find_start,
+    fingerprint,
+    restore,
+)
+from fljax.training.stopping import check_patience
+
+
+def simulate(
+    dataset: FederatedDataset,
+    model: Any,
+    algorithm: AlgorithmSpec | None = None,
+    **options: Any,
+) -> Run:
+    """Runs a federated simulation.
+
+    Args:
+      dataset: The federated data, `fljax.data`.
+      model: A task, or what `fljax.tasks.classification` and `next_token` make one of: an NNX
+        module factory, a pair of plain functions, ...
+      algorithm: From `fljax.algorithms`; FedAvg by default.
+      **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
+        `RunOptions`.
+
+    Returns:
+      The run: `summary`, `curves` {key: array}, `variables` (the final model), `baselines`.
+
+    Ctrl-C ends the run after its round, saved, and the call returns a run that is `interrupted`.
+    SIGTERM and SIGHUP do the same where the program does not handle them, and then end the program.
+    A second signal ends at once; see `fljax.core.signals`.
+
+    Raises:
+      TypeError: For an option that does not exist.
+      ValueError: For options that do not fit the data, the model or the memory, and for a resumed
+        run of which no checkpoint is whole.
+      FloatingPointError: If all clients of a round end with non-finite updates.
+      FileExistsError: If the workdir holds a run already, and `resume` is not set.
+      FileNotFoundError: If it holds none, and `resume` is set; or if it was removed meanwhile.
+      BlockingIOError: If another process is writing there.
+      SystemExit: After SIGTERM or SIGHUP.
+    """
+    round_options, run_options = split_options(options)
+    algorithm = fedavg() if algorithm is None else algorithm
+    check_kinds(dataset, algorithm)
+    check_run_options(run_options, round_options.rounds_per_dispatch)
+    check_baselines(run_options.baselines)
+    check_patience(run_options.patience, dataset)
+    if run_options.hooks:
+        # they see the model after every round
+        round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
+    use_all_cores()
+    use_compilation_cache()
+    setting = (dataset, as_task(model, dataset), algorithm, round_options)
+    with _held(run_options), matmul_precision(run_options.matmul_precision):
+        run = _simulate(*setting, run_options, announced=True)
+        if run_options.baselines and not run.interrupted:
+            if stopped_late():
+                run = run._replace(interrupted=True)
+            else:
+                run = run_baselines(run, _simulate, *setting, run_options)
+    where = "nothing is saved" if run.directory is None else f"saved in {run.directory}"
+    signals.conclude(f"stopped after round {run.summary['rounds']}, {where}.")
+    return run
+
+
+def _held(options: RunOptions):
+    """Returns the context in which no other process writes to the workdir; process 0 asks."""
+    if options.workdir is None:
+        return contextlib.nullcontext()
+    workdir = Path(options.workdir)
+    if options.resume and not holds_run(workdir):
+        raise FileNotFoundError(
+            f"{workdir} holds no run to go on with. Start it without --resume, or give the "
+            "--workdir of the run."
+        )
+    return locked(workdir) if is_main() else contextlib.nullcontext()
+
+
+def as_task(model: Any, dataset: FederatedDataset) -> tasks.Task:
+    """Returns the model as a task that fits the dataset."""
+    if isinstance(model, tasks.Task):
+        return model
+    make = tasks.next_token if dataset.kind == "next_token" else tasks.classification
+    return make(model, dataset.num_classes)
+
+
+def _simulate(
+    dataset,
+    task,
+    algorithm,
+    options: RoundOptions,
+    run_options: RunOptions,
+    announced: bool = False,
+) -> Run:
+    workdir = None if run_options.workdir is None else Path(run_options.workdir)
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def checkpoints() -> Checkpoints:
+            directory = workdir / CHECKPOINTS
+            return stack.enter_context(Checkpoints(directory, keep=run_options.keep_checkpoints))
+
+        with together():
+            start = 0
+            if run_options.resume:
+                if workdir is None:
+                    raise ValueError("resume needs the workdir of the run to go on with.")
+                found = find_start(checkpoints(), workdir, options.num_rounds) if is_main() else 0
+                start = exchange(found)[0]
+            elif workdir is not None and is_main():
+                refuse_existing_run(workdir)  # before anything is built or compiled
+            asked = options
+            if start:
+                options = with_saved_execution(options, checkpoints().metadata(start))
+            federation = federations.build(dataset, task, algorithm, options)
+            if announced and run_options.progress and is_main():
+                say(describe(federation))
+            config = _config(federation, asked, run_options)
+            if num_processes() > 1:
+                check_same(_fingerprint(federation, config), "settings, data or initial models")
+            progress = Progress(0, RoundTotals(), federation.cohorts.init())
+            if start:
+                # before the recorder opens its files: what is refused must stay as it was
+                progress = restore(checkpoints(), federation, start, run_options)
+            # -1: a run that was killed before its first checkpoint starts again from nothing
+            resume_round = (start or -1) if run_options.resume else None
+            # of several processes, the first one alone writes
+            open_files = Recorder if is_main() else follow
+            recorder = stack.enter_context(
+                open_files(workdir, resume_round=resume_round, extent=progress.extent)
+            )
+            for open_sink in run_options.sinks if is_main() else ():
+                recorder.add_sink(open_sink())
+            recorder.write_config(config)
+            loop = Loop(federation, recorder, checkpoints, config, run_options, progress)
+        with in_step():
+            return loop.run()
+
+
+def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]:
+    """Returns what all processes of a run must agree on, as JSON values; reads a few rows only."""
+    free = ("versions", "data_dir", "wandb")
+    return [
+        {name: value for name, value in config.items() if name not in free},
+        fingerprint(federation.dataset.train.partition),
+        data_checksums(federation.dataset),
+        checksum(jax.tree.leaves(federation.variables)),
+    ]
+
+
+def _config(federation: Federation, asked: RoundOptions, options: RunOptions) -> dict[str, Any]:
+    """Returns config.json: every resolved value; of the execution, what was asked for as well."""
+    resolved = {
+        name: described(getattr(asked if name in _EXECUTION else federation.options, name))
+        for name in (field.name for field in dataclasses.fields(RoundOptions))
+        if name not in ("pipeline", "initial_params", "cohorts", "steps_per_round", "sampler")
+        and not callable(getattr(federation.options, name))
+    }
+    if isinstance(federation.options.sampler, str):
+        resolved["sampler"] = federation.options.sampler
+    own = {
+        name: getattr(options, name)
+        for name in (field.name for field in dataclasses.fields(RunOptions))
+        if name not in ("workdir", "resume", "progress", "hooks", "sinks", "config")
+    }
+    return plain(
+        resolved
+        | own
+        | {"algorithm": federation.spec.name, "hparams": dict(federation.sources[0].hparams)}
+        | {"dataset": federation.dataset.name}
+        | _named_classes(federation.dataset)
+        | dict(options.config or {})
+        | {
+            "num_clients": federation.dataset.num_clients,
+            "execution": federation.layout,
+            "processes": num_processes(),
+            "numerics": numerics(federation.options.compute_dtype, options.matmul_precision),
+            "versions": versions(),
+        }
+    )
+
+
+def _named_classes(dataset: FederatedDataset) -> dict[str, Any]:
+    return {} if dataset.class_names is None else {"class_names": list(dataset.class_names)}
+
+
+# What a resumed run takes from its checkpoint.
+_EXECUTION = ("devices", "lanes", "wave", "placement", "rounds_per_dispatch")
+
+
+def numerics(compute_dtype: str | None, precision: str | None) -> dict[str, Any]:
+    """Returns what decides on the rounding of a run, as config.json says it."""
+    return {
+        "compute_dtype": compute_dtype,
+        "matmul_precision": precision or jax.config.jax_default_matmul_precision or "default",
+        "prng": str(jax.config.jax_default_prng_impl),
+        "x64": bool(jax.config.jax_enable_x64),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "platform": jax.default_backend(),
+    }
+
+
+def with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> RoundOptions:
+    """A resumed run lays its jobs out as before, so that it repeats every rounding."""
+    saved = metadata["execution"]
+    if saved["devices"] > jax.device_count():
+        raise ValueError(
+            f"The run was laid out on {saved['devices']} devices, and JAX sees "
+            f"{jax.device_count()}. Resume it on a machine like the first one, or start again in "
+            "another --workdir."
+        )
+    return dataclasses.replace(
+        options,
+        devices=saved["devices"],
+        lanes=saved["lanes"],
+        wave=saved["wave"],
+        placement=saved["placement"],
+        # hooks, or the caller, may want another number; results are the same
+        rounds_per_dispatch=options.rounds_per_dispatch or saved["rounds_per_dispatch"],
+    )
+
+
+def matmul_precision(precision: str | None):
+    """Returns the context in which JAX computes at a matmul precision; None changes nothing."""
+    return (
+        contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision)
+    )

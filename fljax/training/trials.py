@@ -1,0 +1,147 @@
+"""Sources: what tells the trials of one round program apart, stacked over them.
+
+A run has one source. A sweep has as many as trials train side by side: each with its own seed,
+hyperparameters and division of the data, all under one compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.core.algorithm import AlgorithmSpec, Variables
+from fljax.core.task import Task
+from fljax.core.transforms import Pipeline, PipelineSpec, hparams_of
+from fljax.training.parts import init_model
+
+PyTree = Any
+
+# Stream of random keys for the initial model; rounds count from 0.
+_INIT = 0x7FFFFFFF
+
+
+class Source(NamedTuple):
+    """One trial.
+
+    Attributes:
+      seed: Seed of everything random in it, apart from the data.
+      hparams: {name: number}, with the same names in every source.
+      partition: Which of the partitions of the data it trains on.
+    """
+
+    seed: int
+    hparams: Mapping[str, float]
+    partition: int = 0
+
+
+def hyperparameters(spec: AlgorithmSpec, pipeline: Pipeline | PipelineSpec) -> dict[str, float]:
+    """Returns {name: number} of all that is traced: the algorithm's and the pipeline's.
+
+    Raises:
+      ValueError: If both have a hyperparameter of one name.
+    """
+    others = hparams_of(pipeline)
+    if both := sorted(spec.hparams.keys() & others.keys()):
+        raise ValueError(
+            f"The algorithm and the pipeline both have a hyperparameter {both[0]!r}. Rename one."
+        )
+    return {**spec.hparams, **others}
+
+
+class Beginnings(NamedTuple):
+    """What sources start from, stacked over them.
+
+    Attributes:
+      variables: `Variables` of the initial models, leaves [S, ...].
+      frozen: The model's constants, which all share.
+      hparams: {name: [S]}.
+      keys: PRNG keys [S] of their rounds.
+    """
+
+    variables: Variables
+    frozen: PyTree
+    hparams: dict[str, np.ndarray]
+    keys: jax.Array
+
+
+def beginnings(
+    task: Task, sources: Sequence[Source], participants: Sequence[int], params: PyTree = None
+) -> Beginnings:
+    """Returns what sources start from.
+
+    Args:
+      task: The task.
+      sources: The sources.
+      participants: Clients that ever take part, of each partition of the data; their number joins
+        the hyperparameters as `num_clients`.
+      params: Parameters to start from instead of the task's.
+
+    Raises:
+      ValueError: If the sources do not fit into one program.
+    """
+    words = np.asarray([one.seed & 0xFFFFFFFF for one in sources], np.uint32)
+    models = {
+        one.seed: init_model(task, key, params)
+        for one, key in zip(sources, _init_keys(words), strict=True)
+    }
+    check_frozen([(seed, frozen) for seed, (_, frozen, _) in models.items()])
+    each = [Variables(models[one.seed][0], models[one.seed][2]) for one in sources]
+    variables = _stack(each)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(variables.params))
+    hparams = _stacked_hparams(sources, dtype)
+    hparams["num_clients"] = np.asarray([participants[one.partition] for one in sources], dtype)
+    _, frozen, _ = models[sources[0].seed]
+    return Beginnings(variables, frozen, hparams, _keys(words))
+
+
+def check_frozen(frozen: Sequence[tuple[int, PyTree]]) -> None:
+    """Refuses constants of the model that depend on the seed: sources share them.
+
+    Args:
+      frozen: (seed, constants) of each model.
+
+    Raises:
+      ValueError: If two of them differ.
+    """
+    (first, shared), *others = frozen
+    for seed, other in others:
+        same = jax.tree.map(
+            lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), shared, other
+        )
+        if not all(jax.tree.leaves(same)):
+            raise ValueError(
+                f"The model's frozen constants differ between the seeds {first} and {seed}, and "
+                "trials that run together share them. Make them independent of the key, or run "
+                "one sweep for each seed."
+            )
+
+
+def _stacked_hparams(sources: Sequence[Source], dtype: Any) -> dict[str, np.ndarray]:
+    """Returns {name: [S]}; refuses sources with different names."""
+    names = sources[0].hparams.keys()
+    for source in sources:
+        if odd := sorted(source.hparams.keys() ^ names):
+            raise ValueError(
+                f"Trials that run together need the same hyperparameters, but {odd[0]!r} belongs "
+                "to some of them only."
+            )
+    return {name: np.asarray([one.hparams[name] for one in sources], dtype) for name in names}
+
+
+@jax.jit
+def _stack(trees: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@jax.jit
+def _keys(words: jax.Array) -> jax.Array:
+    return jax.vmap(lambda word: jax.random.key(word, impl="threefry2x32"))(words)
+
+
+@jax.jit
+def _init_keys(words: jax.Array) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.fold_in(key, _INIT))(_keys(words))

@@ -1,0 +1,444 @@
+"""From names in a configuration to the things they stand for, with their numbers."""
+
+import inspect
+import math
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+import reference
+import toy
+
+from fljax import algorithms, data, models
+from fljax.config import experiment, load_config, resolve, to_plain
+from fljax.config.checks import partition_options
+from fljax.training.options import split_options
+from fljax.training.simulation import simulate
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+# These need no files; the others are tested where FLJAX_DATA_DIR names a folder with them.
+ALWAYS = ("quickstart", "synthetic_fedprox")
+# cifar10_subset.npz has 15,000 images instead of 50,000.
+SUPPLIED = {"cifar10_pfl": {"num_clients": 300}}
+
+LRS = {"client_lr": 0.3, "server_lr": 0.7}
+ADAPTIVE = {"beta1": 0.8, "beta2": 0.95, "tau": 0.01}
+MOMENTUM = {"client_momentum": 0.5}
+DECAY = {"client_weight_decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "hparams"),
+    [
+        ({}, "fedavg", LRS),
+        ({"algorithm": "fedopt"}, "fedavg", LRS),
+        (MOMENTUM, "fedavg", LRS | MOMENTUM),
+        (DECAY, "fedavg", LRS | DECAY),
+        (
+            {"server_optimizer": "momentum", "server_momentum": 0.6},
+            "fedopt/momentum",
+            LRS | {"server_momentum": 0.6},
+        ),
+        *(
+            ({"server_optimizer": kind} | ADAPTIVE | MOMENTUM, f"fedopt/{kind}",
+             LRS | ADAPTIVE | MOMENTUM)
+            for kind in ("adam", "yogi")
+        ),
+        ({"algorithm": "fedprox", "mu": 0.2} | MOMENTUM | DECAY, "fedprox",
+         LRS | {"mu": 0.2} | MOMENTUM | DECAY),
+        ({"algorithm": "scaffold"}, "scaffold", LRS),
+        ({"algorithm": "fedsgd", "client_lr": 0.1}, "fedsgd", {"server_lr": 0.7}),
+        ({"server_optimizer": "adagrad", "tau": 0.01}, "fedopt/adagrad",
+         LRS | {"beta1": 0.9, "beta2": 0.99, "tau": 0.01}),
+    ],
+)  # fmt: skip
+def test_algorithms_get_their_numbers(config, name, hparams):
+    spec = experiment.make_algorithm(resolve(LRS | config))
+    assert spec.name == name
+    assert dict(spec.hparams) == pytest.approx(hparams)
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def one_round(**config):
+    """Parameters after one round of full-batch epochs on all clients."""
+    spec = experiment.make_algorithm(resolve(LRS | config))
+    cohort = [list(range(len(toy.SIZES)))]
+    federation, _ = toy.run_rounds(
+        toy.clients(), spec, cohort, batch_size=0, local_epochs=3, devices=2
+    )
+    return toy.params_of(federation)
+
+
+def test_scaffold_counts_clients_alike_unless_told_otherwise(x64):
+    default = one_round(algorithm="scaffold")
+    chex.assert_trees_all_equal(default, one_round(algorithm="scaffold", weighting="uniform"))
+    by_rows = one_round(algorithm="scaffold", weighting="examples")
+    assert np.abs(default["w"] - by_rows["w"]).max() > 1e-3
+
+
+def test_partitions_take_the_options_that_the_configuration_has_for_them():
+    known = {"alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"}
+    for name, partitioner in data.PARTITIONERS.items():
+        takes = known & set(inspect.signature(partitioner).parameters)
+        if name == "natural":
+            takes = set()  # natural rows do not move
+        assert set(partition_options(resolve({"partition": name}))) == takes, name
+
+
+def changes_and_weights(weighting, decay=0.0, momentum=0.0):
+    """What the clients send, by a loop of gradient steps with PyTorch's weight decay."""
+    start, changes, weights = toy.initial_params(), [], []
+    for x, y in toy.clients():
+        if not len(y):
+            continue
+        params, velocity = start, reference.zeros(start)
+        for _ in range(3):
+            grad = reference.loss_and_gradient(params, x, y)[1]
+            grad = reference.combine(lambda g, p: g + decay * p, grad, params)
+            velocity = reference.combine(lambda v, g: momentum * v + g, velocity, grad)
+            params = reference.combine(lambda p, v: p - LRS["client_lr"] * v, params, velocity)
+        changes.append(reference.combine(np.subtract, params, start))
+        weights.append(len(y) if weighting == "examples" else 1)
+    return changes, weights
+
+
+@pytest.mark.parametrize(
+    ("config", "local", "server"),
+    [
+        (DECAY | MOMENTUM | {"weighting": "uniform"},
+         {"decay": 0.1, "momentum": 0.5, "weighting": "uniform"}, {}),
+        (ADAPTIVE | {"server_optimizer": "yogi"}, {}, ADAPTIVE | {"kind": "yogi"}),
+        (ADAPTIVE | {"server_optimizer": "adam", "bias_correction": True}, {},
+         ADAPTIVE | {"kind": "adam", "bias_correction": True}),
+    ],
+    ids=["weight decay", "yogi", "adam with bias correction"],
+)  # fmt: skip
+def test_configured_algorithms_compute_what_they_say(config, local, server, x64):
+    expected = reference.Server(toy.initial_params(), lr=LRS["server_lr"], **server)
+    changes, weights = changes_and_weights(**({"weighting": "examples"} | local))
+    expected.step(reference.weighted_mean(changes, weights))
+    toy.assert_close(one_round(**config), expected.params, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"name": "cosine"}, {0: 1, 25: 0.5 + 0.5 * math.sqrt(0.5), 50: 0.5, 100: 0, 120: 0}),
+        ({"name": "cosine", "decay_rounds": 40}, {20: 0.5, 40: 0, 90: 0}),
+        ({"name": "cosine", "warmup_rounds": 20}, {0: 1 / 21, 19: 20 / 21, 20: 1, 60: 0.5, 100: 0}),
+        ({"name": "exponential", "decay_rate": 0.9}, {0: 1, 1: 0.9, 2: 0.81}),
+        (
+            {"name": "exponential", "decay_rate": 0.25, "decay_rounds": 10},
+            {0: 1, 5: 0.5, 10: 0.25, 20: 0.0625},
+        ),
+        (
+            {"name": "step", "decay_rate": 0.1, "decay_rounds": 30},
+            {0: 1, 29: 1, 30: 0.1, 59: 0.1, 60: 0.01, 99: 0.001},
+        ),
+        (
+            {"name": "step", "decay_rate": 0.5, "decay_rounds": 3, "warmup_rounds": 4},
+            {0: 0.2, 3: 0.8, 4: 1, 6: 1, 7: 0.5, 10: 0.25},
+        ),
+        ({"name": "constant", "warmup_rounds": 3}, {0: 0.25, 1: 0.5, 2: 0.75, 3: 1, 50: 1}),
+    ],
+)
+def test_schedules(options, expected):
+    defaults = {"num_rounds": 100, "decay_rate": 1.0, "decay_rounds": 0, "warmup_rounds": 0}
+    schedule = experiment.make_schedule(**(defaults | options))
+    for round, factor in expected.items():
+        assert float(schedule(np.int32(round))) == pytest.approx(factor, rel=1e-5, abs=1e-7)
+
+
+def test_a_constant_learning_rate_has_no_schedule():
+    config = resolve({"server_lr_schedule": "step", "server_lr_decay_rate": 0.5,
+                      "server_lr_decay_rounds": 10, "num_rounds": 30})  # fmt: skip
+    options = experiment.make_experiment(config).options
+    assert options["client_lr_schedule"] is None
+    assert float(options["server_lr_schedule"](20)) == pytest.approx(0.25)
+
+
+def test_options_carry_the_configuration():
+    given = {
+        "num_rounds": 7, "clients_per_round": 3, "local_steps": 4, "local_epochs": 0,
+        "batch_size": 5, "remainder": "wrap", "shuffle": False, "sampler": "poisson", "seed": 11,
+        "devices": 2, "lanes": 3, "wave": 6, "placement": "stream", "eval_every": 2,
+        "eval_batch_size": 64, "eval_clients": 5, "target_accuracy": 0.5, "stop_at_target": True,
+        "baselines": ("local_only",), "checkpoint_every": 3, "keep_checkpoints": 4,
+        "matmul_precision": "highest", "compute_dtype": "bfloat16", "rounds_per_dispatch": 2,
+        "uplink_mbps": 3.0, "downlink_mbps": 4.0,
+    }  # fmt: skip
+    rounds, around = split_options(experiment.make_experiment(resolve(given)).options)
+    for name, value in (given | {"local_epochs": None}).items():
+        assert getattr(rounds if hasattr(rounds, name) else around, name) == value, name
+
+
+@pytest.mark.parametrize(
+    ("partition", "options"),
+    [
+        ("iid", {}),
+        ("dirichlet", {"alpha": 0.2, "min_partition_size": 3}),
+        ("dirichlet_hsu", {"alpha": 0.2, "min_partition_size": 3}),
+        ("dirichlet_per_client", {"alpha": 0.2, "min_partition_size": 3}),
+        ("shards", {"shards_per_client": 3}),
+        ("classes_per_client", {"classes_per_client": 3, "min_partition_size": 3}),
+        ("quantity", {"sigma": 0.4, "min_partition_size": 3}),
+    ],
+)
+def test_partitions_get_their_options(partition, options):
+    config = {"partition": partition, "num_clients": 12, "data_seed": 5, "val_fraction": 0.2}
+    found = experiment.make_dataset(resolve(config | options))
+    expected = data.load(
+        "digits", partition=partition, num_clients=12, seed=5, val_fraction=0.2, **options
+    )
+    for split in ("train", "val"):
+        first, second = (getattr(one, split).partition for one in (found, expected))
+        np.testing.assert_array_equal(first.offsets, second.offsets)
+        np.testing.assert_array_equal(first.index, second.index)
+
+
+def test_the_seed_of_a_run_leaves_the_data_alone():
+    first, second = (
+        experiment.make_dataset(resolve({"seed": seed})).train.partition.index for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_model_and_dataset_options_arrive():
+    config = {"model": "mlp", "model_options": {"hidden": (7, 5)}, "dataset": "synthetic",
+              "partition": "natural", "num_clients": 20, "val_fraction": 0.0,
+              "dataset_options": {"alpha": 0.5, "beta": 0.25, "max_size": 60}}  # fmt: skip
+    found = experiment.make_experiment(config)
+    assert found.dataset.name == "synthetic(0.5,0.25)"
+    assert found.dataset.train.partition.sizes.max() == 54
+    params, _, _ = jax.eval_shape(found.task.init, jax.random.key(0))
+    expected = (60 * 7 + 7) + (7 * 5 + 5) + (5 * 10 + 10)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"dataset": "mnits"}, "mnist"),
+        ({"model": "resnet"}, "resnet"),
+        ({"model_options": {"hiden": 3}, "model": "mlp"}, "did you mean 'hidden'"),
+        ({"dataset_options": {"tset_fraction": 0.1}}, "test_fraction"),
+    ],
+)
+def test_wrong_names_are_explained(config, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.make_experiment(config)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_files_resolve_and_say_what_they_are(path):
+    config = load_config(path)
+    assert resolve(resolve(config)) == resolve(config)
+    docstring = compile(path.read_text(), str(path), "exec").co_consts[0]
+    assert "Costs: " in docstring and "Reaches: " in docstring
+    assert config.model in models.MODELS and config.dataset in data.SOURCES
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_files_become_experiments(path, request):
+    if path.stem not in ALWAYS:
+        request.getfixturevalue("data_dir")
+    config = load_config(path, SUPPLIED.get(path.stem))
+    found = experiment.make_experiment(config)
+    rounds, _ = split_options(found.options)
+    assert rounds.clients_per_round <= found.dataset.num_clients
+    assert config.num_clients in (None, found.dataset.num_clients)
+    text = experiment.dry_run(config)
+    assert f"{config.num_rounds:,} of {config.clients_per_round:,} clients" in text
+
+
+def test_both_partitions_of_mcmahan_s_mnist_resolve():
+    path = next(path for path in CONFIGS if path.stem == "mnist_mcmahan_cnn")
+    for name in ("iid", "shards"):
+        assert resolve(load_config(f"{path}:{name}")).partition == name
+
+
+DRY = {"num_rounds": 20, "clients_per_round": 10, "num_clients": 40, "local_epochs": 2,
+       "batch_size": 10, "partition": "iid", "val_fraction": 0.0, "devices": 2}  # fmt: skip
+
+
+def rows_of(text):
+    """Returns {first word or words: rest} of a dry run."""
+    return dict(line.split("  ", 1) for line in text.splitlines())
+
+
+def amount(text, unit):
+    """Returns the first number before a unit, prefix included."""
+    words = text.replace(",", "").split()
+    place = next(n for n, word in enumerate(words) if word in {p + unit for p in "kMGT"})
+    return float(words[place - 1]) * {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[words[place][0]]
+
+
+def dry_run(**config):
+    return {
+        name: text.strip()
+        for name, text in rows_of(experiment.dry_run(resolve(DRY | config))).items()
+    }
+
+
+def test_a_dry_run_says_what_the_run_would_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = dry_run()
+    sizes = experiment.make_dataset(resolve(DRY)).train.partition.sizes
+    steps = 2 * -(-sizes // 10)
+    assert found["dataset"].startswith(f"digits, {sizes.sum():,} training rows")
+    assert found["clients"].startswith(f"40, rows min {sizes.min()}")
+    assert found["rounds"] == "20 of 10 clients"
+    assert found["local steps"] == f"{steps.mean():.1f} a client, {10 * steps.mean():,.0f} a round"
+    assert found["parameters"] == "650 (2.60 kB)"
+    # 64 features: a product forward and one for the weights' gradient, 2 operations each
+    by_hand = 4 * 64 * 10 * 10 * (10 * steps.mean())
+    assert amount(found["FLOPs"], "FLOP") == pytest.approx(by_hand, rel=0.05)
+    in_all = found["FLOPs"].split("a round")[1]
+    assert amount(in_all, "FLOP") == pytest.approx(20 * by_hand, rel=0.05)
+    nbytes = experiment.make_dataset(resolve(DRY)).train.examples.nbytes
+    assert amount(found["memory"], "B") == pytest.approx(nbytes, rel=0.02)
+    assert found["execution"] == "2 cpu device(s) x 1 lane(s), waves of 1"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("algorithm", "times"), [("fedavg", 1), ("scaffold", 2), ("fedsgd", 1)])
+def test_a_dry_run_counts_what_is_sent(algorithm, times):
+    epochs = {"local_epochs": 1} if algorithm == "fedsgd" else {}
+    found = dry_run(algorithm=algorithm, **epochs)["communication"]
+    one_way = times * 10 * 650 * 4
+    down, up = found.split("down and")
+    assert amount(down, "B") == pytest.approx(one_way, rel=1e-2)
+    assert amount(up, "B") == pytest.approx(one_way, rel=1e-2)
+    assert amount(up.split("a round")[1], "B") == pytest.approx(40 * one_way, rel=1e-2)
+
+
+COMPRESSED = {"uplink": "top_k(0.1), qsgd(4)", "uplink_memory": "error_feedback",
+              "downlink": "int8", "downlink_memory": "difference"}  # fmt: skip
+# 65 of 650: positions of 10 bits, levels of 4, one norm
+COMPRESSED_BITS = {"up": 65 * (10 + 4) + 32, "down": 650 * 8 + 32}
+
+
+@pytest.mark.parametrize(("algorithm", "rest"), [("fedavg", 0), ("scaffold", 650 * 32)])
+def test_a_dry_run_counts_compressed_bits(algorithm, rest):
+    found = dry_run(algorithm=algorithm, **COMPRESSED)
+    up, down = (COMPRESSED_BITS[side] + rest for side in ("up", "down"))
+    dense = 650 * 32 + rest
+    assert found["uplink"] == f"{up:,} bits a client, {dense / up:.1f} times fewer than {dense:,}"
+    assert found["downlink"].startswith(f"{down:,} bits a client, {dense / down:.1f} times")
+    raw, bitmap, entropy = (float(word) for word in found["positions"].split() if word[0].isdigit())
+    assert (raw, bitmap) == (650, 650) and entropy == pytest.approx(
+        math.log2(math.comb(650, 65)), abs=0.5
+    )
+    assert amount(found["communication"].split("down and")[1], "B") == pytest.approx(
+        10 * up / 8, abs=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("uplink", "said"),
+    [
+        (
+            "fetch_sgd(0.1, rows=5, columns=650)",
+            "104,000 bits a client, 5.0 times as many as 20,800 without compression",
+        ),
+        ("powersgd(10)", "20,800 bits a client, as many as without compression"),
+    ],
+)
+def test_what_does_not_shrink_is_said(uplink, said):
+    with pytest.warns(UserWarning, match="nothing is saved"):
+        assert dry_run(uplink=uplink)["uplink"] == said
+
+
+def test_a_compressed_run_sends_what_the_dry_run_counts(tmp_path):
+    config = resolve({"num_rounds": 2, "clients_per_round": 3, "devices": 2} | COMPRESSED)
+    run, _ = experiment.run_config(config, tmp_path / "run")
+    up, down = COMPRESSED_BITS["up"], COMPRESSED_BITS["down"]
+    assert run.summary["uplink_bytes"] == -(-2 * 3 * up // 8)
+    assert run.summary["downlink_bytes"] == -(-2 * 3 * down // 8)
+    assert run.curves["comm/client_uplink_bytes_max"][-1] == -(-up // 8)
+    assert {name: run.config[name] for name in COMPRESSED} == COMPRESSED
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"uplink_memory": "marina"}, "clients_per_round = 100 and sampler = 'uniform'"),
+        (
+            {"uplink_memory": "marina", "clients_per_round": 100, "sampler": "poisson"},
+            "needs every client in every round",
+        ),
+        ({"uplink_memory": "diana"}, "Set weighting = 'uniform'"),
+    ],
+)
+def test_memories_refuse_cohorts_that_they_are_not_for(config, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.make_experiment({"uplink": "qsgd(8)"} | config)
+    for fit in ({"clients_per_round": 100, "sampler": "uniform"}, {"weighting": "uniform"}):
+        if "clients_per_round" in fit or config["uplink_memory"] == "diana":
+            experiment.make_experiment({"uplink": "qsgd(8)"} | config | fit)
+
+
+LOSSLESS = {"partition": "dirichlet", "alpha": 0.02, "min_partition_size": 0, "num_clients": 30,
+            "clients_per_round": 30, "val_fraction": 0.0, "model": "softmax_regression",
+            "local_steps": 1, "batch_size": 8, "devices": 2}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uncompressed():
+    return changes_after(LOSSLESS)
+
+
+def changes_after(config, num_rounds=3):
+    made = experiment.make_experiment(config | {"num_rounds": num_rounds, "eval_every": 0})
+    options = made.options | {"progress": False}
+    run = simulate(made.dataset, made.task, made.algorithm, **options)
+    assert run.curves["train/clients_without_rows"][0] > 5
+    return run.variables.params
+
+
+@pytest.mark.parametrize("memory", ["ef21", "diana(rate=0.5)", "marina(probability=0.3)"])
+def test_lossless_differences_are_no_compression_where_clients_have_no_rows(memory, uncompressed):
+    found = changes_after(LOSSLESS | {"uplink": "identity", "uplink_memory": memory})
+    toy.assert_close(found, uncompressed, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "least"),
+    [
+        ({}, 1),
+        ({"remainder": "drop"}, 8),
+        ({"algorithm": "fedsgd", "local_epochs": 1, "local_steps": 0, "remainder": "drop"}, 1),
+    ],
+)
+def test_participants_are_the_clients_with_rows_enough_for_a_step(config, least):
+    config = resolve(LOSSLESS | {"batch_size": 8} | config)
+    dataset = experiment.make_dataset(config)
+    sizes = dataset.train.partition.sizes
+    assert experiment.num_participants(config, dataset) == (sizes >= least).sum() < 30
+
+
+def test_report_names_results_and_costs(tmp_path):
+    config = resolve({"num_rounds": 2, "clients_per_round": 3, "eval_every": 1, "devices": 2,
+                      "target_accuracy": 0.01, "partition": "iid"})  # fmt: skip
+    run, plots = experiment.run_config(config, tmp_path / "run")
+    assert {path.name for path in plots} == {"loss.png", "accuracy.png", "bytes.png"}
+    text = experiment.report(run, plots)
+    assert f"test accuracy {run.summary['final']['eval/test/accuracy']:.4f}" in text
+    assert "best by val" in text and "target 0.01 reached" in text and "2 rounds in" in text
+    assert str(tmp_path / "run") in text and str(plots[0]) in text
+    for name, value in to_plain(config).items():
+        assert run.config[name] == value, name
+    stopped = run._replace(interrupted=True)
+    assert "--resume" in experiment.report(stopped, [])
+    baseline = algorithms.local_only().name
+    text = experiment.report(stopped._replace(baselines={baseline: stopped}), [])
+    assert f"after round 2 of the baseline {baseline}" in text

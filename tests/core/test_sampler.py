@@ -1,0 +1,113 @@
+"""Cohorts: drawn as the sampler says, keyed by (seed, round) alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fljax.core import sampler as samplers
+
+ROUNDS = 2000
+
+
+def cohorts(sampler, rounds=ROUNDS):
+    state, found = sampler.init(), []
+    for round in range(rounds):
+        clients, state = sampler.select(state, round)
+        found.append(np.asarray(clients))
+    return found
+
+
+def counts(found, num_clients):
+    return np.bincount(np.concatenate(found), minlength=num_clients)
+
+
+def assert_equally_likely(found, num_clients, rate):
+    """Each client's number of rounds is binomial: within 4 standard deviations, 1 in 16,000."""
+    sigma = np.sqrt(len(found) * rate * (1 - rate))
+    assert np.abs(counts(found, num_clients) - len(found) * rate).max() < 4 * sigma
+
+
+def test_uniform_draws_every_client_equally_often():
+    found = cohorts(samplers.uniform(30, 6, seed=3))
+    assert_equally_likely(found, 30, 6 / 30)
+    for cohort in found:
+        assert len(set(cohort.tolist())) == 6
+
+
+def test_uniform_draws_pairs_equally_often():
+    """Cohorts, not only clients, are equally likely: each pair in 2 of 2 x 15 places."""
+    found = cohorts(samplers.uniform(6, 2, seed=0))
+    pairs = np.bincount([min(pair) * 6 + max(pair) for pair in found], minlength=36)
+    pairs = pairs[pairs > 0]
+    assert len(pairs) == 15
+    sigma = np.sqrt(ROUNDS * (1 / 15) * (14 / 15))
+    assert np.abs(pairs - ROUNDS / 15).max() < 4 * sigma
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_a_cohort_depends_on_seed_and_round_alone(name):
+    make = samplers.SAMPLERS[name]
+    first, again, other = (make(200, 20, seed) for seed in (5, 5, 6))
+    forward = cohorts(first, 20)
+    for round in reversed(range(20)):
+        np.testing.assert_array_equal(again.select(again.init(), round)[0], forward[round])
+    assert not any(map(np.array_equal, forward, forward[1:]))
+    assert not any(map(np.array_equal, forward, cohorts(other, 20)))
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_numbers_that_do_not_fit_are_refused(name):
+    for cohort in (0, -1, 11):
+        with pytest.raises(ValueError, match=f"clients_per_round = {cohort}.*10 clients"):
+            samplers.SAMPLERS[name](10, cohort, 0)
+    whole, _ = samplers.SAMPLERS[name](10, 10, 0).select((), 0)
+    assert sorted(whole) == list(range(10))
+
+
+def test_poisson_draws_clients_independently():
+    """Cohort sizes have the binomial mean and variance, and members are equally likely."""
+    num_clients, mean = 50, 5
+    found = cohorts(samplers.poisson(num_clients, mean, seed=1))
+    rate = mean / num_clients
+    variance = num_clients * rate * (1 - rate)
+    sizes = np.array([len(cohort) for cohort in found])
+    assert abs(sizes.mean() - mean) < 4 * np.sqrt(variance / ROUNDS)
+    # the variance of a sample variance is about 2 variance^2 / ROUNDS
+    assert abs(sizes.var() - variance) < 4 * variance * np.sqrt(2 / ROUNDS)
+    assert_equally_likely(found, num_clients, rate)
+    for cohort in found:
+        assert len(set(cohort.tolist())) == len(cohort)
+
+
+def test_poisson_cohorts_may_be_empty():
+    found = cohorts(samplers.poisson(100, 1, seed=0))
+    empty = sum(len(cohort) == 0 for cohort in found)
+    chance = 0.99**100
+    assert abs(empty - ROUNDS * chance) < 4 * np.sqrt(ROUNDS * chance * (1 - chance))
+
+
+@given(st.integers(1, 1000), st.data())
+def test_no_cohort_exceeds_what_the_sampler_promises(num_clients, data):
+    cohort = data.draw(st.integers(1, num_clients))
+    for make in samplers.SAMPLERS.values():
+        sampler = make(num_clients, cohort, data.draw(st.integers(0, 99)))
+        assert max(map(len, cohorts(sampler, 5))) <= sampler.max_cohort <= num_clients
+
+
+def test_replay_repeats_the_list():
+    sampler = samplers.replay([[3, 1], [], [2, 2, 0]], num_clients=4)
+    found = [cohort.tolist() for cohort in cohorts(sampler, 5)]
+    assert found == [[3, 1], [], [2, 2, 0], [3, 1], []]
+    assert sampler.max_cohort == 3
+
+
+@pytest.mark.parametrize("wrong", [4, -1])
+def test_replay_refuses_clients_that_do_not_exist(wrong):
+    with pytest.raises(ValueError, match=rf"cohorts\[1\] names client {wrong}.*0 to 3"):
+        samplers.replay([[0], [2, wrong]], num_clients=4)
+
+
+def test_replay_needs_a_cohort():
+    with pytest.raises(ValueError, match="empty list"):
+        samplers.replay([], num_clients=4)

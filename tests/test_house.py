@@ -1,0 +1,111 @@
+"""The house: no module lies loose, and imports point downwards only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fljax
+
+PACKAGE = Path(fljax.__file__).parent
+
+# Each room, from the top of the house to its ground, and the rooms that it may import from. What
+# stands in its line is what it needs today; a room may only ever name rooms below its own line.
+ROOMS = {
+    "benchmarks": {
+        "benchmarks.gpu", "studies", "sweeps", "config", "training", "engine", "algorithms",
+        "compression", "models", "tasks", "data", "recording", "core",
+    },
+    "commands": {"config", "core"},
+    "studies": {"config", "training", "compression", "recording", "core"},
+    "sweeps": {"config", "training", "engine", "data", "recording", "core"},
+    "config": {
+        "training", "engine", "algorithms", "compression", "models", "tasks", "data", "recording",
+        "core",
+    },
+    "training": {"engine", "algorithms", "tasks", "data", "recording", "core"},
+    "engine.program": {"engine.plan", "engine.devices", "core"},
+    "engine.store": {"engine.plan", "engine.devices", "core"},
+    "engine.plan": {"engine.devices", "data", "core"},
+    "engine.devices": {"core"},
+    "engine": set(),
+    "algorithms": {"core"},
+    "compression": {"core"},
+    "models": {"core"},
+    "tasks": {"core"},
+    "data": {"core"},
+    "recording": {"core"},
+    "core": set(),
+}  # fmt: skip
+ORDER = list(ROOMS)
+
+
+def modules() -> dict[str, Path]:
+    """Returns {name below fljax: path} of all modules; a package is named like its room."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts).removesuffix("__init__").rstrip(".")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room_of(module: str) -> str:
+    """Returns the room of a module, for benchmarks the floor it stands on."""
+    if MODULES[module].name != "__init__.py":
+        module = module.rpartition(".")[0]
+    return "benchmarks" if module.startswith("benchmarks") else module
+
+
+def imported(path: Path) -> set[str]:
+    """Returns the modules of fljax that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{one.name}" for one in node.names] + [node.module]
+        elif isinstance(node, ast.Import):
+            names = [one.name for one in node.names]
+        else:
+            continue
+        found |= {name.removeprefix("fljax.") for name in names if name.startswith("fljax.")}
+    return found & set(MODULES)
+
+
+def test_nothing_lies_loose():
+    assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
+    assert {room_of(name) for name in MODULES if name} == set(ROOMS)
+
+
+def test_the_table_itself_points_downwards():
+    for number, (room, below) in enumerate(ROOMS.items()):
+        floors = {one.split(".gpu")[0] for one in below} - {room}
+        assert all(one in ORDER[number + 1 :] for one in floors), room
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_downwards(room):
+    for name, path in MODULES.items():
+        if not name or room_of(name) != room:
+            continue
+        for other in imported(path):
+            below = room_of(other)
+            allowed = {room, *ROOMS[room]}
+            allowed |= {one for one in ROOMS if one.split(".")[0] in ROOMS[room]}
+            assert below in allowed, f"{name} imports {other}: {room} may not know {below}"
+
+
+def test_a_checkout_is_imported_from_its_parent_folder(tmp_path):
+    """A script beside a clone that is named fljax gets the package, not the folder."""
+    import subprocess
+    import sys
+
+    (tmp_path / "fljax").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "import fljax; print(fljax.__version__)"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.strip() == fljax.__version__, done.stderr
