@@ -17,7 +17,7 @@ _SUBMODULES = (
     "engine",
     "models",
     "recording",
-    "sweeps",
+    "studies",
     "tasks",
 )
 # Functions that are reachable at the top level, and the modules that define them.
@@ -31,7 +31,7 @@ _FUNCTIONS = {
     "predictor": "config.prediction",
     "run_config": "config.experiment",
     "simulate": "training.simulation",
-    "sweep": "sweeps",
+    "sweep": "studies",
     "use_all_cores": "engine.devices.execution",
     "use_compilation_cache": "engine.devices.compilation",
 }

@@ -9,7 +9,7 @@ flags replace parts of the latter:
 
 `--resume` goes on with the sweep of the workdir and repeats no finished trial. Several processes
 share a sweep by rank and count: `--share=0/8`, or from their environment (a Slurm array, a
-Kubernetes indexed Job, FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT, ...); see docs/sweeps.md.
+Kubernetes indexed Job, FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT, ...); see docs/studies.md.
 """
 
 from fljax import commands  # isort: skip, it answers for what the others do
@@ -33,22 +33,22 @@ _SHARE = flags.DEFINE_string("share", None, "RANK/COUNT of this process; by defa
 
 
 def main(argv):
-    from fljax import sweeps
+    from fljax import studies
 
     fljax.use_all_cores()
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     given = {"together": _TOGETHER.value, "memory_gb": _MEMORY_GB.value}
-    settings = sweeps.load_settings(path, bool(_AXES.value))
+    settings = studies.load_settings(path, bool(_AXES.value))
     settings |= {name: value for name, value in given.items() if value is not None}
     if _AXES.value:
-        settings["axes"] = sweeps.parse_axes(_AXES.value)
+        settings["axes"] = studies.parse_axes(_AXES.value)
     if _SEEDS.value is not None:
         settings["seeds"] = tuple(range(_SEEDS.value))
-    share = None if _SHARE.value is None else sweeps.parse_share(_SHARE.value)
+    share = None if _SHARE.value is None else studies.parse_share(_SHARE.value)
     found = fljax.sweep(
         _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, share=share, **settings
     )
-    commands.show(sweeps.report(found))
+    commands.show(studies.report(found))
     return 0 if found.summary["complete"] else signals.exit_code()
 
 

@@ -15,10 +15,10 @@ from bad_inputs import TEXTS, same
 from flax import linen, nnx
 
 import fljax
-from fljax import algorithms, compression, data, models, recording, sweeps, tasks
+from fljax import algorithms, compression, data, models, recording, studies, tasks
 from fljax.compression import names as compression_names
 from fljax.core import sampler
-from fljax.sweeps.settings import settings_of, trials_of
+from fljax.studies.settings import settings_of, trials_of
 from fljax.training import simulation
 from fljax.training.options import RoundOptions, RunOptions
 
@@ -298,17 +298,17 @@ PARTS: dict[str, Target] = {
         sampler.replay, {"cohorts": [[0, 1]], "num_clients": 5}, also=("population",)
     ),
     "grid": Target(
-        sweeps.grid,
+        studies.grid,
         {"axes": {"client_lr": (0.1, 0.2)}},
         pool={"axes": ({"a": 0.1}, {"a": []}, {3: (1,)}, {"a": (1, 1)}, {"seed": (1,)})},
     ),
     "sample": _plain(
-        sweeps.sample, axes={"client_lr": sweeps.uniform(0.1, 0.2)}, num=3, seed=0
+        studies.sample, axes={"client_lr": studies.uniform(0.1, 0.2)}, num=3, seed=0
     ),
-    "choice": _plain(lambda value: sweeps.choice(value), value=1),
-    "an axis drawn uniformly": _plain(sweeps.uniform, low=0.1, high=0.2),
-    "log_uniform": _plain(sweeps.log_uniform, low=0.1, high=0.2),
-    "repeat": _plain(sweeps.repeat, configurations=[{"client_lr": 0.1}], seeds=(0, 1)),
+    "choice": _plain(lambda value: studies.choice(value), value=1),
+    "an axis drawn uniformly": _plain(studies.uniform, low=0.1, high=0.2),
+    "log_uniform": _plain(studies.log_uniform, low=0.1, high=0.2),
+    "repeat": _plain(studies.repeat, configurations=[{"client_lr": 0.1}], seeds=(0, 1)),
     "the settings of a sweep": Target(
         lambda **given: trials_of(settings_of(given)),
         {"axes": {"client_lr": (0.1, 0.2)}},

@@ -2,8 +2,8 @@
 
 import math
 
-from fljax.sweeps import repeat
-from fljax.sweeps.results import Results, Status, row
+from fljax.studies import repeat
+from fljax.studies.results import Results, Status, row
 
 
 def results_of(curves, configurations, seeds=(0,), diverged=(), stopped=()):

@@ -15,12 +15,11 @@ PACKAGE = Path(fljax.__file__).parent
 # stands in its line is what it needs today; a room may only ever name rooms below its own line.
 ROOMS = {
     "benchmarks": {
-        "benchmarks.gpu", "studies", "sweeps", "config", "training", "engine", "algorithms",
-        "compression", "models", "tasks", "data", "recording", "core",
+        "benchmarks.gpu", "studies", "config", "training", "engine", "algorithms", "compression",
+        "models", "tasks", "data", "recording", "core",
     },
     "commands": {"config", "core"},
-    "studies": {"config", "training", "compression", "recording", "core"},
-    "sweeps": {"config", "training", "engine", "data", "recording", "core"},
+    "studies": {"config", "training", "engine", "compression", "data", "recording", "core"},
     "config": {
         "training", "engine", "algorithms", "compression", "models", "tasks", "data", "recording",
         "core",

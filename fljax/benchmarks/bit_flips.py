@@ -16,7 +16,7 @@ from fljax.benchmarks.same_files import differences
 from fljax.recording import Checkpoints, load_run, say
 from fljax.recording.recorder import CHECKPOINTS
 from fljax.recording.runs import METRICS
-from fljax.sweeps import results
+from fljax.studies import results
 
 # What may become of a flip; the last one must not.
 FATES = ("found when read", "refused", "an older checkpoint", "no effect", "not noticed")

@@ -18,7 +18,7 @@ from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import say
 from fljax.recording.recorder import holds_run
-from fljax.sweeps import sweep
+from fljax.studies import sweep
 
 # How long a killed process may take to be waited for, and a whole one to end.
 _PATIENCE_SECONDS = 600.0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.recording.plots import STYLE, save_figure
-from fljax.studies.labels import along, pixels, place_labels
+from fljax.studies.label_places import along, pixels, place_labels
 from fljax.studies.ladder import UNCOMPRESSED, Rung
 from fljax.studies.outcomes import Row, Spread, spread
 

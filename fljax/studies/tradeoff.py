@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from fljax.config import experiment
 from fljax.core.files import atomic_file
 from fljax.recording.lock import locked
-from fljax.studies import pareto, report, table
+from fljax.studies import pareto, table
+from fljax.studies import tradeoff_report as report
 from fljax.studies.outcomes import Row, rows
 from fljax.studies.runner import run_ladder
 from fljax.training.options import check_workdir

@@ -9,7 +9,7 @@ import fljax
 from fljax import algorithms, load_model
 from fljax.core.algorithm import Variables
 from fljax.recording.models import load_saved
-from fljax.sweeps.results import Results
+from fljax.studies.results import Results
 from fljax.training.federation import RoundOptions, build
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -14,7 +14,7 @@ from fljax import algorithms
 from fljax.recording import Checkpoints, Recorder
 from fljax.recording.checksums import CHECKSUMS
 from fljax.recording.lock import locked
-from fljax.sweeps import results
+from fljax.studies import results
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

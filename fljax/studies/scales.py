@@ -1,0 +1,97 @@
+"""How the values of an axis are laid out in a picture: linear, logarithmic, or side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.studies.results import is_number
+from fljax.studies.trials import short
+
+_MOST_TICKS = 8
+
+
+class Scale(NamedTuple):
+    """The layout of one axis.
+
+    Attributes:
+      kind: "linear", "log", or "names" for values that are no numbers.
+      values: The different values, numbers ascending, others as they came.
+    """
+
+    kind: str
+    values: tuple[Any, ...]
+
+    @property
+    def few(self) -> bool:
+        """Whether every value can have a tick of its own."""
+        return self.kind == "names" or len(self.values) <= _MOST_TICKS
+
+    def position(self, value: Any) -> float:
+        """Returns where a value lies: from 0, the first one, to 1, the last one."""
+        if self.kind == "names":
+            return (self.values.index(value) + 0.5) / len(self.values)
+        low, high, here = map(self._plain, (self.values[0], self.values[-1], value))
+        return (here - low) / (high - low) if high > low else 0.5
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Returns (position, label): every value where there are few, else round numbers."""
+        if self.few:
+            return [(self.position(value), short(value)) for value in self.values]
+        return self.round_ticks()
+
+    def round_ticks(self) -> list[tuple[float, str]]:
+        """Returns (position, label) of round numbers between the first value and the last one."""
+        low, high = self.values[0], self.values[-1]
+        shown = _powers(low, high) if self.kind == "log" else _round_numbers(low, high)
+        return [(self.position(value), short(value)) for value in shown]
+
+    def _plain(self, value: float) -> float:
+        return math.log(value) if self.kind == "log" else value
+
+
+def scale_of(values: Sequence[Any]) -> Scale:
+    """Returns the scale on which values are spread more evenly.
+
+    Args:
+      values: Different values of an axis, numbers ascending.
+    """
+    values = tuple(values)
+    if not all(map(is_number, values)):
+        return Scale("names", values)
+    if values[0] <= 0:
+        return Scale("linear", values)
+    if len(values) <= 2:
+        return Scale("log" if values[-1] >= 5 * values[0] else "linear", values)
+    numbers = np.array(values, np.float64)
+    uneven = _unevenness(numbers) > _unevenness(np.log(numbers)) + 1e-9
+    return Scale("log" if uneven else "linear", values)
+
+
+def _unevenness(ascending: np.ndarray) -> float:
+    """Returns how far values are from even steps between the first and the last, at most."""
+    steps = (ascending - ascending[0]) / (ascending[-1] - ascending[0])
+    return float(np.abs(steps - np.linspace(0, 1, len(steps))).max())
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Returns the powers of ten between two numbers; where they are few, 2 and 5 times them too."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        shown = [f * 10.0**d for d in decades for f in factors if low <= f * 10.0**d <= high]
+        if len(shown) >= 3:
+            break
+    return shown
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Returns about five round numbers between two numbers."""
+    if low == high:
+        return [low]
+    step = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step *= max((f for f in (1, 2, 5) if f * step <= (high - low) / 4), default=1)
+    first = math.ceil(low / step)
+    return [step * k for k in range(first, math.floor(high / step) + 1)]

@@ -1,0 +1,264 @@
+"""Which configuration of a sweep is best: chosen on validation data, reported on test data."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.recording import jsonio
+from fljax.studies.results import STATES, Results, Row, Status
+from fljax.studies.trials import identity
+
+BEST = "best.json"
+NONE_SURVIVED = "no configuration survived"
+
+# What must not decide unless it is allowed to: clients are evaluated on test rows if there are any.
+_TEST = ("test", "held_out", "clients")
+
+
+class Criterion(NamedTuple):
+    """What the choice falls on.
+
+    Attributes:
+      metric: Decides.
+      report: Is reported at the rounds that `metric` chose; it decides nothing.
+      maximize: Whether high values of `metric` are good; False for losses.
+      at: "best": each trial counts with its best round, the earliest of equals. "last": with its
+        last evaluated round.
+      allow_test: Whether the choice may fall on test data: by a `metric` of the test set, or by
+        `report` where no trial has `metric`. It flatters the result, which is labelled.
+    """
+
+    metric: str = "eval/val/accuracy"
+    report: str = "eval/test/accuracy"
+    maximize: bool = True
+    at: str = "best"
+    allow_test: bool = False
+
+
+BY_ACCURACY = Criterion()
+
+
+class Configuration(NamedTuple):
+    """A configuration and what its trials reached, one entry for each seed.
+
+    Attributes:
+      values: {hyperparameter: value}.
+      trials: Numbers of its trials.
+      seeds: Their seeds.
+      statuses: Where they stand.
+      rounds: The rounds that were chosen; None for a trial without a finite value.
+      scores: `Criterion.metric` at those rounds; NaN for a trial without a finite value.
+      reported: `Criterion.report` at those rounds; NaN where there is none.
+    """
+
+    values: Mapping[str, Any]
+    trials: tuple[int, ...]
+    seeds: tuple[int, ...]
+    statuses: tuple[Status, ...]
+    rounds: tuple[int | None, ...]
+    scores: tuple[float, ...]
+    reported: tuple[float, ...]
+
+    @property
+    def score(self) -> float:
+        """Mean of the scores over the seeds that have one; NaN if none has."""
+        return mean(self.scores)
+
+    @property
+    def diverged(self) -> int:
+        """How many trials diverged."""
+        return sum(status.state == "diverged" for status in self.statuses)
+
+    @property
+    def failed(self) -> bool:
+        """Whether no trial came to anything: all diverged, or there is no finite score."""
+        return self.diverged == len(self.trials) or not math.isfinite(self.score)
+
+
+def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configuration]:
+    """Returns the configurations, best first.
+
+    The mean over seeds of each trial's best (or last) value decides. A configuration of which a
+    trial diverged comes after all those of which fewer did, since the mean over the others would
+    flatter it. A trial that the search stopped counts with what it had reached. Among equals the
+    one that was listed first comes first. Configurations that did not survive come last: all their
+    trials diverged, or none has a finite value.
+
+    Args:
+      results: Of the sweep, finished or not.
+      criterion: What the choice falls on.
+
+    Raises:
+      ValueError: If the choice would fall on test data and that was not allowed, or if no trial
+        has the metric.
+    """
+    criterion = resolve(results, criterion)
+    rows: dict[int, list[Row]] = {}
+    for row in results.rows:
+        rows.setdefault(row["trial"], []).append(row)
+    groups: dict[str, list] = {}
+    for trial in results.trials:
+        groups.setdefault(identity(trial.values), []).append(trial)
+    configurations = []
+    for trials in groups.values():
+        chosen = [_chosen_row(rows.get(trial.number, ()), criterion) for trial in trials]
+        configurations.append(
+            Configuration(
+                values=trials[0].values,
+                trials=tuple(trial.number for trial in trials),
+                seeds=tuple(trial.seed for trial in trials),
+                statuses=tuple(results.status(trial) for trial in trials),
+                rounds=tuple(row.get("round") for row in chosen),
+                scores=tuple(row.get(criterion.metric, math.nan) for row in chosen),
+                reported=tuple(row.get(criterion.report, math.nan) for row in chosen),
+            )
+        )
+    sign = -1.0 if criterion.maximize else 1.0
+
+    def order(one: Configuration):
+        known = math.isfinite(one.score)
+        return one.failed, not known, one.diverged, sign * one.score if known else 0.0
+
+    return sorted(configurations, key=order)
+
+
+def resolve(results: Results, criterion: Criterion) -> Criterion:
+    """Returns the criterion with the metric that the trials have.
+
+    Raises:
+      ValueError: See `rank`.
+    """
+    if criterion.at not in ("best", "last"):
+        raise ValueError(f"at = {criterion.at!r} must be 'best' or 'last'.")
+    known = {key for row in results.rows for key in row}
+    if criterion.metric not in known:
+        if not known:
+            raise ValueError("No trial has a row yet, so there is nothing to choose from.")
+        if not criterion.allow_test or criterion.report not in known:
+            there = ", ".join(sorted(key for key in known if "/" in key)) or "none at all"
+            raise ValueError(
+                f"No trial has {criterion.metric}; without a validation set there is nothing to "
+                "choose by. Set val_fraction, such as to 0.1, or name another metric; "
+                "allow_test=True chooses on test data, which flatters the result, and says so. "
+                f"Metrics there are: {there}."
+            )
+        criterion = criterion._replace(metric=criterion.report)
+    if split(criterion.metric) in _TEST and not criterion.allow_test:
+        raise ValueError(
+            f"{criterion.metric} is measured on test data, and a choice by it flatters the result. "
+            "Choose by a metric of the validation set, such as eval/val/accuracy; or allow it by "
+            "allow_test=True, and the result will say so."
+        )
+    return criterion
+
+
+def score(rows: Sequence[Row], criterion: Criterion) -> tuple[int, float]:
+    """Returns what a trial counts with, as (round, value); the value is NaN if none is finite."""
+    metrics = (criterion.metric, criterion.report)[: 1 + criterion.allow_test]
+    for metric in metrics:
+        if row := _chosen_row(rows, criterion._replace(metric=metric)):
+            return row["round"], row[metric]
+    return max((row["round"] for row in rows), default=0), math.nan
+
+
+def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]:
+    """Returns the best configuration, as `best.json` says it.
+
+    Returns:
+      {"values", "trials", "seeds", "rounds" that were chosen, "selected_by": "val" or another,
+      "metric", "at", "maximize", "diverged" and "stopped" trials of the configuration, "sweep":
+      how many trials of the sweep are in which state, and for the metric and the reported one
+      {"mean", "sd", "values"} over the seeds; `sd` has n - 1 in its denominator and is None for a
+      single seed}. "note" says what flatters: a choice on test data, or seeds that diverged. Where
+      no configuration survived, it says so, "values" is None, and there are "metric" and "sweep".
+
+    Raises:
+      ValueError: See `rank`.
+    """
+    criterion = resolve(results, criterion)
+    chosen = rank(results, criterion)[0]
+    states = Counter(results.status(trial).state for trial in results.trials)
+    counts = {"trials": len(results.trials)} | {state: states[state] for state in STATES}
+    if chosen.failed:
+        note = f"{NONE_SURVIVED}: {states['diverged']} of {len(results.trials)} trials diverged"
+        return {"values": None, "metric": criterion.metric, "note": note, "sweep": counts}
+    found = {
+        "values": chosen.values,
+        "trials": chosen.trials,
+        "seeds": chosen.seeds,
+        "rounds": chosen.rounds,
+        "selected_by": split(criterion.metric),
+        "metric": criterion.metric,
+        "at": criterion.at,
+        "maximize": criterion.maximize,
+        "diverged": chosen.diverged,
+        "stopped": sum(status.state == "stopped" for status in chosen.statuses),
+        "sweep": counts,
+        criterion.metric: _over_seeds(chosen.scores),
+    }
+    notes = []
+    if split(criterion.metric) in _TEST:
+        notes.append("best over test data: chosen on rows that are reported on, which flatters")
+    if chosen.diverged:
+        notes.append(
+            f"{chosen.diverged} of {len(chosen.trials)} trials of this configuration diverged, as "
+            "many or more of every other; the mean is over what they had reached before"
+        )
+    if notes:
+        found["note"] = "; ".join(notes)
+    if np.isfinite(chosen.reported).any():
+        found[criterion.report] = _over_seeds(chosen.reported)
+    return found
+
+
+def write_best(
+    directory: str | Path,
+    results: Results,
+    criterion: Criterion = BY_ACCURACY,
+) -> dict[str, Any]:
+    """Writes `best.json` atomically and returns what it says.
+
+    Raises:
+      ValueError: See `best`.
+    """
+    found = best(results, criterion)
+    jsonio.write_json(Path(directory) / BEST, found)
+    return found
+
+
+def mean(values: Sequence[float]) -> float:
+    """Returns the mean of the finite values; NaN if there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Returns the standard deviation of the finite values, with n - 1; None below two of them."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.std(finite, ddof=1)) if len(finite) > 1 else None
+
+
+def split(metric: str) -> str:
+    """Returns the rows that a metric is measured on: "val" for "eval/val/accuracy", "train", ..."""
+    parts = metric.split("/")
+    return parts[1] if parts[0] == "eval" and len(parts) > 1 else parts[0]
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    return {"mean": mean(values), "sd": deviation(values), "values": list(values)}
+
+
+def _chosen_row(rows: Sequence[Row], criterion: Criterion) -> Row:
+    """Returns the row that a trial counts with; an empty one if it has no finite value."""
+    known = [row for row in rows if math.isfinite(row.get(criterion.metric, math.nan))]
+    known.sort(key=lambda row: row["round"])
+    if criterion.at == "last" or not known:
+        return known[-1] if known else {}
+    sign = 1.0 if criterion.maximize else -1.0
+    return max(known, key=lambda row: sign * row[criterion.metric])

@@ -1,0 +1,227 @@
+"""Slots: places in one round program, each of which trains one trial after another.
+
+All slots step together. A slot whose trial is over takes the next one, which starts with its own
+round 0 beside trials that are further on; a slot without a trial rests, and its lanes serve the
+others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fljax.engine.devices.compilation import compiled_seconds
+from fljax.engine.plan.blocks import unstack
+from fljax.studies.groups import Group
+from fljax.studies.trials import Trial
+from fljax.training.evaluations import Evaluations, make_evaluations
+from fljax.training.federation import Federation, build
+from fljax.training.options import RoundOptions, RunOptions
+from fljax.training.records import LinkSpeeds, RoundTotals, training_record
+
+Record = dict[str, Any]
+
+# Options of a run that a sweep has not, and what to do instead.
+_REFUSED = {
+    "eval_personal": "Set it to 0, and run what best.json says by itself with it.",
+    "stop_at_target": (
+        "Set it to False: trials train all their rounds, and results.csv says in which round each "
+        "reached the target."
+    ),
+    "patience": "Set it to 0; successive halving (search='halving') ends trials early.",
+    "hooks": "Leave them out, and run what best.json says by itself with them.",
+}
+
+
+@dataclasses.dataclass
+class Running:
+    """A trial in a slot.
+
+    Attributes:
+      trial: The trial.
+      round: Rounds that its slot has trained it.
+      totals: What it has sent so far.
+      diverged: The round after which all its clients' updates were not finite, or its model was
+        found to have a loss that is not; None otherwise. What the slot trains after it, up to where
+        trials are judged, is not recorded.
+      records: Of its rounds since they were last taken.
+    """
+
+    trial: Trial
+    round: int = 0
+    totals: RoundTotals = dataclasses.field(default_factory=RoundTotals)
+    diverged: int | None = None
+    records: list[Record] = dataclasses.field(default_factory=list)
+
+
+class Slots:
+    """The trials of a group that train side by side.
+
+    Args:
+      group: The group.
+      trials: Which start, one a slot.
+      options, run_options: Of the group's runs.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        trials: Sequence[Trial],
+        options: RoundOptions,
+        run_options: RunOptions,
+    ):
+        for name, remedy in _REFUSED.items():
+            if value := getattr(run_options, name):
+                raise ValueError(f"{name} = {value}, but a sweep cannot do that. {remedy}")
+        self.group = group
+        self.federation = _build(group, trials, options)
+        self.slots: list[Running | None] = [Running(trial) for trial in trials]
+        self.states = self.federation.cohorts.init()
+        self.eval_every = run_options.eval_every
+        self.compile_seconds = 0.0
+        self._speeds = LinkSpeeds(run_options.uplink_mbps, run_options.downlink_mbps)
+        self._run_options = run_options
+        self._evaluations: dict[tuple[int, int], Evaluations] = {}
+
+    @property
+    def active(self) -> dict[int, Running]:
+        """{slot: what runs in it}."""
+        return {slot: one for slot, one in enumerate(self.slots) if one is not None}
+
+    @property
+    def rounds(self) -> np.ndarray:
+        """int32[S], completed rounds of each slot; -1 where it rests."""
+        return np.array([-1 if one is None else one.round for one in self.slots], np.int32)
+
+    def start(self, trials: Mapping[int, Trial], group: Group) -> None:
+        """Starts trials in slots of their own; what ran there is over.
+
+        Args:
+          trials: {slot: trial}.
+          group: The group, with these trials.
+        """
+        self.group = group
+        self.federation.replace({slot: self.group.sources[t.number] for slot, t in trials.items()})
+        first = self.federation.cohorts.init()
+        self.states = tuple(
+            first[slot] if slot in trials else state for slot, state in enumerate(self.states)
+        )
+        for slot, trial in trials.items():
+            self.slots[slot] = Running(trial)
+
+    def train(self, num_rounds: int) -> tuple[int, int]:
+        """Trains every trial for some rounds; returns the rows trained on, and those computed."""
+        base = self.rounds
+        rounds = [np.where(base < 0, -1, base + step) for step in range(num_rounds)]
+        pending: deque = deque()
+        real = computed = 0
+        with contextlib.closing(self.federation.blocks(rounds, self.states)) as planned:
+            for plan, facts in planned:
+                pending.append((facts, self._dispatch(plan, facts)))
+                real += sum(one.rows_real for one in facts)
+                computed += sum(one.rows_computed for one in facts)
+                # one block stays in flight
+                while len(pending) > 1:
+                    self._record(*pending.popleft())
+        while pending:
+            self._record(*pending.popleft())
+        return real, computed
+
+    def _dispatch(self, plan, facts):
+        compiled = compiled_seconds()
+        stats = self.federation.step_block(plan, facts)
+        self.compile_seconds += compiled_seconds() - compiled
+        return stats
+
+    def _record(self, facts, stats) -> None:
+        """Waits for a block and records its rounds."""
+        for one, its_stats in zip(facts, unstack(jax.device_get(stats), len(facts)), strict=True):
+            for slot, running in self.active.items():
+                running.round += 1
+                if running.diverged is not None:
+                    continue
+                record = training_record(one, its_stats, running.totals, self._speeds, slot)
+                running.records.append(record)
+                if record["train/clients_nonfinite"] and not record["train/clients"]:
+                    running.diverged = running.round
+        self.states = facts[-1].sampler_state
+
+    def evaluate(self, slots: Sequence[int]) -> None:
+        """Evaluates the models of some slots and adds what was found to their last records."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for slot in slots:
+            alike.setdefault(self._evaluated_on(slot), []).append(slot)
+        dispatched = []
+        for (partition, seed), own in alike.items():
+            evaluations = self._evaluations_of(partition, seed)
+            outputs = evaluations.dispatch_sources(self.federation, own)
+            dispatched.append(_Dispatched(evaluations, own, outputs))
+        for evaluations, own, outputs in dispatched:
+            outputs = jax.device_get(outputs)
+            for place, slot in enumerate(own):
+                of_slot = jax.tree.map(lambda leaf, p=place: leaf[p], outputs)
+                found, _ = evaluations.finish(of_slot)
+                running = self.slots[slot]
+                if not running.records:
+                    running.records.append({"round": running.round})
+                running.records[-1] |= found
+                if running.diverged is None and not all(map(math.isfinite, _losses(found))):
+                    running.diverged = running.round
+
+    def _evaluated_on(self, slot: int) -> tuple[int, int]:
+        """Returns (partition, seed) that decide on the rows; the seed only where it samples."""
+        source = self.federation.sources[slot]
+        samples = self._run_options.eval_clients not in (0, -1)
+        return source.partition, source.seed if samples else 0
+
+    def _evaluations_of(self, partition: int, seed: int) -> Evaluations:
+        if (partition, seed) not in self._evaluations:
+            options = self._run_options
+            self._evaluations[partition, seed] = make_evaluations(
+                self.federation,
+                options.eval_batch_size,
+                options.eval_clients,
+                dataset=self.group.datasets[partition],
+                seed=seed,
+                others=tuple(self._evaluations.values()),
+            )
+        return self._evaluations[partition, seed]
+
+    def take_records(self) -> list[tuple[Trial, Record]]:
+        """Returns the records since the last call, trial after trial."""
+        taken = [(one.trial, record) for one in self.active.values() for record in one.records]
+        for one in self.active.values():
+            one.records = []
+        return taken
+
+
+def _losses(found: Mapping[str, Any]) -> list[float]:
+    """Returns the losses that an evaluation found: the accuracy of NaNs is a number like any."""
+    return [value for name, value in found.items() if name.endswith("/loss")]
+
+
+class _Dispatched(NamedTuple):
+    """An evaluation under way."""
+
+    evaluations: Evaluations
+    slots: list[int]
+    outputs: Any
+
+
+def _build(group: Group, trials: Sequence[Trial], options: RoundOptions) -> Federation:
+    dataset, task, algorithm, *_ = group.experiment
+    return build(
+        dataset,
+        task,
+        algorithm,
+        options,
+        [group.sources[trial.number] for trial in trials],
+        [one.train.partition for one in group.datasets],
+    )
