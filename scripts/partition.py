@@ -11,7 +11,7 @@ from absl import flags
 
 from fljax import data
 
-_DATASET = flags.DEFINE_enum("dataset", "digits", sorted(data.SOURCES), "Data source.")
+_DATASET = flags.DEFINE_enum("dataset", "digits", sorted(data.SOURCES), "Data trial.")
 _PARTITION = flags.DEFINE_enum(
     "partition", None, sorted(data.PARTITIONERS), "Partition; default natural, else iid."
 )

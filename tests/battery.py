@@ -34,7 +34,7 @@ from fljax.engine.plan.blocks import unstack
 from fljax.engine.program import round as round_program
 from fljax.tasks import classification
 from fljax.training.federation import RoundOptions, build
-from fljax.training.trials import Source, hyperparameters
+from fljax.training.trials import TrialInputs, hyperparameters
 
 # Everybody's turn comes, alone and beside others; the last round has one client.
 COHORTS = ([0, 3, 1], [2, 3, 0], [1, 2], [3])
@@ -338,20 +338,20 @@ def _run(case: Case, seed: int, first: int = 0) -> list[Outcome]:
         wave=case.wave, placement=case.placement, rounds_per_dispatch=case.block,
         pipeline=names.pipeline(link, params, len(parts), seed),
     )  # fmt: skip
-    sources = [
-        Source(5 + number, hyperparameters(_spec(case, number), options.pipeline))
+    trials = [
+        TrialInputs(5 + number, hyperparameters(_spec(case, number), options.pipeline))
         for number in range(first, first + case.trials)
     ]
     dataset = toy.dataset(parts, case.shape[1])
-    federation = build(dataset, task, _spec(case), options, sources)
-    losses = [[] for _ in sources]
+    federation = build(dataset, task, _spec(case), options, trials)
+    losses = [[] for _ in trials]
     for plan, facts in federation.blocks(range(len(COHORTS))):
         stats = jax.device_get(federation.step_block(plan, facts))
         for one, fact in zip(unstack(stats, len(facts)), facts, strict=True):
             for trial, found in enumerate(losses):
-                mine = fact.sources == trial
+                mine = fact.trials == trial
                 found.append(one[-1]["loss"][mine].sum() / one[-1]["weight"][mine].sum())
-    return [_outcome(federation, len(parts), trial, losses[trial]) for trial in range(len(sources))]
+    return [_outcome(federation, len(parts), trial, losses[trial]) for trial in range(len(trials))]
 
 
 def _outcome(federation, num_clients: int, trial: int, losses: list[float]) -> Outcome:

@@ -17,7 +17,7 @@ from fljax.benchmarks.workloads import (
     make_task,
 )
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.plan.round_plan import PlanFacts
+from fljax.engine.plan.round_plan import HostPlan
 from fljax.recording import host_peak_memory_bytes, peak_memory_bytes
 from fljax.training.federation import Federation, RoundOptions, build
 
@@ -88,7 +88,7 @@ def make_federation(
 
 
 def round_figures(
-    federation: Federation, seconds: list[float], facts: list[PlanFacts]
+    federation: Federation, seconds: list[float], facts: list[HostPlan]
 ) -> dict[str, Any]:
     """Returns the figures of timed rounds, the first of which is reported by itself."""
     first, *timed = seconds

@@ -9,13 +9,13 @@ import jax
 
 from fljax.engine.devices.placement import copied
 from fljax.engine.plan.packed_plan import PackedPlan
-from fljax.engine.plan.round_plan import PlanFacts
+from fljax.engine.plan.round_plan import HostPlan
 from fljax.training.federation import Federation
 
 
 def time_rounds(
     federation: Federation, rounds: int, begin: float
-) -> tuple[list[float], list[PlanFacts]]:
+) -> tuple[list[float], list[HostPlan]]:
     """Runs rounds and times each from the arrival of one server model to that of the next.
 
     What is not hidden behind the devices (planning, dispatch) counts as well. The first round is
@@ -44,7 +44,7 @@ def time_rounds(
             f"{rounds - 1} timed rounds are no multiple of rounds_per_dispatch = {together}."
         )
     seconds: list[float] = []
-    seen: list[PlanFacts] = []
+    seen: list[HostPlan] = []
     for plan, facts in federation.blocks(range(rounds), ends=lambda round: round == 0):
         if len(seen) == 1 and together > 1:
             _rehearse(federation, plan, facts)
@@ -59,7 +59,7 @@ def time_rounds(
     return seconds, seen
 
 
-def _rehearse(federation: Federation, plan: PackedPlan, facts: Sequence[PlanFacts]) -> None:
+def _rehearse(federation: Federation, plan: PackedPlan, facts: Sequence[HostPlan]) -> None:
     """Compiles the program of a block, by running it on a copy of the state."""
     state = federation.state
     federation.state = copied(state)

@@ -49,7 +49,7 @@ class Job(NamedTuple):
     Attributes:
       client: int32 client number (-1 for padding).
       position: int32 place in the cohort.
-      source: int32 index into the stack of messages and hyperparameters (one sweep trial, one
+      trial: int32 index into the stack of messages and hyperparameters (one sweep trial, one
         cluster's model, one past server version).
       segment: int32 index of the accumulator that receives the contribution.
       rows: int32 number of the client's training rows.
@@ -68,7 +68,7 @@ class Job(NamedTuple):
 
     client: jax.Array
     position: jax.Array
-    source: jax.Array
+    trial: jax.Array
     segment: jax.Array
     rows: jax.Array
     steps: jax.Array

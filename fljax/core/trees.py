@@ -48,7 +48,7 @@ def put(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
 
     A single row beyond the end goes to the last place instead of nowhere, because an in-place slice
     update is much cheaper than a scatter, and where there is only one place nothing but the row is
-    left. Only the events that open a round have such a row, and the first wave overwrites that
+    left. Only the exchanges that open a round have such a row, and the first wave overwrites that
     place or leaves it unread.
     """
 

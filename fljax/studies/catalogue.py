@@ -51,7 +51,7 @@ class Catalogue:
             return False
         self._groups[-1] = newest._replace(
             trials=(*newest.trials, trial),
-            sources={**newest.sources, trial.number: pair.sources[trial.number]},
+            inputs={**newest.inputs, trial.number: pair.inputs[trial.number]},
         )
         return True
 

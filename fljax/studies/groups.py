@@ -22,7 +22,7 @@ from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import Examples, FederatedDataset, Split
 from fljax.studies.likeness import alike, makeup
 from fljax.studies.trials import Trial, identity
-from fljax.training.trials import Source
+from fljax.training.trials import TrialInputs
 
 
 class Made(NamedTuple):
@@ -46,14 +46,14 @@ class Group(NamedTuple):
 
     Attributes:
       trials: In the order of the sweep.
-      experiment: That of the first trial; the others differ in their sources alone.
-      sources: {number of the trial: Source}.
-      datasets: Those that sources refer to by their partition; all hold the same examples.
+      experiment: That of the first trial; the others differ in their inputs alone.
+      inputs: {number of the trial: TrialInputs}.
+      datasets: Those that inputs refer to by their partition; all hold the same examples.
     """
 
     trials: tuple[Trial, ...]
     experiment: Experiment
-    sources: Mapping[int, Source]
+    inputs: Mapping[int, TrialInputs]
     datasets: tuple[FederatedDataset, ...]
 
     @property
@@ -174,12 +174,12 @@ def _shape(trial: Trial, made: Made) -> tuple:
 
 def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
     datasets: list[FederatedDataset] = []
-    sources = {}
+    inputs = {}
     for trial, experiment in members:
         dataset = experiment.dataset
         if not any(dataset is known for known in datasets):
             datasets.append(dataset)
         partition = next(n for n, known in enumerate(datasets) if known is dataset)
-        sources[trial.number] = Source(trial.seed, experiment.hparams, partition)
+        inputs[trial.number] = TrialInputs(trial.seed, experiment.hparams, partition)
     trials = tuple(trial for trial, _ in members)
-    return Group(trials, members[0][1], sources, tuple(datasets))
+    return Group(trials, members[0][1], inputs, tuple(datasets))

@@ -108,7 +108,7 @@ class Slots:
           group: The group, with these trials.
         """
         self.group = group
-        self.federation.replace({slot: self.group.sources[t.number] for slot, t in trials.items()})
+        self.federation.replace({slot: self.group.inputs[t.number] for slot, t in trials.items()})
         first = self.federation.cohorts.init()
         self.states = tuple(
             first[slot] if slot in trials else state for slot, state in enumerate(self.states)
@@ -161,7 +161,7 @@ class Slots:
         dispatched = []
         for (partition, seed), own in alike.items():
             evaluations = self._evaluations_of(partition, seed)
-            outputs = evaluations.dispatch_sources(self.federation, own)
+            outputs = evaluations.dispatch_trials(self.federation, own)
             dispatched.append(_Dispatched(evaluations, own, outputs))
         for evaluations, own, outputs in dispatched:
             outputs = jax.device_get(outputs)
@@ -177,9 +177,9 @@ class Slots:
 
     def _evaluated_on(self, slot: int) -> tuple[int, int]:
         """Returns (partition, seed) that decide on the rows; the seed only where it samples."""
-        source = self.federation.sources[slot]
+        inputs = self.federation.trials[slot]
         samples = self._run_options.eval_clients not in (0, -1)
-        return source.partition, source.seed if samples else 0
+        return inputs.partition, inputs.seed if samples else 0
 
     def _evaluations_of(self, partition: int, seed: int) -> Evaluations:
         if (partition, seed) not in self._evaluations:
@@ -222,6 +222,6 @@ def _build(group: Group, trials: Sequence[Trial], options: RoundOptions) -> Fede
         task,
         algorithm,
         options,
-        [group.sources[trial.number] for trial in trials],
+        [group.inputs[trial.number] for trial in trials],
         [one.train.partition for one in group.datasets],
     )

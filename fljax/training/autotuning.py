@@ -72,7 +72,7 @@ class Trial(NamedTuple):
       steps: Steps of the device that is last.
       seconds: The least that they took so far.
       overhead: The least that a round without any wave took so far: the sums over devices, the
-        server update of all sources.
+        server update of all trials.
       built: Seconds until its program was there.
     """
 
@@ -302,7 +302,7 @@ def _again(trial: Trial) -> Trial:
 def _seconds(federation: Any, plan: RoundPlan, facts: Any) -> float:
     """Runs a plan, keeps nothing of it, and returns what it took where it took longest."""
     placed = federation.place(pack(plan))
-    rows = federation.store.gather(facts.sources, facts.clients)
+    rows = federation.store.gather(facts.trials, facts.clients)
     state = jax.block_until_ready(copied(federation.state))
     jax.block_until_ready((placed, rows))
     begin = time.perf_counter()
@@ -321,7 +321,7 @@ def _end(plan: RoundPlan) -> int:
     for one in plan.passes:
         for device, waves in enumerate(one.num_waves):
             if waves:
-                ends[device] += one.event_time[device, one.wave_end[device, waves - 1] - 1]
+                ends[device] += one.exchange_time[device, one.wave_end[device, waves - 1] - 1]
     return int(ends.max())
 
 

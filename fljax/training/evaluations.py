@@ -75,19 +75,19 @@ class Evaluations(NamedTuple):
         models = _personal_models(federation, self.personal)
         return self._dispatch_many(models, len(self.personal), frozen)
 
-    def dispatch_sources(
-        self, federation: Federation, sources: Sequence[int]
+    def dispatch_trials(
+        self, federation: Federation, trials: Sequence[int]
     ) -> dict[str, EvalOutputs]:
-        """Starts an evaluation of the global models of some sources; nothing waits for it.
+        """Starts an evaluation of the global models of some trials; nothing waits for it.
 
         Returns:
-          As `dispatch`, with a leading axis whose first entries are the sources, in their order.
+          As `dispatch`, with a leading axis whose first entries are the trials, in their order.
         """
-        # always of one size: any number of sources is one program
-        order = np.zeros(len(federation.sources), np.int32)
-        order[: len(sources)] = sources
+        # always of one size: any number of trials is one program
+        order = np.zeros(len(federation.trials), np.int32)
+        order[: len(trials)] = trials
         models = _models_of(federation.algorithm.variables, federation.state.server, order)
-        return self._dispatch_many(models, len(sources), federation.inputs.frozen)
+        return self._dispatch_many(models, len(trials), federation.inputs.frozen)
 
     def _dispatch_many(self, models, count, frozen):
         return {
@@ -153,7 +153,7 @@ def make_evaluations(
         have such rows, or all of them where there are no more than k.
       personal: Evaluate the own models of so many clients (a seeded sample of those that have
         training rows) instead of the global model, and report the mean over them.
-      dataset: The data of the sources that are evaluated; None is the federation's.
+      dataset: The data of the trials that are evaluated; None is the federation's.
       seed: Of the samples of clients; None is the federation's.
       others: Made before for the same federation and data of the same preprocessing: what they
         compile and where they share a split, what they placed on the devices, is used again.
@@ -187,8 +187,8 @@ def make_evaluations(
     by_client: dict[str, str] = {}
     if eval_clients:
         order = [name for name in ("test", "held_out", "val") if name in owned]
-        source = owned[order[0]] if order else dataset.train
-        with_rows = _clients_with_rows(source, eval_clients, "eval_clients", "evaluated")
+        split = owned[order[0]] if order else dataset.train
+        with_rows = _clients_with_rows(split, eval_clients, "eval_clients", "evaluated")
         if order and (eval_clients == -1 or eval_clients >= len(with_rows)):
             of_training = next((name for name in ("test", "val") if name in owned), None)
             reported = [name for name in order if name in ("held_out", of_training)]
@@ -196,7 +196,7 @@ def make_evaluations(
         else:
             count = min(eval_clients, len(with_rows))
             chosen = with_rows[evaluation.sample_clients(len(with_rows), count, seed)]
-            sets[_CLIENTS] = prepare(source, chosen)
+            sets[_CLIENTS] = prepare(split, chosen)
             by_client = {_CLIENTS: population_of(order[0] if order else "train")}
     groups_of, groups = None, recorded_groups(dataset)
     if groups:
@@ -253,9 +253,9 @@ def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callab
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _models_of(variables: Callable, server: Any, sources: jax.Array):
-    """Returns the stacked global models of some sources."""
-    return jax.vmap(variables)(jax.tree.map(lambda leaf: leaf[sources], server))
+def _models_of(variables: Callable, server: Any, trials: jax.Array):
+    """Returns the stacked global models of some trials."""
+    return jax.vmap(variables)(jax.tree.map(lambda leaf: leaf[trials], server))
 
 
 def _personal_models(federation: Federation, clients: np.ndarray):

@@ -40,7 +40,7 @@ from fljax.engine.plan.cohorts import Cohorts
 from fljax.engine.plan.packed_plan import PackedPlan, pack
 from fljax.engine.plan.planner import Planner, make_planner
 from fljax.engine.plan.prefetch import in_thread, prefetch
-from fljax.engine.plan.round_plan import PlanFacts, RoundPlan
+from fljax.engine.plan.round_plan import HostPlan, RoundPlan
 from fljax.engine.program.round import (
     Inputs,
     RoundState,
@@ -75,7 +75,13 @@ from fljax.training.parts import (
     scheduled,
     schedules_of,
 )
-from fljax.training.trials import Beginnings, Source, beginnings, check_frozen, hyperparameters
+from fljax.training.trials import (
+    StartingPoint,
+    TrialInputs,
+    check_frozen,
+    hyperparameters,
+    starting_point,
+)
 
 PyTree = Any
 
@@ -100,14 +106,14 @@ class Federation:
         algorithm: Algorithm,
         program: Callable,
         rounds_program: Callable,
-        sources: Sequence[Source],
+        trials: Sequence[TrialInputs],
         participants: Sequence[int],
         planner: Planner,
         cohorts: Cohorts,
         store: ClientStore,
         inputs: Inputs,
         state: RoundState,
-        start: Callable[[Beginnings], RoundState],
+        start: Callable[[StartingPoint], RoundState],
     ):
         self.dataset = dataset
         self.task = task
@@ -118,7 +124,7 @@ class Federation:
         self.algorithm = algorithm
         self.program = program
         self.rounds_program = rounds_program
-        self.sources = list(sources)
+        self.trials = list(trials)
         self.participants = participants
         self.planner = planner
         self.cohorts = cohorts
@@ -143,9 +149,9 @@ class Federation:
         """The global model."""
         return self.variables_of(0)
 
-    def variables_of(self, source: int) -> Variables:
-        """Returns the global model of one source."""
-        return self.algorithm.variables(_of_source(self.state.server, source))
+    def variables_of(self, trial: int) -> Variables:
+        """Returns the global model of one trial."""
+        return self.algorithm.variables(_of_trial(self.state.server, trial))
 
     def load(self, state: RoundState, store: PyTree) -> None:
         """Continues from a checkpoint's server state and client store."""
@@ -153,35 +159,35 @@ class Federation:
         self.state = copied(put_same(state, self.mesh))
         self.store.load(store)
 
-    def replace(self, sources: Mapping[int, Source]) -> None:
+    def replace(self, trials: Mapping[int, TrialInputs]) -> None:
         """Puts new trials in the places of old ones; nothing compiles anew.
 
         Args:
-          sources: {place: what starts there with its round 0}.
+          trials: {place: what starts there with its round 0}.
 
         Raises:
-          ValueError: If a source does not fit into this program.
+          ValueError: If a trial does not fit into this program.
         """
-        old = self.sources
-        self.sources = [sources.get(place, one) for place, one in enumerate(old)]
-        seeds = [one.seed for one in self.sources]
+        old = self.trials
+        self.trials = [trials.get(place, one) for place, one in enumerate(old)]
+        seeds = [one.seed for one in self.trials]
         clients = self.dataset.num_clients
         initial = self.options.initial_params
-        first = beginnings(self.task, self.sources, self.participants, initial)
+        first = starting_point(self.task, self.trials, self.participants, initial)
         check_frozen([(old[0].seed, self.inputs.frozen), (seeds[0], first.frozen)])
-        fresh = np.isin(np.arange(len(seeds)), list(sources))
+        fresh = np.isin(np.arange(len(seeds)), list(trials))
         self.state = _chosen(fresh, self._start(first), self.state)
         hparams, keys = put_same((first.hparams, first.keys), self.mesh)
         self.inputs = self.inputs._replace(hparams=hparams, keys=keys)
         self.cohorts = make_cohorts(self.dataset, self.options, seeds)
-        begins = np.array([one.partition for one in self.sources]) * clients
+        begins = np.array([one.partition for one in self.trials]) * clients
         self.planner = self.planner._replace(seeds=np.array(seeds), begins=begins)
         default = default_rows(self.algorithm, self.options.pipeline, first.variables)
         self.store.forget(np.flatnonzero(fresh), default)
 
     def plans(
         self, start: int, stop: int, sampler_state: Any = None
-    ) -> Iterator[tuple[PackedPlan, PlanFacts]]:
+    ) -> Iterator[tuple[PackedPlan, HostPlan]]:
         """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
         blocks = self._blocks(range(start, stop), sampler_state, 1, _never)
         return prefetch((plan, facts) for plan, (facts,) in blocks)
@@ -192,14 +198,14 @@ class Federation:
         sampler_state: Any = None,
         *,
         ends: Callable[[int], bool] = _never,
-    ) -> Iterator[tuple[PackedPlan, list[PlanFacts]]]:
+    ) -> Iterator[tuple[PackedPlan, list[HostPlan]]]:
         """Yields the plans of some rounds in blocks, made one block ahead in a thread.
 
         A block is what one dispatch runs: `rounds_per_dispatch` rounds, or a single one where fewer
         are left before an end.
 
         Args:
-          rounds: Round numbers, each one for all sources, or int32[S]; a source below 0 rests.
+          rounds: Round numbers, each one for all trials, or int32[S]; a trial below 0 rests.
           sampler_state: Where the sampler goes on; None starts it.
           ends: round -> whether a block must end with it, because the host wants the state that it
             leaves behind; called in the thread.
@@ -230,9 +236,7 @@ class Federation:
             state = facts.sampler_state
             yield pack(plan), facts._replace(seconds=time.perf_counter() - begin)
 
-    def plan_round(
-        self, round: int | np.ndarray, sampler_state: Any
-    ) -> tuple[RoundPlan, PlanFacts]:
+    def plan_round(self, round: int | np.ndarray, sampler_state: Any) -> tuple[RoundPlan, HostPlan]:
         """Draws the cohorts of a round and plans it, as NumPy arrays."""
         jobs, state = self.cohorts.draw(round, sampler_state)
         return self.planner.plan(round, jobs, state)
@@ -245,34 +249,34 @@ class Federation:
             staged=put_own(plan.staged, self.mesh, axis),
         )
 
-    def step(self, plan: PackedPlan, facts: PlanFacts) -> tuple[dict[str, jax.Array], ...]:
+    def step(self, plan: PackedPlan, facts: HostPlan) -> tuple[dict[str, jax.Array], ...]:
         """Dispatches one round; returns the per-job statistics of its passes, on the devices.
 
         It waits for the round before, never for its own: two are under way at most. The exception
         is a round in which a client that keeps state has several jobs: the last one that is finite
         has the client's row.
         """
-        rows = self.store.gather(facts.sources, facts.clients)
+        rows = self.store.gather(facts.trials, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         keepers = facts.keepers
         if facts.repeated.size and self.store.row_bytes:
             nonfinite = jax.device_get([one["nonfinite"] for one in stats])
             keepers = facts.keepers_of(~np.all(nonfinite, axis=0))
-        self.store.scatter(facts.sources, keepers, rows)
+        self.store.scatter(facts.trials, keepers, rows)
         return self._in_turn(stats)
 
     def step_block(
-        self, plan: PackedPlan, facts: Sequence[PlanFacts]
+        self, plan: PackedPlan, facts: Sequence[HostPlan]
     ) -> tuple[dict[str, jax.Array], ...]:
         """Dispatches the rounds of a block; returns their statistics, stacked where several."""
         if len(facts) == 1:
             return self.step(plan, facts[0])
         # no client keeps anything: the rows are trees without leaves
-        rows = self.store.gather(facts[0].sources, facts[0].clients)
+        rows = self.store.gather(facts[0].trials, facts[0].clients)
         self.state, _, stats = self.rounds_program(self.state, rows, plan, self.inputs)
         return self._in_turn(stats)
 
-    def compile_block(self, plan: PackedPlan, facts: Sequence[PlanFacts]) -> Callable[[], Any]:
+    def compile_block(self, plan: PackedPlan, facts: Sequence[HostPlan]) -> Callable[[], Any]:
         """Begins to compile what `step_block` runs, in a thread; returns what waits for the end."""
         program = self.program if len(facts) == 1 else self.rounds_program
         rows = self.store.gathered(facts[0].clients.shape[1])
@@ -295,7 +299,7 @@ def build(
     task: Task,
     spec: AlgorithmSpec,
     options: RoundOptions,
-    sources: Sequence[Source] | None = None,
+    trials: Sequence[TrialInputs] | None = None,
     partitions: Sequence[Partition] | None = None,
 ) -> Federation:
     """Builds a federation and places its data on the devices.
@@ -305,9 +309,9 @@ def build(
       task: What is trained.
       spec: The algorithm.
       options: What a round does.
-      sources: Trials that train side by side; None is one, with the seed of the options and the
+      trials: Trials that train side by side; None is one, with the seed of the options and the
         hyperparameters of the algorithm.
-      partitions: Divisions of the training data among as many clients, for sources that differ in
+      partitions: Divisions of the training data among as many clients, for trials that differ in
         theirs; None is that of the dataset.
 
     Raises:
@@ -317,15 +321,15 @@ def build(
     check_lengths(options, dataset.num_clients)
     check_classes(task, dataset)
     check_labels(task, dataset)
-    sources = sources or [Source(options.seed, hyperparameters(spec, options.pipeline))]
+    trials = trials or [TrialInputs(options.seed, hyperparameters(spec, options.pipeline))]
     partitions = partitions or [dataset.train.partition]
     partition = joined(partitions)
-    cohorts = make_cohorts(dataset, options, [one.seed for one in sources])
+    cohorts = make_cohorts(dataset, options, [one.seed for one in trials])
     work = local_work(partition.sizes, options)
     schedules = schedules_of(task, spec)
     has_work = takes_part(partition.sizes, works_of(work, schedules))
     participants = has_work.reshape(len(partitions), -1).sum(1)
-    first = beginnings(task, sources, participants, options.initial_params)
+    first = starting_point(task, trials, participants, options.initial_params)
 
     def algorithm_at(frozen, hparams, round):
         return spec.build(
@@ -350,7 +354,7 @@ def build(
     max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
     steps = steps_per_job(partition.sizes, work)
     check_plan_size(steps, work, cohorts.max_jobs)
-    param_bytes = nbytes(first.variables.params) // len(sources)
+    param_bytes = nbytes(first.variables.params) // len(trials)
 
     def first_state(variables: Variables, frozen, hparams) -> RoundState:
         server = algorithm_at(frozen, hparams, 0).init(variables)
@@ -358,9 +362,9 @@ def build(
         return jax.tree.map(_strongly_typed, RoundState(server, pipeline))
 
     @functools.cache
-    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[Beginnings], RoundState]:
+    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[StartingPoint], RoundState]:
         everywhere = NamedSharding(mesh, PartitionSpec())
-        first_states = batched(first_state, len(sources), (0, None, 0))
+        first_states = batched(first_state, len(trials), (0, None, 0))
         start = jax.jit(first_states, out_shardings=everywhere)
         return lambda given: start(*put_same(given[:3], mesh))
 
@@ -388,8 +392,8 @@ def build(
             schedules,
             execution,
             max_cohort=cohorts.max_jobs,
-            seeds=[one.seed for one in sources],
-            begins=[one.partition * dataset.num_clients for one in sources],
+            seeds=[one.seed for one in trials],
+            begins=[one.partition * dataset.num_clients for one in trials],
             max_steps=max_steps,
             staged_devices=own_devices(mesh),
         )
@@ -407,9 +411,9 @@ def build(
             execution=execution,
             mesh=mesh,
             algorithm=algorithm,
-            program=make_round_program(algorithm_at, options.pipeline, mesh, len(sources)),
-            rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh, len(sources)),
-            sources=sources,
+            program=make_round_program(algorithm_at, options.pipeline, mesh, len(trials)),
+            rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh, len(trials)),
+            trials=trials,
             participants=participants,
             planner=planner,
             cohorts=cohorts,
@@ -431,13 +435,13 @@ def build(
 
 
 @jax.jit
-def _of_source(tree: PyTree, source: int) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[source], tree)
+def _of_trial(tree: PyTree, trial: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[trial], tree)
 
 
 @functools.partial(jax.jit, donate_argnums=(1, 2))
 def _chosen(fresh: jax.Array, new: PyTree, old: PyTree) -> PyTree:
-    """Returns the new entries of the sources that are fresh, and the old ones of the others."""
+    """Returns the new entries of the trials that are fresh, and the old ones of the others."""
     return jax.tree.map(lambda a, b: jnp.where(like(fresh, a), a, b), new, old)
 
 

@@ -26,7 +26,7 @@ from fljax.recording import versions
 from fljax.training.flops import jaxprs
 from fljax.training.options import RoundOptions
 from fljax.training.parts import default_row
-from fljax.training.trials import Beginnings
+from fljax.training.trials import StartingPoint
 
 PyTree = Any
 
@@ -37,7 +37,7 @@ def layout_facts(
     algorithm_name: str,
     algorithm: Algorithm,
     options: RoundOptions,
-    first: Beginnings,
+    first: StartingPoint,
     steps: np.ndarray,
     work: LocalWork,
 ) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def layout_facts(
       task: What is trained.
       algorithm_name, algorithm: How.
       options: What a round does.
-      first: The initial models of all sources.
+      first: The initial models of all trials.
       steps: int64[N] local steps of each client.
       work: What they are made of.
     """
@@ -80,7 +80,7 @@ def layout_facts(
         "work": [described(value) for value in work],
         "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
         "clients_per_round": options.clients_per_round,
-        "sources": len(jax.tree.leaves(first.variables)[0]),
+        "trials": len(jax.tree.leaves(first.variables)[0]),
         "links": [*map(len, chains), pipeline.aggregator.needs],
         "options": [options.compute_dtype, options.devices, options.placement],
         "precision": str(jax.config.jax_default_matmul_precision),

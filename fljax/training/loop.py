@@ -21,7 +21,7 @@ from fljax.engine.devices.compilation import compiled_seconds
 from fljax.engine.devices.distributed import is_main
 from fljax.engine.devices.placement import any_process
 from fljax.engine.plan.blocks import unstack
-from fljax.engine.plan.round_plan import PlanFacts
+from fljax.engine.plan.round_plan import HostPlan
 from fljax.recording import Checkpoints, Recorder, Run, summarize, to_target
 from fljax.recording import progress as progress_bar
 from fljax.recording.client_results import ClientResults
@@ -137,7 +137,7 @@ class Loop:
         self._resolve(bar, leave=0)
         return done
 
-    def _dispatch(self, plan, facts: Sequence[PlanFacts], num_rounds: int) -> None:
+    def _dispatch(self, plan, facts: Sequence[HostPlan], num_rounds: int) -> None:
         compiled = compiled_seconds()
         stats = self.federation.step_block(plan, facts)
         done = facts[-1].round + 1

@@ -104,7 +104,7 @@ def check_rounds_per_dispatch(rounds: int, store: ClientStore) -> None:
 
 
 def make_cohorts(dataset: FederatedDataset, options: RoundOptions, seeds: Sequence[int]) -> Cohorts:
-    """Returns the cohorts of sources with these seeds."""
+    """Returns the cohorts of trials with these seeds."""
     groups = [np.asarray(values) for values in dataset.groups.values()]
     return Cohorts(
         tuple(make_sampler(dataset, options, seed) for seed in seeds),
@@ -248,9 +248,9 @@ def default_rows(
     def default(variables):
         return default_row(algorithm, pipeline, variables)
 
-    sources = len(jax.tree.leaves(variables)[0])
-    _refuse_keys(jax.eval_shape(batched(default, sources), variables))
-    return jax.device_get(jax.jit(batched(default, sources))(variables))
+    trials = len(jax.tree.leaves(variables)[0])
+    _refuse_keys(jax.eval_shape(batched(default, trials), variables))
+    return jax.device_get(jax.jit(batched(default, trials))(variables))
 
 
 def _refuse_keys(row: ClientRows) -> None:
@@ -266,7 +266,7 @@ def _refuse_keys(row: ClientRows) -> None:
 def default_row(
     algorithm: Algorithm, pipeline: Pipeline | PipelineSpec, variables: Variables
 ) -> ClientRows:
-    """Returns the state of a client that never took part, of one source."""
+    """Returns the state of a client that never took part, of one trial."""
     own = () if algorithm.init_client is None else algorithm.init_client(variables)
     return ClientRows(own, links.init_client(as_configured(pipeline), variables.params))
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.engine.plan.round_plan import PlanFacts
+from fljax.engine.plan.round_plan import HostPlan
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ class LinkSpeeds(NamedTuple):
 
 
 def round_record(
-    facts: PlanFacts,
+    facts: HostPlan,
     stats: Sequence[Mapping[str, np.ndarray]],
     totals: RoundTotals,
     seconds: float,
@@ -65,30 +65,30 @@ def round_record(
 
 
 def training_record(
-    facts: PlanFacts,
+    facts: HostPlan,
     stats: Sequence[Mapping[str, np.ndarray]],
     totals: RoundTotals,
     speeds: LinkSpeeds,
-    source: int = 0,
+    trial: int = 0,
 ) -> dict[str, Any]:
-    """Returns what one source's record says of training and messages, and adds to its totals.
+    """Returns what one trial's record says of training and messages, and adds to its totals.
 
     Args:
       facts, stats, speeds: As for `round_record`.
-      totals: Of the source.
-      source: Its number.
+      totals: Of the trial.
+      trial: Its number.
     """
     if len(facts.steps) > 1:
-        own = (facts.sources == source) & (facts.clients >= 0)
+        own = (facts.trials == trial) & (facts.clients >= 0)
         stats = [{name: values[own] for name, values in one.items()} for one in stats]
     last = stats[-1]
     record = {
-        "round": int(np.broadcast_to(facts.round, len(facts.steps))[source]) + 1,
+        "round": int(np.broadcast_to(facts.round, len(facts.steps))[trial]) + 1,
         "train/clients": _exact_sum(last["jobs"]),
         "train/clients_nonfinite": _exact_sum(last["nonfinite"]),
         "train/clients_lost": _exact_sum(last["lost"]),
-        "train/clients_without_rows": int(facts.without_rows[source]),
-        "train/local_steps": int(facts.steps[source]),
+        "train/clients_without_rows": int(facts.without_rows[trial]),
+        "train/local_steps": int(facts.steps[trial]),
         **_communication(stats, totals, speeds),
     }
     weight = float(np.sum(last["weight"], dtype=np.float64)) if "weight" in last else 0.0

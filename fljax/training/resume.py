@@ -172,7 +172,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
     return plain(
         config
         | {"algorithm": federation.spec.name}
-        | dict(federation.sources[0].hparams)
+        | dict(federation.trials[0].hparams)
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
         | {"partition's rows": fingerprint(dataset.train.partition)}
         | {_DATA: data_checksums(dataset)}

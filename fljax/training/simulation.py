@@ -211,7 +211,7 @@ def _config(federation: Federation, asked: RoundOptions, options: RunOptions) ->
     return plain(
         resolved
         | own
-        | {"algorithm": federation.spec.name, "hparams": dict(federation.sources[0].hparams)}
+        | {"algorithm": federation.spec.name, "hparams": dict(federation.trials[0].hparams)}
         | {"dataset": federation.dataset.name}
         | _named_classes(federation.dataset)
         | dict(options.config or {})

@@ -1,6 +1,6 @@
-"""Sources: what tells the trials of one round program apart, stacked over them.
+"""Trials: what tells the trials of one round program apart, stacked over them.
 
-A run has one source. A sweep has as many as trials train side by side: each with its own seed,
+A run has one trial. A sweep has as many as trials train side by side: each with its own seed,
 hyperparameters and division of the data, all under one compilation.
 """
 
@@ -24,12 +24,12 @@ PyTree = Any
 _INIT = 0x7FFFFFFF
 
 
-class Source(NamedTuple):
+class TrialInputs(NamedTuple):
     """One trial.
 
     Attributes:
       seed: Seed of everything random in it, apart from the data.
-      hparams: {name: number}, with the same names in every source.
+      hparams: {name: number}, with the same names in every trial.
       partition: Which of the partitions of the data it trains on.
     """
 
@@ -52,8 +52,8 @@ def hyperparameters(spec: AlgorithmSpec, pipeline: Pipeline | PipelineSpec) -> d
     return {**spec.hparams, **others}
 
 
-class Beginnings(NamedTuple):
-    """What sources start from, stacked over them.
+class StartingPoint(NamedTuple):
+    """What trials start from, stacked over them.
 
     Attributes:
       variables: `Variables` of the initial models, leaves [S, ...].
@@ -68,38 +68,38 @@ class Beginnings(NamedTuple):
     keys: jax.Array
 
 
-def beginnings(
-    task: Task, sources: Sequence[Source], participants: Sequence[int], params: PyTree = None
-) -> Beginnings:
-    """Returns what sources start from.
+def starting_point(
+    task: Task, trials: Sequence[TrialInputs], participants: Sequence[int], params: PyTree = None
+) -> StartingPoint:
+    """Returns what trials start from.
 
     Args:
       task: The task.
-      sources: The sources.
+      trials: The trials.
       participants: Clients that ever take part, of each partition of the data; their number joins
         the hyperparameters as `num_clients`.
       params: Parameters to start from instead of the task's.
 
     Raises:
-      ValueError: If the sources do not fit into one program.
+      ValueError: If the trials do not fit into one program.
     """
-    words = np.asarray([one.seed & 0xFFFFFFFF for one in sources], np.uint32)
+    words = np.asarray([one.seed & 0xFFFFFFFF for one in trials], np.uint32)
     models = {
         one.seed: init_model(task, key, params)
-        for one, key in zip(sources, _init_keys(words), strict=True)
+        for one, key in zip(trials, _init_keys(words), strict=True)
     }
     check_frozen([(seed, frozen) for seed, (_, frozen, _) in models.items()])
-    each = [Variables(models[one.seed][0], models[one.seed][2]) for one in sources]
+    each = [Variables(models[one.seed][0], models[one.seed][2]) for one in trials]
     variables = _stack(each)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(variables.params))
-    hparams = _stacked_hparams(sources, dtype)
-    hparams["num_clients"] = np.asarray([participants[one.partition] for one in sources], dtype)
-    _, frozen, _ = models[sources[0].seed]
-    return Beginnings(variables, frozen, hparams, _keys(words))
+    hparams = _stacked_hparams(trials, dtype)
+    hparams["num_clients"] = np.asarray([participants[one.partition] for one in trials], dtype)
+    _, frozen, _ = models[trials[0].seed]
+    return StartingPoint(variables, frozen, hparams, _keys(words))
 
 
 def check_frozen(frozen: Sequence[tuple[int, PyTree]]) -> None:
-    """Refuses constants of the model that depend on the seed: sources share them.
+    """Refuses constants of the model that depend on the seed: trials share them.
 
     Args:
       frozen: (seed, constants) of each model.
@@ -120,16 +120,16 @@ def check_frozen(frozen: Sequence[tuple[int, PyTree]]) -> None:
             )
 
 
-def _stacked_hparams(sources: Sequence[Source], dtype: Any) -> dict[str, np.ndarray]:
-    """Returns {name: [S]}; refuses sources with different names."""
-    names = sources[0].hparams.keys()
-    for source in sources:
-        if odd := sorted(source.hparams.keys() ^ names):
+def _stacked_hparams(trials: Sequence[TrialInputs], dtype: Any) -> dict[str, np.ndarray]:
+    """Returns {name: [S]}; refuses trials with different names."""
+    names = trials[0].hparams.keys()
+    for trial in trials:
+        if odd := sorted(trial.hparams.keys() ^ names):
             raise ValueError(
                 f"Trials that run together need the same hyperparameters, but {odd[0]!r} belongs "
                 "to some of them only."
             )
-    return {name: np.asarray([one.hparams[name] for one in sources], dtype) for name in names}
+    return {name: np.asarray([one.hparams[name] for one in trials], dtype) for name in names}
 
 
 @jax.jit

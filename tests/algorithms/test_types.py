@@ -24,7 +24,7 @@ from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
 from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import Metrics, Task
 from fljax.training.federation import RoundOptions, build
-from fljax.training.trials import Source
+from fljax.training.trials import TrialInputs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -173,11 +173,11 @@ def assert_same(found, want):
         np.testing.assert_allclose(double(got), double(leaf), rtol=rtol, err_msg=name)
 
 
-def run(spec, layout=harness.ONE, sources=None, **options):
+def run(spec, layout=harness.ONE, trials=None, **options):
     tables = [job_table(cohort) for cohort in COHORTS]
-    if sources:
+    if trials:
         tables = [
-            job_table([*cohort, *cohort], source=[*[0] * len(cohort), *[1] * len(cohort)])
+            job_table([*cohort, *cohort], trial=[*[0] * len(cohort), *[1] * len(cohort)])
             for cohort in COHORTS
         ]
     options = {"batch_size": BATCH, "shuffle": False, "clients_per_round": 1} | options
@@ -191,7 +191,7 @@ def run(spec, layout=harness.ONE, sources=None, **options):
             **layout._asdict(),
             **options,
         ),
-        sources,
+        trials,
     )
     harness.drive(federation, tables)
     return federation
@@ -218,8 +218,8 @@ def test_means_are_the_same_of_a_stack():
 
 def test_means_are_the_same_of_trials_side_by_side():
     spec = algorithms.fedavg(LR)
-    sources = [Source(0, spec.hparams), Source(1, spec.hparams)]
-    federation = run(spec, Layout(2, 2, 3), sources)
+    trials = [TrialInputs(0, spec.hparams), TrialInputs(1, spec.hparams)]
+    federation = run(spec, Layout(2, 2, 3), trials)
     for number in range(2):
         found = jax.device_get(federation.variables_of(number))
         for got, want in zip(found, expected(), strict=True):

@@ -43,14 +43,14 @@ class Run(NamedTuple):
         values, clients = self.stats[round][number][name], self.facts[round].clients
         return dict(zip(clients[clients >= 0].tolist(), values[clients >= 0].tolist(), strict=True))
 
-    def client_rows(self, source=0):
+    def client_rows(self, trial=0):
         """Returns the stored state of all clients, leaves [N, ...]."""
         clients = np.arange(self.federation.dataset.num_clients)
-        return jax.device_get(self.federation.store.rows_of(clients, source))
+        return jax.device_get(self.federation.store.rows_of(clients, trial))
 
 
 def prepare(
-    spec, tables, layout=ONE, *, parts=None, task=None, sources=None, **options
+    spec, tables, layout=ONE, *, parts=None, task=None, trials=None, **options
 ) -> Federation:
     """Builds a federation whose capacities hold the job tables."""
     defaults = {"batch_size": 4, "shuffle": False, "clients_per_round": 1}
@@ -64,7 +64,7 @@ def prepare(
             cohorts=cohorts,
             **(defaults | layout._asdict() | options),
         ),
-        sources,
+        trials,
     )
 
 

@@ -236,7 +236,7 @@ def test_nothing_that_outlives_a_step_is_bfloat16():
     """Carries of loops (local models, optimizers, sums), client rows and the server's state."""
     federation, _ = run("bfloat16", algorithms.scaffold(0.2))
     ((plan, facts),) = federation.plans(0, 1)
-    rows = federation.store.gather(facts.sources, facts.clients)
+    rows = federation.store.gather(facts.trials, facts.clients)
     traced = federation.program.trace(federation.state, rows, plan, federation.inputs).jaxpr
     found = list(equations(traced.jaxpr))
     loops = [equation for equation in found if equation.primitive.name == "while"]

@@ -56,7 +56,7 @@ def test_round_programs_lower(uplink, accelerator):
     accelerator()
     federation = prepared(uplink)
     plan, facts = federation.planner.plan(0, job_table(COHORTS[0]))
-    rows = federation.store.gather(facts.sources, facts.clients)
+    rows = federation.store.gather(facts.trials, facts.clients)
     arguments = federation.state, rows, federation.place(pack(plan)), federation.inputs
     assert lowered(federation.program, *arguments)
 

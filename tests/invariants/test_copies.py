@@ -35,7 +35,7 @@ def two_layers():
 def copies_in_loops(federation) -> list[list[str]]:
     """Returns the shapes of the matrices that each loop's body copies, per iteration."""
     plan, facts = next(iter(federation.plans(0, 1)))
-    rows = federation.store.gather(facts.sources, facts.clients)
+    rows = federation.store.gather(facts.trials, facts.clients)
     program = federation.program.lower(federation.state, rows, plan, federation.inputs)
     text = program.compile().as_text()
     bodies = set(re.findall(r"body=%([\w.\-]+)", text))
@@ -54,7 +54,7 @@ def test_loops_copy_no_model_but_to_start_a_job(lanes):
         parts=toy.clients(dtype=np.float32),
     )  # fmt: skip
     copies = copies_in_loops(federation)
-    assert len(copies) >= 3  # waves, events and steps
+    assert len(copies) >= 3  # waves, exchanges and steps
     # a lane alone begins with a copy of the message; side by side, it is written into the lanes
     matrices = [f"{toy.FEATURES},{HIDDEN}", f"{HIDDEN},{HIDDEN}", f"{HIDDEN},{toy.CLASSES}"]
     allowed = [[], sorted(matrices)] if lanes == 1 else [[]]

@@ -90,14 +90,14 @@ def test_reruns_are_bit_equal(layout):
     chex.assert_trees_all_equal(first, second)
 
 
-def test_equal_clients_harvest_together():
-    """Clients of one size end at the same time, and are exchanged in one event."""
+def test_equal_clients_are_exchanged_together():
+    """Clients of one size end at the same time, and are exchanged in one exchange."""
     parts = toy.clients([8] * 10)
     with jax.enable_x64(True):
         cohorts = [list(range(10)), [1, 3, 5]]
         alone, _ = toy.run_rounds(parts, ALGORITHMS["fedavg"], cohorts, devices=1)
         together, _ = toy.run_rounds(parts, ALGORITHMS["fedavg"], cohorts, devices=2, lanes=4)
-        assert together.execution.harvest == 4
+        assert together.execution.exchange_size == 4
         toy.assert_close(toy.params_of(together), toy.params_of(alone), 1e-9)
 
 

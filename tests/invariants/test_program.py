@@ -55,7 +55,7 @@ def test_a_round_is_one_program_without_transfers(spec):
 def test_the_program_donates_its_state_and_calls_no_host():
     federation = federation_of(1, algorithms.fedopt("adam", 0.1))
     ((plan, facts),) = federation.plans(0, 1)
-    rows = federation.store.gather(facts.sources, facts.clients)
+    rows = federation.store.gather(facts.trials, facts.clients)
     compiled = federation.program.lower(federation.state, rows, plan, federation.inputs).compile()
     text = compiled.as_text()
     assert "callback" not in text and "infeed" not in text and "outfeed" not in text

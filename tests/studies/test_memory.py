@@ -32,7 +32,7 @@ def test_client_states_are_counted_as_they_are_held():
     store = slots.federation.store
     slots.train(6)
     for place in (0, 1):
-        slots.federation.replace({place: group.sources[2]})
+        slots.federation.replace({place: group.trials[2]})
         slots.train(6)
         held = nbytes((store._rows, store._room))
         saved = CHECKPOINT_COPIES * nbytes(jax.device_get(store.state()["rows"]))

@@ -146,7 +146,7 @@ def test_numbers_that_nobody_gives_leave_the_program_as_it_is():
             options,
         )
         plan, facts = federation.plan_round(0, federation.cohorts.init())
-        rows = federation.store.gather(facts.sources, facts.clients)
+        rows = federation.store.gather(facts.trials, facts.clients)
         placed = federation.place(pack(plan))
         arguments = (federation.state, rows, placed, federation.inputs)
         return federation.program.lower(*arguments).as_text(), len(jax.tree.leaves(arguments))

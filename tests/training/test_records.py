@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from fljax.engine.plan.round_plan import PlanFacts
+from fljax.engine.plan.round_plan import HostPlan
 from fljax.training.records import LinkSpeeds, RoundTotals, round_record
 
 # two passes of two devices with three places each; two places are padding, one client is lost
 UP = ([[800, 1601, 0], [0, 24, 0]], [[8, 8, 0], [0, 8, 0]])
 DOWN = ([[64, 64, 64], [0, 64, 0]], [[32, 32, 32], [0, 32, 0]])
-FACTS = PlanFacts(
-    round=4, clients=np.zeros((2, 3)), sources=np.zeros((2, 3)), keepers=np.zeros((2, 3)),
+FACTS = HostPlan(
+    round=4, clients=np.zeros((2, 3)), trials=np.zeros((2, 3)), keepers=np.zeros((2, 3)),
     num_jobs=4, without_rows=np.array([0]), steps=np.array([7]), rows_real=9, rows_computed=12,
     sampler_state=None,
 )  # fmt: skip

@@ -218,7 +218,7 @@ def test_summary_holds_the_documented_keys(run, records):
 def test_config_json_holds_what_is_needed_to_repeat_the_run(run):
     config = json.loads((run.directory / "config.json").read_text())
     assert set(config["execution"]) == {
-        "devices", "lanes", "wave", "harvest", "placement", "rounds_per_dispatch",
+        "devices", "lanes", "wave", "exchange_size", "placement", "rounds_per_dispatch",
     }  # fmt: skip
     assert config["execution"]["devices"] == 2
     assert {"matmul_precision", "prng", "x64", "platform", "xla_flags"} <= set(config["numerics"])

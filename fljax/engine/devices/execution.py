@@ -23,7 +23,7 @@ class ExecutionPlan(NamedTuple):
       devices: Number of devices that share the jobs.
       lanes: Clients trained side by side on each device (the vmapped axis).
       wave: Finished clients whose updates a device holds at once before they are aggregated.
-      harvest: Lanes that may be exchanged in one event; 1 where clients end at different times.
+      exchange_size: Lanes that may change jobs at once; 1 where clients end at different times.
       placement: "device" keeps the training data on the devices, "stream" stages the cohort's rows
         from host memory each round.
     """
@@ -31,7 +31,7 @@ class ExecutionPlan(NamedTuple):
     devices: int
     lanes: int
     wave: int
-    harvest: int
+    exchange_size: int
     placement: str
 
 
@@ -166,8 +166,8 @@ def choose(
             + (" (the aggregator or a cohort transform holds every update)" if needs_stack else "")
             + f", and the device has {memory / 1e9:.2f} GB. Lower lanes, wave or clients_per_round."
         )
-    harvest = lanes if equal_steps and lanes > 1 else 1
-    return ExecutionPlan(count, lanes, max(wave, harvest), harvest, placement)
+    exchange_size = lanes if equal_steps and lanes > 1 else 1
+    return ExecutionPlan(count, lanes, max(wave, exchange_size), exchange_size, placement)
 
 
 def memory_of(mesh: jax.sharding.Mesh) -> int:

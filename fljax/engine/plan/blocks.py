@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from fljax.engine.plan.packed_plan import PackedPlan
-from fljax.engine.plan.round_plan import PlanFacts
+from fljax.engine.plan.round_plan import HostPlan
 
 PyTree = Any
 
 
 def in_blocks(
-    planned: Iterable[tuple[PackedPlan, PlanFacts]], size: int, ends: Callable[[int], bool]
-) -> Iterator[tuple[list[PackedPlan], list[PlanFacts]]]:
+    planned: Iterable[tuple[PackedPlan, HostPlan]], size: int, ends: Callable[[int], bool]
+) -> Iterator[tuple[list[PackedPlan], list[HostPlan]]]:
     """Groups the plans of consecutive rounds.
 
     A block has `size` rounds or a single one, so that there are two programs at most. What is left
@@ -31,7 +31,7 @@ def in_blocks(
       (plans, facts) of a block.
     """
     plans: list[PackedPlan] = []
-    facts: list[PlanFacts] = []
+    facts: list[HostPlan] = []
     for plan, fact in planned:
         plans.append(plan)
         facts.append(fact)

@@ -1,4 +1,4 @@
-"""Cohorts: whom each source's sampler chooses for a round, as one table of jobs."""
+"""Cohorts: whom each trial's sampler chooses for a round, as one table of jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Cohorts(NamedTuple):
     """Draws the jobs of a round.
 
     Attributes:
-      samplers: One a source.
+      samplers: One a trial.
       num_clients: Size of the population.
       groups: int32[N] group of every client, or None.
       steps_per_round: Local steps of each round, the same for all clients, instead of local work.
@@ -36,10 +36,10 @@ class Cohorts(NamedTuple):
         return tuple(sampler.init() for sampler in self.samplers)
 
     def draw(self, round: int | np.ndarray, states: tuple) -> tuple[JobTable, tuple]:
-        """Draws the cohorts of a round, source after source.
+        """Draws the cohorts of a round, trial after trial.
 
         Args:
-          round: Round number, or int[S], one a source; a source below 0 rests.
+          round: Round number, or int[S], one a trial; a trial below 0 rests.
           states: The samplers' states.
 
         Returns:
@@ -51,24 +51,24 @@ class Cohorts(NamedTuple):
         rounds = np.broadcast_to(round, len(self.samplers)).tolist()
         new_states = list(states)
         chosen: list[np.ndarray] = []
-        for source, (sampler, at) in enumerate(zip(self.samplers, rounds, strict=True)):
+        for trial, (sampler, at) in enumerate(zip(self.samplers, rounds, strict=True)):
             clients = np.zeros(0, np.int32)
             if at >= 0:
-                clients, new_states[source] = sampler.select(states[source], at)
+                clients, new_states[trial] = sampler.select(states[trial], at)
             chosen.append(clients)
         lengths = [len(clients) for clients in chosen]
         clients = np.concatenate(chosen)
         wrong = np.flatnonzero((clients < 0) | (clients >= self.num_clients))
-        sources = np.repeat(np.arange(len(chosen)), lengths)
+        trials = np.repeat(np.arange(len(chosen)), lengths)
         if len(wrong):
             raise ValueError(
                 f"The sampler chose client {clients[wrong[0]]} in round "
-                f"{rounds[sources[wrong[0]]]}; the population has clients 0 to "
+                f"{rounds[trials[wrong[0]]]}; the population has clients 0 to "
                 f"{self.num_clients - 1}."
             )
         steps = None
         if self.steps_per_round is not None:
             planned = [self.steps_per_round[max(at, 0)] for at in rounds]
             steps = np.repeat(planned, lengths)
-        jobs = job_table(clients, source=sources, groups=self.groups, steps=steps)
+        jobs = job_table(clients, trial=trials, groups=self.groups, steps=steps)
         return jobs, tuple(new_states)

@@ -13,13 +13,13 @@ from fljax.data.dataset import Examples, Split
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan import batching
 from fljax.engine.plan.batching import LocalWork
-from fljax.engine.plan.events import make_events
+from fljax.engine.plan.exchanges import make_exchanges
 from fljax.engine.plan.packing import Packing, capacity, pack
 from fljax.engine.plan.round_plan import (
+    HostPlan,
     JobArrays,
     JobTable,
     PassPlan,
-    PlanFacts,
     RoundPlan,
     occurrence,
 )
@@ -56,8 +56,8 @@ class Planner(NamedTuple):
         them in the local passes.
       execution: The execution plan.
       capacities: Array sizes that hold for the whole run.
-      seeds: int64[S], one for each source.
-      begins: int64[S], where each source's clients begin in the split's partition: zeros where all
+      seeds: int64[S], one for each trial.
+      begins: int64[S], where each trial's clients begin in the split's partition: zeros where all
         share one partition.
       staged_devices: Devices whose rows are staged where data is streamed: those of this process.
       grown: {array: largest size so far}: an array that had to grow keeps its size, so that shapes,
@@ -76,11 +76,11 @@ class Planner(NamedTuple):
 
     def plan(
         self, round: int | np.ndarray, jobs: JobTable, sampler_state=None
-    ) -> tuple[RoundPlan, PlanFacts]:
+    ) -> tuple[RoundPlan, HostPlan]:
         """Returns the plan of a round as NumPy arrays, and the facts the host keeps of it.
 
         Args:
-          round: Round number, part of every random key; or int[S], one a source.
+          round: Round number, part of every random key; or int[S], one a trial.
           jobs: The jobs in cohort order.
           sampler_state: Kept in the facts, for checkpoints.
 
@@ -113,10 +113,10 @@ class Planner(NamedTuple):
         passes = []
         for number, (one, step) in enumerate(zip(packing, steps, strict=True)):
             rows, counts = self._batches(rounds, number, table, sizes, step, one)
-            events = make_events(step, one, execution, capacities.jobs)
+            exchanges = make_exchanges(step, one, execution, capacities.jobs)
             columns = table._replace(steps=step)._asdict()
             columns = JobArrays(position=kept, rows=sizes, start=one.start, **columns)
-            passes.append(PassPlan(rows, counts, *events, self._at(place, columns)))
+            passes.append(PassPlan(rows, counts, *exchanges, self._at(place, columns)))
         rows_real = sum(int(one.counts.sum()) for one in passes)
         staged = None
         if execution.placement == "stream":
@@ -125,14 +125,14 @@ class Planner(NamedTuple):
         keepers = np.full((execution.devices, capacities.jobs), -1, np.int32)
         keepers.reshape(-1)[place[last]] = table.client[last]
         lane_rows = self.works[0].width * execution.lanes * execution.devices
-        facts = PlanFacts(
+        facts = HostPlan(
             round=round,
             clients=passes[0].jobs.client,
-            sources=passes[0].jobs.source,
+            trials=passes[0].jobs.trial,
             keepers=keepers,
             num_jobs=len(kept),
-            without_rows=self._by_source(jobs) - self._by_source(table),
-            steps=self._by_source(table, sum(steps)),
+            without_rows=self._by_trial(jobs) - self._by_trial(table),
+            steps=self._by_trial(table, sum(steps)),
             rows_real=rows_real,
             rows_computed=lane_rows * sum(one.makespan for one in packing),
             sampler_state=sampler_state,
@@ -144,11 +144,11 @@ class Planner(NamedTuple):
 
     def _owner(self, table: JobTable) -> np.ndarray:
         """Returns the entry of the split's partition that owns each job's rows."""
-        return table.client + self.begins[table.source]
+        return table.client + self.begins[table.trial]
 
-    def _by_source(self, table: JobTable, values: np.ndarray | None = None) -> np.ndarray:
-        """Returns int64[S], how many jobs each source has, or the sum of their values."""
-        return np.bincount(table.source, values, len(self.seeds)).astype(np.int64)
+    def _by_trial(self, table: JobTable, values: np.ndarray | None = None) -> np.ndarray:
+        """Returns int64[S], how many jobs each trial has, or the sum of their values."""
+        return np.bincount(table.trial, values, len(self.seeds)).astype(np.int64)
 
     def _batches(self, rounds, number, table: JobTable, sizes, steps, packing: Packing):
         """Returns the (rows, counts) of one pass."""
@@ -163,8 +163,8 @@ class Planner(NamedTuple):
                 sizes,
                 steps,
                 work,
-                seeds=self.seeds[table.source],
-                rounds=rounds[table.source],
+                seeds=self.seeds[table.trial],
+                rounds=rounds[table.trial],
                 clients=table.client,
                 occurrence=table.occurrence,
                 width=width,
@@ -237,8 +237,8 @@ def make_planner(
       schedules: Schedule of each pass: "local" or "epoch".
       execution: The execution plan.
       max_cohort: Largest number of jobs in a round.
-      seeds: One seed for each source.
-      begins: Where each source's clients begin in the partition; None where all share it.
+      seeds: One seed for each trial.
+      begins: Where each trial's clients begin in the partition; None where all share it.
       max_steps: Largest number of local steps of a job, where jobs bring their own.
       staged_devices: Devices whose rows this process stages; all of them if None.
     """
@@ -337,20 +337,20 @@ def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Pack
 
 
 def _last(table: JobTable) -> np.ndarray:
-    """Returns bool[J], true for the last accepted job of each client and source."""
+    """Returns bool[J], true for the last accepted job of each client and trial."""
     if not table.occurrence.any():
         return table.accepted
     backwards = np.flatnonzero(table.accepted)[::-1]
     last = np.zeros(len(table.client), bool)
-    last[backwards] = occurrence(table.source[backwards], table.client[backwards]) == 0
+    last[backwards] = occurrence(table.trial[backwards], table.client[backwards]) == 0
     return last
 
 
 def _repeated(table: JobTable) -> np.ndarray:
-    """Returns bool[J], true for the accepted jobs of clients that have several of one source."""
+    """Returns bool[J], true for the accepted jobs of clients that have several of one trial."""
     if not table.occurrence.any():
         return np.zeros(len(table.client), bool)
-    pairs = table.source.astype(np.int64) << 32 | table.client
+    pairs = table.trial.astype(np.int64) << 32 | table.client
     _, which, counts = np.unique(pairs[table.accepted], return_inverse=True, return_counts=True)
     repeated = table.accepted.copy()
     repeated[table.accepted] = counts[which] > 1

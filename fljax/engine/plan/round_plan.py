@@ -4,7 +4,7 @@ A plan is a small pytree of NumPy arrays whose shapes depend on capacities alone
 any size run under one compilation. Axis names used below:
 
   D devices, T step capacity, L lanes, B batch size, J job capacity of a device,
-  E events, G lanes exchanged in one event (harvest), V waves, W slots of a wave, S sources.
+  E exchanges of G lanes (exchange_size), V waves, W slots of a wave, S trials.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class JobTable(NamedTuple):
 
     Attributes:
       client: int32 client numbers.
-      source: int32 index of the message and hyperparameters.
+      trial: int32 index of the message and hyperparameters.
       segment: int32 index of the accumulator.
-      occurrence: int32, how often (source, client) appeared earlier in the table.
+      occurrence: int32, how often (trial, client) appeared earlier in the table.
       accepted: bool, false for clients that are lost after their work.
       group, staleness, tier: int32, as in `fljax.core.algorithm.Job`.
       steps: int64 local steps that override the configured local work, or None.
     """
 
     client: np.ndarray
-    source: np.ndarray
+    trial: np.ndarray
     segment: np.ndarray
     occurrence: np.ndarray
     accepted: np.ndarray
@@ -45,7 +45,7 @@ class JobArrays(NamedTuple):
 
     client: Any
     position: Any
-    source: Any
+    trial: Any
     segment: Any
     rows: Any
     steps: Any
@@ -63,11 +63,11 @@ class PassPlan(NamedTuple):
     Attributes:
       rows: int32[D, T, L, B] row numbers of the batch that lane l reads at step t.
       counts: int32[D, T, L] how many of them are real; 0 on an idle lane.
-      event_time: int32[D, E] step before which the event happens, ascending.
-      event_lane: int32[D, E, G] lanes whose job ends and whose next job starts (L: none).
-      event_slot: int32[D, E, G] wave slots that keep the finished jobs (W: none).
-      event_next: int32[D, E, G] jobs that start (J: none).
-      wave_end: int32[D, V] number of events that precede the end of the wave.
+      exchange_time: int32[D, E] step before which the exchange happens, ascending.
+      exchange_lane: int32[D, E, G] lanes whose job ends and whose next job starts (L: none).
+      exchange_slot: int32[D, E, G] wave slots that keep the finished jobs (W: none).
+      exchange_next: int32[D, E, G] jobs that start (J: none).
+      wave_end: int32[D, V] number of exchanges that precede the end of the wave.
       wave_jobs: int32[D, V, W] job in each slot (J: none).
       num_waves: int32[D].
       jobs: JobArrays of [D, J].
@@ -75,10 +75,10 @@ class PassPlan(NamedTuple):
 
     rows: Any
     counts: Any
-    event_time: Any
-    event_lane: Any
-    event_slot: Any
-    event_next: Any
+    exchange_time: Any
+    exchange_lane: Any
+    exchange_slot: Any
+    exchange_next: Any
     wave_end: Any
     wave_jobs: Any
     num_waves: Any
@@ -89,7 +89,7 @@ class RoundPlan(NamedTuple):
     """Everything the round program needs to know about one round.
 
     Attributes:
-      round: int32[S] round number of each source.
+      round: int32[S] round number of each trial.
       passes: One PassPlan for each pass; all place a job at the same (device, index).
       cohort_index: int32[P] flat (device x J) index of the job at each cohort position; a position
         without a job holds D x J.
@@ -103,19 +103,19 @@ class RoundPlan(NamedTuple):
     staged: dict[str, Any] | None
 
 
-class PlanFacts(NamedTuple):
+class HostPlan(NamedTuple):
     """What the host remembers of a plan after it was sent to the devices.
 
     Attributes:
-      round: Round number, or int32[S], one a source.
+      round: Round number, or int32[S], one a trial.
       clients: int32[D, J] client of each job (-1: padding).
-      sources: int32[D, J].
+      trials: int32[D, J].
       keepers: int32[D, J] like `clients`, but -1 where nothing goes to the client store: the job is
         lost, or the same client has a later one that is not.
       num_jobs: Jobs that run.
-      without_rows: int64[S] clients of each source's cohort that were left out because they have no
+      without_rows: int64[S] clients of each trial's cohort that were left out because they have no
         batch.
-      steps: int64[S] local steps of each source over all jobs and passes.
+      steps: int64[S] local steps of each trial over all jobs and passes.
       rows_real: Rows trained on.
       rows_computed: Rows the lanes compute, padding and idle lanes included.
       sampler_state: State of the sampler after this round's selection.
@@ -127,7 +127,7 @@ class PlanFacts(NamedTuple):
 
     round: int | np.ndarray
     clients: np.ndarray
-    sources: np.ndarray
+    trials: np.ndarray
     keepers: np.ndarray
     num_jobs: int
     without_rows: np.ndarray
@@ -143,7 +143,7 @@ class PlanFacts(NamedTuple):
 
         Of a client with several jobs the last one that was kept has its row, if there is one.
         """
-        pairs = (self.sources.astype(np.int64) << 32 | self.clients).reshape(-1)
+        pairs = (self.trials.astype(np.int64) << 32 | self.clients).reshape(-1)
         sound = self.repeated[kept.reshape(-1)[self.repeated]][::-1]
         keepers = np.where(np.isin(pairs, pairs[sound]), -1, self.keepers.reshape(-1))
         last = sound[earlier_equals(pairs[sound]) == 0]
@@ -152,25 +152,25 @@ class PlanFacts(NamedTuple):
 
 
 def job_table(
-    clients, *, source=0, accepted=True, groups: np.ndarray | None = None, steps=None
+    clients, *, trial=0, accepted=True, groups: np.ndarray | None = None, steps=None
 ) -> JobTable:
-    """Builds a table in which every client of the list is one job of one source.
+    """Builds a table in which every client of the list is one job of one trial.
 
     Args:
       clients: Integer client numbers in cohort order; repetitions are separate jobs.
-      source: Integer, or one a client; the segment is the same.
+      trial: Integer, or one a client; the segment is the same.
       accepted: Bool, or one a client.
       groups: int[N] group of every client of the population.
       steps: Local steps, one a client, instead of the configured local work.
     """
     clients = np.asarray(clients, np.int32).reshape(-1)
-    source = np.full(clients.shape, source, np.int32)
+    trial = np.full(clients.shape, trial, np.int32)
     zeros = np.zeros_like(clients)
     return JobTable(
         client=clients,
-        source=source,
-        segment=source,
-        occurrence=occurrence(source, clients).astype(np.int32),
+        trial=trial,
+        segment=trial,
+        occurrence=occurrence(trial, clients).astype(np.int32),
         accepted=np.full(clients.shape, accepted, bool),
         group=zeros if groups is None else np.asarray(groups, np.int32)[clients],
         staleness=zeros,
@@ -179,6 +179,6 @@ def job_table(
     )
 
 
-def occurrence(source: np.ndarray, client: np.ndarray) -> np.ndarray:
-    """Returns int64[J], how often each pair (source, client) stands before it."""
-    return earlier_equals(source.astype(np.int64) << 32 | client)
+def occurrence(trial: np.ndarray, client: np.ndarray) -> np.ndarray:
+    """Returns int64[J], how often each pair (trial, client) stands before it."""
+    return earlier_equals(trial.astype(np.int64) << 32 | client)

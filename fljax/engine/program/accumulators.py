@@ -52,14 +52,14 @@ class Trained(NamedTuple):
 
 
 def empty(
-    job: Finished, client_rows: PyTree, num_jobs: int, num_sources: int, needs_stack: bool
+    job: Finished, client_rows: PyTree, num_jobs: int, num_trials: int, needs_stack: bool
 ) -> Trained:
     """Returns zeroed accumulators for jobs of such shapes."""
     sums = {
         name: Aggregate(
-            zeros_like_shape(value, num_sources),
-            zeros_like_shape(job.weights[name], num_sources),
-            jnp.zeros(num_sources, jnp.float32),
+            zeros_like_shape(value, num_trials),
+            zeros_like_shape(job.weights[name], num_trials),
+            jnp.zeros(num_trials, jnp.float32),
         )
         for name, value in job.values.items()
     }
@@ -85,7 +85,7 @@ def accumulate(
     wave: Finished,
     indices: jax.Array,
     jobs: JobArrays,
-    num_sources: int,
+    num_trials: int,
     needs_stack: bool,
     weights_may_vanish: bool = False,
 ) -> Trained:
@@ -96,7 +96,7 @@ def accumulate(
       wave: The jobs.
       indices: int32[W] their places on the device; beyond its jobs for none.
       jobs: All jobs of the device.
-      num_sources: Number of sources.
+      num_trials: Number of trials.
       needs_stack: Whether all updates are held.
       weights_may_vanish: Whether some jobs may have a weight of 0 and then do not count as having
         contributed.
@@ -109,7 +109,7 @@ def accumulate(
 
     def added(total, values):
         values = keep(values)
-        if num_sources == 1:
+        if num_trials == 1:
             return total + values.sum(0, keepdims=True)
         return add_rows(total, segment, values)
 

@@ -18,7 +18,7 @@ UPLINK, DOWNLINK, COHORT, SERVER = (0x7FFFFFF0 + number for number in range(4))
 
 
 def collect(
-    pipeline, hparams, each_source, trained: Trained, chains, plan, jobs: JobArrays, round_keys
+    pipeline, hparams, each_trial, trained: Trained, chains, plan, jobs: JobArrays, round_keys
 ):
     """Meets the other devices; returns ({name: Aggregate}, chain states')."""
     sums = jax.lax.psum(trained.sums, AXIS)
@@ -29,15 +29,15 @@ def collect(
         table = jax.tree.map(_gather, (trained.weights, jobs.client, jobs.segment))
         stack = _transpose(trained.stack)
 
-        def reduce(hparams, source, round, total, states, key):
+        def reduce(hparams, trial, round, total, states, key):
             chain, key = pipeline_at(pipeline, hparams), jax.random.fold_in(key, COHORT)
             index = plan.cohort_index
-            return _reduce_stack(chain, stack, table, source, round, index, total, states, key)
+            return _reduce_stack(chain, stack, table, trial, round, index, total, states, key)
 
-        sources = jnp.arange(round_keys.shape[0], dtype=jnp.int32)
-        sums[UPDATE], cohort, aggregator = each_source(reduce)(
+        trials = jnp.arange(round_keys.shape[0], dtype=jnp.int32)
+        sums[UPDATE], cohort, aggregator = each_trial(reduce)(
             hparams,
-            sources,
+            trials,
             plan.round,
             sums[UPDATE],
             (chains.cohort, chains.aggregator),
@@ -57,21 +57,19 @@ def collect(
         )
         return aggregate, chains._replace(uplink=uplink, aggregator=aggregator, server=server)
 
-    sums[UPDATE], chains = each_source(absorb)(
-        hparams, plan.round, sums[UPDATE], chains, round_keys
-    )
+    sums[UPDATE], chains = each_trial(absorb)(hparams, plan.round, sums[UPDATE], chains, round_keys)
     return sums, chains
 
 
 def _reduce_stack(
-    chain: Pipeline, stack, table, source, round, cohort_index, total: Aggregate, states, key
+    chain: Pipeline, stack, table, trial, round, cohort_index, total: Aggregate, states, key
 ):
-    """Runs cohort links and the aggregator on one source's updates, sharded over parameters."""
+    """Runs cohort links and the aggregator on one trial's updates, sharded over parameters."""
     cohort_states, aggregator_state = states
     _, unravel = ravel_pytree(total.sum)
     # rows into cohort order, so that nothing depends on the layout of lanes and devices
     weights, clients, segments = (_pick(column, cohort_index) for column in table)
-    valid = (weights > 0) & (segments == source)
+    valid = (weights > 0) & (segments == trial)
     weights = jnp.where(valid, weights, 0)
     clients = jnp.where(valid, clients, -1)
     cohort = Cohort(weights, valid, clients, round, AXIS)

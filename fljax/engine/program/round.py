@@ -6,7 +6,7 @@ jitted, donated XLA computation.
 On each device the jobs of a pass run as three nested loops whose trip counts are data:
 
     for each wave:                      # until W jobs have finished
-        for each event of the wave:     # a job starts on the lane that became free
+        for each exchange of the wave:     # a job starts on the lane that became free
             for each step until one ends:  # all lanes train side by side (the vmapped axis)
         finish and uplink the wave's jobs, add them to the accumulators
 
@@ -49,7 +49,7 @@ PyTree = Any
 
 
 class RoundState(NamedTuple):
-    """What a round hands to the next one; leaves have a leading axis over sources."""
+    """What a round hands to the next one; leaves have a leading axis over trials."""
 
     server: PyTree
     pipeline: PipelineState
@@ -80,7 +80,7 @@ class Inputs(NamedTuple):
     Attributes:
       data: {name: array} training examples on the devices, or None where plans stage them.
       frozen: Constants of the model.
-      hparams: {name: number[S]} one entry a source.
+      hparams: {name: number[S]} one entry a trial.
       keys: PRNG keys [S].
       own: What clients have of their own.
     """
@@ -97,7 +97,7 @@ Build = Callable[[PyTree, Mapping[str, jax.Array], jax.Array], Algorithm]
 
 
 def make_round_program(
-    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_sources: int = 1
+    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_trials: int = 1
 ):
     """Makes the compiled round.
 
@@ -106,7 +106,7 @@ def make_round_program(
       pipeline: Transforms between clients and server; of a `PipelineSpec`, traced numbers among
         the hyperparameters.
       mesh: One-dimensional mesh; jobs are sharded over it.
-      num_sources: Messages (trials, clusters, versions) that the jobs of a round refer to.
+      num_trials: Messages (trials, clusters, versions) that the jobs of a round refer to.
 
     Returns:
       A jitted function (RoundState, ClientRows, PackedPlan, Inputs) -> (RoundState, ClientRows,
@@ -114,12 +114,12 @@ def make_round_program(
       [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
       statistics are not finite; "nonfinite" counts it.
     """
-    one_device = _on_one_device(build, pipeline, mesh, num_sources)
+    one_device = _on_one_device(build, pipeline, mesh, num_trials)
     return _jitted(one_device, mesh, PartitionSpec(AXIS))
 
 
 def make_rounds_program(
-    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_sources: int = 1
+    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_trials: int = 1
 ):
     """Makes the compiled program of several rounds in a row: a scan over their plans.
 
@@ -127,13 +127,13 @@ def make_rounds_program(
     rounds, outside the program.
 
     Args:
-      build, pipeline, mesh, num_sources: As for `make_round_program`.
+      build, pipeline, mesh, num_trials: As for `make_round_program`.
 
     Returns:
       A jitted function like that of `make_round_program`; its plan and `stats` have a leading axis
       over rounds.
     """
-    one_device = _on_one_device(build, pipeline, mesh, num_sources)
+    one_device = _on_one_device(build, pipeline, mesh, num_trials)
 
     def rounds(state, client_rows, plans, inputs):
         def one_round(state, plan):
@@ -146,7 +146,7 @@ def make_rounds_program(
     return _jitted(rounds, mesh, PartitionSpec(None, AXIS))
 
 
-def _on_one_device(build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_sources: int):
+def _on_one_device(build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_trials: int):
     """Returns the round as one device runs it, on its shards of client rows and plan."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     lay_out = transposed_weights if on_cpu else as_given
@@ -155,7 +155,7 @@ def _on_one_device(build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, 
         rows, plan = jax.tree.map(lambda leaf: leaf[0], client_rows), unpack(packed)
         data = inputs.data if plan.staged is None else plan.staged
         state, rows, stats = _round(
-            build, pipeline, lay_out, num_sources, state, rows, plan, data, inputs
+            build, pipeline, lay_out, num_trials, state, rows, plan, data, inputs
         )
         return state, jax.tree.map(lambda leaf: leaf[None], (rows, stats))
 
@@ -185,11 +185,11 @@ def _jitted(one_device, mesh: Mesh, per_job: PartitionSpec):
     )
 
 
-def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data, inputs):
+def _round(build, pipeline, lay_out, num_trials, state, client_rows, plan, data, inputs):
     """One round on one device; returns (state, client rows, stats of each pass)."""
 
-    def each_source(function):
-        return batched(function, num_sources)
+    def each_trial(function):
+        return batched(function, num_trials)
 
     round_keys = jax.vmap(jax.random.fold_in)(inputs.keys, plan.round)
     chains = state.pipeline
@@ -207,23 +207,23 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
             chain = pipeline_at(pipeline, hparams)
             return links.broadcast(chain, message, states, jax.random.fold_in(key, DOWNLINK))
 
-        messages, downlink_states, downlink_bits = each_source(broadcast)(
+        messages, downlink_states, downlink_bits = each_trial(broadcast)(
             inputs.hparams, plan.round, state.server, aggregates, chains.downlink, keys
         )
         chains = chains._replace(downlink=downlink_states)
         jobs = _Jobs(pass_plan.jobs, plan.round, keys, inputs.own)
         trained = _run_pass(
-            the_pass, pipeline, lay_out, num_sources, inputs.hparams, messages, chains.uplink,
+            the_pass, pipeline, lay_out, num_trials, inputs.hparams, messages, chains.uplink,
             client_rows, pass_plan, jobs, data,
         )  # fmt: skip
         stats = trained.stats | {
             "downlink_bits": jnp.where(
-                jobs.columns.client >= 0, downlink_bits[jobs.columns.source], 0
+                jobs.columns.client >= 0, downlink_bits[jobs.columns.trial], 0
             )
         }
         client_rows = trained.client_rows
         sums, chains = collect(
-            pipeline, inputs.hparams, each_source, trained, chains, plan, jobs.columns, keys
+            pipeline, inputs.hparams, each_trial, trained, chains, plan, jobs.columns, keys
         )
         aggregates = aggregates | sums
         all_stats.append(stats)
@@ -232,14 +232,14 @@ def _round(build, pipeline, lay_out, num_sources, state, client_rows, plan, data
         algorithm = build(inputs.frozen, hparams, round)
         return algorithm.server_update(server, aggregates, round)
 
-    server = each_source(server_update)(inputs.hparams, plan.round, state.server, aggregates)
+    server = each_trial(server_update)(inputs.hparams, plan.round, state.server, aggregates)
     # exactly the types that came in, or the next round would be another program
     new_state = rounded(RoundState(server, chains), state)
     return new_state, client_rows, tuple(all_stats)
 
 
 class _Jobs(NamedTuple):
-    """The jobs of one device; round numbers and keys have one entry a source."""
+    """The jobs of one device; round numbers and keys have one entry a trial."""
 
     columns: JobArrays
     rounds: jax.Array
@@ -249,16 +249,16 @@ class _Jobs(NamedTuple):
     def view(self, index: jax.Array, step: jax.Array | int = 0) -> Job:
         """Returns the job as an algorithm sees it, at step `step` of its lane."""
         one = jax.tree.map(lambda column: column[index], self.columns)
-        key = jax.random.fold_in(self.round_keys[one.source], one.client)
+        key = jax.random.fold_in(self.round_keys[one.trial], one.client)
         return Job(
             client=one.client,
             position=one.position,
-            source=one.source,
+            trial=one.trial,
             segment=one.segment,
             rows=one.rows,
             steps=one.steps,
             step=step - one.start,
-            round=self.rounds[one.source],
+            round=self.rounds[one.trial],
             occurrence=one.occurrence,
             accepted=one.accepted,
             group=one.group,
@@ -284,29 +284,29 @@ class _Lane(NamedTuple):
 
 
 def _run_pass(
-    the_pass, pipeline, lay_out, num_sources, hparams, messages, uplink_states, client_rows,
+    the_pass, pipeline, lay_out, num_trials, hparams, messages, uplink_states, client_rows,
     plan: PassPlan, jobs: _Jobs, data,
 ) -> Trained:  # fmt: skip
     """Trains all jobs of one pass on this device: the three nested loops."""
-    num_lanes, harvest = plan.rows.shape[1], plan.event_lane.shape[1]
+    num_lanes, exchange_size = plan.rows.shape[1], plan.exchange_lane.shape[1]
     wave, num_jobs = plan.wave_jobs.shape[1], plan.jobs.client.shape[0]
     configured = as_configured(pipeline)
     needs_stack, sums_payloads = configured.needs_stack, configured.sums_payloads
-    several = num_sources > 1
+    several = num_trials > 1
     # lanes side by side would gather their messages in every step; a single one reads its own
     # where it is, and copies nothing
     carries_message = several and num_lanes > 1
     # one job at a time is finished on its lane
     alone = num_lanes == wave == 1
 
-    def of_source(tree, source):
-        return jax.tree.map(lambda leaf: leaf[source if several else 0], tree)
+    def of_trial(tree, trial):
+        return jax.tree.map(lambda leaf: leaf[trial if several else 0], tree)
 
-    def pipeline_of(source) -> Pipeline:
-        return pipeline_at(pipeline, of_source(hparams, source))
+    def pipeline_of(trial) -> Pipeline:
+        return pipeline_at(pipeline, of_trial(hparams, trial))
 
     def pass_of(job: Job) -> ClientPass:
-        return the_pass(jobs.hparams_of(job, of_source(hparams, job.source)), job.round)
+        return the_pass(jobs.hparams_of(job, of_trial(hparams, job.trial)), job.round)
 
     def start(message, index, rows: ClientRows):
         job = jobs.view(index)
@@ -323,11 +323,11 @@ def _run_pass(
         contributions, client_state, stats = pass_of(job).finish(message, carry, job)
         for name, one in contributions.items():
             check_numbers(one._asdict(), name)
-        states = of_source(uplink_states, job.source)
+        states = of_trial(uplink_states, job.trial)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
         contributions, uplink, bits = _uplink(
-            pipeline_of(job.source), contributions, rows.uplink, states, job
+            pipeline_of(job.trial), contributions, rows.uplink, states, job
         )
         sound &= all_finite(contributions)
         stats = stats | {"jobs": jnp.int32(1)}
@@ -351,7 +351,7 @@ def _run_pass(
     def row_of(client_rows, index):
         return jax.tree.map(lambda leaf: leaf[index], client_rows)
 
-    one_message, one_row = jax.eval_shape(lambda: (of_source(messages, 0), row_of(client_rows, 0)))
+    one_message, one_row = jax.eval_shape(lambda: (of_trial(messages, 0), row_of(client_rows, 0)))
     first = (jnp.int32(0), plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0))
     work = Work(start, step, finish)
     layout = lay_out(work, one_message, one_row, first, not needs_stack)
@@ -360,10 +360,10 @@ def _run_pass(
     def message_of(lane: _Lane):
         if carries_message:
             return lane.message
-        return of_source(messages, jobs.columns.source[lane.job])
+        return of_trial(messages, jobs.columns.trial[lane.job])
 
     def begin_job(index, client_rows) -> _Lane:
-        message = of_source(messages, jobs.columns.source[index])
+        message = of_trial(messages, jobs.columns.trial[index])
         carry = work.start(message, index, row_of(client_rows, index))
         return _Lane(jnp.int32(index), message if carries_message else (), carry)
 
@@ -381,33 +381,33 @@ def _run_pass(
         lane = jax.lax.fori_loop(begin, end, body, jax.tree.map(lambda leaf: leaf[0], lanes))
         return jax.tree.map(lambda leaf: leaf[None], lane)
 
-    def exchange(event, state, client_rows):
+    def exchange(number, state, client_rows):
         time, lanes, finished = state
-        # the jobs that follow those of the event before start here: behind the training, lanes
+        # the jobs that follow those of the exchange before start here: behind the training, lanes
         # would be written after they were read, and XLA would copy all of them
-        which, following = plan.event_lane[event - 1], plan.event_next[event - 1]
-        # a lane without a next job starts some job that nobody will harvest
-        begin = batched(begin_job, harvest, (0, None))
+        which, following = plan.exchange_lane[number - 1], plan.exchange_next[number - 1]
+        # a lane without a next job starts some job that nobody will finish
+        begin = batched(begin_job, exchange_size, (0, None))
         fresh = begin(jnp.minimum(following, num_jobs - 1), client_rows)
-        lanes = train(put(lanes, which, fresh), time, plan.event_time[event])
+        lanes = train(put(lanes, which, fresh), time, plan.exchange_time[number])
         if not alone:
-            ended = take(lanes, plan.event_lane[event])
-            finished = put(finished, plan.event_slot[event], ended)
-        return plan.event_time[event], lanes, finished
+            ended = take(lanes, plan.exchange_lane[number])
+            finished = put(finished, plan.exchange_slot[number], ended)
+        return plan.exchange_time[number], lanes, finished
 
     def finish_job(lane: _Lane, index, client_rows) -> Finished:
         return work.finish(message_of(lane), lane.carry, index, row_of(client_rows, index))
 
     def one_wave(number, state):
         time, lanes, finished, trained = state
-        # the first event has nothing but jobs to start
+        # the first exchange has nothing but jobs to start
         begin = jnp.where(number == 0, 1, plan.wave_end[number - 1])
         # a job's row is read before it is written, so it may be written where it was read
         client_rows = trained.client_rows
         time, lanes, finished = jax.lax.fori_loop(
             begin,
             plan.wave_end[number],
-            lambda event, state: exchange(event, state, client_rows),
+            lambda number, state: exchange(number, state, client_rows),
             (time, lanes, finished),
         )
         indices = plan.wave_jobs[number]
@@ -416,7 +416,7 @@ def _run_pass(
             lanes if alone else finished, jnp.minimum(indices, num_jobs - 1), client_rows
         )
         trained = accumulate(
-            trained, done, indices, jobs.columns, num_sources, needs_stack,
+            trained, done, indices, jobs.columns, num_trials, needs_stack,
             weights_may_vanish=jobs.own.weights is not None,
         )  # fmt: skip
         return time, lanes, finished, trained
@@ -425,7 +425,7 @@ def _run_pass(
     lanes = zeros_like_shape(lane, num_lanes)
     finished = () if alone else zeros_like_shape(lane, wave)
     job = jax.eval_shape(finish_job, lane, jnp.int32(0), client_rows)
-    trained = empty(job, client_rows, num_jobs, num_sources, needs_stack)
+    trained = empty(job, client_rows, num_jobs, num_trials, needs_stack)
     state = (jnp.int32(0), lanes, finished, trained)
     trained = jax.lax.fori_loop(0, plan.num_waves, one_wave, state)[-1]
     return trained._replace(sums=layout.unpack(trained.sums))

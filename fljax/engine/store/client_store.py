@@ -14,7 +14,7 @@ from fljax.engine.devices.execution import AXIS
 from fljax.engine.devices.placement import fetch, fetch_rows, put_same, put_sharded
 from fljax.engine.plan.counting import earlier_equals
 from fljax.engine.plan.packing import capacity
-from fljax.engine.store.row_exchange import block_of, make_moves, route
+from fljax.engine.store.row_routing import block_of, make_moves, route
 
 PyTree = Any
 
@@ -31,12 +31,12 @@ class ClientStore:
     change.
 
     Args:
-      default: State of a client that never took part, with a leading axis over sources.
+      default: State of a client that never took part, with a leading axis over trials.
       num_clients: Population size.
       mesh: Devices over which rows are sharded.
       on_host: Keep the rows in host memory, that of every process; each round then waits for the
         one before.
-      most_rows: The most rows that will exist at once; None is one of each client and source.
+      most_rows: The most rows that will exist at once; None is one of each client and trial.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class ClientStore:
         self._leaves = [
             jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(default)
         ]
-        sources = self._leaves[0].shape[0] if self._leaves else 1
+        trials = self._leaves[0].shape[0] if self._leaves else 1
         self._mesh = mesh
         self._on_host = on_host
         self._homes = 1 if on_host else mesh.size
         self._most = rows_of_a_home(
-            sources * num_clients if most_rows is None else most_rows, self._homes
+            trials * num_clients if most_rows is None else most_rows, self._homes
         )
         # place * homes + home of each row, so that a number stays when the homes grow
-        self._slots = np.full((sources, num_clients), -1, np.int32)
+        self._slots = np.full((trials, num_clients), -1, np.int32)
         self._free = [np.zeros(0, np.int32) for _ in range(self._homes)]
         self._used = np.zeros(self._homes, np.int64)
         self._moves = make_moves(mesh)
@@ -76,24 +76,24 @@ class ClientStore:
 
     @property
     def num_rows(self) -> int:
-        """Clients that took part so far, counted once a source."""
+        """Clients that took part so far, counted once a trial."""
         return int(self._used.sum()) - sum(map(len, self._free))
 
-    def gather(self, sources: np.ndarray, clients: np.ndarray) -> PyTree:
+    def gather(self, trials: np.ndarray, clients: np.ndarray) -> PyTree:
         """Returns the rows of the jobs of a plan, leaves [D, J, ...].
 
         Args:
-          sources: int32[D, J].
+          trials: int32[D, J].
           clients: int32[D, J]; of -1 the row may be anything.
         """
         if not self._leaves:
             return jax.tree.map(lambda leaf: leaf, self._default)
-        slots = self._slots[sources, np.maximum(clients, 0)]
+        slots = self._slots[trials, np.maximum(clients, 0)]
         if self._on_host:
             known = _broadcastable((slots >= 0) & (clients >= 0))
             rows = jax.tree.map(
                 lambda leaf, default: np.where(
-                    known(leaf), leaf[np.maximum(slots, 0)], np.asarray(default)[sources]
+                    known(leaf), leaf[np.maximum(slots, 0)], np.asarray(default)[trials]
                 ),
                 self._rows,
                 self._default,
@@ -101,7 +101,7 @@ class ClientStore:
             return put_sharded(rows, self._mesh)
         place, device = np.divmod(slots, self._homes)
         place = np.where(slots < 0, -1, place)
-        plan = route(device, place, sources, clients, block_of(self._mesh))
+        plan = route(device, place, trials, clients, block_of(self._mesh))
         plan = put_sharded(plan, self._mesh)
         return self._moves.read(self._take_room(clients.shape[1]), self._rows, self._default, plan)
 
@@ -114,28 +114,28 @@ class ClientStore:
             self._default,
         )
 
-    def rows_of(self, clients: np.ndarray, source: int = 0) -> PyTree:
-        """Returns the rows of some clients of one source, leaves [len(clients), ...]."""
+    def rows_of(self, clients: np.ndarray, trial: int = 0) -> PyTree:
+        """Returns the rows of some clients of one trial, leaves [len(clients), ...]."""
         devices = self._mesh.size
         padded = np.full((devices, -(-len(clients) // devices)), -1, np.int32)
         padded.reshape(-1)[: len(clients)] = clients
-        rows = self.gather(np.full_like(padded, source), padded)
+        rows = self.gather(np.full_like(padded, trial), padded)
         return _in_one_row(rows, len(clients))
 
-    def scatter(self, sources: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
+    def scatter(self, trials: np.ndarray, clients: np.ndarray, rows: PyTree) -> None:
         """Keeps the rows that a round program returned, and takes their memory for the next ones.
 
         Args:
-          sources: int32[D, J].
-          clients: int32[D, J]; of equal ones of a source the last is kept, of -1 nothing.
+          trials: int32[D, J].
+          clients: int32[D, J]; of equal ones of a trial the last is kept, of -1 nothing.
           rows: Leaves [D, J, ...].
         """
         if not self._leaves:
             return
         device, job = np.nonzero(clients >= 0)
-        kept = _last_of_each(sources[device, job], clients[device, job])
+        kept = _last_of_each(trials[device, job], clients[device, job])
         device, job = device[kept], job[kept]
-        place = self._settle(sources[device, job], clients[device, job], device)
+        place = self._settle(trials[device, job], clients[device, job], device)
         self._grow()
         if self._on_host:
             values = fetch(rows)
@@ -184,22 +184,22 @@ class ClientStore:
         self._used = -(-(len(owners) - np.arange(self._homes)) // self._homes)
         self._keep(state["rows"])
 
-    def forget(self, sources: np.ndarray, default: PyTree) -> None:
-        """Drops the rows of some sources, which others will take; their places will be used again.
+    def forget(self, trials: np.ndarray, default: PyTree) -> None:
+        """Drops the rows of some trials, which others will take; their places will be used again.
 
         Args:
-          sources: int[K] their numbers.
+          trials: int[K] their numbers.
           default: State of clients that never took part, leaves [S, ...].
         """
         self._default = default if self._on_host else put_same(default, self._mesh)
         if not self._leaves:
             return
-        slots = self._slots[sources]
+        slots = self._slots[trials]
         place, home = np.divmod(slots[slots >= 0], self._homes)
         self._free = [
             np.concatenate([free, place[home == number]]) for number, free in enumerate(self._free)
         ]
-        self._slots[sources] = -1
+        self._slots[trials] = -1
 
     @property
     def _capacity(self) -> int:
@@ -208,9 +208,9 @@ class ClientStore:
             return 0
         return jax.tree.leaves(self._rows)[0].shape[0] // self._homes
 
-    def _settle(self, sources, clients, device) -> np.ndarray:
+    def _settle(self, trials, clients, device) -> np.ndarray:
         """Finds a place for each row at the home of its device; returns the places."""
-        slots = self._slots[sources, clients]
+        slots = self._slots[trials, clients]
         old_place, old_home = np.divmod(slots, self._homes)
         home = device % self._homes
         known = slots >= 0
@@ -224,7 +224,7 @@ class ClientStore:
             taken = np.concatenate([free, fresh])[: len(coming)]
             self._free[number] = free[len(coming) :]
             slots[coming] = taken * self._homes + number
-        self._slots[sources, clients] = slots
+        self._slots[trials, clients] = slots
         return slots // self._homes
 
     def _first_size(self) -> int:
@@ -293,9 +293,9 @@ def most_bytes(row_bytes: int, rows: int, jobs: int, homes: int, copies: int = 0
     return row_bytes * (held + max(held // 2 + copies * rows // 2, copies * rows) + jobs)
 
 
-def _last_of_each(sources: np.ndarray, clients: np.ndarray) -> np.ndarray:
+def _last_of_each(trials: np.ndarray, clients: np.ndarray) -> np.ndarray:
     """Returns bool[n], true for the last of equal pairs."""
-    pairs = sources.astype(np.int64) << 32 | clients
+    pairs = trials.astype(np.int64) << 32 | clients
     return earlier_equals(pairs[::-1])[::-1] == 0
 
 

@@ -35,21 +35,21 @@ def plan(**options):
 def test_given_values_are_kept(devices, lanes, wave, placement):
     given = {"devices": devices, "lanes": lanes, "wave": wave, "placement": placement}
     found = plan(**given)
-    assert found._asdict() == given | {"harvest": 1}
+    assert found._asdict() == given | {"exchange_size": 1}
 
 
 def test_a_cpu_device_trains_one_client_at_a_time():
     found = plan()
-    assert (found.lanes, found.wave, found.harvest) == (1, 1, 1)
+    assert (found.lanes, found.wave, found.exchange_size) == (1, 1, 1)
     assert found.devices == jax.device_count()
 
 
 def test_lanes_of_equal_clients_are_exchanged_together():
     found = plan(equal_steps=True, lanes=4, wave=2)
-    assert found.harvest == 4
+    assert found.exchange_size == 4
     # all lanes may end at once, so a wave holds them all
     assert found.wave == 4
-    assert plan(equal_steps=True, lanes=1).harvest == 1
+    assert plan(equal_steps=True, lanes=1).exchange_size == 1
 
 
 def test_data_is_streamed_where_it_would_take_a_quarter_of_the_memory():

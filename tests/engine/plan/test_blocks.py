@@ -6,14 +6,14 @@ import pytest
 
 from fljax.engine.plan.blocks import in_blocks, stack, unstack
 from fljax.engine.plan.packed_plan import PackedPlan
-from fljax.engine.plan.round_plan import PlanFacts
+from fljax.engine.plan.round_plan import HostPlan
 
 
 def planned(count, columns=lambda round: 3):
     """Returns (plan, facts) of so many rounds; `columns` is the size of each plan."""
-    nothing = [None] * (len(PlanFacts._fields) - 1)
+    nothing = [None] * (len(HostPlan._fields) - 1)
     return [
-        (PackedPlan(np.full((2, columns(round)), round), None, ()), PlanFacts(round, *nothing))
+        (PackedPlan(np.full((2, columns(round)), round), None, ()), HostPlan(round, *nothing))
         for round in range(count)
     ]
 

@@ -19,11 +19,13 @@ EXECUTIONS = st.builds(
     devices=st.integers(1, 3),
     lanes=st.integers(1, 4),
     wave=st.integers(1, 5),
-    harvest=st.just(1),
+    exchange_size=st.just(1),
     placement=st.just("device"),
 ).flatmap(
     lambda plan: st.integers(1, plan.lanes).map(
-        lambda harvest: plan._replace(harvest=harvest, wave=max(plan.wave, harvest))
+        lambda exchange_size: plan._replace(
+            exchange_size=exchange_size, wave=max(plan.wave, exchange_size)
+        )
     )
 )
 
@@ -32,26 +34,26 @@ def replay(plan, num_lanes, batch_size):
     """Executes a pass plan literally; returns {(device, job): rows trained}, in finishing order."""
     trained, order = {}, {}
     for device in range(plan.rows.shape[0]):
-        lanes, slots, finished, time, event = [None] * num_lanes, {}, [], 0, 0
+        lanes, slots, finished, time, exchange = [None] * num_lanes, {}, [], 0, 0
         for wave in range(plan.num_waves[device]):
-            while event < plan.wave_end[device, wave]:
-                for step in range(time, plan.event_time[device, event]):
+            while exchange < plan.wave_end[device, wave]:
+                for step in range(time, plan.exchange_time[device, exchange]):
                     for lane in range(num_lanes):
                         count = plan.counts[device, step, lane]
                         if count:
                             rows = plan.rows[device, step, lane, :count]
                             trained.setdefault((device, lanes[lane]), []).extend(rows.tolist())
-                time = plan.event_time[device, event]
-                for place in range(plan.event_lane.shape[2]):
-                    lane = plan.event_lane[device, event, place]
+                time = plan.exchange_time[device, exchange]
+                for place in range(plan.exchange_lane.shape[2]):
+                    lane = plan.exchange_lane[device, exchange, place]
                     if lane == num_lanes:
                         continue
-                    slot = plan.event_slot[device, event, place]
+                    slot = plan.exchange_slot[device, exchange, place]
                     if slot < plan.wave_jobs.shape[2]:
                         slots[slot] = lanes[lane]
-                    following = plan.event_next[device, event, place]
+                    following = plan.exchange_next[device, exchange, place]
                     lanes[lane] = following if following < plan.jobs.client.shape[1] else None
-                event += 1
+                exchange += 1
             for slot, job in enumerate(plan.wave_jobs[device, wave]):
                 if job < plan.jobs.client.shape[1]:
                     assert slots[slot] == job

@@ -123,8 +123,8 @@ def test_the_rewritten_work_computes_the_same(name, lanes, summed):
         work, message = CASES[name](), _params()
         x, y = _data()
         layout = transposed_weights(work, message, (), (jnp.int32(0), x, y), summed)
-        sources = jax.tree.map(lambda leaf: leaf[None], message)
-        packed = jax.tree.map(lambda leaf: leaf[0], layout.pack(sources))
+        trials = jax.tree.map(lambda leaf: leaf[None], message)
+        packed = jax.tree.map(lambda leaf: leaf[0], layout.pack(trials))
         run = jax.jit(jax.vmap(lambda index: _run(layout.work, packed, index, x, y)))
         carry, finished = run(jnp.arange(lanes, dtype=jnp.int32))
 

@@ -11,20 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax.engine.devices.execution import make_mesh
-from fljax.engine.store import row_exchange
+from fljax.engine.store import row_routing
 from fljax.engine.store.client_store import ClientStore, most_bytes
 
 DEVICES, JOBS, CLIENTS = 2, 3, 40
 
 
-def default(sources=1):
-    """A state of two leaves that differs between sources."""
-    own = np.arange(sources, dtype=np.float32)
+def default(trials=1):
+    """A state of two leaves that differs between trials."""
+    own = np.arange(trials, dtype=np.float32)
     return {"v": own[:, None] + np.float32([0.25, 0.5]), "n": (own + 7).astype(np.int32)}
 
 
-def make_store(sources=1, num_clients=CLIENTS, **options):
-    return ClientStore(default(sources), num_clients, make_mesh(DEVICES), **options)
+def make_store(trials=1, num_clients=CLIENTS, **options):
+    return ClientStore(default(trials), num_clients, make_mesh(DEVICES), **options)
 
 
 def jobs(*clients):
@@ -60,7 +60,7 @@ def zeros(clients):
 @contextlib.contextmanager
 def accelerators():
     """Lets rows travel as between accelerators, some at a time."""
-    with mock.patch.multiple(row_exchange, _on_cpu=lambda mesh: False, _BLOCK=2):
+    with mock.patch.multiple(row_routing, _on_cpu=lambda mesh: False, _BLOCK=2):
         yield
 
 
@@ -102,17 +102,17 @@ def test_of_repeated_clients_the_last_job_wins(on_host):
     np.testing.assert_array_equal(values(store.rows_of(np.array([4, 9, 2]))), [4, 5, 6])
 
 
-def test_each_source_has_rows_of_its_own(on_host):
-    store = make_store(sources=3, on_host=on_host)
+def test_each_trial_has_rows_of_its_own(on_host):
+    store = make_store(trials=3, on_host=on_host)
     cohort = jobs(8, 8, 1)
-    sources = np.array([[0, 2, 2], [0, 0, 0]], np.int32)
-    store.scatter(sources, cohort, rows_with([[10, 12, 22], [0, 0, 0]]))
+    trials = np.array([[0, 2, 2], [0, 0, 0]], np.int32)
+    store.scatter(trials, cohort, rows_with([[10, 12, 22], [0, 0, 0]]))
     assert store.num_rows == 3
-    assert values(store.rows_of(np.array([8]), source=0)) == [10]
-    assert values(store.rows_of(np.array([8]), source=2)) == [12]
-    assert values(store.rows_of(np.array([1]), source=2)) == [22]
-    # source 1 saw neither client, and its default is its own
-    untouched = jax.device_get(store.rows_of(np.array([8, 1]), source=1))
+    assert values(store.rows_of(np.array([8]), trial=0)) == [10]
+    assert values(store.rows_of(np.array([8]), trial=2)) == [12]
+    assert values(store.rows_of(np.array([1]), trial=2)) == [22]
+    # trial 1 saw neither client, and its default is its own
+    untouched = jax.device_get(store.rows_of(np.array([8, 1]), trial=1))
     np.testing.assert_array_equal(untouched["v"], [[1.25, 1.5]] * 2)
     np.testing.assert_array_equal(untouched["n"], [8, 8])
 
@@ -131,16 +131,16 @@ def test_the_store_is_a_dictionary_that_grows(place, rounds):
 
 
 def check_dictionary(rounds, on_host):
-    store, expected = make_store(sources=2, on_host=on_host), {}
+    store, expected = make_store(trials=2, on_host=on_host), {}
     for number, pairs in enumerate(rounds):
         cohort = jobs(*(client for _, client in pairs))
-        sources = zeros(cohort)
-        sources.reshape(-1)[: len(pairs)] = [source for source, _ in pairs]
-        found = values(store.gather(sources, cohort)).reshape(-1)
+        trials = zeros(cohort)
+        trials.reshape(-1)[: len(pairs)] = [trial for trial, _ in pairs]
+        found = values(store.gather(trials, cohort)).reshape(-1)
         want = [expected.get(pair, np.nan) for pair in pairs]
         np.testing.assert_array_equal(found[: len(pairs)], want)
         new = 1 + 10 * number + np.arange(DEVICES * JOBS)
-        store.scatter(sources, cohort, rows_with(new.reshape(DEVICES, JOBS)))
+        store.scatter(trials, cohort, rows_with(new.reshape(DEVICES, JOBS)))
         expected |= {pair: value for pair, value in zip(pairs, new.tolist(), strict=False)}
         assert store.num_rows == len(expected)
 
@@ -148,25 +148,25 @@ def check_dictionary(rounds, on_host):
 @pytest.mark.parametrize("to_host", [False, True])
 def test_a_saved_store_goes_on(on_host, to_host):
     """State moves between placements and into a store that had rows of other clients."""
-    first = make_store(sources=2, on_host=on_host)
+    first = make_store(trials=2, on_host=on_host)
     cohort = jobs(3, 30, 17, 5, 6)
-    sources = np.array([[0, 1, 0], [1, 1, 0]], np.int32)
-    first.scatter(sources, cohort, rows_with(100 + cohort))
+    trials = np.array([[0, 1, 0], [1, 1, 0]], np.int32)
+    first.scatter(trials, cohort, rows_with(100 + cohort))
     state = first.state()
     template = first.template(first.num_rows)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), template
     )
-    second = make_store(sources=2, on_host=to_host)
+    second = make_store(trials=2, on_host=to_host)
     second.scatter(zeros(cohort), jobs(1, 2, 3, 4, 7, 8), rows_with(cohort))
     second.load(state)
     assert second.num_rows == 5
     everyone = np.arange(CLIENTS)
-    for source in (0, 1):
+    for trial in (0, 1):
         jax.tree.map(
             np.testing.assert_array_equal,
-            jax.device_get(second.rows_of(everyone, source)),
-            jax.device_get(first.rows_of(everyone, source)),
+            jax.device_get(second.rows_of(everyone, trial)),
+            jax.device_get(first.rows_of(everyone, trial)),
         )
     for store in (first, second):
         store.scatter(zeros(cohort), jobs(3, 11), rows_with([[1, 2, 0], [0, 0, 0]]))
@@ -185,24 +185,24 @@ def test_a_saved_state_does_not_change_with_the_store(on_host):
 
 
 def test_forgotten_rows_leave_their_places_to_others(on_host):
-    store = make_store(sources=3, on_host=on_host)
+    store = make_store(trials=3, on_host=on_host)
     cohort = jobs(8, 9, 1, 8, 9, 1)
-    for source in range(3):
-        sources = np.full_like(cohort, source)
-        store.scatter(sources, cohort, rows_with(100 * source + cohort))
+    for trial in range(3):
+        trials = np.full_like(cohort, trial)
+        store.scatter(trials, cohort, rows_with(100 * trial + cohort))
     held = jax.tree.map(lambda leaf: leaf.shape, store._rows)
     fresh = default(3) | {"n": np.int32([90, 91, 92])}
     for _ in range(4):
         store.forget(np.array([0, 2]), fresh)
         assert store.num_rows == 3
         everyone = np.arange(CLIENTS)
-        for source in (0, 2):
-            rows = jax.device_get(store.rows_of(everyone, source))
-            np.testing.assert_array_equal(rows["n"], np.full(CLIENTS, 90 + source))
+        for trial in (0, 2):
+            rows = jax.device_get(store.rows_of(everyone, trial))
+            np.testing.assert_array_equal(rows["n"], np.full(CLIENTS, 90 + trial))
         np.testing.assert_array_equal(values(store.rows_of(np.array([1, 8]), 1)), [101, 108])
         cohort = jobs(5, 7, 8, 5, 7, 8)
-        for source in (2, 0):
-            store.scatter(np.full_like(cohort, source), cohort, rows_with(100 * source + cohort))
+        for trial in (2, 0):
+            store.scatter(np.full_like(cohort, trial), cohort, rows_with(100 * trial + cohort))
         np.testing.assert_array_equal(values(store.rows_of(np.array([5, 8]), 2)), [205, 208])
         assert np.isnan(values(store.rows_of(np.array([1, 9]), 2))).all()
     assert store.num_rows == len(store.state()["owners"]) == 9
@@ -211,9 +211,9 @@ def test_forgotten_rows_leave_their_places_to_others(on_host):
 
 def test_the_most_bytes_are_never_exceeded():
     """Rows come, are saved and forgotten again; arrays grow and are gathered beside them."""
-    sources, each = 3, 20
-    row = {"w": np.zeros((sources, 1000), np.float32)}
-    store = ClientStore(row, CLIENTS, make_mesh(DEVICES), most_rows=sources * each)
+    trials, each = 3, 20
+    row = {"w": np.zeros((trials, 1000), np.float32)}
+    store = ClientStore(row, CLIENTS, make_mesh(DEVICES), most_rows=trials * each)
     grow, peaks = store._moves.grow, []
 
     def size(*trees):
@@ -227,21 +227,21 @@ def test_the_most_bytes_are_never_exceeded():
     store._moves = store._moves._replace(grow=growing)
     generator = np.random.default_rng(0)
     for trial in range(5):
-        order = generator.permuted(np.tile(np.arange(CLIENTS), (sources, 1)), axis=1)[:, :each]
-        active = [trial % sources] if trial else range(sources)
+        order = generator.permuted(np.tile(np.arange(CLIENTS), (trials, 1)), axis=1)[:, :each]
+        active = [trial % trials] if trial else range(trials)
         for two in np.split(order, each // 2, axis=1):
-            # one of the two clients of a source on each device
+            # one of the two clients of a trial on each device
             cohort, of = jobs(), zeros(jobs())
             cohort[:, : len(active)], of[:, : len(active)] = two[active].T, active
             store.scatter(of, cohort, store.gather(of, cohort))
             peaks.append(size(store._rows, store._room))
-        assert store.num_rows == sources * each
+        assert store.num_rows == trials * each
         held, saved = size(store._rows), size(store.state()["rows"])
         peaks.append(size(store._room) + held + saved)
-        store.forget(np.array([(trial + 1) % sources]), row)
+        store.forget(np.array([(trial + 1) % trials]), row)
         assert size(store._rows) == held
-        assert store.num_rows == (sources - 1) * each
-    bound = most_bytes(store.row_bytes, sources * each, DEVICES * JOBS, DEVICES, copies=1)
+        assert store.num_rows == (trials - 1) * each
+    bound = most_bytes(store.row_bytes, trials * each, DEVICES * JOBS, DEVICES, copies=1)
     assert bound / 1.5 < max(peaks) <= bound
 
 
@@ -281,6 +281,6 @@ def test_nothing_is_kept_for_algorithms_without_client_state():
     cohort = jobs(1, 2)
     assert store.gather(zeros(cohort), cohort) == ()
     store.scatter(zeros(cohort), cohort, ())
-    # of however many sources
+    # of however many trials
     store.forget(np.array([0, 3]), ())
     assert store.num_rows == store.row_bytes == 0

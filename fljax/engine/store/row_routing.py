@@ -33,8 +33,8 @@ class Route(NamedTuple):
     Entry s of the second axis is about the rows that each device sends to the s-th one after it.
 
     Attributes:
-      origin: int32[D, D, K, B] places of the rows that a device sends in a step, or -1 - source for
-        the default of a source.
+      origin: int32[D, D, K, B] places of the rows that a device sends in a step, or -1 - trial for
+        the default of a trial.
       target: int32[D, D, K, B] the jobs that read what it receives; beyond the last one where there
         are fewer.
       count: int32[D, D, K] how many there are.
@@ -70,13 +70,13 @@ def block_of(mesh: Mesh) -> int:
 
 
 def route(
-    device: np.ndarray, place: np.ndarray, sources: np.ndarray, clients: np.ndarray, block: int
+    device: np.ndarray, place: np.ndarray, trials: np.ndarray, clients: np.ndarray, block: int
 ) -> Route:
     """Plans how the rows of jobs come to them.
 
     Args:
       device, place: int32[D, J] where the row of each job lies; place -1 reads the default.
-      sources: int32[D, J].
+      trials: int32[D, J].
       clients: int32[D, J]; jobs of client -1 read nothing.
       block: Rows that a device sends to another one at a time.
     """
@@ -91,7 +91,7 @@ def route(
     origin = np.full((devices, devices, steps, block), -1, np.int32)
     target = np.full((devices, devices, steps, block), jobs, np.int32)
     origin[sender, shift, step, slot] = np.where(
-        known, place[reader, job], -1 - sources[reader, job]
+        known, place[reader, job], -1 - trials[reader, job]
     )
     target[reader, shift, step, slot] = job
     count = (target < jobs).sum(-1, dtype=np.int32)

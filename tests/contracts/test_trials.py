@@ -25,7 +25,7 @@ from fljax.engine.plan.packed_plan import pack
 from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
 from fljax.training.federation import RoundOptions, build
-from fljax.training.trials import Source, hyperparameters
+from fljax.training.trials import TrialInputs, hyperparameters
 
 # cohorts differ between trials, and so do their sizes; one trial has a round without clients
 COHORTS = ([[0, 2, 3, 8], [3, 1], [6, 0]], [[3, 5, 6, 7], [], [0, 3, 4]])
@@ -128,7 +128,7 @@ def interleave(round):
         for trial, cohorts in enumerate(COHORTS)
         for place, client in enumerate(cohorts[round])
     )
-    return job_table([client for *_, client in jobs], source=[trial for _, trial, _ in jobs])
+    return job_table([client for *_, client in jobs], trial=[trial for _, trial, _ in jobs])
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
@@ -148,11 +148,11 @@ def test_trials_that_share_a_program_are_the_trials_alone(pipeline):
 
     tables = [interleave(round) for round in range(3)]
     trials = [trial(0), trial(1)]
-    sources = [
-        Source(*one) for one in zip(SEEDS, map(hyperparameters, SPECS, pipelines), strict=True)
+    inputs = [
+        TrialInputs(*one) for one in zip(SEEDS, map(hyperparameters, SPECS, pipelines), strict=True)
     ]
     together = harness.prepare(
-        SPECS[0], tables, LAYOUT, sources=sources, pipeline=pipelines[0], **shared
+        SPECS[0], tables, LAYOUT, trials=inputs, pipeline=pipelines[0], **shared
     )
     run = harness.drive(together, tables)
     # numbers are arguments of the program, so the trials alone share one as well
@@ -165,7 +165,7 @@ def test_trials_that_share_a_program_are_the_trials_alone(pipeline):
         rows = run.client_rows(number), alone.client_rows()
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *rows)
         for round in range(3):
-            of_trial = run.facts[round].sources == number
+            of_trial = run.facts[round].trials == number
             for name in ("loss", "jobs", "uplink_bits", "downlink_bits"):
                 values = run.stats[round][0][name][of_trial]
                 np.testing.assert_allclose(values.sum(), alone.total(name, round), rtol=1e-9)
@@ -173,18 +173,18 @@ def test_trials_that_share_a_program_are_the_trials_alone(pipeline):
 
 
 def test_a_trial_that_takes_the_place_of_another_is_that_trial_alone():
-    later = Source(5, algorithms.scaffold(0.1, 0.7).hparams)
+    later = TrialInputs(5, algorithms.scaffold(0.1, 0.7).hparams)
     shared = {"pipeline": noisy_chains(), "shuffle": True, "task": keyed_task()}
     tables = [interleave(round) for round in range(3)]
-    sources = [Source(seed, spec.hparams) for seed, spec in zip(SEEDS, SPECS, strict=True)]
-    together = harness.prepare(SPECS[0], tables, LAYOUT, sources=sources, **shared)
+    trials = [TrialInputs(seed, spec.hparams) for seed, spec in zip(SEEDS, SPECS, strict=True)]
+    together = harness.prepare(SPECS[0], tables, LAYOUT, trials=trials, **shared)
     harness.drive(together, tables[:1])
     together.replace({1: later})
     # the first trial goes on with its second round, the new one starts
     for round in range(2):
         jobs = job_table(
             [*COHORTS[0][1 + round], *COHORTS[1][round]],
-            source=[0] * len(COHORTS[0][1 + round]) + [1] * len(COHORTS[1][round]),
+            trial=[0] * len(COHORTS[0][1 + round]) + [1] * len(COHORTS[1][round]),
         )
         plan, facts = together.planner.plan(np.array([1 + round, round]), jobs)
         together.step(together.place(pack(plan)), facts)
@@ -198,15 +198,15 @@ def test_a_trial_that_takes_the_place_of_another_is_that_trial_alone():
         toy.assert_close(jax.device_get(of_trial), alone.states[-1], 1e-9)
         clients = np.arange(len(toy.SIZES))
         rows = [
-            jax.device_get(fed.store.rows_of(clients, source))
-            for fed, source in ((together, number), (one, 0))
+            jax.device_get(fed.store.rows_of(clients, trial))
+            for fed, trial in ((together, number), (one, 0))
         ]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *rows)
     assert together.program._cache_size() == 1
 
 
-def test_sources_divide_the_data_differently_and_rest():
-    """Each source has its own partition of one copy of the data, and its own round number.
+def test_trials_divide_the_data_differently_and_rest():
+    """Each trial has its own partition of one copy of the data, and its own round number.
 
     Of one partition eight clients take part, of the other nine: SCAFFOLD divides by that.
     """
@@ -220,10 +220,10 @@ def test_sources_divide_the_data_differently_and_rest():
         num_rounds=3, clients_per_round=4, batch_size=4, seed=2, devices=2, lanes=2, wave=3
     )
     spec = algorithms.scaffold(0.2, 0.9)
-    sources = [Source(2, spec.hparams), Source(2, spec.hparams, partition=1)]
+    trials = [TrialInputs(2, spec.hparams), TrialInputs(2, spec.hparams, partition=1)]
     partitions = [dataset.train.partition, shuffled]
-    together = build(dataset, keyed_task(), spec, options, sources, partitions)
-    # the second source rests in the first round, so it is one behind
+    together = build(dataset, keyed_task(), spec, options, trials, partitions)
+    # the second trial rests in the first round, so it is one behind
     for plan, (facts,) in together.blocks(np.array([[0, -1], [1, 0], [2, 1]])):
         together.step(plan, facts)
     for number, data in enumerate((dataset, divided)):
@@ -233,7 +233,7 @@ def test_sources_divide_the_data_differently_and_rest():
         of_trial = jax.device_get(together.variables_of(number).params)
         toy.assert_close(of_trial, toy.params_of(alone), 1e-9)
     assert together.inputs.hparams["num_clients"].tolist() == [8, 9]
-    together.replace({0: Source(2, spec.hparams, partition=1)})
+    together.replace({0: TrialInputs(2, spec.hparams, partition=1)})
     assert together.inputs.hparams["num_clients"].tolist() == [9, 9]
 
 
@@ -245,7 +245,7 @@ def test_frozen_constants_that_depend_on_the_seed_are_refused():
     seeded = task._replace(init=lambda key: (init(key), jax.random.normal(key, (2,)), {}))
     options = RoundOptions(num_rounds=1, clients_per_round=2, batch_size=4, lanes=1, devices=1)
     spec = algorithms.fedavg(0.1)
-    first, second = Source(0, spec.hparams), Source(1, spec.hparams)
+    first, second = TrialInputs(0, spec.hparams), TrialInputs(1, spec.hparams)
     dataset = toy.dataset(toy.clients())
     with pytest.raises(ValueError, match="frozen constants differ between the seeds 0 and 1"):
         build(dataset, seeded, spec, options, [first, second])

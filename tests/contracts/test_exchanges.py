@@ -27,16 +27,16 @@ def assert_controls(run, expected):
 
 
 @pytest.mark.parametrize(
-    "sizes, wave, harvest", [([8] * 10, 5, 3), ([8, 4, 8, 8, 12, 4, 12, 8, 0, 16], 2, 3)]
+    "sizes, wave, exchange_size", [([8] * 10, 5, 3), ([8, 4, 8, 8, 12, 4, 12, 8, 0, 16], 2, 3)]
 )
-def test_lanes_that_finish_together_are_exchanged_together(sizes, wave, harvest):
-    """Also where only some lanes end at one time, and where a wave is smaller than a harvest."""
+def test_lanes_that_finish_together_are_exchanged_together(sizes, wave, exchange_size):
+    """Also where only some lanes end at one time, and where a wave is smaller than an exchange."""
     cohorts, parts = [list(range(10)), [1, 3, 5, 7]], toy.clients(sizes)
     params, own, _ = reference.scaffold(
         toy.initial_params(), parts, cohorts, lr=LR, server_lr=0.9, batch_size=4
     )
     federation = harness.prepare(SPEC, cohorts, Layout(2, 3, wave), parts=parts)
-    execution = federation.execution._replace(wave=wave, harvest=harvest)
+    execution = federation.execution._replace(wave=wave, exchange_size=exchange_size)
     federation.planner = federation.planner._replace(execution=execution)
     run = harness.drive(federation, cohorts)
     toy.assert_close(run.params, params, 1e-9)

@@ -1,4 +1,4 @@
-"""Events: when lanes exchange a finished job for their next one, and when a wave is full."""
+"""Exchanges: when lanes exchange a finished job for their next one, and when a wave is full."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from fljax.engine.plan.counting import ranges
 from fljax.engine.plan.packing import Packing
 
 
-class Events(NamedTuple):
+class Exchanges(NamedTuple):
     """The arrays of these names in a `PassPlan`."""
 
-    event_time: np.ndarray
-    event_lane: np.ndarray
-    event_slot: np.ndarray
-    event_next: np.ndarray
+    exchange_time: np.ndarray
+    exchange_lane: np.ndarray
+    exchange_slot: np.ndarray
+    exchange_next: np.ndarray
     wave_end: np.ndarray
     wave_jobs: np.ndarray
     num_waves: np.ndarray
 
 
-def make_events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, jobs: int) -> Events:
-    """Lists the events and waves of one pass.
+def make_exchanges(
+    steps: np.ndarray, packing: Packing, execution: ExecutionPlan, jobs: int
+) -> Exchanges:
+    """Lists the exchanges and waves of one pass.
 
-    An event ends the running job of some lanes and starts their next one; the first events, at step
+    An exchange ends the running job of some lanes and starts their next; the first ones, at step
     0, only start jobs. A wave ends with every so many jobs, in the order in which they end.
 
     Args:
@@ -35,12 +37,12 @@ def make_events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, j
       execution: The execution plan.
       jobs: Jobs that a device can hold.
     """
-    devices, lanes, wave, harvest, _ = execution
-    num_events, num_waves = jobs + lanes, -(-jobs // wave)
-    event_time = np.zeros((devices, num_events), np.int32)
-    event_lane = np.full((devices, num_events, harvest), lanes, np.int32)
-    event_slot = np.full((devices, num_events, harvest), wave, np.int32)
-    event_next = np.full((devices, num_events, harvest), jobs, np.int32)
+    devices, lanes, wave, exchange_size, _ = execution
+    num_exchanges, num_waves = jobs + lanes, -(-jobs // wave)
+    exchange_time = np.zeros((devices, num_exchanges), np.int32)
+    exchange_lane = np.full((devices, num_exchanges, exchange_size), lanes, np.int32)
+    exchange_slot = np.full((devices, num_exchanges, exchange_size), wave, np.int32)
+    exchange_next = np.full((devices, num_exchanges, exchange_size), jobs, np.int32)
     wave_end = np.zeros((devices, num_waves), np.int32)
     wave_jobs = np.full((devices, num_waves, wave), jobs, np.int32)
 
@@ -53,26 +55,28 @@ def make_events(steps: np.ndarray, packing: Packing, execution: ExecutionPlan, j
     first_of_device = (held.cumsum() - held)[device]
     number = np.arange(len(order)) - first_of_device
     in_wave, wave_slot = np.divmod(number, wave)
-    event, place = _grouped(moment[order], in_wave, harvest)
+    exchange, place = _grouped(moment[order], in_wave, exchange_size)
     begun = np.minimum(held, lanes)
-    event += -(-begun // harvest)[device] - event[first_of_device]
-    at = device * num_events + event
-    place += at * harvest
-    event_time.reshape(-1)[at] = end[order]
-    event_lane.reshape(-1)[place] = packing.lane[order]
-    event_slot.reshape(-1)[place] = wave_slot
-    event_next.reshape(-1)[place] = _next_on_lane(packing, lanes, jobs)[order]
-    wave_end.reshape(-1)[device * num_waves + in_wave] = event + 1
+    exchange += -(-begun // exchange_size)[device] - exchange[first_of_device]
+    at = device * num_exchanges + exchange
+    place += at * exchange_size
+    exchange_time.reshape(-1)[at] = end[order]
+    exchange_lane.reshape(-1)[place] = packing.lane[order]
+    exchange_slot.reshape(-1)[place] = wave_slot
+    exchange_next.reshape(-1)[place] = _next_on_lane(packing, lanes, jobs)[order]
+    wave_end.reshape(-1)[device * num_waves + in_wave] = exchange + 1
     wave_jobs.reshape(-1)[device * num_waves * wave + number] = slot
     waves = (-(-held // wave)).astype(np.int32)
 
     # before them, the start of each lane's first job, in the order of slots
     first = np.flatnonzero(packing.start == 0)
     first = first[packing.device[first].argsort(kind="stable")]
-    place = packing.device[first] * num_events * harvest + ranges(begun)
-    event_lane.reshape(-1)[place] = packing.lane[first]
-    event_next.reshape(-1)[place] = packing.slot[first]
-    return Events(event_time, event_lane, event_slot, event_next, wave_end, wave_jobs, waves)
+    place = packing.device[first] * num_exchanges * exchange_size + ranges(begun)
+    exchange_lane.reshape(-1)[place] = packing.lane[first]
+    exchange_next.reshape(-1)[place] = packing.slot[first]
+    return Exchanges(
+        exchange_time, exchange_lane, exchange_slot, exchange_next, wave_end, wave_jobs, waves
+    )
 
 
 def _next_on_lane(packing: Packing, lanes: int, jobs: int) -> np.ndarray:
@@ -85,16 +89,18 @@ def _next_on_lane(packing: Packing, lanes: int, jobs: int) -> np.ndarray:
     return following
 
 
-def _grouped(moment: np.ndarray, wave: np.ndarray, harvest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Groups exchanges of one moment and one wave into events of at most `harvest` lanes.
+def _grouped(
+    moment: np.ndarray, wave: np.ndarray, exchange_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Groups what ends at one moment in one wave into exchanges of at most `exchange_size` lanes.
 
     Returns:
-      (event, place in the event) of each exchange; events count on from device to device.
+      (exchange, place in it) of each ending job; exchanges count on from device to device.
     """
-    if harvest == 1:
+    if exchange_size == 1:
         return np.arange(len(moment)), np.zeros(len(moment), np.int64)
     begins = np.ones(len(moment), bool)
     begins[1:] = (moment[1:] != moment[:-1]) | (wave[1:] != wave[:-1])
     begins = np.flatnonzero(begins)
-    place = ranges(np.diff(begins, append=len(moment))) % harvest
+    place = ranges(np.diff(begins, append=len(moment))) % exchange_size
     return (place == 0).cumsum() - 1, place
