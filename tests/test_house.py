@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import fljax
+import fljax_kernels
 
 PACKAGE = Path(fljax.__file__).parent
 
@@ -97,11 +100,22 @@ def test_imports_point_downwards(room):
             assert below in allowed, f"{name} imports {other}: {room} may not know {below}"
 
 
+def test_kernels_know_nothing_of_the_house():
+    for path in Path(fljax_kernels.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            packages = {name.partition(".")[0] for name in names}
+            allowed = {"fljax_kernels", "jax", "numpy", *sys.stdlib_module_names}
+            assert packages <= allowed, f"{path.name} imports {packages - allowed}"
+
+
 def test_a_checkout_is_imported_from_its_parent_folder(tmp_path):
     """A script beside a clone that is named fljax gets the package, not the folder."""
-    import subprocess
-    import sys
-
     (tmp_path / "fljax").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", "import fljax; print(fljax.__version__)"],

@@ -1,7 +1,7 @@
 """Kernels for models that are trained by many clients side by side.
 
-Each kernel stands in a file of its own, with a plain reference in `reference` and a speed
-comparison in `benchmark`.
+Each kernel stands in a file of its own. The package needs JAX alone; what measures and checks it
+stands in `fljax.benchmarks.kernels` and `tests/kernels/`.
 """
 
 from fljax_kernels.conv import conv_general_dilated, gemm_conv

@@ -61,9 +61,9 @@ def conv_general_dilated(
     Give it to Flax: `nnx.Conv(..., conv_general_dilated=fljax_kernels.conv_general_dilated)`.
 
     The form "auto" is "winograd" on a CPU where that is faster, else "gemm". On GPUs and TPUs it is
-    always "gemm": no form has been measured there (`python -m fljax_kernels.benchmark` measures
-    all three). Largest errors of float32 against float64, as a share of the largest result, for
-    standard normal inputs of 32 channels:
+    always "gemm": no form has been measured there (`python -m fljax.benchmarks.kernels.layers`
+    measures all three). Largest errors of float32 against float64, as a share of the largest
+    result, for standard normal inputs of 32 channels:
 
     | form | output | input gradient | weight gradient |
     | --- | --- | --- | --- |

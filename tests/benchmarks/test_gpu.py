@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from fljax.benchmarks import kernel_checks, profiles, protocols
+from fljax.benchmarks import profiles, protocols
 from fljax.benchmarks.comparison import Runner
 from fljax.benchmarks.gpu import conv_section, report
 from fljax.benchmarks.gpu.records import SIZES, Context
+from fljax.benchmarks.kernels import errors, timed_loop
 
 ROOT = Path(__file__).parents[2]
 SIZE = SIZES["small"]
@@ -31,7 +32,7 @@ def workdir(tmp_path_factory):
     "name", ["kernels", "cifar10", "emnist", "cohorts", "profile", "conv_forms"]
 )
 def test_a_section_gives_a_table(name, workdir, monkeypatch):
-    monkeypatch.setattr(conv_section.benchmark, "SECONDS", 1e-3)
+    monkeypatch.setattr(timed_loop, "SECONDS", 1e-3)
     result = report.run_section(name, Context(SIZE, workdir, {}))
     assert result["problem"] is None and result["seconds"] > 0
     assert result["rows"] and {len(row) for row in result["rows"]} == {len(result["columns"])}
@@ -47,7 +48,7 @@ def test_a_form_that_does_not_fit_loses_no_other(monkeypatch, tmp_path):
         one = {"layer": layer, "form": "gemm", "clients": 0, "gflops": 4.0}
         yield one | {"milliseconds": times}
 
-    monkeypatch.setattr(conv_section.benchmark, "convolution_rows", rows)
+    monkeypatch.setattr(conv_section.layers, "convolution_rows", rows)
     result = report.run_section("conv_forms", Context(SIZE, tmp_path, {}))
     assert result["rows"][0][:7] == ["LeNet, second", "gemm", "1", "1.000", "", "2.000", "3.000"]
     assert "2 clients: RESOURCE_EXHAUSTED: out of memory" in result["problem"]
@@ -132,10 +133,10 @@ def test_a_section_of_peers_ends_in_time(tmp_path):
 
 
 def test_a_wrong_kernel_is_found(monkeypatch):
-    right = kernel_checks.conv_general_dilated
+    right = errors.conv_general_dilated
     slightly_off = lambda *args, **options: 1.001 * right(*args, **options)  # noqa: E731
-    monkeypatch.setattr(kernel_checks, "conv_general_dilated", slightly_off)
-    checks = kernel_checks.check_convolution("EMNIST CNN, first", "float32", batch=2)
+    monkeypatch.setattr(errors, "conv_general_dilated", slightly_off)
+    checks = errors.check_convolution("EMNIST CNN, first", "float32", batch=2)
     assert len(checks) == 3 and all(check.error > check.bound for check in checks)
 
 

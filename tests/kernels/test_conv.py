@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 import fljax_kernels
+from fljax.benchmarks.kernels.reference import conv_gradients_reference, conv_reference
 from fljax_kernels.conv import FORMS
-from fljax_kernels.reference import conv_gradients_reference, conv_reference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from selection_reference import sketch_reference, unsketch_reference
 
 from fljax_kernels import count_sketch, top_k
-from fljax_kernels.reference_selection import sketch_reference, unsketch_reference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

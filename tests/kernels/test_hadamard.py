@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quantization_reference import hadamard_reference
 from scipy.linalg import hadamard
 
 from fljax_kernels.hadamard import hadamard_transform, next_power_of_two, rotate, rotate_back
-from fljax_kernels.reference_quantization import hadamard_reference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantization_reference import natural_reference
 
 from fljax_kernels import natural
 from fljax_kernels.packing import pack_bits
 from fljax_kernels.random_words import random_words
-from fljax_kernels.reference_quantization import natural_reference
 
 DRAWS = 10_000
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantization_reference import pack_bits_reference, pack_trits_reference
 
 from fljax_kernels.packing import pack_bits, packed_size, unpack_bits
-from fljax_kernels.reference_quantization import pack_bits_reference, pack_trits_reference
 from fljax_kernels.sign import mean_magnitude, pack_signs, unpack_signs
 from fljax_kernels.ternary import pack_trits, unpack_trits
 

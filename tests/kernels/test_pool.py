@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fljax.benchmarks.kernels.reference import max_pool_reference
 from fljax_kernels import max_pool
-from fljax_kernels.reference import max_pool_reference
 
 
 @pytest.mark.parametrize("shape, window", [((2, 6, 8, 3), (2, 2)), ((1, 7, 5, 2), (3, 2))])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantization_reference import round_reference
 
 from fljax_kernels.packing import pack_bits, unpack_bits
 from fljax_kernels.quantize import (
@@ -18,7 +19,6 @@ from fljax_kernels.quantize import (
     value_range,
 )
 from fljax_kernels.random_words import random_words
-from fljax_kernels.reference_quantization import round_reference
 from fljax_kernels.ternary import deternarize, ternarize
 
 DRAWS = 10_000

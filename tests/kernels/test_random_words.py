@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quantization_reference import random_words_reference
 
 from fljax_kernels.random_words import keys_of_rows, random_words
-from fljax_kernels.reference_quantization import random_words_reference
 
 SIZE = 1 << 16
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from selection_reference import top_k_reference
 
 from fljax_kernels import top_k, top_k_mask
 from fljax_kernels.compaction import true_indices
-from fljax_kernels.reference_selection import top_k_reference
 
 # few sizes and k, so that few programs are compiled, whatever hypothesis draws
 CASES = [(1, 1), (2, 1), (33, 5), (129, 1), (129, 128), (300, 5), (300, 77), (300, 300)]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fljax.benchmarks.kernels.reference import conv_gradients_reference, conv_reference
 from fljax_kernels import conv_general_dilated, gemm_conv
-from fljax_kernels.reference import conv_gradients_reference, conv_reference
 from fljax_kernels.winograd import minimal_filter, winograd_conv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -8,7 +8,7 @@ import jax
 
 from fljax.benchmarks.gpu.common import at_precision, device, peak
 from fljax.benchmarks.gpu.records import Context, Table
-from fljax_kernels import benchmark
+from fljax.benchmarks.kernels import layers
 
 _PARTS = ("forward", "input gradient", "weight gradient", "step")
 
@@ -19,13 +19,13 @@ def conv_forms(context: Context) -> Table:
     cells, found, failures = [], [], []
     with at_precision("float32"):
         best = peak("float32", size)
-        for layer in size.conv_layers:
+        for name in size.conv_layers:
             for clients in size.conv_clients:
                 try:
-                    found += benchmark.convolution_rows(layer, size.conv_batch, clients)
+                    found += layers.convolution_rows(name, size.conv_batch, clients)
                 except jax.errors.JaxRuntimeError as error:
                     reason = str(error).splitlines()[0][:200]
-                    failures.append(f"{layer}, {clients} clients: {reason}")
+                    failures.append(f"{name}, {clients} clients: {reason}")
     for row in found:
         row["share_of_peak"] = 1e9 * row["gflops"] / best
         cells.append(_cells(row))

@@ -6,9 +6,10 @@ import time
 
 import jax
 
-from fljax.benchmarks import kernel_checks, measure, profiles, protocols
+from fljax.benchmarks import measure, profiles, protocols
 from fljax.benchmarks.gpu.common import at_precision, clients_of_50, device, peak
 from fljax.benchmarks.gpu.records import Context, Table
+from fljax.benchmarks.kernels import errors
 
 
 def peaks(context: Context) -> Table:
@@ -73,10 +74,10 @@ def kernels(context: Context) -> Table:
         with at_precision(precision):
             checks = [
                 check
-                for layer in kernel_checks.LAYERS
-                for check in kernel_checks.check_convolution(layer, precision, batch)
+                for layer in errors.LAYERS
+                for check in errors.check_convolution(layer, precision, batch)
             ]
-            checks.append(kernel_checks.check_pooling())
+            checks.append(errors.check_pooling())
         for check in checks:
             results.append({"precision": precision, **check._asdict()})
             rows.append([precision, check.kernel, f"{check.error:.1e}", f"{check.bound:.0e}"])

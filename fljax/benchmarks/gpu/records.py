@@ -29,7 +29,7 @@ class Size:
       lanes_cohort: Cohort they are tried with.
       timed_rounds: Timed rounds of a single figure.
       peak_sizes: Sizes of the matrices of the peak; None chooses.
-      conv_layers: Layers whose forms are compared, of `fljax_kernels.benchmark.LAYERS`.
+      conv_layers: Layers whose forms are compared, of `fljax.benchmarks.kernels.layers.LAYERS`.
       conv_clients: For how many clients side by side; 0 is one without that axis.
       conv_batch: Batch of each client.
       cpu_rounds: Rounds of the run on the CPU.

@@ -1,4 +1,4 @@
-"""Times what compresses: `python -m fljax_kernels.benchmark_quantization [--out=FILE.json]`.
+"""Times what compresses: `python -m fljax.benchmarks.kernels.quantization [--out=FILE.json]`.
 
 Everything runs as it does in a round: inside a compiled loop, one copy on each device at the same
 time (a CPU is split into one device per core). Gigabytes per second count what must be read and
@@ -15,8 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax_kernels import bandwidth, natural, packing, quantize, sign, ternary
-from fljax_kernels.benchmark import milliseconds, use_all_cores
+from fljax.benchmarks.kernels import bandwidth
+from fljax.benchmarks.kernels.timed_loop import milliseconds
+from fljax.engine.devices.execution import use_all_cores
+from fljax_kernels import natural, packing, quantize, sign, ternary
 from fljax_kernels.hadamard import hadamard_transform, next_power_of_two, rotate, rotate_back
 from fljax_kernels.random_words import random_words
 

@@ -1,4 +1,4 @@
-"""The kernels on this device against NumPy in float64."""
+"""Checks the kernels on this device against NumPy in float64."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fljax.benchmarks.kernels.reference import conv_reference, max_pool_reference
 from fljax_kernels import conv_general_dilated, max_pool
-from fljax_kernels.reference import conv_reference, max_pool_reference
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # layer -> (height and width, input channels, output channels, kernel size)

@@ -1,4 +1,4 @@
-"""What benchmarks of memory-bound kernels share: rates beside that of copying, tables, options."""
+"""Reports how close memory-bound kernels come to the rate of copying: rows, tables, options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax_kernels.benchmark import milliseconds
+from fljax.benchmarks.kernels.timed_loop import milliseconds
 
 # EMNIST CNN, softmax regression on MNIST
 SIZES = (1_206_590, 7_850)

@@ -1,4 +1,4 @@
-"""Times the kernels' forms: `python -m fljax_kernels.benchmark [--out=FILE.json]`.
+"""Times the kernels' forms: `python -m fljax.benchmarks.kernels.layers [--out=FILE.json]`.
 
 Everything runs as local training runs it: inside a compiled loop, one copy on each device at the
 same time (a CPU is split into one device per core). "step" is a forward pass with all gradients
@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import lax
-from jax.sharding import PartitionSpec
 
+from fljax import models, tasks
+from fljax.benchmarks.kernels.timed_loop import matrix_peak, milliseconds
+from fljax.core.gradients import bind
+from fljax.engine.devices.execution import use_all_cores
+from fljax.models.recurrent import LSTM
+from fljax.training.flops import training_flops
 from fljax_kernels import conv
 from fljax_kernels.conv import conv_general_dilated
 from fljax_kernels.pool import max_pool
@@ -61,71 +64,6 @@ LAYERS = {
 FORMS = tuple(form for form in conv.FORMS if form != "auto")
 # the batch of the Shakespeare LSTM: lines of characters
 LINES, LENGTH, VOCABULARY, HIDDEN = 4, 80, 90, 256
-SECONDS, REPEATS = 0.1, 5
-
-
-def milliseconds(function: Callable, *args: jax.Array, clients: int = 0) -> float:
-    """Returns the median time of one call, with one call at a time on every device.
-
-    Args:
-      function: Of `args`; a pytree of arrays.
-      *args: Arrays of one client.
-      clients: Clients side by side on each device; 0 for one without that axis.
-    """
-    devices = jax.local_device_count()
-    mesh = jax.make_mesh((devices,), ("devices",))
-    lead = (devices, clients) if clients else (devices,)
-    function = jax.vmap(function) if clients else function
-
-    def step(_, carry):
-        args, outputs = carry
-        # makes each call wait for the one before, at the cost of one number
-        link = 1e-20 * jax.tree.leaves(outputs)[0].ravel()[0]
-        first = args[0].at[(0,) * args[0].ndim].add(link.astype(args[0].dtype))
-        return (first, *args[1:]), function(first, *args[1:])
-
-    def repeat(times, *args):
-        args = tuple(arg[0] for arg in args)
-        outputs = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *args)
-        )
-        outputs = lax.fori_loop(0, times, step, (args, outputs))[1]
-        return jax.tree.map(lambda leaf: leaf[None], outputs)
-
-    one, all_ = PartitionSpec(), PartitionSpec("devices")
-    run = jax.jit(
-        jax.shard_map(
-            repeat,
-            mesh=mesh,
-            in_specs=(one, *(all_ for _ in args)),
-            out_specs=all_,
-            check_vma=False,
-        )
-    )
-    sharding = jax.NamedSharding(mesh, all_)
-    args = [jax.device_put(jnp.broadcast_to(arg, (*lead, *arg.shape)), sharding) for arg in args]
-
-    def seconds(times):
-        start = time.perf_counter()
-        jax.block_until_ready(run(times, *args))
-        return time.perf_counter() - start
-
-    seconds(1)
-    single = seconds(1)
-    times = max(1, round(SECONDS / single))
-    repeats = REPEATS if single < 1 else 1
-    return 1e3 * statistics.median(seconds(times) for _ in range(repeats)) / times
-
-
-def matrix_peak(sizes: tuple[int, ...] = (512, 1024, 2048)) -> float:
-    """Returns the best GFLOP/s of a float32 product of square matrices, over all devices."""
-    devices = jax.local_device_count()
-
-    def rate(size):
-        a, b = (jax.random.normal(jax.random.key(i), (size, size)) for i in range(2))
-        return devices * 2e-6 * size**3 / milliseconds(jnp.matmul, a, b)
-
-    return max(map(rate, sizes))
 
 
 def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, Any]]:
@@ -177,11 +115,6 @@ def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, 
 
 def client_steps(batch: int) -> dict[str, tuple[Callable, tuple[jax.Array, ...], float]]:
     """Returns whole local steps: {model: (function, its arguments, operations)}."""
-    # here, not above: the library is built upon this package
-    from fljax import models, tasks
-    from fljax.core.gradients import bind
-    from fljax.training.flops import training_flops
-
     draw = jax.random.split(jax.random.key(0), 4)
     images = (
         jax.random.normal(draw[0], (batch, 28, 28, 1)),
@@ -278,10 +211,6 @@ def other_rows(batch: int, clients: int) -> Iterator[dict[str, Any]]:
 
 def _lstm() -> Callable:
     """Returns the layer of `fljax.models`, as a function of (inputs, both kernels)."""
-    from flax import nnx
-
-    from fljax.models.recurrent import LSTM
-
     layer = LSTM(HIDDEN, HIDDEN, nnx.Rngs(0))
 
     def run(x, input_kernel, hidden_kernel):
@@ -315,13 +244,13 @@ def table(rows: list[dict[str, Any]]) -> str:
         + " | GFLOP/s | of peak | of the step |",
         "|---" * 10 + "|",
     ]  # fmt: skip
-    for one in rows:
-        times = [one["milliseconds"].get(part) for part in parts]
-        cells = [f"{one['kernel']}: {one['layer']}", one["form"], str(one["clients"] or 1)]
+    for row in rows:
+        times = [row["milliseconds"].get(part) for part in parts]
+        cells = [f"{row['kernel']}: {row['layer']}", row["form"], str(row["clients"] or 1)]
         cells += ["" if ms is None else f"{ms:.3f}" for ms in times]
-        rate = one.get("gflops")
-        cells += ["", ""] if rate is None else [f"{rate:.0f}", f"{one['share_of_peak']:.0%}"]
-        share = one.get("share_of_step")
+        rate = row.get("gflops")
+        cells += ["", ""] if rate is None else [f"{rate:.0f}", f"{row['share_of_peak']:.0%}"]
+        share = row.get("share_of_step")
         cells.append("" if share is None else f"{share:.1%}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -359,14 +288,6 @@ def run(layers: list[str], batch: int, clients: list[int]) -> dict[str, Any]:
         "matrix_peak_gflops": peak,
         "rows": rows,
     }
-
-
-def use_all_cores() -> None:
-    """Splits a CPU into one device a core, unless somebody has chosen a number."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    chosen = "--xla_force_host_platform_device_count=" in flags
-    if jax.config.jax_num_cpu_devices < 1 and not chosen:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from fljax_kernels import bandwidth, benchmark, benchmark_selection
+from fljax.benchmarks.kernels import bandwidth, selection, timed_loop
 
 
 def test_rows_and_files(tmp_path, monkeypatch, capsys, quick_compilation):
-    monkeypatch.setattr(benchmark, "SECONDS", 1e-4)
-    monkeypatch.setattr(benchmark, "REPEATS", 1)
+    monkeypatch.setattr(timed_loop, "SECONDS", 1e-4)
+    monkeypatch.setattr(timed_loop, "REPEATS", 1)
     path = tmp_path / "selection.json"
-    benchmark_selection.main([f"--out={path}", "--sizes", "200", "--clients", "2"])
+    selection.main([f"--out={path}", "--sizes", "200", "--clients", "2"])
     result = json.loads(path.read_text())
     (copy,) = result["copies"]
     printed = capsys.readouterr().out
@@ -23,11 +23,11 @@ def test_rows_and_files(tmp_path, monkeypatch, capsys, quick_compilation):
 
 
 def test_bytes_are_those_of_the_mathematics(monkeypatch):
-    monkeypatch.setattr(benchmark_selection, "milliseconds", lambda *args, clients: 1.0)
+    monkeypatch.setattr(selection, "milliseconds", lambda *args, clients: 1.0)
     devices = bandwidth.gigabytes_per_second(10**6, 1.0, 0)
     rates = {
         row["kernel"]: row["gigabytes_per_second"] / devices
-        for row in benchmark_selection.selection_rows(1000, clients=3, fraction=0.01)
+        for row in selection.selection_rows(1000, clients=3, fraction=0.01)
     }
     assert rates["top-k, dense"] == pytest.approx(3 * 8000e-6)
     assert rates["sketch"] == rates["unsketch"] == pytest.approx(3 * (4000 + 5 * 50 * 4) * 1e-6)

@@ -6,29 +6,29 @@ import jax
 import numpy as np
 import pytest
 
-from fljax_kernels import benchmark
+from fljax.benchmarks.kernels import layers, timed_loop
 
 
 def test_rows_and_files(tmp_path, monkeypatch, capsys, quick_compilation):
-    layers = {
-        "inner": benchmark.Layer(8, 2, 3, 3, "SAME"),
-        "first": benchmark.Layer(7, 1, 2, 3, "VALID", first=True),
+    small = {
+        "inner": layers.Layer(8, 2, 3, 3, "SAME"),
+        "first": layers.Layer(7, 1, 2, 3, "VALID", first=True),
     }
-    monkeypatch.setattr(benchmark, "LAYERS", layers)
-    monkeypatch.setattr(benchmark, "SECONDS", 1e-4)
-    monkeypatch.setattr(benchmark, "REPEATS", 1)
-    monkeypatch.setattr(benchmark, "matrix_peak", lambda: 100.0)
-    monkeypatch.setattr(benchmark, "other_rows", lambda batch, clients: iter(()))
+    monkeypatch.setattr(layers, "LAYERS", small)
+    monkeypatch.setattr(timed_loop, "SECONDS", 1e-4)
+    monkeypatch.setattr(timed_loop, "REPEATS", 1)
+    monkeypatch.setattr(layers, "matrix_peak", lambda: 100.0)
+    monkeypatch.setattr(layers, "other_rows", lambda batch, clients: iter(()))
     whole = {"kernel": "whole step", "layer": "inner", "form": "", "clients": 2, "gflops": 50.0}
     whole["milliseconds"] = {"step": 8.0}
-    monkeypatch.setattr(benchmark, "step_rows", lambda batch, clients: iter([whole]))
+    monkeypatch.setattr(layers, "step_rows", lambda batch, clients: iter([whole]))
     path = tmp_path / "kernels.json"
-    benchmark.main([f"--out={path}", "--batch=2", "--clients", "2", "--layers", "inner", "first"])
+    layers.main([f"--out={path}", "--batch=2", "--clients", "2", "--layers", "inner", "first"])
     rows = json.loads(path.read_text())["rows"]
     *rows, step = rows
     assert step["share_of_peak"] == 0.5
     names = {(row["layer"], row["form"]) for row in rows}
-    assert names == {(layer, form) for layer in layers for form in benchmark.FORMS}
+    assert names == {(layer, form) for layer in small for form in layers.FORMS}
     printed = capsys.readouterr().out
     for row in rows:
         assert row["share_of_peak"] == pytest.approx(row["gflops"] / 100)
@@ -41,8 +41,8 @@ def test_rows_and_files(tmp_path, monkeypatch, capsys, quick_compilation):
 def test_other_kernels_have_two_forms_each(monkeypatch):
     asked = []
     note = lambda function, *args, clients: asked.append(clients) or 1.0  # noqa: E731
-    monkeypatch.setattr(benchmark, "milliseconds", note)
-    rows = [*benchmark.other_rows(batch=2, clients=3), *benchmark.step_rows(batch=2, clients=3)]
+    monkeypatch.setattr(layers, "milliseconds", note)
+    rows = [*layers.other_rows(batch=2, clients=3), *layers.step_rows(batch=2, clients=3)]
     kernels = [row["kernel"] for row in rows]
     assert kernels == sorted(kernels, key=kernels.index) and set(asked) == {3}
     assert all(kernels.count(kernel) == 2 for kernel in kernels)
@@ -55,19 +55,19 @@ def test_other_kernels_have_two_forms_each(monkeypatch):
 
 def test_both_forms_of_the_lstm_are_one_function(quick_compilation):
     draw = np.random.default_rng(0)
-    size = benchmark.HIDDEN
+    size = layers.HIDDEN
     x, *kernels = (
         draw.standard_normal(shape).astype(np.float32) / 16
         for shape in ((5, 2, size), (size, 4 * size), (size, 4 * size))
     )
     np.testing.assert_allclose(
-        benchmark._lstm()(x, *kernels), benchmark._plain_lstm(x, *kernels), atol=1e-5
+        layers._lstm()(x, *kernels), layers._plain_lstm(x, *kernels), atol=1e-5
     )
 
 
 @pytest.mark.parametrize("name", ["EMNIST CNN", "Shakespeare LSTM"])
 def test_a_whole_step_trains(name, quick_compilation, monkeypatch):
-    monkeypatch.setattr(benchmark, "LENGTH", 3)
-    step, args, _ = benchmark.client_steps(batch=2)[name]
+    monkeypatch.setattr(layers, "LENGTH", 3)
+    step, args, _ = layers.client_steps(batch=2)[name]
     for leaf, new in zip(args[:-2], jax.jit(step)(*args), strict=True):
         assert leaf.shape == new.shape and np.isfinite(new).all() and (leaf != new).any()

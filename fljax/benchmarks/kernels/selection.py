@@ -1,9 +1,9 @@
-"""Times selection and sketches: `python -m fljax_kernels.benchmark_selection [--out=FILE.json]`.
+"""Times selection and sketches: `python -m fljax.benchmarks.kernels.selection [--out=FILE.json]`.
 
-As in `fljax_kernels.benchmark`: inside a compiled loop, one copy on each device at the same time. A
-kernel's GB/s count what its mathematics needs, its input read once and its result written once,
-whatever the form moves; they stand against copying an array of the same size, measured in the same
-run. Beside each kernel stands what XLA's own operations make of it.
+As in `layers`: inside a compiled loop, one copy on each device at the same time. A kernel's GB/s
+count what its mathematics needs, its input read once and its result written once, whatever the form
+moves; they stand against copying an array of the same size, measured in the same run. Beside each
+kernel stands what XLA's own operations make of it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fljax_kernels import bandwidth
-from fljax_kernels.benchmark import milliseconds, use_all_cores
+from fljax.benchmarks.kernels import bandwidth
+from fljax.benchmarks.kernels.timed_loop import milliseconds
+from fljax.engine.devices.execution import use_all_cores
 from fljax_kernels.compaction import true_indices
 from fljax_kernels.count_sketch import sketch, unsketch
 from fljax_kernels.random_k import random_k, random_k_mask

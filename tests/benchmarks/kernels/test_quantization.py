@@ -5,15 +5,14 @@ import json
 import jax
 import pytest
 
-from fljax_kernels import bandwidth
-from fljax_kernels import benchmark_quantization as benchmark
+from fljax.benchmarks.kernels import bandwidth, quantization
 
 
 def test_rows_count_arguments_and_results(tmp_path, monkeypatch, capsys):
-    for module in (bandwidth, benchmark):
+    for module in (bandwidth, quantization):
         monkeypatch.setattr(module, "milliseconds", lambda function, *args, clients: 2.0)
     path = tmp_path / "kernels.json"
-    benchmark.main([f"--out={path}", "--sizes", "100", "--clients", "3"])
+    quantization.main([f"--out={path}", "--sizes", "100", "--clients", "3"])
     result = json.loads(path.read_text())
     rows, (copy,) = result["rows"], result["copies"]
     printed = capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""Times the kernels of `fljax_kernels`, form beside form, and checks them against NumPy."""
