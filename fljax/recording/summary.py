@@ -14,9 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax import __version__
+
 Record = Mapping[str, Any]
 
-_PACKAGES = ("fljax", "jax", "jaxlib", "flax", "optax", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def summarize(
@@ -137,7 +139,8 @@ def to_target(records: Sequence[Record], target_accuracy: float | None) -> dict[
 
 def versions() -> dict[str, str | None]:
     """Returns the versions of Python and of what computes; None for a package not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    # a checkout that is not installed has a version, too
+    found: dict[str, str | None] = {"python": platform.python_version(), "fljax": __version__}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
