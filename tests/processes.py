@@ -18,7 +18,7 @@ import toy
 import fljax
 from fljax import algorithms
 from fljax.core.transforms import Aggregator, Pipeline
-from fljax.engine.devices.distributed import cores, together
+from fljax.engine.devices.distributed import all_or_none, cores
 
 DEVICES = 4
 ROUNDS = 5
@@ -118,7 +118,7 @@ def refusals() -> list[str]:
         except (ConnectionAbortedError, ValueError) as error:
             said.append(f"{type(error).__name__}: {error}")
 
-    @together()
+    @all_or_none()
     def fail_alone():
         if process == 1:
             raise ValueError("no such file")

@@ -16,9 +16,11 @@ from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.core.trees import nbytes
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.batching import steps_per_job, takes_part, works_of
+from fljax.training.execution import plan_execution
 from fljax.training.flops import training_flops
+from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
-from fljax.training.parts import local_work, make_cohorts, plan_execution, schedules_of
+from fljax.training.sampling import make_cohorts
 
 
 def describe(

@@ -25,13 +25,13 @@ from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.core.values import checked, checked_path
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.devices.distributed import is_main, together
+from fljax.engine.devices.distributed import all_or_none, is_main
 from fljax.engine.plan.batching import takes_part, works_of
 from fljax.recording import Run
 from fljax.training.baselines import MEANT_BY
 from fljax.training.federation import RoundOptions
+from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RunOptions, check_workdir, split_options
-from fljax.training.parts import local_work, schedules_of
 from fljax.training.simulation import as_task, simulate
 from fljax.training.trials import hyperparameters
 
@@ -91,7 +91,7 @@ def run_config(
 
 def simulate_config(config, workdir: str | Path, *, resume: bool = False) -> Run:
     """Runs a configuration, as `run_config` does, and draws nothing."""
-    with together():
+    with all_or_none():
         experiment = make_experiment(config)
     plain = to_plain(resolve(config))
     wandb = functools.partial(recording.wandb_sink, **plain["wandb"], config=plain, workdir=workdir)

@@ -230,7 +230,7 @@ def _has_checkpoints(workdir: Path) -> bool:
     return directory.is_dir() and any(directory.iterdir())
 
 
-def follow(
+def read_only(
     workdir: str | Path | None, *, resume_round: int | None = None, extent: Extent | None = None
 ) -> Recorder:
     """Returns a recorder that holds the records of a resumed run in memory and writes nothing.

@@ -15,8 +15,8 @@ from fljax.studies import results
 from fljax.studies.results import Status
 from fljax.studies.slots import Running, Slots
 from fljax.studies.trials import Trial, with_tuples
-from fljax.training.records import RoundTotals
 from fljax.training.resume import check_identity, extent_of, records_fault
+from fljax.training.round_records import RoundTotals
 
 # A kill loses at most about so much work.
 _SAVE_SECONDS = 30.0

@@ -20,8 +20,8 @@ from fljax.engine.store.client_store import most_bytes
 from fljax.recording import host_peak_memory_bytes
 from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.studies.groups import Group
+from fljax.training.client_state import default_row
 from fljax.training.options import RoundOptions
-from fljax.training.parts import default_row
 
 # A CPU's compiler works in the memory of the process.
 _COMPILER_BYTES = 300_000_000

@@ -24,7 +24,7 @@ from fljax.studies.trials import Trial
 from fljax.training.evaluations import Evaluations, make_evaluations
 from fljax.training.federation import Federation, build
 from fljax.training.options import RoundOptions, RunOptions
-from fljax.training.records import LinkSpeeds, RoundTotals, training_record
+from fljax.training.round_records import LinkSpeeds, RoundTotals, training_record
 
 Record = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Devices, lanes and waves chosen by trial: jobs of the first round under several layouts.
+"""Devices, lanes and waves chosen by timing: jobs of the first round under several layouts.
 
 The best number of lanes depends on model and device: narrow on a CPU, where one client's batch
 fills a core, wide on a GPU, which tiny batches leave idle; and ragged clients make wide layouts
@@ -6,10 +6,10 @@ wait for the longest. So the round program itself is timed on the first jobs of 
 seconds are scaled to the whole round. The program that wins is the one the run uses, so its
 compilation is not spent twice; what was found is kept in a file for the next run of the same work.
 
-A search that nobody asked for must pay for itself. Another layout is tried as long as the trials,
+A search that nobody asked for must pay for itself. Another layout is tried as long as the timings,
 the next one with its compilation included, cost a tenth of what all rounds are predicted to take;
 one that was asked for may also take some seconds. The program of the first layout does not count,
-since the run needs it in any case. Runs so short that a single trial cannot pay are not even begun
+since the run needs it in any case. Runs so short that a single timing cannot pay are not even begun
 with one: what their rounds take is estimated from their operations.
 """
 
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fljax.engine.devices.distributed import exchange
+from fljax.engine.devices.distributed import allgather
 from fljax.engine.devices.placement import copied
 from fljax.engine.plan.packed_plan import pack
 from fljax.engine.plan.round_plan import RoundPlan
@@ -34,9 +34,9 @@ from fljax.training.layout_key import Remembered, key_of, recall, remember
 _BUDGET_SECONDS = 8.0
 # Of the seconds of all rounds, what a search may take that must pay for itself.
 _SHARE = 0.1
-# What one may take that was asked for, on a CPU: a compilation and its trial.
+# What one may take that was asked for, on a CPU: a compilation and its timing.
 _ASKED_SECONDS = 1.0
-# A trial runs at least that long, or the whole round.
+# A timing takes at least that long, or the whole round.
 _TRIAL_SECONDS = 0.05
 _REPEATS = 4
 # Beyond, one of two layouts is better without further repetitions.
@@ -62,7 +62,7 @@ class Layout(NamedTuple):
     wave: int = 0
 
 
-class Trial(NamedTuple):
+class Timing(NamedTuple):
     """A layout that is timed on the first waves of round 0.
 
     Attributes:
@@ -139,7 +139,7 @@ def calibrate(
         known = None
     own = known and list(known)
     # of several processes, all or none
-    if all(found == own for found in exchange(own)) and known is not None:
+    if all(found == own for found in allgather(own)) and known is not None:
         try:
             return _dispatching(assemble(Layout(*known[:3])), 1e-6 * known.round_us, allowance)
         except ValueError:
@@ -155,16 +155,16 @@ def calibrate(
     return _dispatching(best.federation, best.round_seconds, allowance)
 
 
-def _search(assemble: Callable[[Layout | None], Any], allowance: Allowance) -> tuple[Trial, bool]:
-    """Returns the best trial, and whether the search came to its end."""
+def _search(assemble: Callable[[Layout | None], Any], allowance: Allowance) -> tuple[Timing, bool]:
+    """Returns the best timing, and whether the search came to its end."""
     begin = time.perf_counter()
-    best = _trial(assemble, None, allowance)
+    best = _timed(assemble, None, allowance)
     last = time.perf_counter() - begin
     spent = last - best.built
     for direction in (_one_device, _more_lanes, _fewer_lanes, _wider_waves):
         for layout in direction(best):
-            # the next trial is taken to cost what the last one did
-            cost = max(exchange(spent + last))
+            # the next timing is taken to cost what the last one did
+            cost = max(allgather(spent + last))
             if cost > allowance.seconds(best.round_seconds):
                 return best, cost > _BUDGET_SECONDS
             begin = time.perf_counter()
@@ -186,11 +186,11 @@ def _dispatching(federation: Any, round_seconds: float, allowance: Allowance) ->
 
 
 def _better(
-    assemble: Callable[[Layout | None], Any], layout: Layout, best: Trial
-) -> tuple[Trial, bool]:
-    """Tries a layout; returns the better trial, and whether to go on in its direction."""
+    assemble: Callable[[Layout | None], Any], layout: Layout, best: Timing
+) -> tuple[Timing, bool]:
+    """Times a layout; returns the better timing, and whether to go on in its direction."""
     try:
-        other = _trial(assemble, layout)
+        other = _timed(assemble, layout)
     except ValueError:
         return best, False  # it does not fit into memory, and wider ones will not either
     # anew and by turns: the speed of a machine may change within seconds
@@ -204,7 +204,7 @@ def _better(
     return (other if takes <= _GAIN * best_takes else best), takes <= _SIMILAR * best_takes
 
 
-def _more_lanes(best: Trial) -> list[Layout]:
+def _more_lanes(best: Timing) -> list[Layout]:
     """Returns layouts to try one after another while they get better, as do the next three."""
     execution, jobs = best.federation.execution, _jobs(best)
     if _on_cpu(best):
@@ -214,13 +214,13 @@ def _more_lanes(best: Trial) -> list[Layout]:
     return [Layout(execution.devices, n) for n in counts if execution.lanes < n <= jobs]
 
 
-def _fewer_lanes(best: Trial) -> list[Layout]:
+def _fewer_lanes(best: Timing) -> list[Layout]:
     execution = best.federation.execution
     counts = [] if _on_cpu(best) else [execution.lanes // 4, execution.lanes // 16]
     return [Layout(execution.devices, n) for n in counts if n]
 
 
-def _one_device(best: Trial) -> list[Layout]:
+def _one_device(best: Timing) -> list[Layout]:
     """Tiny rounds may cost less than what the devices of a CPU need to meet."""
     execution = best.federation.execution
     free = jax.process_count() == 1 and not best.federation.options.devices
@@ -230,7 +230,7 @@ def _one_device(best: Trial) -> list[Layout]:
     return [Layout(1, execution.lanes)]
 
 
-def _wider_waves(best: Trial) -> list[Layout]:
+def _wider_waves(best: Timing) -> list[Layout]:
     execution = best.federation.execution
     if _on_cpu(best) and not _is_light(best):
         return []
@@ -238,31 +238,31 @@ def _wider_waves(best: Trial) -> list[Layout]:
     return [Layout(execution.devices, execution.lanes, n) for n in counts if n <= _jobs(best)]
 
 
-def _on_cpu(trial: Trial) -> bool:
-    return trial.federation.mesh.local_devices[0].platform == "cpu"
+def _on_cpu(timing: Timing) -> bool:
+    return timing.federation.mesh.local_devices[0].platform == "cpu"
 
 
-def _is_light(trial: Trial) -> bool:
-    return _on_cpu(trial) and trial.step_seconds <= _HEAVY_STEP_SECONDS
+def _is_light(timing: Timing) -> bool:
+    return _on_cpu(timing) and timing.step_seconds <= _HEAVY_STEP_SECONDS
 
 
-def _jobs(trial: Trial) -> int:
+def _jobs(timing: Timing) -> int:
     """Returns the jobs of a device in a large round."""
-    cohort = trial.federation.planner.capacities.cohort
-    return -(-cohort // trial.federation.execution.devices)
+    cohort = timing.federation.planner.capacities.cohort
+    return -(-cohort // timing.federation.execution.devices)
 
 
-def _trial(
+def _timed(
     assemble: Callable[[Layout | None], Any],
     layout: Layout | None,
     allowance: Allowance | None = None,
-) -> Trial:
+) -> Timing:
     """Times the first waves of round 0, as many as take long enough.
 
     Args:
       assemble: As for `calibrate`.
       layout: What is timed; None is the layout by rule.
-      allowance: Of the search; where it allows no trial of another layout, a first impression will
+      allowance: Of the search; where it allows no timing of another layout, a first impression will
         do.
     """
     begin = time.perf_counter()
@@ -273,29 +273,29 @@ def _trial(
     _seconds(federation, _first_waves(whole, count), facts)  # compiles
     built = time.perf_counter() - begin
 
-    def trial() -> Trial:
+    def timing() -> Timing:
         plan = _first_waves(whole, count)
         steps = max(1, _end(plan))
         share = steps / max(1, _end(whole))
-        return Trial(federation, plan, facts, share, steps, seconds, overhead, built)
+        return Timing(federation, plan, facts, share, steps, seconds, overhead, built)
 
     seconds = _seconds(federation, _first_waves(whole, count), facts)
     overhead = _seconds(federation, _first_waves(whole, 0), facts)
-    if allowance and max(exchange(built)) > allowance.seconds(trial().round_seconds):
-        return trial()
+    if allowance and max(allgather(built)) > allowance.seconds(timing().round_seconds):
+        return timing()
     wanted = max(_TRIAL_SECONDS, 3 * overhead)
     while seconds < wanted and count < waves:
         grow = min(8.0, 1.5 * wanted / max(seconds, 1e-6))
         count = min(waves, max(count + 1, int(count * grow)))
         seconds = _seconds(federation, _first_waves(whole, count), facts)
-    return trial()
+    return timing()
 
 
-def _again(trial: Trial) -> Trial:
-    seconds = _seconds(trial.federation, trial.plan, trial.facts)
-    overhead = _seconds(trial.federation, _first_waves(trial.plan, 0), trial.facts)
-    return trial._replace(
-        seconds=min(trial.seconds, seconds), overhead=min(trial.overhead, overhead)
+def _again(timing: Timing) -> Timing:
+    seconds = _seconds(timing.federation, timing.plan, timing.facts)
+    overhead = _seconds(timing.federation, _first_waves(timing.plan, 0), timing.facts)
+    return timing._replace(
+        seconds=min(timing.seconds, seconds), overhead=min(timing.overhead, overhead)
     )
 
 
@@ -307,7 +307,7 @@ def _seconds(federation: Any, plan: RoundPlan, facts: Any) -> float:
     jax.block_until_ready((placed, rows))
     begin = time.perf_counter()
     jax.block_until_ready(federation.program(state, rows, placed, federation.inputs))
-    return max(exchange(time.perf_counter() - begin))
+    return max(allgather(time.perf_counter() - begin))
 
 
 def _first_waves(plan: RoundPlan, waves: int) -> RoundPlan:

@@ -26,7 +26,7 @@ from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset, Partition
-from fljax.engine.devices.distributed import exchange
+from fljax.engine.devices.distributed import allgather
 from fljax.recording import Run
 
 # Own models that stand for the population of `local_only`; each is evaluated on the whole test set.
@@ -101,7 +101,7 @@ def check_baselines(names: Sequence[str]) -> None:
 
 def stopped_late() -> bool:
     """Whether a process was asked to stop in the last round of a run, which is complete then."""
-    return any(exchange(signals.received() is not None))
+    return any(allgather(signals.received() is not None))
 
 
 def _send_nothing(federation, record) -> None:

@@ -49,9 +49,13 @@ from fljax.engine.program.round import (
 )
 from fljax.engine.store.client_store import ClientStore
 from fljax.training.autotuning import Allowance, Layout, calibrate
+from fljax.training.client_state import check_rounds_per_dispatch, default_rows, make_store
+from fljax.training.execution import is_calibrated, plan_execution
+from fljax.training.hyperparameters import check_lengths, hyperparameters, own_numbers, scheduled
 from fljax.training.layout_key import layout_facts
+from fljax.training.local_work import check_batches, check_plan_size, local_work, schedules_of
 from fljax.training.options import RoundOptions
-from fljax.training.part_checks import (
+from fljax.training.preflight import (
     batch_of,
     check_classes,
     check_labels,
@@ -60,27 +64,12 @@ from fljax.training.part_checks import (
     check_read,
     check_schedules,
 )
-from fljax.training.parts import (
-    check_batches,
-    check_lengths,
-    check_plan_size,
-    check_rounds_per_dispatch,
-    default_rows,
-    is_calibrated,
-    local_work,
-    make_cohorts,
-    make_store,
-    own_numbers,
-    plan_execution,
-    scheduled,
-    schedules_of,
-)
+from fljax.training.sampling import make_cohorts
 from fljax.training.trials import (
-    StartingPoint,
+    InitialTrials,
     TrialInputs,
     check_frozen,
-    hyperparameters,
-    starting_point,
+    initial_trials,
 )
 
 PyTree = Any
@@ -113,7 +102,7 @@ class Federation:
         store: ClientStore,
         inputs: Inputs,
         state: RoundState,
-        start: Callable[[StartingPoint], RoundState],
+        start: Callable[[InitialTrials], RoundState],
     ):
         self.dataset = dataset
         self.task = task
@@ -173,7 +162,7 @@ class Federation:
         seeds = [one.seed for one in self.trials]
         clients = self.dataset.num_clients
         initial = self.options.initial_params
-        first = starting_point(self.task, self.trials, self.participants, initial)
+        first = initial_trials(self.task, self.trials, self.participants, initial)
         check_frozen([(old[0].seed, self.inputs.frozen), (seeds[0], first.frozen)])
         fresh = np.isin(np.arange(len(seeds)), list(trials))
         self.state = _chosen(fresh, self._start(first), self.state)
@@ -329,7 +318,7 @@ def build(
     schedules = schedules_of(task, spec)
     has_work = takes_part(partition.sizes, works_of(work, schedules))
     participants = has_work.reshape(len(partitions), -1).sum(1)
-    first = starting_point(task, trials, participants, options.initial_params)
+    first = initial_trials(task, trials, participants, options.initial_params)
 
     def algorithm_at(frozen, hparams, round):
         return spec.build(
@@ -362,7 +351,7 @@ def build(
         return jax.tree.map(_strongly_typed, RoundState(server, pipeline))
 
     @functools.cache
-    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[StartingPoint], RoundState]:
+    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[InitialTrials], RoundState]:
         everywhere = NamedSharding(mesh, PartitionSpec())
         first_states = batched(first_state, len(trials), (0, None, 0))
         start = jax.jit(first_states, out_shardings=everywhere)

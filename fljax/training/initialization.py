@@ -1,4 +1,4 @@
-"""A model's initialization as one compiled program, with the bits of its single operations."""
+"""The initial models of a run: drawn by one compiled program each, or given, and checked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
+from fljax.core.precision import check_numbers, check_trainable
+from fljax.core.task import Task
 from fljax.core.trees import nbytes
 from fljax.engine.devices.compilation import once_options
 
@@ -65,3 +69,58 @@ def _draws_apart(closed: core.ClosedJaxpr, *arguments: jax.Array) -> list[jax.Ar
             results = jax.lax.optimization_barrier(results)
         known |= zip(equation.outvars, results, strict=True)
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTree, PyTree, PyTree]:
+    """Returns (params, frozen, model_state) of the initial model; given parameters replace its own.
+
+    Where the parameters are all there is, nothing is computed for the model's own.
+    """
+    model = _initial(task, key, params)
+    check_trainable(model[0])
+    check_numbers(model[2], "model_state")
+    return model
+
+
+def _initial(task: Task, key: jax.Array, params: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+    if params is None:
+        return initialized(task.init, key)
+    try:
+        own, *others = jax.eval_shape(task.init, key)
+        known = not jax.tree.leaves(others)
+    except jax.errors.JAXTypeError:
+        known = False  # it works on the host: with weights from a file, say
+    if not known:
+        own, *others = initialized(task.init, key)
+    return _like_model(params, own), *others
+
+
+def _like_model(given: PyTree, expected: PyTree) -> PyTree:
+    """Returns copies of given parameters, checked against the model's and in its types."""
+    shapes = lambda tree: {  # noqa: E731
+        jax.tree_util.keystr(path): tuple(np.shape(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    have, want = shapes(given), shapes(expected)
+    if have != want:
+        wrong = sorted(key for key in have | want if have.get(key) != want.get(key))[0]
+        raise ValueError(
+            f"initial_params do not fit the model: at {wrong} there is the shape "
+            f"{have.get(wrong, 'of nothing')}, and the model has {want.get(wrong, 'nothing')}."
+        )
+    return jax.tree_util.tree_map_with_path(_in_type, given, expected)
+
+
+def _in_type(path: Any, leaf: Any, like: Any) -> np.ndarray:
+    """Returns a copy of given parameters on the host, in the type of the model's."""
+    where, leaf, dtype = jax.tree_util.keystr(path), np.asarray(leaf), jnp.result_type(like)
+    if not any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
+        raise ValueError(f"initial_params are no real numbers at {where}, but {leaf.dtype}.")
+    with np.errstate(over="ignore"):
+        found = leaf.astype(dtype)
+    if wrong := np.count_nonzero(~np.isfinite(found)):
+        raise ValueError(
+            f"initial_params at {where} have {wrong} numbers that are not finite in the model's "
+            f"type, {dtype}. Give finite ones that are in its range."
+        )
+    return found

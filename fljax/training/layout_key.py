@@ -23,10 +23,10 @@ from fljax.core.transforms import UPDATE, Pipeline, as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.batching import LocalWork
 from fljax.recording import versions
+from fljax.training.client_state import default_row
 from fljax.training.flops import jaxprs
 from fljax.training.options import RoundOptions
-from fljax.training.parts import default_row
-from fljax.training.trials import StartingPoint
+from fljax.training.trials import InitialTrials
 
 PyTree = Any
 
@@ -37,7 +37,7 @@ def layout_facts(
     algorithm_name: str,
     algorithm: Algorithm,
     options: RoundOptions,
-    first: StartingPoint,
+    first: InitialTrials,
     steps: np.ndarray,
     work: LocalWork,
 ) -> dict[str, Any]:

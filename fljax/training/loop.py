@@ -28,10 +28,10 @@ from fljax.recording.client_results import ClientResults
 from fljax.recording.runs import CLIENTS
 from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import Federation
-from fljax.training.kept_models import KeptModels
+from fljax.training.model_files import ModelFiles
 from fljax.training.options import RunOptions
-from fljax.training.records import LinkSpeeds, round_record
 from fljax.training.resume import Progress, save
+from fljax.training.round_records import LinkSpeeds, round_record
 from fljax.training.stopping import STOPPED, Validation, call_hooks
 
 
@@ -67,7 +67,7 @@ class Loop:
         )
         self.clients = ClientResults(self._earlier_clients(), self.start)
         self.validation = Validation(options.patience, options.min_delta, recorder.records)
-        self.models = KeptModels(federation, bool(options.eval_personal), progress.best)
+        self.models = ModelFiles(federation, bool(options.eval_personal), progress.best)
         self.ended_elsewhere = False
         self.totals = progress.totals
         self.sampler_state = progress.sampler_state

@@ -160,7 +160,8 @@ class RunOptions:
         (loss, for tasks without accuracy); 0 never does.
       min_delta: What counts as better: a gain above this.
       uplink_mbps, downlink_mbps: Megabits (10^6 bits) a second of a client's link, from which
-        records tell simulated transfer times: see `fljax.training.records`. None takes no time.
+        records tell simulated transfer times, as `fljax.training.round_records` says. None takes
+        no time.
       workdir: Directory for everything the run leaves behind; None keeps it in memory.
       resume: Go on from the newest checkpoint of the workdir.
       checkpoint_every: Rounds between checkpoints; 0 saves only at the end and on Ctrl-C. Without a

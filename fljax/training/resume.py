@@ -19,9 +19,9 @@ from fljax.recording.checksums import Extent
 from fljax.recording.jsonio import plain
 from fljax.recording.runs import METRICS, SUMMARY
 from fljax.training.federation import Federation
-from fljax.training.kept_models import Best
+from fljax.training.model_files import BestModel
 from fljax.training.options import RunOptions
-from fljax.training.records import RoundTotals
+from fljax.training.round_records import RoundTotals
 
 # Keys of a configuration that may change between the parts of a run.
 _FREE = {
@@ -49,7 +49,7 @@ class Progress(NamedTuple):
     round: int
     totals: RoundTotals
     sampler_state: Any
-    best: Best | None = None
+    best: BestModel | None = None
     extent: Extent | None = None
 
 
@@ -146,7 +146,7 @@ def restore(
         template["best"] = federation.variables
     state, _ = checkpoints.restore(round, template)
     federation.load(state["server"], state["store"])
-    best = None if best_round is None else Best(best_round, state["best"])
+    best = None if best_round is None else BestModel(best_round, state["best"])
     totals = RoundTotals(**metadata["totals"])
     return Progress(round, totals, state["sampler"], best, extent_of(metadata))
 

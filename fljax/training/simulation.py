@@ -20,26 +20,25 @@ from fljax.core.per_client import described
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.distributed import (
+    all_or_none,
+    allgather,
     check_same,
-    exchange,
-    in_step,
+    exit_on_failure,
     is_main,
     num_processes,
-    together,
 )
 from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import Checkpoints, Recorder, Run, say, versions
 from fljax.recording.jsonio import plain
 from fljax.recording.lock import locked
-from fljax.recording.recorder import CHECKPOINTS, follow, holds_run, refuse_existing_run
+from fljax.recording.recorder import CHECKPOINTS, holds_run, read_only, refuse_existing_run
 from fljax.training import federation as federations
 from fljax.training.autotuning import describe
 from fljax.training.baselines import check_baselines, run_baselines, stopped_late
 from fljax.training.federation import Federation, RoundOptions
 from fljax.training.loop import Loop
 from fljax.training.options import RunOptions, check_run_options, split_options
-from fljax.training.part_checks import check_kinds
-from fljax.training.records import RoundTotals
+from fljax.training.preflight import check_kinds
 from fljax.training.resume import (
     Progress,
     checksum,
@@ -48,6 +47,7 @@ from fljax.training.resume import (
     fingerprint,
     restore,
 )
+from fljax.training.round_records import RoundTotals
 from fljax.training.stopping import check_patience
 
 
@@ -145,13 +145,13 @@ def _simulate(
             directory = workdir / CHECKPOINTS
             return stack.enter_context(Checkpoints(directory, keep=run_options.keep_checkpoints))
 
-        with together():
+        with all_or_none():
             start = 0
             if run_options.resume:
                 if workdir is None:
                     raise ValueError("resume needs the workdir of the run to go on with.")
                 found = find_start(checkpoints(), workdir, options.num_rounds) if is_main() else 0
-                start = exchange(found)[0]
+                start = allgather(found)[0]
             elif workdir is not None and is_main():
                 refuse_existing_run(workdir)  # before anything is built or compiled
             asked = options
@@ -170,7 +170,7 @@ def _simulate(
             # -1: a run that was killed before its first checkpoint starts again from nothing
             resume_round = (start or -1) if run_options.resume else None
             # of several processes, the first one alone writes
-            open_files = Recorder if is_main() else follow
+            open_files = Recorder if is_main() else read_only
             recorder = stack.enter_context(
                 open_files(workdir, resume_round=resume_round, extent=progress.extent)
             )
@@ -178,7 +178,7 @@ def _simulate(
                 recorder.add_sink(open_sink())
             recorder.write_config(config)
             loop = Loop(federation, recorder, checkpoints, config, run_options, progress)
-        with in_step():
+        with exit_on_failure():
             return loop.run()
 
 

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.core.algorithm import AlgorithmSpec, Variables
+from fljax.core.algorithm import Variables
 from fljax.core.task import Task
-from fljax.core.transforms import Pipeline, PipelineSpec, hparams_of
-from fljax.training.parts import init_model
+from fljax.training.initialization import init_model
 
 PyTree = Any
 
@@ -38,21 +37,7 @@ class TrialInputs(NamedTuple):
     partition: int = 0
 
 
-def hyperparameters(spec: AlgorithmSpec, pipeline: Pipeline | PipelineSpec) -> dict[str, float]:
-    """Returns {name: number} of all that is traced: the algorithm's and the pipeline's.
-
-    Raises:
-      ValueError: If both have a hyperparameter of one name.
-    """
-    others = hparams_of(pipeline)
-    if both := sorted(spec.hparams.keys() & others.keys()):
-        raise ValueError(
-            f"The algorithm and the pipeline both have a hyperparameter {both[0]!r}. Rename one."
-        )
-    return {**spec.hparams, **others}
-
-
-class StartingPoint(NamedTuple):
+class InitialTrials(NamedTuple):
     """What trials start from, stacked over them.
 
     Attributes:
@@ -68,9 +53,9 @@ class StartingPoint(NamedTuple):
     keys: jax.Array
 
 
-def starting_point(
+def initial_trials(
     task: Task, trials: Sequence[TrialInputs], participants: Sequence[int], params: PyTree = None
-) -> StartingPoint:
+) -> InitialTrials:
     """Returns what trials start from.
 
     Args:
@@ -95,7 +80,7 @@ def starting_point(
     hparams = _stacked_hparams(trials, dtype)
     hparams["num_clients"] = np.asarray([participants[one.partition] for one in trials], dtype)
     _, frozen, _ = models[trials[0].seed]
-    return StartingPoint(variables, frozen, hparams, _keys(words))
+    return InitialTrials(variables, frozen, hparams, _keys(words))
 
 
 def check_frozen(frozen: Sequence[tuple[int, PyTree]]) -> None:

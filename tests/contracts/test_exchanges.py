@@ -12,7 +12,7 @@ from fljax import algorithms
 from fljax.core.transforms import Pipeline
 from fljax.engine.plan.round_plan import job_table
 from fljax.engine.store.client_store import ClientStore
-from fljax.training.parts import default_rows
+from fljax.training.client_state import default_rows
 
 LR = 0.2
 SPEC = algorithms.scaffold(LR, 0.9)

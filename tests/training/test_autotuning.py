@@ -1,4 +1,4 @@
-"""Layouts found by trial: the search, its memory, and that nothing of a trial is left behind."""
+"""Layouts found by timing: the search, its memory, and that nothing of a timing is left behind."""
 
 import json
 from types import SimpleNamespace
@@ -15,8 +15,8 @@ from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan.batching import LocalWork
 from fljax.tasks import classification
 from fljax.training import autotuning as calibration
-from fljax.training import federation, parts
-from fljax.training.autotuning import Allowance, Layout, Trial, calibrate, describe
+from fljax.training import execution, federation
+from fljax.training.autotuning import Allowance, Layout, Timing, calibrate, describe
 from fljax.training.options import RoundOptions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -60,7 +60,7 @@ def test_trials_leave_nothing_behind_and_are_remembered(memory, monkeypatch):
     def no_trial(*args):
         raise AssertionError("the layout was known")
 
-    monkeypatch.setattr(calibration, "_trial", no_trial)
+    monkeypatch.setattr(calibration, "_timed", no_trial)
     again = _build(calibrate=True)
     assert again.execution == found.execution and again.calibration_seconds == 0
     with pytest.raises(AssertionError, match="was known"):
@@ -85,7 +85,7 @@ def test_a_layout_that_fits_no_longer_is_found_anew(memory, layout, monkeypatch)
 
 
 def test_a_search_that_nobody_asked_for_pays_for_itself(memory, monkeypatch):
-    monkeypatch.setattr(parts, "_CALIBRATED_SECONDS", 0.0)
+    monkeypatch.setattr(execution, "_CALIBRATED_SECONDS", 0.0)
     searched = []
     search = calibration._search
     note = lambda *args: (searched.append(args[1].rounds), search(*args))[1]  # noqa: E731
@@ -127,7 +127,7 @@ def test_what_is_calibrated(options, expected):
     dataset, task = toy.dataset(toy.clients(SIZES)), toy.softmax_task()
     steps = np.full(len(SIZES), options.local_steps or 1)
     work = LocalWork(options.local_epochs, options.local_steps, 4, "partial", True)
-    found = parts.is_calibrated(options, dataset, task, steps, work, 6)
+    found = execution.is_calibrated(options, dataset, task, steps, work, 6)
     assert found is expected
 
 
@@ -139,7 +139,7 @@ def test_arithmetic_counts_where_steps_are_few():
         x = draw.standard_normal((80, width)).astype(np.float32)
         data = from_arrays(x, np.arange(80) % 10, partition="iid", num_clients=8, num_classes=10)
         task = classification(models.make("mlp", 10, (width,), hidden=(width,)), 10)
-        assert parts.is_calibrated(options, data, task, steps, work, 6) is expected
+        assert execution.is_calibrated(options, data, task, steps, work, 6) is expected
 
 
 def _search(
@@ -168,9 +168,9 @@ def _search(
         layout = Layout(*one.execution[:3])
         tried.append(tuple(layout))
         took = seconds(layout)
-        return Trial(one, None, None, 1.0, took / step_seconds, took, overhead * took, built=1.0)
+        return Timing(one, None, None, 1.0, took / step_seconds, took, overhead * took, built=1.0)
 
-    monkeypatch.setattr(calibration, "_trial", trial)
+    monkeypatch.setattr(calibration, "_timed", trial)
     monkeypatch.setattr(calibration, "_again", again)
     chosen = calibrate(assemble, None, {}, allowance or Allowance(10**9)).execution
     return tuple(chosen[:3]), tried
@@ -259,7 +259,7 @@ def test_tiny_rounds_share_a_dispatch(monkeypatch, seconds, options, row_bytes, 
         rounds_per_dispatch=options or 1,
     )
     monkeypatch.setattr(
-        calibration, "_trial", lambda *_: Trial(federation, None, None, 1.0, 1, seconds, 0.0)
+        calibration, "_timed", lambda *_: Timing(federation, None, None, 1.0, 1, seconds, 0.0)
     )
     found = calibrate(lambda layout: federation, None, {}, Allowance(rounds))
     assert found.rounds_per_dispatch == expected

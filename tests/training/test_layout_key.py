@@ -14,7 +14,7 @@ import fljax
 from fljax import algorithms, tasks
 from fljax import compression as c
 from fljax.core.transforms import Pipeline
-from fljax.training import federation, parts
+from fljax.training import execution, federation
 from fljax.training.layout_key import key_of, operations
 from fljax.training.options import RoundOptions
 
@@ -37,7 +37,7 @@ def facts_of(monkeypatch):
         partition="iid", num_clients=6, num_classes=3,
     )  # fmt: skip
     monkeypatch.setattr(federation, "calibrate", lambda assemble, memory, facts, _: facts)
-    monkeypatch.setattr(parts, "_CALIBRATED_SECONDS", 0.0)
+    monkeypatch.setattr(execution, "_CALIBRATED_SECONDS", 0.0)
 
     def facts(stride=1, spec=None, **options):
         task = tasks.classification(partial(Net, stride), 3)

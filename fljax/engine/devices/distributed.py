@@ -2,9 +2,9 @@
 
 Every process runs the same program over the same data: it plans the same rounds, dispatches the
 same XLA computations over one mesh of all devices, and takes the same decisions. What could differ
-from host to host (free memory, a missing file, Ctrl-C) is exchanged first. Process 0 writes.
+from host to host (free memory, a missing file, Ctrl-C) is gathered first. Process 0 writes.
 
-With a single process nothing is exchanged, and every function returns at once.
+With a single process nothing is gathered, and every function returns at once.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def is_main() -> bool:
     return global_state.process_id == 0
 
 
-def exchange(value: Any) -> list[Any]:
+def allgather(value: Any) -> list[Any]:
     """Returns the values of all processes, in their order.
 
     Args:
       value: Of this process; anything that JSON can hold.
 
     Raises:
-      ConnectionAbortedError: If another process failed in a block of `together`.
+      ConnectionAbortedError: If another process failed in a block of `all_or_none`.
     """
     if num_processes() == 1:
         return [value]
@@ -101,23 +101,23 @@ def exchange(value: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def together():
-    """A block that succeeds in all processes or in none: an error in one is raised in all."""
+def all_or_none():
+    """Lets a block succeed in all processes or in none: an error in one is raised in all."""
     try:
         yield
     except BaseException as error:
         if num_processes() > 1:
             _post(next(_numbers), {"error": f"{type(error).__name__}: {error}"})
         raise
-    exchange(None)
+    allgather(None)
 
 
 @contextlib.contextmanager
-def in_step():
-    """A block of joint computations, in which the processes cannot ask each other first.
+def exit_on_failure():
+    """Ends a process that fails in a block of joint computations, where it cannot tell the others.
 
-    A process that fails in it alone leaves the others waiting for its part. It then ends without
-    waiting for them in turn, as JAX would for minutes; they, or the launcher, notice.
+    They wait for its part. It does not wait for them in turn, as JAX would for minutes; they, or
+    the launcher, notice that it is gone.
     """
     try:
         yield
@@ -144,7 +144,7 @@ def check_same(value: Any, what: str) -> None:
       value: Anything that JSON can hold.
       what: What it is, for the message; a plural.
     """
-    found = exchange(value)
+    found = allgather(value)
     strangers = [process for process, other in enumerate(found) if other != found[0]]
     if strangers:
         raise ValueError(
@@ -162,14 +162,14 @@ def cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     allowed = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
     mine = [socket.gethostname(), allowed]
-    return max(1, len(allowed) // exchange(mine).count(mine))
+    return max(1, len(allowed) // allgather(mine).count(mine))
 
 
 @functools.cache
 def neighbours() -> int:
     """Returns the number of processes on this machine, this one included."""
     name = socket.gethostname()
-    return exchange(name).count(name)
+    return allgather(name).count(name)
 
 
 def _post(number: int, message: Any) -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from fljax.core.values import COUNT, Field, checked
-from fljax.engine.devices.distributed import cores, exchange, neighbours, num_processes
+from fljax.engine.devices.distributed import allgather, cores, neighbours, num_processes
 
 AXIS = "devices"
 
@@ -172,7 +172,7 @@ def choose(
 
 def memory_of(mesh: jax.sharding.Mesh) -> int:
     """Returns the memory that a device of the mesh may use; with several processes, the least."""
-    return min(exchange(device_memory_bytes(mesh.local_devices[0])))
+    return min(allgather(device_memory_bytes(mesh.local_devices[0])))
 
 
 def device_memory_bytes(device: jax.Device) -> int:

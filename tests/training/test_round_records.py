@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fljax.engine.plan.round_plan import HostPlan
-from fljax.training.records import LinkSpeeds, RoundTotals, round_record
+from fljax.training.round_records import LinkSpeeds, RoundTotals, round_record
 
 # two passes of two devices with three places each; two places are padding, one client is lost
 UP = ([[800, 1601, 0], [0, 24, 0]], [[8, 8, 0], [0, 8, 0]])

@@ -10,14 +10,14 @@ from fljax.recording.models import BEST, FINAL, model_path, save_model
 from fljax.training.federation import Federation
 
 
-class Best(NamedTuple):
+class BestModel(NamedTuple):
     """The model of the best evaluation so far."""
 
     round: int
     variables: Variables
 
 
-class KeptModels:
+class ModelFiles:
     """Holds the best model on the devices, and writes both models to `model/` of the workdir.
 
     Args:
@@ -26,7 +26,7 @@ class KeptModels:
       best: Of the part of the run that was resumed.
     """
 
-    def __init__(self, federation: Federation, personal: bool, best: Best | None = None):
+    def __init__(self, federation: Federation, personal: bool, best: BestModel | None = None):
         self.best = best
         self._federation = federation
         self._written: int | None = None
@@ -40,7 +40,7 @@ class KeptModels:
     def keep(self, round: int) -> None:
         """Keeps the current model, a copy on the devices, as the best one."""
         if self._no_best is None:
-            self.best = Best(round, self._federation.variables)
+            self.best = BestModel(round, self._federation.variables)
 
     def write_best(self, workdir: Path | None) -> None:
         """Writes the best model, unless it is written already."""

@@ -1,11 +1,11 @@
-"""The parts of a federation that options decide on."""
+"""The initial models of a run."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fljax.tasks import Task
-from fljax.training.parts import init_model
+from fljax.training.initialization import init_model
 
 KEY = jax.random.key(3)
 

@@ -1,0 +1,91 @@
+"""Where the jobs of a run are computed: on which devices, lanes and waves, by rule or by timing."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from fljax.core.task import Task
+from fljax.core.transforms import as_configured
+from fljax.data.dataset import FederatedDataset
+from fljax.engine.devices.execution import ExecutionPlan, choose, make_mesh
+from fljax.engine.plan.batching import LocalWork
+from fljax.training.flops import training_flops
+from fljax.training.options import RoundOptions
+
+# Runs of fewer rounds, or on CPUs of less time, are over before a timing has paid for itself.
+_CALIBRATED_ROUNDS = 50
+_CALIBRATED_SECONDS = 5.0
+# A guess at what a CPU takes, on the high side: a round without jobs, a job without steps, a step
+# without arithmetic; and operations a second.
+_ROUND_SECONDS, _JOB_SECONDS, _STEP_SECONDS, _CPU_FLOPS = 1e-3, 1e-4, 5e-5, 5e9
+
+
+def plan_execution(
+    dataset: FederatedDataset,
+    max_jobs: int,
+    param_bytes: int,
+    steps: np.ndarray,
+    options: RoundOptions,
+) -> ExecutionPlan:
+    """Chooses the execution plan of a run.
+
+    Args:
+      dataset: The federated data.
+      max_jobs: Largest number of jobs in a round.
+      param_bytes: Size of one model.
+      steps: int64[N] local steps of each client.
+      options: What a round does.
+    """
+    examples = dataset.train.examples
+    in_memory = examples.arrays is not None
+    if options.placement == "device" and not in_memory:
+        raise ValueError(
+            "placement = 'device' needs the training data in memory, but these examples are "
+            "generated on demand. Leave it at 'auto', or materialize the data set."
+        )
+    return choose(
+        cohort=max_jobs,
+        equal_steps=bool((steps == steps[0]).all()),
+        data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
+        param_bytes=param_bytes,
+        needs_stack=as_configured(options.pipeline).needs_stack,
+        devices=options.devices,
+        lanes=options.lanes,
+        wave=options.wave,
+        placement=options.placement,
+    )
+
+
+def is_calibrated(
+    options: RoundOptions,
+    dataset: FederatedDataset,
+    task: Task,
+    steps: np.ndarray,
+    work: LocalWork,
+    max_jobs: int,
+) -> bool:
+    """Whether devices, lanes and waves are found by timing: where they are free and it pays.
+
+    Args:
+      options: What a round does.
+      dataset: The federated data.
+      task: What is trained.
+      steps: int64[N] local steps of each client.
+      work: What they are made of.
+      max_jobs: Largest number of jobs in a round.
+    """
+    if options.lanes or options.wave:
+        return False
+    if options.calibrate is not None:
+        return options.calibrate
+    rounds = options.num_rounds
+    if rounds < _CALIBRATED_ROUNDS or jax.default_backend() != "cpu":
+        return rounds >= _CALIBRATED_ROUNDS
+    jobs = max_jobs / make_mesh(options.devices).size
+    taken = _ROUND_SECONDS + jobs * (_JOB_SECONDS + steps.mean() * _STEP_SECONDS)
+    if rounds * taken < _CALIBRATED_SECONDS:
+        spec, batch = dataset.train.examples.spec, work.width
+        flops = training_flops(task, spec, batch, dataset.preprocess)
+        taken += jobs * steps.mean() * flops / _CPU_FLOPS
+    return bool(rounds * taken >= _CALIBRATED_SECONDS)

@@ -1,0 +1,39 @@
+"""The samplers of a run, made of its options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fljax.core import sampler as samplers
+from fljax.data.dataset import FederatedDataset
+from fljax.engine.plan.cohorts import Cohorts
+from fljax.training.options import RoundOptions
+
+
+def make_cohorts(dataset: FederatedDataset, options: RoundOptions, seeds: Sequence[int]) -> Cohorts:
+    """Returns the cohorts of trials with these seeds."""
+    groups = [np.asarray(values) for values in dataset.groups.values()]
+    return Cohorts(
+        tuple(make_sampler(dataset, options, seed) for seed in seeds),
+        dataset.num_clients,
+        # the first of the data set's groups, as numbers from 0
+        np.unique(groups[0], return_inverse=True)[1].astype(np.int32) if groups else None,
+        options.steps_per_round,
+    )
+
+
+def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) -> samplers.Sampler:
+    """Returns the sampler that the options ask for."""
+    if options.cohorts is not None:
+        return samplers.replay(options.cohorts, dataset.num_clients)
+    if isinstance(options.sampler, samplers.Sampler):
+        if options.sampler.feedback != "none":
+            raise ValueError(
+                f"The sampler asks for {options.sampler.feedback} feedback, which no run gives "
+                "yet; only samplers with feedback='none' can be used."
+            )
+        return options.sampler
+    make = samplers.SAMPLERS[options.sampler]
+    return make(dataset.num_clients, options.clients_per_round, seed)
