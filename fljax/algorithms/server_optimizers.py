@@ -25,12 +25,15 @@ import optax
 from fljax.algorithms.checks import hyperparameters
 from fljax.algorithms.fedavg import fedavg
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.settings import ALGORITHM, HYPERPARAMETERS, SERVER_NUMBERS
+from fljax.core.settings import ALGORITHM, ONLY_WITH, has_effect
 from fljax.core.values import checked, shown
 
 PyTree = Any
 
 SERVER_OPTIMIZERS = ALGORITHM["server_optimizer"].allowed
+# What their steps are multiplied by unless said otherwise: those of the adaptive ones have about
+# the same size in each coordinate, whatever the size of the clients' mean change.
+_SERVER_LR = {"sgd": 1.0, "momentum": 1.0, "adagrad": 0.01, "adam": 0.01, "yogi": 0.01}
 
 
 class AdaptiveState(NamedTuple):
@@ -87,8 +90,9 @@ def scale_by_second_moment(
 def fedopt(
     server_optimizer: str = "adam",
     client_lr: float = 0.1,
-    server_lr: float = 0.01,
+    server_lr: float | None = None,
     *,
+    weighting: str = "examples",
     beta1: float = 0.9,
     beta2: float = 0.99,
     tau: float = 1e-3,
@@ -102,7 +106,9 @@ def fedopt(
       server_optimizer: "sgd", "momentum" (FedAvgM, Hsu et al. 2019, arXiv:1909.06335), "adagrad",
         "adam" or "yogi".
       client_lr: Learning rate of the clients.
-      server_lr: Learning rate of the server.
+      server_lr: Learning rate of the server; None takes 1 for "sgd" and "momentum", 0.01 for the
+        adaptive ones.
+      weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       beta1: Decay of the first moment (the paper uses 0 with adagrad).
       beta2: Decay of the second moment.
       tau: Adaptivity.
@@ -120,8 +126,11 @@ def fedopt(
             f"{', '.join(SERVER_OPTIMIZERS)}. One of your own goes to fljax.algorithms.fedavg("
             "server_optimizer=lambda hp: optax.sgd(hp['server_lr']))."
         )
-    checked("server_optimizer", server_optimizer, ALGORITHM["server_optimizer"])
-    checked("bias_correction", bias_correction, ALGORITHM["bias_correction"])
+    for name, value in (
+        ("server_optimizer", server_optimizer),
+        ("bias_correction", bias_correction),
+    ):
+        checked(name, value, ALGORITHM[name]._replace(optional=False))
     given = {
         "beta1": beta1,
         "beta2": beta2,
@@ -130,34 +139,42 @@ def fedopt(
         "bias_correction": bias_correction,
     }
     _check_used(server_optimizer, given)
+    server_lr = _SERVER_LR[server_optimizer] if server_lr is None else server_lr
     further = {name: options[name] for name in options.keys() - signature(fedavg).parameters}
     rates = {"client_lr": client_lr, "server_lr": server_lr}
     hyperparameters("fedopt", rates, further, (options.get("client_optimizer"),))
     if server_optimizer == "sgd":
-        return fedavg(client_lr, server_lr, **options)
+        return fedavg(client_lr, server_lr, weighting=weighting, **options)
     if server_optimizer == "momentum":
         numbers = {"server_momentum": server_momentum}
         factory = lambda hp: optax.sgd(hp["server_lr"], momentum=hp["server_momentum"])  # noqa: E731
     else:
-        numbers = {"beta1": beta1, "beta2": beta2, "tau": tau}
+        used = {"beta1": beta1, "beta2": beta2, "tau": tau}
+        numbers = {name: one for name, one in used.items() if _uses(server_optimizer, name)}
         factory = lambda hp: optax.chain(  # noqa: E731
             scale_by_second_moment(
-                server_optimizer, hp["beta1"], hp["beta2"], hp["tau"],
+                server_optimizer, hp["beta1"], hp.get("beta2"), hp["tau"],
                 bias_correction=bias_correction,
             ),
             optax.scale_by_learning_rate(hp["server_lr"]),
         )  # fmt: skip
     options.setdefault("name", f"fedopt/{server_optimizer}")
-    return fedavg(client_lr, server_lr, server_optimizer=factory, **numbers, **options)
+    return fedavg(
+        client_lr, server_lr, weighting=weighting, server_optimizer=factory, **numbers, **options
+    )
 
 
 def _check_used(kind: str, given: Mapping[str, Any]) -> None:
     """Raises ValueError for an argument that the optimizer does not use, unless at its default."""
-    fields = {**ALGORITHM, **HYPERPARAMETERS}
     for name, value in given.items():
-        users, default = SERVER_NUMBERS[name], fields[name].default
-        if kind not in users and checked(name, value, fields[name]) != default:
+        default = signature(fedopt).parameters[name].default
+        field = ALGORITHM[name]._replace(optional=False)
+        if not _uses(kind, name) and checked(name, value, field) != default:
             raise ValueError(
                 f"{name} = {value!r} has no effect with server_optimizer = {kind!r}. Leave it at "
-                f"{default!r}, or choose {' or '.join(map(repr, users))}."
+                f"{default!r}, or choose {' or '.join(map(repr, ONLY_WITH[name][1]))}."
             )
+
+
+def _uses(kind: str, name: str) -> bool:
+    return has_effect(name, {"server_optimizer": kind})

@@ -5,40 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fljax.config.schema import FIELDS, PARTITIONS, ConfigError, unknown_key
-from fljax.core.settings import COMPRESSION, SERVER_NUMBERS
+from fljax.config.schema import FIELDS, ConfigError, unknown_key
+from fljax.core.settings import COMPRESSION, DATA, ONLY_WITH, has_effect
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
-
-_LOCAL = ("fedavg", "fedopt", "fedprox", "scaffold")
-# Keys that are read only where another key has one of some values: {key: (other, values)}.
-_ONLY_WITH = {
-    "mu": ("algorithm", ("fedprox",)),
-    "client_lr": ("algorithm", _LOCAL),
-    "client_lr_schedule": ("algorithm", _LOCAL),
-    "client_lr_warmup_rounds": ("algorithm", _LOCAL),
-    "client_momentum": ("algorithm", ("fedavg", "fedopt", "fedprox")),
-    "client_weight_decay": ("algorithm", ("fedavg", "fedopt", "fedprox")),
-    "server_optimizer": ("algorithm", ("fedavg", "fedopt")),
-    **{name: ("server_optimizer", kinds) for name, kinds in SERVER_NUMBERS.items()},
-    "alpha": ("partition", ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")),
-    "shards_per_client": ("partition", ("shards",)),
-    "classes_per_client": ("partition", ("classes_per_client",)),
-    "sigma": ("partition", ("quantity",)),
-    "min_partition_size": (
-        "partition",
-        tuple(name for name in PARTITIONS if name != "natural"),
-    ),
-}
 
 
 def partition_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of the configured partition, {name: value}."""
-    return {
-        name: values[name]
-        for name, (other, kinds) in _ONLY_WITH.items()
-        if other == "partition" and values["partition"] in kinds
-    }
+    return {name: values[name] for name in DATA if name in ONLY_WITH and has_effect(name, values)}
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +69,9 @@ def _each(
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values with those set that follow from others."""
-    filled = dict(values)
+    from fljax.config.algorithm import own_values  # it imports JAX, which defaults do without
+
+    filled = own_values(values)
     if values["num_clients"] is None and values["partition"] != "natural":
         filled["num_clients"] = 100
     filled["batch_size"] = values["batch_size"] or 0
@@ -135,9 +112,9 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             "algorithm = 'fedsgd' takes one gradient over all rows of a client. Set local_epochs = "
             "1 and local_steps = 0, or choose 'fedavg'."
         )
-    for name, (other, kinds) in _ONLY_WITH.items():
+    for name, (other, kinds) in ONLY_WITH.items():
         default = FIELDS[name].default
-        if values[name] != default and values[other] not in kinds:
+        if values[name] != default and not has_effect(name, values):
             yield (
                 f"{name} = {values[name]!r} has no effect with {other} = {values[other]!r}. Leave "
                 f"it at {default!r}, or choose {' or '.join(map(repr, kinds))}."
@@ -203,7 +180,7 @@ def _schedule_conflicts(side: str, values: Mapping[str, Any]) -> Iterator[str]:
 def _compression_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     if all(values[key] == field.default for key, field in COMPRESSION.items()):
         return
-    from fljax.compression.names import Names, check  # it imports JAX, which defaults do without
+    from fljax.compression.names import Names, check
 
     try:
         check(Names(**{key: values[key] for key in COMPRESSION}))

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from fljax import algorithms, data, models, recording
+from fljax import data, models, recording
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
+from fljax.config.algorithm import make_algorithm
 from fljax.config.checks import partition_options
 from fljax.config.dry_run import describe
 from fljax.core.algorithm import AlgorithmSpec
@@ -235,36 +235,6 @@ def _make_task(config, dataset: FederatedDataset) -> Task:
     return as_task(model, dataset)
 
 
-def make_algorithm(config) -> AlgorithmSpec:
-    """Returns the configured algorithm with its hyperparameters."""
-    client = {}
-    if config.client_momentum:
-        client["client_momentum"] = config.client_momentum
-    if config.client_weight_decay:
-        client |= _with_weight_decay(config)
-    weighting = {"weighting": config.weighting} if config.weighting else {}
-    common = {"client_lr": config.client_lr, "server_lr": config.server_lr, **weighting}
-    match config.algorithm:
-        case "fedavg" | "fedopt":
-            return algorithms.fedopt(
-                config.server_optimizer,
-                **common,
-                beta1=config.beta1,
-                beta2=config.beta2,
-                tau=config.tau,
-                server_momentum=config.server_momentum,
-                bias_correction=config.bias_correction,
-                **client,
-            )
-        case "fedprox":
-            return algorithms.fedprox(config.mu, **common, **client)
-        case "scaffold":
-            return algorithms.scaffold(**common)
-        case "fedsgd":
-            return algorithms.fedsgd(config.server_lr, **weighting)
-    raise ValueError(f"algorithm = {config.algorithm!r} is not known.")
-
-
 def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
     """Returns the configured compression of what clients send and receive."""
     chosen = compression_names(config)
@@ -290,8 +260,7 @@ def check_cohort(config, num_clients: int) -> None:
             num_clients=num_clients,
             clients_per_round=config.clients_per_round,
             sampler=config.sampler,
-            weighting=config.weighting
-            or ("uniform" if config.algorithm == "scaffold" else "examples"),
+            weighting=config.weighting,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -330,17 +299,6 @@ def compression_names(config) -> names.Names:
 def _shapes(task: Task) -> Any:
     """Returns the shapes of the model's parameters."""
     return jax.eval_shape(task.init, jax.random.key(0))[0]
-
-
-def _with_weight_decay(config) -> dict[str, Any]:
-    """Returns the clients' SGD with weight decay added to the gradient, as PyTorch's does."""
-    momentum = bool(config.client_momentum)
-
-    def optimizer(hp):
-        sgd = optax.sgd(hp["client_lr"], momentum=hp["client_momentum"] if momentum else None)
-        return optax.chain(optax.add_decayed_weights(hp["client_weight_decay"]), sgd)
-
-    return {"client_optimizer": optimizer, "client_weight_decay": config.client_weight_decay}
 
 
 def _options(config) -> dict[str, Any]:

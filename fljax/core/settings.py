@@ -1,7 +1,8 @@
-"""What every option and hyperparameter may be, once, for configurations and for Python.
+"""The table of all options: each once, for configurations and for Python.
 
-Where an option is the same in both, the configuration's table (`fljax.config.schema`) takes its
-line from here; `RoundOptions`, `RunOptions`, the algorithms and the partitions check by it.
+From it come the keys of a configuration with their defaults, types and ranges, the checks and
+defaults of `RoundOptions`, `RunOptions`, algorithms and partitions, what must stay the same when a
+run is resumed, `--config_help`, and docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -14,113 +15,387 @@ from fljax.core.values import (
     COUNT,
     DECAY,
     FACTOR,
+    FILES,
     FINITE,
     NON_NEGATIVE,
     POSITIVE,
+    RECORD,
     SEED,
+    SPEED,
     Field,
     Interval,
     checked,
     wrong,
 )
 
-# Options of `fljax.simulate`; their defaults are those of `RoundOptions` and `RunOptions`.
-OPTIONS: dict[str, Field] = {
-    "num_rounds": Field(None, int, COUNT),
-    "clients_per_round": Field(None, int, COUNT),
-    "local_epochs": Field(1, int, NON_NEGATIVE, optional=True),
-    "local_steps": Field(None, int, NON_NEGATIVE, optional=True),
-    "batch_size": Field(20, int, NON_NEGATIVE),
-    "remainder": Field("partial", str, ("partial", "drop", "wrap")),
-    "shuffle": Field(True, bool),
-    "sampler": Field("uniform", str, ("uniform", "poisson")),
-    "seed": Field(0, int, SEED),
-    "compute_dtype": Field("float32", str, ("float32", "bfloat16")),
-    "devices": Field(0, int, NON_NEGATIVE),
-    "lanes": Field(0, int, NON_NEGATIVE),
-    "wave": Field(0, int, NON_NEGATIVE),
-    "placement": Field("auto", str, ("auto", "device", "stream")),
-    "calibrate": Field(None, bool, optional=True),
-    "rounds_per_dispatch": Field(0, int, NON_NEGATIVE),
-    "eval_every": Field(10, int, NON_NEGATIVE),
-    "eval_batch_size": Field(0, int, NON_NEGATIVE),
-    # 0: none, -1: all, k: a seeded sample of k clients.
-    "eval_clients": Field(0, int, Interval(-1)),
-    "eval_personal": Field(0, int, NON_NEGATIVE),
-    "target_accuracy": Field(None, float, FACTOR, optional=True),
-    "stop_at_target": Field(False, bool),
-    "patience": Field(0, int, NON_NEGATIVE),
-    "min_delta": Field(0.0, float, NON_NEGATIVE),
-    "uplink_mbps": Field(None, float, POSITIVE, optional=True),
-    "downlink_mbps": Field(None, float, POSITIVE, optional=True),
-    "resume": Field(False, bool),
-    "checkpoint_every": Field(0, int, NON_NEGATIVE),
-    "keep_checkpoints": Field(2, int, COUNT),
-    "baselines": Field((), tuple, ("centralized", "local_only")),
-    "progress": Field(True, bool),
-    "matmul_precision": Field(
-        None,
-        str,
-        ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32"),
-        optional=True,
+PARTITIONS = (
+    "iid", "dirichlet", "dirichlet_hsu", "dirichlet_per_client", "shards", "classes_per_client",
+    "quantity", "natural",
+)  # fmt: skip
+
+DATA: dict[str, Field] = {
+    "dataset": Field("digits", str, meaning="Names the data set."),
+    "dataset_options": Field({}, dict, meaning="Passes further arguments to the data set."),
+    "data_dir": Field(
+        None, str, optional=True, affects=FILES,
+        meaning="Holds the files of the data; unset: $FLJAX_DATA_DIR, else ~/.cache/fljax.",
     ),
+    "num_clients": Field(
+        None, int, COUNT, optional=True, unit="clients",
+        meaning="Divides the data among so many clients; unset: all clients of a natural "
+        "partition, else 100. A natural partition takes so many of its own, by data_seed.",
+    ),
+    "partition": Field(
+        "dirichlet", str, PARTITIONS, meaning="Names how rows are divided among clients."
+    ),
+    "alpha": Field(
+        0.5, float, POSITIVE,
+        meaning="Sets the concentration of a Dirichlet partition; the smaller, the more skewed.",
+    ),
+    "shards_per_client": Field(
+        2, int, COUNT, unit="shards", meaning="Gives each client so many shards of sorted rows."
+    ),
+    "classes_per_client": Field(
+        2, int, COUNT, unit="classes", meaning="Gives each client rows of so many classes."
+    ),
+    "sigma": Field(
+        1.0, float, Interval(0, 100),
+        meaning="Sets the standard deviation of the logarithm of clients' sizes.",
+    ),
+    "min_partition_size": Field(
+        1, int, NON_NEGATIVE, unit="rows", meaning="Gives each client so many rows at least."
+    ),
+    "val_fraction": Field(
+        0.1, float, DECAY, meaning="Splits this share of each client's rows off for validation."
+    ),
+    "data_seed": Field(0, int, SEED, meaning="Draws the partition and the validation rows."),
+}  # fmt: skip
+
+MODEL: dict[str, Field] = {
+    "model": Field("softmax_regression", str, meaning="Names the model."),
+    "model_options": Field({}, dict, meaning="Passes further arguments to the model."),
 }
 
-# Numbers of the algorithms, which the compiled programs take as arguments.
-HYPERPARAMETERS: dict[str, Field] = {
-    "client_lr": Field(0.1, float, POSITIVE),
-    "client_momentum": Field(0.0, float, DECAY),
-    "client_weight_decay": Field(0.0, float, NON_NEGATIVE),
-    "mu": Field(0.0, float, NON_NEGATIVE),
-    "server_lr": Field(1.0, float, POSITIVE),
-    "server_momentum": Field(0.9, float, DECAY),
-    "beta1": Field(0.9, float, DECAY),
-    "beta2": Field(0.99, float, DECAY),
-    "tau": Field(1e-3, float, POSITIVE),
-}
-
-_ADAPTIVE = ("adagrad", "adam", "yogi")
-# {what a server optimizer is set by: the optimizers that use it}
-SERVER_NUMBERS = {
-    "server_momentum": ("momentum",),
-    "beta1": _ADAPTIVE,
-    "beta2": ("adam", "yogi"),
-    "tau": _ADAPTIVE,
-    "bias_correction": _ADAPTIVE,
-}
-
-# How the algorithms are set besides.
+# None is the algorithm's own default, which stands in the signature of its function.
 ALGORITHM: dict[str, Field] = {
-    "weighting": Field(None, str, ("examples", "uniform"), optional=True),
-    "server_optimizer": Field("sgd", str, ("sgd", "momentum", "adagrad", "adam", "yogi")),
-    "bias_correction": Field(False, bool),
-}
+    "algorithm": Field(
+        "fedavg", str, ("fedavg", "fedsgd", "fedprox", "scaffold", "fedopt"),
+        meaning="Names the federated algorithm.",
+    ),
+    "client_lr": Field(
+        None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
+    ),
+    "client_momentum": Field(
+        None, float, DECAY, optional=True,
+        meaning="Sets the momentum of the clients' SGD, which starts from zero in each round; "
+        "unset: plain SGD.",
+    ),
+    "client_weight_decay": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Adds so many times the parameters to the clients' gradients; unset: nothing.",
+    ),
+    "mu": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Sets FedProx's proximal coefficient: how strongly clients are pulled back.",
+    ),
+    "weighting": Field(
+        None, str, ("examples", "uniform"), optional=True,
+        meaning="Weights clients in averages by their rows, or all alike.",
+    ),
+    "server_optimizer": Field(
+        None, str, ("sgd", "momentum", "adagrad", "adam", "yogi"), optional=True,
+        meaning="Names the optimizer of the server.",
+    ),
+    "server_lr": Field(
+        None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the server."
+    ),
+    "server_momentum": Field(
+        None, float, DECAY, optional=True, meaning="Sets the momentum of FedAvgM's server."
+    ),
+    "beta1": Field(
+        None, float, DECAY, optional=True,
+        meaning="Sets the decay of an adaptive server's first moment.",
+    ),
+    "beta2": Field(
+        None, float, DECAY, optional=True,
+        meaning="Sets the decay of an adaptive server's second moment.",
+    ),
+    "tau": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Sets the adaptivity of an adaptive server, which bounds its steps from above.",
+    ),
+    "bias_correction": Field(
+        None, bool, optional=True,
+        meaning="Corrects an adaptive server's moments for their start, as Adam does.",
+    ),
+}  # fmt: skip
 
-# What is compressed, by name; see `fljax.compression.names`.
+
+def _schedule(side: str) -> dict[str, Field]:
+    """Returns the options of one side's learning-rate schedule."""
+    return {
+        f"{side}_lr_schedule": Field(
+            "constant", str, ("constant", "cosine", "exponential", "step"),
+            meaning=f"Names what {side}_lr follows over the rounds; in Python a function from the "
+            "round to a factor.",
+        ),
+        f"{side}_lr_decay_rate": Field(
+            1.0, float, FACTOR,
+            meaning=f"Multiplies {side}_lr by this factor every {side}_lr_decay_rounds.",
+        ),
+        f"{side}_lr_decay_rounds": Field(
+            0, int, NON_NEGATIVE, unit="rounds",
+            meaning="Sets the period of the decay; 0: one round (exponential), the rest of the "
+            "run (cosine).",
+        ),
+        f"{side}_lr_warmup_rounds": Field(
+            0, int, NON_NEGATIVE, unit="rounds",
+            meaning=f"Lets {side}_lr grow linearly for so many rounds before its schedule starts.",
+        ),
+    }  # fmt: skip
+
+
+TRAINING: dict[str, Field] = {
+    "num_rounds": Field(
+        100, int, COUNT, unit="rounds", affects=RECORD, meaning="Trains for so many rounds."
+    ),
+    "clients_per_round": Field(
+        10, int, COUNT, unit="clients",
+        meaning="Sets the size of a cohort; for the Poisson sampler its mean.",
+    ),
+    "sampler": Field("uniform", str, ("uniform", "poisson"), meaning="Names what draws cohorts."),
+    "local_epochs": Field(
+        None, int, NON_NEGATIVE, optional=True, unit="epochs",
+        meaning="Passes so often over a client's rows in a round; unset: once, or what "
+        "local_steps says.",
+    ),
+    "local_steps": Field(
+        None, int, NON_NEGATIVE, optional=True, unit="steps",
+        meaning="Takes so many local steps in a round, instead of local_epochs.",
+    ),
+    "batch_size": Field(
+        20, int, NON_NEGATIVE, optional=True, unit="rows",
+        meaning="Sets the rows of a local batch; 0: all rows of the client at once.",
+    ),
+    "remainder": Field(
+        "partial", str, ("partial", "drop", "wrap"),
+        meaning="Says what becomes of rows that fill no batch: a smaller batch, nothing, or a "
+        "batch with rows of the next epoch.",
+    ),
+    "shuffle": Field(True, bool, meaning="Reads the rows in a new random order in each epoch."),
+    "seed": Field(0, int, SEED, meaning="Seeds all that is random in a run, apart from the data."),
+    **_schedule("client"),
+    **_schedule("server"),
+    "compute_dtype": Field(
+        "float32", str, ("float32", "bfloat16"),
+        meaning="Sets what clients' forward and backward passes compute in; parameters, updates, "
+        "sums and evaluation stay float32.",
+    ),
+    "matmul_precision": Field(
+        None, str, ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32"),
+        optional=True, meaning="Sets how matrix products round; unset: as JAX is set.",
+    ),
+}  # fmt: skip
+
 COMPRESSION: dict[str, Field] = {
-    "uplink": Field("none", str),
-    "uplink_level": Field(None, float, POSITIVE, optional=True),
-    "uplink_memory": Field("none", str),
-    "uplink_per_leaf": Field(False, bool),
-    "downlink": Field("none", str),
-    "downlink_level": Field(None, float, POSITIVE, optional=True),
-    "downlink_memory": Field("none", str, ("none", "error_feedback", "difference")),
-    "downlink_per_leaf": Field(False, bool),
+    "uplink": Field(
+        "none", str,
+        meaning="Compresses what clients send: calls such as 'top_k(0.01), qsgd(8)', named in "
+        "fljax.compression.names.",
+    ),
+    "uplink_level": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Sets the argument that is written `level` in uplink: traced, not compiled in.",
+    ),
+    "uplink_memory": Field(
+        "none", str,
+        meaning="Lets clients keep what compression lost: error_feedback, ef21, diana, marina.",
+    ),
+    "uplink_per_leaf": Field(
+        False, bool, meaning="Compresses each tensor by itself, not the whole update at once."
+    ),
+    "downlink": Field("none", str, meaning="Compresses what clients receive, like uplink."),
+    "downlink_level": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Sets the argument that is written `level` in downlink.",
+    ),
+    "downlink_memory": Field(
+        "none", str, ("none", "error_feedback", "difference"),
+        meaning="Lets the server keep what compression lost.",
+    ),
+    "downlink_per_leaf": Field(
+        False, bool, meaning="Compresses each tensor by itself, not the whole model at once."
+    ),
+}  # fmt: skip
+
+EVALUATION: dict[str, Field] = {
+    "eval_every": Field(
+        10, int, NON_NEGATIVE, unit="rounds", affects=RECORD,
+        meaning="Evaluates every so many rounds, and after the last one; 0: only then.",
+    ),
+    "eval_batch_size": Field(
+        0, int, NON_NEGATIVE, unit="rows", affects=SPEED,
+        meaning="Sets the rows of an evaluation batch; 0: chosen automatically.",
+    ),
+    "eval_clients": Field(
+        0, int, Interval(-1), unit="clients", affects=RECORD,
+        meaning="Evaluates so many clients one by one, a seeded sample; 0: none, -1: all.",
+    ),
+    "target_accuracy": Field(
+        None, float, FACTOR, optional=True, affects=RECORD,
+        meaning="Reports what it costs to reach this test accuracy (validation, without a test "
+        "set).",
+    ),
+    "stop_at_target": Field(
+        False, bool, affects=RECORD, meaning="Ends the run once target_accuracy is reached."
+    ),
+    "patience": Field(
+        0, int, NON_NEGATIVE, unit="evaluations", affects=RECORD,
+        meaning="Ends the run after so many evaluations in a row without a better validation "
+        "accuracy (or loss); 0: never.",
+    ),
+    "min_delta": Field(
+        0.0, float, NON_NEGATIVE, affects=RECORD,
+        meaning="Counts as better, for patience, only what gains more than this.",
+    ),
+    "baselines": Field(
+        (), tuple, ("centralized", "local_only"), affects=RECORD,
+        meaning="Trains these baselines as well, with as many gradient steps.",
+    ),
+}  # fmt: skip
+
+RECORDING: dict[str, Field | dict[str, Field]] = {
+    "checkpoint_every": Field(
+        0, int, NON_NEGATIVE, unit="rounds", affects=FILES,
+        meaning="Saves a checkpoint every so many rounds; 0: only at the end and on Ctrl-C.",
+    ),
+    "keep_checkpoints": Field(
+        2, int, COUNT, unit="checkpoints", affects=FILES, meaning="Keeps the newest checkpoints."
+    ),
+    "uplink_mbps": Field(
+        None, float, POSITIVE, optional=True, unit="10^6 bit/s",
+        meaning="Sets the speed of a client's uplink, for simulated transfer times.",
+    ),
+    "downlink_mbps": Field(
+        None, float, POSITIVE, optional=True, unit="10^6 bit/s",
+        meaning="Sets the speed of a client's downlink, for simulated transfer times.",
+    ),
+    "wandb": {
+        "mode": Field(
+            "disabled", str, ("disabled", "offline", "online"), affects=FILES,
+            meaning="Sends the records to Weights & Biases.",
+        ),
+        "project": Field("fljax", str, affects=FILES, meaning="Names the project there."),
+        "name": Field(
+            None, str, optional=True, affects=FILES,
+            meaning="Names the run there; unset: the workdir.",
+        ),
+        "group": Field(
+            None, str, optional=True, affects=FILES, meaning="Names the group of the run there."
+        ),
+    },
+}  # fmt: skip
+
+EXECUTION: dict[str, Field] = {
+    "lanes": Field(
+        0, int, NON_NEGATIVE, unit="clients", affects=SPEED,
+        meaning="Trains so many clients side by side on a device; 0: chosen automatically.",
+    ),
+    "devices": Field(0, int, NON_NEGATIVE, affects=SPEED, meaning="Uses so many devices; 0: all."),
+    "wave": Field(
+        0, int, NON_NEGATIVE, unit="clients", affects=SPEED,
+        meaning="Collects the updates of so many clients at once; 0: chosen automatically.",
+    ),
+    "placement": Field(
+        "auto", str, ("auto", "device", "stream"), affects=SPEED,
+        meaning="Says whether training data lie on the devices or are sent round by round.",
+    ),
+    "calibrate": Field(
+        None, bool, optional=True, affects=SPEED,
+        meaning="Finds lanes, devices and waves by trial where they are 0; unset: from 50 rounds "
+        "on, as far as it pays.",
+    ),
+    "rounds_per_dispatch": Field(
+        0, int, NON_NEGATIVE, unit="rounds", affects=SPEED,
+        meaning="Runs so many rounds in one go, for algorithms whose clients keep nothing; 0: "
+        "several where rounds take milliseconds.",
+    ),
+}  # fmt: skip
+
+# Options of `simulate` that no configuration has.
+CALL: dict[str, Field] = {
+    "resume": Field(
+        False, bool, affects=FILES, meaning="Goes on from the newest checkpoint of the workdir."
+    ),
+    "progress": Field(True, bool, affects=FILES, meaning="Shows progress on standard error."),
+    "eval_personal": Field(
+        0, int, NON_NEGATIVE, unit="clients", affects=RECORD,
+        meaning="Evaluates the own models of so many clients instead of the global one.",
+    ),
+}  # fmt: skip
+
+# The groups of a configuration's keys.
+GROUPS: dict[str, dict[str, Field | dict[str, Field]]] = {
+    "data": DATA,
+    "model": MODEL,
+    "algorithm": ALGORITHM,
+    "training": TRAINING,
+    "compression": COMPRESSION,
+    "evaluation": EVALUATION,
+    "recording": RECORDING,
+    "execution": EXECUTION,
 }
 
-# How rows are divided among clients.
-PARTITION: dict[str, Field] = {
-    "num_clients": Field(None, int, COUNT, optional=True),
-    "alpha": Field(0.5, float, POSITIVE),
-    "shards_per_client": Field(2, int, COUNT),
-    "classes_per_client": Field(2, int, COUNT),
-    "sigma": Field(1.0, float, Interval(0, 100)),
-    "min_partition_size": Field(1, int, NON_NEGATIVE),
-    "val_fraction": Field(0.1, float, DECAY),
-    "seed": Field(0, int, SEED),
+# All options with a value of their own, by name.
+OPTIONS: dict[str, Field] = {
+    name: field
+    for group in (*GROUPS.values(), CALL)
+    for name, field in group.items()
+    if isinstance(field, Field)
+}
+
+_LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
+_DIRICHLET = ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")
+_ADAPTIVE = ("adagrad", "adam", "yogi")
+# {option: (other option, values of it with which the first one has an effect)}
+ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
+    "alpha": ("partition", _DIRICHLET),
+    "shards_per_client": ("partition", ("shards",)),
+    "classes_per_client": ("partition", ("classes_per_client",)),
+    "sigma": ("partition", ("quantity",)),
+    "min_partition_size": ("partition", tuple(name for name in PARTITIONS if name != "natural")),
+    "client_lr": ("algorithm", (*_LOCAL_SGD, "scaffold")),
+    "client_lr_schedule": ("algorithm", (*_LOCAL_SGD, "scaffold")),
+    "client_lr_warmup_rounds": ("algorithm", (*_LOCAL_SGD, "scaffold")),
+    "client_momentum": ("algorithm", _LOCAL_SGD),
+    "client_weight_decay": ("algorithm", _LOCAL_SGD),
+    "mu": ("algorithm", ("fedprox",)),
+    "server_optimizer": ("algorithm", ("fedavg", "fedopt")),
+    "server_momentum": ("server_optimizer", ("momentum",)),
+    "beta1": ("server_optimizer", _ADAPTIVE),
+    "beta2": ("server_optimizer", ("adam", "yogi")),
+    "tau": ("server_optimizer", _ADAPTIVE),
+    "bias_correction": ("server_optimizer", _ADAPTIVE),
 }
 
 _NUMBER = Field(None, float, FINITE)
+
+
+def affecting(*kinds: str) -> frozenset[str]:
+    """Returns the names of the options that affect this: "results", "record", "speed", "files"."""
+    return frozenset(
+        name
+        for group in (*GROUPS.values(), CALL)
+        for name, field in group.items()
+        for one in (field.values() if isinstance(field, dict) else (field,))
+        if one.affects in kinds
+    )
+
+
+def has_effect(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether an option has an effect beside the others."""
+    other, needed = ONLY_WITH.get(name, (None, ()))
+    return other is None or values[other] in needed
 
 
 def checked_all(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -133,4 +408,4 @@ def checked_hyperparameter(name: str, value: Any) -> float:
     if name == "client_lr" and is_per_client(value):
         must = "one number; for rates of clients' own give simulate(..., client_lr_factors=[...])"
         raise wrong(name, value, must)
-    return checked(name, value, HYPERPARAMETERS.get(name, _NUMBER))
+    return checked(name, value, ALGORITHM.get(name, _NUMBER)._replace(optional=False))

@@ -65,8 +65,13 @@ _NOUN = {
 }
 
 
+# What an option affects: what a round computes, which rounds and evaluations there are, how fast
+# they come, and what is read and written where.
+RESULTS, RECORD, SPEED, FILES = AFFECTED = ("results", "record", "speed", "files")
+
+
 class Field(NamedTuple):
-    """What one option may be.
+    """What one option may be, and what it is for.
 
     Attributes:
       default: Its value where nobody sets it; None stands for "not set".
@@ -74,12 +79,19 @@ class Field(NamedTuple):
         knows.
       allowed: Interval of numbers, tuple of names, or None for anything of that kind.
       optional: Whether None is a value.
+      meaning: A sentence on what it does.
+      unit: Of a number, where it has one.
+      affects: "results" (what a round computes), "record" (which rounds and evaluations there are),
+        "speed", or "files".
     """
 
     default: Any
     kind: type
     allowed: Interval | tuple[str, ...] | None = None
     optional: bool = False
+    meaning: str = ""
+    unit: str = ""
+    affects: str = RESULTS
 
 
 def checked(name: str, value: Any, field: Field) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fljax.core.settings import PARTITION
+from fljax.core.settings import DATA
 from fljax.core.values import NON_NEGATIVE, Field, Interval, checked, wrong
 
 
@@ -50,7 +50,7 @@ def check_count(name: str, value: int, least: int = 1) -> int:
 
 def partition_setting(name: str, value: Any) -> Any:
     """Returns a setting of a partition; raises ValueError unless it is what it may be."""
-    return checked(name, value, PARTITION[name])
+    return checked(name, value, DATA["data_seed" if name == "seed" else name])
 
 
 def check_room(

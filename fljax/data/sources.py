@@ -11,7 +11,7 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.names import unknown
-from fljax.core.settings import PARTITION
+from fljax.core.settings import DATA
 from fljax.core.values import Field, Interval, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
@@ -44,7 +44,7 @@ def digits(
     """
     del data_dir
     test_fraction = checked("test_fraction", test_fraction, Field(0.2, float, _SHARE))
-    split_seed = checked("split_seed", split_seed, PARTITION["seed"])
+    split_seed = checked("split_seed", split_seed, DATA["data_seed"])
     try:
         x, y = _digits_of_scikit_learn()
     except ImportError as error:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fljax.config import resolve, to_plain, with_keys
 from fljax.config.experiment import Experiment, make_dataset, make_experiment
-from fljax.config.schema import DATA_KEYS
+from fljax.core.settings import DATA
 from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import Examples, FederatedDataset, Split
 from fljax.studies.likeness import alike, makeup
@@ -72,11 +72,11 @@ def from_config(config) -> Make:
     def make(trial: Trial) -> Made:
         own = resolve(with_values(config, trial))
         plain = to_plain(own)
-        data = identity({name: plain[name] for name in DATA_KEYS})
+        data = identity({name: plain[name] for name in DATA})
         if data not in loaded:
             loaded[data] = _sharing(make_dataset(own), loaded.values())
         experiment = make_experiment(own, loaded[data])
-        arguments = {"seed", *experiment.hparams, *DATA_KEYS}
+        arguments = {"seed", *experiment.hparams, *DATA}
         # resolved: with what references and defaults made of the trial's values
         return Made(experiment, {key: plain[key] for key in plain.keys() - arguments})
 
@@ -91,7 +91,7 @@ def from_function(make: Callable[[Trial], Experiment]) -> Make:
         values = {
             name: value
             for name, value in trial.values.items()
-            if name not in {*experiment.hparams, *DATA_KEYS}
+            if name not in {*experiment.hparams, *DATA}
         }
         options = {name: one for name, one in experiment.options.items() if name != "seed"}
         if isinstance(pipeline := options.get("pipeline"), PipelineSpec):

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fljax.config import experiment, to_plain
+from fljax.core.settings import affecting
+from fljax.core.values import FILES, SPEED
 from fljax.recording import Run, load_run, say
 from fljax.recording.recorder import holds_run
 from fljax.studies.ladder import PlannedRun, Rung, plan
 from fljax.studies.outcomes import diverged_in
 
 RUNS = "runs"
-# What a finished run may have had otherwise: where it ran and what was written.
-_FREE = {
-    "calibrate", "checkpoint_every", "data_dir", "devices", "keep_checkpoints", "lanes",
-    "placement", "rounds_per_dispatch", "wandb", "wave",
-}  # fmt: skip
 
 
 def run_ladder(
@@ -80,7 +77,7 @@ def _finished(one: PlannedRun, directory: Path) -> Run | None:
 def check_same(now: Mapping[str, Any], then: Mapping[str, Any], directory: Path) -> None:
     """Raises ValueError if a run was of another configuration than that of now."""
     # a natural partition says itself how many clients there are, and runs keep their number
-    free = _FREE | ({"num_clients"} if now["num_clients"] is None else set())
+    free = affecting(SPEED, FILES) | ({"num_clients"} if now["num_clients"] is None else set())
     changed = [
         f"{name} was {then.get(name)!r} and is {now[name]!r}"
         for name in now

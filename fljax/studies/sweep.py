@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from fljax.config import default_config, resolve, to_plain, with_keys
 from fljax.core import signals
-from fljax.core.settings import OPTIONS
-from fljax.core.values import checked, checked_path, wrong
+from fljax.core.settings import OPTIONS, affecting
+from fljax.core.values import FILES, SPEED, checked, checked_path, wrong
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.distributed import num_processes
 from fljax.engine.devices.execution import use_all_cores
@@ -207,14 +207,14 @@ def _run(
         _, run_options = split_options(group.experiment.options)
         if note := judged_late(settings, num_rounds, run_options.eval_every):
             show(note)
-    said = settings.as_plain()
+    said, free = settings.as_plain(), affecting(SPEED, FILES)
     decisive = ["search", "criterion"]
     if settings.search == "halving":
         decisive += ["min_rounds", "reduction"]
     own = {
         "trials": identity([[trial.values, trial.seed] for trial in trials]),
         "settings": {name: said[name] for name in decisive},
-        "config": {name: value for name, value in config.items() if name not in _FREE},
+        "config": {name: value for name, value in config.items() if name not in free},
     }
     ended = log_nothing
     if config and settings.wandb == "trials":
@@ -248,19 +248,6 @@ def _write_config(
             "versions": versions(),
         },
     )
-
-
-# Keys of the configuration that may change when a sweep is resumed.
-_FREE = (
-    "wandb",
-    "data_dir",
-    "lanes",
-    "devices",
-    "wave",
-    "placement",
-    "calibrate",
-    "checkpoint_every",
-)
 
 
 def _gathered(

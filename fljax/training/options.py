@@ -13,7 +13,7 @@ import jax
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.sampler import Sampler
-from fljax.core.settings import HYPERPARAMETERS, OPTIONS, PARTITION
+from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS
 from fljax.core.transforms import Pipeline, PipelineSpec, check_pipeline
 from fljax.core.values import (
     COUNT,
@@ -41,25 +41,34 @@ PER_CLIENT = {
 Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
 
 
+def _default(name: str) -> Any:
+    return OPTIONS[name].default
+
+
+def _documented(record: type) -> type:
+    """Adds what the table says of a record's options to its docstring."""
+    options = (field.name for field in dataclasses.fields(record) if field.name in OPTIONS)
+    lines = (f"  {name}: {OPTIONS[name].meaning}" for name in options)
+    record.__doc__ = f"{record.__doc__.rstrip()}\n\n    " + "\n    ".join(
+        ["Attributes that stand in the table of options:", *lines, ""]
+    )
+    return record
+
+
+@_documented
 @dataclasses.dataclass(frozen=True)
 class RoundOptions:
     """What a round does, apart from data, model and algorithm.
 
+    `local_epochs`, `local_steps` and `batch_size` may be lists of N numbers, one for each client,
+    and `sampler` a Sampler.
+
     Attributes:
-      num_rounds: Rounds of the run.
-      clients_per_round: Cohort size (its mean, for the Poisson sampler).
-      local_epochs: Passes over a client's rows in a round; None where `local_steps` counts. A list
-        of N numbers gives each client its own.
-      local_steps: Local steps in a round; None where `local_epochs` counts. Or N numbers.
-      batch_size: Rows of a local batch; 0 takes all rows of the client at once. Or N numbers.
       client_lr_factors: N numbers, by which each client multiplies the algorithm's client_lr; None
         leaves it alone.
       client_weights: N numbers, the weight of each client in averages instead of the algorithm's
         `weighting`; of clients with weight 0 no update arrives. What algorithms send beside models
         (SCAFFOLD's control variates) counts alike as before.
-      remainder: "partial", "drop" or "wrap": see `LocalWork`.
-      shuffle: Whether each epoch reads the rows in a new random order.
-      sampler: "uniform", "poisson", or a Sampler.
       cohorts: Replays these cohorts instead of sampling.
       steps_per_round: Local steps of each round, the same for all clients, instead of local work
         (baselines); its length is the number of rounds.
@@ -67,48 +76,39 @@ class RoundOptions:
       server_lr_schedule: round -> factor of server_lr, in jax.numpy.
       pipeline: Transforms between clients and server; a `PipelineSpec` where some of their numbers
         are traced.
-      seed: Seed of everything random in the run, apart from the data.
-      compute_dtype: "float32", or "bfloat16" for the clients' forward and backward passes; see
-        `fljax.core.gradients.bind`. Parameters, updates, sums and evaluation stay float32.
       initial_params: Parameters to start from instead of the task's.
-      devices, lanes, wave: 0 chooses; see `ExecutionPlan`.
-      placement: "auto", "device" or "stream".
-      calibrate: Whether to find devices, lanes and waves by trial where `lanes` and `wave` are 0:
-        see `fljax.training.autotuning`. None does so from 50 rounds on, as far as it pays.
-      rounds_per_dispatch: Rounds that the devices run in one go, which pays where a round takes
-        milliseconds. No such block goes beyond an evaluation or a checkpoint; what is left before
-        one runs round by round. Only for algorithms and pipelines without client state. 0 takes
-        several in runs of 1,000 rounds and more where calibration finds rounds of milliseconds,
-        else one.
     """
 
     num_rounds: int
     clients_per_round: int
-    local_epochs: int | Sequence[int] | None = 1
-    local_steps: int | Sequence[int] | None = None
-    batch_size: int | Sequence[int] = 20
+    local_epochs: int | Sequence[int] | None = _default("local_epochs")
+    local_steps: int | Sequence[int] | None = _default("local_steps")
+    batch_size: int | Sequence[int] = _default("batch_size")
     client_lr_factors: Sequence[float] | None = dataclasses.field(default=None, repr=False)
     client_weights: Sequence[float] | None = dataclasses.field(default=None, repr=False)
-    remainder: str = "partial"
-    shuffle: bool = True
-    sampler: str | Sampler = "uniform"
+    remainder: str = _default("remainder")
+    shuffle: bool = _default("shuffle")
+    sampler: str | Sampler = _default("sampler")
     cohorts: Sequence[Sequence[int]] | None = dataclasses.field(default=None, repr=False)
     steps_per_round: Sequence[int] | None = dataclasses.field(default=None, repr=False)
     client_lr_schedule: Schedule | None = None
     server_lr_schedule: Schedule | None = None
     pipeline: Pipeline | PipelineSpec = Pipeline()
-    seed: int = 0
-    compute_dtype: str = "float32"
+    seed: int = _default("seed")
+    compute_dtype: str = _default("compute_dtype")
     initial_params: PyTree | None = dataclasses.field(default=None, repr=False)
-    devices: int = 0
-    lanes: int = 0
-    wave: int = 0
-    placement: str = "auto"
-    calibrate: bool | None = None
-    rounds_per_dispatch: int = 0
+    devices: int = _default("devices")
+    lanes: int = _default("lanes")
+    wave: int = _default("wave")
+    placement: str = _default("placement")
+    calibrate: bool | None = _default("calibrate")
+    rounds_per_dispatch: int = _default("rounds_per_dispatch")
 
     def __post_init__(self):
-        fields = dict(OPTIONS)
+        if self.local_epochs is None and self.local_steps is None:
+            _set(self, "local_epochs", 1)
+        # a schedule is a function here
+        fields = {name: field for name, field in OPTIONS.items() if "schedule" not in name}
         if isinstance(self.sampler, Sampler):
             del fields["sampler"]
         elif str(self.sampler) == "poisson" and isinstance(self.clients_per_round, float):
@@ -141,36 +141,13 @@ class RoundOptions:
             _set(self, "steps_per_round", steps)
 
 
+@_documented
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
     """What surrounds the rounds: evaluation, files, checkpoints.
 
     Attributes:
-      eval_every: Rounds between evaluations; the last round is always evaluated, 0 is only that.
-      eval_batch_size: Rows of an evaluation batch; 0 chooses.
-      eval_clients: Clients evaluated one by one at the end and with each evaluation: 0 none, -1
-        all, k a seeded sample of those that have rows to evaluate.
-      eval_personal: Evaluate the own models of so many clients (of those that have training rows)
-        instead of the global one, and report the mean over them (algorithms that personalize; the
-        baseline local_only).
-      target_accuracy: Test accuracy (validation, where there is no test set) whose cost the summary
-        reports.
-      stop_at_target: End the run at the first evaluation of a trained model that reaches it.
-      patience: End the run after so many evaluations in a row without a better validation accuracy
-        (loss, for tasks without accuracy); 0 never does.
-      min_delta: What counts as better: a gain above this.
-      uplink_mbps, downlink_mbps: Megabits (10^6 bits) a second of a client's link, from which
-        records tell simulated transfer times, as `fljax.training.round_records` says. None takes
-        no time.
       workdir: Directory for everything the run leaves behind; None keeps it in memory.
-      resume: Go on from the newest checkpoint of the workdir.
-      checkpoint_every: Rounds between checkpoints; 0 saves only at the end and on Ctrl-C. Without a
-        workdir nothing is saved.
-      keep_checkpoints: Newest checkpoints that stay.
-      baselines: "centralized", "local_only": see `fljax.training.baselines`.
-      progress: Show progress on standard error.
-      matmul_precision: JAX's default matmul precision ("highest", "tensorfloat32", ...); None
-        leaves it as it is.
       hooks: Called after each round with (federation, record); what they return joins the record.
         They see the model after that round, so the next one waits for them. Several processes call
         them in each, and they must compute the same there. One that raises `fljax.StopTraining`
@@ -181,23 +158,23 @@ class RunOptions:
       config: Written to config.json besides the resolved options.
     """
 
-    eval_every: int = 10
-    eval_batch_size: int = 0
-    eval_clients: int = 0
-    eval_personal: int = 0
-    target_accuracy: float | None = None
-    stop_at_target: bool = False
-    patience: int = 0
-    min_delta: float = 0.0
-    uplink_mbps: float | None = None
-    downlink_mbps: float | None = None
+    eval_every: int = _default("eval_every")
+    eval_batch_size: int = _default("eval_batch_size")
+    eval_clients: int = _default("eval_clients")
+    eval_personal: int = _default("eval_personal")
+    target_accuracy: float | None = _default("target_accuracy")
+    stop_at_target: bool = _default("stop_at_target")
+    patience: int = _default("patience")
+    min_delta: float = _default("min_delta")
+    uplink_mbps: float | None = _default("uplink_mbps")
+    downlink_mbps: float | None = _default("downlink_mbps")
     workdir: str | Path | None = None
-    resume: bool = False
-    checkpoint_every: int = 0
-    keep_checkpoints: int = 2
-    baselines: Sequence[str] = ()
-    progress: bool = True
-    matmul_precision: str | None = None
+    resume: bool = _default("resume")
+    checkpoint_every: int = _default("checkpoint_every")
+    keep_checkpoints: int = _default("keep_checkpoints")
+    baselines: Sequence[str] = _default("baselines")
+    progress: bool = _default("progress")
+    matmul_precision: str | None = _default("matmul_precision")
     hooks: Sequence[Hook] = ()
     sinks: Sequence[Callable[[], Sink]] = ()
     config: Mapping[str, Any] | None = None
@@ -265,16 +242,12 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 # What configurations hold beside the options of `simulate`, and where Python says it.
 _ELSEWHERE = {
-    **dict.fromkeys(
-        (*HYPERPARAMETERS, "weighting"),
-        "the algorithm, such as fljax.algorithms.fedavg(client_lr=0.1).",
-    ),
+    **dict.fromkeys(ALGORITHM, "the algorithm, such as fljax.algorithms.fedavg(client_lr=0.1)."),
     "server_optimizer": "the algorithm: fljax.algorithms.fedopt('adam').",
+    **dict.fromkeys(DATA, "the data, such as fljax.data.load('mnist', num_clients=100)."),
     **dict.fromkeys(
-        (*PARTITION.keys() - {"seed"}, "partition"),
-        "the data, such as fljax.data.load('mnist', num_clients=100).",
+        COMPRESSION, "the option pipeline: Pipeline(uplink=(fljax.compression.uplink(...),))."
     ),
-    "uplink": "the option pipeline: Pipeline(uplink=(fljax.compression.uplink(...),)).",
 }
 
 

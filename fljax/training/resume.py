@@ -12,6 +12,9 @@ import jax
 import numpy as np
 
 from fljax.core.per_client import described
+from fljax.core.sampler import Sampler
+from fljax.core.settings import affecting
+from fljax.core.values import FILES, RECORD, RESULTS, SPEED
 from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.distributed import is_main
 from fljax.recording import Checkpoints, say
@@ -23,14 +26,7 @@ from fljax.training.model_files import BestModel
 from fljax.training.options import RunOptions
 from fljax.training.round_records import RoundTotals
 
-# Keys of a configuration that may change between the parts of a run.
-_FREE = {
-    "num_rounds", "eval_every", "eval_batch_size", "eval_clients", "target_accuracy",
-    "stop_at_target", "patience", "min_delta", "baselines", "checkpoint_every", "keep_checkpoints",
-    "wandb", "lanes", "devices", "wave", "placement", "rounds_per_dispatch", "data_dir",
-    "calibrate",
-}  # fmt: skip
-
+_SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
 # key of an identity for checksums of the data, and how many rows of each split they read
 _DATA, _ROWS = "data", 256
 
@@ -162,32 +158,25 @@ def _state(federation: Federation, sampler_state: Any) -> dict[str, Any]:
 def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
     """Returns what must not change when a run is resumed, as JSON values."""
     rounds, dataset = federation.options, federation.dataset
-    names = ("clients_per_round", "local_epochs", "local_steps", "batch_size", "remainder")
+    given, free = {**vars(options), **vars(rounds)}, affecting(RECORD, SPEED, FILES)
+    decisive = affecting(RESULTS) & given.keys() - set(_SCHEDULES)
+    if isinstance(rounds.sampler, Sampler):
+        decisive -= {"sampler"}
+    own = {name for name in ("client_lr_factors", "client_weights") if given[name] is not None}
     schedules = {
         name: [float(schedule(round)) for round in (0, 1, 10, 100)]
-        for name in ("client_lr_schedule", "server_lr_schedule")
-        if (schedule := getattr(rounds, name)) is not None
+        for name in _SCHEDULES
+        if (schedule := given[name]) is not None
     }
-    config = {key: value for key, value in (options.config or {}).items() if key not in _FREE}
     return plain(
-        config
+        {name: value for name, value in (options.config or {}).items() if name not in free}
         | {"algorithm": federation.spec.name}
         | dict(federation.trials[0].hparams)
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
         | {"partition's rows": fingerprint(dataset.train.partition)}
         | {_DATA: data_checksums(dataset)}
-        | {
-            name: described(getattr(rounds, name))
-            for name in (*names, "shuffle", "seed", "compute_dtype")
-        }
-        | {
-            name: described(value)
-            for name in ("client_lr_factors", "client_weights")
-            if (value := getattr(rounds, name)) is not None
-        }
-        | ({"sampler": rounds.sampler} if isinstance(rounds.sampler, str) else {})
-        | {name: getattr(options, name) for name in ("uplink_mbps", "downlink_mbps")}
-        | {"matmul_precision": options.matmul_precision, "x64": jax.config.jax_enable_x64}
+        | {name: described(given[name]) for name in decisive | own}
+        | {"x64": jax.config.jax_enable_x64}
         | schedules
     )
 

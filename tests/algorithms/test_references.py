@@ -8,7 +8,7 @@ import reference
 import toy
 
 from fljax import algorithms
-from fljax.core.settings import SERVER_NUMBERS
+from fljax.core.settings import ONLY_WITH
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -58,7 +58,7 @@ def test_fedopt(kind, bias_correction):
     expected, _ = reference.federated(
         toy.initial_params(), toy.clients(), COHORTS, lr=0.2, batch_size=4, server=server
     )
-    used = {name: one for name, one in numbers.items() if kind in SERVER_NUMBERS[name]}
+    used = {name: one for name, one in numbers.items() if kind in ONLY_WITH[name][1]}
     check(algorithms.fedopt(kind, 0.2, 0.3, **used), expected)
 
 

@@ -147,11 +147,11 @@ def test_wrong_types_are_refused(name):
 
 def test_numbers_are_converted_where_nothing_is_lost():
     resolved = resolve(
-        {"num_rounds": 1e3, "client_lr": 1, "seed": np.int64(3), "mu": np.float32(0)}
+        {"num_rounds": 1e3, "client_lr": 1, "seed": np.int64(3), "sigma": np.float32(1)}
     )
     assert resolved.num_rounds == 1000 and type(resolved.num_rounds) is int
     assert type(resolved.client_lr) is float
-    assert type(resolved.seed) is int and type(resolved.mu) is float
+    assert type(resolved.seed) is int and type(resolved.sigma) is float
     with pytest.raises(ConfigError, match="num_rounds = 1.5"):
         resolve({"num_rounds": 1.5})
     with pytest.raises(ConfigError, match="num_rounds = True"):

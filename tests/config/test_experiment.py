@@ -12,8 +12,11 @@ import reference
 import toy
 
 from fljax import algorithms, data, models
+from fljax.algorithms import SERVER_OPTIMIZERS
 from fljax.config import experiment, load_config, resolve, to_plain
 from fljax.config.checks import partition_options
+from fljax.core.settings import ALGORITHM
+from fljax.studies.likeness import alike, makeup
 from fljax.training.options import split_options
 from fljax.training.simulation import simulate
 
@@ -35,7 +38,7 @@ DECAY = {"client_weight_decay": 0.1}
     ("config", "name", "hparams"),
     [
         ({}, "fedavg", LRS),
-        ({"algorithm": "fedopt"}, "fedavg", LRS),
+        ({"algorithm": "fedopt", "server_optimizer": "sgd"}, "fedavg", LRS),
         (MOMENTUM, "fedavg", LRS | MOMENTUM),
         (DECAY, "fedavg", LRS | DECAY),
         (
@@ -51,15 +54,39 @@ DECAY = {"client_weight_decay": 0.1}
         ({"algorithm": "fedprox", "mu": 0.2} | MOMENTUM | DECAY, "fedprox",
          LRS | {"mu": 0.2} | MOMENTUM | DECAY),
         ({"algorithm": "scaffold"}, "scaffold", LRS),
-        ({"algorithm": "fedsgd", "client_lr": 0.1}, "fedsgd", {"server_lr": 0.7}),
+        ({"algorithm": "fedsgd", "client_lr": None}, "fedsgd", {"server_lr": 0.7}),
         ({"server_optimizer": "adagrad", "tau": 0.01}, "fedopt/adagrad",
-         LRS | {"beta1": 0.9, "beta2": 0.99, "tau": 0.01}),
+         LRS | {"beta1": 0.9, "tau": 0.01}),
     ],
 )  # fmt: skip
 def test_algorithms_get_their_numbers(config, name, hparams):
     spec = experiment.make_algorithm(resolve(LRS | config))
     assert spec.name == name
     assert dict(spec.hparams) == pytest.approx(hparams)
+
+
+PLAIN = [{"algorithm": name} for name in ALGORITHM["algorithm"].allowed]
+OPTIMIZERS = [{"algorithm": "fedopt", "server_optimizer": name} for name in SERVER_OPTIMIZERS]
+
+
+@pytest.mark.parametrize("keys", PLAIN + OPTIMIZERS, ids=lambda keys: "-".join(keys.values()))
+def test_an_algorithm_s_own_defaults_count_from_both_sides(keys):
+    """What a configuration sets nothing of is as the function of the algorithm has it."""
+    given = {name: value for name, value in keys.items() if name != "algorithm"}
+    own = getattr(algorithms, keys["algorithm"])(**given)
+    config = resolve(keys)
+    assert alike(makeup(experiment.make_algorithm(config)), makeup(own))
+    assert {name: config[name] for name in own.hparams} == own.hparams
+    unset = [name for name in ALGORITHM if config[name] is None]
+    assert not set(unset) & {*own.hparams, "weighting"}
+
+
+def test_numbers_at_which_an_algorithm_is_another_one_have_to_be_set():
+    assert resolve({"algorithm": "fedprox"}).mu > 0
+    assert resolve({"algorithm": "fedprox", "mu": 0}).mu == 0
+    assert resolve({}).mu is None
+    rates = {name: resolve({"server_optimizer": name}).server_lr for name in SERVER_OPTIMIZERS}
+    assert rates == {"sgd": 1, "momentum": 1, "adagrad": 0.01, "adam": 0.01, "yogi": 0.01}
 
 
 @pytest.fixture

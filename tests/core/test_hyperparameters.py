@@ -10,7 +10,7 @@ import toy
 import fljax
 from fljax import algorithms
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.settings import HYPERPARAMETERS
+from fljax.core.settings import ALGORITHM
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -109,7 +109,7 @@ def test_numbers_are_checked_with_the_table_of_configurations(name, value):
 @pytest.mark.parametrize("name", ["beta1", "beta2", "tau", "server_momentum"])
 def test_numbers_of_server_optimizers_are_checked(name):
     kind = "momentum" if name == "server_momentum" else "adam"
-    too_large = 1.0 if HYPERPARAMETERS[name].allowed.high == 1 else np.inf
+    too_large = 1.0 if ALGORITHM[name].allowed.high == 1 else np.inf
     for value in (-1, too_large, "x", False):
         with pytest.raises(ValueError, match=f"{name} = .* must be "):
             algorithms.fedopt(kind, **{name: value})

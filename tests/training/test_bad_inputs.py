@@ -38,8 +38,7 @@ def simulate(parts=None, spec=None, **options):
     [
         ({"clients_per_round": 10}, "clients_per_round = 10, but the population has 9"),
         ({"clients_per_round": 0}, "clients_per_round = 0"),
-        ({"local_steps": 3}, "exactly one"),
-        ({"local_epochs": None}, "exactly one"),
+        ({"local_epochs": 1, "local_steps": 3}, "exactly one"),
         ({"local_epochs": 0}, "at least one"),
         ({"batch_size": -1}, "batch_size = -1"),
         ({"remainder": "wrapp"}, "remainder = 'wrapp'"),
@@ -134,11 +133,18 @@ def test_names_of_others_are_answered_with_ours_and_its_place(options, message):
         simulate(**options)
 
 
-def test_options_have_the_defaults_of_the_table():
+def test_without_local_work_clients_pass_over_their_rows_once():
+    numbers = {"num_rounds": 1, "clients_per_round": 1}
+    assert RoundOptions(**numbers).local_epochs == 1
+    assert RoundOptions(**numbers, local_steps=3).local_epochs is None
+
+
+def test_records_say_what_the_table_says_of_their_options():
     for record in (RoundOptions, RunOptions):
         for field in dataclasses.fields(record):
-            if field.name in OPTIONS and field.default is not dataclasses.MISSING:
-                assert field.default == OPTIONS[field.name].default
+            assert f"  {field.name}: " in record.__doc__, field.name
+            if field.name in OPTIONS and "schedule" not in field.name:
+                assert f"{field.name}: {OPTIONS[field.name].meaning}" in record.__doc__
 
 
 def test_missing_options_are_named():
