@@ -217,9 +217,9 @@ def test_partitions_share_one_copy_of_the_data(tmp_path):
 
 
 def test_shapes_tell_groups_apart():
-    axes = {"batch_size": (8, 16), "client_lr": (0.1, 0.2), "client_momentum": (0.0, 0.5, 0.9)}
+    axes = {"batch_size": (8, 16), "client_lr": (0.1, 0.2), "client_momentum": (None, 0.0, 0.9)}
     groups = grouped(trials_of(Settings(axes, seeds=(0, 1))), from_config(small_config()))
-    # a momentum of 0 keeps no velocity: another program
+    # without momentum no velocity is kept: another program
     assert [len(group.trials) for group in groups] == [4, 8, 4, 8]
     assert all(len({t.values["batch_size"] for t in group.trials}) == 1 for group in groups)
 
