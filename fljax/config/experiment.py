@@ -30,10 +30,10 @@ from fljax.engine.plan.batching import takes_part, works_of
 from fljax.recording import Run
 from fljax.training.baselines import MEANT_BY
 from fljax.training.federation import RoundOptions
+from fljax.training.hyperparameters import hyperparameters
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RunOptions, check_workdir, split_options
 from fljax.training.simulation import as_task, simulate
-from fljax.training.trials import hyperparameters
 
 
 class Experiment(NamedTuple):
