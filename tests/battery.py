@@ -34,7 +34,8 @@ from fljax.engine.plan.blocks import unstack
 from fljax.engine.program import round as round_program
 from fljax.tasks import classification
 from fljax.training.federation import RoundOptions, build
-from fljax.training.trials import TrialInputs, hyperparameters
+from fljax.training.hyperparameters import hyperparameters
+from fljax.training.trials import TrialInputs
 
 # Everybody's turn comes, alone and beside others; the last round has one client.
 COHORTS = ([0, 3, 1], [2, 3, 0], [1, 2], [3])

@@ -25,7 +25,8 @@ from fljax.engine.plan.packed_plan import pack
 from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
 from fljax.training.federation import RoundOptions, build
-from fljax.training.trials import TrialInputs, hyperparameters
+from fljax.training.hyperparameters import hyperparameters
+from fljax.training.trials import TrialInputs
 
 # cohorts differ between trials, and so do their sizes; one trial has a round without clients
 COHORTS = ([[0, 2, 3, 8], [3, 1], [6, 0]], [[3, 5, 6, 7], [], [0, 3, 4]])
