@@ -14,14 +14,11 @@ docs/many_hosts.md.
 from fljax import commands  # isort: skip, it answers for what the others do
 
 from absl import app, flags
-from ml_collections import config_flags
 
 import fljax
 from fljax.core import signals
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
-)
+_CONFIG = commands.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the run leaves behind.")
 _RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint of the workdir.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run nothing.")

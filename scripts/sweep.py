@@ -20,9 +20,7 @@ from ml_collections import config_flags
 import fljax
 from fljax.core import signals
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
-)
+_CONFIG = commands.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the sweep leaves behind.")
 _RESUME = flags.DEFINE_bool("resume", False, "Go on with the sweep of the workdir.")
 _AXES = flags.DEFINE_multi_string("axis", [], "NAME=VALUE,VALUE,...; replaces the file's axes.")

@@ -17,9 +17,7 @@ from ml_collections import config_flags
 import fljax
 from fljax.core import signals
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
-)
+_CONFIG = commands.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the study leaves behind.")
 _RUNGS = flags.DEFINE_multi_string(
     "rung", [], "A rung, such as 'top_k(0.01) + error_feedback'; instead of the config file's."

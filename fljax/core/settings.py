@@ -273,11 +273,11 @@ RECORDING: dict[str, Field | dict[str, Field]] = {
         2, int, COUNT, unit="checkpoints", affects=FILES, meaning="Keeps the newest checkpoints."
     ),
     "uplink_mbps": Field(
-        None, float, POSITIVE, optional=True, unit="10^6 bit/s",
+        None, float, POSITIVE, optional=True, unit="Mbit/s",
         meaning="Sets the speed of a client's uplink, for simulated transfer times.",
     ),
     "downlink_mbps": Field(
-        None, float, POSITIVE, optional=True, unit="10^6 bit/s",
+        None, float, POSITIVE, optional=True, unit="Mbit/s",
         meaning="Sets the speed of a client's downlink, for simulated transfer times.",
     ),
     "wandb": {
