@@ -16,9 +16,10 @@ from fljax import commands  # isort: skip, it answers for what the others do
 from absl import app, flags
 
 import fljax
+from fljax.config.command_line import define_config
 from fljax.core import signals
 
-_CONFIG = commands.define_config()
+_CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the run leaves behind.")
 _RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint of the workdir.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run nothing.")

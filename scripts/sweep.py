@@ -18,9 +18,10 @@ from absl import flags
 from ml_collections import config_flags
 
 import fljax
+from fljax.config.command_line import define_config
 from fljax.core import signals
 
-_CONFIG = commands.define_config()
+_CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the sweep leaves behind.")
 _RESUME = flags.DEFINE_bool("resume", False, "Go on with the sweep of the workdir.")
 _AXES = flags.DEFINE_multi_string("axis", [], "NAME=VALUE,VALUE,...; replaces the file's axes.")

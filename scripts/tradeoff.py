@@ -15,9 +15,10 @@ from absl import flags
 from ml_collections import config_flags
 
 import fljax
+from fljax.config.command_line import define_config
 from fljax.core import signals
 
-_CONFIG = commands.define_config()
+_CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the study leaves behind.")
 _RUNGS = flags.DEFINE_multi_string(
     "rung", [], "A rung, such as 'top_k(0.01) + error_feedback'; instead of the config file's."

@@ -51,36 +51,6 @@ def show(text: str) -> None:
             _unwritten.append(error)
 
 
-def define_config() -> Any:
-    """Defines `--config=FILE` with `--config.KEY=VALUE`, and `--config_help`; see `run`.
-
-    `--config.KEY=None` unsets a key, whatever its type.
-
-    Returns:
-      The flag's holder.
-    """
-    from absl import flags
-    from ml_collections import config_flags
-
-    class OrNone(flags.ArgumentParser):
-        def __init__(self, parser):
-            self.parse = lambda argument: None if argument == "None" else parser.parse(argument)
-            self.flag_type = parser.flag_type
-
-    kinds = {
-        float: flags.FloatParser,
-        int: flags.IntegerParser,
-        bool: flags.BooleanParser,
-        str: flags.ArgumentParser,
-    }
-    for kind, parser in kinds.items():
-        config_flags.register_flag_parser_for_type(kind, OrNone(parser()))
-    flags.DEFINE_bool("config_help", False, "Show all keys of a configuration; run nothing.")
-    return config_flags.DEFINE_config_file(
-        "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
-    )
-
-
 def run(
     main: Callable[[Sequence[str]], Any],
     *,
@@ -93,7 +63,7 @@ def run(
     Args:
       main: (arguments) -> exit code or text of an error, None for success.
       required: Names of flags that must be given.
-      overrides: Whether `define_config` defined flags.
+      overrides: Whether `fljax.config.command_line` defined flags of a configuration.
       starts_processes: Whether processes of its own have to be ended before it ends.
 
     Raises:
@@ -109,7 +79,7 @@ def run(
     if starts_processes:
         signals.install(signals.unwind)
     try:
-        if overrides and "--config_help" in sys.argv[1:]:
+        if overrides and "--config_help" in sys.argv:
             from fljax.config.reference import help_text
 
             show(help_text())

@@ -12,7 +12,6 @@ import pytest
 from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
-from ml_collections import config_flags
 
 from fljax.config import (
     ConfigError,
@@ -23,6 +22,7 @@ from fljax.config import (
     resolve,
     to_plain,
 )
+from fljax.config.command_line import define_config
 from fljax.config.schema import FIELDS
 from fljax.core.names import FOREIGN_NAMES
 from fljax.core.values import Field, Interval
@@ -323,9 +323,7 @@ def test_command_line_overrides_reach_the_config(config_file):
         "--config.model_options.depth=2",
     ]
     values = flags.FlagValues()
-    flag = config_flags.DEFINE_config_file(
-        "config", lock_config=False, accept_new_attributes=True, flag_values=values, sys_argv=argv
-    )
+    flag = define_config(values, argv)
     values(argv)
     resolved = resolve(flag.value)
     assert (resolved.client_lr, resolved.local_steps, resolved.local_epochs) == (0.5, 3, None)
