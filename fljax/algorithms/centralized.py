@@ -18,6 +18,10 @@ def centralized(client_optimizer: OptimizerFactory, **hparams: float) -> Algorit
     Args:
       client_optimizer: hparams -> optax optimizer.
       **hparams: The numbers that it reads from hparams.
+
+    Example:
+      >>> algorithms.centralized(lambda hparams: optax.sgd(hparams['lr']), lr=0.1).hparams
+      {'client_lr': 0.1, 'server_lr': 1.0, 'lr': 0.1}
     """
     shared = fedavg(client_optimizer=client_optimizer, name="centralized", **hparams)
 

@@ -85,6 +85,11 @@ def fedavg(
     Raises:
       TypeError: If a number is given that no optimizer could read, or something else as optimizer.
       ValueError: If `weighting` is neither of the two, or a number is out of range.
+
+    Example:
+      >>> spec = algorithms.fedavg(client_lr=0.1, client_momentum=0.9)
+      >>> spec.name, spec.hparams
+      ('fedavg', {'client_lr': 0.1, 'server_lr': 1.0, 'client_momentum': 0.9})
     """
     check_weighting(weighting)
     values = checks.hyperparameters(

@@ -25,6 +25,10 @@ def fedprox(
       server_lr: Learning rate of the server.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       **options: Further arguments of `fedavg`.
+
+    Example:
+      >>> algorithms.fedprox(mu=0.1, client_lr=0.05).hparams
+      {'client_lr': 0.05, 'server_lr': 1.0, 'mu': 0.1}
     """
     options.setdefault("name", "fedprox")
     return fedavg(client_lr, server_lr, mu=mu, weighting=weighting, **options)

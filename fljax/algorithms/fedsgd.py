@@ -93,6 +93,10 @@ def fedsgd(
 
     Raises:
       TypeError, ValueError: As `fedavg`.
+
+    Example:
+      >>> algorithms.fedsgd(server_lr=0.1).hparams
+      {'server_lr': 0.1}
     """
     check_weighting(weighting)
     values = checks.hyperparameters(

@@ -48,6 +48,10 @@ def local_only(
 
     Raises:
       TypeError, ValueError: As `fedavg`.
+
+    Example:
+      >>> algorithms.local_only(client_lr=0.1).hparams
+      {'client_lr': 0.1}
     """
     values = checks.hyperparameters(
         "local_only",

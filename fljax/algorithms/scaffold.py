@@ -68,6 +68,10 @@ def scaffold(
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
       weighting: Weights of the model changes: "uniform" as in the paper, or "examples".
+
+    Example:
+      >>> algorithms.scaffold(client_lr=0.1, server_lr=1.0).hparams
+      {'client_lr': 0.1, 'server_lr': 1.0}
     """
     check_weighting(weighting)
     client_optimizer = sgd_momentum(None)

@@ -119,6 +119,10 @@ def fedopt(
     Raises:
       TypeError: If the optimizer is a function: `fedavg` takes those.
       ValueError: If the optimizer is unknown, or a number is given that it does not use.
+
+    Example:
+      >>> sorted(algorithms.fedopt('adam', server_lr=0.01).hparams)
+      ['beta1', 'beta2', 'client_lr', 'server_lr', 'tau']
     """
     if callable(server_optimizer) or isinstance(server_optimizer, optax.GradientTransformation):
         raise TypeError(

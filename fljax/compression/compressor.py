@@ -42,6 +42,13 @@ class Compressor(NamedTuple):
         a contraction has one above 0. None where none is known.
         Both hold for every vector, up to float32's rounding, whose length |x| is 0 or between 1e-15
         and 1e15: squares and quotients of much smaller and larger numbers leave float32.
+
+    Example:
+      >>> code, x = compression.qsgd(8), jnp.arange(4.0)
+      >>> payload = code.encode(jax.random.key(0), x)
+      >>> message = code.serialize(payload, 4)
+      >>> len(message) == -(-int(code.bits(payload, 4)) // 8)
+      True
     """
 
     name: str
@@ -129,6 +136,12 @@ def chain(first: Compressor, *others: Compressor) -> Compressor:
 
     Raises:
       ValueError: If a compressor but the last has no `values` to compress, or no fixed size.
+
+    Example:
+      >>> code = compression.chain(compression.top_k(0.5), compression.int8())
+      >>> payload = code.encode(jax.random.key(0), jnp.array([3.0, -1.0, 0.5, -2.0]))
+      >>> print(jnp.round(code.decode(payload, 4), 2), int(code.bits(payload, 4)), 'bits')
+      [ 3.    0.    0.   -2.01] 52 bits
     """
     for place, one in enumerate((first, *others)):
         if not isinstance(one, Compressor):

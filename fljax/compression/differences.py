@@ -36,6 +36,11 @@ def ef21(link: UplinkLink, num_clients: int) -> UplinkLink:
       num_clients: Number N of the clients that ever take part: clients without rows never do.
 
     Wire format: that of the link.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.ef21(compression.uplink(compression.top_k(0.01)), num_clients=100)
+      >>> pipeline = Pipeline(uplink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     return _shifted(link, num_clients, rate=1.0, shift_follows=True, what="ef21")
 
@@ -56,6 +61,12 @@ def diana(link: UplinkLink, num_clients: int, rate: float) -> UplinkLink:
       rate: How fast shifts follow; at most 1 / (1 + omega) of the compressor.
 
     Wire format: that of the link.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> sent = compression.uplink(compression.qsgd(4))
+      >>> link = compression.diana(sent, num_clients=100, rate=0.1)
+      >>> pipeline = Pipeline(uplink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     check_fraction("rate", rate)
     return _shifted(link, num_clients, rate=rate, shift_follows=False, what="diana")
@@ -78,6 +89,11 @@ def marina(link: UplinkLink, probability: float, *, seed: int = 0) -> UplinkLink
 
     Wire format: that of the link, or 32 bits a number in rounds without compression. The coin
     follows from the round's number.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.marina(compression.uplink(compression.qsgd(4)), probability=0.1)
+      >>> pipeline = Pipeline(uplink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     check_fraction("probability", probability)
     check_decodes_anywhere(link, "marina")

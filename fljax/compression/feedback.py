@@ -25,6 +25,11 @@ def error_feedback(link: UplinkLink) -> UplinkLink:
     The memory is as large as the model, in the ClientStore; it stays as it was where a job is lost.
 
     Wire format: that of the link.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.error_feedback(compression.uplink(compression.top_k(0.01)))
+      >>> pipeline = Pipeline(uplink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     check_decodes_anywhere(link, "error_feedback")
 
@@ -55,6 +60,11 @@ def downlink_error_feedback(compressor: Choice, *, per_leaf: bool = False) -> Do
       compressor, per_leaf: As for `fljax.compression.links.uplink`.
 
     Wire format: that of the compressor, and the rest of the message at its own width.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.downlink_error_feedback(compression.top_k(0.1))
+      >>> pipeline = Pipeline(downlink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     roundtrip, bits = simulated(compressor, per_leaf)
 
@@ -83,6 +93,11 @@ def downlink_difference(compressor: Choice, *, per_leaf: bool = False) -> Downli
       compressor, per_leaf: As for `fljax.compression.links.uplink`.
 
     Wire format: that of the compressor, and the rest of the message at its own width.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.downlink_difference(compression.top_k(0.1))
+      >>> pipeline = Pipeline(downlink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     roundtrip, bits = simulated(compressor, per_leaf)
 

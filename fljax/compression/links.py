@@ -103,6 +103,11 @@ def uplink(compressor: Choice, *, per_leaf: bool = False) -> UplinkLink:
 
     Raises:
       ValueError: If `compressor` is something else.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.uplink(compression.top_k(0.01))
+      >>> pipeline = Pipeline(uplink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     check_choice(compressor, per_leaf)
     return UplinkLink(
@@ -124,6 +129,11 @@ def downlink(compressor: Choice, *, per_leaf: bool = False) -> DownlinkLink:
 
     Raises:
       ValueError: If the size of a message depends on the values.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.downlink(compression.bf16())
+      >>> pipeline = Pipeline(downlink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     roundtrip, bits = simulated(compressor, per_leaf)
     return DownlinkLink(

@@ -35,6 +35,11 @@ def powersgd(rank: int = 2, *, seed: int = 0) -> UplinkLink:
 
     Wire format: rank (n + m) numbers for a matrix [n, m], 32 bits each; 32 bits for each other
     number.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.powersgd(rank=2)
+      >>> pipeline = Pipeline(uplink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     check_range("rank", rank, 1, 2**15)
     check_seed(seed)

@@ -60,6 +60,11 @@ def fetch_sgd(
     Raises:
       ValueError: For settings out of range, or an update with leaves that are no floating-point
         numbers.
+
+    Example:
+      >>> from fljax.core.transforms import Pipeline
+      >>> link = compression.fetch_sgd(0.01, rows=3, columns=1000)
+      >>> pipeline = Pipeline(uplink=(link,))  # for simulate(..., pipeline=pipeline)
     """
     check_fraction("fraction", fraction)
     check_range("rows", rows, 1, 2**15)

@@ -41,7 +41,13 @@ class IndexBits(NamedTuple):
 
 
 def index_bits(k: int, d: int) -> IndexBits:
-    """Returns what positions cost."""
+    """Returns what positions cost.
+
+    Example:
+      >>> bits = compression.index_bits(k=100, d=10_000)
+      >>> bits.raw, bits.bitmap, round(bits.entropy)
+      (1400, 10000, 803)
+    """
     ways = math.lgamma(d + 1) - math.lgamma(k + 1) - math.lgamma(d - k + 1)
     return IndexBits(k * math.ceil(math.log2(d)), d, ways / math.log(2))
 
@@ -68,6 +74,12 @@ def top_k(fraction: float | jax.Array, *, index_format: str = "smallest") -> Com
 
     Wire format: the positions, then k values (32 bits each): k (32 + ceil(log2 d)) bits raw,
     d + 32 k as a bitmap. alpha = k / d.
+
+    Example:
+      >>> code, x = compression.top_k(0.5), jnp.array([3.0, -1.0, 0.5, -2.0])
+      >>> payload = code.encode(jax.random.key(0), x)
+      >>> print(jnp.round(code.decode(payload, 4), 2), int(code.bits(payload, 4)), 'bits')
+      [ 3.  0.  0. -2.] 68 bits
     """
     check_fraction("fraction", fraction)
     check_choice("index_format", index_format, _FORMATS)
@@ -119,6 +131,12 @@ def rand_k(fraction: float, *, unbiased: bool = True, index_format: str = "small
     Wire format: the positions (or 64 bits), then k values (32 bits each): k (32 + ceil(log2 d))
     bits raw, d + 32 k as a bitmap, 64 + 32 k with a seed. omega = d / k - 1 if unbiased, else
     alpha = k / d. Stich et al. 2018 (arXiv:1809.07599); Konecny et al. 2016 (arXiv:1610.05492).
+
+    Example:
+      >>> code, x = compression.rand_k(0.5), jnp.array([3.0, -1.0, 0.5, -2.0])
+      >>> payload = code.encode(jax.random.key(0), x)
+      >>> print(jnp.round(code.decode(payload, 4), 2), int(code.bits(payload, 4)), 'bits')
+      [ 6. -2.  0.  0.] 68 bits
     """
     check_fraction("fraction", fraction)
     check_switch("unbiased", unbiased)
@@ -171,6 +189,12 @@ def prune(fraction: float | jax.Array) -> Compressor:
 
     Wire format: a bitmap of d bits, then the values that are kept (32 bits each); the size depends
     on the values. alpha = max(1, round(fraction d)) / d.
+
+    Example:
+      >>> code, x = compression.prune(0.5), jnp.array([3.0, -1.0, 0.5, -2.0])
+      >>> payload = code.encode(jax.random.key(0), x)
+      >>> print(jnp.round(code.decode(payload, 4), 2), int(code.bits(payload, 4)), 'bits')
+      [ 3.  0.  0. -2.] 68 bits
     """
     check_fraction("fraction", fraction)
 

@@ -30,6 +30,12 @@ class Network(NamedTuple):
         may be None without training, `mask` is bool[B] or None.
       needs_full_batches: Whether padding rows of a batch would change the statistics the model
         keeps: it has BatchNorm, and its `__call__` takes no `mask`.
+
+    Example:
+      >>> network = tasks.from_nnx(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+      >>> params, _, _ = network.init(jax.random.key(0))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+      15
     """
 
     init: Callable[[jax.Array], tuple[PyTree, PyTree, PyTree]]
@@ -81,6 +87,12 @@ def from_functions(init: Callable, apply: Callable) -> Network:
       init: (key) -> params.
       apply: (params, x, *, key=None, train=False, mask=None) -> outputs; of the three keywords,
         those that it names are passed.
+
+    Example:
+      >>> init = lambda key: {'w': jnp.zeros((4, 3))}
+      >>> apply = lambda params, x, *, key=None, train=False: x @ params['w']
+      >>> tasks.classification(tasks.from_functions(init, apply), num_classes=3)
+      Task('classification', 3 classes)
     """
     for name, function in (("init", init), ("apply", apply)):
         if not callable(function):
@@ -122,6 +134,11 @@ def from_nnx(
 
     Raises:
       TypeError: If `model` returns no module.
+
+    Example:
+      >>> network = tasks.from_nnx(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+      >>> tasks.classification(network, num_classes=3)
+      Task('classification', 3 classes)
     """
     kinds = _kinds(_checked_filter(frozen))
 
@@ -187,6 +204,12 @@ def from_linen(
 
     Returns:
       The `Network`.
+
+    Example:
+      >>> from flax import linen
+      >>> network = tasks.from_linen(linen.Dense(3), jnp.zeros((1, 4)))
+      >>> tasks.classification(network, num_classes=3)
+      Task('classification', 3 classes)
     """
     if not (_is_linen(module) and callable(module)):
         raise wrong("module", module, "a flax.linen.Module")

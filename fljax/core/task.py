@@ -22,6 +22,13 @@ class Metrics(NamedTuple):
         `fljax.core.metrics.ClassCounts` of int32[C] where C exceeds `MAX_CONFUSION_CLASSES`.
       unpredicted: int32[C] targets by actual class for which the model predicts nothing, which are
         in `confusion` nowhere and wrong in all metrics; None if there are none.
+
+    Example:
+      >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
+      >>> batch = {'x': jnp.ones((2, 4)), 'y': jnp.array([0, 2]), 'mask': jnp.array([True, True])}
+      >>> metrics = task.metrics(*task.init(jax.random.key(0)), batch)
+      >>> metrics.per_example['correct'].tolist()
+      [1, 0]
     """
 
     per_example: dict[str, jax.Array]
@@ -49,6 +56,14 @@ class Task(NamedTuple):
       needs_full_batches: Whether a batch with padding rows would spoil `model_state`.
       apply: (params, frozen, model_state, x) -> the model's outputs in evaluation mode, for
         predictions after training; None where there are none.
+
+    Example:
+      >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
+      >>> params, frozen, model_state = task.init(jax.random.key(0))
+      >>> batch = {'x': jnp.ones((2, 4)), 'y': jnp.array([0, 2]), 'mask': jnp.array([True, True])}
+      >>> (losses, weights), _ = task.loss(params, frozen, model_state, batch, None, False)
+      >>> print(jnp.round(losses, 2), weights)
+      [1.1 1.1] [1 1]
     """
 
     init: Callable[[jax.Array], tuple[PyTree, PyTree, PyTree]]

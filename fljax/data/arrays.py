@@ -97,6 +97,11 @@ def from_arrays(
     Raises:
       ValueError: If lengths, types, labels or ids do not fit, a value is not finite or cannot be
         held, or no partition is given.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(6, 2)), [0, 1, 0, 1, 0, 1]
+      >>> data.from_arrays(x, y, client_ids=['a', 'a', 'b', 'b', 'c', 'c'])
+      FederatedDataset('arrays': classification, 2 classes, 3 clients, rows: train 6)
     """
     checked("kind", kind, Field("classification", str, KINDS))
     checked("on_nonfinite", on_nonfinite, Field("error", str, ON_NONFINITE))

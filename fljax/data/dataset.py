@@ -34,6 +34,11 @@ class Partition:
     Raises:
       ValueError: If the offsets decrease, do not start at 0, or do not fit the index, or one of
         them is no vector of integers.
+
+    Example:
+      >>> partition = data.iid(6, 2)
+      >>> [len(partition.rows(client)) for client in range(2)]
+      [3, 3]
     """
 
     offsets: np.ndarray
@@ -157,6 +162,11 @@ class Split:
 
     Raises:
       ValueError: If the partition names rows that do not exist.
+
+    Example:
+      >>> split = data.synthetic(num_clients=3).train
+      >>> split.num_rows == int(split.partition.sizes.sum())
+      True
     """
 
     examples: Examples
@@ -224,6 +234,11 @@ class FederatedDataset:
       preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
+
+    Example:
+      >>> dataset = data.synthetic(num_clients=3)
+      >>> dataset.num_clients, dataset.train.num_rows == int(dataset.train.partition.sizes.sum())
+      (3, True)
     """
 
     name: str

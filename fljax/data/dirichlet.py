@@ -50,6 +50,14 @@ def dirichlet(
 
     Raises:
       ValueError: If there are too few rows for the clients, or an argument is out of range.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.dirichlet(labels, 3, alpha=0.5)
+      >>> partition.sizes.tolist()
+      [5, 3, 4]
+      >>> data.label_counts(labels, partition, 3).tolist()
+      [[2, 0, 3], [0, 3, 0], [2, 1, 1]]
     """
     labels = class_labels(labels)
     num_clients, min_partition_size, seed = check_room(
@@ -111,6 +119,14 @@ def dirichlet_hsu(
 
     Raises:
       ValueError: If there are too few rows for the clients, or an argument is out of range.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.dirichlet_hsu(labels, 3, alpha=0.5)
+      >>> partition.sizes.tolist()
+      [4, 4, 4]
+      >>> data.label_counts(labels, partition, 3).tolist()
+      [[1, 3, 0], [3, 1, 0], [0, 0, 4]]
     """
 
     def one_after_another(order, num_rows):
@@ -149,6 +165,14 @@ def dirichlet_per_client(
 
     Raises:
       ValueError: If there are too few rows for the clients, or an argument is out of range.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.dirichlet_per_client(labels, 3, alpha=0.5)
+      >>> partition.sizes.tolist()
+      [4, 4, 4]
+      >>> data.label_counts(labels, partition, 3).tolist()
+      [[0, 4, 0], [3, 0, 1], [1, 0, 3]]
     """
 
     def in_turns(order, num_rows):

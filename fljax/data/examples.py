@@ -19,6 +19,11 @@ class ArrayExamples:
     Raises:
       ValueError: If the arrays differ in length, are none of numbers, or hold 64-bit values beyond
         the range of the 32-bit types in which JAX will hold them.
+
+    Example:
+      >>> examples = data.ArrayExamples({"x": np.eye(3), "y": np.array([0, 1, 0])})
+      >>> examples.take(np.array([2, 0]))['y'].tolist()
+      [0, 0]
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -73,6 +78,13 @@ class LazyExamples:
         same example, whatever the other rows are.
       spec: {name: shape and dtype of one example}.
       arrays: None; nothing is stored.
+
+    Example:
+      >>> kinds = {"x": np.float32, "y": np.int64}
+      >>> spec = {name: jax.ShapeDtypeStruct((), kind) for name, kind in kinds.items()}
+      >>> make = lambda rows: {"x": rows.astype(np.float32), "y": rows % 2}
+      >>> data.LazyExamples(10, make, spec).take(np.array([3]))["y"].tolist()
+      [1]
     """
 
     num_examples: int

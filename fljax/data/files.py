@@ -24,7 +24,12 @@ _IDX_TYPES = {
 
 
 def resolve_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
-    """Returns the data directory: the argument, else $FLJAX_DATA_DIR, else ~/.cache/fljax."""
+    """Returns the data directory: the argument, else $FLJAX_DATA_DIR, else ~/.cache/fljax.
+
+    Example:
+      >>> data.resolve_data_dir('/data').name
+      'data'
+    """
     if not isinstance(data_dir, str | os.PathLike | None):
         raise wrong("data_dir", data_dir, "a path, or None")
     chosen = data_dir or os.environ.get("FLJAX_DATA_DIR") or "~/.cache/fljax"

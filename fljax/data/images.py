@@ -61,6 +61,9 @@ def mnist(
     Raises:
       FileNotFoundError: If the data cannot be had; says which files to put where.
       ValueError: If a file is truncated or corrupt, or the partition is not possible.
+
+    Example:
+      >>> dataset = data.mnist(partition='iid', num_clients=100)  # doctest: +SKIP
     """
     arrays = _idx_arrays("mnist", data_dir, download)
     return _image_dataset("mnist", arrays, _MNIST_MOMENTS, standardize, clients)
@@ -72,6 +75,9 @@ def fashion_mnist(
     """Fashion-MNIST (Xiao et al., arXiv:1708.07747): 60,000 + 10,000 images, 10 classes.
 
     Reads `fashion_mnist/` of the data directory; everything else is as in `mnist`.
+
+    Example:
+      >>> dataset = data.fashion_mnist(partition='iid', num_clients=100)  # doctest: +SKIP
     """
     arrays = _idx_arrays("fashion_mnist", data_dir, download)
     return _image_dataset("fashion_mnist", arrays, _FASHION_MNIST_MOMENTS, standardize, clients)
@@ -105,6 +111,9 @@ def mnist_writers(
     Raises:
       FileNotFoundError: If a file is missing.
       ValueError: If a file is truncated or corrupt, or the files do not belong together.
+
+    Example:
+      >>> dataset = data.mnist_writers()  # doctest: +SKIP
     """
     arrays = _idx_arrays("mnist", data_dir, download)
     train_labels, test_labels = _writer_labels(resolve_data_dir(data_dir), arrays)
@@ -155,6 +164,9 @@ def cifar10(
     Raises:
       FileNotFoundError: If the data cannot be had; says which files to put where.
       ValueError: If a file is truncated or corrupt, or the partition is not possible.
+
+    Example:
+      >>> dataset = data.cifar10(partition='iid', num_clients=100)  # doctest: +SKIP
     """
     root = resolve_data_dir(data_dir)
     name, arrays = "cifar10", _cifar10_binary(root)
@@ -173,6 +185,11 @@ def image_scaling(moments: tuple[tuple[float, ...], tuple[float, ...]] | None) -
 
     Raises:
       ValueError: If the moments are no such pair, or a deviation is not above 0.
+
+    Example:
+      >>> scale = data.image_scaling(((0.5,), (0.25,)))
+      >>> print(scale({'x': jnp.array([[[[0]], [[255]]]], jnp.uint8)})['x'].ravel())
+      [-2.  2.]
     """
     mean, std = _moments(((0.0,), (1.0,)) if moments is None else moments)
     return functools.partial(_scale, mean=mean, std=std)

@@ -45,6 +45,14 @@ def iid(
 
     Raises:
       ValueError: If there are too few rows for the clients, or an argument is out of range.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.iid(labels, 3)
+      >>> partition.sizes.tolist()
+      [4, 4, 4]
+      >>> data.label_counts(labels, partition, 3).tolist()
+      [[0, 2, 2], [2, 1, 1], [2, 1, 1]]
     """
     num_rows = row_count(labels)
     num_clients, min_partition_size, seed = check_room(
@@ -79,6 +87,14 @@ def shards(
 
     Raises:
       ValueError: If there are fewer rows than shards, or an argument is out of range.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.shards(labels, 3, shards_per_client=2)
+      >>> partition.sizes.tolist()
+      [4, 4, 4]
+      >>> data.label_counts(labels, partition, 3).tolist()
+      [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
     """
     labels = class_labels(labels)
     num_clients, min_partition_size, seed = check_room(
@@ -126,6 +142,14 @@ def classes_per_client(
 
     Raises:
       ValueError: If the clients cannot cover the classes, or an argument is out of range.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.classes_per_client(labels, 3, classes_per_client=2)
+      >>> partition.sizes.tolist()
+      [4, 5, 3]
+      >>> data.label_counts(labels, partition, 3).tolist()
+      [[2, 0, 2], [1, 4, 0], [1, 0, 2]]
     """
     labels = class_labels(labels)
     num_clients, min_partition_size, seed = check_room(
@@ -185,6 +209,14 @@ def quantity(
 
     Raises:
       ValueError: If there are too few rows for the clients, or an argument is out of range.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.quantity(labels, 3, sigma=0.5)
+      >>> partition.sizes.tolist()
+      [4, 3, 5]
+      >>> data.label_counts(labels, partition, 3).tolist()
+      [[1, 2, 1], [2, 0, 1], [1, 2, 2]]
     """
     num_rows = row_count(labels)
     num_clients, min_partition_size, seed = check_room(
@@ -226,6 +258,12 @@ def natural(
     Raises:
       ValueError: If the ids do not fit the rows, there are fewer clients than `num_clients`, or a
         client is too small.
+
+    Example:
+      >>> ids = np.array(['ann', 'bob', 'ann', 'eve'])
+      >>> partition = data.natural(4, client_ids=ids)
+      >>> partition.sizes.tolist()
+      [2, 1, 1]
     """
     min_partition_size = partition_setting("min_partition_size", min_partition_size)
     seed = partition_setting("seed", seed)
@@ -286,6 +324,11 @@ def make_partition(
 
     Raises:
       ValueError: If the name, an option or a value is not known or not possible.
+
+    Example:
+      >>> partition = data.make_partition('dirichlet', np.arange(12) % 3, 3, alpha=0.5)
+      >>> int(partition.sizes.sum())
+      12
     """
     if not isinstance(name, str) or name not in PARTITIONERS:
         raise ValueError(unknown("partition", name, PARTITIONERS))

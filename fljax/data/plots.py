@@ -40,6 +40,11 @@ def plot_partition(
 
     Raises:
       ImportError: If matplotlib is not installed.
+
+    Example:
+      >>> partition = data.iid(6, 2)
+      >>> counts = data.label_counts(np.arange(6) % 2, partition, 2)
+      >>> data.plot_partition(partition, counts, path='partition.png')  # doctest: +SKIP
     """
     try:
         from matplotlib.figure import Figure

@@ -57,6 +57,9 @@ def shakespeare(*, data_dir=None, sequence_length: int = 80, **clients) -> Feder
     Raises:
       FileNotFoundError: If the file is missing.
       ValueError: If the file is truncated or corrupt, or the partition is not possible.
+
+    Example:
+      >>> dataset = data.shakespeare(sequence_length=80)  # doctest: +SKIP
     """
     sequence_length = check_count("sequence_length", sequence_length)
     splits = _read(data_dir)

@@ -26,6 +26,13 @@ class PartitionStatistics(NamedTuple):
         from that of all rows, over clients with rows; 0 is IID, 1 the most there is.
       effective_classes: Mean over clients with rows of exp(entropy) of the label distribution:
         the number of equally frequent classes that would be as mixed.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.iid(labels, 3)
+      >>> statistics = data.partition_statistics(partition, data.label_counts(labels, partition, 3))
+      >>> statistics.num_rows, statistics.size_max
+      (12, 4)
     """
 
     num_clients: int
@@ -59,6 +66,11 @@ def label_counts(labels: np.ndarray, partition: Partition, num_classes: int) -> 
 
     Returns:
       int64[N, K].
+
+    Example:
+      >>> partition = data.iid(6, 2)
+      >>> data.label_counts(np.arange(6) % 2, partition, 2).sum(0).tolist()
+      [3, 3]
     """
     owned = np.asarray(labels[partition.all_rows()])
     owners = partition.owners().reshape((-1,) + (1,) * (owned.ndim - 1))
@@ -76,6 +88,11 @@ def split_label_counts(dataset: FederatedDataset, split: Split | None = None) ->
 
     Returns:
       int64[N, K].
+
+    Example:
+      >>> dataset = data.from_arrays(np.zeros((4, 2)), [0, 0, 1, 1], client_ids=[0, 0, 1, 1])
+      >>> data.split_label_counts(dataset).tolist()
+      [[2, 0], [0, 2]]
     """
     split = split or dataset.train
     examples = split.examples
@@ -96,6 +113,12 @@ def partition_statistics(partition: Partition, counts: np.ndarray) -> PartitionS
     Args:
       partition: Over N clients, at least one.
       counts: int[N, K] labels of each client, as from `label_counts`.
+
+    Example:
+      >>> labels = np.arange(12) % 3
+      >>> partition = data.iid(labels, 3)
+      >>> data.partition_statistics(partition, data.label_counts(labels, partition, 3)).size_mean
+      4.0
     """
     counts = checked_counts(partition, counts)
     sizes = partition.sizes

@@ -73,6 +73,11 @@ def synthetic(
 
     Raises:
       ValueError: If an argument is out of range.
+
+    Example:
+      >>> dataset = data.synthetic(1.0, 1.0, num_clients=5)
+      >>> dataset.num_clients, dataset.num_classes
+      (5, 10)
     """
     del data_dir
     if not (partition is None or isinstance(partition, str) and partition == "natural"):

@@ -83,6 +83,11 @@ def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> 
 
     Raises:
       ValueError: For an unknown name or option.
+
+    Example:
+      >>> model = models.make('mlp', num_classes=10, input_shape=(8, 8, 1), hidden=(32,))
+      >>> model(nnx.Rngs(0))(jnp.zeros((2, 8, 8, 1))).shape
+      (2, 10)
     """
     if not isinstance(name, str) or name not in MODELS:
         raise ValueError(unknown("model", name, MODELS))

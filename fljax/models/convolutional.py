@@ -30,7 +30,13 @@ _TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 def mcmahan_cnn(
     num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, conv_form: str = "auto"
 ) -> Factory:
-    """Returns the CNN of McMahan et al. (arXiv:1602.05629): 1,663,370 parameters for MNIST."""
+    """Returns the CNN of McMahan et al. (arXiv:1602.05629): 1,663,370 parameters for MNIST.
+
+    Example:
+      >>> model = nnx.eval_shape(lambda: models.mcmahan_cnn(10)(nnx.Rngs(0)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+      1663370
+    """
     shape = image_shape("mcmahan_cnn", input_shape, 4)
     return with_form(partial(McMahanCNN, count("num_classes", num_classes), shape), conv_form)
 
@@ -38,7 +44,13 @@ def mcmahan_cnn(
 def emnist_cnn(
     num_classes: int = 62, input_shape: Shape = (28, 28, 1), *, conv_form: str = "auto"
 ) -> Factory:
-    """Returns the EMNIST CNN of Reddi et al. (arXiv:2003.00295): 1,206,590 parameters."""
+    """Returns the EMNIST CNN of Reddi et al. (arXiv:2003.00295): 1,206,590 parameters.
+
+    Example:
+      >>> model = nnx.eval_shape(lambda: models.emnist_cnn(62)(nnx.Rngs(0)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+      1206590
+    """
     shape = image_shape("emnist_cnn", input_shape, 6)
     return with_form(partial(EmnistCNN, count("num_classes", num_classes), shape), conv_form)
 
@@ -49,6 +61,11 @@ def pfl_cifar10_cnn(
     """Returns the CIFAR-10 CNN of pfl-research (arXiv:2404.06430): 1,626,442 parameters.
 
     It is the EMNIST CNN on color images.
+
+    Example:
+      >>> model = nnx.eval_shape(lambda: models.pfl_cifar10_cnn(10)(nnx.Rngs(0)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+      1626442
     """
     return emnist_cnn(num_classes, input_shape, conv_form=conv_form)
 
@@ -59,6 +76,11 @@ def lenet_cnn(
     """Returns the CNN of NIID-Bench (arXiv:2102.02079).
 
     62,006 parameters for CIFAR-10, 44,426 for images of 28 x 28 in one channel.
+
+    Example:
+      >>> model = nnx.eval_shape(lambda: models.lenet_cnn(10)(nnx.Rngs(0)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+      62006
     """
     shape = image_shape("lenet_cnn", input_shape, 16)
     return with_form(partial(LeNet, count("num_classes", num_classes), shape), conv_form)

@@ -35,6 +35,11 @@ def softmax_regression(num_features: int, num_classes: int) -> Callable[[nnx.Rng
 
     Raises:
       ValueError: For sizes that are not whole numbers of at least 1.
+
+    Example:
+      >>> model = models.softmax_regression(4, 3)(nnx.Rngs(0))
+      >>> model(jnp.zeros((2, 4))).shape
+      (2, 3)
     """
     sizes = count("num_features", num_features), count("num_classes", num_classes)
     return partial(MLP, sizes, nnx.initializers.zeros)
@@ -49,5 +54,10 @@ def mlp(sizes: Sequence[int]) -> Callable[[nnx.Rngs], nnx.Module]:
 
     Raises:
       ValueError: For sizes that are not whole numbers of at least 1, or fewer than two.
+
+    Example:
+      >>> model = models.mlp((4, 8, 3))(nnx.Rngs(0))
+      >>> model(jnp.zeros((2, 4))).shape
+      (2, 3)
     """
     return partial(MLP, counts("sizes", sizes, least=2), nnx.initializers.glorot_uniform())

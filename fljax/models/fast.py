@@ -39,6 +39,11 @@ def with_fast_convolutions(model: nnx.Module | Factory, form: str = "auto") -> n
     Raises:
       ValueError: For an unknown form.
       TypeError: For a linen module, whose layers are made while it runs.
+
+    Example:
+      >>> model = models.with_fast_convolutions(lambda rngs: nnx.Conv(1, 2, (3, 3), rngs=rngs))
+      >>> model(nnx.Rngs(0))(jnp.zeros((1, 4, 4, 1))).shape
+      (1, 4, 4, 2)
     """
     checked("form", form, _FORM)
     if isinstance(model, nnx.Module):

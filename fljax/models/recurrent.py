@@ -28,6 +28,11 @@ def char_lstm(
 
     Raises:
       ValueError: For sizes that are not whole numbers of at least 1.
+
+    Example:
+      >>> model = nnx.eval_shape(lambda: models.char_lstm(90)(nnx.Rngs(0)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+      820522
     """
     sizes = {"vocab": vocab, "embedding": embedding, "hidden": hidden, "layers": layers}
     return partial(CharLSTM, *(count(name, size) for name, size in sizes.items()))

@@ -49,6 +49,11 @@ def resnet18_gn(
 
     Raises:
       ValueError: If the groups do not divide the width, or a size is no whole number.
+
+    Example:
+      >>> model = nnx.eval_shape(lambda: models.resnet18_gn(100)(nnx.Rngs(0)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+      11220132
     """
     width, groups = count("width", width), count("groups", groups)
     if width % groups:

@@ -33,6 +33,12 @@ def classification(
 
     Returns:
       The task; y is int[B].
+
+    Example:
+      >>> task = tasks.classification(models.mlp((4, 8, 3)), num_classes=3)
+      >>> task
+      Task('classification', 3 classes)
+      >>> params, _, _ = task.init(jax.random.key(0))
     """
 
     def counted(batch):
@@ -52,6 +58,10 @@ def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: 
 
     Returns:
       The task; x and y are int[B, T], y being x moved on by one.
+
+    Example:
+      >>> tasks.next_token(models.char_lstm(90, hidden=16), 90)
+      Task('next_token', 90 classes)
     """
     pad_id = checked("pad_id", pad_id, Field(0, int, FINITE, optional=True))
 
@@ -63,7 +73,12 @@ def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: 
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns -log softmax(logits)[label], for logits [..., C] and integer labels [...]."""
+    """Returns -log softmax(logits)[label], for logits [..., C] and integer labels [...].
+
+    Example:
+      >>> print(tasks.softmax_cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1])))
+      [0.6931472]
+    """
     # a select, unlike a gather, has no scatter as its gradient
     log_probabilities = jax.nn.log_softmax(logits)
     return -jnp.sum(log_probabilities, where=_one_hot(logits, labels), axis=-1)

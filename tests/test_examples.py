@@ -1,0 +1,50 @@
+"""Every public function and record of a room has an example in its docstring, and the examples run.
+
+They may use jax, jnp, np, optax, nnx and the public rooms without importing them, as a reader of
+the documentation would. Those that need files are marked `+SKIP`.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import fljax
+
+ROOMS = ("algorithms", "compression", "data", "models", "tasks")
+NAMES = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "nnx": nnx, "fljax": fljax}
+
+
+def public(room: str) -> dict:
+    """Returns {name: function or class} of what a room exports."""
+    module = importlib.import_module(f"fljax.{room}")
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {
+        name: value
+        for name, value in found.items()
+        if inspect.isroutine(value) or inspect.isclass(value)
+    }
+
+
+EXPORTS = [(room, name) for room in ROOMS for name in public(room)]
+
+
+@pytest.mark.parametrize(("room", "name"), EXPORTS, ids=lambda part: part)
+def test_examples_run(room, name, tmp_path, monkeypatch, quick_compilation):
+    monkeypatch.chdir(tmp_path)
+    value = public(room)[name]
+    names = NAMES | {one: getattr(fljax, one) for one in ROOMS}
+    docstring = inspect.getdoc(value) or ""
+    example = doctest.DocTestParser().get_doctest(docstring, names, f"{room}.{name}", None, None)
+    assert example.examples, f"fljax.{room}.{name} has no example"
+    said = []
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=said.append)
+    assert not said, "".join(said)
