@@ -24,7 +24,7 @@ def dirichlet(
     labels: np.ndarray,
     num_clients: int,
     *,
-    alpha: float,
+    alpha: float = 0.5,
     self_balancing: bool = False,
     seed: int = 0,
     min_partition_size: int = 1,
@@ -92,7 +92,7 @@ def dirichlet_hsu(
     labels: np.ndarray,
     num_clients: int,
     *,
-    alpha: float,
+    alpha: float = 0.5,
     seed: int = 0,
     min_partition_size: int = 1,
 ) -> Partition:
@@ -143,7 +143,7 @@ def dirichlet_per_client(
     labels: np.ndarray,
     num_clients: int,
     *,
-    alpha: float,
+    alpha: float = 0.5,
     seed: int = 0,
     min_partition_size: int = 1,
 ) -> Partition:

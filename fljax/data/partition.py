@@ -119,7 +119,7 @@ def classes_per_client(
     labels: np.ndarray,
     num_clients: int,
     *,
-    classes_per_client: int,
+    classes_per_client: int = 2,
     seed: int = 0,
     min_partition_size: int = 1,
 ) -> Partition:
@@ -334,14 +334,10 @@ def make_partition(
         raise ValueError(unknown("partition", name, PARTITIONERS))
     partitioner = PARTITIONERS[name]
     parameters = inspect.signature(partitioner).parameters
-    known = [p for p in parameters if p not in ("labels", "num_clients", "seed")]
+    known = parameters.keys() - {"labels", "num_clients", "seed"}
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of the {name} partition", option, known))
-    required = [p for p in known if parameters[p].default is inspect.Parameter.empty]
-    missing = [option for option in required if option not in options]
-    if missing:
-        raise ValueError(f"the {name} partition needs {' and '.join(missing)}")
     if num_clients is None and name != "natural":
         raise ValueError(f"the {name} partition needs num_clients")
     return partitioner(labels, num_clients, seed=seed, **options)

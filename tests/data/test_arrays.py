@@ -149,7 +149,7 @@ def test_token_sequences():
         ({"num_classes": 2, "num_clients": 2}, "num_classes=2, but the labels go up to 2"),
         ({}, "no clients of their own"),
         ({"partition": "natural"}, "no natural clients"),
-        ({"partition": "dirichlet", "num_clients": 2}, "needs alpha"),
+        ({"partition": "dirichlet"}, "needs num_clients"),
         ({"partition": Partition(np.array([0, 13]))}, "rows 0..12, but there are 12"),
         ({"partition": Partition(np.array([0, 2])), "num_clients": 3}, "partition has 1 clients"),
         ({"partition": Partition(np.array([0, 2])), "alpha": 3}, "takes no options"),

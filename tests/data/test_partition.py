@@ -294,7 +294,6 @@ def test_repair_prefers_the_labels_a_client_has():
     [
         ("dirichelt", {}, "did you mean 'dirichlet'"),
         ("dirichlet", {"alfa": 1.0}, "did you mean 'alpha'"),
-        ("dirichlet", {}, "needs alpha"),
         ("dirichlet", {"alpha": 0.0}, "alpha = 0.0 must be above 0"),
         ("dirichlet", {"alpha": float("nan")}, "alpha = nan must be above 0"),
         ("quantity", {"sigma": -1.0}, "sigma"),

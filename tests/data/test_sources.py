@@ -60,7 +60,7 @@ def test_load_passes_partition_options_on():
         ("synthetic", {"shards_per_client": 2}, "unknown option"),
         ("digits", {}, "no clients of their own"),
         ("digits", {"partition": "natural"}, "'digits' has no natural clients"),
-        ("digits", {"partition": "dirichlet", "num_clients": 3}, "needs alpha"),
+        ("digits", {"partition": "dirichlet"}, "needs num_clients"),
     ],
 )
 def test_wrong_requests_are_refused(name, options, message):

@@ -1,0 +1,50 @@
+"""Python's functions have the defaults of the table of options."""
+
+import inspect
+
+import pytest
+
+from fljax import data
+from fljax.compression import names
+from fljax.core.settings import ALGORITHM, DATA, OPTIONS, affecting, has_effect
+from fljax.core.values import checked
+
+FUNCTIONS = {
+    **data.PARTITIONERS,
+    **data.SOURCES,
+    "load": data.load,
+    "from_arrays": data.from_arrays,
+    "Names": names.Names,
+}
+# The data's own: a configuration is a whole experiment, which holds rows back to choose by, and
+# divides them; Python's functions give all rows, to natural clients where there are some.
+IN_PYTHON = {"partition": None, "val_fraction": 0.0}
+# Options of a function's own by the same name.
+OWN = {
+    "natural": {"min_partition_size"},  # its rows do not move
+    "synthetic": {"alpha", "num_clients"},  # of the paper's data
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_have_the_defaults_of_the_table(name):
+    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+        known = OPTIONS.keys() - ALGORITHM.keys() - OWN.get(name, set())
+        if parameter.default is inspect.Parameter.empty or parameter.name not in known:
+            continue
+        field = DATA["data_seed"] if parameter.name == "seed" else OPTIONS[parameter.name]
+        assert parameter.default == IN_PYTHON.get(parameter.name, field.default), parameter.name
+
+
+def test_defaults_are_what_they_may_be():
+    for name, field in OPTIONS.items():
+        assert checked(name, field.default, field) == field.default
+
+
+def test_what_an_option_affects_and_with_what():
+    assert {"client_lr", "seed", "uplink"} <= affecting("results")
+    assert {"lanes", "wandb", "data_dir"} <= affecting("speed", "files")
+    assert not affecting("results", "record") & affecting("speed", "files")
+    assert has_effect("alpha", {"partition": "dirichlet"})
+    assert not has_effect("alpha", {"partition": "iid"})
+    assert has_effect("seed", {})
