@@ -30,20 +30,20 @@ def batched(function: Callable, size: int, in_axes: Any = 0) -> Callable:
     return single
 
 
-def take(tree: PyTree, indices: jax.Array) -> PyTree:
+def take_rows(tree: PyTree, indices: jax.Array) -> PyTree:
     """Returns rows of every leaf; indices[n] beyond the end read the last row."""
 
-    def one(leaf):
+    def rows_of(leaf):
         if indices.shape[0] > 1:
             return leaf[indices]
         if leaf.shape[0] == 1:
             return leaf  # the only row there is; a slice would copy it
         return jax.lax.dynamic_slice_in_dim(leaf, indices[0], 1, axis=0)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(rows_of, tree)
 
 
-def put(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
+def put_rows(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
     """Writes rows into every leaf; indices[n] beyond the end are dropped.
 
     A single row beyond the end goes to the last place instead of nowhere, because an in-place slice
@@ -52,14 +52,14 @@ def put(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
     place or leaves it unread.
     """
 
-    def one(leaf, row):
+    def with_rows(leaf, row):
         if indices.shape[0] > 1:
             return leaf.at[indices].set(row, mode="drop")
         if leaf.shape[0] == 1:
             return row
         return jax.lax.dynamic_update_slice_in_dim(leaf, row, indices[0], axis=0)
 
-    return jax.tree.map(one, tree, rows)
+    return jax.tree.map(with_rows, tree, rows)
 
 
 def add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
@@ -71,7 +71,7 @@ def add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array
     return jax.lax.dynamic_update_slice_in_dim(total, sum, indices[0], axis=0)
 
 
-def put_some(tree: PyTree, indices: jax.Array, rows: PyTree, wanted: jax.Array) -> PyTree:
+def put_wanted_rows(tree: PyTree, indices: jax.Array, rows: PyTree, wanted: jax.Array) -> PyTree:
     """Writes those rows[n] that are wanted[n] into every leaf; the others are left as they are."""
     if indices.shape[0] > 1:
         where = lambda leaf: jnp.where(wanted, indices, leaf.shape[0])  # noqa: E731
@@ -80,7 +80,7 @@ def put_some(tree: PyTree, indices: jax.Array, rows: PyTree, wanted: jax.Array) 
         )
     # in place, and without reading what it may overwrite
     return jax.lax.fori_loop(
-        0, wanted[0].astype(jnp.int32), lambda _, tree: put(tree, indices, rows), tree
+        0, wanted[0].astype(jnp.int32), lambda _, tree: put_rows(tree, indices, rows), tree
     )
 
 
@@ -105,6 +105,6 @@ def all_finite(tree: PyTree) -> jax.Array:
     return jnp.stack([jnp.array(True), *finite]).all()
 
 
-def like(column: jax.Array, leaf: jax.Array) -> jax.Array:
-    """Returns column[n] with trailing axes, to broadcast against leaf[n, ...]."""
+def beside(column: jax.Array, leaf: jax.Array) -> jax.Array:
+    """Returns column[n] with trailing axes, so that it broadcasts against leaf[n, ...]."""
     return column.reshape(column.shape + (1,) * (leaf.ndim - column.ndim))

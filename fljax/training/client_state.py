@@ -12,7 +12,7 @@ from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
 from fljax.core.trees import batched
 from fljax.engine.devices.distributed import allgather
 from fljax.engine.devices.execution import host_memory_bytes, memory_of
-from fljax.engine.program.round import ClientRows
+from fljax.engine.program.inputs import ClientRows
 from fljax.engine.store.client_store import ClientStore
 
 

@@ -29,7 +29,7 @@ from fljax.core.memory import in_place
 from fljax.core.reads import Recorded
 from fljax.core.task import Task
 from fljax.core.transforms import as_configured
-from fljax.core.trees import batched, like, nbytes
+from fljax.core.trees import batched, beside, nbytes
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
 from fljax.engine.devices.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.devices.execution import ExecutionPlan, make_mesh
@@ -41,12 +41,8 @@ from fljax.engine.plan.packed_plan import PackedPlan, pack
 from fljax.engine.plan.planner import Planner, make_planner
 from fljax.engine.plan.prefetch import in_thread, prefetch
 from fljax.engine.plan.round_plan import HostPlan, RoundPlan
-from fljax.engine.program.round import (
-    Inputs,
-    RoundState,
-    make_round_program,
-    make_rounds_program,
-)
+from fljax.engine.program.inputs import Inputs, RoundState
+from fljax.engine.program.round import make_round_program, make_rounds_program
 from fljax.engine.store.client_store import ClientStore
 from fljax.training.autotuning import Allowance, Layout, calibrate
 from fljax.training.client_state import check_rounds_per_dispatch, default_rows, make_store
@@ -431,7 +427,7 @@ def _of_trial(tree: PyTree, trial: int) -> PyTree:
 @functools.partial(jax.jit, donate_argnums=(1, 2))
 def _chosen(fresh: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     """Returns the new entries of the trials that are fresh, and the old ones of the others."""
-    return jax.tree.map(lambda a, b: jnp.where(like(fresh, a), a, b), new, old)
+    return jax.tree.map(lambda a, b: jnp.where(beside(fresh, a), a, b), new, old)
 
 
 def _strongly_typed(leaf: Any) -> jax.Array:

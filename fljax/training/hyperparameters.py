@@ -9,7 +9,7 @@ import numpy as np
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.per_client import check_length
 from fljax.core.transforms import Pipeline, PipelineSpec, hparams_of
-from fljax.engine.program.round import OwnNumbers
+from fljax.engine.program.inputs import OwnNumbers
 from fljax.training.options import PER_CLIENT, RoundOptions
 
 

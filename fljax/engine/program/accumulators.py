@@ -10,8 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UPDATE
-from fljax.core.trees import add_rows, like, put, put_some, zeros_like_shape
-from fljax.engine.plan.round_plan import JobArrays
+from fljax.core.trees import add_rows, beside, put_rows, put_wanted_rows, zeros_like_shape
 
 PyTree = Any
 
@@ -51,90 +50,105 @@ class Trained(NamedTuple):
     stats: dict[str, jax.Array]
 
 
-def empty(
-    job: Finished, client_rows: PyTree, num_jobs: int, num_trials: int, needs_stack: bool
-) -> Trained:
-    """Returns zeroed accumulators for jobs of such shapes."""
-    sums = {
-        name: Aggregate(
-            zeros_like_shape(value, num_trials),
-            zeros_like_shape(job.weights[name], num_trials),
-            jnp.zeros(num_trials, jnp.float32),
-        )
-        for name, value in job.values.items()
-    }
-    stack = weights = jnp.zeros((num_jobs, 0))
-    if needs_stack and UPDATE in job.values:
-        weight = jax.tree.leaves(job.weights[UPDATE])
-        if len(weight) != 1 or weight[0].shape:
-            raise ValueError(
-                f"The update of a client has {len(weight)} weights of shapes "
-                f"{[leaf.shape for leaf in weight]} (a sub-model), but an aggregator or cohort "
-                "link that holds all updates needs one number. Use an aggregator with needs='sum' "
-                "and no cohort link."
-            )
-        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], job.values[UPDATE])
-        stack = jnp.zeros((num_jobs, *flat.shape), flat.dtype)
-        weights = jnp.zeros(num_jobs, flat.dtype)
-    stats = {name: jnp.zeros((num_jobs, *s.shape), s.dtype) for name, s in job.stats.items()}
-    return Trained(sums, stack, weights, client_rows, stats)
+class Accumulators(NamedTuple):
+    """How the results of jobs add up on one device.
 
-
-def accumulate(
-    trained: Trained,
-    wave: Finished,
-    indices: jax.Array,
-    jobs: JobArrays,
-    num_trials: int,
-    needs_stack: bool,
-    weights_may_vanish: bool = False,
-) -> Trained:
-    """Adds the finished jobs of one wave, leaves [W, ...], to the accumulators.
-
-    Args:
-      trained: The accumulators.
-      wave: The jobs.
-      indices: int32[W] their places on the device; beyond its jobs for none.
-      jobs: All jobs of the device.
-      num_trials: Number of trials.
+    Attributes:
+      segment: int32[J] the sum that each job is added to.
+      num_segments: How many sums there are.
       needs_stack: Whether all updates are held.
       weights_may_vanish: Whether some jobs may have a weight of 0 and then do not count as having
         contributed.
     """
-    num_jobs = jobs.client.shape[0]
-    kept = wave.kept & (indices < num_jobs)
-    segment = jobs.segment[jnp.minimum(indices, num_jobs - 1)]
-    # a rejected job may hold NaN, which a weight of zero would not remove
-    keep = lambda leaf: jnp.where(like(kept, leaf), leaf, 0)  # noqa: E731
 
-    def added(total, values):
-        values = keep(values)
-        if num_trials == 1:
-            return total + values.sum(0, keepdims=True)
-        return add_rows(total, segment, values)
+    segment: jax.Array
+    num_segments: int
+    needs_stack: bool
+    weights_may_vanish: bool
 
-    def counted(weight):
-        if not weights_may_vanish:
+    def empty(self, job: Finished, client_rows: PyTree) -> Trained:
+        """Returns zeroed accumulators for jobs of such shapes."""
+        num_jobs = self.segment.shape[0]
+        sums = {
+            name: Aggregate(
+                zeros_like_shape(value, self.num_segments),
+                zeros_like_shape(job.weights[name], self.num_segments),
+                jnp.zeros(self.num_segments, jnp.float32),
+            )
+            for name, value in job.values.items()
+        }
+        stack = weights = jnp.zeros((num_jobs, 0))
+        if self.needs_stack and UPDATE in job.values:
+            _check_one_weight(job.weights[UPDATE])
+            flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], job.values[UPDATE])
+            stack = jnp.zeros((num_jobs, *flat.shape), flat.dtype)
+            weights = jnp.zeros(num_jobs, flat.dtype)
+        stats = {name: jnp.zeros((num_jobs, *s.shape), s.dtype) for name, s in job.stats.items()}
+        return Trained(sums, stack, weights, client_rows, stats)
+
+    def add(self, trained: Trained, wave: Finished, indices: jax.Array) -> Trained:
+        """Adds the finished jobs of one wave, leaves [W, ...].
+
+        Args:
+          trained: What the jobs before them left.
+          wave: The jobs.
+          indices: int32[W] their places on the device; beyond its jobs for none.
+        """
+        num_jobs = self.segment.shape[0]
+        kept = wave.kept & (indices < num_jobs)
+        segment = self.segment[jnp.minimum(indices, num_jobs - 1)]
+        stack, weights = trained.stack, trained.weights
+        if self.needs_stack and UPDATE in wave.values:
+            update = jax.tree.map(lambda leaf: _kept(kept, leaf), wave.values[UPDATE])
+            flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(update)
+            weight = _kept(kept, wave.weights[UPDATE]).astype(weights.dtype)
+            stack = stack.at[indices].set(flat, mode="drop")
+            weights = weights.at[indices].set(weight, mode="drop")
+        sums = {
+            name: self._summed(trained.sums[name], value, wave.weights[name], kept, segment)
+            for name, value in wave.values.items()
+        }
+        client_rows = put_wanted_rows(trained.client_rows, indices, wave.client_rows, kept)
+        stats = {name: wave.stats[name] for name in trained.stats}
+        return Trained(sums, stack, weights, client_rows, put_rows(trained.stats, indices, stats))
+
+    def _summed(self, old: Aggregate, value, weight, kept, segment) -> Aggregate:
+        """Returns the sums of one name with the contributions of a wave."""
+
+        def added(total, values):
+            values = _kept(kept, values)
+            if self.num_segments == 1:
+                return total + values.sum(0, keepdims=True)
+            return add_rows(total, segment, values)
+
+        weighted = jax.tree.map(
+            lambda w, v: jax.tree.map(lambda x: x * beside(w, x).astype(x.dtype), v), weight, value
+        )
+        return Aggregate(
+            jax.tree.map(added, old.sum, weighted),
+            jax.tree.map(added, old.weight, weight),
+            added(old.count, self._counted(weight, kept)),
+        )
+
+    def _counted(self, weight: PyTree, kept: jax.Array) -> jax.Array:
+        """Returns float32[W], 1 for a job that contributes if it is kept."""
+        if not self.weights_may_vanish:
             return jnp.ones_like(kept, jnp.float32)
         arrives = [(leaf != 0).reshape(len(kept), -1).any(1) for leaf in jax.tree.leaves(weight)]
         return jnp.any(jnp.stack(arrives), 0).astype(jnp.float32)
 
-    sums = dict(trained.sums)
-    stack, weights = trained.stack, trained.weights
-    for name, value in wave.values.items():
-        old, weight = sums[name], wave.weights[name]
-        if name == UPDATE and needs_stack:
-            flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(jax.tree.map(keep, value))
-            stack = stack.at[indices].set(flat, mode="drop")
-            weights = weights.at[indices].set(keep(weight).astype(weights.dtype), mode="drop")
-        weighted = jax.tree.map(
-            lambda w, v: jax.tree.map(lambda x: x * like(w, x).astype(x.dtype), v), weight, value
+
+def _kept(kept: jax.Array, leaf: jax.Array) -> jax.Array:
+    """Returns zeros in place of what rejected jobs hold: NaN times a weight of zero is NaN."""
+    return jnp.where(beside(kept, leaf), leaf, 0)
+
+
+def _check_one_weight(weight: PyTree) -> None:
+    leaves = jax.tree.leaves(weight)
+    if len(leaves) != 1 or leaves[0].shape:
+        raise ValueError(
+            f"The update of a client has {len(leaves)} weights of shapes "
+            f"{[leaf.shape for leaf in leaves]} (a sub-model), but an aggregator or cohort "
+            "link that holds all updates needs one number. Use an aggregator with needs='sum' "
+            "and no cohort link."
         )
-        sums[name] = Aggregate(
-            jax.tree.map(added, old.sum, weighted),
-            jax.tree.map(added, old.weight, weight),
-            added(old.count, counted(weight)),
-        )
-    client_rows = put_some(trained.client_rows, indices, wave.client_rows, kept)
-    stats = put(trained.stats, indices, {name: wave.stats[name] for name in trained.stats})
-    return Trained(sums, stack, weights, client_rows, stats)

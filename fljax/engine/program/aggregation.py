@@ -8,57 +8,70 @@ from jax.flatten_util import ravel_pytree
 
 from fljax.core import transforms as links
 from fljax.core.algorithm import Aggregate
-from fljax.core.transforms import UPDATE, Cohort, Pipeline, as_configured, pipeline_at
+from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState
 from fljax.engine.devices.execution import AXIS
-from fljax.engine.plan.round_plan import JobArrays
+from fljax.engine.plan.round_plan import RoundPlan
 from fljax.engine.program.accumulators import Trained
+from fljax.engine.program.jobs import Jobs
+from fljax.engine.program.keys import COHORT, SERVER
+from fljax.engine.program.trials import Built, Trials
 
-# Streams of random keys besides a job's local steps, which count from 0.
-UPLINK, DOWNLINK, COHORT, SERVER = (0x7FFFFFF0 + number for number in range(4))
 
+def aggregate(
+    trials: Trials,
+    trained: Trained,
+    states: PipelineState,
+    plan: RoundPlan,
+    jobs: Jobs,
+    needs_stack: bool,
+) -> tuple[dict[str, Aggregate], PipelineState]:
+    """Adds up what all devices have, and runs the server half of the pipeline on the update.
 
-def collect(
-    pipeline, hparams, each_trial, trained: Trained, chains, plan, jobs: JobArrays, round_keys
-):
-    """Meets the other devices; returns ({name: Aggregate}, chain states')."""
+    Args:
+      trials: The trials.
+      trained: What the jobs of this device left.
+      states: Server-side states of the pipeline, leaves [S, ...].
+      plan: Of the round.
+      jobs: The jobs of this device.
+      needs_stack: Whether all updates are held.
+
+    Returns:
+      ({name: Aggregate} with leaves [S, ...], the pipeline's new states).
+    """
     sums = jax.lax.psum(trained.sums, AXIS)
     if UPDATE not in sums:
-        return sums, chains
-    needs_stack = as_configured(pipeline).needs_stack
+        return sums, states
     if needs_stack:
-        table = jax.tree.map(_gather, (trained.weights, jobs.client, jobs.segment))
+        columns = jobs.columns
+        table = jax.tree.map(_gather, (trained.weights, columns.client, columns.segment))
         stack = _transpose(trained.stack)
 
-        def reduce(hparams, trial, round, total, states, key):
-            chain, key = pipeline_at(pipeline, hparams), jax.random.fold_in(key, COHORT)
-            index = plan.cohort_index
-            return _reduce_stack(chain, stack, table, trial, round, index, total, states, key)
+        def reduce(built: Built, trial, round, total, states, key):
+            key, index = jax.random.fold_in(key, COHORT), plan.cohort_index
+            return _reduce_stack(
+                built.pipeline, stack, table, trial, round, index, total, states, key
+            )
 
-        trials = jnp.arange(round_keys.shape[0], dtype=jnp.int32)
-        sums[UPDATE], cohort, aggregator = each_trial(reduce)(
-            hparams,
-            trials,
-            plan.round,
-            sums[UPDATE],
-            (chains.cohort, chains.aggregator),
-            round_keys,
+        numbers = jnp.arange(len(plan.round), dtype=jnp.int32)
+        of_cohort = states.cohort, states.aggregator
+        sums[UPDATE], cohort, aggregator = trials.each(
+            reduce, numbers, plan.round, sums[UPDATE], of_cohort, jobs.keys
         )
-        chains = chains._replace(cohort=cohort, aggregator=aggregator)
+        states = states._replace(cohort=cohort, aggregator=aggregator)
 
-    def absorb(hparams, round, aggregate, chains, key):
-        chain = pipeline_at(pipeline, hparams)
-        decoded = links.decode(chain, aggregate.sum, chains.uplink, summed=True)
-        aggregate, uplink = links.absorb(chain, aggregate._replace(sum=decoded), chains.uplink)
-        aggregator = chains.aggregator
+    def absorb(built: Built, round, total, states: PipelineState, key):
+        chain = built.pipeline
+        decoded = links.decode(chain, total.sum, states.uplink, summed=True)
+        total, uplink = links.absorb(chain, total._replace(sum=decoded), states.uplink)
+        aggregator = states.aggregator
         if not needs_stack:
-            aggregate, aggregator = chain.aggregator.apply(aggregate, aggregator)
-        aggregate, server = links.apply_server(
-            chain, aggregate, chains.server, round, jax.random.fold_in(key, SERVER)
-        )
-        return aggregate, chains._replace(uplink=uplink, aggregator=aggregator, server=server)
+            total, aggregator = chain.aggregator.apply(total, aggregator)
+        key = jax.random.fold_in(key, SERVER)
+        total, server = links.apply_server(chain, total, states.server, round, key)
+        return total, states._replace(uplink=uplink, aggregator=aggregator, server=server)
 
-    sums[UPDATE], chains = each_trial(absorb)(hparams, plan.round, sums[UPDATE], chains, round_keys)
-    return sums, chains
+    sums[UPDATE], states = trials.each(absorb, plan.round, sums[UPDATE], states, jobs.keys)
+    return sums, states
 
 
 def _reduce_stack(

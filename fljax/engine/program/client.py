@@ -1,0 +1,94 @@
+"""The work of one client: it starts from a message, takes its steps, and sends what it learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core import transforms as links
+from fljax.core.algorithm import ClientPass, Job
+from fljax.core.precision import check_numbers, summable, widened
+from fljax.core.transforms import UPDATE, Pipeline
+from fljax.core.trees import all_finite
+from fljax.engine.program.accumulators import Finished
+from fljax.engine.program.inputs import ClientRows
+from fljax.engine.program.jobs import Jobs
+from fljax.engine.program.keys import UPLINK
+from fljax.engine.program.layout import Work
+from fljax.engine.program.trials import Trials
+
+PyTree = Any
+
+
+def client_work(
+    trials: Trials, number: int, jobs: Jobs, data: dict[str, jax.Array], uplink_states: tuple
+) -> Work:
+    """Returns what one job does in a pass.
+
+    Args:
+      trials: The trials.
+      number: Of the pass.
+      jobs: The jobs of the device.
+      data: {name: array} rows that batches are made of.
+      uplink_states: Server-side states of the uplink, leaves [S, ...].
+    """
+
+    def pass_of(job: Job) -> ClientPass:
+        return trials.of_job(job).algorithm.passes[number]
+
+    def start(message: PyTree, index: jax.Array, rows: ClientRows) -> PyTree:
+        job = jobs.view(index)
+        return pass_of(job).start(message, rows.algorithm, job)
+
+    def step(message: PyTree, carry: PyTree, index: jax.Array, rows, count, time) -> PyTree:
+        job = jobs.view(index, time)
+        batch = {name: values[rows] for name, values in data.items()}
+        batch["mask"] = jnp.arange(rows.shape[0]) < count
+        return pass_of(job).step(message, carry, batch, job)
+
+    def finish(message: PyTree, carry: PyTree, index: jax.Array, rows: ClientRows) -> Finished:
+        job = jobs.view(index)
+        contributions, client_state, stats = pass_of(job).finish(message, carry, job)
+        for name, contribution in contributions.items():
+            check_numbers(contribution._asdict(), name)
+        # before the uplink too: rounding to integers would hide what is not a number
+        sound = all_finite((contributions, stats))
+        pipeline, states = trials.of_job(job).pipeline, trials.select(uplink_states, job.trial)
+        sent, uplink_state, bits = send(pipeline, contributions, rows.uplink, states, job)
+        sound &= all_finite(sent)
+        stats = stats | {"jobs": jnp.int32(1)}
+        stats = jax.tree.map(lambda value: jnp.where(sound & job.accepted, value, 0), stats)
+        stats |= {
+            "nonfinite": (~sound).astype(jnp.int32),
+            "lost": (~job.accepted).astype(jnp.int32),
+            "uplink_bits": jnp.where(job.accepted, bits, 0),
+        }
+        return Finished(
+            values={
+                name: summable(part.value, codes=name == UPDATE and pipeline.sums_payloads)
+                for name, part in sent.items()
+            },
+            weights={name: summable(part.weight) for name, part in sent.items()},
+            client_rows=ClientRows(client_state, uplink_state),
+            stats=stats,
+            kept=sound & job.accepted,
+        )
+
+    return Work(start, step, finish)
+
+
+def send(pipeline: Pipeline, contributions, client_state, server_states, job: Job):
+    """Sends the update through the uplink; returns (contributions, client state, bits)."""
+    values = {name: part.value for name, part in contributions.items()}
+    links.dense_bits(values)  # all of them together must be countable
+    bits = links.dense_bits({name: value for name, value in values.items() if name != UPDATE})
+    if UPDATE not in contributions:
+        return contributions, client_state, bits
+    update = contributions[UPDATE]
+    key = jax.random.fold_in(job.key, UPLINK)
+    value = widened(update.value)
+    payload, client_state, sent = links.encode(pipeline, value, client_state, job, key)
+    value = links.decode(pipeline, payload, server_states, summed=False)
+    return contributions | {UPDATE: update._replace(value=value)}, client_state, bits + sent

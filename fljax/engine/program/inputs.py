@@ -1,0 +1,74 @@
+"""What the round program is made from, what it is given, and what one round hands to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from fljax.core.algorithm import Algorithm
+from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState
+
+PyTree = Any
+# (frozen, hparams, round) -> Algorithm; called inside the trace.
+Build = Callable[[PyTree, Mapping[str, jax.Array], jax.Array], Algorithm]
+
+
+class Program(NamedTuple):
+    """What a round program is made from; see `fljax.engine.program.round.make_round_program`."""
+
+    build: Build
+    pipeline: Pipeline | PipelineSpec
+    mesh: Mesh
+    num_trials: int = 1
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it runs on CPUs."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+
+class RoundState(NamedTuple):
+    """What a round hands to the next one; leaves have a leading axis over trials."""
+
+    server: PyTree
+    pipeline: PipelineState
+
+
+class ClientRows(NamedTuple):
+    """Persistent state of the cohort's clients, [D, J, ...]; empty tuples where nothing is kept."""
+
+    algorithm: PyTree
+    uplink: PyTree
+
+
+class OwnNumbers(NamedTuple):
+    """Numbers of each client's own, [N]; None where all are treated alike.
+
+    Attributes:
+      weights: Weights in averages, `Job.weight`.
+      lr_factors: What the hyperparameter client_lr is multiplied by in a client's passes.
+    """
+
+    weights: jax.Array | None = None
+    lr_factors: jax.Array | None = None
+
+
+class Inputs(NamedTuple):
+    """What stays the same from round to round.
+
+    Attributes:
+      data: {name: array} training examples on the devices, or None where plans stage them.
+      frozen: Constants of the model.
+      hparams: {name: number[S]} one entry a trial.
+      keys: PRNG keys [S].
+      own: What clients have of their own.
+    """
+
+    data: Any
+    frozen: PyTree
+    hparams: Mapping[str, jax.Array]
+    keys: jax.Array
+    own: OwnNumbers

@@ -1,0 +1,27 @@
+"""Random keys of the round program: typed threefry keys, derived by `fold_in` alone.
+
+    run key ─ round ─ pass ─┬─ client ─ occurrence ─┬─ step             task.gradient (dropout)
+                            │                       └─ uplink ─ link     UplinkLink.encode
+                            ├─ downlink ─ link                           DownlinkLink.apply
+                            ├─ cohort ─ link                             CohortLink.apply
+                            └─ server ─ link                             ServerLink.apply
+
+Lane, device and order never enter.
+"""
+
+from __future__ import annotations
+
+import jax
+
+# Streams beside the local steps of a job, which count from 0.
+UPLINK, DOWNLINK, COHORT, SERVER = (0x7FFFFFF0 + number for number in range(4))
+
+
+def of_round(run_keys: jax.Array, rounds: jax.Array) -> jax.Array:
+    """Returns the keys [S] of each trial's round."""
+    return jax.vmap(jax.random.fold_in)(run_keys, rounds)
+
+
+def of_pass(round_keys: jax.Array, number: int) -> jax.Array:
+    """Returns the keys [S] of a pass, which draws no random number of another pass."""
+    return jax.vmap(jax.random.fold_in, (0, None))(round_keys, number)

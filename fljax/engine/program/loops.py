@@ -1,0 +1,189 @@
+"""The three nested loops in which one device runs the jobs of a pass; their trip counts are data.
+
+    for each wave:                         # until W jobs have finished
+        for each exchange of the wave:     # a job starts on the lane that became free
+            for each step until one ends:  # all lanes train side by side (the vmapped axis)
+        finish and uplink the wave's jobs, add them to the accumulators
+
+So `step` runs once per local step, and `start`, `finish` and the uplink once per job.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.trees import batched, put_rows, take_rows, zeros_like_shape
+from fljax.engine.plan.round_plan import PassPlan
+from fljax.engine.program.accumulators import Accumulators, Finished, Trained
+from fljax.engine.program.layout import Work
+
+PyTree = Any
+
+
+class _Lane(NamedTuple):
+    """What a lane carries: its job, the job's message (see `_Lanes`), its training."""
+
+    job: jax.Array
+    message: PyTree
+    carry: PyTree
+
+
+class _Lanes(NamedTuple):
+    """The lanes of a device, and what they work on.
+
+    Attributes:
+      work: What one job does.
+      messages: Leaves [M, ...].
+      message_of: int32[J] the message that each job starts from.
+      plan: The schedule.
+    """
+
+    work: Work
+    messages: PyTree
+    message_of: jax.Array
+    plan: PassPlan
+
+    @property
+    def number(self) -> int:
+        """How many lanes there are."""
+        return self.plan.rows.shape[1]
+
+    @property
+    def wave(self) -> int:
+        """How many jobs a wave has."""
+        return self.plan.wave_jobs.shape[1]
+
+    @property
+    def num_jobs(self) -> int:
+        """How many jobs there are, padding included."""
+        return self.message_of.shape[0]
+
+    @property
+    def alone(self) -> bool:
+        """Whether one job at a time runs, and is finished on its lane."""
+        return self.number == self.wave == 1
+
+    @property
+    def carry_messages(self) -> bool:
+        """Whether each lane holds a copy of its job's message.
+
+        Lanes side by side would gather their messages in every step; a single one reads its own
+        where it is, and copies nothing.
+        """
+        return self.number > 1 and _length(self.messages) > 1
+
+    def start_job(self, index: jax.Array, client_rows: PyTree) -> _Lane:
+        """Returns a lane at the beginning of a job."""
+        message = self._message(index)
+        carry = self.work.start(message, index, _row(client_rows, index))
+        return _Lane(jnp.int32(index), message if self.carry_messages else (), carry)
+
+    def step_job(self, lane: _Lane, rows: jax.Array, count: jax.Array, time: jax.Array) -> _Lane:
+        """Returns a lane after a local step."""
+        message = lane.message if self.carry_messages else self._message(lane.job)
+        carry = self.work.step(message, lane.carry, lane.job, rows, count, time)
+        return lane._replace(carry=carry)
+
+    def finish_job(self, lane: _Lane, index: jax.Array, client_rows: PyTree) -> Finished:
+        """Returns what the job of a lane leaves behind."""
+        message = lane.message if self.carry_messages else self._message(lane.job)
+        return self.work.finish(message, lane.carry, index, _row(client_rows, index))
+
+    def _message(self, index: jax.Array) -> PyTree:
+        which = self.message_of[index] if _length(self.messages) > 1 else 0
+        return _row(self.messages, which)
+
+
+def run_jobs(
+    work: Work,
+    messages: PyTree,
+    message_of: jax.Array,
+    plan: PassPlan,
+    client_rows: PyTree,
+    accumulators: Accumulators,
+) -> Trained:
+    """Runs all jobs of one pass on this device.
+
+    Args:
+      work: What one job does.
+      messages: What jobs may start from, leaves [M, ...].
+      message_of: int32[J] the message of each job.
+      plan: The schedule.
+      client_rows: What clients keep, leaves [J, ...].
+      accumulators: Where results go.
+    """
+    lanes = _Lanes(work, messages, message_of, plan)
+    lane = jax.eval_shape(lanes.start_job, jnp.int32(0), client_rows)
+    job = jax.eval_shape(lanes.finish_job, lane, jnp.int32(0), client_rows)
+    nobody = zeros_like_shape(lane, lanes.number)
+    finished = () if lanes.alone else zeros_like_shape(lane, lanes.wave)
+    trained = accumulators.empty(job, client_rows)
+
+    def one_wave(number, state):
+        return _wave(lanes, accumulators, number, *state)
+
+    state = (jnp.int32(0), nobody, finished, trained)
+    return jax.lax.fori_loop(0, plan.num_waves, one_wave, state)[-1]
+
+
+def _wave(lanes: _Lanes, accumulators: Accumulators, number, time, running, finished, trained):
+    """Runs lanes until a wave of jobs has finished, and adds these to the accumulators."""
+    plan = lanes.plan
+    # a job's row is read before it is written, so it may be written where it was read
+    client_rows = trained.client_rows
+    # the first exchange has nothing but jobs to start
+    begin = jnp.where(number == 0, 1, plan.wave_end[number - 1])
+
+    def one_exchange(number, state):
+        return _exchange(lanes, client_rows, number, *state)
+
+    time, running, finished = jax.lax.fori_loop(
+        begin, plan.wave_end[number], one_exchange, (time, running, finished)
+    )
+    indices = plan.wave_jobs[number]
+    finish_jobs = batched(lanes.finish_job, lanes.wave, (0, 0, None))
+    ended = running if lanes.alone else finished
+    done = finish_jobs(ended, jnp.minimum(indices, lanes.num_jobs - 1), client_rows)
+    return time, running, finished, accumulators.add(trained, done, indices)
+
+
+def _exchange(lanes: _Lanes, client_rows, number, time, running, finished):
+    """Starts jobs on the lanes that are free, trains until jobs end, and keeps these."""
+    plan = lanes.plan
+    # the jobs that follow those of the exchange before start here: behind the training, lanes
+    # would be written after they were read, and XLA would copy all of them
+    free, following = plan.exchange_lane[number - 1], plan.exchange_next[number - 1]
+    start_jobs = batched(lanes.start_job, plan.exchange_lane.shape[1], (0, None))
+    # a lane without a next job starts some job that nobody will finish
+    fresh = start_jobs(jnp.minimum(following, lanes.num_jobs - 1), client_rows)
+    end = plan.exchange_time[number]
+    running = _steps(lanes, put_rows(running, free, fresh), time, end)
+    if not lanes.alone:
+        ended = take_rows(running, plan.exchange_lane[number])
+        finished = put_rows(finished, plan.exchange_slot[number], ended)
+    return end, running, finished
+
+
+def _steps(lanes: _Lanes, running: _Lane, begin: jax.Array, end: jax.Array) -> _Lane:
+    """Trains all lanes from one step to another."""
+    plan = lanes.plan
+    if lanes.number > 1:
+        step_jobs = jax.vmap(lanes.step_job, (0, 0, 0, None))
+        body = lambda t, running: step_jobs(running, plan.rows[t], plan.counts[t], t)  # noqa: E731
+        return jax.lax.fori_loop(begin, end, body, running)
+    # an axis of one lane inside the loop would cost a copy of the model in every step
+    body = lambda t, lane: lanes.step_job(lane, plan.rows[t, 0], plan.counts[t, 0], t)  # noqa: E731
+    lane = jax.lax.fori_loop(begin, end, body, _row(running, 0))
+    return jax.tree.map(lambda leaf: leaf[None], lane)
+
+
+def _row(tree: PyTree, index: jax.Array | int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _length(tree: PyTree) -> int:
+    """Returns the length of the leading axis of leaves; 0 where there are none."""
+    return max((len(leaf) for leaf in jax.tree.leaves(tree)), default=0)

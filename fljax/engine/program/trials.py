@@ -1,0 +1,79 @@
+"""The trials that share a round program: each has its algorithm and its pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from fljax.core.algorithm import Algorithm, Job
+from fljax.core.transforms import Pipeline, pipeline_at
+from fljax.core.trees import batched
+from fljax.engine.program.inputs import Inputs, Program
+
+PyTree = Any
+
+
+class Built(NamedTuple):
+    """An algorithm and a pipeline, built from the hyperparameters of one trial."""
+
+    algorithm: Algorithm
+    pipeline: Pipeline
+
+
+class Trials(NamedTuple):
+    """The trials of one round.
+
+    Attributes:
+      program, inputs: What the program is made from, and what it is given.
+      rounds: int32[S] round number of each trial.
+      only: What is built for a trial that is alone, once a trace; None where there are several.
+    """
+
+    program: Program
+    inputs: Inputs
+    rounds: jax.Array
+    only: Built | None
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several trials."""
+        return self.program.num_trials > 1
+
+    def select(self, tree: PyTree, trial: jax.Array) -> PyTree:
+        """Returns one trial's part of leaves [S, ...]."""
+        return jax.tree.map(lambda leaf: leaf[trial if self.several else 0], tree)
+
+    def each(self, function: Callable[..., PyTree], *args: PyTree) -> PyTree:
+        """Returns function(built, *args) of every trial; arguments and results are [S, ...]."""
+
+        def one_trial(hparams, round, *args):
+            return function(self.only or _built(self, hparams, round), *args)
+
+        every_trial = batched(one_trial, self.program.num_trials)
+        return every_trial(self.inputs.hparams, self.rounds, *args)
+
+    def of_job(self, job: Job) -> Built:
+        """Returns what is built for a job: of its trial, with its client's learning rate."""
+        factors = self.inputs.own.lr_factors
+        if factors is None and self.only is not None:
+            return self.only
+        hparams = self.select(self.inputs.hparams, job.trial)
+        if factors is not None:
+            hparams = {**hparams, "client_lr": hparams["client_lr"] * factors[job.client]}
+        return _built(self, hparams, job.round)
+
+
+def trials_of(program: Program, inputs: Inputs, rounds: jax.Array) -> Trials:
+    """Returns the trials of a round, whose numbers are int32[S]."""
+    trials = Trials(program, inputs, rounds, only=None)
+    if trials.several:
+        return trials
+    return trials._replace(only=_built(trials, trials.select(inputs.hparams, 0), rounds[0]))
+
+
+def _built(trials: Trials, hparams: Mapping[str, jax.Array], round: jax.Array) -> Built:
+    program = trials.program
+    algorithm = program.build(trials.inputs.frozen, hparams, round)
+    return Built(algorithm, pipeline_at(program.pipeline, hparams))
