@@ -1,4 +1,11 @@
-"""Federated algorithms, one file each."""
+"""Federated algorithms, one file each; `make` builds one from its name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fljax.algorithms.centralized import centralized
 from fljax.algorithms.fedavg import fedavg
@@ -7,8 +14,12 @@ from fljax.algorithms.fedsgd import fedsgd
 from fljax.algorithms.local_only import local_only
 from fljax.algorithms.scaffold import scaffold
 from fljax.algorithms.server_optimizers import SERVER_OPTIMIZERS, fedopt
+from fljax.core import parts
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.values import shown
 
 __all__ = [
+    "ALGORITHMS",
     "SERVER_OPTIMIZERS",
     "centralized",
     "fedavg",
@@ -16,5 +27,55 @@ __all__ = [
     "fedprox",
     "fedsgd",
     "local_only",
+    "make",
     "scaffold",
 ]
+
+# name -> function (**hyperparameters) -> AlgorithmSpec
+ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
+    "fedavg": functools.partial(fedopt, server_optimizer="sgd"),
+    "fedopt": fedopt,
+    "fedprox": fedprox,
+    "fedsgd": fedsgd,
+    "scaffold": scaffold,
+}
+
+# What `**options` stands for; functions cannot be written in a text.
+_OPTIONS = [
+    name
+    for name in inspect.signature(fedavg).parameters
+    if name not in ("client_optimizer", "server_optimizer", "name", "hparams")
+]
+
+
+def make(name: str, **hyperparameters) -> AlgorithmSpec:
+    """Returns an algorithm by name.
+
+    Args:
+      name: One of `ALGORITHMS`, a call of one, or "module:function" of your own, which returns an
+        AlgorithmSpec.
+      **hyperparameters: Those of the algorithm that the call leaves open, such as mu=0.1 for
+        "fedprox".
+
+    Raises:
+      ValueError: For an unknown name, a hyperparameter that the algorithm does not have, or where a
+        function of your own returns something else.
+
+    Example:
+      >>> make("fedprox(mu=0.1)", client_lr=0.05).hparams
+      {'client_lr': 0.05, 'server_lr': 1.0, 'mu': 0.1}
+    """
+    return named(name, hyperparameters)
+
+
+def named(name: str, hyperparameters: Mapping[str, Any]) -> AlgorithmSpec:
+    """Returns an algorithm by name, as `make` does, whatever its hyperparameters are called."""
+    call = parts.read_one("algorithm", name, ALGORITHMS)
+    spec = parts.make(call, given=hyperparameters, rest=_OPTIONS)
+    if not isinstance(spec, AlgorithmSpec):
+        raise ValueError(
+            f"{call.where}: {call.name} returned {shown(spec)} ({type(spec).__name__}), and an "
+            "algorithm is a fljax.core.algorithm.AlgorithmSpec, such as "
+            "fljax.algorithms.fedavg(client_lr=0.1) makes."
+        )
+    return spec

@@ -59,6 +59,7 @@ def fedavg(
     server_lr: float = 1.0,
     *,
     client_momentum: float | None = None,
+    client_weight_decay: float | None = None,
     mu: float | None = None,
     weighting: str = "examples",
     client_optimizer: OptimizerFactory | None = None,
@@ -73,6 +74,8 @@ def fedavg(
       server_lr: Learning rate of the server; 1 with plain SGD is averaging.
       client_momentum: Momentum of the clients' SGD, starting from zero in each round; None for
         plain SGD, which keeps no velocity.
+      client_weight_decay: What the clients' SGD multiplies the parameters by and adds to their
+        gradient, as PyTorch's does; None for nothing.
       mu: FedProx's proximal coefficient; None for no proximal term.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       client_optimizer: Replaces the clients' SGD: hparams -> optax optimizer, which starts anew in
@@ -98,11 +101,12 @@ def fedavg(
         hparams,
         (client_optimizer, server_optimizer),
         client_momentum=client_momentum,
+        client_weight_decay=client_weight_decay,
         mu=mu,
     )
     defaults = checks.defaults_of(fedavg)
     if client_optimizer is None:
-        client_optimizer = sgd_momentum(client_momentum)
+        client_optimizer = sgd(client_momentum, client_weight_decay)
     else:
         client_optimizer = checks.optimizer("client_optimizer", client_optimizer)
     if server_optimizer is None:
@@ -127,11 +131,17 @@ def fedavg(
     return AlgorithmSpec(name, build, values, client_optimizer, defaults)
 
 
-def sgd_momentum(momentum: float | None) -> OptimizerFactory:
-    """Returns SGD, with heavy-ball momentum unless it is None."""
-    if momentum is None:
-        return lambda hp: optax.sgd(hp["client_lr"])
-    return lambda hp: optax.sgd(hp["client_lr"], momentum=hp["client_momentum"])
+def sgd(momentum: float | None = None, weight_decay: float | None = None) -> OptimizerFactory:
+    """Returns the clients' SGD, with heavy-ball momentum and weight decay unless they are None."""
+    moves_on, decays = momentum is not None, weight_decay is not None
+
+    def optimizer(hp):
+        step = optax.sgd(hp["client_lr"], momentum=hp["client_momentum"] if moves_on else None)
+        if not decays:
+            return step
+        return optax.chain(optax.add_decayed_weights(hp["client_weight_decay"]), step)
+
+    return optimizer
 
 
 def check_weighting(weighting: str) -> None:

@@ -8,7 +8,7 @@ from fljax.algorithms import checks
 from fljax.algorithms.fedavg import (
     ServerState,
     loss_stats,
-    sgd_momentum,
+    sgd,
     sgd_step,
     start_local,
 )
@@ -62,7 +62,7 @@ def local_only(
     )
     defaults = checks.defaults_of(local_only)
     if client_optimizer is None:
-        client_optimizer = sgd_momentum(client_momentum)
+        client_optimizer = sgd(client_momentum)
     else:
         client_optimizer = checks.optimizer("client_optimizer", client_optimizer)
 

@@ -25,7 +25,7 @@ from fljax.algorithms.fedavg import (
     contributions,
     job_weight,
     loss_stats,
-    sgd_momentum,
+    sgd,
     sgd_step,
     start_local,
     start_server,
@@ -74,7 +74,7 @@ def scaffold(
       {'client_lr': 0.1, 'server_lr': 1.0}
     """
     check_weighting(weighting)
-    client_optimizer = sgd_momentum(None)
+    client_optimizer = sgd()
 
     def build(task: LocalTask, hp) -> Algorithm:
         optimizer, server_optimizer = client_optimizer(hp), optax.sgd(hp["server_lr"])

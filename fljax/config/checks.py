@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fljax.config.schema import FIELDS, ConfigError, unknown_key
+from fljax.core.parts import name_of
 from fljax.core.settings import COMPRESSION, DATA, ONLY_WITH, has_effect
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
@@ -35,8 +36,11 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
             )
         )
     if not problems:
-        values = _filled(values)
-        problems += [ConfigError(problem) for problem in _conflicts(values)]
+        try:
+            values = _filled(values)
+            problems += [ConfigError(problem) for problem in _conflicts(values)]
+        except ValueError as error:
+            problems.append(ConfigError(str(error)))
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -72,7 +76,8 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
     from fljax.config.algorithm import own_values  # it imports JAX, which defaults do without
 
     filled = own_values(values)
-    if values["num_clients"] is None and values["partition"] != "natural":
+    own_data = ":" in name_of(values["dataset"])  # which know their number of clients
+    if values["num_clients"] is None and values["partition"] != "natural" and not own_data:
         filled["num_clients"] = 100
     filled["batch_size"] = values["batch_size"] or 0
     filled["local_epochs"] = values["local_epochs"] or None

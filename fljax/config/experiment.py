@@ -13,17 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax import data, models, recording
+from fljax import models, recording
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
 from fljax.config.checks import partition_options
 from fljax.config.dry_run import describe
+from fljax.config.schema import FIELDS
+from fljax.core import parts
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.settings import OPTIONS
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.core.values import checked, checked_path
+from fljax.data import sources
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.distributed import all_or_none, is_main
 from fljax.engine.plan.batching import takes_part, works_of
@@ -193,46 +196,25 @@ def parameter_shapes(config) -> Any:
 
 def make_dataset(config) -> FederatedDataset:
     """Loads and partitions the configured data."""
-    of_partition = partition_options(config)
-    keys = {name: name for name in ("partition", "num_clients", "data_dir", "val_fraction")}
-    keys |= {"name": "dataset", "seed": "data_seed"} | {name: name for name in of_partition}
-    taken = {name: f"the key {key!r}" for name, key in keys.items()}
-    return data.load(
-        config.dataset,
-        partition=config.partition,
-        num_clients=config.num_clients,
-        seed=config.data_seed,
-        data_dir=config.data_dir,
-        val_fraction=config.val_fraction,
-        **of_partition,
-        **_options_of(config, "dataset_options", taken),
-    )
-
-
-def _options_of(config, key: str, taken: Mapping[str, str]) -> dict[str, Any]:
-    """Returns options that a configuration passes on; refuses those that it says elsewhere.
-
-    Args:
-      config: Resolved.
-      key: "dataset_options" or "model_options".
-      taken: {option: what says it}.
-    """
-    given = config[key].to_dict()
-    for name, value in given.items():
-        if name in taken:
-            raise ConfigError(
-                f"{key}.{name} = {value!r} would be said twice: {taken[name]} says it. Leave it "
-                "out here."
-            )
-    return given
+    keys = {"partition": "partition", "num_clients": "num_clients", "seed": "data_seed"}
+    keys |= {name: name for name in ("data_dir", "val_fraction", *partition_options(config))}
+    offered = {name: config[key] for name, key in keys.items() if config[key] is not None}
+    with parts.beside(config.code_dir):
+        return sources.make(
+            config.dataset,
+            offered,
+            needed=[name for name in offered if config[keys[name]] != FIELDS[keys[name]].default],
+            given=config.dataset_options.to_dict(),
+            said={name: f"the key {key!r}" for name, key in keys.items()},
+        )
 
 
 def _make_task(config, dataset: FederatedDataset) -> Task:
     shape = tuple(dataset.train.examples.spec["x"].shape)
-    taken = {"name": "the key 'model'", "num_classes": "the data", "input_shape": "the data"}
-    options = _options_of(config, "model_options", taken)
-    model = models.make(config.model, dataset.num_classes, shape, **options)
-    return as_task(model, dataset)
+    with parts.beside(config.code_dir):
+        options = config.model_options.to_dict()
+        model = models.named(config.model, dataset.num_classes, shape, options)
+        return as_task(model, dataset, config.task)
 
 
 def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:

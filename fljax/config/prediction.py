@@ -12,6 +12,7 @@ import numpy as np
 
 from fljax import models, tasks
 from fljax.config.schema import FIELDS
+from fljax.core import parts
 from fljax.data.tables import as_array, numbers_of
 from fljax.data.values import narrowed
 from fljax.recording import Run, jsonio
@@ -108,8 +109,12 @@ def _config_of(run: Run | str | Path) -> dict[str, Any]:
 
 
 def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
-    shape = tuple(about["example"]["x"]["shape"])
-    return models.make(config["model"], about["num_classes"], shape, **config["model_options"])
+    shape, num_classes = tuple(about["example"]["x"]["shape"]), about["num_classes"]
+    with parts.beside(config.get("code_dir")):
+        model = models.named(config["model"], num_classes, shape, config["model_options"])
+        return (
+            model if config.get("task") is None else tasks.make(config["task"], model, num_classes)
+        )
 
 
 def _configured_preprocess(config: Mapping[str, Any]) -> Callable[[dict], dict] | None:
@@ -122,8 +127,7 @@ def _configured_preprocess(config: Mapping[str, Any]) -> Callable[[dict], dict] 
 def _as_task(model: Any, about: Mapping[str, Any]) -> tasks.Task:
     if isinstance(model, tasks.Task):
         return model
-    make = tasks.next_token if about["kind"] == "next_token" else tasks.classification
-    return make(model, about["num_classes"])
+    return tasks.make(about["kind"], model, about["num_classes"])
 
 
 def _fitted(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fljax.core.parts import name_of
 from fljax.core.per_client import is_per_client
 from fljax.core.values import (
     COUNT,
@@ -39,6 +40,11 @@ DATA: dict[str, Field] = {
     "data_dir": Field(
         None, str, optional=True, affects=FILES,
         meaning="Holds the files of the data; unset: $FLJAX_DATA_DIR, else ~/.cache/fljax.",
+    ),
+    "code_dir": Field(
+        None, str, optional=True, affects=FILES,
+        meaning="Holds modules of your own, as in dataset = 'my_module:my_function'; unset: the "
+        "folder of the config file.",
     ),
     "num_clients": Field(
         None, int, COUNT, optional=True, unit="clients",
@@ -78,13 +84,17 @@ DATA: dict[str, Field] = {
 MODEL: dict[str, Field] = {
     "model": Field("softmax_regression", str, meaning="Names the model."),
     "model_options": Field({}, dict, meaning="Passes further arguments to the model."),
+    "task": Field(
+        None, str, optional=True,
+        meaning="Names the task: classification or next_token; unset: what the data are made for.",
+    ),
 }
 
 # None is the algorithm's own default, which stands in the signature of its function.
 ALGORITHM: dict[str, Field] = {
     "algorithm": Field(
-        "fedavg", str, ("fedavg", "fedsgd", "fedprox", "scaffold", "fedopt"),
-        meaning="Names the federated algorithm.",
+        "fedavg", str,
+        meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -397,9 +407,11 @@ def affecting(*kinds: str) -> frozenset[str]:
 
 
 def has_effect(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether an option has an effect beside the others."""
+    """Whether an option has an effect beside the others; of an algorithm of one's own, each may."""
+    if name in ALGORITHM and ":" in name_of(values.get("algorithm")):
+        return True
     other, needed = ONLY_WITH.get(name, (None, ()))
-    return other is None or values[other] in needed
+    return other is None or name_of(values[other]) in needed
 
 
 def checked_all(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fljax.core import random
-from fljax.core.names import unknown
+from fljax.core import parts, random
 from fljax.core.settings import DATA
-from fljax.core.values import Field, Interval, checked
+from fljax.core.values import Field, Interval, checked, shown
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.images import cifar10, fashion_mnist, mnist, mnist_writers
@@ -119,7 +119,8 @@ def load(
     """Loads a source by name and divides it among clients.
 
     Args:
-      name: A key of `SOURCES`.
+      name: A key of `SOURCES`, a call of one, or "module:function" of your own, which gets those of
+        the arguments below that it names and returns a FederatedDataset.
       partition: A name of `PARTITIONERS`. Default: the source's natural clients where it has them,
         else "iid".
       num_clients: N; not needed for natural clients.
@@ -132,7 +133,8 @@ def load(
       The dataset.
 
     Raises:
-      ValueError: If the name or an option is unknown, or the partition is not possible.
+      ValueError: If the name or an option is unknown, the partition is not possible, or a function
+        of your own returns something else.
       FileNotFoundError: If the source's files are missing; says which to put where.
 
     Example:
@@ -140,24 +142,32 @@ def load(
       >>> dataset.num_clients, dataset.train.num_rows
       (10, 1438)
     """
-    if not isinstance(name, str) or name not in SOURCES:
-        raise ValueError(unknown("dataset", name, SOURCES))
-    source = SOURCES[name]
-    known = _options_of(source)
-    for option in options:
-        if option not in known:
-            raise ValueError(unknown(f"option of dataset {name!r}", option, known))
-    if num_clients is not None:
-        options["num_clients"] = num_clients
-    return source(
-        partition=partition, seed=seed, data_dir=data_dir, val_fraction=val_fraction, **options
-    )
+    settings = {
+        "partition": partition,
+        "num_clients": num_clients,
+        "data_dir": data_dir,
+        "val_fraction": val_fraction or None,
+    }
+    said = {key: value for key, value in settings.items() if value is not None}
+    return make(name, {"seed": seed, **said}, needed=said, given=options)
 
 
-def _options_of(source: Callable[..., FederatedDataset]) -> set[str]:
-    """Returns the options that a source takes, those of the partitions included."""
-    parameters = inspect.signature(source).parameters
-    takes_partition = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    functions = [source, *(PARTITIONERS.values() if takes_partition else ())]
-    names = {n for f in functions for n in inspect.signature(f).parameters}
-    return names - {"clients", "labels", "client_ids"}
+def make(name: str, offered: Mapping[str, Any], **options: Any) -> FederatedDataset:
+    """Returns the data set that a text names; arguments as those of `fljax.core.parts.make`."""
+    call = parts.read_one("dataset", name, SOURCES)
+    dataset = parts.make(call, offered=offered, rest=_CLIENTS, **options)
+    if not isinstance(dataset, FederatedDataset):
+        raise ValueError(
+            f"{call.where}: {call.name} returned {shown(dataset)} ({type(dataset).__name__}), and "
+            "a data set is a FederatedDataset, such as fljax.data.from_arrays(x, y, ...) makes."
+        )
+    return dataset
+
+
+# What `**clients` stands for.
+_CLIENTS = ["partition", "num_clients", "seed", "val_fraction"] + [
+    name
+    for partitioner in PARTITIONERS.values()
+    for name in inspect.signature(partitioner).parameters
+    if name not in ("labels", "client_ids")
+]

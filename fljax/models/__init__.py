@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from flax import nnx
 
-from fljax.core.names import unknown
+from fljax.core import parts
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.fast import with_fast_convolutions
@@ -72,11 +74,13 @@ MODELS: dict[str, Callable[..., Factory]] = {
 }
 
 
-def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> Factory:
+def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> Any:
     """Returns a model by name.
 
     Args:
-      name: One of `MODELS`.
+      name: One of `MODELS`, a call of one, or "module:function" of your own, which gets those of
+        `num_classes` and `input_shape` that it names and returns a model as `fljax.simulate` takes
+        it. One that names `rngs`, such as the class of a module, is the model itself.
       num_classes: Number of classes, or size of the vocabulary.
       input_shape: Shape of one example.
       **options: Those of the model, such as hidden=(100,) for "mlp".
@@ -85,14 +89,31 @@ def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> 
       ValueError: For an unknown name or option.
 
     Example:
-      >>> model = models.make('mlp', num_classes=10, input_shape=(8, 8, 1), hidden=(32,))
+      >>> model = models.make('mlp(hidden=[32])', num_classes=10, input_shape=(8, 8, 1))
       >>> model(nnx.Rngs(0))(jnp.zeros((2, 8, 8, 1))).shape
       (2, 10)
     """
-    if not isinstance(name, str) or name not in MODELS:
-        raise ValueError(unknown("model", name, MODELS))
-    known = list(inspect.signature(MODELS[name]).parameters)[2:]
-    for option in options:
-        if option not in known:
-            raise ValueError(unknown(f"option of the model {name}", option, known))
-    return MODELS[name](num_classes, counts("input_shape", input_shape), **options)
+    return named(name, num_classes, input_shape, options)
+
+
+def named(
+    name: str, num_classes: int, input_shape: Sequence[int], options: Mapping[str, Any]
+) -> Any:
+    """Returns a model by name, as `make` does, whatever its options are called."""
+    call = parts.read_one("model", name, MODELS)
+    offered = {"num_classes": num_classes, "input_shape": counts("input_shape", input_shape)}
+    if call.is_own and "rngs" in inspect.signature(call.function).parameters:
+        call = call._replace(function=_factories_of(call.function))
+    return parts.make(call, offered=offered, given=options, said=dict.fromkeys(offered, "the data"))
+
+
+def _factories_of(model: Callable) -> Callable[..., Factory]:
+    """Returns a function of all arguments but `rngs`, which waits for that one."""
+
+    def factory(**arguments):
+        return partial(model, **arguments)
+
+    signature = inspect.signature(model)
+    others = [one for name, one in signature.parameters.items() if name != "rngs"]
+    factory.__signature__ = signature.replace(parameters=others)
+    return factory

@@ -121,12 +121,13 @@ def _held(options: RunOptions):
     return locked(workdir) if is_main() else contextlib.nullcontext()
 
 
-def as_task(model: Any, dataset: FederatedDataset) -> tasks.Task:
-    """Returns the model as a task that fits the dataset."""
-    if isinstance(model, tasks.Task):
-        return model
-    make = tasks.next_token if dataset.kind == "next_token" else tasks.classification
-    return make(model, dataset.num_classes)
+def as_task(model: Any, dataset: FederatedDataset, name: str | None = None) -> tasks.Task:
+    """Returns the model as a task that fits the dataset, or as the task of a name."""
+    if not isinstance(model, tasks.Task):
+        return tasks.make(name or dataset.kind, model, dataset.num_classes)
+    if name is not None:
+        raise ValueError(f"task = {name!r} has no effect: the model is a task already.")
+    return model
 
 
 def _simulate(

@@ -256,7 +256,7 @@ def test_model_and_dataset_options_arrive():
     [
         ({"dataset": "mnits"}, "mnist"),
         ({"model": "resnet"}, "resnet"),
-        ({"model_options": {"hiden": 3}, "model": "mlp"}, "did you mean 'hidden'"),
+        ({"model_options": {"hiden": 3}, "model": "mlp"}, "Did you mean 'hidden'"),
         ({"dataset_options": {"tset_fraction": 0.1}}, "test_fraction"),
     ],
 )

@@ -49,15 +49,13 @@ def test_load_passes_partition_options_on():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("fashion-mnist", {}, "unknown dataset: 'fashion-mnist' .did you mean 'fashion_mnist'"),
-        (
-            "digits",
-            {"num_client": 3},
-            "unknown option of dataset 'digits': 'num_client'.*'num_clients'",
-        ),
-        ("mnist", {"standardise": True}, "did you mean 'standardize'"),
-        ("digits", {"client_ids": np.zeros(3)}, "unknown option"),
-        ("synthetic", {"shards_per_client": 2}, "unknown option"),
+        ("fashion-mnist", {}, "'fashion-mnist' is no name .* mean 'fashion_mnist'"),
+        ("digits", {"num_client": 3}, "digits has no argument 'num_client' = 3.* 'num_clients'"),
+        ("mnist", {"standardise": True}, "Did you mean 'standardize'"),
+        ("digits", {"client_ids": np.zeros(3)}, "digits has no argument 'client_ids'"),
+        ("synthetic", {"shards_per_client": 2}, "no argument 'shards_per_client' = 2"),
+        ("digits(seed=1)", {}, "seed = 1 would be said twice"),
+        ("digits(split_seed=2)", {"split_seed": 1}, "split_seed = 2 would be said twice"),
         ("digits", {}, "no clients of their own"),
         ("digits", {"partition": "natural"}, "'digits' has no natural clients"),
         ("digits", {"partition": "dirichlet"}, "needs num_clients"),

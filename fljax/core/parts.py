@@ -1,0 +1,357 @@
+"""Parts by name: a text names a function and its arguments, and stands for what that returns.
+
+    "mlp"                                 a name of ours
+    "top_k(0.01), qsgd(8)"                calls, one after another, with literals as arguments
+    "my_module:my_function(width=3)"      a function of a module of one's own
+
+Every table of the library, such as `fljax.models.MODELS`, is read here. Nothing in a text is ever
+evaluated but literals. A module of one's own lies where Python finds it, in the current folder, or
+in that of the configuration (`beside`).
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import contextvars
+import importlib
+import inspect
+import io
+import os
+import re
+import sys
+import tokenize
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from fljax.core.names import foreign, nearest
+from fljax.core.values import shown, wrong
+
+# Deeper nesting than such a text can hold would exhaust the parser's and the reader's stacks.
+_LONGEST = 400
+_HEAD = re.compile(r"((?:[^\W\d][\w.]*:)?[^\W\d]\w*)\s*(\(.*\))?", re.DOTALL)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_folder: contextvars.ContextVar[str | None] = contextvars.ContextVar("folder", default=None)
+
+
+class Call(NamedTuple):
+    """A function that a text names, and the arguments written there.
+
+    Attributes:
+      where: The key and its text, for messages.
+      name: Of the function, as written.
+      function: The function.
+      positional: Arguments without a name.
+      named: {parameter: argument}.
+    """
+
+    where: str
+    name: str
+    function: Any
+    positional: tuple
+    named: dict[str, Any]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the function is one of the user's."""
+        return ":" in self.name
+
+
+@contextlib.contextmanager
+def beside(folder: str | os.PathLike | None) -> Iterator[None]:
+    """Lets texts name functions of the modules in a folder, besides those of the current one."""
+    token = _folder.set(None if folder is None else os.fspath(folder))
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def read(key: str, text: str, table: Mapping[str, Any]) -> list[Call]:
+    """Returns the calls that a text names, one after another; calls none of them.
+
+    Args:
+      key: What the text is the value of, for messages.
+      text: Names, or calls with literals as arguments, separated by commas.
+      table: {name: function}.
+
+    Raises:
+      ValueError: For what is no such list, or an unknown name.
+
+    Example:
+      >>> calls = read("uplink", "top_k(0.5), len", {"top_k": max, "len": len})
+      >>> [(call.name, call.positional) for call in calls]
+      [('top_k', (0.5,)), ('len', ())]
+    """
+    if not isinstance(text, str):
+        raise wrong(key, text, f"a text: {_known(table)}")
+    where = f"{key} = {shown(text)}"
+    if len(text) > _LONGEST:
+        raise ValueError(
+            f"{where}: this has {len(text)} characters; a list of calls has {_LONGEST} at most."
+        )
+    try:
+        return [_read(where, piece.strip(), table) for piece in _pieces(text)]
+    except RecursionError:
+        raise ValueError(f"{where}: this is nested too deeply to be a list of calls.") from None
+    except (SyntaxError, MemoryError, tokenize.TokenError):
+        raise ValueError(
+            f"{where}: this is no list of calls. Write it as 'name(value, option=value), name'; "
+            f"{_known(table)}."
+        ) from None
+
+
+def read_one(key: str, text: str, table: Mapping[str, Any]) -> Call:
+    """Returns the only call that a text names; see `read`."""
+    calls = read(key, text, table)
+    if len(calls) > 1:
+        raise ValueError(f"{calls[0].where}: this names {len(calls)} parts; name one.")
+    return calls[0]
+
+
+def name_of(text: str) -> str:
+    """Returns the name that a text begins with, whether or not it is known."""
+    found = _HEAD.match(str(text).strip())
+    return found[1] if found else str(text)
+
+
+def make(
+    call: Call,
+    *,
+    offered: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+    needed: Collection[str] = (),
+    rest: Collection[str] | None = None,
+    said: Mapping[str, str] | None = None,
+) -> Any:
+    """Returns what the named function returns.
+
+    Args:
+      call: From `read`.
+      offered: {parameter: value} of what the run knows, passed where the signature names it;
+        neither the text nor `given` may hold them.
+      given: {parameter: value} of options beside the text, which the signature must name.
+      needed: Those of the offered that the signature must name, since the user gave them.
+      rest: What a `**` in the signature stands for; None for anything.
+      said: {parameter: what says it} of what is offered, for messages.
+
+    Raises:
+      ValueError: For arguments that the function does not name, that are missing or said twice, and
+        for values that a function of ours refuses.
+
+    Example:
+      >>> call = read_one("size", "pow(exp=2)", {"pow": pow})
+      >>> make(call, offered={"base": 3, "unit": "m"})
+      9
+    """
+    arguments = bound(call, offered=offered, given=given, needed=needed, rest=rest, said=said)
+    if call.is_own:
+        with _importable():
+            return call.function(**arguments)
+    try:
+        return call.function(**arguments)
+    except (TypeError, ValueError) as error:
+        message = str(error).rstrip(".")
+        named = "" if message.startswith(call.name) else f"{call.name}: "
+        raise ValueError(f"{call.where}: {named}{message}.") from error
+
+
+def bound(
+    call: Call,
+    *,
+    offered: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+    needed: Collection[str] = (),
+    rest: Collection[str] | None = None,
+    said: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Returns {parameter: argument} with which `make` calls a function; calls nothing."""
+    offered, given, said = offered or {}, given or {}, said or {}
+    signature = inspect.signature(call.function)
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    takes_anything = open_ended and rest is None
+    names = [one.name for one in signature.parameters.values() if one.kind in _NAMED]
+    names = list(dict.fromkeys([*names, *(rest or () if open_ended else ())]))
+    texts = written(call, offered)
+    for name, value in [*texts.items(), *given.items()]:
+        if name in offered or (name in texts and name in given and texts[name] != given[name]):
+            who = said.get(name, "the run" if name in offered else "an option or key")
+            raise ValueError(
+                f"{call.where}: {name} = {shown(value)} would be said twice: {who} says it. Leave "
+                "it out here."
+            )
+    wanted = {**texts, **given, **{name: offered[name] for name in needed}}
+    for name, value in wanted.items():
+        if name not in names and not takes_anything:
+            raise ValueError(_no_argument(call, name, value, names, offered.keys() - {*needed}))
+    passed = {name: one for name, one in offered.items() if name in names or takes_anything}
+    arguments = {**passed, **given, **texts}
+    missing = [
+        one.name
+        for one in signature.parameters.values()
+        if one.kind in _NAMED and one.default is one.empty and one.name not in arguments
+    ]
+    if missing:
+        raise ValueError(
+            f"{call.where}: {call.name} needs {' and '.join(missing)}. It is "
+            f"{_shown_signature(call, names, offered)}."
+        )
+    return arguments
+
+
+def written(call: Call, offered: Collection[str] = ()) -> dict[str, Any]:
+    """Returns {parameter: argument} of a text; those without a name go to what is not offered."""
+    parameters = inspect.signature(call.function).parameters.values()
+    places = [
+        one.name
+        for one in parameters
+        if one.kind is one.POSITIONAL_OR_KEYWORD and one.name not in offered
+    ]
+    if len(call.positional) > len(places):
+        names = [one.name for one in parameters if one.kind in _NAMED]
+        raise ValueError(
+            f"{call.where}: {call.name} takes {len(places)} arguments without a name, not "
+            f"{len(call.positional)}. It is {_shown_signature(call, names, offered)}."
+        )
+    by_place = dict(zip(places, call.positional, strict=False))
+    for name in by_place:
+        if name in call.named:
+            raise ValueError(f"{call.where}: {call.name} is given {name} twice. Give it once.")
+    return {**by_place, **call.named}
+
+
+def _pieces(text: str) -> list[str]:
+    """Returns what stands between the commas outside of brackets."""
+    text = text.replace("\n", " ").strip()
+    depth, start, pieces = 0, 0, []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.OP:
+            continue
+        depth += (token.string in "([{") - (token.string in ")]}")
+        if token.string == "," and depth == 0:
+            pieces.append(text[start : token.start[1]])
+            start = token.end[1]
+    return [*pieces, text[start:]]
+
+
+def _read(where: str, text: str, table: Mapping[str, Any]) -> Call:
+    if not text:
+        raise SyntaxError
+    head = _HEAD.fullmatch(text)
+    node = ast.parse(f"f{head[2] or '()'}" if head else text, mode="eval").body
+    if not head or not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError(f"{where}: {text!r} is no name and no call of one. {_meant(text, table)}")
+    function = _function(where, head[1], table)
+    try:
+        positional = tuple(ast.literal_eval(one) for one in node.args)
+        named = {_name_of(one): ast.literal_eval(one.value) for one in node.keywords}
+    except ValueError:
+        raise ValueError(
+            f"{where}: the arguments of {text!r} must be numbers, quoted texts, True, False, None, "
+            "or lists of them."
+        ) from None
+    return Call(where, head[1], function, positional, named)
+
+
+def _name_of(keyword: ast.keyword) -> str:
+    if keyword.arg is None:
+        raise ValueError("**")
+    return keyword.arg
+
+
+def _function(where: str, name: str, table: Mapping[str, Any]) -> Any:
+    module, colon, function = name.rpartition(":")
+    if colon:
+        return _own_function(where, module, function)
+    if name in table:
+        return table[name]
+    raise ValueError(f"{where}: there is no {name!r}. {_meant(name, table)}")
+
+
+def _meant(name: str, table: Mapping[str, Any]) -> str:
+    near = nearest(name, table)
+    return f"Did you mean {near!r}? " * bool(near) + f"N{_known(table)[1:]}."
+
+
+def _known(table: Mapping[str, Any]) -> str:
+    return f"names are {', '.join(table)}; a function of your own is 'module:function'"
+
+
+def _own_function(where: str, module: str, name: str) -> Any:
+    found = _module(where, module)
+    function = getattr(found, name, None)
+    if callable(function):
+        return function
+    known = [
+        one
+        for one, value in vars(found).items()
+        if callable(value) and not one.startswith("_") and value.__module__ == found.__name__
+    ]
+    near = nearest(name, known)
+    hint = f"Did you mean {near!r}?" if near else f"It has {', '.join(known) or 'none'}."
+    raise ValueError(f"{where}: {found.__file__} has no function {name!r}. {hint}")
+
+
+def _module(where: str, name: str) -> ModuleType:
+    """Imports a module of the user's, from the folder of the configuration first."""
+    top = name.partition(".")[0]
+    held = sys.modules.get(top)
+    for folder in _folders():
+        path = Path(folder, f"{top}.py")
+        if held is not None and path.is_file():
+            from_there = getattr(held, "__file__", None)
+            if from_there is None or not path.samefile(from_there):
+                raise ValueError(
+                    f"{where}: {path} would be the module {name!r}, and one of this name is "
+                    f"imported from {from_there} already. Rename yours."
+                )
+    with _importable():
+        importlib.invalidate_caches()
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # it imports something that is not there
+            folders = " and ".join(dict.fromkeys(_folders()))
+            raise ValueError(
+                f"{where}: there is no module {name!r}. It is looked for in {folders}, and where "
+                "Python finds modules."
+            ) from None
+
+
+def _folders() -> list[str]:
+    return [one for one in (_folder.get(), os.getcwd()) if one is not None]
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Lets Python find the user's modules, and leaves its path as it was."""
+    folders = _folders()
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        for one in folders:
+            sys.path.remove(one)
+
+
+def _no_argument(
+    call: Call, name: str, value: Any, names: Collection[str], offered: Collection[str]
+) -> str:
+    free = [one for one in names if one not in offered]
+    near = nearest(name, free)
+    meant = foreign(name, free) or (f"Did you mean {near!r}?" if near else "")
+    return (
+        f"{call.where}: {call.name} has no argument {name!r} = {shown(value)}. {meant}"
+        f"{' ' * bool(meant)}It is {_shown_signature(call, names, offered)}."
+    )
+
+
+def _shown_signature(call: Call, names: Collection[str], offered: Collection[str]) -> str:
+    """Returns the call as one may write it: without types, and without what the run gives."""
+    parameters = inspect.signature(call.function).parameters.values()
+    own = {one.name: str(one.replace(annotation=one.empty)) for one in parameters}
+    written = [own.get(name, name) for name in names if name not in offered]
+    return f"{call.name}({', '.join(written)})"
