@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +45,7 @@ def _known(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the algorithm's own keys: what is written, else what is set, else its defaults."""
     with parts.beside(config["code_dir"]):
         call = parts.read_one("algorithm", config["algorithm"], algorithms.ALGORITHMS)
-    parameters = inspect.signature(call.function).parameters.values()
+    parameters = parts.parameters_of(call.function)
     own = {one.name: one.default for one in parameters if one.default is not one.empty}
     set_here = {name: config[name] for name in ALGORITHM if config[name] is not None}
     known = {**own, **set_here, **parts.written(call)}

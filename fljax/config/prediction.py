@@ -127,7 +127,8 @@ def _configured_preprocess(config: Mapping[str, Any]) -> Callable[[dict], dict] 
 def _as_task(model: Any, about: Mapping[str, Any]) -> tasks.Task:
     if isinstance(model, tasks.Task):
         return model
-    return tasks.make(about["kind"], model, about["num_classes"])
+    make = tasks.TASKS.get(about["kind"], tasks.classification)
+    return make(model, about["num_classes"])
 
 
 def _fitted(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:

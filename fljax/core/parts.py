@@ -111,6 +111,13 @@ def read_one(key: str, text: str, table: Mapping[str, Any]) -> Call:
     return calls[0]
 
 
+def parameters_of(function: Any) -> list[inspect.Parameter]:
+    """Returns the parameters of a function, or of a class as one calls it."""
+    if inspect.isclass(function):  # whose metaclass may take anything
+        return list(inspect.signature(function.__init__).parameters.values())[1:]
+    return list(inspect.signature(function).parameters.values())
+
+
 def name_of(text: str) -> str:
     """Returns the name that a text begins with, whether or not it is known."""
     found = _HEAD.match(str(text).strip())
@@ -169,10 +176,10 @@ def bound(
 ) -> dict[str, Any]:
     """Returns {parameter: argument} with which `make` calls a function; calls nothing."""
     offered, given, said = offered or {}, given or {}, said or {}
-    signature = inspect.signature(call.function)
-    open_ended = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    parameters = parameters_of(call.function)
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters)
     takes_anything = open_ended and rest is None
-    names = [one.name for one in signature.parameters.values() if one.kind in _NAMED]
+    names = [one.name for one in parameters if one.kind in _NAMED]
     names = list(dict.fromkeys([*names, *(rest or () if open_ended else ())]))
     texts = written(call, offered)
     for name, value in [*texts.items(), *given.items()]:
@@ -190,7 +197,7 @@ def bound(
     arguments = {**passed, **given, **texts}
     missing = [
         one.name
-        for one in signature.parameters.values()
+        for one in parameters
         if one.kind in _NAMED and one.default is one.empty and one.name not in arguments
     ]
     if missing:
@@ -203,7 +210,7 @@ def bound(
 
 def written(call: Call, offered: Collection[str] = ()) -> dict[str, Any]:
     """Returns {parameter: argument} of a text; those without a name go to what is not offered."""
-    parameters = inspect.signature(call.function).parameters.values()
+    parameters = parameters_of(call.function)
     places = [
         one.name
         for one in parameters
@@ -351,7 +358,7 @@ def _no_argument(
 
 def _shown_signature(call: Call, names: Collection[str], offered: Collection[str]) -> str:
     """Returns the call as one may write it: without types, and without what the run gives."""
-    parameters = inspect.signature(call.function).parameters.values()
+    parameters = parameters_of(call.function)
     own = {one.name: str(one.replace(annotation=one.empty)) for one in parameters}
     written = [own.get(name, name) for name in names if name not in offered]
     return f"{call.name}({', '.join(written)})"

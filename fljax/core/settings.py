@@ -85,7 +85,9 @@ MODEL: dict[str, Field] = {
     "model": Field("softmax_regression", str, meaning="Names the model."),
     "model_options": Field({}, dict, meaning="Passes further arguments to the model."),
     "task": Field(
-        None, str, optional=True,
+        None,
+        str,
+        optional=True,
         meaning="Names the task: classification or next_token; unset: what the data are made for.",
     ),
 }
@@ -408,10 +410,10 @@ def affecting(*kinds: str) -> frozenset[str]:
 
 def has_effect(name: str, values: Mapping[str, Any]) -> bool:
     """Whether an option has an effect beside the others; of an algorithm of one's own, each may."""
-    if name in ALGORITHM and ":" in name_of(values.get("algorithm")):
-        return True
     other, needed = ONLY_WITH.get(name, (None, ()))
-    return other is None or name_of(values[other]) in needed
+    if other is None or (other != "partition" and ":" in name_of(values.get("algorithm"))):
+        return True
+    return name_of(values[other]) in needed
 
 
 def checked_all(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:

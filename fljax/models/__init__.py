@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flax import nnx
@@ -102,18 +101,17 @@ def named(
     """Returns a model by name, as `make` does, whatever its options are called."""
     call = parts.read_one("model", name, MODELS)
     offered = {"num_classes": num_classes, "input_shape": counts("input_shape", input_shape)}
-    if call.is_own and "rngs" in inspect.signature(call.function).parameters:
-        call = call._replace(function=_factories_of(call.function))
+    parameters = {one.name: one for one in parts.parameters_of(call.function)}
+    if call.is_own and parameters.pop("rngs", None):
+        call = call._replace(function=_factories_of(call.function, parameters.values()))
     return parts.make(call, offered=offered, given=options, said=dict.fromkeys(offered, "the data"))
 
 
-def _factories_of(model: Callable) -> Callable[..., Factory]:
-    """Returns a function of all arguments but `rngs`, which waits for that one."""
+def _factories_of(model: Callable, parameters: Iterable[inspect.Parameter]) -> Callable:
+    """Returns a function of these parameters that leaves `rngs` to be given."""
 
     def factory(**arguments):
-        return partial(model, **arguments)
+        return lambda rngs: model(**arguments, rngs=rngs)
 
-    signature = inspect.signature(model)
-    others = [one for name, one in signature.parameters.items() if name != "rngs"]
-    factory.__signature__ = signature.replace(parameters=others)
+    factory.__signature__ = inspect.Signature(list(parameters))
     return factory

@@ -123,11 +123,12 @@ def _held(options: RunOptions):
 
 def as_task(model: Any, dataset: FederatedDataset, name: str | None = None) -> tasks.Task:
     """Returns the model as a task that fits the dataset, or as the task of a name."""
-    if not isinstance(model, tasks.Task):
-        return tasks.make(name or dataset.kind, model, dataset.num_classes)
-    if name is not None:
+    if name is None:
+        is_task = isinstance(model, tasks.Task)
+        return model if is_task else tasks.TASKS[dataset.kind](model, dataset.num_classes)
+    if isinstance(model, tasks.Task):
         raise ValueError(f"task = {name!r} has no effect: the model is a task already.")
-    return model
+    return tasks.make(name, model, dataset.num_classes)
 
 
 def _simulate(

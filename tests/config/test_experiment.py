@@ -65,7 +65,7 @@ def test_algorithms_get_their_numbers(config, name, hparams):
     assert dict(spec.hparams) == pytest.approx(hparams)
 
 
-PLAIN = [{"algorithm": name} for name in ALGORITHM["algorithm"].allowed]
+PLAIN = [{"algorithm": name} for name in algorithms.ALGORITHMS]
 OPTIMIZERS = [{"algorithm": "fedopt", "server_optimizer": name} for name in SERVER_OPTIMIZERS]
 
 
