@@ -62,7 +62,7 @@ def make(name: str, **hyperparameters) -> AlgorithmSpec:
         function of your own returns something else.
 
     Example:
-      >>> make("fedprox(mu=0.1)", client_lr=0.05).hparams
+      >>> algorithms.make("fedprox(mu=0.1)", client_lr=0.05).hparams
       {'client_lr': 0.05, 'server_lr': 1.0, 'mu': 0.1}
     """
     return named(name, hyperparameters)

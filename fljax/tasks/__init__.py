@@ -48,6 +48,10 @@ def make(name: str, model: Any, num_classes: int) -> Task:
     Raises:
       ValueError: For an unknown name or argument, or where a function of your own returns something
         else.
+
+    Example:
+      >>> tasks.make("classification", models.mlp((4, 3)), 3)
+      Task('classification', 3 classes)
     """
     call = parts.read_one("task", name, TASKS)
     offered = {"model": model, "num_classes": num_classes}
