@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fljax.config.schema import FIELDS, ConfigError, unknown_key
+from fljax.core.contradictions import contradictions
 from fljax.core.parts import name_of
 from fljax.core.settings import COMPRESSION, DATA, ONLY_WITH, has_effect
 from fljax.core.values import Field
@@ -124,31 +125,15 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{name} = {values[name]!r} has no effect with {other} = {values[other]!r}. Leave "
                 f"it at {default!r}, or choose {' or '.join(map(repr, kinds))}."
             )
-    if values["stop_at_target"] and values["target_accuracy"] is None:
-        yield "stop_at_target needs target_accuracy, such as 0.9."
-    if values["stop_at_target"] and values["eval_every"] == 0:
-        yield "stop_at_target has no effect with eval_every = 0. Set eval_every, such as 10."
-    if values["patience"] and values["eval_every"] == 0:
-        yield "patience has no effect with eval_every = 0. Set eval_every, such as 10."
     if values["patience"] and values["val_fraction"] == 0:
         yield "patience needs validation data. Set val_fraction, such as 0.1."
-    if values["min_delta"] and not values["patience"]:
+    rounds = values["rounds_per_dispatch"]
+    if rounds > 1 and values["algorithm"] == "scaffold":
         yield (
-            f"min_delta = {values['min_delta']} has no effect with patience = 0. Set patience, "
-            "such as 5."
-        )
-    together = values["rounds_per_dispatch"]
-    if together > 1 and values["algorithm"] == "scaffold":
-        yield (
-            f"rounds_per_dispatch = {together} needs clients that keep nothing between rounds, and "
+            f"rounds_per_dispatch = {rounds} needs clients that keep nothing between rounds, and "
             "those of algorithm = 'scaffold' do. Leave it at 1."
         )
-    for name in ("eval_every", "checkpoint_every"):
-        if 0 < values[name] < together:
-            yield (
-                f"rounds_per_dispatch = {together} has no effect with {name} = {values[name]}. "
-                "Lower the one or raise the other."
-            )
+    yield from contradictions(values)
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
     yield from _compression_conflicts(values)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from fljax.core.contradictions import contradictions
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.sampler import Sampler
@@ -259,12 +260,8 @@ def check_workdir(workdir: str | Path | None) -> None:
 
 def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None:
     """Raises ValueError for options that would be ignored or cannot be."""
-    if options.min_delta and not options.patience:
-        raise ValueError(f"min_delta = {options.min_delta} has no effect without patience.")
-    if options.patience and not options.eval_every:
-        raise ValueError(f"patience = {options.patience} counts evaluations: set eval_every.")
-    if options.stop_at_target and options.target_accuracy is None:
-        raise ValueError("stop_at_target needs a target_accuracy.")
+    for problem in contradictions({**vars(options), "rounds_per_dispatch": rounds_per_dispatch}):
+        raise ValueError(problem)
     check_workdir(options.workdir)
     if options.checkpoint_every and options.workdir is None:
         raise ValueError("checkpoint_every needs a workdir to save the checkpoints in.")
@@ -273,10 +270,3 @@ def check_run_options(options: RunOptions, rounds_per_dispatch: int = 0) -> None
             f"rounds_per_dispatch = {rounds_per_dispatch}, but hooks see the model after every "
             "round. Leave it at 1, or give no hooks."
         )
-    for name in ("eval_every", "checkpoint_every"):
-        if 0 < getattr(options, name) < rounds_per_dispatch:
-            raise ValueError(
-                f"rounds_per_dispatch = {rounds_per_dispatch} would have no effect: {name} = "
-                f"{getattr(options, name)} ends every dispatch earlier. Lower the one or raise the "
-                "other."
-            )

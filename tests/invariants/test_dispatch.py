@@ -170,8 +170,8 @@ KEEPING = Pipeline(
         ({"algorithm": algorithms.scaffold(0.1)}, "keep state.*Leave it at 1"),
         ({"pipeline": KEEPING}, "keep state.*Leave it at 1"),
         ({"rounds_per_dispatch": -1}, "rounds_per_dispatch = -1"),
-        ({"eval_every": 3}, "no effect: eval_every = 3"),
-        ({"workdir": "unused", "checkpoint_every": 2}, "no effect: checkpoint_every = 2"),
+        ({"eval_every": 3}, "no effect with eval_every = 3"),
+        ({"workdir": "unused", "checkpoint_every": 2}, "no effect with checkpoint_every = 2"),
         ({"hooks": (lambda federation, record: None,)}, "hooks"),
     ],
 )

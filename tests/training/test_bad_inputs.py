@@ -63,7 +63,7 @@ def simulate(parts=None, spec=None, **options):
         ({"batch_size": 0, "remainder": "drop"}, "needs a batch_size"),
         ({"lanes": -1}, "lanes = -1"),
         ({"eval_every": -3}, "eval_every = -3"),
-        ({"stop_at_target": True}, "needs a target_accuracy"),
+        ({"stop_at_target": True}, "needs target_accuracy"),
         ({"checkpoint_every": 5}, "needs a workdir"),
         ({"steps_per_round": [1]}, "1 entries for num_rounds = 3"),
         ({"placement": "host"}, "placement = 'host'"),

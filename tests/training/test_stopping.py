@@ -151,7 +151,7 @@ WRONG = {
     "min_delta = nan": {"patience": 1, "min_delta": math.nan},
     "min_delta = -0.1": {"patience": 1, "min_delta": -0.1},
     "min_delta = 0.1 has no effect": {"min_delta": 0.1},
-    "set eval_every": {"patience": 2, "eval_every": 0},
+    "patience has no effect with eval_every = 0": {"patience": 2, "eval_every": 0},
     "has no validation data": {"patience": 2, "data": toy.dataset(toy.clients(dtype=np.float32))},
 }
 
