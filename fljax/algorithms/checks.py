@@ -11,11 +11,13 @@ import optax
 
 from fljax.core.algorithm import OptimizerFactory
 from fljax.core.names import foreign, nearest
-from fljax.core.settings import checked_hyperparameter
-from fljax.core.values import brief, shown, wrong
+from fljax.core.per_client import is_per_client
+from fljax.core.settings import ALGORITHM
+from fljax.core.values import FINITE, Field, brief, checked, shown, wrong
 
 # Names that the engine adds to every algorithm's hyperparameters.
 _RESERVED = ("num_clients",)
+_NUMBER = Field(None, float, FINITE)
 
 
 def defaults_of(function: Callable) -> dict[str, float]:
@@ -63,6 +65,14 @@ def hyperparameters(
         name: value if isinstance(value, jax.core.Tracer) else checked_hyperparameter(name, value)
         for name, value in given.items()
     }
+
+
+def checked_hyperparameter(name: str, value: Any) -> float:
+    """Returns a hyperparameter as a float, by its line of the table or as any finite number."""
+    if name == "client_lr" and is_per_client(value):
+        must = "one number; for rates of clients' own give simulate(..., client_lr_factors=[...])"
+        raise wrong(name, value, must)
+    return checked(name, value, ALGORITHM.get(name, _NUMBER)._replace(optional=False))
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fljax.core.parts import name_of
-from fljax.core.per_client import is_per_client
 from fljax.core.values import (
     COUNT,
     DECAY,
     FACTOR,
     FILES,
-    FINITE,
     NON_NEGATIVE,
     POSITIVE,
     RECORD,
@@ -26,7 +24,6 @@ from fljax.core.values import (
     Field,
     Interval,
     checked,
-    wrong,
 )
 
 PARTITIONS = (
@@ -394,8 +391,6 @@ ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "bias_correction": ("server_optimizer", _ADAPTIVE),
 }
 
-_NUMBER = Field(None, float, FINITE)
-
 
 def affecting(*kinds: str) -> frozenset[str]:
     """Returns the names of the options that affect this: "results", "record", "speed", "files"."""
@@ -419,11 +414,3 @@ def has_effect(name: str, values: Mapping[str, Any]) -> bool:
 def checked_all(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
     """Returns values that the fields of the same names allow; see `checked`."""
     return {name: checked(name, value, fields[name]) for name, value in values.items()}
-
-
-def checked_hyperparameter(name: str, value: Any) -> float:
-    """Returns a hyperparameter as a float, by its line of the table or as any finite number."""
-    if name == "client_lr" and is_per_client(value):
-        must = "one number; for rates of clients' own give simulate(..., client_lr_factors=[...])"
-        raise wrong(name, value, must)
-    return checked(name, value, ALGORITHM.get(name, _NUMBER)._replace(optional=False))

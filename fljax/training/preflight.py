@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.algorithms.checks import checked_hyperparameter
 from fljax.core.algorithm import Aggregate, Algorithm, AlgorithmSpec, Variables, blank_job
 from fljax.core.gradients import LocalTask
 from fljax.core.names import foreign, nearest
 from fljax.core.per_client import is_per_client
 from fljax.core.reads import Recorded
-from fljax.core.settings import checked_hyperparameter
 from fljax.core.task import Task
 from fljax.core.values import brief, shown
 from fljax.data.dataset import KINDS, FederatedDataset
