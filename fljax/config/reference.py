@@ -65,9 +65,10 @@ def page() -> str:
 
 def _own_defaults() -> Iterator[str]:
     """Yields a table of the algorithms' own defaults."""
-    from fljax.config import resolve  # it imports JAX for them, which the keys do without
+    from fljax.algorithms import ALGORITHMS  # it imports JAX, which the keys do without
+    from fljax.config import resolve
 
-    kinds = [{"algorithm": name} for name in ALGORITHM["algorithm"].allowed if name != "fedopt"]
+    kinds = [{"algorithm": name} for name in ALGORITHMS if name != "fedopt"]
     kinds += [
         {"algorithm": "fedopt", "server_optimizer": name}
         for name in ALGORITHM["server_optimizer"].allowed
