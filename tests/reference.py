@@ -144,8 +144,12 @@ def fedsgd(params, clients, cohorts, *, server_lr, weighting="examples"):
     return params
 
 
-def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1, weighting="uniform"):
-    """Algorithm 1 of Karimireddy et al. 2020 with option II; returns (params, controls, c)."""
+def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1, weighting="uniform",
+             transmit=lambda *message: message):  # fmt: skip
+    """Algorithm 1 of Karimireddy et al. 2020 with option II; returns (params, controls, c).
+
+    transmit: (change of the model, change of the control) -> what arrives of the two.
+    """
     control, participants = zeros(params), sum(len(y) > 0 for _, y in clients)
     own = [zeros(params) for _ in clients]
     for cohort in cohorts:
@@ -162,8 +166,11 @@ def scaffold(params, clients, cohorts, *, lr, server_lr, batch_size, epochs=1, w
                 lambda ci, c, start, end, path=steps * rate: ci - c + (start - end) / path,
                 own[client], control, params, trained,
             )  # fmt: skip
-            changes.append(combine(np.subtract, trained, params))
-            control_changes.append(combine(np.subtract, new, own[client]))
+            change, control_change = transmit(
+                combine(np.subtract, trained, params), combine(np.subtract, new, own[client])
+            )
+            changes.append(change)
+            control_changes.append(control_change)
             own[client] = new
             weights.append(weight_of(weighting, client, len(y)))
         mean = weighted_mean(changes, weights)

@@ -64,6 +64,8 @@ class Job(NamedTuple):
       key: typed PRNG key of (seed, round, client, occurrence).
       weight: float32, the client's weight in averages where the run gives clients weights of their
         own (`client_weights`), else None; an algorithm takes it instead of a rule such as `rows`.
+      weights: {name: weight} of the job's contributions, for the transforms of the uplink; None
+        elsewhere.
     """
 
     client: jax.Array
@@ -81,12 +83,15 @@ class Job(NamedTuple):
     tier: jax.Array
     key: jax.Array
     weight: jax.Array | None = None
+    weights: Mapping[str, PyTree] | None = None
 
 
 def blank_job(key: jax.Array, weight: jax.Array | None = None) -> Job:
     """Returns a job whose numbers are all zero, for tracing what is done with one."""
     numbers = dict.fromkeys(Job._fields, jnp.zeros((), jnp.int32))
-    return Job(**numbers | {"accepted": jnp.bool_(True), "key": key, "weight": weight})
+    return Job(
+        **numbers | {"accepted": jnp.bool_(True), "key": key, "weight": weight, "weights": None}
+    )
 
 
 def step_key(job: Job) -> jax.Array:

@@ -1,13 +1,24 @@
 """Transforms between the clients and the server, composed in optax's manner.
 
 A pipeline holds, in the order in which data meets them: downlink links (on the message), uplink
-links (on each job's update), cohort links (on the stacked cohort), one aggregator, and server links
-(on the aggregate). The empty pipeline is plain weighted averaging at 32 bits a coordinate.
+links (on what each job sends), cohort links (on the stacked cohort), one aggregator, and server
+links (on the aggregate). The empty pipeline is plain weighted averaging at 32 bits a coordinate.
+
+All that leaves a client is one message, {name: value}: the update, a model state, control variates,
+counts. All of it goes through the uplink links, each of which says what it covers: one name (by
+default the update) or the whole message. This one clips the whole message to a norm:
+
+    def clip(bound):
+        def encode(message, state, job, key):
+            scale = jnp.minimum(1, bound / optax.tree.norm(message))
+            return jax.tree.map(lambda leaf: leaf * scale, message), state
+
+        return UplinkLink(encode, lambda payload, state: payload, covers=None)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +30,8 @@ from fljax.core.values import wrong
 
 PyTree = Any
 
-# The contribution that uplink links, cohort links and stack aggregators act on.
+# The contribution that cohort links, aggregators and server links act on, and uplink links unless
+# they say otherwise.
 UPDATE = "update"
 
 
@@ -44,17 +56,25 @@ def dense_bits(value: PyTree) -> jax.Array:
 
 
 class UplinkLink(NamedTuple):
-    """A transform of one job's update, split between client and server.
+    """A transform of what one job sends, split between client and server.
+
+    What it covers is the value of one name, or the whole message {name: value}; then its payload is
+    {name: payload} of the same names, since each name is summed under a weight of its own.
 
     Attributes:
-      encode: (value, client_state, job, key) -> (payload, client_state'), on the client.
+      encode: (value, client_state, job, key) -> (payload, client_state'), on the client;
+        `job.weights` holds {name: weight} of all that the job sends.
       decode: (payload, server_state) -> value, on the server.
-      bits: (payload) -> uint32 scalar, the exact size on the wire.
+      bits: (payload of one name) -> uint32 scalar, the exact size on the wire.
       init_client: (params) -> state kept per client in the ClientStore.
       init_server: (params) -> state on the server.
-      absorb: (aggregate, server_state) -> (aggregate', server_state'), once a round.
+      absorb: (aggregate, server_state) -> (aggregate', server_state'), once a round; of the whole
+        message {name: aggregate}.
       linear: Whether payloads are summed before they are decoded (sketches, masked integers);
         integers of 32 bits wrap around in such a sum.
+      covers: The name that it transforms, or None for the whole message.
+      refuses_rest: Whether whatever it does not cover must not leave the client: transforms for
+        privacy and masks refuse algorithms that send more.
     """
 
     encode: Callable[[PyTree, PyTree, Job, jax.Array], tuple[PyTree, PyTree]]
@@ -62,8 +82,22 @@ class UplinkLink(NamedTuple):
     bits: Callable[[PyTree], jax.Array] = dense_bits
     init_client: Callable[[PyTree], PyTree] = _stateless
     init_server: Callable[[PyTree], PyTree] = _stateless
-    absorb: Callable[[Aggregate, PyTree], tuple[Aggregate, PyTree]] = lambda a, s: (a, s)
+    absorb: Callable[[Any, PyTree], tuple[Any, PyTree]] = lambda a, s: (a, s)
     linear: bool = False
+    covers: str | None = UPDATE
+    refuses_rest: bool = False
+
+    def meets(self, names: Collection[str | None]) -> bool:
+        """Whether it covers some of these names; None among them stands for all."""
+        return bool(names) and (self.covers is None or None in names or self.covers in names)
+
+    def part(self, message: Mapping[str, Any]) -> Any:
+        """Returns what it covers of a message."""
+        return message if self.covers is None else message[self.covers]
+
+    def with_part(self, message: Mapping[str, Any], part: Any) -> dict[str, Any]:
+        """Returns the message with another value of what it covers."""
+        return part if self.covers is None else {**message, self.covers: part}
 
 
 class DownlinkLink(NamedTuple):
@@ -155,10 +189,23 @@ class Pipeline(NamedTuple):
         """Whether the whole cohort's updates are held at once."""
         return bool(self.cohort) or self.aggregator.needs == "stack"
 
+    def sums_payloads(self, name: str) -> bool:
+        """Whether payloads of a name are summed, integers as integers, and then decoded."""
+        return any(link.linear and link.meets([name]) for link in self.uplink)
+
     @property
-    def sums_payloads(self) -> bool:
-        """Whether payloads of an uplink link are summed, integers as integers, and then decoded."""
-        return any(link.linear for link in self.uplink)
+    def decodes_sums(self) -> tuple[bool, ...]:
+        """Whether each uplink link decodes once a round, from sums, instead of job by job.
+
+        A linear link does, and so do those before it that share a name with one that does.
+        """
+        late: list[str | None] = []
+        found = []
+        for link in reversed(self.uplink):
+            found.append(link.linear or link.meets(late))
+            if found[-1]:
+                late.append(link.covers)
+        return tuple(reversed(found))
 
 
 class PipelineSpec(NamedTuple):
@@ -243,61 +290,3 @@ def init_client(pipeline: Pipeline, params: PyTree) -> tuple[PyTree, ...]:
     """Returns the uplink state of a client that never took part."""
     params = widened(params)
     return tuple(link.init_client(params) for link in pipeline.uplink)
-
-
-def encode(pipeline: Pipeline, value: PyTree, client_state: tuple, job: Job, key: jax.Array):
-    """Runs the client half of the uplink.
-
-    Returns:
-      (payload, client_state', bits on the wire).
-    """
-    states, bits = [], dense_bits(value)
-    for number, (link, state) in enumerate(zip(pipeline.uplink, client_state, strict=True)):
-        value, state = link.encode(value, state, job, jax.random.fold_in(key, number))
-        bits = link.bits(value)
-        states.append(state)
-    return value, tuple(states), bits
-
-
-def decode(pipeline: Pipeline, payload: PyTree, states: tuple, *, summed: bool) -> PyTree:
-    """Runs the server half of the uplink, last link first.
-
-    The links behind the last linear one are decoded for each job (`summed=False`). That link and
-    those before it are decoded once a round, from the sum of the payloads (`summed=True`).
-    """
-    linear = [number for number, link in enumerate(pipeline.uplink) if link.linear]
-    split = linear[-1] + 1 if linear else 0
-    numbers = range(split) if summed else range(split, len(pipeline.uplink))
-    for number in reversed(numbers):
-        payload = pipeline.uplink[number].decode(payload, states[number])
-    return payload
-
-
-def absorb(pipeline: Pipeline, aggregate: Aggregate, server_state: tuple):
-    """Lets stateful uplink links see the decoded aggregate; returns (aggregate', states')."""
-    states = []
-    for link, state in zip(pipeline.uplink, server_state, strict=True):
-        aggregate, state = link.absorb(aggregate, state)
-        states.append(state)
-    return aggregate, tuple(states)
-
-
-def broadcast(pipeline: Pipeline, message: PyTree, states: tuple, key: jax.Array):
-    """Runs the downlink; returns (message, states', bits for one client)."""
-    new_states, bits = [], dense_bits(message)
-    for number, (link, state) in enumerate(zip(pipeline.downlink, states, strict=True)):
-        message, state = link.apply(message, state, jax.random.fold_in(key, number))
-        bits = link.bits(message)
-        new_states.append(state)
-    return message, tuple(new_states), bits
-
-
-def apply_server(
-    pipeline: Pipeline, aggregate: Aggregate, states: tuple, round: jax.Array, key: jax.Array
-):
-    """Runs the server links on the aggregate; returns (aggregate', states')."""
-    new_states = []
-    for number, (link, state) in enumerate(zip(pipeline.server, states, strict=True)):
-        aggregate, state = link.apply(aggregate, state, round, jax.random.fold_in(key, number))
-        new_states.append(state)
-    return aggregate, tuple(new_states)

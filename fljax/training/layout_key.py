@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.core import transforms as links
+from fljax.core import transmission
 from fljax.core.algorithm import Aggregate, Algorithm, Variables, blank_job
 from fljax.core.gradients import bind
 from fljax.core.per_client import described
 from fljax.core.task import Task
-from fljax.core.transforms import UPDATE, Pipeline, as_configured
+from fljax.core.transforms import Pipeline, as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.batching import LocalWork
 from fljax.recording import versions
@@ -107,17 +108,15 @@ def _way_of_a_job(
     arrived = []
     for one in algorithm.passes:
         message = one.broadcast(server, aggregates)
-        message, _, _ = links.broadcast(pipeline, message, states.downlink, key)
+        message, _, _ = transmission.broadcast(pipeline, message, states.downlink, key)
         carry = one.start(message, row.algorithm, job)
         contributions, own, stats = one.finish(message, carry, job)
         aggregates |= {
             name: Aggregate(value, weight, jnp.float32(1))
             for name, (value, weight) in contributions.items()
         }
-        if UPDATE in contributions:
-            update = contributions[UPDATE].value
-            payload, _, _ = links.encode(pipeline, update, row.uplink, job, key)
-            arrived += [payload, links.decode(pipeline, payload, states.uplink, summed=False)]
+        payloads, _, _ = transmission.encode(pipeline, contributions, row.uplink, job, key)
+        arrived += [payloads, transmission.decode(pipeline, payloads, states.uplink, summed=False)]
         arrived += [own, stats]
     return aggregates, arrived
 

@@ -59,14 +59,20 @@ def local_training(params, state, x, y):
     return params, state
 
 
-def federated(params, state):
+def federated(params, state, transmit=lambda change, statistics, rows: (change, statistics)):
+    """Returns (params, statistics); transmit says what arrives of what a client sends."""
     for cohort in COHORTS:
         present = [toy.clients()[c] for c in cohort if len(toy.clients()[c][1])]
         if present:
             trained = [local_training(params, state, x, y) for x, y in present]
             weights = [len(y) for _, y in present]
-            params = reference.weighted_mean([one for one, _ in trained], weights)
-            state = reference.weighted_mean([one for _, one in trained], weights)
+            sent = [
+                transmit(reference.combine(np.subtract, end, params), statistics, rows)
+                for (end, statistics), rows in zip(trained, weights, strict=True)
+            ]
+            mean = reference.weighted_mean([change for change, _ in sent], weights)
+            params = reference.combine(np.add, params, mean)
+            state = reference.weighted_mean([statistics for _, statistics in sent], weights)
     return params, state
 
 

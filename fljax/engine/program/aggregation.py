@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from fljax.core import transforms as links
+from fljax.core import transmission
 from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState
 from fljax.engine.devices.execution import AXIS
@@ -39,39 +39,39 @@ def aggregate(
       ({name: Aggregate} with leaves [S, ...], the pipeline's new states).
     """
     sums = jax.lax.psum(trained.sums, AXIS)
-    if UPDATE not in sums:
-        return sums, states
-    if needs_stack:
-        columns = jobs.columns
-        table = jax.tree.map(_gather, (trained.weights, columns.client, columns.segment))
-        stack = _transpose(trained.stack)
+    if needs_stack and UPDATE in sums:
+        sums[UPDATE], states = _reduce(trials, trained, sums[UPDATE], states, plan, jobs)
 
-        def reduce(built: Built, trial, round, total, states, key):
-            key, index = jax.random.fold_in(key, COHORT), plan.cohort_index
-            return _reduce_stack(
-                built.pipeline, stack, table, trial, round, index, total, states, key
-            )
+    def one_trial(built: Built, round, sums, states: PipelineState, key):
+        chain, aggregator, server = built.pipeline, states.aggregator, states.server
+        sums, uplink = transmission.absorb(chain, sums, states.uplink)
+        if UPDATE in sums:
+            total = sums[UPDATE]
+            if not needs_stack:
+                total, aggregator = chain.aggregator.apply(total, aggregator)
+            key = jax.random.fold_in(key, SERVER)
+            sums[UPDATE], server = transmission.apply_server(chain, total, server, round, key)
+        return sums, states._replace(uplink=uplink, aggregator=aggregator, server=server)
 
-        numbers = jnp.arange(len(plan.round), dtype=jnp.int32)
-        of_cohort = states.cohort, states.aggregator
-        sums[UPDATE], cohort, aggregator = trials.each(
-            reduce, numbers, plan.round, sums[UPDATE], of_cohort, jobs.keys
-        )
-        states = states._replace(cohort=cohort, aggregator=aggregator)
+    return trials.each(one_trial, plan.round, sums, states, jobs.keys)
 
-    def absorb(built: Built, round, total, states: PipelineState, key):
-        chain = built.pipeline
-        decoded = links.decode(chain, total.sum, states.uplink, summed=True)
-        total, uplink = links.absorb(chain, total._replace(sum=decoded), states.uplink)
-        aggregator = states.aggregator
-        if not needs_stack:
-            total, aggregator = chain.aggregator.apply(total, aggregator)
-        key = jax.random.fold_in(key, SERVER)
-        total, server = links.apply_server(chain, total, states.server, round, key)
-        return total, states._replace(uplink=uplink, aggregator=aggregator, server=server)
 
-    sums[UPDATE], states = trials.each(absorb, plan.round, sums[UPDATE], states, jobs.keys)
-    return sums, states
+def _reduce(trials: Trials, trained: Trained, total: Aggregate, states, plan, jobs: Jobs):
+    """Makes one update of all that are held; returns (Aggregate [S, ...], states')."""
+    columns = jobs.columns
+    table = jax.tree.map(_gather, (trained.weights, columns.client, columns.segment))
+    stack = _transpose(trained.stack)
+
+    def one_trial(built: Built, trial, round, total, states, key):
+        key, index = jax.random.fold_in(key, COHORT), plan.cohort_index
+        return _reduce_stack(built.pipeline, stack, table, trial, round, index, total, states, key)
+
+    numbers = jnp.arange(len(plan.round), dtype=jnp.int32)
+    of_cohort = states.cohort, states.aggregator
+    total, cohort, aggregator = trials.each(
+        one_trial, numbers, plan.round, total, of_cohort, jobs.keys
+    )
+    return total, states._replace(cohort=cohort, aggregator=aggregator)
 
 
 def _reduce_stack(

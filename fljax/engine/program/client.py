@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.core import transforms as links
-from fljax.core.algorithm import ClientPass, Job
-from fljax.core.precision import check_numbers, summable, widened
-from fljax.core.transforms import UPDATE, Pipeline
+from fljax.core import transmission
+from fljax.core.algorithm import ClientPass, Contribution, Job
+from fljax.core.precision import check_numbers, summable
+from fljax.core.transforms import Pipeline
 from fljax.core.trees import all_finite
 from fljax.engine.program.accumulators import Finished
 from fljax.engine.program.inputs import ClientRows
@@ -67,7 +67,7 @@ def client_work(
         }
         return Finished(
             values={
-                name: summable(part.value, codes=name == UPDATE and pipeline.sums_payloads)
+                name: summable(part.value, codes=pipeline.sums_payloads(name))
                 for name, part in sent.items()
             },
             weights={name: summable(part.weight) for name, part in sent.items()},
@@ -79,16 +79,18 @@ def client_work(
     return Work(start, step, finish)
 
 
-def send(pipeline: Pipeline, contributions, client_state, server_states, job: Job):
-    """Sends the update through the uplink; returns (contributions, client state, bits)."""
-    values = {name: part.value for name, part in contributions.items()}
-    links.dense_bits(values)  # all of them together must be countable
-    bits = links.dense_bits({name: value for name, value in values.items() if name != UPDATE})
-    if UPDATE not in contributions:
-        return contributions, client_state, bits
-    update = contributions[UPDATE]
+def send(
+    pipeline: Pipeline,
+    contributions: dict[str, Contribution],
+    client_state: tuple,
+    server_states: tuple,
+    job: Job,
+) -> tuple[dict[str, Contribution], tuple, jax.Array]:
+    """Sends all that leaves the client through the uplink; returns (sent, client state, bits)."""
     key = jax.random.fold_in(job.key, UPLINK)
-    value = widened(update.value)
-    payload, client_state, sent = links.encode(pipeline, value, client_state, job, key)
-    value = links.decode(pipeline, payload, server_states, summed=False)
-    return contributions | {UPDATE: update._replace(value=value)}, client_state, bits + sent
+    payloads, client_state, bits = transmission.encode(
+        pipeline, contributions, client_state, job, key
+    )
+    values = transmission.decode(pipeline, payloads, server_states, summed=False)
+    sent = {name: part._replace(value=values[name]) for name, part in contributions.items()}
+    return sent, client_state, bits

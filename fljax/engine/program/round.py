@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from fljax.core import transforms as links
+from fljax.core import transmission
 from fljax.core.algorithm import Aggregate
 from fljax.core.precision import rounded
 from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState, as_configured
@@ -112,6 +112,7 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
         all_stats.append(
             trained.stats | {"downlink_bits": jnp.where(real, received_bits[trial], 0)}
         )
+    transmission.check_names_are_sent(as_configured(program.pipeline), aggregates)
     server = _update(trials, state.server, aggregates)
     # exactly the types that came in, or the next round would be another program
     return rounded(RoundState(server, states), state), client_rows, tuple(all_stats)
@@ -134,7 +135,7 @@ def _broadcast(
     def one_trial(built: Built, server, aggregates, states, key):
         message = built.algorithm.passes[number].broadcast(server, aggregates)
         key = jax.random.fold_in(key, keys.DOWNLINK)
-        return links.broadcast(built.pipeline, message, states, key)
+        return transmission.broadcast(built.pipeline, message, states, key)
 
     messages, downlink, bits = trials.each(
         one_trial, server, aggregates, states.downlink, pass_keys

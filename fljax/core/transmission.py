@@ -1,0 +1,145 @@
+"""The way of a message through a pipeline: from a client to the server, and back.
+
+`broadcast` runs the downlink links. `encode` and `decode` run the uplink links for each job,
+`absorb` those parts of them that see the sums over jobs, and `apply_server` the server links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.algorithm import Aggregate, Contribution, Job
+from fljax.core.precision import widened
+from fljax.core.transforms import UPDATE, Pipeline, UplinkLink, dense_bits
+
+PyTree = Any
+
+
+def encode(
+    pipeline: Pipeline,
+    contributions: Mapping[str, Contribution],
+    client_state: tuple,
+    job: Job,
+    key: jax.Array,
+) -> tuple[dict[str, PyTree], tuple, jax.Array]:
+    """Runs the client half of the uplink.
+
+    Returns:
+      ({name: payload}, client_state', bits on the wire: of what no link covers, those of its
+      arrays).
+
+    Raises:
+      ValueError: If a link must cover what it does not, or keeps no name apart.
+    """
+    covered = {UPDATE, *(link.covers for link in pipeline.uplink)}
+    message = {
+        name: widened(part.value) if covered & {name, None} else part.value
+        for name, part in contributions.items()
+    }
+    dense_bits(message)  # all of it together must be countable
+    bits = {name: dense_bits(value) for name, value in message.items()}
+    job = job._replace(weights={name: part.weight for name, part in contributions.items()})
+    states = list(client_state)
+    for number, link in enumerate(pipeline.uplink):
+        _check_covered(link, number, message)
+        if not link.meets(message):
+            continue
+        payload, states[number] = link.encode(
+            link.part(message), client_state[number], job, jax.random.fold_in(key, number)
+        )
+        _check_names(link, number, payload, message)
+        message = link.with_part(message, payload)
+        bits |= {name: link.bits(message[name]) for name in message if link.meets([name])}
+    return message, tuple(states), sum(bits.values(), jnp.uint32(0))
+
+
+def _check_covered(link: UplinkLink, number: int, message: Mapping[str, Any]) -> None:
+    rest = sorted(name for name in message if not link.meets([name]))
+    if link.refuses_rest and rest:
+        raise ValueError(
+            f"Uplink link {number} covers {link.covers!r} and must not let anything else leave a "
+            f"client, but the algorithm sends {', '.join(map(repr, rest))} too. Use a link that "
+            "covers the whole message, or an algorithm that sends nothing else."
+        )
+
+
+def _check_names(link: UplinkLink, number: int, payload: Any, message: Mapping[str, Any]) -> None:
+    if link.covers is not None:
+        return
+    if not isinstance(payload, dict) or payload.keys() != message.keys():
+        raise ValueError(
+            f"Uplink link {number} covers the whole message, so its payload must be a dict of the "
+            f"names {', '.join(map(repr, message))}, each of which is summed under a weight of its "
+            f"own. It is {type(payload).__name__}."
+        )
+
+
+def decode(
+    pipeline: Pipeline, payloads: Mapping[str, PyTree], states: tuple, *, summed: bool
+) -> dict[str, PyTree]:
+    """Runs the server half of the uplink, last link first.
+
+    Args:
+      pipeline: The transforms.
+      payloads: {name: payload} of one job, or their sums over jobs.
+      states: Of the uplink links, on the server.
+      summed: Whether it is the turn of those links that decode sums, or of the others.
+    """
+    links = zip(pipeline.uplink, states, pipeline.decodes_sums, strict=True)
+    for link, state, late in reversed(list(links)):
+        if late == summed and link.meets(payloads):
+            payloads = link.with_part(payloads, link.decode(link.part(payloads), state))
+    return dict(payloads)
+
+
+def absorb(
+    pipeline: Pipeline, sums: Mapping[str, Aggregate], server_state: tuple
+) -> tuple[dict[str, Aggregate], tuple]:
+    """Decodes sums, and shows them to the uplink links; returns ({name: aggregate'}, states')."""
+    values = {name: total.sum for name, total in sums.items()}
+    values = decode(pipeline, values, server_state, summed=True)
+    sums = {name: total._replace(sum=values[name]) for name, total in sums.items()}
+    states = list(server_state)
+    for number, link in enumerate(pipeline.uplink):
+        if link.meets(sums):
+            part, states[number] = link.absorb(link.part(sums), server_state[number])
+            sums = link.with_part(sums, part)
+    return sums, tuple(states)
+
+
+def check_names_are_sent(pipeline: Pipeline, names: Collection[str]) -> None:
+    """Raises ValueError for an uplink link that covers a name which no client sends.
+
+    Algorithms whose clients send no update, such as local training alone, go with any link.
+    """
+    for number, link in enumerate(pipeline.uplink):
+        if link.covers not in (None, UPDATE) and link.covers not in names:
+            raise ValueError(
+                f"Uplink link {number} covers {link.covers!r}, which no client sends; they send "
+                f"{', '.join(map(repr, sorted(names))) or 'nothing'}."
+            )
+
+
+def broadcast(pipeline: Pipeline, message: PyTree, states: tuple, key: jax.Array):
+    """Runs the downlink; returns (message, states', bits for one client)."""
+    new_states, bits = [], dense_bits(message)
+    for number, (link, state) in enumerate(zip(pipeline.downlink, states, strict=True)):
+        message, state = link.apply(message, state, jax.random.fold_in(key, number))
+        bits = link.bits(message)
+        new_states.append(state)
+    return message, tuple(new_states), bits
+
+
+def apply_server(
+    pipeline: Pipeline, aggregate: Aggregate, states: tuple, round: jax.Array, key: jax.Array
+):
+    """Runs the server links on the aggregate; returns (aggregate', states')."""
+    new_states = []
+    for number, (link, state) in enumerate(zip(pipeline.server, states, strict=True)):
+        aggregate, state = link.apply(aggregate, state, round, jax.random.fold_in(key, number))
+        new_states.append(state)
+    return aggregate, tuple(new_states)
