@@ -65,7 +65,7 @@ def simulate(
         module factory, a pair of plain functions, ...
       algorithm: From `fljax.algorithms`; FedAvg by default.
       **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
-        `RunOptions`.
+        `RunOptions`; docs/configuration.md explains those that a configuration has too.
 
     Returns:
       The run: `summary`, `curves` {key: array}, `variables` (the final model), `baselines`.
