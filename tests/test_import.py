@@ -46,7 +46,10 @@ def test_import_loads_only_the_standard_library():
 
 
 def test_config_module_does_not_load_jax():
-    code = "import sys, fljax.config; fljax.config.default_config(); print('jax' in sys.modules)"
+    code = (
+        "import sys, fljax.config; from fljax.config import reference; "
+        "fljax.config.default_config(); reference.help_text(); print('jax' in sys.modules)"
+    )
     assert run_python(code).strip() == "False"
 
 

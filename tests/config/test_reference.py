@@ -45,6 +45,12 @@ def test_the_help_explains_every_key_by_group():
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_scripts_define_the_flags_of_a_configuration_in_one_way():
+    texts = {path.name: path.read_text() for path in (ROOT / "scripts").glob("*.py")}
+    assert not [name for name, text in texts.items() if "DEFINE_config" in text]
+    assert "simulate.py" in SCRIPTS and "sweep.py" in SCRIPTS
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_show_the_help_before_all_else(script):
     done = subprocess.run(
