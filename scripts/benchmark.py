@@ -46,12 +46,12 @@ def main(argv):
         return 0
     names = list(SWEEPS[_SWEEP.value]) if _SWEEP.value else _WORKLOADS.value
     workloads = {name: find(name) for name in names}
-    results = [_in_a_process(name, one.title) for name, one in workloads.items()]
+    results = [_in_a_process(name, workload.title) for name, workload in workloads.items()]
     if _OUT.value:
         with atomic_file(Path(_OUT.value)) as file:
             file.write(json.dumps(results, indent=2).encode() + b"\n")
     commands.show(report.table(results))
-    return int(any("error" in one for one in results))
+    return int(any("error" in result for result in results))
 
 
 def _here(name):

@@ -23,7 +23,11 @@ _NUMBER = Field(None, float, FINITE)
 def defaults_of(function: Callable) -> dict[str, float]:
     """Returns {name: number} of the numbers that a function has as defaults."""
     parameters = inspect.signature(function).parameters.values()
-    return {one.name: one.default for one in parameters if isinstance(one.default, float)}
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if isinstance(parameter.default, float)
+    }
 
 
 def hyperparameters(

@@ -92,18 +92,19 @@ def round_figures(
 ) -> dict[str, Any]:
     """Returns the figures of timed rounds, the first of which is reported by itself."""
     first, *timed = seconds
-    cohort = statistics.median(one.num_jobs for one in facts[1:])
+    cohort = statistics.median(planned.num_jobs for planned in facts[1:])
     median = statistics.median(timed)
-    rates = [one.rows_real / second for one, second in zip(facts[1:], timed, strict=True)]
+    rates = [planned.rows_real / second for planned, second in zip(facts[1:], timed, strict=True)]
     real, computed = (
-        sum(getattr(one, kind) for one in facts[1:]) for kind in ("rows_real", "rows_computed")
+        sum(getattr(planned, kind) for planned in facts[1:])
+        for kind in ("rows_real", "rows_computed")
     )
     return {
         "rounds": len(timed),
         "seconds_median": median,
         "seconds_min": min(timed),
         "seconds_max": max(timed),
-        "plan_seconds": statistics.median(one.seconds for one in facts[1:]),
+        "plan_seconds": statistics.median(planned.seconds for planned in facts[1:]),
         "first_round_seconds": first,
         "calibration_seconds": federation.calibration_seconds,
         "clients_per_second": cohort / median,

@@ -20,7 +20,7 @@ def table(results: Sequence[Result]) -> str:
         "| calibration s | clients/s | examples/s | utilization | peak MB | GFLOP/s | of peak |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    measured = [one for one in results if "error" not in one]
+    measured = [result for result in results if "error" not in result]
     if measured:
         lines = [describe(measured[0]), "", *lines]
     return "\n".join([*lines, *map(_row, results)])

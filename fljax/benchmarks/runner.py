@@ -45,7 +45,7 @@ def run(path: str | Path, workload: str, rounds: int = 5, **options: Any) -> dic
     evaluations = make_evaluations(federation)
     losses, _ = evaluations.finish(evaluations.dispatch(federation))
     median = statistics.median(seconds)
-    rates = [one.rows_real / second for one, second in zip(facts[1:], seconds, strict=True)]
+    rates = [planned.rows_real / second for planned, second in zip(facts[1:], seconds, strict=True)]
     return {
         "peer": "fljax",
         "workload": workload,

@@ -232,7 +232,7 @@ def _as_trained(x_test: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def _num_tokens(rows: Sequence[Rows | None], given: int | None) -> int:
     """Returns the size of the vocabulary, of inputs and targets alike."""
-    arrays = [array for one in rows if one is not None for array in (one.x, one.y) if array.size]
+    arrays = [array for row in rows if row is not None for array in (row.x, row.y) if array.size]
     seen = 1 + max(int(array.max()) for array in arrays)
     if given is not None and given < seen:
         raise ValueError(f"num_classes={given}, but the tokens go up to {seen - 1}")

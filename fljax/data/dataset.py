@@ -135,8 +135,10 @@ def joined(partitions: Sequence[Partition]) -> Partition:
     """Returns the clients of several partitions of the same rows, one partition after the other."""
     if len(partitions) == 1:
         return partitions[0]
-    sizes = np.concatenate([one.sizes for one in partitions])
-    return Partition(offsets_of(sizes), np.concatenate([one.all_rows() for one in partitions]))
+    sizes = np.concatenate([partition.sizes for partition in partitions])
+    return Partition(
+        offsets_of(sizes), np.concatenate([partition.all_rows() for partition in partitions])
+    )
 
 
 def partition_by_owner(owner: np.ndarray, num_clients: int) -> Partition:

@@ -162,7 +162,7 @@ def _plain(values: Any, name: str) -> np.ndarray:
         if isinstance(values, list | tuple) and array.dtype.kind in "USf" and array.ndim == 1:
             # 1 and "1" would become one text, and 2**63 and 2**63 + 1 one float
             objects = np.asarray(values, object)
-            is_float = all(isinstance(one, float | np.floating) for one in values)
+            is_float = all(isinstance(value, float | np.floating) for value in values)
             array = array if is_float else objects
     if array.dtype.kind == "T":
         array = array.astype(object)

@@ -32,9 +32,9 @@ def _pids(directory, count):
     """Waits until all processes of the tree have started."""
     files = [directory / f"started{depth}" for depth in range(count)]
     end = time.monotonic() + 30
-    while time.monotonic() < end and not all(one.is_file() and one.read_text() for one in files):
+    while time.monotonic() < end and not all(file.is_file() and file.read_text() for file in files):
         time.sleep(0.05)
-    return [int(one.read_text()) for one in files]
+    return [int(file.read_text()) for file in files]
 
 
 @needs_proc

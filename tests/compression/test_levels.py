@@ -50,7 +50,7 @@ def test_a_traced_level_is_the_number(text, numbers, per_leaf, memory):
     def by_level(level):
         return twice(spec.build({"uplink_level": level}).uplink[0])
 
-    plain = [pipeline(uplink=text.format(one), **keys).uplink[0] for one in numbers]
+    plain = [pipeline(uplink=text.format(number), **keys).uplink[0] for number in numbers]
 
     # all levels of a sweep at once, as trials side by side are
     together = jax.vmap(by_level)(jnp.array(numbers, jnp.float32))

@@ -131,7 +131,9 @@ def test_shakespeare(data_dir):
     some = data.load("shakespeare", data_dir=data_dir, num_clients=20, seed=3)
     assert some.num_clients == some.test.partition.num_clients == len(set(some.client_ids)) == 20
     whole = dict(zip(dataset.client_ids, dataset.train.partition.sizes, strict=True))
-    assert some.train.partition.sizes.tolist() == [whole[one] for one in some.client_ids]
+    assert some.train.partition.sizes.tolist() == [
+        whole[client_id] for client_id in some.client_ids
+    ]
     # Within a chunk the labels are the inputs one place on; every snippet begins exactly once.
     assert np.array_equal(arrays["x"][:, 1:], arrays["y"][:, :-1])
     assert (arrays["x"] == 88).sum() == 16_068

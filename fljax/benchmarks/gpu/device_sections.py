@@ -81,7 +81,7 @@ def kernels(context: Context) -> Table:
         for check in checks:
             results.append({"precision": precision, **check._asdict()})
             rows.append([precision, check.kernel, f"{check.error:.1e}", f"{check.bound:.0e}"])
-    wrong = [one["kernel"] for one in results if not one["error"] <= one["bound"]]
+    wrong = [result["kernel"] for result in results if not result["error"] <= result["bound"]]
     return Table(
         "Kernels against float64",
         ["Largest error, as a share of the largest value of the result.", device()],

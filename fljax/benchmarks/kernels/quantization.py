@@ -197,7 +197,7 @@ def rows(size: int, clients: int) -> Iterator[dict[str, Any]]:
         for form, (function, args) in forms.items():
             time = milliseconds(function, *args, clients=clients)
             arrays = [*args, *jax.tree.leaves(jax.eval_shape(function, *args))]
-            moved = sum(one.size * one.dtype.itemsize for one in arrays)
+            moved = sum(array.size * array.dtype.itemsize for array in arrays)
             if kernel == "random words":  # their argument makes them wait, and that is all
                 moved -= 4 * size
             yield {
