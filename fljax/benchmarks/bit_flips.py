@@ -82,11 +82,11 @@ def _fate(name: str, whole: Path, copy: Path) -> str:
             return "not noticed"
     if found := differences(whole, copy):
         # a study asks no finished run for its checkpoints
-        if all(_OF_CHECKPOINTS in one for one in found) and _has_damaged_checkpoint(copy):
+        if all(_OF_CHECKPOINTS in message for message in found) and _has_damaged_checkpoint(copy):
             return read or "found when read"
         say(f"  {'; '.join(found)}")
         return read or "not noticed"
-    said = any("Going on from that of round" in str(one.message) for one in caught)
+    said = any("Going on from that of round" in str(warning.message) for warning in caught)
     return read or ("an older checkpoint" if said else "no effect")
 
 

@@ -57,9 +57,9 @@ def costs(workload: Workload, variants: Sequence[str], rounds: int) -> list[Cost
         federations.append(federation)
     plans = [federation.plans(0, rounds + 2) for federation in federations]
     for _ in range(rounds + 2):
-        turn = [_round(one, own) for one, own in zip(federations, plans, strict=True)]
-        seconds.append([one for one, _ in turn])
-        sent.append([one for _, one in turn])
+        turn = [_round(federation, own) for federation, own in zip(federations, plans, strict=True)]
+        seconds.append([taken for taken, _ in turn])
+        sent.append([bytes_sent for _, bytes_sent in turn])
     by_variant = list(zip(*seconds[2:], strict=True))
     plain = by_variant[0]
     ratios = [[a / b for a, b in zip(own, plain, strict=True)] for own in by_variant]
@@ -85,7 +85,7 @@ def _round(federation, plans) -> tuple[float, float]:
 def table(found: Sequence[Cost]) -> str:
     """Returns the costs as a Markdown table."""
     lines = ["| uplink | bytes a client | round, s | added (range) |", "|---|---:|---:|---:|"]
-    for one in found:
-        added = f"{one.ratio - 1:+.1%} ({one.lowest - 1:+.1%} to {one.highest - 1:+.1%})"
-        lines.append(f"| `{one.label}` | {one.bytes:,.0f} | {one.seconds:.3f} | {added} |")
+    for cost in found:
+        added = f"{cost.ratio - 1:+.1%} ({cost.lowest - 1:+.1%} to {cost.highest - 1:+.1%})"
+        lines.append(f"| `{cost.label}` | {cost.bytes:,.0f} | {cost.seconds:.3f} | {added} |")
     return "\n".join(lines)

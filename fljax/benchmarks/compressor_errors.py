@@ -162,8 +162,10 @@ def fedjax_samples(
         raise ValueError(f"FedJAX failed:\n{done.stderr[-2000:]}")
     said = json.loads(done.stdout.splitlines()[-1])
     samples = {
-        (one["method"], one["levels_bits"], one["vector"]): sample(one["errors"], one["bits"])
-        for one in said["results"]
+        (result["method"], result["levels_bits"], result["vector"]): sample(
+            result["errors"], result["bits"]
+        )
+        for result in said["results"]
     }
     return samples, said["versions"]
 
@@ -180,7 +182,7 @@ def rows(
       ours, theirs: {(method, bits, vector): sample}.
     """
     names = {(case.method, case.bits): case.ours.name for case in cases}
-    return [Row(names[key[:2]], key[2], one, theirs[key]) for key, one in ours.items()]
+    return [Row(names[key[:2]], key[2], sampled, theirs[key]) for key, sampled in ours.items()]
 
 
 def far(rows: Sequence[Row]) -> list[Row]:
@@ -197,8 +199,8 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         cells = [row.case, row.vector]
-        for one in (row.ours, row.theirs):
-            cells += [f"{one.mean:.5g}", f"{one.standard_error:.2g}"]
+        for side in (row.ours, row.theirs):
+            cells += [f"{side.mean:.5g}", f"{side.standard_error:.2g}"]
         cells += [f"{row.z:+.2f}", f"{row.ours.bits:,.0f}", f"{row.theirs.bits:,.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -152,7 +152,7 @@ def endure(name: str, kills: int, directory: Path, seed: int = 0) -> Outcome:
             done += 1  # or it would fail for ever
         else:
             found = differences(whole, workdir)
-            problems += [f"{workdir}: after {own} kills {one}" for one in found]
+            problems += [f"{workdir}: after {own} kills {problem}" for problem in found]
             if not found:
                 shutil.rmtree(workdir)
         runs += 1
@@ -215,9 +215,10 @@ def table(outcomes: Sequence[tuple[str, Outcome]]) -> str:
         "different |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for name, one in outcomes:
+    for name, outcome in outcomes:
         lines.append(
-            f"| {CASES[name].title} | {one.seconds:.1f} | {one.kills} | {one.saving} | {one.runs} "
-            f"| {len(one.problems) or 'nothing'} |"
+            f"| {CASES[name].title} | {outcome.seconds:.1f} | {outcome.kills} "
+            f"| {outcome.saving} | {outcome.runs} "
+            f"| {len(outcome.problems) or 'nothing'} |"
         )
     return "\n".join(lines)

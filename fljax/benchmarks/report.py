@@ -57,7 +57,11 @@ def compare(before: str | Path, after: str | Path) -> str:
     row without a ratio.
     """
     old, new = (
-        {one["workload"]: one for one in json.loads(Path(path).read_text()) if "error" not in one}
+        {
+            result["workload"]: result
+            for result in json.loads(Path(path).read_text())
+            if "error" not in result
+        }
         for path in (before, after)
     )
     lines = [

@@ -69,9 +69,9 @@ def _newest(directory: Path) -> Any:
 def _plain(value: Any) -> Any:
     """Returns JSON values without those of the clock, exactly: -0.0 is not 0.0."""
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items() if not _is_of_the_clock(key)}
+        return {key: _plain(entry) for key, entry in value.items() if not _is_of_the_clock(key)}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(entry) for entry in value]
     return repr(value)
 
 

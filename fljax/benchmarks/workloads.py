@@ -162,7 +162,10 @@ def find(name: str) -> Workload:
     Raises:
       ValueError: For an unknown name.
     """
-    known = {**WORKLOADS, **{key: one for sweep in SWEEPS.values() for key, one in sweep.items()}}
+    known = {
+        **WORKLOADS,
+        **{key: workload for sweep in SWEEPS.values() for key, workload in sweep.items()},
+    }
     if name not in known:
         raise ValueError(f"Unknown workload {name!r}; there are {', '.join(known)}.")
     return known[name]

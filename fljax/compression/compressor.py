@@ -143,20 +143,20 @@ def chain(first: Compressor, *others: Compressor) -> Compressor:
       >>> print(jnp.round(code.decode(payload, 4), 2), int(code.bits(payload, 4)), 'bits')
       [ 3.    0.    0.   -2.01] 52 bits
     """
-    for place, one in enumerate((first, *others)):
-        if not isinstance(one, Compressor):
-            raise wrong(f"compressor {place} of the chain", one, "a fljax.compression.Compressor")
+    for place, part in enumerate((first, *others)):
+        if not isinstance(part, Compressor):
+            raise wrong(f"compressor {place} of the chain", part, "a fljax.compression.Compressor")
     *before, code = (first, *others)
-    for one in reversed(before):
-        code = _pair(one, code)
+    for part in reversed(before):
+        code = _pair(part, code)
     return code
 
 
 def _pair(first: Compressor, second: Compressor) -> Compressor:
-    for one in (first, second):
-        if one.layout is None:
+    for part in (first, second):
+        if part.layout is None:
             raise ValueError(
-                f"{one.name} has messages whose size depends on the values or on a traced level; "
+                f"{part.name} has messages whose size depends on the values or on a traced level; "
                 "chained compressors need a fixed size."
             )
     if not isinstance(first.layout(64).get("values"), wire.Field):

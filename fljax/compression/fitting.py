@@ -47,7 +47,7 @@ def warn_of_growth(names: Names, params: PyTree) -> None:
     found = uplink_memory(names)
     if found and found[0] in ("error_feedback", "ef21"):
         code = uplink_code(names)
-        unbiased = all(one.omega is not None for one, _ in code.parts(params))
+        unbiased = all(part.omega is not None for part, _ in code.parts(params))
         _warn(f"uplink_memory = {found[0]!r}", code, params, ", or 'diana'" * unbiased)
     if names.downlink_memory != "none":
         _warn(f"downlink_memory = {names.downlink_memory!r}", downlink_code(names), params)
@@ -70,19 +70,19 @@ def _warn(memory: str, code: Code, params: PyTree, other_memory: str = "") -> No
 def _growing(code: Code, params: PyTree) -> tuple[str, float] | None:
     """Returns (name, bound) of a compressor whose error may exceed the vector; None if none may."""
     parts = code.parts(params)
-    if all(one.alpha is not None and one.alpha(d) > 0 for one, d in parts):
+    if all(part.alpha is not None and part.alpha(d) > 0 for part, d in parts):
         return None
     # where nothing is known of a chain, something may be of its links
     links = [(call.value, d) for call, d in code.steps(params)]
-    for one, d in [*parts, *links]:
-        if one.alpha is not None:
-            bound = 1 - one.alpha(d)
-        elif one.omega is not None:
-            bound = one.omega(d)
+    for part, d in [*parts, *links]:
+        if part.alpha is not None:
+            bound = 1 - part.alpha(d)
+        elif part.omega is not None:
+            bound = part.omega(d)
         else:
             continue
         if bound >= 1:
-            return one.name, bound
+            return part.name, bound
     return None
 
 

@@ -210,8 +210,8 @@ def _compress(compressor: Choice, per_leaf: bool, value: PyTree, key: jax.Array)
     if len(parts) == 1:
         vectors = [joined(vectors)]
     payloads = tuple(
-        one.encode(jax.random.fold_in(key, number), vector)
-        for number, ((one, _), vector) in enumerate(zip(parts, vectors, strict=True))
+        code.encode(jax.random.fold_in(key, number), vector)
+        for number, ((code, _), vector) in enumerate(zip(parts, vectors, strict=True))
     )
     return Sent(jax.tree.map(_written, payloads), rest, form)
 
@@ -228,7 +228,7 @@ def _written(leaf: jax.Array) -> jax.Array:
 def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
     parts = compressors_of(compressor, per_leaf, sent.form)
     vectors = [
-        one.decode(payload, d) for (one, d), payload in zip(parts, sent.payloads, strict=True)
+        code.decode(payload, d) for (code, d), payload in zip(parts, sent.payloads, strict=True)
     ]
     return sent.form.tree_of(vectors, sent.rest)
 
@@ -236,6 +236,6 @@ def _decompress(compressor: Choice, per_leaf: bool, sent: Sent) -> PyTree:
 def _bits(compressor: Choice, per_leaf: bool, sent: Sent) -> jax.Array:
     parts = compressors_of(compressor, per_leaf, sent.form)
     total = dense_bits(sent.rest)
-    for (one, d), payload in zip(parts, sent.payloads, strict=True):
-        total += one.bits(payload, d)
+    for (code, d), payload in zip(parts, sent.payloads, strict=True):
+        total += code.bits(payload, d)
     return total

@@ -51,7 +51,7 @@ def uplink_size(code: Code, params: PyTree) -> Size:
         if "fraction" in call.arguments
     ]
     positions = IndexBits(*map(sum, zip(*found, strict=True))) if found else None
-    if any(one.layout is None for one, _ in code.parts(params)):
+    if any(part.layout is None for part, _ in code.parts(params)):
         # pruning: a bitmap and the values
         values = sum(kept(code.calls[0].arguments["fraction"], d) for _, d in code.parts(params))
         return Size(positions.bitmap + 32 * values, dense, positions)

@@ -214,12 +214,12 @@ def _examples(train: Rows, test: Rows | None, kind: str, num_classes, class_name
     if test is None:
         return examples, None, num_classes, names
     test_examples = ArrayExamples({"x": _as_trained(test.x, train.x), "y": y_test})
-    for key, one in examples.spec.items():
+    for key, expected in examples.spec.items():
         other = test_examples.spec[key]
-        if other.shape != one.shape or other.dtype != one.dtype:
+        if other.shape != expected.shape or other.dtype != expected.dtype:
             raise ValueError(
                 f"a row of {key}_test is {other.dtype}{list(other.shape)}, but a training row is "
-                f"{one.dtype}{list(one.shape)}"
+                f"{expected.dtype}{list(expected.shape)}"
             )
     return examples, test_examples, num_classes, names
 
@@ -312,9 +312,9 @@ def _held_out_groups(groups: Mapping, ids: np.ndarray | None) -> dict[str, np.nd
     for key, values in groups.items():
         if ids is None or not isinstance(values, Mapping):
             continue
-        missing = [one for one in ids.tolist() if one not in values]
+        missing = [client for client in ids.tolist() if client not in values]
         if not missing:
-            chosen = [values[one] for one in ids.tolist()]
+            chosen = [values[client] for client in ids.tolist()]
             found[key] = as_ids(chosen, len(ids), f"groups[{key!r}]")
         elif len(missing) < len(ids):
             raise ValueError(
@@ -329,10 +329,10 @@ def _group(key: str, values, everyone, ids, num_clients: int) -> np.ndarray:
     if isinstance(values, Mapping):
         if ids is None:
             raise ValueError(f"the groups {key!r} are by client id, but the clients have no ids")
-        missing = [one for one in ids.tolist() if one not in values]
+        missing = [client for client in ids.tolist() if client not in values]
         if missing:
             raise ValueError(f"the groups {key!r} name no group of client {some_of(missing)}")
-        values = [values[one] for one in ids.tolist()]
+        values = [values[client] for client in ids.tolist()]
         return as_ids(values, num_clients, f"groups[{key!r}]")
     size = num_clients if ids is None else len(everyone)
     values = as_array(values, f"groups[{key!r}]")

@@ -98,8 +98,10 @@ class LazyExamples:
     @property
     def nbytes(self) -> int:
         """Bytes that all examples would occupy."""
-        one = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in self.spec.values())
-        return self.num_examples * one
+        row_bytes = sum(
+            int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in self.spec.values()
+        )
+        return self.num_examples * row_bytes
 
     def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Returns {name: array} of the examples at these rows, of shape rows.shape + example.
@@ -112,16 +114,16 @@ class LazyExamples:
         if missing := sorted(self.spec.keys() - batch.keys()):
             raise ValueError(f"generate returns no {missing[0]!r}, which spec names")
         return {
-            name: self._checked(name, batch[name], rows.size).reshape(rows.shape + one.shape)
-            for name, one in self.spec.items()
+            name: self._checked(name, batch[name], rows.size).reshape(rows.shape + expected.shape)
+            for name, expected in self.spec.items()
         }
 
     def _checked(self, name: str, values: np.ndarray, rows: int) -> np.ndarray:
-        values, one = np.asarray(values), self.spec[name]
-        if values.dtype != one.dtype or values.shape != (rows, *one.shape):
+        values, expected = np.asarray(values), self.spec[name]
+        if values.dtype != expected.dtype or values.shape != (rows, *expected.shape):
             raise ValueError(
                 f"generate returns {name} as {values.dtype}{list(values.shape)} for {rows} rows, "
-                f"but spec says {one.dtype}{[rows, *one.shape]}: let them agree"
+                f"but spec says {expected.dtype}{[rows, *expected.shape]}: let them agree"
             )
         check_range(values, name)
         return values
@@ -136,4 +138,6 @@ Examples = ArrayExamples | LazyExamples
 
 def shapes(spec: Mapping[str, jax.ShapeDtypeStruct]) -> str:
     """Returns types and shapes of an example for people: "x float32[64], y int32[]"."""
-    return ", ".join(f"{name} {one.dtype}{list(one.shape)}" for name, one in spec.items())
+    return ", ".join(
+        f"{name} {expected.dtype}{list(expected.shape)}" for name, expected in spec.items()
+    )

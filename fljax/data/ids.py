@@ -72,15 +72,15 @@ def places_among(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
         )
     if {ids.dtype.kind, others.dtype.kind} == {"i", "u"}:
         # NumPy compares them as floats, to which 2**63 and 2**63 + 1 are one
-        place = {int(one): number for number, one in enumerate(ids)}
-        return np.array([place.get(int(one), -1) for one in others], np.int64)
+        place = {int(client): number for number, client in enumerate(ids)}
+        return np.array([place.get(int(client), -1) for client in others], np.int64)
     place = np.minimum(np.searchsorted(ids, others), len(ids) - 1)
     return np.where(ids[place] == others, place, -1)
 
 
 def some_of(ids: np.ndarray, most: int = 5) -> str:
     """Returns the first few ids, and how many more there are, for people."""
-    shown = ", ".join(repr(one) for one in np.asarray(ids)[:most].tolist())
+    shown = ", ".join(repr(client) for client in np.asarray(ids)[:most].tolist())
     return shown + (f" and {len(ids) - most} more" if len(ids) > most else "")
 
 

@@ -199,10 +199,12 @@ def _moments(moments) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns (mean, standard deviation) of each channel as floats."""
     what = "(means, standard deviations), each with a number for each channel"
     pair = sequence("moments", moments, what)
-    if len(pair) != 2 or any(isinstance(one, str) or np.ndim(one) != 1 for one in pair):
+    if len(pair) != 2 or any(isinstance(moment, str) or np.ndim(moment) != 1 for moment in pair):
         raise wrong("moments", moments, what)
-    means = tuple(checked("moments[0]", one, Field(0.0, float)) for one in pair[0])
-    deviations = tuple(checked("moments[1]", one, Field(1.0, float, POSITIVE)) for one in pair[1])
+    means = tuple(checked("moments[0]", mean, Field(0.0, float)) for mean in pair[0])
+    deviations = tuple(
+        checked("moments[1]", deviation, Field(1.0, float, POSITIVE)) for deviation in pair[1]
+    )
     if len(means) != len(deviations) or not means:
         raise wrong("moments", moments, what)
     return means, deviations

@@ -57,9 +57,9 @@ def encode(
     Raises:
       ValueError: If labels are no classes, or do not fit the other arguments.
     """
-    given = {name: one for name, one in (("y", y), ("y_test", y_test)) if one is not None}
-    given = {name: _one_per_row(one, name) for name, one in given.items()}
-    texts = {name: one.dtype.kind == "U" for name, one in given.items()}
+    given = {name: labels for name, labels in (("y", y), ("y_test", y_test)) if labels is not None}
+    given = {name: _one_per_row(labels, name) for name, labels in given.items()}
+    texts = {name: labels.dtype.kind == "U" for name, labels in given.items()}
     if texts["y"] != texts.get("y_test", texts["y"]):
         raise ValueError(
             f"y holds {given['y'].dtype} and y_test {given['y_test'].dtype}: give both as texts, "
@@ -70,16 +70,16 @@ def encode(
         num_classes = check_count("num_classes", num_classes)
     if texts["y"]:
         names = names or tuple(np.unique(np.concatenate(list(given.values()))).tolist())
-        given = {name: _numbered(one, names, name) for name, one in given.items()}
+        given = {name: _numbered(labels, names, name) for name, labels in given.items()}
     else:
-        for name, one in given.items():
-            _check_numbers(one, name)
+        for name, labels in given.items():
+            _check_numbers(labels, name)
     chosen = _num_classes(given, num_classes, names)
     stored = {
-        name: one
-        if isinstance(one, np.memmap) and one.dtype.isnative
-        else one.astype(np.int32, copy=False)
-        for name, one in given.items()
+        name: labels
+        if isinstance(labels, np.memmap) and labels.dtype.isnative
+        else labels.astype(np.int32, copy=False)
+        for name, labels in given.items()
     }
     return Labels(stored["y"], stored.get("y_test"), chosen, names)
 
@@ -222,7 +222,7 @@ def _renumber(name: str) -> str:
 
 def _num_classes(given, wanted: int | None, names: tuple[str, ...] | None) -> int:
     """Returns the number of classes: as wanted or named if it suffices, or the labels' own."""
-    seen = 1 + max(int(one.max()) for one in given.values() if one.size)
+    seen = 1 + max(int(labels.max()) for labels in given.values() if labels.size)
     if names is not None and wanted not in (None, len(names)):
         raise ValueError(
             f"num_classes={wanted}, but {len(names)} classes have names: "
@@ -241,7 +241,7 @@ def _num_classes(given, wanted: int | None, names: tuple[str, ...] | None) -> in
 
 def _check_own_number(given, seen: int) -> None:
     """Looks at labels that say themselves how many classes there are."""
-    different = np.unique(np.concatenate([np.unique(one) for one in given.values()]))
+    different = np.unique(np.concatenate([np.unique(labels) for labels in given.values()]))
     if seen > _MANY_CLASSES and seen > _SPARSE * different.size:
         raise ValueError(
             f"y goes up to {seen - 1}, but has only {different.size} different labels: "

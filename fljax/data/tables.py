@@ -185,7 +185,7 @@ def _matrix(frame: Any, name: str) -> np.ndarray:
     columns = columns_of(frame)
     if not columns:
         raise ValueError(f"{name} is a table without columns")
-    if twice := next((one for one in columns if columns.count(one) > 1), None):
+    if twice := next((column for column in columns if columns.count(column) > 1), None):
         raise ValueError(f"{name} has two columns {twice!r}")
     parts = []
     for column in frame.columns:

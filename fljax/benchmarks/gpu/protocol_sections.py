@@ -35,22 +35,22 @@ def _protocol(title: str, protocol, dataset, what: str, size: Size) -> Table:
     rows, results = [], {}
     flops = flops_per_example(protocol.workload)
     for precision in protocols.PRECISIONS:
-        one = results[precision] = protocols.run(
+        figures = results[precision] = protocols.run(
             protocol, dataset, precision, **_without_search(size)
         )
-        achieved = one["examples_per_second"] * flops
-        share = one["share_of_peak"] = achieved / peak(precision, size)
+        achieved = figures["examples_per_second"] * flops
+        share = figures["share_of_peak"] = achieved / peak(precision, size)
         rows.append(
             [
                 precision,
-                f"{one['seconds']:.2f}",
-                f"{one['compile_seconds']:.1f}",
-                f"{one['wall_seconds']:.1f}",
-                f"{one['examples_per_second']:,.0f}",
+                f"{figures['seconds']:.2f}",
+                f"{figures['compile_seconds']:.1f}",
+                f"{figures['wall_seconds']:.1f}",
+                f"{figures['examples_per_second']:,.0f}",
                 f"{share:.0%}",
-                f"{one['accuracy']:.4f}",
-                f"{one['loss']:.4f}",
-                str(one["execution"]["lanes"]),
+                f"{figures['accuracy']:.4f}",
+                f"{figures['loss']:.4f}",
+                str(figures["execution"]["lanes"]),
             ]
         )
     cohort, batch = protocol.workload.cohort, protocol.workload.batch_size
@@ -74,8 +74,8 @@ def cifar10_cpu(context: Context) -> Table:
     size = context.size
     protocol = _cifar10(dataclasses.replace(size, rounds=size.cpu_rounds))
     dataset, what = protocols.cifar10_data(protocol, size.real_data)
-    one = protocols.run(protocol, dataset, "float32", **_without_search(size))
-    results = {"CPU, float32": one}
+    figures = protocols.run(protocol, dataset, "float32", **_without_search(size))
+    results = {"CPU, float32": figures}
     finished = context.workdir / "cifar10.json"
     if finished.is_file():
         others = json.loads(finished.read_text())["data"] or {}
@@ -87,12 +87,12 @@ def cifar10_cpu(context: Context) -> Table:
         for name, other in results.items()
     ]
     notes = [
-        f"{what}, the same seed, cohorts and order of examples; {one['seconds']:.1f} s for "
+        f"{what}, the same seed, cohorts and order of examples; {figures['seconds']:.1f} s for "
         f"{size.cpu_rounds:,} rounds on the CPU.",
         device(),
     ]
     columns = ["test accuracy after", *(f"{round:,} rounds" for round in rounds)]
-    return Table("CIFAR-10 on a CPU beside it", notes, columns, rows, one)
+    return Table("CIFAR-10 on a CPU beside it", notes, columns, rows, figures)
 
 
 def _without_search(size: Size) -> dict[str, bool]:

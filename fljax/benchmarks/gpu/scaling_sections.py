@@ -15,9 +15,9 @@ def cohorts(context: Context) -> Table:
         attainable = peak(precision, size)
         for cohort in size.cohorts:
             workload = clients_of_50(size, cohort, population=max(size.cohorts))
-            one = speed(workload, precision, size, attainable)
-            results.append({"precision": precision, "cohort": cohort, **one})
-            rows.append([precision, f"{cohort:,}", *speed_cells(one)])
+            figures = speed(workload, precision, size, attainable)
+            results.append({"precision": precision, "cohort": cohort, **figures})
+            rows.append([precision, f"{cohort:,}", *speed_cells(figures)])
     notes = ["Clients of 50 examples, batch 10, CIFAR-10's CNN, synthetic data.", device()]
     return Table("Cohort size", notes, ["precision", "cohort", *SPEED], rows, results)
 
@@ -29,8 +29,8 @@ def lanes(context: Context) -> Table:
     rows, results = [], []
     for count in (*size.lanes, 0):
         workload = clients_of_50(size, size.lanes_cohort, size.lanes_cohort)
-        one = speed(workload, "float32", size, attainable, lanes=count)
-        results.append({"asked": count, **one})
-        rows.append(["chosen" if not count else str(count), *speed_cells(one)])
+        figures = speed(workload, "float32", size, attainable, lanes=count)
+        results.append({"asked": count, **figures})
+        rows.append(["chosen" if not count else str(count), *speed_cells(figures)])
     notes = [f"Cohort {size.lanes_cohort:,} of clients of 50 examples, float32.", device()]
     return Table("Lanes", notes, ["lanes asked for", *SPEED], rows, results)
