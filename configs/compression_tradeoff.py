@@ -1,7 +1,7 @@
 """Accuracy against uplink bytes: a ladder of compressors on one task.
 
-For `scripts/tradeoff.py`, which runs the ladder below with three seeds and leaves a table, a Pareto
-plot and a report; `scripts/simulate.py` runs a single rung, with --config.uplink=... Variants:
+For `scripts/study.py`, which runs the variants below with three seeds and leaves a table, a Pareto
+plot and a report; `scripts/simulate.py` runs a single one, with --config.uplink=... Tasks:
 
     --config=configs/compression_tradeoff.py                      Fashion-MNIST, the default
     --config=configs/compression_tradeoff.py:mnist_writers        MNIST by writer
@@ -80,8 +80,35 @@ def get_config(task="fashion_mnist"):
     config.uplink_mbps = 10.0
     config.downlink_mbps = 50.0
     config.calibrate = False
+    # each seed draws its own split, the same for all variants
+    config.data_seed = config.get_ref("seed")
     return config
 
 
-def get_ladder(task="fashion_mnist"):
-    return MANY if task.endswith("_many") else FEW
+def get_study(task="fashion_mnist"):
+    return {
+        "variants": {text: compressor(text) for text in (MANY if task.endswith("_many") else FEW)},
+        "reference": "none",
+        "seeds": (0, 1, 2),
+        "columns": (
+            "client_uplink_bytes",
+            "uplink_factor",
+            "best",
+            "last",
+            "gap",
+            "rounds_to_target",
+            "uplink_to_target",
+            "transfer_to_target",
+        ),
+        "pictures": ("pareto", "bars", "curves"),
+    }
+
+
+def compressor(text):
+    """Returns what "sign per leaf + error_feedback" and the like change in the configuration."""
+    code, _, memory = text.partition(" + ")
+    return {
+        "uplink": code.removesuffix(" per leaf"),
+        "uplink_per_leaf": code.endswith(" per leaf"),
+        "uplink_memory": memory or "none",
+    }

@@ -14,6 +14,8 @@ Kubernetes indexed Job, FLJAX_SWEEP_RANK and FLJAX_SWEEP_COUNT, ...); see docs/s
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
+import sys
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -37,7 +39,7 @@ def main(argv):
     fljax.use_all_cores()
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     given = {"together": _TOGETHER.value, "memory_gb": _MEMORY_GB.value}
-    settings = studies.load_settings(path, bool(_AXES.value))
+    settings = studies.load_study(path, needed=not _AXES.value)
     settings |= {name: value for name, value in given.items() if value is not None}
     if _AXES.value:
         settings["axes"] = studies.parse_axes(_AXES.value)
@@ -47,7 +49,7 @@ def main(argv):
     found = fljax.sweep(
         _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, share=share, **settings
     )
-    commands.show(studies.report(found))
+    commands.show(studies.report(found, ["python", *sys.argv]))
     return 0 if found.summary["complete"] else signals.exit_code()
 
 

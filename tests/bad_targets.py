@@ -18,7 +18,7 @@ import fljax
 from fljax import algorithms, compression, data, models, recording, studies, tasks
 from fljax.compression import names as compression_names
 from fljax.core import sampler
-from fljax.studies.settings import settings_of, trials_of
+from fljax.studies.study import listed_trials, study_of
 from fljax.training import simulation
 from fljax.training.options import RoundOptions, RunOptions
 
@@ -310,7 +310,7 @@ PARTS: dict[str, Target] = {
     "log_uniform": _plain(studies.log_uniform, low=0.1, high=0.2),
     "repeat": _plain(studies.repeat, configurations=[{"client_lr": 0.1}], seeds=(0, 1)),
     "the settings of a sweep": Target(
-        lambda **given: trials_of(settings_of(given)),
+        lambda **given: listed_trials(study_of(given)),
         {"axes": {"client_lr": (0.1, 0.2)}},
         (
             "search", "num_trials", "seeds", "search_seed", "criterion", "min_rounds",

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax import studies
 from fljax.benchmarks.same_files import differences
 from fljax.config import default_config, experiment
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import say
 from fljax.recording.recorder import holds_run
-from fljax.studies import sweep
+from fljax.studies import sweep, write_report
 
 # How long a killed process may take to be waited for, and a whole one to end.
 _PATIENCE_SECONDS = 600.0
@@ -85,8 +84,12 @@ def _sweep(workdir: Path) -> None:
 
 
 def _study(workdir: Path) -> None:
-    rungs = ["none", "top_k(0.05) + error_feedback"]
-    studies.tradeoff(_config(num_rounds=12), rungs, (0,), workdir)
+    variants = {
+        "none": {},
+        "sparse": {"uplink": "top_k(0.05)", "uplink_memory": "error_feedback"},
+    }
+    config = _config(num_rounds=12)
+    write_report(sweep(config, workdir, resume=True, variants=variants, reference="none"))
 
 
 CASES = {

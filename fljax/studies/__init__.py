@@ -1,42 +1,35 @@
-"""Studies of many runs: sweeps, whose trials share one program, and ladders of compressors."""
+"""Studies: many runs of one configuration, searched, compared over seeds, and reported."""
 
-from fljax.studies.closing import report
-from fljax.studies.ladder import Rung, load_ladder, parse_rung
-from fljax.studies.runner import run_ladder
+from fljax.studies.launch import StudyRun, run, sweep
 from fljax.studies.search import Report, Search, given, successive_halving
 from fljax.studies.selection import Criterion
-from fljax.studies.settings import Settings
-from fljax.studies.settings_file import load_settings, parse_axes
 from fljax.studies.share import Share, parse_share
-from fljax.studies.space import choice, grid, log_uniform, sample, uniform
-from fljax.studies.sweep import Sweep, sweep
-from fljax.studies.tradeoff import tradeoff
-from fljax.studies.trials import Trial, repeat
+from fljax.studies.space import Trial, choice, grid, log_uniform, repeat, sample, uniform
+from fljax.studies.study import Study, load_study, parse_axes, parse_variants
+from fljax.studies.study_report import report, write_report
 
 __all__ = [
     "Criterion",
     "Report",
-    "Rung",
     "Search",
-    "Settings",
     "Share",
-    "Sweep",
+    "Study",
+    "StudyRun",
     "Trial",
     "choice",
     "given",
     "grid",
-    "load_ladder",
-    "load_settings",
+    "load_study",
     "log_uniform",
     "parse_axes",
-    "parse_rung",
     "parse_share",
+    "parse_variants",
     "repeat",
     "report",
-    "run_ladder",
+    "run",
     "sample",
     "successive_halving",
     "sweep",
-    "tradeoff",
     "uniform",
+    "write_report",
 ]

@@ -1,18 +1,26 @@
-"""Groups: the trials of a sweep that one program can run side by side.
+"""Groups: the trials of a study that one program can run side by side.
 
 What the round program takes as arguments may differ within a group: the seed, every hyperparameter
 of the algorithm, and who owns which rows of one copy of the data. Everything else is part of the
 program, such as the model, the batch size, the cohort's size or the algorithm, and tells groups
 apart, whether a trial's values name it or it follows from one of them.
+
+Functions that are made anew for every trial are never the same object, so a program is told by a
+key: two functions do the same where they have the same code and what they close over has the same
+key. What nothing is known of is only like itself: so trials may be told apart for nothing, which
+costs a compilation, but are never put together by mistake.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fljax.config import resolve, to_plain, with_keys
@@ -20,9 +28,10 @@ from fljax.config.experiment import Experiment, make_dataset, make_experiment
 from fljax.core.settings import DATA
 from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import Examples, FederatedDataset, Split
-from fljax.studies.likeness import alike, makeup
-from fljax.studies.trials import Trial, identity
+from fljax.studies.space import Trial, identity
 from fljax.training.trials import TrialInputs
+
+Variants = Mapping[str, Mapping[str, Any]]
 
 
 class Made(NamedTuple):
@@ -30,12 +39,12 @@ class Made(NamedTuple):
 
     Attributes:
       experiment: The experiment.
-      program: What its round program is made of, apart from the data and from what the program
-        takes as arguments; compared by `alike`.
+      key: Of its round program, apart from the data and from what the program takes as arguments;
+        compared by `same_key`.
     """
 
     experiment: Experiment
-    program: Any
+    key: Any
 
 
 Make = Callable[[Trial], Made]
@@ -45,7 +54,7 @@ class Group(NamedTuple):
     """Trials that share one compilation.
 
     Attributes:
-      trials: In the order of the sweep.
+      trials: In the order of the study.
       experiment: That of the first trial; the others differ in their inputs alone.
       inputs: {number of the trial: TrialInputs}.
       datasets: Those that inputs refer to by their partition; all hold the same examples.
@@ -62,15 +71,64 @@ class Group(NamedTuple):
         return self.experiment.options["num_rounds"]
 
 
-def from_config(config) -> Make:
-    """Returns what makes experiments of a configuration and the values of a trial.
+class Groups:
+    """Finds the group of a trial, listed or proposed.
+
+    A trial that was not listed joins the newest group if it can run in its program on its data, and
+    starts a group of its own otherwise.
+
+    Args:
+      make: Makes the experiment of a trial.
+      groups: Of the trials that were listed.
+    """
+
+    def __init__(self, make: Make, groups: Sequence[Group] = ()):
+        self._make = make
+        self._groups = list(groups)
+        self._place = {
+            trial.number: place for place, group in enumerate(groups) for trial in group.trials
+        }
+
+    def group_of(self, trial: Trial) -> Group:
+        """Returns a trial's group, with the trials that joined it so far.
+
+        Raises:
+          ValueError: For values that no experiment can be made of.
+        """
+        if trial.number not in self._place:
+            if not (self._groups and self._joins(trial)):
+                self._groups += grouped([trial], self._make)
+            self._place[trial.number] = len(self._groups) - 1
+        return self._groups[self._place[trial.number]]
+
+    def _joins(self, trial: Trial) -> bool:
+        """Takes a trial in to the newest group, if one program can run both."""
+        newest = self._groups[-1]
+        pair, *others = grouped([newest.trials[0], trial], self._make)
+        # a program is built for the divisions of the data that its first trials have
+        if others or len(pair.datasets) > 1:
+            return False
+        self._groups[-1] = newest._replace(
+            trials=(*newest.trials, trial),
+            inputs={**newest.inputs, trial.number: pair.inputs[trial.number]},
+        )
+        return True
+
+
+def same_program(group: Group, other: Group) -> bool:
+    """Whether two groups are one, before and after trials joined it."""
+    return group.experiment is other.experiment
+
+
+def from_config(config, variants: Variants | None = None) -> Make:
+    """Returns what makes experiments of a configuration and what a trial changes in it.
 
     Data sets are loaded once, and those that differ in their partition share their examples.
     """
     loaded: dict[str, FederatedDataset] = {}
 
     def make(trial: Trial) -> Made:
-        own = resolve(with_values(config, trial))
+        own = resolve(with_values(config, trial, variants))
         plain = to_plain(own)
         data = identity({name: plain[name] for name in DATA})
         if data not in loaded:
@@ -83,10 +141,14 @@ def from_config(config) -> Make:
     return make
 
 
-def from_function(make: Callable[[Trial], Experiment]) -> Make:
-    """Returns what makes experiments of a user's function and takes apart what it returned."""
+def from_function(make: Callable[[Trial], Experiment], variants: Variants | None = None) -> Make:
+    """Returns what makes experiments of a user's function and takes apart what it returned.
+
+    The function is given trials whose values hold what their variants change as well.
+    """
 
     def made(trial: Trial) -> Made:
+        trial = trial._replace(values=trial.overrides(variants or {}))
         experiment = make(trial)
         values = {
             name: value
@@ -97,16 +159,16 @@ def from_function(make: Callable[[Trial], Experiment]) -> Make:
         if isinstance(pipeline := options.get("pipeline"), PipelineSpec):
             options["pipeline"] = pipeline.build
         algorithm = experiment.algorithm._replace(hparams={})
-        return Made(experiment, makeup((values, experiment.task, algorithm, options)))
+        return Made(experiment, key_of((values, experiment.task, algorithm, options)))
 
     return made
 
 
-def with_values(config, trial: Trial):
-    """Returns a copy of a configuration with a trial's values and seed."""
+def with_values(config, trial: Trial, variants: Variants | None = None):
+    """Returns a copy of a configuration with what a trial changes in it, and its seed."""
     # with its references: what follows from another key follows from the trial's value
     own = copy.deepcopy(config)
-    return with_keys(own, {**trial.values, "seed": trial.seed})
+    return with_keys(own, {**trial.overrides(variants or {}), "seed": trial.seed})
 
 
 def _sharing(dataset: FederatedDataset, others: Iterable[FederatedDataset]) -> FederatedDataset:
@@ -130,45 +192,46 @@ def _splits(dataset: FederatedDataset) -> dict[str, Split]:
     return {name: split for name, split in splits.items() if split is not None}
 
 
-def _equal(one: Examples, other: Examples) -> bool:
-    if one.arrays is None or other.arrays is None or one.arrays.keys() != other.arrays.keys():
-        return one is other
-    return all(np.array_equal(values, other.arrays[name]) for name, values in one.arrays.items())
+def _equal(examples: Examples, other: Examples) -> bool:
+    mine, others = examples.arrays, other.arrays
+    if mine is None or others is None or mine.keys() != others.keys():
+        return examples is other
+    return all(np.array_equal(values, others[name]) for name, values in mine.items())
 
 
 def grouped(trials: Sequence[Trial], make: Make) -> list[Group]:
     """Sorts trials into groups, in the order in which they first appear.
 
     Args:
-      trials: Of the sweep.
+      trials: Of the study.
       make: Makes the experiment of a trial.
 
     Raises:
       ValueError: For values that an experiment cannot be made of.
     """
-    shapes: list[Any] = []
+    keys: list[Any] = []
     members: list[list[tuple[Trial, Experiment]]] = []
     for trial in trials:
         made = make(trial)
-        shape = _shape(trial, made)
-        place = next((n for n, one in enumerate(shapes) if alike(one, shape)), len(shapes))
-        if place == len(shapes):
-            shapes.append(shape)
+        key = _program_key(made)
+        place = next((n for n, known in enumerate(keys) if same_key(known, key)), len(keys))
+        if place == len(keys):
+            keys.append(key)
             members.append([])
         members[place].append((trial, made.experiment))
-    return [_group(one) for one in members]
+    return [_group(pairs) for pairs in members]
 
 
-def _shape(trial: Trial, made: Made) -> tuple:
-    """Returns what trials of one group have in common; compared by `alike`."""
+def _program_key(made: Made) -> tuple:
+    """Returns what trials of one group have in common; compared by `same_key`."""
     experiment, dataset = made.experiment, made.experiment.dataset
     return (
         dict(experiment.built_in),
         sorted(experiment.hparams),
         id(dataset.train.examples),
         (dataset.num_clients, dataset.num_classes, dataset.kind),
-        makeup((dict(dataset.groups), dataset.preprocess)),
-        made.program,
+        key_of((dict(dataset.groups), dataset.preprocess)),
+        made.key,
     )
 
 
@@ -183,3 +246,58 @@ def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
         inputs[trial.number] = TrialInputs(trial.seed, experiment.hparams, partition)
     trials = tuple(trial for trial, _ in members)
     return Group(trials, members[0][1], inputs, tuple(datasets))
+
+
+def key_of(value: Any) -> Any:
+    """Returns the key of a value: what it does, taken apart so that two of them can be compared.
+
+    Functions are their code, defaults and what they close over; containers their entries, of NumPy
+    arrays the numbers. Anything else stands for itself and compares as its class does, arrays on a
+    device by identity. What functions read from globals is not seen.
+
+    The result may hold identities, so `value` has to outlive it.
+    """
+    return _key_of(value, ())
+
+
+def same_key(key: Any, other: Any) -> bool:
+    """Whether two results of `key_of` are equal; what refuses to be compared is not."""
+    try:
+        return bool(key == other)
+    except (TypeError, ValueError):
+        return False
+
+
+def _key_of(value: Any, around: tuple) -> Any:
+    """Returns the key of a value that lies within others."""
+    for depth, outer in enumerate(around):
+        if outer is value and isinstance(value, FunctionType):
+            return "recursion", depth
+    inside = functools.partial(_key_of, around=(*around, value))
+    match value:
+        case FunctionType():
+            cells = [_content(cell) for cell in value.__closure__ or ()]
+            parts = (value.__defaults__, value.__kwdefaults__, cells)
+            return FunctionType, value.__code__, id(value.__globals__), *map(inside, parts)
+        case MethodType():
+            return MethodType, inside(value.__func__), inside(value.__self__)
+        case functools.partial():
+            return functools.partial, *map(inside, (value.func, value.args, value.keywords))
+        case Mapping():
+            return type(value), [(name, inside(entry)) for name, entry in value.items()]
+        case tuple() | list():
+            return type(value), [inside(entry) for entry in value]
+        case np.ndarray():
+            return np.ndarray, value.shape, value.dtype, value.tobytes()
+        case jax.Array():
+            return jax.Array, id(value)
+    # 1, 1.0 and True are equal, and make different programs
+    return type(value), value
+
+
+def _content(cell: Any) -> Any:
+    """Returns what a cell holds; nothing where its variable was not set."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

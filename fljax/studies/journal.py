@@ -1,4 +1,4 @@
-"""The journal of a sweep: what lies in its directory, and how a killed sweep goes on from it."""
+"""The journal of a study: what lies in its directory, and how a killed study goes on from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fljax.recording.line_file import LineFile
 from fljax.studies import results
 from fljax.studies.results import Status
 from fljax.studies.slots import Running, Slots
-from fljax.studies.trials import Trial, with_tuples
+from fljax.studies.space import Trial, with_tuples
 from fljax.training.resume import check_identity, extent_of, records_fault
 from fljax.training.round_records import RoundTotals
 
@@ -31,7 +31,7 @@ class Saved(NamedTuple):
       waiting: Trials that were asked for and have not started.
       execution: The layout of the running group.
       store_rows: Rows of its client store.
-      costs: What was spent, see `fljax.studies.run.Costs`.
+      costs: What was spent, see `fljax.studies.runner.Costs`.
     """
 
     step: int
@@ -98,8 +98,8 @@ class Journal:
         """
         if not isinstance(trial, Trial):
             raise ValueError(
-                f"The search's ask() returned {trial!r}. It must return a fljax.studies.Trial, "
-                "such as Trial(0, {'client_lr': 0.1}), or None."
+                f"The search's ask() returned {trial!r}. It must return a "
+                "fljax.studies.Trial, such as Trial(0, {'client_lr': 0.1}), or None."
             )
         if trial.number in self._listed:
             return trial
@@ -133,7 +133,8 @@ class Journal:
                     "so that it cannot be gone on with. Put them back, or start again in another "
                     "--workdir."
                 )
-            say(f"{self.directory} has no checkpoint yet; the sweep starts from the beginning.")
+            if path.exists():
+                say(f"{self.directory} has no checkpoint yet; the study starts from the beginning.")
             self._open_rows([])
             results.write_trials(self.directory, self.trials, {})
             return None

@@ -1,208 +1,206 @@
-"""The Pareto plot of a ladder: bytes to the target against accuracy."""
+"""The Pareto picture of a study: what was sent against what was reached."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.recording.plots import STYLE, save_figure
+from fljax.studies.comparison import Compared, Comparison, Spread, spread
 from fljax.studies.label_places import along, pixels, place_labels
-from fljax.studies.ladder import UNCOMPRESSED, Rung
-from fljax.studies.outcomes import Row, Spread, spread
+from fljax.studies.scales import name_of, unit_of
 
-# By memory: colour and marker. Okabe and Ito's palette, as in the plots of runs.
+# By what clients keep between rounds: colour and marker. Okabe and Ito's palette.
 _LOOKS = {
     "none": ("#0072B2", "o", "no memory"),
     "error_feedback": ("#D55E00", "D", "error feedback (EF)"),
 }
 _OTHER = ("#009E73", "s", "another memory")
-_SHORT = {"error_feedback": "EF"}
-# Differences in points at which the axes have ticks.
-_GAPS = (-80, -40, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10)
+# Points so many times further from the best than a quarter of all are drawn at the edge.
+_FAR = 1.6
 
 
 class Point(NamedTuple):
-    """A rung in the picture.
+    """A variant in the picture.
 
     Attributes:
-      rung: Its compressor.
+      label: Its name.
+      look: Colour, marker and meaning.
       bytes: Uplink to the target, or of the whole run where a seed never reached it.
-      accuracy: On the test set.
+      value: The reported metric, in its unit.
       reaches: Whether all seeds reached the target, or there is none.
     """
 
-    rung: Rung
+    label: str
+    look: tuple[str, str, str]
     bytes: Spread
-    accuracy: Spread
+    value: Spread
     reaches: bool
 
 
-def points(rows: Sequence[Row], target: float | None) -> list[Point]:
-    """Returns where the rungs stand; those that diverged with every seed stand nowhere."""
+def points(comparison: Comparison) -> list[Point]:
+    """Returns where the variants stand; those that diverged with every seed stand nowhere."""
+    factor, _ = unit_of(comparison.headline)
     return [
         Point(
-            row.rung,
-            spread(one.uplink_bytes for one in (row.reached if row.reaches else row.outcomes)),
-            row.accuracy,
-            row.reaches or target is None,
+            one.label.replace(" + error_feedback", " EF"),
+            _look(comparison, one),
+            spread(_sent(one)),
+            Spread(*(factor * figure for figure in one.spread(comparison.reported))),
+            one.reaches or comparison.target is None,
         )
-        for row in rows
-        if len(row.diverged) < len(row.outcomes)
+        for one in comparison.compared
+        if len(one.diverged) < len(one.outcomes)
     ]
 
 
-def front(candidates: Sequence[Point]) -> list[Point]:
+def _sent(one: Compared) -> list[float | None]:
+    if one.reaches:
+        return [outcome.target["uplink_bytes"] for outcome in one.outcomes]
+    return [outcome.uplink_bytes for outcome in one.outcomes]
+
+
+def _look(comparison: Comparison, one: Compared) -> tuple[str, str, str]:
+    overrides = comparison.study.variants.get(one.chosen.variant, {})
+    memory = overrides.get("uplink_memory", comparison.config.get("uplink_memory", "none"))
+    return _LOOKS.get(memory, _OTHER)
+
+
+def front(candidates: Sequence[Point], maximize: bool = True) -> list[Point]:
     """Returns the points that reach the target and that no other beats, by ascending bytes.
 
-    A point beats another if it needs no more bytes, is no less accurate, and differs in one.
+    A point beats another if it needs no more bytes, is no worse, and differs in one.
     """
+    sign = 1.0 if maximize else -1.0
     best: list[Point] = []
     reaching = (point for point in candidates if point.reaches)
-    for point in sorted(reaching, key=lambda p: (p.bytes.mean, -p.accuracy.mean)):
-        if not best or point.accuracy.mean > best[-1].accuracy.mean:
+    for point in sorted(reaching, key=lambda p: (p.bytes.mean, -sign * p.value.mean)):
+        if not best or sign * point.value.mean > sign * best[-1].value.mean:
             best.append(point)
     return best
 
 
-def draw(rows: Sequence[Row], path: Path, *, title: str, target: float | None) -> None:
-    """Draws the picture as a PNG file.
+def draw_pareto(figure: Any, comparison: Comparison) -> None:
+    """Draws the picture.
 
-    Accuracies near that of the uncompressed rung, where differences of tenths matter, are drawn
-    apart; those far from it together. Error bars are standard deviations over seeds. A hollow point
-    never reached the target with some seed; it stands at the bytes of its whole runs.
+    Error bars are standard deviations over seeds. A hollow point never reached the target with some
+    seed; it stands at the bytes of its whole runs. Both axes say what they show: bytes by powers,
+    the metric evenly. Points far from all others are drawn at the edge, with their value.
 
     Args:
-      rows: Of the ladder.
-      path: Of the file.
-      title: Says what the task is.
-      target: The target accuracy; None without one, then all points stand at their whole runs.
-
-    Raises:
-      ImportError: If matplotlib is not installed.
+      figure: Empty matplotlib figure; is given a fitting size.
+      comparison: What is compared.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
+    from matplotlib.ticker import LogLocator
 
-    placed = points(rows, target)
-    level = 100 * next(row.accuracy.mean for row in rows if row.rung == Rung(UNCOMPRESSED))
-    levels = [(level, "--", "uncompressed")]
-    if target is not None:
-        levels.append((100 * target, ":", f"target {100 * target:g} %"))
-    with matplotlib.rc_context(STYLE | {"font.size": 9.5}):
-        figure = Figure(figsize=(9.2, 6.2), dpi=105, layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set(
-            xlabel=f"Uplink of all clients {'in all rounds' if target is None else 'to the target'}"
-            " (MB)",
-            ylabel="Test accuracy (%)",
-            title=title,
-        )
-        for height, style, text in levels:
-            axes.axhline(height, color="#555555", linestyle=style, linewidth=1.1, label=text)
-        _draw_front(axes, front(placed))
-        bars = [_draw_point(axes, point) for point in placed]
-        _draw_legend(axes, placed)
-        _scale(axes, placed, level)
-        figure.draw_without_rendering()
-        lines = [((axes.get_xlim()), (height, height)) for height, _, _ in levels]
-        lines += [line for bar in bars for line in bar]
-        place_labels(
-            axes,
-            [_place(point) for point in placed],
-            [_label(point.rung) for point in placed],
-            [pixels(axes, *line) for line in lines]
-            + along(axes, [_place(point) for point in front(placed)]),
-        )
-        save_figure(figure, path)
-
-
-def _scale(axes: Any, placed: Sequence[Point], level: float) -> None:
-    """Stretches the axis of accuracies near a level, and adds one of differences to it."""
-
-    def stretched(accuracy):
-        return np.arcsinh(2 * (np.asarray(accuracy) - level))
-
-    def back(height):
-        return level + np.sinh(height) / 2
-
-    axes.set_yscale("function", functions=(stretched, back))
-    heights = stretched([100 * point.accuracy.mean for point in placed] + [level])
-    low, high = heights.min(), heights.max()
-    axes.set_ylim(back(low - 0.12 * (high - low) - 0.3), back(high + 0.12 * (high - low) + 0.3))
-    bottom, top = axes.get_ylim()
-    gaps = [gap for gap in _GAPS if bottom <= level + gap <= top]
-    axes.set_yticks([level + gap for gap in gaps], [f"{level + gap:.1f}" for gap in gaps])
+    placed, (factor, unit) = points(comparison), unit_of(comparison.headline)
+    target = comparison.target
+    reference = next((one for one in comparison.compared if one.is_reference), None)
+    levels = []
+    if reference is not None and len(reference.diverged) < len(reference.outcomes):
+        level = factor * reference.spread(comparison.reported).mean
+        levels.append((level, "--", f"reference: {comparison.study.reference}"))
+    if target is not None and comparison.headline.endswith("/accuracy"):
+        levels.append((factor * target, ":", f"target {factor * target:g} %"))
+    figure.set_size_inches(9.2, 6.2)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
-    right = axes.twinx()
-    right.set_yscale("function", functions=(stretched, back))
-    right.set_ylim(bottom, top)
-    right.grid(False)
-    right.set_yticks([level + gap for gap in gaps], [f"{gap:+g}" if gap else "0" for gap in gaps])
-    right.minorticks_off()
-    right.set_ylabel("Difference to uncompressed (points)")
-    axes.margins(x=0.1)
-
-
-def _place(point: Point) -> tuple[float, float]:
-    return 1e-6 * point.bytes.mean, 100 * point.accuracy.mean
-
-
-def _draw_point(axes: Any, point: Point) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Draws a point and returns its error bars: ((left, right), (bottom, top)) of each."""
-    (x, y), colour_of = _place(point), _LOOKS.get(point.rung.memory, _OTHER)
-    dx, dy = (np.nan_to_num([1e-6 * point.bytes.sd, 100 * point.accuracy.sd])).tolist()
-    dx = min(dx, 0.9 * x)  # a logarithmic axis has no place for what is below zero
-    axes.errorbar(
-        x,
-        y,
-        xerr=dx,
-        yerr=dy,
-        color=colour_of[0],
-        marker=colour_of[1],
-        markersize=6,
-        markerfacecolor=colour_of[0] if point.reaches else "white",
-        linewidth=0,
-        elinewidth=0.8,
-        zorder=3,
+    sent = "in all rounds" if target is None else "to the target"
+    axes.set(
+        xlabel=f"uplink of all clients {sent} (MB)",
+        ylabel=f"{name_of(comparison.headline)}{unit}",
     )
+    limits = _limits(placed, levels, comparison.criterion.maximize)
+    levels = [level for level in levels if limits[0] <= level[0] <= limits[1]]
+    for height, style, text in levels:
+        axes.axhline(height, color="#555555", linestyle=style, linewidth=1.1, label=text)
+    best = front(placed, comparison.criterion.maximize)
+    if len(best) > 1:
+        line = {"color": "#999999", "linewidth": 1.4, "zorder": 1.5, "label": "Pareto front"}
+        axes.plot(*zip(*(_place(point, limits) for point in best), strict=True), **line)
+    bars = [bar for point in placed for bar in _draw_point(axes, point, limits)]
+    _draw_legend(axes, placed, limits)
+    axes.margins(x=0.1)
+    axes.set_ylim(limits)
+    if levels and levels[0][1] == "--" and unit:
+        right = axes.secondary_yaxis(
+            "right", functions=(lambda y: y - levels[0][0], lambda y: y + levels[0][0])
+        )
+        right.set_ylabel(f"difference to {comparison.study.reference} (points)")
+    figure.draw_without_rendering()
+    bars += [(axes.get_xlim(), (height, height)) for height, _, _ in levels]
+    place_labels(
+        axes,
+        [_place(point, limits) for point in placed],
+        [_label(point, limits) for point in placed],
+        [pixels(axes, *bar) for bar in bars] + along(axes, [_place(p, limits) for p in best]),
+    )
+
+
+def _limits(
+    placed: Sequence[Point], levels: Sequence[tuple[float, str, str]], maximize: bool
+) -> tuple[float, float]:
+    """Returns the ends of the metric's axis, which leave out what lies far from the best."""
+    sign = 1.0 if maximize else -1.0
+    values = sign * np.array([point.value.mean for point in placed])
+    best, quarter = values.max(), np.percentile(values, 25)
+    bars = np.nan_to_num([point.value.sd for point in placed])
+    far = best - max(_FAR * (best - quarter), 2 * bars.max(), 1e-9)
+    shown = values >= far
+    heights = [sign * height for height, _, _ in levels if sign * height >= far]
+    low = min([*(values - bars)[shown], *heights])
+    high = max([*(values + bars)[shown], *heights])
+    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    ends = sorted((sign * low, sign * high))
+    return ends[0], ends[1]
+
+
+def _is_outside(point: Point, limits: tuple[float, float]) -> bool:
+    return not limits[0] <= point.value.mean <= limits[1]
+
+
+def _place(point: Point, limits: tuple[float, float]) -> tuple[float, float]:
+    """Returns where a point is drawn, in MB and the metric's unit."""
+    margin = 0.025 * (limits[1] - limits[0])
+    height = min(max(point.value.mean, limits[0] + margin), limits[1] - margin)
+    return 1e-6 * point.bytes.mean, height
+
+
+def _draw_point(
+    axes: Any, point: Point, limits: tuple[float, float]
+) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Draws a point and returns its error bars: ((left, right), (bottom, top)) of each."""
+    (x, y), (colour, marker, _) = _place(point, limits), point.look
+    dx, dy = np.nan_to_num([1e-6 * point.bytes.sd, point.value.sd]).tolist()
+    dx = min(dx, 0.9 * x)  # a logarithmic axis has no place for what is below zero
+    if _is_outside(point, limits):
+        marker, dy = "v" if point.value.mean < limits[0] else "^", 0.0
+    axes.errorbar(
+        x, y, xerr=dx, yerr=dy, color=colour, marker=marker, markersize=6, linewidth=0,
+        markerfacecolor=colour if point.reaches else "white", elinewidth=0.8, zorder=3,
+    )  # fmt: skip
     return [((x - dx, x + dx), (y, y)), ((x, x), (y - dy, y + dy))]
 
 
-def _draw_front(axes: Any, best: Sequence[Point]) -> None:
-    if len(best) > 1:
-        axes.plot(
-            [1e-6 * point.bytes.mean for point in best],
-            [100 * point.accuracy.mean for point in best],
-            color="#999999",
-            linewidth=1.4,
-            zorder=1.5,
-            label="Pareto front",
-        )
-
-
-def _draw_legend(axes: Any, placed: Sequence[Point]) -> None:
+def _draw_legend(axes: Any, placed: Sequence[Point], limits: tuple[float, float]) -> None:
     """Adds a key to colours and markers, without points of its own."""
-    looks = dict.fromkeys(_LOOKS.get(point.rung.memory, _OTHER) for point in placed)
-    for colour, marker, text in looks:
+    for colour, marker, text in dict.fromkeys(point.look for point in placed):
         axes.plot([], [], color=colour, marker=marker, linewidth=0, markersize=6, label=text)
+    plain = {"linewidth": 0, "markersize": 6, "markeredgecolor": "#555555"}
     if not all(point.reaches for point in placed):
-        hollow = {"markerfacecolor": "white", "markeredgecolor": "#555555"}
         text = "target not reached: whole run"
-        axes.plot([], [], marker="o", linewidth=0, markersize=6, label=text, **hollow)
-    axes.legend(loc="lower right", fontsize=8.5)
+        axes.plot([], [], marker="o", label=text, markerfacecolor="white", **plain)
+    if any(_is_outside(point, limits) for point in placed):
+        text = "beyond this axis, with its value"
+        axes.plot([], [], marker="v", label=text, markerfacecolor="#555555", **plain)
+    axes.legend(loc="best", fontsize=8.5)
 
 
-def _label(rung: Rung) -> str:
-    if rung.memory == "none":
-        return rung.code
-    return f"{rung.code} {_SHORT.get(rung.memory, rung.memory)}"
+def _label(point: Point, limits: tuple[float, float]) -> str:
+    outside = _is_outside(point, limits) and math.isfinite(point.value.mean)
+    return f"{point.label}: {point.value.mean:.1f}" if outside else point.label

@@ -1,9 +1,9 @@
-"""What the trials of a sweep reached: one row for each trial and round, in files and in memory.
+"""What the trials of a study reached: a row for each trial and round, in files and on W&B.
 
 results.jsonl     a row a line, appended while the sweep runs
 trials.json       every trial with its values, its seed, its state and the round of that state
 results.csv       the rows again as a table, at the end; results.parquet too, where pyarrow is
-sweep.json        what it took, see `fljax.studies.sweep`
+sweep.json        what it took, see `fljax.studies.launch`
 best.json         the chosen configuration, see `fljax.studies.selection`
 """
 
@@ -13,15 +13,15 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fljax.core.files import atomic_file
-from fljax.recording import jsonio
+from fljax.recording import jsonio, wandb_sink
 from fljax.recording.checksums import Extent
 from fljax.recording.line_file import LineFile
-from fljax.studies.trials import Trial, with_tuples
+from fljax.studies.space import Trial, with_tuples
 
 ROWS = "results.jsonl"
 TRIALS = "trials.json"
@@ -47,10 +47,10 @@ class Status(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What a sweep has found so far.
+    """What a study has found so far.
 
     Attributes:
-      trials: All trials of the sweep.
+      trials: All trials of the study.
       rows: One for each trial and recorded round, see `row`.
       statuses: {number of the trial: Status}; a trial that is not there is waiting.
     """
@@ -68,7 +68,7 @@ class Results(NamedTuple):
 
 
 def row(trial: Trial, record: Mapping[str, Any]) -> Row:
-    """Returns the row of a trial's record: trial, the values it varies, seed, round, metrics.
+    """Returns the row of a trial's record: trial, variant, its values, seed, round, metrics.
 
     Args:
       trial: Whose record it is.
@@ -79,10 +79,10 @@ def row(trial: Trial, record: Mapping[str, Any]) -> Row:
     """
     if "round" not in record:
         raise ValueError(f"a record needs a 'round'; this one has {sorted(record)}")
-    if taken := sorted({"trial", "seed", *trial.values} & record.keys()):
+    if taken := sorted({"trial", "seed", *trial.point} & record.keys()):
         raise ValueError(f"the metric {taken[0]!r} has the name of another column of the results")
     metrics = {key: record[key] for key in sorted(record.keys() - {"round"})}
-    place = {"trial": trial.number, **trial.values, "seed": trial.seed, "round": record["round"]}
+    place = {"trial": trial.number, **trial.point, "seed": trial.seed, "round": record["round"]}
     return place | metrics
 
 
@@ -148,43 +148,58 @@ def write_trials(
     """Writes `trials.json` atomically: name, values, seed, state and round of every trial."""
     results = Results(trials, (), statuses)
     entries = [
-        {"trial": t.number, "name": t.name, "values": t.values, "seed": t.seed}
-        | results.status(t)._asdict()
-        for t in trials
+        {"trial": trial.number, "name": trial.name, "seed": trial.seed, "values": trial.values}
+        | ({"variant": trial.variant} if trial.variant else {})
+        | results.status(trial)._asdict()
+        for trial in trials
     ]
     jsonio.write_json(Path(directory) / TRIALS, entries)
 
 
-def load(directory: str | Path) -> Results:
-    """Reads the results of a sweep, finished or not.
+def load_trials(directory: str | Path) -> tuple[list[Trial], dict[int, Status]]:
+    """Reads the trials of a study, and {number: Status}.
 
     Raises:
-      FileNotFoundError: If the directory holds no sweep.
-      ValueError: If a file is damaged; the message names it.
+      FileNotFoundError: If the directory holds no study.
     """
     directory = Path(directory)
     if not (directory / TRIALS).exists():
-        raise FileNotFoundError(f"{directory} holds no sweep: it has no {TRIALS}.")
+        raise FileNotFoundError(f"{directory} holds no study: it has no {TRIALS}.")
     entries = jsonio.read_json(directory / TRIALS)
-    trials = [Trial(one["trial"], with_tuples(one["values"]), one["seed"]) for one in entries]
-    statuses = {one["trial"]: Status(one["state"], one["round"]) for one in entries}
+    trials = [
+        Trial(entry["trial"], with_tuples(entry["values"]), entry["seed"], entry.get("variant", ""))
+        for entry in entries
+    ]
+    statuses = {entry["trial"]: Status(entry["state"], entry["round"]) for entry in entries}
+    return trials, statuses
+
+
+def load(directory: str | Path) -> Results:
+    """Reads the results of a study, finished or not.
+
+    Raises:
+      FileNotFoundError: If the directory holds no study.
+      ValueError: If a file is damaged; the message names it.
+    """
+    trials, statuses = load_trials(directory)
     values = {trial.number: trial.values for trial in trials}
-    rows = [one | values.get(one["trial"], {}) for one in read_rows(directory / ROWS)]
+    rows = [one | values.get(one["trial"], {}) for one in read_rows(Path(directory) / ROWS)]
     return Results(trials, rows, statuses)
 
 
 def write_table(directory: str | Path, results: Results) -> list[Path]:
     """Writes all rows, by trial and round, as `results.csv`, and as `results.parquet` if possible.
 
-    The columns are trial, hyperparameters, seed, round and the metrics in alphabetical order. A
-    value that is not there is an empty cell; in the CSV file, so is one that is not finite.
+    The columns are trial, variant, hyperparameters, seed, round and the metrics in alphabetical
+    order. A value that is not there is an empty cell; in the CSV file, so is one that is not
+    finite.
 
     Returns:
       The files written; Parquet needs pyarrow and is left out without it.
     """
     directory = Path(directory)
     rows = sorted(results.rows, key=lambda one: (one["trial"], one["round"]))
-    axes = list(dict.fromkeys(name for trial in results.trials for name in trial.values))
+    axes = list(dict.fromkeys(name for trial in results.trials for name in trial.point))
     first = ["trial", *axes, "seed", "round"]
     columns = {key: None for key in (*first, *sorted({key for one in rows for key in one}))}
     table = {key: _column([one.get(key) for one in rows]) for key in columns}
@@ -206,13 +221,13 @@ def write_table(directory: str | Path, results: Results) -> list[Path]:
 
 
 def axes_of(trials: Iterable[Trial]) -> dict[str, list[Any]]:
-    """Returns {hyperparameter: its different values}, numbers ascending, others as they come.
+    """Returns {axis: its different values}, numbers ascending, others as they come.
 
-    Hyperparameters that have one value throughout are left out.
+    Variants are an axis as well. Axes that have one value throughout are left out.
     """
     found: dict[str, list[Any]] = {}
     for trial in trials:
-        for name, value in trial.values.items():
+        for name, value in trial.point.items():
             if value not in found.setdefault(name, []):
                 found[name].append(value)
     return {
@@ -243,3 +258,64 @@ def _cells(values: Iterable[Any]) -> list[Any]:
     return [
         "" if isinstance(value, float) and not math.isfinite(value) else value for value in values
     ]
+
+
+def log_nothing(trial: Trial, rows: Sequence[Row], state: str) -> None:
+    """Does nothing with a trial that is over."""
+
+
+def trial_logger(
+    config: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    directory: Path,
+    group: str,
+) -> Callable[[Trial, Sequence[Row], str], None]:
+    """Returns what logs a trial that is over to W&B, as a run of its own.
+
+    Args:
+      config: The base configuration as a plain dict; its `wandb` says where to.
+      variants: What they change in it.
+      directory: Of this process's part of the study.
+      group: Of the runs, where the configuration names none; the same for all processes.
+    """
+    wandb = dict(config["wandb"])
+    if wandb["mode"] == "disabled":
+        return log_nothing
+    wandb["group"] = wandb["group"] or group
+
+    def ended(trial: Trial, rows: Sequence[Row], state: str) -> None:
+        own = {**config, **trial.overrides(variants), "seed": trial.seed}
+        place = directory / "wandb_runs" / trial.name
+        sink = wandb_sink(**wandb | {"name": trial.name}, config=own, workdir=place)
+        for row in rows:
+            sink.write(_metrics(row, trial))
+        sink.summary({"state": state})
+        sink.close(state != "diverged")
+
+    return ended
+
+
+def log_table(config: Mapping[str, Any], directory: Path, results: Results) -> None:
+    """Logs a finished study to W&B as one run: a table of every trial's last evaluated row."""
+    if config["wandb"]["mode"] == "disabled":
+        return
+    import wandb
+
+    sink = wandb_sink(**config["wandb"], config=config, workdir=directory)
+    columns = sorted({name for row in results.rows for name in row if name.startswith("eval/")})
+    axes = list(dict.fromkeys(name for trial in results.trials for name in trial.point))
+    last = {row["trial"]: row for row in results.rows if columns and columns[0] in row}
+    table = wandb.Table(["trial", *axes, "seed", "state", "round", *columns])
+    for trial in results.trials:
+        row = last.get(trial.number, {})
+        values = [trial.point.get(axis) for axis in axes]
+        found = [row.get(name) for name in ("round", *columns)]
+        table.add_data(trial.number, *values, trial.seed, results.status(trial).state, *found)
+    sink.write({"round": 0, "trials": table})
+    sink.close(True)
+
+
+def _metrics(row: Row, trial: Trial) -> dict[str, Any]:
+    return {
+        name: value for name, value in row.items() if name not in {*trial.point, "trial", "seed"}
+    }

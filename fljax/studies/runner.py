@@ -1,90 +1,377 @@
-"""Runs a ladder, and goes on with one that was stopped."""
+"""Runs the trials of one process: group after group, each in the slots of one program."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import dataclasses
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fljax.config import experiment, to_plain
-from fljax.core.settings import affecting
-from fljax.core.values import FILES, SPEED
-from fljax.recording import Run, load_run, say
-from fljax.recording.recorder import holds_run
-from fljax.studies.ladder import PlannedRun, Rung, plan
-from fljax.studies.outcomes import diverged_in
+from fljax.core.signals import finishing
+from fljax.recording import progress as progress_bar
+from fljax.studies.groups import Group, Groups, same_program
+from fljax.studies.journal import Journal, Saved
+from fljax.studies.memory import affordable, host_memory_in_use
+from fljax.studies.results import Results, Row
+from fljax.studies.search import Report
+from fljax.studies.selection import resolve, score
+from fljax.studies.slots import Running, Slots
+from fljax.studies.space import Trial
+from fljax.studies.study import Study
+from fljax.training.autotuning import describe
+from fljax.training.options import split_options
+from fljax.training.simulation import matmul_precision, with_saved_execution
 
-RUNS = "runs"
+# A stretch of rounds takes about so long at most; the first one, of unknown speed, so many rounds.
+# After a stretch rows are written. What depends on time is nothing else: trials are judged, and
+# slots take others, at rounds that are multiples of `_judge_every` alone.
+_STRETCH_SECONDS, _FIRST_ROUNDS = 10.0, 10
+# (trial, its rows, its state), called when a trial is over
+Ended = Callable[[Trial, Sequence[Row], str], None]
 
 
-def run_ladder(
-    config: Any, rungs: Sequence[str], seeds: Sequence[int], workdir: str | Path
-) -> dict[Rung, list[Run]]:
-    """Runs every rung with every seed, each in `workdir/runs/NAME-seedK`.
+@dataclasses.dataclass
+class Costs:
+    """What a process spent, in all sessions that its study took, and how.
 
-    A finished run is not repeated, nor is one that diverged, without which the study goes on; one
-    that was killed goes on from its newest checkpoint.
+    Attributes:
+      seconds: From the first trial to the last.
+      groups: Groups that were built.
+      slots: The most trials that trained side by side.
+      building: Seconds of building, of finding a layout, and of what that compiled.
+      compiling: Seconds of dispatches that compiled.
+      training: Seconds of all other rounds.
+      evaluating: Seconds of evaluations, what they compiled included.
+      rounds: Rounds of all trials together.
+      rows_real: Rows that were trained on.
+      rows_computed: Rows that were computed, padding and idle lanes included.
+      execution: The execution plan of each group.
+      trial_seconds: {number of the trial: seconds of its rounds and evaluations}; trials that train
+        side by side share theirs.
+    """
+
+    seconds: float = 0.0
+    groups: int = 0
+    slots: int = 0
+    building: float = 0.0
+    compiling: float = 0.0
+    training: float = 0.0
+    evaluating: float = 0.0
+    rounds: int = 0
+    rows_real: int = 0
+    rows_computed: int = 0
+    execution: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    trial_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def utilization(self) -> float | None:
+        """Rows trained on ÷ rows computed; None where nothing was."""
+        return self.rows_real / self.rows_computed if self.rows_computed else None
+
+    def spent(self, trials: Sequence[Trial], seconds: float) -> None:
+        """Takes note of time that some trials took together."""
+        for trial in trials:
+            number = str(trial.number)
+            own = self.trial_seconds.get(number, 0.0)
+            self.trial_seconds[number] = own + seconds / len(trials)
+
+    def go_on(self, saved: Mapping[str, Any]) -> None:
+        """Takes over what the sessions before have spent."""
+        for name, value in saved.items():
+            setattr(self, name, value)
+
+
+class Runner:
+    """The loop over groups; `stop_requested` ends it after the current stretch of rounds.
 
     Args:
-      config: What all runs share.
-      rungs: Texts, see `fljax.studies.ladder`.
-      seeds: Each draws partition, initial model and cohorts anew, the same for all rungs.
-      workdir: Directory of the study.
-
-    Returns:
-      {rung: [run of each seed]}; one that diverged has no `summary`.
-
-    Raises:
-      KeyboardInterrupt: If a run was stopped; the same call goes on with it.
-      ValueError: If the ladder or a configuration is wrong, or a finished run had another one.
+      study: The study.
+      search: Which trials run, and which go on: see `fljax.studies.search`.
+      groups: The group of every trial.
+      journal: What is written.
+      costs: What it takes; added to.
+      ended: Called with every trial that is over.
+      say: Shows a line to people.
+      bar: The progress display.
     """
-    planned = plan(config, rungs, seeds)
-    directories = [Path(workdir) / RUNS / one.name for one in planned]
-    found = [_finished(one, where) for one, where in zip(planned, directories, strict=True)]
-    runs: dict[Rung, list[Run]] = {one.rung: [] for one in planned}
-    for number, (one, where) in enumerate(zip(planned, directories, strict=True)):
-        run = found[number]
-        if run is None:
-            say(f"{number + 1}/{len(planned)}: {one.rung.text}, seed {one.seed}")
-            run = _run(one, where)
-            if run.interrupted:
-                raise KeyboardInterrupt
-        # the final model, which nobody asks for, would keep its memory until the end
-        runs[one.rung].append(run._replace(variables=None))
-    return runs
 
+    def __init__(
+        self,
+        study: Study,
+        search: Any,
+        groups: Groups,
+        journal: Journal,
+        costs: Costs,
+        *,
+        ended: Ended,
+        say: Callable[[str], None],
+        bar: Any,
+    ):
+        self.stop_requested = False
+        self._study, self._search, self._groups = study, search, groups
+        self._journal, self._costs = journal, costs
+        self._ended, self._say, self._bar = ended, say, bar
+        # asked for, but not started: no slot was free, or another group runs
+        self._waiting: deque[Trial] = deque()
+        self._in_use = host_memory_in_use()
+        self._round_seconds = math.inf
+        self._begin = time.perf_counter()
 
-def _run(one: PlannedRun, directory: Path) -> Run:
-    try:
-        return experiment.simulate_config(one.config, directory, resume=holds_run(directory))
-    except FloatingPointError as error:
-        say(f"{one.name} diverged. {error}")
-        return load_run(directory)
+    def run(self, saved: Saved | None) -> bool:
+        """Runs what is left; returns whether all of it is over.
 
+        Args:
+          saved: The checkpoint to go on from; None to start.
+        """
+        with finishing(self):
+            if saved is not None:
+                self._costs.go_on(saved.costs)
+                self._begin -= self._costs.seconds
+                trials = {trial.number: trial for trial in self._journal.trials}
+                self._waiting.extend(trials[number] for number in saved.waiting)
+                running = [trials[entry[0]] for entry in saved.slots if entry]
+                if running:
+                    # those that were proposed join their group again
+                    group = [self._groups.group_of(trial) for trial in running][-1]
+                    with _precision_of(group):
+                        self._run_group(self._restored(saved, group))
+            while not self.stop_requested:
+                trial = self._first()
+                if trial is None:
+                    return True
+                group = self._groups.group_of(trial)
+                with _precision_of(group):
+                    self._run_group(self._started(group))
+        return False
 
-def _finished(one: PlannedRun, directory: Path) -> Run | None:
-    """Returns the run that the directory holds, or None if it has not come to its end."""
-    if not (directory / "config.json").exists():
-        return None
-    run = load_run(directory)
-    ended = diverged_in(run) if run.summary is None else not run.summary["interrupted"]
-    if not ended:
-        return None
-    check_same(to_plain(one.config), run.config, directory)
-    return run
+    def _first(self) -> Trial | None:
+        """Returns the trial that comes next, and leaves it among those that wait."""
+        if not self._waiting and (trial := self._search.ask()) is not None:
+            self._waiting.append(self._journal.add(trial))
+        return self._waiting[0] if self._waiting else None
 
+    def _next(self, group: Group, most: int) -> list[Trial]:
+        """Takes the trials that come next, as far as they belong to the group."""
+        trials: list[Trial] = []
+        while len(trials) < most and (trial := self._first()) is not None:
+            if not same_program(self._groups.group_of(trial), group):
+                break
+            trials.append(self._waiting.popleft())
+        return trials
 
-def check_same(now: Mapping[str, Any], then: Mapping[str, Any], directory: Path) -> None:
-    """Raises ValueError if a run was of another configuration than that of now."""
-    # a natural partition says itself how many clients there are, and runs keep their number
-    free = affecting(SPEED, FILES) | ({"num_clients"} if now["num_clients"] is None else set())
-    changed = [
-        f"{name} was {then.get(name)!r} and is {now[name]!r}"
-        for name in now
-        if name not in free and now[name] != then.get(name)
-    ]
-    if changed:
-        raise ValueError(
-            f"{directory} holds a run of another configuration: {'; '.join(changed)}. Give another "
-            "--workdir, or the settings of before."
+    def _started(self, group: Group) -> Slots:
+        """Builds the slots of a group and starts as many trials as fit."""
+        options, run_options = split_options(group.experiment.options)
+        journal, study = self._journal, self._study
+        trials = self._next(group, study.most_together(len(group.trials)))
+        group = self._groups.group_of(trials[-1])
+        limit = affordable(group, options, self._in_use, study.memory_gb, study.together)
+        self._waiting.extendleft(reversed(trials[limit:]))
+        slots = self._built(group, trials[:limit], options, run_options)
+        self._costs.groups += 1
+        self._costs.execution.append(slots.federation.execution._asdict())
+        self._evaluate(slots, slots.active)
+        if study.criterion.metric.startswith("eval/"):
+            # refused before anything has trained
+            rows = [record for one in slots.active.values() for record in one.records]
+            resolve(Results(journal.trials, rows, {}), study.criterion)
+        if not run_options.eval_every:
+            slots.take_records()
+        if study.is_open:
+            # what a search has proposed is not asked for again
+            journal.write(slots)
+            self._save(slots, now=True)
+        return slots
+
+    def _restored(self, saved: Saved, group: Group) -> Slots:
+        trials = {trial.number: trial for trial in group.trials}
+        numbers = [entry[0] for entry in saved.slots if entry]
+        options, run_options = split_options(group.experiment.options)
+        options = with_saved_execution(options, {"execution": saved.execution})
+        # a slot that rests holds some trial that does not run
+        in_slots = [trials[entry[0] if entry else numbers[0]] for entry in saved.slots]
+        slots = self._built(group, in_slots, options, run_options)
+        self._journal.restore(saved, slots)
+        return slots
+
+    def _built(self, group, trials, options, run_options) -> Slots:
+        begin = time.perf_counter()
+        slots = Slots(group, trials, options, run_options)
+        costs = self._costs
+        costs.building += time.perf_counter() - begin
+        costs.slots = max(costs.slots, len(trials))
+        where = describe(slots.federation)
+        of = "" if self._study.is_open else f" of {len(group.trials)}"
+        self._say(f"{len(trials)}{of} trials together; {where}")
+        return slots
+
+    def _run_group(self, slots: Slots) -> None:
+        """Trains until no trial of the group is left."""
+        limit = slots.group.num_rounds
+        while slots.active and not self.stop_requested:
+            self._journal.write(slots)
+            self._train(slots, min(_rounds_to_go(slots, limit), self._most_rounds))
+            changed = self._settle(slots, limit)
+            self._journal.write(slots)
+            self._show()
+            self._save(slots, now=changed or self.stop_requested)
+
+    def _settle(self, slots: Slots, limit: int) -> bool:
+        """Judges the trials whose round it is; returns whether a slot changed hands.
+
+        Slots that rest are offered to waiting trials then, also where the study is about to stop:
+        it goes on as if it had not.
+        """
+        judged = {slot: one for slot, one in slots.active.items() if _is_judged(slots, one, limit)}
+        if not judged:
+            return False
+        due = [slot for slot, one in judged.items() if _is_evaluated(slots, one, limit)]
+        self._evaluate(slots, due)
+        over = self._judge(slots, judged, due, limit)
+        self._journal.write(slots)
+        for slot, state in over.items():
+            running, slots.slots[slot] = slots.slots[slot], None
+            self._end(running, state)
+        return bool(over) | bool(self._refill(slots))
+
+    def _save(self, slots: Slots, *, now: bool) -> None:
+        """Takes a checkpoint, if it is time for one or `now`."""
+        journal, costs = self._journal, self._costs
+        costs.seconds = time.perf_counter() - self._begin
+        journal.save(slots, self._search, self._waiting, costs, now=now)
+
+    def _end(self, running: Running, state: str) -> None:
+        """Tells everyone that a trial is over."""
+        rows = self._journal.end(running, state)
+        round, value = score(rows, self._study.criterion)
+        self._search.end(Report(running.trial, round, value), state)
+        self._ended(running.trial, rows, state)
+        if self._study.is_open:
+            label = running.trial.label()
+            self._say(f"trial {running.trial.number} {state}: {value:.4f}, {label}")
+
+    def _refill(self, slots: Slots) -> dict[int, Trial]:
+        """Starts trials of the group in slots that rest; returns {slot: trial}."""
+        free = [slot for slot, one in enumerate(slots.slots) if one is None]
+        fresh = dict(zip(free, self._next(slots.group, len(free)), strict=False))
+        if fresh:
+            slots.start(fresh, self._groups.group_of(next(iter(fresh.values()))))
+            if slots.eval_every:
+                self._evaluate(slots, fresh)
+        return fresh
+
+    @property
+    def _most_rounds(self) -> int:
+        """Rounds between looks at the clock and at Ctrl-C."""
+        if self._round_seconds == math.inf:
+            return _FIRST_ROUNDS
+        return max(1, int(_STRETCH_SECONDS / self._round_seconds))
+
+    def _train(self, slots: Slots, num_rounds: int) -> None:
+        begin, compiling = time.perf_counter(), slots.compile_seconds
+        real, computed = slots.train(num_rounds)
+        costs, compiled = self._costs, slots.compile_seconds - compiling
+        costs.compiling += compiled
+        trained = time.perf_counter() - begin - compiled
+        self._round_seconds = max(trained, 1e-9) / num_rounds
+        costs.training += trained
+        costs.spent([one.trial for one in slots.active.values()], trained)
+        costs.rounds += num_rounds * len(slots.active)
+        costs.rows_real += real
+        costs.rows_computed += computed
+
+    def _evaluate(self, slots: Slots, which: Iterable[int]) -> None:
+        begin, which = time.perf_counter(), list(which)
+        slots.evaluate(which)
+        seconds = time.perf_counter() - begin
+        self._costs.evaluating += seconds
+        self._costs.spent([slots.slots[slot].trial for slot in which], seconds)
+
+    def _judge(
+        self, slots: Slots, judged: Mapping[int, Running], due: Sequence[int], limit: int
+    ) -> dict[int, str]:
+        """Tells the search what was found; returns {slot: state} of the trials that are over."""
+        over = {slot: "finished" for slot, one in judged.items() if one.round == limit}
+        told, reports = [], []
+        for slot, one in judged.items():
+            if one.diverged is not None:
+                # where it is over, however far its slot went on
+                one.round = one.diverged
+                value = math.nan
+            else:
+                value = self._value(one.records[-1]) if slot in due else None
+            if value is not None:
+                told.append(slot)
+                reports.append(Report(one.trial, one.round, value))
+        answers = self._search.tell_all(reports)
+        for slot, report, goes_on in zip(told, reports, answers, strict=True):
+            if not math.isfinite(report.value):
+                over[slot] = "diverged"
+            elif not goes_on:
+                over.setdefault(slot, "stopped")
+        return over
+
+    def _value(self, record: Mapping[str, Any]) -> float | None:
+        """Returns what a record says of a trial, or None: an empty cohort has no training loss."""
+        criterion = self._study.criterion
+        if criterion.metric in record or not criterion.allow_test:
+            return record.get(criterion.metric)
+        return record.get(criterion.report) if criterion.metric.startswith("eval/") else None
+
+    def _show(self) -> None:
+        """Counts the rounds of trials that are over as done, whenever they ended."""
+        if self._study.is_open:
+            # nobody knows how many trials there will be
+            return
+        statuses, group_of = self._journal.statuses, self._groups.group_of
+        rounds = {trial.number: group_of(trial).num_rounds for trial in self._journal.trials}
+        done = sum(
+            status.round if status.state == "running" else rounds[number]
+            for number, status in statuses.items()
         )
+        ended = sum(status.state != "running" for status in statuses.values())
+        self._bar.update(done, {"trials": ended})
+
+
+def _precision_of(group: Group):
+    return matmul_precision(group.experiment.options.get("matmul_precision"))
+
+
+def total_rounds(groups: Sequence[Group]) -> int:
+    """Returns the rounds of all trials, none being stopped."""
+    return sum(group.num_rounds * len(group.trials) for group in groups)
+
+
+def make_bar(groups: Sequence[Group], shown: bool):
+    """Returns the progress display of a study."""
+    trials = sum(len(group.trials) for group in groups)
+    return progress_bar(total_rounds(groups), 0, shown, label=f"{trials} trials")
+
+
+def _judge_every(slots: Slots, limit: int) -> int:
+    """Returns the rounds between looks for trials that have diverged: a tenth of all, or ten."""
+    return min(slots.eval_every or limit, max(10, -(-limit // 10)))
+
+
+def _is_judged(slots: Slots, one: Running, limit: int) -> bool:
+    """Whether a trial may be over after its round."""
+    return _is_due(one, slots.eval_every, limit) or _is_due(one, _judge_every(slots, limit), limit)
+
+
+def _is_evaluated(slots: Slots, one: Running, limit: int) -> bool:
+    return _is_due(one, slots.eval_every, limit) and one.diverged in (None, one.round)
+
+
+def _is_due(one: Running, every: int, limit: int) -> bool:
+    return one.round == limit or bool(every and one.round % every == 0)
+
+
+def _rounds_to_go(slots: Slots, limit: int) -> int:
+    """Returns the rounds until the first trial is to be judged."""
+    return min(
+        min(every - one.round % every, limit - one.round)
+        for one in slots.active.values()
+        for every in (slots.eval_every or limit, _judge_every(slots, limit))
+    )

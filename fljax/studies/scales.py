@@ -1,4 +1,4 @@
-"""How the values of an axis are laid out in a picture: linear, logarithmic, or side by side."""
+"""Scales and words of pictures: how an axis lies, and what axes, scores and notes are called."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.studies.results import is_number
-from fljax.studies.trials import short
+from fljax.studies.selection import Configuration, Criterion, split
+from fljax.studies.space import short
 
 _MOST_TICKS = 8
+_SPLITS = {"val": "validation", "held_out": "held-out"}
+_SHARES = ("accuracy", "top5")
 
 
 class Scale(NamedTuple):
@@ -95,3 +98,43 @@ def _round_numbers(low: float, high: float) -> list[float]:
     step *= max((f for f in (1, 2, 5) if f * step <= (high - low) / 4), default=1)
     first = math.ceil(low / step)
     return [step * k for k in range(first, math.floor(high / step) + 1)]
+
+
+def score_label(criterion: Criterion) -> str:
+    """Returns what the score of a configuration is: "validation accuracy, best round"."""
+    return f"{metric_label(criterion)}, {criterion.at} round"
+
+
+def metric_label(criterion: Criterion) -> str:
+    """Returns the metric in words: "validation accuracy" for "eval/val/accuracy"."""
+    return name_of(criterion.metric)
+
+
+def name_of(metric: str) -> str:
+    """Returns a record's key in words: "test accuracy" for "eval/test/accuracy"."""
+    rows, name = split(metric), metric.rpartition("/")[2]
+    if rows == "clients":
+        return f"accuracy, {name} over clients"
+    if rows == "comm":
+        return name.replace("_", " ")
+    return f"{_SPLITS.get(rows, rows)} {name}".replace("_", " ")
+
+
+def unit_of(metric: str) -> tuple[float, str]:
+    """Returns (factor, unit) in which a metric is shown: shares of 1 in percent."""
+    is_share = metric.rpartition("/")[2] in _SHARES or metric.startswith("eval/clients/")
+    return (100.0, " (%)") if is_share else (1.0, "")
+
+
+def number(score: float) -> str:
+    """Returns a score with three decimals, or three digits where these would say little."""
+    return f"{score:.3f}" if score == 0 or 1e-2 <= abs(score) < 1e3 else f"{score:.3g}"
+
+
+def note(configuration: Configuration) -> str:
+    """Returns what a mean does not tell: trials that did not come to their end."""
+    if configuration.diverged:
+        return f"{configuration.diverged} of {len(configuration.trials)} diverged"
+    stopped = [status.round for status in configuration.statuses if status.state == "stopped"]
+    all_stopped = len(stopped) == len(configuration.trials)
+    return f"stopped at {max(stopped)}" if all_stopped else ""

@@ -17,10 +17,11 @@ what happened since the last checkpoint, and asked again for what was asked for 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fljax.studies.trials import Trial
+from fljax.studies.space import Trial
 
 
 class Report(NamedTuple):
@@ -65,17 +66,14 @@ class Search:
             raise ValueError("Two trials have the same number; number them with repeat.")
         self._reduction = reduction
         self._sign = -1.0 if maximize else 1.0
-        self._asked = 0
+        self._left = deque(self._trials)
         # {rung: {number of the trial: value}}, and {number of the trial: round it was stopped at}
         self._rungs: dict[int, dict[int, float]] = {rung: {} for rung in sorted(rungs)}
         self._stopped: dict[int, int] = {}
 
     def ask(self) -> Trial | None:
         """Returns the next trial; None where none is left."""
-        if self._asked == len(self._trials):
-            return None
-        self._asked += 1
-        return self._trials[self._asked - 1]
+        return self._left.popleft() if self._left else None
 
     def tell(self, trial: Trial, round: int, value: float) -> bool:
         """Takes note of a trial's value and returns whether the trial goes on.
@@ -114,7 +112,7 @@ class Search:
     def state(self) -> dict[str, Any]:
         """Returns all that the search knows, as JSON can hold it."""
         return {
-            "asked": self._asked,
+            "asked": sorted(self._numbers - {trial.number for trial in self._left}),
             "rungs": [
                 {"round": rung, "values": [[n, v] for n, v in sorted(values.items())]}
                 for rung, values in self._rungs.items()
@@ -123,10 +121,10 @@ class Search:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a state of a search that was made alike.
+        """Goes on from a state of a search of the same trials, or of some of them.
 
         Raises:
-          ValueError: If the saved search has other rungs, or has given out more trials.
+          ValueError: If the saved search has other rungs, or has given out other trials.
         """
         saved = [rung["round"] for rung in state["rungs"]]
         if saved != list(self._rungs):
@@ -134,12 +132,13 @@ class Search:
                 f"The saved search judges trials at rounds {saved}, this one at "
                 f"{list(self._rungs)}. Resume with the settings that it was started with."
             )
-        if state["asked"] > len(self._trials):
+        asked = set(state["asked"])
+        if unknown := asked - self._numbers:
             raise ValueError(
-                f"The saved search has given out {state['asked']} trials, but there are "
-                f"{len(self._trials)}. Resume with the search space that it was started with."
+                f"The saved search has given out trial {min(unknown)}, which this one has not. "
+                "Resume with the search space that it was started with, or a larger one."
             )
-        self._asked = state["asked"]
+        self._left = deque(trial for trial in self._trials if trial.number not in asked)
         self._rungs = {rung["round"]: dict(map(tuple, rung["values"])) for rung in state["rungs"]}
         self._stopped = dict(map(tuple, state["stopped"]))
 

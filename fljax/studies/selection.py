@@ -1,4 +1,4 @@
-"""Which configuration of a sweep is best: chosen on validation data, reported on test data."""
+"""Which configuration of a study is best: chosen on validation data, reported on test data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.recording import jsonio
-from fljax.studies.results import STATES, Results, Row, Status
-from fljax.studies.trials import identity
+from fljax.studies.results import STATES, Results, Row, Status, is_number
+from fljax.studies.space import identity
 
 BEST = "best.json"
 NONE_SURVIVED = "no configuration survived"
@@ -48,7 +48,8 @@ class Configuration(NamedTuple):
     """A configuration and what its trials reached, one entry for each seed.
 
     Attributes:
-      values: {hyperparameter: value}.
+      variant: Name of its variant; "" without variants.
+      values: {hyperparameter: value} of the axes.
       trials: Numbers of its trials.
       seeds: Their seeds.
       statuses: Where they stand.
@@ -57,6 +58,7 @@ class Configuration(NamedTuple):
       reported: `Criterion.report` at those rounds; NaN where there is none.
     """
 
+    variant: str
     values: Mapping[str, Any]
     trials: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -64,6 +66,11 @@ class Configuration(NamedTuple):
     rounds: tuple[int | None, ...]
     scores: tuple[float, ...]
     reported: tuple[float, ...]
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """Where it lies among the axes, of which the variants are one."""
+        return {**({"variant": self.variant} if self.variant else {}), **self.values}
 
     @property
     def score(self) -> float:
@@ -91,7 +98,7 @@ def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configura
     trials diverged, or none has a finite value.
 
     Args:
-      results: Of the sweep, finished or not.
+      results: Of the study, finished or not.
       criterion: What the choice falls on.
 
     Raises:
@@ -104,12 +111,13 @@ def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configura
         rows.setdefault(row["trial"], []).append(row)
     groups: dict[str, list] = {}
     for trial in results.trials:
-        groups.setdefault(identity(trial.values), []).append(trial)
+        groups.setdefault(identity(trial.point), []).append(trial)
     configurations = []
     for trials in groups.values():
-        chosen = [_chosen_row(rows.get(trial.number, ()), criterion) for trial in trials]
+        chosen = [chosen_row(rows.get(trial.number, ()), criterion) for trial in trials]
         configurations.append(
             Configuration(
+                variant=trials[0].variant,
                 values=trials[0].values,
                 trials=tuple(trial.number for trial in trials),
                 seeds=tuple(trial.seed for trial in trials),
@@ -162,16 +170,63 @@ def score(rows: Sequence[Row], criterion: Criterion) -> tuple[int, float]:
     """Returns what a trial counts with, as (round, value); the value is NaN if none is finite."""
     metrics = (criterion.metric, criterion.report)[: 1 + criterion.allow_test]
     for metric in metrics:
-        if row := _chosen_row(rows, criterion._replace(metric=metric)):
+        if row := chosen_row(rows, criterion._replace(metric=metric)):
             return row["round"], row[metric]
     return max((row["round"] for row in rows), default=0), math.nan
 
 
-def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]:
+class Edge(NamedTuple):
+    """An end of an axis on which a configuration lies: values beyond it were not tried.
+
+    Attributes:
+      axis: Name of the axis.
+      value: The configuration's.
+      end: "lowest" or "highest".
+    """
+
+    axis: str
+    value: float
+    end: str
+
+    def __str__(self) -> str:
+        beyond = "smaller" if self.end == "lowest" else "larger"
+        return (
+            f"{self.axis} = {self.value:.4g} is the {self.end} value tried; {beyond} ones may be "
+            "better"
+        )
+
+
+def edges(values: Mapping[str, Any], axes: Mapping[str, Any]) -> list[Edge]:
+    """Returns the ends of axes on which a configuration lies.
+
+    Args:
+      values: {hyperparameter: value} of the configuration.
+      axes: {hyperparameter: its values}; those that are drawn from, have no order or a single value
+        have no ends.
+    """
+    found = []
+    for name, axis in axes.items():
+        ordered = isinstance(axis, Sequence | np.ndarray) and all(map(is_number, axis))
+        if not ordered or len(axis) < 2 or name not in values:
+            continue
+        ends = {"lowest": min(axis), "highest": max(axis)}
+        found += [Edge(name, end, which) for which, end in ends.items() if end == values[name]]
+    return found
+
+
+def best(
+    results: Results, criterion: Criterion = BY_ACCURACY, axes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Returns the best configuration, as `best.json` says it.
 
+    Args:
+      results: Of the study.
+      criterion: What the choice falls on.
+      axes: What was tried, for `edges`.
+
     Returns:
-      {"values", "trials", "seeds", "rounds" that were chosen, "selected_by": "val" or another,
+      {"variant" where there are such, "values", "edges" of axes on which they lie, "trials",
+      "seeds", "rounds" that were chosen, "selected_by": "val" or another,
       "metric", "at", "maximize", "diverged" and "stopped" trials of the configuration, "sweep":
       how many trials of the sweep are in which state, and for the metric and the reported one
       {"mean", "sd", "values"} over the seeds; `sd` has n - 1 in its denominator and is None for a
@@ -189,7 +244,9 @@ def best(results: Results, criterion: Criterion = BY_ACCURACY) -> dict[str, Any]
         note = f"{NONE_SURVIVED}: {states['diverged']} of {len(results.trials)} trials diverged"
         return {"values": None, "metric": criterion.metric, "note": note, "sweep": counts}
     found = {
+        **({"variant": chosen.variant} if chosen.variant else {}),
         "values": chosen.values,
+        "edges": [edge._asdict() for edge in edges(chosen.values, axes or {})],
         "trials": chosen.trials,
         "seeds": chosen.seeds,
         "rounds": chosen.rounds,
@@ -221,13 +278,14 @@ def write_best(
     directory: str | Path,
     results: Results,
     criterion: Criterion = BY_ACCURACY,
+    axes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes `best.json` atomically and returns what it says.
 
     Raises:
       ValueError: See `best`.
     """
-    found = best(results, criterion)
+    found = best(results, criterion, axes)
     jsonio.write_json(Path(directory) / BEST, found)
     return found
 
@@ -254,7 +312,7 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean(values), "sd": deviation(values), "values": list(values)}
 
 
-def _chosen_row(rows: Sequence[Row], criterion: Criterion) -> Row:
+def chosen_row(rows: Sequence[Row], criterion: Criterion) -> Row:
     """Returns the row that a trial counts with; an empty one if it has no finite value."""
     known = [row for row in rows if math.isfinite(row.get(criterion.metric, math.nan))]
     known.sort(key=lambda row: row["round"])

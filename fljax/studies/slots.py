@@ -20,7 +20,7 @@ import numpy as np
 from fljax.engine.devices.compilation import compiled_seconds
 from fljax.engine.plan.blocks import unstack
 from fljax.studies.groups import Group
-from fljax.studies.trials import Trial
+from fljax.studies.space import Trial
 from fljax.training.evaluations import Evaluations, make_evaluations
 from fljax.training.federation import Federation, build
 from fljax.training.options import RoundOptions, RunOptions

@@ -1,10 +1,12 @@
-"""Search spaces: which configurations a sweep tries.
+"""Search spaces and the trials they list: which configurations a study tries, with which seeds.
 
 An axis has the name of a hyperparameter. For a grid it is the sequence of its values; for random
 search it is what a value is drawn from: `choice`, `uniform`, `log_uniform`.
 
     grid({"client_lr": (0.01, 0.1), "batch_size": (10, 20)})
     sample({"client_lr": log_uniform(1e-3, 1.0), "batch_size": choice(10, 20)}, num=32, seed=0)
+
+`repeat` runs every configuration with every seed: each is a trial, and a `Trial` says which.
 
 Random search covers the axes that matter better than a grid of the same size does (Bergstra and
 Bengio, 2012, https://jmlr.org/papers/v13/bergstra12a.html).
@@ -14,19 +16,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fljax.core import random
-from fljax.core.values import COUNT, Field, Interval, checked, shown, wrong
+from fljax.core.settings import OPTIONS
+from fljax.core.values import COUNT, Field, Interval, checked, sequence, shown, wrong
 
 # Seeds of draws on the host are hashed, so that any whole number will do.
 ANY_SEED = Field(0, int, Interval(-(2.0**256), 2.0**256))
 # The other columns of a sweep's table.
-RESERVED = ("trial", "seed", "round")
+RESERVED = ("trial", "variant", "seed", "round")
+_LONGEST_NAME = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,3 +218,109 @@ def _checked_bounds(name: str, low: float, high: float) -> tuple[float, float]:
     if low >= high:
         raise ValueError(f"{name}({low:g}, {high:g}): low must be below high.")
     return low, high
+
+
+class Trial(NamedTuple):
+    """Says what one trial of a study is.
+
+    Attributes:
+      number: Its place in the study, from 0.
+      values: {hyperparameter: value} of the axes.
+      seed: The run's seed.
+      variant: Name of the variant whose overrides it has; "" without variants.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    seed: int = 0
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """A name for files and legends, such as "0007-client_lr=0.1-seed=1".
+
+        The number alone makes it unique. Values are rounded to four digits, characters that are
+        not safe in file names are replaced, and what is too long is cut.
+        """
+        number, seed = f"{self.number:04d}", f"seed={self.seed}"
+        text = re.sub(r"[^\w.=+-]+", "_", self.label("-"), flags=re.ASCII)
+        text = text[: _LONGEST_NAME - len(number) - len(seed) - 2].rstrip("-_.")
+        return "-".join(part for part in (number, text, seed) if part)
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """Where it lies among the axes, of which the variants are one."""
+        return {**({"variant": self.variant} if self.variant else {}), **self.values}
+
+    def label(self, separator: str = ", ") -> str:
+        """Returns variant and values in words: "int8, client_lr=0.1"."""
+        return separator.join(filter(None, (self.variant, describe(self.values, separator))))
+
+    def overrides(self, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns {key: value} of all that the trial changes in the base configuration."""
+        return {**variants.get(self.variant, {}), **self.values}
+
+
+def repeat(
+    configurations: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int] = (0,),
+    variants: Sequence[str] = ("",),
+) -> list[Trial]:
+    """Returns the trials that run every configuration of every variant with every seed.
+
+    Trials of one configuration follow one another. A configuration that was drawn twice would give
+    the same runs again, and is taken once.
+
+    Args:
+      configurations: From `grid` or `sample`, or a list of one's own.
+      seeds: Seeds of the runs.
+      variants: Names of the variants.
+
+    Raises:
+      ValueError: If there is no configuration or no seed, or a seed is there twice.
+    """
+    configurations = sequence("configurations", configurations, "a list of dicts")
+    if not len(configurations):
+        raise ValueError("configurations is empty: there is no configuration to run.")
+    for place, one in enumerate(configurations):
+        if not isinstance(one, Mapping):
+            raise wrong(f"configurations[{place}]", one, "a dict")
+    seeds = checked_seeds(seeds)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds = {tuple(seeds)} lists a seed twice, which gives the same run.")
+    different = {identity(values): dict(values) for values in configurations}
+    listed = itertools.product(variants, different.values(), seeds)
+    return [
+        Trial(number, values, seed, variant)
+        for number, (variant, values, seed) in enumerate(listed)
+    ]
+
+
+def checked_seeds(seeds: Sequence[int]) -> list[int]:
+    """Returns the seeds of runs as integers; raises ValueError for what is no list of seeds."""
+    seeds = sequence("seeds", seeds, "a list of whole numbers, such as (0, 1, 2)")
+    if not len(seeds):
+        raise wrong("seeds", seeds, "a list of whole numbers, such as (0, 1, 2)")
+    return [checked(f"seeds[{place}]", seed, OPTIONS["seed"]) for place, seed in enumerate(seeds)]
+
+
+def identity(values: Mapping[str, Any]) -> str:
+    """Returns a text that is the same for equal configurations, in whatever order of keys."""
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def with_tuples(value: Any) -> Any:
+    """Returns what JSON holds of a trial's values as they were: lists are tuples again."""
+    if isinstance(value, Mapping):
+        return {name: with_tuples(one) for name, one in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
+def describe(values: Mapping[str, Any], separator: str = ", ") -> str:
+    """Returns a configuration in words: "client_lr=0.1, batch_size=20"."""
+    return separator.join(f"{name}={short(value)}" for name, value in values.items())
+
+
+def short(value: Any) -> str:
+    """Returns a value as a text, numbers rounded to four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

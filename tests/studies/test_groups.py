@@ -11,7 +11,7 @@ from fljax.config.experiment import Experiment, make_dataset, make_experiment
 from fljax.data.dataset import Split
 from fljax.models import mlp
 from fljax.studies.groups import from_config, from_function, grouped
-from fljax.studies.settings import Settings, trials_of
+from fljax.studies.study import Study, listed_trials
 from fljax.tasks import classification
 
 
@@ -28,7 +28,7 @@ DATA = make_dataset(resolve(CONFIG))
 
 
 def groups_of(make, axes, seeds=(0,)):
-    return grouped(trials_of(Settings(axes, seeds=seeds)), make)
+    return grouped(listed_trials(Study(axes, seeds=seeds)), make)
 
 
 def sizes(groups):

@@ -9,8 +9,8 @@ from fljax.engine.devices.execution import make_mesh
 from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.memory import _bytes_of_a_trial
-from fljax.studies.settings import Settings, trials_of
 from fljax.studies.slots import Slots
+from fljax.studies.study import Study, listed_trials
 from fljax.training.options import split_options
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -24,7 +24,7 @@ def test_client_states_are_counted_as_they_are_held():
     }  # fmt: skip
     for name, value in settings.items():
         config[name] = value
-    trials = trials_of(Settings({"client_lr": (0.1, 0.2, 0.3)}))
+    trials = listed_trials(Study({"client_lr": (0.1, 0.2, 0.3)}))
     (group,) = grouped(trials, from_config(config))
     options, run_options = split_options(group.experiment.options)
     _, of_clients = _bytes_of_a_trial(group, options, make_mesh(2))
@@ -32,7 +32,7 @@ def test_client_states_are_counted_as_they_are_held():
     store = slots.federation.store
     slots.train(6)
     for place in (0, 1):
-        slots.federation.replace({place: group.trials[2]})
+        slots.federation.replace({place: group.inputs[2]})
         slots.train(6)
         held = nbytes((store._rows, store._room))
         saved = CHECKPOINT_COPIES * nbytes(jax.device_get(store.state()["rows"]))

@@ -11,18 +11,23 @@ from matplotlib.image import imread
 
 from fljax.recording.line_file import LineFile
 from fljax.studies import grid, log_uniform, sample, uniform
-from fljax.studies.heat_map import draw_heat_map
-from fljax.studies.parallel import draw_parallel_coordinates
-from fljax.studies.plots import plot_sweep
+from fljax.studies.axis_pictures import draw_heat_map, draw_parallel_coordinates
+from fljax.studies.comparison import compare
+from fljax.studies.pictures import plot_study
 from fljax.studies.results import ROWS, append_rows, axes_of, load, write_trials
 from fljax.studies.scales import scale_of
 from fljax.studies.selection import Criterion, rank
+from fljax.studies.study import Study
 
 AXES = {"client_lr": (0.01, 0.1, 1.0), "server_lr": (0.1, 1.0)}
 
 
 def curves(num, level=lambda number: 0.5 + 0.01 * number):
     return {n: [(0.1, 0.1), (level(n) - 0.1, 0.3), (level(n), 0.5)] for n in range(num)}
+
+
+def plot_sweep(results, directory):
+    return plot_study(compare(Study(), {}, results), directory)
 
 
 def texts(figure):

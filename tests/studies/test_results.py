@@ -76,7 +76,7 @@ def test_a_sweep_reads_back_whole(tmp_path):
         ("waiting", 0),
     ]
     assert same(found.rows, rows), "None is a value of a hyperparameter, not a NaN"
-    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+    with pytest.raises(FileNotFoundError, match="holds no study"):
         results_.load(tmp_path / "elsewhere")
 
 

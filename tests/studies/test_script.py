@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fljax.config import ConfigError
-from fljax.studies import load_settings, parse_axes
+from fljax.studies import load_study, parse_axes
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
@@ -54,13 +54,13 @@ def test_a_mistake_ends_with_one_line(tmp_path):
 
 
 def test_settings_come_from_the_file(tmp_path):
-    settings = load_settings(f"{ROOT}/configs/sweep_fedopt_lr.py:yogi")
+    settings = load_study(f"{ROOT}/configs/sweep_fedopt_lr.py:yogi")
     assert settings["seeds"] == (0, 1, 2) and set(settings["axes"]) == {"client_lr", "server_lr"}
-    assert load_settings(f"{ROOT}/configs/quickstart.py", axes_given=True) == {}
+    assert load_study(f"{ROOT}/configs/quickstart.py", needed=False) == {}
     with pytest.raises(ConfigError, match="get_sweep"):
-        load_settings(ROOT / "configs/quickstart.py")
+        load_study(ROOT / "configs/quickstart.py")
     with pytest.raises(FileNotFoundError, match="missing.py"):
-        load_settings(tmp_path / "missing.py")
+        load_study(tmp_path / "missing.py")
 
 
 def test_axes_come_from_the_command_line():

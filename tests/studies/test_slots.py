@@ -4,8 +4,8 @@ import pytest
 
 from fljax.config import default_config
 from fljax.studies.groups import from_config, grouped
-from fljax.studies.settings import Settings, trials_of
 from fljax.studies.slots import Slots
+from fljax.studies.study import Study, listed_trials
 from fljax.training.options import split_options
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -19,7 +19,7 @@ def test_partitions_share_the_compiled_evaluation_and_the_test_set():
     }  # fmt: skip
     for name, value in settings.items():
         config[name] = value
-    trials = trials_of(Settings({"alpha": (0.1, 0.3, 1.0, 10.0)}))
+    trials = listed_trials(Study({"alpha": (0.1, 0.3, 1.0, 10.0)}))
     (group,) = grouped(trials, from_config(config))
     slots = Slots(group, trials, *split_options(group.experiment.options))
     slots.evaluate(range(4))

@@ -8,10 +8,11 @@ from small_sweeps import alone, assert_same_rows, rows_of, small_config
 
 import fljax
 from fljax.recording import Sink
-from fljax.studies import Criterion, Share, Trial, log_uniform, report, wandb_runs
+from fljax.studies import Criterion, Share, Trial, log_uniform, report
+from fljax.studies import results as tables
 from fljax.studies.groups import from_config, grouped
-from fljax.studies.settings import Settings, judged_late, trials_of
 from fljax.studies.share import part_of
+from fljax.studies.study import Study, judged_late, listed_trials
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -132,7 +133,7 @@ def test_a_diverged_trial_is_marked_and_the_others_go_on(whole, tmp_path):
 
 def test_what_is_found_does_not_depend_on_the_clock(tmp_path, monkeypatch):
     """Neither where a diverged trial ends, nor what halving decides, nor what a slot takes next."""
-    from fljax.studies import run
+    from fljax.studies import runner
     from fljax.studies.search import Search
 
     told, tell_all = {}, Search.tell_all
@@ -149,7 +150,7 @@ def test_what_is_found_does_not_depend_on_the_clock(tmp_path, monkeypatch):
             return answers
 
         monkeypatch.setattr(Search, "tell_all", logged)
-        monkeypatch.setattr(run.Runner, "_most_rounds", stretch)
+        monkeypatch.setattr(runner.Runner, "_most_rounds", stretch)
         config = small_config(num_rounds=12, eval_every=4)
         found = fljax.sweep(config, tmp_path / str(stretch), progress=False, **settings)
         told[stretch] = log, found
@@ -204,8 +205,8 @@ def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
 
 def test_partitions_share_one_copy_of_the_data(tmp_path):
     axes = {"alpha": (0.1, 10.0)}
-    settings = Settings(axes)
-    (group,) = grouped(trials_of(settings), from_config(small_config()))
+    settings = Study(axes)
+    (group,) = grouped(listed_trials(settings), from_config(small_config()))
     skewed, even = group.datasets
     assert skewed.train.examples is even.train.examples
     found = fljax.sweep(small_config(), tmp_path, axes=axes, progress=False)
@@ -218,7 +219,7 @@ def test_partitions_share_one_copy_of_the_data(tmp_path):
 
 def test_shapes_tell_groups_apart():
     axes = {"batch_size": (8, 16), "client_lr": (0.1, 0.2), "client_momentum": (None, 0.0, 0.9)}
-    groups = grouped(trials_of(Settings(axes, seeds=(0, 1))), from_config(small_config()))
+    groups = grouped(listed_trials(Study(axes, seeds=(0, 1))), from_config(small_config()))
     # without momentum no velocity is kept: another program
     assert [len(group.trials) for group in groups] == [4, 8, 4, 8]
     assert all(len({t.values["batch_size"] for t in group.trials}) == 1 for group in groups)
@@ -226,14 +227,14 @@ def test_shapes_tell_groups_apart():
 
 def test_seeds_that_shape_a_program_tell_groups_apart():
     config = small_config(uplink="qsgd(4)", uplink_memory="marina(0.5)", clients_per_round=12)
-    groups = grouped(trials_of(Settings(AXES, seeds=(0, 1))), from_config(config))
+    groups = grouped(listed_trials(Study(AXES, seeds=(0, 1))), from_config(config))
     assert [{trial.seed for trial in group.trials} for group in groups] == [{0}, {1}]
 
 
 def test_numbers_of_participants_that_a_program_holds_tell_groups_apart():
     keys = {"num_clients": 100, "weighting": "uniform", "min_partition_size": 0}
     config = small_config(uplink="top_k(0.1)", uplink_memory="ef21", **keys)
-    groups = grouped(trials_of(Settings({"alpha": (0.02, 1.0, 10.0)})), from_config(config))
+    groups = grouped(listed_trials(Study({"alpha": (0.02, 1.0, 10.0)})), from_config(config))
     with_rows = [
         {int((dataset.train.partition.sizes > 0).sum()) for dataset in group.datasets}
         for group in groups
@@ -264,7 +265,7 @@ def test_the_runs_of_all_processes_are_one_group_on_wandb(tmp_path, monkeypatch)
         opened.append(options)
         return Sink(lambda record: None, lambda summary: None, lambda succeeded: None)
 
-    monkeypatch.setattr(wandb_runs, "wandb_sink", sink)
+    monkeypatch.setattr(tables, "wandb_sink", sink)
     config = small_config(num_rounds=1)
     config.wandb.mode = "offline"
     settings = {"axes": {"client_lr": (0.1, 0.2)}, "progress": False}
@@ -278,7 +279,7 @@ def test_the_runs_of_all_processes_are_one_group_on_wandb(tmp_path, monkeypatch)
 
 
 def test_shares_are_even_and_whole():
-    trials = trials_of(Settings({"batch_size": (8, 16), "client_lr": (0.1, 0.2, 0.3)}))
+    trials = listed_trials(Study({"batch_size": (8, 16), "client_lr": (0.1, 0.2, 0.3)}))
     groups = grouped(trials, from_config(small_config()))
     for count in (1, 2, 3, 4, 6, 9):
         parts = [part_of(groups, Share(rank, count)) for rank in range(count)]
@@ -306,10 +307,10 @@ def test_mistakes_are_explained(tmp_path):
     for every, message in ((0, "set eval_every"), (6, "round 6, but a trial has 6 rounds")):
         with pytest.raises(ValueError, match=message):
             fljax.sweep(small_config(eval_every=every), tmp_path / "d", **halving)
-    assert judged_late(Settings({}, "halving", min_rounds=2, reduction=2), 9, 3).endswith(
+    assert judged_late(Study({}, "halving", min_rounds=2, reduction=2), 9, 3).endswith(
         "2 at round 3, 4 at round 6, 8 at round 9"
     )
-    assert not judged_late(Settings({}, "halving", min_rounds=2, reduction=2), 9, 2)
+    assert not judged_late(Study({}, "halving", min_rounds=2, reduction=2), 9, 2)
     with pytest.raises(ValueError, match="results.csv says in which round"):
         config = small_config(target_accuracy=0.2, stop_at_target=True)
         fljax.sweep(config, tmp_path / "e", axes=AXES, progress=False)

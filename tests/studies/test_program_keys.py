@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax.studies.likeness import alike, makeup
+from fljax.studies.groups import key_of, same_key
 
 
 def scaled(factor, then=abs):
@@ -55,21 +55,21 @@ MAKERS = [
 
 @pytest.mark.parametrize("make, one, other", MAKERS)
 def test_values_made_anew_are_alike_where_they_do_the_same(make, one, other):
-    assert alike(makeup(make(one)), makeup(make(one)))
-    assert not alike(makeup(make(one)), makeup(make(other)))
+    assert same_key(key_of(make(one)), key_of(make(one)))
+    assert not same_key(key_of(make(one)), key_of(make(other)))
 
 
 def test_other_code_is_another_function():
-    assert not alike(makeup(lambda x: x + 1), makeup(lambda x: x - 1))
+    assert not same_key(key_of(lambda x: x + 1), key_of(lambda x: x - 1))
 
 
 def test_what_nothing_is_known_of_is_like_itself_alone():
-    assert alike(makeup(MACHINE.run), makeup(MACHINE.run))
+    assert same_key(key_of(MACHINE.run), key_of(MACHINE.run))
     one, other = Machine(1), Machine(1)
-    assert not alike(makeup(one.run), makeup(other.run))
-    assert alike(makeup(scaled(ON_DEVICE)), makeup(scaled(ON_DEVICE)))
+    assert not same_key(key_of(one.run), key_of(other.run))
+    assert same_key(key_of(scaled(ON_DEVICE)), key_of(scaled(ON_DEVICE)))
     copy = ON_DEVICE.copy()
-    assert not alike(makeup(scaled(ON_DEVICE)), makeup(scaled(copy)))
+    assert not same_key(key_of(scaled(ON_DEVICE)), key_of(scaled(copy)))
 
 
 def test_what_refuses_to_be_compared_is_not_alike():
@@ -78,4 +78,4 @@ def test_what_refuses_to_be_compared_is_not_alike():
             raise TypeError
 
     one, other = Rude(), Rude()
-    assert not alike(makeup(one), makeup(other))
+    assert not same_key(key_of(one), key_of(other))

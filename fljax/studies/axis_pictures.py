@@ -1,0 +1,264 @@
+"""Pictures of axes: the score over two of them, over each by itself, and as lines across all.
+
+The lines are parallel coordinates (Inselberg, 1985, https://doi.org/10.1007/BF01898350).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fljax.recording.plots import COLOURS
+from fljax.studies.scales import Scale, note, number, score_label
+from fljax.studies.selection import Configuration, Criterion, mean
+from fljax.studies.space import describe, identity, short
+
+GREY = "#B8B8B8"
+_DARK = "#444444"
+MOST_VALUES = 12
+_PANELS = 3
+# Where lines of diverged configurations end, below the axis of the score.
+_BELOW = -0.13
+
+
+def cells_of(ranked: Sequence[Configuration], x: str, y: str) -> dict[str, Configuration]:
+    """Returns {cell of a value of x and one of y: the best configuration there}."""
+    cells: dict[str, Configuration] = {}
+    for one in ranked:
+        cells.setdefault(_cell(one.point[x], one.point[y]), one)
+    return cells
+
+
+def draw_heat_map(
+    figure: Any,
+    ranked: Sequence[Configuration],
+    x: tuple[str, Scale],
+    y: tuple[str, Scale],
+    criterion: Criterion,
+) -> None:
+    """Draws the score over two axes: mean over seeds, other axes at their best.
+
+    Args:
+      figure: Empty matplotlib figure; is given a fitting size.
+      ranked: Configurations, best first.
+      x: (name, scale) of the horizontal axis, with one column for each value.
+      y: The same for the vertical one.
+      criterion: What the configurations were ranked by.
+    """
+    (x_name, x_scale), (y_name, y_scale) = x, y
+    columns, lines = len(x_scale.values), len(y_scale.values)
+    figure.set_size_inches(max(4.8, 2.4 + 1.1 * columns), max(3.4, 1.6 + 0.75 * lines))
+    axes = figure.add_subplot()
+    cells = cells_of(ranked, x_name, y_name)
+    grid = np.full((lines, columns), np.nan)
+    for (i, b), (j, a) in itertools.product(enumerate(y_scale.values), enumerate(x_scale.values)):
+        one = cells.get(_cell(a, b))
+        if one is None or one.failed:
+            _draw_empty(axes, i, j, one)
+        else:
+            grid[i, j] = one.score
+    colours = "viridis" if criterion.maximize else "viridis_r"
+    image = axes.imshow(
+        np.ma.masked_invalid(grid), cmap=colours, origin="lower", aspect="auto", zorder=1
+    )
+    for (i, j), score in np.ndenumerate(grid):
+        if math.isfinite(score):
+            more = note(cells[_cell(x_scale.values[j], y_scale.values[i])])
+            _draw_score(axes, i, j, number(score), more, image.cmap(image.norm(score)))
+    best = ranked[0].point
+    _frame(axes, y_scale.values.index(best[y_name]), x_scale.values.index(best[x_name]))
+    axes.set_xticks(range(columns), [short(value) for value in x_scale.values])
+    axes.set_yticks(range(lines), [short(value) for value in y_scale.values])
+    several = max(len(one.trials) for one in ranked) > 1
+    meaning = ["mean over seeds"] * several
+    meaning += ["best of the other axes"] * (len(ranked) > len(cells))
+    axes.set(xlabel=x_name, ylabel=y_name)
+    axes.set_title(", ".join(meaning), fontsize=10)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, label=score_label(criterion))
+    bar.outline.set_visible(False)
+
+
+def _cell(x: Any, y: Any) -> str:
+    # values need not be hashable
+    return identity({"x": x, "y": y})
+
+
+def _draw_empty(axes: Any, i: int, j: int, one: Configuration | None) -> None:
+    """Says why a cell has no score."""
+    from matplotlib.patches import Rectangle
+
+    text, colour = "not run", GREY
+    if one is not None:
+        text, colour = "diverged" if one.diverged else "no value", _DARK
+        axes.add_patch(
+            Rectangle((j - 0.5, i - 0.5), 1, 1, fc="#F4F4F4", ec="#DADADA", hatch="///", lw=0)
+        )
+    axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=9, zorder=3)
+
+
+def _draw_score(axes: Any, i: int, j: int, text: str, more: str, background: Any) -> None:
+    """Writes a cell in black or white, whichever can be read on it."""
+    luminance = float(np.dot(background[:3], (0.299, 0.587, 0.114)))
+    style = {"ha": "center", "color": "black" if luminance > 0.55 else "white", "zorder": 3}
+    axes.text(j, i, text, va="bottom" if more else "center", fontsize=10, **style)
+    axes.text(j, i - 0.06, more, va="top", fontsize=7, **style)
+
+
+def _frame(axes: Any, i: int, j: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(
+        Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, fill=False, ec=COLOURS[1], lw=2.5, zorder=4)
+    )
+
+
+def draw_sensitivity(
+    figure: Any,
+    ranked: Sequence[Configuration],
+    scales: Mapping[str, Scale],
+    criterion: Criterion,
+) -> None:
+    """Draws one panel an axis: every configuration, and the best and the mean of each value.
+
+    Args:
+      figure: Empty matplotlib figure; is given a fitting size.
+      ranked: Configurations, best first.
+      scales: {hyperparameter: scale}.
+      criterion: What the configurations were ranked by.
+    """
+    columns = min(len(scales), _PANELS)
+    lines = -(-len(scales) // _PANELS)
+    figure.set_size_inches(max(5.4, 3.6 * columns), 0.4 + 3.4 * lines)
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for axes, (name, scale) in zip(panels, scales.items(), strict=False):
+        _draw_axis(axes, ranked, name, scale, criterion)
+    for axes in panels[len(scales) :]:
+        axes.set_visible(False)
+    for axes in panels[::columns]:
+        axes.set_ylabel(score_label(criterion))
+    handles = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=max(2, 2 * columns - 1)
+    )
+
+
+def _draw_axis(
+    axes: Any, ranked: Sequence[Configuration], name: str, scale: Scale, criterion: Criterion
+) -> None:
+    known = [one for one in ranked if not one.failed]
+    lost = [scale.position(one.point[name]) for one in ranked if one.failed]
+    x = [scale.position(one.point[name]) for one in known]
+    y = [one.score for one in known]
+    axes.scatter(x, y, s=22, color=COLOURS[5], alpha=0.7, lw=0, label="configuration")
+    axes.scatter(x[:1], y[:1], s=60, fc="none", ec=COLOURS[1], lw=2, zorder=4, label="best of all")
+    if lost:
+        edge = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 4}
+        worst = [0 if criterion.maximize else 1] * len(lost)
+        axes.scatter(lost, worst, marker="x", color=COLOURS[6], label="diverged", **edge)
+    if len(scale.values) <= MOST_VALUES:
+        groups = [[one.score for one in known if one.point[name] == v] for v in scale.values]
+        pairs = [(scale.position(v), g) for v, g in zip(scale.values, groups, strict=True) if g]
+        places = [place for place, _ in pairs]
+        best = max if criterion.maximize else min
+        line = {"marker": "o", "markersize": 4}
+        bests, means = [best(g) for _, g in pairs], [mean(g) for _, g in pairs]
+        axes.plot(places, bests, **line, color=COLOURS[0], label="best of each value")
+        if means != bests:
+            style = {"color": COLOURS[0], "linestyle": "--", "alpha": 0.6}
+            axes.plot(places, means, **line, **style, label="mean of each value")
+    ticks = scale.ticks()
+    axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
+    axes.set(xlabel=f"{name} (log)" if scale.kind == "log" else name, xlim=(-0.07, 1.07))
+
+
+def draw_parallel_coordinates(
+    figure: Any,
+    ranked: Sequence[Configuration],
+    scales: Mapping[str, Scale],
+    criterion: Criterion,
+) -> None:
+    """Draws each configuration as a line across all axes to its score, the best over all others.
+
+    Args:
+      figure: Empty matplotlib figure; is given a fitting size.
+      ranked: Configurations, best first.
+      scales: {hyperparameter: scale}, from left to right.
+      criterion: What the configurations were ranked by.
+    """
+    figure.set_size_inches(3.0 + 1.9 * len(scales), 5.0)
+    axes = figure.add_subplot()
+    scores = [one.score for one in ranked if not one.failed]
+    score_scale = Scale("linear", (min(scores), max(scores)))
+    # the best is on top, losses included
+    upwards = (lambda at: at) if criterion.maximize else (lambda at: 1 - at)
+    colour_of, colour_bar = _colouring(scores, criterion)
+    for place, one in reversed(list(enumerate(ranked))):
+        heights = [scale.position(one.point[name]) for name, scale in scales.items()]
+        if one.failed:
+            style = {"color": GREY, "linestyle": ":", "linewidth": 1.2, "zorder": 1}
+            heights.append(_BELOW)
+        else:
+            style = {"color": colour_of(one.score), "linewidth": 1.4, "alpha": 0.85, "zorder": 2}
+            heights.append(upwards(score_scale.position(one.score)))
+        if place == 0:
+            style |= {"color": COLOURS[1], "linewidth": 3.0, "alpha": 1.0, "zorder": 3}
+        axes.plot(*_smooth(heights), **style)
+    for place, scale in enumerate(scales.values()):
+        _draw_scale(axes, place, scale.ticks())
+    diverged = [(_BELOW, "diverged")] if any(one.failed for one in ranked) else []
+    bottom = _BELOW - 0.04 if diverged else -0.04
+    ticks = [(upwards(at), label) for at, label in score_scale.round_ticks()]
+    _draw_scale(axes, len(scales), diverged + ticks)
+    axes.set_xticks(range(len(scales) + 1), [*scales, "score"])
+    axes.set(xlim=(-0.2, len(scales) + 0.4), ylim=(bottom, 1.06), yticks=[])
+    axes.set_title(f"best: {describe(ranked[0].point)}", color=COLOURS[1], fontsize=10)
+    axes.grid(False)
+    axes.tick_params(length=0, pad=8)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    end = "min" if criterion.maximize else "max"
+    bar = figure.colorbar(colour_bar, ax=axes, label=score_label(criterion), extend=end, pad=0.01)
+    bar.outline.set_visible(False)
+
+
+def _colouring(scores: Sequence[float], criterion: Criterion) -> tuple[Any, Any]:
+    """Returns score -> colour, and what a colour bar shows.
+
+    The worse half shares one end of the map: a few poor trials would take all its colours.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    middle = float(np.median(scores))
+    bounds = (middle, max(scores)) if criterion.maximize else (min(scores), middle)
+    colours = colormaps["viridis" if criterion.maximize else "viridis_r"]
+    norm = Normalize(*bounds, clip=True)
+    return lambda score: colours(norm(score)), ScalarMappable(norm, colours)
+
+
+def _smooth(heights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns x and y of a line that crosses every axis horizontally, easy to follow."""
+    step = np.linspace(0, 1, 30)
+    ease = step * step * (3 - 2 * step)
+    pairs = zip(heights[:-1], heights[1:], strict=True)
+    y = [start + (end - start) * ease for start, end in pairs]
+    return np.concatenate([place + step for place in range(len(y))]), np.concatenate(y)
+
+
+def _draw_scale(axes: Any, place: int, ticks: Sequence[tuple[float, str]]) -> None:
+    axes.vlines(place, 0, 1, color=_DARK, linewidth=1.0, zorder=4)
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
+    for height, label in ticks:
+        axes.plot([place, place + 0.02], [height] * 2, color=_DARK, linewidth=1.0, zorder=4)
+        axes.text(place + 0.04, height, label, va="center", fontsize=9, bbox=box, zorder=5)

@@ -1,0 +1,246 @@
+"""Compares variants over seeds: what every trial came to, means, and gaps to the reference."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.core.files import atomic_file
+from fljax.recording.summary import to_target
+from fljax.studies.results import Results, Row
+from fljax.studies.selection import Configuration, Criterion, chosen_row, rank, resolve
+from fljax.studies.space import Trial, describe
+from fljax.studies.study import Study
+
+STUDY_TABLE = "study.csv"
+# Of a sweep, the best so many configurations are compared in its report.
+_MOST_ROWS = 20
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation (n - 1) over seeds; NaN where there is nothing to say."""
+
+    mean: float
+    sd: float
+
+
+class Outcome(NamedTuple):
+    """What one trial came to.
+
+    Attributes:
+      trial: The trial.
+      diverged: The round in which it did, or None; there is no best or final round then.
+      rounds: Rounds that it completed.
+      seconds: That it took, of which trials side by side share; None where that is not known.
+      best: The record of the round that was chosen on validation data.
+      final: The record of its last round.
+      target: What it took to the target accuracy, see `fljax.recording.summary.to_target`.
+      records: Of all its rounds, in their order.
+    """
+
+    trial: Trial
+    diverged: int | None
+    rounds: int
+    seconds: float | None
+    best: Row
+    final: Row
+    target: Mapping[str, Any] | None
+    records: Sequence[Row]
+
+    @property
+    def client_bytes(self) -> float | None:
+        """Bytes that a client sends in a round, on average."""
+        sent = _last(self.records, "comm/uplink_bytes")
+        clients = sum(record.get("train/clients", 0) for record in self.records)
+        return sent / clients if sent is not None and clients else None
+
+    @property
+    def uplink_bytes(self) -> float | None:
+        """Bytes that all clients sent in all rounds."""
+        return self.final.get("comm/uplink_bytes")
+
+
+class Compared(NamedTuple):
+    """A variant or a configuration beside others.
+
+    Attributes:
+      label: What tables and pictures call it.
+      chosen: The configuration; of a variant with axes, the best one by validation data.
+      outcomes: Of each seed.
+      reference: Outcomes of the reference, or None without one.
+    """
+
+    label: str
+    chosen: Configuration
+    outcomes: tuple[Outcome, ...]
+    reference: tuple[Outcome, ...] | None = None
+
+    @property
+    def diverged(self) -> tuple[int, ...]:
+        """Rounds in which trials of some seeds diverged."""
+        return tuple(one.diverged for one in self.outcomes if one.diverged is not None)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the others are measured against it."""
+        return self.outcomes is self.reference
+
+    @property
+    def reached(self) -> tuple[Outcome, ...]:
+        """The outcomes that reached the target."""
+        return tuple(one for one in self.outcomes if one.target is not None)
+
+    @property
+    def reaches(self) -> bool:
+        """Whether every seed reached the target."""
+        return len(self.reached) == len(self.outcomes)
+
+    def spread(self, value: Callable[[Outcome], float | None]) -> Spread:
+        """Returns mean and standard deviation of a value over the seeds that have it."""
+        return spread(map(value, self.outcomes))
+
+    def gap(self, value: Callable[[Outcome], float | None]) -> Spread:
+        """Returns mean and standard deviation of the differences to the reference, seed by seed."""
+        others = {one.trial.seed: value(one) for one in self.reference or ()}
+        pairs = [(value(one), others.get(one.trial.seed)) for one in self.outcomes]
+        return spread(own - other for own, other in pairs if _known(own) and _known(other))
+
+
+class Comparison(NamedTuple):
+    """All that a study compares.
+
+    Attributes:
+      study: The study.
+      config: The base configuration; empty where it is not known.
+      results: Trials and rows.
+      criterion: As `resolve` found it.
+      headline: The key that is reported: `criterion.report`, or what decides where it is not there.
+      target: The target accuracy, or None.
+      ranked: All configurations, best first.
+      compared: Variants in their order, or the best configurations of a sweep.
+      outcomes: Of all trials.
+    """
+
+    study: Study
+    config: Mapping[str, Any]
+    results: Results
+    criterion: Criterion
+    headline: str
+    target: float | None
+    ranked: Sequence[Configuration]
+    compared: Sequence[Compared]
+    outcomes: Sequence[Outcome]
+
+    def reported(self, outcome: Outcome) -> float | None:
+        """Returns the headline of a trial at its chosen round."""
+        return outcome.best.get(self.headline)
+
+
+def spread(values: Iterable[float | None]) -> Spread:
+    """Returns mean and standard deviation (n - 1) of the values that are known and finite."""
+    known = np.array([value for value in values if _known(value)], np.float64)
+    return Spread(
+        float(known.mean()) if known.size else math.nan,
+        float(known.std(ddof=1)) if known.size > 1 else math.nan,
+    )
+
+
+def compare(
+    study: Study,
+    config: Mapping[str, Any],
+    results: Results,
+    seconds: Mapping[int, float] | None = None,
+) -> Comparison:
+    """Returns what a study compares.
+
+    Args:
+      study: The study.
+      config: The base configuration; empty where it is not known.
+      results: Of the study.
+      seconds: {number of the trial: seconds it took}.
+
+    Raises:
+      ValueError: From `fljax.studies.selection.rank`.
+    """
+    criterion = resolve(results, study.criterion)
+    keys = {key for row in results.rows for key in row}
+    headline = criterion.report if criterion.report in keys else criterion.metric
+    records: dict[int, list[Row]] = {trial.number: [] for trial in results.trials}
+    for row in sorted(results.rows, key=lambda row: row["round"]):
+        records[row["trial"]].append(row)
+    outcomes = {}
+    for trial in results.trials:
+        own = {**config, **trial.overrides(study.variants)}
+        outcomes[trial.number] = _outcome(
+            trial, results, records[trial.number], criterion, own.get("target_accuracy"), seconds
+        )
+    ranked = rank(results, study.criterion)
+    chosen = ranked[:_MOST_ROWS]
+    if study.variants:
+        best = {one.variant: one for one in reversed(ranked)}
+        chosen = [best[name] for name in study.variants if name in best]
+    compared = [
+        Compared(
+            one.variant or describe(one.values) or "all trials",
+            one,
+            tuple(outcomes[number] for number in one.trials),
+        )
+        for one in chosen
+    ]
+    reference = next((one for one in compared if one.label == study.reference), None)
+    if reference is not None:
+        compared = [one._replace(reference=reference.outcomes) for one in compared]
+    target = config.get("target_accuracy")
+    everything = list(outcomes.values())
+    return Comparison(
+        study, config, results, criterion, headline, target, ranked, compared, everything
+    )
+
+
+def _outcome(trial, results, records, criterion, target, seconds) -> Outcome:
+    status = results.status(trial)
+    spent = (seconds or {}).get(trial.number)
+    if status.state == "diverged":
+        return Outcome(trial, status.round, status.round, spent, {}, {}, None, records)
+    best, final = chosen_row(records, criterion), records[-1] if records else {}
+    reached = to_target(records, target)
+    return Outcome(trial, None, status.round, spent, best, final, reached, records)
+
+
+def write_study_table(directory: Path, outcomes: Sequence[Outcome]) -> Path:
+    """Writes `study.csv`: a line for each variant and seed, and returns its path.
+
+    The columns are variant (with the values of the axes), seed, diverged, rounds, seconds, and all
+    metrics by record key, of the chosen round (`best/...`) and of the last one (`final/...`). What
+    is not there or not finite is an empty cell; a trial that diverged has neither round.
+    """
+    metrics = sorted(
+        {key for one in outcomes for key in (*one.best, *one.final)}
+        - {"trial", "seed"}
+        - {key for one in outcomes for key in one.trial.point}
+    )
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    head = ["variant", "seed", "diverged", "rounds", "seconds"]
+    writer.writerow(head + [f"{at}/{key}" for at in ("best", "final") for key in metrics])
+    for one in outcomes:
+        cells = [one.trial.label(), one.trial.seed, one.diverged is not None, one.rounds]
+        cells += [one.seconds, *(row.get(key) for row in (one.best, one.final) for key in metrics)]
+        writer.writerow(["" if isinstance(c, float) and not math.isfinite(c) else c for c in cells])
+    with atomic_file(directory / STUDY_TABLE) as file:
+        file.write(text.getvalue().encode())
+    return directory / STUDY_TABLE
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _last(records: Sequence[Row], key: str) -> float | None:
+    return next((record[key] for record in reversed(records) if key in record), None)

@@ -1,0 +1,326 @@
+"""Pictures of a study as PNG files: kinds by name, of which those are drawn that fit."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fljax.core.names import unknown
+from fljax.recording.plots import COLOURS, STYLE, save_figure
+from fljax.studies.axis_pictures import (
+    GREY,
+    MOST_VALUES,
+    cells_of,
+    draw_heat_map,
+    draw_parallel_coordinates,
+    draw_sensitivity,
+)
+from fljax.studies.comparison import Compared, Comparison, Spread
+from fljax.studies.pareto import draw_pareto
+from fljax.studies.results import Results, axes_of
+from fljax.studies.scales import Scale, name_of, number, scale_of, score_label, unit_of
+from fljax.studies.selection import Configuration
+from fljax.studies.space import describe
+
+_MOST_MAPS = 6
+_NAMED = 6  # as many as there are colours, but black
+_MOST_CURVES = 12
+_MOST_BARS = 40
+
+# What draws on an empty figure.
+Draw = Callable[[Any], None]
+
+
+def check_kinds(names: Sequence[str]) -> None:
+    """Raises ValueError for a kind of picture that there is not."""
+    for name in names:
+        if name not in KINDS:
+            raise ValueError(unknown("kind of picture", name, KINDS))
+
+
+def plot_study(comparison: Comparison, directory: str | Path) -> list[Path]:
+    """Draws what a study compares, each kind of picture that fits it or that it names.
+
+    Args:
+      comparison: What is compared.
+      directory: Receives the pictures; created if absent.
+
+    Returns:
+      The files written. A picture that the study has no use for is left out.
+
+    Raises:
+      ImportError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install matplotlib") from error
+
+    if comparison.ranked[0].failed:
+        return []
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib.rc_context(STYLE):
+        for kind in comparison.study.pictures or KINDS:
+            for name, draw in KINDS[kind](comparison).items():
+                figure = Figure(layout="constrained")
+                draw(figure)
+                save_figure(figure, directory / f"{name}.png", dpi=150)
+                written.append(directory / f"{name}.png")
+    return written
+
+
+def _scales(comparison: Comparison) -> dict[str, Scale]:
+    """Returns the scales of the axes; variants are one of them where there are others."""
+    scales = {
+        name: scale_of(values)
+        for name, values in axes_of(comparison.results.trials).items()
+        if all(name in one.point for one in comparison.ranked)
+    }
+    return {} if list(scales) == ["variant"] else scales
+
+
+def _maps(comparison: Comparison) -> dict[str, Draw]:
+    """The score over two listed axes: mean over seeds, other axes at their best."""
+    scales, ranked = _scales(comparison), comparison.ranked
+    listed = [name for name, scale in scales.items() if len(scale.values) <= MOST_VALUES]
+    # random draws hardly ever meet
+    crossed = [
+        (x, y)
+        for x, y in itertools.combinations(listed, 2)
+        if 2 * len(cells_of(ranked, x, y)) >= len(scales[x].values) * len(scales[y].values)
+    ]
+    return {
+        f"map-{x}-{y}": lambda figure, x=x, y=y: draw_heat_map(
+            figure, ranked, (x, scales[x]), (y, scales[y]), comparison.criterion
+        )
+        for x, y in crossed[:_MOST_MAPS]
+    }
+
+
+def _lines(comparison: Comparison) -> dict[str, Draw]:
+    """Each configuration as a line across all axes to its score."""
+    scales, ranked = _scales(comparison), comparison.ranked
+    if len(scales) < 2:
+        return {}
+    return {
+        "axes": lambda figure: draw_parallel_coordinates(
+            figure, ranked, scales, comparison.criterion
+        )
+    }
+
+
+def _sensitivity(comparison: Comparison) -> dict[str, Draw]:
+    """The scores over each axis by itself."""
+    scales, ranked = _scales(comparison), comparison.ranked
+    if not scales:
+        return {}
+    return {
+        "sensitivity": lambda figure: draw_sensitivity(figure, ranked, scales, comparison.criterion)
+    }
+
+
+def _curves(comparison: Comparison) -> dict[str, Draw]:
+    """The curves of the best configurations, mean and standard deviation over seeds."""
+    return {"curves": lambda figure: _draw_curves(figure, comparison)}
+
+
+def _bars(comparison: Comparison) -> dict[str, Draw]:
+    """What each variant reached, mean and standard deviation over seeds, and every seed."""
+    if not comparison.study.variants or len(comparison.compared) < 2:
+        return {}
+    return {"bars": lambda figure: _draw_bars(figure, comparison)}
+
+
+def _pareto(comparison: Comparison) -> dict[str, Draw]:
+    """Bytes against the reported metric, where variants send different amounts."""
+    known = (one.spread(lambda outcome: outcome.client_bytes).mean for one in comparison.compared)
+    sizes = {round(size, 1) for size in known if math.isfinite(size)}
+    if not comparison.study.variants or len(sizes) < 2:
+        return {}
+    return {"pareto": lambda figure: draw_pareto(figure, comparison)}
+
+
+def _clients(comparison: Comparison) -> dict[str, Draw]:
+    """How accuracy is spread over the clients of each variant."""
+    found = [one for one in comparison.compared if _percentile(one, "p50").mean >= 0]
+    if not found:
+        return {}
+    return {"clients": lambda figure: _draw_clients(figure, found)}
+
+
+KINDS: dict[str, Callable[[Comparison], dict[str, Draw]]] = {
+    "bars": _bars,
+    "pareto": _pareto,
+    "curves": _curves,
+    "clients": _clients,
+    "map": _maps,
+    "axes": _lines,
+    "sensitivity": _sensitivity,
+}
+
+
+def _draw_bars(figure: Any, comparison: Comparison) -> None:
+    """Draws a dot with an error bar a variant, its seeds, and the level of the reference.
+
+    The axis need not begin at zero, as that of bars would have to: differences are what matters.
+    """
+    shown = comparison.compared[:_MOST_BARS]
+    factor, unit = unit_of(comparison.headline)
+    figure.set_size_inches(7.2, 1.3 + 0.3 * len(shown))
+    axes = figure.add_subplot()
+    for place, one in enumerate(shown):
+        found = one.spread(comparison.reported)
+        colour = COLOURS[6] if one.is_reference else COLOURS[0]
+        values = [comparison.reported(outcome) for outcome in one.outcomes]
+        values = [factor * value for value in values if value is not None]
+        axes.plot(values, [place] * len(values), "o", color=COLOURS[5], markersize=3.5, alpha=0.8)
+        if not values:
+            axes.text(0.01, place, "diverged", transform=axes.get_yaxis_transform(), va="center")
+            continue
+        axes.errorbar(
+            factor * found.mean, place, xerr=np.nan_to_num(factor * found.sd), color=colour,
+            marker="D", markersize=5, capsize=3, linewidth=1.5, zorder=3,
+        )  # fmt: skip
+        if one.is_reference:
+            axes.axvline(factor * found.mean, color="#555555", linestyle="--", lw=1, zorder=1)
+    axes.set_yticks(range(len(shown)), [one.label for one in shown], fontsize=9)
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=f"{name_of(comparison.headline)}{unit}")
+    axes.set_title(_seeds(shown, "mean ± standard deviation over seeds, each seed"), fontsize=10)
+    axes.grid(axis="y", visible=False)
+
+
+def _percentile(one: Compared, name: str) -> Spread:
+    return one.spread(lambda outcome: outcome.best.get(f"eval/clients/{name}"))
+
+
+def _draw_clients(figure: Any, shown: Sequence[Compared]) -> None:
+    """Draws for each variant the middle eight tenths of the clients, median and mean."""
+    figure.set_size_inches(7.2, 1.7 + 0.3 * len(shown))
+    axes = figure.add_subplot()
+    marks = {
+        "p50": ("o", COLOURS[0], "median client"),
+        "mean": ("D", COLOURS[1], "mean over clients"),
+        "worst": ("v", COLOURS[6], "mean of the worst tenth"),
+    }
+    for place, one in enumerate(shown):
+        low, high = (100 * _percentile(one, name).mean for name in ("p10", "p90"))
+        label = "8 of 10 clients" if place == 0 else None
+        axes.plot([low, high], [place] * 2, color=COLOURS[5], linewidth=5, alpha=0.6, label=label)
+        for name, (marker, colour, text) in marks.items():
+            x = 100 * _percentile(one, name).mean
+            label = text if place == 0 else None
+            axes.plot(x, place, marker, color=colour, markersize=5, label=label, linestyle="none")
+    axes.set_yticks(range(len(shown)), [one.label for one in shown], fontsize=9)
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="accuracy of a client (%)")
+    axes.set_title(_seeds(shown, "means over seeds"), fontsize=10)
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+
+
+def _seeds(shown: Sequence[Compared], text: str) -> str:
+    """Returns what marks mean, as far as there are several seeds."""
+    return text if max(len(one.outcomes) for one in shown) > 1 else ""
+
+
+def _draw_curves(figure: Any, comparison: Comparison) -> None:
+    """Draws the best configurations, named ones in colour over grey ones.
+
+    Of variants, the reference is among the named ones.
+    """
+    criterion = comparison.criterion
+    axes = figure.add_subplot()
+    ranked = comparison.ranked
+    if comparison.study.variants:
+        chosen = [one.chosen for one in comparison.compared]
+        ranked = [one for one in ranked if any(one is other for other in chosen)]
+        ranked.sort(key=lambda one: one.variant != comparison.study.reference)
+    shown = [one for one in ranked if math.isfinite(one.score)][:_MOST_CURVES]
+    named, rest = shown[:_NAMED], shown[_NAMED:]
+    factor, unit = unit_of(criterion.metric)
+    for place, one in enumerate(named):
+        name = ", ".join(filter(None, (one.variant, describe(one.values)))) or "all trials"
+        label = f"{name}: {number(factor * one.score)}"
+        style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}
+        _draw_curve(axes, comparison.results, one, criterion.metric, label, style)
+    for place, one in enumerate(rest):
+        label = f"the next {len(rest)} of {len(ranked)}" if place == 0 else None
+        style = {"color": GREY, "linewidth": 1.0, "zorder": 2}
+        _draw_curve(axes, comparison.results, one, criterion.metric, label, style)
+    entries = len(axes.get_legend_handles_labels()[0])
+    figure.set_size_inches(7.2, 4.4 + 0.19 * entries)
+    title = f"{score_label(criterion)}{unit}"
+    figure.legend(loc="outside lower center", title=title, fontsize=8, title_fontsize=8)
+    axes.set(xlabel="round", ylabel=f"{name_of(criterion.metric)}{unit}")
+    _leave_out_the_start(axes, criterion.maximize)
+    axes.set_title(_curves_title(shown), fontsize=10)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+
+
+def _leave_out_the_start(axes: Any, maximize: bool) -> None:
+    """Ends the metric's axis where curves are after a tenth of the rounds: they differ later."""
+    lines = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 2]
+    last = max((line[-1, 0] for line in lines), default=0)
+    later = [y for line in lines for x, y in line if x > last / 10]
+    if later and maximize:
+        axes.set_ylim(bottom=min(later) - 0.05 * (max(later) - min(later)))
+    elif later:
+        axes.set_ylim(top=max(later) + 0.05 * (max(later) - min(later)))
+
+
+def _curves_title(shown: Sequence[Configuration]) -> str:
+    """Returns what lines and marks mean, as far as there are such."""
+    states = {status.state for one in shown for status in one.statuses}
+    several = max(len(one.trials) for one in shown) > 1
+    parts = ["mean and standard deviation over seeds"] * several
+    parts += ["dotted: of fewer seeds"] * (several and bool(states & {"stopped", "diverged"}))
+    parts += ["square: stopped"] * ("stopped" in states)
+    parts += ["cross: diverged"] * ("diverged" in states)
+    return "; ".join(parts)
+
+
+def _draw_curve(
+    axes: Any,
+    results: Results,
+    one: Configuration,
+    metric: str,
+    label: str | None,
+    style: Mapping[str, Any],
+) -> None:
+    """Draws the mean over seeds, and their deviation as a band as long as all have values."""
+    rounds, values = _curves_of(results, one, metric)
+    values = unit_of(metric)[0] * values
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    middle = np.where(known, values, 0.0).sum(axis=0) / count
+    whole = int((np.cumsum(count < count[0]) == 0).sum())
+    axes.plot(rounds[:whole], middle[:whole], label=label, **style)
+    axes.plot(rounds[whole - 1 :], middle[whole - 1 :], linestyle=":", **style)
+    if count[0] > 1 and label and style["color"] != GREY:
+        sd = values[:, :whole].std(axis=0, ddof=1)
+        low, high = middle[:whole] - sd, middle[:whole] + sd
+        axes.fill_between(rounds[:whole], low, high, color=style["color"], alpha=0.2, lw=0)
+    for status, seen in zip(one.statuses, known, strict=True):
+        marker = {"stopped": "s", "diverged": "x"}.get(status.state)
+        if marker and seen.any():
+            end = np.flatnonzero(seen)[-1:]
+            axes.plot(rounds[end], middle[end], marker=marker, markersize=4, **style)
+
+
+def _curves_of(results: Results, one: Configuration, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the evaluated rounds, and the metric as an array [trials, rounds], NaN for none."""
+    found = {
+        (row["trial"], row["round"]): row[metric]
+        for row in results.rows
+        if row["trial"] in one.trials and math.isfinite(row.get(metric, math.nan))
+    }
+    rounds = sorted({round for _, round in found})
+    values = [[found.get((trial, round), math.nan) for round in rounds] for trial in one.trials]
+    return np.array(rounds), np.array(values, np.float64)

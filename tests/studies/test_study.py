@@ -1,0 +1,216 @@
+"""Studies as users run them: variants over seeds, gone on with, added to, and reported."""
+
+import base64
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_sweeps import alone, small_config
+
+import fljax
+from fljax.config import ConfigError
+from fljax.studies import Study, load_study, parse_variants, report
+from fljax.studies.study import listed_trials
+
+ROOT = Path(__file__).parents[2]
+SPARSE = {"uplink": "top_k(0.1)", "uplink_memory": "error_feedback"}
+VARIANTS = {"none": {}, "top_k(0.1) + error_feedback": SPARSE}
+COEFFICIENTS = 64 * 10 + 10
+COLUMNS = ("client_uplink_bytes", "uplink_factor", "best", "gap")
+SETTINGS = {"reference": "none", "columns": COLUMNS, "progress": False, "resume": True}
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def config_of(**values):
+    config = small_config(num_rounds=4, eval_clients=-1, **values)
+    config.data_seed = config.get_ref("seed")
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished study, and what its command prints."""
+    workdir = tmp_path_factory.mktemp("study")
+    found = fljax.sweep(config_of(), workdir, variants=VARIANTS, seeds=(0, 1), **SETTINGS)
+    return found, report(found, ["python", "again", "a b"])
+
+
+def lines_of(found):
+    with (found.directory / "study.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_study_leaves_a_line_for_each_variant_and_seed(whole):
+    found, _ = whole
+    lines = lines_of(found)
+    assert [(line["variant"], line["seed"]) for line in lines] == [
+        (name, seed) for name in VARIANTS for seed in ("0", "1")
+    ]
+    for line, trial in zip(lines, found.results.trials, strict=True):
+        own = {"num_rounds": 4, "eval_clients": -1, "data_seed": trial.seed}
+        curves = alone(small_config(**own, **trial.overrides(VARIANTS)), trial)
+        chosen = np.nanargmax(curves["eval/val/accuracy"])
+        assert int(line["best/round"]) == curves["round"][chosen]
+        for name in ("eval/test/loss", "eval/val/loss"):
+            np.testing.assert_allclose(
+                [float(line[f"best/{name}"]), float(line[f"final/{name}"])],
+                [curves[name][chosen], curves[name][-1]],
+                rtol=1e-5,
+            )
+        assert float(line["final/comm/uplink_bytes"]) == curves["comm/uplink_bytes"][-1]
+        assert (line["diverged"], line["rounds"]) == ("False", "4") and float(line["seconds"]) > 0
+
+
+def test_bytes_are_exact_and_trials_of_a_variant_train_side_by_side(whole):
+    found, _ = whole
+    none, sparse = found.compare().compared
+    assert none.spread(lambda one: one.client_bytes) == (4 * COEFFICIENTS, 0)
+    # 65 values of 32 bits and as many positions of 10
+    sent = sparse.spread(lambda one: one.client_bytes).mean
+    assert sent == pytest.approx(65 * (32 + 10) / 8, abs=0.1)
+    assert (found.summary["groups"], found.summary["slots"]) == (2, 2)
+
+
+def test_a_report_is_one_page_in_two_forms(whole):
+    found, printed = whole
+    text = (found.directory / "report.md").read_text()
+    for part in (*(f"`{name}`" for name in VARIANTS), "python again 'a b'", "entropy bound"):
+        assert part in text
+    page = (found.directory / "report.html").read_text()
+    assert "<code>top_k(0.1) + error_feedback</code>" in page and "again &#x27;a b&#x27;" in page
+    images = re.findall(r'<img alt="[^"]*" src="([^"]*)"', page)
+    pictures = re.findall(r"\]\((plots/[\w.-]+)\)", text)
+    assert {Path(one).stem for one in pictures} == {"bars", "pareto", "curves", "clients"}
+    assert len(images) == len(pictures)
+    for image, picture in zip(images, pictures, strict=True):
+        kind, _, data = image.partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data) == (found.directory / picture).read_bytes()
+    assert not re.search(r'(?:src|href)="(?!data:)', page), "it needs no other file"
+    # the same table in both, and in what is printed
+    table = [line for line in text.splitlines() if line.startswith("|")][:4]
+    assert all(line in printed for line in table)
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    assert [cell.strip() for cell in table[3].strip("|").split("|")][1:] == cells[6:10]
+
+
+def test_a_study_goes_on_with_more_variants_and_seeds(whole, tmp_path, monkeypatch):
+    from fljax.studies.slots import Slots
+
+    found, _ = whole
+    some = {"top_k(0.1) + error_feedback": SPARSE}
+    settings = SETTINGS | {"reference": None}
+    first = fljax.sweep(config_of(), tmp_path, variants=some, seeds=(1,), **settings)
+    assert first.complete
+    train, calls = Slots.train, []
+
+    def counted(self, num_rounds):
+        calls.append(num_rounds * len(self.active))
+        return train(self, num_rounds)
+
+    monkeypatch.setattr(Slots, "train", counted)
+    # another order, more of both, and what was there keeps its number
+    more = fljax.sweep(config_of(), tmp_path, variants=VARIANTS, seeds=(0, 1), **SETTINGS)
+    assert sum(calls) == 3 * 4, "three trials of four rounds were missing"
+    assert more.results.trials[0]._replace(number=0) == first.results.trials[0]
+    assert {(line["variant"], line["seed"]) for line in lines_of(more)} == {
+        (name, seed) for name in VARIANTS for seed in ("0", "1")
+    }
+    expected = {(line["variant"], line["seed"]): line for line in lines_of(found)}
+    for line in lines_of(more):
+        same = expected[line["variant"], line["seed"]]
+        for name in ("best/round", "best/eval/test/loss", "final/comm/uplink_bytes"):
+            assert float(line[name]) == pytest.approx(float(same[name]), rel=1e-5)
+    calls.clear()
+    again = fljax.sweep(config_of(), tmp_path, variants=VARIANTS, seeds=(0, 1), **SETTINGS)
+    assert not calls and lines_of(again) == lines_of(more)
+
+
+@pytest.mark.parametrize(
+    ("changed", "variants", "seeds", "message"),
+    [
+        ({"client_lr": 0.2}, VARIANTS, (0, 1), "another configuration.*client_lr"),
+        ({}, {"none": {}}, (0, 1), "2 trials that are not listed any more, such as 0002-top_k"),
+        ({}, VARIANTS, (0,), "2 trials that are not listed any more"),
+        ({}, VARIANTS | {"none": {"mu": 0.1}}, (0, 1), "variant 'none' was {} and is"),
+    ],
+)
+def test_a_study_of_something_else_is_refused(whole, changed, variants, seeds, message):
+    found, _ = whole
+    with pytest.raises(ValueError, match=message):
+        fljax.sweep(
+            config_of(**changed), found.directory, variants=variants, seeds=seeds, **SETTINGS
+        )
+
+
+def test_a_variant_that_diverges_does_not_end_the_study(tmp_path):
+    variants = {"none": {}, "too fast": {"server_lr": 1e38}}
+    config = small_config(num_rounds=2, eval_every=1)
+    found = fljax.sweep(config, tmp_path, variants=variants, **SETTINGS)
+    assert [line["diverged"] for line in lines_of(found)] == ["False", "True"]
+    printed = report(found)
+    assert re.search(r"`too fast` \|.*diverged in round", printed)
+    assert json.loads((tmp_path / "best.json").read_text())["variant"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variants": {"a": {"seed": 1}}}, "changes seed"),
+        ({"variants": {"a": {"mu": 1}}, "axes": {"mu": (1, 2)}}, "mu is an axis"),
+        ({"variants": {"a": {}}, "reference": "b"}, "reference = 'b' is none"),
+        ({"variants": {"a": 1}}, r"variants\['a'\]"),
+        ({"variants": {" ": {}}}, "name of a variant"),
+        ({"columns": "gap"}, "a list of names"),
+    ],
+)
+def test_wrong_studies_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Study(**settings)
+
+
+def test_columns_and_pictures_are_checked_before_anything_runs(tmp_path):
+    for name, value in (("columns", "uplink_facter"), ("pictures", "paretto")):
+        with pytest.raises(ValueError, match=f"{value}.*{'uplink_factor|pareto'}"):
+            settings = {"variants": VARIANTS, name: (value,), "progress": False}
+            fljax.sweep(config_of(), tmp_path / "nowhere", **settings)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_variants_come_from_the_file_and_the_command_line(tmp_path):
+    settings = load_study(f"{ROOT}/configs/compression_tradeoff.py")
+    assert settings["reference"] == "none" and len(settings["variants"]) == 21
+    assert settings["variants"]["sign per leaf + error_feedback"] == {
+        "uplink": "sign", "uplink_per_leaf": True, "uplink_memory": "error_feedback",
+    }  # fmt: skip
+    assert len(listed_trials(Study(**settings))) == 63
+    new = "both: uplink='top_k(0.01), qsgd(4)', uplink_memory=error_feedback, mu=0.5"
+    assert parse_variants(["none", new], {"none": {}, "int8": {}}) == {
+        "none": {},
+        "both": {"uplink": "top_k(0.01), qsgd(4)", "uplink_memory": "error_feedback", "mu": 0.5},
+    }
+    with pytest.raises(ConfigError, match="names none of the variants: none"):
+        parse_variants(["int9"], {"none": {}})
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        parse_variants(["new: uplink"], {})
+
+
+def test_the_script_runs_a_study(tmp_path):
+    command = [
+        sys.executable, "scripts/study.py", "--config=configs/quickstart.py",
+        f"--workdir={tmp_path}", "--seeds=1", "--variant=slow: client_lr=0.01",
+        "--variant=fast: client_lr=0.3", "--config.num_rounds=2", "--config.eval_every=1",
+        "--config.eval_clients=0",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "study.csv").open(newline="") as file:
+        assert [line["variant"] for line in csv.DictReader(file)] == ["slow", "fast"]
+    assert f"report: {tmp_path / 'report.html'}" in done.stdout
+    assert "--variant=slow: client_lr=0.01" in (tmp_path / "report.md").read_text()
