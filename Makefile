@@ -11,7 +11,7 @@ BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint format
+.PHONY: help install quickstart test check lint format
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -24,9 +24,13 @@ quickstart: $(BASE) ## Run a small federated training; results go to runs/.
 test: lint ## Check the style, then run all tests.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-lint: $(TEST) ## Check formatting and style.
+check: lint ## Check the style, then run the tests that take a minute.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile @tests/quick.txt
+
+lint: $(TEST) ## Check formatting, style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 format: $(TEST) ## Format the code and repair what ruff can repair.
 	$(BIN)/ruff format .

@@ -122,3 +122,9 @@ def test_a_checkout_is_imported_from_its_parent_folder(tmp_path):
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.stdout.strip() == fljax.__version__, done.stderr
+
+
+def test_the_list_of_quick_tests_names_files_that_exist():
+    lines = (PACKAGE.parent / "tests" / "quick.txt").read_text().split()
+    assert len(set(lines)) == len(lines)
+    assert all((PACKAGE.parent / line).is_file() for line in lines)

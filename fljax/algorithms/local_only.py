@@ -91,7 +91,7 @@ def local_only(
             server_update=lambda server, aggregates, round: server,
             variables=lambda server: server.variables,
             init_client=lambda variables: Own(
-                *variables, optimizer.init(widened(variables.params))
+                *variables, opt_state=optimizer.init(widened(variables.params))
             ),
             personalize=lambda server, own: Variables(own.params, own.model_state),
         )

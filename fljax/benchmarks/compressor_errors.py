@@ -105,8 +105,8 @@ def vectors(sizes: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
 
 def sample(errors: Sequence[float], bits: float) -> Sample:
     """Returns what is compared of the errors of many draws."""
-    errors = np.asarray(errors, np.float64)
-    return Sample(errors.mean(), errors.std(ddof=1) / math.sqrt(errors.size), bits)
+    drawn = np.asarray(errors, np.float64)
+    return Sample(drawn.mean(), drawn.std(ddof=1) / math.sqrt(drawn.size), bits)
 
 
 def our_samples(

@@ -163,7 +163,7 @@ def endure(name: str, kills: int, directory: Path, seed: int = 0) -> Outcome:
     return Outcome(done, saving, runs, seconds, tuple(problems))
 
 
-def _start(name: str, workdir: Path) -> multiprocessing.Process:
+def _start(name: str, workdir: Path) -> multiprocessing.process.BaseProcess:
     workdir.parent.mkdir(parents=True, exist_ok=True)
     # forked off a process that has imported everything and started nothing
     context = multiprocessing.get_context("forkserver")

@@ -85,7 +85,7 @@ def read(path: str | Path) -> WorkloadFile:
         for name, values in archive.items()
         if name.startswith(_PARAMS)
     }
-    return WorkloadFile(meta, *(archive[name] for name in _ARRAYS), params)
+    return WorkloadFile(meta, *(archive[name] for name in _ARRAYS), params=params)
 
 
 def _check(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

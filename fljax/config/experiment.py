@@ -24,7 +24,7 @@ from fljax.core import parts
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.settings import OPTIONS
 from fljax.core.task import Task
-from fljax.core.transforms import Pipeline
+from fljax.core.transforms import Pipeline, PipelineSpec
 from fljax.core.values import checked, checked_path
 from fljax.data import sources
 from fljax.data.dataset import FederatedDataset
@@ -217,7 +217,7 @@ def _make_task(config, dataset: FederatedDataset) -> Task:
         return as_task(model, dataset, config.task)
 
 
-def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline:
+def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline | PipelineSpec:
     """Returns the configured compression of what clients send and receive."""
     chosen = compression_names(config)
     if chosen == names.Names():

@@ -348,7 +348,7 @@ CALL: dict[str, Field] = {
 }  # fmt: skip
 
 # The groups of a configuration's keys.
-GROUPS: dict[str, dict[str, Field | dict[str, Field]]] = {
+GROUPS: dict[str, Mapping[str, Field | dict[str, Field]]] = {
     "data": DATA,
     "model": MODEL,
     "algorithm": ALGORITHM,

@@ -30,7 +30,7 @@ class Interval:
     low_open: bool = False
     high_open: bool = False
 
-    def __contains__(self, value: object) -> bool:
+    def __contains__(self, value: Any) -> bool:
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
         return above and below and abs(value) < math.inf

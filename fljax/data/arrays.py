@@ -271,7 +271,7 @@ def _test_splits(
       ids: [N] those of the natural clients that were taken, or None where others are the clients.
     """
     if test is None or test.ids is None:
-        return examples and Split(examples), None, None
+        return None if examples is None else Split(examples), None, None
     if everyone is None:
         raise ValueError("test_client_ids were given without client_ids of the training rows")
     test_ids, owner = unique_ids(test.ids, test.size, "test_client_ids")

@@ -335,7 +335,8 @@ def _cifar10_subset(path: pathlib.Path) -> Arrays:
                 f"{y.dtype}{list(y.shape)}, not bytes of 32 x 32 x 3 and a label each",
             )
         _check_classes(y, path)
-    return tuple(found[name] for name in names)
+    x_train, y_train, x_test, y_test = (found[name] for name in names)
+    return x_train, y_train, x_test, y_test
 
 
 def _check_classes(labels: np.ndarray, path: pathlib.Path) -> None:

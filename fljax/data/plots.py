@@ -105,11 +105,11 @@ def _draw_bars(axes, counts: np.ndarray) -> None:
     from matplotlib import colormaps
 
     num_clients, num_classes = counts.shape
-    colors = colormaps["tab10" if num_classes <= 10 else "tab20"].colors
+    colors = colormaps["tab10" if num_classes <= 10 else "tab20"]
     bottom = np.zeros(num_clients, np.int64)
     for k in range(num_classes):
         axes.bar(
-            np.arange(num_clients), counts[:, k], 0.85, bottom=bottom, color=colors[k], label=k
+            np.arange(num_clients), counts[:, k], 0.85, bottom=bottom, color=colors(k), label=k
         )
         bottom += counts[:, k]
     axes.set(xlabel="client", ylabel="rows", xlim=(-0.6, num_clients - 0.4))

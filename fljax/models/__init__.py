@@ -110,8 +110,9 @@ def named(
 def _factories_of(model: Callable, parameters: Iterable[inspect.Parameter]) -> Callable:
     """Returns a function of these parameters that leaves `rngs` to be given."""
 
-    def factory(**arguments):
+    def make(**arguments):
         return lambda rngs: model(**arguments, rngs=rngs)
 
+    factory: Any = make
     factory.__signature__ = inspect.Signature(list(parameters))
     return factory

@@ -24,20 +24,20 @@ class Extent(NamedTuple):
     """The first bytes of a file.
 
     Attributes:
-      bytes: How many.
+      size: Their number.
       crc32: Their checksum.
     """
 
-    bytes: int = 0
+    size: int = 0
     crc32: int = 0
 
     def plus(self, data: bytes) -> Extent:
         """Returns the extent of a file to which `data` is appended."""
-        return Extent(self.bytes + len(data), zlib.crc32(data, self.crc32))
+        return Extent(self.size + len(data), zlib.crc32(data, self.crc32))
 
     def begins(self, data: bytes) -> bool:
         """Whether `data` begins with those bytes."""
-        return len(data) >= self.bytes and zlib.crc32(data[: self.bytes]) == self.crc32
+        return len(data) >= self.size and zlib.crc32(data[: self.size]) == self.crc32
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -73,7 +73,7 @@ def read(path: Path, extent: Extent | None = None) -> bytes:
     for _ in range(2):
         data = path.read_bytes()
         if extent is not None:
-            data, entries = data[: extent.bytes], [extent]
+            data, entries = data[: extent.size], [extent]
         else:
             entries = _read(path.parent).get(path.name)
         if entries is None or any(one.begins(data) for one in entries):

@@ -145,7 +145,8 @@ def run(
     """
     check_workdir(workdir)
     trials = listed_trials(study)
-    columns_of(study), check_kinds(study.pictures)
+    columns_of(study)
+    check_kinds(study.pictures)
     workdir = checked_path("workdir", workdir)
     for name, switch in (("resume", resume), ("progress", progress)):
         checked(name, switch, OPTIONS[name])
@@ -267,7 +268,11 @@ def _run(
         journal = stack.enter_context(contextlib.closing(Journal(place.directory, trials, own)))
         bar = make_bar(groups, progress and not study.is_open)
         stack.callback(bar.close)
-        saved = journal.go_on(search) if resume else journal.start_anew()
+        saved = None
+        if resume:
+            saved = journal.go_on(search)
+        else:
+            journal.start_anew()
         _write_config(place, config, said, groups)
         runner = Runner(
             study, search, Groups(make, groups), journal, costs, ended=ended, say=show, bar=bar

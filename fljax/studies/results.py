@@ -183,7 +183,7 @@ def load(directory: str | Path) -> Results:
     """
     trials, statuses = load_trials(directory)
     values = {trial.number: trial.values for trial in trials}
-    rows = [one | values.get(one["trial"], {}) for one in read_rows(Path(directory) / ROWS)]
+    rows = [{**one, **values.get(one["trial"], {})} for one in read_rows(Path(directory) / ROWS)]
     return Results(trials, rows, statuses)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -89,8 +89,8 @@ class Federation:
         execution: ExecutionPlan,
         mesh: jax.sharding.Mesh,
         algorithm: Algorithm,
-        program: Callable,
-        rounds_program: Callable,
+        program: jax.stages.Wrapped,
+        rounds_program: jax.stages.Wrapped,
         trials: Sequence[TrialInputs],
         participants: Sequence[int],
         planner: Planner,
@@ -183,7 +183,7 @@ class Federation:
         sampler_state: Any = None,
         *,
         ends: Callable[[int], bool] = _never,
-    ) -> Iterator[tuple[PackedPlan, list[HostPlan]]]:
+    ) -> Generator[tuple[PackedPlan, list[HostPlan]], None, None]:
         """Yields the plans of some rounds in blocks, made one block ahead in a thread.
 
         A block is what one dispatch runs: `rounds_per_dispatch` rounds, or a single one where fewer

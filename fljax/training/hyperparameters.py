@@ -42,7 +42,7 @@ def own_numbers(options: RoundOptions, dtype: Any) -> OwnNumbers:
     """Returns what clients have of their own, in the type of the hyperparameters."""
     return OwnNumbers(
         *(
-            None if values is None else values.astype(dtype)
+            None if values is None else np.asarray(values, dtype)
             for values in (options.client_weights, options.client_lr_factors)
         )
     )

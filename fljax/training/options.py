@@ -223,11 +223,11 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     for name in ("num_rounds", "clients_per_round"):
         if name not in options:
             raise TypeError(f"simulate needs {name}=...")
-    parts = [
-        record(**{name: options[name] for name in names if name in options})
-        for record, names in records.items()
-    ]
-    return parts[0], parts[1]
+
+    def filled(record):
+        return record(**{name: options[name] for name in records[record] if name in options})
+
+    return filled(RoundOptions), filled(RunOptions)
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

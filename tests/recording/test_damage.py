@@ -221,7 +221,7 @@ def test_records_that_do_not_increase_are_refused(run):
 def test_only_what_a_checkpoint_counts_on_is_read(run):
     data = (run / "metrics.jsonl").read_bytes()
     extent = Extent().plus(b"".join(data.splitlines(keepends=True)[:3]))
-    (run / "metrics.jsonl").write_bytes(data[: extent.bytes] + b"\xff\x00 damaged\n" + data)
+    (run / "metrics.jsonl").write_bytes(data[: extent.size] + b"\xff\x00 damaged\n" + data)
     with Recorder(run, resume_round=3, extent=extent) as recorder:
         assert [record["round"] for record in recorder.records] == [1, 2, 3]
     assert load_run(run).rounds.tolist() == [1, 2, 3]

@@ -89,8 +89,8 @@ def _compressors(x: jax.Array) -> Iterator[tuple[str, Forms]]:
         _codec(
             x,
             quantize.value_range,
-            lambda x, bounds: quantize.quantize_range(x, *bounds, 16, _key(x)),
-            lambda codes, bounds: quantize.dequantize_range(codes, *bounds, 16),
+            lambda x, bounds: quantize.quantize_range(x, *bounds, levels=16, key=_key(x)),
+            lambda codes, bounds: quantize.dequantize_range(codes, *bounds, levels=16),
             *bits(4),
         ),
     )

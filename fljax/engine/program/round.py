@@ -153,13 +153,13 @@ def _train(
 ) -> Trained:
     """Lets the clients of a pass train and send."""
     needs_stack = _needs_stack(program)
-    first = jax.eval_shape(
+    message, kept, _ = jax.eval_shape(
         lambda: jax.tree.map(lambda leaf: leaf[0], (messages, client_rows, plan.rows[0]))
     )
     lay_out = transposed_weights if program.on_cpu else as_given
     zero = jnp.int32(0)
     arguments = zero, plan.rows[0, 0], plan.counts[0, 0], zero
-    layout = lay_out(work, *first[:2], arguments, not needs_stack)
+    layout = lay_out(work, message, kept, arguments, not needs_stack)
     accumulators = Accumulators(
         jobs.columns.segment, program.num_trials, needs_stack, jobs.own.weights is not None
     )

@@ -66,6 +66,7 @@ class ClientStore:
         self._used = np.zeros(self._homes, np.int64)
         self._moves = make_moves(mesh)
         self._room: PyTree = None
+        self._rows: PyTree = None
         none = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), default)
         self._keep(none, self._first_size())
 
