@@ -16,7 +16,7 @@ from fljax.algorithms import SERVER_OPTIMIZERS
 from fljax.config import experiment, load_config, resolve, to_plain
 from fljax.config.checks import partition_options
 from fljax.core.settings import ALGORITHM
-from fljax.studies.likeness import alike, makeup
+from fljax.studies.groups import key_of, same_key
 from fljax.training.options import split_options
 from fljax.training.simulation import simulate
 
@@ -75,7 +75,7 @@ def test_an_algorithm_s_own_defaults_count_from_both_sides(keys):
     given = {name: value for name, value in keys.items() if name != "algorithm"}
     own = getattr(algorithms, keys["algorithm"])(**given)
     config = resolve(keys)
-    assert alike(makeup(experiment.make_algorithm(config)), makeup(own))
+    assert same_key(key_of(experiment.make_algorithm(config)), key_of(own))
     assert {name: config[name] for name in own.hparams} == own.hparams
     unset = [name for name in ALGORITHM if config[name] is None]
     assert not set(unset) & {*own.hparams, "weighting"}
