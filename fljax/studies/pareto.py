@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,8 @@ _LOOKS = {
 _OTHER = ("#009E73", "s", "another memory")
 # Points so many times further from the best than a quarter of all are drawn at the edge.
 _FAR = 1.6
+# One above the other, by this share of the axis.
+_STEP = 0.03
 
 
 class Point(NamedTuple):
@@ -31,6 +32,7 @@ class Point(NamedTuple):
       bytes: Uplink to the target, or of the whole run where a seed never reached it.
       value: The reported metric, in its unit.
       reaches: Whether all seeds reached the target, or there is none.
+      height: Where it is drawn, if not at its value.
     """
 
     label: str
@@ -38,6 +40,12 @@ class Point(NamedTuple):
     bytes: Spread
     value: Spread
     reaches: bool
+    height: float | None = None
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where it is drawn, in MB and the metric's unit."""
+        return 1e-6 * self.bytes.mean, self.value.mean if self.height is None else self.height
 
 
 def points(comparison: Comparison) -> list[Point]:
@@ -116,15 +124,16 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
         ylabel=f"{name_of(comparison.headline)}{unit}",
     )
     limits = _limits(placed, levels, comparison.criterion.maximize)
+    placed = _at_the_edge(placed, limits)
     levels = [level for level in levels if limits[0] <= level[0] <= limits[1]]
     for height, style, text in levels:
         axes.axhline(height, color="#555555", linestyle=style, linewidth=1.1, label=text)
     best = front(placed, comparison.criterion.maximize)
     if len(best) > 1:
         line = {"color": "#999999", "linewidth": 1.4, "zorder": 1.5, "label": "Pareto front"}
-        axes.plot(*zip(*(_place(point, limits) for point in best), strict=True), **line)
-    bars = [bar for point in placed for bar in _draw_point(axes, point, limits)]
-    _draw_legend(axes, placed, limits)
+        axes.plot(*zip(*(point.place for point in best), strict=True), **line)
+    bars = [bar for point in placed for bar in _draw_point(axes, point)]
+    _draw_legend(axes, placed)
     axes.margins(x=0.1)
     axes.set_ylim(limits)
     if levels and levels[0][1] == "--" and unit:
@@ -136,9 +145,9 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
     bars += [(axes.get_xlim(), (height, height)) for height, _, _ in levels]
     place_labels(
         axes,
-        [_place(point, limits) for point in placed],
-        [_label(point, limits) for point in placed],
-        [pixels(axes, *bar) for bar in bars] + along(axes, [_place(p, limits) for p in best]),
+        [point.place for point in placed],
+        [_label(point) for point in placed],
+        [pixels(axes, *bar) for bar in bars] + along(axes, [point.place for point in best]),
     )
 
 
@@ -155,31 +164,31 @@ def _limits(
     heights = [sign * height for height, _, _ in levels if sign * height >= far]
     low = min([*(values - bars)[shown], *heights])
     high = max([*(values + bars)[shown], *heights])
-    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    # room for those at the edge, below all lines
+    low -= (0.08 + _STEP * (~shown).sum()) * (high - low)
+    high += 0.08 * (high - low)
     ends = sorted((sign * low, sign * high))
     return ends[0], ends[1]
 
 
-def _is_outside(point: Point, limits: tuple[float, float]) -> bool:
-    return not limits[0] <= point.value.mean <= limits[1]
+def _at_the_edge(placed: Sequence[Point], limits: tuple[float, float]) -> list[Point]:
+    """Returns the points, those beyond an end of the axis one above the other before that end."""
+    low, high = limits
+    step = _STEP * (high - low)
+    below = sorted(point.value.mean for point in placed if point.value.mean < low)
+    above = sorted((point.value.mean for point in placed if point.value.mean > high), reverse=True)
+    heights = {value: low + step * (1 + place) for place, value in enumerate(below)}
+    heights |= {value: high - step * (1 + place) for place, value in enumerate(above)}
+    return [point._replace(height=heights.get(point.value.mean)) for point in placed]
 
 
-def _place(point: Point, limits: tuple[float, float]) -> tuple[float, float]:
-    """Returns where a point is drawn, in MB and the metric's unit."""
-    margin = 0.025 * (limits[1] - limits[0])
-    height = min(max(point.value.mean, limits[0] + margin), limits[1] - margin)
-    return 1e-6 * point.bytes.mean, height
-
-
-def _draw_point(
-    axes: Any, point: Point, limits: tuple[float, float]
-) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+def _draw_point(axes: Any, point: Point) -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """Draws a point and returns its error bars: ((left, right), (bottom, top)) of each."""
-    (x, y), (colour, marker, _) = _place(point, limits), point.look
+    (x, y), (colour, marker, _) = point.place, point.look
     dx, dy = np.nan_to_num([1e-6 * point.bytes.sd, point.value.sd]).tolist()
     dx = min(dx, 0.9 * x)  # a logarithmic axis has no place for what is below zero
-    if _is_outside(point, limits):
-        marker, dy = "v" if point.value.mean < limits[0] else "^", 0.0
+    if point.height is not None:
+        marker, dy = "v" if point.value.mean < y else "^", 0.0
     axes.errorbar(
         x, y, xerr=dx, yerr=dy, color=colour, marker=marker, markersize=6, linewidth=0,
         markerfacecolor=colour if point.reaches else "white", elinewidth=0.8, zorder=3,
@@ -187,7 +196,7 @@ def _draw_point(
     return [((x - dx, x + dx), (y, y)), ((x, x), (y - dy, y + dy))]
 
 
-def _draw_legend(axes: Any, placed: Sequence[Point], limits: tuple[float, float]) -> None:
+def _draw_legend(axes: Any, placed: Sequence[Point]) -> None:
     """Adds a key to colours and markers, without points of its own."""
     for colour, marker, text in dict.fromkeys(point.look for point in placed):
         axes.plot([], [], color=colour, marker=marker, linewidth=0, markersize=6, label=text)
@@ -195,12 +204,11 @@ def _draw_legend(axes: Any, placed: Sequence[Point], limits: tuple[float, float]
     if not all(point.reaches for point in placed):
         text = "target not reached: whole run"
         axes.plot([], [], marker="o", label=text, markerfacecolor="white", **plain)
-    if any(_is_outside(point, limits) for point in placed):
+    if any(point.height is not None for point in placed):
         text = "beyond this axis, with its value"
         axes.plot([], [], marker="v", label=text, markerfacecolor="#555555", **plain)
     axes.legend(loc="best", fontsize=8.5)
 
 
-def _label(point: Point, limits: tuple[float, float]) -> str:
-    outside = _is_outside(point, limits) and math.isfinite(point.value.mean)
-    return f"{point.label}: {point.value.mean:.1f}" if outside else point.label
+def _label(point: Point) -> str:
+    return point.label if point.height is None else f"{point.label}: {point.value.mean:.1f}"

@@ -247,7 +247,8 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     factor, unit = unit_of(criterion.metric)
     for place, one in enumerate(named):
         name = ", ".join(filter(None, (one.variant, describe(one.values)))) or "all trials"
-        label = f"{name}: {number(factor * one.score)}"
+        score = f"{factor * one.score:.1f}" if unit else number(one.score)
+        label = f"{name}: {score}"
         style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}
         _draw_curve(axes, comparison.results, one, criterion.metric, label, style)
     for place, one in enumerate(rest):

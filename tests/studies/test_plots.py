@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from fljax.recording.line_file import LineFile
-from fljax.studies import grid, log_uniform, sample, uniform
+from fljax.studies import grid, log_uniform, repeat, sample, uniform
 from fljax.studies.axis_pictures import draw_heat_map, draw_parallel_coordinates
 from fljax.studies.comparison import compare
+from fljax.studies.pareto import draw_pareto
 from fljax.studies.pictures import plot_study
-from fljax.studies.results import ROWS, append_rows, axes_of, load, write_trials
+from fljax.studies.results import ROWS, Results, append_rows, axes_of, load, write_trials
 from fljax.studies.scales import scale_of
 from fljax.studies.selection import Criterion, rank
 from fljax.studies.study import Study
@@ -60,6 +61,27 @@ def test_a_sweep_gets_the_pictures_its_axes_allow(tmp_path, configurations, expe
     assert {path.stem for path in written} == expected
     for path in written:
         assert (imread(path)[..., :3].min(axis=-1) < 0.95).mean() > 0.01, "there is ink"
+
+
+def test_a_pareto_picture_has_even_axes_with_units_and_tells_what_lies_beyond():
+    levels = {"none": 0.9, "a": 0.89, "b": 0.895, "c": 0.88, "far": 0.2}
+    study = Study(variants=dict.fromkeys(levels, {}), reference="none")
+    trials = repeat([{}], (0,), tuple(levels))
+    rows = [
+        {"trial": trial.number, "seed": 0, "round": 1, "train/clients": 1}
+        | {"comm/uplink_bytes": 1e6 * (1 + trial.number)}
+        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), levels[trial.variant])
+        for trial in trials
+    ]
+    figure = Figure()
+    draw_pareto(figure, compare(study, {}, Results(trials, rows, {})))
+    axes = figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    assert axes.get_xlabel() == "uplink of all clients in all rounds (MB)"
+    assert axes.get_ylabel() == "test accuracy (%)"
+    low, high = axes.get_ylim()
+    assert 80 < low < 88 and 90 < high < 91
+    assert "far: 20.0" in texts(figure) and "c" in texts(figure)
 
 
 def test_values_that_are_lists_are_drawn_as_they_were_written(tmp_path):

@@ -7,7 +7,8 @@ import statistics
 import pytest
 from fake_sweeps import results_of
 
-from fljax.studies.selection import Criterion, best, rank, write_best
+from fljax.studies import log_uniform
+from fljax.studies.selection import Criterion, best, edges, rank, write_best
 
 TWO = [{"client_lr": 0.1}, {"client_lr": 1.0}]
 
@@ -101,6 +102,18 @@ def test_a_choice_on_test_data_is_refused_or_labelled():
     assert best(results, allowed)["selected_by"] == "val", "validation data come first"
     with pytest.raises(ValueError, match="'best' or 'last'"):
         best(results, Criterion(at="first"))
+
+
+def test_ends_of_ordered_axes_are_told_and_no_others():
+    axes = {"client_lr": (0.1, 1.0, 0.01), "mu": log_uniform(0.1, 1), "model": ("a", "b")}
+    axes |= {"shuffle": (True, False), "batch_size": (20,)}
+    point = {"client_lr": 1.0, "mu": 1.0, "model": "b", "shuffle": False, "batch_size": 20}
+    assert edges(point, axes) == [("client_lr", 1.0, "highest")]
+    assert str(edges(point, axes)[0]).endswith("highest value tried; larger ones may be better")
+    assert edges(point | {"client_lr": 0.1}, axes) == []
+    found = best(results_of({0: [(0.3, 0.1)], 1: [(0.2, 0.9)]}, TWO), axes={"client_lr": (0.1, 1)})
+    assert found["edges"] == [{"axis": "client_lr", "value": 0.1, "end": "lowest"}]
+    assert best(results_of({0: [(0.3, 0.1)], 1: [(0.2, 0.9)]}, TWO))["edges"] == []
 
 
 def test_best_json_says_the_same(tmp_path):

@@ -44,6 +44,16 @@ def test_a_sweep_is_one_program(whole):
     assert whole.complete and whole.best["sweep"]["finished"] == 8
 
 
+def test_a_best_value_at_the_end_of_an_axis_is_told(whole):
+    edges = whole.best["edges"]
+    assert {edge["axis"] for edge in edges} == set(AXES), "each axis has two values"
+    assert json.loads((whole.directory / "best.json").read_text())["edges"] == edges
+    printed, page = report(whole), (whole.directory / "report.md").read_text()
+    for edge in edges:
+        text = f"{edge['axis']} = {edge['value']:.4g} is the {edge['end']} value tried"
+        assert f"edge: {text}" in printed and text in page
+
+
 def test_levels_of_compressors_share_a_program(tmp_path):
     config = small_config(uplink="top_k(level)", uplink_level=0.1, uplink_memory="error_feedback")
     axes = {"uplink_level": (0.02, 0.3), "client_lr": (0.1, 0.3)}
