@@ -309,7 +309,7 @@ PARTS: dict[str, Target] = {
     "an axis drawn uniformly": _plain(studies.uniform, low=0.1, high=0.2),
     "log_uniform": _plain(studies.log_uniform, low=0.1, high=0.2),
     "repeat": _plain(studies.repeat, configurations=[{"client_lr": 0.1}], seeds=(0, 1)),
-    "the settings of a sweep": Target(
+    "the settings of a study": Target(
         lambda **given: listed_trials(study_of(given)),
         {"axes": {"client_lr": (0.1, 0.2)}},
         (

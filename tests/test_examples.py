@@ -19,7 +19,7 @@ from flax import nnx
 
 import fljax
 
-ROOMS = ("algorithms", "compression", "data", "models", "tasks")
+ROOMS = ("algorithms", "compression", "data", "models", "studies", "tasks")
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "nnx": nnx, "fljax": fljax}
 
 

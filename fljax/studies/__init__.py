@@ -1,6 +1,6 @@
 """Studies: many runs of one configuration, searched, compared over seeds, and reported."""
 
-from fljax.studies.launch import StudyRun, run, sweep
+from fljax.studies.launch import StudyRun, sweep
 from fljax.studies.search import Report, Search, given, successive_halving
 from fljax.studies.selection import Criterion
 from fljax.studies.share import Share, parse_share
@@ -26,7 +26,6 @@ __all__ = [
     "parse_variants",
     "repeat",
     "report",
-    "run",
     "sample",
     "successive_halving",
     "sweep",

@@ -23,7 +23,7 @@ _SAVE_SECONDS = 30.0
 
 
 class Saved(NamedTuple):
-    """A sweep as a checkpoint holds it.
+    """A study as a checkpoint holds it.
 
     Attributes:
       step: Of the checkpoint.
@@ -48,7 +48,7 @@ class Journal:
     Args:
       directory: Of this process.
       trials: That are listed; a search may propose others.
-      identity: What must not change when the sweep is resumed, as JSON values.
+      identity: What must not change when the study is resumed, as JSON values.
     """
 
     def __init__(self, directory: Path, trials: Sequence[Trial], identity: Mapping[str, Any]):
@@ -76,12 +76,12 @@ class Journal:
         """Begins an empty journal.
 
         Raises:
-          FileExistsError: If the directory holds a sweep already.
+          FileExistsError: If the directory holds a study already.
         """
         rows = self.directory / results.ROWS
         if self._checkpoints.rounds() or (rows.exists() and rows.stat().st_size):
             raise FileExistsError(
-                f"{self.directory} holds a sweep already. Go on with it by --resume, or give "
+                f"{self.directory} holds a study already. Go on with it by --resume, or give "
                 "another --workdir."
             )
         self._open_rows([])
@@ -117,7 +117,7 @@ class Journal:
         """Brings files and search back to the newest checkpoint; None if there is none.
 
         Raises:
-          ValueError: If it belongs to another sweep, or none of the checkpoints is whole.
+          ValueError: If it belongs to another study, or none of the checkpoints is whole.
         """
         path = self.directory / results.ROWS
         newest = self._checkpoints.newest_whole(lambda metadata: records_fault(metadata, path))
@@ -129,7 +129,7 @@ class Journal:
                 and path.stat().st_size
             ):
                 raise FileNotFoundError(
-                    f"{self.directory} holds a sweep that has ended, but none of its checkpoints, "
+                    f"{self.directory} holds a study that has ended, but none of its checkpoints, "
                     "so that it cannot be gone on with. Put them back, or start again in another "
                     "--workdir."
                 )

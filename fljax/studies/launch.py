@@ -54,6 +54,10 @@ class StudyRun(NamedTuple):
       summary: What `sweep.json` says of this process: trials, groups, seconds.
       seconds: {number of the trial: seconds it took}, of all processes.
       missing: Ranks of the processes whose trials are not all over.
+
+    Example:
+      >>> found = fljax.sweep(config, "runs/rates", axes={"mu": (0.1, 1)})  # doctest: +SKIP
+      >>> found.plot()  # doctest: +SKIP
     """
 
     directory: Path
@@ -92,31 +96,6 @@ def sweep(
     share: Share | None = None,
     **settings: Any,
 ) -> StudyRun:
-    """Runs a sweep: a study of axes. See `run`, which it calls.
-
-    Args:
-      config, workdir, resume, progress, share: As for `run`.
-      **settings: The fields of `fljax.studies.Study`; `axes` is needed, or `variants`, or a
-        `search` object that proposes trials as it goes.
-
-    Raises:
-      TypeError: For a setting that does not exist.
-      Exception: What `run` raises.
-    """
-    check_workdir(workdir)
-    study = study_of(settings)
-    return run(config, workdir, study, resume=resume, progress=progress, share=share)
-
-
-def run(
-    config: Any,
-    workdir: str | Path,
-    study: Study,
-    *,
-    resume: bool = False,
-    progress: bool = True,
-    share: Share | None = None,
-) -> StudyRun:
     """Runs a study: trials that share shapes train side by side under one compilation.
 
     A trial's numbers are those of the trial run alone. Files in the workdir: `results.jsonl` with a
@@ -129,13 +108,20 @@ def run(
         `fljax.studies.Trial` to a `fljax.config.experiment.Experiment`, for models and data that no
         configuration names.
       workdir: Directory of the study.
-      study: What is compared.
       resume: Go on with the study of the workdir; no finished trial runs again. The study may have
         more variants, values and seeds than before, where a single process runs it.
       progress: Show progress on standard error.
       share: This process's share; None asks the environment, see `fljax.studies.share`.
+      **settings: The fields of `fljax.studies.Study`; `axes` is needed, or `variants`, or a
+        `search` object that proposes trials as it goes.
+
+    Example:
+      >>> study = {"axes": {"client_lr": (0.1, 1.0)}, "seeds": (0, 1)}
+      >>> found = fljax.sweep({"num_rounds": 20}, "runs/rates", **study)  # doctest: +SKIP
+      >>> found.best["values"], found.best["edges"]  # doctest: +SKIP
 
     Raises:
+      TypeError: For a setting that does not exist.
       ValueError: For settings, values or memory that no trial can run with.
       FileExistsError: If the workdir holds a study already, and `resume` is not set; or one of
         another number of processes.
@@ -144,6 +130,7 @@ def run(
         program, unless it handles them.
     """
     check_workdir(workdir)
+    study = study_of(settings)
     trials = listed_trials(study)
     columns_of(study)
     check_kinds(study.pictures)

@@ -1,6 +1,6 @@
 """What the trials of a study reached: a row for each trial and round, in files and on W&B.
 
-results.jsonl     a row a line, appended while the sweep runs
+results.jsonl     a row a line, appended while the study runs
 trials.json       every trial with its values, its seed, its state and the round of that state
 results.csv       the rows again as a table, at the end; results.parquet too, where pyarrow is
 sweep.json        what it took, see `fljax.studies.launch`
@@ -109,7 +109,7 @@ def read_rows(path: str | Path) -> list[Row]:
 def rows_until(
     path: str | Path, rounds: Mapping[int, int], extent: Extent | None = None
 ) -> tuple[list[bytes], list[Row]]:
-    """Returns the lines that stay where a resumed sweep writes the others again, and their rows.
+    """Returns the lines that stay where a resumed study writes the others again, and their rows.
 
     Args:
       path: JSONL file; none stay if it is not there.
@@ -130,7 +130,7 @@ def _lines(path: Path, extent: Extent | None = None) -> Iterator[tuple[bytes, di
     lines = jsonio.read_lines(path, extent) if path.exists() else ()
     for number, (line, one) in enumerate(lines, start=1):
         if not {"trial", "round"} <= one.keys():
-            raise ValueError(f"{path}, line {number} is no row of a sweep: {line[:80]!r}")
+            raise ValueError(f"{path}, line {number} is no row of a study: {line[:80]!r}")
         trial, round = one["trial"], one["round"]
         if round <= newest.get(trial, -1):
             raise ValueError(

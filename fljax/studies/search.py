@@ -25,7 +25,12 @@ from fljax.studies.space import Trial
 
 
 class Report(NamedTuple):
-    """What a trial reached: the value of the metric that is searched on, after a round."""
+    """What a trial reached: the value of the metric that is searched on, after a round.
+
+    Example:
+      >>> studies.Report(studies.Trial(0, {"client_lr": 0.1}), round=10, value=0.8).value
+      0.8
+    """
 
     trial: Trial
     round: int
@@ -48,6 +53,11 @@ class Search:
     A trial is judged once at a rung, by the values told so far, so order matters: the first to
     arrive always goes on. Values that are told together are compared with one another, whatever
     their order.
+
+    Example:
+      >>> search = studies.Search(studies.repeat([{"client_lr": 0.1}]))
+      >>> search.ask().values, search.ask()
+      ({'client_lr': 0.1}, None)
     """
 
     def __init__(
@@ -162,6 +172,10 @@ def given(trials: Sequence[Trial]) -> Search:
 
     Args:
       trials: From `repeat`.
+
+    Example:
+      >>> studies.given(studies.repeat([{"client_lr": 0.1}])).ask().number
+      0
     """
     return Search(trials)
 
@@ -188,6 +202,12 @@ def successive_halving(
       max_rounds: Rounds of a trial that is never stopped.
       reduction: One in how many trials goes on.
       maximize: Whether high values are good, as accuracies are; False for losses.
+
+    Example:
+      >>> trials = studies.repeat([{"client_lr": rate} for rate in (0.01, 0.1, 1.0)])
+      >>> search = studies.successive_halving(trials, min_rounds=10, max_rounds=90)
+      >>> search.tell_all([studies.Report(trial, 10, trial.number) for trial in trials])
+      [False, False, True]
 
     Raises:
       ValueError: If no trial could ever be stopped, or `reduction` is not a whole number above 1.

@@ -32,6 +32,10 @@ class Criterion(NamedTuple):
         last evaluated round.
       allow_test: Whether the choice may fall on test data: by a `metric` of the test set, or by
         `report` where no trial has `metric`. It flatters the result, which is labelled.
+
+    Example:
+      >>> studies.Criterion("eval/val/loss", "eval/test/loss", maximize=False).at
+      'best'
     """
 
     metric: str = "eval/val/accuracy"
@@ -228,7 +232,7 @@ def best(
       {"variant" where there are such, "values", "edges" of axes on which they lie, "trials",
       "seeds", "rounds" that were chosen, "selected_by": "val" or another,
       "metric", "at", "maximize", "diverged" and "stopped" trials of the configuration, "sweep":
-      how many trials of the sweep are in which state, and for the metric and the reported one
+      how many trials of the study are in which state, and for the metric and the reported one
       {"mean", "sd", "values"} over the seeds; `sd` has n - 1 in its denominator and is None for a
       single seed}. "note" says what flatters: a choice on test data, or seeds that diverged. Where
       no configuration survived, it says so, "values" is None, and there are "metric" and "sweep".

@@ -1,8 +1,8 @@
-"""Which part of a sweep is this process's: by rank and count, from the environment.
+"""Which part of a study is this process's: by rank and count, from the environment.
 
 A Slurm array, the tasks of a Slurm step, a Kubernetes indexed Job and MPI say which of how many
 processes this one is. Sweeps need nothing else of them: the processes do not talk to each other.
-How many there are is kept in the directory of the sweep, since another number of them would divide
+How many there are is kept in the directory of the study, since another number of them would divide
 the trials anew.
 """
 
@@ -34,7 +34,12 @@ _LAUNCHERS = (
 
 
 class Share(NamedTuple):
-    """Process `rank` of `count`; its launcher calls rank 0 `first`."""
+    """Process `rank` of `count`; its launcher calls rank 0 `first`.
+
+    Example:
+      >>> studies.Share(rank=3, count=8)
+      Share(rank=3, count=8, first=0)
+    """
 
     rank: int = 0
     count: int = 1
@@ -42,14 +47,14 @@ class Share(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a sweep lies, and a process's part of it."""
+    """Where a study lies, and a process's part of it."""
 
     workdir: Path
     share: Share
 
     @property
     def name(self) -> str:
-        """Of the sweep."""
+        """Of the study."""
         return self.workdir.resolve().name
 
     @property
@@ -70,7 +75,7 @@ def share_of(environment: Mapping[str, str] = os.environ, kept: Share | None = N
 
     Args:
       environment: In which a launcher says rank and count.
-      kept: Share of a process of the same sweep. A Slurm array of which some tasks are submitted
+      kept: Share of a process of the same study. A Slurm array of which some tasks are submitted
         again counts only those, so its tasks take the count from here.
 
     Raises:
@@ -83,7 +88,7 @@ def share_of(environment: Mapping[str, str] = os.environ, kept: Share | None = N
             if rank_name in ("JOB_COMPLETION_INDEX", "FLJAX_SWEEP_RANK"):
                 raise ValueError(
                     f"{rank_name} = {environment[rank_name]}, but {count_name} is not set. Set it "
-                    "to the number of processes that share the sweep."
+                    "to the number of processes that share the study."
                 )
             continue
         _check_slurm(environment, rank_name)
@@ -94,7 +99,7 @@ def share_of(environment: Mapping[str, str] = os.environ, kept: Share | None = N
         share = Share(index - first, count, first)
         if not 0 <= share.rank < share.count:
             raise ValueError(
-                f"{rank_name} = {index} does not fit a sweep of {count} processes from {first} on "
+                f"{rank_name} = {index} does not fit a study of {count} processes from {first} on "
                 f"({count_name} = {environment[count_name]}); the tasks of an array must be "
                 "numbered without gaps."
             )
@@ -109,18 +114,22 @@ def _check_slurm(environment: Mapping[str, str], rank_name: str) -> None:
     if rank_name == "SLURM_PROCID" and tasks > 1 and not in_step:
         raise ValueError(
             f"SLURM_NTASKS = {tasks}, but this process was not started by srun, so it is the only "
-            "one, and would run one part of the sweep. Put srun before the command, or say "
+            "one, and would run one part of the study. Put srun before the command, or say "
             "--share=0/1 to run all trials here."
         )
     if rank_name == _ARRAY[0] and tasks > 1 and in_step:
         raise ValueError(
             f"Each task of this Slurm array starts SLURM_NTASKS = {tasks} processes, which would "
-            "run the same part of the sweep. Give each array task one (--ntasks=1)."
+            "run the same part of the study. Give each array task one (--ntasks=1)."
         )
 
 
 def parse_share(text: str) -> Share:
     """Returns the share that "RANK/COUNT" names, ranks from 0.
+
+    Example:
+      >>> studies.parse_share("3/8").rank
+      3
 
     Raises:
       ValueError: If the text has another form.
@@ -133,29 +142,29 @@ def parse_share(text: str) -> Share:
 
 
 def kept_share(workdir: Path) -> Share | None:
-    """Returns what was kept of how a sweep is shared; None for one that is not."""
+    """Returns what was kept of how a study is shared; None for one that is not."""
     path = workdir / PARTS / _KEPT
     return Share(**jsonio.read_json(path)) if path.exists() else None
 
 
 def keep_share(place: Place) -> None:
-    """Keeps how many processes share a sweep.
+    """Keeps how many processes share a study.
 
     Raises:
-      FileExistsError: If another number of them shares the sweep of the directory.
+      FileExistsError: If another number of them shares the study of the directory.
     """
     workdir, share = place
     kept, rows = kept_share(workdir), workdir / ROWS
     if kept is not None and kept.count != share.count:
         raise FileExistsError(
-            f"{workdir} holds the parts of a sweep of {kept.count} processes, and this is process "
+            f"{workdir} holds the parts of a study of {kept.count} processes, and this is process "
             f"{share.rank} of {share.count}, which would run trials again. Start it as one of "
             f"{kept.count}, such as by --share={min(share.rank, kept.count - 1)}/{kept.count}, or "
             "give another --workdir."
         )
     if share.count > 1 and rows.exists() and rows.stat().st_size:
         raise FileExistsError(
-            f"{workdir} holds a sweep of a single process, and this is process {share.rank} of "
+            f"{workdir} holds a study of a single process, and this is process {share.rank} of "
             f"{share.count}, which would run trials again. Go on with it by one process "
             "(--share=0/1 --resume), or give another --workdir."
         )

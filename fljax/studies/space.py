@@ -30,7 +30,7 @@ from fljax.core.values import COUNT, Field, Interval, checked, sequence, shown, 
 
 # Seeds of draws on the host are hashed, so that any whole number will do.
 ANY_SEED = Field(0, int, Interval(-(2.0**256), 2.0**256))
-# The other columns of a sweep's table.
+# The other columns of a study's table.
 RESERVED = ("trial", "variant", "seed", "round")
 _LONGEST_NAME = 100
 
@@ -79,6 +79,10 @@ _DISTRIBUTIONS = (Choice, Uniform, LogUniform)
 def choice(*values: Any) -> Choice:
     """Returns the axis that draws one of several values; whole numbers are `choice(*range(...))`.
 
+    Example:
+      >>> studies.choice("mlp", "lenet").at(0.7)
+      'lenet'
+
     Raises:
       ValueError: If there are no values, or one of them twice.
     """
@@ -88,6 +92,10 @@ def choice(*values: Any) -> Choice:
 def uniform(low: float, high: float) -> Uniform:
     """Returns the axis that draws real numbers between two bounds, all equally likely.
 
+    Example:
+      >>> studies.uniform(0.0, 2.0).at(0.25)
+      0.5
+
     Raises:
       ValueError: If a bound is no finite number, or low is not below high.
     """
@@ -96,6 +104,10 @@ def uniform(low: float, high: float) -> Uniform:
 
 def log_uniform(low: float, high: float) -> LogUniform:
     """Returns the axis that draws numbers between two bounds, all magnitudes equally likely.
+
+    Example:
+      >>> round(studies.log_uniform(0.01, 1.0).at(0.5), 6)
+      0.1
 
     Raises:
       ValueError: If a bound is no finite number, low is not positive, or not below high.
@@ -114,6 +126,10 @@ def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
     Args:
       axes: {hyperparameter: its values}, each a sequence or a one-dimensional array.
+
+    Example:
+      >>> studies.grid({"client_lr": (0.1, 1.0), "batch_size": (10,)})
+      [{'client_lr': 0.1, 'batch_size': 10}, {'client_lr': 1.0, 'batch_size': 10}]
 
     Raises:
       ValueError: If there is no axis, or one is empty, has a value twice, or is not a sequence.
@@ -139,6 +155,10 @@ def sample(axes: Mapping[str, Distribution], num: int, seed: int) -> list[dict[s
       axes: {hyperparameter: `choice`, `uniform` or `log_uniform`}.
       num: How many.
       seed: Any integer.
+
+    Example:
+      >>> len(studies.sample({"mu": studies.log_uniform(1e-3, 1.0)}, num=4, seed=0))
+      4
 
     Raises:
       ValueError: If there is no axis, one is not drawn from, or `num` is below 1.
@@ -228,6 +248,10 @@ class Trial(NamedTuple):
       values: {hyperparameter: value} of the axes.
       seed: The run's seed.
       variant: Name of the variant whose overrides it has; "" without variants.
+
+    Example:
+      >>> studies.Trial(3, {"client_lr": 0.1}, seed=1).name
+      '0003-client_lr=0.1-seed=1'
     """
 
     number: int
@@ -275,6 +299,10 @@ def repeat(
       configurations: From `grid` or `sample`, or a list of one's own.
       seeds: Seeds of the runs.
       variants: Names of the variants.
+
+    Example:
+      >>> [trial.seed for trial in studies.repeat([{"client_lr": 0.1}], seeds=(0, 1))]
+      [0, 1]
 
     Raises:
       ValueError: If there is no configuration or no seed, or a seed is there twice.

@@ -76,6 +76,11 @@ class Study:
         `fljax.studies.columns.COLUMNS`, or record keys such as "eval/test/loss".
       pictures: Names of `fljax.studies.pictures.KINDS`; empty takes those that fit what is
         compared.
+
+    Example:
+      >>> variants = {"fedavg": {}, "fedprox": {"algorithm": "fedprox", "mu": 0.1}}
+      >>> studies.Study(variants=variants, reference="fedavg", seeds=(0, 1, 2)).search
+      'grid'
     """
 
     axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -262,6 +267,10 @@ def load_study(path: str | os.PathLike, needed: bool = True) -> dict[str, Any]:
         calls it with "text".
       needed: Whether a file without them is refused; False where axes stand elsewhere.
 
+    Example:
+      >>> studies.load_study("configs/sweep_alpha.py")["seeds"]  # doctest: +SKIP
+      (0, 1, 2)
+
     Raises:
       FileNotFoundError: If there is no such file.
       ConfigError: If the file has neither.
@@ -278,6 +287,10 @@ def load_study(path: str | os.PathLike, needed: bool = True) -> dict[str, Any]:
 
 def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Returns the axes that "client_lr=0.01,0.1" and the like describe.
+
+    Example:
+      >>> studies.parse_axes(["client_lr=0.1,1", "model=mlp"])
+      {'client_lr': (0.1, 1), 'model': ('mlp',)}
 
     Raises:
       ConfigError: If a text has another form.
@@ -299,6 +312,10 @@ def parse_variants(
     Args:
       texts: Such as "none", or "coarse: uplink=qsgd(2), uplink_memory=error_feedback".
       known: Those that can be called by name.
+
+    Example:
+      >>> studies.parse_variants(["coarse: uplink=qsgd(2)"], {})
+      {'coarse': {'uplink': 'qsgd(2)'}}
 
     Raises:
       ConfigError: If a text has another form, or names no variant.

@@ -79,6 +79,9 @@ def write_report(run: StudyRun, command: Sequence[str] = ()) -> list[Path]:
 
     Returns:
       The report's files and those of the pictures.
+
+    Example:
+      >>> studies.write_report(fljax.sweep(config, workdir, axes=axes))  # doctest: +SKIP
     """
     comparison, pictures = run.compare(), run.plot()
     page = blocks(run, comparison, pictures, command)
@@ -289,6 +292,9 @@ def report(run: StudyRun, command: Sequence[str] = ()) -> str:
     Args:
       run: The study, complete or not.
       command: What was called, for the report's line that repeats it.
+
+    Example:
+      >>> print(studies.report(fljax.sweep(config, workdir, axes=axes)))  # doctest: +SKIP
     """
     results, costs = run.results, run.summary
     states = Counter(results.status(trial).state for trial in results.trials)

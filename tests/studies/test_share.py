@@ -56,21 +56,21 @@ def test_a_task_that_is_submitted_again_keeps_its_part(tmp_path):
     assert again == whole[2] == Share(2, 4, 1)
     assert Place(tmp_path, again).directory == tmp_path / "parts/0002"
     assert [share_of(array(index, 2, 2), kept) for index in (2, 4)] == [whole[1], whole[3]]
-    with pytest.raises(ValueError, match="a sweep of 4 processes from 1 on"):
+    with pytest.raises(ValueError, match="a study of 4 processes from 1 on"):
         share_of(array(5, 1, 5), kept)
 
 
 def test_another_number_of_processes_is_refused(tmp_path):
     keep_share(Place(tmp_path / "shared", Share(1, 4)))
     for share in (Share(), Share(0, 2), share_of(array(0, 8), kept_share(tmp_path / "shared"))):
-        with pytest.raises(FileExistsError, match="the parts of a sweep of 4 processes"):
+        with pytest.raises(FileExistsError, match="the parts of a study of 4 processes"):
             keep_share(Place(tmp_path / "shared", share))
     keep_share(Place(tmp_path / "alone", Share()))
     assert kept_share(tmp_path / "alone") is None
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / ROWS).write_text("{}\n")
     keep_share(Place(tmp_path / "alone", Share()))
-    with pytest.raises(FileExistsError, match="a sweep of a single process"):
+    with pytest.raises(FileExistsError, match="a study of a single process"):
         keep_share(Place(tmp_path / "alone", Share(0, 2)))
 
 

@@ -264,7 +264,7 @@ def test_processes_share_the_trials(whole, tmp_path):
     written = json.loads((tmp_path / "best.json").read_text())
     assert written["values"] == whole.best["values"]
     for resume in (False, True):
-        with pytest.raises(FileExistsError, match="a sweep of 2 processes"):
+        with pytest.raises(FileExistsError, match="a study of 2 processes"):
             fljax.sweep(small_config(), tmp_path, resume=resume, **settings)
 
 
