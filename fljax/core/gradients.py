@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.core.task import Task
+from fljax.core.task import Measured, Task
 from fljax.core.wide_sums import with_wide_sums
 from fljax_kernels.ordered import together
 
@@ -50,12 +50,12 @@ class LocalTask(NamedTuple):
       gradient: (params, model_state, batch, key) -> (gradient of the batch's mean loss, LossSums,
         model_state').
       loss: (params, model_state, batch, key, train) -> (LossSums, model_state').
-      metrics: (params, model_state, batch) -> fljax.core.task.Metrics.
+      measure: (params, model_state, batch) -> fljax.core.task.Measured.
     """
 
     gradient: Callable[..., tuple[PyTree, LossSums, PyTree]]
     loss: Callable[..., tuple[LossSums, PyTree]]
-    metrics: Callable[..., Any]
+    measure: Callable[..., Measured]
 
 
 def plain(loss: Callable) -> Callable:
@@ -90,7 +90,7 @@ def bind(
       estimator: (loss) -> gradient, such as `plain`.
       compute_dtype: "float32" computes in the parameters' own dtype. "bfloat16" casts parameters,
         constants and floating-point inputs in `loss` and `gradient`; `model_state`, loss sums and
-        gradients keep their dtypes, sums within a gradient accumulate in float32, and `metrics` is
+        gradients keep their dtypes, sums within a gradient accumulate in float32, and `measure` is
         as with "float32". See above for how near gradients are to those of float32.
 
     Raises:
@@ -117,13 +117,13 @@ def bind(
         values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         return LossSums(values.sum(), weights.sum().astype(values.dtype)), new_state
 
-    def metrics(params, model_state, batch):
-        return task.metrics(params, frozen, model_state, prepared(batch))
+    def measure(params, model_state, batch):
+        return task.measure(params, frozen, model_state, prepared(batch))
 
     gradient = estimator(loss)
     if compute_dtype == "bfloat16":
         gradient = with_wide_sums(gradient)
-    return LocalTask(gradient, loss, metrics)
+    return LocalTask(gradient, loss, measure)
 
 
 def _to_bfloat16(tree: PyTree) -> PyTree:

@@ -1,205 +1,238 @@
-"""Metrics on the host, from exact counts: integers in int64, losses in float64.
+"""Metrics: what a task measures, and its values for all rows, a client or a group, on the host.
 
-The devices hand over sums: per example its summed loss, its number of targets and how many of them
-were predicted correctly; over all examples the confusion counts. Everything here is a quotient of
-such sums, so it does not depend on how examples were spread over batches, devices or clients. In
-particular, F1 is that of the summed confusion, not a mean over the clients' F1.
+The devices hand over sums for each example, and counts over all examples. A metric is a function
+of such sums, so it does not depend on how examples were spread over batches, devices or clients:
+integers are added in int64, everything else in float64. Whatever comes after an evaluation
+(records, the best round, targets, plots, a sweep's choice) knows a metric by its name and its
+direction alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# A confusion matrix of int32 takes 4 MB at this size; beyond it only `ClassCounts` are kept, from
-# which the same metrics follow.
-MAX_CONFUSION_CLASSES = 1024
-
-# names of per-example sums -> names of their quotient by the number of targets
-_MEANS = {"loss": "loss", "correct": "accuracy", "correct_top5": "top5"}
+HIGHER, LOWER = "higher", "lower"
 
 
-class ClassCounts(NamedTuple):
-    """Confusion counts without their off-diagonal: all that precision, recall and F1 need.
+class Sum(NamedTuple):
+    """A sum that adds up over examples, and what its mean divides it by.
 
     Attributes:
-      hits: Integer[C] targets of each class that were predicted correctly (true positives).
-      actual: Integer[C] targets of each class.
-      predicted: Integer[C] predictions of each class.
+      value: [...] numbers, of one example or of many; a histogram has axes of its own behind.
+      weight: [...] how much they count for, such as the number of targets.
     """
 
-    hits: np.ndarray
-    actual: np.ndarray
-    predicted: np.ndarray
+    value: Any
+    weight: Any
 
 
-def from_confusion(
-    confusion: np.ndarray | ClassCounts, unpredicted: np.ndarray | None = None
-) -> dict[str, float]:
-    """Computes accuracy, precision, recall and F1.
+class Metric(NamedTuple):
+    """A metric: its name, which way is better, and how it follows from sums.
 
-    Micro values count every target alike. Macro values are unweighted means over the classes that
-    occur among targets or predictions, where a quotient without denominator (a class that is never
-    predicted has no precision) counts as 0: scikit-learn's convention with `zero_division=0`. Macro
-    F1 is the mean of the classes' F1. (Opitz and Burst, arXiv:1911.03347, compare the conventions.)
+    Attributes:
+      name: Its key: `eval/test/NAME` in records, `NAME` in the tables of clients.
+      better: "higher" or "lower".
+      value: ({name: Sum}) -> the metric, in NumPy; sums of many clients come as arrays [clients],
+        and NaN says that there is no value. None is the mean, the sum of the same name divided by
+        its weight. With `of_counts`, (counts) -> the metric.
+      of_counts: Whether it follows from the task's counts; such a metric exists for all rows
+        together, and not for each client or group.
+      label: What plots call it; the name where it is empty.
+      unit: Such as "m²"; plots name it behind the label.
+
+    Example:
+      >>> rmse = Metric("rmse", "lower", lambda sums: np.sqrt(sums["se"].value / sums["se"].weight))
+      >>> global_metrics([rmse], {"se": (np.array([4.0, 14.0]), np.array([1, 1]))})
+      {'rmse': 3.0}
+    """
+
+    name: str
+    better: str = HIGHER
+    value: Callable[[Any], Any] | None = None
+    of_counts: bool = False
+    label: str = ""
+    unit: str = ""
+
+    @property
+    def sign(self) -> float:
+        """1 where higher values are better, -1 where lower ones are."""
+        return 1.0 if self.better == HIGHER else -1.0
+
+    @property
+    def title(self) -> str:
+        """What an axis is called: "Squared error (m²)"."""
+        return (self.label or self.name) + (f" ({self.unit})" if self.unit else "")
+
+
+LOSS = Metric("loss", LOWER, label="Loss")
+ACCURACY = Metric("accuracy", label="Accuracy")
+
+
+def plain(metrics: Sequence[Metric]) -> list[dict[str, str]]:
+    """Returns what `config.json` says of metrics; the first one chooses rounds and models."""
+    return [{name: getattr(one, name) for name in _PLAIN} for one in metrics]
+
+
+def from_plain(described: Sequence[Mapping[str, str]] | None) -> tuple[Metric, ...]:
+    """Returns the metrics that a `config.json` tells of, accuracy and loss if it tells of none."""
+    return tuple(Metric(**one) for one in described or ()) or (ACCURACY, LOSS)
+
+
+def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
+    """Returns the metric that a key of records holds values of, or None.
 
     Args:
-      confusion: Integer[C, C], rows actual, columns predicted; or `ClassCounts`.
-      unpredicted: Integer[C] further targets of each class, for which nothing was predicted; each
-        is one wrong prediction, of no class. None if there are none.
-
-    Returns:
-      {"accuracy", "precision_micro", "recall_micro", "f1_micro", "precision_macro",
-      "recall_macro", "f1_macro"}; NaN if nothing was counted.
+      key: Such as "eval/val/accuracy", "eval/groups/hospital/3/loss" or "train/loss"; of
+        "eval/clients/worst" it is the first metric.
+      metrics: Of the task, as `from_plain` returns them.
     """
-    if not isinstance(confusion, ClassCounts):
-        matrix = np.asarray(confusion).astype(np.int64)
-        confusion = ClassCounts(np.diagonal(matrix), matrix.sum(1), matrix.sum(0))
-    hits, actual, predicted = (np.asarray(counts).astype(np.int64) for counts in confusion)
-    if unpredicted is not None:
-        actual = actual + np.asarray(unpredicted).astype(np.int64)
-    occurs = (actual > 0) | (predicted > 0)
-    hits, actual, predicted = hits[occurs], actual[occurs], predicted[occurs]
-    accuracy = _quotient(hits.sum(), actual.sum())
-    # one label and one prediction a target: each wrong one is one false positive and one false
-    # negative, so the micro values all equal the accuracy
-    return {
-        "accuracy": accuracy,
-        "precision_micro": accuracy,
-        "recall_micro": accuracy,
-        "f1_micro": accuracy,
-        "precision_macro": _mean(hits / np.maximum(predicted, 1)),
-        "recall_macro": _mean(hits / np.maximum(actual, 1)),
-        "f1_macro": _mean(2 * hits / np.maximum(actual + predicted, 1)),
-    }
+    parts = key.split("/")
+    if parts[:-1] in (["eval", "clients"], ["eval", "personal"]) and parts[-1] in SPREAD:
+        return metrics[0]
+    is_value = parts[0] == "eval" or key == "train/loss"
+    return next((one for one in metrics if is_value and one.name == parts[-1]), None)
 
 
 def global_metrics(
-    per_example: Mapping[str, np.ndarray],
-    confusion: np.ndarray | ClassCounts | None = None,
-    unpredicted: np.ndarray | None = None,
+    metrics: Sequence[Metric], sums: Mapping[str, Sum], counts: Any = None
 ) -> dict[str, float]:
-    """Computes the metrics over all examples together.
+    """Computes the metrics of all examples together.
 
     Args:
-      per_example: {"loss": float[R], "weight": int[R], "correct": int[R], "correct_top5": int[R]}
-        sums over each example's targets; only "loss" and "weight" are required.
-      confusion: Integer[C, C], `ClassCounts`, or None for tasks without classes.
-      unpredicted: As in `from_confusion`.
+      metrics: What to compute.
+      sums: {name: (value[R, ...], weight[R])} of each example.
+      counts: What metrics of counts read; without counts, they are left out.
 
     Returns:
-      {"loss", "accuracy", "top5"} per target, and those of `from_confusion`. Without targets, NaN.
+      {name of a metric: value}; a mean without weight is NaN.
     """
-    targets = np.sum(per_example["weight"], dtype=np.int64)
-    classes = {} if confusion is None else from_confusion(confusion, unpredicted)
-    means = {
-        name: _quotient(_sum(per_example[key]), targets)
-        for key, name in _MEANS.items()
-        if key in per_example
-    }
-    return classes | means
+    totals = {name: Sum(_total(value), _total(weight)) for name, (value, weight) in sums.items()}
+    with np.errstate(all="ignore"):
+        return {
+            one.name: float(one.value(counts) if one.of_counts else _value(one, totals))
+            for one in metrics
+            if not (one.of_counts and counts is None)
+        }
 
 
 def client_metrics(
-    per_example: Mapping[str, np.ndarray], owners: np.ndarray, num_clients: int
+    metrics: Sequence[Metric], sums: Mapping[str, Sum], owners: np.ndarray, num_clients: int
 ) -> dict[str, np.ndarray]:
     """Computes each client's own metrics.
 
     Args:
-      per_example: Sums over each example's targets, as in `global_metrics`.
+      metrics: What to compute; metrics of counts are left out.
+      sums: {name: (value[R, ...], weight[R])} of each example; "loss" is among them.
       owners: Integer[R] client of each example.
       num_clients: Size of the population that `owners` refers to.
 
     Returns:
-      {"client": int64[K] ascending, "examples": int64[K], "weight": int64[K] targets, "loss":
-      float64[K], "accuracy": float64[K], "top5": float64[K]}, the last two if there are such sums.
-      A client without targets has no metrics and is left out, so NaN means that the model's loss is
-      NaN on that client.
+      {"client": int64[K] ascending, "examples": int64[K], "weight": [K] weight of the loss (its
+      targets), and float64[K] for each metric}. A client whose loss has no weight is left out; NaN
+      in another metric means that it has no value for that client.
     """
-    examples = np.bincount(owners, minlength=num_clients)
-    # float64 sums of integers are exact below 2^53
-    sums = {
-        name: np.bincount(owners, weights=values, minlength=num_clients)
-        for name, values in per_example.items()
-    }
-    clients = np.flatnonzero(sums["weight"])
-    targets = sums["weight"][clients]
+    totals = _by_owner(sums, owners, num_clients)
+    clients = np.flatnonzero(totals["loss"].weight)
+    totals = {name: Sum(*(each[clients] for each in one)) for name, one in totals.items()}
+    whole = np.asarray(sums["loss"][1]).dtype.kind in "iub"
     counts = {
         "client": clients.astype(np.int64),
-        "examples": examples[clients].astype(np.int64),
-        "weight": targets.astype(np.int64),
+        "examples": np.bincount(owners, minlength=num_clients)[clients].astype(np.int64),
+        "weight": totals["loss"].weight.astype(np.int64 if whole else np.float64),
     }
-    means = {name: sums[key][clients] / targets for key, name in _MEANS.items() if key in sums}
-    return counts | means
+    return counts | _values(metrics, totals)
 
 
 def group_metrics(
-    per_example: Mapping[str, np.ndarray], owners: np.ndarray, groups: np.ndarray
+    metrics: Sequence[Metric],
+    sums: Mapping[str, Sum],
+    owners: np.ndarray,
+    groups: np.ndarray,
 ) -> dict[Any, dict[str, float]]:
-    """Computes the metrics of each group of clients, every target counting alike.
+    """Computes the metrics of each group of clients over all their examples.
 
     Args:
-      per_example: Sums over each example's targets, as in `global_metrics`.
+      metrics: What to compute; metrics of counts are left out.
+      sums: {name: (value[R, ...], weight[R])} of each example; "loss" is among them.
       owners: Integer[R] client of each example.
       groups: [N] group of each client, numbers or strings.
 
     Returns:
-      {group: {"loss", "accuracy", "top5"}}, the last two if there are such sums; groups without
-      targets are left out.
+      {group: {name of a metric: value}}; groups whose loss has no weight are left out.
     """
-    values, place = np.unique(groups, return_inverse=True)
-    sums = {
-        name: np.bincount(place[owners], weights=values_of, minlength=len(values))
-        for name, values_of in per_example.items()
-    }
+    names, place = np.unique(groups, return_inverse=True)
+    totals = _by_owner(sums, place[owners], len(names))
+    values = _values(metrics, totals)
     return {
-        value: {
-            name: float(sums[key][number] / sums["weight"][number])
-            for key, name in _MEANS.items()
-            if key in sums
-        }
-        for number, value in enumerate(values.tolist())
-        if sums["weight"][number]
+        name: {metric: float(each[number]) for metric, each in values.items()}
+        for number, name in enumerate(names.tolist())
+        if totals["loss"].weight[number]
     }
 
 
-def client_summary(accuracy: np.ndarray) -> dict[str, float]:
+SPREAD = ("mean", "std", "p10", "p50", "p90", "worst")
+
+
+def client_summary(table: Mapping[str, np.ndarray], metric: Metric) -> dict[str, float]:
     """Describes how a metric is spread over clients, each client counting once.
 
     Args:
-      accuracy: float[K], one value a client, such as `client_metrics(...)["accuracy"]`.
+      table: As `client_metrics` returns it. A client that has no value of the metric is left out;
+        one whose loss is NaN as well, since its model diverged, is not.
+      metric: The metric.
 
     Returns:
       {"mean", "std", "p10", "p50", "p90", "worst"}: the population's standard deviation,
       percentiles by linear interpolation, and the mean over the tenth of the clients that fare
       worst (rounded up, so at least one client). Without clients, NaN.
     """
-    ordered = np.sort(np.asarray(accuracy, np.float64))
+    values, losses = (np.asarray(table[name], np.float64) for name in (metric.name, LOSS.name))
+    ordered = np.sort(values[np.isfinite(values) | ~np.isfinite(losses)])
     if not ordered.size:
-        return dict.fromkeys(("mean", "std", "p10", "p50", "p90", "worst"), math.nan)
-    p10, p50, p90 = np.percentile(ordered, (10, 50, 90))
-    return {
-        "mean": _mean(ordered),
-        "std": float(ordered.std()),
-        "p10": float(p10),
-        "p50": float(p50),
-        "p90": float(p90),
-        "worst": _mean(ordered[: -(-ordered.size // 10)]),
-    }
+        return dict.fromkeys(SPREAD, math.nan)
+    worst = (ordered if metric.sign > 0 else ordered[::-1])[: -(-ordered.size // 10)]
+    found = (ordered.mean(), ordered.std(), *np.percentile(ordered, (10, 50, 90)), worst.mean())
+    return dict(zip(SPREAD, map(float, found), strict=True))
 
 
-def _sum(values: np.ndarray) -> float | int:
-    """Sums integers in int64 and everything else in float64."""
+_PLAIN = ("name", "better", "label", "unit")
+
+
+def _total(values: np.ndarray) -> Any:
+    """Sums over examples: integers in int64, everything else in float64."""
     values = np.asarray(values)
-    return values.sum(dtype=np.int64 if values.dtype.kind in "iub" else np.float64)
+    return values.sum(0, dtype=np.int64 if values.dtype.kind in "iub" else np.float64)
 
 
-def _quotient(total: float | int, count: int) -> float:
-    return float(total / count) if count else math.nan
+def _by_owner(sums: Mapping[str, Sum], owners: np.ndarray, size: int) -> dict[str, Sum]:
+    """Returns the sums over the examples of each owner, float64[size, ...]."""
+
+    def added(values):
+        values = np.asarray(values)
+        columns = values.reshape(len(values), -1).T
+        # float64 sums of integers are exact below 2^53
+        by_column = [np.bincount(owners, weights=one, minlength=size) for one in columns]
+        return np.stack(by_column, -1).reshape(size, *values.shape[1:])
+
+    return {name: Sum(added(value), added(weight)) for name, (value, weight) in sums.items()}
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else math.nan
+def _values(metrics: Sequence[Metric], totals: Mapping[str, Sum]) -> dict[str, np.ndarray]:
+    with np.errstate(all="ignore"):
+        return {
+            one.name: np.asarray(_value(one, totals), np.float64)
+            for one in metrics
+            if not one.of_counts
+        }
+
+
+def _value(metric: Metric, totals: Mapping[str, Sum]) -> Any:
+    """Returns a metric of sums; of a mean without weight NaN."""
+    if metric.value is not None:
+        return metric.value(totals)
+    value, weight = totals[metric.name]
+    return np.where(weight == 0, np.nan, value / weight)

@@ -1,45 +1,44 @@
-"""A task: a model together with its loss and its exact metrics, as a record of pure functions."""
+"""A task: a model together with its loss and its metrics, as a record of pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from fljax.core.metrics import ClassCounts
+from fljax.core.metrics import Metric, Sum
 
 PyTree = Any
 
 
-class Metrics(NamedTuple):
-    """Sums that add up over batches; padding rows count nothing.
+class Measured(NamedTuple):
+    """What the devices measure of one batch; its sums and counts add up over batches.
 
     Attributes:
-      per_example: {"loss": float[B], "weight": int32[B], "correct": int32[B], "correct_top5":
-        int32[B]}, sums over each example's targets.
-      confusion: int32[C, C] targets by actual (row) and predicted class (column), or
-        `fljax.core.metrics.ClassCounts` of int32[C] where C exceeds `MAX_CONFUSION_CLASSES`.
-      unpredicted: int32[C] targets by actual class for which the model predicts nothing, which are
-        in `confusion` nowhere and wrong in all metrics; None if there are none.
+      sums: {name: (value, weight)} of each example: value is [B] or, for a histogram, [B, ...],
+        weight is [B]. "loss" is among them. Padding rows are cut off, whatever they hold.
+      counts: Pytree of integer arrays that are added over all batches, for metrics of what is too
+        large to keep for each example: hits by class, say. Padding rows must not count. None where
+        no metric reads counts.
 
     Example:
       >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
       >>> batch = {'x': jnp.ones((2, 4)), 'y': jnp.array([0, 2]), 'mask': jnp.array([True, True])}
-      >>> metrics = task.metrics(*task.init(jax.random.key(0)), batch)
-      >>> metrics.per_example['correct'].tolist()
-      [1, 0]
+      >>> sums, counts = task.measure(*task.init(jax.random.key(0)), batch)
+      >>> sums['accuracy'].value.tolist(), counts.actual.tolist()
+      ([1, 0], [1, 0, 1])
     """
 
-    per_example: dict[str, jax.Array]
-    confusion: jax.Array | ClassCounts
-    unpredicted: jax.Array | None = None
+    sums: Mapping[str, Sum | tuple[jax.Array, jax.Array]]
+    counts: PyTree = None
 
 
 class Task(NamedTuple):
     """What clients learn.
 
-    A batch is {"x", "y", "mask"}: inputs, targets, and bool[B], false in padding rows.
+    A batch is {"x", "y", "mask"}: inputs and targets, arrays or pytrees of arrays, and bool[B],
+    false in padding rows.
 
     Attributes:
       init: (key) -> (params, frozen, model_state): pytrees of trained parameters, of constants that
@@ -47,12 +46,12 @@ class Task(NamedTuple):
       loss: (params, frozen, model_state, batch, key, train) -> ((value, weight), model_state').
         `value` is float[B], each example's summed loss; `weight` is int32[B], the number of its
         targets; both are 0 in padding rows. The batch's loss is sum(value) / max(sum(weight), 1).
-      metrics: (params, frozen, model_state, batch) -> Metrics, in evaluation mode. In those of
-        `classification` and `next_token`, the first of equal logits is ahead, and a target whose
-        logits have no softmax (a NaN or an infinity among them, or nothing but -inf) is wrong in
-        all of them: accuracy, top 5, precision, recall and F1.
-      num_classes: Number of classes, or size of the vocabulary.
+      measure: (params, frozen, model_state, batch) -> Measured, in evaluation mode.
+      metrics: What follows from it, a `Metric` each; "loss" is among them. The first one chooses
+        the best round, the best model and the best trial of a sweep, and is what targets, patience
+        and the spread over clients are about.
       kind: "classification", "next_token", or a name of one's own.
+      num_classes: Number of classes, or size of the vocabulary; None for targets without classes.
       needs_full_batches: Whether a batch with padding rows would spoil `model_state`.
       apply: (params, frozen, model_state, x) -> the model's outputs in evaluation mode, for
         predictions after training; None where there are none.
@@ -68,11 +67,13 @@ class Task(NamedTuple):
 
     init: Callable[[jax.Array], tuple[PyTree, PyTree, PyTree]]
     loss: Callable[..., tuple[tuple[jax.Array, jax.Array], PyTree]]
-    metrics: Callable[..., Metrics]
-    num_classes: int
+    measure: Callable[..., Measured]
+    metrics: tuple[Metric, ...]
     kind: str
+    num_classes: int | None = None
     needs_full_batches: bool = False
     apply: Callable[..., PyTree] | None = None
 
     def __repr__(self) -> str:
-        return f"Task({self.kind!r}, {self.num_classes} classes)"
+        classes = "" if self.num_classes is None else f", {self.num_classes} classes"
+        return f"Task({self.kind!r}{classes})"

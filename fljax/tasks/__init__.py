@@ -1,7 +1,8 @@
-"""Tasks: a model together with its loss and its exact metrics.
+"""Tasks: a model together with its loss and its metrics.
 
 A task is a record of pure functions, `Task`. `classification` and `next_token` make one of a model
-(see `fljax.core.network`); a problem of another kind fills the record itself.
+(see `fljax.core.network`); a problem of another kind fills the record itself, as
+[docs/extending.md](../../docs/extending.md) shows.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 from fljax.core import parts
+from fljax.core.metrics import Metric, Sum
 from fljax.core.network import Network, from_functions, from_linen, from_nnx
-from fljax.core.task import Metrics, Task
+from fljax.core.task import Measured, Task
 from fljax.core.values import shown
 from fljax.tasks.integer_targets import classification, next_token, softmax_cross_entropy
 
 __all__ = [
     "TASKS",
-    "Metrics",
+    "Measured",
+    "Metric",
     "Network",
+    "Sum",
     "Task",
     "classification",
     "from_functions",

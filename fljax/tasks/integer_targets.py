@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.core.metrics import MAX_CONFUSION_CLASSES, ClassCounts
+from fljax.core.metrics import Sum
 from fljax.core.network import as_network
-from fljax.core.task import Metrics, Task
+from fljax.core.task import Measured, Task
 from fljax.core.values import COUNT, FINITE, Field, brief, checked, wrong
+from fljax.tasks.class_counts import CLASS_METRICS, ClassCounts
 
 
 def classification(
@@ -92,7 +93,11 @@ def _task(
     frozen: Any,
     loss_fn: Callable | None,
 ) -> Task:
-    """Makes a task of integer targets, of which those where `counted(batch)` is true count."""
+    """Makes a task of integer targets, of which those where `counted(batch)` is true count.
+
+    In all metrics, the first of equal logits is ahead, and a target whose logits have no softmax (a
+    NaN or an infinity among them, or nothing but -inf) is wrong.
+    """
     network = as_network(model, frozen)
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
     if not (loss_fn is None or callable(loss_fn)):
@@ -132,29 +137,41 @@ def _task(
         losses, _, _, counts, model_state = forward(params, frozen, model_state, batch, key, train)
         return (_per_example(losses), _per_example(counts.astype(jnp.int32))), model_state
 
-    def metrics(params, frozen, model_state, batch):
+    def measure(params, frozen, model_state, batch):
         losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
         rank, predicted = _rank(logits, labels), _is_prediction(logits)
+        correct = counts & predicted & (rank == 0)
+        weight = _per_example(counts.astype(jnp.int32))
+        hits, in_top5 = (
+            _per_example(each.astype(jnp.int32))
+            for each in (correct, counts & predicted & (rank < 5))
+        )
         sums = {
-            "loss": losses,
-            "weight": counts,
-            "correct": counts & predicted & (rank == 0),
-            "correct_top5": counts & predicted & (rank < 5),
+            "loss": Sum(_per_example(losses), weight),
+            "accuracy": Sum(hits, weight),
+            "top5": Sum(in_top5, weight),
         }
-        per_example = {
-            name: _per_example(leaf.astype(jnp.int32) if leaf.dtype == bool else leaf)
-            for name, leaf in sums.items()
-        }
-        guesses = logits.argmax(-1)
-        confusion = _confusion(labels, guesses, (counts & predicted).astype(jnp.int32), num_classes)
-        missed = (counts & ~predicted).astype(jnp.int32)
-        unpredicted = jnp.zeros(num_classes, jnp.int32).at[labels].add(missed)
-        return Metrics(per_example, confusion, unpredicted)
+        none = jnp.zeros(num_classes, jnp.int32)
+        by_class = ClassCounts(
+            hits=none.at[labels].add(correct.astype(jnp.int32)),
+            actual=none.at[labels].add(counts.astype(jnp.int32)),
+            predicted=none.at[logits.argmax(-1)].add((counts & predicted).astype(jnp.int32)),
+        )
+        return Measured(sums, by_class)
 
     def apply(params, frozen, model_state, x):
         return network.apply(params, frozen, model_state, x, None, False, None)[0]
 
-    return Task(network.init, loss, metrics, num_classes, kind, network.needs_full_batches, apply)
+    return Task(
+        init=network.init,
+        loss=loss,
+        measure=measure,
+        metrics=CLASS_METRICS,
+        kind=kind,
+        num_classes=num_classes,
+        needs_full_batches=network.needs_full_batches,
+        apply=apply,
+    )
 
 
 def _misfit(params: Any, x: Any, error: Exception) -> str:
@@ -190,19 +207,6 @@ def _wrong_logits(logits: Any, kind: str, targets: tuple, num_classes: int) -> s
     return (
         f"The model returns logits of shape {shape}; a {kind} task with {num_classes} classes and "
         f"targets {targets} needs {(*targets, num_classes)}."
-    )
-
-
-def _confusion(labels, predictions, counts, num_classes: int):
-    """Counts targets by actual and predicted class; see `Metrics.confusion`."""
-    if num_classes <= MAX_CONFUSION_CLASSES:
-        matrix = jnp.zeros((num_classes, num_classes), jnp.int32)
-        return matrix.at[labels, predictions].add(counts)
-    none = jnp.zeros(num_classes, jnp.int32)
-    return ClassCounts(
-        hits=none.at[labels].add(jnp.where(labels == predictions, counts, 0)),
-        actual=none.at[labels].add(counts),
-        predicted=none.at[predictions].add(counts),
     )
 
 

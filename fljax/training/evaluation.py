@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from fljax.core import metrics, random
+from fljax.core import random
 from fljax.core.algorithm import Variables
 from fljax.core.gradients import LocalTask
+from fljax.core.metrics import Metric, Sum, client_metrics, global_metrics
 from fljax.data.dataset import Examples, Split
 from fljax.engine.devices.execution import AXIS, memory_of
 from fljax.engine.devices.placement import host_readable, own_devices, put_own, put_sharded
@@ -68,16 +69,13 @@ class EvalOutputs(NamedTuple):
     """What the devices return.
 
     Attributes:
-      per_example: {"loss": float[D, S, B], "weight", "correct", "correct_top5": int32[D, S, B]}
-        sums over each example's targets, in the order of the rows; padding comes last.
-      confusion: int32[C, C], rows actual, columns predicted, or `ClassCounts` where C exceeds
-        `MAX_CONFUSION_CLASSES`. Counts are exact up to 2^31 - 1 in a cell.
-      unpredicted: int32[C] targets of each class without a prediction; None where tasks count none.
+      sums: {name: Sum of arrays [D, S, B, ...]} as the task measures them, in the order of the
+        rows; padding comes last.
+      counts: The task's counts over all rows, exact up to 2^31 - 1 each; None where it has none.
     """
 
-    per_example: dict[str, jax.Array]
-    confusion: PyTree
-    unpredicted: jax.Array | None = None
+    sums: dict[str, Sum]
+    counts: PyTree = None
 
 
 def prepare(
@@ -183,20 +181,20 @@ def make_evaluate(
             else:
                 size = next(iter(batch.values())).shape[0]
             batch = batch | {"mask": jnp.arange(size) < count}
-            measured = task.metrics(variables.params, variables.model_state, batch)
-            return (measured.confusion, measured.unpredicted), measured.per_example
+            sums, counts = task.measure(variables.params, variables.model_state, batch)
+            return counts, {name: Sum(*one) for name, one in sums.items()}
 
         def body(total, step):
-            counts, per_example = one_batch(step)
-            return jax.tree.map(jnp.add, total, counts), per_example
+            counts, sums = one_batch(step)
+            return jax.tree.map(jnp.add, total, counts), sums
 
         steps = (counts, rows, staged)
         first = jax.tree.map(lambda leaf: leaf[0], steps)
         shapes, _ = jax.eval_shape(one_batch, first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        totals, per_example = jax.lax.scan(body, zeros, steps)
-        per_example = jax.tree.map(lambda leaf: leaf[None], per_example)
-        return EvalOutputs(per_example, *jax.lax.psum(totals, AXIS))
+        totals, sums = jax.lax.scan(body, zeros, steps)
+        sums = jax.tree.map(lambda leaf: leaf[None], sums)
+        return EvalOutputs(sums, jax.lax.psum(totals, AXIS))
 
     split, same = PartitionSpec(AXIS), PartitionSpec()
     return jax.jit(
@@ -204,29 +202,27 @@ def make_evaluate(
             one_device,
             mesh=mesh,
             in_specs=(same, same, EvalInputs(counts=split, rows=split, data=same, staged=split)),
-            out_specs=EvalOutputs(per_example=split, confusion=same, unpredicted=same),
+            out_specs=EvalOutputs(sums=split, counts=same),
             check_vma=False,
         ),
         out_shardings=host_readable(mesh),
     )
 
 
-def finish(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
-    """Waits for an evaluation and computes the metrics of the whole set.
+def finish(metrics: Sequence[Metric], outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
+    """Waits for an evaluation and computes metrics of the whole set, {name: value}."""
+    counts = jax.tree.map(np.asarray, outputs.counts)
+    return global_metrics(metrics, sums_by_row(outputs, eval_set), counts)
+
+
+def finish_clients(
+    metrics: Sequence[Metric], outputs: EvalOutputs, eval_set: EvalSet
+) -> dict[str, np.ndarray]:
+    """Waits for an evaluation and computes metrics of each client.
 
     Returns:
-      As `fljax.core.metrics.global_metrics`: {"loss", "accuracy", "top5", "f1_macro", ...}.
-    """
-    counts = jax.tree.map(np.asarray, (outputs.confusion, outputs.unpredicted))
-    return metrics.global_metrics(per_example(outputs, eval_set), *counts)
-
-
-def finish_clients(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, np.ndarray]:
-    """Waits for an evaluation and computes the metrics of each client.
-
-    Returns:
-      As `fljax.core.metrics.client_metrics`: {"client", "examples", "weight", "loss", "accuracy",
-      "top5"}, arrays over the clients that have rows.
+      As `fljax.core.metrics.client_metrics`: {"client", "examples", "weight", "loss", ...}, arrays
+      over the clients that have rows.
 
     Raises:
       ValueError: If the rows belong to no clients.
@@ -236,16 +232,18 @@ def finish_clients(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, np.ndar
             "the evaluated split belongs to no clients, so there are no metrics per client. "
             "Evaluate a split that has a partition."
         )
-    sums = per_example(outputs, eval_set)
-    return metrics.client_metrics(sums, eval_set.owners, eval_set.num_clients)
+    sums = sums_by_row(outputs, eval_set)
+    return client_metrics(metrics, sums, eval_set.owners, eval_set.num_clients)
 
 
-def per_example(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, np.ndarray]:
-    """Waits for an evaluation and returns its sums, {name: [num_rows]} in the order of the rows."""
-    return {
-        name: np.asarray(values).reshape(-1)[: eval_set.num_rows]
-        for name, values in outputs.per_example.items()
-    }
+def sums_by_row(outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, Sum]:
+    """Waits for an evaluation and returns its sums, {name: Sum of [num_rows, ...]}, row by row."""
+
+    def by_row(leaf):
+        leaf = np.asarray(leaf)
+        return leaf.reshape(-1, *leaf.shape[3:])[: eval_set.num_rows]
+
+    return jax.tree.map(by_row, outputs.sums)
 
 
 def _rows_of(split: Split, clients) -> tuple[np.ndarray, np.ndarray | None]:

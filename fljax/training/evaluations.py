@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fljax.core import metrics, random
+from fljax.core import random
 from fljax.core.gradients import bind
+from fljax.core.metrics import Metric, client_summary, group_metrics
 from fljax.core.trees import zeros_like_shape
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.devices.placement import host_readable
@@ -42,6 +43,7 @@ class Evaluations(NamedTuple):
       groups_of: Name of the set whose rows are also reported by group of clients, or None.
       groups: {name: [N] group of each client} that are reported so.
       dataset: Whose clients are evaluated.
+      metrics: Of the task.
       personal: Clients whose own models are evaluated instead of the global one, or None.
       evaluate: The compiled evaluation of one model.
       evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
@@ -54,6 +56,7 @@ class Evaluations(NamedTuple):
     groups_of: str | None
     groups: dict[str, np.ndarray]
     dataset: FederatedDataset
+    metrics: Sequence[Metric]
     personal: np.ndarray | None
     evaluate: Any
     evaluate_many: Any
@@ -102,30 +105,38 @@ class Evaluations(NamedTuple):
           ({"eval/test/accuracy": ...}, {name: array} metrics of each client, empty if none).
         """
         if self.personal is not None:
-            return _mean_over_models(outputs, self.sets), {}
+            return _mean_over_models(self.metrics, outputs, self.sets), {}
         record: dict[str, float] = {}
         for name, one in self.sets.items():
             if name != _CLIENTS:
-                found = evaluation.finish(outputs[name], one)
+                found = evaluation.finish(self.metrics, outputs[name], one)
                 record |= {f"eval/{name}/{key}": value for key, value in found.items()}
         if self.groups_of is not None:
             record |= self._of_groups(outputs[self.groups_of], self.sets[self.groups_of])
         tables = [
-            identified(evaluation.finish_clients(outputs[name], self.sets[name]), self.dataset, who)
+            identified(
+                evaluation.finish_clients(self.metrics, outputs[name], self.sets[name]),
+                self.dataset,
+                who,
+            )
             for name, who in self.by_client.items()
         ]
         if tables:
-            found = metrics.client_summary(tables[0]["accuracy"])
+            found = client_summary(tables[0], self.metrics[0])
             record |= {f"eval/{_CLIENTS}/{key}": value for key, value in found.items()}
         return record, joined(tables)
 
     def _of_groups(self, outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
-        sums = evaluation.per_example(outputs, eval_set)
+        sums = evaluation.sums_by_row(outputs, eval_set)
+        found = {
+            name: group_metrics(self.metrics, sums, eval_set.owners, groups)
+            for name, groups in self.groups.items()
+        }
         return {
             f"eval/groups/{name}/{as_text(value)}/{key}": one
-            for name, groups in self.groups.items()
-            for value, found in metrics.group_metrics(sums, eval_set.owners, groups).items()
-            for key, one in found.items()
+            for name, by_group in found.items()
+            for value, values in by_group.items()
+            for key, one in values.items()
         }
 
 
@@ -217,7 +228,17 @@ def make_evaluations(
     programs = (
         (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
     )
-    return Evaluations(sets, splits, by_client, groups_of, groups, dataset, chosen, *programs)
+    return Evaluations(
+        sets,
+        splits,
+        by_client,
+        groups_of,
+        groups,
+        dataset,
+        federation.task.metrics,
+        chosen,
+        *programs,
+    )
 
 
 def _clients_with_rows(split: Split, asked: int, option: str, rows: str) -> np.ndarray:
@@ -270,18 +291,16 @@ def _personalized(personalize: Callable, server: Any, rows: Any):
     return jax.vmap(personalize, (None, 0))(server, rows)
 
 
-def _mean_over_models(outputs, sets) -> dict[str, float]:
-    """Returns the mean over models of loss and accuracy on each set."""
+def _mean_over_models(metrics, outputs, sets) -> dict[str, float]:
+    """Returns the mean over models of each metric on each set."""
     record = {}
-    for name, one in outputs.items():
-        sums = {
-            key: np.asarray(values).reshape(len(values), -1)[:, : sets[name].num_rows]
-            for key, values in one.per_example.items()
+    metrics = [one for one in metrics if not one.of_counts]
+    for name, stacked in outputs.items():
+        leaves, structure = jax.tree.flatten(stacked)
+        models = map(structure.unflatten, zip(*map(np.asarray, leaves), strict=True))
+        each = [evaluation.finish(metrics, one, sets[name]) for one in models]
+        record |= {
+            f"eval/{name}/{one.name}": float(np.mean([found[one.name] for found in each]))
+            for one in metrics
         }
-        weight = sums["weight"].sum(1, dtype=np.int64)
-        loss = sums["loss"].sum(1, dtype=np.float64) / weight
-        correct = sums["correct"].sum(1, dtype=np.int64) / weight
-        top5 = sums["correct_top5"].sum(1, dtype=np.int64) / weight
-        found = {"loss": loss, "accuracy": correct, "top5": top5}
-        record |= {f"eval/{name}/{key}": float(values.mean()) for key, values in found.items()}
     return record

@@ -17,12 +17,12 @@ import fljax
 import fljax.compression as c
 from fljax import algorithms
 from fljax.core.algorithm import Contribution
-from fljax.core.metrics import ClassCounts
+from fljax.core.metrics import LOSS
 from fljax.core.precision import rounded
 from fljax.core.transforms import Aggregator, Pipeline, UplinkLink
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split
 from fljax.engine.plan.round_plan import job_table
-from fljax.tasks import Metrics, Task
+from fljax.tasks import Measured, Task
 from fljax.training.federation import RoundOptions, build
 from fljax.training.trials import TrialInputs
 
@@ -95,13 +95,10 @@ def task(params=PARAMS, state=STATE):
         new = trained_state(state, mean, x.max()) if state else state
         return (values, counts), rounded(new, state)
 
-    def metrics(params, frozen, state, batch):
-        (values, counts), _ = loss(params, frozen, state, batch, None, False)
-        sums = {"loss": values, "weight": counts, "correct": counts, "correct_top5": counts}
-        none = jnp.zeros(2, jnp.int32)
-        return Metrics(sums, ClassCounts(none, none, none))
+    def measure(params, frozen, state, batch):
+        return Measured({"loss": loss(params, frozen, state, batch, None, False)[0]})
 
-    return Task(init, loss, metrics, 2, "own")
+    return Task(init, loss, measure, (LOSS,), "own", num_classes=2)
 
 
 def double(leaf):

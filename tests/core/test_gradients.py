@@ -186,8 +186,8 @@ def test_batch_statistics_stay_float32_and_metrics_know_nothing_of_it():
         np.testing.assert_allclose(other, one, rtol=0.02, atol=0.01)
     jax.tree.map(
         np.testing.assert_array_equal,
-        lower.metrics(params, model_state, batch),
-        local.metrics(params, model_state, batch),
+        lower.measure(params, model_state, batch),
+        local.measure(params, model_state, batch),
     )
 
 
@@ -199,7 +199,7 @@ def test_integers_and_targets_stay_as_they_are():
         value = params["w"] * batch["x"]["value"] + batch["x"]["id"]
         return (value, batch["mask"].astype(jnp.int32)), model_state
 
-    task = tasks.Task(lambda key: ({"w": jnp.ones(())}, {}, {}), loss, None, 2, "own")
+    task = tasks.Task(lambda key: ({"w": jnp.ones(())}, {}, {}), loss, None, (), "own")
     x = {"id": np.full(3, 257, np.int32), "value": np.ones(3, np.float32)}
     batch = {"x": x, "y": np.ones(3, np.float32), "mask": np.ones(3, bool)}
     params = task.init(None)[0]

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, plain loops, and counts that 32 bits cannot hold."""
+"""Metrics against plain loops, with sums that 32 bits cannot hold, and what is said of them."""
 
 from __future__ import annotations
 
@@ -10,93 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fljax.core import metrics
-from fljax.core.metrics import ClassCounts
+from fljax.core.metrics import ACCURACY, LOSS, Metric
 
-NUM_CLASSES = 5
-PAIRS = st.lists(
-    st.tuples(st.integers(0, NUM_CLASSES - 1), st.integers(0, NUM_CLASSES - 1)), min_size=1
-)
-
-
-def confusion_of(pairs):
-    matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int32)
-    for actual, predicted in pairs:
-        matrix[actual, predicted] += 1
-    return matrix
-
-
-@given(PAIRS)
-def test_confusion_metrics_equal_scikit_learn(pairs):
-    scores = pytest.importorskip("sklearn.metrics")
-    actual, predicted = zip(*pairs, strict=True)
-    expected = {"accuracy": scores.accuracy_score(actual, predicted)}
-    for average in ("micro", "macro"):
-        values = scores.precision_recall_fscore_support(
-            actual, predicted, average=average, zero_division=0
-        )
-        for name, value in zip(("precision", "recall", "f1"), values, strict=False):
-            expected[f"{name}_{average}"] = value
-    assert metrics.from_confusion(confusion_of(pairs)) == pytest.approx(expected, abs=1e-12)
-
-
-@given(PAIRS)
-def test_confusion_metrics_equal_a_loop_over_classes(pairs):
-    precisions, recalls, f1s = [], [], []
-    for label in sorted({label for pair in pairs for label in pair}):
-        hits = sum(actual == predicted == label for actual, predicted in pairs)
-        missed = sum(actual == label != predicted for actual, predicted in pairs)
-        false = sum(predicted == label != actual for actual, predicted in pairs)
-        precision = hits / (hits + false) if hits + false else 0.0
-        recall = hits / (hits + missed) if hits + missed else 0.0
-        both = precision + recall
-        precisions.append(precision)
-        recalls.append(recall)
-        f1s.append(2 * precision * recall / both if both else 0.0)
-    result = metrics.from_confusion(confusion_of(pairs))
-    assert result["precision_macro"] == pytest.approx(np.mean(precisions), abs=1e-12)
-    assert result["recall_macro"] == pytest.approx(np.mean(recalls), abs=1e-12)
-    assert result["f1_macro"] == pytest.approx(np.mean(f1s), abs=1e-12)
-
-
-@given(PAIRS)
-def test_class_counts_give_the_metrics_of_the_matrix(pairs):
-    matrix = confusion_of(pairs)
-    counts = ClassCounts(np.diagonal(matrix), matrix.sum(1), matrix.sum(0))
-    assert metrics.from_confusion(counts) == metrics.from_confusion(matrix)
-
-
-def test_confusion_counts_may_exceed_32_bits_in_sum():
-    largest = np.iinfo(np.int32).max
-    result = metrics.from_confusion(np.array([[largest, largest], [0, largest]], np.int32))
-    assert result["accuracy"] == 2 / 3
-    assert result["recall_macro"] == 0.75
-    assert result["precision_macro"] == 0.75
-
-
-def test_f1_is_that_of_the_summed_confusion():
-    first, second = np.array([[8, 0], [2, 0]]), np.array([[0, 0], [0, 10]])
-    f1 = lambda matrix: metrics.from_confusion(matrix)["f1_macro"]  # noqa: E731
-    assert f1(first + second) == pytest.approx((16 / 18 + 20 / 22) / 2)
-    assert f1(first + second) != pytest.approx((f1(first) + f1(second)) / 2, abs=0.1)
+BOTH = (ACCURACY, LOSS)
 
 
 def test_without_targets_metrics_are_nan():
-    sums = {name: np.zeros(3, np.int32) for name in ("loss", "weight", "correct", "correct_top5")}
-    result = metrics.global_metrics(sums, np.zeros((4, 4), np.int32))
-    assert set(result) >= {"loss", "accuracy", "top5", "f1_micro", "f1_macro"}
+    none = np.zeros(3, np.int32)
+    result = metrics.global_metrics(BOTH, {"loss": (none, none), "accuracy": (none, none)})
+    assert result.keys() == {"accuracy", "loss"}
     assert all(math.isnan(value) for value in result.values())
 
 
 def test_global_metrics_are_means_over_targets():
+    weight = np.array([4, 1, 0], np.int32)
     sums = {
-        "loss": np.array([3.0, 1.0, 0.0], np.float32),
-        "weight": np.array([4, 1, 0], np.int32),
-        "correct": np.array([1, 1, 0], np.int32),
-        "correct_top5": np.array([3, 1, 0], np.int32),
+        "loss": (np.array([3.0, 1.0, 0.0], np.float32), weight),
+        "accuracy": (np.array([1, 1, 0], np.int32), weight),
     }
-    assert metrics.global_metrics(sums) == {"loss": 0.8, "accuracy": 0.4, "top5": 0.8}
-    only_loss = {name: sums[name] for name in ("loss", "weight")}
-    assert metrics.global_metrics(only_loss) == {"loss": 0.8}
+    assert metrics.global_metrics(BOTH, sums) == {"loss": 0.8, "accuracy": 0.4}
+    assert metrics.global_metrics([LOSS], sums) == {"loss": 0.8}
 
 
 def test_global_sums_are_exact_where_32_bits_are_not():
@@ -105,7 +38,8 @@ def test_global_sums_are_exact_where_32_bits_are_not():
     loss = np.array([2**24, 1, 1], np.float32)
     weight = np.full(3, largest, np.int32)
     correct = np.array([largest, 1, 0], np.int32)
-    result = metrics.global_metrics({"loss": loss, "weight": weight, "correct": correct})
+    sums = {"loss": (loss, weight), "accuracy": (correct, weight)}
+    result = metrics.global_metrics(BOTH, sums)
     assert result["loss"] == (2**24 + 2) / (3 * largest)
     assert result["accuracy"] == (largest + 1) / (3 * largest)
 
@@ -127,8 +61,8 @@ def test_client_metrics_equal_a_loop_over_clients(case):
     num_clients, rows = case
     owners, weight, loss = (np.array(column) for column in zip(*rows, strict=True))
     correct = weight // 2
-    sums = {"loss": loss, "weight": weight, "correct": correct, "correct_top5": weight}
-    result = metrics.client_metrics(sums, owners, num_clients)
+    sums = {"loss": (loss, weight), "accuracy": (correct, weight)}
+    result = metrics.client_metrics(BOTH, sums, owners, num_clients)
     position = 0
     for client in range(num_clients):
         mine = [number for number in range(len(rows)) if owners[number] == client]
@@ -143,37 +77,115 @@ def test_client_metrics_equal_a_loop_over_clients(case):
         assert result["loss"][position] == pytest.approx(expected, rel=1e-12)
         hits = sum(int(correct[number]) for number in mine)
         assert result["accuracy"][position] == hits / targets
-        assert result["top5"][position] == 1
         position += 1
     assert all(len(column) == position for column in result.values())
     assert all(result[name].dtype == np.int64 for name in ("client", "examples", "weight"))
 
 
 def test_a_diverged_loss_stays_with_its_client():
-    sums = {"loss": np.array([np.nan, 1.0]), "weight": np.ones(2, np.int32)}
-    result = metrics.client_metrics(sums, np.array([0, 2]), 3)
+    sums = {"loss": (np.array([np.nan, 1.0]), np.ones(2, np.int32))}
+    result = metrics.client_metrics([LOSS], sums, np.array([0, 2]), 3)
     np.testing.assert_array_equal(result["client"], [0, 2])
     np.testing.assert_array_equal(result["loss"], [np.nan, 1.0])
 
 
+def spread(values, metric=ACCURACY, losses=0.0):
+    table = {"loss": np.broadcast_to(losses, np.shape(values)), metric.name: values}
+    return metrics.client_summary(table, metric)
+
+
 def test_client_summary_describes_the_spread():
     accuracy = np.arange(21)[::-1] / 20
-    result = metrics.client_summary(accuracy)
-    assert result == pytest.approx(
-        {
-            "mean": 0.5,
-            "std": math.sqrt(sum((value / 20 - 0.5) ** 2 for value in range(21)) / 21),
-            "p10": 0.1,
-            "p50": 0.5,
-            "p90": 0.9,
-            "worst": 0.05,  # the mean of the lowest 3 of 21: 0, 0.05 and 0.1
-        }
-    )
+    expected = {
+        "mean": 0.5,
+        "std": math.sqrt(sum((value / 20 - 0.5) ** 2 for value in range(21)) / 21),
+        "p10": 0.1,
+        "p50": 0.5,
+        "p90": 0.9,
+        "worst": 0.05,  # the mean of the lowest 3 of 21: 0, 0.05 and 0.1
+    }
+    assert spread(accuracy) == pytest.approx(expected)
+    assert spread(accuracy, LOSS, accuracy) == pytest.approx(expected | {"worst": 0.95})
 
 
 def test_client_summary_of_one_client_and_of_none():
-    alone = metrics.client_summary(np.array([0.25], np.float32))
+    alone = spread(np.array([0.25], np.float32))
     assert alone == {"mean": 0.25, "std": 0, "p10": 0.25, "p50": 0.25, "p90": 0.25, "worst": 0.25}
-    nobody = metrics.client_summary(np.array([]))
+    nobody = spread(np.array([]))
     assert nobody.keys() == alone.keys()
     assert all(math.isnan(value) for value in nobody.values())
+
+
+def test_clients_without_a_value_are_left_out_of_the_spread_and_diverged_ones_are_not():
+    skill = Metric("skill")
+    values = np.array([0.5, np.nan, -np.inf, 1.0])
+    assert spread(values, skill)["mean"] == 0.75
+    assert math.isnan(spread(values, skill, [0, np.nan, 0, 0])["mean"])
+
+
+def test_a_metric_may_follow_from_several_sums_and_from_histograms():
+    """The median's bin and a coefficient of variation, of all rows, of clients and of groups."""
+    generator = np.random.default_rng(0)
+    x, owners = generator.random(40), generator.integers(0, 5, 40)
+    owners[owners == 3] = 0
+    one, bins = np.ones(40, np.int32), (x[:, None] < (np.arange(8) + 1) / 8).astype(np.int32)
+    sums = {"loss": (x, one), "square": (x**2, one), "below": (bins, one)}
+
+    def variation(sums):
+        mean = sums["loss"].value / sums["loss"].weight
+        return np.sqrt(sums["square"].value / sums["square"].weight - mean**2) / mean
+
+    def median_bin(sums):
+        below, count = sums["below"]
+        return np.argmax(2 * below >= np.asarray(count)[..., None], -1)
+
+    described = (Metric("variation", "lower", variation), Metric("median", value=median_bin))
+    everything = metrics.global_metrics(described, sums)
+    clients = metrics.client_metrics(described, sums, owners, 5)
+    groups = metrics.group_metrics(described, sums, owners, np.array(["a", "b", "a", "c", "b"]))
+    assert clients["client"].tolist() == [0, 1, 2, 4]
+    assert groups.keys() == {"a", "b"}
+    cases = [(everything, x)]
+    cases += [
+        ({name: clients[name][place] for name in everything}, x[owners == client])
+        for place, client in enumerate(clients["client"])
+    ]
+    cases += [(groups["a"], x[np.isin(owners, (0, 2))]), (groups["b"], x[np.isin(owners, (1, 4))])]
+    for found, rows in cases:
+        assert found["variation"] == pytest.approx(np.std(rows) / np.mean(rows), rel=1e-9)
+        assert found["median"] == np.sort(rows)[-(-len(rows) // 2) - 1] // 0.125
+
+
+def test_counts_make_metrics_of_all_rows_alone():
+    share = Metric("share", value=lambda counts: counts["hits"] / counts["all"], of_counts=True)
+    sums, owners = {"loss": (np.ones(3), np.ones(3, int))}, np.array([0, 0, 1])
+    counts = {"hits": np.int32(1), "all": np.int32(4)}
+    assert metrics.global_metrics([share, LOSS], sums, counts) == {"share": 0.25, "loss": 1.0}
+    assert metrics.global_metrics([share, LOSS], sums) == {"loss": 1.0}
+    assert "share" not in metrics.client_metrics([share, LOSS], sums, owners, 2)
+    assert metrics.group_metrics([share, LOSS], sums, owners, np.array([7, 7])) == {7: {"loss": 1}}
+
+
+def test_what_is_written_of_metrics_is_read_back():
+    skill = Metric("skill", "higher", lambda sums: 0.0, label="Skill", unit="%")
+    read = metrics.from_plain(metrics.plain((skill, LOSS)))
+    assert read == (skill._replace(value=None), LOSS)
+    assert [one.title for one in read] == ["Skill (%)", "Loss"]
+    assert metrics.from_plain(None) == (ACCURACY, LOSS)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("eval/val/skill", "skill"),
+        ("eval/groups/hospital/3/loss", "loss"),
+        ("eval/clients/worst", "skill"),
+        ("train/loss", "loss"),
+        ("eval/val/other", None),
+        ("train/skill", None),
+        ("skill", None),
+    ],
+)
+def test_a_key_of_records_tells_its_metric(key, name):
+    found = metrics.metric_of(key, (Metric("skill"), LOSS))
+    assert (found and found.name) == name

@@ -103,7 +103,7 @@ def test_dropout_and_statistics_belong_to_training(model):
     assert (trained != losses(2, True)[0]).any()
     evaluated, same = losses(1, False)
     np.testing.assert_array_equal(evaluated, losses(2, False)[0])
-    np.testing.assert_array_equal(evaluated, task.metrics(*variables, batch).per_example["loss"])
+    np.testing.assert_array_equal(evaluated, task.measure(*variables, batch).sums["loss"].value)
     jax.tree.map(np.testing.assert_array_equal, same, variables[2])
     changed = jax.tree.map(lambda new, old: (new != old).all(), updated, variables[2])
     assert all(jax.tree.leaves(changed))

@@ -95,10 +95,11 @@ def test_padding_rows_change_nothing_even_if_nan(model):
     jax.tree.map(
         close, gradient(task, *variables, with_padding(batch)), gradient(task, *variables, batch)
     )
-    full, padded = (jax.jit(task.metrics)(*variables, b) for b in (batch, with_padding(batch)))
-    for name, values in full.per_example.items():
-        close(padded.per_example[name], np.append(values, [0, 0]))
-    np.testing.assert_array_equal(padded.confusion, full.confusion)
+    full, padded = (jax.jit(task.measure)(*variables, b) for b in (batch, with_padding(batch)))
+    for name, one in full.sums.items():
+        for with_more, values in zip(padded.sums[name], one, strict=True):
+            close(with_more, np.append(values, [0, 0]))
+    jax.tree.map(np.testing.assert_array_equal, padded.counts, full.counts)
 
 
 def test_a_batch_of_padding_alone_has_no_loss_and_no_gradient():
@@ -124,6 +125,13 @@ def reference_metrics(logits, labels):
     return confusion, correct, top5
 
 
+def check_counts(counts, confusion):
+    """Asserts that counts by class are those of a confusion matrix, rows actual."""
+    np.testing.assert_array_equal(counts.hits, np.diagonal(confusion))
+    np.testing.assert_array_equal(counts.actual, confusion.sum(1))
+    np.testing.assert_array_equal(counts.predicted, confusion.sum(0))
+
+
 @pytest.mark.parametrize("decimals", [8, 0])
 def test_metrics_are_exact_counts_also_of_equal_logits(decimals):
     def rounded(params, x):
@@ -132,24 +140,25 @@ def test_metrics_are_exact_counts_also_of_equal_logits(decimals):
     task = tasks.classification((lambda key: random_linear(), rounded), CLASSES)
     batch = examples(rows=200)
     params, _, _ = task.init(KEY)
-    got = task.metrics(params, {}, {}, batch)
+    got = task.measure(params, {}, {}, batch)
     logits = rounded(params, batch["x"])
     confusion, correct, top5 = reference_metrics(logits, batch["y"])
-    np.testing.assert_array_equal(got.confusion, confusion)
-    np.testing.assert_array_equal(got.per_example["correct"], correct)
-    np.testing.assert_array_equal(got.per_example["correct_top5"], top5)
-    np.testing.assert_array_equal(got.per_example["weight"], np.ones(200))
-    close(got.per_example["loss"], -log_softmax(logits)[np.arange(200), batch["y"]])
-    integers = (got.confusion, *(got.per_example[k] for k in ("weight", "correct", "correct_top5")))
+    check_counts(got.counts, confusion)
+    np.testing.assert_array_equal(got.sums["accuracy"].value, correct)
+    np.testing.assert_array_equal(got.sums["top5"].value, top5)
+    for one in got.sums.values():
+        np.testing.assert_array_equal(one.weight, np.ones(200))
+    close(got.sums["loss"].value, -log_softmax(logits)[np.arange(200), batch["y"]])
+    integers = jax.tree.leaves((got.counts, got.sums["accuracy"], got.sums["top5"]))
     assert all(leaf.dtype == np.int32 for leaf in integers)
 
 
 def test_a_model_that_diverged_is_never_correct():
     task = linear_task()
     params = jax.tree.map(lambda leaf: leaf * jnp.nan, task.init(KEY)[0])
-    got = task.metrics(params, {}, {}, examples() | {"y": np.zeros(6, np.int32)})
-    assert got.per_example["correct"].sum() == got.per_example["correct_top5"].sum() == 0
-    assert np.isnan(got.per_example["loss"]).all()
+    got = task.measure(params, {}, {}, examples() | {"y": np.zeros(6, np.int32)})
+    assert got.sums["accuracy"].value.sum() == got.sums["top5"].value.sum() == 0
+    assert np.isnan(got.sums["loss"].value).all()
 
 
 def odd_logits(shape, seed):
@@ -202,16 +211,17 @@ def test_all_metrics_agree_whatever_the_logits(kind, classes):
     labels = generator.integers(0, min(classes, 8), shape[:-1]).astype(np.int32)
     mask = np.arange(rows) < rows - 5
     task = getattr(tasks, kind)((lambda key: {}, lambda params, x: x), classes)
-    got = jax.jit(task.metrics)({}, {}, {}, {"x": logits, "y": labels, "mask": mask})
+    got = jax.jit(task.measure)({}, {}, {}, {"x": logits, "y": labels, "mask": mask})
     counted = np.broadcast_to(mask.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
     counted = counted & ((labels != 0) | (kind == "classification"))
     correct, top5, pairs = reference_sums(logits[counted], labels[counted])
-    sums = jax.device_get(got.per_example)
-    for name, each in (("weight", counted), ("correct", correct), ("correct_top5", top5)):
+    sums = jax.device_get(got.sums)
+    for name, each in (("accuracy", correct), ("top5", top5)):
         expected = np.zeros(counted.shape, int)
-        expected[counted] = each[counted] if name == "weight" else each
-        np.testing.assert_array_equal(sums[name], expected.reshape(rows, -1).sum(1))
-    found = metrics.global_metrics(sums, jax.device_get(got.confusion), got.unpredicted)
+        expected[counted] = each
+        np.testing.assert_array_equal(sums[name].value, expected.reshape(rows, -1).sum(1))
+        np.testing.assert_array_equal(sums[name].weight, counted.reshape(rows, -1).sum(1))
+    found = metrics.global_metrics(task.metrics, sums, jax.device_get(got.counts))
     if not pairs:  # the only class is that of padding
         return
     micro = [found[f"{name}_micro"] for name in ("precision", "recall", "f1")]
@@ -219,7 +229,7 @@ def test_all_metrics_agree_whatever_the_logits(kind, classes):
     assert found["accuracy"] <= found["top5"] == pytest.approx(np.mean(top5))
     for name, expected in reference_scores(pairs).items():
         assert found[name] == pytest.approx(expected, abs=1e-12)
-    clients = metrics.client_metrics(sums, np.arange(rows) % 7, 7)
+    clients = metrics.client_metrics(task.metrics, sums, np.arange(rows) % 7, 7)
     for name in ("accuracy", "top5"):
         assert np.average(clients[name], weights=clients["weight"]) == pytest.approx(found[name])
 
@@ -244,12 +254,12 @@ def test_next_token_counts_all_targets_but_padding():
     (value, weight), _ = task.loss(table, {}, {}, batch, KEY, True)
     close(value, np.where(counted, losses, 0).sum(1))
     np.testing.assert_array_equal(weight, [5, 0, 9, 0])
-    got = task.metrics(table, {}, {}, batch)
+    got = task.measure(table, {}, {}, batch)
     confusion, correct, top5 = reference_metrics(table[x][counted], y[counted])
-    np.testing.assert_array_equal(got.confusion, confusion)
-    assert got.per_example["correct"].sum() == sum(correct)
-    assert got.per_example["correct_top5"].sum() == sum(top5)
-    close(got.per_example["loss"], value)
+    check_counts(got.counts, confusion)
+    assert got.sums["accuracy"].value.sum() == sum(correct)
+    assert got.sums["top5"].value.sum() == sum(top5)
+    close(got.sums["loss"].value, value)
 
 
 def test_without_a_padding_token_every_target_counts():

@@ -17,10 +17,10 @@ from fljax import algorithms, tasks
 from fljax.core import metrics
 from fljax.core.algorithm import Variables
 from fljax.core.gradients import LocalTask, bind
-from fljax.core.metrics import ClassCounts
+from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.data.dataset import ArrayExamples, LazyExamples, Partition, Split, offsets_of
 from fljax.engine.devices.execution import make_mesh
-from fljax.tasks import Metrics
+from fljax.tasks import Measured
 from fljax.training import evaluation
 from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import RoundOptions, build
@@ -86,25 +86,25 @@ def linear_task(frozen):
         log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], 1)[:, 0]
         above = (logits > jnp.take_along_axis(logits, label[:, None], 1)).sum(1)
         weight = jnp.where(batch["mask"], 2 - label % 2, 0)
-        return Metrics(
-            {
-                "loss": -log_likelihood * weight,
-                "weight": weight,
-                "correct": weight * (label == predicted),
-                "correct_top5": weight * (above < 5),
-            },
-            jnp.zeros((NUM_CLASSES, NUM_CLASSES), jnp.int32).at[label, predicted].add(weight),
-        )
+        sums = {
+            "loss": (-log_likelihood * weight, weight),
+            "accuracy": (weight * (label == predicted), weight),
+            "top5": (weight * (above < 5), weight),
+        }
+        confusion = jnp.zeros((NUM_CLASSES, NUM_CLASSES), jnp.int32)
+        return Measured(sums, confusion.at[label, predicted].add(weight))
 
     return LocalTask(None, None, measure)
 
 
 FROZEN = np.float32(1.5)
+HIT_SHARE = Metric("hit_share", value=lambda c: np.trace(c) / c.sum(), of_counts=True)
+METRICS = (ACCURACY, HIT_SHARE, LOSS, Metric("top5"))
 
 
 def reference(arrays, rows, variables):
     """Sums of each row, and the confusion, in float64 and one row at a time."""
-    sums = {"loss": [], "weight": [], "correct": [], "correct_top5": []}
+    sums = {"loss": [], "weight": [], "accuracy": [], "top5": []}
     confusion = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     for row in rows:
         label = arrays["y"][row]
@@ -113,17 +113,19 @@ def reference(arrays, rows, variables):
         order = np.argsort(-logits)
         sums["loss"].append(weight * (np.log(np.exp(logits).sum()) - logits[label]))
         sums["weight"].append(weight)
-        sums["correct"].append(weight * (order[0] == label))
-        sums["correct_top5"].append(weight * (label in order[:5]))
+        sums["accuracy"].append(weight * (order[0] == label))
+        sums["top5"].append(weight * (label in order[:5]))
         confusion[label, order[0]] += weight
-    return {name: np.array(values) for name, values in sums.items()}, confusion
+    weight = np.array(sums.pop("weight"))
+    return {name: (np.array(values), weight) for name, values in sums.items()}, confusion
 
 
 def check(sums, expected):
-    for name in ("weight", "correct", "correct_top5"):
-        assert sums[name].dtype == np.int32
-        np.testing.assert_array_equal(sums[name], expected[name], name)
-    np.testing.assert_allclose(sums["loss"], expected["loss"], rtol=2e-6, atol=2e-6)
+    for name in ("accuracy", "top5"):
+        assert sums[name].value.dtype == sums[name].weight.dtype == np.int32
+        jax.tree.map(np.testing.assert_array_equal, tuple(sums[name]), tuple(expected[name]))
+    np.testing.assert_array_equal(sums["loss"].weight, expected["loss"][1])
+    np.testing.assert_allclose(sums["loss"].value, expected["loss"][0], rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("placement", ["staged", "shared with training"])
@@ -133,11 +135,11 @@ def test_matches_a_loop_over_rows(mesh, evaluate, arrays, split, variables, plac
     eval_set = evaluation.prepare(split, mesh, 6, data=data)
     outputs = evaluate(variables, FROZEN, eval_set.inputs)
     expected, confusion = reference(arrays, split.rows(), variables)
-    check(evaluation.per_example(outputs, eval_set), expected)
-    np.testing.assert_array_equal(outputs.confusion, confusion)
-    result = evaluation.finish(outputs, eval_set)
-    assert result.keys() == metrics.global_metrics(expected, confusion).keys()
-    assert result == pytest.approx(metrics.global_metrics(expected, confusion), rel=1e-6)
+    check(evaluation.sums_by_row(outputs, eval_set), expected)
+    np.testing.assert_array_equal(outputs.counts, confusion)
+    result = evaluation.finish(METRICS, outputs, eval_set)
+    assert result.keys() == {"accuracy", "hit_share", "loss", "top5"}
+    assert result == pytest.approx(metrics.global_metrics(METRICS, expected, confusion), rel=1e-6)
     if shared:
         assert eval_set.inputs.data["x"] is data["x"]
         assert eval_set.inputs.staged is None
@@ -146,16 +148,16 @@ def test_matches_a_loop_over_rows(mesh, evaluate, arrays, split, variables, plac
 def test_matches_a_loop_over_clients(mesh, evaluate, arrays, split, variables):
     eval_set = evaluation.prepare(split, mesh, 6)
     outputs = evaluate(variables, FROZEN, eval_set.inputs)
-    result = evaluation.finish_clients(outputs, eval_set)
+    result = evaluation.finish_clients(METRICS, outputs, eval_set)
     np.testing.assert_array_equal(result["client"], np.flatnonzero(SIZES))
     np.testing.assert_array_equal(result["examples"], SIZES[SIZES > 0])
     for position, client in enumerate(result["client"]):
         sums, _ = reference(arrays, split.partition.rows(client), variables)
-        targets = sums["weight"].sum()
+        targets = sums["loss"][1].sum()
         assert result["weight"][position] == targets
-        assert result["accuracy"][position] == sums["correct"].sum() / targets
-        assert result["top5"][position] == sums["correct_top5"].sum() / targets
-        assert result["loss"][position] == pytest.approx(sums["loss"].sum() / targets, rel=1e-6)
+        assert result["accuracy"][position] == sums["accuracy"][0].sum() / targets
+        assert result["top5"][position] == sums["top5"][0].sum() / targets
+        assert result["loss"][position] == pytest.approx(sums["loss"][0].sum() / targets, rel=1e-6)
 
 
 def test_one_device_and_all_devices_agree(split, variables):
@@ -164,7 +166,7 @@ def test_one_device_and_all_devices_agree(split, variables):
         eval_set = evaluation.prepare(split, mesh, 8)
         evaluate = evaluation.make_evaluate(linear_task, mesh)
         outputs = evaluate(variables, FROZEN, eval_set.inputs)
-        results.append((evaluation.per_example(outputs, eval_set), np.asarray(outputs.confusion)))
+        results.append((evaluation.sums_by_row(outputs, eval_set), np.asarray(outputs.counts)))
     (one, one_confusion), (all_, all_confusion) = results
     np.testing.assert_array_equal(one_confusion, all_confusion)
     check(one, all_)
@@ -174,7 +176,7 @@ def test_sampled_clients_get_the_numbers_they_get_among_all(mesh, evaluate, spli
     def of(clients):
         eval_set = evaluation.prepare(split, mesh, 6, clients=clients)
         outputs = evaluate(variables, FROZEN, eval_set.inputs)
-        return evaluation.finish_clients(outputs, eval_set)
+        return evaluation.finish_clients(METRICS, outputs, eval_set)
 
     everyone, some = of(None), of([6, 3, 1])
     np.testing.assert_array_equal(some["client"], [1, 6])
@@ -213,9 +215,9 @@ def test_a_split_without_clients(mesh, evaluate, arrays, variables):
     whole = global_split(arrays)
     eval_set = evaluation.prepare(whole, mesh, 32)
     outputs = evaluate(variables, FROZEN, eval_set.inputs)
-    check(evaluation.per_example(outputs, eval_set), reference(arrays, range(90), variables)[0])
+    check(evaluation.sums_by_row(outputs, eval_set), reference(arrays, range(90), variables)[0])
     with pytest.raises(ValueError, match="belongs to no clients"):
-        evaluation.finish_clients(outputs, eval_set)
+        evaluation.finish_clients(METRICS, outputs, eval_set)
     with pytest.raises(ValueError, match="no partition"):
         evaluation.prepare(whole, mesh, clients=[0])
 
@@ -235,38 +237,6 @@ def test_a_sample_of_rows_is_drawn_by_seed(mesh, arrays, split):
     assert set(rows) != set(owners_and_rows(1)[1])
 
 
-def test_many_classes_keep_counts_instead_of_the_matrix(split, monkeypatch):
-    mesh = make_mesh()
-    eval_set = evaluation.prepare(split, mesh, 8)
-    weights = np.random.default_rng(3).standard_normal((NUM_FEATURES, NUM_CLASSES))
-
-    def run():
-        task = tasks.classification((lambda key: weights, lambda w, x: x @ w), NUM_CLASSES)
-        evaluate = evaluation.make_evaluate(lambda frozen: bind(task, frozen), mesh)
-        return evaluate(Variables(weights, {}), {}, eval_set.inputs)
-
-    matrix = run()
-    monkeypatch.setattr(tasks, "MAX_CONFUSION_CLASSES", NUM_CLASSES - 1)
-    counts = run()
-    assert isinstance(counts.confusion, ClassCounts)
-    assert all(leaf.shape == (NUM_CLASSES,) for leaf in counts.confusion)
-    assert evaluation.finish(counts, eval_set) == evaluation.finish(matrix, eval_set)
-
-
-def test_a_task_may_count_classes_itself(mesh, evaluate, split, variables):
-    def task(frozen):
-        def measure(*arguments):
-            sums, matrix, *_ = linear_task(frozen).metrics(*arguments)
-            return Metrics(sums, ClassCounts(jnp.diagonal(matrix), matrix.sum(1), matrix.sum(0)))
-
-        return LocalTask(None, None, measure)
-
-    eval_set = evaluation.prepare(split, mesh, 6)
-    counts = evaluation.make_evaluate(task, mesh)(variables, FROZEN, eval_set.inputs)
-    matrix = evaluate(variables, FROZEN, eval_set.inputs)
-    assert evaluation.finish(counts, eval_set) == evaluation.finish(matrix, eval_set)
-
-
 def test_a_bound_task_with_preprocessing(mesh, arrays, split):
     """The path a run takes: raw examples, `bind`, a classification task."""
 
@@ -284,13 +254,12 @@ def test_a_bound_task_with_preprocessing(mesh, arrays, split):
     outputs = evaluate(Variables(params, model_state), frozen, eval_set.inputs)
     variables = Variables(np.asarray(params), None)
     sums, confusion = reference(arrays, split.rows(), variables)
-    weight = sums.pop("weight")
-    expected = {name: values / weight for name, values in sums.items()} | {
-        "weight": np.ones_like(weight)
-    }
-    check(evaluation.per_example(outputs, eval_set), expected)
-    label = np.arange(NUM_CLASSES)[:, None]
-    np.testing.assert_array_equal(outputs.confusion, confusion // (2 - label % 2))
+    expected = {name: (value / weight, weight / weight) for name, (value, weight) in sums.items()}
+    check(evaluation.sums_by_row(outputs, eval_set), expected)
+    matrix = confusion // (2 - np.arange(NUM_CLASSES)[:, None] % 2)
+    np.testing.assert_array_equal(outputs.counts.hits, np.diagonal(matrix))
+    np.testing.assert_array_equal(outputs.counts.actual, matrix.sum(1))
+    np.testing.assert_array_equal(outputs.counts.predicted, matrix.sum(0))
 
 
 def test_counts_do_not_round_as_float32_would(mesh):
@@ -300,17 +269,17 @@ def test_counts_do_not_round_as_float32_would(mesh):
     def task(frozen):
         def measure(params, model_state, batch):
             counts = jnp.where(batch["mask"], weight, 0)
-            sums = {"loss": counts * 1.0, "weight": counts, "correct": jnp.where(counts > 0, 1, 0)}
-            return Metrics(sums, jnp.sum(counts % 2**10).reshape(1, 1))
+            sums = {"loss": (counts * 1.0, counts), "accuracy": (counts > 0, counts)}
+            return Measured(sums, jnp.sum(counts % 2**10))
 
         return LocalTask(None, None, measure)
 
     eval_set = evaluation.prepare(global_split({"y": np.zeros(200, np.int32)}), mesh, 16)
     outputs = evaluation.make_evaluate(task, mesh)(Variables((), ()), (), eval_set.inputs)
-    sums = evaluation.per_example(outputs, eval_set)
-    assert sums["weight"].sum(dtype=np.int64) == 200 * weight
-    assert int(outputs.confusion[0, 0]) == 200
-    assert evaluation.finish(outputs, eval_set)["accuracy"] == 1 / weight
+    sums = evaluation.sums_by_row(outputs, eval_set)
+    assert sums["loss"].weight.sum(dtype=np.int64) == 200 * weight
+    assert int(outputs.counts) == 200
+    assert evaluation.finish([ACCURACY], outputs, eval_set)["accuracy"] == 1 / weight
 
 
 def test_a_second_model_neither_recompiles_nor_touches_the_host(mesh, split, variables):
@@ -330,7 +299,7 @@ def test_a_second_model_neither_recompiles_nor_touches_the_host(mesh, split, var
     with jax.transfer_guard("disallow"):
         second = evaluate(models[1], frozen, inputs)
     assert len(traces) == traced
-    assert not np.array_equal(first.confusion, second.confusion)
+    assert not np.array_equal(first.counts, second.counts)
 
 
 def test_a_stack_of_models_is_evaluated_one_by_one(mesh, evaluate, split, variables):
@@ -340,9 +309,9 @@ def test_a_stack_of_models_is_evaluated_one_by_one(mesh, evaluate, split, variab
     stacked = evaluate_all(models)
     for number, one in enumerate([variables, jax.tree.map(np.negative, variables)]):
         alone = evaluate(one, FROZEN, inputs)
-        np.testing.assert_array_equal(stacked.confusion[number], alone.confusion)
+        np.testing.assert_array_equal(stacked.counts[number], alone.counts)
         np.testing.assert_allclose(
-            stacked.per_example["loss"][number], alone.per_example["loss"], rtol=1e-6
+            stacked.sums["loss"].value[number], alone.sums["loss"].value, rtol=1e-6
         )
 
 

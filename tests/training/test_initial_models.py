@@ -11,7 +11,7 @@ KEY = jax.random.key(3)
 
 
 def task_of(init) -> Task:
-    return Task(init, loss=None, metrics=None, num_classes=2, kind="none")
+    return Task(init, loss=None, measure=None, metrics=(), kind="none")
 
 
 def with_constants(key):
