@@ -22,6 +22,7 @@ from fljax.config.dry_run import describe
 from fljax.config.schema import FIELDS
 from fljax.core import parts
 from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.metrics import Metric
 from fljax.core.settings import OPTIONS
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, PipelineSpec
@@ -138,7 +139,7 @@ def report(run: Run, plots: list[Path]) -> str:
         found = [
             f"{split} {metric} {final[key]:.4f}"
             for split in ("test", "val")
-            for metric in ("accuracy", "loss")
+            for metric in dict.fromkeys((one.metrics[0].name, "loss"))
             if (key := f"eval/{split}/{metric}") in final
         ]
         round = f"(round {final.get('round', 0)})"
@@ -146,10 +147,11 @@ def report(run: Run, plots: list[Path]) -> str:
     summary = run.summary
     if summary["best"]:
         best = summary["best"]
-        lines.append(f"best by {best['selected_by']}: " + _best_line(best))
+        lines.append(f"best by {best['selected_by']}: " + _best_line(best, run.metrics[0]))
     if summary["to_target"]:
         target = summary["to_target"]
-        lines.append(f"target {target['target_accuracy']} reached in round {target['rounds']}")
+        value = target[f"target_{run.metrics[0].name}"]
+        lines.append(f"target {value} reached in round {target['rounds']}")
     if run.stopped:
         lines.append(f"ended early: {run.stopped}")
     speed = f"{summary['rounds']} rounds in {summary['seconds']:.1f} s"
@@ -164,8 +166,9 @@ def report(run: Run, plots: list[Path]) -> str:
     return "\n".join(lines)
 
 
-def _best_line(best: Mapping[str, Any]) -> str:
-    key = "eval/test/accuracy" if "eval/test/accuracy" in best else best["metric"]
+def _best_line(best: Mapping[str, Any], metric: Metric) -> str:
+    key = f"eval/test/{metric.name}"
+    key = key if key in best else best["metric"]
     return f"{key.removeprefix('eval/').replace('/', ' ')} {best[key]:.4f} (round {best['round']})"
 
 

@@ -12,7 +12,13 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     Args:
       values: Of the options that surround the rounds, and `rounds_per_dispatch`.
     """
-    if values["stop_at_target"] and values["target_accuracy"] is None:
+    targets = [name for name in ("target_accuracy", "target") if values[name] is not None]
+    if len(targets) > 1:
+        yield (
+            f"target_accuracy = {values['target_accuracy']} and target = {values['target']} are "
+            "both given, and are two words for one thing. Leave one of them out."
+        )
+    if values["stop_at_target"] and not targets:
         yield "stop_at_target needs target_accuracy, such as 0.9."
     for name in ("stop_at_target", "patience"):
         if values[name] and values["eval_every"] == 0:

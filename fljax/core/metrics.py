@@ -82,6 +82,12 @@ def from_plain(described: Sequence[Mapping[str, str]] | None) -> tuple[Metric, .
     return tuple(Metric(**one) for one in described or ()) or (ACCURACY, LOSS)
 
 
+def target_of(options: Mapping[str, Any]) -> float | None:
+    """Returns the value of the first metric that options ask for, by either of their names."""
+    accuracy = options.get("target_accuracy")
+    return options.get("target") if accuracy is None else accuracy
+
+
 def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
     """Returns the metric that a key of records holds values of, or None.
 

@@ -259,13 +259,18 @@ EVALUATION: dict[str, Field] = {
         meaning="Reports what it costs to reach this test accuracy (validation, without a test "
         "set).",
     ),
+    "target": Field(
+        None, float, FINITE, optional=True, affects=RECORD,
+        meaning="Is the same of tasks that are not judged by accuracy: a value of their first "
+        "metric.",
+    ),
     "stop_at_target": Field(
-        False, bool, affects=RECORD, meaning="Ends the run once target_accuracy is reached."
+        False, bool, affects=RECORD, meaning="Ends the run once the target is reached."
     ),
     "patience": Field(
         0, int, NON_NEGATIVE, unit="evaluations", affects=RECORD,
         meaning="Ends the run after so many evaluations in a row without a better validation "
-        "accuracy (or loss); 0: never.",
+        "accuracy (or the task's first metric); 0: never.",
     ),
     "min_delta": Field(
         0.0, float, NON_NEGATIVE, affects=RECORD,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fljax.core.files import atomic_file
-from fljax.core.settings import OPTIONS
-from fljax.core.values import checked, checked_path, wrong
+from fljax.core.metrics import ACCURACY, LOSS, Metric
+from fljax.core.values import FINITE, Field, checked, checked_path, wrong
 
 Curves = Mapping[str, np.ndarray]
 
@@ -29,11 +29,6 @@ STYLE = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
 }
-_ACCURACIES = {
-    "eval/test/accuracy": "test",
-    "eval/val/accuracy": "validation",
-    "eval/clients/mean": "mean over clients",
-}
 _FEW_POINTS = 40
 
 
@@ -41,15 +36,18 @@ def plot_curves(
     runs: Mapping[str, Curves],
     directory: str | Path,
     *,
-    target_accuracy: float | None = None,
+    metric: Metric = ACCURACY,
+    target: float | None = None,
 ) -> list[Path]:
-    """Draws loss and accuracy by round, and accuracy by bytes sent, all runs in each picture.
+    """Draws loss and a metric by round, and the metric by bytes sent, all runs in each picture.
 
     Args:
       runs: {label: curves}, curves as `load_run(...).curves`: {key: float64 array}, NaN where a
         round has no value. The first is the run itself, the others its baselines.
-      directory: Receives loss.png, accuracy.png and bytes.png; created if absent.
-      target_accuracy: Drawn as a dotted line if given.
+      directory: Receives loss.png, a picture named like the metric (accuracy.png) and bytes.png;
+        created if absent.
+      metric: The first metric of the task. Where that is the loss, loss.png shows it.
+      target: Value of the metric, drawn as a dotted line if given.
 
     Returns:
       The files written. A picture for which no run has values is left out.
@@ -65,14 +63,14 @@ def plot_curves(
 
     if not isinstance(runs, Mapping) or any(not isinstance(one, Mapping) for one in runs.values()):
         raise wrong("runs", runs, "{label: curves}, curves as load_run(...).curves has them")
-    target_accuracy = checked("target_accuracy", target_accuracy, OPTIONS["target_accuracy"])
+    target = checked("target", target, Field(None, float, FINITE, optional=True))
     directory = checked_path("directory", directory)
     directory.mkdir(parents=True, exist_ok=True)
-    pictures = {
-        "loss": lambda axes: _draw_loss(axes, runs),
-        "accuracy": lambda axes: _draw_accuracy(axes, runs, target_accuracy),
-        "bytes": lambda axes: _draw_bytes(axes, runs, target_accuracy),
-    }
+    is_loss = metric.name == LOSS.name
+    pictures = {"loss": lambda axes: _draw_loss(axes, runs, target if is_loss else None)}
+    if not is_loss:
+        pictures[metric.name] = lambda axes: _draw_metric(axes, runs, metric, target)
+    pictures["bytes"] = lambda axes: _draw_bytes(axes, runs, metric, target)
     written = []
     with matplotlib.rc_context(STYLE):
         for name, draw in pictures.items():
@@ -92,7 +90,7 @@ def save_figure(figure: Any, path: Path, **options: Any) -> None:
         figure.savefig(file, format="png", **options)
 
 
-def _draw_loss(axes: Any, runs: Mapping[str, Curves]) -> bool:
+def _draw_loss(axes: Any, runs: Mapping[str, Curves], target: float | None) -> bool:
     """Training loss thin, because it is noisy; evaluated loss over it."""
     drawn = False
     for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
@@ -103,38 +101,42 @@ def _draw_loss(axes: Any, runs: Mapping[str, Curves]) -> bool:
         drawn |= _line(axes, rounds, curves.get("eval/test/loss"), f"{label}, test", **test)
         val = {"color": colour, "linestyle": "--"}
         drawn |= _line(axes, rounds, curves.get("eval/val/loss"), f"{label}, validation", **val)
+    _target(axes, target)
     axes.set(xlabel="Round", ylabel="Loss", title="Loss")
     _whole_rounds(axes)
     return drawn
 
 
-def _draw_accuracy(axes: Any, runs: Mapping[str, Curves], target: float | None) -> bool:
+def _draw_metric(
+    axes: Any, runs: Mapping[str, Curves], metric: Metric, target: float | None
+) -> bool:
     drawn = False
     for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
-        key = _accuracy(curves)
+        key, rows = _evaluated(curves, metric)
         if key is not None:
-            text = f"{label}, {_ACCURACIES[key]}"
-            drawn |= _line(axes, _rounds(curves), curves[key], text, color=colour)
-        val = "eval/val/accuracy"
+            drawn |= _line(axes, _rounds(curves), curves[key], f"{label}, {rows}", color=colour)
+        val = f"eval/val/{metric.name}"
         if key != val and val in curves:
             dashed = {"color": colour, "linestyle": "--", "linewidth": 1.3}
             drawn |= _line(axes, _rounds(curves), curves[val], f"{label}, validation", **dashed)
     _target(axes, target)
-    axes.set(xlabel="Round", ylabel="Accuracy", title="Accuracy")
+    axes.set(xlabel="Round", ylabel=metric.title, title=metric.label or metric.name)
     _whole_rounds(axes)
     return drawn
 
 
-def _draw_bytes(axes: Any, runs: Mapping[str, Curves], target: float | None) -> bool:
-    """Runs that send nothing (centralized, local only) appear as a level: their last accuracy."""
+def _draw_bytes(
+    axes: Any, runs: Mapping[str, Curves], metric: Metric, target: float | None
+) -> bool:
+    """Runs that send nothing (centralized, local only) appear as a level: their last value."""
     sent = {label: _bytes(curves) for label, curves in runs.items()}
     scale, unit = _unit(max((np.nanmax(b) for b in sent.values() if b is not None), default=0.0))
     drawn = False
     for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
-        key = _accuracy(curves)
+        key, rows = _evaluated(curves, metric)
         if key is None:
             continue
-        text = f"{label}, {_ACCURACIES[key]}"
+        text = f"{label}, {rows}"
         if sent[label] is not None:
             drawn |= _line(axes, sent[label] / scale, curves[key], text, color=colour)
         else:
@@ -143,8 +145,8 @@ def _draw_bytes(axes: Any, runs: Mapping[str, Curves], target: float | None) -> 
     _target(axes, target)
     axes.set(
         xlabel=f"Sent by server and clients together ({unit})",
-        ylabel="Accuracy",
-        title="Accuracy by communication",
+        ylabel=metric.title,
+        title=f"{metric.label or metric.name} by communication",
     )
     return drawn
 
@@ -182,8 +184,16 @@ def _rounds(curves: Curves) -> np.ndarray:
     return np.arange(1, 1 + max(map(len, curves.values()), default=0), dtype=np.float64)
 
 
-def _accuracy(curves: Curves) -> str | None:
-    return next((k for k in _ACCURACIES if k in curves and np.isfinite(curves[k]).any()), None)
+def _evaluated(curves: Curves, metric: Metric) -> tuple[str | None, str]:
+    """Returns the key of the metric that is drawn, and on which rows it was evaluated."""
+    keys = {
+        f"eval/test/{metric.name}": "test",
+        f"eval/val/{metric.name}": "validation",
+        "eval/clients/mean": "mean over clients",
+    }
+    found = (key for key in keys if key in curves and np.isfinite(curves[key]).any())
+    key = next(found, None)
+    return key, keys.get(key, "")
 
 
 def _bytes(curves: Curves) -> np.ndarray | None:

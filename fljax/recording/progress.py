@@ -9,8 +9,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TextIO
 
+from fljax.core.metrics import ACCURACY, Metric
+
 _LINE_SECONDS = 10.0
-_ACCURACIES = ("eval/test/accuracy", "eval/val/accuracy", "eval/clients/mean")
+
+
+# record -> what a line says of it
+Describe = Callable[[Mapping[str, Any]], str]
 
 
 class _Forgiving:
@@ -63,8 +68,9 @@ def progress(
     label: str = "",
     stream: TextIO | None = None,
     line_seconds: float = _LINE_SECONDS,
+    metric: Metric = ACCURACY,
 ) -> Progress:
-    """Shows rounds, loss, last known accuracy, clients per second and time left.
+    """Shows rounds, loss, last known metric, clients per second and time left.
 
     A tqdm bar in a terminal or notebook. Elsewhere (a log file, a CI job), or without tqdm, a line
     every `line_seconds` and one at the end.
@@ -76,14 +82,16 @@ def progress(
       label: Stands before everything else, to tell several runs apart.
       stream: Where to, standard error if None.
       line_seconds: Seconds between lines.
+      metric: The first metric of the task.
     """
     if not enabled:
         return Progress(lambda round, record: None, lambda: None)
     stream = _Forgiving(sys.stderr if stream is None else stream)
     tqdm = _tqdm() if stream.isatty() or "ipykernel" in sys.modules else None
+    describe = _describer(metric)
     if tqdm is None:
-        return _lines(num_rounds, start, stream, line_seconds, label)
-    return _bar(tqdm, num_rounds, start, stream, label)
+        return _lines(num_rounds, start, stream, line_seconds, label, describe)
+    return _bar(tqdm, num_rounds, start, stream, label, describe)
 
 
 def _tqdm():
@@ -98,7 +106,9 @@ def _tqdm():
     return tqdm
 
 
-def _bar(tqdm, num_rounds: int, start: int, stream: TextIO, label: str) -> Progress:
+def _bar(
+    tqdm, num_rounds: int, start: int, stream: TextIO, label: str, describe: Describe
+) -> Progress:
     bar = tqdm(
         desc=label or None,
         total=num_rounds,
@@ -108,7 +118,6 @@ def _bar(tqdm, num_rounds: int, start: int, stream: TextIO, label: str) -> Progr
         dynamic_ncols=True,
         leave=True,
     )
-    describe = _describer()
 
     def update(round: int, record: Mapping[str, Any]) -> None:
         bar.set_postfix_str(describe(record), refresh=False)
@@ -118,9 +127,13 @@ def _bar(tqdm, num_rounds: int, start: int, stream: TextIO, label: str) -> Progr
 
 
 def _lines(
-    num_rounds: int, start: int, stream: TextIO, line_seconds: float, label: str
+    num_rounds: int,
+    start: int,
+    stream: TextIO,
+    line_seconds: float,
+    label: str,
+    describe: Describe,
 ) -> Progress:
-    describe = _describer()
     # The clock of the estimate starts at the first round's end, and is the run's own where records
     # tell it: compilation is not repeated.
     seen: dict[str, Any] = {"shown": time.monotonic(), "first": None, "line": ""}
@@ -150,18 +163,19 @@ def _lines(
     return Progress(update, close)
 
 
-def _describer() -> Callable[[Mapping[str, Any]], str]:
-    """Returns record -> text; it remembers the last accuracy over rounds without evaluation."""
+def _describer(metric: Metric) -> Describe:
+    """Returns record -> text; it remembers the last metric over rounds without evaluation."""
     known: dict[str, float] = {}
+    keys = (f"eval/test/{metric.name}", f"eval/val/{metric.name}", "eval/clients/mean")
 
     def describe(record: Mapping[str, Any]) -> str:
-        known.update({key: record[key] for key in _ACCURACIES if key in record})
+        known.update({key: record[key] for key in keys if key in record})
         parts = []
         if "train/loss" in record:
             parts.append(f"loss {record['train/loss']:.4f}")
-        for key in _ACCURACIES:
+        for key in keys:
             if key in known:
-                parts.append(f"{key.split('/')[1]} accuracy {known[key]:.4f}")
+                parts.append(f"{key.split('/')[1]} {metric.name} {known[key]:.4f}")
                 break
         if "throughput/clients_per_second" in record:
             parts.append(f"{record['throughput/clients_per_second']:,.4g} clients/s")

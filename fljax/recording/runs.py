@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.metrics import Metric, from_plain, target_of
 from fljax.core.values import checked_path
 from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
@@ -64,7 +65,7 @@ class Run(NamedTuple):
         found = [
             f"{split} {metric} {final[key]:.4g}"
             for split in ("val", "test")
-            for metric in ("accuracy", "loss")
+            for metric in dict.fromkeys((self.metrics[0].name, "loss"))
             if final.get(key := f"eval/{split}/{metric}") is not None
         ]
         where = "in memory" if self.directory is None else str(self.directory)
@@ -72,8 +73,13 @@ class Run(NamedTuple):
         last = self.rounds[-1] if len(self.rounds) else 0
         return f"Run({', '.join([where, f'{state}{last} rounds', *found])})"
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the run's task; the first one chose the best round."""
+        return from_plain(self.config.get("metrics"))
+
     def plot(self, directory: str | Path | None = None, label: str = "federated") -> list[Path]:
-        """Draws loss, accuracy and bytes over the baselines; returns the PNG files.
+        """Draws loss, first metric and bytes over the baselines; returns the PNG files.
 
         Args:
           directory: Where to write them; `plots/` of the run if None.
@@ -86,7 +92,8 @@ class Run(NamedTuple):
         return plot_curves(
             curves,
             self.directory / "plots" if directory is None else directory,
-            target_accuracy=self.config.get("target_accuracy"),
+            metric=self.metrics[0],
+            target=target_of(self.config),
         )
 
 

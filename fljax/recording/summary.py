@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from fljax import __version__
+from fljax.core.metrics import ACCURACY, Metric
 
 Record = Mapping[str, Any]
 
@@ -27,7 +28,8 @@ def summarize(
     num_clients: int,
     clients_per_round: int,
     seed: int,
-    target_accuracy: float | None = None,
+    metric: Metric = ACCURACY,
+    target: float | None = None,
     compile_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Condenses the records of a run.
@@ -40,7 +42,8 @@ def summarize(
       num_clients: Size of the population.
       clients_per_round: Size of the cohort.
       seed: The run's seed.
-      target_accuracy: See `to_target`; None for no target.
+      metric: The task's first metric, which chooses the best round.
+      target: Value of it, see `to_target`; None for no target.
       compile_seconds: Seconds spent on compilation.
 
     Returns:
@@ -48,8 +51,8 @@ def summarize(
     """
     return {
         "final": final(records),
-        "best": best(records),
-        "to_target": to_target(records, target_accuracy),
+        "best": best(records, metric),
+        "to_target": to_target(records, target, metric),
         "rounds": records[-1]["round"] if records else 0,
         "num_clients": num_clients,
         "clients_per_round": clients_per_round,
@@ -80,53 +83,62 @@ def final(records: Sequence[Record]) -> dict[str, Any] | None:
     return _metrics(last[0]) if last else None
 
 
-def best(records: Sequence[Record]) -> dict[str, Any] | None:
+def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, Any] | None:
     """Chooses a round on validation data and returns the metrics of that round.
 
-    The highest `eval/val/accuracy` wins, the earliest round among equals; a task without accuracy
-    is chosen by the lowest loss. Without a validation set the choice falls on test data, which
-    flatters the result, and `selected_by` says so.
+    The best value of the metric wins, such as the highest `eval/val/accuracy`, and the earliest
+    round among equals. Without a validation set the choice falls on test data, which flatters the
+    result, and `selected_by` says so.
+
+    Args:
+      records: One a round.
+      metric: The task's first metric.
 
     Returns:
       {"selected_by": "val" | "test", "metric": key, "round": ..., "train/loss": ..., "eval/...":
       ...}, or None if nothing was evaluated to a finite number.
     """
     for split in ("val", "test"):
-        for name, sign in (("accuracy", 1.0), ("loss", -1.0)):
-            metric = f"eval/{split}/{name}"
-            if not any(metric in record for record in records):
-                continue
-            candidates = [record for record in records if _finite(record.get(metric))]
-            if not candidates:
-                return None
-            chosen = max(candidates, key=lambda record, m=metric, s=sign: s * record[m])
-            return {"selected_by": split, "metric": metric, **_metrics(chosen)}
+        key = f"eval/{split}/{metric.name}"
+        if not any(key in record for record in records):
+            continue
+        candidates = [record for record in records if _finite(record.get(key))]
+        if not candidates:
+            return None
+        chosen = max(candidates, key=lambda record, key=key: metric.sign * record[key])
+        return {"selected_by": split, "metric": key, **_metrics(chosen)}
     return None
 
 
-def to_target(records: Sequence[Record], target_accuracy: float | None) -> dict[str, Any] | None:
-    """Returns what it cost to reach an accuracy for the first time.
+def to_target(
+    records: Sequence[Record], target: float | None, metric: Metric = ACCURACY
+) -> dict[str, Any] | None:
+    """Returns what it cost to reach a value of a metric for the first time.
 
-    Counted on test accuracy, as rounds-to-accuracy is reported since McMahan et al., 2017
-    (arXiv:1602.05629); on validation accuracy if no test set was evaluated.
+    Counted on test data, as rounds-to-accuracy is reported since McMahan et al., 2017
+    (arXiv:1602.05629); on validation data if no test set was evaluated.
+
+    Args:
+      records: One a round.
+      target: The value, which a better one reaches as well; None for no target.
+      metric: The task's first metric.
 
     Returns:
-      {"target_accuracy", "metric", "rounds", "seconds", "bytes", "uplink_bytes",
+      {"target_NAME" of the metric, "metric", "rounds", "seconds", "bytes", "uplink_bytes",
       "downlink_bytes", "transfer_seconds"}, `bytes` both ways, all of them 0 where the initial
       model (round 0) reached it; or None if there is no target or it was never reached.
       "transfer_seconds" is None where transfers are not simulated.
     """
-    if target_accuracy is None:
+    if target is None:
         return None
-    splits = ("test", "val")
-    metrics = [f"eval/{split}/accuracy" for split in splits]
-    metric = next((m for m in metrics if any(m in record for record in records)), None)
+    keys = [f"eval/{split}/{metric.name}" for split in ("test", "val")]
+    key = next((key for key in keys if any(key in record for record in records)), None)
     for record in records:
-        accuracy = record.get(metric)
-        if _finite(accuracy) and accuracy >= target_accuracy:
+        value = record.get(key)
+        if _finite(value) and metric.sign * value >= metric.sign * target:
             return {
-                "target_accuracy": target_accuracy,
-                "metric": metric,
+                f"target_{metric.name}": target,
+                "metric": key,
                 "rounds": record["round"],
                 "seconds": _spent(record, "time/elapsed_seconds", records),
                 "bytes": _total_bytes(record, records),

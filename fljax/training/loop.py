@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from fljax.core import signals
+from fljax.core.metrics import target_of
 from fljax.data.ids import some_of
 from fljax.data.rows import nonfinite_row
 from fljax.engine.devices.compilation import compiled_seconds
@@ -66,7 +67,11 @@ class Loop:
             federation, options.eval_batch_size, options.eval_clients, options.eval_personal
         )
         self.clients = ClientResults(self._earlier_clients(), self.start)
-        self.validation = Validation(options.patience, options.min_delta, recorder.records)
+        self.metric = federation.task.metrics[0]
+        self.target = target_of(vars(options))
+        self.validation = Validation(
+            self.metric, options.patience, options.min_delta, recorder.records
+        )
         self.models = ModelFiles(federation, bool(options.eval_personal), progress.best)
         self.ended_elsewhere = False
         self.totals = progress.totals
@@ -90,7 +95,7 @@ class Loop:
             stack.enter_context(contextlib.closing(planned))
             blocks = self._prepared(planned)
             shown = self.options.progress and is_main()
-            bar = progress_bar(num_rounds, self.start, shown, label=name)
+            bar = progress_bar(num_rounds, self.start, shown, label=name, metric=self.metric)
             stack.callback(bar.close)
             self.clock = time.perf_counter()
             done = self._rounds(blocks, bar, num_rounds)
@@ -207,10 +212,9 @@ class Loop:
     @property
     def _ended(self) -> str | None:
         """Why the run ends after its last record, or None; interruptions are none of it."""
-        target = self.options.target_accuracy
         last = self.recorder.records[-1:]
-        if self.options.stop_at_target and to_target(last, target) is not None:
-            return f"target_accuracy = {target} is reached"
+        if self.options.stop_at_target and to_target(last, self.target, self.metric) is not None:
+            return f"target_{self.metric.name} = {self.target} is reached"
         if last and STOPPED in last[0]:
             return last[0][STOPPED]
         if self.validation.exhausted:
@@ -245,7 +249,8 @@ class Loop:
             num_clients=federation.dataset.num_clients,
             clients_per_round=federation.options.clients_per_round,
             seed=federation.options.seed,
-            target_accuracy=self.options.target_accuracy,
+            metric=self.metric,
+            target=self.target,
             compile_seconds=self.compile_seconds,
         )
         summary["interrupted"] = interrupted

@@ -164,6 +164,7 @@ class RunOptions:
     eval_clients: int = _default("eval_clients")
     eval_personal: int = _default("eval_personal")
     target_accuracy: float | None = _default("target_accuracy")
+    target: float | None = _default("target")
     stop_at_target: bool = _default("stop_at_target")
     patience: int = _default("patience")
     min_delta: float = _default("min_delta")

@@ -14,7 +14,7 @@ import jax
 
 from fljax import tasks
 from fljax.algorithms import fedavg
-from fljax.core import signals
+from fljax.core import metrics, signals
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.per_client import described
 from fljax.data.dataset import FederatedDataset
@@ -48,7 +48,7 @@ from fljax.training.resume import (
     restore,
 )
 from fljax.training.round_records import RoundTotals
-from fljax.training.stopping import check_patience
+from fljax.training.stopping import check_patience, check_target
 
 
 def simulate(
@@ -95,7 +95,9 @@ def simulate(
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
     use_all_cores()
     use_compilation_cache()
-    setting = (dataset, as_task(model, dataset), algorithm, round_options)
+    task = as_task(model, dataset)
+    check_target(vars(run_options), task.metrics[0])
+    setting = (dataset, task, algorithm, round_options)
     with _held(run_options), matmul_precision(run_options.matmul_precision):
         run = _simulate(*setting, run_options, announced=True)
         if run_options.baselines and not run.interrupted:
@@ -219,6 +221,7 @@ def _config(federation: Federation, asked: RoundOptions, options: RunOptions) ->
         | dict(options.config or {})
         | {
             "num_clients": federation.dataset.num_clients,
+            "metrics": metrics.plain(federation.task.metrics),
             "execution": federation.layout,
             "processes": num_processes(),
             "numerics": numerics(federation.options.compute_dtype, options.matmul_precision),

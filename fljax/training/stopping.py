@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.metrics import ACCURACY, Metric
 from fljax.core.values import shown
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.placement import any_process
@@ -43,36 +44,40 @@ class Validation:
     """Follows the validation metric of a run from record to record.
 
     Attributes:
-      metric: "eval/val/accuracy", "eval/val/loss" where there is no accuracy, or None so far.
+      key: Of the metric in records: "eval/val/accuracy".
       best: (round, value) of the best evaluation, the earliest among equals; None so far.
       waited: Evaluations since the metric last improved by more than `min_delta`.
     """
 
-    def __init__(self, patience: int = 0, min_delta: float = 0.0, records: Iterable = ()):
+    def __init__(
+        self,
+        metric: Metric = ACCURACY,
+        patience: int = 0,
+        min_delta: float = 0.0,
+        records: Iterable = (),
+    ):
         """Begins with the records of a run so far; `patience = 0` waits forever."""
+        self.key = f"eval/val/{metric.name}"
         self.patience, self.min_delta = patience, min_delta
-        self.metric: str | None = None
         self.best: tuple[int, float] | None = None
         self.waited = 0
-        self._reference = -math.inf
+        self._sign, self._reference = metric.sign, -math.inf
         for record in records:
             self.see(record)
 
     def see(self, record: Mapping[str, Any]) -> bool:
         """Takes in a record; returns whether its evaluation is the best so far."""
-        found = validation_metric(record)
-        if found is None:
+        if self.key not in record:
             return False
-        self.metric, sign = found
-        value = sign * record[self.metric]
+        value = self._sign * record[self.key]
         if not math.isfinite(value):
             value = -math.inf
         self.waited += 1
         if value > self._reference + self.min_delta:
             self._reference, self.waited = value, 0
-        if value == -math.inf or (self.best and value <= sign * self.best[1]):
+        if value == -math.inf or (self.best and value <= self._sign * self.best[1]):
             return False
-        self.best = (record["round"], record[self.metric])
+        self.best = (record["round"], record[self.key])
         return True
 
     @property
@@ -82,18 +87,22 @@ class Validation:
             return None
         than = f" by more than {self.min_delta:g}" if self.min_delta else ""
         best = f"{self.best[1]:.4f} in round {self.best[0]}" if self.best else "never a number"
-        return f"{self.metric} has not improved{than} in {self.waited} evaluations (best: {best})"
+        return f"{self.key} has not improved{than} in {self.waited} evaluations (best: {best})"
 
 
-def validation_metric(record: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Returns the metric that chooses rounds and models, and the sign of better: (name, 1 or -1).
+def check_target(options: Mapping[str, Any], metric: Metric) -> None:
+    """Raises ValueError for a target of another metric than the one that chooses.
 
-    None where the record holds no evaluation on validation data.
+    Args:
+      options: With "target_accuracy", a number or None.
+      metric: The first one of the task.
     """
-    for name, sign in (("accuracy", 1.0), ("loss", -1.0)):
-        if (metric := f"eval/val/{name}") in record:
-            return metric, sign
-    return None
+    accuracy = options["target_accuracy"]
+    if accuracy is not None and metric.name != ACCURACY.name:
+        raise ValueError(
+            f"target_accuracy = {accuracy}, but what chooses for this task is {metric.name!r}: "
+            f"give target, the value of {metric.name} to reach."
+        )
 
 
 def check_patience(patience: int, dataset: FederatedDataset) -> None:

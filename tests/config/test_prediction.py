@@ -80,9 +80,10 @@ def test_the_best_model_survives_a_stop_at_any_round(stop, run, tmp_path):
 
 
 def test_a_loss_chooses_where_there_is_no_accuracy():
+    from fljax.core.metrics import LOSS
     from fljax.training.stopping import Validation
 
-    validation = Validation()
+    validation = Validation(LOSS)
     losses = [3.0, 1.0, np.nan, 1.0, 0.5, 2.0]
     seen = [
         validation.see({"round": number, "eval/val/loss": value, "eval/test/loss": -number})

@@ -37,7 +37,7 @@ def test_three_pictures_with_all_runs(tmp_path):
     both = plot_curves(
         {"federated": curves(), "centralized": curves(sends=False, level=0.7)},
         tmp_path / "both",
-        target_accuracy=0.9,
+        target=0.9,
     )
     assert [path.name for path in both] == ["loss.png", "accuracy.png", "bytes.png"]
     for one, two in zip(alone, both, strict=True):

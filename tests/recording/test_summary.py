@@ -6,6 +6,7 @@ import math
 import jax
 import pytest
 
+from fljax.core.metrics import LOSS, Metric
 from fljax.recording import best, final, peak_memory_bytes, summarize, to_target, versions
 
 
@@ -57,10 +58,10 @@ def test_diverged_evaluations_are_never_best():
     assert best(rows) is None, "not silently chosen by test instead"
 
 
-def test_without_accuracy_the_lowest_loss_wins():
+def test_of_a_metric_that_is_better_low_the_lowest_wins():
     rows = [{"round": r, "eval/val/loss": loss} for r, loss in enumerate((3.0, 1.0, 2.0), 1)]
-    assert best(rows)["round"] == 2
-    assert best(without(rows, "eval")) is None
+    assert best(rows, LOSS)["round"] == 2
+    assert best(without(rows, "eval"), LOSS) is None
 
 
 def test_final_is_the_last_evaluation():
@@ -94,6 +95,15 @@ def test_the_target_counts_the_first_crossing():
     assert to_target([], 0.5) is None
 
 
+def test_a_target_of_a_metric_that_is_better_low_is_reached_from_above():
+    error = Metric("error", "lower")
+    rows = [{"round": r, "eval/test/error": value} for r, value in enumerate((3.0, 2.0, 1.0))]
+    found = to_target(rows, 2.0, error)
+    assert (found["target_error"], found["metric"], found["rounds"]) == (2.0, "eval/test/error", 1)
+    assert to_target(rows, 0.9, error) is None
+    assert to_target(rows, 2.0) is None
+
+
 @pytest.mark.parametrize("simulated", [False, True])
 @pytest.mark.parametrize("ended", [False, True])
 def test_what_the_initial_model_reaches_has_cost_nothing(simulated, ended):
@@ -104,7 +114,7 @@ def test_what_the_initial_model_reaches_has_cost_nothing(simulated, ended):
     assert found.items() >= (nothing | {"rounds": 0}).items()
     assert found["transfer_seconds"] == (0 if simulated and not ended else None)
     assert found.keys() == to_target(records(), 0.7).keys()
-    summary = summarize(rows, num_clients=1, clients_per_round=1, seed=0, target_accuracy=0.7)
+    summary = summarize(rows, num_clients=1, clients_per_round=1, seed=0, target=0.7)
     if ended:
         costs = ("rounds", "seconds", "uplink_bytes", "downlink_bytes")
         assert [summary[name] for name in costs] == [0, 0, 0, 0]
@@ -116,7 +126,7 @@ def test_summary_has_every_figure_and_is_json():
         num_clients=100,
         clients_per_round=10,
         seed=3,
-        target_accuracy=0.8,
+        target=0.8,
         compile_seconds=7.0,
     )
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary

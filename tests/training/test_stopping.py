@@ -12,6 +12,7 @@ import toy
 
 import fljax
 from fljax import algorithms
+from fljax.core.metrics import ACCURACY, LOSS
 from fljax.training.stopping import Validation
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -60,11 +61,13 @@ def test_patience_ends_where_a_loop_over_evaluations_does(seed):
     values = np.round(generator.random(30).cumsum() / 15 - generator.random(30), 2)
     values[generator.integers(0, 30, 3)] = np.nan
     patience, min_delta = int(generator.integers(1, 6)), float(generator.choice([0, 0.1]))
-    for metric, sign in (("accuracy", 1), ("loss", -1)):
-        validation = Validation(patience, min_delta)
+    for metric, sign in ((ACCURACY, 1), (LOSS, -1)):
+        validation = Validation(metric, patience, min_delta)
         ended = None
         for number, value in enumerate(sign * values):
-            validation.see({"round": number, f"eval/val/{metric}": value, "eval/test/loss": 0.0})
+            validation.see(
+                {"round": number, f"eval/val/{metric.name}": value, "eval/test/loss": 0.0}
+            )
             validation.see({"round": number, "train/loss": 0.0})
             if validation.exhausted and ended is None:
                 ended = number
