@@ -158,7 +158,11 @@ def _in_batches(outputs: Callable, x: np.ndarray, example: Mapping[str, Any]) ->
             f"give {('rows', *shape)}."
         )
     # what `preprocess` is given beside x
-    y = jnp.zeros((_BATCH_SIZE, *example["y"]["shape"]), example["y"]["dtype"])
+    y = jax.tree.map(
+        lambda one: jnp.zeros((_BATCH_SIZE, *one["shape"]), one["dtype"]),
+        example["y"],
+        is_leaf=lambda one: isinstance(one, dict) and "shape" in one,
+    )
     parts = []
     for start in range(0, max(len(x), 1), _BATCH_SIZE):
         part = x[start : start + _BATCH_SIZE]

@@ -16,6 +16,7 @@ from fljax.core.values import (
     DECAY,
     FACTOR,
     FILES,
+    FINITE,
     NON_NEGATIVE,
     POSITIVE,
     RECORD,

@@ -19,7 +19,7 @@ from fljax.data.dataset import (
     offsets_of,
     partition_by_owner,
 )
-from fljax.data.examples import ArrayExamples
+from fljax.data.examples import ArrayExamples, named_arrays
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
 from fljax.data.partition import PARTITIONERS, chosen_clients, make_partition
@@ -65,8 +65,9 @@ def from_arrays(
         in-memory 64-bit features are stored as JAX would hold them (32 bits unless x64 is on). A
         DataFrame of numbers is its columns side by side.
       y: [rows] integer labels, stored as int32 unless a memmap, or texts, which are numbered in
-        sorted order (see `FederatedDataset.class_names`); or, for `kind="next_token"`,
-        [rows, length] token ids, stored as they are.
+        sorted order (see `FederatedDataset.class_names`); for `kind="next_token"`,
+        [rows, length] token ids, stored as they are; for `kind="targets"`, [rows, ...] numbers of
+        any type, or a dict or tuple of such arrays, for a task of one's own.
       client_ids: [rows] integers or strings, kept as they are.
       x_test: Like x.
       y_test: Like y.
@@ -88,7 +89,7 @@ def from_arrays(
         their place, "drop" leaves them out and warns of how many, "keep" leaves them to
         `preprocess`. Of a memmap above 1 GiB, evenly spaced rows are looked at.
       name: For logs and records.
-      kind: "classification" or "next_token".
+      kind: "classification", "next_token" or "targets".
       **partition_options: Such as `alpha`, `shards_per_client` or `min_partition_size`.
 
     Returns:
@@ -119,20 +120,22 @@ def from_arrays(
     num_clients = partition_setting("num_clients", num_clients)
     check_same_rows(x, client_ids, "x", "client_ids")
     check_same_rows(x_test, test_client_ids, "x_test", "test_client_ids")
+    if kind == "targets" and num_classes is not None:
+        raise ValueError(f"num_classes = {num_classes}, but targets have no classes: leave it out")
     check_same_columns(x, x_test, "x", "x_test")
     train = read(x, y, client_ids, "", kind)
     if not train.size:
         raise ValueError(f"{name!r} has no training rows")
-    if preprocess is None and kind == "classification":
+    if preprocess is None and kind != "next_token":
         check_raw(train.x)
     test = _test_rows(x_test, y_test, test_client_ids, kind)
     everyone = None if train.ids is None else unique_ids(train.ids, train.size)[0]
     dropped = {}
     if on_nonfinite != "keep":
         ready = partition if isinstance(partition, Partition) else None
-        train, dropped["train"] = finite(train, "", on_nonfinite, ready)
+        train, dropped["train"] = finite(train, "", on_nonfinite, kind, ready)
         if test is not None:
-            test, dropped["test"] = finite(test, "_test", on_nonfinite)
+            test, dropped["test"] = finite(test, "_test", on_nonfinite, kind)
     examples, test_examples, num_classes, class_names = _examples(
         train, test, kind, num_classes, class_names
     )
@@ -209,17 +212,23 @@ def _examples(train: Rows, test: Rows | None, kind: str, num_classes, class_name
         y, y_test, names = train.y, None if test is None else test.y, None
         if class_names is not None:
             raise ValueError("class_names are for kind='classification'")
-        num_classes = _num_tokens([train, test], num_classes)
+        if kind == "next_token":
+            num_classes = _num_tokens([train, test], num_classes)
     examples = ArrayExamples({"x": train.x, "y": y})
     if test is None:
         return examples, None, num_classes, names
     test_examples = ArrayExamples({"x": _as_trained(test.x, train.x), "y": y_test})
-    for key, expected in examples.spec.items():
-        other = test_examples.spec[key]
+    given, wanted = named_arrays(test_examples.spec), named_arrays(examples.spec)
+    if given.keys() != wanted.keys():
+        raise ValueError(
+            f"a test row holds {', '.join(given)}, but a training row {', '.join(wanted)}"
+        )
+    for key, expected in wanted.items():
+        other, (part, *path) = given[key], key.split("/")
         if other.shape != expected.shape or other.dtype != expected.dtype:
             raise ValueError(
-                f"a row of {key}_test is {other.dtype}{list(other.shape)}, but a training row is "
-                f"{expected.dtype}{list(expected.shape)}"
+                f"a row of {'/'.join([f'{part}_test', *path])} is {other.dtype}"
+                f"{list(other.shape)}, but a training row is {expected.dtype}{list(expected.shape)}"
             )
     return examples, test_examples, num_classes, names
 
@@ -254,8 +263,8 @@ def _partition(partition, examples, num_clients, seed, options) -> Partition:
             "these data have no clients of their own: give client_ids, or a partition by name and "
             "num_clients, such as partition='dirichlet', num_clients=100, alpha=0.3"
         )
-    labels = examples.arrays["y"]
-    labels = labels if labels.ndim == 1 else len(labels)
+    y = examples.arrays["y"]
+    labels = y if getattr(y, "ndim", 0) == 1 and y.dtype.kind in "iub" else examples.num_examples
     return make_partition(partition or "iid", labels, num_clients, seed, **options)
 
 

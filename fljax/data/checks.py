@@ -21,10 +21,12 @@ def class_labels(labels: np.ndarray) -> np.ndarray:
     """Returns int64[rows] labels, or raises ValueError if there is not one integer per row."""
     labels = _as_array(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        found = "there are none"
+        if labels.ndim:
+            found = f"labels cannot be an array of shape {list(labels.shape)} and {labels.dtype}"
         raise ValueError(
-            "this partition needs one integer label per row, so labels cannot be an array of shape "
-            f"{list(labels.shape)} and type {labels.dtype}: partitions by label are for "
-            "classification (iid, quantity and natural work without labels)"
+            f"this partition needs one integer label per row, and {found}: partitions by label are "
+            "for classification (iid, quantity and natural work without labels)"
         )
     return labels.astype(np.int64)
 

@@ -19,7 +19,7 @@ from fljax.data.examples import ArrayExamples, Examples, LazyExamples, shapes
 from fljax.data.ids import as_ids
 
 Preprocess = Callable[[dict[str, Any]], dict[str, Any]]
-KINDS = ("classification", "next_token")
+KINDS = ("classification", "next_token", "targets")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -216,9 +216,10 @@ class FederatedDataset:
 
     Attributes:
       name: For logs and records.
-      kind: "classification" (y is one label) or "next_token" (y is a sequence of token ids, 0 is
-        padding).
-      num_classes: Number of labels, or the size of the vocabulary.
+      kind: "classification" (y is one label), "next_token" (y is a sequence of token ids, 0 is
+        padding), or "targets" (y is whatever a task of one's own learns: an array of any type, or a
+        dict or tuple of arrays).
+      num_classes: Number of labels, or the size of the vocabulary; None of targets without classes.
       train: Partitioned over the N clients.
       val: Rows split off inside the training data, partitioned over the same N clients (global
         after `repartition`), or None.
@@ -245,7 +246,7 @@ class FederatedDataset:
 
     name: str
     kind: str
-    num_classes: int
+    num_classes: int | None
     train: Split
     val: Split | None = None
     test: Split | None = None
@@ -261,6 +262,11 @@ class FederatedDataset:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if (self.num_classes is None) != (self.kind == "targets"):
+            raise ValueError(
+                f"num_classes = {self.num_classes} does not go with kind = {self.kind!r}: targets "
+                "have None, the other kinds the number of their classes"
+            )
         if self.train.partition is None:
             raise ValueError(f"the training data of {self.name!r} need a partition over clients")
         for role, split in (("val", self.val), ("test", self.test)):
@@ -303,16 +309,20 @@ class FederatedDataset:
             if (split := getattr(self, role)) is not None
         )
         return (
-            f"FederatedDataset({self.name!r}: {self.kind}, {self.num_classes:,} classes, "
+            f"FederatedDataset({self.name!r}: {self.kind}{self._classes}, "
             f"{self.num_clients:,} clients, rows: {rows})"
         )
+
+    @property
+    def _classes(self) -> str:
+        return "" if self.num_classes is None else f", {self.num_classes:,} classes"
 
     @property
     def num_clients(self) -> int:
         return self.train.partition.num_clients
 
     @property
-    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+    def spec(self) -> dict[str, Any]:
         """{name: shape and dtype} of one example as the model sees it, after `preprocess`."""
         spec = dict(self.train.examples.spec)
         return spec if self.preprocess is None else dict(jax.eval_shape(self.preprocess, spec))
@@ -371,7 +381,7 @@ class FederatedDataset:
     def describe(self) -> str:
         """Returns a few lines for people: splits, clients, rows per client, example shapes."""
         sizes = self.train.partition.sizes
-        heading = f"{self.name}: {self.kind}, {self.num_classes} classes"
+        heading = f"{self.name}: {self.kind}{self._classes}"
         lines = [f"{heading}, {self.num_clients} clients"]
         for role in ("train", "val", "test", "held_out"):
             split = getattr(self, role)

@@ -1,11 +1,18 @@
-"""Examples: flat arrays, or a function of row numbers; all clients' rows in one place."""
+"""Examples: flat arrays, or a function of row numbers; all clients' rows in one place.
+
+An example is {"x": ..., "y": ...}. Each of them is an array, or a dict or tuple of arrays where a
+model has several inputs or a task several targets.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fljax.data.tables import as_array, numbers_of
@@ -15,6 +22,9 @@ from fljax.data.values import check_range
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ArrayExamples:
     """Examples held in arrays (in memory, or `np.memmap`) whose first axis counts examples.
+
+    Attributes:
+      arrays: {name: array, or dict or tuple of arrays}.
 
     Raises:
       ValueError: If the arrays differ in length, are none of numbers, or hold 64-bit values beyond
@@ -26,15 +36,15 @@ class ArrayExamples:
       [0, 0]
     """
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Any]
 
     def __post_init__(self):
-        arrays = {name: _numeric(values, name) for name, values in self.arrays.items()}
+        arrays = {name: each_array(_numeric, one, name) for name, one in self.arrays.items()}
         object.__setattr__(self, "arrays", arrays)
-        lengths = {name: len(values) for name, values in arrays.items()}
+        lengths = {name: len(values) for name, values in named_arrays(arrays).items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"all arrays need the same number of examples, not {lengths}")
-        for name, values in arrays.items():
+        for name, values in named_arrays(arrays).items():
             check_range(values, name)
 
     def __repr__(self) -> str:
@@ -42,19 +52,19 @@ class ArrayExamples:
 
     @property
     def num_examples(self) -> int:
-        return len(next(iter(self.arrays.values())))
+        return len(jax.tree.leaves(self.arrays)[0])
 
     @property
-    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in self.arrays.items()}
+    def spec(self) -> dict[str, Any]:
+        return jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), self.arrays)
 
     @property
     def nbytes(self) -> int:
-        return sum(values.nbytes for values in self.arrays.values())
+        return sum(values.nbytes for values in jax.tree.leaves(self.arrays))
 
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def take(self, rows: np.ndarray) -> dict[str, Any]:
         """Returns {name: array} of the examples at these rows, of shape rows.shape + example."""
-        return {name: np.asarray(values[rows]) for name, values in self.arrays.items()}
+        return jax.tree.map(lambda values: np.asarray(values[rows]), self.arrays)
 
 
 def _numeric(values, name: str) -> np.ndarray:
@@ -76,7 +86,7 @@ class LazyExamples:
       num_examples: How many there are.
       generate: Maps int64[R] row numbers to {name: array[R, ...]}; the same row always gives the
         same example, whatever the other rows are.
-      spec: {name: shape and dtype of one example}.
+      spec: {name: shape and dtype of one example, or dict or tuple of such}.
       arrays: None; nothing is stored.
 
     Example:
@@ -88,8 +98,8 @@ class LazyExamples:
     """
 
     num_examples: int
-    generate: Callable[[np.ndarray], dict[str, np.ndarray]]
-    spec: Mapping[str, jax.ShapeDtypeStruct]
+    generate: Callable[[np.ndarray], dict[str, Any]]
+    spec: Mapping[str, Any]
     arrays: None = dataclasses.field(default=None, init=False)
 
     def __repr__(self) -> str:
@@ -98,28 +108,30 @@ class LazyExamples:
     @property
     def nbytes(self) -> int:
         """Bytes that all examples would occupy."""
-        row_bytes = sum(
-            int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in self.spec.values()
-        )
-        return self.num_examples * row_bytes
+        return self.num_examples * row_bytes(self.spec)
 
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def take(self, rows: np.ndarray) -> dict[str, Any]:
         """Returns {name: array} of the examples at these rows, of shape rows.shape + example.
 
         Raises:
           ValueError: If what is generated is not what `spec` says, or JAX could not hold it.
         """
         rows = np.asarray(rows, np.int64)
-        batch = self.generate(rows.ravel())
-        if missing := sorted(self.spec.keys() - batch.keys()):
+        made, wanted = named_arrays(self.generate(rows.ravel())), named_arrays(self.spec)
+        if missing := sorted(wanted.keys() - made.keys()):
             raise ValueError(f"generate returns no {missing[0]!r}, which spec names")
-        return {
-            name: self._checked(name, batch[name], rows.size).reshape(rows.shape + expected.shape)
-            for name, expected in self.spec.items()
-        }
+        batch = [
+            self._checked(name, made[name], expected, rows.size).reshape(
+                rows.shape + expected.shape
+            )
+            for name, expected in wanted.items()
+        ]
+        return jax.tree.unflatten(jax.tree.structure(dict(self.spec)), batch)
 
-    def _checked(self, name: str, values: np.ndarray, rows: int) -> np.ndarray:
-        values, expected = np.asarray(values), self.spec[name]
+    def _checked(
+        self, name: str, values: Any, expected: jax.ShapeDtypeStruct, rows: int
+    ) -> np.ndarray:
+        values = np.asarray(values)
         if values.dtype != expected.dtype or values.shape != (rows, *expected.shape):
             raise ValueError(
                 f"generate returns {name} as {values.dtype}{list(values.shape)} for {rows} rows, "
@@ -136,8 +148,48 @@ class LazyExamples:
 Examples = ArrayExamples | LazyExamples
 
 
-def shapes(spec: Mapping[str, jax.ShapeDtypeStruct]) -> str:
+def shapes(spec: Mapping[str, Any]) -> str:
     """Returns types and shapes of an example for people: "x float32[64], y int32[]"."""
-    return ", ".join(
-        f"{name} {expected.dtype}{list(expected.shape)}" for name, expected in spec.items()
-    )
+    named = named_arrays(spec).items()
+    return ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in named)
+
+
+def row_bytes(spec: Mapping[str, Any]) -> int:
+    """Returns the bytes of one example."""
+    return sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in jax.tree.leaves(spec))
+
+
+def batch_spec(spec: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Returns the shapes of a batch as the round program gathers it, its mask included.
+
+    Args:
+      spec: {name: shape and dtype of one example}, or pytrees of such.
+      rows: B.
+
+    Example:
+      >>> batch_spec({"x": jax.ShapeDtypeStruct((4,), np.float32)}, 10)["x"].shape
+      (10, 4)
+    """
+
+    def batched(leaf):
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        return jax.ShapeDtypeStruct((rows, *leaf.shape), dtype)
+
+    return {**jax.tree.map(batched, dict(spec)), "mask": jax.ShapeDtypeStruct((rows,), jnp.bool_)}
+
+
+def each_array(function: Callable[[Any, str], Any], values: Any, name: str) -> Any:
+    """Returns function(array, name) of an array, or of all arrays of a dict or tuple of arrays."""
+    if isinstance(values, Mapping):
+        return {key: each_array(function, one, f"{name}/{key}") for key, one in values.items()}
+    if isinstance(values, tuple):
+        made = (each_array(function, one, f"{name}/{n}") for n, one in enumerate(values))
+        return type(values)(*made) if hasattr(values, "_fields") else tuple(made)
+    return function(values, name)
+
+
+def named_arrays(tree: Any, name: str = "") -> dict[str, Any]:
+    """Returns {name: array} of all arrays of a pytree: {"x": ..., "y/height": ...}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    simple = ((jax.tree_util.keystr(path, simple=True, separator="/"), one) for path, one in leaves)
+    return {"/".join(filter(None, (name, path))): one for path, one in simple}

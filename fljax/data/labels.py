@@ -87,13 +87,14 @@ def encode(
 def sample_labels(examples: Examples) -> tuple[np.ndarray | None, np.ndarray]:
     """Returns (labels, their rows): all, but of large files and of generated examples only some.
 
-    Labels are None where the examples have no array `y`.
+    Labels are None where the examples have no array `y`, or several.
     """
+    if not hasattr(examples.spec.get("y"), "dtype") or not examples.num_examples:
+        return None, np.arange(0)
     if examples.arrays is None:
         rows = np.unique(np.linspace(0, examples.num_examples - 1, _GENERATED).astype(np.int64))
-        return examples.take(rows).get("y") if examples.num_examples else None, rows
-    y = examples.arrays.get("y")
-    return (None, np.arange(0)) if y is None else sample(y)
+        return examples.take(rows)["y"], rows
+    return sample(examples.arrays["y"])
 
 
 def _one_per_row(y: np.ndarray, name: str) -> np.ndarray:
@@ -110,7 +111,7 @@ def _one_per_row(y: np.ndarray, name: str) -> np.ndarray:
     if y.ndim != 1:
         raise ValueError(
             f"{name} must be [rows] labels for classification, not of shape {list(y.shape)}: other "
-            "targets need a task of your own (docs/extending.md)"
+            "targets need kind='targets' and a task of your own (docs/extending.md)"
         )
     if y.dtype.kind == "O":
         y = _from_objects(y, name)
@@ -132,7 +133,8 @@ def _one_per_row(y: np.ndarray, name: str) -> np.ndarray:
             row = np.flatnonzero(y != np.floor(y))[:1]
             remedy = (
                 f"{place_of(name, row)} is {y[row[0]]:g}, so this is no classification. Cut it "
-                "into classes (np.digitize), or write a task of your own (docs/extending.md)"
+                "into classes (np.digitize), or give kind='targets' and a task of your own "
+                "(docs/extending.md)"
             )
     raise ValueError(f"{name} must hold integers or texts, not {y.dtype}: {remedy}")
 

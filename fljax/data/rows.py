@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fljax.data.dataset import Partition, Split
+from fljax.data.examples import each_array, named_arrays
 from fljax.data.ids import as_ids
 from fljax.data.tables import as_array, check_same_rows, columns_of, numbers_of
 from fljax.data.values import (
@@ -30,13 +31,14 @@ class Rows(NamedTuple):
 
     Attributes:
       x: [rows, ...] features.
-      y: [rows, ...] labels as they were given, or token ids.
+      y: [rows, ...] labels as they were given, token ids, or other targets: an array, or a dict or
+        tuple of arrays.
       ids: [rows] client ids, or None.
       columns: Names of the features, or None.
     """
 
     x: np.ndarray
-    y: np.ndarray
+    y: Any
     ids: np.ndarray | None
     columns: Sequence[str] | None
 
@@ -47,7 +49,8 @@ class Rows(NamedTuple):
     def where(self, kept: np.ndarray) -> Rows:
         """Returns the rows at which a mask is true."""
         ids = None if self.ids is None else self.ids[kept]
-        return Rows(self.x[kept], self.y[kept], ids, self.columns)
+        y = each_array(lambda values, name: values[kept], self.y, "y")
+        return Rows(self.x[kept], y, ids, self.columns)
 
 
 def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:
@@ -58,21 +61,32 @@ def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:
       y: [rows, ...] labels.
       ids: [rows] client ids, or None.
       suffix: "" or "_test", for people.
-      kind: "classification" or "next_token".
+      kind: "classification", "next_token" or "targets".
 
     Raises:
       ValueError: If something is no array of one value a row, does not fit, or cannot be held.
     """
-    check_same_rows(x, y, f"x{suffix}", f"y{suffix}")
     columns = columns_of(x)
-    if labels := columns_of(y):
+    if kind == "targets":
+        y = each_array(lambda one, name: _targets(x, one, f"x{suffix}", name), y, f"y{suffix}")
+    elif isinstance(y, Mapping):
+        raise ValueError(
+            f"y{suffix} is a dict of {', '.join(map(str, y))}: several targets need kind='targets' "
+            "and a task of your own (docs/extending.md)"
+        )
+    else:
+        check_same_rows(x, y, f"x{suffix}", f"y{suffix}")
+    if kind != "targets" and (labels := columns_of(y)):
         raise ValueError(
             f"y{suffix} is a table with the columns {', '.join(labels[:9])}: give the one with the "
             f"labels, y{suffix}[{labels[0]!r}]"
         )
-    x, y = numbers_of(as_array(x, f"x{suffix}"), f"x{suffix}"), as_array(y, f"y{suffix}")
-    if len(x) != len(y):
-        raise ValueError(f"x{suffix} has {len(x)} rows, but y{suffix} has {len(y)}")
+    x = numbers_of(as_array(x, f"x{suffix}"), f"x{suffix}")
+    if kind != "targets":
+        y = as_array(y, f"y{suffix}")
+    for name, one in named_arrays(y, f"y{suffix}").items():
+        if len(x) != len(one):
+            raise ValueError(f"x{suffix} has {len(x)} rows, but {name} has {len(one)}")
     if not all(x.shape[1:]):
         raise ValueError(f"x{suffix} is of shape {list(x.shape)}: its rows hold nothing")
     x = _held(x, f"x{suffix}", columns)
@@ -82,6 +96,12 @@ def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:
     if ids is not None:
         ids = as_ids(ids, len(x), "test_client_ids" if suffix else "client_ids")
     return Rows(x, y, ids, columns)
+
+
+def _targets(x: Any, values: Any, x_name: str, name: str) -> np.ndarray:
+    """Returns targets of any kind as numbers that JAX can hold."""
+    check_same_rows(x, values, x_name, name)
+    return _held(numbers_of(as_array(values, name), name), name)
 
 
 def _held(values: np.ndarray, name: str, columns=None) -> np.ndarray:
@@ -133,7 +153,7 @@ def check_raw(x: np.ndarray) -> None:
 
 
 def finite(
-    rows: Rows, suffix: str, on_nonfinite: str, partition: Partition | None = None
+    rows: Rows, suffix: str, on_nonfinite: str, kind: str, partition: Partition | None = None
 ) -> tuple[Rows, int]:
     """Refuses rows that are not finite, or drops them.
 
@@ -141,6 +161,7 @@ def finite(
       rows: One split.
       suffix: "" or "_test", for people.
       on_nonfinite: "error" or "drop".
+      kind: Of "targets", y is looked at as well; labels are whole numbers.
       partition: Of these rows, where it was made before; rows that it leaves out may be anything.
 
     Returns:
@@ -149,30 +170,37 @@ def finite(
     Raises:
       ValueError: If a row is not finite and not to be dropped, or none is finite.
     """
-    x, name = rows.x, f"x{suffix}"
-    some, numbers = sample(x)
-    bad = numbers[nonfinite_rows(some)]
-    if partition is not None:
-        bad = np.intersect1d(bad, partition.all_rows())
+    parts = {f"x{suffix}": rows.x}
+    if kind == "targets":
+        parts |= named_arrays(rows.y, f"y{suffix}")
+    found = {}
+    for name, values in parts.items():
+        some, numbers = sample(values)
+        found[name] = numbers[nonfinite_rows(some)]
+        if partition is not None:
+            found[name] = np.intersect1d(found[name], partition.all_rows())
+    bad = np.unique(np.concatenate(list(found.values())))
     if not bad.size:
         return rows, 0
-    first = int(bad[0])
-    place = (first, *first_nonfinite(np.asarray(x[first : first + 1]))[1:])
-    said = f"{place_of(name, place, rows.columns)} is {np.asarray(x[place]).item()}"
+    name = next(name for name, places in found.items() if places.size)
+    values, first = parts[name], int(found[name][0])
+    place = (first, *first_nonfinite(np.asarray(values[first : first + 1]))[1:])
+    columns = rows.columns if values is rows.x else None
+    said = f"{place_of(name, place, columns)} is {np.asarray(values[place]).item()}"
     if on_nonfinite == "error":
         others = f", and {bad.size - 1} further rows are not finite" if bad.size > 1 else ""
         raise ValueError(
             f"{said}{others}: on_nonfinite='drop' leaves such rows out; to fill them, give "
             f"np.nan_to_num({name}), or on_nonfinite='keep' with a preprocess that does it"
         )
-    if isinstance(x, np.memmap) or partition is not None:
+    if any(isinstance(one, np.memmap) for one in parts.values()) or partition is not None:
         what = "a memmap is not copied" if partition is None else "the partition numbers all rows"
         raise ValueError(
             f"{said}, and on_nonfinite='drop' cannot leave rows out here, since {what}: give a "
             "partition=Partition(...) without them"
         )
     if bad.size == rows.size:
-        raise ValueError(f"{said}, and so is every other row of {name}: none is finite")
+        raise ValueError(f"{said}, and so is every other row: none is finite")
     kept = np.ones(rows.size, bool)
     kept[bad] = False
     return rows.where(kept), int(bad.size)
@@ -187,7 +215,7 @@ def nonfinite_row(split: Split, clients: np.ndarray) -> str:
     """
     for client in clients[:_LOOKED_AT_CLIENTS]:
         rows = split.partition.rows(client)[:_LOOKED_AT_ROWS]
-        for name, values in split.examples.take(rows).items():
+        for name, values in named_arrays(split.examples.take(rows)).items():
             if (place := first_nonfinite(values)) is not None:
                 place = (rows[place[0]], *place[1:])
                 return f"Its data are not finite: {place_of(name, place)}. "

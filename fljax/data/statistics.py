@@ -94,6 +94,8 @@ def split_label_counts(dataset: FederatedDataset, split: Split | None = None) ->
       >>> data.split_label_counts(dataset).tolist()
       [[2, 0], [0, 2]]
     """
+    if dataset.num_classes is None:
+        raise ValueError(f"{dataset.name!r} has targets without classes, so there are no labels")
     split = split or dataset.train
     examples = split.examples
     if examples.arrays is None:

@@ -194,9 +194,9 @@ def _splits(dataset: FederatedDataset) -> dict[str, Split]:
 
 def _equal(examples: Examples, other: Examples) -> bool:
     mine, others = examples.arrays, other.arrays
-    if mine is None or others is None or mine.keys() != others.keys():
+    if mine is None or others is None or jax.tree.structure(mine) != jax.tree.structure(others):
         return examples is other
-    return all(np.array_equal(values, others[name]) for name, values in mine.items())
+    return all(map(np.array_equal, jax.tree.leaves(mine), jax.tree.leaves(others)))
 
 
 def grouped(trials: Sequence[Trial], make: Make) -> list[Group]:

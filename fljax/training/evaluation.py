@@ -9,7 +9,6 @@ of each client. Every number is thereby exact and the same on any number of devi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from fljax.core.algorithm import Variables
 from fljax.core.gradients import LocalTask
 from fljax.core.metrics import Metric, Sum, client_metrics, global_metrics
 from fljax.data.dataset import Examples, Split
+from fljax.data.examples import row_bytes
 from fljax.engine.devices.execution import AXIS, memory_of
 from fljax.engine.devices.placement import host_readable, own_devices, put_own, put_sharded
 
@@ -176,10 +176,8 @@ def make_evaluate(
         def one_batch(step):
             count, rows, batch = step
             if batch is None:
-                batch = {name: values[rows] for name, values in inputs.data.items()}
-                size = rows.shape[0]
-            else:
-                size = next(iter(batch.values())).shape[0]
+                batch = jax.tree.map(lambda values: values[rows], inputs.data)
+            size = len(jax.tree.leaves(batch)[0])
             batch = batch | {"mask": jnp.arange(size) < count}
             sums, counts = task.measure(variables.params, variables.model_state, batch)
             return counts, {name: Sum(*one) for name, one in sums.items()}
@@ -284,14 +282,14 @@ def _layout(rows: np.ndarray, devices: int, batch_size: int) -> tuple[np.ndarray
 
 def _check_memory(examples: Examples, num_rows: int, mesh: Mesh) -> None:
     """Refuses rows that would fill more than half of the memory."""
-    row_bytes = sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in examples.spec.values())
     # the CPU devices of a process share one memory
     shared = len(mesh.local_devices) if mesh.local_devices[0].platform == "cpu" else 1
-    held = row_bytes * num_rows * shared // mesh.size
+    each = row_bytes(examples.spec)
+    held = each * num_rows * shared // mesh.size
     memory = memory_of(mesh)
     if held > memory // 2:
         raise ValueError(
-            f"evaluating {num_rows:,} rows of {row_bytes:,} bytes needs {held / 1e9:.2f} GB a "
+            f"evaluating {num_rows:,} rows of {each:,} bytes needs {held / 1e9:.2f} GB a "
             f"device, more than half of its {memory / 1e9:.2f} GB. Evaluate fewer clients "
             "(eval_clients) or fewer rows (max_rows)."
         )

@@ -31,6 +31,7 @@ from fljax.core.task import Task
 from fljax.core.transforms import as_configured
 from fljax.core.trees import batched, beside, nbytes
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
+from fljax.data.examples import batch_spec
 from fljax.engine.devices.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.devices.execution import ExecutionPlan, make_mesh
 from fljax.engine.devices.placement import copied, own_devices, put_own, put_same, put_sharded
@@ -52,7 +53,6 @@ from fljax.training.layout_key import layout_facts
 from fljax.training.local_work import check_batches, check_plan_size, local_work, schedules_of
 from fljax.training.options import RoundOptions
 from fljax.training.preflight import (
-    batch_of,
     check_classes,
     check_labels,
     check_model,
@@ -328,7 +328,7 @@ def build(
     one_model = jax.eval_shape(
         lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), first.variables
     )
-    batch = batch_of(dataset, work.width)
+    batch = batch_spec(dataset.train.examples.spec, work.width)
     check_model(one_task, one_model, batch)
     recorded = Recorded(scheduled(one_hparams, options, 0))
     algorithm = spec.build(one_task, recorded)
@@ -357,7 +357,7 @@ def build(
     def inputs_on(mesh: jax.sharding.Mesh, placement: str) -> Inputs:
         data = dataset.train.examples.arrays if placement == "device" else None
         inputs = Inputs(
-            data=None if data is None else {name: in_place(array) for name, array in data.items()},
+            data=jax.tree.map(in_place, data),
             frozen=first.frozen,
             hparams=first.hparams,
             keys=first.keys,

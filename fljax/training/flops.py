@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from fljax.core.gradients import bind
 from fljax.core.task import Task
 from fljax.data.dataset import Preprocess
+from fljax.data.examples import batch_spec
 from fljax_kernels.conv import direct_share
 
 
@@ -43,11 +43,7 @@ def training_flops(
         return bind(task, frozen, preprocess).loss(params, model_state, batch, key, True)
 
     variables = jax.eval_shape(task.init, jax.random.key(0))
-    batch = {
-        name: jax.ShapeDtypeStruct((batch_size, *one.shape), one.dtype)
-        for name, one in spec.items()
-    }
-    batch["mask"] = jax.ShapeDtypeStruct((batch_size,), jnp.bool_)
+    batch = batch_spec(spec, batch_size)
     key = jax.eval_shape(lambda: jax.random.key(0))
     jaxpr = jax.make_jaxpr(loss)(*variables, batch, key).jaxpr
     trained = len(jax.tree.leaves(variables[0]))

@@ -22,6 +22,7 @@ from fljax.core.per_client import described
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, as_configured
 from fljax.data.dataset import FederatedDataset
+from fljax.data.examples import batch_spec
 from fljax.engine.plan.batching import LocalWork
 from fljax.recording import versions
 from fljax.training.client_state import default_row
@@ -59,10 +60,7 @@ def layout_facts(
     one = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), first.variables
     )
-    batch = {
-        name: jax.ShapeDtypeStruct((work.width, *leaf.shape), leaf.dtype)
-        for name, leaf in example.items()
-    } | {"mask": jax.ShapeDtypeStruct((work.width,), jnp.bool_)}
+    batch = batch_spec(example, work.width)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def loss(variables, batch, key):

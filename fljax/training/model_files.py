@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from fljax.core.algorithm import Variables
 from fljax.recording.models import BEST, FINAL, model_path, save_model
 from fljax.training.federation import Federation
@@ -64,10 +66,10 @@ class ModelFiles:
             "kind": task.kind,
             "num_classes": task.num_classes,
             "class_names": dataset.class_names,
-            "example": {
-                name: {"shape": list(one.shape), "dtype": str(one.dtype)}
-                for name, one in dataset.train.examples.spec.items()
-            },
+            "example": jax.tree.map(
+                lambda one: {"shape": list(one.shape), "dtype": str(one.dtype)},
+                dict(dataset.train.examples.spec),
+            ),
             "preprocessed": dataset.preprocess is not None,
             "no_best": self._no_best or (None if self.best else "no evaluation was a number"),
         }

@@ -17,7 +17,7 @@ from fljax.core.per_client import is_per_client
 from fljax.core.reads import Recorded
 from fljax.core.task import Task
 from fljax.core.values import brief, shown
-from fljax.data.dataset import KINDS, FederatedDataset
+from fljax.data.dataset import FederatedDataset
 from fljax.data.labels import sample_labels
 from fljax.training.options import RoundOptions
 
@@ -51,7 +51,7 @@ def check_kinds(dataset: Any, algorithm: Any) -> None:
 
 def check_classes(task: Task, dataset: FederatedDataset) -> None:
     """Raises ValueError for a task of fewer classes than the data have."""
-    if task.num_classes < dataset.num_classes:
+    if task.num_classes is not None and task.num_classes < (dataset.num_classes or 0):
         raise ValueError(
             f"The task was made for {task.num_classes} classes, and {dataset.name!r} has "
             f"{dataset.num_classes}. Give {dataset.num_classes} where it is made."
@@ -63,7 +63,7 @@ def check_labels(task: Task, dataset: FederatedDataset) -> None:
 
     Of generated examples and of large files, some rows are looked at.
     """
-    if task.kind not in KINDS:
+    if task.num_classes is None:
         return
     for role in ("train", "val", "test", "held_out"):
         split = getattr(dataset, role)
@@ -244,15 +244,6 @@ def _rehearsed(
         sums = {name: Aggregate(*part, jnp.ones(())) for name, part in sent.items()}
         aggregates = {**aggregates, **sums}
     return algorithm.server_update(server, aggregates, jnp.int32(0))
-
-
-def batch_of(dataset: FederatedDataset, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of a batch as the round program gathers it."""
-    batched = {
-        name: jax.ShapeDtypeStruct((rows, *one.shape), jax.dtypes.canonicalize_dtype(one.dtype))
-        for name, one in dataset.train.examples.spec.items()
-    }
-    return {**batched, "mask": jax.ShapeDtypeStruct((rows,), jnp.bool_)}
 
 
 def check_model(

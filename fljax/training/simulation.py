@@ -125,12 +125,18 @@ def _held(options: RunOptions):
 
 def as_task(model: Any, dataset: FederatedDataset, name: str | None = None) -> tasks.Task:
     """Returns the model as a task that fits the dataset, or as the task of a name."""
-    if name is None:
-        is_task = isinstance(model, tasks.Task)
-        return model if is_task else tasks.TASKS[dataset.kind](model, dataset.num_classes)
     if isinstance(model, tasks.Task):
-        raise ValueError(f"task = {name!r} has no effect: the model is a task already.")
-    return tasks.make(name, model, dataset.num_classes)
+        if name is not None:
+            raise ValueError(f"task = {name!r} has no effect: the model is a task already.")
+        return model
+    if name is not None:
+        return tasks.make(name, model, dataset.num_classes)
+    if dataset.num_classes is None:
+        raise ValueError(
+            f"{dataset.name!r} has targets of its own kind, and a model alone does not say what is "
+            "learned of them: give a fljax.tasks.Task (docs/extending.md)."
+        )
+    return tasks.TASKS[dataset.kind](model, dataset.num_classes)
 
 
 def _simulate(

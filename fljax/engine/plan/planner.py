@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fljax.core import random
@@ -257,7 +258,7 @@ def make_planner(
         if max_steps is not None and schedule == "local":
             steps = np.where(steps > 0, max_steps, 0)
         floors.append(_floor(steps, max_cohort, lanes, entries=lanes * one.width))
-    width = sum(int(np.prod(spec.shape)) for spec in split.examples.spec.values())
+    width = sum(int(np.prod(spec.shape)) for spec in jax.tree.leaves(split.examples.spec))
     staged = min(
         _floor(sizes, max_cohort, 1, entries=execution.devices * width),
         sum(
@@ -309,18 +310,17 @@ def _distinct_rows(work: LocalWork, steps: int, own_steps: bool) -> int:
     return -(-steps * work.width // repeats)
 
 
-def _gathered(examples: Examples, rows: Sequence[np.ndarray], size: int) -> dict[str, np.ndarray]:
+def _gathered(examples: Examples, rows: Sequence[np.ndarray], size: int) -> dict[str, Any]:
     """Returns {name: [D, size, ...]}, each device's rows and zeros behind them.
 
     Only real rows are read, or generated; zeros that nobody touches take no memory either.
     """
-    out = {
-        name: np.zeros((len(rows), size, *spec.shape), spec.dtype)
-        for name, spec in examples.spec.items()
-    }
+    out = jax.tree.map(
+        lambda spec: np.zeros((len(rows), size, *spec.shape), spec.dtype), dict(examples.spec)
+    )
     for device, own in enumerate(rows):
-        for name, values in examples.take(own).items():
-            out[name][device, : len(own)] = values
+        for all_rows, values in zip(*map(jax.tree.leaves, (out, examples.take(own))), strict=True):
+            all_rows[device, : len(own)] = values
     return out
 
 

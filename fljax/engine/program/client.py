@@ -44,7 +44,7 @@ def client_work(
 
     def step(message: PyTree, carry: PyTree, index: jax.Array, rows, count, time) -> PyTree:
         job = jobs.view(index, time)
-        batch = {name: values[rows] for name, values in data.items()}
+        batch = jax.tree.map(lambda values: values[rows], data)
         batch["mask"] = jnp.arange(rows.shape[0]) < count
         return pass_of(job).step(message, carry, batch, job)
 
