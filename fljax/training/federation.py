@@ -51,6 +51,7 @@ from fljax.training.execution import is_calibrated, plan_execution
 from fljax.training.hyperparameters import check_lengths, hyperparameters, own_numbers, scheduled
 from fljax.training.layout_key import layout_facts
 from fljax.training.local_work import check_batches, check_plan_size, local_work, schedules_of
+from fljax.training.metric_checks import check_metrics
 from fljax.training.options import RoundOptions
 from fljax.training.preflight import (
     check_classes,
@@ -330,6 +331,7 @@ def build(
     )
     batch = batch_spec(dataset.train.examples.spec, work.width)
     check_model(one_task, one_model, batch)
+    check_metrics(task, one_task, one_model, batch)
     recorded = Recorded(scheduled(one_hparams, options, 0))
     algorithm = spec.build(one_task, recorded)
     check_read(spec, algorithm, recorded, options, one_model, batch)
