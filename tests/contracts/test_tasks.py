@@ -304,7 +304,7 @@ def test_data_of_any_kind_are_checked_like_others():
     with pytest.raises(ValueError, match="x has 33 rows, but y/b has 32"):
         data.from_arrays(TRAIN[0], short, client_ids=TRAIN[2], kind="targets")
     with pytest.raises(ValueError, match="one integer label per row, and there are none"):
-        dataset(partition="dirichlet", num_clients=3, groups=None, test_client_ids=None)
+        dataset(partition="dirichlet", alpha=1.0, num_clients=3, groups=None, test_client_ids=None)
     with pytest.raises(ValueError, match="several targets need kind='targets'"):
         dataset(kind="classification")
     with pytest.raises(ValueError, match="targets have no classes"):
