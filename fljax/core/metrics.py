@@ -24,6 +24,11 @@ class Sum(NamedTuple):
     Attributes:
       value: [...] numbers, of one example or of many; a histogram has axes of its own behind.
       weight: [...] how much they count for, such as the number of targets.
+
+    Example:
+      >>> hits = tasks.Sum(value=np.array([1, 0, 1]), weight=np.ones(3))
+      >>> float(hits.value.sum() / hits.weight.sum())
+      0.6666666666666666
     """
 
     value: Any
@@ -45,9 +50,10 @@ class Metric(NamedTuple):
       unit: Such as "m²"; plots name it behind the label.
 
     Example:
-      >>> rmse = Metric("rmse", "lower", lambda sums: np.sqrt(sums["se"].value / sums["se"].weight))
-      >>> global_metrics([rmse], {"se": (np.array([4.0, 14.0]), np.array([1, 1]))})
-      {'rmse': 3.0}
+      >>> rmse = lambda sums: np.sqrt(sums["squares"].value / sums["squares"].weight)
+      >>> metric = tasks.Metric("rmse", "lower", rmse, label="Error", unit="m")
+      >>> float(metric.value({"squares": tasks.Sum(18.0, 2)})), metric.sign, metric.title
+      (3.0, -1.0, 'Error (m)')
     """
 
     name: str

@@ -53,7 +53,7 @@ def test_classes_of_test_rows_alone_have_a_number_and_a_warning():
         ([0.0, 1.0] * 3, {}, r"not float64: give y.astype\(int\)"),
         ([0.5, 1.0] * 3, {}, "y, row 0 is 0.5, so this is no classification"),
         ([np.nan, 1.0] * 3, {}, "y, row 0 is nan, as are 3 of 6 labels"),
-        (np.eye(6, 3), {}, "other targets need a task"),  # not every row of it is one-hot
+        (np.eye(6, 3), {}, "other targets need kind='targets'"),  # not every row of it is one-hot
         (np.eye(3)[[0, 1, 2, 0, 1, 2]], {}, r"one-hot: give y.argmax\(axis=1\)"),
         (np.zeros((6, 1), int), {}, r"give y.ravel\(\)"),
         (np.ones((6, 2)) * 7.5, {}, "a task of your own"),
