@@ -93,7 +93,8 @@ def local_only(
             init_client=lambda variables: Own(
                 *variables, opt_state=optimizer.init(widened(variables.params))
             ),
-            personalize=lambda server, own: Variables(own.params, own.model_state),
+            personalize=lambda server, own, batch, key: Variables(own.params, own.model_state),
+            has_global_model=False,
         )
 
     return AlgorithmSpec(

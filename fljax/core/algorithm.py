@@ -167,7 +167,12 @@ class Algorithm(NamedTuple):
       variables: (server_state) -> `Variables` of the global model, for evaluation.
       init_client: (variables) -> client_state of a client that never took part; None if the
         algorithm keeps nothing per client.
-      personalize: (server_state, client_state) -> `Variables` for a client's own evaluation.
+      personalize: (server_state, client_state, batch, key) -> `Variables` of a client's own model,
+        which is judged on held-out rows of that client. `batch` is all its training rows in one
+        batch, with padding behind; `key` is a key of seed, round and client. None if the algorithm
+        makes no such models.
+      has_global_model: False where clients share none. Evaluations of everybody's rows are then the
+        mean over some clients' own models; `personalize` gives these without batch and key.
     """
 
     init: Callable[[PyTree], PyTree]
@@ -175,7 +180,8 @@ class Algorithm(NamedTuple):
     server_update: Callable[[PyTree, Mapping[str, Aggregate], jax.Array], PyTree]
     variables: Callable[[PyTree], PyTree]
     init_client: Callable[[PyTree], PyTree] | None = None
-    personalize: Callable[[PyTree, PyTree], PyTree] | None = None
+    personalize: Callable[[PyTree, PyTree, PyTree, jax.Array], PyTree] | None = None
+    has_global_model: bool = True
 
 
 class AlgorithmSpec(NamedTuple):

@@ -255,6 +255,11 @@ EVALUATION: dict[str, Field] = {
         0, int, Interval(-1), unit="clients", affects=RECORD,
         meaning="Evaluates so many clients one by one, a seeded sample; 0: none, -1: all.",
     ),
+    "eval_personal": Field(
+        0, int, Interval(-1), unit="clients", affects=RECORD,
+        meaning="Judges so many clients' own models on held-out rows of their own, of algorithms "
+        "that make such models; 0: none, -1: all.",
+    ),
     "target_accuracy": Field(
         None, float, FACTOR, optional=True, affects=RECORD,
         meaning="Reports what it costs to reach this test accuracy (validation, without a test "
@@ -347,10 +352,6 @@ CALL: dict[str, Field] = {
         False, bool, affects=FILES, meaning="Goes on from the newest checkpoint of the workdir."
     ),
     "progress": Field(True, bool, affects=FILES, meaning="Shows progress on standard error."),
-    "eval_personal": Field(
-        0, int, NON_NEGATIVE, unit="clients", affects=RECORD,
-        meaning="Evaluates the own models of so many clients instead of the global one.",
-    ),
 }  # fmt: skip
 
 # The groups of a configuration's keys.

@@ -1,9 +1,10 @@
 """Results of single clients, evaluation after evaluation: `client_metrics.npz`.
 
 One entry a client says who it is (`client`, `id`, `split`, `groups/NAME`) and how it fared at the
-last evaluation (`examples`, `weight`, `loss`, `accuracy`, ...). `rounds` and `history/loss`,
-`history/accuracy`, ... [evaluations, clients] hold all evaluations. The file is written before each
-checkpoint, so that a resumed run finds what was found before.
+last evaluation (`examples`, `weight`, and the metrics: `loss`, `accuracy`, ...). `rounds` and
+`history/loss`, `history/accuracy`, ... [evaluations, clients] hold all evaluations. The same
+columns of clients' own models stand under `personal/`, for the clients that have one. The file is
+written before each checkpoint, so that a resumed run finds what was found before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from fljax.recording.npz import load_arrays, write_arrays
 
-_ROUNDS, _HISTORY = "rounds", "history/"
+_ROUNDS, _HISTORY, _PERSONAL = "rounds", "history/", "personal/"
 # what tells clients apart, and does not change from evaluation to evaluation
 _IDENTITY = ("client", "split")
 _CONSTANT = (*_IDENTITY, "id", "examples", "weight")
@@ -52,8 +53,9 @@ class ClientResults:
         """Takes in an evaluation, as `Evaluations.finish` returns it; empty ones are passed by."""
         if not clients:
             return
+        told = [name for name in self._last | dict(clients) if _column(name) in _IDENTITY]
         if self._last and not all(
-            np.array_equal(self._last[name], clients[name]) for name in _IDENTITY
+            np.array_equal(self._last.get(name), clients.get(name)) for name in told
         ):
             warnings.warn(
                 f"The evaluation of round {round} is of other clients than those before it, as "
@@ -112,4 +114,9 @@ def forget_after(path: Path, last_round: int) -> None:
 
 def is_metric(name: str) -> bool:
     """Whether a column of the results changes from evaluation to evaluation."""
-    return name not in _CONSTANT and not name.startswith("groups/")
+    return _column(name) not in _CONSTANT and not _column(name).startswith("groups/")
+
+
+def _column(name: str) -> str:
+    """Returns the name of a column, whether of the global model or of clients' own ones."""
+    return name.removeprefix(_PERSONAL)

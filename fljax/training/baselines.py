@@ -28,12 +28,11 @@ from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.distributed import allgather
 from fljax.recording import Run
+from fljax.training.evaluations import STAND_INS
 
-# Own models that stand for the population of `local_only`; each is evaluated on the whole test set.
-_PERSONAL_MODELS = 10
 # What people may ask about the results of a baseline.
 MEANT_BY = {
-    "local_only": f"; mean of up to {_PERSONAL_MODELS} clients' own models on everybody's rows",
+    "local_only": f"; mean of up to {STAND_INS} clients' own models on everybody's rows",
 }
 
 
@@ -62,7 +61,6 @@ def run_baselines(
     """
     steps = [int(count) for count in run.curves["train/local_steps"] if np.isfinite(count)]
     local, round_options = _local_training(algorithm, round_options)
-    with_rows = int(np.count_nonzero(dataset.train.partition.sizes))
     found = {}
     for name in run_options.baselines:
         workdir, hooks = run_options.workdir, tuple(run_options.hooks)
@@ -78,7 +76,7 @@ def run_baselines(
             config={"baseline": name},
             hooks=(*hooks, _send_nothing) if name == "centralized" else hooks,
             eval_clients=0,
-            eval_personal=min(_PERSONAL_MODELS, with_rows) if name == "local_only" else 0,
+            eval_personal=run_options.eval_personal if name == "local_only" else 0,
         )
         found[name] = simulate(
             *BASELINES[name](dataset, task, local, round_options, steps),

@@ -9,6 +9,7 @@ of each client. Every number is thereby exact and the same on any number of devi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -85,8 +86,6 @@ def prepare(
     *,
     data: Mapping[str, jax.Array] | None = None,
     clients: Sequence[int] | np.ndarray | None = None,
-    max_rows: int | None = None,
-    seed: int = 0,
 ) -> EvalSet:
     """Lays out the rows of a split on the devices.
 
@@ -98,37 +97,51 @@ def prepare(
         data); then only row numbers are added. Otherwise each device receives its share of the
         rows and nothing else.
       clients: Client numbers to evaluate; None takes the whole split.
-      max_rows: Evaluates a random sample of that many rows, drawn once.
-      seed: Seed of that sample.
 
     Raises:
       ValueError: If there is nothing to evaluate, a client does not exist, or memory is too small.
     """
-    if max_rows is not None and max_rows < 1:
-        raise ValueError(f"max_rows = {max_rows}: evaluate at least one row, or all with None.")
     rows, owners = _rows_of(split, clients)
-    if max_rows is not None and max_rows < len(rows):
-        generator = random.generator(seed, "evaluation/rows")
-        kept = np.sort(generator.choice(len(rows), max_rows, replace=False))
-        rows, owners = rows[kept], None if owners is None else owners[kept]
     if not len(rows):
         raise ValueError(
             "there are no rows to evaluate: "
             + ("the split is empty." if clients is None else "the chosen clients have none.")
         )
     layout, counts = _layout(rows, mesh.size, batch_size)
+    inputs = place_rows(split.examples, layout, counts, mesh, data)
+    num_clients = 0 if owners is None else split.partition.num_clients
+    return EvalSet(inputs, len(rows), owners, num_clients)
+
+
+def place_rows(
+    examples: Examples,
+    rows: np.ndarray,
+    counts: np.ndarray,
+    mesh: Mesh,
+    data: Mapping[str, Any] | None,
+) -> EvalInputs:
+    """Places batches of rows on the devices.
+
+    Args:
+      examples: Whose rows they are.
+      rows: int[D, S, B] row numbers; padding may be any.
+      counts: int[D, S] real rows of each batch.
+      mesh: The devices.
+      data: The arrays of the examples where they are on the devices already.
+
+    Raises:
+      ValueError: If memory is too small.
+    """
     staged = None
     if data is None:
-        _check_memory(split.examples, layout.size, mesh)
-        staged = put_own(split.examples.take(layout[own_devices(mesh)]), mesh)
-    inputs = EvalInputs(
-        counts=put_sharded(counts, mesh),
-        rows=None if data is None else put_sharded(layout.astype(np.int32), mesh),
+        _check_memory(examples, rows.size, mesh)
+        staged = put_own(examples.take(rows[own_devices(mesh)]), mesh)
+    return EvalInputs(
+        counts=put_sharded(counts.astype(np.int32), mesh),
+        rows=None if data is None else put_sharded(rows.astype(np.int32), mesh),
         data=None if data is None else dict(data),
         staged=staged,
     )
-    num_clients = 0 if owners is None else split.partition.num_clients
-    return EvalSet(inputs, len(rows), owners, num_clients)
 
 
 def sample_clients(num_clients: int, count: int, seed: int) -> np.ndarray:
@@ -153,6 +166,18 @@ def sample_clients(num_clients: int, count: int, seed: int) -> np.ndarray:
     return np.sort(generator.choice(num_clients, count, replace=False))
 
 
+def clients_with_rows(split: Split, asked: int, option: str, rows: str) -> np.ndarray:
+    """Returns the clients to choose from; warns where more are asked for."""
+    with_rows = np.flatnonzero(split.partition.sizes > 0)
+    if asked > len(with_rows):
+        warnings.warn(
+            f"{option} = {asked}, but {len(with_rows)} of {split.partition.num_clients} clients "
+            f"have {rows} rows. All {len(with_rows)} are taken.",
+            stacklevel=3,
+        )
+    return with_rows
+
+
 def make_evaluate(
     bind: Callable[[PyTree], LocalTask], mesh: Mesh
 ) -> Callable[[Variables, PyTree, EvalInputs], EvalOutputs]:
@@ -173,26 +198,11 @@ def make_evaluate(
         )
         task = bind(frozen)
 
-        def one_batch(step):
-            count, rows, batch = step
-            if batch is None:
-                batch = jax.tree.map(lambda values: values[rows], inputs.data)
-            size = len(jax.tree.leaves(batch)[0])
-            batch = batch | {"mask": jnp.arange(size) < count}
-            sums, counts = task.measure(variables.params, variables.model_state, batch)
-            return counts, {name: Sum(*one) for name, one in sums.items()}
+        def measured(carry, step):
+            batch = batch_of(*step, inputs.data)
+            return carry, task.measure(variables.params, variables.model_state, batch)
 
-        def body(total, step):
-            counts, sums = one_batch(step)
-            return jax.tree.map(jnp.add, total, counts), sums
-
-        steps = (counts, rows, staged)
-        first = jax.tree.map(lambda leaf: leaf[0], steps)
-        shapes, _ = jax.eval_shape(one_batch, first)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        totals, sums = jax.lax.scan(body, zeros, steps)
-        sums = jax.tree.map(lambda leaf: leaf[None], sums)
-        return EvalOutputs(sums, jax.lax.psum(totals, AXIS))
+        return measure_batches(measured, (), (counts, rows, staged))
 
     split, same = PartitionSpec(AXIS), PartitionSpec()
     return jax.jit(
@@ -205,6 +215,36 @@ def make_evaluate(
         ),
         out_shardings=host_readable(mesh),
     )
+
+
+def batch_of(count: jax.Array, rows: jax.Array | None, staged: PyTree, data: PyTree) -> dict:
+    """Returns a batch of rows, gathered from `data` where they are not `staged` themselves."""
+    batch = jax.tree.map(lambda values: values[rows], data) if staged is None else staged
+    size = len(jax.tree.leaves(batch)[0])
+    return {**batch, "mask": jnp.arange(size) < count}
+
+
+def measure_batches(measured: Callable, carry: PyTree, steps: PyTree) -> EvalOutputs:
+    """Measures the batches of one device, inside `shard_map`.
+
+    Args:
+      measured: (carry, step) -> (carry', Measured).
+      carry: What goes from step to step.
+      steps: Leaves [S, ...].
+    """
+
+    def body(state, step):
+        carry, total = state
+        carry, (sums, counts) = measured(carry, step)
+        total = jax.tree.map(jnp.add, total, counts)
+        return (carry, total), {name: Sum(*one) for name, one in sums.items()}
+
+    first = jax.tree.map(lambda leaf: leaf[0], steps)
+    _, (_, counts) = jax.eval_shape(measured, carry, first)
+    none = jax.tree.map(jnp.zeros_like, counts)
+    (_, total), sums = jax.lax.scan(body, (carry, none), steps)
+    sums = jax.tree.map(lambda leaf: leaf[None], sums)
+    return EvalOutputs(sums, jax.lax.psum(total, AXIS))
 
 
 def finish(metrics: Sequence[Metric], outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
@@ -291,5 +331,5 @@ def _check_memory(examples: Examples, num_rows: int, mesh: Mesh) -> None:
         raise ValueError(
             f"evaluating {num_rows:,} rows of {each:,} bytes needs {held / 1e9:.2f} GB a "
             f"device, more than half of its {memory / 1e9:.2f} GB. Evaluate fewer clients "
-            "(eval_clients) or fewer rows (max_rows)."
+            "(eval_clients, eval_personal)."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from fljax.core.metrics import Metric, client_summary, group_metrics
 from fljax.core.trees import zeros_like_shape
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.devices.placement import host_readable
-from fljax.training import evaluation
+from fljax.training import evaluation, personalization
 from fljax.training.client_tables import (
     TRAINING,
     as_text,
@@ -27,8 +26,11 @@ from fljax.training.client_tables import (
 )
 from fljax.training.evaluation import EvalOutputs, EvalSet
 from fljax.training.federation import Federation
+from fljax.training.personalization import PersonalSet
 
-_CLIENTS = "clients"
+_CLIENTS, _PERSONAL = "clients", "personal"
+# Own models that stand for the population where clients share none.
+STAND_INS = 10
 
 
 class Evaluations(NamedTuple):
@@ -44,7 +46,9 @@ class Evaluations(NamedTuple):
       groups: {name: [N] group of each client} that are reported so.
       dataset: Whose clients are evaluated.
       metrics: Of the task.
-      personal: Clients whose own models are evaluated instead of the global one, or None.
+      stand_ins: Clients whose own models are evaluated because there is no global one, or None.
+      personal: Clients whose own models are judged on held-out rows of their own, or None.
+      evaluate_personal: The compiled evaluation of these, or None.
       evaluate: The compiled evaluation of one model.
       evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
         stack.
@@ -57,7 +61,9 @@ class Evaluations(NamedTuple):
     groups: dict[str, np.ndarray]
     dataset: FederatedDataset
     metrics: Sequence[Metric]
-    personal: np.ndarray | None
+    stand_ins: np.ndarray | None
+    personal: PersonalSet | None
+    evaluate_personal: Any
     evaluate: Any
     evaluate_many: Any
 
@@ -66,17 +72,21 @@ class Evaluations(NamedTuple):
         """Name of the set that `eval/clients/` summarizes, or None."""
         return next(iter(self.by_client), None)
 
-    def dispatch(self, federation: Federation) -> dict[str, EvalOutputs]:
-        """Starts an evaluation of the current models; nothing waits for it."""
+    def dispatch(self, federation: Federation, round: int) -> dict[str, EvalOutputs]:
+        """Starts an evaluation of the models after a round; nothing waits for it."""
         frozen = federation.inputs.frozen
-        if self.personal is None:
+        if self.stand_ins is None:
             variables = federation.variables
-            return {
+            outputs = {
                 name: self.evaluate(variables, frozen, one.inputs)
                 for name, one in self.sets.items()
             }
-        models = _personal_models(federation, self.personal)
-        return self._dispatch_many(models, len(self.personal), frozen)
+        else:
+            models = _own_models(federation, self.stand_ins)
+            outputs = self._dispatch_many(models, len(self.stand_ins), frozen)
+        if self.personal is not None:
+            outputs[_PERSONAL] = self.evaluate_personal(federation, round)
+        return outputs
 
     def dispatch_trials(
         self, federation: Federation, trials: Sequence[int]
@@ -102,10 +112,18 @@ class Evaluations(NamedTuple):
         """Waits for an evaluation.
 
         Returns:
-          ({"eval/test/accuracy": ...}, {name: array} metrics of each client, empty if none).
+          ({"eval/test/accuracy": ...}, {name: array} metrics of each client, empty if none; those
+          of clients' own models stand under "personal/").
         """
+        own: dict[str, float] = {}
+        columns: dict[str, np.ndarray] = {}
         if self.personal is not None:
-            return _mean_over_models(self.metrics, outputs, self.sets), {}
+            found, table = personalization.finish(self.metrics, outputs[_PERSONAL], self.personal)
+            table = identified(table, self.dataset, TRAINING)
+            own = {f"eval/{_PERSONAL}/{key}": value for key, value in found.items()}
+            columns = {f"{_PERSONAL}/{name}": values for name, values in table.items()}
+        if self.stand_ins is not None:
+            return _mean_over_models(self.metrics, outputs, self.sets) | own, columns
         record: dict[str, float] = {}
         for name, one in self.sets.items():
             if name != _CLIENTS:
@@ -124,7 +142,7 @@ class Evaluations(NamedTuple):
         if tables:
             found = client_summary(tables[0], self.metrics[0])
             record |= {f"eval/{_CLIENTS}/{key}": value for key, value in found.items()}
-        return record, joined(tables)
+        return record | own, joined(tables) | columns
 
     def _of_groups(self, outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
         sums = evaluation.sums_by_row(outputs, eval_set)
@@ -162,8 +180,9 @@ def make_evaluations(
       batch_size: Rows of a batch; 0 chooses.
       eval_clients: Clients to evaluate one by one: 0 none, -1 all, k a seeded sample of those that
         have such rows, or all of them where there are no more than k.
-      personal: Evaluate the own models of so many clients (a seeded sample of those that have
-        training rows) instead of the global model, and report the mean over them.
+      personal: Clients whose own models are judged as well, on the rows that they own of the test
+        set, else of the validation set: 0 none, -1 all, k a seeded sample of those that have such
+        rows. The same sample as that of as many `eval_clients`.
       dataset: The data of the trials that are evaluated; None is the federation's.
       seed: Of the samples of clients; None is the federation's.
       others: Made before for the same federation and data of the same preprocessing: what they
@@ -199,7 +218,7 @@ def make_evaluations(
     if eval_clients:
         order = [name for name in ("test", "held_out", "val") if name in owned]
         split = owned[order[0]] if order else dataset.train
-        with_rows = _clients_with_rows(split, eval_clients, "eval_clients", "evaluated")
+        with_rows = evaluation.clients_with_rows(split, eval_clients, "eval_clients", "evaluated")
         if order and (eval_clients == -1 or eval_clients >= len(with_rows)):
             of_training = next((name for name in ("test", "val") if name in owned), None)
             reported = [name for name in order if name in ("held_out", of_training)]
@@ -214,17 +233,16 @@ def make_evaluations(
         among = [name for name in ("test", "val") if name in owned]
         among += [name for name, who in by_client.items() if who == TRAINING]
         groups_of = next(iter(among), None)
-    chosen = None
-    if personal and federation.algorithm.personalize is None:
-        raise ValueError(
-            f"eval_personal = {personal}, but the algorithm {federation.spec.name!r} has no "
-            "personal models."
-        )
-    if personal:
+    stand_ins, own, evaluate_own = None, None, None
+    if not federation.algorithm.has_global_model:
         generator = random.generator(seed, "evaluation/personal")
-        with_rows = _clients_with_rows(dataset.train, personal, "eval_personal", "training")
-        count = min(personal, len(with_rows))
-        chosen = np.sort(generator.choice(with_rows, count, replace=False))
+        with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)
+        count = min(STAND_INS, len(with_rows))
+        stand_ins = np.sort(generator.choice(with_rows, count, replace=False))
+    if personal:
+        own, evaluate_own = personalization.make_personal(
+            federation, dataset, personal, batch_size, seed
+        )
     programs = (
         (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
     )
@@ -236,21 +254,11 @@ def make_evaluations(
         groups,
         dataset,
         federation.task.metrics,
-        chosen,
+        stand_ins,
+        own,
+        evaluate_own,
         *programs,
     )
-
-
-def _clients_with_rows(split: Split, asked: int, option: str, rows: str) -> np.ndarray:
-    """Returns the clients to choose from; warns where more are asked for."""
-    with_rows = np.flatnonzero(split.partition.sizes > 0)
-    if asked > len(with_rows):
-        warnings.warn(
-            f"{option} = {asked}, but {len(with_rows)} of {split.partition.num_clients} clients "
-            f"have {rows} rows. All {len(with_rows)} are taken.",
-            stacklevel=3,
-        )
-    return with_rows
 
 
 def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callable, Callable]:
@@ -279,26 +287,26 @@ def _models_of(variables: Callable, server: Any, trials: jax.Array):
     return jax.vmap(variables)(jax.tree.map(lambda leaf: leaf[trials], server))
 
 
-def _personal_models(federation: Federation, clients: np.ndarray):
-    """Returns the stacked own models of some clients."""
+def _own_models(federation: Federation, clients: np.ndarray):
+    """Returns the stacked own models of some clients, of an algorithm without a global one."""
     rows = federation.store.rows_of(clients).algorithm
-    return _personalized(federation.algorithm.personalize, federation.state.server, rows)
+    return _kept_models(federation.algorithm.personalize, federation.state.server, rows)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _personalized(personalize: Callable, server: Any, rows: Any):
+def _kept_models(personalize: Callable, server: Any, rows: Any):
     server = jax.tree.map(lambda leaf: leaf[0], server)
-    return jax.vmap(personalize, (None, 0))(server, rows)
+    return jax.vmap(lambda own: personalize(server, own, None, None))(rows)
 
 
 def _mean_over_models(metrics, outputs, sets) -> dict[str, float]:
     """Returns the mean over models of each metric on each set."""
     record = {}
     metrics = [one for one in metrics if not one.of_counts]
-    for name, stacked in outputs.items():
-        leaves, structure = jax.tree.flatten(stacked)
+    for name, eval_set in sets.items():
+        leaves, structure = jax.tree.flatten(outputs[name])
         models = map(structure.unflatten, zip(*map(np.asarray, leaves), strict=True))
-        each = [evaluation.finish(metrics, one, sets[name]) for one in models]
+        each = [evaluation.finish(metrics, one, eval_set) for one in models]
         record |= {
             f"eval/{name}/{one.name}": float(np.mean([found[one.name] for found in each]))
             for one in metrics

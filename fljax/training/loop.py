@@ -72,7 +72,7 @@ class Loop:
         self.validation = Validation(
             self.metric, options.patience, options.min_delta, recorder.records
         )
-        self.models = ModelFiles(federation, bool(options.eval_personal), progress.best)
+        self.models = ModelFiles(federation, progress.best)
         self.ended_elsewhere = False
         self.totals = progress.totals
         self.sampler_state = progress.sampler_state
@@ -101,7 +101,7 @@ class Loop:
             done = self._rounds(blocks, bar, num_rounds)
         if done == self.start:
             # nothing was left to do, and the metrics of the clients are in no checkpoint
-            _, clients = self.evaluations.finish(self.evaluations.dispatch(federation))
+            _, clients = self.evaluations.finish(self.evaluations.dispatch(federation, done))
             self.clients.add(done, clients)
         return self._finish(done, num_rounds)
 
@@ -114,7 +114,7 @@ class Loop:
         wait = self.federation.compile_block(*first[0]) if first and alone else None
         outputs = None
         if self.start == 0 and self.options.eval_every:
-            outputs = self.evaluations.dispatch(self.federation)
+            outputs = self.evaluations.dispatch(self.federation, 0)
         if wait is not None:
             wait()
         self.compile_seconds += time.perf_counter() - begin
@@ -148,7 +148,7 @@ class Loop:
         done = facts[-1].round + 1
         outputs = None
         if done == num_rounds or _due(done, self.options.eval_every):
-            outputs = self.evaluations.dispatch(self.federation)
+            outputs = self.evaluations.dispatch(self.federation, done)
         # it weighs on no rate and no estimate
         compiled = compiled_seconds() - compiled
         self.compile_seconds += compiled

@@ -24,15 +24,14 @@ class ModelFiles:
 
     Args:
       federation: What is trained.
-      personal: Whether evaluations are of clients' own models, which say nothing of the global one.
       best: Of the part of the run that was resumed.
     """
 
-    def __init__(self, federation: Federation, personal: bool, best: BestModel | None = None):
+    def __init__(self, federation: Federation, best: BestModel | None = None):
         self.best = best
         self._federation = federation
         self._written: int | None = None
-        if personal:
+        if not federation.algorithm.has_global_model:
             self._no_best = "its evaluations were of clients' own models"
         elif federation.dataset.val is None:
             self._no_best = "it had no validation data"

@@ -222,21 +222,6 @@ def test_a_split_without_clients(mesh, evaluate, arrays, variables):
         evaluation.prepare(whole, mesh, clients=[0])
 
 
-def test_a_sample_of_rows_is_drawn_by_seed(mesh, arrays, split):
-    def owners_and_rows(seed):
-        lazy, requests = lazy_split(arrays, split.partition)
-        eval_set = evaluation.prepare(lazy, mesh, 16, max_rows=20, seed=seed)
-        assert eval_set.num_rows == len(eval_set.owners) == 20
-        return eval_set.owners, requests[-1][:20]
-
-    owners, rows = owners_and_rows(0)
-    owner_of = dict(zip(split.rows(), split.partition.owners(), strict=True))
-    assert len(set(rows)) == 20
-    np.testing.assert_array_equal(owners, [owner_of[row] for row in rows])
-    np.testing.assert_array_equal(rows, owners_and_rows(0)[1])
-    assert set(rows) != set(owners_and_rows(1)[1])
-
-
 def test_a_bound_task_with_preprocessing(mesh, arrays, split):
     """The path a run takes: raw examples, `bind`, a classification task."""
 
@@ -361,8 +346,6 @@ def test_errors_name_the_cause(arrays, split, monkeypatch):
         evaluation.prepare(split, mesh, clients=[1, 8])
     with pytest.raises(ValueError, match="the chosen clients have none"):
         evaluation.prepare(split, mesh, clients=[0, 3])
-    with pytest.raises(ValueError, match="max_rows = 0"):
-        evaluation.prepare(split, mesh, max_rows=0)
     monkeypatch.setattr(evaluation, "memory_of", lambda mesh: 1000)
     with pytest.raises(ValueError, match="52 rows of 20 bytes .* Evaluate fewer"):
         evaluation.prepare(split, mesh)

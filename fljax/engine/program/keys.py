@@ -5,6 +5,7 @@
                             ├─ downlink ─ link                           DownlinkLink.apply
                             ├─ cohort ─ link                             CohortLink.apply
                             └─ server ─ link                             ServerLink.apply
+                      └ personal ─ client                                Algorithm.personalize
 
 Lane, device and order never enter.
 """
@@ -13,8 +14,8 @@ from __future__ import annotations
 
 import jax
 
-# Streams beside the local steps of a job, which count from 0.
-UPLINK, DOWNLINK, COHORT, SERVER = (0x7FFFFFF0 + number for number in range(4))
+# Streams beside the local steps of a job, and the passes of a round, which count from 0.
+UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL = (0x7FFFFFF0 + number for number in range(5))
 
 
 def of_round(run_keys: jax.Array, rounds: jax.Array) -> jax.Array:

@@ -1,0 +1,278 @@
+"""Evaluation of clients' own models, each on held-out rows of its own client.
+
+    prepare ─► PersonalSet ─► evaluate (device, asynchronous) ─► finish (host)
+
+An algorithm says by `personalize` what a client's model is: kept by the client, or made of the
+global one on the client's training rows. The held-out rows of a client lie in batches of their own,
+one client behind the other, so that a device makes one model at a time and clients of any size fill
+their batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from fljax.core.algorithm import Algorithm
+from fljax.core.gradients import LocalTask, bind
+from fljax.core.metrics import Metric, client_metrics, client_summary, global_metrics
+from fljax.data.dataset import FederatedDataset, Partition, Split
+from fljax.engine.devices.execution import AXIS
+from fljax.engine.devices.placement import host_readable, put_sharded
+from fljax.engine.program.keys import PERSONAL
+from fljax.training.evaluation import (
+    EvalInputs,
+    EvalOutputs,
+    batch_of,
+    clients_with_rows,
+    measure_batches,
+    place_rows,
+    sample_clients,
+)
+from fljax.training.federation import Federation
+
+PyTree = Any
+
+
+class PersonalInputs(NamedTuple):
+    """The device part: D devices, S batches of held-out rows, K clients of a device.
+
+    Attributes:
+      held_out: Batches [D, S, B] of held-out rows.
+      own: [D, K, R] training rows of each client.
+      client: int32[D, K] client numbers.
+      place: int32[D, S] whose rows a batch holds, among the K clients of its device.
+      first: bool[D, S], whether it is the first batch of its client.
+    """
+
+    held_out: EvalInputs
+    own: EvalInputs
+    client: jax.Array
+    place: jax.Array
+    first: jax.Array
+
+
+class PersonalSet(NamedTuple):
+    """Clients whose own models are evaluated.
+
+    Attributes:
+      inputs: What the devices read.
+      clients: int64[D, K] client numbers; the last one again where devices have fewer than others.
+      owners: int64[D, S, B] client of each held-out row, -1 in padding.
+      num_clients: Size of the population.
+    """
+
+    inputs: PersonalInputs
+    clients: np.ndarray
+    owners: np.ndarray
+    num_clients: int
+
+
+def prepare(
+    train: Split,
+    held_out: Split,
+    clients: np.ndarray,
+    mesh: Mesh,
+    batch_size: int,
+    train_data: PyTree = None,
+    held_out_data: PyTree = None,
+) -> PersonalSet:
+    """Lays out the rows of clients on the devices, which share the clients.
+
+    Args:
+      train: Training rows, over all clients.
+      held_out: Other rows of the same clients.
+      clients: int[clients] whose models are evaluated; all have held-out rows.
+      mesh: The devices.
+      batch_size: Most held-out rows of a batch.
+      train_data, held_out_data: Arrays of the examples where they are on the devices already.
+    """
+    share = -(-len(clients) // mesh.size)
+    chosen = np.full((mesh.size, share), clients[-1], np.int64)
+    chosen.reshape(-1)[: len(clients)] = clients
+    sizes = held_out.partition.sizes[chosen]
+    sizes.reshape(-1)[len(clients) :] = 0
+    place, rows, counts = _batches(held_out.partition, chosen, sizes, batch_size)
+    own_sizes = train.partition.sizes[chosen]
+    position = np.minimum(np.arange(max(own_sizes.max(), 1)), own_sizes[..., None] - 1)
+    own_rows = train.partition.row_at(chosen[..., None], np.maximum(position, 0))
+    first = np.diff(place, axis=1, prepend=-1) > 0
+    owners = np.take_along_axis(chosen, place, 1)[..., None]
+    return PersonalSet(
+        inputs=PersonalInputs(
+            held_out=place_rows(held_out.examples, rows, counts, mesh, held_out_data),
+            own=place_rows(train.examples, own_rows, own_sizes, mesh, train_data),
+            client=put_sharded(chosen.astype(np.int32), mesh),
+            place=put_sharded(place.astype(np.int32), mesh),
+            first=put_sharded(first, mesh),
+        ),
+        clients=chosen,
+        owners=np.where(np.arange(rows.shape[-1]) < counts[..., None], owners, -1),
+        num_clients=train.partition.num_clients,
+    )
+
+
+def _batches(
+    partition: Partition, clients: np.ndarray, sizes: np.ndarray, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts the rows of clients into batches; each holds rows of one client.
+
+    Args:
+      partition: Of the rows.
+      clients: int[D, K] clients of each device.
+      sizes: int[D, K] how many rows they have; one or more of those whose rows come first.
+      batch_size: Most rows of a batch.
+
+    Returns:
+      (int[D, S] the place of each batch's client among the K, int[D, S, B] its rows, int[D, S] how
+      many are real). Empty batches stay with the last client that has some.
+    """
+    width = int(min(batch_size, sizes.max()))
+    batches = -(-sizes // width)
+    steps = np.arange(batches.sum(1).max())
+    ends = np.cumsum(batches, 1)
+    last = (sizes > 0).sum(1) - 1
+    place = np.minimum((steps >= ends[..., None]).sum(1), last[:, None])
+    number = steps - np.take_along_axis(ends - batches, place, 1)
+    size = np.take_along_axis(sizes, place, 1)
+    counts = np.clip(size - number * width, 0, width)
+    position = np.minimum(number[..., None] * width + np.arange(width), size[..., None] - 1)
+    owner = np.take_along_axis(clients, place, 1)
+    return place, partition.row_at(owner[..., None], np.maximum(position, 0)), counts
+
+
+def make_evaluate(
+    algorithm: Algorithm, bind: Callable[[PyTree], LocalTask], mesh: Mesh
+) -> Callable[..., EvalOutputs]:
+    """Makes the compiled evaluation of clients' own models.
+
+    Args:
+      algorithm: That personalizes.
+      bind: (frozen) -> LocalTask.
+      mesh: The mesh the clients were prepared for.
+
+    Returns:
+      A jitted function (server_states, client_states, key, round, frozen, inputs) -> EvalOutputs:
+      server states have an axis over trials, client states are leaves [D x K, ...], and the key is
+      that of the seed.
+    """
+
+    def one_device(server, states, key, frozen, inputs: PersonalInputs):
+        task = bind(frozen)
+        held_out, own = (
+            one._replace(counts=one.counts[0], rows=_first(one.rows), staged=_first(one.staged))
+            for one in (inputs.held_out, inputs.own)
+        )
+        client, place, first = _first((inputs.client, inputs.place, inputs.first))
+
+        def model_of(place):
+            count, rows, staged, state = jax.tree.map(
+                lambda leaf: leaf[place], (own.counts, own.rows, own.staged, states)
+            )
+            batch = batch_of(count, rows, staged, own.data)
+            own_key = jax.random.fold_in(key, client[place])
+            model = algorithm.personalize(server, state, batch, own_key)
+            # strongly typed, as what a loop carries must be
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), model)
+
+        def measured(model, step):
+            rows, place, first = step
+            # a branch, not a select, since nothing is mapped: a model is made once a client
+            model = jax.lax.cond(first, model_of, lambda place: model, place)
+            batch = batch_of(*rows, held_out.data)
+            return model, task.measure(model.params, model.model_state, batch)
+
+        none = jax.tree.map(jnp.zeros_like, jax.eval_shape(model_of, place[0]))
+        steps = ((held_out.counts, held_out.rows, held_out.staged), place, first)
+        return measure_batches(measured, none, steps)
+
+    each, same = PartitionSpec(AXIS), PartitionSpec()
+    rows = EvalInputs(counts=each, rows=each, data=same, staged=each)
+    sharded = jax.shard_map(
+        one_device,
+        mesh=mesh,
+        in_specs=(same, each, same, same, PersonalInputs(rows, rows, each, each, each)),
+        out_specs=EvalOutputs(sums=each, counts=same),
+        check_vma=False,
+    )
+
+    def evaluate(servers, states, key, round, frozen, inputs):
+        key = jax.random.fold_in(jax.random.fold_in(key, round), PERSONAL)
+        return sharded(_first(servers), states, key, frozen, inputs)
+
+    return jax.jit(evaluate, out_shardings=host_readable(mesh))
+
+
+def finish(
+    metrics: Sequence[Metric], outputs: EvalOutputs, evaluated: PersonalSet
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Waits for an evaluation of clients' own models.
+
+    Returns:
+      ({name: value} of each metric over all their rows, and how the first one is spread over
+      clients; the metrics of each client, as `fljax.core.metrics.client_metrics`).
+    """
+    real = evaluated.owners >= 0
+    sums = jax.tree.map(lambda leaf: np.asarray(leaf)[real], outputs.sums)
+    counts = jax.tree.map(np.asarray, outputs.counts)
+    table = client_metrics(metrics, sums, evaluated.owners[real], evaluated.num_clients)
+    return global_metrics(metrics, sums, counts) | client_summary(table, metrics[0]), table
+
+
+def _first(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def make_personal(
+    federation: Federation, dataset: FederatedDataset, asked: int, batch_size: int, seed: int
+) -> tuple[PersonalSet, Callable[[Federation, int], EvalOutputs]]:
+    """Prepares the evaluation of clients' own models on the rows that they own of the test set.
+
+    Where they own none of it, on those of the validation set.
+
+    Args:
+      federation: The federation.
+      dataset: Its data.
+      asked: Clients to evaluate; -1 takes all, k a seeded sample.
+      batch_size: Most rows of a batch.
+      seed: Of the sample.
+
+    Returns:
+      (the clients, (federation, round) -> their evaluation after that round).
+
+    Raises:
+      ValueError: If the algorithm makes no such models, or clients own no such rows.
+    """
+    if federation.algorithm.personalize is None:
+        raise ValueError(
+            f"eval_personal = {asked}, but the algorithm {federation.spec.name!r} has no "
+            "personal models."
+        )
+    splits = [one for one in (dataset.test, dataset.val) if one is not None and one.partition]
+    if not splits:
+        raise ValueError(
+            f"eval_personal = {asked}, but the clients of {dataset.name!r} own no held-out rows: "
+            "give test_client_ids with the test rows, or split some off, val_fraction=0.2."
+        )
+    with_rows = clients_with_rows(splits[0], asked, "eval_personal", "held-out")
+    clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
+    shared = [one.examples is dataset.train.examples for one in (dataset.train, splits[0])]
+    data = [federation.inputs.data if one else None for one in shared]
+    own = prepare(dataset.train, splits[0], clients, federation.mesh, batch_size, *data)
+    evaluate = make_evaluate(
+        federation.algorithm,
+        lambda frozen: bind(federation.task, frozen, dataset.preprocess),
+        federation.mesh,
+    )
+
+    def dispatch(federation: Federation, round: int) -> EvalOutputs:
+        states = federation.store.rows_of(own.clients.reshape(-1)).algorithm
+        frozen, key = federation.inputs.frozen, federation.inputs.keys[0]
+        return evaluate(federation.state.server, states, key, round, frozen, own.inputs)
+
+    return own, dispatch
