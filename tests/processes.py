@@ -45,7 +45,7 @@ RUNS = {
     "median": (algorithms.fedavg(0.2), {"pipeline": median()}),
     "local_only": (
         algorithms.local_only()._replace(hparams={"client_lr": 0.1}),
-        {"eval_personal": 4, "eval_clients": 0},
+        {"eval_personal": -1, "eval_clients": 0},
     ),
 }
 
@@ -62,9 +62,12 @@ def run(workdir, name, **options):
         "checkpoint_every": 0 if workdir is None else 2,
         "progress": False,
     }
+    data = toy.dataset(toy.clients())
+    if "eval_personal" in own:
+        data = data.with_validation(0.3)
     with jax.enable_x64(True):
         return fljax.simulate(
-            toy.dataset(toy.clients()),
+            data,
             toy.softmax_task(),
             spec,
             workdir=workdir,
