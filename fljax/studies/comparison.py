@@ -12,9 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.core.files import atomic_file
+from fljax.core.metrics import ACCURACY, LOSS, Metric, target_of
 from fljax.recording.summary import to_target
 from fljax.studies.results import Results, Row
-from fljax.studies.selection import Configuration, Criterion, chosen_row, rank, resolve
+from fljax.studies.selection import (
+    Configuration,
+    Criterion,
+    chosen_row,
+    criterion_of,
+    rank,
+    resolve,
+)
 from fljax.studies.space import Trial, describe
 from fljax.studies.study import Study
 
@@ -40,7 +48,7 @@ class Outcome(NamedTuple):
       seconds: That it took, of which trials side by side share; None where that is not known.
       best: The record of the round that was chosen on validation data.
       final: The record of its last round.
-      target: What it took to the target accuracy, see `fljax.recording.summary.to_target`.
+      target: What it took to the target, see `fljax.recording.summary.to_target`.
       records: Of all its rounds, in their order.
     """
 
@@ -121,7 +129,7 @@ class Comparison(NamedTuple):
       results: Trials and rows.
       criterion: As `resolve` found it.
       headline: The key that is reported: `criterion.report`, or what decides where it is not there.
-      target: The target accuracy, or None.
+      target: The value of the first metric that is to be reached, or None.
       ranked: All configurations, best first.
       compared: Variants in their order, or the best configurations of a sweep.
       outcomes: Of all trials.
@@ -156,6 +164,7 @@ def compare(
     config: Mapping[str, Any],
     results: Results,
     seconds: Mapping[int, float] | None = None,
+    metrics: Sequence[Metric] = (ACCURACY, LOSS),
 ) -> Comparison:
     """Returns what a study compares.
 
@@ -164,11 +173,13 @@ def compare(
       config: The base configuration; empty where it is not known.
       results: Of the study.
       seconds: {number of the trial: seconds it took}.
+      metrics: Of the task; the first one is what a target is about.
 
     Raises:
       ValueError: From `fljax.studies.selection.rank`.
     """
-    criterion = resolve(results, study.criterion)
+    chosen_by = study.criterion or criterion_of(metrics[0])
+    criterion = resolve(results, chosen_by)
     keys = {key for row in results.rows for key in row}
     headline = criterion.report if criterion.report in keys else criterion.metric
     records: dict[int, list[Row]] = {trial.number: [] for trial in results.trials}
@@ -177,10 +188,11 @@ def compare(
     outcomes = {}
     for trial in results.trials:
         own = {**config, **trial.overrides(study.variants)}
+        target = target_of(own), metrics[0]
         outcomes[trial.number] = _outcome(
-            trial, results, records[trial.number], criterion, own.get("target_accuracy"), seconds
+            trial, results, records[trial.number], criterion, target, seconds
         )
-    ranked = rank(results, study.criterion)
+    ranked = rank(results, chosen_by)
     chosen = ranked[:_MOST_ROWS]
     if study.variants:
         best = {one.variant: one for one in reversed(ranked)}
@@ -196,7 +208,7 @@ def compare(
     reference = next((one for one in compared if one.label == study.reference), None)
     if reference is not None:
         compared = [one._replace(reference=reference.outcomes) for one in compared]
-    target = config.get("target_accuracy")
+    target = target_of(config)
     everything = list(outcomes.values())
     return Comparison(
         study, config, results, criterion, headline, target, ranked, compared, everything
@@ -209,7 +221,7 @@ def _outcome(trial, results, records, criterion, target, seconds) -> Outcome:
     if status.state == "diverged":
         return Outcome(trial, status.round, status.round, spent, {}, {}, None, records)
     best, final = chosen_row(records, criterion), records[-1] if records else {}
-    reached = to_target(records, target)
+    reached = to_target(records, *target)
     return Outcome(trial, None, status.round, spent, best, final, reached, records)
 
 

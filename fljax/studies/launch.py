@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from fljax.config import default_config, resolve, to_plain, with_keys
 from fljax.core import signals
+from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.core.settings import OPTIONS, affecting
 from fljax.core.values import FILES, SPEED, checked, checked_path, wrong
 from fljax.engine.devices.compilation import use_compilation_cache
@@ -34,7 +35,7 @@ from fljax.studies.journal import Journal
 from fljax.studies.pictures import check_kinds, plot_study
 from fljax.studies.results import Results
 from fljax.studies.runner import Costs, Runner, make_bar
-from fljax.studies.selection import write_best
+from fljax.studies.selection import criterion_of, write_best
 from fljax.studies.share import Place, Share, keep_share, kept_share, part_of, share_of
 from fljax.studies.space import Trial, identity
 from fljax.studies.study import Study, judged_late, listed_trials, search_of, study_of
@@ -48,6 +49,7 @@ class StudyRun(NamedTuple):
     Attributes:
       directory: Where everything lies.
       study: What was compared.
+      metrics: Of the task, the first one first.
       config: The base configuration as JSON holds it; empty where a function made the experiments.
       results: Trials, their rows and how they ended, of all processes so far.
       best: What `best.json` says; None while trials are missing.
@@ -62,6 +64,7 @@ class StudyRun(NamedTuple):
 
     directory: Path
     study: Study
+    metrics: Sequence[Metric]
     config: Mapping[str, Any]
     results: Results
     best: dict[str, Any] | None
@@ -80,7 +83,7 @@ class StudyRun(NamedTuple):
 
     def compare(self) -> Comparison:
         """Returns what was compared, over seeds and against the reference."""
-        return compare(self.study, self.config, self.results, self.seconds)
+        return compare(self.study, self.config, self.results, self.seconds, self.metrics)
 
     def plot(self) -> list[Path]:
         """Draws the study into `plots/`; returns the files."""
@@ -161,7 +164,11 @@ def sweep(
     if resume:
         trials = _numbered(trials, study, place)
     shared = _shared(config, study, trials)
-    groups = part_of(grouped(trials, make), place.share)
+    groups = grouped(trials, make)
+    metrics = groups[0].experiment.task.metrics if groups else (ACCURACY, LOSS)
+    if study.criterion is None:
+        study = dataclasses.replace(study, criterion=criterion_of(metrics[0]))
+    groups = part_of(groups, place.share)
     keep_share(place)
     if progress and place.share.count > 1:
         part = sum(len(group.trials) for group in groups)
@@ -174,7 +181,7 @@ def sweep(
             over, ran = _run(
                 shared, make, groups, study, place, costs, resume=resume, progress=progress
             )
-        found = _found(place, shared, study, costs, over, ran)
+        found = _found(place, shared, study, metrics, costs, over, ran)
     where = f"go on in {workdir} by resume=True" if found.missing else f"all in {workdir}"
     signals.conclude(f"{ran} trials, {where}.")
     return found
@@ -307,7 +314,13 @@ def _write_config(
 
 
 def _found(
-    place: Place, config: dict[str, Any], study: Study, costs: Costs, over: bool, ran: int
+    place: Place,
+    config: dict[str, Any],
+    study: Study,
+    metrics: Sequence[Metric],
+    costs: Costs,
+    over: bool,
+    ran: int,
 ) -> StudyRun:
     """Writes what this process spent, and the tables of all once nothing is missing."""
     spent = {
@@ -344,7 +357,7 @@ def _found(
         best = write_best(workdir, results, study.criterion, study.axes)
         if config and study.wandb == "table":
             tables.log_table(config, workdir, results)
-    found = StudyRun(workdir, study, config, results, best, summary, seconds, missing)
+    found = StudyRun(workdir, study, metrics, config, results, best, summary, seconds, missing)
     if not missing:
         write_study_table(workdir, found.compare().outcomes)
     return found

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.metrics import Metric
 from fljax.recording import jsonio
 from fljax.studies.results import STATES, Results, Row, Status, is_number
 from fljax.studies.space import identity
@@ -46,6 +47,17 @@ class Criterion(NamedTuple):
 
 
 BY_ACCURACY = Criterion()
+
+
+def criterion_of(metric: Metric) -> Criterion:
+    """Returns the choice by a metric on validation data, reported on test data.
+
+    Example:
+      >>> criterion_of(fljax.tasks.Metric("mse", "lower"))[:3]
+      ('eval/val/mse', 'eval/test/mse', False)
+    """
+    keys = (f"eval/{split}/{metric.name}" for split in ("val", "test"))
+    return Criterion(*keys, maximize=metric.sign > 0)
 
 
 class Configuration(NamedTuple):

@@ -13,7 +13,7 @@ from fljax.core.names import unknown
 from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, checked, wrong
 from fljax.recording.jsonio import plain
 from fljax.studies.search import METHODS, given, rungs_of, successive_halving
-from fljax.studies.selection import BY_ACCURACY, Criterion
+from fljax.studies.selection import Criterion
 from fljax.studies.space import (
     ANY_SEED,
     RESERVED,
@@ -59,7 +59,8 @@ class Study:
       num_trials: Configurations to draw.
       seeds: Each configuration runs once with each.
       search_seed: Seed of the draws.
-      criterion: What trials are compared by: see `fljax.studies.selection`.
+      criterion: What trials are compared by: see `fljax.studies.selection`. None is the first metric
+        of the task, on validation data (of proposed trials, the accuracy).
       min_rounds: Rounds before "halving" may stop a trial.
       reduction: One in so many goes on at each rung of "halving".
       together: Trials that train side by side; 0 takes as many as memory allows, of those that a
@@ -88,7 +89,7 @@ class Study:
     num_trials: int | None = None
     seeds: Sequence[int] = (0,)
     search_seed: int = 0
-    criterion: Criterion = BY_ACCURACY
+    criterion: Criterion | None = None
     min_rounds: int = 10
     reduction: int = 3
     together: int = 0
@@ -104,8 +105,8 @@ class Study:
             object.__setattr__(self, name, checked(name, getattr(self, name), field))
         if not isinstance(self.axes, Mapping):
             raise wrong("axes", self.axes, "{name of a key: its values}")
-        if not isinstance(self.criterion, Criterion):
-            raise wrong("criterion", self.criterion, "a fljax.studies.Criterion")
+        if not isinstance(self.criterion, Criterion | None):
+            raise wrong("criterion", self.criterion, "a fljax.studies.Criterion, or None")
         if isinstance(self.search, str):
             checked("search", self.search, Field("grid", str, SEARCHES))
         object.__setattr__(self, "seeds", tuple(checked_seeds(self.seeds)))

@@ -7,6 +7,7 @@ import pytest
 
 import fljax
 from fljax import algorithms, data
+from fljax.config.experiment import Experiment
 from fljax.core.metrics import LOSS, Metric
 from fljax.tasks import Measured, Task
 
@@ -243,6 +244,23 @@ def test_pictures_and_lines_name_the_metric(run, tmp_path, capsys):
     assert [path.name for path in read.plot()] == ["loss.png", "mse_a.png", "bytes.png"]
     federate(num_rounds=2, progress=True)
     assert "test mse_a " in capsys.readouterr().err
+
+
+def test_a_sweep_is_judged_by_the_first_metric(models, tmp_path):
+    def make(trial):
+        options = {"num_rounds": 2, "clients_per_round": 5, "batch_size": 0, "eval_every": 2}
+        spec = algorithms.fedavg(trial.values["client_lr"])
+        return Experiment(DATA, TASK, spec, options | {"devices": 2, "seed": trial.seed})
+
+    rates = {"client_lr": (RATE, 1e-6)}
+    found = fljax.sweep(make, tmp_path, axes=rates, progress=False)
+    best = found.best
+    assert (best["metric"], best["maximize"]) == ("eval/val/mse_a", False)
+    assert best["values"] == {"client_lr": RATE} and best["rounds"] == (2,)
+    for split in ("val", "test"):
+        expected = judged(models[1], taken(getattr(DATA, split)))["mse_a"]
+        check(best[f"eval/{split}/mse_a"]["values"], [expected])
+    assert found.plot()
 
 
 @pytest.mark.parametrize(
