@@ -59,8 +59,8 @@ class Study:
       num_trials: Configurations to draw.
       seeds: Each configuration runs once with each.
       search_seed: Seed of the draws.
-      criterion: What trials are compared by: see `fljax.studies.selection`. None is the first metric
-        of the task, on validation data (of proposed trials, the accuracy).
+      criterion: What trials are compared by: see `fljax.studies.selection`. None is the task's
+        first metric, on validation data (of proposed trials, the accuracy).
       min_rounds: Rounds before "halving" may stop a trial.
       reduction: One in so many goes on at each rung of "halving".
       together: Trials that train side by side; 0 takes as many as memory allows, of those that a
