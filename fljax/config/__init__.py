@@ -10,7 +10,8 @@ A config file is Python and defines one function:
         config.client_lr = 0.05
         return config
 
-The keys, their defaults and what they may be are the table `fljax.config.schema.FIELDS`.
+The keys, their defaults and what they may be stand in the table of options, `fljax.core.settings`;
+docs/configuration.md explains them.
 """
 
 from __future__ import annotations
