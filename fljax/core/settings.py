@@ -189,7 +189,7 @@ TRAINING: dict[str, Field] = {
     ),
     "batch_size": Field(
         20, int, NON_NEGATIVE, optional=True, unit="rows",
-        meaning="Sets the rows of a local batch; 0: all rows of the client at once.",
+        meaning="Sets the rows of a local batch; 0 or unset: all rows of the client at once.",
     ),
     "remainder": Field(
         "partial", str, ("partial", "drop", "wrap"),

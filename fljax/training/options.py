@@ -84,7 +84,7 @@ class RoundOptions:
     clients_per_round: int
     local_epochs: int | Sequence[int] | None = _default("local_epochs")
     local_steps: int | Sequence[int] | None = _default("local_steps")
-    batch_size: int | Sequence[int] = _default("batch_size")
+    batch_size: int | Sequence[int] | None = _default("batch_size")
     client_lr_factors: Sequence[float] | None = dataclasses.field(default=None, repr=False)
     client_weights: Sequence[float] | None = dataclasses.field(default=None, repr=False)
     remainder: str = _default("remainder")
@@ -108,6 +108,8 @@ class RoundOptions:
     def __post_init__(self):
         if self.local_epochs is None and self.local_steps is None:
             _set(self, "local_epochs", 1)
+        if self.batch_size is None:
+            _set(self, "batch_size", 0)
         # a schedule is a function here
         fields = {name: field for name, field in OPTIONS.items() if "schedule" not in name}
         if isinstance(self.sampler, Sampler):

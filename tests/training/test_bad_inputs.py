@@ -137,6 +137,7 @@ def test_without_local_work_clients_pass_over_their_rows_once():
     numbers = {"num_rounds": 1, "clients_per_round": 1}
     assert RoundOptions(**numbers).local_epochs == 1
     assert RoundOptions(**numbers, local_steps=3).local_epochs is None
+    assert RoundOptions(**numbers, batch_size=None).batch_size == 0  # all rows at once
 
 
 def test_records_say_what_the_table_says_of_their_options():
