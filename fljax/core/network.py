@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from fljax.core.values import brief, sequence, shown, wrong
+from fljax.core.fast_layers import with_fast_layers
+from fljax.core.settings import MODEL
+from fljax.core.values import brief, checked, sequence, shown, wrong
 
 PyTree = Any
 
@@ -30,6 +32,7 @@ class Network(NamedTuple):
         may be None without training, `mask` is bool[B] or None.
       needs_full_batches: Whether padding rows of a batch would change the statistics the model
         keeps: it has BatchNorm, and its `__call__` takes no `mask`.
+      replaced_layers: Names of the layers whose place a faster one took.
 
     Example:
       >>> network = tasks.from_nnx(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
@@ -41,15 +44,17 @@ class Network(NamedTuple):
     init: Callable[[jax.Array], tuple[PyTree, PyTree, PyTree]]
     apply: Callable[..., tuple[PyTree, PyTree]]
     needs_full_batches: bool = False
+    replaced_layers: tuple[str, ...] = ()
 
 
-def as_network(model: Any, frozen: Any = None) -> Network:
+def as_network(model: Any, frozen: Any = None, fast_layers: bool = True) -> Network:
     """Returns the network of anything that this module knows how to read.
 
     Args:
       model: A `Network`; a pair of functions for `from_functions`; an NNX module, or a function
         (nnx.Rngs) -> module, for `from_nnx`.
       frozen: For NNX only: a filter of the `nnx.Param`s that are constants.
+      fast_layers: For NNX only: as in `from_nnx`.
 
     Raises:
       TypeError: For anything else.
@@ -57,7 +62,7 @@ def as_network(model: Any, frozen: Any = None) -> Network:
     if isinstance(model, nnx.Module) or (
         callable(model) and not (isinstance(model, Network) or _is_linen(model))
     ):
-        return from_nnx(model, frozen=frozen)
+        return from_nnx(model, frozen=frozen, fast_layers=fast_layers)
     if frozen is not None:
         raise TypeError(
             "frozen= is a filter of NNX modules. With plain functions or linen, keep the constants "
@@ -117,7 +122,10 @@ def from_functions(init: Callable, apply: Callable) -> Network:
 
 
 def from_nnx(
-    model: nnx.Module | Callable[[nnx.Rngs], nnx.Module], *, frozen: Any = None
+    model: nnx.Module | Callable[[nnx.Rngs], nnx.Module],
+    *,
+    frozen: Any = None,
+    fast_layers: bool = True,
 ) -> Network:
     """Makes a network of a Flax NNX module.
 
@@ -131,6 +139,9 @@ def from_nnx(
         has now, whatever the key.
       frozen: An NNX filter of the `nnx.Param`s that are never trained, such as
         `nnx.Not(nnx.LoRAParam)`.
+      fast_layers: Whether convolutions compute their function in a form that is fast in compiled
+        loops and for kernels that differ between clients; see `with_fast_layers`. Parameters, their
+        names and their first values are the module's in any case; results differ in rounding.
 
     Raises:
       TypeError: If `model` returns no module.
@@ -139,8 +150,12 @@ def from_nnx(
       >>> network = tasks.from_nnx(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
       >>> tasks.classification(network, num_classes=3)
       Task('classification', 3 classes)
+      >>> network = tasks.from_nnx(lambda rngs: nnx.Conv(1, 8, (3, 3), rngs=rngs))
+      >>> network.replaced_layers, network.init(jax.random.key(0))[0]["kernel"].shape
+      (('',), (3, 3, 1, 8))
     """
     kinds = _kinds(_checked_filter(frozen))
+    fast_layers = checked("fast_layers", fast_layers, MODEL["fast_layers"])
 
     def make(rngs):
         try:
@@ -158,12 +173,11 @@ def from_nnx(
             )
         return module
 
-    if isinstance(model, nnx.Module):
-        graph, *parts = nnx.split(model, *kinds)
-        current = tuple(_to_dict(part) for part in parts[:3])
-    else:
-        graph, *parts = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), *kinds)
-        current = None
+    is_made = isinstance(model, nnx.Module)
+    module = model if is_made else nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    module, replaced = with_fast_layers(module) if fast_layers else (module, ())
+    graph, *parts = nnx.split(module, *kinds)
+    current = tuple(_to_dict(part) for part in parts[:3]) if is_made else None
     templates = [dict(nnx.to_flat_state(part)) for part in parts]
     takes_mask = "mask" in _keywords(nnx.merge(graph, *parts).__call__)
     keeps_statistics = any(isinstance(v, nnx.BatchStat) for v in templates[2].values())
@@ -185,7 +199,7 @@ def from_nnx(
             return outputs, model_state
         return outputs, _like(model_state, _to_dict(nnx.split(module, *kinds)[3]))
 
-    return Network(init, apply, keeps_statistics and not takes_mask)
+    return Network(init, apply, keeps_statistics and not takes_mask, replaced)
 
 
 def from_linen(
@@ -210,6 +224,9 @@ def from_linen(
       >>> network = tasks.from_linen(linen.Dense(3), jnp.zeros((1, 4)))
       >>> tasks.classification(network, num_classes=3)
       Task('classification', 3 classes)
+      >>> network = tasks.from_nnx(lambda rngs: nnx.Conv(1, 8, (3, 3), rngs=rngs))
+      >>> network.replaced_layers, network.init(jax.random.key(0))[0]["kernel"].shape
+      (('',), (3, 3, 1, 8))
     """
     if not (_is_linen(module) and callable(module)):
         raise wrong("module", module, "a flax.linen.Module")

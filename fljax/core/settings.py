@@ -88,6 +88,12 @@ MODEL: dict[str, Field] = {
         optional=True,
         meaning="Names the task: classification or next_token; unset: what the data are made for.",
     ),
+    "fast_layers": Field(
+        True,
+        bool,
+        meaning="Computes the convolutions of NNX modules from matrix products, many times as fast "
+        "on CPUs and for clients side by side; results differ in rounding alone.",
+    ),
 }
 
 # None is the algorithm's own default, which stands in the signature of its function.

@@ -55,6 +55,7 @@ class Task(NamedTuple):
       needs_full_batches: Whether a batch with padding rows would spoil `model_state`.
       apply: (params, frozen, model_state, x) -> the model's outputs in evaluation mode, for
         predictions after training; None where there are none.
+      replaced_layers: Names of the model's layers whose place a faster one took.
 
     Example:
       >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
@@ -73,6 +74,7 @@ class Task(NamedTuple):
     num_classes: int | None = None
     needs_full_batches: bool = False
     apply: Callable[..., PyTree] | None = None
+    replaced_layers: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"

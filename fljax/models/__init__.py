@@ -14,9 +14,9 @@ from typing import Any
 from flax import nnx
 
 from fljax.core import parts
+from fljax.core.fast_layers import with_fast_convolutions
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
-from fljax.models.fast import with_fast_convolutions
 from fljax.models.inputs import counts
 from fljax.models.recurrent import char_lstm
 from fljax.models.residual import resnet18_gn

@@ -1,8 +1,7 @@
 """Small convolutional networks for images.
 
-The convolutions are `fljax_kernels.conv_general_dilated`: matrix products, which stay fast when
-every client has kernels of its own and when training is compiled into a loop. `conv_form` says how
-they are computed: see `fljax.models.with_fast_convolutions`.
+Tasks compute their convolutions from matrix products, as those of all NNX modules; `conv_form` says
+how: see `fljax.models.with_fast_convolutions`.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from functools import partial
 import jax
 from flax import nnx
 
+from fljax.core.fast_layers import FORM, with_fast_convolutions
+from fljax.core.values import checked
 from fljax.models.dropout import Dropout
-from fljax.models.fast import with_form
 from fljax.models.inputs import count, image_shape, shaped
-from fljax_kernels import conv_general_dilated, max_pool
+from fljax_kernels import max_pool
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
 Shape = Sequence[int]
 
-_conv = partial(nnx.Conv, conv_general_dilated=conv_general_dilated)
 _GLOROT = nnx.initializers.glorot_uniform()
 # PyTorch's default: uniform in +-1 / sqrt(fan_in)
 _TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -86,14 +85,21 @@ def lenet_cnn(
     return with_form(partial(LeNet, count("num_classes", num_classes), shape), conv_form)
 
 
+def with_form(factory: Factory, conv_form: str) -> Factory:
+    """Returns a model whose convolutions are computed in a form; with "auto", the task chooses."""
+    if checked("conv_form", conv_form, FORM) == "auto":
+        return factory
+    return with_fast_convolutions(factory, conv_form)
+
+
 class McMahanCNN(nnx.Module):
     """5x5 convolutions of 32 and 64 filters, each pooled, then 512 hidden units."""
 
     def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
         height, width, channels = self.input_shape = input_shape
         layer = {"kernel_init": _GLOROT, "rngs": rngs}
-        self.conv1 = _conv(channels, 32, (5, 5), **layer)
-        self.conv2 = _conv(32, 64, (5, 5), **layer)
+        self.conv1 = nnx.Conv(channels, 32, (5, 5), **layer)
+        self.conv2 = nnx.Conv(32, 64, (5, 5), **layer)
         self.dense1 = nnx.Linear((height // 4) * (width // 4) * 64, 512, **layer)
         self.dense2 = nnx.Linear(512, num_classes, **layer)
 
@@ -111,8 +117,8 @@ class EmnistCNN(nnx.Module):
     def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
         height, width, channels = self.input_shape = input_shape
         layer = {"kernel_init": _GLOROT, "rngs": rngs}
-        self.conv1 = _conv(channels, 32, (3, 3), padding="VALID", **layer)
-        self.conv2 = _conv(32, 64, (3, 3), padding="VALID", **layer)
+        self.conv1 = nnx.Conv(channels, 32, (3, 3), padding="VALID", **layer)
+        self.conv2 = nnx.Conv(32, 64, (3, 3), padding="VALID", **layer)
         self.dropout1 = Dropout(0.25, rngs=rngs)
         self.dense1 = nnx.Linear(((height - 4) // 2) * ((width - 4) // 2) * 64, 128, **layer)
         self.dropout2 = Dropout(0.5, rngs=rngs)
@@ -133,8 +139,8 @@ class LeNet(nnx.Module):
         height, width, channels = self.input_shape = input_shape
         height, width = (((size - 4) // 2 - 4) // 2 for size in (height, width))
         layer = {"kernel_init": _TORCH, "rngs": rngs}
-        self.conv1 = _conv(channels, 6, (5, 5), padding="VALID", **layer)
-        self.conv2 = _conv(6, 16, (5, 5), padding="VALID", **layer)
+        self.conv1 = nnx.Conv(channels, 6, (5, 5), padding="VALID", **layer)
+        self.conv2 = nnx.Conv(6, 16, (5, 5), padding="VALID", **layer)
         self.dense1 = nnx.Linear(height * width * 16, 120, **layer)
         self.dense2 = nnx.Linear(120, 84, **layer)
         self.dense3 = nnx.Linear(84, num_classes, **layer)

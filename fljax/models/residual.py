@@ -13,9 +13,8 @@ from functools import partial
 import jax
 from flax import nnx
 
-from fljax.models.fast import with_form
+from fljax.models.convolutional import with_form
 from fljax.models.inputs import count, image_shape, shaped
-from fljax_kernels import conv_general_dilated
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
 Shape = Sequence[int]
@@ -127,7 +126,6 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1, *, rngs: nnx.Rn
         padding=size // 2,
         use_bias=False,
         kernel_init=_KERNEL_INIT,
-        conv_general_dilated=conv_general_dilated,
         rngs=rngs,
     )
 

@@ -21,6 +21,7 @@ def classification(
     *,
     frozen: Any = None,
     loss_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    fast_layers: bool = True,
 ) -> Task:
     """Makes a task with one class per example.
 
@@ -31,6 +32,8 @@ def classification(
       num_classes: Number of classes; labels are 0 ... num_classes - 1.
       frozen: NNX filter of the parameters that are never trained.
       loss_fn: (logits [B, C], labels [B]) -> [B]; softmax cross entropy by default.
+      fast_layers: Whether NNX convolutions are computed by `fljax_kernels.conv_general_dilated`,
+        with the same parameters; see `from_nnx`.
 
     Returns:
       The task; y is int[B].
@@ -45,10 +48,17 @@ def classification(
     def counted(batch):
         return batch["mask"]
 
-    return _task(model, num_classes, "classification", counted, frozen, loss_fn)
+    return _task(model, num_classes, "classification", counted, frozen, loss_fn, fast_layers)
 
 
-def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: Any = None) -> Task:
+def next_token(
+    model: Any,
+    num_classes: int,
+    *,
+    pad_id: int | None = 0,
+    frozen: Any = None,
+    fast_layers: bool = True,
+) -> Task:
     """Makes a language-modelling task: the next token at every position.
 
     Args:
@@ -56,6 +66,7 @@ def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: 
       num_classes: Size of the vocabulary.
       pad_id: Targets of this value do not count; None if all count.
       frozen: NNX filter of the parameters that are never trained.
+      fast_layers: As for `classification`.
 
     Returns:
       The task; x and y are int[B, T], y being x moved on by one.
@@ -70,7 +81,7 @@ def next_token(model: Any, num_classes: int, *, pad_id: int | None = 0, frozen: 
         real = jnp.broadcast_to(batch["mask"][:, None], batch["y"].shape)
         return real if pad_id is None else real & (batch["y"] != pad_id)
 
-    return _task(model, num_classes, "next_token", counted, frozen, None)
+    return _task(model, num_classes, "next_token", counted, frozen, None, fast_layers)
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -92,13 +103,14 @@ def _task(
     counted: Callable[[Mapping], jax.Array],
     frozen: Any,
     loss_fn: Callable | None,
+    fast_layers: bool,
 ) -> Task:
     """Makes a task of integer targets, of which those where `counted(batch)` is true count.
 
     In all metrics, the first of equal logits is ahead, and a target whose logits have no softmax (a
     NaN or an infinity among them, or nothing but -inf) is wrong.
     """
-    network = as_network(model, frozen)
+    network = as_network(model, frozen, fast_layers)
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
     if not (loss_fn is None or callable(loss_fn)):
         raise wrong("loss_fn", loss_fn, "a function of logits and labels, or None")
@@ -171,6 +183,7 @@ def _task(
         num_classes=num_classes,
         needs_full_batches=network.needs_full_batches,
         apply=apply,
+        replaced_layers=network.replaced_layers,
     )
 
 

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution from matrix products, for kernels that differ between clients.
+"""Convolution over one or two axes from matrix products, for kernels that differ between clients.
 
 `jax.vmap` over the kernels of `lax.conv_general_dilated` makes a grouped convolution, which is slow
 on every backend, and on CPUs a convolution inside a compiled loop is slow by itself. Three forms of
@@ -34,6 +34,7 @@ from fljax_kernels.winograd import winograd_conv
 
 FORMS = ("auto", "gemm", "winograd", "grouped")
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_LAYOUTS = {3: ("NWC", "WIO", "NWC"), 4: _LAYOUT}
 # Begins the name of a scope; behind it stands what `direct_share` returns.
 DIRECT_PRODUCTS = "direct_products*"
 # Winograd's tiles: larger ones save little more and round to larger errors
@@ -56,7 +57,7 @@ def conv_general_dilated(
     *,
     form: str = "auto",
 ) -> jax.Array:
-    """Convolves as `jax.lax.conv_general_dilated` does, for two spatial axes and channels last.
+    """Convolves as `jax.lax.conv_general_dilated` does, over one or two axes and channels last.
 
     Give it to Flax: `nnx.Conv(..., conv_general_dilated=fljax_kernels.conv_general_dilated)`.
 
@@ -72,14 +73,15 @@ def conv_general_dilated(
     | "winograd", 5x5 | 5e-6 | 3e-6 | 1e-5 |
 
     Args:
-      lhs: float[B, H, W, C] inputs.
-      rhs: float[kh, kw, C / groups, O] kernels.
-      window_strides: Vertical and horizontal stride.
+      lhs: float[B, H, W, C] inputs; over one axis float[B, W, C].
+      rhs: float[kh, kw, C / groups, O] kernels; over one axis float[kw, C / groups, O].
+      window_strides: Vertical and horizontal stride; over one axis, as in what follows, one entry.
       padding: "SAME", "SAME_LOWER", "VALID", or ((top, bottom), (left, right)); a negative number
         crops.
       lhs_dilation: Spacing of the inputs (transposed convolutions); default 1.
       rhs_dilation: Spacing of the kernel's taps; default 1.
-      dimension_numbers: What stands for ("NHWC", "HWIO", "NHWC"), as Flax passes it.
+      dimension_numbers: What stands for ("NHWC", "HWIO", "NHWC"), over one axis for ("NWC", "WIO",
+        "NWC"), as Flax passes it.
       feature_group_count: Number of groups; each group is a product of its own.
       batch_group_count: Must be 1.
       precision: As in `jax.lax.dot_general`.
@@ -91,13 +93,28 @@ def conv_general_dilated(
         no forward mode: use another one, such as `gemm_conv`, under `jax.jvp`.
 
     Returns:
-      float[B, OH, OW, O].
+      float[B, OH, OW, O]; over one axis float[B, OW, O].
 
     Raises:
       ValueError: For other numbers of axes, other layouts, batch groups or an output sharding; for
         an unknown form, and for "winograd" with strides, dilation or kernels beyond 5x5.
     """
     _check(lhs, rhs, dimension_numbers, feature_group_count, batch_group_count, out_sharding)
+    if lhs.ndim == 3:
+        y = conv_general_dilated(
+            lhs[:, None],
+            rhs[None],
+            (1, *window_strides),
+            padding if isinstance(padding, str) else ((0, 0), *padding),
+            (1, *(lhs_dilation or (1,))),
+            (1, *(rhs_dilation or (1,))),
+            _LAYOUT,
+            feature_group_count,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+            form=form,
+        )
+        return y[:, 0]
     x_dilation, w_dilation = lhs_dilation or (1, 1), rhs_dilation or (1, 1)
     if isinstance(padding, str):
         padding = _padding(lhs, rhs, window_strides, padding, x_dilation, w_dilation)
@@ -261,19 +278,20 @@ def _window(x: jax.Array, axis: int, start: int, size: int, stride: int = 1) -> 
 
 
 def _check(lhs, rhs, dimension_numbers, feature_groups, batch_groups, out_sharding):
-    if lhs.ndim != 4 or rhs.ndim != 4:
+    layout = _LAYOUTS.get(lhs.ndim)
+    if layout is None or rhs.ndim != lhs.ndim:
         raise ValueError(
-            "fljax_kernels.conv_general_dilated has two spatial axes: inputs [B, H, W, C] and "
-            f"kernels [kh, kw, C, O], not {lhs.shape} and {rhs.shape}. Leave out "
+            "fljax_kernels.conv_general_dilated has one spatial axis or two: inputs [B, H, W, C] "
+            f"and kernels [kh, kw, C, O], not {lhs.shape} and {rhs.shape}. Leave out "
             "conv_general_dilated= for other convolutions."
         )
-    expected = lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT)
+    expected = lax.conv_dimension_numbers(lhs.shape, rhs.shape, layout)
     if lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) != expected:
         raise ValueError(
-            f"fljax_kernels.conv_general_dilated has the layout {_LAYOUT}, which must be given as "
+            f"fljax_kernels.conv_general_dilated has the layout {layout}, which must be given as "
             f"dimension_numbers, not {dimension_numbers}."
         )
-    if lhs.shape[3] != feature_groups * rhs.shape[2] or rhs.shape[3] % feature_groups:
+    if lhs.shape[-1] != feature_groups * rhs.shape[-2] or rhs.shape[-1] % feature_groups:
         raise ValueError(
             f"Inputs {lhs.shape} and kernels {rhs.shape} do not fit {feature_groups} feature "
             "group(s): C must be groups x the kernels' C, and O divisible by groups."

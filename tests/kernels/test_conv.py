@@ -178,7 +178,8 @@ def test_a_flax_layer_takes_it_and_returns_the_same():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda x, w: ours(x[:, 0], w[0]), "two spatial axes"),
+        (lambda x, w: ours(x[:, 0, 0], w[0, 0]), "one spatial axis or two"),
+        (lambda x, w: ours(x[:, 0], w[0], (1,)), "layout"),
         (lambda x, w: fljax_kernels.conv_general_dilated(x, w, (1, 1), "SAME"), "layout"),
         (lambda x, w: ours(x, w, feature_group_count=3), "do not fit 3"),
         (lambda x, w: ours(x, w, batch_group_count=2), "batch_group_count = 2"),
