@@ -10,6 +10,7 @@ import numpy as np
 
 from fljax.compression.sizes import Size
 from fljax.core.algorithm import Aggregate, AlgorithmSpec, Variables, blank_job
+from fljax.core.fast_layers import named
 from fljax.core.gradients import bind
 from fljax.core.task import Task
 from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
@@ -70,6 +71,7 @@ def describe(
         ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
         ("local steps", f"{steps_a_client.sum():.1f} a client, {steps_a_round:,.0f} a round"),
         ("parameters", f"{param_count:,} ({_amount(param_bytes, 'B')})"),
+        *([("fast layers", named(task.replaced_layers))] if task.replaced_layers else []),
         (
             "FLOPs",
             f"{_amount(flops, 'FLOP')} a round, {_amount(flops * options.num_rounds, 'FLOP')} "

@@ -217,7 +217,7 @@ def _make_task(config, dataset: FederatedDataset) -> Task:
     with parts.beside(config.code_dir):
         options = config.model_options.to_dict()
         model = models.named(config.model, dataset.num_classes, shape, options)
-        return as_task(model, dataset, config.task)
+        return as_task(model, dataset, config.task, config.fast_layers)
 
 
 def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline | PipelineSpec:

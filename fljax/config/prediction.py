@@ -13,6 +13,7 @@ import numpy as np
 from fljax import models, tasks
 from fljax.config.schema import FIELDS
 from fljax.core import parts
+from fljax.core.network import as_network
 from fljax.data.tables import as_array, numbers_of
 from fljax.data.values import narrowed
 from fljax.recording import Run, jsonio
@@ -112,6 +113,8 @@ def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> An
     shape, num_classes = tuple(about["example"]["x"]["shape"]), about["num_classes"]
     with parts.beside(config.get("code_dir")):
         model = models.named(config["model"], num_classes, shape, config["model_options"])
+        if not config.get("fast_layers", True):
+            model = as_network(model, fast_layers=False)
         return (
             model if config.get("task") is None else tasks.make(config["task"], model, num_classes)
         )

@@ -173,6 +173,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {"algorithm": federation.spec.name}
         | dict(federation.trials[0].hparams)
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
+        | {"replaced_layers": list(federation.task.replaced_layers)}
         | {"partition's rows": fingerprint(dataset.train.partition)}
         | {_DATA: data_checksums(dataset)}
         | {name: described(given[name]) for name in decisive | own}

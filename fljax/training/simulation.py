@@ -16,6 +16,8 @@ from fljax import tasks
 from fljax.algorithms import fedavg
 from fljax.core import metrics, signals
 from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.fast_layers import named
+from fljax.core.network import as_network
 from fljax.core.per_client import described
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
@@ -123,12 +125,17 @@ def _held(options: RunOptions):
     return locked(workdir) if is_main() else contextlib.nullcontext()
 
 
-def as_task(model: Any, dataset: FederatedDataset, name: str | None = None) -> tasks.Task:
+def as_task(
+    model: Any, dataset: FederatedDataset, name: str | None = None, fast_layers: bool = True
+) -> tasks.Task:
     """Returns the model as a task that fits the dataset, or as the task of a name."""
     if isinstance(model, tasks.Task):
-        if name is not None:
-            raise ValueError(f"task = {name!r} has no effect: the model is a task already.")
+        for key, value, default in (("task", name, None), ("fast_layers", fast_layers, True)):
+            if value != default:
+                raise ValueError(f"{key} = {value!r} has no effect: the model is a task already.")
         return model
+    if not fast_layers:
+        model = as_network(model, fast_layers=False)
     if name is not None:
         return tasks.make(name, model, dataset.num_classes)
     if dataset.num_classes is None:
@@ -170,6 +177,8 @@ def _simulate(
             federation = federations.build(dataset, task, algorithm, options)
             if announced and run_options.progress and is_main():
                 say(describe(federation))
+                if replaced := task.replaced_layers:
+                    say(f"fast layers in place of Flax's own: {named(replaced)}")
             config = _config(federation, asked, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
@@ -223,6 +232,7 @@ def _config(federation: Federation, asked: RoundOptions, options: RunOptions) ->
         | own
         | {"algorithm": federation.spec.name, "hparams": dict(federation.trials[0].hparams)}
         | {"dataset": federation.dataset.name}
+        | {"replaced_layers": list(federation.task.replaced_layers)}
         | _named_classes(federation.dataset)
         | dict(options.config or {})
         | {

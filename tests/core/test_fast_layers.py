@@ -4,14 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from flax import linen, nnx
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+import fljax
 import fljax_kernels
-from fljax import models, tasks
+from fljax import algorithms, models, tasks
+from fljax.config.dry_run import describe
 from fljax.core.fast_layers import named
 from fljax.models import with_fast_convolutions
+from fljax.training.federation import RoundOptions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -164,6 +168,44 @@ def test_dtypes_stay(size, options):
     model = lambda rngs: nnx.Conv(3, 4, size, rngs=rngs, **options)  # noqa: E731
     names = check_network(model, images(2, *(6,) * len(size), 3), rtol=0.05, atol=0.05)
     assert names == ("",)
+
+
+class Signals(nnx.Module):
+    """A convolution over the toy's features as a signal in time."""
+
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(1, 3, (3,), rngs=rngs)
+        self.out = nnx.Linear(3 * toy.FEATURES, toy.CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.conv(x[..., None]))
+        return self.out(x.reshape(x.shape[0], -1))
+
+
+def test_runs_say_what_was_replaced_and_end_where_others_do(tmp_path, capsys):
+    def run(fast_layers, **options):
+        return fljax.simulate(
+            toy.dataset(toy.clients(dtype=np.float32)),
+            tasks.classification(Signals, toy.CLASSES, fast_layers=fast_layers),
+            algorithms.fedavg(0.1),
+            num_rounds=2, clients_per_round=4, batch_size=4, devices=1, lanes=1, seed=0, **options,
+        )  # fmt: skip
+
+    fast, plain = run(True, workdir=tmp_path / "run"), run(False, progress=False)
+    assert "fast layers in place of Flax's own: conv\n" in capsys.readouterr().err
+    assert fast.config["replaced_layers"] == ["conv"] and plain.config["replaced_layers"] == []
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        fast.variables.params,
+        plain.variables.params,
+    )
+    for fast_layers in (True, False):
+        task = tasks.classification(Signals, toy.CLASSES, fast_layers=fast_layers)
+        options = RoundOptions(num_rounds=2, clients_per_round=4)
+        text = describe(toy.dataset(toy.clients()), task, algorithms.fedavg(0.1), options)
+        assert ("fast layers    conv\n" in text) is fast_layers
+    with pytest.raises(ValueError, match=r"replaced_layers was \['conv'\] and is \[\]"):
+        run(False, workdir=tmp_path / "run", resume=True)
 
 
 def test_a_switch_that_is_none_is_refused():
