@@ -43,7 +43,7 @@ def run(path: str | Path, workload: str, rounds: int = 5, **options: Any) -> dic
     (first, *seconds), facts = time_rounds(federation, rounds + 1, begin)
     peak = host_peak_memory_bytes()
     evaluations = make_evaluations(federation)
-    losses, _ = evaluations.finish(evaluations.dispatch(federation))
+    losses, _ = evaluations.finish(evaluations.dispatch(federation, rounds + 1))
     median = statistics.median(seconds)
     rates = [planned.rows_real / second for planned, second in zip(facts[1:], seconds, strict=True)]
     return {
