@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import jax
 import pytest
+import quick
 from jax._src import compiler
 
 # Before JAX starts: tests of sharding need several devices, on any machine.
@@ -35,20 +36,16 @@ hypothesis.settings.load_profile("fljax")
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Compiles without optimizations, for tests of values whose programs run once.
-
-    On CPUs most of XLA's time goes into its emitters of fused loops, which JAX's own option leaves
-    on: without them a test of a round takes two thirds of the time.
-    """
+    """Compiles without optimizations, for tests of values whose programs run once."""
     jax.devices()  # starts the tests' own devices, before a test asks for one per core
     options_of = compiler.get_compile_options
 
-    def without_fusion_emitters(*args, env_options_overrides=None, **options):
-        overrides = {"xla_cpu_use_fusion_emitters": False} | (env_options_overrides or {})
+    def quick_options(*args, env_options_overrides=None, **options):
+        overrides = quick.WITHOUT | (env_options_overrides or {})
         return options_of(*args, env_options_overrides=overrides, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "get_compile_options", without_fusion_emitters)
+        patch.setattr(compiler, "get_compile_options", quick_options)
         jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)

@@ -381,6 +381,8 @@ OPTIONS: dict[str, Field] = {
 }
 
 _LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
+# The algorithms whose options stand below; others take those that their signatures name.
+_TOLD_OF = (*_LOCAL_SGD, "fedsgd", "scaffold")
 _DIRICHLET = ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")
 _ADAPTIVE = ("adagrad", "adam", "yogi")
 # {option: (other option, values of it with which the first one has an effect)}
@@ -417,9 +419,9 @@ def affecting(*kinds: str) -> frozenset[str]:
 
 
 def has_effect(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether an option has an effect beside the others; of an algorithm of one's own, each may."""
+    """Whether an option has an effect beside the others; of an algorithm not told of, each may."""
     other, needed = ONLY_WITH.get(name, (None, ()))
-    if other is None or (other != "partition" and ":" in name_of(values.get("algorithm"))):
+    if other is None or (other != "partition" and name_of(values.get("algorithm")) not in _TOLD_OF):
         return True
     return name_of(values[other]) in needed
 

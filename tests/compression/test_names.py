@@ -10,6 +10,8 @@ from fljax.compression import names
 from fljax.compression.names import CODES, Names
 from fljax.config import ConfigError, resolve
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PARAMS = {"b": jnp.linspace(-1, 1, 4), "w": jnp.sin(jnp.arange(24.0)).reshape(6, 4)}
 KEY = jax.random.key(3)
 TEXTS = [

@@ -8,6 +8,8 @@ from flax import nnx
 from fljax import tasks
 from fljax.models.dropout import Dropout
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])
 def test_kept_entries_are_scaled_and_the_others_are_zero(rate):

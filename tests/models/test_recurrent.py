@@ -8,6 +8,8 @@ from flax import nnx
 
 from fljax.models.recurrent import LSTM
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture
 def x64():

@@ -25,6 +25,8 @@ from fljax.training import evaluation
 from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import RoundOptions, build
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NUM_CLASSES, NUM_FEATURES, NUM_EXAMPLES = 7, 4, 90
 # a population with empty clients at both ends and in the middle
 SIZES = np.array([0, 5, 1, 0, 31, 2, 13, 0])

@@ -6,6 +6,8 @@ import pytest
 from fljax.engine.plan.round_plan import HostPlan
 from fljax.training.round_records import LinkSpeeds, RoundTotals, round_record
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # two passes of two devices with three places each; two places are padding, one client is lost
 UP = ([[800, 1601, 0], [0, 24, 0]], [[8, 8, 0], [0, 8, 0]])
 DOWN = ([[64, 64, 64], [0, 64, 0]], [[32, 32, 32], [0, 32, 0]])

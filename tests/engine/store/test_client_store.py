@@ -14,6 +14,8 @@ from fljax.engine.devices.execution import make_mesh
 from fljax.engine.store import row_routing
 from fljax.engine.store.client_store import ClientStore, most_bytes
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DEVICES, JOBS, CLIENTS = 2, 3, 40
 
 
