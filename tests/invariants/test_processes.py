@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+import quick
 import toy
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -28,7 +29,7 @@ def two(tmp_path_factory):
         port = probe.getsockname()[1]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as here
+        **quick.ENVIRONMENT,  # as here
     }
     logs, started = [directory / f"log{number}" for number in (0, 1)], []
     try:

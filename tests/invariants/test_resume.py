@@ -16,6 +16,8 @@ import toy
 import fljax
 from fljax import algorithms
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROUNDS = 12
 SPECS = {
     "fedadam": algorithms.fedopt("adam", 0.2, 0.05),
