@@ -28,8 +28,8 @@ _BELOW = -0.13
 def cells_of(ranked: Sequence[Configuration], x: str, y: str) -> dict[str, Configuration]:
     """Returns {cell of a value of x and one of y: the best configuration there}."""
     cells: dict[str, Configuration] = {}
-    for one in ranked:
-        cells.setdefault(_cell(one.point[x], one.point[y]), one)
+    for configuration in ranked:
+        cells.setdefault(_cell(configuration.point[x], configuration.point[y]), configuration)
     return cells
 
 
@@ -56,11 +56,11 @@ def draw_heat_map(
     cells = cells_of(ranked, x_name, y_name)
     grid = np.full((lines, columns), np.nan)
     for (i, b), (j, a) in itertools.product(enumerate(y_scale.values), enumerate(x_scale.values)):
-        one = cells.get(_cell(a, b))
-        if one is None or one.failed:
-            _draw_empty(axes, i, j, one)
+        configuration = cells.get(_cell(a, b))
+        if configuration is None or configuration.failed:
+            _draw_empty(axes, i, j, configuration)
         else:
-            grid[i, j] = one.score
+            grid[i, j] = configuration.score
     colours = "viridis" if criterion.maximize else "viridis_r"
     image = axes.imshow(
         np.ma.masked_invalid(grid), cmap=colours, origin="lower", aspect="auto", zorder=1
@@ -73,7 +73,7 @@ def draw_heat_map(
     _frame(axes, y_scale.values.index(best[y_name]), x_scale.values.index(best[x_name]))
     axes.set_xticks(range(columns), [short(value) for value in x_scale.values])
     axes.set_yticks(range(lines), [short(value) for value in y_scale.values])
-    several = max(len(one.trials) for one in ranked) > 1
+    several = max(len(configuration.trials) for configuration in ranked) > 1
     meaning = ["mean over seeds"] * several
     meaning += ["best of the other axes"] * (len(ranked) > len(cells))
     axes.set(xlabel=x_name, ylabel=y_name)
@@ -90,13 +90,13 @@ def _cell(x: Any, y: Any) -> str:
     return identity({"x": x, "y": y})
 
 
-def _draw_empty(axes: Any, i: int, j: int, one: Configuration | None) -> None:
+def _draw_empty(axes: Any, i: int, j: int, configuration: Configuration | None) -> None:
     """Says why a cell has no score."""
     from matplotlib.patches import Rectangle
 
     text, colour = "not run", GREY
-    if one is not None:
-        text, colour = "diverged" if one.diverged else "no value", _DARK
+    if configuration is not None:
+        text, colour = "diverged" if configuration.diverged else "no value", _DARK
         axes.add_patch(
             Rectangle((j - 0.5, i - 0.5), 1, 1, fc="#F4F4F4", ec="#DADADA", hatch="///", lw=0)
         )
@@ -156,10 +156,14 @@ def draw_sensitivity(
 def _draw_axis(
     axes: Any, ranked: Sequence[Configuration], name: str, scale: Scale, criterion: Criterion
 ) -> None:
-    known = [one for one in ranked if not one.failed]
-    lost = [scale.position(one.point[name]) for one in ranked if one.failed]
-    x = [scale.position(one.point[name]) for one in known]
-    y = [one.score for one in known]
+    known = [configuration for configuration in ranked if not configuration.failed]
+    lost = [
+        scale.position(configuration.point[name])
+        for configuration in ranked
+        if configuration.failed
+    ]
+    x = [scale.position(configuration.point[name]) for configuration in known]
+    y = [configuration.score for configuration in known]
     axes.scatter(x, y, s=22, color=COLOURS[5], alpha=0.7, lw=0, label="configuration")
     axes.scatter(x[:1], y[:1], s=60, fc="none", ec=COLOURS[1], lw=2, zorder=4, label="best of all")
     if lost:
@@ -167,7 +171,10 @@ def _draw_axis(
         worst = [0 if criterion.maximize else 1] * len(lost)
         axes.scatter(lost, worst, marker="x", color=COLOURS[6], label="diverged", **edge)
     if len(scale.values) <= MOST_VALUES:
-        groups = [[one.score for one in known if one.point[name] == v] for v in scale.values]
+        groups = [
+            [configuration.score for configuration in known if configuration.point[name] == v]
+            for v in scale.values
+        ]
         pairs = [(scale.position(v), g) for v, g in zip(scale.values, groups, strict=True) if g]
         places = [place for place, _ in pairs]
         best = max if criterion.maximize else min
@@ -198,25 +205,32 @@ def draw_parallel_coordinates(
     """
     figure.set_size_inches(3.0 + 1.9 * len(scales), 5.0)
     axes = figure.add_subplot()
-    scores = [one.score for one in ranked if not one.failed]
+    scores = [configuration.score for configuration in ranked if not configuration.failed]
     score_scale = Scale("linear", (min(scores), max(scores)))
     # the best is on top, losses included
     upwards = (lambda at: at) if criterion.maximize else (lambda at: 1 - at)
     colour_of, colour_bar = _colouring(scores, criterion)
-    for place, one in reversed(list(enumerate(ranked))):
-        heights = [scale.position(one.point[name]) for name, scale in scales.items()]
-        if one.failed:
+    for place, configuration in reversed(list(enumerate(ranked))):
+        heights = [scale.position(configuration.point[name]) for name, scale in scales.items()]
+        if configuration.failed:
             style = {"color": GREY, "linestyle": ":", "linewidth": 1.2, "zorder": 1}
             heights.append(_BELOW)
         else:
-            style = {"color": colour_of(one.score), "linewidth": 1.4, "alpha": 0.85, "zorder": 2}
-            heights.append(upwards(score_scale.position(one.score)))
+            style = {
+                "color": colour_of(configuration.score),
+                "linewidth": 1.4,
+                "alpha": 0.85,
+                "zorder": 2,
+            }
+            heights.append(upwards(score_scale.position(configuration.score)))
         if place == 0:
             style |= {"color": COLOURS[1], "linewidth": 3.0, "alpha": 1.0, "zorder": 3}
         axes.plot(*_smooth(heights), **style)
     for place, scale in enumerate(scales.values()):
         _draw_scale(axes, place, scale.ticks())
-    diverged = [(_BELOW, "diverged")] if any(one.failed for one in ranked) else []
+    diverged = (
+        [(_BELOW, "diverged")] if any(configuration.failed for configuration in ranked) else []
+    )
     bottom = _BELOW - 0.04 if diverged else -0.04
     ticks = [(upwards(at), label) for at, label in score_scale.round_ticks()]
     _draw_scale(axes, len(scales), diverged + ticks)

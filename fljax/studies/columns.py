@@ -26,14 +26,14 @@ def _at(key: str, at: str) -> Column:
     digits = 2 if unit else 4
     if at == "gap":
 
-        def gap(one: Compared) -> str:
-            found = one.gap(lambda outcome: outcome.best.get(key))
-            return "0" if one.is_reference else with_sd(found, digits, factor, "+")
+        def gap(entry: Compared) -> str:
+            found = entry.gap(lambda outcome: outcome.best.get(key))
+            return "0" if entry.is_reference else with_sd(found, digits, factor, "+")
 
         return Column(f"{name_of(key)}: gap{' (points)' if unit else ''}", gap)
 
-    def cell(one: Compared) -> str:
-        found = one.spread(lambda outcome: getattr(outcome, at).get(key))
+    def cell(entry: Compared) -> str:
+        found = entry.spread(lambda outcome: getattr(outcome, at).get(key))
         return with_sd(found, digits, factor)
 
     return Column(f"{name_of(key)}{', last round' if at == 'final' else ''}{unit}", cell)
@@ -42,13 +42,13 @@ def _at(key: str, at: str) -> Column:
 def _reported(comparison: Comparison) -> Column:
     plain = _at(comparison.headline, "best")
 
-    def cell(one: Compared) -> str:
-        if not one.diverged:
-            return plain.cell(one)
-        when = f"in round{'s' * (len(one.diverged) > 1)} {', '.join(map(str, one.diverged))}"
-        if len(one.diverged) == len(one.outcomes):
+    def cell(entry: Compared) -> str:
+        if not entry.diverged:
+            return plain.cell(entry)
+        when = f"in round{'s' * (len(entry.diverged) > 1)} {', '.join(map(str, entry.diverged))}"
+        if len(entry.diverged) == len(entry.outcomes):
             return f"diverged {when}"
-        return f"{plain.cell(one)} ({len(one.diverged)}/{len(one.outcomes)} diverged {when})"
+        return f"{plain.cell(entry)} ({len(entry.diverged)}/{len(entry.outcomes)} diverged {when})"
 
     return Column(plain.title, cell)
 
@@ -56,8 +56,8 @@ def _reported(comparison: Comparison) -> Column:
 def _mean_of(title: str, value: Callable[[Outcome], float | None], digits: int | None = None):
     """A column of the mean over seeds; no digits: about three figures."""
 
-    def cell(one: Compared) -> str:
-        found = one.spread(value)
+    def cell(entry: Compared) -> str:
+        found = entry.spread(value)
         return with_sd(found, _digits(found.mean) if digits is None else digits)
 
     return lambda comparison: Column(title, cell)
@@ -66,20 +66,20 @@ def _mean_of(title: str, value: Callable[[Outcome], float | None], digits: int |
 def _to_target(title: str, name: str, factor: float = 1.0, digits: int | None = None):
     """A column of what it took to the target, over the seeds that reached it."""
 
-    def cell(one: Compared) -> str:
-        found = spread(outcome.target[name] for outcome in one.reached)
+    def cell(entry: Compared) -> str:
+        found = spread(outcome.target[name] for outcome in entry.reached)
         found = Spread(factor * found.mean, factor * found.sd)
-        some = f" ({len(one.reached)}/{len(one.outcomes)})" if one.reached else ""
+        some = f" ({len(entry.reached)}/{len(entry.outcomes)})" if entry.reached else ""
         text = with_sd(found, _digits(found.mean) if digits is None else digits)
-        return text + some * (name == "rounds" and not one.reaches)
+        return text + some * (name == "rounds" and not entry.reaches)
 
     return lambda comparison: Column(title, cell)
 
 
 def _uplink_factor(comparison: Comparison) -> Column:
-    def cell(one: Compared) -> str:
-        dense = spread(other.client_bytes for other in one.reference or ()).mean
-        return with_sd(Spread(dense / one.spread(_CLIENT_BYTES).mean, math.nan), 1)
+    def cell(entry: Compared) -> str:
+        dense = spread(other.client_bytes for other in entry.reference or ()).mean
+        return with_sd(Spread(dense / entry.spread(_CLIENT_BYTES).mean, math.nan), 1)
 
     return Column("times fewer", cell)
 
@@ -87,7 +87,7 @@ def _uplink_factor(comparison: Comparison) -> Column:
 def _client_bytes(comparison: Comparison) -> Column:
     return Column(
         "uplink bytes a client a round",
-        lambda one: with_sd(Spread(one.spread(_CLIENT_BYTES).mean, math.nan), 0),
+        lambda entry: with_sd(Spread(entry.spread(_CLIENT_BYTES).mean, math.nan), 0),
     )
 
 
@@ -128,9 +128,9 @@ def table(comparison: Comparison) -> list[list[str]]:
     tuned = bool(comparison.study.variants and comparison.study.axes)
     kind = "variant" if comparison.study.variants else "configuration"
     rows = [[kind, *["chosen values"] * tuned, *(column.title for column in columns)]]
-    for one in comparison.compared:
-        chosen = [describe(one.chosen.values)] * tuned
-        rows.append([f"`{one.label}`", *chosen, *(column.cell(one) for column in columns)])
+    for entry in comparison.compared:
+        chosen = [describe(entry.chosen.values)] * tuned
+        rows.append([f"`{entry.label}`", *chosen, *(column.cell(entry) for column in columns)])
     return rows
 
 

@@ -92,7 +92,7 @@ class Compared(NamedTuple):
     @property
     def diverged(self) -> tuple[int, ...]:
         """Rounds in which trials of some seeds diverged."""
-        return tuple(one.diverged for one in self.outcomes if one.diverged is not None)
+        return tuple(outcome.diverged for outcome in self.outcomes if outcome.diverged is not None)
 
     @property
     def is_reference(self) -> bool:
@@ -102,7 +102,7 @@ class Compared(NamedTuple):
     @property
     def reached(self) -> tuple[Outcome, ...]:
         """The outcomes that reached the target."""
-        return tuple(one for one in self.outcomes if one.target is not None)
+        return tuple(outcome for outcome in self.outcomes if outcome.target is not None)
 
     @property
     def reaches(self) -> bool:
@@ -115,8 +115,8 @@ class Compared(NamedTuple):
 
     def gap(self, value: Callable[[Outcome], float | None]) -> Spread:
         """Returns mean and standard deviation of the differences to the reference, seed by seed."""
-        others = {one.trial.seed: value(one) for one in self.reference or ()}
-        pairs = [(value(one), others.get(one.trial.seed)) for one in self.outcomes]
+        others = {outcome.trial.seed: value(outcome) for outcome in self.reference or ()}
+        pairs = [(value(outcome), others.get(outcome.trial.seed)) for outcome in self.outcomes]
         return spread(own - other for own, other in pairs if _known(own) and _known(other))
 
 
@@ -195,19 +195,19 @@ def compare(
     ranked = rank(results, chosen_by)
     chosen = ranked[:_MOST_ROWS]
     if study.variants:
-        best = {one.variant: one for one in reversed(ranked)}
+        best = {configuration.variant: configuration for configuration in reversed(ranked)}
         chosen = [best[name] for name in study.variants if name in best]
     compared = [
         Compared(
-            one.variant or describe(one.values) or "all trials",
-            one,
-            tuple(outcomes[number] for number in one.trials),
+            configuration.variant or describe(configuration.values) or "all trials",
+            configuration,
+            tuple(outcomes[number] for number in configuration.trials),
         )
-        for one in chosen
+        for configuration in chosen
     ]
-    reference = next((one for one in compared if one.label == study.reference), None)
+    reference = next((entry for entry in compared if entry.label == study.reference), None)
     if reference is not None:
-        compared = [one._replace(reference=reference.outcomes) for one in compared]
+        compared = [entry._replace(reference=reference.outcomes) for entry in compared]
     target = target_of(config)
     everything = list(outcomes.values())
     return Comparison(
@@ -233,17 +233,25 @@ def write_study_table(directory: Path, outcomes: Sequence[Outcome]) -> Path:
     is not there or not finite is an empty cell; a trial that diverged has neither round.
     """
     metrics = sorted(
-        {key for one in outcomes for key in (*one.best, *one.final)}
+        {key for outcome in outcomes for key in (*outcome.best, *outcome.final)}
         - {"trial", "seed"}
-        - {key for one in outcomes for key in one.trial.point}
+        - {key for outcome in outcomes for key in outcome.trial.point}
     )
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     head = ["variant", "seed", "diverged", "rounds", "seconds"]
     writer.writerow(head + [f"{at}/{key}" for at in ("best", "final") for key in metrics])
-    for one in outcomes:
-        cells = [one.trial.label(), one.trial.seed, one.diverged is not None, one.rounds]
-        cells += [one.seconds, *(row.get(key) for row in (one.best, one.final) for key in metrics)]
+    for outcome in outcomes:
+        cells = [
+            outcome.trial.label(),
+            outcome.trial.seed,
+            outcome.diverged is not None,
+            outcome.rounds,
+        ]
+        cells += [
+            outcome.seconds,
+            *(row.get(key) for row in (outcome.best, outcome.final) for key in metrics),
+        ]
         writer.writerow(["" if isinstance(c, float) and not math.isfinite(c) else c for c in cells])
     with atomic_file(directory / STUDY_TABLE) as file:
         file.write(text.getvalue().encode())

@@ -155,7 +155,7 @@ def from_function(make: Callable[[Trial], Experiment], variants: Variants | None
             for name, value in trial.values.items()
             if name not in {*experiment.hparams, *DATA}
         }
-        options = {name: one for name, one in experiment.options.items() if name != "seed"}
+        options = {name: option for name, option in experiment.options.items() if name != "seed"}
         if isinstance(pipeline := options.get("pipeline"), PipelineSpec):
             options["pipeline"] = pipeline.build
         algorithm = experiment.algorithm._replace(hparams={})
@@ -173,10 +173,13 @@ def with_values(config, trial: Trial, variants: Variants | None = None):
 
 def _sharing(dataset: FederatedDataset, others: Iterable[FederatedDataset]) -> FederatedDataset:
     """Returns a data set that holds the examples of other ones where they are equal."""
-    held = {id(split.examples): split.examples for one in others for split in _splits(one).values()}
+    held = {
+        id(split.examples): split.examples for other in others for split in _splits(other).values()
+    }
     shared = {
         id(split.examples): next(
-            (one for one in held.values() if _equal(one, split.examples)), split.examples
+            (examples for examples in held.values() if _equal(examples, split.examples)),
+            split.examples,
         )
         for split in _splits(dataset).values()
     }

@@ -189,8 +189,14 @@ class Journal:
             return
         self._step += 1
         entries = [
-            one and [one.trial.number, one.round, dataclasses.asdict(one.totals), one.diverged]
-            for one in slots.slots
+            running
+            and [
+                running.trial.number,
+                running.round,
+                dataclasses.asdict(running.totals),
+                running.diverged,
+            ]
+            for running in slots.slots
         ]
         metadata = {
             "slots": entries,

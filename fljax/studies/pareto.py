@@ -53,25 +53,25 @@ def points(comparison: Comparison) -> list[Point]:
     factor, _ = unit_of(comparison.headline)
     return [
         Point(
-            one.label.replace(" + error_feedback", " EF"),
-            _look(comparison, one),
-            spread(_sent(one)),
-            Spread(*(factor * figure for figure in one.spread(comparison.reported))),
-            one.reaches or comparison.target is None,
+            entry.label.replace(" + error_feedback", " EF"),
+            _look(comparison, entry),
+            spread(_sent(entry)),
+            Spread(*(factor * figure for figure in entry.spread(comparison.reported))),
+            entry.reaches or comparison.target is None,
         )
-        for one in comparison.compared
-        if len(one.diverged) < len(one.outcomes)
+        for entry in comparison.compared
+        if len(entry.diverged) < len(entry.outcomes)
     ]
 
 
-def _sent(one: Compared) -> list[float | None]:
-    if one.reaches:
-        return [outcome.target["uplink_bytes"] for outcome in one.outcomes]
-    return [outcome.uplink_bytes for outcome in one.outcomes]
+def _sent(entry: Compared) -> list[float | None]:
+    if entry.reaches:
+        return [outcome.target["uplink_bytes"] for outcome in entry.outcomes]
+    return [outcome.uplink_bytes for outcome in entry.outcomes]
 
 
-def _look(comparison: Comparison, one: Compared) -> tuple[str, str, str]:
-    overrides = comparison.study.variants.get(one.chosen.variant, {})
+def _look(comparison: Comparison, entry: Compared) -> tuple[str, str, str]:
+    overrides = comparison.study.variants.get(entry.chosen.variant, {})
     memory = overrides.get("uplink_memory", comparison.config.get("uplink_memory", "none"))
     return _LOOKS.get(memory, _OTHER)
 
@@ -105,7 +105,7 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
 
     placed, (factor, unit) = points(comparison), unit_of(comparison.headline)
     target = comparison.target
-    reference = next((one for one in comparison.compared if one.is_reference), None)
+    reference = next((entry for entry in comparison.compared if entry.is_reference), None)
     levels = []
     if reference is not None and len(reference.diverged) < len(reference.outcomes):
         level = factor * reference.spread(comparison.reported).mean

@@ -82,7 +82,7 @@ def _scales(comparison: Comparison) -> dict[str, Scale]:
     scales = {
         name: scale_of(values)
         for name, values in axes_of(comparison.results.trials).items()
-        if all(name in one.point for one in comparison.ranked)
+        if all(name in configuration.point for configuration in comparison.ranked)
     }
     return {} if list(scales) == ["variant"] else scales
 
@@ -141,7 +141,9 @@ def _bars(comparison: Comparison) -> dict[str, Draw]:
 
 def _pareto(comparison: Comparison) -> dict[str, Draw]:
     """Bytes against the reported metric, where variants send different amounts."""
-    known = (one.spread(lambda outcome: outcome.client_bytes).mean for one in comparison.compared)
+    known = (
+        entry.spread(lambda outcome: outcome.client_bytes).mean for entry in comparison.compared
+    )
     sizes = {round(size, 1) for size in known if math.isfinite(size)}
     if not comparison.study.variants or len(sizes) < 2:
         return {}
@@ -150,7 +152,7 @@ def _pareto(comparison: Comparison) -> dict[str, Draw]:
 
 def _clients(comparison: Comparison) -> dict[str, Draw]:
     """How accuracy is spread over the clients of each variant."""
-    found = [one for one in comparison.compared if _percentile(one, "p50").mean >= 0]
+    found = [entry for entry in comparison.compared if _percentile(entry, "p50").mean >= 0]
     if not found:
         return {}
     return {"clients": lambda figure: _draw_clients(figure, found)}
@@ -176,10 +178,10 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
     factor, unit = unit_of(comparison.headline)
     figure.set_size_inches(7.2, 1.3 + 0.3 * len(shown))
     axes = figure.add_subplot()
-    for place, one in enumerate(shown):
-        found = one.spread(comparison.reported)
-        colour = COLOURS[6] if one.is_reference else COLOURS[0]
-        values = [comparison.reported(outcome) for outcome in one.outcomes]
+    for place, entry in enumerate(shown):
+        found = entry.spread(comparison.reported)
+        colour = COLOURS[6] if entry.is_reference else COLOURS[0]
+        values = [comparison.reported(outcome) for outcome in entry.outcomes]
         values = [factor * value for value in values if value is not None]
         axes.plot(values, [place] * len(values), "o", color=COLOURS[5], markersize=3.5, alpha=0.8)
         if not values:
@@ -189,16 +191,16 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
             factor * found.mean, place, xerr=np.nan_to_num(factor * found.sd), color=colour,
             marker="D", markersize=5, capsize=3, linewidth=1.5, zorder=3,
         )  # fmt: skip
-        if one.is_reference:
+        if entry.is_reference:
             axes.axvline(factor * found.mean, color="#555555", linestyle="--", lw=1, zorder=1)
-    axes.set_yticks(range(len(shown)), [one.label for one in shown], fontsize=9)
+    axes.set_yticks(range(len(shown)), [entry.label for entry in shown], fontsize=9)
     axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=f"{name_of(comparison.headline)}{unit}")
     axes.set_title(_seeds(shown, "mean ± standard deviation over seeds, each seed"), fontsize=10)
     axes.grid(axis="y", visible=False)
 
 
-def _percentile(one: Compared, name: str) -> Spread:
-    return one.spread(lambda outcome: outcome.best.get(f"eval/clients/{name}"))
+def _percentile(entry: Compared, name: str) -> Spread:
+    return entry.spread(lambda outcome: outcome.best.get(f"eval/clients/{name}"))
 
 
 def _draw_clients(figure: Any, shown: Sequence[Compared]) -> None:
@@ -210,15 +212,15 @@ def _draw_clients(figure: Any, shown: Sequence[Compared]) -> None:
         "mean": ("D", COLOURS[1], "mean over clients"),
         "worst": ("v", COLOURS[6], "mean of the worst tenth"),
     }
-    for place, one in enumerate(shown):
-        low, high = (100 * _percentile(one, name).mean for name in ("p10", "p90"))
+    for place, entry in enumerate(shown):
+        low, high = (100 * _percentile(entry, name).mean for name in ("p10", "p90"))
         label = "8 of 10 clients" if place == 0 else None
         axes.plot([low, high], [place] * 2, color=COLOURS[5], linewidth=5, alpha=0.6, label=label)
         for name, (marker, colour, text) in marks.items():
-            x = 100 * _percentile(one, name).mean
+            x = 100 * _percentile(entry, name).mean
             label = text if place == 0 else None
             axes.plot(x, place, marker, color=colour, markersize=5, label=label, linestyle="none")
-    axes.set_yticks(range(len(shown)), [one.label for one in shown], fontsize=9)
+    axes.set_yticks(range(len(shown)), [entry.label for entry in shown], fontsize=9)
     axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="accuracy of a client (%)")
     axes.set_title(_seeds(shown, "means over seeds"), fontsize=10)
     axes.grid(axis="y", visible=False)
@@ -227,7 +229,7 @@ def _draw_clients(figure: Any, shown: Sequence[Compared]) -> None:
 
 def _seeds(shown: Sequence[Compared], text: str) -> str:
     """Returns what marks mean, as far as there are several seeds."""
-    return text if max(len(one.outcomes) for one in shown) > 1 else ""
+    return text if max(len(entry.outcomes) for entry in shown) > 1 else ""
 
 
 def _draw_curves(figure: Any, comparison: Comparison) -> None:
@@ -239,22 +241,24 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     axes = figure.add_subplot()
     ranked = comparison.ranked
     if comparison.study.variants:
-        chosen = [one.chosen for one in comparison.compared]
-        ranked = [one for one in ranked if any(one is other for other in chosen)]
-        ranked.sort(key=lambda one: one.variant != comparison.study.reference)
-    shown = [one for one in ranked if math.isfinite(one.score)][:_MOST_CURVES]
+        chosen = {id(entry.chosen) for entry in comparison.compared}
+        ranked = [configuration for configuration in ranked if id(configuration) in chosen]
+        ranked.sort(key=lambda configuration: configuration.variant != comparison.study.reference)
+    finite = [configuration for configuration in ranked if math.isfinite(configuration.score)]
+    shown = finite[:_MOST_CURVES]
     named, rest = shown[:_NAMED], shown[_NAMED:]
     factor, unit = unit_of(criterion.metric)
-    for place, one in enumerate(named):
-        name = ", ".join(filter(None, (one.variant, describe(one.values)))) or "all trials"
-        score = f"{factor * one.score:.1f}" if unit else number(one.score)
+    for place, configuration in enumerate(named):
+        words = (configuration.variant, describe(configuration.values))
+        name = ", ".join(filter(None, words)) or "all trials"
+        score = f"{factor * configuration.score:.1f}" if unit else number(configuration.score)
         label = f"{name}: {score}"
         style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}
-        _draw_curve(axes, comparison.results, one, criterion.metric, label, style)
-    for place, one in enumerate(rest):
+        _draw_curve(axes, comparison.results, configuration, criterion.metric, label, style)
+    for place, configuration in enumerate(rest):
         label = f"the next {len(rest)} of {len(ranked)}" if place == 0 else None
         style = {"color": GREY, "linewidth": 1.0, "zorder": 2}
-        _draw_curve(axes, comparison.results, one, criterion.metric, label, style)
+        _draw_curve(axes, comparison.results, configuration, criterion.metric, label, style)
     entries = len(axes.get_legend_handles_labels()[0])
     figure.set_size_inches(7.2, 4.4 + 0.19 * entries)
     title = f"{score_label(criterion)}{unit}"
@@ -278,8 +282,8 @@ def _leave_out_the_start(axes: Any, maximize: bool) -> None:
 
 def _curves_title(shown: Sequence[Configuration]) -> str:
     """Returns what lines and marks mean, as far as there are such."""
-    states = {status.state for one in shown for status in one.statuses}
-    several = max(len(one.trials) for one in shown) > 1
+    states = {status.state for configuration in shown for status in configuration.statuses}
+    several = max(len(configuration.trials) for configuration in shown) > 1
     parts = ["mean and standard deviation over seeds"] * several
     parts += ["dotted: of fewer seeds"] * (several and bool(states & {"stopped", "diverged"}))
     parts += ["square: stopped"] * ("stopped" in states)
@@ -290,13 +294,13 @@ def _curves_title(shown: Sequence[Configuration]) -> str:
 def _draw_curve(
     axes: Any,
     results: Results,
-    one: Configuration,
+    configuration: Configuration,
     metric: str,
     label: str | None,
     style: Mapping[str, Any],
 ) -> None:
     """Draws the mean over seeds, and their deviation as a band as long as all have values."""
-    rounds, values = _curves_of(results, one, metric)
+    rounds, values = _curves_of(results, configuration, metric)
     values = unit_of(metric)[0] * values
     known = np.isfinite(values)
     count = known.sum(axis=0)
@@ -308,20 +312,24 @@ def _draw_curve(
         sd = values[:, :whole].std(axis=0, ddof=1)
         low, high = middle[:whole] - sd, middle[:whole] + sd
         axes.fill_between(rounds[:whole], low, high, color=style["color"], alpha=0.2, lw=0)
-    for status, seen in zip(one.statuses, known, strict=True):
+    for status, seen in zip(configuration.statuses, known, strict=True):
         marker = {"stopped": "s", "diverged": "x"}.get(status.state)
         if marker and seen.any():
             end = np.flatnonzero(seen)[-1:]
             axes.plot(rounds[end], middle[end], marker=marker, markersize=4, **style)
 
 
-def _curves_of(results: Results, one: Configuration, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _curves_of(
+    results: Results, configuration: Configuration, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the evaluated rounds, and the metric as an array [trials, rounds], NaN for none."""
     found = {
         (row["trial"], row["round"]): row[metric]
         for row in results.rows
-        if row["trial"] in one.trials and math.isfinite(row.get(metric, math.nan))
+        if row["trial"] in configuration.trials and math.isfinite(row.get(metric, math.nan))
     }
     rounds = sorted({round for _, round in found})
-    values = [[found.get((trial, round), math.nan) for round in rounds] for trial in one.trials]
+    values = [
+        [found.get((trial, round), math.nan) for round in rounds] for trial in configuration.trials
+    ]
     return np.array(rounds), np.array(values, np.float64)

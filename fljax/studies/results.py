@@ -91,7 +91,7 @@ def append_rows(file: LineFile, rows: Iterable[Row]) -> None:
 
     NaN and the infinities become `null`, as in `metrics.jsonl`, and read back as NaN.
     """
-    file.append(json.dumps(jsonio.plain(one), allow_nan=False).encode() for one in rows)
+    file.append(json.dumps(jsonio.plain(row), allow_nan=False).encode() for row in rows)
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -103,7 +103,7 @@ def read_rows(path: str | Path) -> list[Row]:
       ValueError: If a line is damaged, or the rounds of a trial do not increase; the message gives
         file and line number.
     """
-    return [_with_nan(one) for _, one in _lines(Path(path))]
+    return [_with_nan(record) for _, record in _lines(Path(path))]
 
 
 def rows_until(
@@ -118,20 +118,20 @@ def rows_until(
       extent: What of the file is read; None for all.
     """
     kept = [
-        (line, one)
-        for line, one in _lines(Path(path), extent)
-        if one["round"] <= rounds.get(one["trial"], -1)
+        (line, record)
+        for line, record in _lines(Path(path), extent)
+        if record["round"] <= rounds.get(record["trial"], -1)
     ]
-    return [line for line, _ in kept], [_with_nan(one) for _, one in kept]
+    return [line for line, _ in kept], [_with_nan(record) for _, record in kept]
 
 
 def _lines(path: Path, extent: Extent | None = None) -> Iterator[tuple[bytes, dict[str, Any]]]:
     newest: dict[int, int] = {}
     lines = jsonio.read_lines(path, extent) if path.exists() else ()
-    for number, (line, one) in enumerate(lines, start=1):
-        if not {"trial", "round"} <= one.keys():
+    for number, (line, record) in enumerate(lines, start=1):
+        if not {"trial", "round"} <= record.keys():
             raise ValueError(f"{path}, line {number} is no row of a study: {line[:80]!r}")
-        trial, round = one["trial"], one["round"]
+        trial, round = record["trial"], record["round"]
         if round <= newest.get(trial, -1):
             raise ValueError(
                 f"{path}, line {number} has round {round} of trial {trial} after round "
@@ -139,7 +139,7 @@ def _lines(path: Path, extent: Extent | None = None) -> Iterator[tuple[bytes, di
                 "believed. Start again in another --workdir."
             )
         newest[trial] = round
-        yield line, one
+        yield line, record
 
 
 def write_trials(
@@ -183,7 +183,7 @@ def load(directory: str | Path) -> Results:
     """
     trials, statuses = load_trials(directory)
     values = {trial.number: trial.values for trial in trials}
-    rows = [{**one, **values.get(one["trial"], {})} for one in read_rows(Path(directory) / ROWS)]
+    rows = [{**row, **values.get(row["trial"], {})} for row in read_rows(Path(directory) / ROWS)]
     return Results(trials, rows, statuses)
 
 
@@ -198,11 +198,11 @@ def write_table(directory: str | Path, results: Results) -> list[Path]:
       The files written; Parquet needs pyarrow and is left out without it.
     """
     directory = Path(directory)
-    rows = sorted(results.rows, key=lambda one: (one["trial"], one["round"]))
+    rows = sorted(results.rows, key=lambda row: (row["trial"], row["round"]))
     axes = list(dict.fromkeys(name for trial in results.trials for name in trial.point))
     first = ["trial", *axes, "seed", "round"]
-    columns = {key: None for key in (*first, *sorted({key for one in rows for key in one}))}
-    table = {key: _column([one.get(key) for one in rows]) for key in columns}
+    columns = {key: None for key in (*first, *sorted({key for row in rows for key in row}))}
+    table = {key: _column([row.get(key) for row in rows]) for key in columns}
 
     text = io.StringIO(newline="")
     writer = csv.writer(text)

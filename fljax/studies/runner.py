@@ -175,7 +175,7 @@ class Runner:
         self._evaluate(slots, slots.active)
         if study.criterion.metric.startswith("eval/"):
             # refused before anything has trained
-            rows = [record for one in slots.active.values() for record in one.records]
+            rows = [record for running in slots.active.values() for record in running.records]
             resolve(Results(journal.trials, rows, {}), study.criterion)
         if not run_options.eval_every:
             slots.take_records()
@@ -224,10 +224,14 @@ class Runner:
         Slots that rest are offered to waiting trials then, also where the study is about to stop:
         it goes on as if it had not.
         """
-        judged = {slot: one for slot, one in slots.active.items() if _is_judged(slots, one, limit)}
+        judged = {
+            slot: running
+            for slot, running in slots.active.items()
+            if _is_judged(slots, running, limit)
+        }
         if not judged:
             return False
-        due = [slot for slot, one in judged.items() if _is_evaluated(slots, one, limit)]
+        due = [slot for slot, running in judged.items() if _is_evaluated(slots, running, limit)]
         self._evaluate(slots, due)
         over = self._judge(slots, judged, due, limit)
         self._journal.write(slots)
@@ -254,7 +258,7 @@ class Runner:
 
     def _refill(self, slots: Slots) -> dict[int, Trial]:
         """Starts trials of the group in slots that rest; returns {slot: trial}."""
-        free = [slot for slot, one in enumerate(slots.slots) if one is None]
+        free = [slot for slot, running in enumerate(slots.slots) if running is None]
         fresh = dict(zip(free, self._next(slots.group, len(free)), strict=False))
         if fresh:
             slots.start(fresh, self._groups.group_of(next(iter(fresh.values()))))
@@ -277,7 +281,7 @@ class Runner:
         trained = time.perf_counter() - begin - compiled
         self._round_seconds = max(trained, 1e-9) / num_rounds
         costs.training += trained
-        costs.spent([one.trial for one in slots.active.values()], trained)
+        costs.spent([running.trial for running in slots.active.values()], trained)
         costs.rounds += num_rounds * len(slots.active)
         costs.rows_real += real
         costs.rows_computed += computed
@@ -293,18 +297,18 @@ class Runner:
         self, slots: Slots, judged: Mapping[int, Running], due: Sequence[int], limit: int
     ) -> dict[int, str]:
         """Tells the search what was found; returns {slot: state} of the trials that are over."""
-        over = {slot: "finished" for slot, one in judged.items() if one.round == limit}
+        over = {slot: "finished" for slot, running in judged.items() if running.round == limit}
         told, reports = [], []
-        for slot, one in judged.items():
-            if one.diverged is not None:
+        for slot, running in judged.items():
+            if running.diverged is not None:
                 # where it is over, however far its slot went on
-                one.round = one.diverged
+                running.round = running.diverged
                 value = math.nan
             else:
-                value = self._value(one.records[-1]) if slot in due else None
+                value = self._value(running.records[-1]) if slot in due else None
             if value is not None:
                 told.append(slot)
-                reports.append(Report(one.trial, one.round, value))
+                reports.append(Report(running.trial, running.round, value))
         answers = self._search.tell_all(reports)
         for slot, report, goes_on in zip(told, reports, answers, strict=True):
             if not math.isfinite(report.value):
@@ -355,23 +359,24 @@ def _judge_every(slots: Slots, limit: int) -> int:
     return min(slots.eval_every or limit, max(10, -(-limit // 10)))
 
 
-def _is_judged(slots: Slots, one: Running, limit: int) -> bool:
+def _is_judged(slots: Slots, running: Running, limit: int) -> bool:
     """Whether a trial may be over after its round."""
-    return _is_due(one, slots.eval_every, limit) or _is_due(one, _judge_every(slots, limit), limit)
+    looks = (slots.eval_every, _judge_every(slots, limit))
+    return any(_is_due(running, every, limit) for every in looks)
 
 
-def _is_evaluated(slots: Slots, one: Running, limit: int) -> bool:
-    return _is_due(one, slots.eval_every, limit) and one.diverged in (None, one.round)
+def _is_evaluated(slots: Slots, running: Running, limit: int) -> bool:
+    return _is_due(running, slots.eval_every, limit) and running.diverged in (None, running.round)
 
 
-def _is_due(one: Running, every: int, limit: int) -> bool:
-    return one.round == limit or bool(every and one.round % every == 0)
+def _is_due(running: Running, every: int, limit: int) -> bool:
+    return running.round == limit or bool(every and running.round % every == 0)
 
 
 def _rounds_to_go(slots: Slots, limit: int) -> int:
     """Returns the rounds until the first trial is to be judged."""
     return min(
-        min(every - one.round % every, limit - one.round)
-        for one in slots.active.values()
+        min(every - running.round % every, limit - running.round)
+        for running in slots.active.values()
         for every in (slots.eval_every or limit, _judge_every(slots, limit))
     )

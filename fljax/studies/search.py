@@ -163,7 +163,7 @@ class Search:
 
     def _falls_behind(self, number: int, rung: int) -> bool:
         values = self._rungs[rung]
-        ranking = sorted(values, key=lambda one: (self._sign * values[one], one))
+        ranking = sorted(values, key=lambda number: (self._sign * values[number], number))
         return ranking.index(number) >= math.ceil(len(ranking) / self._reduction)
 
 

@@ -145,9 +145,14 @@ def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configura
         )
     sign = -1.0 if criterion.maximize else 1.0
 
-    def order(one: Configuration):
-        known = math.isfinite(one.score)
-        return one.failed, not known, one.diverged, sign * one.score if known else 0.0
+    def order(configuration: Configuration):
+        known = math.isfinite(configuration.score)
+        return (
+            configuration.failed,
+            not known,
+            configuration.diverged,
+            sign * configuration.score if known else 0.0,
+        )
 
     return sorted(configurations, key=order)
 

@@ -228,7 +228,7 @@ def _not_a_switch(value: Any) -> Any:
 
 def _checked_bounds(name: str, low: float, high: float) -> tuple[float, float]:
     try:
-        low, high = (float(_not_a_switch(one)) for one in (low, high))
+        low, high = (float(_not_a_switch(bound)) for bound in (low, high))
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"{name}(low={shown(low)}, high={shown(high)}) needs two numbers."
@@ -310,9 +310,9 @@ def repeat(
     configurations = sequence("configurations", configurations, "a list of dicts")
     if not len(configurations):
         raise ValueError("configurations is empty: there is no configuration to run.")
-    for place, one in enumerate(configurations):
-        if not isinstance(one, Mapping):
-            raise wrong(f"configurations[{place}]", one, "a dict")
+    for place, values in enumerate(configurations):
+        if not isinstance(values, Mapping):
+            raise wrong(f"configurations[{place}]", values, "a dict")
     seeds = checked_seeds(seeds)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds = {tuple(seeds)} lists a seed twice, which gives the same run.")
@@ -340,7 +340,7 @@ def identity(values: Mapping[str, Any]) -> str:
 def with_tuples(value: Any) -> Any:
     """Returns what JSON holds of a trial's values as they were: lists are tuples again."""
     if isinstance(value, Mapping):
-        return {name: with_tuples(one) for name, one in value.items()}
+        return {name: with_tuples(entry) for name, entry in value.items()}
     return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 

@@ -112,7 +112,7 @@ class Study:
         object.__setattr__(self, "seeds", tuple(checked_seeds(self.seeds)))
         for name in ("columns", "pictures"):
             names = getattr(self, name)
-            if isinstance(names, str) or not all(isinstance(one, str) for one in names):
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
                 raise wrong(name, names, "a list of names")
             object.__setattr__(self, name, tuple(names))
         _check_variants(self.variants, self.reference, self.axes)
@@ -205,14 +205,14 @@ def _configurations(study: Study) -> list[dict[str, Any]]:
 def _check_open(study: Study) -> None:
     """Raises ValueError if a search object cannot be asked, or something is said twice."""
     name = type(study.search).__name__
-    if lacking := [one for one in METHODS if not callable(getattr(study.search, one, None))]:
+    if lacking := [name for name in METHODS if not callable(getattr(study.search, name, None))]:
         raise ValueError(
             f"search = {study.search!r} is neither one of {', '.join(SEARCHES)} nor a search: "
             f"{name} has no {lacking[0]}(). See fljax.studies.search for the five methods."
         )
     given = {name: getattr(study, name) for name in ("axes", "num_trials", "variants")}
     given["seeds"] = study.seeds != (0,)
-    if said := [one for one, value in given.items() if value]:
+    if said := [name for name, value in given.items() if value]:
         raise ValueError(
             f"{said[0]} is given, but {name} says itself what is tried: the trials it proposes "
             f"have values and a seed. Leave {said[0]} out."
@@ -277,7 +277,7 @@ def load_study(path: str | os.PathLike, needed: bool = True) -> dict[str, Any]:
       ConfigError: If the file has neither.
     """
     found = (call_in_file(path, name) for name in ("get_study", "get_sweep"))
-    settings = next((one for one in found if one is not None), None)
+    settings = next((settings for settings in found if settings is not None), None)
     if settings is None and needed:
         raise ConfigError(
             f"{path} defines no function get_study() or get_sweep(). Add one that returns the "

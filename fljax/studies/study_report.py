@@ -197,12 +197,12 @@ def _reading(comparison: Comparison) -> str:
             else f"The target is a test accuracy of {100 * comparison.target:g} %; where only some "
             "seeds reached it, their number stands behind the rounds, and figures are theirs. "
         )
-    if any(one.diverged for one in comparison.compared):
+    if any(entry.diverged for entry in comparison.compared):
         text += (
             "Where trials *diverged*, as all clients of that round ended with a NaN or an "
             "infinity or the model's loss did, figures are those of the other seeds. "
         )
-    reference = next((one for one in comparison.compared if one.is_reference), None)
+    reference = next((entry for entry in comparison.compared if entry.is_reference), None)
     if reference is not None and len(reference.diverged) == len(reference.outcomes):
         text += (
             f"All trials of `{study.reference}` diverged, so that the others cannot be measured "
