@@ -129,7 +129,8 @@ class Comparison(NamedTuple):
       results: Trials and rows.
       criterion: As `resolve` found it.
       headline: The key that is reported: `criterion.report`, or what decides where it is not there.
-      target: The value of the first metric that is to be reached, or None.
+      target: The value of the task's first metric that is to be reached, or None.
+      target_key: The key of that metric on test data.
       ranked: All configurations, best first.
       compared: Variants in their order, or the best configurations of a sweep.
       outcomes: Of all trials.
@@ -141,6 +142,7 @@ class Comparison(NamedTuple):
     criterion: Criterion
     headline: str
     target: float | None
+    target_key: str
     ranked: Sequence[Configuration]
     compared: Sequence[Compared]
     outcomes: Sequence[Outcome]
@@ -208,10 +210,17 @@ def compare(
     reference = next((entry for entry in compared if entry.label == study.reference), None)
     if reference is not None:
         compared = [entry._replace(reference=reference.outcomes) for entry in compared]
-    target = target_of(config)
-    everything = list(outcomes.values())
     return Comparison(
-        study, config, results, criterion, headline, target, ranked, compared, everything
+        study=study,
+        config=config,
+        results=results,
+        criterion=criterion,
+        headline=headline,
+        target=target_of(config),
+        target_key=f"eval/test/{metrics[0].name}",
+        ranked=ranked,
+        compared=compared,
+        outcomes=list(outcomes.values()),
     )
 
 

@@ -110,8 +110,8 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
     if reference is not None and len(reference.diverged) < len(reference.outcomes):
         level = factor * reference.spread(comparison.reported).mean
         levels.append((level, "--", f"reference: {comparison.study.reference}"))
-    if target is not None and comparison.headline.endswith("/accuracy"):
-        levels.append((factor * target, ":", f"target {factor * target:g} %"))
+    if target is not None and comparison.headline == comparison.target_key:
+        levels.append((factor * target, ":", f"target {factor * target:g}{' %' * bool(unit)}"))
     figure.set_size_inches(9.2, 6.2)
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -163,7 +163,7 @@ def _limits(
     shown = values >= far
     heights = [sign * height for height, _, _ in levels if sign * height >= far]
     low = min([*(values - bars)[shown], *heights])
-    high = max([*(values + bars)[shown], *heights])
+    high = max([*(values + bars)[shown], *heights, low + 1e-6 * max(abs(low), 1.0)])
     # room for those at the edge, below all lines
     low -= (0.08 + _STEP * (~shown).sum()) * (high - low)
     high += 0.08 * (high - low)

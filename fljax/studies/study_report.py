@@ -17,7 +17,7 @@ from fljax.core.files import atomic_file
 from fljax.studies import columns, positions
 from fljax.studies.comparison import STUDY_TABLE, Comparison
 from fljax.studies.launch import StudyRun
-from fljax.studies.scales import score_label
+from fljax.studies.scales import name_of, score_label, unit_of
 from fljax.studies.selection import edges
 from fljax.studies.space import describe, identity
 
@@ -191,12 +191,7 @@ def _reading(comparison: Comparison) -> str:
             "exactly. "
         )
     if named & {"rounds_to_target", "uplink_to_target", "transfer_to_target"}:
-        text += (
-            "No target accuracy was set. "
-            if comparison.target is None
-            else f"The target is a test accuracy of {100 * comparison.target:g} %; where only some "
-            "seeds reached it, their number stands behind the rounds, and figures are theirs. "
-        )
+        text += "No target was set. " if comparison.target is None else _target(comparison)
     if any(entry.diverged for entry in comparison.compared):
         text += (
             "Where trials *diverged*, as all clients of that round ended with a NaN or an "
@@ -209,6 +204,15 @@ def _reading(comparison: Comparison) -> str:
             "against it: lower client_lr, and give another workdir."
         )
     return text.strip()
+
+
+def _target(comparison: Comparison) -> str:
+    factor, unit = unit_of(comparison.target_key)
+    return (
+        f"The target is a {name_of(comparison.target_key)} of {factor * comparison.target:g}"
+        f"{' %' * bool(unit)}; where only some seeds reached it, their number stands behind the "
+        "rounds, and figures are theirs. "
+    )
 
 
 def _choice(run: StudyRun) -> list[str]:
