@@ -34,6 +34,8 @@ def public(room: str) -> dict:
     }
 
 
+# modules whose functions are not exported, but have examples
+MODULES = ("core.metrics", "data.examples", "recording.summary", "studies.selection")
 EXPORTS = [(room, name) for room in ROOMS for name in public(room)]
 
 
@@ -45,6 +47,19 @@ def test_examples_run(room, name, tmp_path, monkeypatch, quick_compilation):
     docstring = inspect.getdoc(value) or ""
     example = doctest.DocTestParser().get_doctest(docstring, names, f"{room}.{name}", None, None)
     assert example.examples, f"fljax.{room}.{name} has no example"
-    said = []
+    assert not failures(example)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_of_a_module_run(module):
+    module = importlib.import_module(f"fljax.{module}")
+    names = vars(module) | NAMES | {one: getattr(fljax, one) for one in ROOMS}
+    found = [one for one in doctest.DocTestFinder().find(module, globs=names) if one.examples]
+    assert found and not "".join(map(failures, found))
+
+
+def failures(example: doctest.DocTest) -> str:
+    """Runs an example; returns what differs from what it says."""
+    said: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=said.append)
-    assert not said, "".join(said)
+    return "".join(said)

@@ -101,6 +101,10 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
       key: Such as "eval/val/accuracy", "eval/groups/hospital/3/loss" or "train/loss"; of
         "eval/clients/worst" it is the first metric.
       metrics: Of the task, as `from_plain` returns them.
+
+    Example:
+      >>> metric_of("eval/groups/hospital/3/loss", (ACCURACY, LOSS)).better
+      'lower'
     """
     parts = key.split("/")
     if parts[:-1] in (["eval", "clients"], ["eval", "personal"]) and parts[-1] in SPREAD:
@@ -121,6 +125,10 @@ def global_metrics(
 
     Returns:
       {name of a metric: value}; a mean without weight is NaN.
+
+    Example:
+      >>> global_metrics([LOSS], {"loss": (np.array([0.5, 2.5]), np.array([1, 2]))})
+      {'loss': 1.0}
     """
     totals = {name: Sum(_total(value), _total(weight)) for name, (value, weight) in sums.items()}
     with np.errstate(all="ignore"):
@@ -146,6 +154,11 @@ def client_metrics(
       {"client": int64[K] ascending, "examples": int64[K], "weight": [K] weight of the loss (its
       targets), and float64[K] for each metric}. A client whose loss has no weight is left out; NaN
       in another metric means that it has no value for that client.
+
+    Example:
+      >>> sums = {"loss": (np.array([1.0, 3.0, 5.0]), np.array([1, 1, 1]))}
+      >>> client_metrics([LOSS], sums, owners=np.array([0, 0, 2]), num_clients=4)["loss"].tolist()
+      [2.0, 5.0]
     """
     totals = _by_owner(sums, owners, num_clients)
     clients = np.flatnonzero(totals["loss"].weight)
@@ -175,6 +188,11 @@ def group_metrics(
 
     Returns:
       {group: {name of a metric: value}}; groups whose loss has no weight are left out.
+
+    Example:
+      >>> sums = {"loss": (np.array([1.0, 3.0, 5.0]), np.array([1, 1, 1]))}
+      >>> group_metrics([LOSS], sums, np.array([0, 0, 1]), np.array(["north", "south"]))
+      {'north': {'loss': 2.0}, 'south': {'loss': 5.0}}
     """
     names, place = np.unique(groups, return_inverse=True)
     totals = _by_owner(sums, place[owners], len(names))
@@ -201,6 +219,10 @@ def client_summary(table: Mapping[str, np.ndarray], metric: Metric) -> dict[str,
       {"mean", "std", "p10", "p50", "p90", "worst"}: the population's standard deviation,
       percentiles by linear interpolation, and the mean over the tenth of the clients that fare
       worst (rounded up, so at least one client). Without clients, NaN.
+
+    Example:
+      >>> client_summary({"loss": np.array([1.0, 2.0, 6.0])}, LOSS)["worst"]
+      6.0
     """
     values, losses = (np.asarray(table[name], np.float64) for name in (metric.name, LOSS.name))
     ordered = np.sort(values[np.isfinite(values) | ~np.isfinite(losses)])

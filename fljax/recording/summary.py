@@ -77,6 +77,10 @@ def final(records: Sequence[Record]) -> dict[str, Any] | None:
     """Returns round, training loss and metrics of the last evaluation.
 
     Without any evaluation, those of the last round; None without records.
+
+    Example:
+      >>> final([{"round": 1, "eval/test/loss": 0.7}, {"round": 2, "train/loss": 0.5}])
+      {'round': 1, 'eval/test/loss': 0.7}
     """
     evaluated = [record for record in records if _evaluation(record)]
     last = (evaluated or list(records))[-1:]
@@ -97,6 +101,11 @@ def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, Any]
     Returns:
       {"selected_by": "val" | "test", "metric": key, "round": ..., "train/loss": ..., "eval/...":
       ...}, or None if nothing was evaluated to a finite number.
+
+    Example:
+      >>> records = [{"round": r, "eval/val/accuracy": v} for r, v in ((1, 0.5), (2, 0.8))]
+      >>> best(records)
+      {'selected_by': 'val', 'metric': 'eval/val/accuracy', 'round': 2, 'eval/val/accuracy': 0.8}
     """
     for split in ("val", "test"):
         key = f"eval/{split}/{metric.name}"
@@ -128,6 +137,12 @@ def to_target(
       "downlink_bytes", "transfer_seconds"}, `bytes` both ways, all of them 0 where the initial
       model (round 0) reached it; or None if there is no target or it was never reached.
       "transfer_seconds" is None where transfers are not simulated.
+
+    Example:
+      >>> records = [{"round": r, "eval/test/error": v} for r, v in ((1, 0.5), (2, 0.2), (3, 0.1))]
+      >>> found = to_target(records, 0.3, fljax.tasks.Metric("error", "lower"))
+      >>> found["target_error"], found["rounds"]
+      (0.3, 2)
     """
     if target is None:
         return None

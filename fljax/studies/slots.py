@@ -82,6 +82,11 @@ class Slots:
                 raise ValueError(f"{name} = {value}, but a sweep cannot do that. {remedy}")
         self.group = group
         self.federation = _build(group, trials, options)
+        if not self.federation.algorithm.has_global_model:
+            raise ValueError(
+                f"The trials of {self.federation.spec.name!r} have no global model, and a sweep "
+                "compares global models. Run it by itself, fljax.simulate."
+            )
         self.slots: list[Running | None] = [Running(trial) for trial in trials]
         self.states = self.federation.cohorts.init()
         self.eval_every = run_options.eval_every
