@@ -237,9 +237,9 @@ def make_evaluations(
     if not federation.algorithm.has_global_model:
         if eval_clients:
             raise ValueError(
-                f"eval_clients = {eval_clients} judges the global model client by client, and those "
-                f"of {federation.spec.name!r} share none. Set it to 0; eval_personal judges their "
-                "own models."
+                f"eval_clients = {eval_clients} judges the global model client by client, and "
+                f"clients of {federation.spec.name!r} share none. Set it to 0; eval_personal "
+                "judges their own models."
             )
         generator = random.generator(seed, "evaluation/personal")
         with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)

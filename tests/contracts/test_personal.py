@@ -205,7 +205,7 @@ def test_clients_without_a_global_model_are_judged_on_both():
 def test_own_rows_and_models_are_needed():
     with pytest.raises(ValueError, match="'fedavg' has no personal models"):
         federate(algorithms.fedavg(RATE))
-    with pytest.raises(ValueError, match="'local_only' share none"):
+    with pytest.raises(ValueError, match="clients of 'local_only' share none"):
         federate(algorithms.local_only(RATE), eval_clients=2)
     with pytest.raises(ValueError, match="own no held-out rows.*val_fraction=0.2"):
         federate(a_step_of_its_own(), toy.dataset(toy.clients(dtype=np.float32)))
