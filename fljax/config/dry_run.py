@@ -152,11 +152,11 @@ def _traffic_of_a_client(
             message = one.broadcast(server, aggregates)
             contributions, _, _ = one.finish(message, one.start(message, own, job), job)
             aggregates |= {
-                name: Aggregate(value, weight, jnp.float32(1))
-                for name, (value, weight) in contributions.items()
+                name: Aggregate(part.value, part.weight, jnp.float32(1))
+                for name, part in contributions.items()
             }
             received.append(message)
-            sent.append({name: value for name, (value, _) in contributions.items()})
+            sent.append({name: part.value for name, part in contributions.items()})
         return received, sent
 
     received, sent = jax.eval_shape(one_round, jax.random.key(0))

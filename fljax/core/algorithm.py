@@ -6,7 +6,11 @@ program. What each function may do:
 
   * `ClientPass.start` and `finish` run once per job, `step` once per local step;
   * several passes run one after another in one round, each seeing the aggregates of those before;
-  * named contributions are aggregated separately, each with its own weight.
+  * named contributions are aggregated separately, each with its own weight, and all of them leave
+    the client as one message through the uplink (`fljax.core.transforms`);
+  * a contribution may say which cluster's sum it is added to (`Contribution.cluster`), and a pass
+    which jobs the later ones keep (`ClientPass.select`);
+  * a job belongs to a trial, and may start from an older version of its model (`Job.version`).
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from fljax.core.trees import beside
 
 PyTree = Any
 # A server or client optimizer may be given as (hparams) -> optax.GradientTransformation.
@@ -49,18 +55,17 @@ class Job(NamedTuple):
     Attributes:
       client: int32 client number (-1 for padding).
       position: int32 place in the cohort.
-      trial: int32 index into the stack of messages and hyperparameters (one sweep trial, one
-        cluster's model, one past server version).
-      segment: int32 index of the accumulator that receives the contribution.
+      trial: int32 index of the trial that it belongs to.
+      version: int32 staleness, how many versions of the trial's model have followed the one that
+        the job starts from; 0 for the newest.
       rows: int32 number of the client's training rows.
       steps: int32 number of local steps of this pass.
       step: int32 step within the job; valid in `step` only.
       round: int32 round number.
       occurrence: int32, how often the client appeared earlier in the same cohort.
-      accepted: bool, false if the client was lost after its work: nothing of it is kept.
+      accepted: bool, false if the client was lost after its work, or an earlier pass did not select
+        it: nothing of it is kept.
       group: int32 group of the client (hospital, domain, ...).
-      staleness: int32 rounds between the message and the aggregation (asynchronous training).
-      tier: int32 device tier.
       key: typed PRNG key of (seed, round, client, occurrence).
       weight: float32, the client's weight in averages where the run gives clients weights of their
         own (`client_weights`), else None; an algorithm takes it instead of a rule such as `rows`.
@@ -71,7 +76,7 @@ class Job(NamedTuple):
     client: jax.Array
     position: jax.Array
     trial: jax.Array
-    segment: jax.Array
+    version: jax.Array
     rows: jax.Array
     steps: jax.Array
     step: jax.Array
@@ -79,8 +84,6 @@ class Job(NamedTuple):
     occurrence: jax.Array
     accepted: jax.Array
     group: jax.Array
-    staleness: jax.Array
-    tier: jax.Array
     key: jax.Array
     weight: jax.Array | None = None
     weights: Mapping[str, PyTree] | None = None
@@ -105,14 +108,19 @@ class Contribution(NamedTuple):
     Attributes:
       value: Pytree of numbers; integers and truth values are averaged as floating-point numbers.
       weight: Scalar, or a pytree that is a prefix of `value` (sub-models).
+      cluster: int32 scalar, computed on the device: which of the pass's `num_clusters` sums it is
+        added to; None where there is one. A number out of range rejects the job.
     """
 
     value: PyTree
     weight: PyTree
+    cluster: jax.Array | None = None
 
 
 class Aggregate(NamedTuple):
-    """Weighted sums over the jobs of one segment.
+    """Weighted sums over the jobs of a trial.
+
+    Of contributions that say their cluster, all leaves have a leading axis over clusters.
 
     Attributes:
       sum: Pytree like `Contribution.value`, the sum of weight x value, in float32 at least.
@@ -128,7 +136,7 @@ class Aggregate(NamedTuple):
         """Returns the weighted mean, zero where no weight arrived."""
         return jax.tree.map(
             lambda weight, value: jax.tree.map(
-                lambda v: v / jnp.where(weight == 0, 1, weight).astype(v.dtype), value
+                lambda v: v / beside(jnp.where(weight == 0, 1, weight).astype(v.dtype), v), value
             ),
             self.weight,
             self.sum,
@@ -147,6 +155,17 @@ class ClientPass(NamedTuple):
         only if the job was accepted.
       schedule: "local" runs the configured local work (epochs or steps, shuffled); "epoch" reads
         every row exactly once.
+      num_clusters: How many sums there are for contributions that say their cluster. A client of
+        IFCA (Ghosh et al. 2020, arXiv:2006.04088) sends `Contribution(update, weight, cluster)`,
+        and the server updates its models from an Aggregate with leaves [num_clusters, ...].
+      select: A rule that decides on the devices which jobs the later passes keep, or None: ({name:
+        [P]} statistics of the pass, bool[P] which of them arrived) -> bool[P], in cohort order. Of
+        a job that is left out the later passes count nothing, and its client's state stays as this
+        pass left it. The half with the largest loss (Cho et al. 2020, arXiv:2010.01243):
+
+            def select(stats, arrived):
+                loss = jnp.where(arrived, stats["loss"] / stats["weight"], -jnp.inf)
+                return jnp.argsort(jnp.argsort(-loss)) < arrived.sum() // 2
     """
 
     broadcast: Callable[[PyTree, Mapping[str, Aggregate]], PyTree]
@@ -154,6 +173,8 @@ class ClientPass(NamedTuple):
     step: Callable[[PyTree, PyTree, PyTree, Job], PyTree]
     finish: Callable[[PyTree, PyTree, Job], tuple[dict[str, Contribution], PyTree, dict]]
     schedule: str = "local"
+    num_clusters: int = 1
+    select: Callable[[dict[str, jax.Array], jax.Array], jax.Array] | None = None
 
 
 class Algorithm(NamedTuple):

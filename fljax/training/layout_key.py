@@ -110,8 +110,8 @@ def _way_of_a_job(
         carry = one.start(message, row.algorithm, job)
         contributions, own, stats = one.finish(message, carry, job)
         aggregates |= {
-            name: Aggregate(value, weight, jnp.float32(1))
-            for name, (value, weight) in contributions.items()
+            name: Aggregate(part.value, part.weight, jnp.float32(1))
+            for name, part in contributions.items()
         }
         payloads, _, _ = transmission.encode(pipeline, contributions, row.uplink, job, key)
         arrived += [payloads, transmission.decode(pipeline, payloads, states.uplink, summed=False)]

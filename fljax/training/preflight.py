@@ -241,7 +241,9 @@ def _rehearsed(
         message = one.broadcast(server, aggregates)
         carry = one.step(message, one.start(message, client, job), batch, job)
         sent, client, _ = one.finish(message, carry, job)
-        sums = {name: Aggregate(*part, jnp.ones(())) for name, part in sent.items()}
+        sums = {
+            name: Aggregate(part.value, part.weight, jnp.ones(())) for name, part in sent.items()
+        }
         aggregates = {**aggregates, **sums}
     return algorithm.server_update(server, aggregates, jnp.int32(0))
 

@@ -94,7 +94,18 @@ def training_record(
     weight = float(np.sum(last["weight"], dtype=np.float64)) if "weight" in last else 0.0
     if weight:
         record["train/loss"] = float(np.sum(last["loss"], dtype=np.float64)) / weight
-    known = {"jobs", "nonfinite", "lost", "uplink_bits", "downlink_bits", "loss", "weight"}
+    if "unselected" in last:
+        record["train/clients_unselected"] = _exact_sum(last["unselected"])
+    known = {
+        "unselected",
+        "jobs",
+        "nonfinite",
+        "lost",
+        "uplink_bits",
+        "downlink_bits",
+        "loss",
+        "weight",
+    }
     for name in sorted(last.keys() - known):
         record[f"train/{name}"] = float(np.sum(last[name], dtype=np.float64))
     return record

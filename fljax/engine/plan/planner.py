@@ -61,6 +61,7 @@ class Planner(NamedTuple):
       begins: int64[S], where each trial's clients begin in the split's partition: zeros where all
         share one partition.
       staged_devices: Devices whose rows are staged where data is streamed: those of this process.
+      num_versions: Versions of a trial's model that the program keeps, the newest one included.
       grown: {array: largest size so far}: an array that had to grow keeps its size, so that shapes,
         and with them compiled programs, settle.
     """
@@ -73,6 +74,7 @@ class Planner(NamedTuple):
     seeds: np.ndarray
     begins: np.ndarray
     staged_devices: tuple[int, ...]
+    num_versions: int
     grown: dict[str, int]
 
     def plan(
@@ -86,13 +88,16 @@ class Planner(NamedTuple):
           sampler_state: Kept in the facts, for checkpoints.
 
         Raises:
-          ValueError: If there are more jobs than the capacities allow.
+          ValueError: If there are more jobs than the capacities allow, or one starts from a version
+            that there is not.
         """
         if len(jobs.client) > self.capacities.cohort:
             raise ValueError(
                 f"Round {round} has {len(jobs.client)} jobs, but the program was made for at most "
                 f"{self.capacities.cohort}."
             )
+        rounds = np.broadcast_to(np.asarray(round, np.int32), self.seeds.shape)
+        self._check_versions(rounds, jobs)
         owner = self._owner(jobs)
         sizes = self.split.partition.sizes[owner]
         steps = [batching.steps_per_job(sizes, work.of(owner)) for work in self.works]
@@ -110,7 +115,6 @@ class Planner(NamedTuple):
         first = pack(steps[0], execution.devices, execution.lanes, capacities.jobs)
         packing = [first, *(_repack(step, first, execution) for step in steps[1:])]
         place = first.device * capacities.jobs + first.slot
-        rounds = np.broadcast_to(np.asarray(round, np.int32), self.seeds.shape)
         passes = []
         for number, (one, step) in enumerate(zip(packing, steps, strict=True)):
             rows, counts = self._batches(rounds, number, table, sizes, step, one)
@@ -142,6 +146,16 @@ class Planner(NamedTuple):
         index = np.full(capacities.cohort, execution.devices * capacities.jobs, np.int32)
         index[kept] = place
         return RoundPlan(rounds, tuple(passes), index, staged), facts
+
+    def _check_versions(self, rounds: np.ndarray, jobs: JobTable) -> None:
+        """Refuses jobs that start from a version that there is not."""
+        oldest = np.maximum(np.minimum(self.num_versions - 1, rounds), 0)[jobs.trial]
+        for job in np.flatnonzero((jobs.version < 0) | (jobs.version > oldest))[:1]:
+            raise ValueError(
+                f"Client {jobs.client[job]} is to start from version {jobs.version[job]} in round "
+                f"{rounds[jobs.trial[job]]}, counted back from the newest, which is 0; there are "
+                f"versions 0 to {oldest[job]} (the program keeps {self.num_versions})."
+            )
 
     def _owner(self, table: JobTable) -> np.ndarray:
         """Returns the entry of the split's partition that owns each job's rows."""
@@ -229,6 +243,7 @@ def make_planner(
     begins: Sequence[int] | None = None,
     max_steps: int | None = None,
     staged_devices: Sequence[int] | None = None,
+    num_versions: int = 1,
 ) -> Planner:
     """Builds a planner and fixes the capacities of its plans.
 
@@ -242,6 +257,7 @@ def make_planner(
       begins: Where each trial's clients begin in the partition; None where all share it.
       max_steps: Largest number of local steps of a job, where jobs bring their own.
       staged_devices: Devices whose rows this process stages; all of them if None.
+      num_versions: As in `Planner`.
     """
     works = batching.works_of(work, schedules)
     if split.examples.num_examples > np.iinfo(np.int32).max:
@@ -277,6 +293,7 @@ def make_planner(
         staged_devices=tuple(
             range(execution.devices) if staged_devices is None else staged_devices
         ),
+        num_versions=num_versions,
         grown={},
     )
 

@@ -21,22 +21,21 @@ class JobTable(NamedTuple):
 
     Attributes:
       client: int32 client numbers.
-      trial: int32 index of the message and hyperparameters.
-      segment: int32 index of the accumulator.
+      trial: int32 index of the trial that they belong to.
+      version: int32, how many versions of their trial's model have followed the one that they start
+        from; 0 for the newest.
       occurrence: int32, how often (trial, client) appeared earlier in the table.
       accepted: bool, false for clients that are lost after their work.
-      group, staleness, tier: int32, as in `fljax.core.algorithm.Job`.
+      group: int32 group of the client.
       steps: int64 local steps that override the configured local work, or None.
     """
 
     client: np.ndarray
     trial: np.ndarray
-    segment: np.ndarray
+    version: np.ndarray
     occurrence: np.ndarray
     accepted: np.ndarray
     group: np.ndarray
-    staleness: np.ndarray
-    tier: np.ndarray
     steps: np.ndarray | None = None
 
 
@@ -46,15 +45,13 @@ class JobArrays(NamedTuple):
     client: Any
     position: Any
     trial: Any
-    segment: Any
+    version: Any
     rows: Any
     steps: Any
     start: Any
     occurrence: Any
     accepted: Any
     group: Any
-    staleness: Any
-    tier: Any
 
 
 class PassPlan(NamedTuple):
@@ -152,29 +149,27 @@ class HostPlan(NamedTuple):
 
 
 def job_table(
-    clients, *, trial=0, accepted=True, groups: np.ndarray | None = None, steps=None
+    clients, *, trial=0, version=0, accepted=True, groups: np.ndarray | None = None, steps=None
 ) -> JobTable:
     """Builds a table in which every client of the list is one job of one trial.
 
     Args:
       clients: Integer client numbers in cohort order; repetitions are separate jobs.
-      trial: Integer, or one a client; the segment is the same.
+      trial: Integer, or one a client.
+      version: Integer, or one a client.
       accepted: Bool, or one a client.
       groups: int[N] group of every client of the population.
       steps: Local steps, one a client, instead of the configured local work.
     """
     clients = np.asarray(clients, np.int32).reshape(-1)
     trial = np.full(clients.shape, trial, np.int32)
-    zeros = np.zeros_like(clients)
     return JobTable(
         client=clients,
         trial=trial,
-        segment=trial,
+        version=np.full(clients.shape, version, np.int32),
         occurrence=occurrence(trial, clients).astype(np.int32),
         accepted=np.full(clients.shape, accepted, bool),
-        group=zeros if groups is None else np.asarray(groups, np.int32)[clients],
-        staleness=zeros,
-        tier=zeros,
+        group=(np.zeros_like(clients) if groups is None else np.asarray(groups, np.int32)[clients]),
         steps=None if steps is None else np.asarray(steps, np.int64),
     )
 

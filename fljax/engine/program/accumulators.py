@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ class Finished(NamedTuple):
       client_rows: The client's state.
       stats: {name: scalar}.
       kept: Whether it was accepted and everything is finite.
+      clusters: {name: int32}, the cluster of contributions that say one.
     """
 
     values: dict[str, PyTree]
@@ -30,13 +32,14 @@ class Finished(NamedTuple):
     client_rows: PyTree
     stats: dict[str, jax.Array]
     kept: jax.Array
+    clusters: Mapping[str, jax.Array] = {}
 
 
 class Trained(NamedTuple):
     """What the jobs of a pass leave behind on one device.
 
     Attributes:
-      sums: {name: Aggregate} with leaves [S, ...], one entry a segment.
+      sums: {name: Aggregate} with leaves [S, ...]; of contributions to K clusters [S, K, ...].
       stack: [J, P] flattened updates of all jobs, or [J, 0] where no one needs them.
       weights: [J] their weights.
       client_rows: Client state [J, ...] after the accepted jobs.
@@ -54,27 +57,25 @@ class Accumulators(NamedTuple):
     """How the results of jobs add up on one device.
 
     Attributes:
-      segment: int32[J] the sum that each job is added to.
-      num_segments: How many sums there are.
+      trial: int32[J] trial of each job.
+      num_trials: How many there are.
+      num_clusters: How many clusters of a trial there are.
       needs_stack: Whether all updates are held.
       weights_may_vanish: Whether some jobs may have a weight of 0 and then do not count as having
         contributed.
     """
 
-    segment: jax.Array
-    num_segments: int
+    trial: jax.Array
+    num_trials: int
+    num_clusters: int
     needs_stack: bool
     weights_may_vanish: bool
 
     def empty(self, job: Finished, client_rows: PyTree) -> Trained:
         """Returns zeroed accumulators for jobs of such shapes."""
-        num_jobs = self.segment.shape[0]
+        num_jobs = self.trial.shape[0]
         sums = {
-            name: Aggregate(
-                zeros_like_shape(value, self.num_segments),
-                zeros_like_shape(job.weights[name], self.num_segments),
-                jnp.zeros(self.num_segments, jnp.float32),
-            )
+            name: self._zeros(Aggregate(value, job.weights[name], job.kept), name in job.clusters)
             for name, value in job.values.items()
         }
         stack = weights = jnp.zeros((num_jobs, 0))
@@ -94,9 +95,9 @@ class Accumulators(NamedTuple):
           wave: The jobs.
           indices: int32[W] their places on the device; beyond its jobs for none.
         """
-        num_jobs = self.segment.shape[0]
+        num_jobs = self.trial.shape[0]
         kept = wave.kept & (indices < num_jobs)
-        segment = self.segment[jnp.minimum(indices, num_jobs - 1)]
+        trial = self.trial[jnp.minimum(indices, num_jobs - 1)]
         stack, weights = trained.stack, trained.weights
         if self.needs_stack and UPDATE in wave.values:
             update = jax.tree.map(lambda leaf: _kept(kept, leaf), wave.values[UPDATE])
@@ -105,21 +106,36 @@ class Accumulators(NamedTuple):
             stack = stack.at[indices].set(flat, mode="drop")
             weights = weights.at[indices].set(weight, mode="drop")
         sums = {
-            name: self._summed(trained.sums[name], value, wave.weights[name], kept, segment)
+            name: self._summed(
+                trained.sums[name], value, wave.weights[name], kept, trial, wave.clusters.get(name)
+            )
             for name, value in wave.values.items()
         }
         client_rows = put_wanted_rows(trained.client_rows, indices, wave.client_rows, kept)
         stats = {name: wave.stats[name] for name in trained.stats}
         return Trained(sums, stack, weights, client_rows, put_rows(trained.stats, indices, stats))
 
-    def _summed(self, old: Aggregate, value, weight, kept, segment) -> Aggregate:
+    def _zeros(self, job: Aggregate, has_clusters: bool) -> Aggregate:
+        """Returns empty sums of contributions of such shapes."""
+        zeros = zeros_like_shape(job, self.num_trials)._replace(
+            count=jnp.zeros(self.num_trials, jnp.float32)
+        )
+        if not has_clusters:
+            return zeros
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * self.num_clusters, axis=1), zeros)
+
+    def _summed(self, old: Aggregate, value, weight, kept, trial, cluster) -> Aggregate:
         """Returns the sums of one name with the contributions of a wave."""
 
         def added(total, values):
             values = _kept(kept, values)
-            if self.num_segments == 1:
+            if cluster is not None:
+                flat = total.reshape(-1, *values.shape[1:])
+                place = trial * self.num_clusters + cluster
+                return add_rows(flat, place, values).reshape(total.shape)
+            if self.num_trials == 1:
                 return total + values.sum(0, keepdims=True)
-            return add_rows(total, segment, values)
+            return add_rows(total, trial, values)
 
         weighted = jax.tree.map(
             lambda w, v: jax.tree.map(lambda x: x * beside(w, x).astype(x.dtype), v), weight, value

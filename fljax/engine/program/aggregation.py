@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from fljax.core import transmission
 from fljax.core.algorithm import Aggregate
-from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState
+from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState, as_configured
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.plan.round_plan import RoundPlan
 from fljax.engine.program.accumulators import Trained
@@ -39,6 +41,9 @@ def aggregate(
       ({name: Aggregate} with leaves [S, ...], the pipeline's new states).
     """
     sums = jax.lax.psum(trained.sums, AXIS)
+    clustered = UPDATE in sums and sums[UPDATE].count.ndim > 1
+    if clustered:
+        _check_serves_clusters(as_configured(trials.program.pipeline), needs_stack, states)
     if needs_stack and UPDATE in sums:
         sums[UPDATE], states = _reduce(trials, trained, sums[UPDATE], states, plan, jobs)
 
@@ -46,20 +51,42 @@ def aggregate(
         chain, aggregator, server = built.pipeline, states.aggregator, states.server
         sums, uplink = transmission.absorb(chain, sums, states.uplink)
         if UPDATE in sums:
-            total = sums[UPDATE]
-            if not needs_stack:
-                total, aggregator = chain.aggregator.apply(total, aggregator)
             key = jax.random.fold_in(key, SERVER)
-            sums[UPDATE], server = transmission.apply_server(chain, total, server, round, key)
+            serve = functools.partial(_serve, chain, needs_stack, round)
+            if clustered:
+                clusters = jnp.arange(sums[UPDATE].count.size)
+                key = jax.vmap(jax.random.fold_in, (None, 0))(key, clusters)
+                serve = jax.vmap(serve, (0, None, 0))
+            sums[UPDATE], (aggregator, server) = serve(sums[UPDATE], (aggregator, server), key)
         return sums, states._replace(uplink=uplink, aggregator=aggregator, server=server)
 
     return trials.each(one_trial, plan.round, sums, states, jobs.keys)
 
 
+def _serve(chain: Pipeline, reduced: bool, round, total: Aggregate, states: tuple, key):
+    """Runs the aggregator, unless all updates are reduced already, and the server links."""
+    aggregator, server = states
+    if not reduced:
+        total, aggregator = chain.aggregator.apply(total, aggregator)
+    total, server = transmission.apply_server(chain, total, server, round, key)
+    return total, (aggregator, server)
+
+
+def _check_serves_clusters(chain: Pipeline, needs_stack: bool, states: PipelineState) -> None:
+    """Refuses transforms of updates with clusters that are made for one update a trial."""
+    kept = jax.tree.leaves((states.uplink, states.aggregator, states.server))
+    if needs_stack or kept or any(chain.decodes_sums):
+        raise ValueError(
+            "The updates of clients go to the sums of several clusters, but the pipeline holds all "
+            "updates, decodes their sum, or keeps a state on the server for one update a trial. "
+            "Use transforms without these, or one cluster."
+        )
+
+
 def _reduce(trials: Trials, trained: Trained, total: Aggregate, states, plan, jobs: Jobs):
     """Makes one update of all that are held; returns (Aggregate [S, ...], states')."""
     columns = jobs.columns
-    table = jax.tree.map(_gather, (trained.weights, columns.client, columns.segment))
+    table = jax.tree.map(gathered, (trained.weights, columns.client, columns.trial))
     stack = _transpose(trained.stack)
 
     def one_trial(built: Built, trial, round, total, states, key):
@@ -81,12 +108,12 @@ def _reduce_stack(
     cohort_states, aggregator_state = states
     _, unravel = ravel_pytree(total.sum)
     # rows into cohort order, so that nothing depends on the layout of lanes and devices
-    weights, clients, segments = (_pick(column, cohort_index) for column in table)
-    valid = (weights > 0) & (segments == trial)
+    weights, clients, trials = (in_cohort_order(column, cohort_index) for column in table)
+    valid = (weights > 0) & (trials == trial)
     weights = jnp.where(valid, weights, 0)
     clients = jnp.where(valid, clients, -1)
     cohort = Cohort(weights, valid, clients, round, AXIS)
-    matrix = jnp.where(valid[:, None], _pick(stack, cohort_index), 0)
+    matrix = jnp.where(valid[:, None], in_cohort_order(stack, cohort_index), 0)
     new_states = []
     for number, (link, state) in enumerate(zip(chain.cohort, cohort_states, strict=True)):
         matrix, state = link.apply(matrix, cohort, state, jax.random.fold_in(key, number))
@@ -105,12 +132,13 @@ def _reduce_stack(
     return aggregate, tuple(new_states), aggregator_state
 
 
-def _pick(column: jax.Array, index: jax.Array) -> jax.Array:
+def in_cohort_order(column: jax.Array, index: jax.Array) -> jax.Array:
     """Returns rows in cohort order; positions without a job read zero."""
     return column.at[index].get(mode="fill", fill_value=0)
 
 
-def _gather(column: jax.Array) -> jax.Array:
+def gathered(column: jax.Array) -> jax.Array:
+    """Returns the entries of all devices, [D x J, ...]."""
     return jax.lax.all_gather(column, AXIS, tiled=True)
 
 

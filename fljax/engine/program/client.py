@@ -50,21 +50,28 @@ def client_work(
 
     def finish(message: PyTree, carry: PyTree, index: jax.Array, rows: ClientRows) -> Finished:
         job = jobs.view(index)
-        contributions, client_state, stats = pass_of(job).finish(message, carry, job)
+        the_pass = pass_of(job)
+        contributions, client_state, stats = the_pass.finish(message, carry, job)
         for name, contribution in contributions.items():
-            check_numbers(contribution._asdict(), name)
+            check_numbers((contribution.value, contribution.weight), name)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
         pipeline, states = trials.of_job(job).pipeline, trials.select(uplink_states, job.trial)
         sent, uplink_state, bits = send(pipeline, contributions, rows.uplink, states, job)
+        clusters = {n: part.cluster for n, part in sent.items() if part.cluster is not None}
         sound &= all_finite(sent)
+        for cluster in clusters.values():
+            sound &= (cluster >= 0) & (cluster < the_pass.num_clusters)
         stats = stats | {"jobs": jnp.int32(1)}
         stats = jax.tree.map(lambda value: jnp.where(sound & job.accepted, value, 0), stats)
         stats |= {
             "nonfinite": (~sound).astype(jnp.int32),
-            "lost": (~job.accepted).astype(jnp.int32),
+            "lost": (~jobs.columns.accepted[index]).astype(jnp.int32),
             "uplink_bits": jnp.where(job.accepted, bits, 0),
         }
+        if jobs.selected is not None:
+            left_out = jobs.columns.accepted[index] & ~jobs.selected[index]
+            stats["unselected"] = left_out.astype(jnp.int32)
         return Finished(
             values={
                 name: summable(part.value, codes=pipeline.sums_payloads(name))
@@ -74,6 +81,7 @@ def client_work(
             client_rows=ClientRows(client_state, uplink_state),
             stats=stats,
             kept=sound & job.accepted,
+            clusters=clusters,
         )
 
     return Work(start, step, finish)

@@ -23,6 +23,7 @@ class Program(NamedTuple):
     pipeline: Pipeline | PipelineSpec
     mesh: Mesh
     num_trials: int = 1
+    num_versions: int = 1
 
     @property
     def on_cpu(self) -> bool:
@@ -31,10 +32,17 @@ class Program(NamedTuple):
 
 
 class RoundState(NamedTuple):
-    """What a round hands to the next one; leaves have a leading axis over trials."""
+    """What a round hands to the next one; leaves have a leading axis over trials.
+
+    Attributes:
+      server: Server states.
+      pipeline: States of the pipeline on the server.
+      past: Past messages, leaves [S, V, ...] (`versions.py`), where programs keep several versions.
+    """
 
     server: PyTree
     pipeline: PipelineState
+    past: PyTree = ()
 
 
 class ClientRows(NamedTuple):

@@ -34,13 +34,19 @@ from fljax.engine.program.inputs import Build, ClientRows, Inputs, Program, Roun
 from fljax.engine.program.jobs import Jobs
 from fljax.engine.program.layout import Work, as_given, transposed_weights
 from fljax.engine.program.loops import run_jobs
+from fljax.engine.program.selection import select
 from fljax.engine.program.trials import Built, Trials, trials_of
+from fljax.engine.program.versions import recalled
 
 PyTree = Any
 
 
 def make_round_program(
-    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_trials: int = 1
+    build: Build,
+    pipeline: Pipeline | PipelineSpec,
+    mesh: Mesh,
+    num_trials: int = 1,
+    num_versions: int = 1,
 ):
     """Makes the compiled round.
 
@@ -50,6 +56,8 @@ def make_round_program(
         the hyperparameters.
       mesh: One-dimensional mesh; jobs are sharded over it.
       num_trials: Trials that the jobs of a round belong to.
+      num_versions: Versions of a trial's model that jobs may start from, the newest one included;
+        with more than one the state has a ring of past messages (`versions.empty_ring`).
 
     Returns:
       A jitted function (RoundState, ClientRows, PackedPlan, Inputs) -> (RoundState, ClientRows,
@@ -57,7 +65,7 @@ def make_round_program(
       [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
       statistics are not finite; "nonfinite" counts it.
     """
-    program = Program(build, pipeline, mesh, num_trials)
+    program = Program(build, pipeline, mesh, num_trials, num_versions)
 
     def one_round(state, client_rows, plan, inputs):
         return _on_one_device(program, state, client_rows, plan, inputs)
@@ -66,7 +74,11 @@ def make_round_program(
 
 
 def make_rounds_program(
-    build: Build, pipeline: Pipeline | PipelineSpec, mesh: Mesh, num_trials: int = 1
+    build: Build,
+    pipeline: Pipeline | PipelineSpec,
+    mesh: Mesh,
+    num_trials: int = 1,
+    num_versions: int = 1,
 ):
     """Makes the compiled program of several rounds in a row: a scan over their plans.
 
@@ -74,13 +86,13 @@ def make_rounds_program(
     rounds, outside the program.
 
     Args:
-      build, pipeline, mesh, num_trials: As for `make_round_program`.
+      build, pipeline, mesh, num_trials, num_versions: As for `make_round_program`.
 
     Returns:
       A jitted function like that of `make_round_program`; its plan and `stats` have a leading axis
       over rounds.
     """
-    program = Program(build, pipeline, mesh, num_trials)
+    program = Program(build, pipeline, mesh, num_trials, num_versions)
 
     def several_rounds(state, client_rows, plans, inputs):
         def one_round(state, plan):
@@ -97,25 +109,26 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
     """Runs one round on one device; returns (state, client rows, stats of each pass)."""
     trials = trials_of(program, inputs, plan.round)
     round_keys = keys.of_round(inputs.keys, plan.round)
-    states, aggregates, all_stats = state.pipeline, {}, []
+    states, past, aggregates, chosen, all_stats = state.pipeline, state.past, {}, None, []
     for number, pass_plan in enumerate(plan.passes):
         pass_keys = keys.of_pass(round_keys, number)
-        jobs = Jobs(pass_plan.jobs, plan.round, pass_keys, inputs.own)
+        jobs = Jobs(pass_plan.jobs, plan.round, pass_keys, inputs.own, chosen)
         messages, states, received_bits = _broadcast(
             trials, number, state.server, aggregates, states, pass_keys
         )
+        start_from = pass_plan.jobs.trial
+        if program.num_versions > 1:
+            past, messages, start_from = recalled(past, messages, pass_plan.jobs, plan.round)
         work = client_work(trials, number, jobs, data, states.uplink)
-        trained = _train(program, work, messages, jobs, pass_plan, client_rows)
+        trained = _train(trials, number, work, messages, start_from, jobs, pass_plan, client_rows)
         sums, states = aggregate(trials, trained, states, plan, jobs, _needs_stack(program))
         client_rows, aggregates = trained.client_rows, aggregates | sums
-        real, trial = pass_plan.jobs.client >= 0, pass_plan.jobs.trial
-        all_stats.append(
-            trained.stats | {"downlink_bits": jnp.where(real, received_bits[trial], 0)}
-        )
+        all_stats.append(trained.stats | {"downlink_bits": jobs.received(received_bits)})
+        chosen = select(trials, number, trained.stats, plan, jobs)
     transmission.check_names_are_sent(as_configured(program.pipeline), aggregates)
     server = _update(trials, state.server, aggregates)
     # exactly the types that came in, or the next round would be another program
-    return rounded(RoundState(server, states), state), client_rows, tuple(all_stats)
+    return rounded(RoundState(server, states, past), state), client_rows, tuple(all_stats)
 
 
 def _broadcast(
@@ -144,14 +157,17 @@ def _broadcast(
 
 
 def _train(
-    program: Program,
+    trials: Trials,
+    number: int,
     work: Work,
     messages: PyTree,
+    start_from: jax.Array,
     jobs: Jobs,
     plan: PassPlan,
     client_rows: ClientRows,
 ) -> Trained:
-    """Lets the clients of a pass train and send."""
+    """Lets the clients of a pass train and send, each from the message that `start_from` names."""
+    program = trials.program
     needs_stack = _needs_stack(program)
     message, kept, _ = jax.eval_shape(
         lambda: jax.tree.map(lambda leaf: leaf[0], (messages, client_rows, plan.rows[0]))
@@ -161,10 +177,14 @@ def _train(
     arguments = zero, plan.rows[0, 0], plan.counts[0, 0], zero
     layout = lay_out(work, message, kept, arguments, not needs_stack)
     accumulators = Accumulators(
-        jobs.columns.segment, program.num_trials, needs_stack, jobs.own.weights is not None
+        trial=jobs.columns.trial,
+        num_trials=program.num_trials,
+        num_clusters=trials.first.algorithm.passes[number].num_clusters,
+        needs_stack=needs_stack,
+        weights_may_vanish=jobs.own.weights is not None,
     )
     trained = run_jobs(
-        layout.work, layout.pack(messages), jobs.columns.trial, plan, client_rows, accumulators
+        layout.work, layout.pack(messages), start_from, plan, client_rows, accumulators
     )
     return trained._replace(sums=layout.unpack(trained.sums))
 

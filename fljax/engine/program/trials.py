@@ -28,13 +28,14 @@ class Trials(NamedTuple):
     Attributes:
       program, inputs: What the program is made from, and what it is given.
       rounds: int32[S] round number of each trial.
-      only: What is built for a trial that is alone, once a trace; None where there are several.
+      first: What is built for the first trial, once a trace: all that there is if it is alone. Of
+        several trials it tells what no hyperparameter decides on.
     """
 
     program: Program
     inputs: Inputs
     rounds: jax.Array
-    only: Built | None
+    first: Built
 
     @property
     def several(self) -> bool:
@@ -49,7 +50,9 @@ class Trials(NamedTuple):
         """Returns function(built, *args) of every trial; arguments and results are [S, ...]."""
 
         def one_trial(hparams, round, *args):
-            return function(self.only or _built(self, hparams, round), *args)
+            several, program = self.several, self.program
+            built = _built(program, self.inputs, hparams, round) if several else self.first
+            return function(built, *args)
 
         every_trial = batched(one_trial, self.program.num_trials)
         return every_trial(self.inputs.hparams, self.rounds, *args)
@@ -57,23 +60,22 @@ class Trials(NamedTuple):
     def of_job(self, job: Job) -> Built:
         """Returns what is built for a job: of its trial, with its client's learning rate."""
         factors = self.inputs.own.lr_factors
-        if factors is None and self.only is not None:
-            return self.only
+        if factors is None and not self.several:
+            return self.first
         hparams = self.select(self.inputs.hparams, job.trial)
         if factors is not None:
             hparams = {**hparams, "client_lr": hparams["client_lr"] * factors[job.client]}
-        return _built(self, hparams, job.round)
+        return _built(self.program, self.inputs, hparams, job.round)
 
 
 def trials_of(program: Program, inputs: Inputs, rounds: jax.Array) -> Trials:
     """Returns the trials of a round, whose numbers are int32[S]."""
-    trials = Trials(program, inputs, rounds, only=None)
-    if trials.several:
-        return trials
-    return trials._replace(only=_built(trials, trials.select(inputs.hparams, 0), rounds[0]))
+    hparams = {name: values[0] for name, values in inputs.hparams.items()}
+    return Trials(program, inputs, rounds, _built(program, inputs, hparams, rounds[0]))
 
 
-def _built(trials: Trials, hparams: Mapping[str, jax.Array], round: jax.Array) -> Built:
-    program = trials.program
-    algorithm = program.build(trials.inputs.frozen, hparams, round)
+def _built(
+    program: Program, inputs: Inputs, hparams: Mapping[str, jax.Array], round: jax.Array
+) -> Built:
+    algorithm = program.build(inputs.frozen, hparams, round)
     return Built(algorithm, pipeline_at(program.pipeline, hparams))

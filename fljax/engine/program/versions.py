@@ -1,0 +1,69 @@
+"""The ring of past messages, from which late clients start.
+
+It is part of the round state only where a program keeps several versions. The message of round r
+lies in place r modulo V, so that each round writes one place and moves nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from fljax.core.algorithm import Algorithm
+from fljax.core.trees import batched, zeros_like_shape
+from fljax.engine.plan.round_plan import JobArrays
+
+PyTree = Any
+
+
+def empty_ring(algorithm: Algorithm, server: PyTree, num_versions: int) -> PyTree:
+    """Returns room for the messages of one trial, leaves [V, ...].
+
+    Args:
+      algorithm: The algorithm, of a single pass.
+      server: Its server state; shapes will do.
+      num_versions: Number V of versions, the newest one included.
+
+    Raises:
+      ValueError: If the algorithm has several passes.
+    """
+    if len(algorithm.passes) > 1:
+        raise ValueError(
+            f"num_versions = {num_versions}, but the algorithm has {len(algorithm.passes)} passes, "
+            "and the later ones depend on what this round's clients sent. Clients can start from "
+            "older versions in algorithms of one pass."
+        )
+    message = jax.eval_shape(algorithm.passes[0].broadcast, server, {})
+    return zeros_like_shape(message, num_versions)
+
+
+def recalled(
+    ring: PyTree, messages: PyTree, jobs: JobArrays, rounds: jax.Array
+) -> tuple[PyTree, PyTree, jax.Array]:
+    """Adds this round's messages to the ring, and says which message each job starts from.
+
+    Args:
+      ring: Past messages, leaves [S, V, ...].
+      messages: Of this round, leaves [S, ...].
+      jobs: The jobs of this device.
+      rounds: int32[S] round number of each trial.
+
+    Returns:
+      (the ring with the new messages, messages [S x V, ...], int32[J] the message of each job).
+    """
+    num_versions = jax.tree.leaves(ring)[0].shape[1]
+
+    def one_trial(ring, message, round):
+        return jax.tree.map(
+            lambda leaf, new: jax.lax.dynamic_update_index_in_dim(
+                leaf, new.astype(leaf.dtype), round % num_versions, 0
+            ),
+            ring,
+            message,
+        )
+
+    ring = batched(one_trial, len(rounds))(ring, messages, rounds)
+    every = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ring)
+    place = (rounds[jobs.trial] - jobs.version) % num_versions
+    return ring, every, jobs.trial * num_versions + place

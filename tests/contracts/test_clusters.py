@@ -1,0 +1,112 @@
+"""Where a contribution goes is computed on the device: two models, and clients choose between them.
+
+IFCA (Ghosh et al. 2020, arXiv:2006.04088), whose clients here look at their first batch.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import toy
+from contracts import harness
+from contracts.test_trials import noisy_chains
+
+from fljax import algorithms
+from fljax.core.algorithm import step_key
+from fljax.core.transforms import Pipeline, ServerLink
+
+COHORTS = [[0, 2, 3, 4, 8], [], [5, 6, 7, 0, 1]]
+LR, CLUSTERS = 0.3, 2
+
+
+def ifca():
+    """FedAvg of two models, the second of which starts as minus the first."""
+    plain = algorithms.fedavg(LR)
+
+    def build(task, hp):
+        algorithm = plain.build(task, hp)
+        local = algorithm.passes[0]
+
+        def model_of(models, number):
+            return jax.tree.map(lambda leaf: leaf[number], models)
+
+        def start(models, client_state, job):
+            return jnp.int32(0), local.start(model_of(models, 0), client_state, job)
+
+        def step(models, carry, batch, job):
+            def loss(model):
+                return task.loss(*model, batch, step_key(job), False)[0].loss
+
+            best = jnp.argmin(jax.vmap(loss)(models)).astype(jnp.int32)
+            cluster = jnp.where(job.step == 0, best, carry[0])
+            model = model_of(models, cluster)
+            fresh = local.start(model, (), job)
+            here = jax.tree.map(lambda a, b: jnp.where(job.step == 0, a, b), fresh, carry[1])
+            return cluster, local.step(model, here, batch, job)
+
+        def finish(models, carry, job):
+            cluster, here = carry
+            sent, client_state, stats = local.finish(model_of(models, cluster), here, job)
+            sent = {name: part._replace(cluster=cluster) for name, part in sent.items()}
+            return sent, client_state, stats | {"cluster": cluster}
+
+        def init(variables):
+            two = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), variables)
+            return jax.vmap(algorithm.init)(two)
+
+        return algorithm._replace(
+            init=init,
+            passes=(local._replace(start=start, step=step, finish=finish, num_clusters=CLUSTERS),),
+            server_update=jax.vmap(algorithm.server_update, (0, 0, None)),
+            variables=lambda server: jax.tree.map(lambda leaf: leaf[0], server.variables),
+        )
+
+    return plain._replace(name="ifca", build=build)
+
+
+def ifca_reference(shrink=1.0):
+    """Returns (models, {client: cluster} of each round)."""
+    start = toy.initial_params()
+    models, chosen = [start, reference.combine(np.negative, start)], []
+    for cohort in COHORTS:
+        changes, weights, where = ([], []), ([], []), {}
+        for client in cohort:
+            x, y = toy.clients()[client]
+            if len(y):
+                losses = [reference.loss_and_gradient(model, x[:4], y[:4])[0] for model in models]
+                best = where[client] = int(np.argmin(losses))
+                trained = reference.local_sgd(models[best], x, y, LR, 4, 1)[0]
+                changes[best].append(reference.combine(np.subtract, trained, models[best]))
+                weights[best].append(len(y))
+        for number in range(CLUSTERS):
+            if weights[number]:
+                mean = reference.weighted_mean(changes[number], weights[number])
+                models[number] = reference.combine(
+                    lambda p, d: p + shrink * d, models[number], mean
+                )
+        chosen.append(where)
+    return models, chosen
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_clients_choose_their_cluster_on_the_device(layout):
+    """A server link sees the update of one cluster at a time."""
+
+    def halve(aggregate, state, round, key):
+        assert aggregate.weight.shape == ()
+        return aggregate._replace(sum=jax.tree.map(lambda x: x / 2, aggregate.sum)), state
+
+    models, chosen = ifca_reference(shrink=0.5)
+    assert set(chosen[0].values()) == set(chosen[2].values()) == {0, 1}
+    run = harness.rounds(ifca(), COHORTS, layout, pipeline=Pipeline(server=(ServerLink(halve),)))
+    for round, where in enumerate(chosen):
+        assert run.by_client("cluster", round) == where
+    for number, model in enumerate(models):
+        got = jax.tree.map(lambda leaf: leaf[0, number], run.states[-1].server.variables.params)  # noqa: B023
+        toy.assert_close(got, model, 1e-9)
+
+
+def test_a_pipeline_made_for_one_update_is_refused():
+    with pytest.raises(ValueError, match="sums of several clusters"):
+        harness.rounds(ifca(), COHORTS, pipeline=noisy_chains())

@@ -1,0 +1,99 @@
+"""A rule of the devices decides by what a pass found out which jobs the later passes keep."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import toy
+from contracts import harness
+
+from fljax import algorithms
+from fljax.core.algorithm import ClientPass, step_key
+from fljax.engine.plan.round_plan import job_table
+
+# an empty client (1), one that is lost (3), and a cohort without clients
+COHORTS = [[0, 1, 2, 3, 8, 5], [], [7, 3, 6, 4, 0]]
+LOST = 3
+TABLES = [job_table(one, accepted=np.array(one) != LOST) for one in COHORTS]
+LR, SERVER_LR = 0.2, 0.9
+
+
+def better_half(stats, arrived):
+    """Keeps the half with the smallest mean loss, rounded up."""
+    loss = jnp.where(arrived, stats["loss"] / jnp.maximum(stats["weight"], 1), jnp.inf)
+    return jnp.argsort(jnp.argsort(loss)) < (arrived.sum() + 1) // 2
+
+
+def selective(rule=better_half):
+    """SCAFFOLD behind a pass in which clients tell the global model's loss on their rows."""
+    plain = algorithms.scaffold(LR, SERVER_LR)
+
+    def build(task, hp):
+        algorithm = plain.build(task, hp)
+
+        def step(message, total, batch, job):
+            sums = task.loss(*message.variables, batch, step_key(job), False)[0]
+            return total[0] + sums.loss, total[1] + sums.weight, total[2]
+
+        looks = ClientPass(
+            broadcast=algorithm.passes[0].broadcast,
+            start=lambda message, client_state, job: (jnp.zeros(()), jnp.zeros(()), client_state),
+            step=step,
+            finish=lambda message, total, job: (
+                {}, total[2], {"loss": total[0], "weight": total[1]}
+            ),
+            schedule="epoch",
+            select=rule,
+        )  # fmt: skip
+        return algorithm._replace(passes=(looks, *algorithm.passes))
+
+    return plain._replace(name="selective", build=build)
+
+
+def chosen_of(params, cohort):
+    """Returns the better half of the clients that arrive."""
+    here = [one for one in cohort if toy.SIZES[one] and one != LOST]
+    losses = {
+        one: reference.loss_and_gradient(params, *toy.clients()[one])[0] / toy.SIZES[one]
+        for one in here
+    }
+    best = sorted(here, key=losses.get)[: -(-len(here) // 2)]
+    return [one for one in cohort if one in best]
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_the_better_half_of_the_cohort_is_kept(layout):
+    chosen, params, control = [], toy.initial_params(), None
+    for cohort in COHORTS:
+        chosen.append(chosen_of(params, cohort))
+        params, own, control = reference.scaffold(
+            toy.initial_params(), toy.clients(), [one for one in chosen if one],
+            lr=LR, server_lr=SERVER_LR, batch_size=4,
+        )  # fmt: skip
+    run = harness.rounds(selective(), TABLES, layout)
+    toy.assert_close(run.params, params, 1e-9)
+    server = jax.tree.map(lambda leaf: leaf[0], run.states[-1].server)
+    toy.assert_close(server.control, control, 1e-9)
+    rows = run.client_rows().algorithm
+    for client, kept in enumerate(own):
+        toy.assert_close({name: rows[name][client] for name in kept}, kept, 1e-9)
+    bits = 2 * 28 * 64
+    for round, (cohort, kept) in enumerate(zip(COHORTS, chosen, strict=True)):
+        here = [one for one in cohort if toy.SIZES[one]]
+        assert run.by_client("jobs", round) == {one: one in kept for one in here}
+        assert run.by_client("lost", round) == {one: one == LOST for one in here}
+        left_out = {one: one != LOST and one not in kept for one in here}
+        assert run.by_client("unselected", round) == left_out
+        for name in ("uplink_bits", "downlink_bits"):
+            assert run.by_client(name, round) == {one: bits * (one in kept) for one in here}
+
+
+def test_a_rule_of_the_last_pass_is_refused():
+    def build(task, hp):
+        algorithm = algorithms.fedavg(LR).build(task, hp)
+        return algorithm._replace(passes=(algorithm.passes[0]._replace(select=better_half),))
+
+    spec = algorithms.fedavg(LR)._replace(build=build)
+    with pytest.raises(ValueError, match="it is the last one"):
+        harness.rounds(spec, TABLES)
