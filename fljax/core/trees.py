@@ -106,5 +106,10 @@ def all_finite(tree: PyTree) -> jax.Array:
 
 
 def beside(column: jax.Array, leaf: jax.Array) -> jax.Array:
-    """Returns column[n] with trailing axes, so that it broadcasts against leaf[n, ...]."""
+    """Returns column[n] with trailing axes, so that it broadcasts against leaf[n, ...].
+
+    A scalar does so as it is; with axes XLA would divide by it in another way.
+    """
+    if not column.ndim:
+        return column
     return column.reshape(column.shape + (1,) * (leaf.ndim - column.ndim))

@@ -10,42 +10,35 @@ from jax.flatten_util import ravel_pytree
 
 from fljax.core import transmission
 from fljax.core.algorithm import Aggregate
-from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState, as_configured
+from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState
 from fljax.engine.devices.execution import AXIS
-from fljax.engine.plan.round_plan import RoundPlan
 from fljax.engine.program.accumulators import Trained
-from fljax.engine.program.jobs import Jobs
 from fljax.engine.program.keys import COHORT, SERVER
-from fljax.engine.program.trials import Built, Trials
+from fljax.engine.program.passes import Pass
+from fljax.engine.program.trials import Built
 
 
 def aggregate(
-    trials: Trials,
-    trained: Trained,
-    states: PipelineState,
-    plan: RoundPlan,
-    jobs: Jobs,
-    needs_stack: bool,
+    a_pass: Pass, trained: Trained, states: PipelineState
 ) -> tuple[dict[str, Aggregate], PipelineState]:
     """Adds up what all devices have, and runs the server half of the pipeline on the update.
 
     Args:
-      trials: The trials.
+      a_pass: The pass.
       trained: What the jobs of this device left.
       states: Server-side states of the pipeline, leaves [S, ...].
-      plan: Of the round.
-      jobs: The jobs of this device.
-      needs_stack: Whether all updates are held.
 
     Returns:
       ({name: Aggregate} with leaves [S, ...], the pipeline's new states).
     """
+    trials = a_pass.trials
+    needs_stack = trials.first.pipeline.needs_stack
     sums = jax.lax.psum(trained.sums, AXIS)
     clustered = UPDATE in sums and sums[UPDATE].count.ndim > 1
     if clustered:
-        _check_serves_clusters(as_configured(trials.program.pipeline), needs_stack, states)
+        _check_serves_clusters(trials.first.pipeline, states)
     if needs_stack and UPDATE in sums:
-        sums[UPDATE], states = _reduce(trials, trained, sums[UPDATE], states, plan, jobs)
+        sums[UPDATE], states = _reduce(a_pass, trained, sums[UPDATE], states)
 
     def one_trial(built: Built, round, sums, states: PipelineState, key):
         chain, aggregator, server = built.pipeline, states.aggregator, states.server
@@ -60,7 +53,7 @@ def aggregate(
             sums[UPDATE], (aggregator, server) = serve(sums[UPDATE], (aggregator, server), key)
         return sums, states._replace(uplink=uplink, aggregator=aggregator, server=server)
 
-    return trials.each(one_trial, plan.round, sums, states, jobs.keys)
+    return trials.each(one_trial, trials.rounds, sums, states, a_pass.keys)
 
 
 def _serve(chain: Pipeline, reduced: bool, round, total: Aggregate, states: tuple, key):
@@ -72,10 +65,10 @@ def _serve(chain: Pipeline, reduced: bool, round, total: Aggregate, states: tupl
     return total, (aggregator, server)
 
 
-def _check_serves_clusters(chain: Pipeline, needs_stack: bool, states: PipelineState) -> None:
+def _check_serves_clusters(chain: Pipeline, states: PipelineState) -> None:
     """Refuses transforms of updates with clusters that are made for one update a trial."""
     kept = jax.tree.leaves((states.uplink, states.aggregator, states.server))
-    if needs_stack or kept or any(chain.decodes_sums):
+    if chain.needs_stack or kept or any(chain.decodes_sums):
         raise ValueError(
             "The updates of clients go to the sums of several clusters, but the pipeline holds all "
             "updates, decodes their sum, or keeps a state on the server for one update a trial. "
@@ -83,20 +76,20 @@ def _check_serves_clusters(chain: Pipeline, needs_stack: bool, states: PipelineS
         )
 
 
-def _reduce(trials: Trials, trained: Trained, total: Aggregate, states, plan, jobs: Jobs):
+def _reduce(a_pass: Pass, trained: Trained, total: Aggregate, states: PipelineState):
     """Makes one update of all that are held; returns (Aggregate [S, ...], states')."""
-    columns = jobs.columns
-    table = jax.tree.map(gathered, (trained.weights, columns.client, columns.trial))
+    trials, jobs = a_pass.trials, a_pass.jobs
+    table = jax.tree.map(gathered, (trained.weights, jobs.client, jobs.trial))
     stack = _transpose(trained.stack)
 
     def one_trial(built: Built, trial, round, total, states, key):
-        key, index = jax.random.fold_in(key, COHORT), plan.cohort_index
+        key, index = jax.random.fold_in(key, COHORT), a_pass.cohort_index
         return _reduce_stack(built.pipeline, stack, table, trial, round, index, total, states, key)
 
-    numbers = jnp.arange(len(plan.round), dtype=jnp.int32)
+    numbers = jnp.arange(len(trials.rounds), dtype=jnp.int32)
     of_cohort = states.cohort, states.aggregator
     total, cohort, aggregator = trials.each(
-        one_trial, numbers, plan.round, total, of_cohort, jobs.keys
+        one_trial, numbers, trials.rounds, total, of_cohort, a_pass.keys
     )
     return total, states._replace(cohort=cohort, aggregator=aggregator)
 

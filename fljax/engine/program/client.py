@@ -14,44 +14,39 @@ from fljax.core.transforms import Pipeline
 from fljax.core.trees import all_finite
 from fljax.engine.program.accumulators import Finished
 from fljax.engine.program.inputs import ClientRows
-from fljax.engine.program.jobs import Jobs
 from fljax.engine.program.keys import UPLINK
 from fljax.engine.program.layout import Work
-from fljax.engine.program.trials import Trials
+from fljax.engine.program.passes import Pass
 
 PyTree = Any
 
 
-def client_work(
-    trials: Trials, number: int, jobs: Jobs, data: dict[str, jax.Array], uplink_states: tuple
-) -> Work:
+def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) -> Work:
     """Returns what one job does in a pass.
 
     Args:
-      trials: The trials.
-      number: Of the pass.
-      jobs: The jobs of the device.
+      a_pass: The pass.
       data: {name: array} rows that batches are made of.
       uplink_states: Server-side states of the uplink, leaves [S, ...].
     """
+    trials, jobs, selected = a_pass.trials, a_pass.jobs, a_pass.selected
 
-    def pass_of(job: Job) -> ClientPass:
-        return trials.of_job(job).algorithm.passes[number]
+    def functions_of(job: Job) -> ClientPass:
+        return trials.of_job(job).algorithm.passes[a_pass.number]
 
     def start(message: PyTree, index: jax.Array, rows: ClientRows) -> PyTree:
-        job = jobs.view(index)
-        return pass_of(job).start(message, rows.algorithm, job)
+        job = a_pass.job(index)
+        return functions_of(job).start(message, rows.algorithm, job)
 
     def step(message: PyTree, carry: PyTree, index: jax.Array, rows, count, time) -> PyTree:
-        job = jobs.view(index, time)
+        job = a_pass.job(index, time)
         batch = jax.tree.map(lambda values: values[rows], data)
         batch["mask"] = jnp.arange(rows.shape[0]) < count
-        return pass_of(job).step(message, carry, batch, job)
+        return functions_of(job).step(message, carry, batch, job)
 
     def finish(message: PyTree, carry: PyTree, index: jax.Array, rows: ClientRows) -> Finished:
-        job = jobs.view(index)
-        the_pass = pass_of(job)
-        contributions, client_state, stats = the_pass.finish(message, carry, job)
+        job = a_pass.job(index)
+        contributions, client_state, stats = functions_of(job).finish(message, carry, job)
         for name, contribution in contributions.items():
             check_numbers((contribution.value, contribution.weight), name)
         # before the uplink too: rounding to integers would hide what is not a number
@@ -61,16 +56,16 @@ def client_work(
         clusters = {n: part.cluster for n, part in sent.items() if part.cluster is not None}
         sound &= all_finite(sent)
         for cluster in clusters.values():
-            sound &= (cluster >= 0) & (cluster < the_pass.num_clusters)
+            sound &= (cluster >= 0) & (cluster < a_pass.structure.num_clusters)
         stats = stats | {"jobs": jnp.int32(1)}
         stats = jax.tree.map(lambda value: jnp.where(sound & job.accepted, value, 0), stats)
         stats |= {
             "nonfinite": (~sound).astype(jnp.int32),
-            "lost": (~jobs.columns.accepted[index]).astype(jnp.int32),
+            "lost": (~jobs.accepted[index]).astype(jnp.int32),
             "uplink_bits": jnp.where(job.accepted, bits, 0),
         }
-        if jobs.selected is not None:
-            left_out = jobs.columns.accepted[index] & ~jobs.selected[index]
+        if selected is not None:
+            left_out = jobs.accepted[index] & ~selected[index]
             stats["unselected"] = left_out.astype(jnp.int32)
         return Finished(
             values={

@@ -20,20 +20,19 @@ from jax.sharding import Mesh, PartitionSpec
 from fljax.core import transmission
 from fljax.core.algorithm import Aggregate
 from fljax.core.precision import rounded
-from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState, as_configured
+from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState
 from fljax.engine.devices.compilation import cpu_options
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.devices.placement import host_readable
 from fljax.engine.plan.packed_plan import PackedPlan, unpack
-from fljax.engine.plan.round_plan import PassPlan
 from fljax.engine.program import keys
 from fljax.engine.program.accumulators import Accumulators, Trained
 from fljax.engine.program.aggregation import aggregate
 from fljax.engine.program.client import client_work
 from fljax.engine.program.inputs import Build, ClientRows, Inputs, Program, RoundState
-from fljax.engine.program.jobs import Jobs
 from fljax.engine.program.layout import Work, as_given, transposed_weights
 from fljax.engine.program.loops import run_jobs
+from fljax.engine.program.passes import Pass
 from fljax.engine.program.selection import select
 from fljax.engine.program.trials import Built, Trials, trials_of
 from fljax.engine.program.versions import recalled
@@ -109,35 +108,26 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
     """Runs one round on one device; returns (state, client rows, stats of each pass)."""
     trials = trials_of(program, inputs, plan.round)
     round_keys = keys.of_round(inputs.keys, plan.round)
-    states, past, aggregates, chosen, all_stats = state.pipeline, state.past, {}, None, []
-    for number, pass_plan in enumerate(plan.passes):
+    states, past, aggregates, selected, all_stats = state.pipeline, state.past, {}, None, []
+    for number, schedule in enumerate(plan.passes):
         pass_keys = keys.of_pass(round_keys, number)
-        jobs = Jobs(pass_plan.jobs, plan.round, pass_keys, inputs.own, chosen)
-        messages, states, received_bits = _broadcast(
-            trials, number, state.server, aggregates, states, pass_keys
-        )
-        start_from = pass_plan.jobs.trial
-        if program.num_versions > 1:
-            past, messages, start_from = recalled(past, messages, pass_plan.jobs, plan.round)
-        work = client_work(trials, number, jobs, data, states.uplink)
-        trained = _train(trials, number, work, messages, start_from, jobs, pass_plan, client_rows)
-        sums, states = aggregate(trials, trained, states, plan, jobs, _needs_stack(program))
+        a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected)
+        messages, states, bits = _broadcast(a_pass, state.server, aggregates, states)
+        past, messages, start_from = recalled(a_pass, past, messages)
+        work = client_work(a_pass, data, states.uplink)
+        trained = _train(a_pass, work, messages, start_from, client_rows)
+        sums, states = aggregate(a_pass, trained, states)
         client_rows, aggregates = trained.client_rows, aggregates | sums
-        all_stats.append(trained.stats | {"downlink_bits": jobs.received(received_bits)})
-        chosen = select(trials, number, trained.stats, plan, jobs)
-    transmission.check_names_are_sent(as_configured(program.pipeline), aggregates)
+        selected = select(a_pass, trained.stats)
+        all_stats.append(trained.stats | {"downlink_bits": a_pass.received(bits)})
+    transmission.check_names_are_sent(trials.first.pipeline, aggregates)
     server = _update(trials, state.server, aggregates)
     # exactly the types that came in, or the next round would be another program
     return rounded(RoundState(server, states, past), state), client_rows, tuple(all_stats)
 
 
 def _broadcast(
-    trials: Trials,
-    number: int,
-    server: PyTree,
-    aggregates: dict[str, Aggregate],
-    states: PipelineState,
-    pass_keys: jax.Array,
+    a_pass: Pass, server: PyTree, aggregates: dict[str, Aggregate], states: PipelineState
 ) -> tuple[PyTree, PipelineState, jax.Array]:
     """Makes what the clients of a pass receive.
 
@@ -146,43 +136,43 @@ def _broadcast(
     """
 
     def one_trial(built: Built, server, aggregates, states, key):
-        message = built.algorithm.passes[number].broadcast(server, aggregates)
+        message = built.algorithm.passes[a_pass.number].broadcast(server, aggregates)
         key = jax.random.fold_in(key, keys.DOWNLINK)
         return transmission.broadcast(built.pipeline, message, states, key)
 
-    messages, downlink, bits = trials.each(
-        one_trial, server, aggregates, states.downlink, pass_keys
+    messages, downlink, bits = a_pass.trials.each(
+        one_trial, server, aggregates, states.downlink, a_pass.keys
     )
     return messages, states._replace(downlink=downlink), bits
 
 
 def _train(
-    trials: Trials,
-    number: int,
-    work: Work,
-    messages: PyTree,
-    start_from: jax.Array,
-    jobs: Jobs,
-    plan: PassPlan,
-    client_rows: ClientRows,
+    a_pass: Pass, work: Work, messages: PyTree, start_from: jax.Array, client_rows: ClientRows
 ) -> Trained:
-    """Lets the clients of a pass train and send, each from the message that `start_from` names."""
-    program = trials.program
-    needs_stack = _needs_stack(program)
-    message, kept, _ = jax.eval_shape(
-        lambda: jax.tree.map(lambda leaf: leaf[0], (messages, client_rows, plan.rows[0]))
-    )
-    lay_out = transposed_weights if program.on_cpu else as_given
-    zero = jnp.int32(0)
-    arguments = zero, plan.rows[0, 0], plan.counts[0, 0], zero
-    layout = lay_out(work, message, kept, arguments, not needs_stack)
+    """Lets the clients of a pass train and send.
+
+    Args:
+      a_pass: The pass.
+      work: What one job does.
+      messages: Leaves [M, ...].
+      start_from: int32[J] the message of each job.
+      client_rows: What clients keep, leaves [J, ...].
+    """
+    trials, plan = a_pass.trials, a_pass.plan
+    needs_stack = trials.first.pipeline.needs_stack
     accumulators = Accumulators(
-        trial=jobs.columns.trial,
-        num_trials=program.num_trials,
-        num_clusters=trials.first.algorithm.passes[number].num_clusters,
+        trial=plan.jobs.trial,
+        num_trials=trials.program.num_trials,
+        num_clusters=a_pass.structure.num_clusters,
         needs_stack=needs_stack,
-        weights_may_vanish=jobs.own.weights is not None,
+        weights_may_vanish=trials.inputs.own.weights is not None,
     )
+    lay_out = transposed_weights if trials.program.on_cpu else as_given
+    message, row = jax.eval_shape(
+        lambda: jax.tree.map(lambda leaf: leaf[0], (messages, client_rows))
+    )
+    first = jnp.int32(0), plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0)
+    layout = lay_out(work, message, row, first, not needs_stack)
     trained = run_jobs(
         layout.work, layout.pack(messages), start_from, plan, client_rows, accumulators
     )
@@ -196,10 +186,6 @@ def _update(trials: Trials, server: PyTree, aggregates: dict[str, Aggregate]) ->
         return built.algorithm.server_update(server, aggregates, round)
 
     return trials.each(one_trial, trials.rounds, server, aggregates)
-
-
-def _needs_stack(program: Program) -> bool:
-    return as_configured(program.pipeline).needs_stack
 
 
 def _on_one_device(program: Program, state, client_rows, packed: PackedPlan, inputs: Inputs):

@@ -12,7 +12,7 @@ import jax
 
 from fljax.core.algorithm import Algorithm
 from fljax.core.trees import batched, zeros_like_shape
-from fljax.engine.plan.round_plan import JobArrays
+from fljax.engine.program.passes import Pass
 
 PyTree = Any
 
@@ -38,21 +38,21 @@ def empty_ring(algorithm: Algorithm, server: PyTree, num_versions: int) -> PyTre
     return zeros_like_shape(message, num_versions)
 
 
-def recalled(
-    ring: PyTree, messages: PyTree, jobs: JobArrays, rounds: jax.Array
-) -> tuple[PyTree, PyTree, jax.Array]:
+def recalled(a_pass: Pass, ring: PyTree, messages: PyTree) -> tuple[PyTree, PyTree, jax.Array]:
     """Adds this round's messages to the ring, and says which message each job starts from.
 
     Args:
-      ring: Past messages, leaves [S, V, ...].
+      a_pass: The pass.
+      ring: Past messages, leaves [S, V, ...]; unused where the program keeps one version.
       messages: Of this round, leaves [S, ...].
-      jobs: The jobs of this device.
-      rounds: int32[S] round number of each trial.
 
     Returns:
-      (the ring with the new messages, messages [S x V, ...], int32[J] the message of each job).
+      (the ring with the new messages, messages [M, ...], int32[J] the message of each job).
     """
-    num_versions = jax.tree.leaves(ring)[0].shape[1]
+    jobs, trials = a_pass.jobs, a_pass.trials
+    num_versions = trials.program.num_versions
+    if num_versions == 1:
+        return ring, messages, jobs.trial
 
     def one_trial(ring, message, round):
         return jax.tree.map(
@@ -63,7 +63,7 @@ def recalled(
             message,
         )
 
-    ring = batched(one_trial, len(rounds))(ring, messages, rounds)
+    ring = batched(one_trial, trials.program.num_trials)(ring, messages, trials.rounds)
     every = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ring)
-    place = (rounds[jobs.trial] - jobs.version) % num_versions
+    place = (trials.rounds[jobs.trial] - jobs.version) % num_versions
     return ring, every, jobs.trial * num_versions + place

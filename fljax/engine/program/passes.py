@@ -1,0 +1,69 @@
+"""One pass of a round, as a device sees it: its trials, its jobs, its schedule."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.algorithm import ClientPass, Job
+from fljax.engine.plan.round_plan import JobArrays, PassPlan
+from fljax.engine.program.trials import Trials
+
+
+class Pass(NamedTuple):
+    """One pass of a round on one device.
+
+    Attributes:
+      number: Its place among the algorithm's passes.
+      trials: The trials that train side by side.
+      plan: The device's schedule, and its jobs.
+      cohort_index: int32[P] as in the `RoundPlan`.
+      keys: Keys [S] of the pass.
+      selected: bool[J] the jobs that the passes before have kept; None where no rule selects.
+    """
+
+    number: int
+    trials: Trials
+    plan: PassPlan
+    cohort_index: jax.Array
+    keys: jax.Array
+    selected: jax.Array | None
+
+    @property
+    def jobs(self) -> JobArrays:
+        """The jobs, columns [J]."""
+        return self.plan.jobs
+
+    @property
+    def structure(self) -> ClientPass:
+        """The functions of the first trial: they tell what no hyperparameter decides on."""
+        return self.trials.first.algorithm.passes[self.number]
+
+    def received(self, bits: jax.Array) -> jax.Array:
+        """Returns uint32[J], the bits that each job received of messages with bits [S]."""
+        asked = self.jobs.client >= 0 if self.selected is None else self.selected
+        return jnp.where(asked, bits[self.jobs.trial], 0)
+
+    def job(self, index: jax.Array, time: jax.Array | int = 0) -> Job:
+        """Returns a job as an algorithm sees it, at step `time` of its lane."""
+        row = jax.tree.map(lambda column: column[index], self.jobs)
+        kept = row.accepted if self.selected is None else row.accepted & self.selected[index]
+        key = jax.random.fold_in(self.keys[row.trial], row.client)
+        weights = self.trials.inputs.own.weights
+        return Job(
+            client=row.client,
+            position=row.position,
+            trial=row.trial,
+            version=row.version,
+            rows=row.rows,
+            steps=row.steps,
+            step=time - row.start,
+            round=self.trials.rounds[row.trial],
+            occurrence=row.occurrence,
+            accepted=kept,
+            group=row.group,
+            key=jax.random.fold_in(key, row.occurrence),
+            weight=None if weights is None else weights[row.client],
+        )
