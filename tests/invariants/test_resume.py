@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import quick
 import toy
 
 import fljax
@@ -160,7 +161,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     here = Path(__file__).parent
     workdir = tmp_path / "killed"
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(workdir), str(here), str(here.parent)]
+        [sys.executable, "-c", script, str(workdir), str(here), str(here.parent)],
+        env=os.environ | quick.ENVIRONMENT,
     )
     checkpoint = workdir / "checkpoints" / "4"
     deadline = time.monotonic() + 120
