@@ -35,7 +35,9 @@ def public(room: str) -> dict:
 
 
 # modules whose functions are not exported, but have examples
-MODULES = ("core.metrics", "data.examples", "recording.summary", "studies.selection")
+MODULES = (
+    "core.metrics", "data.examples", "recording.summary", "studies.scales", "studies.selection",
+)  # fmt: skip
 EXPORTS = [(room, name) for room in ROOMS for name in public(room)]
 
 

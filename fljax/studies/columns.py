@@ -20,27 +20,27 @@ class Column(NamedTuple):
     cell: Callable[[Compared], str]
 
 
-def _at(key: str, at: str) -> Column:
+def _at(comparison: Comparison, key: str, at: str) -> Column:
     """The metric of a record key: "best" at the chosen round, "final" at the last, or the "gap"."""
-    factor, unit = unit_of(key)
-    digits = 2 if unit else 4
+    (factor, unit), name = unit_of(key, comparison.metrics), name_of(key, comparison.metrics)
+    digits = 4 if factor == 1 else 2
     if at == "gap":
 
         def gap(entry: Compared) -> str:
             found = entry.gap(lambda outcome: outcome.best.get(key))
             return "0" if entry.is_reference else with_sd(found, digits, factor, "+")
 
-        return Column(f"{name_of(key)}: gap{' (points)' if unit else ''}", gap)
+        return Column(f"{name}: gap{unit if factor == 1 else ' (points)'}", gap)
 
     def cell(entry: Compared) -> str:
         found = entry.spread(lambda outcome: getattr(outcome, at).get(key))
         return with_sd(found, digits, factor)
 
-    return Column(f"{name_of(key)}{', last round' if at == 'final' else ''}{unit}", cell)
+    return Column(f"{name}{', last round' if at == 'final' else ''}{unit}", cell)
 
 
 def _reported(comparison: Comparison) -> Column:
-    plain = _at(comparison.headline, "best")
+    plain = _at(comparison, comparison.headline, "best")
 
     def cell(entry: Compared) -> str:
         if not entry.diverged:
@@ -95,8 +95,8 @@ _CLIENT_BYTES = lambda outcome: outcome.client_bytes  # noqa: E731
 
 COLUMNS: dict[str, Callable[[Comparison], Column]] = {
     "best": _reported,
-    "last": lambda comparison: _at(comparison.headline, "final"),
-    "gap": lambda comparison: _at(comparison.headline, "gap"),
+    "last": lambda comparison: _at(comparison, comparison.headline, "final"),
+    "gap": lambda comparison: _at(comparison, comparison.headline, "gap"),
     "client_uplink_bytes": _client_bytes,
     "uplink_factor": _uplink_factor,
     "rounds_to_target": _to_target("rounds to target", "rounds", digits=0),
@@ -138,7 +138,9 @@ def _column(name: str, comparison: Comparison) -> Column:
     if name in COLUMNS:
         return COLUMNS[name](comparison)
     at, _, key = name.partition("/")
-    return _at(key, at) if at in ("best", "final", "gap") else _at(name, "best")
+    if at in ("best", "final", "gap"):
+        return _at(comparison, key, at)
+    return _at(comparison, name, "best")
 
 
 def with_sd(value: Spread, digits: int, factor: float = 1.0, sign: str = "") -> str:

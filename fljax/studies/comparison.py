@@ -130,7 +130,7 @@ class Comparison(NamedTuple):
       criterion: As `resolve` found it.
       headline: The key that is reported: `criterion.report`, or what decides where it is not there.
       target: The value of the task's first metric that is to be reached, or None.
-      target_key: The key of that metric on test data.
+      metrics: Of the task.
       ranked: All configurations, best first.
       compared: Variants in their order, or the best configurations of a sweep.
       outcomes: Of all trials.
@@ -142,10 +142,15 @@ class Comparison(NamedTuple):
     criterion: Criterion
     headline: str
     target: float | None
-    target_key: str
+    metrics: Sequence[Metric]
     ranked: Sequence[Configuration]
     compared: Sequence[Compared]
     outcomes: Sequence[Outcome]
+
+    @property
+    def target_key(self) -> str:
+        """The key of the first metric on test data."""
+        return f"eval/test/{self.metrics[0].name}"
 
     def reported(self, outcome: Outcome) -> float | None:
         """Returns the headline of a trial at its chosen round."""
@@ -217,7 +222,7 @@ def compare(
         criterion=criterion,
         headline=headline,
         target=target_of(config),
-        target_key=f"eval/test/{metrics[0].name}",
+        metrics=metrics,
         ranked=ranked,
         compared=compared,
         outcomes=list(outcomes.values()),

@@ -50,7 +50,7 @@ class Point(NamedTuple):
 
 def points(comparison: Comparison) -> list[Point]:
     """Returns where the variants stand; those that diverged with every seed stand nowhere."""
-    factor, _ = unit_of(comparison.headline)
+    factor, _ = unit_of(comparison.headline, comparison.metrics)
     return [
         Point(
             entry.label.replace(" + error_feedback", " EF"),
@@ -103,7 +103,7 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
     """
     from matplotlib.ticker import LogLocator
 
-    placed, (factor, unit) = points(comparison), unit_of(comparison.headline)
+    placed, (factor, unit) = points(comparison), unit_of(comparison.headline, comparison.metrics)
     target = comparison.target
     reference = next((entry for entry in comparison.compared if entry.is_reference), None)
     levels = []
@@ -111,7 +111,7 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
         level = factor * reference.spread(comparison.reported).mean
         levels.append((level, "--", f"reference: {comparison.study.reference}"))
     if target is not None and comparison.headline == comparison.target_key:
-        levels.append((factor * target, ":", f"target {factor * target:g}{' %' * bool(unit)}"))
+        levels.append((factor * target, ":", f"target {factor * target:g}{' %' * (factor != 1)}"))
     figure.set_size_inches(9.2, 6.2)
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -121,7 +121,7 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
     sent = "in all rounds" if target is None else "to the target"
     axes.set(
         xlabel=f"uplink of all clients {sent} (MB)",
-        ylabel=f"{name_of(comparison.headline)}{unit}",
+        ylabel=f"{name_of(comparison.headline, comparison.metrics)}{unit}",
     )
     limits = _limits(placed, levels, comparison.criterion.maximize)
     placed = _at_the_edge(placed, limits)
@@ -136,7 +136,7 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
     _draw_legend(axes, placed)
     axes.margins(x=0.1)
     axes.set_ylim(limits)
-    if levels and levels[0][1] == "--" and unit:
+    if levels and levels[0][1] == "--" and factor != 1:
         right = axes.secondary_yaxis(
             "right", functions=(lambda y: y - levels[0][0], lambda y: y + levels[0][0])
         )

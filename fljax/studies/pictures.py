@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.metrics import Metric
 from fljax.core.names import unknown
 from fljax.recording.plots import COLOURS, STYLE, save_figure
 from fljax.studies.axis_pictures import (
@@ -151,11 +152,12 @@ def _pareto(comparison: Comparison) -> dict[str, Draw]:
 
 
 def _clients(comparison: Comparison) -> dict[str, Draw]:
-    """How accuracy is spread over the clients of each variant."""
-    found = [entry for entry in comparison.compared if _percentile(entry, "p50").mean >= 0]
+    """How the first metric is spread over the clients of each variant."""
+    spreads = ((entry, _percentile(entry, "p50").mean) for entry in comparison.compared)
+    found = [entry for entry, median in spreads if math.isfinite(median)]
     if not found:
         return {}
-    return {"clients": lambda figure: _draw_clients(figure, found)}
+    return {"clients": lambda figure: _draw_clients(figure, found, comparison.metrics)}
 
 
 KINDS: dict[str, Callable[[Comparison], dict[str, Draw]]] = {
@@ -175,7 +177,7 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
     The axis need not begin at zero, as that of bars would have to: differences are what matters.
     """
     shown = comparison.compared[:_MOST_BARS]
-    factor, unit = unit_of(comparison.headline)
+    factor, unit = unit_of(comparison.headline, comparison.metrics)
     figure.set_size_inches(7.2, 1.3 + 0.3 * len(shown))
     axes = figure.add_subplot()
     for place, entry in enumerate(shown):
@@ -194,7 +196,10 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
         if entry.is_reference:
             axes.axvline(factor * found.mean, color="#555555", linestyle="--", lw=1, zorder=1)
     axes.set_yticks(range(len(shown)), [entry.label for entry in shown], fontsize=9)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=f"{name_of(comparison.headline)}{unit}")
+    axes.set(
+        ylim=(len(shown) - 0.5, -0.5),
+        xlabel=f"{name_of(comparison.headline, comparison.metrics)}{unit}",
+    )
     axes.set_title(_seeds(shown, "mean ± standard deviation over seeds, each seed"), fontsize=10)
     axes.grid(axis="y", visible=False)
 
@@ -203,7 +208,7 @@ def _percentile(entry: Compared, name: str) -> Spread:
     return entry.spread(lambda outcome: outcome.best.get(f"eval/clients/{name}"))
 
 
-def _draw_clients(figure: Any, shown: Sequence[Compared]) -> None:
+def _draw_clients(figure: Any, shown: Sequence[Compared], metrics: Sequence[Metric]) -> None:
     """Draws for each variant the middle eight tenths of the clients, median and mean."""
     figure.set_size_inches(7.2, 1.7 + 0.3 * len(shown))
     axes = figure.add_subplot()
@@ -212,16 +217,17 @@ def _draw_clients(figure: Any, shown: Sequence[Compared]) -> None:
         "mean": ("D", COLOURS[1], "mean over clients"),
         "worst": ("v", COLOURS[6], "mean of the worst tenth"),
     }
+    factor, unit = unit_of("eval/clients/mean", metrics)
     for place, entry in enumerate(shown):
-        low, high = (100 * _percentile(entry, name).mean for name in ("p10", "p90"))
+        low, high = (factor * _percentile(entry, name).mean for name in ("p10", "p90"))
         label = "8 of 10 clients" if place == 0 else None
         axes.plot([low, high], [place] * 2, color=COLOURS[5], linewidth=5, alpha=0.6, label=label)
         for name, (marker, colour, text) in marks.items():
-            x = 100 * _percentile(entry, name).mean
+            x = factor * _percentile(entry, name).mean
             label = text if place == 0 else None
             axes.plot(x, place, marker, color=colour, markersize=5, label=label, linestyle="none")
     axes.set_yticks(range(len(shown)), [entry.label for entry in shown], fontsize=9)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="accuracy of a client (%)")
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=f"{metrics[0].name} of a client{unit}")
     axes.set_title(_seeds(shown, "means over seeds"), fontsize=10)
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
@@ -247,23 +253,26 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     finite = [configuration for configuration in ranked if math.isfinite(configuration.score)]
     shown = finite[:_MOST_CURVES]
     named, rest = shown[:_NAMED], shown[_NAMED:]
-    factor, unit = unit_of(criterion.metric)
+    factor, unit = unit_of(criterion.metric, comparison.metrics)
     for place, configuration in enumerate(named):
         words = (configuration.variant, describe(configuration.values))
         name = ", ".join(filter(None, words)) or "all trials"
-        score = f"{factor * configuration.score:.1f}" if unit else number(configuration.score)
+        percent = f"{factor * configuration.score:.1f}"
+        score = percent if factor != 1 else number(configuration.score)
         label = f"{name}: {score}"
         style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}
-        _draw_curve(axes, comparison.results, configuration, criterion.metric, label, style)
+        curve = _curves_of(comparison.results, configuration, criterion.metric)
+        _draw_curve(axes, curve, factor, configuration, label, style)
     for place, configuration in enumerate(rest):
         label = f"the next {len(rest)} of {len(ranked)}" if place == 0 else None
         style = {"color": GREY, "linewidth": 1.0, "zorder": 2}
-        _draw_curve(axes, comparison.results, configuration, criterion.metric, label, style)
+        curve = _curves_of(comparison.results, configuration, criterion.metric)
+        _draw_curve(axes, curve, factor, configuration, label, style)
     entries = len(axes.get_legend_handles_labels()[0])
     figure.set_size_inches(7.2, 4.4 + 0.19 * entries)
     title = f"{score_label(criterion)}{unit}"
     figure.legend(loc="outside lower center", title=title, fontsize=8, title_fontsize=8)
-    axes.set(xlabel="round", ylabel=f"{name_of(criterion.metric)}{unit}")
+    axes.set(xlabel="round", ylabel=f"{name_of(criterion.metric, comparison.metrics)}{unit}")
     _leave_out_the_start(axes, criterion.maximize)
     axes.set_title(_curves_title(shown), fontsize=10)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -293,15 +302,14 @@ def _curves_title(shown: Sequence[Configuration]) -> str:
 
 def _draw_curve(
     axes: Any,
-    results: Results,
+    curve: tuple[np.ndarray, np.ndarray],
+    factor: float,
     configuration: Configuration,
-    metric: str,
     label: str | None,
     style: Mapping[str, Any],
 ) -> None:
     """Draws the mean over seeds, and their deviation as a band as long as all have values."""
-    rounds, values = _curves_of(results, configuration, metric)
-    values = unit_of(metric)[0] * values
+    rounds, values = curve[0], factor * curve[1]
     known = np.isfinite(values)
     count = known.sum(axis=0)
     middle = np.where(known, values, 0.0).sum(axis=0) / count

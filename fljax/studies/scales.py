@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.metrics import ACCURACY, LOSS, SPREAD, Metric, metric_of
 from fljax.studies.results import is_number
 from fljax.studies.selection import Configuration, Criterion, split
 from fljax.studies.space import short
@@ -110,20 +111,41 @@ def metric_label(criterion: Criterion) -> str:
     return name_of(criterion.metric)
 
 
-def name_of(metric: str) -> str:
-    """Returns a record's key in words: "test accuracy" for "eval/test/accuracy"."""
-    rows, name = split(metric), metric.rpartition("/")[2]
-    if rows == "clients":
-        return f"accuracy, {name} over clients"
+def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
+    """Returns a record's key in words.
+
+    Args:
+      key: Such as "eval/test/accuracy".
+      metrics: Of the task; the first one is spread over clients.
+
+    Example:
+      >>> name_of("eval/val/loss"), name_of("eval/clients/p10")
+      ('validation loss', 'accuracy, p10 over clients')
+    """
+    rows, name = split(key), key.rpartition("/")[2]
+    if rows in ("clients", "personal") and name in SPREAD:
+        own = " of their own models" if rows == "personal" else ""
+        return f"{metrics[0].name}, {name} over clients{own}".replace("_", " ")
     if rows == "comm":
         return name.replace("_", " ")
     return f"{_SPLITS.get(rows, rows)} {name}".replace("_", " ")
 
 
-def unit_of(metric: str) -> tuple[float, str]:
-    """Returns (factor, unit) in which a metric is shown: shares of 1 in percent."""
-    is_share = metric.rpartition("/")[2] in _SHARES or metric.startswith("eval/clients/")
-    return (100.0, " (%)") if is_share else (1.0, "")
+def unit_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> tuple[float, str]:
+    """Returns (factor, unit) in which a record's key is shown: accuracies in percent.
+
+    Args:
+      key: Such as "eval/test/accuracy".
+      metrics: Of the task.
+
+    Example:
+      >>> unit_of("eval/test/error", [fljax.tasks.Metric("error", "lower", unit="m²")])
+      (1.0, ' (m²)')
+    """
+    metric = metric_of(key, metrics)
+    if (metric.name if metric else key.rpartition("/")[2]) in _SHARES:
+        return 100.0, " (%)"
+    return 1.0, f" ({metric.unit})" if metric and metric.unit else ""
 
 
 def number(score: float) -> str:

@@ -207,10 +207,11 @@ def _reading(comparison: Comparison) -> str:
 
 
 def _target(comparison: Comparison) -> str:
-    factor, unit = unit_of(comparison.target_key)
+    key, metrics = comparison.target_key, comparison.metrics
+    factor, _ = unit_of(key, metrics)
     return (
-        f"The target is a {name_of(comparison.target_key)} of {factor * comparison.target:g}"
-        f"{' %' * bool(unit)}; where only some seeds reached it, their number stands behind the "
+        f"The target is a {name_of(key, metrics)} of {factor * comparison.target:g}"
+        f"{' %' * (factor != 1)}; where only some seeds reached it, their number stands behind the "
         "rounds, and figures are theirs. "
     )
 

@@ -9,6 +9,7 @@ import fljax
 from fljax import algorithms, data
 from fljax.config.experiment import Experiment
 from fljax.core.metrics import LOSS, Metric
+from fljax.studies.scales import name_of, unit_of
 from fljax.tasks import Measured, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -261,6 +262,12 @@ def test_a_sweep_is_judged_by_the_first_metric(models, tmp_path):
         expected = judged(models[1], taken(getattr(DATA, split)))["mse_a"]
         check(best[f"eval/{split}/mse_a"]["values"], [expected])
     assert found.plot()
+    assert found.compare().metrics == METRICS
+    shown = [
+        (name_of(key, METRICS), *unit_of(key, METRICS))
+        for key in ("eval/test/mse_a", "eval/clients/p90")
+    ]
+    assert shown == [("test mse a", 1, " (m²)"), ("mse a, p90 over clients", 1, " (m²)")]
 
 
 @pytest.mark.parametrize(
