@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression.sizes import Size
-from fljax.core.algorithm import Aggregate, AlgorithmSpec, Variables, blank_job
+from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.fast_layers import named
-from fljax.core.gradients import bind
 from fljax.core.task import Task
-from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
+from fljax.core.transforms import UPDATE, Pipeline, as_configured
 from fljax.core.trees import nbytes
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.batching import steps_per_job, takes_part, works_of
@@ -21,6 +19,7 @@ from fljax.training.execution import plan_execution
 from fljax.training.flops import training_flops
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
+from fljax.training.rehearsal import Rehearsal, rehearsed
 from fljax.training.sampling import make_cohorts
 
 
@@ -45,7 +44,8 @@ def describe(
     cohorts = make_cohorts(dataset, options, [options.seed])
     work = local_work(sizes, options)
     steps = steps_per_job(sizes, work)
-    params, _, _ = jax.eval_shape(task.init, jax.random.key(0))
+    shapes = rehearsed(dataset, task, spec, options.pipeline)
+    params = shapes.variables.params
     param_bytes = nbytes(params)
     execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, options)
     cohort = min(options.clients_per_round, dataset.num_clients)
@@ -56,7 +56,7 @@ def describe(
     examples = dataset.train.examples.spec
     flops_a_step = training_flops(task, examples, work.width, dataset.preprocess)
     flops = flops_a_step * steps_a_round
-    received, sent = _traffic_of_a_client(dataset, task, spec, options.pipeline, update)
+    received, sent = _traffic_of_a_client(shapes, as_configured(options.pipeline), update)
     taking_part = cohort * np.mean(has_work)
     down, up = (taking_part * link.bits / 8 for link in (received, sent))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -129,44 +129,19 @@ def _compared(bits: float, dense: int) -> str:
 
 
 def _traffic_of_a_client(
-    dataset: FederatedDataset,
-    task: Task,
-    spec: AlgorithmSpec,
-    pipeline: Pipeline | PipelineSpec,
-    update: Size | None,
+    shapes: Rehearsal, pipeline: Pipeline, update: Size | None
 ) -> tuple[_Traffic, _Traffic]:
     """Returns what one client receives and sends in a round."""
-
-    def one_round(key):
-        params, frozen, model_state = task.init(key)
-        hparams = {**spec.hparams, "num_clients": dataset.num_clients}
-        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-        hparams = {name: jnp.asarray(value, dtype) for name, value in hparams.items()}
-        algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
-        variables = Variables(params, model_state)
-        server = algorithm.init(variables)
-        own = () if algorithm.init_client is None else algorithm.init_client(variables)
-        job = blank_job(key)
-        aggregates, received, sent = {}, [], []
-        for one in algorithm.passes:
-            message = one.broadcast(server, aggregates)
-            contributions, _, _ = one.finish(message, one.start(message, own, job), job)
-            aggregates |= {
-                name: Aggregate(part.value, part.weight, jnp.float32(1))
-                for name, part in contributions.items()
-            }
-            received.append(message)
-            sent.append({name: part.value for name, part in contributions.items()})
-        return received, sent
-
-    received, sent = jax.eval_shape(one_round, jax.random.key(0))
-    down, up = 8 * nbytes(received), 8 * nbytes(sent)
+    sent = [
+        {name: part.value for name, part in contributions.items()}
+        for contributions in shapes.contributions
+    ]
+    down, up = 8 * nbytes(shapes.messages), 8 * nbytes(sent)
     on_downlink, on_uplink = down, up
-    downlink = as_configured(pipeline).downlink
-    if downlink:
-        on_downlink = sum(int(downlink[-1].bits(message)) for message in received)
+    if pipeline.downlink:
+        on_downlink = sum(int(pipeline.downlink[-1].bits(message)) for message in shapes.messages)
     if update is not None:
-        updates = sum(UPDATE in one for one in sent)
+        updates = sum(UPDATE in contributions for contributions in sent)
         on_uplink += updates * (update.bits - update.dense_bits)
     return _Traffic(on_downlink, down), _Traffic(on_uplink, up)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,23 @@ def naming(path: str | Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def check_kind(path: Path, directory: bool = False) -> None:
+    """Raises an OSError where a file lies in place of a directory, or the other way round.
+
+    Args:
+      path: Of which nothing need be there.
+      directory: Whether a directory is wanted.
+    """
+    if directory and path.exists() and not path.is_dir():
+        raise NotADirectoryError(
+            errno.ENOTDIR, "it is a file, where a run has a directory; move it away", str(path)
+        )
+    if not directory and path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "it is a directory, where a run has a file; move it away", str(path)
+        )
 
 
 @contextlib.contextmanager

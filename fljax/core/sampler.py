@@ -1,7 +1,9 @@
 """Samplers: which clients take part in a round.
 
 A sampler is a record (init, select, observe). `select` depends on (seed, round) and the sampler's
-state alone, which checkpoints keep.
+state alone, which checkpoints keep. Where clients are chosen by what their training showed,
+`observe` tells the state of the rounds before: of all of them ("immediate"), for which each round
+waits, or of all but those under way ("delayed"), for which nothing waits.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from fljax.core.values import COUNT, FINITE, Field, checked, sequence, whole_num
 _COUNT = Field(None, int, COUNT)
 _WHOLE = Field(None, int, FINITE)
 _MEAN = Field(None, float, FINITE)
+# Rounds between one that was observed and the one that is selected: while a round is planned, one
+# is dispatched and one is running.
+DELAYS = {"delayed": 2, "immediate": 0}
 
 
 class Sampler(NamedTuple):
@@ -26,9 +31,27 @@ class Sampler(NamedTuple):
     Attributes:
       init: () -> state, a pytree of arrays.
       select: (state, round) -> (int clients in cohort order, state').
-      observe: (state, round, per-client statistics) -> state'; called where feedback is used.
       max_cohort: Largest cohort that `select` can return.
-      feedback: "none", "delayed" (statistics of earlier rounds) or "immediate" (waits for them).
+      observe: (state, round, statistics) -> state', called once a round and in their order, before
+        the `select` of round + 1 + delay. `statistics` is {"client": int32[n], name: [n]}, the
+        clients whose work has ended, in cohort order, and what the last pass of the algorithm
+        reports of each: "loss" and "weight" are sums over the targets it trained on, "nonfinite"
+        and "lost" say of which nothing was kept, and all else of them is 0 then.
+      feedback: "none"; "delayed", by two rounds; or "immediate", for which the devices wait.
+
+    Example:
+      Clients whose loss was high are drawn more often (the delay is 2 rounds):
+
+      >>> from fljax.core.sampler import Sampler
+      >>> def select(losses, round):
+      ...     draw = np.random.default_rng((seed, round))
+      ...     return draw.choice(100, 10, replace=False, p=losses / losses.sum()), losses
+      >>> def observe(losses, round, statistics):
+      ...     losses, told = losses.copy(), statistics["weight"] > 0
+      ...     loss = statistics["loss"][told] / statistics["weight"][told]
+      ...     losses[statistics["client"][told]] = loss
+      ...     return losses
+      >>> sampler = Sampler(lambda: np.ones(100), select, 10, observe, "delayed")
     """
 
     init: Callable[[], Any]
@@ -116,6 +139,11 @@ def _check_cohort(clients_per_round: float, num_clients: int) -> None:
             f"clients_per_round = {clients_per_round:g}, but the population has {num_clients} "
             f"clients. Choose a number from 1 to {num_clients}."
         )
+
+
+def feedback_of(sampler: Any) -> str:
+    """Returns the feedback that a sampler, or one of ours by its name, asks for."""
+    return sampler.feedback if isinstance(sampler, Sampler) else "none"
 
 
 SAMPLERS = {"uniform": uniform, "poisson": poisson}

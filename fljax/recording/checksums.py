@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fljax.core.files import atomic_file
+from fljax.core.files import atomic_file, check_kind
 
 CHECKSUMS = "checksums.json"
 
@@ -69,6 +69,7 @@ def read(path: Path, extent: Extent | None = None) -> bytes:
     Raises:
       ValueError: They are not those that were written; the message names the file.
     """
+    check_kind(path)
     # the file first; and again, if it was replaced before its entry was read
     for _ in range(2):
         data = path.read_bytes()

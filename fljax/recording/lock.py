@@ -14,7 +14,7 @@ try:
 except ImportError:  # not a Unix: who holds the lock is known from the file alone
     fcntl = None
 
-from fljax.core.files import naming
+from fljax.core.files import check_kind, naming
 
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -41,6 +41,7 @@ def locked(directory: str | Path) -> Iterator[None]:
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
     path = directory / LOCK
+    check_kind(path)
     with naming(path):
         descriptor = _acquired(path)
     try:

@@ -21,7 +21,7 @@ import numpy as np
 
 from fljax.core.algorithm import Variables
 from fljax.core.archives import read_npz
-from fljax.core.files import atomic_file
+from fljax.core.files import atomic_file, check_kind
 from fljax.core.values import checked_path
 from fljax.recording import jsonio
 
@@ -101,6 +101,7 @@ def read_model(path: Path) -> SavedModel:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged; the message names it.
     """
+    check_kind(path)
     arrays = read_npz(path)
     try:
         manifest = json.loads(str(arrays.pop(_MANIFEST)))
@@ -109,7 +110,7 @@ def read_model(path: Path) -> SavedModel:
             for name, description in manifest["leaves"].items()
         }
         trees = {name: _tree(node, leaves) for name, node in manifest["structure"].items()}
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no model of fljax, or is damaged: {error}") from None
     variables = Variables(trees["params"], trees["model_state"])
     return SavedModel(variables, trees["frozen"], manifest["about"])

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.files import check_kind
 from fljax.recording import jsonio, runs
-from fljax.recording.checksums import Extent
+from fljax.recording.checksums import CHECKSUMS, Extent
 from fljax.recording.client_results import forget_after
 from fljax.recording.line_file import LineFile
 from fljax.recording.lock import LOCK
-from fljax.recording.models import BEST, FINAL, model_path
+from fljax.recording.models import BEST, FINAL, MODELS, model_path
 from fljax.recording.npz import write_arrays
 
 CHECKPOINTS = "checkpoints"
@@ -79,6 +80,7 @@ class Recorder:
 
         Raises:
           FileExistsError: a fresh start in a directory that holds a run.
+          IsADirectoryError, NotADirectoryError: something else lies in the place of one of them.
           ValueError: `metrics.jsonl` of the resumed run is damaged.
         """
         self.workdir = None if workdir is None else Path(workdir)
@@ -90,6 +92,7 @@ class Recorder:
         if self.workdir is None:
             return
         self.workdir.mkdir(parents=True, exist_ok=True)
+        _check_places(self.workdir)
         kept: list[bytes] = []
         if resume_round is None:
             refuse_existing_run(self.workdir)
@@ -204,6 +207,14 @@ def _clean(record: Mapping[str, Any]) -> dict[str, Any]:
         # Keys repeat in every record: one string each keeps a long run's memory flat.
         cleaned[sys.intern(key)] = value
     return cleaned
+
+
+def _check_places(workdir: Path) -> None:
+    """Raises an OSError where the run could not write at its end, before it begins."""
+    for name in (runs.CONFIG, runs.METRICS, runs.SUMMARY, runs.CLIENTS, CHECKSUMS):
+        check_kind(workdir / name)
+    for name in (MODELS, CHECKPOINTS, runs.BASELINES):
+        check_kind(workdir / name, directory=True)
 
 
 def holds_run(workdir: Path) -> bool:

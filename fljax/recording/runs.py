@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.core.metrics import Metric, from_plain, target_of
-from fljax.core.values import checked_path
+from fljax.core.values import checked_path, shown
 from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
 from fljax.recording.models import BEST, FINAL, model_path, read_model
@@ -131,6 +132,11 @@ def load_run(directory: str | Path) -> Run:
         )
     records = [record for _, record in read_records(directory / METRICS)]
     summary = _optional_json(directory / SUMMARY)
+    if summary is not None and not (directory / METRICS).exists():
+        warnings.warn(
+            f"{directory} has lost its {METRICS}: its curves are empty, though the run has ended.",
+            stacklevel=2,
+        )
     models = {
         which: read_model(path) if (path := model_path(directory, which)).exists() else None
         for which in (FINAL, BEST)
@@ -182,8 +188,12 @@ def read_records(
             yield line, record
 
 
-def _optional_json(path: Path) -> Any:
-    return jsonio.read_json(path) if path.exists() else None
+def _optional_json(path: Path) -> dict[str, Any] | None:
+    """Returns the object in a JSON file, None where there is no file."""
+    found = jsonio.read_json(path) if path.exists() else None
+    if not isinstance(found, dict | None):
+        raise ValueError(f"{path} holds {shown(found)}, where a run has a JSON object.")
+    return found
 
 
 def _load_baselines(directory: Path) -> dict[str, Run]:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fljax.core import transforms as links
-from fljax.core.algorithm import Variables
-from fljax.core.gradients import bind
-from fljax.core.transforms import as_configured
 from fljax.core.trees import nbytes
 from fljax.engine.devices.execution import make_mesh, memory_of
 from fljax.engine.store.client_store import most_bytes
 from fljax.recording import host_peak_memory_bytes
 from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.studies.groups import Group
-from fljax.training.client_state import default_row
 from fljax.training.options import RoundOptions
+from fljax.training.rehearsal import rehearsed
 
 # A CPU's compiler works in the memory of the process.
 _COMPILER_BYTES = 300_000_000
@@ -85,31 +78,14 @@ def _bytes_of_a_trial(group: Group, options: RoundOptions, mesh: Mesh) -> tuple[
     and new. Of the clients: their rows on all devices, which all lie in a CPU's memory together
     with the copies that a checkpoint takes; elsewhere a device holds its share.
     """
-    params, server, row = _shapes(group, options)
+    dataset, task, spec, *_ = group.experiment
+    shapes = rehearsed(dataset, task, spec, options.pipeline)
+    params, server, row = shapes.variables.params, shapes.state, shapes.row
     takes_part = options.num_rounds * options.clients_per_round
-    clients = min(group.experiment.dataset.num_clients, takes_part)
+    clients = min(dataset.num_clients, takes_part)
     jobs = -(-3 * options.clients_per_round // 2) + mesh.size
     on_cpu = mesh.local_devices[0].platform == "cpu"
     copies = CHECKPOINT_COPIES if on_cpu else 0
     rows = most_bytes(nbytes(row), clients, jobs, mesh.size, copies)
     on_a_device = 2 * nbytes(server) + 4 * nbytes(params) + 2 * nbytes(row)
     return on_a_device, rows if on_cpu else -(-rows // mesh.size)
-
-
-def _shapes(group: Group, options: RoundOptions) -> tuple[Any, Any, Any]:
-    """Returns the shapes of (parameters, server state, state of one client)."""
-    dataset, task, spec, *_ = group.experiment
-
-    def first(key):
-        params, frozen, model_state = task.init(key)
-        hparams = {**spec.hparams, "num_clients": dataset.num_clients}
-        hparams = {name: jnp.float32(value) for name, value in hparams.items()}
-        algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
-        variables = Variables(params, model_state)
-        server = (
-            algorithm.init(variables),
-            links.init_server(as_configured(options.pipeline), params),
-        )
-        return params, server, default_row(algorithm, options.pipeline, variables)
-
-    return jax.eval_shape(first, jax.random.key(0))

@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fljax.engine.devices.compilation import compiled_seconds
-from fljax.engine.plan.blocks import unstack
+from fljax.core.sampler import feedback_of
+from fljax.engine.plan.round_plan import HostPlan
 from fljax.studies.groups import Group
 from fljax.studies.space import Trial
+from fljax.training.dispatch import Dispatcher
 from fljax.training.evaluations import Evaluations, make_evaluations
 from fljax.training.federation import Federation, build
 from fljax.training.options import RoundOptions, RunOptions
@@ -80,6 +80,11 @@ class Slots:
         for name, remedy in _REFUSED.items():
             if value := getattr(run_options, name):
                 raise ValueError(f"{name} = {value}, but a sweep cannot do that. {remedy}")
+        if (feedback := feedback_of(options.sampler)) != "none":
+            raise ValueError(
+                f"The sampler has {feedback} feedback, which only single runs "
+                "give. Use one with feedback='none', or run what best.json says by itself with it."
+            )
         self.group = group
         self.federation = _build(group, trials, options)
         if not self.federation.algorithm.has_global_model:
@@ -90,7 +95,7 @@ class Slots:
         self.slots: list[Running | None] = [Running(trial) for trial in trials]
         self.states = self.federation.cohorts.init()
         self.eval_every = run_options.eval_every
-        self.compile_seconds = 0.0
+        self._dispatcher = Dispatcher(self.federation)
         self._speeds = LinkSpeeds(run_options.uplink_mbps, run_options.downlink_mbps)
         self._run_options = run_options
         self._evaluations: dict[tuple[int, int], Evaluations] = {}
@@ -125,38 +130,31 @@ class Slots:
         """Trains every trial for some rounds; returns the rows trained on, and those computed."""
         base = self.rounds
         rounds = [np.where(base < 0, -1, base + step) for step in range(num_rounds)]
-        pending: deque = deque()
         real = computed = 0
         with contextlib.closing(self.federation.blocks(rounds, self.states)) as planned:
-            for plan, facts in planned:
-                pending.append((facts, self._dispatch(plan, facts)))
-                real += sum(one.rows_real for one in facts)
-                computed += sum(one.rows_computed for one in facts)
-                # one block stays in flight
-                while len(pending) > 1:
-                    self._record(*pending.popleft())
-        while pending:
-            self._record(*pending.popleft())
+            for block in self._dispatcher.run(planned):
+                for facts, stats in zip(block.facts, block.stats, strict=True):
+                    self._record(facts, stats)
+                    real += facts.rows_real
+                    computed += facts.rows_computed
+                self.states = block.facts[-1].sampler_state
         return real, computed
 
-    def _dispatch(self, plan, facts):
-        compiled = compiled_seconds()
-        stats = self.federation.step_block(plan, facts)
-        self.compile_seconds += compiled_seconds() - compiled
-        return stats
+    @property
+    def compile_seconds(self) -> float:
+        """What dispatches took because they compiled."""
+        return self._dispatcher.compile_seconds
 
-    def _record(self, facts, stats) -> None:
-        """Waits for a block and records its rounds."""
-        for one, its_stats in zip(facts, unstack(jax.device_get(stats), len(facts)), strict=True):
-            for slot, running in self.active.items():
-                running.round += 1
-                if running.diverged is not None:
-                    continue
-                record = training_record(one, its_stats, running.totals, self._speeds, slot)
-                running.records.append(record)
-                if record["train/clients_nonfinite"] and not record["train/clients"]:
-                    running.diverged = running.round
-        self.states = facts[-1].sampler_state
+    def _record(self, facts: HostPlan, stats) -> None:
+        """Records a round of every trial that runs."""
+        for slot, running in self.active.items():
+            running.round += 1
+            if running.diverged is not None:
+                continue
+            record = training_record(facts, stats, running.totals, self._speeds, slot)
+            running.records.append(record)
+            if record["train/clients_nonfinite"] and not record["train/clients"]:
+                running.diverged = running.round
 
     def evaluate(self, slots: Sequence[int]) -> None:
         """Evaluates the models of some slots and adds what was found to their last records."""

@@ -177,8 +177,9 @@ def _search(assemble: Callable[[Layout | None], Any], allowance: Allowance) -> t
 
 
 def _dispatching(federation: Any, round_seconds: float, allowance: Allowance) -> Any:
-    """Lets rounds share a dispatch where nobody has said how many, and clients keep nothing."""
-    free = not federation.options.rounds_per_dispatch and not federation.store.row_bytes
+    """Lets rounds share a dispatch where nobody has said how many, and nothing happens between."""
+    between = federation.store.row_bytes or federation.cohorts.feedback != "none"
+    free = not federation.options.rounds_per_dispatch and not between
     if free and (allowance.asked or allowance.rounds >= _ROUNDS_THAT_PAY):
         most = max(round_seconds, _DISPATCH_SECONDS / _MOST_ROUNDS)
         federation.rounds_per_dispatch = max(1, int(_DISPATCH_SECONDS / most))

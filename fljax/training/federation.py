@@ -19,57 +19,119 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from fljax.algorithms.optimizers import check_starts_anew
-from fljax.core import transforms as links
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
-from fljax.core.gradients import bind
-from fljax.core.memory import in_place
-from fljax.core.reads import Recorded
 from fljax.core.task import Task
-from fljax.core.transforms import as_configured
-from fljax.core.trees import batched, beside, nbytes
-from fljax.data.dataset import FederatedDataset, Partition, Split, joined
-from fljax.data.examples import batch_spec
+from fljax.core.trees import beside
+from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.devices.execution import ExecutionPlan, make_mesh
-from fljax.engine.devices.placement import copied, own_devices, put_own, put_same, put_sharded
+from fljax.engine.devices.placement import copied, put_own, put_same, put_sharded
 from fljax.engine.plan import blocks
-from fljax.engine.plan.batching import steps_per_job, takes_part, works_of
 from fljax.engine.plan.cohorts import Cohorts
+from fljax.engine.plan.feedback import Feedback
 from fljax.engine.plan.packed_plan import PackedPlan, pack
-from fljax.engine.plan.planner import Planner, make_planner
+from fljax.engine.plan.planner import Planner
 from fljax.engine.plan.prefetch import in_thread, prefetch
 from fljax.engine.plan.round_plan import HostPlan, RoundPlan
 from fljax.engine.program.inputs import Inputs, RoundState
 from fljax.engine.program.round import make_round_program, make_rounds_program
 from fljax.engine.store.client_store import ClientStore
+from fljax.training.assembly import (
+    execution_of,
+    make_starter,
+    place_inputs,
+    planner_of,
+    store_of,
+)
 from fljax.training.autotuning import Allowance, Layout, calibrate
-from fljax.training.client_state import check_rounds_per_dispatch, default_rows, make_store
-from fljax.training.execution import is_calibrated, plan_execution
-from fljax.training.hyperparameters import check_lengths, hyperparameters, own_numbers, scheduled
+from fljax.training.blueprint import Blueprint, algorithm_builder, draw_blueprint
+from fljax.training.client_state import check_rounds_per_dispatch, default_rows
+from fljax.training.execution import is_calibrated
 from fljax.training.layout_key import layout_facts
-from fljax.training.local_work import check_batches, check_plan_size, local_work, schedules_of
-from fljax.training.metric_checks import check_metrics
 from fljax.training.options import RoundOptions
-from fljax.training.preflight import (
-    check_classes,
-    check_labels,
-    check_model,
-    check_own_numbers,
-    check_read,
-    check_schedules,
-)
 from fljax.training.sampling import make_cohorts
-from fljax.training.trials import (
-    InitialTrials,
-    TrialInputs,
-    check_frozen,
-    initial_trials,
-)
+from fljax.training.trials import InitialTrials, TrialInputs, check_frozen, initial_trials
 
 PyTree = Any
+
+
+def build(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    trials: Sequence[TrialInputs] | None = None,
+    partitions: Sequence[Partition] | None = None,
+) -> Federation:
+    """Builds a federation and places its data on the devices.
+
+    Args:
+      dataset: The federated data.
+      task: What is trained.
+      spec: The algorithm.
+      options: What a round does.
+      trials: Trials that train side by side; None is one, with the seed of the options and the
+        hyperparameters of the algorithm.
+      partitions: Divisions of the training data among as many clients, for trials that differ in
+        theirs; None is that of the dataset.
+
+    Raises:
+      ValueError: If options, data and model do not fit together, or do not fit into memory.
+    """
+    give_back_after_compiling()
+    blueprint = draw_blueprint(dataset, task, spec, options, trials, partitions)
+    # several layouts may be timed, and share what they place on the same devices
+    place = functools.cache(functools.partial(place_inputs, blueprint))
+    starter = functools.cache(functools.partial(make_starter, blueprint))
+
+    def assemble(layout: Layout | None = None) -> Federation:
+        return _assemble(blueprint, place, starter, layout)
+
+    jobs = blueprint.cohorts.max_jobs
+    if not is_calibrated(options, dataset, task, blueprint.steps, blueprint.work, jobs):
+        return assemble()
+    allowance = Allowance(options.num_rounds, bool(options.calibrate))
+    return calibrate(assemble, cache_dir() / "layouts.json", layout_facts(blueprint), allowance)
+
+
+def _assemble(
+    blueprint: Blueprint,
+    place: Callable[[Mesh, str], Inputs],
+    starter: Callable[[Mesh], Callable[[InitialTrials], RoundState]],
+    layout: Layout | None,
+) -> Federation:
+    """Returns a federation that runs on a layout; None is the layout by rule."""
+    options, initial = blueprint.options, blueprint.initial
+    execution = execution_of(blueprint, layout)
+    mesh = make_mesh(execution.devices)
+    planner = planner_of(blueprint, execution, mesh)
+    store = store_of(blueprint, mesh)
+    check_rounds_per_dispatch(options.rounds_per_dispatch, store)
+    program = algorithm_builder(blueprint), options.pipeline, mesh, len(blueprint.trials)
+    start = starter(mesh)
+    return Federation(
+        dataset=blueprint.dataset,
+        task=blueprint.task,
+        spec=blueprint.spec,
+        options=options,
+        algorithm=blueprint.algorithm,
+        execution=execution,
+        mesh=mesh,
+        program=make_round_program(*program),
+        rounds_program=make_rounds_program(*program),
+        trials=list(blueprint.trials),
+        participants=blueprint.participants,
+        cohorts=blueprint.cohorts,
+        planner=planner,
+        store=store,
+        inputs=place(mesh, execution.placement),
+        # new arrays each time: the first round donates them
+        state=start(initial),
+        start=start,
+        rounds_per_dispatch=options.rounds_per_dispatch or 1,
+    )
 
 
 def _never(round: int) -> bool:
@@ -77,50 +139,49 @@ def _never(round: int) -> bool:
     return False
 
 
+@dataclasses.dataclass(kw_only=True, repr=False, eq=False)
 class Federation:
-    """A run in progress: constants, the current state, and the step to the next round."""
+    """A run in progress: constants, the current state, and the step to the next round.
 
-    def __init__(
-        self,
-        *,
-        dataset: FederatedDataset,
-        task: Task,
-        spec: AlgorithmSpec,
-        options: RoundOptions,
-        execution: ExecutionPlan,
-        mesh: jax.sharding.Mesh,
-        algorithm: Algorithm,
-        program: jax.stages.Wrapped,
-        rounds_program: jax.stages.Wrapped,
-        trials: Sequence[TrialInputs],
-        participants: Sequence[int],
-        planner: Planner,
-        cohorts: Cohorts,
-        store: ClientStore,
-        inputs: Inputs,
-        state: RoundState,
-        start: Callable[[InitialTrials], RoundState],
-    ):
-        self.dataset = dataset
-        self.task = task
-        self.spec = spec
-        self.options = options
-        self.execution = execution
-        self.mesh = mesh
-        self.algorithm = algorithm
-        self.program = program
-        self.rounds_program = rounds_program
-        self.trials = list(trials)
-        self.participants = participants
-        self.planner = planner
-        self.cohorts = cohorts
-        self.store = store
-        self.inputs = inputs
-        self.state = state
-        self._start = start
-        self.calibration_seconds = 0.0
-        self.rounds_per_dispatch = options.rounds_per_dispatch or 1
-        self._stats: PyTree = ()
+    Attributes:
+      dataset, task, spec, options: As `build` takes them.
+      algorithm: The algorithm of the first trial, as the spec builds it.
+      execution: On which devices, lanes and waves jobs run.
+      mesh: The devices.
+      program, rounds_program: The compiled round, and several of them in a row.
+      trials: What trains side by side.
+      participants: int64[partitions] clients that ever take part.
+      cohorts: Who is drawn for a round.
+      planner: Plans a round.
+      store: What clients keep from round to round.
+      inputs: What stays the same from round to round.
+      state: What a round hands to the next one.
+      start: Returns the state of round 0.
+      rounds_per_dispatch: Rounds that the devices run in one go.
+      calibration_seconds: What the search for the layout took.
+    """
+
+    dataset: FederatedDataset
+    task: Task
+    spec: AlgorithmSpec
+    options: RoundOptions
+    algorithm: Algorithm
+    execution: ExecutionPlan
+    mesh: Mesh
+    program: jax.stages.Wrapped
+    rounds_program: jax.stages.Wrapped
+    trials: list[TrialInputs]
+    participants: np.ndarray
+    cohorts: Cohorts
+    planner: Planner
+    store: ClientStore
+    inputs: Inputs
+    state: RoundState
+    start: Callable[[InitialTrials], RoundState]
+    rounds_per_dispatch: int = 1
+    calibration_seconds: float = 0.0
+    # of the last dispatch, which may still run
+    _stats: PyTree = ()
 
     def __repr__(self) -> str:
         return f"Federation({self.spec.name!r} on {self.dataset!r})"
@@ -155,18 +216,18 @@ class Federation:
           ValueError: If a trial does not fit into this program.
         """
         old = self.trials
-        self.trials = [trials.get(place, one) for place, one in enumerate(old)]
-        seeds = [one.seed for one in self.trials]
+        self.trials = [trials.get(place, trial) for place, trial in enumerate(old)]
+        seeds = [trial.seed for trial in self.trials]
         clients = self.dataset.num_clients
         initial = self.options.initial_params
         first = initial_trials(self.task, self.trials, self.participants, initial)
         check_frozen([(old[0].seed, self.inputs.frozen), (seeds[0], first.frozen)])
         fresh = np.isin(np.arange(len(seeds)), list(trials))
-        self.state = _chosen(fresh, self._start(first), self.state)
+        self.state = _chosen(fresh, self.start(first), self.state)
         hparams, keys = put_same((first.hparams, first.keys), self.mesh)
         self.inputs = self.inputs._replace(hparams=hparams, keys=keys)
         self.cohorts = make_cohorts(self.dataset, self.options, seeds)
-        begins = np.array([one.partition for one in self.trials]) * clients
+        begins = np.array([trial.partition for trial in self.trials]) * clients
         self.planner = self.planner._replace(seeds=np.array(seeds), begins=begins)
         default = default_rows(self.algorithm, self.options.pipeline, first.variables)
         self.store.forget(np.flatnonzero(fresh), default)
@@ -175,7 +236,7 @@ class Federation:
         self, start: int, stop: int, sampler_state: Any = None
     ) -> Iterator[tuple[PackedPlan, HostPlan]]:
         """Yields the plans of rounds start .. stop - 1, made one round ahead in a thread."""
-        blocks = self._blocks(range(start, stop), sampler_state, 1, _never)
+        blocks = self._blocks(range(start, stop), sampler_state, 1, _never, None)
         return prefetch((plan, facts) for plan, (facts,) in blocks)
 
     def blocks(
@@ -184,6 +245,7 @@ class Federation:
         sampler_state: Any = None,
         *,
         ends: Callable[[int], bool] = _never,
+        feedback: Feedback | None = None,
     ) -> Generator[tuple[PackedPlan, list[HostPlan]], None, None]:
         """Yields the plans of some rounds in blocks, made one block ahead in a thread.
 
@@ -195,15 +257,23 @@ class Federation:
           sampler_state: Where the sampler goes on; None starts it.
           ends: round -> whether a block must end with it, because the host wants the state that it
             leaves behind; called in the thread.
+          feedback: Where the sampler is told of rounds that have run, if it asks for that.
 
         Returns:
           An iterator over (plan, the facts of its rounds), for `step_block`.
         """
-        return prefetch(self._blocks(rounds, sampler_state, self.rounds_per_dispatch, ends))
+        size = self.rounds_per_dispatch
+        wake = (lambda: None) if feedback is None else feedback.close
+        return prefetch(self._blocks(rounds, sampler_state, size, ends, feedback), wake=wake)
 
-    def _blocks(self, rounds, sampler_state, size, ends):
+    def _blocks(self, rounds, sampler_state, size, ends, feedback):
+        if self.cohorts.feedback != "none" and feedback is None:
+            raise ValueError(
+                f"The sampler has {self.cohorts.feedback} feedback, which only `simulate` gives."
+            )
         state = self.cohorts.init() if sampler_state is None else sampler_state
-        return self._placed(self._plans(rounds, state), size, ends, jax.config.jax_enable_x64)
+        planned = self._plans(rounds, state, feedback)
+        return self._placed(planned, size, ends, jax.config.jax_enable_x64)
 
     def _placed(self, planned, size, ends, x64):
         for plans, facts in blocks.in_blocks(planned, size, ends):
@@ -215,8 +285,10 @@ class Federation:
             share = (time.perf_counter() - begin) / len(facts)
             yield placed, [one._replace(seconds=one.seconds + share) for one in facts]
 
-    def _plans(self, rounds: Iterable[int | np.ndarray], state: Any):
+    def _plans(self, rounds: Iterable[int | np.ndarray], state: Any, feedback: Feedback | None):
         for round in rounds:
+            if feedback is not None and (known := round - 1 - feedback.delay) >= 0:
+                state = self.cohorts.observe(state, known, feedback.take(known))
             begin = time.perf_counter()
             plan, facts = self.plan_round(round, state)
             state = facts.sampler_state
@@ -280,147 +352,6 @@ class Federation:
         return stats
 
 
-def build(
-    dataset: FederatedDataset,
-    task: Task,
-    spec: AlgorithmSpec,
-    options: RoundOptions,
-    trials: Sequence[TrialInputs] | None = None,
-    partitions: Sequence[Partition] | None = None,
-) -> Federation:
-    """Builds a federation and places its data on the devices.
-
-    Args:
-      dataset: The federated data.
-      task: What is trained.
-      spec: The algorithm.
-      options: What a round does.
-      trials: Trials that train side by side; None is one, with the seed of the options and the
-        hyperparameters of the algorithm.
-      partitions: Divisions of the training data among as many clients, for trials that differ in
-        theirs; None is that of the dataset.
-
-    Raises:
-      ValueError: If options, data and model do not fit together, or do not fit into memory.
-    """
-    give_back_after_compiling()
-    check_lengths(options, dataset.num_clients)
-    check_classes(task, dataset)
-    check_labels(task, dataset)
-    trials = trials or [TrialInputs(options.seed, hyperparameters(spec, options.pipeline))]
-    partitions = partitions or [dataset.train.partition]
-    partition = joined(partitions)
-    cohorts = make_cohorts(dataset, options, [one.seed for one in trials])
-    work = local_work(partition.sizes, options)
-    schedules = schedules_of(task, spec)
-    has_work = takes_part(partition.sizes, works_of(work, schedules))
-    participants = has_work.reshape(len(partitions), -1).sum(1)
-    first = initial_trials(task, trials, participants, options.initial_params)
-
-    def algorithm_at(frozen, hparams, round):
-        return spec.build(
-            bind(task, frozen, dataset.preprocess, compute_dtype=options.compute_dtype),
-            scheduled(hparams, options, round),
-        )
-
-    one_hparams = {name: values[0] for name, values in first.hparams.items()}
-    check_schedules(options, one_hparams)
-    one_task = bind(task, first.frozen, dataset.preprocess, compute_dtype=options.compute_dtype)
-    one_model = jax.eval_shape(
-        lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), first.variables
-    )
-    batch = batch_spec(dataset.train.examples.spec, work.width)
-    check_model(one_task, one_model, batch)
-    check_metrics(task, one_task, one_model, batch)
-    recorded = Recorded(scheduled(one_hparams, options, 0))
-    algorithm = spec.build(one_task, recorded)
-    check_read(spec, algorithm, recorded, options, one_model, batch)
-    check_own_numbers(spec, algorithm, options, one_model, batch)
-    if spec.client_optimizer is not None and not spec.keeps_optimizer:
-        check_starts_anew(spec.client_optimizer(one_hparams), one_model.params)
-    max_steps = None if options.steps_per_round is None else max(options.steps_per_round)
-    steps = steps_per_job(partition.sizes, work)
-    check_plan_size(steps, work, cohorts.max_jobs)
-    param_bytes = nbytes(first.variables.params) // len(trials)
-
-    def first_state(variables: Variables, frozen, hparams) -> RoundState:
-        server = algorithm_at(frozen, hparams, 0).init(variables)
-        pipeline = links.init_server(as_configured(options.pipeline), variables.params)
-        return jax.tree.map(_strongly_typed, RoundState(server, pipeline))
-
-    @functools.cache
-    def starter_on(mesh: jax.sharding.Mesh) -> Callable[[InitialTrials], RoundState]:
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        first_states = batched(first_state, len(trials), (0, None, 0))
-        start = jax.jit(first_states, out_shardings=everywhere)
-        return lambda given: start(*put_same(given[:3], mesh))
-
-    @functools.cache
-    def inputs_on(mesh: jax.sharding.Mesh, placement: str) -> Inputs:
-        data = dataset.train.examples.arrays if placement == "device" else None
-        inputs = Inputs(
-            data=jax.tree.map(in_place, data),
-            frozen=first.frozen,
-            hparams=first.hparams,
-            keys=first.keys,
-            own=own_numbers(options, first.hparams["num_clients"].dtype),
-        )
-        return put_same(inputs, mesh)
-
-    def assemble(layout: Layout | None = None) -> Federation:
-        wanted = options
-        if layout is not None:
-            wanted = dataclasses.replace(options, **layout._asdict())
-        execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, wanted)
-        mesh = make_mesh(execution.devices)
-        planner = make_planner(
-            Split(dataset.train.examples, partition),
-            work,
-            schedules,
-            execution,
-            max_cohort=cohorts.max_jobs,
-            seeds=[one.seed for one in trials],
-            begins=[one.partition * dataset.num_clients for one in trials],
-            max_steps=max_steps,
-            staged_devices=own_devices(mesh),
-        )
-        for one in planner.works:
-            check_batches(task, partition.sizes, one)
-        largest = options.num_rounds * cohorts.max_jobs
-        default = default_rows(algorithm, options.pipeline, first.variables)
-        store = make_store(default, dataset.num_clients, mesh, largest)
-        check_rounds_per_dispatch(options.rounds_per_dispatch, store)
-        return Federation(
-            dataset=dataset,
-            task=task,
-            spec=spec,
-            options=options,
-            execution=execution,
-            mesh=mesh,
-            algorithm=algorithm,
-            program=make_round_program(algorithm_at, options.pipeline, mesh, len(trials)),
-            rounds_program=make_rounds_program(algorithm_at, options.pipeline, mesh, len(trials)),
-            trials=trials,
-            participants=participants,
-            planner=planner,
-            cohorts=cohorts,
-            store=store,
-            inputs=inputs_on(mesh, execution.placement),
-            # new arrays each time: the first round donates them
-            state=starter_on(mesh)(first),
-            start=starter_on(mesh),
-        )
-
-    if not is_calibrated(options, dataset, task, steps, work, cohorts.max_jobs):
-        return assemble()
-    return calibrate(
-        assemble,
-        cache_dir() / "layouts.json",
-        layout_facts(dataset, task, spec.name, algorithm, options, first, steps, work),
-        Allowance(options.num_rounds, bool(options.calibrate)),
-    )
-
-
 @jax.jit
 def _of_trial(tree: PyTree, trial: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[trial], tree)
@@ -430,9 +361,3 @@ def _of_trial(tree: PyTree, trial: int) -> PyTree:
 def _chosen(fresh: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     """Returns the new entries of the trials that are fresh, and the old ones of the others."""
     return jax.tree.map(lambda a, b: jnp.where(beside(fresh, a), a, b), new, old)
-
-
-def _strongly_typed(leaf: Any) -> jax.Array:
-    """Returns a leaf typed as the program returns it: a weak type compiles anew."""
-    array = jnp.asarray(leaf)
-    return jnp.asarray(array, array.dtype)

@@ -79,7 +79,29 @@ def init_model(task: Task, key: jax.Array, params: PyTree = None) -> tuple[PyTre
     model = _initial(task, key, params)
     check_trainable(model[0])
     check_numbers(model[2], "model_state")
+    _check_finite(model[0])
     return model
+
+
+def initial_shapes(task: Task) -> tuple[PyTree, PyTree, PyTree]:
+    """Returns the shapes of a task's (params, frozen, model_state)."""
+    key = jax.random.key(0)
+    try:
+        return jax.eval_shape(task.init, key)
+    except jax.errors.JAXTypeError:  # it works on the host: with weights from a file, say
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), task.init(key)
+        )
+
+
+def _check_finite(params: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if wrong := np.count_nonzero(~np.isfinite(np.asarray(leaf))):
+            raise ValueError(
+                f"The model's init gives {wrong} numbers that are not finite, at "
+                f"params{jax.tree_util.keystr(path)}. No learning rate mends that: look at its "
+                "initializers, or at the weights that it loads."
+            )
 
 
 def _initial(task: Task, key: jax.Array, params: PyTree) -> tuple[PyTree, PyTree, PyTree]:

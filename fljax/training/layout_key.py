@@ -7,79 +7,44 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from fljax.core import transforms as links
-from fljax.core import transmission
-from fljax.core.algorithm import Aggregate, Algorithm, Variables, blank_job
-from fljax.core.gradients import bind
 from fljax.core.per_client import described
-from fljax.core.task import Task
-from fljax.core.transforms import Pipeline, as_configured
-from fljax.data.dataset import FederatedDataset
-from fljax.data.examples import batch_spec
-from fljax.engine.plan.batching import LocalWork
+from fljax.core.transforms import as_configured
 from fljax.recording import versions
-from fljax.training.client_state import default_row
+from fljax.training.blueprint import Blueprint
 from fljax.training.flops import jaxprs
-from fljax.training.options import RoundOptions
-from fljax.training.trials import InitialTrials
+from fljax.training.rehearsal import rehearse
 
 PyTree = Any
 
 
-def layout_facts(
-    dataset: FederatedDataset,
-    task: Task,
-    algorithm_name: str,
-    algorithm: Algorithm,
-    options: RoundOptions,
-    first: InitialTrials,
-    steps: np.ndarray,
-    work: LocalWork,
-) -> dict[str, Any]:
-    """Returns what the fastest layout depends on besides the machine, as JSON values.
-
-    Args:
-      dataset: The federated data.
-      task: What is trained.
-      algorithm_name, algorithm: How.
-      options: What a round does.
-      first: The initial models of all trials.
-      steps: int64[N] local steps of each client.
-      work: What they are made of.
-    """
+def layout_facts(blueprint: Blueprint) -> dict[str, Any]:
+    """Returns what the fastest layout depends on besides the machine, as JSON values."""
+    options, model, steps = blueprint.options, blueprint.model, blueprint.steps
     pipeline = as_configured(options.pipeline)
     chains = (pipeline.downlink, pipeline.uplink, pipeline.cohort, pipeline.server)
-    example = dataset.train.examples.spec
-    one = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), first.variables
-    )
-    batch = batch_spec(example, work.width)
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = jax.random.key(0)
 
     def loss(variables, batch, key):
         # the backward pass follows from it, and takes twice as long to trace
-        local = bind(task, first.frozen, dataset.preprocess)
-        return local.loss(variables.params, variables.model_state, batch, key, True)
+        return blueprint.local_task.loss(*variables, batch, key, True)
 
-    def way(variables, key):
-        return _way_of_a_job(algorithm, pipeline, variables, key)
-
+    # what a job costs beside its steps: the way from the server, through all passes, and back
+    way = partial(rehearse, blueprint.algorithm, pipeline=pipeline)
     return {
-        "model": _shapes(first.variables),
-        "example": _shapes(example),
-        "algorithm": algorithm_name,
-        "operations": [operations(loss, one, batch, key), operations(way, one, key)],
-        "work": [described(value) for value in work],
+        "model": _shapes(blueprint.initial.variables),
+        "example": _shapes(blueprint.split.examples.spec),
+        "algorithm": blueprint.spec.name,
+        "operations": [operations(loss, model, blueprint.batch, key), operations(way, model, key)],
+        "work": [described(value) for value in blueprint.work],
         "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
         "clients_per_round": options.clients_per_round,
-        "trials": len(jax.tree.leaves(first.variables)[0]),
+        "trials": len(blueprint.trials),
         "links": [*map(len, chains), pipeline.aggregator.needs],
         "options": [options.compute_dtype, options.devices, options.placement],
         "precision": str(jax.config.jax_default_matmul_precision),
@@ -92,31 +57,6 @@ def _shapes(tree: PyTree) -> list[list]:
         [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     ]
-
-
-def _way_of_a_job(
-    algorithm: Algorithm, pipeline: Pipeline, variables: Variables, key: jax.Array
-) -> PyTree:
-    """Does what a job costs beside its steps: the way from the server, through all passes, back."""
-    server = algorithm.init(variables)
-    states = links.init_server(pipeline, variables.params)
-    row = default_row(algorithm, pipeline, variables)
-    job = blank_job(key)
-    aggregates: dict[str, Aggregate] = {}
-    arrived = []
-    for one in algorithm.passes:
-        message = one.broadcast(server, aggregates)
-        message, _, _ = transmission.broadcast(pipeline, message, states.downlink, key)
-        carry = one.start(message, row.algorithm, job)
-        contributions, own, stats = one.finish(message, carry, job)
-        aggregates |= {
-            name: Aggregate(part.value, part.weight, jnp.float32(1))
-            for name, part in contributions.items()
-        }
-        payloads, _, _ = transmission.encode(pipeline, contributions, row.uplink, job, key)
-        arrived += [payloads, transmission.decode(pipeline, payloads, states.uplink, summed=False)]
-        arrived += [own, stats]
-    return aggregates, arrived
 
 
 def operations(function: Callable, *args: PyTree) -> str:

@@ -6,27 +6,25 @@ import contextlib
 import itertools
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from fljax.core import signals
 from fljax.core.metrics import target_of
 from fljax.data.ids import some_of
 from fljax.data.rows import nonfinite_row
-from fljax.engine.devices.compilation import compiled_seconds
 from fljax.engine.devices.distributed import is_main
 from fljax.engine.devices.placement import any_process
-from fljax.engine.plan.blocks import unstack
+from fljax.engine.plan.feedback import make_feedback
 from fljax.engine.plan.round_plan import HostPlan
 from fljax.recording import Checkpoints, Recorder, Run, summarize, to_target
 from fljax.recording import progress as progress_bar
 from fljax.recording.client_results import ClientResults
 from fljax.recording.runs import CLIENTS
+from fljax.training.dispatch import Block, Dispatcher
 from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import Federation
 from fljax.training.model_files import ModelFiles
@@ -76,8 +74,11 @@ class Loop:
         self.ended_elsewhere = False
         self.totals = progress.totals
         self.sampler_state = progress.sampler_state
-        self.pending: deque = deque()
-        self.compile_seconds = 0.0
+        self.feedback = make_feedback(federation.cohorts.feedback, progress.feedback)
+        self.dispatcher = Dispatcher(
+            federation, self._beside, self._is_drained, self._is_over, self.feedback
+        )
+        self.preparing_seconds = 0.0
         self.stop_requested = False
         self.stop_agreed = False
 
@@ -90,15 +91,17 @@ class Loop:
         with contextlib.ExitStack() as stack:
             stack.enter_context(signals.finishing(self))
             planned = federation.blocks(
-                range(self.start, stop), self.sampler_state, ends=self._must_stop_after
+                range(self.start, stop),
+                self.sampler_state,
+                ends=self._must_stop_after,
+                feedback=self.feedback,
             )
             stack.enter_context(contextlib.closing(planned))
             blocks = self._prepared(planned)
             shown = self.options.progress and is_main()
             bar = progress_bar(num_rounds, self.start, shown, label=name, metric=self.metric)
             stack.callback(bar.close)
-            self.clock = time.perf_counter()
-            done = self._rounds(blocks, bar, num_rounds)
+            done = self._rounds(blocks, bar)
         if done == self.start:
             # nothing was left to do, and the metrics of the clients are in no checkpoint
             _, clients = self.evaluations.finish(self.evaluations.dispatch(federation, done))
@@ -117,73 +120,71 @@ class Loop:
             outputs = self.evaluations.dispatch(self.federation, 0)
         if wait is not None:
             wait()
-        self.compile_seconds += time.perf_counter() - begin
+        self.preparing_seconds = time.perf_counter() - begin
         if outputs is not None:
             found, clients = self.evaluations.finish(outputs)
             self.clients.add(0, clients)
             self._record({"round": 0} | found)
         return itertools.chain(first, planned)
 
-    def _rounds(self, planned, bar, num_rounds: int) -> int:
+    def _rounds(self, planned: Iterator, bar) -> int:
         """Runs the planned blocks; returns how many rounds the run has completed."""
-        done = self.start
-        for plan, facts in planned:
-            self._dispatch(plan, facts, num_rounds)
-            done = facts[-1].round + 1
-            # one block stays in flight, but at an evaluation the devices run dry: it would run
-            # beside the next round on a CPU, and neither could be timed
-            self._resolve(bar, leave=0 if self.pending[-1][2] or self.options.hooks else 1)
-            stopping = self._stopping
-            if self._save_is_due(done, num_rounds) or stopping:
-                self._resolve(bar, leave=0)
+        done = saved = self.start
+        clock = _Clock(self.dispatcher)
+        for block in self.dispatcher.run(planned):
+            self._add(block, clock, bar)
+            done = block.facts[-1].round + 1
+            if self._save_is_due(done):
                 self._save(done)
-            if stopping or self._ended:
-                break
-        self._resolve(bar, leave=0)
+                saved = done
+        if self._stopping and done > saved:
+            self._save(done)
         return done
 
-    def _dispatch(self, plan, facts: Sequence[HostPlan], num_rounds: int) -> None:
-        compiled = compiled_seconds()
-        stats = self.federation.step_block(plan, facts)
-        done = facts[-1].round + 1
-        outputs = None
-        if done == num_rounds or _due(done, self.options.eval_every):
+    def _beside(self, facts: Sequence[HostPlan]) -> _Beside:
+        """Dispatches the evaluation after a block where one is due, and the vote on stopping."""
+        done, outputs = facts[-1].round + 1, None
+        if self._is_last(done) or _due(done, self.options.eval_every):
             outputs = self.evaluations.dispatch(self.federation, done)
-        # it weighs on no rate and no estimate
-        compiled = compiled_seconds() - compiled
-        self.compile_seconds += compiled
-        self.clock += compiled
-        self.sampler_state = facts[-1].sampler_state
-        vote = any_process(self.stop_requested, self.federation.mesh)
-        self.pending.append((facts, stats, outputs, vote))
+        return _Beside(outputs, any_process(self.stop_requested, self.federation.mesh))
 
-    def _resolve(self, bar, leave: int) -> None:
-        """Turns finished blocks into records, leaving the newest ones to the devices."""
-        while len(self.pending) > leave:
-            facts, stats, outputs, vote = self.pending.popleft()
-            each = unstack(jax.device_get(stats), len(facts))
-            self.stop_agreed |= bool(vote)
-            now = time.perf_counter()
-            seconds = (now - self.clock) / len(facts)
-            speeds = LinkSpeeds(self.options.uplink_mbps, self.options.downlink_mbps)
-            records = [
-                round_record(*one, self.totals, seconds, speeds)
-                for one in zip(facts, each, strict=True)
-            ]
-            self.clock = now
-            if outputs is not None:
-                found, clients = self.evaluations.finish(outputs)
-                self.clients.add(facts[-1].round + 1, clients)
-                self.clock = time.perf_counter()
-                self.totals.elapsed += self.clock - now
-                records[-1] |= found | {"time/eval_seconds": self.clock - now}
-            for record, one, found in zip(records, facts, each, strict=True):
-                call_hooks(self.options.hooks, self.federation, record)
-                self._record(record)
-                bar.update(record["round"], record)
-                check_diverged(record, one.clients[found[-1]["nonfinite"] > 0], self.federation)
-            if outputs is not None:
-                self._agree_to_end()
+    def _is_drained(self, facts: Sequence[HostPlan]) -> bool:
+        """Whether the devices run dry after a block.
+
+        An evaluation would run beside the next round on a CPU, and neither could be timed.
+        """
+        return self._must_stop_after(facts[-1].round) or self._is_last(facts[-1].round + 1)
+
+    def _add(self, block: Block, clock: _Clock, bar) -> None:
+        """Turns a block that has run into records."""
+        outputs, vote = block.beside
+        self.sampler_state = block.facts[-1].sampler_state
+        self.stop_agreed |= bool(vote)
+        seconds = clock.lap() / len(block.facts)
+        speeds = LinkSpeeds(self.options.uplink_mbps, self.options.downlink_mbps)
+        records = [
+            round_record(facts, stats, self.totals, seconds, speeds) | self._of_sampler(facts)
+            for facts, stats in zip(block.facts, block.stats, strict=True)
+        ]
+        if outputs is not None:
+            found, clients = self.evaluations.finish(outputs)
+            self.clients.add(block.facts[-1].round + 1, clients)
+            evaluating = clock.lap()
+            self.totals.elapsed += evaluating
+            records[-1] |= found | {"time/eval_seconds": evaluating}
+        for record, facts, stats in zip(records, block.facts, block.stats, strict=True):
+            call_hooks(self.options.hooks, self.federation, record)
+            self._record(record)
+            bar.update(record["round"], record)
+            check_diverged(record, facts.clients[stats[-1]["nonfinite"] > 0], self.federation)
+        if outputs is not None:
+            self._agree_to_end()
+
+    def _of_sampler(self, facts: HostPlan) -> dict[str, int]:
+        """Returns how many rounds lie between a cohort and what its sampler knew last."""
+        if self.feedback is None or facts.round <= self.feedback.delay:
+            return {}
+        return {"sampler/feedback_delay": self.feedback.delay}
 
     def _record(self, record: dict[str, Any]) -> None:
         """Writes a record; keeps the model if its evaluation is the best so far."""
@@ -221,14 +222,20 @@ class Loop:
             return self.validation.exhausted
         return "another process ended the run" if self.ended_elsewhere else None
 
+    def _is_over(self) -> bool:
+        return self._stopping or self._ended is not None
+
     def _agree_to_end(self) -> None:
         """Of several processes all end where one does: hosts may round their metrics apart."""
         if self.federation.mesh.is_multi_process:
             vote = any_process(self._ended is not None, self.federation.mesh)
             self.ended_elsewhere = bool(vote)
 
-    def _save_is_due(self, done: int, num_rounds: int) -> bool:
-        at_end = done == num_rounds or self._ended is not None
+    def _is_last(self, done: int) -> bool:
+        return done == self.federation.options.num_rounds
+
+    def _save_is_due(self, done: int) -> bool:
+        at_end = self._is_last(done) or self._ended is not None
         return at_end or _due(done, self.options.checkpoint_every)
 
     def _save(self, done: int) -> None:
@@ -237,7 +244,10 @@ class Loop:
         extent = self.recorder.flush()
         self.models.write_best(self.recorder.workdir)
         self.clients.write(self.recorder.write_clients)
-        progress = Progress(done, self.totals, self.sampler_state, self.models.best, extent)
+        pending = {} if self.feedback is None else self.feedback.pending
+        progress = Progress(
+            done, self.totals, self.sampler_state, self.models.best, extent, pending
+        )
         save(self.checkpoints, self.federation, progress, self.options)
 
     def _finish(self, done: int, num_rounds: int) -> Run:
@@ -251,7 +261,7 @@ class Loop:
             seed=federation.options.seed,
             metric=self.metric,
             target=self.target,
-            compile_seconds=self.compile_seconds,
+            compile_seconds=self.preparing_seconds + self.dispatcher.compile_seconds,
         )
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
@@ -277,6 +287,29 @@ class Loop:
             frozen=federation.inputs.frozen,
             about_model=self.models.about(done),
         )
+
+
+class _Beside(NamedTuple):
+    """What is dispatched beside a block: an evaluation or None, and whether to stop."""
+
+    outputs: Any
+    vote: Any
+
+
+class _Clock:
+    """Measures laps; what compiles in them counts as no time, since no estimate shall hold it."""
+
+    def __init__(self, dispatcher: Dispatcher):
+        self._dispatcher = dispatcher
+        self._compiled = dispatcher.compile_seconds
+        self._begin = time.perf_counter()
+
+    def lap(self) -> float:
+        """Returns the seconds since the last lap."""
+        now, compiled = time.perf_counter(), self._dispatcher.compile_seconds
+        seconds = now - self._begin - (compiled - self._compiled)
+        self._begin, self._compiled = now, compiled
+        return seconds
 
 
 def _due(done: int, every: int) -> bool:

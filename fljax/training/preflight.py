@@ -1,8 +1,9 @@
-"""Finds parts that are not what they must be or do not fit together, before the first round."""
+"""Checks before the first round: parts that are not what they must be, or do not fit together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.algorithms.checks import checked_hyperparameter
-from fljax.core.algorithm import Aggregate, Algorithm, AlgorithmSpec, Variables, blank_job
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.core.gradients import LocalTask
 from fljax.core.names import foreign, nearest
 from fljax.core.per_client import is_per_client
@@ -20,6 +21,7 @@ from fljax.core.values import brief, shown
 from fljax.data.dataset import FederatedDataset
 from fljax.data.labels import sample_labels
 from fljax.training.options import RoundOptions
+from fljax.training.rehearsal import rehearse
 
 PyTree = Any
 
@@ -163,7 +165,7 @@ def check_read(
 
     if unread():
         # some are read only where a step is taken
-        jax.eval_shape(lambda: _rehearsed(algorithm, variables, batch))
+        jax.eval_shape(partial(rehearse, algorithm), variables, jax.random.key(0), batch=batch)
     if not unread():
         return
     name = unread()[0]
@@ -218,40 +220,28 @@ def check_own_numbers(
             )
     if options.client_weights is None:
         return
-    traced = jax.make_jaxpr(lambda weight: _rehearsed(algorithm, variables, batch, weight))
-    jaxpr = traced(jnp.float32(1)).jaxpr
-    used = {id(var) for one in jaxpr.eqns for var in one.invars} | set(map(id, jaxpr.outvars))
-    if id(jaxpr.invars[0]) not in used:
+
+    def round_of_one_client(variables, key, batch, weight):
+        return rehearse(algorithm, variables, key, batch=batch, weight=weight).server
+
+    traced = jax.make_jaxpr(round_of_one_client)
+    jaxpr = traced(variables, jax.random.key(0), batch, jnp.float32(1)).jaxpr
+    used = {id(var) for equation in jaxpr.eqns for var in equation.invars}
+    if id(jaxpr.invars[-1]) not in used | set(map(id, jaxpr.outvars)):
         raise ValueError(
             f"client_weights have no effect: {spec.name} does not read job.weight. Where it makes "
             "its Contributions, take job.weight as the weight if it is not None."
         )
 
 
-def _rehearsed(
-    algorithm: Algorithm, variables: Variables, batch: PyTree, weight: jax.Array | None = None
-) -> PyTree:
-    """Runs a round of one job with one step, for its shapes."""
-    zeros = lambda tree: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)  # noqa: E731
-    job = blank_job(jax.random.key(0), weight)
-    variables, batch = zeros(variables), zeros(batch)
-    server, aggregates = algorithm.init(variables), {}
-    client = () if algorithm.init_client is None else algorithm.init_client(variables)
-    for one in algorithm.passes:
-        message = one.broadcast(server, aggregates)
-        carry = one.step(message, one.start(message, client, job), batch, job)
-        sent, client, _ = one.finish(message, carry, job)
-        sums = {
-            name: Aggregate(part.value, part.weight, jnp.ones(())) for name, part in sent.items()
-        }
-        aggregates = {**aggregates, **sums}
-    return algorithm.server_update(server, aggregates, jnp.int32(0))
-
-
 def check_model(
     task: LocalTask, variables: Variables, batch: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Traces the model on a batch, so that what does not fit is said before anything is placed."""
+    """Traces the model on a batch, so that what does not fit is said before anything is placed.
+
+    Raises:
+      ValueError: If the model has no parameters.
+    """
     key = jax.eval_shape(lambda: jax.random.key(0))
     jax.eval_shape(
         lambda variables, batch, key: task.loss(*variables, batch, key, True)[0],
@@ -259,3 +249,8 @@ def check_model(
         dict(batch),
         key,
     )
+    if not jax.tree.leaves(variables.params):
+        raise ValueError(
+            "The model has no parameters, so there is nothing to train. Its init must return some; "
+            "of an NNX module they are its nnx.Param."
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from fljax.core.per_client import described
 from fljax.core.sampler import Sampler
@@ -17,6 +19,7 @@ from fljax.core.settings import affecting
 from fljax.core.values import FILES, RECORD, RESULTS, SPEED
 from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.distributed import is_main
+from fljax.engine.plan.feedback import Statistics
 from fljax.recording import Checkpoints, say
 from fljax.recording.checksums import Extent
 from fljax.recording.jsonio import plain
@@ -27,8 +30,8 @@ from fljax.training.options import RunOptions
 from fljax.training.round_records import RoundTotals
 
 _SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
-# key of an identity for checksums of the data, and how many rows of each split they read
-_DATA, _ROWS = "data", 256
+# keys of an identity that older checkpoints have not, and how many rows of each split are read
+_DATA, _OPTIMIZER, _ROWS = "data", "client_optimizer", 256
 
 
 class Progress(NamedTuple):
@@ -40,6 +43,7 @@ class Progress(NamedTuple):
       sampler_state: State of the sampler after that round.
       best: The best model so far, where there is one.
       extent: How far `metrics.jsonl` goes; None without a file, and of older checkpoints.
+      feedback: {round: statistics} that the sampler has still to be told.
     """
 
     round: int
@@ -47,6 +51,7 @@ class Progress(NamedTuple):
     sampler_state: Any
     best: BestModel | None = None
     extent: Extent | None = None
+    feedback: Mapping[int, Statistics] = {}
 
 
 def save(
@@ -66,8 +71,13 @@ def save(
         "store_rows": federation.store.num_rows,
         "best_round": progress.best and progress.best.round,
         "records": progress.extent,
+        "feedback": [
+            (round, {name: (str(array.dtype), len(array)) for name, array in found.items()})
+            for round, found in sorted(progress.feedback.items())
+        ],
     }
     state = _state(federation, progress.sampler_state)
+    state["feedback"] = [found for _, found in sorted(progress.feedback.items())]
     if progress.best is not None:
         state["best"] = progress.best.variables
     if is_main():
@@ -137,6 +147,11 @@ def restore(
     check_identity(identity(federation, options), metadata["identity"], round)
     template = _state(federation, federation.cohorts.init())
     template["store"] = federation.store.template(metadata["store_rows"])
+    pending = metadata.get("feedback", [])
+    template["feedback"] = [
+        {name: np.empty(length, dtype) for name, (dtype, length) in arrays.items()}
+        for _, arrays in pending
+    ]
     best_round = metadata.get("best_round")
     if best_round is not None:
         template["best"] = federation.variables
@@ -144,7 +159,9 @@ def restore(
     federation.load(state["server"], state["store"])
     best = None if best_round is None else BestModel(best_round, state["best"])
     totals = RoundTotals(**metadata["totals"])
-    return Progress(round, totals, state["sampler"], best, extent_of(metadata))
+    rounds = [round for round, _ in pending]
+    feedback = dict(zip(rounds, state["feedback"], strict=True))
+    return Progress(round, totals, state["sampler"], best, extent_of(metadata), feedback)
 
 
 def _state(federation: Federation, sampler_state: Any) -> dict[str, Any]:
@@ -177,6 +194,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {"partition's rows": fingerprint(dataset.train.partition)}
         | {_DATA: data_checksums(dataset)}
         | {name: described(given[name]) for name in decisive | own}
+        | {_OPTIMIZER: optimizer_fingerprint(federation)}
         | {"x64": jax.config.jax_enable_x64}
         | schedules
     )
@@ -205,6 +223,26 @@ def checksum(arrays: Iterable[Any]) -> int:
     return total
 
 
+def optimizer_fingerprint(federation: Federation) -> dict[str, Any] | None:
+    """Returns what the clients' optimizer computes, as a checksum; None where there is none.
+
+    The text of its first step holds its operations and its numbers, those that hyperparameters do
+    not name as well. Versions of JAX and optax write it differently, so it goes with theirs.
+    """
+    spec = federation.spec
+    if spec.client_optimizer is None:
+        return None
+    optimizer = spec.client_optimizer(federation.trials[0].hparams)
+
+    def first_step(server):
+        params = federation.algorithm.variables(jax.tree.map(lambda leaf: leaf[0], server)).params
+        return optimizer.update(params, optimizer.init(params), params)
+
+    text = str(jax.make_jaxpr(first_step)(federation.state.server))
+    text = re.sub("0x[0-9a-f]+", "", text)  # addresses of functions
+    return {"jax": jax.__version__, "optax": optax.__version__, "step": zlib.crc32(text.encode())}
+
+
 def fingerprint(partition: Partition) -> int:
     """Returns a checksum of which client owns which rows."""
     checksum = zlib.crc32(np.ascontiguousarray(partition.offsets).tobytes())
@@ -218,8 +256,7 @@ def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], round: int)
     changed = [
         f"{name} was {saved.get(name)!r} and is {now.get(name)!r}"
         for name in {**saved, **now}
-        # checkpoints from before 2026-11-28 do not know the data
-        if saved.get(name) != now.get(name) and (name != _DATA or name in saved)
+        if saved.get(name) != now.get(name) and _is_comparable(name, now, saved)
     ]
     if changed:
         raise ValueError(
@@ -227,3 +264,11 @@ def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], round: int)
             f"{'; '.join(changed)}. Resume with the values in the run's config.json, or use "
             "another --workdir."
         )
+
+
+def _is_comparable(name: str, now: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint tells what a name was: older ones, and other versions, may not."""
+    if name == _OPTIMIZER:
+        found, before = now.get(name) or {}, saved.get(name) or {}
+        return all(found.get(package) == before.get(package) for package in ("jax", "optax"))
+    return name != _DATA or name in saved

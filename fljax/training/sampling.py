@@ -29,11 +29,19 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) ->
     if options.cohorts is not None:
         return samplers.replay(options.cohorts, dataset.num_clients)
     if isinstance(options.sampler, samplers.Sampler):
-        if options.sampler.feedback != "none":
-            raise ValueError(
-                f"The sampler asks for {options.sampler.feedback} feedback, which no run gives "
-                "yet; only samplers with feedback='none' can be used."
-            )
+        _check_feedback(options.sampler.feedback, options.rounds_per_dispatch)
         return options.sampler
     make = samplers.SAMPLERS[options.sampler]
     return make(dataset.num_clients, options.clients_per_round, seed)
+
+
+def _check_feedback(kind: str, rounds_per_dispatch: int) -> None:
+    """Refuses feedback that there is not, or that would come too late."""
+    known = ("none", *samplers.DELAYS)
+    if kind not in known:
+        raise ValueError(f"The sampler's feedback = {kind!r}; choose from {', '.join(known)}.")
+    if kind != "none" and rounds_per_dispatch > 1:
+        raise ValueError(
+            f"rounds_per_dispatch = {rounds_per_dispatch}, but the sampler has {kind} feedback, "
+            "and learns from single rounds. Leave it at 1."
+        )

@@ -90,7 +90,7 @@ def simulate(
     algorithm = fedavg() if algorithm is None else algorithm
     check_kinds(dataset, algorithm)
     check_run_options(run_options, round_options.rounds_per_dispatch)
-    check_baselines(run_options.baselines)
+    check_baselines(run_options.baselines, round_options)
     check_patience(run_options.patience, dataset)
     if run_options.hooks:
         # they see the model after every round

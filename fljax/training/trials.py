@@ -52,6 +52,17 @@ class InitialTrials(NamedTuple):
     hparams: dict[str, np.ndarray]
     keys: jax.Array
 
+    @property
+    def model_shapes(self) -> Variables:
+        """Shapes of the model of one trial."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.variables
+        )
+
+    def hparams_of(self, trial: int) -> dict[str, Any]:
+        """Returns {name: number} of one trial."""
+        return {name: values[trial] for name, values in self.hparams.items()}
+
 
 def initial_trials(
     task: Task, trials: Sequence[TrialInputs], participants: Sequence[int], params: PyTree = None

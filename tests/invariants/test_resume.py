@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 import quick
 import toy
@@ -110,6 +111,10 @@ def test_a_finished_run_can_be_extended(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, whole.variables, longer.variables)
 
 
+def nesterov(hp):
+    return optax.sgd(hp["client_lr"], momentum=0.5, nesterov=True)
+
+
 CHANGES = {
     "algorithm was": {"spec": algorithms.fedavg(0.2)},
     "server_lr was 0.05 and is 0.06": {"spec": algorithms.fedopt("adam", 0.2, 0.06)},
@@ -120,6 +125,9 @@ CHANGES = {
     "compute_dtype was 'float32'": {"compute_dtype": "bfloat16"},
     "alpha was 0.3 and is 100": {"config": {"alpha": 100, "num_rounds": 4}},
     "data was": {"parts": [(2 * x, y) for x, y in toy.clients(dtype=np.float32)]},
+    "client_optimizer was": {
+        "spec": algorithms.fedopt("adam", 0.2, 0.05, client_optimizer=nesterov)
+    },
     "partition's rows was": {"parts": toy.clients(toy.SIZES[::-1], dtype=np.float32)},
 }
 

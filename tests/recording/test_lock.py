@@ -57,3 +57,10 @@ def test_a_file_is_no_directory(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="it is a file"), locked(tmp_path / "file"):
         pass
+
+
+def test_a_directory_is_no_lock(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"where a run has a file; move it away.*\.lock"):
+        with locked(tmp_path):
+            pass

@@ -73,3 +73,34 @@ def test_damaged_metrics_of_clients_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"client_metrics\.npz is truncated or corrupt"):
         load_run(tmp_path)
+
+
+def test_a_run_without_its_records_is_read_with_a_warning(tmp_path):
+    (tmp_path / "summary.json").write_text('{"rounds": 3}')
+    with pytest.warns(UserWarning, match=r"has lost its metrics\.jsonl"):
+        assert not len(load_run(tmp_path).rounds)
+
+
+@pytest.mark.parametrize("name", ["config.json", "summary.json"])
+def test_json_of_another_shape_is_named(name, tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 1}\n')
+    (tmp_path / name).write_text("[1, 2]")
+    with pytest.raises(ValueError, match=rf"{name} holds \[1, 2\], where a run has a JSON object"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "config.json"])
+def test_a_directory_in_place_of_a_file_is_named(name, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(IsADirectoryError, match=rf"where a run has a file; move it away.*{name}"):
+        load_run(tmp_path)
+    with pytest.raises(IsADirectoryError, match="move it away"):
+        Recorder(tmp_path)
+
+
+def test_a_file_in_place_of_the_models_is_named_before_the_first_round(tmp_path):
+    (tmp_path / "model").touch()
+    with pytest.raises(
+        NotADirectoryError, match="where a run has a directory; move it away.*model"
+    ):
+        Recorder(tmp_path)

@@ -14,7 +14,7 @@ import toy
 
 import fljax
 from fljax import algorithms
-from fljax.training import loop
+from fljax.training import dispatch, loop
 from fljax.training.federation import Federation
 
 # 4, 3, 5, 0, 4, 5 and 3 clients with rows: client 1 has none
@@ -385,7 +385,7 @@ def test_what_compiles_during_a_round_weighs_on_no_rate(monkeypatch):
 
     def elapsed(compiling):
         seconds = itertools.cycle([0.0, compiling])  # before and after each dispatch
-        monkeypatch.setattr(loop, "compiled_seconds", lambda: next(seconds))
+        monkeypatch.setattr(dispatch, "compiled_seconds", lambda: next(seconds))
         summary = simulate(num_rounds=4, cohorts=COHORTS[:4]).summary
         return np.array([summary["seconds"], summary["compile_seconds"]])
 

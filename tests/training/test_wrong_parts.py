@@ -61,6 +61,11 @@ def takes_no_data(rngs):
         ((lambda key: {}, lambda params, x: x.sum()), r"logits of shape \(\)"),
         ((lambda key: {}, lambda params, x: None), "returns NoneType"),
         ((lambda key: {}, lambda params: None), "cannot be applied"),
+        ((lambda key: {}, lambda params, x: x[:, :4]), "has no parameters"),
+        (
+            (lambda key: {"w": jnp.full((6, 4), jnp.nan)}, lambda params, x: x @ params["w"]),
+            r"init gives 24 numbers that are not finite, at params\['w'\]",
+        ),
     ],
 )  # fmt: skip
 def test_a_model_that_does_not_fit_is_refused_with_both_numbers(model, message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,16 @@ class Cohorts(NamedTuple):
     def init(self) -> tuple[Any, ...]:
         """Returns the samplers' first states."""
         return tuple(sampler.init() for sampler in self.samplers)
+
+    @property
+    def feedback(self) -> str:
+        """What the samplers ask for: "none", "delayed" or "immediate"."""
+        return self.samplers[0].feedback
+
+    def observe(self, states: tuple, round: int, statistics: Mapping[str, np.ndarray]) -> tuple:
+        """Tells the sampler of the only trial what a round has shown; returns states'."""
+        (sampler,), (state,) = self.samplers, states
+        return (sampler.observe(state, round, statistics),)
 
     def draw(self, round: int | np.ndarray, states: tuple) -> tuple[JobTable, tuple]:
         """Draws the cohorts of a round, trial after trial.

@@ -141,6 +141,7 @@ class Planner(NamedTuple):
             rows_real=rows_real,
             rows_computed=lane_rows * sum(one.makespan for one in packing),
             sampler_state=sampler_state,
+            places=place,
             repeated=place[_repeated(table)],
         )
         index = np.full(capacities.cohort, execution.devices * capacities.jobs, np.int32)

@@ -11,12 +11,15 @@ T = TypeVar("T")
 _END = object()
 
 
-def prefetch(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
+def prefetch(
+    items: Iterable[T], depth: int = 1, wake: Callable[[], None] = lambda: None
+) -> Generator[T, None, None]:
     """Yields the items of an iterable that is evaluated in a thread, `depth` items ahead.
 
     While the consumer holds an item, the `depth` next ones are made, and no more: a plan may hold
     the staged rows of a cohort. An exception of the iterable is raised to the consumer at the place
-    of its item. Closing the generator stops the thread.
+    of its item. Closing the generator stops the thread, and calls `wake` first, which ends whatever
+    the iterable waits for.
     """
     ready: queue.SimpleQueue = queue.SimpleQueue()
     room = threading.Semaphore(depth)
@@ -44,6 +47,7 @@ def prefetch(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     finally:
         stopped.set()
         room.release()
+        wake()
         thread.join()
 
 

@@ -118,6 +118,7 @@ class HostPlan(NamedTuple):
       sampler_state: State of the sampler after this round's selection.
       seconds: Seconds the host spent on the plan: selection, schedule, staging, and handing it all
         to the devices.
+      places: int64[num_jobs] flat (device x J) places of the jobs, in cohort order.
       repeated: int64[K] flat (device x J) places of the jobs, in cohort order, of clients with
         several accepted ones; which of them is the last that was kept, the devices alone know.
     """
@@ -133,6 +134,7 @@ class HostPlan(NamedTuple):
     rows_computed: int
     sampler_state: Any
     seconds: float = 0.0
+    places: np.ndarray = np.zeros(0, np.int64)
     repeated: np.ndarray = np.zeros(0, np.int64)
 
     def keepers_of(self, kept: np.ndarray) -> np.ndarray:

@@ -1,0 +1,142 @@
+"""The blueprint of a federation: its parts, drawn from what was given, and checked.
+
+It says everything of a federation but where its jobs run. Nothing of it is placed on the devices,
+so that one blueprint can be built on several layouts of devices, lanes and waves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fljax.algorithms.optimizers import check_starts_anew
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.core.gradients import LocalTask, bind
+from fljax.core.reads import Recorded
+from fljax.core.task import Task
+from fljax.data.dataset import FederatedDataset, Partition, Split, joined
+from fljax.data.examples import batch_spec
+from fljax.engine.plan.batching import LocalWork, steps_per_job, takes_part, works_of
+from fljax.engine.plan.cohorts import Cohorts
+from fljax.engine.program.inputs import Build
+from fljax.training.hyperparameters import check_lengths, hyperparameters, scheduled
+from fljax.training.local_work import check_plan_size, local_work, schedules_of
+from fljax.training.metric_checks import check_metrics
+from fljax.training.options import RoundOptions
+from fljax.training.preflight import (
+    check_classes,
+    check_labels,
+    check_model,
+    check_own_numbers,
+    check_read,
+    check_schedules,
+)
+from fljax.training.sampling import make_cohorts
+from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
+
+
+class Blueprint(NamedTuple):
+    """The parts of a federation.
+
+    Attributes:
+      dataset, task, spec, options: As `fljax.training.federation.build` takes them.
+      trials: What trains side by side.
+      split: The training examples, with the partitions of all trials one after another.
+      cohorts: Who is drawn for a round.
+      work: The local work of a client.
+      schedules: Of each pass: "local" or "epoch".
+      steps: int64[N] local steps of each client of all partitions.
+      participants: int64[partitions] clients that ever take part.
+      initial: What the trials start from.
+      model: Shapes of the model of one trial.
+      batch: Shapes of a client's batch.
+      local_task: The task as a client of the first trial sees it.
+      algorithm: The algorithm of the first trial.
+    """
+
+    dataset: FederatedDataset
+    task: Task
+    spec: AlgorithmSpec
+    options: RoundOptions
+    trials: Sequence[TrialInputs]
+    split: Split
+    cohorts: Cohorts
+    work: LocalWork
+    schedules: Sequence[str]
+    steps: np.ndarray
+    participants: np.ndarray
+    initial: InitialTrials
+    model: Variables
+    batch: Mapping[str, jax.ShapeDtypeStruct]
+    local_task: LocalTask
+    algorithm: Algorithm
+
+
+def draw_blueprint(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    trials: Sequence[TrialInputs] | None = None,
+    partitions: Sequence[Partition] | None = None,
+) -> Blueprint:
+    """Draws the parts of a federation; arguments as for `fljax.training.federation.build`.
+
+    Raises:
+      ValueError: If options, data and model do not fit together, or local work into memory.
+    """
+    check_lengths(options, dataset.num_clients)
+    check_classes(task, dataset)
+    check_labels(task, dataset)
+    trials = trials or [TrialInputs(options.seed, hyperparameters(spec, options.pipeline))]
+    partitions = partitions or [dataset.train.partition]
+    partition = joined(partitions)
+    cohorts = make_cohorts(dataset, options, [trial.seed for trial in trials])
+    work = local_work(partition.sizes, options)
+    schedules = schedules_of(task, spec)
+    has_work = takes_part(partition.sizes, works_of(work, schedules))
+    participants = has_work.reshape(len(partitions), -1).sum(1)
+    initial = initial_trials(task, trials, participants, options.initial_params)
+    model, batch = initial.model_shapes, batch_spec(dataset.train.examples.spec, work.width)
+    check_schedules(options, initial.hparams_of(0))
+    local_task = _bound(task, initial.frozen, dataset, options)
+    check_model(local_task, model, batch)
+    check_metrics(task, local_task, model, batch)
+    algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
+    steps = steps_per_job(partition.sizes, work)
+    check_plan_size(steps, work, cohorts.max_jobs)
+    split = Split(dataset.train.examples, partition)
+    return Blueprint(
+        dataset, task, spec, options, trials, split, cohorts, work, schedules, steps, participants,
+        initial, model, batch, local_task, algorithm,
+    )  # fmt: skip
+
+
+def algorithm_builder(blueprint: Blueprint) -> Build:
+    """Returns what builds the algorithm inside the round program; it holds no model."""
+    dataset, task, spec, options, *_ = blueprint
+
+    def build(frozen, hparams, round):
+        return spec.build(
+            _bound(task, frozen, dataset, options), scheduled(hparams, options, round)
+        )
+
+    return build
+
+
+def _bound(task: Task, frozen: Any, dataset: FederatedDataset, options: RoundOptions) -> LocalTask:
+    return bind(task, frozen, dataset.preprocess, compute_dtype=options.compute_dtype)
+
+
+def _checked_algorithm(spec, local_task, hparams, options, model, batch) -> Algorithm:
+    """Returns the algorithm of these hyperparameters; refuses what it would ignore."""
+    recorded = Recorded(scheduled(hparams, options, 0))
+    algorithm = spec.build(local_task, recorded)
+    check_read(spec, algorithm, recorded, options, model, batch)
+    check_own_numbers(spec, algorithm, options, model, batch)
+    if spec.client_optimizer is not None and not spec.keeps_optimizer:
+        check_starts_anew(spec.client_optimizer(hparams), model.params)
+    return algorithm
