@@ -106,7 +106,9 @@ def _aggregate(part: Contribution, num_clusters: int) -> Aggregate:
     total = Aggregate(part.value, part.weight, jnp.ones(()))
     if part.cluster is None:
         return total
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_clusters, *leaf.shape)), total)
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (num_clusters, *jnp.shape(leaf))), total
+    )
 
 
 def rehearsed(
