@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.recording.plots import COLOURS
 from fljax.studies.scales import Scale, note, number, score_label
 from fljax.studies.selection import Configuration, Criterion, mean
@@ -39,6 +40,7 @@ def draw_heat_map(
     x: tuple[str, Scale],
     y: tuple[str, Scale],
     criterion: Criterion,
+    metrics: Sequence[Metric] = (ACCURACY, LOSS),
 ) -> None:
     """Draws the score over two axes: mean over seeds, other axes at their best.
 
@@ -48,6 +50,7 @@ def draw_heat_map(
       x: (name, scale) of the horizontal axis, with one column for each value.
       y: The same for the vertical one.
       criterion: What the configurations were ranked by.
+      metrics: Of the task, for units.
     """
     (x_name, x_scale), (y_name, y_scale) = x, y
     columns, lines = len(x_scale.values), len(y_scale.values)
@@ -81,7 +84,7 @@ def draw_heat_map(
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, label=score_label(criterion))
+    bar = figure.colorbar(image, ax=axes, label=score_label(criterion, metrics))
     bar.outline.set_visible(False)
 
 
@@ -124,6 +127,7 @@ def draw_sensitivity(
     ranked: Sequence[Configuration],
     scales: Mapping[str, Scale],
     criterion: Criterion,
+    metrics: Sequence[Metric] = (ACCURACY, LOSS),
 ) -> None:
     """Draws one panel an axis: every configuration, and the best and the mean of each value.
 
@@ -132,6 +136,7 @@ def draw_sensitivity(
       ranked: Configurations, best first.
       scales: {hyperparameter: scale}.
       criterion: What the configurations were ranked by.
+      metrics: Of the task, for units.
     """
     columns = min(len(scales), _PANELS)
     lines = -(-len(scales) // _PANELS)
@@ -142,7 +147,7 @@ def draw_sensitivity(
     for axes in panels[len(scales) :]:
         axes.set_visible(False)
     for axes in panels[::columns]:
-        axes.set_ylabel(score_label(criterion))
+        axes.set_ylabel(score_label(criterion, metrics))
     handles = {
         label: handle
         for axes in panels
@@ -194,6 +199,7 @@ def draw_parallel_coordinates(
     ranked: Sequence[Configuration],
     scales: Mapping[str, Scale],
     criterion: Criterion,
+    metrics: Sequence[Metric] = (ACCURACY, LOSS),
 ) -> None:
     """Draws each configuration as a line across all axes to its score, the best over all others.
 
@@ -202,6 +208,7 @@ def draw_parallel_coordinates(
       ranked: Configurations, best first.
       scales: {hyperparameter: scale}, from left to right.
       criterion: What the configurations were ranked by.
+      metrics: Of the task, for units.
     """
     figure.set_size_inches(3.0 + 1.9 * len(scales), 5.0)
     axes = figure.add_subplot()
@@ -241,7 +248,9 @@ def draw_parallel_coordinates(
     axes.tick_params(length=0, pad=8)
     axes.spines[["left", "bottom"]].set_visible(False)
     end = "min" if criterion.maximize else "max"
-    bar = figure.colorbar(colour_bar, ax=axes, label=score_label(criterion), extend=end, pad=0.01)
+    bar = figure.colorbar(
+        colour_bar, ax=axes, label=score_label(criterion, metrics), extend=end, pad=0.01
+    )
     bar.outline.set_visible(False)
 
 

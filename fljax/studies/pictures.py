@@ -65,6 +65,7 @@ def plot_study(comparison: Comparison, directory: str | Path) -> list[Path]:
 
     if comparison.ranked[0].failed:
         return []
+    comparison = _in_units(comparison)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     written = []
@@ -76,6 +77,21 @@ def plot_study(comparison: Comparison, directory: str | Path) -> list[Path]:
                 save_figure(figure, directory / f"{name}.png", dpi=150)
                 written.append(directory / f"{name}.png")
     return written
+
+
+def _in_units(comparison: Comparison) -> Comparison:
+    """Returns a comparison whose configurations have scores as pictures show them."""
+    factor, _ = unit_of(comparison.criterion.metric, comparison.metrics)
+
+    def scaled(configuration: Configuration) -> Configuration:
+        return configuration._replace(
+            scores=tuple(factor * score for score in configuration.scores)
+        )
+
+    return comparison._replace(
+        ranked=[scaled(configuration) for configuration in comparison.ranked],
+        compared=[entry._replace(chosen=scaled(entry.chosen)) for entry in comparison.compared],
+    )
 
 
 def _scales(comparison: Comparison) -> dict[str, Scale]:
@@ -100,7 +116,12 @@ def _maps(comparison: Comparison) -> dict[str, Draw]:
     ]
     return {
         f"map-{x}-{y}": lambda figure, x=x, y=y: draw_heat_map(
-            figure, ranked, (x, scales[x]), (y, scales[y]), comparison.criterion
+            figure,
+            ranked,
+            (x, scales[x]),
+            (y, scales[y]),
+            comparison.criterion,
+            comparison.metrics,
         )
         for x, y in crossed[:_MOST_MAPS]
     }
@@ -113,7 +134,7 @@ def _lines(comparison: Comparison) -> dict[str, Draw]:
         return {}
     return {
         "axes": lambda figure: draw_parallel_coordinates(
-            figure, ranked, scales, comparison.criterion
+            figure, ranked, scales, comparison.criterion, comparison.metrics
         )
     }
 
@@ -124,7 +145,9 @@ def _sensitivity(comparison: Comparison) -> dict[str, Draw]:
     if not scales:
         return {}
     return {
-        "sensitivity": lambda figure: draw_sensitivity(figure, ranked, scales, comparison.criterion)
+        "sensitivity": lambda figure: draw_sensitivity(
+            figure, ranked, scales, comparison.criterion, comparison.metrics
+        )
     }
 
 
@@ -247,8 +270,8 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     axes = figure.add_subplot()
     ranked = comparison.ranked
     if comparison.study.variants:
-        chosen = {id(entry.chosen) for entry in comparison.compared}
-        ranked = [configuration for configuration in ranked if id(configuration) in chosen]
+        chosen = {entry.chosen.trials for entry in comparison.compared}
+        ranked = [configuration for configuration in ranked if configuration.trials in chosen]
         ranked.sort(key=lambda configuration: configuration.variant != comparison.study.reference)
     finite = [configuration for configuration in ranked if math.isfinite(configuration.score)]
     shown = finite[:_MOST_CURVES]
@@ -257,9 +280,7 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     for place, configuration in enumerate(named):
         words = (configuration.variant, describe(configuration.values))
         name = ", ".join(filter(None, words)) or "all trials"
-        percent = f"{factor * configuration.score:.1f}"
-        score = percent if factor != 1 else number(configuration.score)
-        label = f"{name}: {score}"
+        label = f"{name}: {number(configuration.score)}"
         style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}
         curve = _curves_of(comparison.results, configuration, criterion.metric)
         _draw_curve(axes, curve, factor, configuration, label, style)
@@ -270,7 +291,7 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
         _draw_curve(axes, curve, factor, configuration, label, style)
     entries = len(axes.get_legend_handles_labels()[0])
     figure.set_size_inches(7.2, 4.4 + 0.19 * entries)
-    title = f"{score_label(criterion)}{unit}"
+    title = score_label(criterion, comparison.metrics)
     figure.legend(loc="outside lower center", title=title, fontsize=8, title_fontsize=8)
     axes.set(xlabel="round", ylabel=f"{name_of(criterion.metric, comparison.metrics)}{unit}")
     _leave_out_the_start(axes, criterion.maximize)

@@ -101,14 +101,10 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [step * k for k in range(first, math.floor(high / step) + 1)]
 
 
-def score_label(criterion: Criterion) -> str:
-    """Returns what the score of a configuration is: "validation accuracy, best round"."""
-    return f"{metric_label(criterion)}, {criterion.at} round"
-
-
-def metric_label(criterion: Criterion) -> str:
-    """Returns the metric in words: "validation accuracy" for "eval/val/accuracy"."""
-    return name_of(criterion.metric)
+def score_label(criterion: Criterion, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
+    """Returns what the score of a configuration is: "validation accuracy, best round (%)"."""
+    _, unit = unit_of(criterion.metric, metrics)
+    return f"{name_of(criterion.metric, metrics)}, {criterion.at} round{unit}"
 
 
 def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
@@ -149,8 +145,10 @@ def unit_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> tuple[flo
 
 
 def number(score: float) -> str:
-    """Returns a score with three decimals, or three digits where these would say little."""
-    return f"{score:.3f}" if score == 0 or 1e-2 <= abs(score) < 1e3 else f"{score:.3g}"
+    """Returns a score with three decimals, or three digits where these say little or too much."""
+    if 10 <= abs(score) < 1e3:
+        return f"{score:.1f}"
+    return f"{score:.3f}" if score == 0 or 1e-2 <= abs(score) < 10 else f"{score:.3g}"
 
 
 def note(configuration: Configuration) -> str:

@@ -17,7 +17,7 @@ from fljax.core.files import atomic_file
 from fljax.studies import columns, positions
 from fljax.studies.comparison import STUDY_TABLE, Comparison
 from fljax.studies.launch import StudyRun
-from fljax.studies.scales import name_of, score_label, unit_of
+from fljax.studies.scales import name_of, unit_of
 from fljax.studies.selection import edges
 from fljax.studies.space import describe, identity
 
@@ -224,7 +224,7 @@ def _choice(run: StudyRun) -> list[str]:
     if best["values"] is None:
         return [best["note"]]
     point = {**({"variant": best["variant"]} if "variant" in best else {}), **best["values"]}
-    lines = [f"Best by {score_label(run.study.criterion)}: {describe(point)}."]
+    lines = [f"Best by `{best['metric']}`: {describe(point)}."]
     return lines + [f"*At the edge*: {edge}." for edge in edges(best["values"], run.study.axes)]
 
 
