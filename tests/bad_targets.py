@@ -175,13 +175,13 @@ RUNS: dict[str, Target] = {
         models.with_fast_convolutions, "form", model=models.emnist_cnn(5, (8, 8, 1))
     ),
     "classification": _plain(
-        tasks.classification, "loss_fn frozen", model=models.mlp((4, 5)), num_classes=5
+        tasks.classification, "loss_fn frozen fast_layers", model=models.mlp((4, 5)), num_classes=5
     ),
     "next_token": _plain(
-        tasks.next_token, "pad_id frozen", model=models.char_lstm(9), num_classes=9
+        tasks.next_token, "pad_id frozen fast_layers", model=models.char_lstm(9), num_classes=9
     ),
     "from_functions": _plain(tasks.from_functions, init=lambda key: {}, apply=lambda params, x: x),
-    "from_nnx": _plain(tasks.from_nnx, "frozen", model=models.mlp((4, 5))),
+    "from_nnx": _plain(tasks.from_nnx, "frozen fast_layers", model=models.mlp((4, 5))),
     "from_linen": _plain(tasks.from_linen, "rng_names", module=linen.Dense(3), example_x=X[:1]),
     "use_all_cores": _plain(fljax.use_all_cores, count=2),
     "load_run": _plain(fljax.load_run, directory=str(NOWHERE)),

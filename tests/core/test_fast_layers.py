@@ -260,6 +260,16 @@ def test_models_by_name_take_a_form_and_refuse_unknown_ones():
         models.make("lenet_cnn", 3, (16, 16, 1), conv_form="winogard")
 
 
+@pytest.mark.parametrize("size", [(3,), (3, 3)])
+def test_linen_modules_are_given_the_function(size):
+    x = images(2, *(6,) * len(size), 2)
+    plain, fast = (linen.Conv(4, size, **one) for one in ({}, {"conv_general_dilated": OURS}))
+    network, other = tasks.from_linen(plain, x), tasks.from_linen(fast, x)
+    params = network.init(KEY)[0]
+    first, second = (outputs_and_gradients(one, params, {}, x) for one in (network, other))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), first, second)
+
+
 def test_linen_modules_are_refused_with_the_way_out():
     with pytest.raises(TypeError, match="conv_general_dilated=fljax_kernels"):
         with_fast_convolutions(linen.Conv(4, (3, 3)))
