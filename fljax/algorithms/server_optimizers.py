@@ -25,7 +25,8 @@ import optax
 from fljax.algorithms.checks import hyperparameters
 from fljax.algorithms.fedavg import fedavg
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.settings import ALGORITHM, ONLY_WITH, has_effect
+from fljax.core.contradictions import ONLY_WITH
+from fljax.core.settings import ALGORITHM
 from fljax.core.values import checked, shown
 
 PyTree = Any
@@ -181,4 +182,4 @@ def _check_used(kind: str, given: Mapping[str, Any]) -> None:
 
 
 def _uses(kind: str, name: str) -> bool:
-    return has_effect(name, {"server_optimizer": kind})
+    return kind in ONLY_WITH[name][1]

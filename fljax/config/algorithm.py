@@ -8,7 +8,8 @@ from typing import Any
 from fljax import algorithms
 from fljax.core import parts
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.settings import ALGORITHM, has_effect
+from fljax.core.contradictions import has_effect
+from fljax.core.settings import ALGORITHM
 
 
 def make_algorithm(config: Mapping[str, Any]) -> AlgorithmSpec:

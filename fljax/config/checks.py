@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fljax.config.schema import FIELDS, ConfigError, unknown_key
-from fljax.core.contradictions import contradictions
+from fljax.core.contradictions import ONLY_WITH, contradictions, has_effect
 from fljax.core.parts import name_of
-from fljax.core.settings import COMPRESSION, DATA, ONLY_WITH, has_effect
+from fljax.core.settings import COMPRESSION, DATA
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
 

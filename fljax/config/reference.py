@@ -8,7 +8,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from fljax.core.settings import ALGORITHM, GROUPS, ONLY_WITH
+from fljax.core.contradictions import ONLY_WITH
+from fljax.core.settings import ALGORITHM, GROUPS
 from fljax.core.values import Field, Interval
 
 _AFFECTS = {

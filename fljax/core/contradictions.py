@@ -1,9 +1,49 @@
-"""Options that contradict each other, told alike of a configuration and of Python's arguments."""
+"""Options without an effect beside others, and options that contradict each other.
+
+Both are told alike of a configuration and of Python's arguments.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from fljax.core.parts import name_of
+from fljax.core.settings import PARTITIONS
+
+_LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
+# The algorithms whose options stand below; others take those that their signatures name.
+_TOLD_OF = (*_LOCAL_SGD, "fedsgd", "scaffold")
+_DIRICHLET = ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")
+_ADAPTIVE = ("adagrad", "adam", "yogi")
+# {option: (other option, values of it with which the first one has an effect)}
+ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
+    "alpha": ("partition", _DIRICHLET),
+    "shards_per_client": ("partition", ("shards",)),
+    "classes_per_client": ("partition", ("classes_per_client",)),
+    "sigma": ("partition", ("quantity",)),
+    "min_partition_size": ("partition", tuple(name for name in PARTITIONS if name != "natural")),
+    "client_lr": ("algorithm", (*_LOCAL_SGD, "scaffold")),
+    "client_lr_schedule": ("algorithm", (*_LOCAL_SGD, "scaffold")),
+    "client_lr_warmup_rounds": ("algorithm", (*_LOCAL_SGD, "scaffold")),
+    "client_momentum": ("algorithm", _LOCAL_SGD),
+    "client_weight_decay": ("algorithm", _LOCAL_SGD),
+    "mu": ("algorithm", ("fedprox",)),
+    "server_optimizer": ("algorithm", ("fedavg", "fedopt")),
+    "server_momentum": ("server_optimizer", ("momentum",)),
+    "beta1": ("server_optimizer", _ADAPTIVE),
+    "beta2": ("server_optimizer", ("adam", "yogi")),
+    "tau": ("server_optimizer", _ADAPTIVE),
+    "bias_correction": ("server_optimizer", _ADAPTIVE),
+}
+
+
+def has_effect(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether an option has an effect beside the others; of an algorithm not told of, each may."""
+    other, needed = ONLY_WITH.get(name, (None, ()))
+    if other is None or (other != "partition" and name_of(values.get("algorithm")) not in _TOLD_OF):
+        return True
+    return name_of(values[other]) in needed
 
 
 def contradictions(values: Mapping[str, Any]) -> Iterator[str]:

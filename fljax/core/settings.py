@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fljax.core.parts import name_of
 from fljax.core.values import (
     COUNT,
     DECAY,
@@ -380,32 +379,6 @@ OPTIONS: dict[str, Field] = {
     if isinstance(field, Field)
 }
 
-_LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
-# The algorithms whose options stand below; others take those that their signatures name.
-_TOLD_OF = (*_LOCAL_SGD, "fedsgd", "scaffold")
-_DIRICHLET = ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")
-_ADAPTIVE = ("adagrad", "adam", "yogi")
-# {option: (other option, values of it with which the first one has an effect)}
-ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
-    "alpha": ("partition", _DIRICHLET),
-    "shards_per_client": ("partition", ("shards",)),
-    "classes_per_client": ("partition", ("classes_per_client",)),
-    "sigma": ("partition", ("quantity",)),
-    "min_partition_size": ("partition", tuple(name for name in PARTITIONS if name != "natural")),
-    "client_lr": ("algorithm", (*_LOCAL_SGD, "scaffold")),
-    "client_lr_schedule": ("algorithm", (*_LOCAL_SGD, "scaffold")),
-    "client_lr_warmup_rounds": ("algorithm", (*_LOCAL_SGD, "scaffold")),
-    "client_momentum": ("algorithm", _LOCAL_SGD),
-    "client_weight_decay": ("algorithm", _LOCAL_SGD),
-    "mu": ("algorithm", ("fedprox",)),
-    "server_optimizer": ("algorithm", ("fedavg", "fedopt")),
-    "server_momentum": ("server_optimizer", ("momentum",)),
-    "beta1": ("server_optimizer", _ADAPTIVE),
-    "beta2": ("server_optimizer", ("adam", "yogi")),
-    "tau": ("server_optimizer", _ADAPTIVE),
-    "bias_correction": ("server_optimizer", _ADAPTIVE),
-}
-
 
 def affecting(*kinds: str) -> frozenset[str]:
     """Returns the names of the options that affect this: "results", "record", "speed", "files"."""
@@ -416,14 +389,6 @@ def affecting(*kinds: str) -> frozenset[str]:
         for one in (field.values() if isinstance(field, dict) else (field,))
         if one.affects in kinds
     )
-
-
-def has_effect(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether an option has an effect beside the others; of an algorithm not told of, each may."""
-    other, needed = ONLY_WITH.get(name, (None, ()))
-    if other is None or (other != "partition" and name_of(values.get("algorithm")) not in _TOLD_OF):
-        return True
-    return name_of(values[other]) in needed
 
 
 def checked_all(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:

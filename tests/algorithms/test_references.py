@@ -8,7 +8,7 @@ import reference
 import toy
 
 from fljax import algorithms
-from fljax.core.settings import ONLY_WITH
+from fljax.core.contradictions import ONLY_WITH
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -10,7 +10,8 @@ from absl import flags
 from fljax.config import ConfigError, reference, resolve
 from fljax.config.command_line import define_config
 from fljax.config.schema import FIELDS
-from fljax.core.settings import CALL, GROUPS, ONLY_WITH, OPTIONS, affecting
+from fljax.core.contradictions import ONLY_WITH
+from fljax.core.settings import CALL, GROUPS, OPTIONS, affecting
 from fljax.core.values import AFFECTED, Field
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import pytest
 
 from fljax import data
 from fljax.compression import names
-from fljax.core.settings import ALGORITHM, DATA, OPTIONS, affecting, has_effect
+from fljax.core.contradictions import has_effect
+from fljax.core.settings import ALGORITHM, DATA, OPTIONS, affecting
 from fljax.core.values import checked
 
 FUNCTIONS = {
