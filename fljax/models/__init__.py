@@ -100,6 +100,11 @@ def named(
 ) -> Any:
     """Returns a model by name, as `make` does, whatever its options are called."""
     call = parts.read_one("model", name, MODELS)
+    if num_classes is None and not call.is_own:
+        raise ValueError(
+            f"model = {name!r} has an output for each class, and these data have none: give a "
+            "model of your own, my_module:my_model, and a task of your own."
+        )
     offered = {"num_classes": num_classes, "input_shape": counts("input_shape", input_shape)}
     parameters = {one.name: one for one in parts.parameters_of(call.function)}
     if call.is_own and parameters.pop("rngs", None):

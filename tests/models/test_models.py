@@ -169,6 +169,11 @@ def test_lstm_is_the_recurrence_of_its_definition():
     np.testing.assert_allclose(module(tokens), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_targets_without_classes_need_a_model_of_ones_own():
+    with pytest.raises(ValueError, match="'mlp' has an output for each class, .* have none"):
+        models.make("mlp", None, (8,))
+
+
 def test_unknown_names_and_options_name_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'emnist_cnn'"):
         models.make("emnist_cn", 10, (28, 28, 1))
