@@ -100,7 +100,9 @@ def prepare(
     place, rows, counts = _batches(held_out.partition, chosen, sizes, batch_size)
     own_sizes = train.partition.sizes[chosen]
     position = np.minimum(np.arange(max(own_sizes.max(), 1)), own_sizes[..., None] - 1)
-    own_rows = train.partition.row_at(chosen[..., None], np.maximum(position, 0))
+    # what stands in for the rows of a client that has none
+    somebody = np.where(own_sizes > 0, chosen, np.argmax(train.partition.sizes))
+    own_rows = train.partition.row_at(somebody[..., None], np.maximum(position, 0))
     first = np.diff(place, axis=1, prepend=-1) > 0
     owners = np.take_along_axis(chosen, place, 1)[..., None]
     return PersonalSet(
