@@ -2,8 +2,12 @@
 
 import dataclasses
 
+import pytest
+
 from fljax.benchmarks import compression_cost
 from fljax.benchmarks.workloads import equal, find
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_variants_run_by_turns():

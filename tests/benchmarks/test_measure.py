@@ -21,6 +21,8 @@ from fljax.benchmarks.workloads import (
     writers,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def result():

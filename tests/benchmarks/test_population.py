@@ -5,6 +5,8 @@ import pytest
 
 from fljax.benchmarks import population
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("source", population.SOURCES)
 def test_the_same_cohort_from_two_populations(source, tmp_path):

@@ -11,6 +11,8 @@ from fljax import algorithms
 from fljax.data.dataset import Partition, offsets_of
 from fljax.training.federation import RoundOptions, build
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 COHORTS = [[0, 1, 2, 3, 8], [3, 4, 8], [], [5, 6, 7, 0, 4, 2]]
 LAYOUTS = [
     {"devices": 8},

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import quick
 
 from fljax.config import ConfigError
 from fljax.studies import load_study, parse_axes
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+ENVIRONMENT = os.environ | quick.ENVIRONMENT
 SMALL = [
     "--config=configs/quickstart.py", "--config.num_rounds=4", "--config.eval_every=2",
     "--config.eval_clients=0", "--axis=client_lr=0.05,0.3", "--seeds=2",

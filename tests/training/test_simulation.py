@@ -17,6 +17,8 @@ from fljax import algorithms
 from fljax.training import dispatch, loop
 from fljax.training.federation import Federation
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # 4, 3, 5, 0, 4, 5 and 3 clients with rows: client 1 has none
 COHORTS = [
     [0, 2, 3, 8],
