@@ -10,14 +10,18 @@ from fljax import commands  # isort: skip, it answers for what the others do
 from absl import flags
 
 from fljax import data
+from fljax.core import parts
 
-_DATASET = flags.DEFINE_enum("dataset", "digits", sorted(data.SOURCES), "Data trial.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "digits", f"{', '.join(data.SOURCES)}, or 'module:function' of your own."
+)
 _PARTITION = flags.DEFINE_enum(
     "partition", None, sorted(data.PARTITIONERS), "Partition; default natural, else iid."
 )
 _NUM_CLIENTS = flags.DEFINE_integer("num_clients", None, "Number of clients.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Chooses the partition.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data directory; default $FLJAX_DATA_DIR.")
+_CODE_DIR = flags.DEFINE_string("code_dir", None, "Folder of your module; default the current one.")
 _OUT = flags.DEFINE_string("out", None, "Where to save the figure; none is drawn without it.")
 
 flags.DEFINE_float("alpha", None, "Concentration of the Dirichlet partitions.")
@@ -31,14 +35,15 @@ _OPTIONS = ("alpha", "shards_per_client", "classes_per_client", "sigma", "min_pa
 
 def main(argv):
     options = {name: flags.FLAGS[name].value for name in _OPTIONS}
-    dataset = data.load(
-        _DATASET.value,
-        partition=_PARTITION.value,
-        num_clients=_NUM_CLIENTS.value,
-        seed=_SEED.value,
-        data_dir=_DATA_DIR.value,
-        **{name: value for name, value in options.items() if value is not None},
-    )
+    with parts.beside(_CODE_DIR.value):
+        dataset = data.load(
+            _DATASET.value,
+            partition=_PARTITION.value,
+            num_clients=_NUM_CLIENTS.value,
+            seed=_SEED.value,
+            data_dir=_DATA_DIR.value,
+            **{name: value for name, value in options.items() if value is not None},
+        )
     partition, counts = dataset.train.partition, data.split_label_counts(dataset)
     commands.show(dataset.describe())
     commands.show(data.partition_statistics(partition, counts))

@@ -16,7 +16,7 @@ from fljax import commands  # isort: skip, it answers for what the others do
 from absl import app, flags
 
 import fljax
-from fljax.config.command_line import define_config
+from fljax.config.command_line import config_of, define_config
 from fljax.core import signals
 
 _CONFIG = define_config()
@@ -38,12 +38,12 @@ def main(argv):
         fljax.initialize_distributed(*process)
     fljax.use_all_cores()
     if _DRY_RUN.value:
-        commands.show(experiment.dry_run(_CONFIG.value))
+        commands.show(experiment.dry_run(config_of(_CONFIG)))
         return 0
     if _WORKDIR.value is None:
         raise app.UsageError("--workdir is needed: a directory for what the run leaves behind.")
     run, plots = experiment.run_config(
-        _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
+        config_of(_CONFIG), _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
     )
     if run.directory is not None:
         commands.show(experiment.report(run, plots))

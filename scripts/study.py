@@ -20,7 +20,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import fljax
-from fljax.config.command_line import define_config
+from fljax.config.command_line import config_of, define_config
 from fljax.core import signals
 
 _CONFIG = define_config()
@@ -51,7 +51,7 @@ def main(argv):
     given = {"together": _TOGETHER.value, "memory_gb": _MEMORY_GB.value}
     settings |= {name: value for name, value in given.items() if value is not None}
     share = None if _SHARE.value is None else studies.parse_share(_SHARE.value)
-    found = fljax.sweep(_CONFIG.value, _WORKDIR.value, resume=True, share=share, **settings)
+    found = fljax.sweep(config_of(_CONFIG), _WORKDIR.value, resume=True, share=share, **settings)
     commands.show(studies.report(found, ["python", *sys.argv]))
     return 0 if found.summary["complete"] else signals.exit_code()
 

@@ -20,7 +20,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import fljax
-from fljax.config.command_line import define_config
+from fljax.config.command_line import config_of, define_config
 from fljax.core import signals
 
 _CONFIG = define_config()
@@ -47,7 +47,7 @@ def main(argv):
         settings["seeds"] = tuple(range(_SEEDS.value))
     share = None if _SHARE.value is None else studies.parse_share(_SHARE.value)
     found = fljax.sweep(
-        _CONFIG.value, _WORKDIR.value, resume=_RESUME.value, share=share, **settings
+        config_of(_CONFIG), _WORKDIR.value, resume=_RESUME.value, share=share, **settings
     )
     commands.show(studies.report(found, ["python", *sys.argv]))
     return 0 if found.summary["complete"] else signals.exit_code()

@@ -55,8 +55,6 @@ PAIRED = {  # what makes a key count
     "model_options": {"model": "mlp"},
     "uplink_memory": {"uplink": "top_k(0.1)"},
     "downlink_memory": {"downlink": "top_k(0.1)"},
-    "uplink_level": {"uplink": "top_k(level)"},
-    "downlink_level": {"downlink": "qsgd(level)"},
     "client_lr_decay_rounds": {"client_lr_schedule": "step", "client_lr_decay_rate": 0.5},
     "client_lr_decay_rate": {"client_lr_schedule": "exponential"},
     "server_lr_decay_rounds": {"server_lr_schedule": "cosine"},

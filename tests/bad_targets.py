@@ -284,7 +284,7 @@ PARTS: dict[str, Target] = {
     "compression by name": Target(
         lambda **given: compression_names.check(compression_names.Names(**given)),
         {"uplink": "top_k(0.1)", "downlink": "qsgd(8)"},
-        ("uplink_memory", "downlink_memory", "uplink_level", "uplink_per_leaf"),
+        ("uplink_memory", "downlink_memory", "uplink_per_leaf"),
         {"uplink": TEXTS, "downlink": TEXTS, "uplink_memory": TEXTS},
         weight=4,
     ),

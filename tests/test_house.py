@@ -27,7 +27,7 @@ ROOMS = {
         "training", "engine", "algorithms", "compression", "models", "tasks", "data", "recording",
         "core",
     },
-    "training": {"engine", "algorithms", "tasks", "data", "recording", "core"},
+    "training": {"engine", "algorithms", "models", "tasks", "data", "recording", "core"},
     "engine.program": {"engine.plan", "engine.devices", "core"},
     "engine.store": {"engine.plan", "engine.devices", "core"},
     "engine.plan": {"engine.devices", "data", "core"},

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,13 +18,12 @@ from fljax.compression import (
     sparse,
     wire,
 )
-from fljax.compression.calls import Call, read
-from fljax.compression.checks import is_traced
 from fljax.compression.compressor import Compressor, chain
 from fljax.compression.feedback import downlink_difference, downlink_error_feedback
 from fljax.compression.links import Choice, Form, compressors_of, downlink, uplink
 from fljax.compression.memories import MEMORIES, Facts, Memory
 from fljax.compression.sizes import Size, uplink_size
+from fljax.core import parts
 from fljax.core.settings import COMPRESSION, checked_all
 from fljax.core.transforms import DownlinkLink, Pipeline, PipelineSpec, UplinkLink
 from fljax.core.values import shown
@@ -60,8 +58,7 @@ CODES: dict[str, Callable] = {
     "powersgd": lowrank.powersgd,
     "fetch_sgd": sketched.fetch_sgd,
 }
-_SPARSE = ("top_k", "rand_k", "prune")
-# Parameters that `level` may stand for: those that no shape depends on.
+# Numbers that no shape depends on, which a program can take as arguments.
 LEVELS = {
     "top_k": "fraction",
     "prune": "fraction",
@@ -75,24 +72,33 @@ class Names(NamedTuple):
     """The keys of a configuration that say what is compressed, and how.
 
     Attributes:
-      uplink: "none", or calls of `CODES`; several are a `chain`. An argument `level` stands for
-        `uplink_level`.
-      uplink_level: A number that the round program takes as a hyperparameter, for one of `LEVELS`;
-        a traced scalar inside it.
+      uplink: "none", or calls of `CODES` or of functions of the user's; several are a `chain`.
       uplink_memory: "none", or a call of `MEMORIES`.
       uplink_per_leaf: Whether each tensor is a vector of its own.
-      downlink, downlink_level, downlink_per_leaf: As for the uplink.
-      downlink_memory: "none", or a name in `DOWNLINK_MEMORIES`.
+      downlink, downlink_per_leaf: As for the uplink.
+      downlink_memory: "none", or a call of `DOWNLINK_MEMORIES`.
     """
 
     uplink: str = "none"
-    uplink_level: float | jax.Array | None = None
     uplink_memory: str = "none"
     uplink_per_leaf: bool = False
     downlink: str = "none"
-    downlink_level: float | jax.Array | None = None
     downlink_memory: str = "none"
     downlink_per_leaf: bool = False
+
+
+class Step(NamedTuple):
+    """One call of a text, and what it made.
+
+    Attributes:
+      name: Of the function.
+      arguments: {parameter: value}, defaults included.
+      value: What the function returned.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    value: Any
 
 
 class Code(NamedTuple):
@@ -106,7 +112,7 @@ class Code(NamedTuple):
       per_leaf: Whether each tensor is a vector of its own.
     """
 
-    calls: list[Call]
+    calls: list[Step]
     choice: Choice | None
     link: UplinkLink
     per_leaf: bool
@@ -117,7 +123,7 @@ class Code(NamedTuple):
             return []
         return compressors_of(self.choice, self.per_leaf, Form.of(params))
 
-    def steps(self, params: PyTree) -> list[tuple[Call, int]]:
+    def steps(self, params: PyTree) -> list[tuple[Step, int]]:
         """Returns (call, length of what it compresses) for each message and each of a chain."""
         if not isinstance(self.choice, Compressor):
             return []
@@ -139,61 +145,106 @@ def check(names: Names) -> None:
     pipeline(names, {"any": jax.ShapeDtypeStruct((8, 8), jnp.float32)}, 1, 0)
 
 
-def pipeline(names: Names, params: PyTree, num_clients: int, seed: int) -> Pipeline | PipelineSpec:
-    """Returns what the names stand for; a `PipelineSpec` where they have levels.
+def pipeline(
+    names: Names, params: PyTree, num_clients: int, seed: int, traced: Collection[str] = ()
+) -> Pipeline | PipelineSpec:
+    """Returns what the names stand for.
 
     Args:
       names: As they were written.
       params: Of the model; shapes will do.
       num_clients: Clients that ever take part.
       seed: Of the run.
+      traced: Those of "uplink" and "downlink" whose numbers the program takes as arguments, as far
+        as no shape depends on them. With such numbers the result is a `PipelineSpec`.
 
     Raises:
       ValueError: For unknown names, arguments that are refused, or what does not go together; the
         message begins with the key.
     """
     names = Names(**checked_all(names._asdict(), COMPRESSION))
-    levels = {
-        key: value
-        for key, value in names._asdict().items()
-        if key.endswith("_level") and value is not None
-    }
-
     facts = _facts(names, params, num_clients, seed)
 
-    def build(hparams):
-        at = names._replace(**{key: hparams[key] for key in levels})
-        return Pipeline(uplink=_uplink(at, facts), downlink=_downlink(at))
+    def build(numbers):
+        return Pipeline(uplink=_uplink(names, facts, numbers), downlink=_downlink(names, numbers))
 
-    configured = build(levels)
-    if not levels:
-        return configured
-    # what shapes depend on cannot be traced
-    jax.eval_shape(lambda traced: build(traced) and (), levels)
-    return PipelineSpec(build, levels)
+    configured = build({})
+    levels = {name: level for key in traced for name, level in _numbers(names, key).items()}
+    levels = {name: level for name, level in levels.items() if _traceable(build, name, level)}
+    return PipelineSpec(build, levels) if levels else configured
 
 
-def uplink_code(names: Names) -> Code | None:
-    """Returns what `uplink` names, or None."""
-    return _code("uplink", names.uplink, names.uplink_level, names.uplink_per_leaf)
+def without_numbers(names: Names, traced: Collection[str]) -> dict[str, str]:
+    """Returns {key: text} of both sides as calls in which traced numbers are left out.
+
+    Args:
+      names: As they were written.
+      traced: Names of the numbers, as in the `PipelineSpec`.
+    """
+    texts = {}
+    for key in ("uplink", "downlink"):
+        calls = parts.read(key, getattr(names, key), {"none": lambda: None} | CODES)
+        found = []
+        for place, call in enumerate(calls):
+            arguments = _arguments(call)
+            if call.name in LEVELS and _place(key, place, call.name) in traced:
+                arguments[LEVELS[call.name]] = "traced"
+            found.append((call.name, arguments))
+        texts[key] = repr(found)
+    return texts
 
 
-def downlink_code(names: Names) -> Code | None:
-    """Returns what `downlink` names, or None."""
-    return _code("downlink", names.downlink, names.downlink_level, names.downlink_per_leaf)
+def _numbers(names: Names, key: str) -> dict[str, float]:
+    """Returns {name: number} of a text's numbers that a program may take as arguments."""
+    text = getattr(names, key)
+    if text == "none" or (key == "uplink" and _is_derived(names)):
+        return {}
+    return {
+        _place(key, place, step.name): step.arguments[LEVELS[step.name]]
+        for place, step in enumerate(_steps(key, text, {}))
+        if step.name in LEVELS
+    }
+
+
+def _is_derived(names: Names) -> bool:
+    """Whether the uplink's memory takes a setting from the compressor's numbers."""
+    found = uplink_memory(names)
+    return found is not None and found[1].derived is not None
+
+
+def _place(key: str, place: int, name: str) -> str:
+    """Returns what the number of a text's call is called among the hyperparameters."""
+    return f"{key}[{place}].{LEVELS[name]}"
+
+
+def _traceable(build: Callable, name: str, number: float) -> bool:
+    """Whether a program can take a number as an argument: nothing that it shapes stands behind."""
+    try:
+        jax.eval_shape(lambda traced: build({name: traced}) and (), jnp.float32(number))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def uplink_code(names: Names, numbers: Mapping[str, jax.Array] | None = None) -> Code | None:
+    """Returns what `uplink` names, or None; `numbers` stand in place of those in the text."""
+    return _code("uplink", names.uplink, names.uplink_per_leaf, numbers or {})
+
+
+def downlink_code(names: Names, numbers: Mapping[str, jax.Array] | None = None) -> Code | None:
+    """Returns what `downlink` names, or None; `numbers` as for `uplink_code`."""
+    return _code("downlink", names.downlink, names.downlink_per_leaf, numbers or {})
 
 
 def uplink_memory(names: Names) -> tuple[str, Memory] | None:
     """Returns (name, memory) of `uplink_memory`, or None."""
     if names.uplink_memory == "none":
         return None
-    calls = _read("uplink_memory", names.uplink_memory, MEMORIES)
-    if len(calls) > 1:
-        raise ValueError(
-            f"uplink_memory = {names.uplink_memory!r}: an update has one memory. Choose one of "
-            f"{', '.join(MEMORIES)}."
-        )
-    return calls[0].name, calls[0].value
+    call = parts.read_one("uplink_memory", names.uplink_memory, MEMORIES)
+    memory = parts.make(call)
+    if not isinstance(memory, Memory):
+        raise _no_part(call, memory, "a memory is a fljax.compression.memories.Memory")
+    return call.name, memory
 
 
 def update_size(names: Names, params: PyTree, num_clients: int) -> Size | None:
@@ -228,16 +279,11 @@ def _facts(names: Names, params: PyTree, num_clients: int, seed: int) -> Facts |
             f"and uplink = {names.uplink!r} has none. Use rand_k, qsgd, uniform, rotated_uniform, "
             "terngrad or natural, or uplink_memory = 'error_feedback' or 'ef21'."
         )
-    if memory.derived and names.uplink_level is not None:
-        raise ValueError(
-            f"uplink_memory = {names.uplink_memory!r} takes its {memory.derived} from the "
-            f"compressor, whose level is traced. Give it one: '{name}(0.1)'."
-        )
     return facts
 
 
-def _uplink(names: Names, facts: Facts | None) -> tuple[UplinkLink, ...]:
-    code, found = uplink_code(names), uplink_memory(names)
+def _uplink(names: Names, facts: Facts | None, numbers: Mapping) -> tuple[UplinkLink, ...]:
+    code, found = uplink_code(names, numbers), uplink_memory(names)
     if code is None:
         _check_unused(names, "uplink")
         return ()
@@ -251,8 +297,8 @@ def _uplink(names: Names, facts: Facts | None) -> tuple[UplinkLink, ...]:
         ) from None
 
 
-def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
-    code, memory = downlink_code(names), names.downlink_memory
+def _downlink(names: Names, numbers: Mapping) -> tuple[DownlinkLink, ...]:
+    code, memory = downlink_code(names, numbers), names.downlink_memory
     if code is None:
         _check_unused(names, "downlink")
         return ()
@@ -261,7 +307,7 @@ def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
         raise ValueError(
             f"downlink = {names.downlink!r}: {first} is for updates; use it as uplink."
         )
-    sparse_calls = [one for one in code.calls if one.name in _SPARSE]
+    sparse_calls = [step for step in code.calls if step.name in sparse.SPARSE]
     if memory != "difference" and sparse_calls:
         unscaled = any(one.arguments.get("unbiased") for one in sparse_calls)
         raise ValueError(
@@ -269,16 +315,19 @@ def _downlink(names: Names) -> tuple[DownlinkLink, ...]:
             "others. Set downlink_memory = 'difference', which sends a few of its changes"
             f"{', and use rand_k(..., unbiased=False)' * unscaled}."
         )
-    make = downlink if memory == "none" else DOWNLINK_MEMORIES[memory]
+    call = parts.read_one("downlink_memory", memory, {"none": downlink} | DOWNLINK_MEMORIES)
     try:
-        return (make(code.choice, per_leaf=code.per_leaf),)
+        link = parts.make(call, offered={"compressor": code.choice, "per_leaf": code.per_leaf})
     except ValueError as error:
-        raise ValueError(f"downlink = {names.downlink!r}: {error}") from None
+        raise ValueError(f"downlink = {names.downlink!r}, {error}") from None
+    if not isinstance(link, DownlinkLink):
+        raise _no_part(call, link, "a memory of the downlink is a DownlinkLink")
+    return (link,)
 
 
 def _check_unused(names: Names, side: str) -> None:
     """Raises ValueError for settings of a side that is not compressed."""
-    for setting, nothing in (("level", None), ("memory", "none"), ("per_leaf", False)):
+    for setting, nothing in (("memory", "none"), ("per_leaf", False)):
         value = getattr(names, f"{side}_{setting}")
         if value != nothing:
             raise ValueError(
@@ -287,18 +336,17 @@ def _check_unused(names: Names, side: str) -> None:
             )
 
 
-def _read(key: str, text: str, table, values: Mapping[str, Any] | None = None) -> list[Call]:
-    try:
-        return read(text, table, values)
-    except ValueError as error:
-        raise ValueError(f"{key} = {shown(text)}: {error}") from None
+def _no_part(call: parts.Call, value: Any, must: str) -> ValueError:
+    return ValueError(
+        f"{call.where}: {call.name} returned {shown(value)} ({type(value).__name__}), and {must}."
+    )
 
 
-def _code(key: str, text: str, level: float | jax.Array | None, per_leaf: bool) -> Code | None:
+def _code(key: str, text: str, per_leaf: bool, numbers: Mapping[str, Any]) -> Code | None:
     if text == "none":
         return None
-    calls = _leveled(key, text, level)
-    alone = [one.name for one in calls if not isinstance(one.value, Compressor)]
+    calls = _steps(key, text, numbers)
+    alone = [step.name for step in calls if not isinstance(step.value, Compressor)]
     if alone and len(calls) > 1:
         raise ValueError(
             f"{key} = {text!r}: {alone[0]} is no code of a single vector, so that nothing can be "
@@ -312,35 +360,26 @@ def _code(key: str, text: str, level: float | jax.Array | None, per_leaf: bool) 
     if isinstance(calls[0].value, UplinkLink):
         return Code(calls, None, calls[0].value, per_leaf)
     try:
-        choice = calls[0].value if alone else chain(*(one.value for one in calls))
+        choice = calls[0].value if alone else chain(*(step.value for step in calls))
     except ValueError as error:
         raise ValueError(f"{key} = {text!r}: {error}") from None
     return Code(calls, choice, uplink(choice, per_leaf=per_leaf), per_leaf)
 
 
-def _leveled(key: str, text: str, level: float | jax.Array | None) -> list[Call]:
-    """Returns the calls in a text; refuses a level without a place, and places without a level."""
-    if level is None:
-        if re.search(r"\blevel\b", text):
-            raise ValueError(f"{key} = {shown(text)} needs a number as {key}_level, which is None.")
-        return _read(key, text, CODES)
-    # of 4.0 bits, 4; a traced one was such a number
-    number = level if is_traced(level) or level % 1 else int(level)
-    try:
-        calls = read(text, CODES, {"level": number})
-    except ValueError as error:
-        raise ValueError(f"{key} = {shown(text)} with {key}_level = {level}: {error}") from None
-    places = [(call.name, parameter) for call in calls for parameter in call.named]
-    allowed = ", ".join(f"{name}({parameter})" for name, parameter in LEVELS.items())
-    for name, parameter in places:
-        if LEVELS.get(name) != parameter:
-            raise ValueError(
-                f"{key} = {text!r}: {parameter} of {name} shapes the program, so that it cannot be "
-                f"a level. Those that can are {allowed}."
-            )
-    if len(places) != 1:
-        raise ValueError(
-            f"{key}_level = {level} needs one place in {key} = {text!r}, which has {len(places)}: "
-            f"write 'level' for the argument, as in 'qsgd(level)'. It can be one of {allowed}."
-        )
-    return calls
+def _steps(key: str, text: str, numbers: Mapping[str, Any]) -> list[Step]:
+    """Returns the calls in a text, with `numbers` in place of those of the same name."""
+    steps = []
+    for place, call in enumerate(parts.read(key, text, CODES)):
+        arguments = _arguments(call)
+        if call.name in LEVELS and (name := _place(key, place, call.name)) in numbers:
+            arguments[LEVELS[call.name]] = numbers[name]
+        value = parts.make(call._replace(positional=(), named=arguments))
+        if not (isinstance(value, Compressor | UplinkLink) or callable(value)):
+            raise _no_part(call, value, "a compressor is a fljax.compression.Compressor")
+        steps.append(Step(call.name, arguments, value))
+    return steps
+
+
+def _arguments(call: parts.Call) -> dict[str, Any]:
+    """Returns {parameter: argument} of a call, defaults included."""
+    return {**parts.defaults_of(call.function), **parts.bound(call)}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from fljax.compression.sparse import IndexBits, index_bits, kept
+from fljax.compression.sparse import SPARSE, IndexBits, index_bits, kept
 from fljax.core.precision import widened
 from fljax.core.transforms import dense_bits
 
@@ -48,10 +48,12 @@ def uplink_size(code: Code, params: PyTree) -> Size:
     found = [
         index_bits(kept(call.arguments["fraction"], d), d)
         for call, d in code.steps(params)
-        if "fraction" in call.arguments
+        if call.name in SPARSE
     ]
     positions = IndexBits(*map(sum, zip(*found, strict=True))) if found else None
     if any(part.layout is None for part, _ in code.parts(params)):
+        if positions is None:  # a code of the user's, whose size the values decide on
+            return Size(dense, dense, None)
         # pruning: a bitmap and the values
         values = sum(kept(code.calls[0].arguments["fraction"], d) for _, d in code.parts(params))
         return Size(positions.bitmap + 32 * values, dense, positions)

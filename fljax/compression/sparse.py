@@ -23,6 +23,8 @@ from fljax_kernels import random_k, top_k_mask
 from fljax_kernels import top_k as largest
 
 _FORMATS = ("smallest", "raw", "bitmap")
+# The codes that send some coordinates, of which `fraction` says how many.
+SPARSE = ("top_k", "rand_k", "prune")
 
 
 class IndexBits(NamedTuple):

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from fljax.config.checks import checked
 from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
+from fljax.core.parts import importable
 from fljax.core.values import Field, shown, wrong
 from fljax.core.values import checked as checked_value
 
@@ -40,6 +41,7 @@ __all__ = [
     "load_config",
     "resolve",
     "to_plain",
+    "with_code_dir",
     "with_keys",
 ]
 
@@ -100,7 +102,15 @@ def load_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = N
     file = checked_value("path", path, Field(None, str))
     if not isinstance(overrides, Mapping | None):
         raise wrong("overrides", overrides, "{key: value}, or None")
-    return with_keys(_run_config_file(file), overrides or {})
+    return with_code_dir(with_keys(_run_config_file(file), overrides or {}), file)
+
+
+def with_code_dir(config: ConfigDict, path: str | os.PathLike) -> ConfigDict:
+    """Returns the config of a file, whose folder holds its modules unless it says otherwise."""
+    if config.get("code_dir") is None:
+        file, _ = _file_and_argument(os.fspath(path))
+        config.code_dir = os.path.dirname(os.path.abspath(file))
+    return config
 
 
 def with_keys(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
@@ -133,10 +143,11 @@ def call_in_file(path: str | os.PathLike, function: str) -> Any:
       FileNotFoundError: If there is no such file.
     """
     file, argument = _file_and_argument(os.fspath(path))
-    found = runpy.run_path(file).get(function)
-    if found is None:
-        return None
-    return found(argument) if argument else found()
+    with importable(os.path.dirname(os.path.abspath(file))):
+        found = runpy.run_path(file).get(function)
+        if found is None:
+            return None
+        return found(argument) if argument else found()
 
 
 def check_overrides(
@@ -216,10 +227,11 @@ def _file_and_argument(path: str) -> tuple[str, str]:
 def _run_config_file(path: str) -> ConfigDict:
     file, argument = _file_and_argument(path)
     try:
-        get_config = runpy.run_path(file).get("get_config")
-        if get_config is None:
-            raise ConfigError(f"{file} defines no function get_config().")
-        config = get_config(argument) if argument else get_config()
+        with importable(os.path.dirname(os.path.abspath(file))):
+            get_config = runpy.run_path(file).get("get_config")
+            if get_config is None:
+                raise ConfigError(f"{file} defines no function get_config().")
+            config = get_config(argument) if argument else get_config()
     except (AttributeError, KeyError) as error:
         # ConfigDict turns the KeyError of `config.key` into an AttributeError.
         cause = error if isinstance(error, UnknownKeyError) else error.__context__

@@ -27,15 +27,14 @@ def make_algorithm(config: Mapping[str, Any]) -> AlgorithmSpec:
         for name in ALGORITHM
         if name != "algorithm" and config[name] is not None and has_effect(name, known)
     }
-    with parts.beside(config["code_dir"]):
-        return algorithms.named(config["algorithm"], given)
+    return algorithms.named(config["algorithm"], given)
 
 
 def own_values(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values of all keys, those of the algorithm as it counts them."""
     hparams, known = make_algorithm(config).hparams, _known(config)
-    counted = {name: one for name, one in known.items() if has_effect(name, known)}
-    counted |= {name: one for name, one in hparams.items() if name in ALGORITHM}
+    counted = {name: value for name, value in known.items() if has_effect(name, known)}
+    counted |= {name: value for name, value in hparams.items() if name in ALGORITHM}
     return {
         name: counted.get(name) if value is None and name in ALGORITHM else value
         for name, value in config.items()
@@ -44,10 +43,8 @@ def own_values(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _known(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the algorithm's own keys: what is written, else what is set, else its defaults."""
-    with parts.beside(config["code_dir"]):
-        call = parts.read_one("algorithm", config["algorithm"], algorithms.ALGORITHMS)
-    parameters = parts.parameters_of(call.function)
-    own = {one.name: one.default for one in parameters if one.default is not one.empty}
+    call = parts.read_one("algorithm", config["algorithm"], algorithms.ALGORITHMS)
+    own = parts.defaults_of(call.function)
     set_here = {name: config[name] for name in ALGORITHM if config[name] is not None}
     known = {**own, **set_here, **parts.written(call)}
     return {name: known[name] for name in ALGORITHM if known.get(name) is not None}

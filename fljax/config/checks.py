@@ -7,7 +7,7 @@ from typing import Any
 
 from fljax.config.schema import FIELDS, ConfigError, unknown_key
 from fljax.core.contradictions import ONLY_WITH, contradictions, has_effect
-from fljax.core.parts import name_of
+from fljax.core.parts import beside, name_of, read_one
 from fljax.core.settings import COMPRESSION, DATA
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
@@ -38,8 +38,11 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not problems:
         try:
-            values = _filled(values)
-            problems += [ConfigError(problem) for problem in _conflicts(values)]
+            # modules that texts name are imported here, and known to Python from now on
+            with beside(values["code_dir"]):
+                _check_parts(values)
+                values = _filled(values)
+                problems += [ConfigError(problem) for problem in _conflicts(values)]
         except ValueError as error:
             problems.append(ConfigError(str(error)))
     if len(problems) == 1:
@@ -72,9 +75,21 @@ def _each(
     return values
 
 
+def _check_parts(values: Mapping[str, Any]) -> None:
+    """Raises ValueError for texts that name no part."""
+    from fljax import data, models, tasks  # they import JAX, which defaults do without
+    from fljax.core.sampler import check_name
+
+    tables = {"dataset": data.SOURCES, "model": models.MODELS, "task": tasks.TASKS}
+    for key, table in tables.items():
+        if values[key] is not None:
+            read_one(key, values[key], table)
+    check_name(values["sampler"])
+
+
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values with those set that follow from others."""
-    from fljax.config.algorithm import own_values  # it imports JAX, which defaults do without
+    from fljax.config.algorithm import own_values
 
     filled = own_values(values)
     own_data = ":" in name_of(values["dataset"])  # which know their number of clients

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
+
+from fljax.config import with_code_dir
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 HELP = "config_help"
 
@@ -58,3 +64,11 @@ def define_config(
         flag_values=flag_values,
         sys_argv=argv,
     )
+
+
+def config_of(flag: flags.FlagHolder) -> ConfigDict:
+    """Returns the configuration of `--config`, which may name modules beside its file."""
+    from ml_collections import config_flags
+
+    path = config_flags.get_config_filename(flags.FLAGS[flag.name])
+    return with_code_dir(flag.value, path)

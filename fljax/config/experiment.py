@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,12 +172,16 @@ def _best_line(best: Mapping[str, Any], metric: Metric) -> str:
     return f"{key.removeprefix('eval/').replace('/', ' ')} {best[key]:.4f} (round {best['round']})"
 
 
-def make_experiment(config, dataset: FederatedDataset | None = None) -> Experiment:
+def make_experiment(
+    config, dataset: FederatedDataset | None = None, traced: Collection[str] = ()
+) -> Experiment:
     """Builds dataset, task, algorithm and options from a configuration.
 
     Args:
       config: From `fljax.config`.
       dataset: The configured data, where they are loaded already.
+      traced: Keys whose numbers the program takes as arguments as far as it can: of an algorithm
+        always, of "uplink" and "downlink" where they are named here.
 
     Raises:
       fljax.config.ConfigError: For wrong keys or values.
@@ -186,7 +190,7 @@ def make_experiment(config, dataset: FederatedDataset | None = None) -> Experime
     config = resolve(config)
     dataset = dataset or make_dataset(config)
     task = _make_task(config, dataset)
-    options = _options(config) | {"pipeline": make_pipeline(config, dataset, task)}
+    options = _options(config) | {"pipeline": make_pipeline(config, dataset, task, traced)}
     built_in = _built_in(config, dataset, task)
     return Experiment(dataset, task, make_algorithm(config), options, built_in)
 
@@ -202,25 +206,25 @@ def make_dataset(config) -> FederatedDataset:
     keys = {"partition": "partition", "num_clients": "num_clients", "seed": "data_seed"}
     keys |= {name: name for name in ("data_dir", "val_fraction", *partition_options(config))}
     offered = {name: config[key] for name, key in keys.items() if config[key] is not None}
-    with parts.beside(config.code_dir):
-        return sources.make(
-            config.dataset,
-            offered,
-            needed=[name for name in offered if config[keys[name]] != FIELDS[keys[name]].default],
-            given=config.dataset_options.to_dict(),
-            said={name: f"the key {key!r}" for name, key in keys.items()},
-        )
+    return sources.make(
+        config.dataset,
+        offered,
+        needed=[name for name in offered if config[keys[name]] != FIELDS[keys[name]].default],
+        given=config.dataset_options.to_dict(),
+        said={name: f"the key {key!r}" for name, key in keys.items()},
+    )
 
 
 def _make_task(config, dataset: FederatedDataset) -> Task:
     shape = tuple(dataset.train.examples.spec["x"].shape)
-    with parts.beside(config.code_dir):
-        options = config.model_options.to_dict()
-        model = models.named(config.model, dataset.num_classes, shape, options)
-        return as_task(model, dataset, config.task, config.fast_layers)
+    options = config.model_options.to_dict()
+    model = models.named(config.model, dataset.num_classes, shape, options)
+    return as_task(model, dataset, config.task, config.fast_layers)
 
 
-def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline | PipelineSpec:
+def make_pipeline(
+    config, dataset: FederatedDataset, task: Task, traced: Collection[str] = ()
+) -> Pipeline | PipelineSpec:
     """Returns the configured compression of what clients send and receive."""
     chosen = compression_names(config)
     if chosen == names.Names():
@@ -229,7 +233,8 @@ def make_pipeline(config, dataset: FederatedDataset, task: Task) -> Pipeline | P
     check_cohort(config, dataset.num_clients)
     participants = num_participants(config, dataset, task)
     try:
-        pipeline = names.pipeline(chosen, params, participants, config.seed)
+        sides = [side for side in ("uplink", "downlink") if side in traced]
+        pipeline = names.pipeline(chosen, params, participants, config.seed, sides)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     fitting.warn_of_growth(chosen, params)
@@ -244,8 +249,8 @@ def check_cohort(config, num_clients: int) -> None:
             compression_names(config),
             num_clients=num_clients,
             clients_per_round=config.clients_per_round,
-            sampler=config.sampler,
-            weighting=config.weighting,
+            sampler=parts.name_of(config.sampler),
+            weighting=config.weighting or "uniform",  # of an algorithm of the user's, its own
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None

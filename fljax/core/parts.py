@@ -69,6 +69,17 @@ def beside(folder: str | os.PathLike | None) -> Iterator[None]:
         _folder.reset(token)
 
 
+@contextlib.contextmanager
+def importable(*folders: str) -> Iterator[None]:
+    """Lets Python find the modules in some folders, and leaves its path as it was."""
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        for folder in folders:
+            sys.path.remove(folder)
+
+
 def read(key: str, text: str, table: Mapping[str, Any]) -> list[Call]:
     """Returns the calls that a text names, one after another; calls none of them.
 
@@ -94,9 +105,7 @@ def read(key: str, text: str, table: Mapping[str, Any]) -> list[Call]:
         )
     try:
         return [_read(where, piece.strip(), table) for piece in _pieces(text)]
-    except RecursionError:
-        raise ValueError(f"{where}: this is nested too deeply to be a list of calls.") from None
-    except (SyntaxError, MemoryError, tokenize.TokenError):
+    except (SyntaxError, MemoryError, RecursionError, tokenize.TokenError):  # of brackets, too many
         raise ValueError(
             f"{where}: this is no list of calls. Write it as 'name(value, option=value), name'; "
             f"{_known(table)}."
@@ -116,6 +125,15 @@ def parameters_of(function: Any) -> list[inspect.Parameter]:
     if inspect.isclass(function):  # whose metaclass may take anything
         return list(inspect.signature(function.__init__).parameters.values())[1:]
     return list(inspect.signature(function).parameters.values())
+
+
+def defaults_of(function: Any) -> dict[str, Any]:
+    """Returns {parameter: default} of a function."""
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters_of(function)
+        if parameter.default is not parameter.empty
+    }
 
 
 def name_of(text: str) -> str:
@@ -155,7 +173,8 @@ def make(
     """
     arguments = bound(call, offered=offered, given=given, needed=needed, rest=rest, said=said)
     if call.is_own:
-        with _importable():
+        file = getattr(sys.modules[call.name.rpartition(":")[0]], "__file__", None)
+        with importable(*(() if file is None else [os.path.dirname(file)])):
             return call.function(**arguments)
     try:
         return call.function(**arguments)
@@ -177,9 +196,9 @@ def bound(
     """Returns {parameter: argument} with which `make` calls a function; calls nothing."""
     offered, given, said = offered or {}, given or {}, said or {}
     parameters = parameters_of(call.function)
-    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     takes_anything = open_ended and rest is None
-    names = [one.name for one in parameters if one.kind in _NAMED]
+    names = [parameter.name for parameter in parameters if parameter.kind in _NAMED]
     names = list(dict.fromkeys([*names, *(rest or () if open_ended else ())]))
     texts = written(call, offered)
     for name, value in [*texts.items(), *given.items()]:
@@ -193,14 +212,14 @@ def bound(
     for name, value in wanted.items():
         if name not in names and not takes_anything:
             raise ValueError(_no_argument(call, name, value, names, offered.keys() - {*needed}))
-    passed = {name: one for name, one in offered.items() if name in names or takes_anything}
+    passed = {name: value for name, value in offered.items() if name in names or takes_anything}
     arguments = {**passed, **given, **texts}
-    missing = [
-        one.name
-        for one in parameters
-        if one.kind in _NAMED and one.default is one.empty and one.name not in arguments
-    ]
-    if missing:
+    required = {
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in _NAMED and parameter.default is parameter.empty
+    }
+    if missing := [name for name in names if name in required - arguments.keys()]:
         raise ValueError(
             f"{call.where}: {call.name} needs {' and '.join(missing)}. It is "
             f"{_shown_signature(call, names, offered)}."
@@ -212,12 +231,12 @@ def written(call: Call, offered: Collection[str] = ()) -> dict[str, Any]:
     """Returns {parameter: argument} of a text; those without a name go to what is not offered."""
     parameters = parameters_of(call.function)
     places = [
-        one.name
-        for one in parameters
-        if one.kind is one.POSITIONAL_OR_KEYWORD and one.name not in offered
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name not in offered
     ]
     if len(call.positional) > len(places):
-        names = [one.name for one in parameters if one.kind in _NAMED]
+        names = [parameter.name for parameter in parameters if parameter.kind in _NAMED]
         raise ValueError(
             f"{call.where}: {call.name} takes {len(places)} arguments without a name, not "
             f"{len(call.positional)}. It is {_shown_signature(call, names, offered)}."
@@ -252,12 +271,12 @@ def _read(where: str, text: str, table: Mapping[str, Any]) -> Call:
         raise ValueError(f"{where}: {text!r} is no name and no call of one. {_meant(text, table)}")
     function = _function(where, head[1], table)
     try:
-        positional = tuple(ast.literal_eval(one) for one in node.args)
-        named = {_name_of(one): ast.literal_eval(one.value) for one in node.keywords}
+        positional = tuple(ast.literal_eval(argument) for argument in node.args)
+        named = {_name_of(word): ast.literal_eval(word.value) for word in node.keywords}
     except ValueError:
         raise ValueError(
-            f"{where}: the arguments of {text!r} must be numbers, quoted texts, True, False, None, "
-            "or lists of them."
+            f"{where}: the arguments of {shown(text)} must be numbers, quoted texts, True, False, "
+            "None, or lists of them."
         ) from None
     return Call(where, head[1], function, positional, named)
 
@@ -292,9 +311,9 @@ def _own_function(where: str, module: str, name: str) -> Any:
     if callable(function):
         return function
     known = [
-        one
-        for one, value in vars(found).items()
-        if callable(value) and not one.startswith("_") and value.__module__ == found.__name__
+        name
+        for name, value in vars(found).items()
+        if callable(value) and not name.startswith("_") and value.__module__ == found.__name__
     ]
     near = nearest(name, known)
     hint = f"Did you mean {near!r}?" if near else f"It has {', '.join(known) or 'none'}."
@@ -314,7 +333,7 @@ def _module(where: str, name: str) -> ModuleType:
                     f"{where}: {path} would be the module {name!r}, and one of this name is "
                     f"imported from {from_there} already. Rename yours."
                 )
-    with _importable():
+    with importable(*_folders()):
         importlib.invalidate_caches()
         try:
             return importlib.import_module(name)
@@ -329,25 +348,13 @@ def _module(where: str, name: str) -> ModuleType:
 
 
 def _folders() -> list[str]:
-    return [one for one in (_folder.get(), os.getcwd()) if one is not None]
-
-
-@contextlib.contextmanager
-def _importable() -> Iterator[None]:
-    """Lets Python find the user's modules, and leaves its path as it was."""
-    folders = _folders()
-    sys.path[:0] = folders
-    try:
-        yield
-    finally:
-        for one in folders:
-            sys.path.remove(one)
+    return [folder for folder in (_folder.get(), os.getcwd()) if folder is not None]
 
 
 def _no_argument(
     call: Call, name: str, value: Any, names: Collection[str], offered: Collection[str]
 ) -> str:
-    free = [one for one in names if one not in offered]
+    free = [known for known in names if known not in offered]
     near = nearest(name, free)
     meant = foreign(name, free) or (f"Did you mean {near!r}?" if near else "")
     return (
@@ -359,6 +366,7 @@ def _no_argument(
 def _shown_signature(call: Call, names: Collection[str], offered: Collection[str]) -> str:
     """Returns the call as one may write it: without types, and without what the run gives."""
     parameters = parameters_of(call.function)
-    own = {one.name: str(one.replace(annotation=one.empty)) for one in parameters}
+    untyped = (parameter.replace(annotation=parameter.empty) for parameter in parameters)
+    own = {parameter.name: str(parameter) for parameter in untyped}
     written = [own.get(name, name) for name in names if name not in offered]
     return f"{call.name}({', '.join(written)})"

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core import random
+from fljax.core import parts, random
 from fljax.core.settings import OPTIONS
-from fljax.core.values import COUNT, FINITE, Field, checked, sequence, whole_numbers
+from fljax.core.values import COUNT, FINITE, Field, checked, sequence, shown, whole_numbers
 
 _COUNT = Field(None, int, COUNT)
 _WHOLE = Field(None, int, FINITE)
@@ -141,9 +141,43 @@ def _check_cohort(clients_per_round: float, num_clients: int) -> None:
         )
 
 
-def feedback_of(sampler: Any) -> str:
-    """Returns the feedback that a sampler, or one of ours by its name, asks for."""
-    return sampler.feedback if isinstance(sampler, Sampler) else "none"
+# name -> function (num_clients, clients_per_round, seed) -> Sampler
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": uniform, "poisson": poisson}
+_OFFERED = ("num_clients", "clients_per_round", "seed", "sizes")
 
 
-SAMPLERS = {"uniform": uniform, "poisson": poisson}
+def check_name(name: str) -> None:
+    """Raises ValueError for a text that names no sampler, or arguments that it does not have."""
+    parts.bound(parts.read_one("sampler", name, SAMPLERS), offered=dict.fromkeys(_OFFERED))
+
+
+def make(
+    name: str, num_clients: int, clients_per_round: float, seed: int, sizes: np.ndarray
+) -> Sampler:
+    """Returns a sampler by name.
+
+    Args:
+      name: One of `SAMPLERS`, a call of one, or "module:function" of your own, which gets those of
+        the arguments below that it names and returns a Sampler.
+      num_clients: Size of the population.
+      clients_per_round: Size of a cohort, or its mean.
+      seed: Of the run.
+      sizes: int64[N] training rows of each client.
+
+    Raises:
+      ValueError: For an unknown name or argument, or where a function of your own returns something
+        else.
+
+    Example:
+      >>> make("uniform", 10, 3, 0, np.ones(10, int)).max_cohort
+      3
+    """
+    call = parts.read_one("sampler", name, SAMPLERS)
+    values = (num_clients, clients_per_round, seed, sizes)
+    sampler = parts.make(call, offered=dict(zip(_OFFERED, values, strict=True)))
+    if not isinstance(sampler, Sampler):
+        raise ValueError(
+            f"{call.where}: {call.name} returned {shown(sampler)} ({type(sampler).__name__}), and "
+            "a sampler is a fljax.core.sampler.Sampler."
+        )
+    return sampler

@@ -182,7 +182,7 @@ TRAINING: dict[str, Field] = {
         10, int, COUNT, unit="clients",
         meaning="Sets the size of a cohort; for the Poisson sampler its mean.",
     ),
-    "sampler": Field("uniform", str, ("uniform", "poisson"), meaning="Names what draws cohorts."),
+    "sampler": Field("uniform", str, meaning="Names what draws cohorts: uniform, poisson."),
     "local_epochs": Field(
         None, int, NON_NEGATIVE, optional=True, unit="epochs",
         meaning="Passes so often over a client's rows in a round; unset: once, or what "
@@ -222,10 +222,6 @@ COMPRESSION: dict[str, Field] = {
         meaning="Compresses what clients send: calls such as 'top_k(0.01), qsgd(8)', named in "
         "fljax.compression.names.",
     ),
-    "uplink_level": Field(
-        None, float, POSITIVE, optional=True,
-        meaning="Sets the argument that is written `level` in uplink: traced, not compiled in.",
-    ),
     "uplink_memory": Field(
         "none", str,
         meaning="Lets clients keep what compression lost: error_feedback, ef21, diana, marina.",
@@ -234,12 +230,8 @@ COMPRESSION: dict[str, Field] = {
         False, bool, meaning="Compresses each tensor by itself, not the whole update at once."
     ),
     "downlink": Field("none", str, meaning="Compresses what clients receive, like uplink."),
-    "downlink_level": Field(
-        None, float, POSITIVE, optional=True,
-        meaning="Sets the argument that is written `level` in downlink.",
-    ),
     "downlink_memory": Field(
-        "none", str, ("none", "error_feedback", "difference"),
+        "none", str,
         meaning="Lets the server keep what compression lost.",
     ),
     "downlink_per_leaf": Field(

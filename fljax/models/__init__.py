@@ -106,7 +106,8 @@ def named(
             "model of your own, my_module:my_model, and a task of your own."
         )
     offered = {"num_classes": num_classes, "input_shape": counts("input_shape", input_shape)}
-    parameters = {one.name: one for one in parts.parameters_of(call.function)}
+    found = parts.parameters_of(call.function)
+    parameters = {parameter.name: parameter for parameter in found}
     if call.is_own and parameters.pop("rngs", None):
         call = call._replace(function=_factories_of(call.function, parameters.values()))
     return parts.make(call, offered=offered, given=options, said=dict.fromkeys(offered, "the data"))

@@ -23,8 +23,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fljax.compression.names import without_numbers
 from fljax.config import resolve, to_plain, with_keys
-from fljax.config.experiment import Experiment, make_dataset, make_experiment
+from fljax.config.experiment import (
+    Experiment,
+    compression_names,
+    make_dataset,
+    make_experiment,
+)
 from fljax.core.settings import DATA
 from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import Examples, FederatedDataset, Split
@@ -133,10 +139,13 @@ def from_config(config, variants: Variants | None = None) -> Make:
         data = identity({name: plain[name] for name in DATA})
         if data not in loaded:
             loaded[data] = _sharing(make_dataset(own), loaded.values())
-        experiment = make_experiment(own, loaded[data])
-        arguments = {"seed", *experiment.hparams, *DATA}
+        varied = trial.overrides(variants or {})
+        experiment = make_experiment(own, loaded[data], traced=varied)
         # resolved: with what references and defaults made of the trial's values
-        return Made(experiment, {key: plain[key] for key in plain.keys() - arguments})
+        plain |= without_numbers(compression_names(own), experiment.hparams)
+        arguments = {"seed", "algorithm", *experiment.hparams, *DATA}
+        values = {key: plain[key] for key in plain.keys() - arguments}
+        return Made(experiment, key_of((values, experiment.algorithm._replace(hparams={}))))
 
     return make
 

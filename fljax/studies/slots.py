@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fljax.core.sampler import feedback_of
 from fljax.engine.plan.round_plan import HostPlan
 from fljax.studies.groups import Group
 from fljax.studies.space import Trial
@@ -80,13 +79,13 @@ class Slots:
         for name, remedy in _REFUSED.items():
             if value := getattr(run_options, name):
                 raise ValueError(f"{name} = {value}, but a sweep cannot do that. {remedy}")
-        if (feedback := feedback_of(options.sampler)) != "none":
+        self.group = group
+        self.federation = _build(group, trials, options)
+        if (feedback := self.federation.cohorts.feedback) != "none":
             raise ValueError(
                 f"The sampler has {feedback} feedback, which only single runs "
                 "give. Use one with feedback='none', or run what best.json says by itself with it."
             )
-        self.group = group
-        self.federation = _build(group, trials, options)
         if not self.federation.algorithm.has_global_model:
             raise ValueError(
                 f"The trials of {self.federation.spec.name!r} have no global model, and a sweep "

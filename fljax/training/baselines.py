@@ -23,7 +23,6 @@ import numpy as np
 from fljax import algorithms
 from fljax.core import signals
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.sampler import feedback_of
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset, Partition
@@ -31,6 +30,7 @@ from fljax.engine.devices.distributed import allgather
 from fljax.recording import Run
 from fljax.training.evaluations import STAND_INS
 from fljax.training.options import RoundOptions
+from fljax.training.sampling import make_sampler
 
 # What people may ask about the results of a baseline.
 MEANT_BY = {
@@ -92,13 +92,15 @@ def run_baselines(
     return run._replace(baselines=found, interrupted=any(one.interrupted for one in found.values()))
 
 
-def check_baselines(names: Sequence[str], options: RoundOptions) -> None:
+def check_baselines(names: Sequence[str], options: RoundOptions, dataset: FederatedDataset) -> None:
     """Raises ValueError for a baseline that there is not; `simulate` asks before it starts."""
     for name in names:
         if name not in BASELINES:
             raise ValueError(f"baselines has {name!r}; choose from {', '.join(BASELINES)}.")
-    feedback = "none" if options.cohorts is not None else feedback_of(options.sampler)
-    if "local_only" in names and feedback != "none":
+    if "local_only" not in names:
+        return
+    feedback = make_sampler(dataset, options, options.seed).feedback
+    if feedback != "none":
         raise ValueError(
             "baselines has 'local_only', which trains the same cohorts again; but those of a "
             f"sampler with {feedback} feedback follow from the models. Leave it out."

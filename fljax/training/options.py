@@ -12,8 +12,9 @@ import jax
 
 from fljax.core.contradictions import contradictions
 from fljax.core.names import equivalent, foreign, nearest
+from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
-from fljax.core.sampler import Sampler
+from fljax.core.sampler import Sampler, check_name
 from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS
 from fljax.core.transforms import Pipeline, PipelineSpec, check_pipeline
 from fljax.core.values import (
@@ -114,7 +115,7 @@ class RoundOptions:
         fields = {name: field for name, field in OPTIONS.items() if "schedule" not in name}
         if isinstance(self.sampler, Sampler):
             del fields["sampler"]
-        elif str(self.sampler) == "poisson" and isinstance(self.clients_per_round, float):
+        elif name_of(self.sampler) == "poisson" and isinstance(self.clients_per_round, float):
             # the mean of its cohorts may be any number
             fields["clients_per_round"] = Field(None, float, POSITIVE)
         for name, field in PER_CLIENT.items():
@@ -125,6 +126,8 @@ class RoundOptions:
         if self.client_weights is not None:
             check_weights("client_weights", self.client_weights)
         _check_fields(self, fields)
+        if isinstance(self.sampler, str):
+            check_name(self.sampler)
         check_pipeline(self.pipeline)
         for name in ("client_lr_schedule", "server_lr_schedule"):
             schedule = getattr(self, name)

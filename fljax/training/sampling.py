@@ -28,11 +28,12 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) ->
     """Returns the sampler that the options ask for."""
     if options.cohorts is not None:
         return samplers.replay(options.cohorts, dataset.num_clients)
-    if isinstance(options.sampler, samplers.Sampler):
-        _check_feedback(options.sampler.feedback, options.rounds_per_dispatch)
-        return options.sampler
-    make = samplers.SAMPLERS[options.sampler]
-    return make(dataset.num_clients, options.clients_per_round, seed)
+    sampler = options.sampler
+    if isinstance(sampler, str):
+        sizes, cohort = dataset.train.partition.sizes, options.clients_per_round
+        sampler = samplers.make(sampler, dataset.num_clients, cohort, seed, sizes)
+    _check_feedback(sampler.feedback, options.rounds_per_dispatch)
+    return sampler
 
 
 def _check_feedback(kind: str, rounds_per_dispatch: int) -> None:

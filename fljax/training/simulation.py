@@ -12,8 +12,7 @@ from typing import Any
 
 import jax
 
-from fljax import tasks
-from fljax.algorithms import fedavg
+from fljax import algorithms, models, tasks
 from fljax.core import metrics, signals
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.fast_layers import named
@@ -56,7 +55,7 @@ from fljax.training.stopping import check_patience, check_target
 def simulate(
     dataset: FederatedDataset,
     model: Any,
-    algorithm: AlgorithmSpec | None = None,
+    algorithm: AlgorithmSpec | str | None = None,
     **options: Any,
 ) -> Run:
     """Runs a federated simulation.
@@ -64,8 +63,8 @@ def simulate(
     Args:
       dataset: The federated data, `fljax.data`.
       model: A task, or what `fljax.tasks.classification` and `next_token` make one of: an NNX
-        module factory, a pair of plain functions, ...
-      algorithm: From `fljax.algorithms`; FedAvg by default.
+        module factory, a pair of plain functions, ...; or a name, see `fljax.models.make`.
+      algorithm: From `fljax.algorithms`, or a name, see `fljax.algorithms.make`; FedAvg by default.
       **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
         `RunOptions`; docs/configuration.md explains those that a configuration has too.
 
@@ -87,10 +86,11 @@ def simulate(
       SystemExit: After SIGTERM or SIGHUP.
     """
     round_options, run_options = split_options(options)
-    algorithm = fedavg() if algorithm is None else algorithm
+    if algorithm is None or isinstance(algorithm, str):
+        algorithm = algorithms.make("fedavg" if algorithm is None else algorithm)
     check_kinds(dataset, algorithm)
     check_run_options(run_options, round_options.rounds_per_dispatch)
-    check_baselines(run_options.baselines, round_options)
+    check_baselines(run_options.baselines, round_options, dataset)
     check_patience(run_options.patience, dataset)
     if run_options.hooks:
         # they see the model after every round
@@ -129,6 +129,9 @@ def as_task(
     model: Any, dataset: FederatedDataset, name: str | None = None, fast_layers: bool = True
 ) -> tasks.Task:
     """Returns the model as a task that fits the dataset, or as the task of a name."""
+    if isinstance(model, str):
+        shape = tuple(dataset.train.examples.spec["x"].shape)
+        model = models.make(model, dataset.num_classes, shape)
     if isinstance(model, tasks.Task):
         for key, value, default in (("task", name, None), ("fast_layers", fast_layers, True)):
             if value != default:

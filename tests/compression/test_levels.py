@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from compression.test_names import KEY, PARAMS, pipeline
 
+from fljax.compression import names
 from fljax.compression.names import CODES, LEVELS
-from fljax.config import ConfigError, default_config, resolve
 from fljax.core.algorithm import Variables
 from fljax.core.transforms import Pipeline, PipelineSpec, as_configured, hparams_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+OTHERS = sorted(set(CODES) - set(LEVELS) - {"fetch_sgd"})
 NUMBERS = {"fraction": (0.03, 0.5, 1.0), "bits": (2, 8)}
 TEXTS = [
     *((name + "({})", NUMBERS[LEVELS[name]]) for name in LEVELS if name != "int8"),
@@ -39,8 +40,9 @@ def through(link, update, state=None):
 @pytest.mark.parametrize(("text", "numbers"), TEXTS, ids=[text for text, _ in TEXTS])
 def test_a_traced_level_is_the_number(text, numbers, per_leaf, memory):
     keys = {"uplink_memory": memory, "uplink_per_leaf": per_leaf}
-    spec = pipeline(uplink=text.format("level"), uplink_level=numbers[0], **keys)
-    assert hparams_of(spec) == {"uplink_level": numbers[0]}
+    spec = pipeline(uplink=text.format(numbers[0]), traced=["uplink"], **keys)
+    ((name, number),) = hparams_of(spec).items()
+    assert number == numbers[0]
 
     def twice(link):
         first = through(link, PARAMS)
@@ -48,7 +50,7 @@ def test_a_traced_level_is_the_number(text, numbers, per_leaf, memory):
 
     @jax.jit
     def by_level(level):
-        return twice(spec.build({"uplink_level": level}).uplink[0])
+        return twice(spec.build({name: level}).uplink[0])
 
     plain = [pipeline(uplink=text.format(number), **keys).uplink[0] for number in numbers]
 
@@ -61,8 +63,9 @@ def test_a_traced_level_is_the_number(text, numbers, per_leaf, memory):
             jax.tree.map(assert_close, one[::2], other[::2])
 
 
-def test_the_downlink_has_a_level_as_well():
-    spec = pipeline(downlink="qsgd(level)", downlink_level=4, downlink_memory="difference")
+def test_the_downlink_has_levels_as_well():
+    spec = pipeline(downlink="qsgd(4)", downlink_memory="difference", traced=["downlink"])
+    assert hparams_of(spec) == {"downlink[0].bits": 4}
     assert isinstance(spec, PipelineSpec)
     (link,), (expected,) = (
         as_configured(one).downlink
@@ -72,37 +75,35 @@ def test_the_downlink_has_a_level_as_well():
     jax.tree.map(np.testing.assert_array_equal, *heard)
 
 
-def test_without_levels_a_pipeline_is_none_of_hyperparameters():
+def test_no_number_is_traced_unasked():
     assert isinstance(pipeline(uplink="qsgd(4)"), Pipeline)
 
 
-@pytest.mark.parametrize("name", sorted(set(CODES) - set(LEVELS)))
-def test_no_other_compressor_has_a_level(name):
-    with pytest.raises(ValueError, match=f"{name}.*(level|positional)"):
-        pipeline(uplink=f"{name}(level)", uplink_level=0.5)
-
-
 @pytest.mark.parametrize(
-    ("keys", "message"),
+    ("keys", "traced"),
     [
-        ({"uplink": "qsgd(level)"}, "needs a number as uplink_level, which is None"),
-        ({"uplink": "qsgd(4)", "uplink_level": 4}, "which has 0: write 'level'"),
-        ({"uplink": "qsgd(level, bucket=level)", "uplink_level": 4}, "bucket of qsgd shapes"),
-        ({"uplink": "qsgd(level)", "uplink_level": 40}, "from 2 to 8, not 40"),
-        ({"uplink": "qsgd(level)", "uplink_level": 4.5}, "from 2 to 8, not 4.5"),
-        ({"uplink": "top_k(level)", "uplink_level": 1.5}, "at most 1, not 1.5"),
-        ({"uplink_level": 4}, "uplink_level = 4.0 has no effect with uplink = 'none'"),
-        ({"uplink": "top_k(level), qsgd(8)", "uplink_level": 0.1}, "on a traced level"),
-        (
-            {"uplink": "qsgd(level)", "uplink_level": 4, "uplink_memory": "diana"},
-            r"takes its rate .* Give it one: 'diana\(0.1\)'",
-        ),
-        ({"downlink": "uniform(level)"}, "needs a number as downlink_level"),
+        *(({"uplink": name + "(0.5)" * (name == "rand_k")}, set()) for name in OTHERS),
+        # codes of a chain have a fixed size; behind top_k come as many entries as it keeps
+        ({"uplink": "top_k(0.1), qsgd(8)"}, {"uplink[1].bits"}),
+        ({"uplink": "rotation, top_k(0.1)"}, set()),
+        ({"uplink": "qsgd(bits=4, bucket=5)"}, {"uplink[0].bits"}),
+        ({"uplink": "qsgd"}, {"uplink[0].bits"}),
+        # diana's rate follows from the number of bits
+        ({"uplink": "qsgd(4)", "uplink_memory": "diana"}, set()),
+        ({"uplink": "qsgd(4)", "uplink_memory": "diana(0.1)"}, {"uplink[0].bits"}),
+        # a downlink counts its bits from a fixed size
+        ({"downlink": "top_k(0.1)", "downlink_memory": "difference"}, set()),
+        ({"downlink": "uniform(4)", "uplink": "sign"}, {"downlink[0].bits"}),
     ],
 )
-def test_what_is_wrong_is_explained(keys, message):
-    config = default_config()
-    for name, value in keys.items():
-        config[name] = value
-    with pytest.raises(ConfigError, match=message):
-        resolve(config)
+def test_numbers_that_shape_the_program_are_not_traced(keys, traced):
+    assert set(hparams_of(pipeline(**keys, traced=["uplink", "downlink"]))) == traced
+
+
+def test_texts_that_differ_in_traced_numbers_are_one_program():
+    def program(text):
+        keys = names.Names(uplink=text)
+        return names.without_numbers(keys, ["uplink[0].bits"])
+
+    assert program("qsgd(2)") == program("qsgd(bits=4, bucket=512)") != program("qsgd(2, bucket=5)")
+    assert program("uniform(2)") != program("qsgd(2)") != program("none")

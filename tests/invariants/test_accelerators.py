@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 COHORTS = [[0, 2, 3, 8], [5, 3, 1]]
 LAYOUT = Layout(2, 2, 3)
 UPLINKS = (
-    "none", "top_k(0.3)", "top_k(level)", "prune(0.3)", "rand_k(0.4)", "qsgd(4)", "powersgd(1)",
+    "none", "top_k(0.3)", "traced", "prune(0.3)", "rand_k(0.4)", "qsgd(4)", "powersgd(1)",
     "fetch_sgd(columns=7)", "rotated_uniform(4)", "eden(2)", "natural", "terngrad", "sign",
 )  # fmt: skip
 
@@ -32,9 +32,9 @@ def accelerator(monkeypatch):
 
 
 def pipeline(uplink):
-    level = 0.3 if "level" in uplink else None
-    params = jax.eval_shape(toy.initial_params)
-    return names.pipeline(names.Names(uplink=uplink, uplink_level=level), params, 9, 0)
+    traced = ["uplink"] if uplink == "traced" else []
+    chosen = names.Names(uplink="top_k(0.3)" if traced else uplink)
+    return names.pipeline(chosen, jax.eval_shape(toy.initial_params), 9, 0, traced)
 
 
 def prepared(uplink):

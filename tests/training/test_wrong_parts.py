@@ -45,7 +45,6 @@ def takes_no_data(rngs):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("mlp", r"'mlp' is no model.*fljax.models.make\('mlp'"),
         (None, "None is no model"),
         ([FITTING], "is no model"),
         (models.mlp, "cannot be made with model.nnx.Rngs.*sizes = "),

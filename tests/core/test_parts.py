@@ -1,0 +1,201 @@
+"""Parts by name: what a text names, what its function gets, and what is refused."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fljax
+from fljax import algorithms, data, models
+from fljax.config import ConfigError, experiment, load_config, resolve
+from fljax.core import parts, sampler
+from fljax.studies.groups import from_config, grouped
+from fljax.studies.space import repeat
+
+ROOT = Path(__file__).parents[2]
+
+
+def join(first, second=2, *, third="c", **rest):
+    return first, second, third, rest
+
+
+TABLE = {"join": join, "list": lambda *, items=(): items}
+
+
+def made(text, **options):
+    return parts.make(parts.read_one("part", text, TABLE), **options)
+
+
+def test_texts_are_calls_with_literals():
+    assert made("join(1)") == (1, 2, "c", {})
+    assert made(" join( first = 'a, (b' , third=None)") == ("a, (b", 2, None, {})
+    assert made("list(items=[1, {'a:b': (2,)}, -1e-3])") == [1, {"a:b": (2,)}, -1e-3]
+    calls = parts.read("part", "list, join(1, 3), os.path:join('a', 'b')", TABLE)
+    assert [call.name for call in calls] == ["list", "join", "os.path:join"]
+    assert calls[2].function("a", "b") and calls[2].positional == ("a", "b")
+
+
+def test_functions_get_what_their_signatures_name():
+    offered = {"second": 5, "third": 7}
+    assert made("list", offered=offered) == ()
+    # what is written without a name goes to what nobody else says
+    assert made("join(1)", offered=offered, rest=[]) == (1, 5, 7, {})
+    assert made("join", given={"first": 0, "x": 1}, rest=["x"]) == (0, 2, "c", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("jion(1)", {}, "part = 'jion.1.': there is no 'jion'. Did you mean 'join'. Names"),
+        ("join", {}, r"join needs first. It is join\(first, second=2, third='c'\)"),
+        ("list(3)", {}, r"list takes 0 arguments without a name, not 1. It is list\(items=\(\)\)"),
+        ("join(1, first=2)", {}, "join is given first twice"),
+        ("list(itmes=3)", {}, "list has no argument 'itmes' = 3. Did you mean 'items'"),
+        ("list", {"given": {"x": 1}}, "list has no argument 'x' = 1"),
+        ("list", {"offered": {"x": 1}, "needed": ["x"]}, "list has no argument 'x' = 1"),
+        ("join(1, x=2)", {"rest": []}, "join has no argument 'x' = 2"),
+        ("join(1, 2)", {"given": {"second": 3}}, "second = 2 would be said twice"),
+        ("join(1, third=2)", {"offered": {"third": 3}, "said": {"third": "the sky"}},
+         "third = 2 would be said twice: the sky says it"),
+        ("join(1), join(2)", {}, "names 2 parts"),
+        ("join(first=open('x'))", {}, "must be numbers, quoted texts"),
+        ("a.b:c", {}, "there is no module 'a.b'. It is looked for in"),
+        ("os:gtecwd", {}, "has no function 'gtecwd'"),
+        ("os:", {}, "this is no list of calls"),
+        (3, {}, "part = 3 .int. must be a text"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_explained(text, options, message):
+    with pytest.raises(ValueError, match=message):
+        made(text, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The module and the configuration that the documentation shows, in a folder."""
+    page = (ROOT / "docs" / "extending.md").read_text().partition("## Parts by name")[2]
+    _, module, config = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[:3]
+    (tmp_path / "my_fed.py").write_text(module)
+    (tmp_path / "config.py").write_text(config)
+    yield tmp_path
+    sys.modules.pop("my_fed", None)
+
+
+def test_modules_beside_a_configuration_are_found(folder):
+    before = list(sys.path)
+    config = load_config(folder / "config.py")
+    found = experiment.make_experiment(config)
+    assert sys.path == before
+    assert found.dataset.num_clients == 5 and found.dataset.val is not None
+    assert sum(found.dataset.train.partition.sizes) + found.dataset.val.num_rows == 150
+    assert found.algorithm.name == "pulled"
+    # the key that is set, and defaults of the function, not of the key
+    assert found.algorithm.hparams == {"client_lr": 0.05, "server_lr": 1.0, "mu": 0.01}
+    resolved = resolve(config)
+    assert resolved.mu == 0.01 and resolve(resolved) == resolved
+    run = experiment.simulate_config(config, folder / "run")
+    x = np.zeros((2, 4), np.float32)
+    assert np.array_equal(fljax.predictor(folder / "run")(x), fljax.predictor(run, found.task)(x))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algorithm": "my_fed:puled"}, "my_fed.py has no function 'puled'. Did you mean 'pulled'"),
+        ({"beta1": 0.5}, r"my_fed:pulled has no argument 'beta1' = 0.5. It is my_fed:pulled\(cl"),
+        ({"algorithm": "my_fed:pulled(mu=0.1)", "mu": 0.2}, "mu = 0.1 would be said twice"),
+        ({"algorithm": "my_fed:Net(3, rngs=1)"}, "has no argument 'client_lr' = 0.05"),
+        ({"algorithm": "os:getcwd", "client_lr": None}, "os:getcwd returned .*AlgorithmSpec"),
+        ({"dataset": "my_fed:blobs(num_clients=3)"}, "twice: the key 'num_clients' says it"),
+        ({"dataset": "my_fed:Net"}, "has no argument 'rows' = 150"),
+        ({"dataset": "my_fed:pulled", "dataset_options": {}, "num_clients": None},
+         "my_fed:pulled returned AlgorithmSpec.*, and a data set is a FederatedDataset"),
+        ({"dataset": "my_fed:pulled", "dataset_options": {}, "val_fraction": 0.3,
+          "num_clients": None}, "no argument 'val_fraction' = 0.3"),
+        ({"model": "my_fed:Net(wdith=3)"}, "no argument 'wdith' = 3. Did you mean 'width'"),
+        ({"model_options": {"width": 3}}, "width = 5 would be said twice"),
+        ({"task": "my_fed:pulled"}, "my_fed:pulled returned .*, and a task is a fljax.tasks"),
+        ({"task": "clasification"}, "Did you mean 'classification'"),
+        ({"sampler": "my_fed:pulled(mu=3)"}, None),
+        ({"sampler": "my_fed:Net"}, "my_fed:Net needs num_classes and rngs"),
+    ],
+)  # fmt: skip
+def test_what_own_functions_do_not_name_is_refused(folder, changes, message):
+    config = load_config(folder / "config.py")
+    for name, value in changes.items():
+        config[name] = value
+    if message is None:
+        resolve(config)  # what it returns is seen once there are clients
+    else:
+        with pytest.raises(ValueError, match=message):
+            experiment.make_experiment(config)
+
+
+def test_python_refuses_as_a_configuration_does():
+    for text, call in (
+        ("fedprox(nu=1)", algorithms.make),
+        ("mlp(hiden=[3])", lambda text: models.make(text, 3, (4,))),
+        ("digits(tset_fraction=1)", lambda text: data.load(text, num_clients=3)),
+        ("uniform(sed=3)", lambda text: sampler.make(text, 5, 2, 0, np.ones(5))),
+    ):
+        with pytest.raises(ValueError, match="has no argument"):
+            call(text)
+    key = {"fedprox(nu=1)": "algorithm", "uniform(sed=3)": "sampler"}
+    for text, name in key.items():
+        with pytest.raises(ConfigError, match=f"{name} = .* has no argument"):
+            resolve({name: text})
+
+
+def test_a_name_means_one_module(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "my_fed.py").write_text("def f():\n    return 1\n")
+    assert load_config(folder / "config.py").code_dir == str(folder)
+    with parts.beside(other):
+        assert made("my_fed:f") == 1
+    with parts.beside(folder), pytest.raises(ValueError, match="imported from .*Rename yours"):
+        made("my_fed:blobs")
+
+
+@pytest.mark.parametrize(
+    ("values", "axis", "sizes"),
+    [
+        ({}, {"uplink": ("qsgd(2)", "qsgd(4)", "qsgd(bits=8)")}, [3]),
+        ({}, {"uplink": ("qsgd(4)", "qsgd(4, bucket=8)", "sign", "none")}, [1, 1, 1, 1]),
+        ({}, {"downlink": ("qsgd(2)", "qsgd(4)")}, [2]),
+        ({"uplink_memory": "diana", "weighting": "uniform"},
+         {"uplink": ("qsgd(7)", "qsgd(8)")}, [1, 1]),
+        ({"mu": None}, {"algorithm": ("fedprox(mu=0.1)", "fedprox(0.2)", "fedavg")}, [2, 1]),
+        ({}, {"algorithm": ("fedopt('adam', tau=0.1)", "fedopt(tau=0.2)", "fedopt('yogi')")},
+         [2, 1]),
+        ({}, {"model": ("mlp(hidden=[3])", "mlp(hidden=[4])")}, [1, 1]),
+    ],
+)  # fmt: skip
+def test_texts_that_differ_in_traced_numbers_are_one_group(values, axis, sizes):
+    config = fljax.config.default_config()
+    for name, value in (
+        {"num_clients": 4, "clients_per_round": 2, "num_rounds": 1} | values
+    ).items():
+        config[name] = value
+    ((name, texts),) = axis.items()
+    trials = repeat([{name: text} for text in texts])
+    assert [len(group.trials) for group in grouped(trials, from_config(config))] == sizes
+
+
+def test_scripts_find_modules_beside_a_configuration(folder, tmp_path_factory):
+    def run(script, *arguments):
+        done = subprocess.run(
+            [sys.executable, ROOT / "scripts" / script, *arguments],
+            cwd=tmp_path_factory.mktemp("elsewhere"), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = run("simulate.py", f"--config={folder}/config.py", "--dry_run")
+    assert "arrays, 135 training rows" in said
+    said = run(
+        "partition.py", "--dataset=my_fed:blobs(80)", f"--code_dir={folder}", "--num_clients=5"
+    )
+    assert "80" in said
