@@ -107,6 +107,11 @@ def test_clients_choose_their_cluster_on_the_device(layout):
         toy.assert_close(got, model, 1e-9)
 
 
+def test_clients_weights_are_seen_where_clusters_are_chosen():
+    """The server update is traced, with an axis over clusters, before anything runs."""
+    harness.prepare(ifca(), COHORTS, client_weights=np.ones(len(toy.SIZES)))
+
+
 def test_a_pipeline_made_for_one_update_is_refused():
     with pytest.raises(ValueError, match="sums of several clusters"):
         harness.rounds(ifca(), COHORTS, pipeline=noisy_chains())
