@@ -77,7 +77,7 @@ def read(path: Path, extent: Extent | None = None) -> bytes:
             data, entries = data[: extent.size], [extent]
         else:
             entries = _read(path.parent).get(path.name)
-        if entries is None or any(one.begins(data) for one in entries):
+        if entries is None or any(entry.begins(data) for entry in entries):
             return data
     raise ValueError(
         f"{path} is damaged: it is not what was written, by its checksum. Put it back from a "

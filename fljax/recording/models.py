@@ -174,11 +174,16 @@ def in_structure_of(like: PyTree, tree: PyTree) -> PyTree:
       ValueError: If they have not the same leaves, by path and shape.
     """
     mine, wanted = (
-        {_spelled(map(_key, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(one)}
-        for one in (tree, like)
+        {
+            _spelled(map(_key, path)): leaf
+            for path, leaf in jax.tree_util.tree_leaves_with_path(each)
+        }
+        for each in (tree, like)
     )
     for name in [*wanted, *mine]:
-        have, want = (np.shape(one[name]) if name in one else "nothing" for one in (mine, wanted))
+        have, want = (
+            np.shape(leaves[name]) if name in leaves else "nothing" for leaves in (mine, wanted)
+        )
         if have != want:
             raise ValueError(
                 f"The saved model is not one of this kind: at {name or 'its root'} it has {have}, "

@@ -61,7 +61,9 @@ def plot_curves(
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
-    if not isinstance(runs, Mapping) or any(not isinstance(one, Mapping) for one in runs.values()):
+    if not isinstance(runs, Mapping) or any(
+        not isinstance(curves, Mapping) for curves in runs.values()
+    ):
         raise wrong("runs", runs, "{label: curves}, curves as load_run(...).curves has them")
     target = checked("target", target, Field(None, float, FINITE, optional=True))
     directory = checked_path("directory", directory)

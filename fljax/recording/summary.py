@@ -226,7 +226,7 @@ _ALWAYS_COUNTED = ("time/elapsed_seconds", "comm/uplink_bytes", "comm/downlink_b
 def _spent(record: Record, key: str, records: Sequence[Record]) -> float | int | None:
     """Returns a running total at a record; that of round 0, which holds none, is 0."""
     at_start = record.get("round") == 0 and (
-        key in _ALWAYS_COUNTED or any(key in one for one in records)
+        key in _ALWAYS_COUNTED or any(key in record for record in records)
     )
     return record.get(key, 0 if at_start else None)
 

@@ -102,12 +102,14 @@ class Slots:
     @property
     def active(self) -> dict[int, Running]:
         """{slot: what runs in it}."""
-        return {slot: one for slot, one in enumerate(self.slots) if one is not None}
+        return {slot: running for slot, running in enumerate(self.slots) if running is not None}
 
     @property
     def rounds(self) -> np.ndarray:
         """int32[S], completed rounds of each slot; -1 where it rests."""
-        return np.array([-1 if one is None else one.round for one in self.slots], np.int32)
+        return np.array(
+            [-1 if running is None else running.round for running in self.slots], np.int32
+        )
 
     def start(self, trials: Mapping[int, Trial], group: Group) -> None:
         """Starts trials in slots of their own; what ran there is over.
@@ -198,9 +200,10 @@ class Slots:
 
     def take_records(self) -> list[tuple[Trial, Record]]:
         """Returns the records since the last call, trial after trial."""
-        taken = [(one.trial, record) for one in self.active.values() for record in one.records]
-        for one in self.active.values():
-            one.records = []
+        taken = []
+        for running in self.active.values():
+            taken += [(running.trial, record) for record in running.records]
+            running.records = []
         return taken
 
 
@@ -225,5 +228,5 @@ def _build(group: Group, trials: Sequence[Trial], options: RoundOptions) -> Fede
         algorithm,
         options,
         [group.inputs[trial.number] for trial in trials],
-        [one.train.partition for one in group.datasets],
+        [dataset.train.partition for dataset in group.datasets],
     )

@@ -196,7 +196,7 @@ def _better(
         return best, False  # it does not fit into memory, and wider ones will not either
     # anew and by turns: the speed of a machine may change within seconds
     anew = {"seconds": math.inf, "overhead": math.inf}
-    best, other = (one._replace(**anew) for one in (best, other))
+    best, other = (timing._replace(**anew) for timing in (best, other))
     for repetition in range(_REPEATS):
         best, other = _again(best), _again(other)
         takes, best_takes = other.round_seconds, best.round_seconds
@@ -269,7 +269,7 @@ def _timed(
     begin = time.perf_counter()
     federation = assemble(layout)
     whole, facts = federation.plan_round(0, federation.cohorts.init())
-    waves = max(int(one.num_waves.max(initial=0)) for one in whole.passes)
+    waves = max(int(plan.num_waves.max(initial=0)) for plan in whole.passes)
     count = 1
     _seconds(federation, _first_waves(whole, count), facts)  # compiles
     built = time.perf_counter() - begin
@@ -312,17 +312,19 @@ def _seconds(federation: Any, plan: RoundPlan, facts: Any) -> float:
 
 
 def _first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
-    passes = tuple(one._replace(num_waves=np.minimum(one.num_waves, waves)) for one in plan.passes)
+    passes = tuple(
+        each._replace(num_waves=np.minimum(each.num_waves, waves)) for each in plan.passes
+    )
     return plan._replace(passes=passes)
 
 
 def _end(plan: RoundPlan) -> int:
     """Returns the steps of all passes until their last waves end, on the device with the most."""
     ends = np.zeros(len(plan.passes[0].num_waves), np.int64)
-    for one in plan.passes:
-        for device, waves in enumerate(one.num_waves):
+    for each in plan.passes:
+        for device, waves in enumerate(each.num_waves):
             if waves:
-                ends[device] += one.exchange_time[device, one.wave_end[device, waves - 1] - 1]
+                ends[device] += each.exchange_time[device, each.wave_end[device, waves - 1] - 1]
     return int(ends.max())
 
 

@@ -89,7 +89,9 @@ def run_baselines(
         if name != run_options.baselines[-1] and stopped_late():
             found[name] = found[name]._replace(interrupted=True)
             break
-    return run._replace(baselines=found, interrupted=any(one.interrupted for one in found.values()))
+    return run._replace(
+        baselines=found, interrupted=any(baseline.interrupted for baseline in found.values())
+    )
 
 
 def check_baselines(names: Sequence[str], options: RoundOptions, dataset: FederatedDataset) -> None:

@@ -283,7 +283,7 @@ class Federation:
                 several = len(plans) > 1
                 placed = self.place(blocks.stack(plans) if several else plans[0], int(several))
             share = (time.perf_counter() - begin) / len(facts)
-            yield placed, [one._replace(seconds=one.seconds + share) for one in facts]
+            yield placed, [fact._replace(seconds=fact.seconds + share) for fact in facts]
 
     def _plans(self, rounds: Iterable[int | np.ndarray], state: Any, feedback: Feedback | None):
         for round in rounds:
@@ -318,7 +318,7 @@ class Federation:
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         keepers = facts.keepers
         if facts.repeated.size and self.store.row_bytes:
-            nonfinite = jax.device_get([one["nonfinite"] for one in stats])
+            nonfinite = jax.device_get([of_pass["nonfinite"] for of_pass in stats])
             keepers = facts.keepers_of(~np.all(nonfinite, axis=0))
         self.store.scatter(facts.trials, keepers, rows)
         return self._in_turn(stats)

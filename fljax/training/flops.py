@@ -136,4 +136,4 @@ _PRODUCTS = {"dot_general": _of_product, "conv_general_dilated": _of_convolution
 def jaxprs(value: Any) -> list[Any]:
     """Returns the jaxprs in a parameter of an equation."""
     values = value if isinstance(value, tuple | list) else (value,)
-    return [one for one in (getattr(v, "jaxpr", v) for v in values) if hasattr(one, "eqns")]
+    return [value for value in (getattr(v, "jaxpr", v) for v in values) if hasattr(value, "eqns")]

@@ -69,13 +69,13 @@ def operations(function: Callable, *args: PyTree) -> str:
       *args: Its arguments; shapes will do.
     """
     found: collections.Counter[str] = collections.Counter()
-    open_ones = [jax.make_jaxpr(function)(*args).jaxpr]
-    while open_ones:
-        for equation in open_ones.pop().eqns:
+    unread = [jax.make_jaxpr(function)(*args).jaxpr]
+    while unread:
+        for equation in unread.pop().eqns:
             values = [*equation.invars, *equation.outvars]
-            shapes = ", ".join(one.aval.str_short() for one in values)
+            shapes = ", ".join(value.aval.str_short() for value in values)
             found[f"{equation.primitive.name} {shapes}"] += 1
-            open_ones += [one for value in equation.params.values() for one in jaxprs(value)]
+            unread += [inner for value in equation.params.values() for inner in jaxprs(value)]
     text = "\n".join(f"{count} {line}" for line, count in sorted(found.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -62,7 +62,7 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
 def schedules_of(task: Task, spec: AlgorithmSpec) -> list[str]:
     """Returns the schedule of each pass of an algorithm, which no number decides on."""
     algorithm = spec.build(bind(task, {}), {**spec.hparams, "num_clients": 1})
-    return [one.schedule for one in algorithm.passes]
+    return [each.schedule for each in algorithm.passes]
 
 
 def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:

@@ -211,7 +211,7 @@ def check_own_numbers(
         raise ValueError(
             f"client_lr_factors have no effect: {spec.name} has no client_lr. Leave them out."
         )
-    local = any(one.schedule == "local" for one in algorithm.passes)
+    local = any(each.schedule == "local" for each in algorithm.passes)
     for name in ("local_epochs", "local_steps"):
         if is_per_client(getattr(options, name)) and not local:
             raise ValueError(

@@ -80,7 +80,7 @@ def training_record(
     """
     if len(facts.steps) > 1:
         own = (facts.trials == trial) & (facts.clients >= 0)
-        stats = [{name: values[own] for name, values in one.items()} for one in stats]
+        stats = [{name: values[own] for name, values in of_pass.items()} for of_pass in stats]
     last = stats[-1]
     record = {
         "round": int(np.broadcast_to(facts.round, len(facts.steps))[trial]) + 1,
@@ -121,7 +121,7 @@ def _communication(
     takes no time in it.
     """
     sent, received = (
-        [np.asarray(one[f"{side}_bits"], np.int64) for one in stats]
+        [np.asarray(of_pass[f"{side}_bits"], np.int64) for of_pass in stats]
         for side in ("uplink", "downlink")
     )
     uplink_bits, downlink_bits = _exact_sum(sent), _exact_sum(received)
@@ -146,7 +146,7 @@ def _communication(
             _seconds(up, speeds.uplink_mbps) + _seconds(down, speeds.downlink_mbps)
             for up, down in zip(sent, received, strict=True)
         ]
-        seconds = sum(float(one.max(initial=0)) for one in each)
+        seconds = sum(float(seconds.max(initial=0)) for seconds in each)
         totals.transfer += seconds
         record |= {
             "comm/round_transfer_seconds": seconds,

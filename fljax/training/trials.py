@@ -79,17 +79,17 @@ def initial_trials(
     Raises:
       ValueError: If the trials do not fit into one program.
     """
-    words = np.asarray([one.seed & 0xFFFFFFFF for one in trials], np.uint32)
+    words = np.asarray([trial.seed & 0xFFFFFFFF for trial in trials], np.uint32)
     models = {
-        one.seed: init_model(task, key, params)
-        for one, key in zip(trials, _init_keys(words), strict=True)
+        trial.seed: init_model(task, key, params)
+        for trial, key in zip(trials, _init_keys(words), strict=True)
     }
     check_frozen([(seed, frozen) for seed, (_, frozen, _) in models.items()])
-    each = [Variables(models[one.seed][0], models[one.seed][2]) for one in trials]
+    each = [Variables(models[trial.seed][0], models[trial.seed][2]) for trial in trials]
     variables = _stack(each)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(variables.params))
     hparams = _stacked_hparams(trials, dtype)
-    hparams["num_clients"] = np.asarray([participants[one.partition] for one in trials], dtype)
+    hparams["num_clients"] = np.asarray([participants[trial.partition] for trial in trials], dtype)
     _, frozen, _ = models[trials[0].seed]
     return InitialTrials(variables, frozen, hparams, _keys(words))
 
@@ -125,7 +125,7 @@ def _stacked_hparams(trials: Sequence[TrialInputs], dtype: Any) -> dict[str, np.
                 f"Trials that run together need the same hyperparameters, but {odd[0]!r} belongs "
                 "to some of them only."
             )
-    return {name: np.asarray([one.hparams[name] for one in trials], dtype) for name in names}
+    return {name: np.asarray([trial.hparams[name] for trial in trials], dtype) for name in names}
 
 
 @jax.jit

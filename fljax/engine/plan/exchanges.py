@@ -8,7 +8,7 @@ import numpy as np
 
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan.counting import ranges
-from fljax.engine.plan.packing import Packing
+from fljax.engine.plan.lanes import LaneAssignment
 
 
 class Exchanges(NamedTuple):
@@ -24,7 +24,7 @@ class Exchanges(NamedTuple):
 
 
 def make_exchanges(
-    steps: np.ndarray, packing: Packing, execution: ExecutionPlan, jobs: int
+    steps: np.ndarray, assignment: LaneAssignment, execution: ExecutionPlan, jobs: int
 ) -> Exchanges:
     """Lists the exchanges and waves of one pass.
 
@@ -33,7 +33,7 @@ def make_exchanges(
 
     Args:
       steps: int64[J] length of each job, all positive.
-      packing: Where and when the jobs run.
+      assignment: Where and when the jobs run.
       execution: The execution plan.
       jobs: Jobs that a device can hold.
     """
@@ -47,10 +47,10 @@ def make_exchanges(
     wave_jobs = np.full((devices, num_waves, wave), jobs, np.int32)
 
     # the end of every job; those that end together in the order of slots
-    end = packing.start + steps
-    moment = packing.device * (packing.makespan + 1) + end
-    order = (moment * jobs + packing.slot).argsort()
-    device, slot = packing.device[order], packing.slot[order]
+    end = assignment.start + steps
+    moment = assignment.device * (assignment.makespan + 1) + end
+    order = (moment * jobs + assignment.slot).argsort()
+    device, slot = assignment.device[order], assignment.slot[order]
     held = np.bincount(device, minlength=devices)
     first_of_device = (held.cumsum() - held)[device]
     number = np.arange(len(order)) - first_of_device
@@ -61,29 +61,29 @@ def make_exchanges(
     at = device * num_exchanges + exchange
     place += at * exchange_size
     exchange_time.reshape(-1)[at] = end[order]
-    exchange_lane.reshape(-1)[place] = packing.lane[order]
+    exchange_lane.reshape(-1)[place] = assignment.lane[order]
     exchange_slot.reshape(-1)[place] = wave_slot
-    exchange_next.reshape(-1)[place] = _next_on_lane(packing, lanes, jobs)[order]
+    exchange_next.reshape(-1)[place] = _next_on_lane(assignment, lanes, jobs)[order]
     wave_end.reshape(-1)[device * num_waves + in_wave] = exchange + 1
     wave_jobs.reshape(-1)[device * num_waves * wave + number] = slot
     waves = (-(-held // wave)).astype(np.int32)
 
     # before them, the start of each lane's first job, in the order of slots
-    first = np.flatnonzero(packing.start == 0)
-    first = first[packing.device[first].argsort(kind="stable")]
-    place = packing.device[first] * num_exchanges * exchange_size + ranges(begun)
-    exchange_lane.reshape(-1)[place] = packing.lane[first]
-    exchange_next.reshape(-1)[place] = packing.slot[first]
+    first = np.flatnonzero(assignment.start == 0)
+    first = first[assignment.device[first].argsort(kind="stable")]
+    place = assignment.device[first] * num_exchanges * exchange_size + ranges(begun)
+    exchange_lane.reshape(-1)[place] = assignment.lane[first]
+    exchange_next.reshape(-1)[place] = assignment.slot[first]
     return Exchanges(
         exchange_time, exchange_lane, exchange_slot, exchange_next, wave_end, wave_jobs, waves
     )
 
 
-def _next_on_lane(packing: Packing, lanes: int, jobs: int) -> np.ndarray:
+def _next_on_lane(assignment: LaneAssignment, lanes: int, jobs: int) -> np.ndarray:
     """Returns the slot of the job that follows each one on its lane (jobs: none)."""
-    lane = packing.device * lanes + packing.lane
-    order = (lane * (packing.makespan + 1) + packing.start).argsort()
-    lane, slot = lane[order], packing.slot[order]
+    lane = assignment.device * lanes + assignment.lane
+    order = (lane * (assignment.makespan + 1) + assignment.start).argsort()
+    lane, slot = lane[order], assignment.slot[order]
     following = np.full(len(order), jobs)
     following[order[:-1]] = np.where(lane[1:] == lane[:-1], slot[1:], jobs)
     return following

@@ -15,7 +15,7 @@ from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan import batching
 from fljax.engine.plan.batching import LocalWork
 from fljax.engine.plan.exchanges import make_exchanges
-from fljax.engine.plan.packing import Packing, capacity, pack
+from fljax.engine.plan.lanes import LaneAssignment, assign_lanes, capacity
 from fljax.engine.plan.round_plan import (
     HostPlan,
     JobArrays,
@@ -112,11 +112,11 @@ class Planner(NamedTuple):
         table = JobTable(*(None if column is None else column[kept] for column in jobs))
         sizes = sizes[kept]
         execution, capacities = self.execution, self.capacities
-        first = pack(steps[0], execution.devices, execution.lanes, capacities.jobs)
-        packing = [first, *(_repack(step, first, execution) for step in steps[1:])]
+        first = assign_lanes(steps[0], execution.devices, execution.lanes, capacities.jobs)
+        assignments = [first, *(_assigned_later(step, first, execution) for step in steps[1:])]
         place = first.device * capacities.jobs + first.slot
         passes = []
-        for number, (one, step) in enumerate(zip(packing, steps, strict=True)):
+        for number, (one, step) in enumerate(zip(assignments, steps, strict=True)):
             rows, counts = self._batches(rounds, number, table, sizes, step, one)
             exchanges = make_exchanges(step, one, execution, capacities.jobs)
             columns = table._replace(steps=step)._asdict()
@@ -139,7 +139,7 @@ class Planner(NamedTuple):
             without_rows=self._by_trial(jobs) - self._by_trial(table),
             steps=self._by_trial(table, sum(steps)),
             rows_real=rows_real,
-            rows_computed=lane_rows * sum(one.makespan for one in packing),
+            rows_computed=lane_rows * sum(each.makespan for each in assignments),
             sampler_state=sampler_state,
             places=place,
             repeated=place[_repeated(table)],
@@ -166,11 +166,11 @@ class Planner(NamedTuple):
         """Returns int64[S], how many jobs each trial has, or the sum of their values."""
         return np.bincount(table.trial, values, len(self.seeds)).astype(np.int64)
 
-    def _batches(self, rounds, number, table: JobTable, sizes, steps, packing: Packing):
+    def _batches(self, rounds, number, table: JobTable, sizes, steps, assignment: LaneAssignment):
         """Returns the (rows, counts) of one pass."""
         work = self.works[number].of(self._owner(table))
         devices, lanes = self.execution.devices, self.execution.lanes
-        length = self._size(f"steps {number}", packing.makespan, self.capacities.steps[number])
+        length = self._size(f"steps {number}", assignment.makespan, self.capacities.steps[number])
         width = self.works[number].width
         rows = np.zeros((devices, length, lanes, width), np.int32)
         counts = np.zeros((devices, length, lanes), np.int32)
@@ -185,7 +185,7 @@ class Planner(NamedTuple):
                 occurrence=table.occurrence,
                 width=width,
             )
-            begin = (packing.device * length + packing.start) * lanes + packing.lane
+            begin = (assignment.device * length + assignment.start) * lanes + assignment.lane
             where = begin[batches.job] + batches.step * lanes
             owner = self._owner(table)[batches.job][:, None]
             rows.reshape(-1, width)[where] = self.split.partition.row_at(owner, batches.positions)
@@ -342,16 +342,18 @@ def _gathered(examples: Examples, rows: Sequence[np.ndarray], size: int) -> dict
     return out
 
 
-def _repack(steps: np.ndarray, first: Packing, execution: ExecutionPlan) -> Packing:
-    """Packs a later pass: every job stays on its device, where its client state is."""
+def _assigned_later(
+    steps: np.ndarray, first: LaneAssignment, execution: ExecutionPlan
+) -> LaneAssignment:
+    """Assigns jobs of a later pass; each stays on its device, where its client state is."""
     lane, start = np.zeros(len(steps), np.int64), np.zeros(len(steps), np.int64)
     makespan = 0
     for device in range(execution.devices):
         mine = np.flatnonzero(first.device == device)
-        one = pack(steps[mine], 1, execution.lanes, len(mine))
+        one = assign_lanes(steps[mine], 1, execution.lanes, len(mine))
         lane[mine], start[mine] = one.lane, one.start
         makespan = max(makespan, one.makespan)
-    return Packing(first.device, lane, start, first.slot, makespan)
+    return LaneAssignment(first.device, lane, start, first.slot, makespan)
 
 
 def _last(table: JobTable) -> np.ndarray:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.devices.placement import fetch, fetch_rows, put_same, put_sharded
 from fljax.engine.plan.counting import earlier_equals
-from fljax.engine.plan.packing import capacity
+from fljax.engine.plan.lanes import capacity
 from fljax.engine.store.row_routing import block_of, make_moves, route
 
 PyTree = Any

@@ -1,4 +1,4 @@
-"""The planner and packing: every job runs once, in one piece, on lanes that never collide."""
+"""The planner and its lanes: every job runs once, in one piece, on lanes that never collide."""
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fljax.data.dataset import LazyExamples, Partition, Split
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan.batching import LocalWork
-from fljax.engine.plan.packing import capacity, pack
+from fljax.engine.plan.lanes import assign_lanes, capacity
 from fljax.engine.plan.planner import make_planner
 from fljax.engine.plan.round_plan import job_table
 
@@ -102,18 +102,18 @@ def test_every_job_runs_exactly_once(sizes, execution, epochs, data):
     devices=st.integers(1, 4),
     lanes=st.integers(1, 8),
 )
-def test_packing_is_dense(steps, devices, lanes):
+def test_assignment_is_dense(steps, devices, lanes):
     steps = np.array(steps)
-    packing = pack(steps, devices, lanes, len(steps))
-    slots = packing.device * lanes + packing.lane
+    assignment = assign_lanes(steps, devices, lanes, len(steps))
+    slots = assignment.device * lanes + assignment.lane
     for slot in np.unique(slots):
         mine = np.flatnonzero(slots == slot)
-        mine = mine[np.argsort(packing.start[mine])]
-        ends = packing.start[mine] + steps[mine]
-        np.testing.assert_array_equal(packing.start[mine], np.concatenate([[0], ends[:-1]]))
+        mine = mine[np.argsort(assignment.start[mine])]
+        ends = assignment.start[mine] + steps[mine]
+        np.testing.assert_array_equal(assignment.start[mine], np.concatenate([[0], ends[:-1]]))
     # Graham's bound for any list schedule
-    assert packing.makespan <= steps.sum() / (devices * lanes) + steps.max()
-    assert packing.makespan == (packing.start + steps).max()
+    assert assignment.makespan <= steps.sum() / (devices * lanes) + steps.max()
+    assert assignment.makespan == (assignment.start + steps).max()
 
 
 @given(
@@ -122,21 +122,21 @@ def test_packing_is_dense(steps, devices, lanes):
     lanes=st.integers(1, 3),
     room=st.integers(0, 4),
 )
-def test_packing_is_longest_first_to_the_lane_that_is_free_earliest(steps, devices, lanes, room):
+def test_assignment_is_longest_first_to_the_lane_that_is_free_earliest(steps, devices, lanes, room):
     """Also where devices are full: their lanes take no more jobs."""
     room += -(-len(steps) // devices)
-    packing = pack(np.array(steps), devices, lanes, room)
+    assignment = assign_lanes(np.array(steps), devices, lanes, room)
     free = [(0, lane, device) for lane in range(lanes) for device in range(devices)]
     held = [0] * devices
     for job in sorted(range(len(steps)), key=lambda job: -steps[job]):
         begin, lane, device = min(free)
-        found = packing.start[job], packing.lane[job], packing.device[job]
+        found = assignment.start[job], assignment.lane[job], assignment.device[job]
         assert found == (begin, lane, device)
         free[free.index((begin, lane, device))] = (begin + steps[job], lane, device)
         held[device] += 1
         free = [one for one in free if held[one[2]] < room]
     for device in range(devices):
-        slots = packing.slot[packing.device == device]
+        slots = assignment.slot[assignment.device == device]
         np.testing.assert_array_equal(slots, np.arange(len(slots)))
 
 
@@ -147,13 +147,13 @@ def test_makespan_on_log_normal_sizes():
             steps = np.ceil(generator.lognormal(np.log(10) - 0.5, 1, cohort)).astype(np.int64)
             for lanes in (1, 8, 64):
                 bound = max(steps.max(), steps.sum() / lanes)
-                assert pack(steps, 1, lanes, cohort).makespan <= 1.05 * bound + 1
+                assert assign_lanes(steps, 1, lanes, cohort).makespan <= 1.05 * bound + 1
 
 
 def test_devices_hold_no_more_jobs_than_their_arrays():
     steps = np.array([100] + [1] * 19)
-    packing = pack(steps, 2, 1, 12)
-    assert np.bincount(packing.device).max() <= 12
+    assignment = assign_lanes(steps, 2, 1, 12)
+    assert np.bincount(assignment.device).max() <= 12
 
 
 @given(needed=st.integers(1, 10**6), floor=st.integers(1, 1000))

@@ -1,4 +1,4 @@
-"""Packing jobs onto lanes: longest first, each to the lane that is free earliest."""
+"""Assigns jobs to lanes: longest first, each to the lane that is free earliest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from fljax.engine.plan.counting import ranges
 
 
-class Packing(NamedTuple):
+class LaneAssignment(NamedTuple):
     """Where and when each job runs.
 
     Attributes:
@@ -28,8 +28,10 @@ class Packing(NamedTuple):
     makespan: int
 
 
-def pack(steps: np.ndarray, devices: int, lanes: int, jobs_per_device: int) -> Packing:
-    """Packs jobs by the longest-processing-time rule (Graham, 1969).
+def assign_lanes(
+    steps: np.ndarray, devices: int, lanes: int, jobs_per_device: int
+) -> LaneAssignment:
+    """Assigns jobs to lanes by the longest-processing-time rule (Graham, 1969).
 
     Args:
       steps: int64[J] length of each job, in cohort order.
@@ -45,7 +47,7 @@ def pack(steps: np.ndarray, devices: int, lanes: int, jobs_per_device: int) -> P
     lane, device = np.divmod(lane, devices)
     slot = np.empty(len(steps), np.int64)
     slot[device.argsort(kind="stable")] = ranges(np.bincount(device, minlength=devices))
-    return Packing(device, lane, start, slot, int((start + steps).max(initial=0)))
+    return LaneAssignment(device, lane, start, slot, int((start + steps).max(initial=0)))
 
 
 def _begins(lengths: list[int], devices: int, total: int, jobs_per_device: int) -> np.ndarray:
@@ -56,7 +58,7 @@ def _begins(lengths: list[int], devices: int, total: int, jobs_per_device: int) 
 
     Args:
       lengths: Steps * total of each job, longest first.
-      devices, jobs_per_device: As for `pack`.
+      devices, jobs_per_device: As for `assign_lanes`.
       total: Lanes of all devices.
     """
     begins = np.empty(len(lengths), np.int64)
