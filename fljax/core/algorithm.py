@@ -126,6 +126,11 @@ class Aggregate(NamedTuple):
       sum: Pytree like `Contribution.value`, the sum of weight x value, in float32 at least.
       weight: Like `Contribution.weight`, the sum of weights.
       count: float32, the number of jobs that contributed.
+
+    Example:
+      >>> two_clusters = Aggregate(jnp.array([[2.0], [9.0]]), jnp.array([1.0, 3.0]), jnp.ones(2))
+      >>> two_clusters.mean().tolist()
+      [[2.0], [3.0]]
     """
 
     sum: PyTree
@@ -163,9 +168,12 @@ class ClientPass(NamedTuple):
         a job that is left out the later passes count nothing, and its client's state stays as this
         pass left it. The half with the largest loss (Cho et al. 2020, arXiv:2010.01243):
 
-            def select(stats, arrived):
-                loss = jnp.where(arrived, stats["loss"] / stats["weight"], -jnp.inf)
-                return jnp.argsort(jnp.argsort(-loss)) < arrived.sum() // 2
+        >>> def select(stats, arrived):
+        ...     loss = jnp.where(arrived, stats["loss"] / stats["weight"], -jnp.inf)
+        ...     return jnp.argsort(jnp.argsort(-loss)) < arrived.sum() // 2
+        >>> stats = {"loss": jnp.array([4.0, 9.0, 1.0]), "weight": jnp.array([4.0, 3.0, 1.0])}
+        >>> select(stats, arrived=jnp.array([True, True, False]))
+        Array([False,  True, False], dtype=bool)
     """
 
     broadcast: Callable[[PyTree, Mapping[str, Aggregate]], PyTree]

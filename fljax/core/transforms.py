@@ -8,12 +8,14 @@ All that leaves a client is one message, {name: value}: the update, a model stat
 counts. All of it goes through the uplink links, each of which says what it covers: one name (by
 default the update) or the whole message. This one clips the whole message to a norm:
 
-    def clip(bound):
-        def encode(message, state, job, key):
-            scale = jnp.minimum(1, bound / optax.tree.norm(message))
-            return jax.tree.map(lambda leaf: leaf * scale, message), state
-
-        return UplinkLink(encode, lambda payload, state: payload, covers=None)
+  >>> def clip(bound):
+  ...     def encode(message, state, job, key):
+  ...         scale = jnp.minimum(1, bound / optax.tree.norm(message))
+  ...         return jax.tree.map(lambda leaf: leaf * scale, message), state
+  ...     return UplinkLink(encode, lambda payload, state: payload, covers=None)
+  >>> message = {"update": jnp.array([3.0]), "control": jnp.array([4.0])}
+  >>> clip(2.5).encode(message, (), None, None)[0]["update"].tolist()
+  [1.5]
 """
 
 from __future__ import annotations

@@ -34,6 +34,23 @@ def encode(
 
     Raises:
       ValueError: If a link must cover what it does not, or keeps no name apart.
+
+    Example:
+      >>> halved = UplinkLink(
+      ...     encode=lambda value, state, job, key: (value / 2, state),
+      ...     decode=lambda payload, state: payload * 2,
+      ...     covers="control",
+      ... )
+      >>> pipeline = Pipeline(uplink=(halved,))
+      >>> one = jnp.ones(())
+      >>> sent = {"update": Contribution(3 * one, one), "control": Contribution(4 * one, one)}
+      >>> key = jax.random.key(0)
+      >>> job = fljax.core.algorithm.blank_job(key)
+      >>> payloads, _, bits = encode(pipeline, sent, ((),), job, key)
+      >>> float(payloads["control"]), int(bits)
+      (2.0, 64)
+      >>> float(decode(pipeline, payloads, ((),), summed=False)["control"])
+      4.0
     """
     covered = {UPDATE, *(link.covers for link in pipeline.uplink)}
     message = {

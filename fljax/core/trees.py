@@ -31,7 +31,12 @@ def batched(function: Callable, size: int, in_axes: Any = 0) -> Callable:
 
 
 def take_rows(tree: PyTree, indices: jax.Array) -> PyTree:
-    """Returns rows of every leaf; indices[n] beyond the end read the last row."""
+    """Returns rows of every leaf; indices[n] beyond the end read the last row.
+
+    Example:
+      >>> take_rows({"w": jnp.array([[1], [2], [3]])}, jnp.array([2, 0]))["w"].tolist()
+      [[3], [1]]
+    """
 
     def rows_of(leaf):
         if indices.shape[0] > 1:
@@ -63,7 +68,12 @@ def put_rows(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
 
 
 def add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
-    """Returns total[S, ...] with rows[n] added at indices[n], which may repeat."""
+    """Returns total[S, ...] with rows[n] added at indices[n], which may repeat.
+
+    Example:
+      >>> add_rows(jnp.zeros(3), jnp.array([0, 2, 2]), jnp.array([1.0, 2.0, 3.0])).tolist()
+      [1.0, 0.0, 5.0]
+    """
     if indices.shape[0] > 1:
         return total.at[indices].add(rows)
     # in place, where a scatter of one row would be a loop
@@ -109,6 +119,10 @@ def beside(column: jax.Array, leaf: jax.Array) -> jax.Array:
     """Returns column[n] with trailing axes, so that it broadcasts against leaf[n, ...].
 
     A scalar does so as it is; with axes XLA would divide by it in another way.
+
+    Example:
+      >>> (jnp.ones((2, 2)) * beside(jnp.array([1.0, 3.0]), jnp.ones((2, 2)))).tolist()
+      [[1.0, 1.0], [3.0, 3.0]]
     """
     if not column.ndim:
         return column
