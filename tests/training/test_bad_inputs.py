@@ -75,7 +75,7 @@ def simulate(parts=None, spec=None, **options):
         ({"client_lr_factors": [1] * 9, "spec": OWN_RATES}, "client_lr_factors has no effect"),
         ({"client_lr_schedule": lambda t: 0.5**t, "spec": OWN_RATES}, "client_lr_schedule has no"),
         ({"server_lr_schedule": lambda t: 0.0 * t, "spec": OWN_RATES}, "server_lr_schedule has no"),
-        ({"sampler": uniform(9, 3, 0)._replace(feedback="delayed")}, "delayed feedback"),
+        ({"sampler": uniform(9, 3, 0)._replace(feedback="late")}, "feedback = 'late'; choose from"),
     ],
 )
 def test_errors_name_the_value(options, message):
