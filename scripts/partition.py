@@ -11,6 +11,7 @@ from absl import flags
 
 from fljax import data
 from fljax.core import parts
+from fljax.core.settings import DATA
 
 _DATASET = flags.DEFINE_string(
     "dataset", "digits", f"{', '.join(data.SOURCES)}, or 'module:function' of your own."
@@ -24,13 +25,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data directory; default $FLJA
 _CODE_DIR = flags.DEFINE_string("code_dir", None, "Folder of your module; default the current one.")
 _OUT = flags.DEFINE_string("out", None, "Where to save the figure; none is drawn without it.")
 
-flags.DEFINE_float("alpha", None, "Concentration of the Dirichlet partitions.")
-flags.DEFINE_integer("shards_per_client", None, "Shards of each client.")
-flags.DEFINE_integer("classes_per_client", None, "Classes of each client.")
-flags.DEFINE_float("sigma", None, "Spread of log sizes of the quantity partition.")
-flags.DEFINE_integer("min_partition_size", None, "Fewest rows of a client.")
-
 _OPTIONS = ("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size")
+for _name in _OPTIONS:
+    _define = {float: flags.DEFINE_float, int: flags.DEFINE_integer}[DATA[_name].kind]
+    _define(_name, None, DATA[_name].meaning)
 
 
 def main(argv):
