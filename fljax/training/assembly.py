@@ -20,7 +20,7 @@ from fljax.engine.devices.placement import own_devices, put_same
 from fljax.engine.plan.planner import Planner, make_planner
 from fljax.engine.program.inputs import Inputs, RoundState
 from fljax.engine.store.client_store import ClientStore
-from fljax.training.autotuning import Layout
+from fljax.training.autotuning import JobLayout
 from fljax.training.blueprint import Blueprint, algorithm_builder
 from fljax.training.client_state import default_rows, make_store
 from fljax.training.execution import plan_execution
@@ -29,7 +29,7 @@ from fljax.training.local_work import check_batches
 from fljax.training.trials import InitialTrials
 
 
-def execution_of(blueprint: Blueprint, layout: Layout | None) -> ExecutionPlan:
+def execution_of(blueprint: Blueprint, layout: JobLayout | None) -> ExecutionPlan:
     """Returns the execution plan of a layout; None chooses it by rule."""
     wanted = blueprint.options
     if layout is not None:

@@ -54,7 +54,7 @@ _SIMILAR = 1.05
 _HEAVY_STEP_SECONDS = 5e-4
 
 
-class Layout(NamedTuple):
+class JobLayout(NamedTuple):
     """A number of devices, of lanes on each, and of slots of a wave (0: by rule)."""
 
     devices: int
@@ -116,7 +116,7 @@ class Allowance(NamedTuple):
 
 
 def calibrate(
-    assemble: Callable[[Layout | None], Any],
+    assemble: Callable[[JobLayout | None], Any],
     memory: Path | None,
     facts: Mapping[str, Any],
     allowance: Allowance,
@@ -141,7 +141,7 @@ def calibrate(
     # of several processes, all or none
     if all(found == own for found in allgather(own)) and known is not None:
         try:
-            return _dispatching(assemble(Layout(*known[:3])), 1e-6 * known.round_us, allowance)
+            return _dispatching(assemble(JobLayout(*known[:3])), 1e-6 * known.round_us, allowance)
         except ValueError:
             pass  # it fits no longer: less memory, or a file from elsewhere
     begin = time.perf_counter()
@@ -155,7 +155,9 @@ def calibrate(
     return _dispatching(best.federation, best.round_seconds, allowance)
 
 
-def _search(assemble: Callable[[Layout | None], Any], allowance: Allowance) -> tuple[Timing, bool]:
+def _search(
+    assemble: Callable[[JobLayout | None], Any], allowance: Allowance
+) -> tuple[Timing, bool]:
     """Returns the best timing, and whether the search came to its end."""
     begin = time.perf_counter()
     best = _timed(assemble, None, allowance)
@@ -187,7 +189,7 @@ def _dispatching(federation: Any, round_seconds: float, allowance: Allowance) ->
 
 
 def _better(
-    assemble: Callable[[Layout | None], Any], layout: Layout, best: Timing
+    assemble: Callable[[JobLayout | None], Any], layout: JobLayout, best: Timing
 ) -> tuple[Timing, bool]:
     """Times a layout; returns the better timing, and whether to go on in its direction."""
     try:
@@ -205,38 +207,38 @@ def _better(
     return (other if takes <= _GAIN * best_takes else best), takes <= _SIMILAR * best_takes
 
 
-def _more_lanes(best: Timing) -> list[Layout]:
+def _more_lanes(best: Timing) -> list[JobLayout]:
     """Returns layouts to try one after another while they get better, as do the next three."""
     execution, jobs = best.federation.execution, _jobs(best)
     if _on_cpu(best):
         counts = [4, 16] if _is_light(best) else []
     else:
         counts = [execution.lanes * 4**power for power in range(1, 6)]
-    return [Layout(execution.devices, n) for n in counts if execution.lanes < n <= jobs]
+    return [JobLayout(execution.devices, n) for n in counts if execution.lanes < n <= jobs]
 
 
-def _fewer_lanes(best: Timing) -> list[Layout]:
+def _fewer_lanes(best: Timing) -> list[JobLayout]:
     execution = best.federation.execution
     counts = [] if _on_cpu(best) else [execution.lanes // 4, execution.lanes // 16]
-    return [Layout(execution.devices, n) for n in counts if n]
+    return [JobLayout(execution.devices, n) for n in counts if n]
 
 
-def _one_device(best: Timing) -> list[Layout]:
+def _one_device(best: Timing) -> list[JobLayout]:
     """Tiny rounds may cost less than what the devices of a CPU need to meet."""
     execution = best.federation.execution
     free = jax.process_count() == 1 and not best.federation.options.devices
     meeting = 3 * best.overhead >= best.round_seconds
     if execution.devices == 1 or not free or not meeting or not _is_light(best):
         return []
-    return [Layout(1, execution.lanes)]
+    return [JobLayout(1, execution.lanes)]
 
 
-def _wider_waves(best: Timing) -> list[Layout]:
+def _wider_waves(best: Timing) -> list[JobLayout]:
     execution = best.federation.execution
     if _on_cpu(best) and not _is_light(best):
         return []
     counts = [execution.wave * 4, execution.wave * 16]
-    return [Layout(execution.devices, execution.lanes, n) for n in counts if n <= _jobs(best)]
+    return [JobLayout(execution.devices, execution.lanes, n) for n in counts if n <= _jobs(best)]
 
 
 def _on_cpu(timing: Timing) -> bool:
@@ -254,8 +256,8 @@ def _jobs(timing: Timing) -> int:
 
 
 def _timed(
-    assemble: Callable[[Layout | None], Any],
-    layout: Layout | None,
+    assemble: Callable[[JobLayout | None], Any],
+    layout: JobLayout | None,
     allowance: Allowance | None = None,
 ) -> Timing:
     """Times the first waves of round 0, as many as take long enough.

@@ -45,7 +45,7 @@ from fljax.training.assembly import (
     planner_of,
     store_of,
 )
-from fljax.training.autotuning import Allowance, Layout, calibrate
+from fljax.training.autotuning import Allowance, JobLayout, calibrate
 from fljax.training.blueprint import Blueprint, algorithm_builder, draw_blueprint
 from fljax.training.client_state import check_rounds_per_dispatch, default_rows
 from fljax.training.execution import is_calibrated
@@ -86,7 +86,7 @@ def build(
     place = functools.cache(functools.partial(place_inputs, blueprint))
     starter = functools.cache(functools.partial(make_starter, blueprint))
 
-    def assemble(layout: Layout | None = None) -> Federation:
+    def assemble(layout: JobLayout | None = None) -> Federation:
         return _assemble(blueprint, place, starter, layout)
 
     jobs = blueprint.cohorts.max_jobs
@@ -100,7 +100,7 @@ def _assemble(
     blueprint: Blueprint,
     place: Callable[[Mesh, str], Inputs],
     starter: Callable[[Mesh], Callable[[InitialTrials], RoundState]],
-    layout: Layout | None,
+    layout: JobLayout | None,
 ) -> Federation:
     """Returns a federation that runs on a layout; None is the layout by rule."""
     options, initial = blueprint.options, blueprint.initial

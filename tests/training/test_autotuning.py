@@ -16,7 +16,7 @@ from fljax.engine.plan.batching import LocalWork
 from fljax.tasks import classification
 from fljax.training import autotuning as calibration
 from fljax.training import execution, federation
-from fljax.training.autotuning import Allowance, Layout, Timing, calibrate, describe
+from fljax.training.autotuning import Allowance, JobLayout, Timing, calibrate, describe
 from fljax.training.options import RoundOptions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -150,11 +150,11 @@ def _search(
     tried = []
 
     def again(trial):
-        took = seconds(Layout(*trial.federation.execution[:3]))
+        took = seconds(JobLayout(*trial.federation.execution[:3]))
         return trial._replace(seconds=took, overhead=overhead * took)
 
     def assemble(layout):
-        layout = Layout(*rule) if layout is None else layout
+        layout = JobLayout(*rule) if layout is None else layout
         return SimpleNamespace(
             execution=ExecutionPlan(layout.devices, layout.lanes, layout.wave or 1, 1, "device"),
             planner=SimpleNamespace(capacities=SimpleNamespace(cohort=jobs)),
@@ -165,7 +165,7 @@ def _search(
 
     def trial(assemble, layout, allowance=None):
         one = assemble(layout)
-        layout = Layout(*one.execution[:3])
+        layout = JobLayout(*one.execution[:3])
         tried.append(tuple(layout))
         took = seconds(layout)
         return Timing(one, None, None, 1.0, took / step_seconds, took, overhead * took, built=1.0)

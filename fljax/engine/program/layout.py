@@ -41,7 +41,7 @@ class Work(NamedTuple):
     finish: Callable[..., Finished]
 
 
-class Layout(NamedTuple):
+class WeightLayout(NamedTuple):
     """What one job does, in another layout.
 
     Attributes:
@@ -55,15 +55,15 @@ class Layout(NamedTuple):
     unpack: Callable[[dict[str, Aggregate]], dict[str, Aggregate]]
 
 
-def as_given(work: Work, *arguments: Any) -> Layout:
+def as_given(work: Work, *arguments: Any) -> WeightLayout:
     """Returns the layout that changes nothing; the arguments are those of `transposed_weights`."""
     del arguments
-    return Layout(work, lambda messages: messages, lambda sums: sums)
+    return WeightLayout(work, lambda messages: messages, lambda sums: sums)
 
 
 def transposed_weights(
     work: Work, message: PyTree, client_rows: PyTree, arguments: tuple, summed: bool
-) -> Layout:
+) -> WeightLayout:
     """Returns the layout that holds the weights of narrow dense layers transposed.
 
     Args:
@@ -100,7 +100,7 @@ def transposed_weights(
         name: value if summed and _are_numbers(result.weights[name]) else still(value)
         for name, value in held.values.items()
     }
-    return Layout(
+    return WeightLayout(
         Work(
             rewrite(start, in_start, (sent, *job), chosen),
             rewrite(step, in_step, (sent, chosen, *still(arguments)), chosen),
