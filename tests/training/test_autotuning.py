@@ -161,6 +161,7 @@ def _search(
             mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform=platform)]),
             options=SimpleNamespace(devices=0, rounds_per_dispatch=0),
             store=SimpleNamespace(row_bytes=0),
+            cohorts=SimpleNamespace(feedback="none"),
         )
 
     def trial(assemble, layout, allowance=None):
@@ -243,19 +244,24 @@ def test_the_best_and_another_are_timed_by_turns(memory, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "seconds, options, row_bytes, rounds, expected",
+    "seconds, options, row_bytes, feedback, rounds, expected",
     [
-        (0.001, 0, 0, 1000, 10), (0.03, 0, 0, 1000, 3), (0.2, 0, 0, 1000, 1),
-        (0.001, 4, 0, 1000, 4), (0.001, 0, 8, 1000, 1), (0.001, 0, 0, 999, 1),
+        (0.001, 0, 0, "none", 1000, 10), (0.03, 0, 0, "none", 1000, 3),
+        (0.2, 0, 0, "none", 1000, 1), (0.001, 4, 0, "none", 1000, 4),
+        (0.001, 0, 8, "none", 1000, 1), (0.001, 0, 0, "none", 999, 1),
+        (0.001, 0, 0, "delayed", 1000, 1),
     ],
 )  # fmt: skip
-def test_tiny_rounds_share_a_dispatch(monkeypatch, seconds, options, row_bytes, rounds, expected):
+def test_tiny_rounds_share_a_dispatch(
+    monkeypatch, seconds, options, row_bytes, feedback, rounds, expected
+):
     federation = SimpleNamespace(
         execution=ExecutionPlan(1, 1, 1, 1, "device"),
         planner=SimpleNamespace(capacities=SimpleNamespace(cohort=1)),
         mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform="cpu")]),
         options=SimpleNamespace(devices=1, rounds_per_dispatch=options),
         store=SimpleNamespace(row_bytes=row_bytes),
+        cohorts=SimpleNamespace(feedback=feedback),
         rounds_per_dispatch=options or 1,
     )
     monkeypatch.setattr(
