@@ -48,7 +48,7 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         job = a_pass.job(index)
         contributions, client_state, stats = functions_of(job).finish(message, carry, job)
         for name, contribution in contributions.items():
-            check_numbers((contribution.value, contribution.weight), name)
+            check_numbers({"value": contribution.value, "weight": contribution.weight}, name)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
         pipeline, states = trials.of_job(job).pipeline, trials.select(uplink_states, job.trial)
