@@ -43,7 +43,7 @@ def place_labels(
     """Writes each text near its point; far ones get a thin line to it.
 
     Args:
-      axes: Matplotlib axes whose figure has been laid out, with its limits and legend final.
+      axes: Matplotlib axes whose figure has been laid out, with its limits final.
       points: (x, y) in data coordinates.
       texts: One a point.
       lines: What else labels should keep off, in pixels.
@@ -56,8 +56,7 @@ def place_labels(
         extent = trial.get_window_extent()
         sizes.append((extent.width, extent.height))
         trial.remove()
-    taken = [_box(legend) for legend in [axes.get_legend()] if legend is not None]
-    boxes = arrange(centres, sizes, _box(axes), [*taken, *lines])
+    boxes = arrange(centres, sizes, _box(axes), lines)
     to_points = 72 / axes.figure.dpi
     for text, point, (x, y), box in zip(texts, points, centres, boxes, strict=True):
         offset = (box.left + _GAP - x, box.bottom + _GAP - y)

@@ -207,7 +207,8 @@ def _draw_legend(axes: Any, placed: Sequence[Point]) -> None:
     if any(point.height is not None for point in placed):
         text = "beyond this axis, with its value"
         axes.plot([], [], marker="v", label=text, markerfacecolor="#555555", **plain)
-    axes.legend(loc="best", fontsize=8.5)
+    # beside the axes, where it covers no error bar
+    axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9)
 
 
 def _label(point: Point) -> str:

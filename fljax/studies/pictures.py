@@ -304,10 +304,10 @@ def _leave_out_the_start(axes: Any, maximize: bool) -> None:
     lines = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 2]
     last = max((line[-1, 0] for line in lines), default=0)
     later = [y for line in lines for x, y in line if x > last / 10]
-    if later and maximize:
-        axes.set_ylim(bottom=min(later) - 0.05 * (max(later) - min(later)))
-    elif later:
-        axes.set_ylim(top=max(later) + 0.05 * (max(later) - min(later)))
+    if later:
+        low, high = min(later), max(later)
+        start, end = 0.05 * (high - low), 0.15 * (high - low)
+        axes.set_ylim(*((low - start, high + end) if maximize else (low - end, high + start)))
 
 
 def _curves_title(shown: Sequence[Configuration]) -> str:
