@@ -41,7 +41,7 @@ def quick_compilation():
     options_of = compiler.get_compile_options
 
     def quick_options(*args, env_options_overrides=None, **options):
-        overrides = quick.WITHOUT | (env_options_overrides or {})
+        overrides = quick.OPTIONS | (env_options_overrides or {})
         return options_of(*args, env_options_overrides=overrides, **options)
 
     with pytest.MonkeyPatch.context() as patch:

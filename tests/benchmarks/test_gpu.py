@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import quick
 
 from fljax.benchmarks import profiles, protocols
 from fljax.benchmarks.comparison import Runner
@@ -72,7 +73,7 @@ def test_the_cpu_section_stands_beside_the_other_device(workdir):
 
 
 def test_a_failure_loses_nothing_and_shows_in_the_exit_status(tmp_path):
-    settings = {"FLJAX_DATA_DIR": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    settings = {"FLJAX_DATA_DIR": str(tmp_path), **quick.ENVIRONMENT}
     done = subprocess.run(
         [sys.executable, "scripts/gpu_report.py", f"--workdir={tmp_path}", "--size=small",
          "--sections=peers,peaks", "--runner=absent=./no-such-program"],

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick
 
 import fljax
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "scripts/simulate.py", "--config=configs/quickstart.py"]
 # a few rounds of small programs: compiling them well would take most of the time
-ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+ENVIRONMENT = os.environ | quick.ENVIRONMENT
 # as on a new machine: libraries tell what they find and keep there
 FOLDERS = tempfile.TemporaryDirectory(prefix="fljax-scripts-")
 ENVIRONMENT |= {"MPLCONFIGDIR": FOLDERS.name}

@@ -13,8 +13,8 @@ from contracts import harness
 from fljax import algorithms
 from fljax import compression as c
 from fljax.compression import links
-from fljax.core import transforms as chains
-from fljax.core.algorithm import Variables
+from fljax.core import transmission
+from fljax.core.algorithm import Contribution, Variables, blank_job
 from fljax.core.transforms import Pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -69,8 +69,11 @@ def test_a_link_behind_another_compresses_its_values():
 
     @jax.jit
     def transmit(update):
-        sent, _, bits = chains.encode(pipeline, update, ((), ()), None, laws.KEY)
-        return chains.decode(pipeline, sent, ((), ()), summed=False)["x"], bits
+        message = {"update": Contribution(update, jnp.float32(1))}
+        job = blank_job(laws.KEY)
+        sent, _, bits = transmission.encode(pipeline, message, ((), ()), job, laws.KEY)
+        received = transmission.decode(pipeline, sent, ((), ()), summed=False)
+        return received["update"]["x"], bits
 
     received, bits = transmit({"x": jnp.asarray(x)})
     together = c.chain(c.top_k(0.25, index_format="raw"), c.int8())
