@@ -304,7 +304,7 @@ def _leave_out_the_start(axes: Any, maximize: bool) -> None:
     lines = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 2]
     last = max((line[-1, 0] for line in lines), default=0)
     later = [y for line in lines for x, y in line if x > last / 10]
-    if later:
+    if later and min(later) < max(later):
         low, high = min(later), max(later)
         start, end = 0.05 * (high - low), 0.15 * (high - low)
         axes.set_ylim(*((low - start, high + end) if maximize else (low - end, high + start)))
