@@ -190,7 +190,7 @@ def covering(seed: int = 0, **axes: Sequence) -> list[Case]:
         for _ in range(40):
             some = {name: values[generator.integers(len(values))] for name, values in axes.items()}
             candidates.append(drawn(generator, **some | dict(pair)))
-        met = [_pairs(one) & missing.keys() for one in candidates]
+        met = [_pairs(candidate) & missing.keys() for candidate in candidates]
         best = max(range(len(met)), key=lambda number: len(met[number]))
         if met[best]:
             cases.append(candidates[best])

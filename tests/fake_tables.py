@@ -34,4 +34,4 @@ class Frame:
         return len(self.index)
 
     def to_numpy(self):
-        return np.stack([np.asarray(one, object) for one in self.parts.values()], axis=1)
+        return np.stack([np.asarray(part, object) for part in self.parts.values()], axis=1)

@@ -40,7 +40,7 @@ def pack_trits_reference(trits: np.ndarray) -> np.ndarray:
     size = -(-len(trits) // 5)
     groups = [trits[j::size] for j in range(size)]
     return np.array(
-        [sum(int(t) * 3**place for place, t in enumerate(one)) for one in groups], np.uint8
+        [sum(int(t) * 3**place for place, t in enumerate(group)) for group in groups], np.uint8
     )
 
 

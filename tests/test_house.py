@@ -85,7 +85,7 @@ def test_nothing_lies_loose():
 def test_the_table_itself_points_downwards():
     for number, (room, below) in enumerate(ROOMS.items()):
         floors = {one.split(".gpu")[0] for one in below} - {room}
-        assert all(one in ORDER[number + 1 :] for one in floors), room
+        assert all(floor in ORDER[number + 1 :] for floor in floors), room
 
 
 @pytest.mark.parametrize("room", ROOMS)

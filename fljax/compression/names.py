@@ -309,7 +309,7 @@ def _downlink(names: Names, numbers: Mapping) -> tuple[DownlinkLink, ...]:
         )
     sparse_calls = [step for step in code.calls if step.name in sparse.SPARSE]
     if memory != "difference" and sparse_calls:
-        unscaled = any(one.arguments.get("unbiased") for one in sparse_calls)
+        unscaled = any(sparse_call.arguments.get("unbiased") for sparse_call in sparse_calls)
         raise ValueError(
             f"downlink = {names.downlink!r} sends a few coordinates of the model and zeros for the "
             "others. Set downlink_memory = 'difference', which sends a few of its changes"

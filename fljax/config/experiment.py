@@ -126,7 +126,8 @@ def report(run: Run, plots: list[Path]) -> str:
     """Returns the closing lines of a run: results, costs, and where they lie."""
     if run.interrupted:
         name, stopped = next(
-            ((name, one) for name, one in run.baselines.items() if one.interrupted), ("", run)
+            ((name, baseline) for name, baseline in run.baselines.items() if baseline.interrupted),
+            ("", run),
         )
         where = f" of the baseline {name}" if name else ""
         return (

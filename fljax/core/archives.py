@@ -141,11 +141,11 @@ def read_npz(path: str | pathlib.Path, most: int | None = None) -> dict[str, np.
             raise refused(path, "is truncated or corrupt, or not an .npz archive")
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            if sum(one.file_size for one in members) > most:
+            if sum(member.file_size for member in members) > most:
                 raise _too_large(path, most)
             return {
-                one.filename.removesuffix(".npy"): _read_array(archive, one, path)
-                for one in members
+                member.filename.removesuffix(".npy"): _read_array(archive, member, path)
+                for member in members
             }
 
 

@@ -80,7 +80,7 @@ ACCURACY = Metric("accuracy", label="Accuracy")
 
 def plain(metrics: Sequence[Metric]) -> list[dict[str, str]]:
     """Returns what `config.json` says of metrics; the first one chooses rounds and models."""
-    return [{name: getattr(one, name) for name in _PLAIN} for one in metrics]
+    return [{name: getattr(metric, name) for name in _PLAIN} for metric in metrics]
 
 
 def from_plain(described: Sequence[Mapping[str, str]] | None) -> tuple[Metric, ...]:
@@ -110,7 +110,7 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
     if parts[:-1] in (["eval", "clients"], ["eval", "personal"]) and parts[-1] in SPREAD:
         return metrics[0]
     is_value = parts[0] == "eval" or key == "train/loss"
-    return next((one for one in metrics if is_value and one.name == parts[-1]), None)
+    return next((metric for metric in metrics if is_value and metric.name == parts[-1]), None)
 
 
 def global_metrics(
@@ -133,9 +133,9 @@ def global_metrics(
     totals = {name: Sum(_total(value), _total(weight)) for name, (value, weight) in sums.items()}
     with np.errstate(all="ignore"):
         return {
-            one.name: float(one.value(counts) if one.of_counts else _value(one, totals))
-            for one in metrics
-            if not (one.of_counts and counts is None)
+            metric.name: float(metric.value(counts) if metric.of_counts else _value(metric, totals))
+            for metric in metrics
+            if not (metric.of_counts and counts is None)
         }
 
 
@@ -162,7 +162,7 @@ def client_metrics(
     """
     totals = _by_owner(sums, owners, num_clients)
     clients = np.flatnonzero(totals["loss"].weight)
-    totals = {name: Sum(*(each[clients] for each in one)) for name, one in totals.items()}
+    totals = {name: Sum(*(each[clients] for each in total)) for name, total in totals.items()}
     whole = np.asarray(sums["loss"][1]).dtype.kind in "iub"
     counts = {
         "client": clients.astype(np.int64),
@@ -249,7 +249,7 @@ def _by_owner(sums: Mapping[str, Sum], owners: np.ndarray, size: int) -> dict[st
         values = np.asarray(values)
         columns = values.reshape(len(values), -1).T
         # float64 sums of integers are exact below 2^53
-        by_column = [np.bincount(owners, weights=one, minlength=size) for one in columns]
+        by_column = [np.bincount(owners, weights=column, minlength=size) for column in columns]
         return np.stack(by_column, -1).reshape(size, *values.shape[1:])
 
     return {name: Sum(added(value), added(weight)) for name, (value, weight) in sums.items()}
@@ -258,9 +258,9 @@ def _by_owner(sums: Mapping[str, Sum], owners: np.ndarray, size: int) -> dict[st
 def _values(metrics: Sequence[Metric], totals: Mapping[str, Sum]) -> dict[str, np.ndarray]:
     with np.errstate(all="ignore"):
         return {
-            one.name: np.asarray(_value(one, totals), np.float64)
-            for one in metrics
-            if not one.of_counts
+            metric.name: np.asarray(_value(metric, totals), np.float64)
+            for metric in metrics
+            if not metric.of_counts
         }
 
 

@@ -153,7 +153,7 @@ def whole_numbers(name: str, values: Any) -> np.ndarray:
 
 def _has_bool(values: Any) -> bool:
     """Whether a list holds truth values, which an array of it would hide."""
-    return isinstance(values, list | tuple) and any(isinstance(one, bool) for one in values)
+    return isinstance(values, list | tuple) and any(isinstance(value, bool) for value in values)
 
 
 def shown(value: Any) -> str:

@@ -71,7 +71,7 @@ CLASS_METRICS = (
 
 def _occurring(counts: ClassCounts) -> ClassCounts:
     """Returns the counts of classes that occur among targets or predictions, in int64."""
-    hits, actual, predicted = (np.asarray(one).astype(np.int64) for one in counts)
+    hits, actual, predicted = (np.asarray(count).astype(np.int64) for count in counts)
     occurs = (actual > 0) | (predicted > 0)
     return ClassCounts(hits[occurs], actual[occurs], predicted[occurs])
 

@@ -49,8 +49,8 @@ def joined(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Returns several tables as one; texts where types differ, "" where one lacks a column."""
     if len(tables) <= 1:
         return dict(*tables)
-    names = list(dict.fromkeys(name for one in tables for name in one))
-    return {name: _column([_of(one, name) for one in tables]) for name in names}
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    return {name: _column([_of(table, name) for table in tables]) for name in names}
 
 
 def _of(table: Mapping[str, np.ndarray], name: str) -> np.ndarray:

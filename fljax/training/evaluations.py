@@ -308,13 +308,13 @@ def _kept_models(personalize: Callable, server: Any, rows: Any):
 def _mean_over_models(metrics, outputs, sets) -> dict[str, float]:
     """Returns the mean over models of each metric on each set."""
     record = {}
-    metrics = [one for one in metrics if not one.of_counts]
+    metrics = [metric for metric in metrics if not metric.of_counts]
     for name, eval_set in sets.items():
         leaves, structure = jax.tree.flatten(outputs[name])
         models = map(structure.unflatten, zip(*map(np.asarray, leaves), strict=True))
-        each = [evaluation.finish(metrics, one, eval_set) for one in models]
+        each = [evaluation.finish(metrics, model, eval_set) for model in models]
         record |= {
-            f"eval/{name}/{one.name}": float(np.mean([found[one.name] for found in each]))
-            for one in metrics
+            f"eval/{name}/{metric.name}": float(np.mean([found[metric.name] for found in each]))
+            for metric in metrics
         }
     return record

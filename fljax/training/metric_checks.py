@@ -35,10 +35,10 @@ def check_metrics(
     """
     _check_names(task.kind, task.metrics)
     sums, counts = jax.eval_shape(local.measure, *variables, dict(batch))
-    if not {"loss"} <= sums.keys() & {one.name for one in task.metrics}:
+    if not {"loss"} <= sums.keys() & {metric.name for metric in task.metrics}:
         raise ValueError(
             f"The task {task.kind!r} measures {', '.join(sums)}, and its metrics are "
-            f"{', '.join(one.name for one in task.metrics)}: 'loss' must be among both."
+            f"{', '.join(metric.name for metric in task.metrics)}: 'loss' must be among both."
         )
     for name, pair in sums.items():
         _check_shapes(name, [jnp.shape(leaf) for leaf in jax.tree.leaves(pair)], batch["mask"])
@@ -46,22 +46,24 @@ def check_metrics(
     made_up = {
         name: Sum(np.ones((3, *value.shape[1:])), np.ones(3)) for name, (value, _) in sums.items()
     }
-    for one in task.metrics:
-        _check_value(one, made_up, counts)
+    for metric in task.metrics:
+        _check_value(metric, made_up, counts)
 
 
 def _check_names(kind: str, metrics: Sequence[Metric]) -> None:
-    names = [one.name for one in metrics]
+    names = [metric.name for metric in metrics]
     for name in names:
         if not isinstance(name, str) or "/" in name or name in _COLUMNS or names.count(name) > 1:
             raise ValueError(
                 f"{name!r} cannot name a metric of the task {kind!r}: give each a name of its own, "
                 f"without a slash and none of {', '.join(_COLUMNS)}."
             )
-    for one in metrics:
-        if one.better not in (HIGHER, LOWER) or (one.name == LOSS.name and one.better != LOWER):
+    for metric in metrics:
+        if metric.better not in (HIGHER, LOWER) or (
+            metric.name == LOSS.name and metric.better != LOWER
+        ):
             raise ValueError(
-                f"The metric {one.name!r} of the task {kind!r} is better {one.better!r}; say "
+                f"The metric {metric.name!r} of the task {kind!r} is better {metric.better!r}; say "
                 f"{HIGHER!r} or {LOWER!r}, of the loss {LOWER!r}."
             )
 

@@ -195,9 +195,9 @@ class RunOptions:
         for name, what in (("hooks", _A_HOOK), ("sinks", _A_SINK)):
             functions = tuple(sequence(name, getattr(self, name), f"a list of functions {what}"))
             _set(self, name, functions)
-            for place, one in enumerate(functions):
-                if not callable(one):
-                    raise wrong(f"{name}[{place}]", one, f"a function {what}")
+            for place, function in enumerate(functions):
+                if not callable(function):
+                    raise wrong(f"{name}[{place}]", function, f"a function {what}")
 
 
 _A_HOOK = "(federation, record) -> what joins the record, or None"

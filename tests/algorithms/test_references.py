@@ -38,7 +38,9 @@ def test_fedavg(weighting, momentum):
     spec = algorithms.fedavg(0.2, weighting=weighting, client_momentum=momentum)
     _, stats = check(spec, expected, local_epochs=3)
     got = [
-        one[-1]["loss"].sum() / one[-1]["weight"].sum() for one in stats if one[-1]["jobs"].any()
+        round_stats[-1]["loss"].sum() / round_stats[-1]["weight"].sum()
+        for round_stats in stats
+        if round_stats[-1]["jobs"].any()
     ]
     np.testing.assert_allclose(got, losses, rtol=1e-9)
 
@@ -58,7 +60,7 @@ def test_fedopt(kind, bias_correction):
     expected, _ = reference.federated(
         toy.initial_params(), toy.clients(), COHORTS, lr=0.2, batch_size=4, server=server
     )
-    used = {name: one for name, one in numbers.items() if kind in ONLY_WITH[name][1]}
+    used = {name: number for name, number in numbers.items() if kind in ONLY_WITH[name][1]}
     check(algorithms.fedopt(kind, 0.2, 0.3, **used), expected)
 
 

@@ -54,7 +54,7 @@ def prepare(
 ) -> Federation:
     """Builds a federation whose capacities hold the job tables."""
     defaults = {"batch_size": 4, "shuffle": False, "clients_per_round": 1}
-    cohorts = [np.asarray(_table(one).client) for one in tables]
+    cohorts = [np.asarray(_table(table).client) for table in tables]
     return build(
         toy.dataset(toy.clients() if parts is None else parts),
         task or toy.softmax_task(),

@@ -189,7 +189,7 @@ def test_clients_without_a_global_model_are_judged_on_both():
     run, _ = federate(algorithms.local_only(RATE), num_rounds=2)
     params = [toy.initial_params(np.float64) for _ in range(DATA.num_clients)]
     for _ in range(2):
-        params = [stepped(one, client) for client, one in enumerate(params)]
+        params = [stepped(param, client) for client, param in enumerate(params)]
     expected = [judged(params[client], client)[:2] for client in OWNERS]
     found = run.client_metrics
     np.testing.assert_allclose(found["personal/loss"], [one[0] for one in expected], rtol=1e-4)

@@ -183,7 +183,7 @@ def test_clients_and_their_spread_equal_a_loop(run, models):
     assert clients.tolist() == [0, 1, 3, 4] and found["examples"].tolist() == [5, 3, 6, 8]
     split = DATA.test
     expected = [
-        [judged(params, taken(split, split.partition.owners() == one)) for one in clients]
+        [judged(params, taken(split, split.partition.owners() == client)) for client in clients]
         for params in models
     ]
     for name in ("mse_a", "near", "skill_b", "loss"):

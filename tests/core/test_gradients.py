@@ -225,10 +225,10 @@ def test_rounds_are_those_of_float32_to_two_digits(spec):
     toy.assert_close(toy.params_of(lower), toy.params_of(federation), 0.02)
     with pytest.raises(AssertionError):
         toy.assert_close(toy.params_of(lower), toy.params_of(federation), 1e-5)
-    for one, other in zip(stats, lower_stats, strict=True):
-        np.testing.assert_allclose(other[0]["loss"].sum(), one[0]["loss"].sum(), rtol=0.02)
+    for round_stats, other in zip(stats, lower_stats, strict=True):
+        np.testing.assert_allclose(other[0]["loss"].sum(), round_stats[0]["loss"].sum(), rtol=0.02)
         assert {name: leaf.dtype for name, leaf in other[0].items()} == {
-            name: leaf.dtype for name, leaf in one[0].items()
+            name: leaf.dtype for name, leaf in round_stats[0].items()
         }
 
 

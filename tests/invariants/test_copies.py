@@ -58,5 +58,5 @@ def test_loops_copy_no_model_but_to_start_a_job(lanes):
     # a lane alone begins with a copy of the message; side by side, it is written into the lanes
     matrices = [f"{toy.FEATURES},{HIDDEN}", f"{HIDDEN},{HIDDEN}", f"{HIDDEN},{toy.CLASSES}"]
     allowed = [[], sorted(matrices)] if lanes == 1 else [[]]
-    assert all(sorted(one) in allowed for one in copies), copies
+    assert all(sorted(copy) in allowed for copy in copies), copies
     assert sum(map(bool, copies)) <= 1

@@ -107,7 +107,7 @@ def test_variants_are_measured_against_the_reference_seed_by_seed(whole):
     # the bytes of all four clients until the round of the target
     assert [one.target["uplink_bytes"] for one in none.reached] == [400 * 4 * 1, 400 * 4 * 3]
     assert bf16.reached[0].target["transfer_seconds"] == 2
-    assert [one.client_bytes for one in top_k.outcomes] == [50, 50]
+    assert [outcome.client_bytes for outcome in top_k.outcomes] == [50, 50]
 
 
 def test_a_round_is_chosen_on_validation_data_and_reported_on_test_data(whole):
@@ -208,7 +208,7 @@ def test_of_a_variant_with_axes_the_best_by_validation_is_compared():
     assert found.compared[1].gap(accuracy).mean == pytest.approx(-0.1)
     head, *lines = table(found)
     assert head[:2] == ["variant", "chosen values"] and lines[0][:2] == ["`a`", "client_lr=1"]
-    assert {one.trial.label() for one in found.outcomes} == {
+    assert {outcome.trial.label() for outcome in found.outcomes} == {
         "a, client_lr=0.1", "a, client_lr=1", "b, client_lr=0.1", "b, client_lr=1",
     }  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_points_that_miss_the_target_stand_at_their_whole_runs(whole):
 
 def test_without_a_target_all_points_stand_at_their_whole_runs():
     runs = {"none": (400, 0.9), "int8": (100, 0.89), "qsgd(8)": (110, 0.8)}
-    found = points(compared({name: [made_up(*one)] for name, one in runs.items()}, target=None))
+    found = points(compared({name: [made_up(*run)] for name, run in runs.items()}, target=None))
     assert [point.bytes.mean for point in found] == [400 * 4 * 3, 100 * 4 * 3, 110 * 4 * 3]
     assert all(point.reaches for point in found)
     assert [point.label for point in front(found)] == ["int8", "none"]

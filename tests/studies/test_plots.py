@@ -96,7 +96,10 @@ def test_values_that_are_lists_are_drawn_as_they_were_written(tmp_path):
     assert tmp_path / "plots/map-client_lr-model_options.hidden.png" in written
     assert {"0.510", "0.530"} <= set(texts(heat_map(results)))
     # configurations that never went through a file may hold lists
-    lists = [one._replace(values=one.values | {"hidden": [one.number // 2]}) for one in ran.trials]
+    lists = [
+        trial._replace(values=trial.values | {"hidden": [trial.number // 2]})
+        for trial in ran.trials
+    ]
     assert plot_sweep(ran._replace(trials=lists), tmp_path / "lists")
 
 

@@ -32,8 +32,8 @@ class Climb:
         return Trial(number, {"client_lr": rate} | self.more.get(f"of_{number}", {}))
 
     def tell_all(self, reports):
-        self.told += [[one.trial.number, one.round, one.value] for one in reports]
-        return [one.value > self.more.get("floor", -math.inf) for one in reports]
+        self.told += [[report.trial.number, report.round, report.value] for report in reports]
+        return [report.value > self.more.get("floor", -math.inf) for report in reports]
 
     def end(self, report, state):
         rate = report.trial.values["client_lr"]

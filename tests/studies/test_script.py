@@ -36,7 +36,7 @@ def test_two_processes_share_a_sweep(tmp_path):
     ended = [(*process.communicate(timeout=300), process.returncode) for process in processes]
     assert [code for *_, code in ended] == [0, 0], ended
     trials = json.loads((tmp_path / "trials.json").read_text())
-    assert [one["state"] for one in trials] == ["finished"] * 4
+    assert [trial["state"] for trial in trials] == ["finished"] * 4
     parts = [json.loads((tmp_path / f"parts/{n:04d}/sweep.json").read_text()) for n in range(2)]
     assert [part["trials"] for part in parts] == [2, 2]
     best = json.loads((tmp_path / "best.json").read_text())

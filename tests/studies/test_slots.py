@@ -28,9 +28,9 @@ def test_partitions_share_the_compiled_evaluation_and_the_test_set():
     assert len(made) == 4
     # one for the test set, one for each shape of the validation rows
     programs = {id(one.evaluate_many): one.evaluate_many for one in made}
-    assert sum(one._cache_size() for one in programs.values()) == 1 + len(rows)
+    assert sum(program._cache_size() for program in programs.values()) == 1 + len(rows)
     assert len(rows) < 3
     assert all(one.sets["test"] is made[0].sets["test"] for one in made)
     # the divisions own different validation rows
     owners = [one.sets["val"].owners for one in made]
-    assert not all(list(one) == list(owners[0]) for one in owners[1:])
+    assert not all(list(owner) == list(owners[0]) for owner in owners[1:])

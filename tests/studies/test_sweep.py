@@ -193,8 +193,8 @@ def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
             criterion=Criterion("eval/val/loss", "eval/test/loss", maximize=False),
         )  # fmt: skip
     states = [found.results.status(trial) for trial in found.results.trials]
-    assert {one.state for one in states} == {"finished", "stopped"}
-    assert all(one.round in (2, 4) for one in states if one.state == "stopped")
+    assert {state.state for state in states} == {"finished", "stopped"}
+    assert all(state.round in (2, 4) for state in states if state.state == "stopped")
     # the numbers of a trial that started late are those of the trial alone
     last = max(
         t for t, s in zip(found.results.trials, states, strict=True) if s.state == "finished"
@@ -240,7 +240,7 @@ def test_numbers_of_participants_that_a_program_holds_tell_groups_apart():
         {int((dataset.train.partition.sizes > 0).sum()) for dataset in group.datasets}
         for group in groups
     ]
-    assert with_rows[0] != with_rows[-1] and all(len(one) == 1 for one in with_rows)
+    assert with_rows[0] != with_rows[-1] and all(len(rows) == 1 for rows in with_rows)
 
 
 def test_processes_share_the_trials(whole, tmp_path):

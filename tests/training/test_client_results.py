@@ -97,7 +97,9 @@ def test_they_fare_as_a_loop_over_clients_and_evaluations_says(run_and_params):
     with np.load(run.directory / "client_metrics.npz") as arrays:
         found = dict(arrays)
     assert found["rounds"].tolist() == [0, 2, 4, 6, 7]
-    expected = np.array([[fares(one, TEST[2] == name) for name in found["id"]] for one in params])
+    expected = np.array(
+        [[fares(param, TEST[2] == name) for name in found["id"]] for param in params]
+    )
     for number, metric in enumerate(("loss", "accuracy")):
         history = found[f"history/{metric}"]
         np.testing.assert_allclose(history, expected[..., number], rtol=1e-4)
@@ -115,7 +117,7 @@ def test_groups_are_recorded_weighted_by_rows(run_and_params):
     ward_of = np.array([WARDS.get(name, 0) for name in TEST[2]])
     for group, of_row in (("hospital", hospital_of), ("ward", ward_of)):
         for value in np.unique(of_row[np.isin(TEST[2], NAMES)]):
-            expected = [fares(one, of_row == value) for one in params]
+            expected = [fares(param, of_row == value) for param in params]
             for metric, wanted in zip(
                 ("loss", "accuracy"), zip(*expected, strict=True), strict=True
             ):

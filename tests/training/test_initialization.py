@@ -52,9 +52,9 @@ def test_one_program_gives_the_same_bits_as_its_operations(model):
         key = jax.random.key(seed)
         want, got = init(key), initialized(init, key)
         assert jax.tree.structure(got) == jax.tree.structure(want)
-        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-            assert one.dtype == other.dtype
-            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        for leaf, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert leaf.dtype == other.dtype
+            np.testing.assert_array_equal(np.asarray(leaf), np.asarray(other))
 
 
 def test_models_made_anew_compile_once(monkeypatch):

@@ -266,9 +266,9 @@ def test_baselines_beside_own_numbers():
     run = simulate(
         spec=algorithms.fedavg(0.2), num_rounds=2, baselines=("centralized", "local_only")
     )
-    for one in run.baselines.values():
+    for baseline in run.baselines.values():
         np.testing.assert_array_equal(
-            one.curves["train/local_steps"][-2:], run.curves["train/local_steps"][-2:]
+            baseline.curves["train/local_steps"][-2:], run.curves["train/local_steps"][-2:]
         )
     assert run.baselines["centralized"].config["batch_size"] == 4  # the median
     assert run.baselines["centralized"].config["client_lr_factors"] is None

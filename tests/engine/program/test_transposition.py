@@ -61,9 +61,9 @@ def test_all_matrices_may_be_held_transposed(name, shape):
         results = jax.eval_shape(function, w, x)
         rewritten = jax.jit(rewrite(traced, groups, (False, False), _no(results)))
         got, want = rewritten(w, x), jax.jit(function)(w, x)
-        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-            assert one.dtype == other.dtype
-            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+        for leaf, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert leaf.dtype == other.dtype
+            np.testing.assert_allclose(leaf, other, rtol=1e-10, atol=1e-12)
 
 
 def test_precision_follows_its_operand():
