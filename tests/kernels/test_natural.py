@@ -12,6 +12,8 @@ from fljax_kernels import natural
 from fljax_kernels.packing import pack_bits
 from fljax_kernels.random_words import random_words
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DRAWS = 10_000
 
 round_to_powers_of_two = jax.jit(natural.round_to_powers_of_two)

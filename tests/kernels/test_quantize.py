@@ -21,6 +21,8 @@ from fljax_kernels.quantize import (
 from fljax_kernels.random_words import random_words
 from fljax_kernels.ternary import deternarize, ternarize
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DRAWS = 10_000
 
 

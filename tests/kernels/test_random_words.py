@@ -8,6 +8,8 @@ from quantization_reference import random_words_reference
 
 from fljax_kernels.random_words import keys_of_rows, random_words
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE = 1 << 16
 
 

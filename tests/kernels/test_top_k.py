@@ -14,6 +14,8 @@ from selection_reference import top_k_reference
 from fljax_kernels import top_k, top_k_mask
 from fljax_kernels.compaction import true_indices
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # few sizes and k, so that few programs are compiled, whatever hypothesis draws
 CASES = [(1, 1), (2, 1), (33, 5), (129, 1), (129, 128), (300, 5), (300, 77), (300, 300)]
 
