@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 import fljax
-from fljax.benchmarks import machine, measure, report
+from fljax.benchmarks import machine, measure, workload_table
 from fljax.benchmarks.workloads import SWEEPS, WORKLOADS, find
 from fljax.core.files import atomic_file
 from fljax.recording import say
@@ -39,7 +39,7 @@ _ONE = flags.DEFINE_string("one", None, "Runs a single workload here and prints 
 
 def main(argv):
     if _COMPARE.value:
-        commands.show(report.compare(*_COMPARE.value))
+        commands.show(workload_table.compare(*_COMPARE.value))
         return 0
     if _ONE.value:
         commands.show(json.dumps(_here(_ONE.value)))
@@ -50,7 +50,7 @@ def main(argv):
     if _OUT.value:
         with atomic_file(Path(_OUT.value)) as file:
             file.write(json.dumps(results, indent=2).encode() + b"\n")
-    commands.show(report.table(results))
+    commands.show(workload_table.table(results))
     return int(any("error" in result for result in results))
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithms import checks
+from fljax.algorithms import optimizer_arguments
 from fljax.algorithms.optimizers import at_present
 from fljax.core.algorithm import (
     Algorithm,
@@ -95,7 +95,7 @@ def fedavg(
       ('fedavg', {'client_lr': 0.1, 'server_lr': 1.0, 'client_momentum': 0.9})
     """
     check_weighting(weighting)
-    values = checks.hyperparameters(
+    values = optimizer_arguments.hyperparameters(
         name,
         {"client_lr": client_lr, "server_lr": server_lr},
         hparams,
@@ -104,15 +104,15 @@ def fedavg(
         client_weight_decay=client_weight_decay,
         mu=mu,
     )
-    defaults = checks.defaults_of(fedavg)
+    defaults = optimizer_arguments.defaults_of(fedavg)
     if client_optimizer is None:
         client_optimizer = sgd(client_momentum, client_weight_decay)
     else:
-        client_optimizer = checks.optimizer("client_optimizer", client_optimizer)
+        client_optimizer = optimizer_arguments.optimizer("client_optimizer", client_optimizer)
     if server_optimizer is None:
         server_optimizer = lambda hp: optax.sgd(hp["server_lr"])  # noqa: E731
     else:
-        server_optimizer = checks.optimizer("server_optimizer", server_optimizer)
+        server_optimizer = optimizer_arguments.optimizer("server_optimizer", server_optimizer)
     proximal = mu is not None
 
     def build(task: LocalTask, hp: Hparams) -> Algorithm:

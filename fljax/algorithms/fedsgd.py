@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithms import checks
+from fljax.algorithms import optimizer_arguments
 from fljax.algorithms.fedavg import (
     check_weighting,
     contributions,
@@ -99,14 +99,14 @@ def fedsgd(
       {'server_lr': 0.1}
     """
     check_weighting(weighting)
-    values = checks.hyperparameters(
+    values = optimizer_arguments.hyperparameters(
         "fedsgd", {"server_lr": server_lr}, hparams, (server_optimizer,)
     )
-    defaults = checks.defaults_of(fedsgd)
+    defaults = optimizer_arguments.defaults_of(fedsgd)
     if server_optimizer is None:
         server_optimizer = lambda hp: optax.sgd(hp["server_lr"])  # noqa: E731
     else:
-        server_optimizer = checks.optimizer("server_optimizer", server_optimizer)
+        server_optimizer = optimizer_arguments.optimizer("server_optimizer", server_optimizer)
 
     def build(task: LocalTask, hp) -> Algorithm:
         def finish(carry: GradientSum, job):

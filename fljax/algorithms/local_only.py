@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fljax.algorithms import checks
+from fljax.algorithms import optimizer_arguments
 from fljax.algorithms.fedavg import (
     ServerState,
     loss_stats,
@@ -53,18 +53,18 @@ def local_only(
       >>> algorithms.local_only(client_lr=0.1).hparams
       {'client_lr': 0.1}
     """
-    values = checks.hyperparameters(
+    values = optimizer_arguments.hyperparameters(
         "local_only",
         {"client_lr": client_lr},
         hparams,
         (client_optimizer,),
         client_momentum=client_momentum,
     )
-    defaults = checks.defaults_of(local_only)
+    defaults = optimizer_arguments.defaults_of(local_only)
     if client_optimizer is None:
         client_optimizer = sgd(client_momentum)
     else:
-        client_optimizer = checks.optimizer("client_optimizer", client_optimizer)
+        client_optimizer = optimizer_arguments.optimizer("client_optimizer", client_optimizer)
 
     def build(task: LocalTask, hp) -> Algorithm:
         optimizer = client_optimizer(hp)

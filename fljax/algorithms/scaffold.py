@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithms import checks
+from fljax.algorithms import optimizer_arguments
 from fljax.algorithms.fedavg import (
     LocalState,
     ServerState,
@@ -137,7 +137,7 @@ def scaffold(
         )
 
     own = {"client_lr": client_lr, "server_lr": server_lr}
-    values = checks.hyperparameters("scaffold", own)
+    values = optimizer_arguments.hyperparameters("scaffold", own)
     return AlgorithmSpec("scaffold", build, values, client_optimizer)
 
 

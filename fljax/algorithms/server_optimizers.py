@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fljax.algorithms.checks import hyperparameters
 from fljax.algorithms.fedavg import fedavg
+from fljax.algorithms.optimizer_arguments import hyperparameters
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.contradictions import ONLY_WITH
 from fljax.core.settings import ALGORITHM

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.compression.checks import check_fraction, check_range
+from fljax.compression.compressor_arguments import check_fraction, check_range
 from fljax.compression.feedback import check_decodes_anywhere, zeros_like
 from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UplinkLink, dense_bits

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.compression.checks import check_range, check_seed
+from fljax.compression.compressor_arguments import check_range, check_seed
 from fljax.compression.links import Form, Sent
 from fljax.core.transforms import UplinkLink
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fljax.compression.checks import check_fraction
+from fljax.compression.compressor_arguments import check_fraction
 from fljax.compression.differences import diana, ef21, marina
 from fljax.compression.feedback import error_feedback
 from fljax.core.transforms import UplinkLink

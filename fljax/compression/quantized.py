@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_range, check_switch, is_traced, shown
 from fljax.compression.compressor import Compressor, fixed_size
+from fljax.compression.compressor_arguments import check_range, check_switch, is_traced, shown
 from fljax.compression.vectors import flat, in_rows
 from fljax_kernels.quantize import (
     dequantize_range,

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_range, check_switch
 from fljax.compression.compressor import Compressor, fixed_size
+from fljax.compression.compressor_arguments import check_range, check_switch
 from fljax.compression.vectors import flat, in_rows
 from fljax_kernels.hadamard import next_power_of_two, rotate, rotate_back
 from fljax_kernels.quantize import dequantize_range, quantize_range, value_range

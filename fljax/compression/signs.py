@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import check_positive
 from fljax.compression.compressor import Compressor, fixed_size
+from fljax.compression.compressor_arguments import check_positive
 from fljax_kernels.natural import round_to_powers_of_two
 from fljax_kernels.quantize import largest_magnitude
 from fljax_kernels.sign import mean_magnitude

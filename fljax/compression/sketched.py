@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.compression.checks import check_fraction, check_range, check_seed
+from fljax.compression.compressor_arguments import check_fraction, check_range, check_seed
 from fljax.compression.differences import with_mean
 from fljax.compression.links import Form, Sent, leaves_of, vector_of
 from fljax.compression.sparse import kept

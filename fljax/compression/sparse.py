@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.compression import wire
-from fljax.compression.checks import (
+from fljax.compression.compressor import Compressor, fixed_size, in_program_only
+from fljax.compression.compressor_arguments import (
     check_choice,
     check_fraction,
     check_switch,
     is_traced,
     shown,
 )
-from fljax.compression.compressor import Compressor, fixed_size, in_program_only
 from fljax_kernels import random_k, top_k_mask
 from fljax_kernels import top_k as largest
 

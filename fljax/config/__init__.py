@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fljax.config.checks import checked
+from fljax.config.key_checks import checked
 from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
 from fljax.core.parts import importable
 from fljax.core.values import Field, shown, wrong

@@ -17,8 +17,8 @@ from fljax import models, recording
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
-from fljax.config.checks import partition_options
 from fljax.config.dry_run import describe
+from fljax.config.key_checks import partition_options
 from fljax.config.schema import FIELDS
 from fljax.core import parts
 from fljax.core.algorithm import AlgorithmSpec

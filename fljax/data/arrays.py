@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from fljax.core.values import COUNT, Field, checked, wrong
-from fljax.data.checks import partition_setting
 from fljax.data.dataset import (
     KINDS,
     FederatedDataset,
@@ -23,6 +22,7 @@ from fljax.data.examples import ArrayExamples, named_arrays
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
 from fljax.data.partition import PARTITIONERS, chosen_clients, make_partition
+from fljax.data.partition_arguments import partition_setting
 from fljax.data.rows import Rows, check_raw, finite, read
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 

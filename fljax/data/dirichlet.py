@@ -13,8 +13,13 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.values import Field, checked
-from fljax.data.checks import check_room, class_labels, partition_setting, rows_by_class
 from fljax.data.dataset import Partition, partition_by_owner
+from fljax.data.partition_arguments import (
+    check_room,
+    class_labels,
+    partition_setting,
+    rows_by_class,
+)
 from fljax.data.repair import repaired_partition
 
 _MAX_REDRAWS = 10

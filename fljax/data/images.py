@@ -16,9 +16,9 @@ import numpy as np
 from fljax.core.archives import read_bytes, read_members, read_npz, refused
 from fljax.core.values import POSITIVE, Field, checked, sequence, wrong
 from fljax.data.arrays import from_arrays
-from fljax.data.checks import check_count
 from fljax.data.dataset import FederatedDataset, Preprocess
 from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
+from fljax.data.partition_arguments import check_count
 from fljax.data.tfds import is_online, load_tfds
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -15,7 +15,10 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.names import unknown
-from fljax.data.checks import (
+from fljax.data.dataset import Partition, partition_by_owner
+from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
+from fljax.data.ids import unique_ids
+from fljax.data.partition_arguments import (
     check_count,
     check_room,
     class_labels,
@@ -23,9 +26,6 @@ from fljax.data.checks import (
     row_count,
     rows_by_class,
 )
-from fljax.data.dataset import Partition, partition_by_owner
-from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
-from fljax.data.ids import unique_ids
 from fljax.data.repair import repaired_partition
 
 

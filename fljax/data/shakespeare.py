@@ -23,9 +23,9 @@ import numpy as np
 
 from fljax.core.archives import refused
 from fljax.data.arrays import from_arrays
-from fljax.data.checks import check_count
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import find_file, missing_files, read_json, resolve_data_dir
+from fljax.data.partition_arguments import check_count
 
 # The order of TensorFlow Federated's text generation tutorial, so that ids agree with other work.
 VOCABULARY = (

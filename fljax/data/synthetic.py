@@ -24,8 +24,8 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.values import NON_NEGATIVE, Field, checked
-from fljax.data.checks import check_count, partition_setting
 from fljax.data.dataset import FederatedDataset, LazyExamples, Partition, Split, offsets_of
+from fljax.data.partition_arguments import check_count, partition_setting
 
 NUM_FEATURES = 60
 NUM_CLASSES = 10

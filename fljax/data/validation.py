@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fljax.core import random
-from fljax.data.checks import partition_setting
 from fljax.data.dataset import Partition, offsets_of
+from fljax.data.partition_arguments import partition_setting
 
 
 def split_validation(

@@ -1,7 +1,7 @@
 """Studies: many runs of one configuration, searched, compared over seeds, and reported."""
 
 from fljax.studies.launch import StudyRun, sweep
-from fljax.studies.search import Report, Search, given, successive_halving
+from fljax.studies.search import Search, TrialScore, given, successive_halving
 from fljax.studies.selection import Criterion
 from fljax.studies.share import Share, parse_share
 from fljax.studies.space import Trial, choice, grid, log_uniform, repeat, sample, uniform
@@ -10,7 +10,7 @@ from fljax.studies.study_report import report, write_report
 
 __all__ = [
     "Criterion",
-    "Report",
+    "TrialScore",
     "Search",
     "Share",
     "Study",

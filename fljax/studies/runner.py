@@ -15,7 +15,7 @@ from fljax.studies.groups import Group, Groups, same_program
 from fljax.studies.journal import Journal, Saved
 from fljax.studies.memory import affordable, host_memory_in_use
 from fljax.studies.results import Results, Row
-from fljax.studies.search import Report
+from fljax.studies.search import TrialScore
 from fljax.studies.selection import resolve, score
 from fljax.studies.slots import Running, Slots
 from fljax.studies.space import Trial
@@ -250,7 +250,7 @@ class Runner:
         """Tells everyone that a trial is over."""
         rows = self._journal.end(running, state)
         round, value = score(rows, self._study.criterion)
-        self._search.end(Report(running.trial, round, value), state)
+        self._search.end(TrialScore(running.trial, round, value), state)
         self._ended(running.trial, rows, state)
         if self._study.is_open:
             label = running.trial.label()
@@ -298,7 +298,7 @@ class Runner:
     ) -> dict[int, str]:
         """Tells the search what was found; returns {slot: state} of the trials that are over."""
         over = {slot: "finished" for slot, running in judged.items() if running.round == limit}
-        told, reports = [], []
+        told, scores = [], []
         for slot, running in judged.items():
             if running.diverged is not None:
                 # where it is over, however far its slot went on
@@ -308,10 +308,10 @@ class Runner:
                 value = self._value(running.records[-1]) if slot in due else None
             if value is not None:
                 told.append(slot)
-                reports.append(Report(running.trial, running.round, value))
-        answers = self._search.tell_all(reports)
-        for slot, report, goes_on in zip(told, reports, answers, strict=True):
-            if not math.isfinite(report.value):
+                scores.append(TrialScore(running.trial, running.round, value))
+        answers = self._search.tell_all(scores)
+        for slot, reached, goes_on in zip(told, scores, answers, strict=True):
+            if not math.isfinite(reached.value):
                 over[slot] = "diverged"
             elif not goes_on:
                 over.setdefault(slot, "stopped")

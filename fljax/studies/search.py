@@ -4,8 +4,8 @@ A search is anything with these five methods; what runs the trials calls no othe
 
     ask() -> Trial | None            the next trial, with a number of its own; None: none for now,
                                      and none at all where no trial runs
-    tell_all(reports) -> list[bool]  values of an evaluation that arrived together: which go on
-    end(report, state)               a trial is over: what it counts with, and whether it is
+    tell_all(scores) -> list[bool]  values of an evaluation that arrived together: which go on
+    end(score, state)               a trial is over: what it counts with, and whether it is
                                      "finished", "stopped" or "diverged"
     state() -> dict, load(dict)      for checkpoints; the state can be written as JSON
 
@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 from fljax.studies.space import Trial
 
 
-class Report(NamedTuple):
+class TrialScore(NamedTuple):
     """What a trial reached: the value of the metric that is searched on, after a round.
 
     Example:
-      >>> studies.Report(studies.Trial(0, {"client_lr": 0.1}), round=10, value=0.8).value
+      >>> studies.TrialScore(studies.Trial(0, {"client_lr": 0.1}), round=10, value=0.8).value
       0.8
     """
 
@@ -96,27 +96,27 @@ class Search:
         Raises:
           ValueError: If no such trial is part of the search.
         """
-        return self.tell_all([Report(trial, round, value)])[0]
+        return self.tell_all([TrialScore(trial, round, value)])[0]
 
-    def tell_all(self, reports: Sequence[Report]) -> list[bool]:
+    def tell_all(self, scores: Sequence[TrialScore]) -> list[bool]:
         """Takes note of all values first and returns then which trials go on, in order.
 
         Raises:
           ValueError: If a trial is not part of the search, or there twice.
         """
-        numbers = [report.trial.number for report in reports]
+        numbers = [score.trial.number for score in scores]
         if unknown := [number for number in numbers if number not in self._numbers]:
             raise ValueError(f"Trial {unknown[0]} is not part of this search.")
         if len(set(numbers)) < len(numbers):
             raise ValueError("A trial can be told only one value at a time.")
-        rungs = [self._note(*report) for report in reports]
-        for number, report, rung in zip(numbers, reports, rungs, strict=True):
+        rungs = [self._note(*score) for score in scores]
+        for number, score, rung in zip(numbers, scores, rungs, strict=True):
             behind = rung is not None and self._falls_behind(number, rung)
-            if behind or not math.isfinite(report.value):
-                self._stopped.setdefault(number, report.round)
+            if behind or not math.isfinite(score.value):
+                self._stopped.setdefault(number, score.round)
         return [number not in self._stopped for number in numbers]
 
-    def end(self, report: Report, state: str) -> None:
+    def end(self, score: TrialScore, state: str) -> None:
         """Takes no note of a trial that is over: what `tell_all` says of it is all that counts."""
 
     def state(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def successive_halving(
     Example:
       >>> trials = studies.repeat([{"client_lr": rate} for rate in (0.01, 0.1, 1.0)])
       >>> search = studies.successive_halving(trials, min_rounds=10, max_rounds=90)
-      >>> search.tell_all([studies.Report(trial, 10, trial.number) for trial in trials])
+      >>> search.tell_all([studies.TrialScore(trial, 10, trial.number) for trial in trials])
       [False, False, True]
 
     Raises:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.algorithms.checks import checked_hyperparameter
+from fljax.algorithms.optimizer_arguments import checked_hyperparameter
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.core.gradients import LocalTask
 from fljax.core.names import foreign, nearest

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax.benchmarks import machine, measure, report
+from fljax.benchmarks import machine, measure, workload_table
 from fljax.benchmarks.workloads import (
     SWEEPS,
     WORKLOADS,
@@ -46,7 +46,7 @@ def test_figures_belong_together(result):
 
 def test_a_table_says_what_failed(result):
     failed = {"workload": "other", "title": "another one", "error": "out of memory"}
-    text = report.table([failed, result])
+    text = workload_table.table([failed, result])
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
     assert "| another one | *not measured*: out of memory |" in text
@@ -61,13 +61,13 @@ def test_a_comparison_warns_and_keeps_what_only_one_file_has(result, tmp_path):
     new = {**result, "workload": "new", "title": "new one"}
     for name, results in {"before": [slower, gone], "after": [result, new]}.items():
         (tmp_path / name).write_text(json.dumps(results))
-    text = report.compare(tmp_path / "before", tmp_path / "after")
+    text = workload_table.compare(tmp_path / "before", tmp_path / "after")
     assert "Warning: processor differs, an abacus before and" in text
     assert text.count("Warning") == 1
     rows = {line.split("|")[1].strip(): line.split(" | ") for line in text.splitlines()[3:]}
     assert rows[result["title"]][3] == "2.00"
     assert rows["gone since"][2:4] == rows["new one"][1:2] + [""] == ["*not measured*", ""]
-    same = report.compare(tmp_path / "after", tmp_path / "after")
+    same = workload_table.compare(tmp_path / "after", tmp_path / "after")
     assert "Warning" not in same and same.count("1.00") == 2
 
 

@@ -14,7 +14,7 @@ import toy
 from fljax import algorithms, data, models
 from fljax.algorithms import SERVER_OPTIMIZERS
 from fljax.config import experiment, load_config, resolve, to_plain
-from fljax.config.checks import partition_options
+from fljax.config.key_checks import partition_options
 from fljax.core.settings import ALGORITHM
 from fljax.studies.groups import key_of, same_key
 from fljax.training.options import split_options

@@ -8,7 +8,7 @@ import pytest
 from small_sweeps import alone, assert_same_rows, rows_of, small_config
 
 import fljax
-from fljax.studies import Report, Share, Trial
+from fljax.studies import Share, Trial, TrialScore
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -31,13 +31,13 @@ class Climb:
         rate = self.first[number] if number < len(self.first) else 2 * best[2]
         return Trial(number, {"client_lr": rate} | self.more.get(f"of_{number}", {}))
 
-    def tell_all(self, reports):
-        self.told += [[report.trial.number, report.round, report.value] for report in reports]
-        return [report.value > self.more.get("floor", -math.inf) for report in reports]
+    def tell_all(self, scores):
+        self.told += [[score.trial.number, score.round, score.value] for score in scores]
+        return [score.value > self.more.get("floor", -math.inf) for score in scores]
 
-    def end(self, report, state):
-        rate = report.trial.values["client_lr"]
-        self.ended.append([report.trial.number, report.value, rate, state, report.round])
+    def end(self, score, state):
+        rate = score.trial.values["client_lr"]
+        self.ended.append([score.trial.number, score.value, rate, state, score.round])
 
     def state(self):
         return {"asked": self.asked, "ended": self.ended, "told": self.told}
@@ -194,4 +194,4 @@ def test_mistakes_of_searches_are_explained(tmp_path):
     with pytest.raises(ValueError, match="must return a fljax.studies.Trial"):
         twice.ask = lambda: {"client_lr": 0.1}
         run(twice)
-    assert Report(Trial(0, {}), 2, 0.5).trial.seed == 0
+    assert TrialScore(Trial(0, {}), 2, 0.5).trial.seed == 0

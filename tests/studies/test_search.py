@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fljax.studies import Report, repeat, successive_halving
+from fljax.studies import TrialScore, repeat, successive_halving
 from fljax.studies import given as all_of
 
 # few different values, so that ties are common
@@ -53,8 +53,8 @@ def test_a_trial_goes_on_among_the_best_told_so_far(told, reduction):
 def test_of_values_told_together_exactly_the_best_go_on_in_any_order(told, reduction, random):
     def together(order):
         search = successive_halving(trials(len(told)), 4, 8, reduction)
-        reports = [Report(trials(len(told))[i], 4, told[i]) for i in order]
-        return dict(zip(order, search.tell_all(reports), strict=True)), search.state()
+        scores = [TrialScore(trials(len(told))[i], 4, told[i]) for i in order]
+        return dict(zip(order, search.tell_all(scores), strict=True)), search.state()
 
     order = list(range(len(told)))
     goes_on, state = together(order)
@@ -67,9 +67,9 @@ def test_of_values_told_together_exactly_the_best_go_on_in_any_order(told, reduc
 def test_of_a_later_group_no_more_go_on_than_the_rung_has_room_for(first, second, reduction):
     every = trials(len(first) + len(second))
     search = successive_halving(every, 4, 8, reduction)
-    search.tell_all([Report(t, 4, v) for t, v in zip(every, first, strict=False)])
+    search.tell_all([TrialScore(t, 4, v) for t, v in zip(every, first, strict=False)])
     rest = zip(every[len(first) :], second, strict=True)
-    goes_on = search.tell_all([Report(trial, 4, value) for trial, value in rest])
+    goes_on = search.tell_all([TrialScore(trial, 4, value) for trial, value in rest])
     room = math.ceil(len(every) / reduction)
     best = ranks(first + second)[len(first) :] < room
     assert goes_on == list(best)
@@ -165,7 +165,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="Trial 2 is not part"):
         search.tell(trials(3)[2], 1, 0.0)
     with pytest.raises(ValueError, match="one value at a time"):
-        search.tell_all([Report(trials(1)[0], 1, 0.0)] * 2)
+        search.tell_all([TrialScore(trials(1)[0], 1, 0.0)] * 2)
     with pytest.raises(ValueError, match=r"rounds \[10, 30\], this one at \[5, 15, 45\]"):
         successive_halving(trials(2), 5, 90).load(search.state())
     for _ in range(2):
