@@ -277,6 +277,14 @@ def _window(x: jax.Array, axis: int, start: int, size: int, stride: int = 1) -> 
     return lax.slice_in_dim(x, 0, x.shape[axis], stride, axis)
 
 
+def _is_layout(layout, dimension_numbers, *shapes) -> bool:
+    expected = lax.conv_dimension_numbers(*shapes, layout)
+    try:
+        return lax.conv_dimension_numbers(*shapes, dimension_numbers) == expected
+    except TypeError:  # those of another number of axes
+        return False
+
+
 def _check(lhs, rhs, dimension_numbers, feature_groups, batch_groups, out_sharding):
     layout = _LAYOUTS.get(lhs.ndim)
     if layout is None or rhs.ndim != lhs.ndim:
@@ -285,8 +293,7 @@ def _check(lhs, rhs, dimension_numbers, feature_groups, batch_groups, out_shardi
             f"and kernels [kh, kw, C, O], not {lhs.shape} and {rhs.shape}. Leave out "
             "conv_general_dilated= for other convolutions."
         )
-    expected = lax.conv_dimension_numbers(lhs.shape, rhs.shape, layout)
-    if lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) != expected:
+    if not _is_layout(layout, dimension_numbers, lhs.shape, rhs.shape):
         raise ValueError(
             f"fljax_kernels.conv_general_dilated has the layout {layout}, which must be given as "
             f"dimension_numbers, not {dimension_numbers}."

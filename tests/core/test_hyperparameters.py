@@ -188,8 +188,11 @@ def test_optimizers_of_another_kind_are_refused_with_the_remedy(make, message):
 
 
 def test_an_algorithm_is_a_spec():
-    for algorithm in ("fedavg", "", algorithms.fedavg, optax.sgd(0.1), {}, 3):
+    for algorithm in (algorithms.fedavg, optax.sgd(0.1), {}, 3):
         with pytest.raises(TypeError, match="algorithm = .* is no algorithm"):
+            simulate(algorithm)
+    for algorithm in ("", "fedavgg"):
+        with pytest.raises(ValueError, match="algorithm = .*fedavg"):
             simulate(algorithm)
     with pytest.raises(TypeError, match="function `build`"):
         simulate(AlgorithmSpec("mine", None, {}))
