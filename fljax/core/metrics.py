@@ -218,19 +218,34 @@ def client_summary(table: Mapping[str, np.ndarray], metric: Metric) -> dict[str,
     Returns:
       {"mean", "std", "p10", "p50", "p90", "worst"}: the population's standard deviation,
       percentiles by linear interpolation, and the mean over the tenth of the clients that fare
-      worst (rounded up, so at least one client). Without clients, NaN.
+      worst (rounded up, so at least one client). Without clients, and where the model of one
+      diverged, NaN.
 
     Example:
       >>> client_summary({"loss": np.array([1.0, 2.0, 6.0])}, LOSS)["worst"]
       6.0
     """
     values, losses = (np.asarray(table[name], np.float64) for name in (metric.name, LOSS.name))
-    ordered = np.sort(values[np.isfinite(values) | ~np.isfinite(losses)])
-    if not ordered.size:
+    ordered = np.sort(values[~np.isnan(values) | ~np.isfinite(losses)])
+    if not ordered.size or np.isnan(ordered[-1]):
         return dict.fromkeys(SPREAD, math.nan)
     worst = (ordered if metric.sign > 0 else ordered[::-1])[: -(-ordered.size // 10)]
-    found = (ordered.mean(), ordered.std(), *np.percentile(ordered, (10, 50, 90)), worst.mean())
+    # infinite ones have no deviation, and nothing lies between them and others
+    method = "linear" if np.isfinite(ordered).all() else "nearest"
+    with np.errstate(invalid="ignore"):
+        middle = np.percentile(ordered, (10, 50, 90), method=method)
+        found = (ordered.mean(), ordered.std(), *middle, worst.mean())
     return dict(zip(SPREAD, map(float, found), strict=True))
+
+
+def spread_metric(metrics: Sequence[Metric]) -> Metric:
+    """Returns the first metric that a single client has: not of counts over all rows.
+
+    Example:
+      >>> spread_metric([LOSS]).name
+      'loss'
+    """
+    return next(metric for metric in metrics if not metric.of_counts)
 
 
 _PLAIN = ("name", "better", "label", "unit")

@@ -35,8 +35,9 @@ class Sampler(NamedTuple):
       observe: (state, round, statistics) -> state', called once a round and in their order, before
         the `select` of round + 1 + delay. `statistics` is {"client": int32[n], name: [n]}, the
         clients whose work has ended, in cohort order, and what the last pass of the algorithm
-        reports of each: "loss" and "weight" are sums over the targets it trained on, "nonfinite"
-        and "lost" say of which nothing was kept, and all else of them is 0 then.
+        reports of each: "loss" and "weight" are sums over the targets it trained on, "nonfinite",
+        "lost" and, behind a pass that selects, "unselected" say of which nothing was kept, and all
+        else of them is 0 then.
       feedback: "none"; "delayed", by two rounds; or "immediate", for which the devices wait.
 
     Example:

@@ -23,18 +23,21 @@ class Column(NamedTuple):
 def _at(comparison: Comparison, key: str, at: str) -> Column:
     """The metric of a record key: "best" at the chosen round, "final" at the last, or the "gap"."""
     (factor, unit), name = unit_of(key, comparison.metrics), name_of(key, comparison.metrics)
-    digits = 4 if factor == 1 else 2
+
+    def shown(found: Spread, sign: str = "") -> str:
+        return with_sd(found, _decimals(found) if factor == 1 else 2, factor, sign)
+
     if at == "gap":
 
         def gap(entry: Compared) -> str:
             found = entry.gap(lambda outcome: outcome.best.get(key))
-            return "0" if entry.is_reference else with_sd(found, digits, factor, "+")
+            return "0" if entry.is_reference else shown(found, "+")
 
         return Column(f"{name}: gap{unit if factor == 1 else ' (points)'}", gap)
 
     def cell(entry: Compared) -> str:
         found = entry.spread(lambda outcome: getattr(outcome, at).get(key))
-        return with_sd(found, digits, factor)
+        return shown(found)
 
     return Column(f"{name}{', last round' if at == 'final' else ''}{unit}", cell)
 
@@ -149,6 +152,12 @@ def with_sd(value: Spread, digits: int, factor: float = 1.0, sign: str = "") -> 
         return "–"
     text = f"{factor * value.mean:{sign},.{digits}f}"
     return text if math.isnan(value.sd) else f"{text} ± {factor * value.sd:,.{digits}f}"
+
+
+def _decimals(value: Spread) -> int:
+    """Returns four decimals, or as many as leave three figures of a small number."""
+    sizes = [abs(number) for number in value if math.isfinite(number) and number]
+    return max(4, 2 - math.floor(math.log10(max(sizes)))) if sizes else 4
 
 
 def _digits(value: float) -> int:

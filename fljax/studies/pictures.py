@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fljax.core.metrics import Metric
+from fljax.core.metrics import Metric, spread_metric
 from fljax.core.names import unknown
 from fljax.recording.plots import COLOURS, STYLE, save_figure
 from fljax.studies.axis_pictures import (
@@ -250,7 +250,9 @@ def _draw_clients(figure: Any, shown: Sequence[Compared], metrics: Sequence[Metr
             label = text if place == 0 else None
             axes.plot(x, place, marker, color=colour, markersize=5, label=label, linestyle="none")
     axes.set_yticks(range(len(shown)), [entry.label for entry in shown], fontsize=9)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=f"{metrics[0].name} of a client{unit}")
+    axes.set(
+        ylim=(len(shown) - 0.5, -0.5), xlabel=f"{spread_metric(metrics).name} of a client{unit}"
+    )
     axes.set_title(_seeds(shown, "means over seeds"), fontsize=10)
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.metrics import ACCURACY, LOSS, SPREAD, Metric, metric_of
+from fljax.core.metrics import ACCURACY, LOSS, SPREAD, Metric, metric_of, spread_metric
 from fljax.studies.results import is_number
 from fljax.studies.selection import Configuration, Criterion, split
 from fljax.studies.space import short
@@ -121,7 +121,7 @@ def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
     rows, name = split(key), key.rpartition("/")[2]
     if rows in ("clients", "personal") and name in SPREAD:
         own = " of their own models" if rows == "personal" else ""
-        return f"{metrics[0].name}, {name} over clients{own}".replace("_", " ")
+        return f"{spread_metric(metrics).name}, {name} over clients{own}".replace("_", " ")
     if rows == "comm":
         return name.replace("_", " ")
     return f"{_SPLITS.get(rows, rows)} {name}".replace("_", " ")

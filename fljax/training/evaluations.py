@@ -11,7 +11,7 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.gradients import bind
-from fljax.core.metrics import Metric, client_summary, group_metrics
+from fljax.core.metrics import Metric, client_summary, group_metrics, spread_metric
 from fljax.core.trees import zeros_like_shape
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.devices.placement import host_readable
@@ -140,7 +140,7 @@ class Evaluations(NamedTuple):
             for name, who in self.by_client.items()
         ]
         if tables:
-            found = client_summary(tables[0], self.metrics[0])
+            found = client_summary(tables[0], spread_metric(self.metrics))
             record |= {f"eval/{_CLIENTS}/{key}": value for key, value in found.items()}
         return record | own, joined(tables) | columns
 

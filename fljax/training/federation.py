@@ -51,6 +51,7 @@ from fljax.training.client_state import check_rounds_per_dispatch, default_rows
 from fljax.training.execution import is_calibrated
 from fljax.training.layout_key import layout_facts
 from fljax.training.options import RoundOptions
+from fljax.training.round_records import not_kept
 from fljax.training.sampling import make_cohorts
 from fljax.training.trials import InitialTrials, TrialInputs, check_frozen, initial_trials
 
@@ -311,15 +312,15 @@ class Federation:
         """Dispatches one round; returns the per-job statistics of its passes, on the devices.
 
         It waits for the round before, never for its own: two are under way at most. The exception
-        is a round in which a client that keeps state has several jobs: the last one that is finite
-        has the client's row.
+        is a round in which a client that keeps state has several jobs: the last one that was kept,
+        in all passes if there is such a job, has the client's row.
         """
         rows = self.store.gather(facts.trials, facts.clients)
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         keepers = facts.keepers
         if facts.repeated.size and self.store.row_bytes:
-            nonfinite = jax.device_get([of_pass["nonfinite"] for of_pass in stats])
-            keepers = facts.keepers_of(~np.all(nonfinite, axis=0))
+            kept = [~not_kept(of_pass) for of_pass in jax.device_get(stats)]
+            keepers = facts.keepers_of(np.sum(kept, axis=0))
         self.store.scatter(facts.trials, keepers, rows)
         return self._in_turn(stats)
 

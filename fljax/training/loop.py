@@ -30,7 +30,7 @@ from fljax.training.federation import Federation
 from fljax.training.model_files import ModelFiles
 from fljax.training.options import RunOptions
 from fljax.training.resume import Progress, save
-from fljax.training.round_records import LinkSpeeds, round_record
+from fljax.training.round_records import LinkSpeeds, diverged, round_record
 from fljax.training.stopping import STOPPED, Validation, call_hooks
 
 
@@ -176,7 +176,7 @@ class Loop:
             call_hooks(self.options.hooks, self.federation, record)
             self._record(record)
             bar.update(record["round"], record)
-            check_diverged(record, facts.clients[stats[-1]["nonfinite"] > 0], self.federation)
+            check_diverged(record, facts.clients[diverged(stats)], self.federation)
         if outputs is not None:
             self._agree_to_end()
 
@@ -324,8 +324,8 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
       clients: int[diverged jobs], whose updates were not finite.
       federation: What is trained.
     """
-    diverged = record.get("train/clients_nonfinite", 0)
-    if not diverged:
+    count = record.get("train/clients_nonfinite", 0)
+    if not count:
         return
     dataset = federation.dataset
     clients = np.unique(clients)
@@ -334,11 +334,11 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
     found = "" if dataset.preprocess else nonfinite_row(dataset.train, clients)
     if record["train/clients"] == 0:
         raise FloatingPointError(
-            f"Round {record['round']}: all {diverged} clients ended with a NaN or infinite update: "
+            f"Round {record['round']}: all {count} clients ended with a NaN or infinite update: "
             f"{named}. " + (found or "Lower client_lr (or server_lr).")
         )
     warnings.warn(
-        f"Round {record['round']}: {diverged} client(s) ended with a NaN or infinite update and "
+        f"Round {record['round']}: {count} client(s) ended with a NaN or infinite update and "
         f"were left out: {named}. {found}See train/clients_nonfinite.",
         stacklevel=2,
     )

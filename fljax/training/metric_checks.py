@@ -50,6 +50,27 @@ def check_metrics(
         _check_value(metric, made_up, counts)
 
 
+def check_described(task: Task) -> None:
+    """Refuses a task whose metrics are not described, or that measures nothing.
+
+    Raises:
+      TypeError: If `metrics` is no sequence of `Metric`, or `measure` no function.
+    """
+    described = isinstance(task.metrics, list | tuple) and not isinstance(task.metrics, Metric)
+    if not (
+        described and task.metrics and all(isinstance(metric, Metric) for metric in task.metrics)
+    ):
+        raise TypeError(
+            f"The task {task.kind!r} has metrics = {brief(task.metrics)}; give a tuple of "
+            "fljax.tasks.Metric, the one that chooses rounds first, and the loss among them."
+        )
+    if not callable(task.measure):
+        raise TypeError(
+            f"The task {task.kind!r} has measure = {brief(task.measure)}; give a function of "
+            "params, frozen, model_state and batch that returns fljax.tasks.Measured."
+        )
+
+
 def _check_names(kind: str, metrics: Sequence[Metric]) -> None:
     names = [metric.name for metric in metrics]
     for name in names:

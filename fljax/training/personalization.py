@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from fljax.core.algorithm import Algorithm
 from fljax.core.gradients import LocalTask, bind
-from fljax.core.metrics import Metric, client_metrics, client_summary, global_metrics
+from fljax.core.metrics import Metric, client_metrics, client_summary, global_metrics, spread_metric
 from fljax.data.dataset import FederatedDataset, Partition, Split
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.devices.placement import host_readable, put_sharded
@@ -223,7 +223,8 @@ def finish(
     sums = jax.tree.map(lambda leaf: np.asarray(leaf)[real], outputs.sums)
     counts = jax.tree.map(np.asarray, outputs.counts)
     table = client_metrics(metrics, sums, evaluated.owners[real], evaluated.num_clients)
-    return global_metrics(metrics, sums, counts) | client_summary(table, metrics[0]), table
+    spread = client_summary(table, spread_metric(metrics))
+    return global_metrics(metrics, sums, counts) | spread, table
 
 
 def _first(tree: PyTree) -> PyTree:

@@ -85,7 +85,7 @@ def training_record(
     record = {
         "round": int(np.broadcast_to(facts.round, len(facts.steps))[trial]) + 1,
         "train/clients": _exact_sum(last["jobs"]),
-        "train/clients_nonfinite": _exact_sum(last["nonfinite"]),
+        "train/clients_nonfinite": int(np.sum(diverged(stats))),
         "train/clients_lost": _exact_sum(last["lost"]),
         "train/clients_without_rows": int(facts.without_rows[trial]),
         "train/local_steps": int(facts.steps[trial]),
@@ -95,7 +95,8 @@ def training_record(
     if weight:
         record["train/loss"] = float(np.sum(last["loss"], dtype=np.float64)) / weight
     if "unselected" in last:
-        record["train/clients_unselected"] = _exact_sum(last["unselected"])
+        left_out = (np.asarray(last["unselected"]) > 0) & ~diverged(stats)
+        record["train/clients_unselected"] = int(np.sum(left_out))
     known = {
         "unselected",
         "jobs",
@@ -161,6 +162,27 @@ def _seconds(bits: np.ndarray, mbps: float | None) -> np.ndarray:
 
 def _bytes(bits: int) -> int:
     return -(-bits // 8)
+
+
+def not_kept(of_pass: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns bool[...], the jobs of a pass of which nothing is kept: not finite, or left out."""
+    nonfinite = np.asarray(of_pass["nonfinite"]) > 0
+    return (
+        nonfinite | (np.asarray(of_pass["unselected"]) > 0)
+        if "unselected" in of_pass
+        else nonfinite
+    )
+
+
+def diverged(stats: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """Returns bool[...], the jobs that were not finite after a pass that they were selected for."""
+    return np.any(
+        [
+            (np.asarray(of_pass["nonfinite"]) > 0) & ~(np.asarray(of_pass.get("unselected", 0)) > 0)
+            for of_pass in stats
+        ],
+        axis=0,
+    )
 
 
 def _exact_sum(values: np.ndarray) -> int:

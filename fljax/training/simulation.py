@@ -38,6 +38,7 @@ from fljax.training.autotuning import describe
 from fljax.training.baselines import check_baselines, run_baselines, stopped_late
 from fljax.training.federation import Federation, RoundOptions
 from fljax.training.loop import Loop
+from fljax.training.metric_checks import check_described
 from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.preflight import check_kinds
 from fljax.training.resume import (
@@ -98,6 +99,7 @@ def simulate(
     use_all_cores()
     use_compilation_cache()
     task = as_task(model, dataset)
+    check_described(task)
     check_target(vars(run_options), task.metrics[0])
     setting = (dataset, task, algorithm, round_options)
     with _held(run_options), matmul_precision(run_options.matmul_precision):

@@ -13,7 +13,7 @@ import toy
 
 from fljax import algorithms, data, models
 from fljax.algorithms import SERVER_OPTIMIZERS
-from fljax.config import experiment, load_config, resolve, to_plain
+from fljax.config import default_config, experiment, load_config, resolve, to_plain, with_keys
 from fljax.config.key_checks import partition_options
 from fljax.core.settings import ALGORITHM
 from fljax.studies.groups import key_of, same_key
@@ -469,3 +469,14 @@ def test_report_names_results_and_costs(tmp_path):
     baseline = algorithms.local_only().name
     text = experiment.report(stopped._replace(baselines={baseline: stopped}), [])
     assert f"after round 2 of the baseline {baseline}" in text
+
+
+def test_an_algorithm_of_ones_own_may_wrap_ours_and_name_fewer_numbers(tmp_path):
+    (tmp_path / "wrapping.py").write_text(
+        "from fljax import algorithms\n"
+        "def mine(client_lr=0.3):\n    return algorithms.fedavg(client_lr)\n"
+    )
+    keys = {"algorithm": "wrapping:mine", "code_dir": str(tmp_path)}
+    values = resolve(with_keys(default_config(), keys))
+    assert to_plain(resolve(values)) == to_plain(values)
+    assert values["client_lr"] == 0.3 and values["server_lr"] is None

@@ -97,3 +97,23 @@ def test_a_rule_of_the_last_pass_is_refused():
     spec = algorithms.fedavg(LR)._replace(build=build)
     with pytest.raises(ValueError, match="it is the last one"):
         harness.rounds(spec, TABLES)
+
+
+def test_of_a_client_that_stands_twice_the_kept_job_has_the_row():
+    """The second job is not selected: its state is that of the start, and must not win."""
+    run = harness.rounds(
+        selective(lambda stats, arrived: arrived & (jnp.cumsum(arrived) <= 1)),
+        [[3, 3]],
+        harness.LAYOUTS[0],
+    )
+    _, own, _ = reference.scaffold(
+        toy.initial_params(), toy.clients(), [[3]], lr=LR, server_lr=SERVER_LR, batch_size=4
+    )
+    rows = run.client_rows().algorithm
+    toy.assert_close({name: rows[name][3] for name in own[3]}, own[3], 1e-9)
+
+
+@pytest.mark.parametrize("rule", [lambda s, a: jnp.argmin(s["loss"]), lambda s, a: s["loss"]])
+def test_a_rule_that_returns_no_mask_is_refused(rule):
+    with pytest.raises(ValueError, match=r"must return bool\["):
+        harness.rounds(selective(rule), TABLES[:1], harness.LAYOUTS[0])

@@ -338,3 +338,10 @@ def test_data_of_any_kind_are_checked_like_others():
         fljax.simulate(
             DATA, (lambda key: {}, predict), num_rounds=1, clients_per_round=2, progress=False
         )
+
+
+@pytest.mark.parametrize("metrics", [(), None, ("mse", "loss"), Metric("mse", "lower")])
+def test_metrics_that_are_not_described_are_refused(metrics):
+    task = TASK._replace(metrics=metrics)
+    with pytest.raises(TypeError, match=r"give a tuple of fljax\.tasks\.Metric"):
+        fljax.simulate(DATA, task, num_rounds=1, clients_per_round=1, batch_size=4)

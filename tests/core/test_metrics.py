@@ -118,9 +118,16 @@ def test_client_summary_of_one_client_and_of_none():
 
 def test_clients_without_a_value_are_left_out_of_the_spread_and_diverged_ones_are_not():
     skill = Metric("skill")
-    values = np.array([0.5, np.nan, -np.inf, 1.0])
+    values = np.array([0.5, np.nan, 1.0])
     assert spread(values, skill)["mean"] == 0.75
-    assert math.isnan(spread(values, skill, [0, np.nan, 0, 0])["mean"])
+    diverged = spread(values, skill, [0, np.nan, 0])
+    assert math.isnan(diverged["mean"]) and math.isnan(diverged["worst"])
+
+
+def test_an_infinite_value_is_a_value():
+    perplexity = Metric("perplexity", "lower")
+    found = spread(np.array([2.0, np.inf, 3.0]), perplexity, [0.7, 800.0, 1.1])
+    assert found["mean"] == found["worst"] == np.inf and found["p50"] == 3
 
 
 def test_a_metric_may_follow_from_several_sums_and_from_histograms():

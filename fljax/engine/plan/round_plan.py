@@ -138,12 +138,15 @@ class HostPlan(NamedTuple):
     repeated: np.ndarray = np.zeros(0, np.int64)
 
     def keepers_of(self, kept: np.ndarray) -> np.ndarray:
-        """Returns `keepers` once it is known of which jobs, bool[D, J], anything was kept.
+        """Returns `keepers` once it is known how many passes kept what a job made, int[D, J].
 
-        Of a client with several jobs the last one that was kept has its row, if there is one.
+        Of a client with several jobs the last one that most passes kept has its row, if there is
+        one.
         """
         pairs = (self.trials.astype(np.int64) << 32 | self.clients).reshape(-1)
-        sound = self.repeated[kept.reshape(-1)[self.repeated]][::-1]
+        times = kept.reshape(-1)
+        by_times = self.repeated[np.argsort(times[self.repeated], kind="stable")]
+        sound = by_times[times[by_times] > 0][::-1]
         keepers = np.where(np.isin(pairs, pairs[sound]), -1, self.keepers.reshape(-1))
         last = sound[earlier_equals(pairs[sound]) == 0]
         keepers[last] = self.clients.reshape(-1)[last]

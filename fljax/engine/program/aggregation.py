@@ -37,6 +37,7 @@ def aggregate(
     clustered = UPDATE in sums and sums[UPDATE].count.ndim > 1
     if clustered:
         _check_serves_clusters(trials.first.pipeline, states)
+    _check_linear_links(trials.first.pipeline, sums)
     if needs_stack and UPDATE in sums:
         sums[UPDATE], states = _reduce(a_pass, trained, sums[UPDATE], states)
 
@@ -74,6 +75,16 @@ def _check_serves_clusters(chain: Pipeline, states: PipelineState) -> None:
             "updates, decodes their sum, or keeps a state on the server for one update a trial. "
             "Use transforms without these, or one cluster."
         )
+
+
+def _check_linear_links(chain: Pipeline, sums: dict[str, Aggregate]) -> None:
+    """Refuses links that decode sums of contributions to several clusters."""
+    for name, total in sums.items():
+        if total.count.ndim > 1 and chain.sums_payloads(name):
+            raise ValueError(
+                f"{name!r} goes to the sums of several clusters, but an uplink link decodes the "
+                "sum of what all clients send. Use links that are not linear, or one cluster."
+            )
 
 
 def _reduce(a_pass: Pass, trained: Trained, total: Aggregate, states: PipelineState):

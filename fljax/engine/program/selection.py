@@ -34,7 +34,14 @@ def select(a_pass: Pass, stats: dict[str, jax.Array]) -> jax.Array | None:
 
     def one_trial(built: Built, trial: jax.Array) -> jax.Array:
         arrived = (stats["jobs"] > 0) & (trials == trial)
-        return built.algorithm.passes[a_pass.number].select(stats, arrived) & arrived
+        chosen = built.algorithm.passes[a_pass.number].select(stats, arrived)
+        kind, shape = jnp.result_type(chosen), jnp.shape(chosen)
+        if kind != arrived.dtype or shape != arrived.shape:
+            raise ValueError(
+                f"`select` of pass {a_pass.number} returns {kind}{list(shape)}; it must return "
+                f"bool{list(arrived.shape)}, whether each job of the cohort is kept."
+            )
+        return chosen & arrived
 
     numbers = jnp.arange(len(a_pass.trials.rounds), dtype=jnp.int32)
     kept = a_pass.trials.each(one_trial, numbers)
