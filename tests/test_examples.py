@@ -19,13 +19,13 @@ from flax import nnx
 
 import fljax
 
-ROOMS = ("algorithms", "compression", "data", "models", "studies", "tasks")
+ROOMS = ("algorithms", "compression", "config", "data", "models", "studies", "tasks")
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "nnx": nnx, "fljax": fljax}
 
 
 def public(room: str) -> dict:
     """Returns {name: function or class} of what a room exports."""
-    module = importlib.import_module(f"fljax.{room}")
+    module = importlib.import_module(f"fljax.{room}".rstrip("."))
     found = {name: getattr(module, name) for name in module.__all__}
     return {
         name: value
@@ -39,7 +39,7 @@ MODULES = (
     "core.algorithm", "core.metrics", "core.transforms", "core.transmission", "core.trees",
     "data.examples", "recording.summary", "studies.scales", "studies.selection",
 )  # fmt: skip
-EXPORTS = [(room, name) for room in ROOMS for name in public(room)]
+EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 
 
 @pytest.mark.parametrize(("room", "name"), EXPORTS, ids=lambda part: part)

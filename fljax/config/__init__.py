@@ -54,6 +54,12 @@ def default_config() -> ConfigDict:
 
     Raises:
       ImportError: If ml_collections is not installed.
+
+    Example:
+      >>> config = fljax.default_config()
+      >>> config.num_rounds = 50
+      >>> config.algorithm
+      'fedavg'
     """
     config = _new_config(FIELDS).lock()
     for name, field in FIELDS.items():
@@ -80,6 +86,11 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> ConfigDict:
       UnknownKeyError: For a key that does not exist.
       ConfigError: For a value of the wrong type or range, or values that contradict each other.
         All problems are reported at once.
+
+    Example:
+      >>> from fljax import config
+      >>> config.resolve(config.default_config()).client_lr
+      0.1
     """
     resolved = default_config()
     resolved.update(checked(_as_dict(config)))
@@ -98,6 +109,9 @@ def load_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = N
       FileNotFoundError: If there is no such file.
       UnknownKeyError: If the file or an override sets a key that does not exist.
       ConfigError: If the file has no `get_config()`, or that returns no config.
+
+    Example:
+      >>> fljax.load_config('configs/quickstart.py', {'num_rounds': 5})  # doctest: +SKIP
     """
     file = checked_value("path", path, Field(None, str))
     if not isinstance(overrides, Mapping | None):
@@ -106,7 +120,12 @@ def load_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = N
 
 
 def with_code_dir(config: ConfigDict, path: str | os.PathLike) -> ConfigDict:
-    """Returns the config of a file, whose folder holds its modules unless it says otherwise."""
+    """Returns the config of a file, whose folder holds its modules unless it says otherwise.
+
+    Example:
+      >>> from fljax import config
+      >>> config.with_code_dir(config.default_config(), 'mine/config.py').code_dir  # doctest: +SKIP
+    """
     if config.get("code_dir") is None:
         file, _ = _file_and_argument(os.fspath(path))
         config.code_dir = os.path.dirname(os.path.abspath(file))
@@ -122,6 +141,11 @@ def with_keys(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
 
     Raises:
       UnknownKeyError: For a key that does not exist.
+
+    Example:
+      >>> from fljax import config
+      >>> config.with_keys(config.default_config(), {'num_rounds': 5}).num_rounds
+      5
     """
     for key, value in values.items():
         group, name = _locate(config, str(key))
@@ -141,6 +165,10 @@ def call_in_file(path: str | os.PathLike, function: str) -> Any:
 
     Raises:
       FileNotFoundError: If there is no such file.
+
+    Example:
+      >>> from fljax import config
+      >>> config.call_in_file('configs/quickstart.py', 'get_config')  # doctest: +SKIP
     """
     file, argument = _file_and_argument(os.fspath(path))
     with importable(os.path.dirname(os.path.abspath(file))):
@@ -167,6 +195,10 @@ def check_overrides(
     Raises:
       UnknownKeyError: For a key that does not exist.
       FileNotFoundError, ConfigError: From loading the file, see `load_config`.
+
+    Example:
+      >>> from fljax import config
+      >>> config.check_overrides(['--config.num_rounds=5'])
     """
     if config is None:
         path = _flag_value(argv, flag)
@@ -179,7 +211,13 @@ def check_overrides(
 
 
 def to_plain(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the config as nested dicts of what JSON can hold; tuples become lists."""
+    """Returns the config as nested dicts of what JSON can hold; tuples become lists.
+
+    Example:
+      >>> from fljax import config
+      >>> config.to_plain(config.default_config())['algorithm']
+      'fedavg'
+    """
     from fljax.recording.jsonio import plain
 
     return plain(_as_dict(config))

@@ -78,6 +78,10 @@ def run_config(
 
     Returns:
       (run, PNG files); of several processes, only the first one draws and writes.
+
+    Example:
+      >>> config = fljax.load_config("configs/quickstart.py")  # doctest: +SKIP
+      >>> run, plots = fljax.run_config(config, "runs/first")  # doctest: +SKIP
     """
     profile = None if profile is None else checked_path("profile", profile)
     if profile is not None and profile.exists() and not profile.is_dir():

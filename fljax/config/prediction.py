@@ -49,9 +49,9 @@ def predictor(
       ValueError: If model, preprocessing or examples are not those of the run.
 
     Example:
-      >>> predict = fljax.predictor("runs/first", which="best")
-      >>> labels = predict(x).argmax(-1)
-      >>> names = [dataset.class_names[k] for k in labels]  # where labels were texts
+      >>> predict = fljax.predictor("runs/first", which="best")  # doctest: +SKIP
+      >>> labels = predict(x).argmax(-1)  # doctest: +SKIP
+      >>> names = [dataset.class_names[k] for k in labels]  # doctest: +SKIP
     """
     saved = _saved(run, which)
     if model is None:

@@ -10,11 +10,23 @@ from fljax.core.values import Field
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message says what to change."""
+    """A configuration that cannot be run; the message says what to change.
+
+    Example:
+      >>> from fljax import config
+      >>> issubclass(config.ConfigError, ValueError)
+      True
+    """
 
 
 class UnknownKeyError(ConfigError, KeyError):
-    """A configuration key that does not exist."""
+    """A configuration key that does not exist.
+
+    Example:
+      >>> from fljax import config
+      >>> issubclass(config.UnknownKeyError, KeyError)
+      True
+    """
 
     def __str__(self) -> str:
         return self.args[0]  # KeyError would show its repr

@@ -54,6 +54,10 @@ def plot_curves(
 
     Raises:
       ImportError: matplotlib is not installed.
+
+    Example:
+      >>> from fljax import recording
+      >>> recording.plot_curves({'mine': fljax.load_run('runs/first')}, 'plots')  # doctest: +SKIP
     """
     try:
         import matplotlib

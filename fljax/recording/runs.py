@@ -121,6 +121,9 @@ def load_run(directory: str | Path) -> Run:
       FileNotFoundError: there is no such directory, or it holds no run.
       ValueError: a file of the run is damaged, changed since it was written, or was written by two
         processes; the message names it.
+
+    Example:
+      >>> fljax.load_run('runs/first').curves['eval/test/accuracy'][-1]  # doctest: +SKIP
     """
     directory = checked_path("directory", directory)
     if not directory.is_dir():

@@ -165,7 +165,13 @@ def to_target(
 
 
 def versions() -> dict[str, str | None]:
-    """Returns the versions of Python and of what computes; None for a package not installed."""
+    """Returns the versions of Python and of what computes; None for a package not installed.
+
+    Example:
+      >>> from fljax import recording
+      >>> sorted(recording.versions())
+      ['flax', 'fljax', 'jax', 'jaxlib', 'numpy', 'optax', 'python']
+    """
     # a checkout that is not installed has a version, too
     found: dict[str, str | None] = {"python": platform.python_version(), "fljax": __version__}
     for package in _PACKAGES:
@@ -177,20 +183,37 @@ def versions() -> dict[str, str | None]:
 
 
 def device() -> str:
-    """Names the devices that JAX computes on, such as `8 x NVIDIA H100` or `2 x cpu`."""
+    """Names the devices that JAX computes on, such as `8 x NVIDIA H100` or `2 x cpu`.
+
+    Example:
+      >>> from fljax import recording
+      >>> recording.device()  # doctest: +SKIP
+    """
     devices = jax.devices()
     return f"{len(devices)} x {devices[0].device_kind}"
 
 
 def peak_memory_bytes() -> int | None:
-    """Returns the most memory used at once: by the fullest accelerator, or by the process."""
+    """Returns the most memory used at once: by the fullest accelerator, or by the process.
+
+    Example:
+      >>> from fljax import recording
+      >>> recording.peak_memory_bytes() > 1e6
+      True
+    """
     stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
     peaks = [stat["peak_bytes_in_use"] for stat in stats if stat and "peak_bytes_in_use" in stat]
     return max(peaks) if peaks else host_peak_memory_bytes()
 
 
 def host_peak_memory_bytes() -> int | None:
-    """Returns the process's largest resident size; None where the system does not tell."""
+    """Returns the process's largest resident size; None where the system does not tell.
+
+    Example:
+      >>> from fljax import recording
+      >>> recording.host_peak_memory_bytes() > 1e6
+      True
+    """
     try:
         # on Linux, getrusage would include the process that this one was forked from
         status = Path("/proc/self/status").read_text()

@@ -85,6 +85,13 @@ def simulate(
       FileNotFoundError: If it holds none, and `resume` is set; or if it was removed meanwhile.
       BlockingIOError: If another process is writing there.
       SystemExit: After SIGTERM or SIGHUP.
+
+    Example:
+      >>> dataset = data.digits(partition='dirichlet', num_clients=20, alpha=0.5)
+      >>> options = {'num_rounds': 2, 'clients_per_round': 5, 'batch_size': 20, 'progress': False}
+      >>> run = fljax.simulate(dataset, "softmax_regression", "fedavg", **options)
+      >>> run.rounds.tolist()
+      [0, 1, 2]
     """
     round_options, run_options = split_options(options)
     if algorithm is None or isinstance(algorithm, str):

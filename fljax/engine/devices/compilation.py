@@ -34,6 +34,9 @@ def use_compilation_cache() -> None:
     off (`jax_enable_compilation_cache`), is left alone. Programs for CPUs hold the instructions of
     one processor type, so each type has a folder of its own. The smallest programs are kept as
     well: where nothing is left to compile, the compiler's own 20 MB are never loaded.
+
+    Example:
+      >>> fljax.use_compilation_cache()  # doctest: +SKIP
     """
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return

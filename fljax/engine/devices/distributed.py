@@ -52,6 +52,9 @@ def initialize_distributed(
     Raises:
       ValueError: If something is neither given nor found.
       RuntimeError: If JAX has started already, or the processes do not find each other.
+
+    Example:
+      >>> fljax.initialize_distributed('host0:1234', 2, 0)  # doctest: +SKIP
     """
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)

@@ -46,6 +46,9 @@ def use_all_cores(count: int | None = None) -> None:
       count: Number of CPU devices. By default what is set already (`jax_num_cpu_devices`, or
         `--xla_force_host_platform_device_count` in XLA_FLAGS), else the cores that this process
         may use; several processes on one machine share its cores.
+
+    Example:
+      >>> fljax.use_all_cores()  # doctest: +SKIP
     """
     count = checked("count", count, Field(None, int, COUNT, optional=True))
     if count is None:
