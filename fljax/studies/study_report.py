@@ -135,13 +135,17 @@ def _task(config: Mapping[str, Any], comparison: Comparison) -> str:
         for name in ("model", "dataset")
     }
     alpha = f"({config['alpha']:g})" if config["partition"].startswith("dirichlet") else ""
+    # one's own data may have clients of their own, whatever the key says
+    divided = f"partition {config['partition']}{alpha}"
+    data = f"data {config['dataset']}" if ":" in config["dataset"] else divided
     work = "local_epochs" if config["local_epochs"] else "local_steps"
+    plural = work.replace("_", " ") if config[work] != 1 else work.replace("_", " ")[:-1]
     phrases = [
         (("num_clients",), f"{config['num_clients']} clients"),
-        (("partition", "alpha"), f"partition {config['partition']}{alpha}{options['dataset']}"),
+        (("partition", "alpha"), data + options["dataset"]),
         (("clients_per_round",), f"{config['clients_per_round']} a round"),
         (("num_rounds",), f"{config['num_rounds']} rounds"),
-        ((work,), f"{config[work]} {work.replace('_', ' ')} each"),
+        ((work,), f"{config[work]} {plural} each"),
         (("batch_size",), f"batches of {config['batch_size']}"),
         (("model",), f"model {config['model']}{options['model']}"),
         (("algorithm",), f"{config['algorithm']}"),
