@@ -117,3 +117,17 @@ def test_links_of_single_names_and_of_the_whole_message_follow_each_other():
 def test_what_a_link_leaves_out_is_refused(link, message):
     with pytest.raises(ValueError, match=message):
         harness.rounds(algorithms.scaffold(0.2), COHORTS, pipeline=Pipeline(uplink=(link,)))
+
+
+def test_sums_of_integers_take_no_fractions_as_weights():
+    """Where users' weights of clients may be fractions, what they multiply must be floats."""
+    integers = UplinkLink(
+        encode=lambda value, state, job, key: (
+            jax.tree.map(lambda leaf: jnp.round(leaf * 1e6).astype(jnp.int32), value), state
+        ),
+        decode=lambda total, state: jax.tree.map(lambda leaf: leaf * 1e-6, total),
+        linear=True,
+    )  # fmt: skip
+    options = {"pipeline": Pipeline(uplink=(integers,)), "client_weights": np.full(9, 0.5)}
+    with pytest.raises(ValueError, match="sums integers, which no fraction multiplies"):
+        harness.rounds(algorithms.fedavg(0.1), [[0, 3]], **options)

@@ -137,6 +137,13 @@ class Accumulators(NamedTuple):
                 return total + values.sum(0, keepdims=True)
             return add_rows(total, trial, values)
 
+        if self.weights_may_vanish and any(
+            jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(value)
+        ):
+            raise ValueError(
+                "client_weights may be fractions, and a linear link sums integers, which no "
+                "fraction multiplies. Leave out client_weights, or use a link that sums floats."
+            )
         weighted = jax.tree.map(
             lambda w, v: jax.tree.map(lambda x: x * beside(w, x).astype(x.dtype), v), weight, value
         )
