@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from fljax.recording import orbax_alone
 from fljax.recording.leaves import (
     checksum,
     describe,
@@ -59,14 +60,16 @@ class Checkpoints:
         Raises:
           ImportError: orbax-checkpoint is not installed.
         """
-        self._orbax = _import_orbax()
+        self._orbax = orbax_alone.load()
         self._directory = Path(directory).absolute()
         self._directory.mkdir(parents=True, exist_ok=True)
-        logging.getLogger("absl").addFilter(_drop_orbax_chatter)
+        logging.getLogger("absl").addFilter(orbax_alone.drop_chatter)
         self._manager = self._orbax.CheckpointManager(
             self._directory,
             options=self._orbax.CheckpointManagerOptions(
-                max_to_keep=keep, create=False, multiprocessing_options=_alone(self._orbax)
+                max_to_keep=keep,
+                create=False,
+                multiprocessing_options=orbax_alone.alone(self._orbax),
             ),
         )
         self._cleaned = False
@@ -242,7 +245,7 @@ class Checkpoints:
         finally:
             with contextlib.suppress(Exception):  # said already
                 self._manager.close()
-            logging.getLogger("absl").removeFilter(_drop_orbax_chatter)
+            logging.getLogger("absl").removeFilter(orbax_alone.drop_chatter)
 
     def _named(self) -> list[Path]:
         """Returns the directories that have a round's name, whole or not."""
@@ -377,14 +380,6 @@ class _DamagedError(Exception):
     """What is wrong with a checkpoint: the end of a sentence that begins with its name."""
 
 
-def _import_orbax():
-    try:
-        import orbax.checkpoint
-    except ImportError as error:
-        raise ImportError("checkpoints need Orbax: pip install orbax-checkpoint") from error
-    return orbax.checkpoint
-
-
 @contextlib.contextmanager
 def _reading():
     """Turns whatever Orbax says of files that it cannot read into one line."""
@@ -397,24 +392,6 @@ def _reading():
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:_SHOWN_CHARACTERS]
-
-
-def _alone(orbax):
-    """Of several processes each reads by itself, and one writes; none waits for the others."""
-    process = jax.process_index()
-    return orbax.options.MultiprocessingOptions(
-        primary_host=process,
-        active_processes={process},
-        barrier_sync_key_prefix=f"process{process}",
-    )
-
-
-def _drop_orbax_chatter(record: logging.LogRecord) -> bool:
-    """Orbax logs to the root absl logger, as the user's scripts do: tell them apart by file.
-
-    Its errors are dropped as well: they are raised, too, and become one line.
-    """
-    return "orbax" not in record.pathname
 
 
 def _is_whole(path: Path) -> bool:
