@@ -158,8 +158,8 @@ def load_model(directory: str | Path, which: str = FINAL, like: PyTree = None) -
       ValueError: the file is damaged, or `like` has another structure.
 
     Example:
-      >>> model = fljax.load_model("runs/first", which="best")
-      >>> jax.tree.map(np.shape, model.params)
+      >>> model = fljax.load_model("runs/first", which="best")  # doctest: +SKIP
+      >>> jax.tree.map(np.shape, model.params)  # doctest: +SKIP
     """
     variables = load_saved(directory, which).variables
     if like is None:
