@@ -51,6 +51,14 @@ def quick_compilation():
         jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture
+def x64():
+    """Computes in float64, in all threads."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data sets that FLJAX_DATA_DIR names; skips the test without one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 from fljax import algorithms
@@ -35,14 +34,11 @@ def own_values(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values of all keys, those of the algorithm as it counts them."""
     hparams, known = make_algorithm(config).hparams, _known(config)
     counted = {name: value for name, value in known.items() if has_effect(name, known)}
-    function = parts.read_one("algorithm", config["algorithm"], algorithms.ALGORITHMS).function
+    call = parts.read_one("algorithm", config["algorithm"], algorithms.ALGORITHMS)
     # one of the user's own may hand on numbers that it does not take
-    takes = (
-        ALGORITHM if function in algorithms.ALGORITHMS.values() else signature(function).parameters
-    )
-    counted |= {
-        name: value for name, value in hparams.items() if name in ALGORITHM and name in takes
-    }
+    named = {parameter.name for parameter in parts.parameters_of(call.function)}
+    takes = ALGORITHM.keys() & named if call.is_own else ALGORITHM.keys()
+    counted |= {name: value for name, value in hparams.items() if name in takes}
     return {
         name: counted.get(name) if value is None and name in ALGORITHM else value
         for name, value in config.items()

@@ -51,7 +51,7 @@ from fljax.training.client_state import check_rounds_per_dispatch, default_rows
 from fljax.training.execution import is_calibrated
 from fljax.training.layout_key import layout_facts
 from fljax.training.options import RoundOptions
-from fljax.training.round_records import not_kept
+from fljax.training.round_records import FATES, passes_kept
 from fljax.training.sampling import make_cohorts
 from fljax.training.trials import InitialTrials, TrialInputs, check_frozen, initial_trials
 
@@ -189,7 +189,7 @@ class Federation:
 
     @property
     def layout(self) -> dict[str, Any]:
-        """Where and how rounds run, as JSON values: what a resumed run needs to run alike."""
+        """The layout of rounds, as JSON values: what a resumed run needs to run alike."""
         return self.execution._asdict() | {"rounds_per_dispatch": self.rounds_per_dispatch}
 
     @property
@@ -319,8 +319,10 @@ class Federation:
         self.state, rows, stats = self.program(self.state, rows, plan, self.inputs)
         keepers = facts.keepers
         if facts.repeated.size and self.store.row_bytes:
-            kept = [~not_kept(of_pass) for of_pass in jax.device_get(stats)]
-            keepers = facts.keepers_of(np.sum(kept, axis=0))
+            fates = [
+                {name: of_pass[name] for name in FATES if name in of_pass} for of_pass in stats
+            ]
+            keepers = facts.keepers_of(passes_kept(jax.device_get(fates)))
         self.store.scatter(facts.trials, keepers, rows)
         return self._in_turn(stats)
 

@@ -13,7 +13,7 @@ from fljax.engine.plan.round_plan import HostPlan
 
 @dataclasses.dataclass
 class RoundTotals:
-    """What accumulates over a run, in Python numbers; checkpoints keep it.
+    """Totals over a run, in Python numbers; checkpoints keep them.
 
     Attributes:
       uplink_bits: Bits sent by all clients so far.
@@ -164,25 +164,24 @@ def _bytes(bits: int) -> int:
     return -(-bits // 8)
 
 
-def not_kept(of_pass: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns bool[...], the jobs of a pass of which nothing is kept: not finite, or left out."""
-    nonfinite = np.asarray(of_pass["nonfinite"]) > 0
-    return (
-        nonfinite | (np.asarray(of_pass["unselected"]) > 0)
-        if "unselected" in of_pass
-        else nonfinite
-    )
+FATES = ("nonfinite", "unselected")
+
+
+def passes_kept(stats: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """Returns int[...], how many passes kept what a job made: finite, and not left out."""
+    return np.sum([~np.any(_fates(of_pass), axis=0) for of_pass in stats], axis=0)
 
 
 def diverged(stats: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
     """Returns bool[...], the jobs that were not finite after a pass that they were selected for."""
-    return np.any(
-        [
-            (np.asarray(of_pass["nonfinite"]) > 0) & ~(np.asarray(of_pass.get("unselected", 0)) > 0)
-            for of_pass in stats
-        ],
-        axis=0,
-    )
+    fates = [_fates(of_pass) for of_pass in stats]
+    return np.any([nonfinite & ~left_out for nonfinite, left_out in fates], axis=0)
+
+
+def _fates(of_pass: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Returns bool[...] for each of `FATES`; in a pass without a rule none is left out."""
+    nothing = np.zeros_like(of_pass["nonfinite"])
+    return [np.asarray(of_pass.get(name, nothing)) > 0 for name in FATES]
 
 
 def _exact_sum(values: np.ndarray) -> int:

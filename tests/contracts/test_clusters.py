@@ -13,8 +13,8 @@ from contracts import harness
 from contracts.test_trials import noisy_chains
 
 from fljax import algorithms
-from fljax.core.algorithm import step_key
-from fljax.core.transforms import Pipeline, ServerLink
+from fljax.core.algorithm import Contribution, step_key
+from fljax.core.transforms import Pipeline, ServerLink, UplinkLink
 
 COHORTS = [[0, 2, 3, 4, 8], [], [5, 6, 7, 0, 1]]
 LR, CLUSTERS = 0.3, 2
@@ -115,3 +115,29 @@ def test_clients_weights_are_seen_where_clusters_are_chosen():
 def test_a_pipeline_made_for_one_update_is_refused():
     with pytest.raises(ValueError, match="sums of several clusters"):
         harness.rounds(ifca(), COHORTS, pipeline=noisy_chains())
+
+
+def test_a_link_that_decodes_the_sum_of_another_name_is_refused():
+    plain = algorithms.fedavg(LR)
+
+    def build(task, hp):
+        algorithm = plain.build(task, hp)
+        (local,) = algorithm.passes
+
+        def finish(message, carry, job):
+            contributions, state, stats = local.finish(message, carry, job)
+            seen = Contribution(jnp.ones(3), jnp.ones(()), cluster=job.client % CLUSTERS)
+            return {**contributions, "seen": seen}, state, stats
+
+        return algorithm._replace(passes=(local._replace(finish=finish, num_clusters=CLUSTERS),))
+
+    link = UplinkLink(
+        lambda value, state, job, key: (value, state),
+        lambda total, state: total,
+        linear=True,
+        covers="seen",
+    )
+    spec = plain._replace(name="seen", build=build)
+    harness.rounds(spec, COHORTS[:1])
+    with pytest.raises(ValueError, match="'seen' goes to the sums of several clusters"):
+        harness.rounds(spec, COHORTS[:1], pipeline=Pipeline(uplink=(link,)))

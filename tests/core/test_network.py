@@ -33,13 +33,6 @@ from fljax.core import network as networks
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.fixture
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 def test_nnx_linen_and_plain_functions_agree():
     factory, batch = models.softmax_regression(FEATURES, CLASSES), examples()
     linen = tasks.from_linen(flax.linen.Dense(CLASSES), batch["x"])

@@ -11,13 +11,6 @@ from fljax.models.recurrent import LSTM
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.fixture
-def x64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 def lstm(x, input_kernel, hidden_kernel, bias):
     """[T, B, inputs] -> [T, B, hidden], one time after another."""
 

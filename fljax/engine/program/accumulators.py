@@ -17,7 +17,7 @@ PyTree = Any
 
 
 class Finished(NamedTuple):
-    """What one job leaves behind.
+    """The results of one job.
 
     Attributes:
       values, weights: {name: pytree}, its contributions after the uplink.
@@ -36,7 +36,7 @@ class Finished(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What the jobs of a pass leave behind on one device.
+    """The results of a pass's jobs on one device.
 
     Attributes:
       sums: {name: Aggregate} with leaves [S, ...]; of contributions to K clusters [S, K, ...].
@@ -54,22 +54,22 @@ class Trained(NamedTuple):
 
 
 class Accumulators(NamedTuple):
-    """How the results of jobs add up on one device.
+    """Accumulators of jobs' results on one device.
 
     Attributes:
       trial: int32[J] trial of each job.
       num_trials: How many there are.
       num_clusters: How many clusters of a trial there are.
       needs_stack: Whether all updates are held.
-      weights_may_vanish: Whether some jobs may have a weight of 0 and then do not count as having
-        contributed.
+      has_own_weights: Whether clients' weights are the user's: fractions, or 0 for jobs that then
+        do not count as having contributed.
     """
 
     trial: jax.Array
     num_trials: int
     num_clusters: int
     needs_stack: bool
-    weights_may_vanish: bool
+    has_own_weights: bool
 
     def empty(self, job: Finished, client_rows: PyTree) -> Trained:
         """Returns zeroed accumulators for jobs of such shapes."""
@@ -137,7 +137,7 @@ class Accumulators(NamedTuple):
                 return total + values.sum(0, keepdims=True)
             return add_rows(total, trial, values)
 
-        if self.weights_may_vanish and any(
+        if self.has_own_weights and any(
             jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(value)
         ):
             raise ValueError(
@@ -155,7 +155,7 @@ class Accumulators(NamedTuple):
 
     def _counted(self, weight: PyTree, kept: jax.Array) -> jax.Array:
         """Returns float32[W], 1 for a job that contributes if it is kept."""
-        if not self.weights_may_vanish:
+        if not self.has_own_weights:
             return jnp.ones_like(kept, jnp.float32)
         arrives = [(leaf != 0).reshape(len(kept), -1).any(1) for leaf in jax.tree.leaves(weight)]
         return jnp.any(jnp.stack(arrives), 0).astype(jnp.float32)

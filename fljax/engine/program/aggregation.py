@@ -1,4 +1,4 @@
-"""Where the devices meet: sums, the stacked cohort, and the server half of the pipeline."""
+"""Aggregation: sums over devices, the stacked cohort, and the pipeline's server half."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ def aggregate(
     trials = a_pass.trials
     needs_stack = trials.first.pipeline.needs_stack
     sums = jax.lax.psum(trained.sums, AXIS)
-    clustered = UPDATE in sums and sums[UPDATE].count.ndim > 1
-    if clustered:
-        _check_serves_clusters(trials.first.pipeline, states)
-    _check_linear_links(trials.first.pipeline, sums)
+    _check_serves_clusters(trials.first.pipeline, states, sums)
+    clustered = UPDATE in sums and _is_clustered(sums[UPDATE])
     if needs_stack and UPDATE in sums:
         sums[UPDATE], states = _reduce(a_pass, trained, sums[UPDATE], states)
 
@@ -66,24 +64,22 @@ def _serve(chain: Pipeline, reduced: bool, round, total: Aggregate, states: tupl
     return total, (aggregator, server)
 
 
-def _check_serves_clusters(chain: Pipeline, states: PipelineState) -> None:
-    """Refuses transforms of updates with clusters that are made for one update a trial."""
+def _is_clustered(total: Aggregate) -> bool:
+    return total.count.ndim > 1
+
+
+def _check_serves_clusters(
+    chain: Pipeline, states: PipelineState, sums: dict[str, Aggregate]
+) -> None:
+    """Refuses transforms that are made for one value a trial where there are clusters."""
     kept = jax.tree.leaves((states.uplink, states.aggregator, states.server))
-    if chain.needs_stack or kept or any(chain.decodes_sums):
-        raise ValueError(
-            "The updates of clients go to the sums of several clusters, but the pipeline holds all "
-            "updates, decodes their sum, or keeps a state on the server for one update a trial. "
-            "Use transforms without these, or one cluster."
-        )
-
-
-def _check_linear_links(chain: Pipeline, sums: dict[str, Aggregate]) -> None:
-    """Refuses links that decode sums of contributions to several clusters."""
     for name, total in sums.items():
-        if total.count.ndim > 1 and chain.sums_payloads(name):
+        one_update = name == UPDATE and (chain.needs_stack or kept or any(chain.decodes_sums))
+        if _is_clustered(total) and (one_update or chain.sums_payloads(name)):
             raise ValueError(
-                f"{name!r} goes to the sums of several clusters, but an uplink link decodes the "
-                "sum of what all clients send. Use links that are not linear, or one cluster."
+                f"{name!r} goes to the sums of several clusters, but the pipeline holds all of "
+                "them, decodes their sum, or keeps a state on the server for one a trial. "
+                "Use transforms without these, or one cluster."
             )
 
 

@@ -165,7 +165,7 @@ def _train(
         num_trials=trials.program.num_trials,
         num_clusters=a_pass.structure.num_clusters,
         needs_stack=needs_stack,
-        weights_may_vanish=trials.inputs.own.weights is not None,
+        has_own_weights=trials.inputs.own.weights is not None,
     )
     lay_out = transposed_weights if trials.program.on_cpu else as_given
     message, row = jax.eval_shape(
