@@ -1,7 +1,7 @@
 """Kills runs at random moments and flips bits in their files, and shows what that has changed.
 
-    python scripts/kill_runs.py --workdir=/tmp/kills
-    python scripts/kill_runs.py --workdir=/tmp/kills --cases=fedavg,sweep --kills=20 --flips=0
+    python scripts/kill_runs.py --workdir=runs/kills
+    python scripts/kill_runs.py --workdir=runs/kills --cases=fedavg,sweep --kills=20 --flips=0
 
 A killed run goes on until it is over, and every file is compared with those of a run that nobody
 killed: bit for bit, but for seconds and rates. Exit status 1 if anything was lost, differs, or was

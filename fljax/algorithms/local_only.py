@@ -21,7 +21,7 @@ PyTree = Any
 
 
 class Own(NamedTuple):
-    """What a client goes on with: its model, and the state of its optimizer."""
+    """A client's model and the state of its optimizer, with which it goes on."""
 
     params: PyTree
     model_state: PyTree

@@ -1,4 +1,4 @@
-"""What the algorithms ask of the numbers and the optimizers that users give them."""
+"""Checks of the numbers and the optimizers that users give to algorithms."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _children(node: Any) -> list[Any]:
 
 
 def _depends_on_count(optimizer, state: PyTree, params: PyTree) -> bool:
-    """Whether steps depend on counts in records that are not optax's, other than by correction.
+    """Returns whether steps depend on counts in records that are not optax's, but to correct.
 
     Moments that are corrected for their start lead to equal steps under a constant gradient,
     although each step depends on its count.

@@ -99,7 +99,7 @@ def _read(directory: Path) -> None:
 
 
 def _has_damaged_checkpoint(directory: Path) -> bool:
-    """Whether whoever goes on with one of the runs below a directory is told of damage."""
+    """Returns whether whoever goes on with one of the runs below a directory is told of damage."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for path in directory.rglob(CHECKPOINTS):

@@ -1,4 +1,4 @@
-"""What a comparison says: tables of speed, memory and final losses."""
+"""Tables of a comparison: speed, memory and final losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What compression adds to a round: rounds with and without it, by turns."""
+"""The cost of compression: rounds with and without it, by turns."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _MOMENT = 0.002
 
 
 class Case(NamedTuple):
-    """What is run.
+    """A run that is killed.
 
     Attributes:
       title: For people.
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the runs of a case.
+    """The outcome of a case's runs.
 
     Attributes:
       kills: Processes that were killed.
@@ -193,7 +193,7 @@ def _kill(process: Any, workdir: Path, delay: float, at_writing: bool) -> bool |
 
 
 def _writes(workdir: Path) -> bool:
-    """Whether a file that is to be renamed is there: the process is writing, or was killed so."""
+    """Returns whether a file to be renamed is there: a process is writing, or was killed so."""
     newest = time.time() - 1.0
     try:
         return any(

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: processor, devices, versions, attainable peak."""
+"""The machine that a figure depends on: processor, devices, versions, attainable peak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a large population costs: rounds of one cohort size, drawn from few or from many clients.
+"""The cost of a large population: rounds of one cohort size, of few or of many clients.
 
 The rows of all clients lie in a file that is mapped into memory, or are generated when they are
 asked for; only the cohort's rows ever reach a device. A round is timed as in

@@ -15,7 +15,7 @@ _PROC = Path("/proc")
 
 
 class Finished(NamedTuple):
-    """How a command ended.
+    """The end of a command.
 
     Attributes:
       problem: What went wrong; None if it ended with status 0.

@@ -1,4 +1,4 @@
-"""Where the time of a round goes: the operations of a profiler trace, longest first."""
+"""The operations of a profiler trace, longest first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONTAINERS = re.compile(r"(while|conditional|call|command_buffer)[.\d]*$")
 
 
 class Profile(NamedTuple):
-    """What a trace says.
+    """The time of a trace and of its operations.
 
     Attributes:
       busy_seconds: Seconds of all operations, over all devices.

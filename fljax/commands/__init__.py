@@ -1,4 +1,4 @@
-"""What all scripts share: whatever happens ends in one line and an exit code.
+"""The frame of all scripts: whatever happens ends in one line and an exit code.
 
 Scripts import this module before all others. From then on Ctrl-C, SIGTERM and SIGHUP end them with
 a line, also while they import, load and compile; and output that was closed (`2>&-`, `| head -1`)

@@ -1,4 +1,4 @@
-"""What a compressor is: a code for one vector, with its exact size and its constants.
+"""A compressor: a code for one vector, with its exact size and its constants.
 
 A compressor knows nothing of clients, trees or rounds; `fljax.compression.links` puts it between
 clients and server.

@@ -1,4 +1,4 @@
-"""What the settings of compressors must be.
+"""Checks of the settings of compressors.
 
 A setting that is traced, as a hyperparameter of the round program, was checked as a number before.
 """
@@ -45,7 +45,7 @@ def check_switch(name: str, value: bool) -> None:
 
 
 def is_traced(value) -> bool:
-    """Whether a setting is an argument of the round program."""
+    """Returns whether a setting is an argument of the round program."""
     return isinstance(value, jax.Array)
 
 

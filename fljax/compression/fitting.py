@@ -1,4 +1,4 @@
-"""Whether compressors, memories, cohorts and models fit: what is refused, what is warned of."""
+"""Checks that compressors, memories, cohorts and models fit: refusals and warnings."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Choice = Compressor | Callable[[tuple[int, ...]], Compressor]
 
 
 class Form(NamedTuple):
-    """What both sides know of a value beforehand: its structure, shapes and types."""
+    """The structure, shapes and types of a value, which both sides know beforehand."""
 
     tree: Any
     leaves: tuple[jax.ShapeDtypeStruct, ...]

@@ -12,7 +12,7 @@ from fljax.core.transforms import UplinkLink
 
 
 class Facts(NamedTuple):
-    """What memories take their settings from where none are given.
+    """Facts that memories take their settings from where none are given.
 
     Attributes:
       num_clients: Clients that ever take part.
@@ -28,7 +28,7 @@ class Facts(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a client and the server keep between rounds.
+    """A memory that a client and the server keep between rounds.
 
     Attributes:
       wrap: (link, facts) -> the link with that memory.

@@ -102,7 +102,7 @@ class Step(NamedTuple):
 
 
 class Code(NamedTuple):
-    """What a text names.
+    """The compressor that a text names.
 
     Attributes:
       calls: The calls in it.
@@ -207,7 +207,7 @@ def _numbers(names: Names, key: str) -> dict[str, float]:
 
 
 def _is_derived(names: Names) -> bool:
-    """Whether the uplink's memory takes a setting from the compressor's numbers."""
+    """Returns whether the uplink's memory takes a setting from the compressor's numbers."""
     found = uplink_memory(names)
     return found is not None and found[1].derived is not None
 
@@ -218,7 +218,7 @@ def _place(key: str, place: int, name: str) -> str:
 
 
 def _traceable(build: Callable, name: str, number: float) -> bool:
-    """Whether a program can take a number as an argument: nothing that it shapes stands behind."""
+    """Returns whether a program can take a number as an argument: no shape follows from it."""
     try:
         jax.eval_shape(lambda traced: build({name: traced}) and (), jnp.float32(number))
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a compressed update takes on the wire, found out without compressing one."""
+"""The size of a compressed update on the wire, found without compressing one."""
 
 from __future__ import annotations
 

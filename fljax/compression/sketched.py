@@ -19,7 +19,7 @@ PyTree = Any
 
 
 class Sketches(NamedTuple):
-    """What the server keeps, [rows, columns] each.
+    """The sketches that the server keeps, [rows, columns] each.
 
     Attributes:
       momentum: Sketch of the momentum.

@@ -28,7 +28,7 @@ SPARSE = ("top_k", "rand_k", "prune")
 
 
 class IndexBits(NamedTuple):
-    """What it takes to say which k of d coordinates are sent, in bits.
+    """The size of the positions of k of d coordinates, in bits.
 
     Attributes:
       raw: k positions of ceil(log2 d) bits.

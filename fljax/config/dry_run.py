@@ -1,4 +1,4 @@
-"""What a run would do and cost, found out without running it."""
+"""The cost of a run, found without running it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What all rooms share: names, and what the values that users give may be."""
+"""Contracts and helpers that all rooms share."""

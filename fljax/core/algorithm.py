@@ -31,7 +31,7 @@ OptimizerFactory = Callable[[Mapping[str, jax.Array]], optax.GradientTransformat
 
 
 class Variables(NamedTuple):
-    """What a model is made of, apart from its frozen constants.
+    """The parameters and the state of a model, without its frozen constants.
 
     Attributes:
       params: Pytree of trained parameters.
@@ -103,7 +103,7 @@ def step_key(job: Job) -> jax.Array:
 
 
 class Contribution(NamedTuple):
-    """What one job hands to an accumulator.
+    """A value and a weight that one job hands to an accumulator.
 
     Attributes:
       value: Pytree of numbers; integers and truth values are averaged as floating-point numbers.

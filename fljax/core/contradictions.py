@@ -39,7 +39,7 @@ ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def has_effect(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether an option has an effect beside the others; of an algorithm not told of, each may."""
+    """Returns whether an option has an effect beside the others; if no algorithm is known, yes."""
     other, needed = ONLY_WITH.get(name, (None, ()))
     if other is None or (other != "partition" and name_of(values.get("algorithm")) not in _TOLD_OF):
         return True

@@ -70,7 +70,7 @@ class Metric(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What an axis is called: "Squared error (m²)"."""
+        """The title of an axis: "Squared error (m²)"."""
         return (self.label or self.name) + (f" ({self.unit})" if self.unit else "")
 
 

@@ -14,7 +14,7 @@ _WEIGHTS = (1e-30, 1e30)
 
 
 def is_per_client(value: Any) -> bool:
-    """Whether a value is a list or an array, and not a single number."""
+    """Returns whether a value is a list or an array, and not a single number."""
     return isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
 
 

@@ -26,7 +26,7 @@ DELAYS = {"delayed": 2, "immediate": 0}
 
 
 class Sampler(NamedTuple):
-    """How cohorts are drawn.
+    """A rule that draws cohorts.
 
     Attributes:
       init: () -> state, a pytree of arrays.

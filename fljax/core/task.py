@@ -13,7 +13,7 @@ PyTree = Any
 
 
 class Measured(NamedTuple):
-    """What the devices measure of one batch; its sums and counts add up over batches.
+    """The measurements of one batch; sums and counts add up over batches.
 
     Attributes:
       sums: {name: (value, weight)} of each example: value is [B] or, for a histogram, [B, ...],
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What clients learn.
+    """A task: what clients learn, and how models are judged.
 
     A batch is {"x", "y", "mask"}: inputs and targets, arrays or pytrees of arrays, and bool[B],
     false in padding rows.

@@ -90,7 +90,7 @@ class UplinkLink(NamedTuple):
     refuses_rest: bool = False
 
     def meets(self, names: Collection[str | None]) -> bool:
-        """Whether it covers some of these names; None among them stands for all."""
+        """Returns whether it covers some of these names; None among them stands for all."""
         return bool(names) and (self.covers is None or None in names or self.covers in names)
 
     def part(self, message: Mapping[str, Any]) -> Any:
@@ -148,7 +148,7 @@ class CohortLink(NamedTuple):
 
 
 class Aggregator(NamedTuple):
-    """How updates become one.
+    """A rule that makes one update of those of a cohort.
 
     Attributes:
       needs: "sum" streams weighted sums; "stack" holds the whole cohort.
@@ -192,7 +192,7 @@ class Pipeline(NamedTuple):
         return bool(self.cohort) or self.aggregator.needs == "stack"
 
     def sums_payloads(self, name: str) -> bool:
-        """Whether payloads of a name are summed, integers as integers, and then decoded."""
+        """Returns whether payloads of a name are summed, integers as integers, and then decoded."""
         return any(link.linear and link.meets([name]) for link in self.uplink)
 
     @property

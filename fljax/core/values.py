@@ -1,4 +1,4 @@
-"""What a value that a user gives may be: its kind, its range, and one way to say what is wrong.
+"""Fields: the kind and range of values that users give, and one way to say what is wrong.
 
 A configuration and the Python functions ask the same: `checked(name, value, field)` returns the
 value as its kind, or raises a ValueError that names the option, shows the value, and says what it
@@ -71,7 +71,7 @@ RESULTS, RECORD, SPEED, FILES = AFFECTED = ("results", "record", "speed", "files
 
 
 class Field(NamedTuple):
-    """What one option may be, and what it is for.
+    """The kind, range and meaning of one option.
 
     Attributes:
       default: Its value where nobody sets it; None stands for "not set".
@@ -152,7 +152,7 @@ def whole_numbers(name: str, values: Any) -> np.ndarray:
 
 
 def _has_bool(values: Any) -> bool:
-    """Whether a list holds truth values, which an array of it would hide."""
+    """Returns whether a list holds truth values, which an array of it would hide."""
     return isinstance(values, list | tuple) and any(isinstance(value, bool) for value in values)
 
 

@@ -24,7 +24,7 @@ KINDS = ("classification", "next_token", "targets")
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Partition:
-    """Who owns which rows.
+    """The rows that each client owns.
 
     Attributes:
       offsets: int64[N + 1], non-decreasing, starting at 0.

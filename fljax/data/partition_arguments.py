@@ -1,4 +1,4 @@
-"""What partitioners and loaders check and prepare: labels, counts."""
+"""Checks of the arguments of partitioners and loaders: labels, counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How unlike each other the clients of a partition are: sizes and label skew, in numbers."""
+"""Statistics of a partition: sizes and label skew of its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the models ask of their sizes, and of what is put into them."""
+"""Checks of the models' sizes and inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: records, summary, plots, checkpoints, and how to read them back."""
+"""Records, summary, plots and checkpoints of a run, and how to read them back."""
 
 from fljax.recording.checkpoints import Checkpoints
 from fljax.recording.models import load_model, save_model

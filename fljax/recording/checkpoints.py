@@ -377,7 +377,7 @@ class Checkpoints:
 
 
 class _DamagedError(Exception):
-    """What is wrong with a checkpoint: the end of a sentence that begins with its name."""
+    """The fault of a checkpoint: the end of a sentence that begins with its name."""
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ class Extent(NamedTuple):
         return Extent(self.size + len(data), zlib.crc32(data, self.crc32))
 
     def begins(self, data: bytes) -> bool:
-        """Whether `data` begins with those bytes."""
+        """Returns whether `data` begins with those bytes."""
         return len(data) >= self.size and zlib.crc32(data[: self.size]) == self.crc32
 
 

@@ -113,7 +113,7 @@ def forget_after(path: Path, last_round: int) -> None:
 
 
 def is_metric(name: str) -> bool:
-    """Whether a column of the results changes from evaluation to evaluation."""
+    """Returns whether a column of the results changes from evaluation to evaluation."""
     return _column(name) not in _CONSTANT and not _column(name).startswith("groups/")
 
 

@@ -95,7 +95,7 @@ def _is_free(descriptor: int, holder: str) -> bool:
 
 
 def _is_alive(holder: str) -> bool:
-    """Whether a process of this machine, as `_own_name` names it, is there."""
+    """Returns whether a process of this machine, as `_own_name` names it, is there."""
     match holder.split():
         case ["process", pid, "on", host] if pid.isdecimal() and host == socket.gethostname():
             try:

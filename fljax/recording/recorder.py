@@ -218,7 +218,7 @@ def _check_places(workdir: Path) -> None:
 
 
 def holds_run(workdir: Path) -> bool:
-    """Whether a run was begun in a directory, however far it came."""
+    """Returns whether a run was begun in a directory, however far it came."""
     names = (runs.METRICS, runs.SUMMARY, runs.CONFIG, LOCK)
     return any((workdir / name).exists() for name in names) or _has_checkpoints(workdir)
 

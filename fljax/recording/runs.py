@@ -26,7 +26,7 @@ BASELINES = "baselines"
 
 
 class Run(NamedTuple):
-    """What a run left behind.
+    """A run that is over, as it was recorded.
 
     Attributes:
       directory: Where it lies; None for a run that was kept in memory, or that another process

@@ -39,7 +39,7 @@ class Spread(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one trial came to.
+    """The outcome of one trial.
 
     Attributes:
       trial: The trial.

@@ -41,7 +41,7 @@ Variants = Mapping[str, Mapping[str, Any]]
 
 
 class Made(NamedTuple):
-    """What a trial runs.
+    """The experiment of a trial, and its program's key.
 
     Attributes:
       experiment: The experiment.
@@ -122,7 +122,7 @@ class Groups:
 
 
 def same_program(group: Group, other: Group) -> bool:
-    """Whether two groups are one, before and after trials joined it."""
+    """Returns whether two groups are one, before and after trials joined it."""
     return group.experiment is other.experiment
 
 
@@ -273,7 +273,7 @@ def key_of(value: Any) -> Any:
 
 
 def same_key(key: Any, other: Any) -> bool:
-    """Whether two results of `key_of` are equal; what refuses to be compared is not."""
+    """Returns whether two results of `key_of` are equal; what refuses to be compared is not."""
     try:
         return bool(key == other)
     except (TypeError, ValueError):

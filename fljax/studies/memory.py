@@ -1,4 +1,4 @@
-"""How many trials may train side by side under a memory bound."""
+"""The number of trials that may train side by side under a memory bound."""
 
 from __future__ import annotations
 

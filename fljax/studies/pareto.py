@@ -44,7 +44,7 @@ class Point(NamedTuple):
 
     @property
     def place(self) -> tuple[float, float]:
-        """Where it is drawn, in MB and the metric's unit."""
+        """The place where it is drawn, in MB and the metric's unit."""
         return 1e-6 * self.bytes.mean, self.value.mean if self.height is None else self.height
 
 

@@ -157,7 +157,7 @@ def _curves(comparison: Comparison) -> dict[str, Draw]:
 
 
 def _bars(comparison: Comparison) -> dict[str, Draw]:
-    """What each variant reached, mean and standard deviation over seeds, and every seed."""
+    """Draws what each variant reached: mean and standard deviation over seeds, and every seed."""
     if not comparison.study.variants or len(comparison.compared) < 2:
         return {}
     return {"bars": lambda figure: _draw_bars(figure, comparison)}
@@ -175,7 +175,7 @@ def _pareto(comparison: Comparison) -> dict[str, Draw]:
 
 
 def _clients(comparison: Comparison) -> dict[str, Draw]:
-    """How the first metric is spread over the clients of each variant."""
+    """Draws how the first metric is spread over the clients of each variant."""
     spreads = ((entry, _percentile(entry, "p50").mean) for entry in comparison.compared)
     found = [entry for entry, median in spreads if math.isfinite(median)]
     if not found:

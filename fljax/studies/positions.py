@@ -1,4 +1,4 @@
-"""What the positions of sparse messages take in one format and another."""
+"""The size of sparse messages' positions in several formats."""
 
 from __future__ import annotations
 

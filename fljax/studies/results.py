@@ -1,4 +1,4 @@
-"""What the trials of a study reached: a row for each trial and round, in files and on W&B.
+"""Results of a study: a row for each trial and round, in files and on W&B.
 
 results.jsonl     a row a line, appended while the study runs
 trials.json       every trial with its values, its seed, its state and the round of that state
@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 
 class Status(NamedTuple):
-    """Where a trial stands.
+    """The state of a trial.
 
     Attributes:
       state: "waiting", "running", "finished", "stopped" by the search, or "diverged".
@@ -47,7 +47,7 @@ class Status(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What a study has found so far.
+    """The results of a study so far.
 
     Attributes:
       trials: All trials of the study.
@@ -238,7 +238,7 @@ def axes_of(trials: Iterable[Trial]) -> dict[str, list[Any]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a hyperparameter's value is a number; True and False are none."""
+    """Returns whether a hyperparameter's value is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -34,7 +34,7 @@ Ended = Callable[[Trial, Sequence[Row], str], None]
 
 @dataclasses.dataclass
 class Costs:
-    """What a process spent, in all sessions that its study took, and how.
+    """The costs of a process, in all sessions that its study took.
 
     Attributes:
       seconds: From the first trial to the last.
@@ -360,7 +360,7 @@ def _judge_every(slots: Slots, limit: int) -> int:
 
 
 def _is_judged(slots: Slots, running: Running, limit: int) -> bool:
-    """Whether a trial may be over after its round."""
+    """Returns whether a trial may be over after its round."""
     looks = (slots.eval_every, _judge_every(slots, limit))
     return any(_is_due(running, every, limit) for every in looks)
 

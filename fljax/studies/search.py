@@ -25,7 +25,7 @@ from fljax.studies.space import Trial
 
 
 class TrialScore(NamedTuple):
-    """What a trial reached: the value of the metric that is searched on, after a round.
+    """The score of a trial: the value of the metric that is searched on, after a round.
 
     Example:
       >>> studies.TrialScore(studies.Trial(0, {"client_lr": 0.1}), round=10, value=0.8).value

@@ -23,7 +23,7 @@ _TEST = ("test", "held_out", "clients")
 
 
 class Criterion(NamedTuple):
-    """What the choice falls on.
+    """The rule that the best trial is chosen by.
 
     Attributes:
       metric: Decides.
@@ -85,7 +85,7 @@ class Configuration(NamedTuple):
 
     @property
     def point(self) -> dict[str, Any]:
-        """Where it lies among the axes, of which the variants are one."""
+        """The place among the axes, of which the variants are one."""
         return {**({"variant": self.variant} if self.variant else {}), **self.values}
 
     @property
@@ -95,7 +95,7 @@ class Configuration(NamedTuple):
 
     @property
     def diverged(self) -> int:
-        """How many trials diverged."""
+        """The number of trials that diverged."""
         return sum(status.state == "diverged" for status in self.statuses)
 
     @property

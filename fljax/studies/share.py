@@ -47,7 +47,7 @@ class Share(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a study lies, and a process's part of it."""
+    """The directory of a study, and a process's part of it."""
 
     workdir: Path
     share: Share

@@ -143,7 +143,7 @@ class Slots:
 
     @property
     def compile_seconds(self) -> float:
-        """What dispatches took because they compiled."""
+        """Seconds that dispatches took because they compiled."""
         return self._dispatcher.compile_seconds
 
     def _record(self, facts: HostPlan, stats) -> None:

@@ -273,7 +273,7 @@ class Trial(NamedTuple):
 
     @property
     def point(self) -> dict[str, Any]:
-        """Where it lies among the axes, of which the variants are one."""
+        """The place among the axes, of which the variants are one."""
         return {**({"variant": self.variant} if self.variant else {}), **self.values}
 
     def label(self, separator: str = ", ") -> str:

@@ -250,7 +250,7 @@ def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _is_prediction(logits: jax.Array) -> jax.Array:
-    """Whether logits have a softmax: none is NaN, and the largest is finite.
+    """Returns whether logits have a softmax: none is NaN, and the largest is finite.
 
     A model that diverged has no prediction then, whatever argmax says; a class of logit -inf has
     the probability 0.

@@ -97,7 +97,7 @@ class Timing(NamedTuple):
 
 
 class Allowance(NamedTuple):
-    """What a search may cost.
+    """The time that a search may cost.
 
     Attributes:
       rounds: Rounds of the run.

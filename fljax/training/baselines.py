@@ -1,4 +1,4 @@
-"""What federation is compared with: training on pooled data, and every client on its own.
+"""Baselines of federated training: pooled data, and every client on its own.
 
 Both take as many gradient steps in total as the federated run's clients took together (its
 `train/local_steps`), at the same batch size and with the same client optimizer, so that one plot
@@ -110,7 +110,7 @@ def check_baselines(names: Sequence[str], options: RoundOptions, dataset: Federa
 
 
 def stopped_late() -> bool:
-    """Whether a process was asked to stop in the last round of a run, which is complete then."""
+    """Returns whether a process was asked to stop in the last round, with which a run is over."""
     return any(allgather(signals.received() is not None))
 
 

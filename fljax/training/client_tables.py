@@ -1,4 +1,4 @@
-"""Who the evaluated clients are: their ids as given, whether they trained, their groups."""
+"""Tables of evaluated clients: their ids as given, whether they trained, their groups."""
 
 from __future__ import annotations
 

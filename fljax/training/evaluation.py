@@ -67,7 +67,7 @@ class EvalSet(NamedTuple):
 
 
 class EvalOutputs(NamedTuple):
-    """What the devices return.
+    """The outputs of an evaluation on the devices.
 
     Attributes:
       sums: {name: Sum of arrays [D, S, B, ...]} as the task measures them, in the order of the

@@ -34,7 +34,7 @@ STAND_INS = 10
 
 
 class Evaluations(NamedTuple):
-    """What is evaluated each time; see `make_evaluations`.
+    """The evaluations of a run; see `make_evaluations`.
 
     Attributes:
       sets: {"val", "test", "held_out": EvalSet}, and "clients" where clients are evaluated on rows

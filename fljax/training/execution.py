@@ -1,4 +1,4 @@
-"""Where the jobs of a run are computed: on which devices, lanes and waves, by rule or by timing."""
+"""The choice of devices, lanes and waves for a run, by rule or by timing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def is_calibrated(
     work: LocalWork,
     max_jobs: int,
 ) -> bool:
-    """Whether devices, lanes and waves are found by timing: where they are free and it pays.
+    """Returns whether devices, lanes and waves are found by timing: if free, and if it pays.
 
     Args:
       options: What a round does.

@@ -1,4 +1,4 @@
-"""What the fastest layout of a run depends on, and the file that remembers it under this."""
+"""The key of a run's fastest layout, and the file that remembers the layout."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Remembered(NamedTuple):
     allowed_ms: int
 
     def serves(self, allowed: Callable[[float], float]) -> bool:
-        """Whether a run would have searched no further.
+        """Returns whether a run would have searched no further.
 
         Args:
           allowed: (seconds of a round) -> seconds that its search may take.

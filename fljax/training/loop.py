@@ -42,7 +42,7 @@ class Loop:
       recorder: Where records go.
       checkpoints: () -> the run's Checkpoints, opened when first asked for.
       config: What the run's `config.json` holds.
-      options: What surrounds the rounds.
+      options: Those around the rounds.
       progress: Where the run starts, or goes on.
     """
 
@@ -149,7 +149,7 @@ class Loop:
         return _Beside(outputs, any_process(self.stop_requested, self.federation.mesh))
 
     def _is_drained(self, facts: Sequence[HostPlan]) -> bool:
-        """Whether the devices run dry after a block.
+        """Returns whether the devices run dry after a block.
 
         An evaluation would run beside the next round on a CPU, and neither could be timed.
         """
@@ -193,7 +193,7 @@ class Loop:
             self.models.keep(record["round"])
 
     def _must_stop_after(self, round: int) -> bool:
-        """Whether the host wants the state after this round; asked in the planner's thread."""
+        """Returns whether the host wants a round's state; asked in the planner's thread."""
         due = _due(round + 1, self.options.eval_every) or _due(
             round + 1, self.options.checkpoint_every
         )
@@ -290,7 +290,7 @@ class Loop:
 
 
 class _Beside(NamedTuple):
-    """What is dispatched beside a block: an evaluation or None, and whether to stop."""
+    """The companion of a block: an evaluation or None, and whether to stop."""
 
     outputs: Any
     vote: Any

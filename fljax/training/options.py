@@ -60,7 +60,7 @@ def _documented(record: type) -> type:
 @_documented
 @dataclasses.dataclass(frozen=True)
 class RoundOptions:
-    """What a round does, apart from data, model and algorithm.
+    """Options of a round, apart from data, model and algorithm.
 
     `local_epochs`, `local_steps` and `batch_size` may be lists of N numbers, one for each client,
     and `sampler` a Sampler.
@@ -150,7 +150,7 @@ class RoundOptions:
 @_documented
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What surrounds the rounds: evaluation, files, checkpoints.
+    """Options of a run around its rounds: evaluation, files, checkpoints.
 
     Attributes:
       workdir: Directory for everything the run leaves behind; None keeps it in memory.

@@ -34,7 +34,7 @@ PyTree = Any
 
 
 class Rehearsal(NamedTuple):
-    """What a round of one client is made of; lists have one entry a pass.
+    """The shapes of a round of one client; lists have one entry a pass.
 
     Attributes:
       variables: Of the model that the round starts from.

@@ -35,7 +35,7 @@ _DATA, _OPTIMIZER, _ROWS = "data", "client_optimizer", 256
 
 
 class Progress(NamedTuple):
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
       round: Completed rounds.
@@ -267,7 +267,7 @@ def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], round: int)
 
 
 def _is_comparable(name: str, now: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint tells what a name was: older ones, and other versions, may not."""
+    """Returns whether a checkpoint tells what a name was; those of other versions may not."""
     if name == _OPTIMIZER:
         found, before = now.get(name) or {}, saved.get(name) or {}
         return all(found.get(package) == before.get(package) for package in ("jax", "optax"))

@@ -38,7 +38,7 @@ class TrialInputs(NamedTuple):
 
 
 class InitialTrials(NamedTuple):
-    """What trials start from, stacked over them.
+    """The initial models and numbers of trials, stacked over them.
 
     Attributes:
       variables: `Variables` of the initial models, leaves [S, ...].

@@ -1,4 +1,4 @@
-"""What several sections need: precision, peaks, resized workloads, cells of tables."""
+"""Helpers of several sections: precision, peaks, resized workloads, cells of tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the report measures, what a section is given, and what it returns."""
+"""Records of the report: its size, a section's context, and the table that it returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fljax.benchmarks.comparison import Runner
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """The size of the report.
 
     Attributes:
       rounds: Rounds of the protocols.
@@ -117,7 +117,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a section is given.
+    """The context of a section.
 
     Attributes:
       size: How much is measured.

@@ -1,4 +1,4 @@
-"""What runs keep for the next ones, compiled programs and fast layouts, and what they give back."""
+"""Caches of compiled programs and fast layouts, and the memory that compiling gives back."""
 
 from __future__ import annotations
 

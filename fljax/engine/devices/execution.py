@@ -1,4 +1,4 @@
-"""Where a round runs: devices, lanes, waves. Choices here never change results."""
+"""The execution plan: devices, lanes, waves. Choices here never change results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AXIS = "devices"
 
 
 class ExecutionPlan(NamedTuple):
-    """How the jobs of a round are laid out on the hardware.
+    """The layout of a round's jobs on the hardware.
 
     Attributes:
       devices: Number of devices that share the jobs.

@@ -17,7 +17,7 @@ from fljax.engine.plan.counting import ranges
 
 
 class LocalWork(NamedTuple):
-    """How much a client trains in one round.
+    """The local work of a client in one round.
 
     Attributes:
       epochs: Passes over the client's rows, or None where `steps` counts; int64[N] where clients

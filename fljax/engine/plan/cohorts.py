@@ -37,7 +37,7 @@ class Cohorts(NamedTuple):
 
     @property
     def feedback(self) -> str:
-        """What the samplers ask for: "none", "delayed" or "immediate"."""
+        """The feedback that the samplers ask for: "none", "delayed" or "immediate"."""
         return self.samplers[0].feedback
 
     def observe(self, states: tuple, round: int, statistics: Mapping[str, np.ndarray]) -> tuple:

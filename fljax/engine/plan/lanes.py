@@ -11,7 +11,7 @@ from fljax.engine.plan.counting import ranges
 
 
 class LaneAssignment(NamedTuple):
-    """Where and when each job runs.
+    """The lane and the steps of each job.
 
     Attributes:
       device: int64[J].

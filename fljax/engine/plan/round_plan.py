@@ -101,7 +101,7 @@ class RoundPlan(NamedTuple):
 
 
 class HostPlan(NamedTuple):
-    """What the host remembers of a plan after it was sent to the devices.
+    """The host's part of a plan, which stays when the rest is sent to the devices.
 
     Attributes:
       round: Round number, or int32[S], one a trial.

@@ -1,4 +1,4 @@
-"""What the round program is made from, what it is given, and what one round hands to the next."""
+"""Records of the round program: its parts, its inputs, and the state between rounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Build = Callable[[PyTree, Mapping[str, jax.Array], jax.Array], Algorithm]
 
 
 class Program(NamedTuple):
-    """What a round program is made from; see `fljax.engine.program.round.make_round_program`."""
+    """The parts of a round program; see `fljax.engine.program.round.make_round_program`."""
 
     build: Build
     pipeline: Pipeline | PipelineSpec
@@ -32,7 +32,7 @@ class Program(NamedTuple):
 
 
 class RoundState(NamedTuple):
-    """What a round hands to the next one; leaves have a leading axis over trials.
+    """The state between rounds; leaves have a leading axis over trials.
 
     Attributes:
       server: Server states.
@@ -65,7 +65,7 @@ class OwnNumbers(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What stays the same from round to round.
+    """The inputs that stay the same from round to round.
 
     Attributes:
       data: {name: array} training examples on the devices, or None where plans stage them.

@@ -28,7 +28,7 @@ _MIN_SIZE = 256
 
 
 class Work(NamedTuple):
-    """What one job does.
+    """The work of one job.
 
     Attributes:
       start: (message, index, client rows) -> carry.
@@ -42,7 +42,7 @@ class Work(NamedTuple):
 
 
 class WeightLayout(NamedTuple):
-    """What one job does, in another layout.
+    """The work of one job, in another layout.
 
     Attributes:
       work: As it was given, with packed messages, carries and values of contributions.

@@ -24,7 +24,7 @@ PyTree = Any
 
 
 class _Lane(NamedTuple):
-    """What a lane carries: its job, the job's message (see `_Lanes`), its training."""
+    """A lane: its job, the job's message (see `_Lanes`), its training."""
 
     job: jax.Array
     message: PyTree
@@ -48,17 +48,17 @@ class _Lanes(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many lanes there are."""
+        """The number of lanes."""
         return self.plan.rows.shape[1]
 
     @property
     def wave(self) -> int:
-        """How many jobs a wave has."""
+        """The number of a wave's jobs."""
         return self.plan.wave_jobs.shape[1]
 
     @property
     def num_jobs(self) -> int:
-        """How many jobs there are, padding included."""
+        """The number of jobs, padding included."""
         return self.message_of.shape[0]
 
     @property

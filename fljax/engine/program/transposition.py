@@ -150,7 +150,7 @@ class Groups:
 
 
 def is_matrix(var: Any) -> bool:
-    """Whether a variable of a jaxpr is a matrix, and no row or column."""
+    """Returns whether a variable of a jaxpr is a matrix, and no row or column."""
     if not isinstance(var, core.Var):
         return False
     shape = getattr(var.aval, "shape", ())
@@ -230,7 +230,7 @@ def _product(equation, read, is_swapped):
 
 
 def _is_transpose(equation) -> bool:
-    """Whether an equation exchanges the axes of a matrix."""
+    """Returns whether an equation exchanges the axes of a matrix."""
     name, parameters = equation.primitive.name, equation.params
     return (
         name == "transpose"
@@ -240,7 +240,7 @@ def _is_transpose(equation) -> bool:
 
 
 def _is_product(equation) -> bool:
-    """Whether an equation is a product of two matrices."""
+    """Returns whether an equation is a product of two matrices."""
     if equation.primitive.name != "dot_general":
         return False
     contracting, batch = equation.params["dimension_numbers"]

@@ -1,1 +1,1 @@
-"""What clients keep between rounds."""
+"""The client store: states of clients between rounds."""
