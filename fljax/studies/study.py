@@ -10,7 +10,7 @@ from typing import Any
 
 from fljax.config import ConfigError, call_in_file
 from fljax.core.names import unknown
-from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, checked, wrong
+from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, checked, shown, wrong
 from fljax.recording.jsonio import plain
 from fljax.studies.search import METHODS, given, rungs_of, successive_halving
 from fljax.studies.selection import Criterion
@@ -274,7 +274,7 @@ def load_study(path: str | os.PathLike, needed: bool = True) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: If there is no such file.
-      ConfigError: If the file has neither.
+      ConfigError: If the file has neither, or it returns no dict.
     """
     found = (call_in_file(path, name) for name in ("get_study", "get_sweep"))
     settings = next((settings for settings in found if settings is not None), None)
@@ -282,6 +282,11 @@ def load_study(path: str | os.PathLike, needed: bool = True) -> dict[str, Any]:
         raise ConfigError(
             f"{path} defines no function get_study() or get_sweep(). Add one that returns the "
             "settings of the study, or name axes: --axis=client_lr=0.01,0.1."
+        )
+    if not isinstance(settings, Mapping | None):
+        raise ConfigError(
+            f"{path} returns {shown(settings)} as its study; it must return a dict of settings, "
+            "such as {'variants': ..., 'axes': ..., 'seeds': (0, 1, 2)}."
         )
     return dict(settings or {})
 

@@ -62,6 +62,10 @@ def test_settings_come_from_the_file(tmp_path):
         load_study(ROOT / "configs/quickstart.py")
     with pytest.raises(FileNotFoundError, match="missing.py"):
         load_study(tmp_path / "missing.py")
+    record = "from fljax.studies import Study\ndef get_study():\n    return Study(seeds=(0, 1))\n"
+    (tmp_path / "record.py").write_text(record)
+    with pytest.raises(ConfigError, match="must return a dict of settings"):
+        load_study(tmp_path / "record.py")
 
 
 def test_axes_come_from_the_command_line():
