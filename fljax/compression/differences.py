@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.compression.compressor_arguments import check_fraction, check_range
-from fljax.compression.feedback import check_decodes_anywhere, zeros_like
+from fljax.compression.feedback import check_decodes_anywhere, check_remembered, zeros_like
 from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UplinkLink, dense_bits
 
@@ -104,6 +104,7 @@ def marina(link: UplinkLink, probability: float, *, seed: int = 0) -> UplinkLink
 
     def encode(update, state, job, key):
         inner, last = state
+        check_remembered(update, last, "marina")
         change, inner = link.encode(jax.tree.map(jnp.subtract, update, last), inner, job, key)
         return (sends_all(job.round), update, change), (inner, update)
 
@@ -154,6 +155,7 @@ def _shifted(
 
     def encode(update, state, job, key):
         inner, shift = state
+        check_remembered(update, shift, what)
         payload, inner = link.encode(jax.tree.map(jnp.subtract, update, shift), inner, job, key)
         return payload, (inner, moved(shift, link.decode(payload, ()), jnp.float32(1), 1))
 

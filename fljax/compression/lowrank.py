@@ -47,6 +47,12 @@ def powersgd(rank: int = 2, *, seed: int = 0) -> UplinkLink:
     def encode(value, queries, job, key):
         leaves = jax.tree.leaves(value)
         matrices = [_matrix(leaf) for leaf in leaves if _is_factored(leaf, rank)]
+        if [m.shape[-1] for m in matrices] != [len(query) for query in queries]:
+            raise ValueError(
+                "powersgd keeps a factor for each matrix among the model's parameters, and what "
+                "its link covers has other matrices. Let it cover what has the parameters' shapes: "
+                "covers='update', not None (the whole message)."
+            )
         dense = tuple(leaf for leaf in leaves if not _is_factored(leaf, rank))
         factors = tuple(_factors(m, query) for m, query in zip(matrices, queries, strict=True))
         queries = tuple(

@@ -153,6 +153,8 @@ def report(run: Run, plots: list[Path]) -> str:
     if summary["best"]:
         best = summary["best"]
         lines.append(f"best by {best['selected_by']}: " + _best_line(best, run.metrics[0]))
+    elif summary["no_best"]:
+        lines.append(f"best: none, since {summary['no_best']}")
     if summary["to_target"]:
         target = summary["to_target"]
         value = target[f"target_{run.metrics[0].name}"]

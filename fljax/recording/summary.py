@@ -52,6 +52,7 @@ def summarize(
     return {
         "final": final(records),
         "best": best(records, metric),
+        "no_best": no_best(records, metric),
         "to_target": to_target(records, target, metric),
         "rounds": records[-1]["round"] if records else 0,
         "num_clients": num_clients,
@@ -107,16 +108,30 @@ def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, Any]
       >>> best(records)
       {'selected_by': 'val', 'metric': 'eval/val/accuracy', 'round': 2, 'eval/val/accuracy': 0.8}
     """
-    for split in ("val", "test"):
-        key = f"eval/{split}/{metric.name}"
-        if not any(key in record for record in records):
-            continue
-        candidates = [record for record in records if _finite(record.get(key))]
-        if not candidates:
-            return None
-        chosen = max(candidates, key=lambda record, key=key: metric.sign * record[key])
-        return {"selected_by": split, "metric": key, **_metrics(chosen)}
-    return None
+    key = _deciding_key(records, metric)
+    candidates = [record for record in records if key and _finite(record.get(key))]
+    if not candidates:
+        return None
+    chosen = max(candidates, key=lambda record: metric.sign * record[key])
+    return {"selected_by": key.split("/")[1], "metric": key, **_metrics(chosen)}
+
+
+def no_best(records: Sequence[Record], metric: Metric = ACCURACY) -> str | None:
+    """Returns why no round is the best although some were evaluated; None where there is one.
+
+    Args:
+      records: One a round.
+      metric: The task's first metric.
+
+    Example:
+      >>> no_best([{"round": r, "eval/val/accuracy": float("nan")} for r in (1, 2)])
+      'eval/val/accuracy was no finite number in any of 2 evaluations'
+    """
+    key = _deciding_key(records, metric)
+    if key is None or best(records, metric) is not None:
+        return None
+    evaluations = sum(key in record for record in records)
+    return f"{key} was no finite number in any of {evaluations} evaluations"
 
 
 def to_target(
@@ -228,6 +243,12 @@ def host_peak_memory_bytes() -> int | None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in kibibytes, macOS in bytes.
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _deciding_key(records: Sequence[Record], metric: Metric) -> str | None:
+    """Returns the key that chooses the best round: on validation data, if there are some."""
+    keys = [f"eval/{split}/{metric.name}" for split in ("val", "test")]
+    return next((key for key in keys if any(key in record for record in records)), None)
 
 
 def _finite(value: Any) -> bool:

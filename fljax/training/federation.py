@@ -224,7 +224,10 @@ class Federation:
         first = initial_trials(self.task, self.trials, self.participants, initial)
         check_frozen([(old[0].seed, self.inputs.frozen), (seeds[0], first.frozen)])
         fresh = np.isin(np.arange(len(seeds)), list(trials))
-        self.state = _chosen(fresh, self.start(first), self.state)
+        # a fresh trial writes a place of the ring of versions before it reads it
+        past = self.state.past
+        chosen = _chosen(fresh, self.start(first), self.state._replace(past=()))
+        self.state = chosen._replace(past=past)
         hparams, keys = put_same((first.hparams, first.keys), self.mesh)
         self.inputs = self.inputs._replace(hparams=hparams, keys=keys)
         self.cohorts = make_cohorts(self.dataset, self.options, seeds)

@@ -263,6 +263,12 @@ class Loop:
             target=self.target,
             compile_seconds=self.preparing_seconds + self.dispatcher.compile_seconds,
         )
+        if summary["no_best"] and is_main():
+            warnings.warn(
+                f"No round is the best: {summary['no_best']}. The first metric of a task chooses; "
+                "see its formula, and what it is given.",
+                stacklevel=2,
+            )
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
         if not interrupted:
@@ -330,15 +336,19 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
     dataset = federation.dataset
     clients = np.unique(clients)
     named = some_of(clients if dataset.client_ids is None else dataset.client_ids[clients])
+    clusters = max(each.num_clusters for each in federation.algorithm.passes)
+    what = "a NaN or infinite update"
+    if clusters > 1:
+        what += f", or a cluster that is none of 0 to {clusters - 1}"
     # what a preprocess makes of its rows is its own affair
     found = "" if dataset.preprocess else nonfinite_row(dataset.train, clients)
     if record["train/clients"] == 0:
         raise FloatingPointError(
-            f"Round {record['round']}: all {count} clients ended with a NaN or infinite update: "
+            f"Round {record['round']}: all {count} clients ended with {what}: "
             f"{named}. " + (found or "Lower client_lr (or server_lr).")
         )
     warnings.warn(
-        f"Round {record['round']}: {count} client(s) ended with a NaN or infinite update and "
+        f"Round {record['round']}: {count} client(s) ended with {what} and "
         f"were left out: {named}. {found}See train/clients_nonfinite.",
         stacklevel=2,
     )

@@ -225,7 +225,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     known = [name for names in records.values() for name in names]
     for name in options:
         if name not in known:
-            raise TypeError(f"simulate has no option {name!r}. {_hint(name, known)}")
+            raise TypeError(
+                f"simulate has no option {name!r}. {_hint(name, [*known, *_OF_MODELS])}"
+            )
     for name in ("num_rounds", "clients_per_round"):
         if name not in options:
             raise TypeError(f"simulate needs {name}=...")
@@ -234,6 +236,10 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
         return record(**{name: options[name] for name in records[record] if name in options})
 
     return filled(RoundOptions), filled(RunOptions)
+
+
+# Arguments of `simulate` that neither record holds.
+_OF_MODELS = ("fast_layers",)
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

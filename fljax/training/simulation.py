@@ -18,6 +18,8 @@ from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.fast_layers import named
 from fljax.core.network import as_network
 from fljax.core.per_client import described
+from fljax.core.settings import OPTIONS
+from fljax.core.values import checked
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.distributed import (
@@ -57,6 +59,8 @@ def simulate(
     dataset: FederatedDataset,
     model: Any,
     algorithm: AlgorithmSpec | str | None = None,
+    *,
+    fast_layers: bool = True,
     **options: Any,
 ) -> Run:
     """Runs a federated simulation.
@@ -66,6 +70,8 @@ def simulate(
       model: A task, or what `fljax.tasks.classification` and `next_token` make one of: an NNX
         module factory, a pair of plain functions, ...; or a name, see `fljax.models.make`.
       algorithm: From `fljax.algorithms`, or a name, see `fljax.algorithms.make`; FedAvg by default.
+      fast_layers: Whether convolutions of an NNX module are computed from matrix products, many
+        times as fast; the run says which, and `config.json` too (`replaced_layers`).
       **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
         `RunOptions`; docs/configuration.md explains those that a configuration has too.
 
@@ -105,7 +111,7 @@ def simulate(
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
     use_all_cores()
     use_compilation_cache()
-    task = as_task(model, dataset)
+    task = as_task(model, dataset, fast_layers=fast_layers)
     check_described(task)
     check_target(vars(run_options), task.metrics[0])
     setting = (dataset, task, algorithm, round_options)
@@ -138,13 +144,17 @@ def as_task(
     model: Any, dataset: FederatedDataset, name: str | None = None, fast_layers: bool = True
 ) -> tasks.Task:
     """Returns the model as a task that fits the dataset, or as the task of a name."""
+    fast_layers = checked("fast_layers", fast_layers, OPTIONS["fast_layers"])
     if isinstance(model, str):
         shape = tuple(dataset.train.examples.spec["x"].shape)
         model = models.make(model, dataset.num_classes, shape)
     if isinstance(model, tasks.Task):
         for key, value, default in (("task", name, None), ("fast_layers", fast_layers, True)):
             if value != default:
-                raise ValueError(f"{key} = {value!r} has no effect: the model is a task already.")
+                raise ValueError(
+                    f"{key} = {value!r} has no effect: the model is a task already. Leave it out, "
+                    "or give the model alone."
+                )
         return model
     if not fast_layers:
         model = as_network(model, fast_layers=False)
@@ -190,7 +200,10 @@ def _simulate(
             if announced and run_options.progress and is_main():
                 say(describe(federation))
                 if replaced := task.replaced_layers:
-                    say(f"fast layers in place of Flax's own: {named(replaced)}")
+                    say(
+                        f"fast layers in place of Flax's own: {named(replaced)} "
+                        "(fast_layers=False keeps those)"
+                    )
             config = _config(federation, asked, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")

@@ -16,11 +16,13 @@ from compression_reference import (
     unflatten,
     zeros,
 )
-from contracts import harness
+from contracts import harness, test_batchnorm
 
 from fljax import algorithms
 from fljax import compression as c
 from fljax.core.transforms import Pipeline, UplinkLink
+from fljax.tasks import classification
+from fljax.training.rehearsal import rehearsed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -123,3 +125,38 @@ def test_a_message_without_a_model_is_refused():
     link = c.downlink_difference(c.identity())
     with pytest.raises(ValueError, match="neither `params` nor `variables`"):
         link.apply({"w": np.zeros(3)}, {"w": np.zeros(3)}, jax.random.key(0))
+
+
+MEMORIES = {
+    "error_feedback": c.error_feedback,
+    "ef21": lambda link: c.ef21(link, 9),
+    "diana": lambda link: c.diana(link, 9, rate=0.5),
+    "marina": lambda link: c.marina(link, 0.5),
+    "powersgd": lambda link: c.powersgd(1),
+}
+
+
+def rehearse(link, spec, task=None):
+    """Traces a round of one client."""
+    pipeline = Pipeline(uplink=(link,))
+    return rehearsed(toy.dataset(toy.clients()), task or toy.softmax_task(), spec, pipeline)
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_memories_of_what_is_not_like_the_parameters_are_refused(name):
+    """The whole message, whenever it is said; and statistics of BatchNorm."""
+    whole = UplinkLink(lambda sent, state, *_: (sent, state), lambda sent, state: sent, covers=None)
+    for link in (MEMORIES[name](whole), MEMORIES[name](c.uplink(c.int8()))):
+        with pytest.raises(ValueError, match=f"{name} keeps .* parameters.*covers='update'"):
+            rehearse(link._replace(covers=None), algorithms.scaffold(0.1))
+    task = classification(test_batchnorm.Normalized, toy.CLASSES)
+    link = MEMORIES[name](c.uplink(c.int8()))._replace(covers="model_state")
+    with pytest.raises(ValueError, match=f"{name} keeps .* parameters.*covers='update'"):
+        rehearse(link, algorithms.fedavg(0.1), task)
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_memories_of_what_is_like_the_parameters_work(name):
+    link = MEMORIES[name](c.uplink(c.int8()))._replace(covers="control")
+    shapes = rehearse(link, algorithms.scaffold(0.1))
+    assert shapes.arrived[0][1]["control"]["w"].shape == (toy.FEATURES, toy.CLASSES)

@@ -15,6 +15,7 @@ from contracts.test_trials import noisy_chains
 from fljax import algorithms
 from fljax.core.algorithm import Contribution, step_key
 from fljax.core.transforms import Pipeline, ServerLink, UplinkLink
+from fljax.training.loop import check_diverged
 
 COHORTS = [[0, 2, 3, 4, 8], [], [5, 6, 7, 0, 1]]
 LR, CLUSTERS = 0.3, 2
@@ -110,6 +111,63 @@ def test_clients_choose_their_cluster_on_the_device(layout):
 def test_clients_weights_are_seen_where_clusters_are_chosen():
     """The server update is traced, with an axis over clusters, before anything runs."""
     harness.prepare(ifca(), COHORTS, client_weights=np.ones(len(toy.SIZES)))
+
+
+def going_to(cluster):
+    """FedAvg whose clients go to the cluster that a function of the job says."""
+    plain = algorithms.fedavg(LR)
+
+    def build(task, hp):
+        algorithm = plain.build(task, hp)
+        (local,) = algorithm.passes
+
+        def finish(message, carry, job):
+            sent, state, stats = local.finish(message, carry, job)
+            sent = {name: part._replace(cluster=cluster(job)) for name, part in sent.items()}
+            return sent, state, stats
+
+        def update(server, aggregates, round):
+            first = jax.tree.map(lambda leaf: leaf[0], aggregates)
+            return algorithm.server_update(server, first, round)
+
+        return algorithm._replace(
+            passes=(local._replace(finish=finish, num_clusters=CLUSTERS),), server_update=update
+        )
+
+    return plain._replace(name="clusters", build=build)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        (
+            lambda job: job.rows / 2,
+            r"'update' goes to is float\d+\[\]; it must be one whole number",
+        ),
+        (lambda job: job.rows > 3, r"goes to is bool\[\]; it must be one whole number"),
+        (lambda job: jnp.stack([job.client] * 2), r"goes to is int32\[2\]; it must be one whole"),
+        (lambda job: CLUSTERS, r"goes to is 2, but the pass has num_clusters = 2"),
+        (lambda job: np.int32(-1), r"goes to is -1, but the pass has num_clusters = 2"),
+    ],
+)
+def test_what_is_no_cluster_is_refused_when_the_program_is_traced(cluster, message):
+    with pytest.raises(ValueError, match=message):
+        harness.rounds(going_to(cluster), COHORTS[:1])
+
+
+def test_jobs_of_clusters_that_there_are_not_are_left_out_and_counted():
+    """Clients 3 and 8 name cluster 2, client 4 names -1, which the device alone knows."""
+
+    def strange(job):
+        return jnp.where(job.client % 5 == 3, 2, jnp.where(job.client == 4, -1, 0))
+
+    run = harness.rounds(going_to(strange), [[0, 2, 3, 4, 8]])
+    alone = harness.rounds(algorithms.fedavg(LR), [[0, 2]])
+    toy.assert_close(run.params, alone.params, 1e-12)
+    assert run.by_client("nonfinite", 0) == {0: 0, 2: 0, 3: 1, 4: 1, 8: 1}
+    record = {"round": 1, "train/clients_nonfinite": 3, "train/clients": 2}
+    with pytest.warns(UserWarning, match=r"infinite update, or a cluster that is none of 0 to 1 "):
+        check_diverged(record, np.array([3, 4, 8]), run.federation)
 
 
 def test_a_pipeline_made_for_one_update_is_refused():

@@ -86,6 +86,21 @@ def test_jobs_of_one_trial_start_from_several_versions(trials, layout):
     assert federation.program._cache_size() == 1
 
 
+def test_a_trial_that_takes_the_place_of_another_starts_with_a_ring_of_its_own():
+    """The place of trial 0 is taken by trial 1's likeness after two rounds of something else."""
+    specs = [algorithms.fedavg(rate) for rate in RATES]
+    inputs = [TrialInputs(0, spec.hparams) for spec in specs]
+    federation = harness.prepare(specs[0], tables(2), trials=inputs)
+    with_versions(federation, specs, VERSIONS)
+    harness.drive(federation, tables(2)[:2])
+    federation.replace({place: TrialInputs(0, spec.hparams) for place, spec in enumerate(specs)})
+    harness.drive(federation, tables(2))
+    for trial in range(2):
+        got = jax.device_get(federation.variables_of(trial).params)
+        toy.assert_close(got, fedavg_reference(trial), 1e-9)
+    assert federation.program._cache_size() == 1
+
+
 def test_versions_that_there_are_not_are_refused():
     federation = harness.prepare(algorithms.fedavg(0.1), [[0, 2]])
     with pytest.raises(ValueError, match="Client 2 is to start from version 1 in round 3"):

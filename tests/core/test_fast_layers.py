@@ -182,17 +182,22 @@ class Signals(nnx.Module):
         return self.out(x.reshape(x.shape[0], -1))
 
 
+ROUNDS = {"num_rounds": 1, "clients_per_round": 2}
+
+
 def test_runs_say_what_was_replaced_and_end_where_others_do(tmp_path, capsys):
     def run(fast_layers, **options):
         return fljax.simulate(
             toy.dataset(toy.clients(dtype=np.float32)),
-            tasks.classification(Signals, toy.CLASSES, fast_layers=fast_layers),
+            Signals,
             algorithms.fedavg(0.1),
+            fast_layers=fast_layers,
             num_rounds=2, clients_per_round=4, batch_size=4, devices=1, lanes=1, seed=0, **options,
         )  # fmt: skip
 
     fast, plain = run(True, workdir=tmp_path / "run"), run(False, progress=False)
-    assert "fast layers in place of Flax's own: conv\n" in capsys.readouterr().err
+    said = "fast layers in place of Flax's own: conv (fast_layers=False keeps those)\n"
+    assert said in capsys.readouterr().err
     assert fast.config["replaced_layers"] == ["conv"] and plain.config["replaced_layers"] == []
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -211,6 +216,16 @@ def test_runs_say_what_was_replaced_and_end_where_others_do(tmp_path, capsys):
 def test_a_switch_that_is_none_is_refused():
     with pytest.raises(ValueError, match="fast_layers = 'no'"):
         tasks.classification(Net, 2, fast_layers="no")
+    with pytest.raises(ValueError, match="fast_layers = 'no'"):
+        fljax.simulate(toy.dataset(toy.clients()), Net, fast_layers="no", **ROUNDS)
+
+
+def test_a_switch_that_comes_too_late_or_is_misspelled_is_refused():
+    task = tasks.classification(Signals, toy.CLASSES)
+    with pytest.raises(ValueError, match="no effect: the model is a task already. Leave it out"):
+        fljax.simulate(toy.dataset(toy.clients()), task, fast_layers=False, **ROUNDS)
+    with pytest.raises(TypeError, match="Did you mean fast_layers?"):
+        fljax.simulate(toy.dataset(toy.clients()), Signals, fast_layer=False, **ROUNDS)
 
 
 def test_many_names_are_counted():

@@ -1,15 +1,29 @@
 """Python's functions have the defaults of the table of options."""
 
+import dataclasses
 import inspect
 
 import pytest
 
+import fljax
 from fljax import data
 from fljax.compression import names
 from fljax.core.contradictions import has_effect
-from fljax.core.settings import ALGORITHM, DATA, OPTIONS, affecting
+from fljax.core.settings import (
+    ALGORITHM,
+    DATA,
+    EVALUATION,
+    EXECUTION,
+    MODEL,
+    OPTIONS,
+    RECORDING,
+    TRAINING,
+    affecting,
+)
 from fljax.core.values import checked
+from fljax.training.options import RoundOptions, RunOptions
 
+RECORDS = (RoundOptions, RunOptions)
 FUNCTIONS = {
     **data.PARTITIONERS,
     **data.SOURCES,
@@ -35,6 +49,15 @@ def test_functions_have_the_defaults_of_the_table(name):
             continue
         field = DATA["data_seed"] if parameter.name == "seed" else OPTIONS[parameter.name]
         assert parameter.default == IN_PYTHON.get(parameter.name, field.default), parameter.name
+
+
+def test_what_a_configuration_sets_python_sets_too():
+    """Texts are parts there; of schedules, Python takes functions."""
+    elsewhere = {"model", "model_options", "task", "wandb"}
+    keys = {*MODEL, *TRAINING, *EVALUATION, *RECORDING, *EXECUTION} - elsewhere
+    keys = {name for name in keys if "_lr_decay" not in name and "_lr_warmup" not in name}
+    records = {field.name for kind in RECORDS for field in dataclasses.fields(kind)}
+    assert keys <= records | inspect.signature(fljax.simulate).parameters.keys()
 
 
 def test_defaults_are_what_they_may_be():

@@ -56,6 +56,13 @@ def test_diverged_evaluations_are_never_best():
     for row in rows:
         row["eval/val/accuracy"] = math.nan
     assert best(rows) is None, "not silently chosen by test instead"
+    summary = summarize(rows, num_clients=1, clients_per_round=1, seed=0)
+    evaluations = sum("eval/val/accuracy" in row for row in rows)
+    assert summary["no_best"] == (
+        f"eval/val/accuracy was no finite number in any of {evaluations} evaluations"
+    )
+    for found in (records(), without(rows, "eval"), []):
+        assert summarize(found, num_clients=1, clients_per_round=1, seed=0)["no_best"] is None
 
 
 def test_of_a_metric_that_is_better_low_the_lowest_wins():
@@ -147,7 +154,7 @@ def test_summary_has_every_figure_and_is_json():
     }
     assert {key: summary[key] for key in expected} == expected
     assert summary["to_target"]["rounds"] == 2
-    rest = {"final", "best", "to_target", "device", "versions"}
+    rest = {"final", "best", "no_best", "to_target", "device", "versions"}
     assert set(summary) - set(expected) == rest | {"peak_memory_bytes", "host_peak_memory_bytes"}
 
 

@@ -20,12 +20,13 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 DATA = toy.dataset(toy.clients(dtype=np.float32)).with_validation(0.2)
 
 
-def simulate(data=DATA, **options):
+def simulate(data=DATA, task=None, **options):
     defaults = {
         "num_rounds": 14, "clients_per_round": 4, "batch_size": 4, "eval_every": 1, "devices": 1,
         "progress": False, "eval_clients": -1,
     }  # fmt: skip
-    spec, task = algorithms.fedavg(1.5), toy.softmax_task(np.float32)
+    spec = algorithms.fedavg(1.5)
+    task = task or toy.softmax_task(np.float32)
     return fljax.simulate(data, task, spec, **(defaults | options))
 
 
@@ -48,6 +49,16 @@ def lines(workdir):
         {k: v for k, v in json.loads(line).items() if not k.startswith(clock)}
         for line in (workdir / "metrics.jsonl").read_text().splitlines()
     ]
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_metric_that_is_never_a_number_is_told_once(value, tmp_path):
+    metric = fljax.tasks.Metric("gain", value=lambda sums: 0 * sums["loss"].weight + value)
+    task = toy.softmax_task(np.float32)._replace(metrics=(metric, LOSS))
+    with pytest.warns(UserWarning, match="No round is the best: eval/val/gain was no ") as seen:
+        run = simulate(task=task, num_rounds=2, workdir=tmp_path, eval_clients=0)
+    assert sum("No round is the best" in str(warning.message) for warning in seen) == 1
+    assert run.summary["best"] is None and "of 3 evaluations" in run.summary["no_best"]
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         contributions, client_state, stats = functions_of(job).finish(message, carry, job)
         for name, contribution in contributions.items():
             check_numbers({"value": contribution.value, "weight": contribution.weight}, name)
+            _check_cluster(name, contribution.cluster, a_pass.structure.num_clusters)
         # before the uplink too: rounding to integers would hide what is not a number
         sound = all_finite((contributions, stats))
         pipeline, states = trials.of_job(job).pipeline, trials.select(uplink_states, job.trial)
@@ -80,6 +81,28 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         )
 
     return Work(start, step, finish)
+
+
+def _check_cluster(name: str, cluster: Any, num_clusters: int) -> None:
+    """Raises ValueError for a cluster that is no whole number, or a known one out of range.
+
+    What is computed is known in the round alone: a job whose cluster there is not is left out then,
+    and counts as `train/clients_nonfinite`.
+    """
+    if cluster is None:
+        return
+    dtype, shape = jnp.result_type(cluster), jnp.shape(cluster)
+    what = f"The cluster that {name!r} goes to"
+    if shape or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(
+            f"{what} is {dtype}{list(shape)}; it must be one whole number, such as "
+            "jnp.argmin(losses) or (loss > 1).astype(jnp.int32)."
+        )
+    if not isinstance(cluster, jax.core.Tracer) and not 0 <= int(cluster) < num_clusters:
+        raise ValueError(
+            f"{what} is {int(cluster)}, but the pass has num_clusters = {num_clusters}, numbered "
+            f"from 0. Name one of these, or give the ClientPass more."
+        )
 
 
 def send(
