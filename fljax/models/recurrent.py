@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fljax.models.inputs import count
+from fljax_kernels.lstm import lstm
 
 
 def char_lstm(
@@ -69,55 +70,4 @@ class LSTM(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         # one product for all times; only the product with the state must wait for the time before
         gates = x @ self.input_kernel[...] + self.bias[...]
-        return _recur(gates, self.hidden_kernel[...])
-
-
-@jax.custom_vjp
-def _recur(gates: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Runs through the times, from a state of zeros: [T, B, 4 * hidden] -> [T, B, hidden].
-
-    JAX's own gradient adds to the kernel's at every time, and multiplies with the transposed kernel
-    there. This one takes a single product over all times, and transposes the kernel once. In return
-    there is no forward mode (`jax.jvp`).
-    """
-    return _recur_forward(gates, kernel)[0]
-
-
-def _recur_forward(gates, kernel):
-    def advance(state, gates):
-        output, cell = state
-        gates = gates + output @ kernel
-        state = _advance_cell(gates, cell)
-        return state, (*state, gates)
-
-    zeros = jnp.zeros((gates.shape[1], kernel.shape[0]), gates.dtype)
-    outputs, cells, gates = jax.lax.scan(advance, (zeros, zeros), gates)[1]
-    return outputs, (outputs, cells, gates, kernel)
-
-
-def _recur_backward(residuals, doutputs):
-    outputs, cells, gates, kernel = residuals
-    transposed = kernel.T
-
-    def retreat(dstate, at):
-        doutput, dcell = dstate
-        doutput_here, cell_before, gates = at
-        pull_back = jax.vjp(_advance_cell, gates, cell_before)[1]
-        dgates, dcell = pull_back((doutput + doutput_here, dcell))
-        return (dgates @ transposed, dcell), dgates
-
-    zeros = jnp.zeros_like(outputs[:1])
-    before = [jnp.concatenate([zeros, states[:-1]]) for states in (outputs, cells)]
-    start = (zeros[0], zeros[0])
-    dgates = jax.lax.scan(retreat, start, (doutputs, before[1], gates), reverse=True)[1]
-    return dgates, jnp.einsum("tbh,tbg->hg", before[0], dgates)
-
-
-_recur.defvjp(_recur_forward, _recur_backward)
-
-
-def _advance_cell(gates, cell):
-    """Returns output and cell of one time."""
-    write, new, forget, read = jnp.split(gates, 4, axis=-1)
-    cell = nnx.sigmoid(forget + 1) * cell + nnx.sigmoid(write) * jnp.tanh(new)
-    return nnx.sigmoid(read) * jnp.tanh(cell), cell
+        return lstm(gates, self.hidden_kernel[...])

@@ -7,6 +7,7 @@ stands in `fljax.benchmarks.kernels` and `tests/kernels/`.
 from fljax_kernels.conv import conv_general_dilated, gemm_conv
 from fljax_kernels.count_sketch import sketch, unsketch
 from fljax_kernels.hadamard import hadamard_transform, rotate, rotate_back
+from fljax_kernels.lstm import lstm
 from fljax_kernels.natural import round_to_powers_of_two
 from fljax_kernels.packing import pack_bits, unpack_bits
 from fljax_kernels.pool import max_pool
@@ -29,6 +30,7 @@ __all__ = [
     "deternarize",
     "gemm_conv",
     "hadamard_transform",
+    "lstm",
     "max_pool",
     "pack_bits",
     "pack_signs",

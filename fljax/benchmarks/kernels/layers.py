@@ -19,16 +19,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 
 from fljax import models, tasks
 from fljax.benchmarks.kernels.timed_loop import matrix_peak, milliseconds
 from fljax.core.gradients import bind
 from fljax.engine.devices.execution import use_all_cores
-from fljax.models.recurrent import LSTM
 from fljax.training.flops import training_flops
-from fljax_kernels import conv
+from fljax_kernels import conv, lstm
 from fljax_kernels.conv import conv_general_dilated
 from fljax_kernels.pool import max_pool
 
@@ -204,21 +202,14 @@ def other_rows(batch: int, clients: int) -> Iterator[dict[str, Any]]:
     }.items():
         own = {"rows": LINES, "operations": 3 * product}
         yield row("input product", "Shakespeare LSTM", form, function, kernels[0], inputs, **own)
-    for form, function in {"ours": _lstm(), "JAX's own gradient": _plain_lstm}.items():
+    forms = {
+        form: lambda x, inward, hidden, form=form: lstm.lstm(x @ inward, hidden, form=form)
+        for form in lstm.FORMS
+        if form != "auto"
+    }
+    for form, function in {**forms, "JAX's own gradient": _plain_lstm}.items():
         own = {"rows": LINES, "operations": 6 * product}
         yield row("second layer", "Shakespeare LSTM", form, function, inputs, *kernels, **own)
-
-
-def _lstm() -> Callable:
-    """Returns the layer of `fljax.models`, as a function of (inputs, both kernels)."""
-    layer = LSTM(HIDDEN, HIDDEN, nnx.Rngs(0))
-
-    def run(x, input_kernel, hidden_kernel):
-        own = nnx.clone(layer)
-        own.input_kernel[...], own.hidden_kernel[...] = input_kernel, hidden_kernel
-        return own(x)
-
-    return run
 
 
 def _plain_lstm(x, input_kernel, hidden_kernel):
