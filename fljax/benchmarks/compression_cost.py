@@ -5,14 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from fljax.benchmarks.measure import make_federation
 from fljax.benchmarks.workloads import Workload, generate, make_model, make_task
 from fljax.compression.names import Names, pipeline
-from fljax.core.transforms import Pipeline
+from fljax.core.transforms import Pipeline, PipelineSpec
+
+PyTree = Any
 
 
 class Cost(NamedTuple):
@@ -34,6 +36,14 @@ class Cost(NamedTuple):
     bytes: float
 
 
+def links_of(variant: str, params: PyTree, num_clients: int) -> Pipeline | PipelineSpec:
+    """Returns the links of "CODE" or "CODE + MEMORY"; parameters may be shapes."""
+    code, _, memory = (part.strip() for part in variant.partition(" + "))
+    if code == "none":
+        return Pipeline()
+    return pipeline(Names(uplink=code, uplink_memory=memory or "none"), params, num_clients, 0)
+
+
 def costs(workload: Workload, variants: Sequence[str], rounds: int) -> list[Cost]:
     """Times rounds of several variants by turns, the uncompressed one first.
 
@@ -46,11 +56,7 @@ def costs(workload: Workload, variants: Sequence[str], rounds: int) -> list[Cost
     shapes, _, _ = jax.eval_shape(make_task(workload, make_model(workload)).init, jax.random.key(0))
     federations, seconds, sent = [], [], []
     for variant in ("none", *variants):
-        code, _, memory = (part.strip() for part in variant.partition(" + "))
-        links = Pipeline()
-        if code != "none":
-            names = Names(uplink=code, uplink_memory=memory or "none")
-            links = pipeline(names, shapes, workload.population, 0)
+        links = links_of(variant, shapes, workload.population)
         federation = make_federation(
             workload, rounds + 2, dataset, pipeline=links, calibrate=False, rounds_per_dispatch=1
         )

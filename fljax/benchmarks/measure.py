@@ -78,12 +78,17 @@ def make_federation(
         dataset or generate(workload),
         make_task(workload, make_model(workload)),
         algorithms.fedavg(workload.client_lr),
-        RoundOptions(
-            num_rounds=num_rounds,
-            clients_per_round=workload.cohort,
-            batch_size=workload.batch_size,
-            **{"calibrate": True, **workload.options, **options},
-        ),
+        round_options(workload, num_rounds, **options),
+    )
+
+
+def round_options(workload: Workload, num_rounds: int, **options: Any) -> RoundOptions:
+    """Returns the options of a workload's rounds; see `make_federation`."""
+    return RoundOptions(
+        num_rounds=num_rounds,
+        clients_per_round=workload.cohort,
+        batch_size=workload.batch_size,
+        **{"calibrate": True, **workload.options, **options},
     )
 
 
