@@ -15,13 +15,14 @@ from fljax.core.algorithm import Variables
 from fljax.core.memory import in_place
 from fljax.core.transforms import as_configured
 from fljax.core.trees import batched, nbytes
-from fljax.engine.devices.execution import ExecutionPlan
+from fljax.engine.devices.execution import ClientBytes, ExecutionPlan, make_mesh
 from fljax.engine.devices.placement import own_devices, put_same
 from fljax.engine.plan.planner import Planner, make_planner
 from fljax.engine.program.inputs import Inputs, RoundState
 from fljax.engine.store.client_store import ClientStore
 from fljax.training.autotuning import JobLayout
 from fljax.training.blueprint import Blueprint, algorithm_builder
+from fljax.training.client_memory import client_bytes
 from fljax.training.client_state import default_rows, make_store
 from fljax.training.execution import plan_execution
 from fljax.training.hyperparameters import own_numbers
@@ -31,12 +32,23 @@ from fljax.training.trials import InitialTrials
 
 def execution_of(blueprint: Blueprint, layout: JobLayout | None) -> ExecutionPlan:
     """Returns the execution plan of a layout; None chooses it by rule."""
-    wanted = blueprint.options
+    wanted, client = blueprint.options, None
     if layout is not None:
         wanted = dataclasses.replace(wanted, **layout._asdict())
+    elif make_mesh(wanted.devices).local_devices[0].platform != "cpu":
+        # on a CPU, one lane is the rule
+        client = client_bytes_of(blueprint)
     param_bytes = nbytes(blueprint.model.params)
     jobs = blueprint.cohorts.max_jobs
-    return plan_execution(blueprint.dataset, jobs, param_bytes, blueprint.steps, wanted)
+    return plan_execution(blueprint.dataset, jobs, param_bytes, blueprint.steps, wanted, client)
+
+
+def client_bytes_of(blueprint: Blueprint) -> ClientBytes:
+    """Returns what a client takes on a device while it trains."""
+    pipeline = as_configured(blueprint.options.pipeline)
+    return client_bytes(
+        blueprint.algorithm, pipeline, blueprint.model, blueprint.batch, len(blueprint.trials)
+    )
 
 
 def planner_of(blueprint: Blueprint, execution: ExecutionPlan, mesh: Mesh) -> Planner:

@@ -8,7 +8,7 @@ import numpy as np
 from fljax.core.task import Task
 from fljax.core.transforms import as_configured
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.devices.execution import ExecutionPlan, choose, make_mesh
+from fljax.engine.devices.execution import ClientBytes, ExecutionPlan, choose, make_mesh
 from fljax.engine.plan.batching import LocalWork
 from fljax.training.flops import training_flops
 from fljax.training.options import RoundOptions
@@ -27,6 +27,7 @@ def plan_execution(
     param_bytes: int,
     steps: np.ndarray,
     options: RoundOptions,
+    client: ClientBytes | None = None,
 ) -> ExecutionPlan:
     """Chooses the execution plan of a run.
 
@@ -36,6 +37,7 @@ def plan_execution(
       param_bytes: Size of one model.
       steps: int64[N] local steps of each client.
       options: What a round does.
+      client: What a client takes; None guesses it from the size of the model.
     """
     examples = dataset.train.examples
     in_memory = examples.arrays is not None
@@ -50,6 +52,7 @@ def plan_execution(
         data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
         param_bytes=param_bytes,
         needs_stack=as_configured(options.pipeline).needs_stack,
+        client=client,
         devices=options.devices,
         lanes=options.lanes,
         wave=options.wave,

@@ -35,6 +35,40 @@ class ExecutionPlan(NamedTuple):
     placement: str
 
 
+class ClientBytes(NamedTuple):
+    """The memory that one client takes on a device, in bytes.
+
+    Attributes:
+      carry: What it keeps from step to step: its model, the state of its optimizer.
+      step: What a step needs beside that: batch, activations, gradients.
+      finish: What the end of its work needs beside that: updates, what the uplink makes of them.
+    """
+
+    carry: int
+    step: int
+    finish: int
+
+    def held(self, lanes: int, wave: int) -> int:
+        """Returns the bytes of clients on lanes, and of finished ones in the slots of a wave."""
+        return (lanes + wave) * self.carry + max(lanes * self.step, wave * self.finish)
+
+
+def clients_of_size(param_bytes: int) -> ClientBytes:
+    """Returns a guess at what clients take from the size of the model alone."""
+    return ClientBytes(2 * param_bytes, 4 * param_bytes, 0)
+
+
+def even_lanes(jobs: int, most: int) -> int:
+    """Returns how many lanes, at most so many, take equally many jobs, one more or less.
+
+    Example:
+      >>> even_lanes(100, 64), even_lanes(100, 200)
+      (50, 100)
+    """
+    turns = -(-jobs // max(most, 1))
+    return -(-jobs // turns)
+
+
 def use_all_cores(count: int | None = None) -> None:
     """Splits the host CPU into as many XLA devices as it has cores.
 
@@ -117,6 +151,7 @@ def choose(
     data_bytes: int,
     param_bytes: int,
     needs_stack: bool,
+    client: ClientBytes | None = None,
     devices: int = 0,
     lanes: int = 0,
     wave: int = 0,
@@ -131,8 +166,10 @@ def choose(
       data_bytes: Size of the training data; above a quarter of the memory it is streamed.
       param_bytes: Size of one model.
       needs_stack: Whether the whole cohort's updates must be held at once.
+      client: What a client takes; None guesses it from the size of the model.
       devices: 0 uses all.
-      lanes: 0 chooses: one on a CPU device, as many as fit on an accelerator, 64 at most.
+      lanes: 0 chooses: one on a CPU device; on an accelerator as many as fit into half of its
+        memory, 64 at most, none of which is idle while others have two jobs more.
       wave: 0 chooses: one on a CPU, as many as lanes on an accelerator.
       placement: "auto", "device" or "stream".
       memory_bytes: Memory of one device; measured where None.
@@ -150,16 +187,15 @@ def choose(
     memory = memory_bytes or memory_of(mesh)
     on_cpu = mesh.local_devices[0].platform == "cpu"
     jobs = max(1, -(-cohort // count))
-    # weights, gradients, optimizer state and activations of one live client
-    live = 6 * max(param_bytes, 1)
+    client = client or clients_of_size(max(param_bytes, 1))
     if not lanes:
-        lanes = 1 if on_cpu else max(1, min(jobs, 64, memory // 4 // live))
+        lanes = 1 if on_cpu else even_lanes(jobs, min(64, memory // 2 // client.held(1, 1)))
     if not wave:
         wave = 1 if on_cpu else lanes
     copies = len(mesh.local_devices) if on_cpu else 1
     if placement == "auto":
         placement = "device" if data_bytes * copies <= memory // 4 else "stream"
-    held = (lanes * live + wave * 2 * param_bytes) * copies
+    held = client.held(lanes, wave) * copies
     if needs_stack:
         held += 2 * cohort * param_bytes
     if held > memory:

@@ -3,13 +3,22 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fljax.engine.devices.execution import AXIS, choose, device_memory_bytes, make_mesh
+from fljax.engine.devices import execution
+from fljax.engine.devices.execution import (
+    AXIS,
+    ClientBytes,
+    choose,
+    device_memory_bytes,
+    even_lanes,
+    make_mesh,
+)
 
 GB = 10**9
 
@@ -122,3 +131,32 @@ def test_a_number_of_devices_that_is_set_stays(setting):
         capture_output=True, text=True, check=True, env=environment | setting,
     )  # fmt: skip
     assert done.stdout.split() == ["3"]
+
+
+@given(jobs=st.integers(1, 2000), most=st.integers(1, 300))
+def test_even_lanes_take_as_many_turns_as_more_lanes_would(jobs, most):
+    lanes = even_lanes(jobs, most)
+    turns = -(-jobs // most)
+    assert lanes <= most and -(-jobs // lanes) == turns
+    # with one lane less, some job would wait for one more turn
+    assert lanes == 1 or -(-jobs // (lanes - 1)) > turns
+
+
+@pytest.mark.parametrize(
+    ("jobs", "carry", "lanes"),
+    [(100, 1, 50), (64, 1, 64), (65, 1, 33), (10, 1, 10), (1000, 1, 63), (1000, GB, 10)],
+)
+def test_lanes_of_an_accelerator_follow_the_cohort_and_its_memory(monkeypatch, jobs, carry, lanes):
+    device = SimpleNamespace(platform="gpu")
+    mesh = SimpleNamespace(size=1, local_devices=[device])
+    monkeypatch.setattr(execution, "make_mesh", lambda devices: mesh)
+    # half of 100 GB holds ten clients, on lanes and finished, that take 5 GB each
+    client = ClientBytes(carry, 3 * carry, 0)
+    found = plan(cohort=jobs, client=client)
+    assert (found.lanes, found.wave) == (lanes, lanes)
+
+
+def test_what_clients_take_is_refused_where_it_does_not_fit():
+    assert plan(devices=1, lanes=20, client=ClientBytes(GB, GB, GB)).lanes == 20
+    with pytest.raises(ValueError, match="40 lanes.*need about 121.00 GB.*has 100.00 GB"):
+        plan(devices=1, lanes=40, wave=1, client=ClientBytes(GB, 2 * GB, GB))
