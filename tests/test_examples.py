@@ -19,7 +19,7 @@ from flax import nnx
 
 import fljax
 
-ROOMS = ("algorithms", "compression", "config", "data", "models", "studies", "tasks")
+ROOMS = ("algorithms", "compression", "config", "data", "models", "recording", "studies", "tasks")
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "nnx": nnx, "fljax": fljax}
 
 
@@ -37,7 +37,7 @@ def public(room: str) -> dict:
 # modules whose functions are not exported, but have examples
 MODULES = (
     "core.algorithm", "core.metrics", "core.transforms", "core.transmission", "core.trees",
-    "data.examples", "recording.summary", "studies.scales", "studies.selection",
+    "data.examples", "studies.scales", "studies.selection",
 )  # fmt: skip
 EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 

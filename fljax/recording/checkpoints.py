@@ -48,6 +48,16 @@ class Checkpoints:
     name is not restored. Leaves are stored as a flat list with their paths,
     shapes and dtypes, and laid into the structure of a template when they are restored: optax's
     named tuples, empty states and arrays without elements all come back as they were.
+
+    Example:
+      >>> state = {"w": np.ones(3, np.float32), "steps": 7}
+      >>> with recording.Checkpoints("runs/first/checkpoints", keep=1) as checkpoints:
+      ...     checkpoints.save(5, state)
+      ...     checkpoints.save(10, state | {"steps": 14}, {"lanes": 4})
+      ...     rounds = checkpoints.rounds()
+      ...     restored, metadata = checkpoints.restore(10, template=state)
+      >>> rounds, restored["steps"], metadata
+      ([10], 14, {'lanes': 4})
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):

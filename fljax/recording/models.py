@@ -69,6 +69,15 @@ def save_model(path: Path, variables: Variables, frozen: PyTree, about: Mapping[
       variables: The trained model, of NumPy or JAX arrays.
       frozen: Constants of the model.
       about: JSON values that go with it.
+
+    Example:
+      >>> from fljax.core.algorithm import Variables
+      >>> from fljax.recording.models import model_path
+      >>> trained = Variables(params={"w": np.ones((2, 3))}, model_state={})
+      >>> path = model_path("runs/first", "final")
+      >>> recording.save_model(path, trained, frozen={}, about={"round": 10})
+      >>> recording.load_model("runs/first").params["w"].shape
+      (2, 3)
     """
     arrays: dict[str, np.ndarray] = {}
     leaves: dict[str, dict[str, Any]] = {}
@@ -158,8 +167,13 @@ def load_model(directory: str | Path, which: str = FINAL, like: PyTree = None) -
       ValueError: the file is damaged, or `like` has another structure.
 
     Example:
-      >>> model = fljax.load_model("runs/first", which="best")  # doctest: +SKIP
-      >>> jax.tree.map(np.shape, model.params)  # doctest: +SKIP
+      >>> from fljax.core.algorithm import Variables
+      >>> from fljax.recording.models import model_path
+      >>> trained = Variables(params={"layers": [{"w": np.ones((2, 3))}]}, model_state={})
+      >>> path = model_path("runs/first", "final")  # as `fljax.simulate` writes it
+      >>> recording.save_model(path, trained, frozen={}, about={"round": 10})
+      >>> jax.tree.map(np.shape, fljax.load_model("runs/first").params)
+      {'layers': [{'w': (2, 3)}]}
     """
     variables = load_saved(directory, which).variables
     if like is None:

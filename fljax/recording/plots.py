@@ -56,8 +56,9 @@ def plot_curves(
       ImportError: matplotlib is not installed.
 
     Example:
-      >>> from fljax import recording
-      >>> recording.plot_curves({'mine': fljax.load_run('runs/first')}, 'plots')  # doctest: +SKIP
+      >>> curves = {"round": np.arange(3.0), "train/loss": np.array([np.nan, 0.7, 0.5])}
+      >>> [path.name for path in recording.plot_curves({"FedAvg": curves}, "plots")]
+      ['loss.png']
     """
     try:
         import matplotlib

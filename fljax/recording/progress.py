@@ -44,7 +44,11 @@ class _Forgiving:
 
 
 def say(line: str) -> None:
-    """Shows people a line on standard error, where there is one."""
+    """Shows people a line on standard error, where there is one.
+
+    Example:
+      >>> recording.say("Going on from round 20.")
+    """
     print(line, file=_Forgiving(sys.stderr), flush=True)
 
 
@@ -54,6 +58,14 @@ class Progress(NamedTuple):
     Attributes:
       update: (round, record), called after each round.
       close: (), called once at the end.
+
+    Example:
+      >>> display = recording.Progress(
+      ...     update=lambda round, record: print(round, record["train/loss"]),
+      ...     close=lambda: print("done"),
+      ... )
+      >>> display.update(1, {"round": 1, "train/loss": 0.5})
+      1 0.5
     """
 
     update: Callable[[int, Mapping[str, Any]], None]
@@ -83,6 +95,13 @@ def progress(
       stream: Where to, standard error if None.
       line_seconds: Seconds between lines.
       metric: The first metric of the task.
+
+    Example:
+      >>> import sys
+      >>> display = recording.progress(20, stream=sys.stdout, line_seconds=0.0)
+      >>> display.update(1, {"train/loss": 0.5, "eval/test/accuracy": 0.9})
+      round 1/20, loss 0.5000, test accuracy 0.9000
+      >>> display.close()
     """
     if not enabled:
         return Progress(lambda round, record: None, lambda: None)

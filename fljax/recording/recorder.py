@@ -33,6 +33,18 @@ class Sink(NamedTuple):
       write: (record), called once a round.
       summary: (summary), called once, when the run is done.
       close: (succeeded), called last, whether or not the run came to its end.
+
+    Example:
+      >>> losses = []
+      >>> sink = recording.Sink(
+      ...     write=lambda record: losses.append(record["train/loss"]),
+      ...     summary=lambda summary: None,
+      ...     close=lambda succeeded: None,
+      ... )
+      >>> with recording.Recorder(None, sinks=[sink]) as recorder:
+      ...     recorder.write({"round": 1, "train/loss": 0.5})
+      >>> losses
+      [0.5]
     """
 
     write: Callable[[Mapping[str, Any]], None]
@@ -55,6 +67,13 @@ class Recorder:
     Attributes:
       workdir: The run's directory or None.
       records: The records so far, oldest first, those of a resumed run included.
+
+    Example:
+      >>> with recording.Recorder("runs/first") as recorder:
+      ...     recorder.write({"round": 1, "train/loss": 0.75})
+      ...     recorder.write({"round": 2, "train/loss": 0.5})
+      >>> recorder.curves()["train/loss"]
+      array([0.75, 0.5 ])
     """
 
     def __init__(

@@ -45,6 +45,16 @@ class Run(NamedTuple):
       best_variables: The model of the best evaluation on validation data, or None.
       frozen: Constants of the model.
       about_model: What `fljax.predictor` needs to know of the model.
+
+    Example:
+      >>> with recording.Recorder("runs/first") as recorder:
+      ...     recorder.write({"round": 1, "train/loss": 0.75})
+      ...     recorder.write({"round": 2, "train/loss": 0.5})
+      >>> run = fljax.load_run("runs/first")
+      >>> run
+      Run(runs/first, unfinished, 2 rounds)
+      >>> run.rounds[run.curves["train/loss"] < 0.6]
+      array([2])
     """
 
     directory: Path | None
@@ -123,7 +133,10 @@ def load_run(directory: str | Path) -> Run:
         processes; the message names it.
 
     Example:
-      >>> fljax.load_run('runs/first').curves['eval/test/accuracy'][-1]  # doctest: +SKIP
+      >>> with recording.Recorder("runs/first") as recorder:  # as `fljax.simulate` does
+      ...     recorder.write({"round": 1, "eval/test/accuracy": 0.9})
+      >>> fljax.load_run("runs/first").curves["eval/test/accuracy"][-1]
+      np.float64(0.9)
     """
     directory = checked_path("directory", directory)
     if not directory.is_dir():

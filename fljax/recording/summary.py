@@ -48,6 +48,12 @@ def summarize(
 
     Returns:
       The dict of `summary.json`; a figure that the records do not give is None.
+
+    Example:
+      >>> records = [{"round": r, "eval/val/accuracy": v} for r, v in ((1, 0.8), (2, 0.7))]
+      >>> summary = recording.summarize(records, num_clients=100, clients_per_round=10, seed=0)
+      >>> summary["rounds"], summary["best"]["round"], summary["seconds"]
+      (2, 1, None)
     """
     return {
         "final": final(records),
@@ -80,7 +86,7 @@ def final(records: Sequence[Record]) -> dict[str, Any] | None:
     Without any evaluation, those of the last round; None without records.
 
     Example:
-      >>> final([{"round": 1, "eval/test/loss": 0.7}, {"round": 2, "train/loss": 0.5}])
+      >>> recording.final([{"round": 1, "eval/test/loss": 0.7}, {"round": 2, "train/loss": 0.5}])
       {'round': 1, 'eval/test/loss': 0.7}
     """
     evaluated = [record for record in records if _evaluation(record)]
@@ -105,7 +111,7 @@ def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, Any]
 
     Example:
       >>> records = [{"round": r, "eval/val/accuracy": v} for r, v in ((1, 0.5), (2, 0.8))]
-      >>> best(records)
+      >>> recording.best(records)
       {'selected_by': 'val', 'metric': 'eval/val/accuracy', 'round': 2, 'eval/val/accuracy': 0.8}
     """
     key = _deciding_key(records, metric)
@@ -155,7 +161,7 @@ def to_target(
 
     Example:
       >>> records = [{"round": r, "eval/test/error": v} for r, v in ((1, 0.5), (2, 0.2), (3, 0.1))]
-      >>> found = to_target(records, 0.3, fljax.tasks.Metric("error", "lower"))
+      >>> found = recording.to_target(records, 0.3, fljax.tasks.Metric("error", "lower"))
       >>> found["target_error"], found["rounds"]
       (0.3, 2)
     """
@@ -183,7 +189,6 @@ def versions() -> dict[str, str | None]:
     """Returns the versions of Python and of what computes; None for a package not installed.
 
     Example:
-      >>> from fljax import recording
       >>> sorted(recording.versions())
       ['flax', 'fljax', 'jax', 'jaxlib', 'numpy', 'optax', 'python']
     """
@@ -201,7 +206,6 @@ def device() -> str:
     """Names the devices that JAX computes on, such as `8 x NVIDIA H100` or `2 x cpu`.
 
     Example:
-      >>> from fljax import recording
       >>> recording.device()  # doctest: +SKIP
     """
     devices = jax.devices()
@@ -212,7 +216,6 @@ def peak_memory_bytes() -> int | None:
     """Returns the most memory used at once: by the fullest accelerator, or by the process.
 
     Example:
-      >>> from fljax import recording
       >>> recording.peak_memory_bytes() > 1e6
       True
     """
@@ -225,7 +228,6 @@ def host_peak_memory_bytes() -> int | None:
     """Returns the process's largest resident size; None where the system does not tell.
 
     Example:
-      >>> from fljax import recording
       >>> recording.host_peak_memory_bytes() > 1e6
       True
     """

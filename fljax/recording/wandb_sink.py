@@ -45,6 +45,11 @@ def wandb_sink(
     Raises:
       ValueError: an unknown mode.
       ImportError: wandb is not installed.
+
+    Example:
+      >>> sink = recording.wandb_sink("disabled")  # or "offline", "online"
+      >>> sink.write({"round": 1, "train/loss": 0.5})
+      >>> sink.close(True)
     """
     checked("mode", mode, Field("disabled", str, MODES))
     if mode == "disabled":
