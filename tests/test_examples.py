@@ -36,8 +36,8 @@ def public(room: str) -> dict:
 
 # modules whose functions are not exported, but have examples
 MODULES = (
-    "core.algorithm", "core.metrics", "core.transforms", "core.transmission", "core.trees",
-    "data.examples", "studies.scales", "studies.selection",
+    "core.algorithm", "core.digits", "core.metrics", "core.transforms", "core.transmission",
+    "core.trees", "data.examples", "studies.selection",
 )  # fmt: skip
 EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 

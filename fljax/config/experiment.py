@@ -22,6 +22,7 @@ from fljax.config.key_checks import partition_options
 from fljax.config.schema import FIELDS
 from fljax.core import parts
 from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.digits import figures
 from fljax.core.metrics import Metric
 from fljax.core.settings import OPTIONS
 from fljax.core.task import Task
@@ -142,7 +143,7 @@ def report(run: Run, plots: list[Path]) -> str:
     for name, one in {"federated": run, **run.baselines}.items():
         final = one.summary["final"] or {}
         found = [
-            f"{split} {metric} {final[key]:.4f}"
+            f"{split} {metric} {figures(final[key])}"
             for split in ("test", "val")
             for metric in dict.fromkeys((one.metrics[0].name, "loss"))
             if (key := f"eval/{split}/{metric}") in final
@@ -176,7 +177,8 @@ def report(run: Run, plots: list[Path]) -> str:
 def _best_line(best: Mapping[str, Any], metric: Metric) -> str:
     key = f"eval/test/{metric.name}"
     key = key if key in best else best["metric"]
-    return f"{key.removeprefix('eval/').replace('/', ' ')} {best[key]:.4f} (round {best['round']})"
+    words = key.removeprefix("eval/").replace("/", " ")
+    return f"{words} {figures(best[key])} (round {best['round']})"
 
 
 def make_experiment(

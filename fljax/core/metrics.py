@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 HIGHER, LOWER = "higher", "lower"
+_WORDS = {"val": "validation", "held_out": "held-out"}
+# Shown in percent.
+_SHARES = ("accuracy", "top5")
 
 
 class Sum(NamedTuple):
@@ -111,6 +114,49 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
         return metrics[0]
     is_value = parts[0] == "eval" or key == "train/loss"
     return next((metric for metric in metrics if is_value and metric.name == parts[-1]), None)
+
+
+def rows_of(key: str) -> str:
+    """Returns what rows a key is about: "val" for "eval/val/accuracy", "train", ..."""
+    parts = key.split("/")
+    return parts[1] if parts[0] == "eval" and len(parts) > 1 else parts[0]
+
+
+def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
+    """Returns a record's key in words.
+
+    Args:
+      key: Such as "eval/test/accuracy".
+      metrics: Of the task; the first one is spread over clients.
+
+    Example:
+      >>> name_of("eval/val/loss"), name_of("eval/clients/p10")
+      ('validation loss', 'accuracy, p10 over clients')
+    """
+    rows, name = rows_of(key), key.rpartition("/")[2]
+    if rows in ("clients", "personal") and name in SPREAD:
+        own = " of their own models" if rows == "personal" else ""
+        return f"{spread_metric(metrics).name}, {name} over clients{own}".replace("_", " ")
+    if rows == "comm":
+        return name.replace("_", " ")
+    return f"{_WORDS.get(rows, rows)} {name}".replace("_", " ")
+
+
+def unit_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> tuple[float, str]:
+    """Returns (factor, unit) in which a record's key is shown: accuracies in percent.
+
+    Args:
+      key: Such as "eval/test/accuracy".
+      metrics: Of the task.
+
+    Example:
+      >>> unit_of("eval/test/error", [Metric("error", LOWER, unit="m²")])
+      (1.0, ' (m²)')
+    """
+    metric = metric_of(key, metrics)
+    if (metric.name if metric else key.rpartition("/")[2]) in _SHARES:
+        return 100.0, " (%)"
+    return 1.0, f" ({metric.unit})" if metric and metric.unit else ""
 
 
 def global_metrics(

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TextIO
 
+from fljax.core.digits import figures
 from fljax.core.metrics import ACCURACY, Metric
 
 _LINE_SECONDS = 10.0
@@ -191,10 +192,10 @@ def _describer(metric: Metric) -> Describe:
         known.update({key: record[key] for key in keys if key in record})
         parts = []
         if "train/loss" in record:
-            parts.append(f"loss {record['train/loss']:.4f}")
+            parts.append(f"loss {figures(record['train/loss'])}")
         for key in keys:
             if key in known:
-                parts.append(f"{key.split('/')[1]} {metric.name} {known[key]:.4f}")
+                parts.append(f"{key.split('/')[1]} {metric.name} {figures(known[key])}")
                 break
         if "throughput/clients_per_second" in record:
             parts.append(f"{record['throughput/clients_per_second']:,.4g} clients/s")

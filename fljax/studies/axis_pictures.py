@@ -8,22 +8,127 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.metrics import ACCURACY, LOSS, Metric
+from fljax.core.digits import apart
+from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, unit_of
 from fljax.recording.plots import COLOURS
-from fljax.studies.scales import Scale, note, number, score_label
-from fljax.studies.selection import Configuration, Criterion, mean
+from fljax.studies.results import is_number
+from fljax.studies.selection import Configuration, Criterion, spread
 from fljax.studies.space import describe, identity, short
 
 GREY = "#B8B8B8"
 _DARK = "#444444"
 MOST_VALUES = 12
 _PANELS = 3
+_MOST_TICKS = 8
 # Where lines of diverged configurations end, below the axis of the score.
 _BELOW = -0.13
+
+
+class Scale(NamedTuple):
+    """The layout of one axis.
+
+    Attributes:
+      kind: "linear", "log", or "names" for values that are no numbers.
+      values: The different values, numbers ascending, others as they came.
+    """
+
+    kind: str
+    values: tuple[Any, ...]
+
+    @property
+    def few(self) -> bool:
+        """Whether every value can have a tick of its own."""
+        return self.kind == "names" or len(self.values) <= _MOST_TICKS
+
+    def position(self, value: Any) -> float:
+        """Returns where a value lies: from 0, the first one, to 1, the last one."""
+        if self.kind == "names":
+            return (self.values.index(value) + 0.5) / len(self.values)
+        low, high, here = map(self._plain, (self.values[0], self.values[-1], value))
+        return (here - low) / (high - low) if high > low else 0.5
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Returns (position, label): every value where there are few, else round numbers."""
+        if self.few:
+            return list(zip(map(self.position, self.values), self.labels(), strict=True))
+        return self.round_ticks()
+
+    def round_ticks(self) -> list[tuple[float, str]]:
+        """Returns (position, label) of round numbers between the first value and the last one."""
+        low, high = self.values[0], self.values[-1]
+        shown = _powers(low, high) if self.kind == "log" else _round_numbers(low, high)
+        return list(zip(map(self.position, shown), self.labels(shown), strict=True))
+
+    def labels(self, shown: Sequence[Any] | None = None) -> list[str]:
+        """Returns values as texts, in as many digits as tell them apart; by default all of them."""
+        shown = self.values if shown is None else shown
+        return list(map(apart(shown, 4, 12, short), shown))
+
+    def _plain(self, value: float) -> float:
+        return math.log(value) if self.kind == "log" else value
+
+
+def scale_of(values: Sequence[Any]) -> Scale:
+    """Returns the scale on which values are spread more evenly.
+
+    Args:
+      values: Different values of an axis, numbers ascending.
+    """
+    values = tuple(values)
+    if not all(map(is_number, values)):
+        return Scale("names", values)
+    if values[0] <= 0:
+        return Scale("linear", values)
+    if len(values) <= 2:
+        return Scale("log" if values[-1] >= 5 * values[0] else "linear", values)
+    numbers = np.array(values, np.float64)
+    uneven = _unevenness(numbers) > _unevenness(np.log(numbers)) + 1e-9
+    return Scale("log" if uneven else "linear", values)
+
+
+def _unevenness(ascending: np.ndarray) -> float:
+    """Returns how far values are from even steps between the first and the last, at most."""
+    steps = (ascending - ascending[0]) / (ascending[-1] - ascending[0])
+    return float(np.abs(steps - np.linspace(0, 1, len(steps))).max())
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Returns the powers of ten between two numbers; where they are few, 2 and 5 times them too."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        shown = [f * 10.0**d for d in decades for f in factors if low <= f * 10.0**d <= high]
+        if len(shown) >= 3:
+            break
+    return shown
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Returns about five round numbers between two numbers."""
+    if low == high:
+        return [low]
+    step = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step *= max((f for f in (1, 2, 5) if f * step <= (high - low) / 4), default=1)
+    first = math.ceil(low / step)
+    return [step * k for k in range(first, math.floor(high / step) + 1)]
+
+
+def score_label(criterion: Criterion, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
+    """Returns what the score of a configuration is: "validation accuracy, best round (%)"."""
+    _, unit = unit_of(criterion.metric, metrics)
+    return f"{name_of(criterion.metric, metrics)}, {criterion.at} round{unit}"
+
+
+def note(configuration: Configuration) -> str:
+    """Returns what a mean does not tell: trials that did not come to their end."""
+    if configuration.diverged:
+        return f"{configuration.diverged} of {len(configuration.trials)} diverged"
+    stopped = [status.round for status in configuration.statuses if status.state == "stopped"]
+    all_stopped = len(stopped) == len(configuration.trials)
+    return f"stopped at {max(stopped)}" if all_stopped else ""
 
 
 def cells_of(ranked: Sequence[Configuration], x: str, y: str) -> dict[str, Configuration]:
@@ -68,14 +173,15 @@ def draw_heat_map(
     image = axes.imshow(
         np.ma.masked_invalid(grid), cmap=colours, origin="lower", aspect="auto", zorder=1
     )
+    number = apart(grid[np.isfinite(grid)].tolist())
     for (i, j), score in np.ndenumerate(grid):
         if math.isfinite(score):
             more = note(cells[_cell(x_scale.values[j], y_scale.values[i])])
             _draw_score(axes, i, j, number(score), more, image.cmap(image.norm(score)))
     best = ranked[0].point
     _frame(axes, y_scale.values.index(best[y_name]), x_scale.values.index(best[x_name]))
-    axes.set_xticks(range(columns), [short(value) for value in x_scale.values])
-    axes.set_yticks(range(lines), [short(value) for value in y_scale.values])
+    axes.set_xticks(range(columns), x_scale.labels())
+    axes.set_yticks(range(lines), y_scale.labels())
     several = max(len(configuration.trials) for configuration in ranked) > 1
     meaning = ["mean over seeds"] * several
     meaning += ["best of the other axes"] * (len(ranked) > len(cells))
@@ -184,7 +290,7 @@ def _draw_axis(
         places = [place for place, _ in pairs]
         best = max if criterion.maximize else min
         line = {"marker": "o", "markersize": 4}
-        bests, means = [best(g) for _, g in pairs], [mean(g) for _, g in pairs]
+        bests, means = [best(g) for _, g in pairs], [spread(g).mean for _, g in pairs]
         axes.plot(places, bests, **line, color=COLOURS[0], label="best of each value")
         if means != bests:
             style = {"color": COLOURS[0], "linestyle": "--", "alpha": 0.6}

@@ -1,27 +1,27 @@
-"""Compares variants over seeds: what every trial came to, means, and gaps to the reference."""
+"""Compares variants over seeds: what every trial came to, means, gaps, and the table of them."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from fljax.core.files import atomic_file
-from fljax.core.metrics import ACCURACY, LOSS, Metric, target_of
+from fljax.core.digits import decimals
+from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, target_of, unit_of
+from fljax.core.names import unknown
 from fljax.recording.summary import to_target
-from fljax.studies.results import Results, Row
+from fljax.studies.results import Results, Row, write_csv
 from fljax.studies.selection import (
     Configuration,
     Criterion,
+    Spread,
     chosen_row,
     criterion_of,
+    is_known,
     rank,
     resolve,
+    spread,
 )
 from fljax.studies.space import Trial, describe
 from fljax.studies.study import Study
@@ -29,13 +29,6 @@ from fljax.studies.study import Study
 STUDY_TABLE = "study.csv"
 # Of a sweep, the best so many configurations are compared in its report.
 _MOST_ROWS = 20
-
-
-class Spread(NamedTuple):
-    """Mean and standard deviation (n - 1) over seeds; NaN where there is nothing to say."""
-
-    mean: float
-    sd: float
 
 
 class Outcome(NamedTuple):
@@ -64,7 +57,8 @@ class Outcome(NamedTuple):
     @property
     def client_bytes(self) -> float | None:
         """Bytes that a client sends in a round, on average."""
-        sent = _last(self.records, "comm/uplink_bytes")
+        known = (record.get("comm/uplink_bytes") for record in reversed(self.records))
+        sent = next((total for total in known if total is not None), None)
         clients = sum(record.get("train/clients", 0) for record in self.records)
         return sent / clients if sent is not None and clients else None
 
@@ -117,7 +111,7 @@ class Compared(NamedTuple):
         """Returns mean and standard deviation of the differences to the reference, seed by seed."""
         others = {outcome.trial.seed: value(outcome) for outcome in self.reference or ()}
         pairs = [(value(outcome), others.get(outcome.trial.seed)) for outcome in self.outcomes]
-        return spread(own - other for own, other in pairs if _known(own) and _known(other))
+        return spread(own - other for own, other in pairs if is_known(own) and is_known(other))
 
 
 class Comparison(NamedTuple):
@@ -157,15 +151,6 @@ class Comparison(NamedTuple):
         return outcome.best.get(self.headline)
 
 
-def spread(values: Iterable[float | None]) -> Spread:
-    """Returns mean and standard deviation (n - 1) of the values that are known and finite."""
-    known = np.array([value for value in values if _known(value)], np.float64)
-    return Spread(
-        float(known.mean()) if known.size else math.nan,
-        float(known.std(ddof=1)) if known.size > 1 else math.nan,
-    )
-
-
 def compare(
     study: Study,
     config: Mapping[str, Any],
@@ -194,11 +179,10 @@ def compare(
         records[row["trial"]].append(row)
     outcomes = {}
     for trial in results.trials:
-        own = {**config, **trial.overrides(study.variants)}
-        target = target_of(own), metrics[0]
-        outcomes[trial.number] = _outcome(
-            trial, results, records[trial.number], criterion, target, seconds
-        )
+        target = target_of({**config, **trial.overrides(study.variants)}), metrics[0]
+        spent, status = (seconds or {}).get(trial.number), results.status(trial)
+        own = records[trial.number]
+        outcomes[trial.number] = _outcome(trial, status, own, criterion, target, spent)
     ranked = rank(results, chosen_by)
     chosen = ranked[:_MOST_ROWS]
     if study.variants:
@@ -216,27 +200,18 @@ def compare(
     if reference is not None:
         compared = [entry._replace(reference=reference.outcomes) for entry in compared]
     return Comparison(
-        study=study,
-        config=config,
-        results=results,
-        criterion=criterion,
-        headline=headline,
-        target=target_of(config),
-        metrics=metrics,
-        ranked=ranked,
-        compared=compared,
+        study=study, config=config, results=results, criterion=criterion, headline=headline,
+        target=target_of(config), metrics=metrics, ranked=ranked, compared=compared,
         outcomes=list(outcomes.values()),
-    )
+    )  # fmt: skip
 
 
-def _outcome(trial, results, records, criterion, target, seconds) -> Outcome:
-    status = results.status(trial)
-    spent = (seconds or {}).get(trial.number)
+def _outcome(trial, status, records, criterion, target, seconds) -> Outcome:
     if status.state == "diverged":
-        return Outcome(trial, status.round, status.round, spent, {}, {}, None, records)
+        return Outcome(trial, status.round, status.round, seconds, {}, {}, None, records)
     best, final = chosen_row(records, criterion), records[-1] if records else {}
     reached = to_target(records, *target)
-    return Outcome(trial, None, status.round, spent, best, final, reached, records)
+    return Outcome(trial, None, status.round, seconds, best, final, reached, records)
 
 
 def write_study_table(directory: Path, outcomes: Sequence[Outcome]) -> Path:
@@ -251,30 +226,167 @@ def write_study_table(directory: Path, outcomes: Sequence[Outcome]) -> Path:
         - {"trial", "seed"}
         - {key for outcome in outcomes for key in outcome.trial.point}
     )
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
     head = ["variant", "seed", "diverged", "rounds", "seconds"]
-    writer.writerow(head + [f"{at}/{key}" for at in ("best", "final") for key in metrics])
-    for outcome in outcomes:
-        cells = [
+    head += [f"{at}/{key}" for at in ("best", "final") for key in metrics]
+    lines = (
+        [
             outcome.trial.label(),
             outcome.trial.seed,
             outcome.diverged is not None,
             outcome.rounds,
-        ]
-        cells += [
             outcome.seconds,
             *(row.get(key) for row in (outcome.best, outcome.final) for key in metrics),
         ]
-        writer.writerow(["" if isinstance(c, float) and not math.isfinite(c) else c for c in cells])
-    with atomic_file(directory / STUDY_TABLE) as file:
-        file.write(text.getvalue().encode())
-    return directory / STUDY_TABLE
+        for outcome in outcomes
+    )
+    return write_csv(directory / STUDY_TABLE, head, lines)
 
 
-def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+class Column(NamedTuple):
+    """A column of a comparison's table: its title, and the cell of what is compared."""
+
+    title: str
+    cell: Callable[[Compared], str]
 
 
-def _last(records: Sequence[Row], key: str) -> float | None:
-    return next((record[key] for record in reversed(records) if key in record), None)
+def _at(comparison: Comparison, key: str, at: str) -> Column:
+    """The metric of a record key: "best" at the chosen round, "final" at the last, or the "gap"."""
+    (factor, unit), name = unit_of(key, comparison.metrics), name_of(key, comparison.metrics)
+
+    def shown(found: Spread, sign: str = "") -> str:
+        return with_sd(found, None if factor == 1 else 2, factor, sign)
+
+    if at == "gap":
+
+        def gap(entry: Compared) -> str:
+            found = entry.gap(lambda outcome: outcome.best.get(key))
+            return "0" if entry.is_reference else shown(found, "+")
+
+        return Column(f"{name}: gap{unit if factor == 1 else ' (points)'}", gap)
+
+    def cell(entry: Compared) -> str:
+        found = entry.spread(lambda outcome: getattr(outcome, at).get(key))
+        return shown(found)
+
+    return Column(f"{name}{', last round' if at == 'final' else ''}{unit}", cell)
+
+
+def _reported(comparison: Comparison) -> Column:
+    plain = _at(comparison, comparison.headline, "best")
+
+    def cell(entry: Compared) -> str:
+        if not entry.diverged:
+            return plain.cell(entry)
+        when = f"in round{'s' * (len(entry.diverged) > 1)} {', '.join(map(str, entry.diverged))}"
+        if len(entry.diverged) == len(entry.outcomes):
+            return f"diverged {when}"
+        return f"{plain.cell(entry)} ({len(entry.diverged)}/{len(entry.outcomes)} diverged {when})"
+
+    return Column(plain.title, cell)
+
+
+def _seconds(comparison: Comparison) -> Column:
+    def cell(entry: Compared) -> str:
+        found = entry.spread(lambda outcome: outcome.seconds)
+        return with_sd(found, decimals(found.mean, 3))
+
+    return Column("seconds", cell)
+
+
+def _to_target(title: str, name: str, factor: float = 1.0):
+    """A column of what it took to the target, over the seeds that reached it."""
+
+    def cell(entry: Compared) -> str:
+        found = spread(outcome.target[name] for outcome in entry.reached)
+        found = Spread(factor * found.mean, factor * found.sd)
+        some = f" ({len(entry.reached)}/{len(entry.outcomes)})" if entry.reached else ""
+        text = with_sd(found, 0 if name == "rounds" else decimals(found.mean, 3))
+        return text + some * (name == "rounds" and not entry.reaches)
+
+    return lambda comparison: Column(title, cell)
+
+
+def _sent(outcomes: Sequence[Outcome] | None) -> float:
+    return spread(outcome.client_bytes for outcome in outcomes or ()).mean
+
+
+def _uplink_factor(comparison: Comparison) -> Column:
+    def cell(entry: Compared) -> str:
+        return with_sd(Spread(_sent(entry.reference) / _sent(entry.outcomes), math.nan), 1)
+
+    return Column("times fewer", cell)
+
+
+def _client_bytes(comparison: Comparison) -> Column:
+    def cell(entry: Compared) -> str:
+        return with_sd(Spread(_sent(entry.outcomes), math.nan), 0)
+
+    return Column("uplink bytes a client a round", cell)
+
+
+COLUMNS: dict[str, Callable[[Comparison], Column]] = {
+    "best": _reported,
+    "last": lambda comparison: _at(comparison, comparison.headline, "final"),
+    "gap": lambda comparison: _at(comparison, comparison.headline, "gap"),
+    "client_uplink_bytes": _client_bytes,
+    "uplink_factor": _uplink_factor,
+    "rounds_to_target": _to_target("rounds to target", "rounds"),
+    "uplink_to_target": _to_target("uplink MB to target", "uplink_bytes", 1e-6),
+    "transfer_to_target": _to_target("transfer s to target", "transfer_seconds"),
+    "seconds": _seconds,
+}
+
+
+def columns_of(study: Study) -> tuple[str, ...]:
+    """Returns the names of a report's columns.
+
+    A name is one of `COLUMNS`, or a record key: "eval/test/loss" at the chosen round,
+    "final/eval/test/loss" at the last one, "gap/eval/test/loss" to the reference.
+
+    Raises:
+      ValueError: For a name that is neither.
+    """
+    for name in study.columns:
+        if name not in COLUMNS and "/" not in name:
+            raise ValueError(f"{unknown('column', name, COLUMNS)} Or a record key.")
+    names = study.columns or ("best", "last", "gap")
+    return tuple(name for name in names if "gap" not in name or study.reference)
+
+
+def table(comparison: Comparison) -> list[list[str]]:
+    """Returns the table of a comparison as texts, the head first."""
+    columns = [_column(name, comparison) for name in columns_of(comparison.study)]
+    tuned = bool(comparison.study.variants and comparison.study.axes)
+    kind = "variant" if comparison.study.variants else "configuration"
+    rows = [[kind, *["chosen values"] * tuned, *(column.title for column in columns)]]
+    for entry in comparison.compared:
+        chosen = [describe(entry.chosen.values)] * tuned
+        rows.append([f"`{entry.label}`", *chosen, *(column.cell(entry) for column in columns)])
+    return rows
+
+
+def _column(name: str, comparison: Comparison) -> Column:
+    if name in COLUMNS:
+        return COLUMNS[name](comparison)
+    at, _, key = name.partition("/")
+    if at in ("best", "final", "gap"):
+        return _at(comparison, key, at)
+    return _at(comparison, name, "best")
+
+
+def with_sd(value: Spread, places: int | None = None, factor: float = 1.0, sign: str = "") -> str:
+    """Returns "mean ± sd", the mean alone of a single value, and a dash of none.
+
+    Args:
+      value: What is written.
+      places: Decimals; None: four, or as many as leave three digits of a small number.
+      factor: Of both.
+      sign: "+" writes that of the mean, whatever it is.
+    """
+    if math.isnan(value.mean):
+        return "–"
+    if places is None:
+        sizes = (abs(number) for number in value if math.isfinite(number))
+        places = max(4, decimals(max(sizes, default=0.0), 3))
+    text = f"{factor * value.mean:{sign},.{places}f}"
+    return text if math.isnan(value.sd) else f"{text} ± {factor * value.sd:,.{places}f}"

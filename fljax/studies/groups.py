@@ -260,6 +260,23 @@ def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
     return Group(trials, members[0][1], inputs, tuple(datasets))
 
 
+def part_of(groups: Sequence[Group], rank: int, count: int) -> list[Group]:
+    """Returns a process's part: as many rounds as the others, in as few groups as that allows."""
+    total = sum(group.num_rounds * len(group.trials) for group in groups)
+    part, done = [], 0
+    for group in groups:
+        trials = []
+        for trial in group.trials:
+            # the middle of a trial decides: every trial has one place
+            place = (done + group.num_rounds / 2) * count / total
+            if int(place) == rank:
+                trials.append(trial)
+            done += group.num_rounds
+        if trials:
+            part.append(group._replace(trials=tuple(trials)))
+    return part
+
+
 def key_of(value: Any) -> Any:
     """Returns the key of a value: what it does, taken apart so that two of them can be compared.
 

@@ -20,8 +20,7 @@ from fljax.recording import device, jsonio, peak_memory_bytes, say, versions
 from fljax.recording.lock import locked
 from fljax.recording.runs import CONFIG
 from fljax.studies import results as tables
-from fljax.studies.columns import columns_of
-from fljax.studies.comparison import Comparison, compare, write_study_table
+from fljax.studies.comparison import Comparison, columns_of, compare, write_study_table
 from fljax.studies.groups import (
     Group,
     Groups,
@@ -29,14 +28,14 @@ from fljax.studies.groups import (
     from_config,
     from_function,
     grouped,
+    part_of,
     with_values,
 )
-from fljax.studies.journal import Journal
+from fljax.studies.journal import Journal, Place, Share, keep_share, kept_share, share_of
 from fljax.studies.pictures import check_kinds, plot_study
 from fljax.studies.results import Results
 from fljax.studies.runner import Costs, Runner, make_bar
 from fljax.studies.selection import criterion_of, write_best
-from fljax.studies.share import Place, Share, keep_share, kept_share, part_of, share_of
 from fljax.studies.space import Trial, identity
 from fljax.studies.study import Study, judged_late, listed_trials, search_of, study_of
 from fljax.training.options import check_workdir, split_options
@@ -114,7 +113,7 @@ def sweep(
       resume: Go on with the study of the workdir; no finished trial runs again. The study may have
         more variants, values and seeds than before, where a single process runs it.
       progress: Show progress on standard error.
-      share: This process's share; None asks the environment, see `fljax.studies.share`.
+      share: This process's share; None asks the environment, see `fljax.studies.journal`.
       **settings: The fields of `fljax.studies.Study`; `axes` is needed, or `variants`, or a
         `search` object that proposes trials as it goes.
 
@@ -168,7 +167,7 @@ def sweep(
     metrics = groups[0].experiment.task.metrics if groups else (ACCURACY, LOSS)
     if study.criterion is None:
         study = dataclasses.replace(study, criterion=criterion_of(metrics[0]))
-    groups = part_of(groups, place.share)
+    groups = part_of(groups, place.share.rank, place.share.count)
     keep_share(place)
     if progress and place.share.count > 1:
         part = sum(len(group.trials) for group in groups)

@@ -10,22 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from fljax.core.metrics import Metric, spread_metric
+from fljax.core.digits import apart
+from fljax.core.metrics import Metric, name_of, spread_metric, unit_of
 from fljax.core.names import unknown
 from fljax.recording.plots import COLOURS, STYLE, save_figure
 from fljax.studies.axis_pictures import (
     GREY,
     MOST_VALUES,
+    Scale,
     cells_of,
     draw_heat_map,
     draw_parallel_coordinates,
     draw_sensitivity,
+    scale_of,
+    score_label,
 )
-from fljax.studies.comparison import Compared, Comparison, Spread
+from fljax.studies.comparison import Compared, Comparison
 from fljax.studies.pareto import draw_pareto
 from fljax.studies.results import Results, axes_of
-from fljax.studies.scales import Scale, name_of, number, scale_of, score_label, unit_of
-from fljax.studies.selection import Configuration
+from fljax.studies.selection import Configuration, Spread
 from fljax.studies.space import describe
 
 _MOST_MAPS = 6
@@ -279,6 +282,7 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     shown = finite[:_MOST_CURVES]
     named, rest = shown[:_NAMED], shown[_NAMED:]
     factor, unit = unit_of(criterion.metric, comparison.metrics)
+    number = apart([configuration.score for configuration in named])
     for place, configuration in enumerate(named):
         words = (configuration.variant, describe(configuration.values))
         name = ", ".join(filter(None, words)) or "all trials"

@@ -204,12 +204,7 @@ def write_table(directory: str | Path, results: Results) -> list[Path]:
     columns = {key: None for key in (*first, *sorted({key for row in rows for key in row}))}
     table = {key: _column([row.get(key) for row in rows]) for key in columns}
 
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(table)
-    writer.writerows(map(_cells, zip(*table.values(), strict=True)))
-    with atomic_file(directory / TABLE) as file:
-        file.write(text.getvalue().encode())
+    write_csv(directory / TABLE, table, zip(*table.values(), strict=True))
     try:
         import pyarrow
         import pyarrow.parquet
@@ -218,6 +213,17 @@ def write_table(directory: str | Path, results: Results) -> list[Path]:
     with atomic_file(directory / PARQUET) as file:
         pyarrow.parquet.write_table(pyarrow.table(table), file)
     return [directory / TABLE, directory / PARQUET]
+
+
+def write_csv(path: Path, head: Iterable[str], lines: Iterable[Iterable[Any]]) -> Path:
+    """Writes a table atomically and returns its path; None and NaN are empty cells."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows(map(_cells, lines))
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode())
+    return path
 
 
 def axes_of(trials: Iterable[Trial]) -> dict[str, list[Any]]:

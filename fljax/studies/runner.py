@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from fljax.core.digits import figures
 from fljax.core.signals import finishing
 from fljax.recording import progress as progress_bar
 from fljax.studies.groups import Group, Groups, same_program
 from fljax.studies.journal import Journal, Saved
-from fljax.studies.memory import affordable, host_memory_in_use
 from fljax.studies.results import Results, Row
 from fljax.studies.search import TrialScore
 from fljax.studies.selection import resolve, score
-from fljax.studies.slots import Running, Slots
+from fljax.studies.slots import Running, Slots, affordable, host_memory_in_use
 from fljax.studies.space import Trial
 from fljax.studies.study import Study
 from fljax.training.autotuning import describe
@@ -254,7 +254,7 @@ class Runner:
         self._ended(running.trial, rows, state)
         if self._study.is_open:
             label = running.trial.label()
-            self._say(f"trial {running.trial.number} {state}: {value:.4f}, {label}")
+            self._say(f"trial {running.trial.number} {state}: {figures(value)}, {label}")
 
     def _refill(self, slots: Slots) -> dict[int, Trial]:
         """Starts trials of the group in slots that rest; returns {slot: trial}."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.metrics import Metric
+from fljax.core.metrics import Metric, rows_of
 from fljax.recording import jsonio
 from fljax.studies.results import STATES, Results, Row, Status, is_number
 from fljax.studies.space import identity
@@ -60,6 +60,27 @@ def criterion_of(metric: Metric) -> Criterion:
     return Criterion(*keys, maximize=metric.sign > 0)
 
 
+class Spread(NamedTuple):
+    """Mean and standard deviation (n - 1) over seeds; NaN where there is nothing to say."""
+
+    mean: float
+    sd: float
+
+
+def spread(values: Iterable[float | None]) -> Spread:
+    """Returns mean and standard deviation (n - 1) of the values that are known and finite."""
+    known = np.array([value for value in values if is_known(value)], np.float64)
+    return Spread(
+        float(known.mean()) if known.size else math.nan,
+        float(known.std(ddof=1)) if known.size > 1 else math.nan,
+    )
+
+
+def is_known(value: float | None) -> bool:
+    """Returns whether a value is there, and finite."""
+    return value is not None and math.isfinite(value)
+
+
 class Configuration(NamedTuple):
     """A configuration and what its trials reached, one entry for each seed.
 
@@ -91,7 +112,7 @@ class Configuration(NamedTuple):
     @property
     def score(self) -> float:
         """Mean of the scores over the seeds that have one; NaN if none has."""
-        return mean(self.scores)
+        return spread(self.scores).mean
 
     @property
     def diverged(self) -> int:
@@ -178,7 +199,7 @@ def resolve(results: Results, criterion: Criterion) -> Criterion:
                 f"Metrics there are: {there}."
             )
         criterion = criterion._replace(metric=criterion.report)
-    if split(criterion.metric) in _TEST and not criterion.allow_test:
+    if rows_of(criterion.metric) in _TEST and not criterion.allow_test:
         raise ValueError(
             f"{criterion.metric} is measured on test data, and a choice by it flatters the result. "
             "Choose by a metric of the validation set, such as eval/val/accuracy; or allow it by "
@@ -271,7 +292,7 @@ def best(
         "trials": chosen.trials,
         "seeds": chosen.seeds,
         "rounds": chosen.rounds,
-        "selected_by": split(criterion.metric),
+        "selected_by": rows_of(criterion.metric),
         "metric": criterion.metric,
         "at": criterion.at,
         "maximize": criterion.maximize,
@@ -281,7 +302,7 @@ def best(
         criterion.metric: _over_seeds(chosen.scores),
     }
     notes = []
-    if split(criterion.metric) in _TEST:
+    if rows_of(criterion.metric) in _TEST:
         notes.append("best over test data: chosen on rows that are reported on, which flatters")
     if chosen.diverged:
         notes.append(
@@ -311,26 +332,9 @@ def write_best(
     return found
 
 
-def mean(values: Sequence[float]) -> float:
-    """Returns the mean of the finite values; NaN if there is none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return float(np.mean(finite)) if finite else math.nan
-
-
-def deviation(values: Sequence[float]) -> float | None:
-    """Returns the standard deviation of the finite values, with n - 1; None below two of them."""
-    finite = [value for value in values if math.isfinite(value)]
-    return float(np.std(finite, ddof=1)) if len(finite) > 1 else None
-
-
-def split(metric: str) -> str:
-    """Returns the rows that a metric is measured on: "val" for "eval/val/accuracy", "train", ..."""
-    parts = metric.split("/")
-    return parts[1] if parts[0] == "eval" and len(parts) > 1 else parts[0]
-
-
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    return {"mean": mean(values), "sd": deviation(values), "values": list(values)}
+    mean, sd = spread(values)
+    return {"mean": mean, "sd": None if math.isnan(sd) else sd, "values": list(values)}
 
 
 def chosen_row(rows: Sequence[Row], criterion: Criterion) -> Row:

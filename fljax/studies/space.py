@@ -349,6 +349,6 @@ def describe(values: Mapping[str, Any], separator: str = ", ") -> str:
     return separator.join(f"{name}={short(value)}" for name, value in values.items())
 
 
-def short(value: Any) -> str:
-    """Returns a value as a text, numbers rounded to four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def short(value: Any, digits: int = 4) -> str:
+    """Returns a value as a text, numbers rounded to so many digits."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -74,7 +74,7 @@ class Study:
         best ones, by validation data, are compared.
       reference: The variant that the others are measured against, seed by seed.
       columns: Of the report's table, beside the reported metric: names of
-        `fljax.studies.columns.COLUMNS`, or record keys such as "eval/test/loss".
+        `fljax.studies.comparison.COLUMNS`, or record keys such as "eval/test/loss".
       pictures: Names of `fljax.studies.pictures.KINDS`; empty takes those that fit what is
         compared.
 

@@ -2,72 +2,29 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
-import html
-import re
+import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from fljax.compression.names import Code, Names, uplink_code
+from fljax.compression.sizes import uplink_size
+from fljax.compression.sparse import kept
 from fljax.config.experiment import parameter_shapes
 from fljax.core.files import atomic_file
-from fljax.studies import columns, positions
-from fljax.studies.comparison import STUDY_TABLE, Comparison
+from fljax.core.metrics import name_of, unit_of
+from fljax.core.transforms import dense_bits
+from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim, as_html, markdown
+from fljax.studies.comparison import STUDY_TABLE, Comparison, table, with_sd
 from fljax.studies.launch import StudyRun
-from fljax.studies.scales import name_of, unit_of
-from fljax.studies.selection import edges
+from fljax.studies.selection import Spread, edges
 from fljax.studies.space import describe, identity
 
 REPORTS = ("report.md", "report.html")
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2rem auto;
-  padding: 0 1rem; }
-table { border-collapse: collapse; font-size: 0.85em; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid #ddd; padding: 0.3em 0.7em; text-align: right; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
-code, pre { font: 0.92em ui-monospace, monospace; background: #f4f4f4; }
-pre { padding: 0.8em; overflow-x: auto; }
-img { max-width: 100%; }
-"""
-
-
-class Heading(NamedTuple):
-    """A heading; level 1 is the title of the page."""
-
-    text: str
-    level: int = 2
-
-
-class Text(NamedTuple):
-    """A paragraph; `code` and *emphasis* are written as in Markdown."""
-
-    text: str
-
-
-class Table(NamedTuple):
-    """A table of texts, the head first."""
-
-    rows: Sequence[Sequence[str]]
-
-
-class Picture(NamedTuple):
-    """A picture in a file."""
-
-    path: Path
-    text: str
-
-
-class Code(NamedTuple):
-    """Lines as they are."""
-
-    text: str
-
-
-Block = Heading | Text | Table | Picture | Code
+_SPARSE = ("top_k", "rand_k")
 
 
 def write_report(run: StudyRun, command: Sequence[str] = ()) -> list[Path]:
@@ -101,14 +58,14 @@ def blocks(
     page: list[Block] = [Heading(f"{title} on {config['dataset']}" if config else title, 1)]
     if config:
         page.append(Text(_task(config, comparison)))
-    page += [Text(_compared(comparison)), Table(columns.table(comparison))]
+    page += [Text(_compared(comparison)), Table(table(comparison))]
     page.append(Text(_reading(comparison)))
     page += [Text(line) for line in _choice(run)]
     page += [Picture(path, path.stem.replace("-", " ")) for path in pictures]
     if study.variants:
         rows = [[f"`{name}`", describe(values) or "–"] for name, values in study.variants.items()]
         page += [Heading("What variants change"), Table([["variant", "keys"], *rows])]
-    if config and (codes := positions.sparse_codes(study.variants)):
+    if config and (codes := sparse_codes(study.variants)):
         page += [
             Heading("What positions cost"),
             Text(
@@ -116,10 +73,10 @@ def blocks(
                 "update as it is; what an algorithm sends besides is not compressed. The last "
                 "column is what runs send: `smallest` is raw or bitmap, whichever is smaller."
             ),
-            Table(positions.table(codes, parameter_shapes(config))),
+            Table(positions(codes, parameter_shapes(config))),
         ]
     if command:
-        page += [Heading("How to repeat it"), Code(shlex.join(command))]
+        page += [Heading("How to repeat it"), Verbatim(shlex.join(command))]
     versions = ", ".join(f"{name} {number}" for name, number in run.summary["versions"].items())
     today = datetime.date.today().isoformat()
     page.append(Text(f"{run.summary['device']}; {versions}; {today}."))
@@ -232,69 +189,6 @@ def _choice(run: StudyRun) -> list[str]:
     return lines + [f"*At the edge*: {edge}." for edge in edges(best["values"], run.study.axes)]
 
 
-def markdown(page: Sequence[Block], directory: Path) -> str:
-    """Returns a page as Markdown; pictures are links that start from the directory."""
-    texts = []
-    for block in page:
-        match block:
-            case Heading():
-                texts.append(f"{'#' * block.level} {block.text}")
-            case Text():
-                texts.append(block.text)
-            case Table():
-                head, *rows = (f"| {' | '.join(row)} |" for row in block.rows)
-                rule = "|---|" + "---:|" * (len(block.rows[0]) - 1)
-                texts.append("\n".join([head, rule, *rows]))
-            case Picture():
-                texts.append(f"![{block.text}]({block.path.relative_to(directory).as_posix()})")
-            case Code():
-                texts.append("\n".join(f"    {line}" for line in block.text.splitlines()))
-    return "\n\n".join(texts) + "\n"
-
-
-def as_html(page: Sequence[Block]) -> str:
-    """Returns a page as HTML that needs no other file: pictures are part of it."""
-    body = []
-    for block in page:
-        match block:
-            case Heading():
-                body.append(f"<h{block.level}>{_inline(block.text)}</h{block.level}>")
-            case Text():
-                body.append(f"<p>{_inline(block.text)}</p>")
-            case Table():
-                head, *rows = block.rows
-                lines = [_line(head, "th"), *(_line(row, "td") for row in rows)]
-                body.append("<table>\n" + "\n".join(lines) + "\n</table>")
-            case Picture():
-                data = base64.b64encode(block.path.read_bytes()).decode()
-                text = html.escape(block.text)
-                body.append(f'<p><img alt="{text}" src="data:image/png;base64,{data}"></p>')
-            case Code():
-                body.append(f"<pre>{html.escape(block.text)}</pre>")
-    title = next((block.text for block in page if isinstance(block, Heading)), "")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
-
-
-def _line(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{_inline(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _inline(text: str) -> str:
-    """Returns a text as HTML: what stands between backticks is code, between stars stressed."""
-    parts = re.split(r"`([^`]*)`", text)
-    return "".join(
-        f"<code>{html.escape(part)}</code>"
-        if place % 2
-        else re.sub(r"\*([^*\s][^*]*)\*", r"<em>\1</em>", html.escape(part))
-        for place, part in enumerate(parts)
-    )
-
-
 def report(run: StudyRun, command: Sequence[str] = ()) -> str:
     """Returns what a study found, what it cost, and where that lies; draws and writes it as well.
 
@@ -329,7 +223,7 @@ def report(run: StudyRun, command: Sequence[str] = ()) -> str:
         )
         return "\n".join(lines)
     if run.study.variants:
-        lines.insert(0, markdown([Table(columns.table(run.compare()))], run.directory))
+        lines.insert(0, markdown([Table(table(run.compare()))], run.directory))
     lines.append(f"table: {run.directory / STUDY_TABLE}")
     for path in write_report(run, command):
         lines.append(f"{'plot' if path.suffix == '.png' else 'report'}: {path}")
@@ -347,10 +241,46 @@ def _best_lines(run: StudyRun) -> list[str]:
     for key in dict.fromkeys((best["metric"], criterion.report)):
         if key in best:
             found = best[key]
-            spread = "" if found["sd"] is None else f" ± {found['sd']:.4f}"
+            sd = math.nan if found["sd"] is None else found["sd"]
             over = f" over {len(best['seeds'])} seeds" if len(best["seeds"]) > 1 else ""
-            lines.append(f"  {key.removeprefix('eval/')}: {found['mean']:.4f}{spread}{over}")
+            lines.append(
+                f"  {key.removeprefix('eval/')}: {with_sd(Spread(found['mean'], sd))}{over}"
+            )
     lines += [f"  edge: {edge}" for edge in edges(best["values"], run.study.axes)]
     if "note" in best:
         lines.append(f"  note: {best['note']}")
     return lines
+
+
+def sparse_codes(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, Code]:
+    """Returns {text: code} of the variants that send coordinates at 32 bits each.
+
+    What clients keep beside it changes nothing in a message: a code is there once.
+    """
+    codes = {}
+    for overrides in variants.values():
+        text, per_leaf = overrides.get("uplink", "none"), overrides.get("uplink_per_leaf", False)
+        code = uplink_code(Names(uplink=text, uplink_per_leaf=per_leaf))
+        if code is not None and len(code.calls) == 1 and code.calls[0].name in _SPARSE:
+            codes[text + " per leaf" * per_leaf] = code
+    return codes
+
+
+def positions(codes: Mapping[str, Code], params: Any) -> list[list[str]]:
+    """Returns the bytes of a message by format as texts, the head first.
+
+    Args:
+      codes: {text: code}, see `sparse_codes`.
+      params: Of the model; shapes will do.
+    """
+    dense = dense_bits(params)
+    coordinates = f"of {dense // 32:,} coordinates"
+    rows = [[coordinates, "sent", "raw", "bitmap", "entropy bound", "sent as"]]
+    for text, code in codes.items():
+        size = uplink_size(code, params)
+        count = sum(kept(call.arguments["fraction"], d) for call, d in code.steps(params))
+        sizes = [(32 * count + bits) / 8 for bits in size.positions]
+        sent_as = f"{code.calls[0].arguments['index_format']}: {size.bits / 8:,.0f}"
+        cells = [f"{size:,.0f} ({dense / 8 / size:,.1f} x)" for size in sizes]
+        rows.append([f"`{text}`", f"{count:,}", *cells, sent_as])
+    return rows

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.digits import figures
 from fljax.core.metrics import ACCURACY, Metric
 from fljax.core.values import shown
 from fljax.data.dataset import FederatedDataset
@@ -86,7 +87,7 @@ class Validation:
         if not self.patience or self.waited < self.patience:
             return None
         than = f" by more than {self.min_delta:g}" if self.min_delta else ""
-        best = f"{self.best[1]:.4f} in round {self.best[0]}" if self.best else "never a number"
+        best = f"{figures(self.best[1])} in round {self.best[0]}" if self.best else "never a number"
         return f"{self.key} has not improved{than} in {self.waited} evaluations (best: {best})"
 
 

@@ -8,8 +8,7 @@ import pytest
 import fljax
 from fljax import algorithms, data
 from fljax.config.experiment import Experiment
-from fljax.core.metrics import LOSS, Metric
-from fljax.studies.scales import name_of, unit_of
+from fljax.core.metrics import LOSS, Metric, name_of, unit_of
 from fljax.tasks import Measured, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -26,7 +26,7 @@ def drive(stream, rounds=4, start=0, **options):
 def test_a_log_file_gets_plain_lines():
     lines = drive(io.StringIO(), line_seconds=0.0).splitlines()
     assert [line.split(",")[0] for line in lines] == [f"round {r}/4" for r in (1, 2, 3, 4)]
-    assert lines[0] == "round 1/4, loss 2.0000, 1,234 clients/s"
+    assert lines[0] == "round 1/4, loss 2.000, 1,234 clients/s"
     assert "accuracy" not in lines[0]
     assert all("test accuracy 0.7500" in line for line in lines[1:])
     assert "left" in lines[2] and "left" not in lines[3]

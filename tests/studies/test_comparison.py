@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from fljax.studies import repeat
-from fljax.studies.columns import columns_of, table
-from fljax.studies.comparison import Spread, compare, spread, write_study_table
+from fljax.studies.comparison import columns_of, compare, table, write_study_table
 from fljax.studies.pareto import Point, front, points
 from fljax.studies.results import Results, Status, row
-from fljax.studies.selection import Criterion
+from fljax.studies.selection import Criterion, Spread, spread
 from fljax.studies.study import Study
 
 CLIENTS = 4

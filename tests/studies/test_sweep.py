@@ -10,8 +10,7 @@ import fljax
 from fljax.recording import Sink
 from fljax.studies import Criterion, Share, log_uniform, report
 from fljax.studies import results as tables
-from fljax.studies.groups import from_config, grouped
-from fljax.studies.share import part_of
+from fljax.studies.groups import from_config, grouped, part_of
 from fljax.studies.study import Study, judged_late, listed_trials
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -283,7 +282,7 @@ def test_shares_are_even_and_whole():
     trials = listed_trials(Study({"batch_size": (8, 16), "client_lr": (0.1, 0.2, 0.3)}))
     groups = grouped(trials, from_config(small_config()))
     for count in (1, 2, 3, 4, 6, 9):
-        parts = [part_of(groups, Share(rank, count)) for rank in range(count)]
+        parts = [part_of(groups, rank, count) for rank in range(count)]
         numbers = [t.number for part in parts for group in part for t in group.trials]
         assert sorted(numbers) == list(range(6))
         sizes = [sum(len(group.trials) for group in part) for part in parts]

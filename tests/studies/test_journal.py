@@ -3,8 +3,8 @@
 import pytest
 
 from fljax.studies import Share, parse_share
+from fljax.studies.journal import Place, keep_share, kept_share, share_of
 from fljax.studies.results import ROWS
-from fljax.studies.share import Place, keep_share, kept_share, share_of
 
 
 def array(index, count, first=0, **more):

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from fljax.studies.positions import sparse_codes, table
+from fljax.studies.study_report import positions, sparse_codes
 
 PARAMS = {"b": np.zeros(10, np.float32), "w": np.zeros((10, 9), np.float32)}
 
 
 def rows_of(*variants):
     codes = sparse_codes({str(place): values for place, values in enumerate(variants)})
-    return table(codes, PARAMS)
+    return positions(codes, PARAMS)
 
 
 def test_index_formats_stand_side_by_side():

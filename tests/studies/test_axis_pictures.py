@@ -1,0 +1,122 @@
+"""Pictures of axes: even scales, ticks where they say, cells and lines that tell what was."""
+
+import math
+
+import numpy as np
+import pytest
+from fake_sweeps import results_of
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from fljax.studies import grid, log_uniform, sample, uniform
+from fljax.studies.axis_pictures import (
+    Scale,
+    draw_heat_map,
+    draw_parallel_coordinates,
+    scale_of,
+)
+from fljax.studies.results import axes_of
+from fljax.studies.selection import Criterion, rank
+
+AXES = {"client_lr": (0.01, 0.1, 1.0), "server_lr": (0.1, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((0.01, 0.1, 1.0), "log"),
+        ((10, 20, 50), "log"),
+        ((1, 2, 3, 4), "linear"),
+        ((0.0, 0.9, 0.99), "linear"),
+        ((-1.0, 1.0), "linear"),
+        ((0.01, 0.1), "log"),
+        ((1, 2), "linear"),
+        (("sgd", "adam"), "names"),
+        ((True, False), "names"),
+        ((None, 0.5), "names"),
+    ],
+)
+def test_the_scale_follows_the_values(values, kind):
+    assert scale_of(values).kind == kind
+
+
+@given(st.integers(0, 2**32))
+def test_draws_are_laid_out_as_they_were_drawn(seed):
+    drawn = sample({"a": log_uniform(1e-4, 10.0), "b": uniform(0.0, 1.0)}, 50, seed)
+    assert scale_of(sorted(values["a"] for values in drawn)).kind == "log"
+    assert scale_of(sorted(values["b"] for values in drawn)).kind == "linear"
+
+
+bounds = st.tuples(st.floats(1e-6, 1e3), st.floats(1.01, 1e9))
+
+
+@given(st.sampled_from(["linear", "log"]), bounds)
+def test_ticks_lie_where_their_labels_say(kind, bounds):
+    low, high = bounds[0], bounds[0] * bounds[1]
+    scale = Scale(kind, (low, high))
+    for at, label in scale.ticks() + scale.round_ticks():
+        assert -1e-9 <= at <= 1 + 1e-9
+        # labels have four digits
+        slack = 1e-3 * high / (high - low) if kind == "linear" else 1e-3 / math.log(high / low)
+        assert at == pytest.approx(scale.position(float(label)), abs=slack)
+
+
+def test_few_values_and_names_have_a_tick_each():
+    assert Scale("log", (0.1, 1.0, 10.0)).ticks() == [
+        (0.0, "0.1"),
+        (pytest.approx(0.5), "1"),
+        (1.0, "10"),
+    ]
+    places, labels = zip(*Scale("names", ("sgd", "adam")).ticks(), strict=True)
+    assert labels == ("sgd", "adam") and places == (0.25, 0.75)
+    assert Scale("linear", (3.0, 3.0)).position(3.0) == 0.5
+
+
+def curves(num, level=lambda number: 0.5 + 0.01 * number):
+    return {n: [(0.1, 0.1), (level(n) - 0.1, 0.3), (level(n), 0.5)] for n in range(num)}
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def heat_map(results):
+    figure = Figure()
+    scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
+    (x, y) = list(scales.items())[:2]
+    draw_heat_map(figure, rank(results), x, y, Criterion())
+    return figure
+
+
+def test_a_cell_is_the_mean_over_seeds_at_the_best_of_the_other_axes():
+    configurations = grid(AXES | {"mu": (0.0, 1.0)})
+    level = lambda number: [0.2, 0.4, 0.7, 0.5][number % 4]  # noqa: E731, two seeds of each mu
+    figure = heat_map(results_of(curves(24, level), configurations, (0, 1)))
+    found = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    np.testing.assert_allclose(found, np.full((2, 3), 0.6))
+    assert texts(figure).count("0.600") == 6
+
+
+def test_cells_say_what_diverged_stopped_or_was_not_run():
+    results = results_of(curves(10), grid(AXES)[:5], (0, 1), diverged=(0, 1, 3), stopped=(4, 5, 6))
+    figure = heat_map(results)
+    assert {"diverged", "1 of 2 diverged", "stopped at 20", "not run"} <= set(texts(figure))
+    shown = np.ma.getmaskarray(figure.axes[0].images[0].get_array())
+    # rows are server_lr, columns client_lr
+    assert shown.tolist() == [[True, False, False], [False, False, True]]
+
+
+def test_lines_end_at_their_score_with_the_best_on_top_and_the_diverged_below():
+    results = results_of(curves(6), grid(AXES), diverged=(2,))
+    scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
+    for maximize, best in ((True, 5), (False, 0)):
+        figure = Figure()
+        criterion = Criterion(maximize=maximize, at="last")
+        ranked = rank(results, criterion)
+        draw_parallel_coordinates(figure, ranked, scales, criterion)
+        ends = [line.get_ydata()[-1] for line in figure.axes[0].lines if len(line.get_xdata()) > 2][
+            ::-1
+        ]  # the best is drawn last
+        assert ranked[0].trials == (best,)
+        assert ends[0] == 1.0 and ends[-1] < 0 and ends == sorted(ends, reverse=True)

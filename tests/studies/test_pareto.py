@@ -1,0 +1,57 @@
+"""The Pareto picture: what its axes say, and labels of crowded points."""
+
+import itertools
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fljax.studies import repeat
+from fljax.studies.comparison import compare
+from fljax.studies.pareto import Box, arrange, draw_pareto
+from fljax.studies.results import Results
+from fljax.studies.study import Study
+
+
+def test_labels_are_near_their_points_and_cover_nothing():
+    rng = np.random.default_rng(1)
+    frame = Box(0, 0, 800, 500)
+    legend = Box(600, 0, 800, 100)
+    for _ in range(5):
+        # a crowd along one line, as rungs of almost one accuracy are, and some elsewhere
+        crowd = np.stack([rng.uniform(80, 720, 14), rng.normal(400, 12, 14)], 1)
+        others = np.stack([rng.uniform(80, 500, 6), rng.uniform(60, 330, 6)], 1)
+        centres = [tuple(centre) for centre in np.concatenate([crowd, others])]
+        sizes = [(width, 11.0) for width in rng.uniform(25, 80, len(centres))]
+        boxes = arrange(centres, sizes, frame, [legend])
+        for (x, y), (width, height), box in zip(centres, sizes, boxes, strict=True):
+            assert box.right - box.left >= width and box.top - box.bottom >= height
+            assert np.isclose(box.overlap(frame), box.area)
+            assert box.overlap(legend) == 0
+            assert abs(x - (box.left + box.right) / 2) < 70 + width
+            assert abs(y - (box.bottom + box.top) / 2) < 70 + height
+        for box, other in itertools.combinations(boxes, 2):
+            assert box.overlap(other) == 0
+        for (x, y), box in itertools.product(centres, boxes):
+            assert box.overlap(Box(x - 3, y - 3, x + 3, y + 3)) == 0
+
+
+def test_a_pareto_picture_has_even_axes_with_units_and_tells_what_lies_beyond():
+    levels = {"none": 0.9, "a": 0.89, "b": 0.895, "c": 0.88, "far": 0.2}
+    study = Study(variants=dict.fromkeys(levels, {}), reference="none")
+    trials = repeat([{}], (0,), tuple(levels))
+    rows = [
+        {"trial": trial.number, "seed": 0, "round": 1, "train/clients": 1}
+        | {"comm/uplink_bytes": 1e6 * (1 + trial.number)}
+        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), levels[trial.variant])
+        for trial in trials
+    ]
+    figure = Figure()
+    draw_pareto(figure, compare(study, {}, Results(trials, rows, {})))
+    axes = figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    assert axes.get_xlabel() == "uplink of all clients in all rounds (MB)"
+    assert axes.get_ylabel() == "test accuracy (%)"
+    low, high = axes.get_ylim()
+    assert 80 < low < 88 and 90 < high < 91
+    labels = {text.get_text() for text in axes.texts}
+    assert {"far: 20.0", "c"} <= labels
