@@ -21,7 +21,7 @@ ROOMS = {
         "benchmarks.gpu", "studies", "config", "training", "engine", "algorithms", "compression",
         "models", "tasks", "data", "recording", "core",
     },
-    "commands": {"config", "core"},
+    "commands": {"studies", "config", "core"},
     "studies": {"config", "training", "engine", "compression", "data", "recording", "core"},
     "config": {
         "training", "engine", "algorithms", "compression", "models", "tasks", "data", "recording",

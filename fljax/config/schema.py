@@ -8,6 +8,9 @@ from fljax.core.names import foreign, nearest
 from fljax.core.settings import GROUPS
 from fljax.core.values import Field
 
+# A message has no room for more keys.
+_MOST_LISTED = 20
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message says what to change.
@@ -53,5 +56,7 @@ def unknown_key(key: object, known: Iterable[str], prefix: str = "") -> UnknownK
     elif near := nearest(key, known):
         message += f"Did you mean {prefix + near!r}?"
     else:
-        message += "Known keys: " + ", ".join(prefix + name for name in known) + "."
+        names = ", ".join(prefix + name for name in known)
+        listed = f"Known keys: {names}." if len(known) <= _MOST_LISTED else ""
+        message += listed or "All keys: --config_help, or docs/configuration.md."
     return UnknownKeyError(message)

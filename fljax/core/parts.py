@@ -204,9 +204,11 @@ def bound(
     for name, value in [*texts.items(), *given.items()]:
         if name in offered or (name in texts and name in given and texts[name] != given[name]):
             who = said.get(name, "the run" if name in offered else "an option or key")
+            other = "it. Leave it out here."
+            if name not in offered:
+                other = f"it to {shown(given[name])}. Leave one of them out."
             raise ValueError(
-                f"{call.where}: {name} = {shown(value)} would be said twice: {who} says it. Leave "
-                "it out here."
+                f"{call.where}: {name} = {shown(value)} is set here, and {who} sets {other}"
             )
     wanted = {**texts, **given, **{name: offered[name] for name in needed}}
     for name, value in wanted.items():

@@ -107,7 +107,8 @@ def checked(name: str, value: Any, field: Field) -> Any:
     """
     if value is None and field.optional:
         return None
-    value = _converted(name, value, field.kind)
+    example = f", such as {field.default!r}" if field.kind is str and field.default else ""
+    value = _converted(name, value, field.kind, _NOUN[field.kind] + example)
     if field.kind in (int, float):
         _check_number(name, value, field)
     elif isinstance(field.allowed, tuple):
@@ -219,14 +220,14 @@ def _check_choices(name: str, values: tuple, allowed: tuple[str, ...]) -> None:
             raise ValueError(f"{name} names {value!r} twice; name it once.")
 
 
-def _converted(name: str, value: Any, kind: type) -> Any:
+def _converted(name: str, value: Any, kind: type, noun: str) -> Any:
     """Returns the value as `kind` where nothing is lost by it."""
     given = value
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         try:
             value = value.item()  # a scalar of NumPy or JAX
         except TypeError:
-            raise wrong(name, given, f"{_NOUN[kind]}, not one that a program traces") from None
+            raise wrong(name, given, f"{noun}, not one that a program traces") from None
     if type(value) is kind and kind is not dict:
         return value
     if kind is float and type(value) is int:
@@ -243,4 +244,4 @@ def _converted(name: str, value: Any, kind: type) -> Any:
         return value
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise wrong(name, given, _NOUN[kind])
+    raise wrong(name, given, noun)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ _PANELS = 3
 _MOST_TICKS = 8
 # Where lines of diverged configurations end, below the axis of the score.
 _BELOW = -0.13
+# Width of the colours beside that axis, as a share of the way between two axes.
+_STRIP = 0.06
 
 
 class Scale(NamedTuple):
@@ -50,6 +52,14 @@ class Scale(NamedTuple):
             return (self.values.index(value) + 0.5) / len(self.values)
         low, high, here = map(self._plain, (self.values[0], self.values[-1], value))
         return (here - low) / (high - low) if high > low else 0.5
+
+    def at(self, position: float) -> float:
+        """Returns the number at a position of a linear scale."""
+        return self.values[0] + position * (self.values[-1] - self.values[0])
+
+    def label(self, name: str) -> str:
+        """Returns what the axis is called, with a hint where steps are factors."""
+        return f"{name} (log)" if self.kind == "log" else name
 
     def ticks(self) -> list[tuple[float, str]]:
         """Returns (position, label): every value where there are few, else round numbers."""
@@ -260,7 +270,7 @@ def draw_sensitivity(
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=max(2, 2 * columns - 1)
+        handles.values(), handles.keys(), loc="outside upper center", ncols=2 * columns, fontsize=9
     )
 
 
@@ -297,7 +307,7 @@ def _draw_axis(
             axes.plot(places, means, **line, **style, label="mean of each value")
     ticks = scale.ticks()
     axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
-    axes.set(xlabel=f"{name} (log)" if scale.kind == "log" else name, xlim=(-0.07, 1.07))
+    axes.set(xlabel=scale.label(name), xlim=(-0.07, 1.07))
 
 
 def draw_parallel_coordinates(
@@ -322,58 +332,52 @@ def draw_parallel_coordinates(
     score_scale = Scale("linear", (min(scores), max(scores)))
     # the best is on top, losses included
     upwards = (lambda at: at) if criterion.maximize else (lambda at: 1 - at)
-    colour_of, colour_bar = _colouring(scores, criterion)
+    colour_of = _colouring(scores, criterion)
     for place, configuration in reversed(list(enumerate(ranked))):
         heights = [scale.position(configuration.point[name]) for name, scale in scales.items()]
         if configuration.failed:
             style = {"color": GREY, "linestyle": ":", "linewidth": 1.2, "zorder": 1}
             heights.append(_BELOW)
         else:
-            style = {
-                "color": colour_of(configuration.score),
-                "linewidth": 1.4,
-                "alpha": 0.85,
-                "zorder": 2,
-            }
+            colour = colour_of(configuration.score)
+            style = {"color": colour, "linewidth": 1.4, "alpha": 0.85, "zorder": 2}
             heights.append(upwards(score_scale.position(configuration.score)))
         if place == 0:
             style |= {"color": COLOURS[1], "linewidth": 3.0, "alpha": 1.0, "zorder": 3}
         axes.plot(*_smooth(heights), **style)
     for place, scale in enumerate(scales.values()):
         _draw_scale(axes, place, scale.ticks())
-    diverged = (
-        [(_BELOW, "diverged")] if any(configuration.failed for configuration in ranked) else []
-    )
+    diverged = [(_BELOW, "diverged")] * any(configuration.failed for configuration in ranked)
     bottom = _BELOW - 0.04 if diverged else -0.04
     ticks = [(upwards(at), label) for at, label in score_scale.round_ticks()]
-    _draw_scale(axes, len(scales), diverged + ticks)
-    axes.set_xticks(range(len(scales) + 1), [*scales, "score"])
-    axes.set(xlim=(-0.2, len(scales) + 0.4), ylim=(bottom, 1.06), yticks=[])
+    end = len(scales) + _STRIP
+    colours = [[colour_of(score_scale.at(upwards(at)))] for at in np.linspace(0, 1, 256)]
+    axes.imshow(colours, extent=(len(scales), end, 0, 1), origin="lower", aspect="auto", zorder=3)
+    _draw_scale(axes, end, diverged + ticks)
+    labels = [scale.label(name) for name, scale in scales.items()]
+    axes.set_xticks([*range(len(scales)), end], [*labels, "score"])
+    axes.set(xlim=(-0.2, end + 0.4), ylim=(bottom, 1.06), yticks=[])
+    axes.yaxis.set_label_position("right")
+    axes.set_ylabel(score_label(criterion, metrics))
     axes.set_title(f"best: {describe(ranked[0].point)}", color=COLOURS[1], fontsize=10)
     axes.grid(False)
     axes.tick_params(length=0, pad=8)
     axes.spines[["left", "bottom"]].set_visible(False)
-    end = "min" if criterion.maximize else "max"
-    bar = figure.colorbar(
-        colour_bar, ax=axes, label=score_label(criterion, metrics), extend=end, pad=0.01
-    )
-    bar.outline.set_visible(False)
 
 
-def _colouring(scores: Sequence[float], criterion: Criterion) -> tuple[Any, Any]:
-    """Returns score -> colour, and what a colour bar shows.
+def _colouring(scores: Sequence[float], criterion: Criterion) -> Callable[[float], Any]:
+    """Returns what gives a score its colour.
 
     The worse half shares one end of the map: a few poor trials would take all its colours.
     """
     from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     middle = float(np.median(scores))
     bounds = (middle, max(scores)) if criterion.maximize else (min(scores), middle)
     colours = colormaps["viridis" if criterion.maximize else "viridis_r"]
     norm = Normalize(*bounds, clip=True)
-    return lambda score: colours(norm(score)), ScalarMappable(norm, colours)
+    return lambda score: colours(norm(score))
 
 
 def _smooth(heights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

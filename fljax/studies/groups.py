@@ -13,10 +13,11 @@ costs a compilation, but are never put together by mistake.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ import jax
 import numpy as np
 
 from fljax.compression.names import without_numbers
-from fljax.config import resolve, to_plain, with_keys
+from fljax.config import ConfigError, resolve, to_plain, with_keys
 from fljax.config.experiment import (
     Experiment,
     compression_names,
@@ -38,6 +39,8 @@ from fljax.studies.space import Trial, identity
 from fljax.training.trials import TrialInputs
 
 Variants = Mapping[str, Mapping[str, Any]]
+# Keys of a configuration that a single run alone reads, or a study as a whole.
+_UNREAD = ("baselines", "checkpoint_every", "keep_checkpoints", "wandb")
 
 
 class Made(NamedTuple):
@@ -134,13 +137,15 @@ def from_config(config, variants: Variants | None = None) -> Make:
     loaded: dict[str, FederatedDataset] = {}
 
     def make(trial: Trial) -> Made:
-        own = resolve(with_values(config, trial, variants))
+        own = resolved(config, trial, variants)
         plain = to_plain(own)
         data = identity({name: plain[name] for name in DATA})
         if data not in loaded:
-            loaded[data] = _sharing(make_dataset(own), loaded.values())
+            with _named(trial, variants):
+                loaded[data] = _sharing(make_dataset(own), loaded.values())
         varied = trial.overrides(variants or {})
-        experiment = make_experiment(own, loaded[data], traced=varied)
+        with _named(trial, variants):
+            experiment = make_experiment(own, loaded[data], traced=varied)
         # resolved: with what references and defaults made of the trial's values
         plain |= without_numbers(compression_names(own), experiment.hparams)
         arguments = {"seed", "algorithm", *experiment.hparams, *DATA}
@@ -148,6 +153,35 @@ def from_config(config, variants: Variants | None = None) -> Make:
         return Made(experiment, key_of((values, experiment.algorithm._replace(hparams={}))))
 
     return make
+
+
+def resolved(config, trial: Trial, variants: Variants | None = None):
+    """Returns a trial's configuration, checked and filled in.
+
+    Raises:
+      ConfigError: For a configuration that is wrong, or what trials do not read.
+    """
+    changes = trial.overrides(variants or {})
+    if unread := [key for key in changes if str(key).partition(".")[0] in _UNREAD]:
+        raise ConfigError(
+            f"{unread[0]} differs between the trials of a study, which do not read it: they run no "
+            "baselines and leave no directories of their own. Leave it out of variants and axes."
+        )
+    with _named(trial, variants):
+        return resolve(with_values(config, trial, variants))
+
+
+@contextlib.contextmanager
+def _named(trial: Trial, variants: Variants | None) -> Iterator[None]:
+    """Names the variant in errors over what it sets."""
+    try:
+        yield
+    except ValueError as error:
+        names = [str(key).rpartition(".")[2] for key in (variants or {}).get(trial.variant, ())]
+        if not any(name in str(error) for name in names):
+            raise
+        kind = type(error) if isinstance(error, ConfigError) else ValueError
+        raise kind(f"variants[{trial.variant!r}]: {error}") from error
 
 
 def from_function(make: Callable[[Trial], Experiment], variants: Variants | None = None) -> Make:

@@ -300,7 +300,9 @@ class Journal:
             results.write_trials(self.directory, self.trials, {})
             return None
         saved = self._checkpoints.metadata(self._step)
-        check_identity(self._identity, saved["identity"], self._step)
+        check_identity(
+            _by_key(self._identity), _by_key(saved["identity"]), f"The study in {self.directory}"
+        )
         if not self._listed:
             self.trials = [
                 Trial(number, with_tuples(values), seed) for number, values, seed in saved["trials"]
@@ -375,6 +377,12 @@ class Journal:
         self._checkpoints.save(self._step, _state(slots), metadata)
         results.write_trials(self.directory, self.trials, self.statuses)
         self._saved = time.monotonic()
+
+
+def _by_key(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what must not change as one dict, so that messages name the key that has."""
+    rest = {name: value for name, value in identity.items() if name not in ("config", "settings")}
+    return {**identity["config"], **identity["settings"], **rest}
 
 
 def _state(slots: Slots) -> dict[str, Any]:

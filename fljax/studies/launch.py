@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax.config import default_config, resolve, to_plain, with_keys
+from fljax.config import default_config, to_plain, with_keys
 from fljax.core import signals
 from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.core.settings import OPTIONS, affecting
@@ -29,13 +29,14 @@ from fljax.studies.groups import (
     from_function,
     grouped,
     part_of,
-    with_values,
+    resolved,
 )
 from fljax.studies.journal import Journal, Place, Share, keep_share, kept_share, share_of
 from fljax.studies.pictures import check_kinds, plot_study
 from fljax.studies.results import Results
 from fljax.studies.runner import Costs, Runner, make_bar
 from fljax.studies.selection import criterion_of, write_best
+from fljax.studies.slots import check_group
 from fljax.studies.space import Trial, identity
 from fljax.studies.study import Study, judged_late, listed_trials, search_of, study_of
 from fljax.training.options import check_workdir, split_options
@@ -193,7 +194,7 @@ def _shared(config: Any, study: Study, trials: Sequence[Trial]) -> dict[str, Any
     """
     if callable(config):
         return {}
-    return to_plain(resolve(with_values(config, trials[0], study.variants)) if trials else config)
+    return to_plain(resolved(config, trials[0], study.variants) if trials else config)
 
 
 def _numbered(trials: Sequence[Trial], study: Study, place: Place) -> Sequence[Trial]:
@@ -247,11 +248,15 @@ def _run(
     trials = [trial for group in groups for trial in group.trials]
     num_rounds = max((group.num_rounds for group in groups), default=0)
     search = search_of(study, trials, num_rounds)
-    show = say if progress else lambda line: None
+    show, unread = say if progress else lambda line: None, set()
     for group in groups:
+        check_group(group)
         _, run_options = split_options(group.experiment.options)
+        unread |= set(run_options.baselines)
         if note := judged_late(study, num_rounds, run_options.eval_every):
             show(note)
+    if unread:
+        show(f"trials run no baselines ({', '.join(sorted(unread))}); a single run does")
     said = study.as_plain()
     ended = tables.log_nothing
     if config and study.wandb == "trials":

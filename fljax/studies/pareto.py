@@ -151,7 +151,7 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
         right = axes.secondary_yaxis(
             "right", functions=(lambda y: y - levels[0][0], lambda y: y + levels[0][0])
         )
-        right.set_ylabel(f"difference to {comparison.study.reference} (points)")
+        right.set_ylabel(f"difference to {comparison.study.reference} (points)", labelpad=10)
     figure.draw_without_rendering()
     bars += [(axes.get_xlim(), (height, height)) for height, _, _ in levels]
     place_labels(

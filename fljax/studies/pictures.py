@@ -213,7 +213,8 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
         values = [factor * value for value in values if value is not None]
         axes.plot(values, [place] * len(values), "o", color=COLOURS[5], markersize=3.5, alpha=0.8)
         if not values:
-            axes.text(0.01, place, "diverged", transform=axes.get_yaxis_transform(), va="center")
+            where = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(0.01, place, "diverged", fontsize=9, color="#444444", **where)
             continue
         axes.errorbar(
             factor * found.mean, place, xerr=np.nan_to_num(factor * found.sd), color=colour,
@@ -282,11 +283,12 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     shown = finite[:_MOST_CURVES]
     named, rest = shown[:_NAMED], shown[_NAMED:]
     factor, unit = unit_of(criterion.metric, comparison.metrics)
-    number = apart([configuration.score for configuration in named])
+    number = apart([configuration.score for configuration in named if not configuration.failed])
     for place, configuration in enumerate(named):
         words = (configuration.variant, describe(configuration.values))
         name = ", ".join(filter(None, words)) or "all trials"
-        label = f"{name}: {number(configuration.score)}"
+        reached = "diverged" if configuration.failed else number(configuration.score)
+        label = f"{name}: {reached}"
         style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}
         curve = _curves_of(comparison.results, configuration, criterion.metric)
         _draw_curve(axes, curve, factor, configuration, label, style)

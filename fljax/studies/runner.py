@@ -17,7 +17,7 @@ from fljax.studies.journal import Journal, Saved
 from fljax.studies.results import Results, Row
 from fljax.studies.search import TrialScore
 from fljax.studies.selection import resolve, score
-from fljax.studies.slots import Running, Slots, affordable, host_memory_in_use
+from fljax.studies.slots import Running, Slots, affordable, check_group, host_memory_in_use
 from fljax.studies.space import Trial
 from fljax.studies.study import Study
 from fljax.training.autotuning import describe
@@ -163,6 +163,7 @@ class Runner:
 
     def _started(self, group: Group) -> Slots:
         """Builds the slots of a group and starts as many trials as fit."""
+        check_group(group)
         options, run_options = split_options(group.experiment.options)
         journal, study = self._journal, self._study
         trials = self._next(group, study.most_together(len(group.trials)))

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fljax.core.trees import nbytes
+from fljax.core.values import shown
 from fljax.engine.devices.execution import make_mesh, memory_of
 from fljax.engine.plan.round_plan import HostPlan
 from fljax.engine.store.client_store import most_bytes
@@ -30,9 +31,10 @@ from fljax.studies.space import Trial
 from fljax.training.dispatch import Dispatcher
 from fljax.training.evaluations import Evaluations, make_evaluations
 from fljax.training.federation import Federation, build
-from fljax.training.options import RoundOptions, RunOptions
+from fljax.training.options import RoundOptions, RunOptions, split_options
 from fljax.training.rehearsal import rehearsed
 from fljax.training.round_records import LinkSpeeds, RoundTotals, training_record
+from fljax.training.sampling import make_sampler
 
 Record = dict[str, Any]
 
@@ -71,6 +73,21 @@ class Running:
     records: list[Record] = dataclasses.field(default_factory=list)
 
 
+def check_group(group: Group) -> None:
+    """Raises ValueError for what single runs can do and trials side by side cannot."""
+    options, run_options = split_options(group.experiment.options)
+    for name, remedy in _REFUSED.items():
+        if value := getattr(run_options, name):
+            raise ValueError(f"{name} = {value}, but a sweep cannot do that. {remedy}")
+    seed = group.inputs[group.trials[0].number].seed
+    feedback = make_sampler(group.experiment.dataset, options, seed).feedback
+    if feedback != "none":
+        raise ValueError(
+            f"sampler = {shown(options.sampler)} has {feedback} feedback, which only single runs "
+            "give. Use one with feedback='none', or run what best.json says by itself with it."
+        )
+
+
 class Slots:
     """The trials of a group that train side by side.
 
@@ -87,16 +104,8 @@ class Slots:
         options: RoundOptions,
         run_options: RunOptions,
     ):
-        for name, remedy in _REFUSED.items():
-            if value := getattr(run_options, name):
-                raise ValueError(f"{name} = {value}, but a sweep cannot do that. {remedy}")
         self.group = group
         self.federation = _build(group, trials, options)
-        if (feedback := self.federation.cohorts.feedback) != "none":
-            raise ValueError(
-                f"The sampler has {feedback} feedback, which only single runs "
-                "give. Use one with feedback='none', or run what best.json says by itself with it."
-            )
         if not self.federation.algorithm.has_global_model:
             raise ValueError(
                 f"The trials of {self.federation.spec.name!r} have no global model, and a sweep "

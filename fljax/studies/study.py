@@ -9,8 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fljax.config import ConfigError, call_in_file
-from fljax.core.names import unknown
-from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, checked, shown, wrong
+from fljax.core.names import nearest, unknown
+from fljax.core.values import (
+    COUNT,
+    NON_NEGATIVE,
+    POSITIVE,
+    Field,
+    Interval,
+    checked,
+    sequence,
+    shown,
+    wrong,
+)
 from fljax.recording.jsonio import plain
 from fljax.studies.search import METHODS, given, rungs_of, successive_halving
 from fljax.studies.selection import Criterion
@@ -31,6 +41,7 @@ SEARCHES = ("grid", "random", "halving")
 # Trials of a search object that train side by side, unless said otherwise.
 _PROPOSED_TOGETHER = 8
 
+_NAMED = {"columns": "gap", "pictures": "curves"}
 _FIELDS = {
     "num_trials": Field(None, int, COUNT, optional=True),
     "search_seed": ANY_SEED,
@@ -111,9 +122,10 @@ class Study:
             checked("search", self.search, Field("grid", str, SEARCHES))
         object.__setattr__(self, "seeds", tuple(checked_seeds(self.seeds)))
         for name in ("columns", "pictures"):
-            names = getattr(self, name)
-            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-                raise wrong(name, names, "a list of names")
+            what = f"a list of names, such as ({_NAMED[name]!r},)"
+            names = sequence(name, getattr(self, name), what)
+            if not all(isinstance(entry, str) for entry in names):
+                raise wrong(name, names, what)
             object.__setattr__(self, name, tuple(names))
         _check_variants(self.variants, self.reference, self.axes)
 
@@ -306,6 +318,8 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         name, equals, values = text.partition("=")
         if not (name and equals and values):
             raise ConfigError(f"--axis={text} must have the form NAME=VALUE,VALUE,...")
+        if name in axes:
+            raise ConfigError(f"--axis={text} names {name!r} a second time. List all its values.")
         axes[name] = tuple(_value(value) for value in _split(values))
     return axes
 
@@ -331,16 +345,26 @@ def parse_variants(
         if text in known:
             variants[text] = known[text]
             continue
-        name, colon, pairs = text.partition(":")
-        if not colon:
+        name, colon, pairs = (part.strip() for part in text.partition(":"))
+        if not colon and "=" not in text:
+            near = nearest(text, known)
+            there = f"There are: {', '.join(known)}." if known else "It has none."
             raise ConfigError(
-                f"--variant={text} names none of the variants: {', '.join(known) or 'none'}. A new "
-                "one is written NAME: KEY=VALUE, KEY=VALUE."
+                f"--variant={text} names no variant of the file. "
+                f"{f'Did you mean {near!r}?' if near else there} A new one is written NAME: "
+                "KEY=VALUE, KEY=VALUE."
             )
         overrides = [pair.partition("=") for pair in _split(pairs)]
-        if not all(key.strip() and value for key, _, value in overrides):
-            raise ConfigError(f"--variant={text} must have the form NAME: KEY=VALUE, KEY=VALUE")
-        variants[name.strip()] = {key.strip(): _value(value) for key, _, value in overrides}
+        if not (name and all(key.strip() and value for key, _, value in overrides)):
+            raise ConfigError(
+                f"--variant={text} must have the form NAME: KEY=VALUE, KEY=VALUE, such as "
+                "'slow: client_lr=0.01'."
+            )
+        keys = [key.strip() for key, _, _ in overrides]
+        if name in variants or len(set(keys)) < len(keys):
+            what = f"the variant {name!r}" if name in variants else "a key"
+            raise ConfigError(f"--variant={text} names {what} twice. Name it once.")
+        variants[name] = {key.strip(): _value(value) for key, _, value in overrides}
     return variants
 
 

@@ -16,7 +16,7 @@ import optax
 from fljax.core.per_client import described
 from fljax.core.sampler import Sampler
 from fljax.core.settings import affecting
-from fljax.core.values import FILES, RECORD, RESULTS, SPEED
+from fljax.core.values import FILES, RECORD, RESULTS, SPEED, shown
 from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.distributed import is_main
 from fljax.engine.plan.feedback import Statistics
@@ -144,7 +144,8 @@ def restore(
       ValueError: If the checkpoint belongs to another configuration.
     """
     metadata = checkpoints.metadata(round)
-    check_identity(identity(federation, options), metadata["identity"], round)
+    what = f"The checkpoint of round {round}"
+    check_identity(identity(federation, options), metadata["identity"], what)
     template = _state(federation, federation.cohorts.init())
     template["store"] = federation.store.template(metadata["store_rows"])
     pending = metadata.get("feedback", [])
@@ -251,18 +252,17 @@ def fingerprint(partition: Partition) -> int:
     return zlib.crc32(np.ascontiguousarray(partition.index).tobytes(), checksum)
 
 
-def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], round: int) -> None:
-    """Raises ValueError if a checkpoint belongs to another configuration."""
+def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], what: str) -> None:
+    """Raises ValueError if what was saved, such as a checkpoint, has another configuration."""
     changed = [
-        f"{name} was {saved.get(name)!r} and is {now.get(name)!r}"
+        f"{name} was {shown(saved.get(name))} and is {shown(now.get(name))}"
         for name in {**saved, **now}
         if saved.get(name) != now.get(name) and _is_comparable(name, now, saved)
     ]
     if changed:
         raise ValueError(
-            f"The checkpoint of round {round} was written under another configuration: "
-            f"{'; '.join(changed)}. Resume with the values in the run's config.json, or use "
-            "another --workdir."
+            f"{what} was written under another configuration: {'; '.join(changed)}. Resume with "
+            "the values in its config.json, or use another --workdir."
         )
 
 

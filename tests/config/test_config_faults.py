@@ -37,12 +37,12 @@ def test_values_that_no_program_could_hold_are_refused(values, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dataset_options": {"seed": 1}}, "seed = 1 would be said twice: the key 'data_seed'"),
+        ({"dataset_options": {"seed": 1}}, "seed = 1 is set here, and the key 'data_seed' sets it"),
         ({"dataset_options": {"partition": "iid"}}, "the key 'partition'"),
         ({"dataset_options": {"name": "mnist"}}, "no argument 'name' = 'mnist'"),
         ({"dataset_options": {"min_partition_size": 2}}, "the key 'min_partition_size'"),
         ({"dataset_options": {"test_fraction": "a"}}, "test_fraction = 'a' .str. must be a number"),
-        ({"model_options": {"num_classes": 2}}, "num_classes = 2 .* the data says it"),
+        ({"model_options": {"num_classes": 2}}, "num_classes = 2 .* the data sets it"),
         *(
             ({"model": "mlp", "model_options": {"hidden": hidden}}, r"hidden.* = .* must be")
             for hidden in (5, "ab", [0], [-1], [1.5], [True], None, [[3]], {"a": 1})

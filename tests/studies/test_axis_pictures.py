@@ -98,6 +98,21 @@ def test_a_cell_is_the_mean_over_seeds_at_the_best_of_the_other_axes():
     assert texts(figure).count("0.600") == 6
 
 
+def test_values_that_differ_look_different():
+    # a ten-thousandth apart, some across a step of three digits
+    for first in (0.9996, 0.12345, 99.951, 1e-6):
+        levels = [first * (1 + 1e-4 * place) for place in range(6)]
+        results = results_of({n: [(level, 0.5)] for n, level in enumerate(levels)}, grid(AXES))
+        cells = list(filter(None, texts(heat_map(results))))
+        assert len(set(cells)) == 6, cells
+        assert sorted(map(float, cells)) == pytest.approx(sorted(levels), rel=1e-4)
+    close = (0.012341, 0.012342, 0.0123431)
+    assert [label for _, label in scale_of(close).ticks()] == ["0.012341", "0.012342", "0.012343"]
+    low, high = 0.91234, 0.912345
+    labels = [label for _, label in Scale("linear", (low, high)).round_ticks()]
+    assert len(set(labels)) == len(labels) > 2
+
+
 def test_cells_say_what_diverged_stopped_or_was_not_run():
     results = results_of(curves(10), grid(AXES)[:5], (0, 1), diverged=(0, 1, 3), stopped=(4, 5, 6))
     figure = heat_map(results)
@@ -119,4 +134,15 @@ def test_lines_end_at_their_score_with_the_best_on_top_and_the_diverged_below():
             ::-1
         ]  # the best is drawn last
         assert ranked[0].trials == (best,)
+        axes = figure.axes[0]
+        (strip,) = axes.images
+        left, right, bottom, top = strip.get_extent()
+        assert axes.get_xlim()[0] < left < right < axes.get_xlim()[1]
+        assert (bottom, top) == (0, 1), "the whole scale has its colours"
+        colours = strip.get_array()
+        for line in axes.lines:
+            height = line.get_ydata()[-1]
+            if len(line.get_xdata()) > 2 and 0 <= height < 1:
+                at = colours[round(255 * float(height)), 0]
+                np.testing.assert_allclose(at[:3], line.get_color()[:3], atol=0.02)
         assert ends[0] == 1.0 and ends[-1] < 0 and ends == sorted(ends, reverse=True)

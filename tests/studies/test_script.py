@@ -80,3 +80,5 @@ def test_axes_come_from_the_command_line():
     }
     with pytest.raises(ConfigError, match="NAME=VALUE"):
         parse_axes(["client_lr"])
+    with pytest.raises(ConfigError, match="names 'mu' a second time"):
+        parse_axes(["mu=1", "mu=2"])

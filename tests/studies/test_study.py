@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def config_of(**values):
-    config = small_config(num_rounds=4, eval_clients=-1, **values)
+    config = small_config(**{"num_rounds": 4, "eval_clients": -1} | values)
     config.data_seed = config.get_ref("seed")
     return config
 
@@ -139,6 +139,12 @@ def test_a_study_goes_on_with_more_variants_and_seeds(whole, tmp_path, monkeypat
         ({}, {"none": {}}, (0, 1), "2 trials that are not listed any more, such as 0002-top_k"),
         ({}, VARIANTS, (0,), "2 trials that are not listed any more"),
         ({}, VARIANTS | {"none": {"mu": 0.1}}, (0, 1), "variant 'none' was {} and is"),
+        (
+            {"num_rounds": 5},
+            VARIANTS,
+            (0, 1),
+            "another configuration: num_rounds was 4 and is 5. Re",
+        ),
     ],
 )
 def test_a_study_of_something_else_is_refused(whole, changed, variants, seeds, message):
@@ -168,11 +174,62 @@ def test_a_variant_that_diverges_does_not_end_the_study(tmp_path):
         ({"variants": {"a": 1}}, r"variants\['a'\]"),
         ({"variants": {" ": {}}}, "name of a variant"),
         ({"columns": "gap"}, "a list of names"),
+        ({"columns": [1]}, "a list of names, such as"),
+        ({"pictures": None}, "a list of names, such as"),
     ],
 )
 def test_wrong_studies_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Study(**settings)
+
+
+LEARNS = """
+import numpy as np
+from fljax.core.sampler import Sampler
+
+def learns(clients_per_round):
+    return Sampler(
+        lambda: 0, lambda state, round: (np.arange(clients_per_round), state), clients_per_round,
+        lambda state, round, told: state, feedback="delayed",
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"clientlr": 0.1},
+            r"variants\['b'\]: Unknown config key 'clientlr'. Did you mean 'client_lr'",
+        ),
+        ({"qqq": 0.1}, r"variants\['b'\]: Unknown config key 'qqq'. All keys: --config_help"),
+        ({"sampler": 3}, r"variants\['b'\]: sampler = 3 .int. must be a text, such as 'uniform'"),
+        ({"model_options.width": 3}, r"variants\['b'\]: .*has no argument 'width' = 3"),
+        (
+            {"algorithm": "fedprox(mu=0.1)", "mu": 0.2},
+            "mu = 0.1 is set here, .* sets it to 0.2. Leave",
+        ),
+        ({"baselines": ["centralized"]}, "baselines differs between the trials .* Leave it out"),
+        ({"wandb.mode": "online"}, "wandb.mode differs between the trials"),
+        (
+            {"sampler": "learning:learns"},
+            "'learning:learns' has delayed feedback, which only single",
+        ),
+        ({"patience": 2}, "patience = 2, but a sweep cannot do that. Set it to 0"),
+    ],
+)
+def test_a_wrong_variant_is_refused_in_a_line_before_any_round(
+    tmp_path, monkeypatch, overrides, message
+):
+    from fljax.studies.slots import Slots
+
+    monkeypatch.setattr(Slots, "train", None)  # the first variant's group does not train either
+    (tmp_path / "learning.py").write_text(LEARNS)
+    config = config_of(code_dir=str(tmp_path))
+    variants = {"a": {}, "b": overrides}
+    with pytest.raises(ValueError, match=message) as refused:
+        fljax.sweep(config, tmp_path / "study", variants=variants, progress=False)
+    assert len(str(refused.value)) < 250 and "\n" not in str(refused.value)
 
 
 def test_columns_and_pictures_are_checked_before_anything_runs(tmp_path):
@@ -195,10 +252,18 @@ def test_variants_come_from_the_file_and_the_command_line(tmp_path):
         "none": {},
         "both": {"uplink": "top_k(0.01), qsgd(4)", "uplink_memory": "error_feedback", "mu": 0.5},
     }
-    with pytest.raises(ConfigError, match="names none of the variants: none"):
-        parse_variants(["int9"], {"none": {}})
-    with pytest.raises(ConfigError, match="KEY=VALUE"):
-        parse_variants(["new: uplink"], {})
+    for texts, message in (
+        (["int9"], "names no variant of the file. There are: none"),
+        (["int9"], "names no variant of the file. It has none"),
+        (["nonee"], "Did you mean 'none'"),
+        (["new: uplink"], "must have the form NAME: KEY=VALUE"),
+        (["slow client_lr=0.1"], "must have the form NAME: KEY=VALUE"),
+        ([": mu=1"], "must have the form NAME: KEY=VALUE"),
+        (["new: mu=1", "new: mu=2"], "names the variant 'new' twice"),
+        (["new: mu=1, mu=2"], "names a key twice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_variants(texts, {} if "It has none" in message else {"none": {}})
 
 
 def test_the_script_runs_a_study(tmp_path):
