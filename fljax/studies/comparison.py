@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax.core.digits import decimals
+from fljax.core.digits import apart, decimals
 from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, target_of, unit_of
 from fljax.core.names import unknown
 from fljax.recording.summary import to_target
@@ -23,7 +23,7 @@ from fljax.studies.selection import (
     resolve,
     spread,
 )
-from fljax.studies.space import Trial, describe
+from fljax.studies.space import Trial, describe, described_apart
 from fljax.studies.study import Study
 
 STUDY_TABLE = "study.csv"
@@ -188,9 +188,10 @@ def compare(
     if study.variants:
         best = {configuration.variant: configuration for configuration in reversed(ranked)}
         chosen = [best[name] for name in study.variants if name in best]
+    words = described_apart(configuration.values for configuration in ranked)
     compared = [
         Compared(
-            configuration.variant or describe(configuration.values) or "all trials",
+            configuration.variant or words(configuration.values) or "all trials",
             configuration,
             tuple(outcomes[number] for number in configuration.trials),
         )
@@ -228,9 +229,11 @@ def write_study_table(directory: Path, outcomes: Sequence[Outcome]) -> Path:
     )
     head = ["variant", "seed", "diverged", "rounds", "seconds"]
     head += [f"{at}/{key}" for at in ("best", "final") for key in metrics]
+    trials = [outcome.trial for outcome in outcomes]
+    label = apart(trials, 4, 17, lambda trial, digits: trial.label(digits=digits))
     lines = (
         [
-            outcome.trial.label(),
+            label(outcome.trial),
             outcome.trial.seed,
             outcome.diverged is not None,
             outcome.rounds,

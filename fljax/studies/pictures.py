@@ -29,7 +29,7 @@ from fljax.studies.comparison import Compared, Comparison
 from fljax.studies.pareto import draw_pareto
 from fljax.studies.results import Results, axes_of
 from fljax.studies.selection import Configuration, Spread
-from fljax.studies.space import describe
+from fljax.studies.space import described_apart
 
 _MOST_MAPS = 6
 _NAMED = 6  # as many as there are colours, but black
@@ -283,10 +283,11 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
     shown = finite[:_MOST_CURVES]
     named, rest = shown[:_NAMED], shown[_NAMED:]
     factor, unit = unit_of(criterion.metric, comparison.metrics)
+    words = described_apart(configuration.values for configuration in named)
     number = apart([configuration.score for configuration in named if not configuration.failed])
     for place, configuration in enumerate(named):
-        words = (configuration.variant, describe(configuration.values))
-        name = ", ".join(filter(None, words)) or "all trials"
+        parts = (configuration.variant, words(configuration.values))
+        name = ", ".join(filter(None, parts)) or "all trials"
         reached = "diverged" if configuration.failed else number(configuration.score)
         label = f"{name}: {reached}"
         style = {"color": COLOURS[place], "zorder": 3 + len(named) - place}

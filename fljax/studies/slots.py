@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from fljax.core.gradients import bind
 from fljax.core.trees import nbytes
 from fljax.core.values import shown
 from fljax.engine.devices.execution import make_mesh, memory_of
@@ -31,6 +32,7 @@ from fljax.studies.space import Trial
 from fljax.training.dispatch import Dispatcher
 from fljax.training.evaluations import Evaluations, make_evaluations
 from fljax.training.federation import Federation, build
+from fljax.training.initialization import initial_shapes
 from fljax.training.options import RoundOptions, RunOptions, split_options
 from fljax.training.rehearsal import rehearsed
 from fljax.training.round_records import LinkSpeeds, RoundTotals, training_record
@@ -86,6 +88,14 @@ def check_group(group: Group) -> None:
             f"sampler = {shown(options.sampler)} has {feedback} feedback, which only single runs "
             "give. Use one with feedback='none', or run what best.json says by itself with it."
         )
+    dataset, task, spec, *_ = group.experiment
+    own = bind(task, initial_shapes(task)[1], dataset.preprocess)
+    hparams = {**spec.hparams, "num_clients": dataset.num_clients}
+    if not spec.build(own, hparams).has_global_model:
+        raise ValueError(
+            f"The trials of {spec.name!r} have no global model, and a sweep compares global "
+            "models. Run it by itself, fljax.simulate."
+        )
 
 
 class Slots:
@@ -106,11 +116,6 @@ class Slots:
     ):
         self.group = group
         self.federation = _build(group, trials, options)
-        if not self.federation.algorithm.has_global_model:
-            raise ValueError(
-                f"The trials of {self.federation.spec.name!r} have no global model, and a sweep "
-                "compares global models. Run it by itself, fljax.simulate."
-            )
         self.slots: list[Running | None] = [Running(trial) for trial in trials]
         self.states = self.federation.cohorts.init()
         self.eval_every = run_options.eval_every

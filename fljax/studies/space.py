@@ -19,12 +19,13 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fljax.core import random
+from fljax.core.digits import apart
 from fljax.core.settings import OPTIONS
 from fljax.core.values import COUNT, Field, Interval, checked, sequence, shown, wrong
 
@@ -276,9 +277,10 @@ class Trial(NamedTuple):
         """The place among the axes, of which the variants are one."""
         return {**({"variant": self.variant} if self.variant else {}), **self.values}
 
-    def label(self, separator: str = ", ") -> str:
+    def label(self, separator: str = ", ", digits: int = 4) -> str:
         """Returns variant and values in words: "int8, client_lr=0.1"."""
-        return separator.join(filter(None, (self.variant, describe(self.values, separator))))
+        words = describe(self.values, separator, digits)
+        return separator.join(filter(None, (self.variant, words)))
 
     def overrides(self, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Returns {key: value} of all that the trial changes in the base configuration."""
@@ -344,9 +346,14 @@ def with_tuples(value: Any) -> Any:
     return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
-def describe(values: Mapping[str, Any], separator: str = ", ") -> str:
+def describe(values: Mapping[str, Any], separator: str = ", ", digits: int = 4) -> str:
     """Returns a configuration in words: "client_lr=0.1, batch_size=20"."""
-    return separator.join(f"{name}={short(value)}" for name, value in values.items())
+    return separator.join(f"{name}={short(value, digits)}" for name, value in values.items())
+
+
+def described_apart(configurations: Iterable[Mapping[str, Any]]) -> Callable[..., str]:
+    """Returns what describes configurations in as many digits as tell them apart."""
+    return apart(configurations, 4, 17, lambda values, digits: describe(values, digits=digits))
 
 
 def short(value: Any, digits: int = 4) -> str:

@@ -109,6 +109,16 @@ def test_variants_are_measured_against_the_reference_seed_by_seed(whole):
     assert [outcome.client_bytes for outcome in top_k.outcomes] == [50, 50]
 
 
+def test_configurations_that_differ_in_their_fifth_digit_have_labels_of_their_own(tmp_path):
+    trials = repeat([{"client_lr": 0.12341}, {"client_lr": 0.12342}], (0, 1))
+    rows = [row(trial, record) for trial in trials for record in made_up(1, 0.9)]
+    whole = compare(Study(), {}, Results(trials, rows, {}))
+    assert [entry.label for entry in whole.compared] == ["client_lr=0.12341", "client_lr=0.12342"]
+    with write_study_table(tmp_path, whole.outcomes).open(newline="") as file:
+        labels = [line["variant"] for line in csv.DictReader(file)]
+    assert labels == ["client_lr=0.12341"] * 2 + ["client_lr=0.12342"] * 2
+
+
 def test_a_round_is_chosen_on_validation_data_and_reported_on_test_data(whole):
     outcome = whole.compared[0].outcomes[0]
     assert (outcome.best["round"], outcome.final["round"]) == (2, 3)

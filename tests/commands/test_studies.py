@@ -1,16 +1,13 @@
-"""The sweep script as processes: two of them share a sweep, and mistakes end with one line."""
+"""The scripts of studies as processes: a study, two that share a sweep, and a mistake in a line."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import quick
-
-from fljax.config import ConfigError
-from fljax.studies import load_study, parse_axes
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | quick.ENVIRONMENT
@@ -54,31 +51,16 @@ def test_a_mistake_ends_with_one_line(tmp_path):
     assert "client_lr" in errors.strip().splitlines()[-1]
 
 
-def test_settings_come_from_the_file(tmp_path):
-    settings = load_study(f"{ROOT}/configs/sweep_fedopt_lr.py:yogi")
-    assert settings["seeds"] == (0, 1, 2) and set(settings["axes"]) == {"client_lr", "server_lr"}
-    assert load_study(f"{ROOT}/configs/quickstart.py", needed=False) == {}
-    with pytest.raises(ConfigError, match="get_sweep"):
-        load_study(ROOT / "configs/quickstart.py")
-    with pytest.raises(FileNotFoundError, match="missing.py"):
-        load_study(tmp_path / "missing.py")
-    record = "from fljax.studies import Study\ndef get_study():\n    return Study(seeds=(0, 1))\n"
-    (tmp_path / "record.py").write_text(record)
-    with pytest.raises(ConfigError, match="must return a dict of settings"):
-        load_study(tmp_path / "record.py")
-
-
-def test_axes_come_from_the_command_line():
-    axes = parse_axes(["client_lr=0.1,1", "model=mlp,softmax_regression", "shuffle=True"])
-    assert axes == {
-        "client_lr": (0.1, 1), "model": ("mlp", "softmax_regression"), "shuffle": (True,)
-    }  # fmt: skip
-    calls = "uplink=rand_k(0.1, index_format='raw'),'top_k(0.1), qsgd(4)',sign"
-    assert parse_axes([calls, "model_options.hidden=(64,),(200, 200)"]) == {
-        "uplink": ("rand_k(0.1, index_format='raw')", "top_k(0.1), qsgd(4)", "sign"),
-        "model_options.hidden": ((64,), (200, 200)),
-    }
-    with pytest.raises(ConfigError, match="NAME=VALUE"):
-        parse_axes(["client_lr"])
-    with pytest.raises(ConfigError, match="names 'mu' a second time"):
-        parse_axes(["mu=1", "mu=2"])
+def test_the_script_runs_a_study(tmp_path):
+    command = [
+        sys.executable, "scripts/study.py", "--config=configs/quickstart.py",
+        f"--workdir={tmp_path}", "--seeds=1", "--variant=slow: client_lr=0.01",
+        "--variant=fast: client_lr=0.3", "--config.num_rounds=2", "--config.eval_every=1",
+        "--config.eval_clients=0",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "study.csv").open(newline="") as file:
+        assert [line["variant"] for line in csv.DictReader(file)] == ["slow", "fast"]
+    assert f"report: {tmp_path / 'report.html'}" in done.stdout
+    assert "--variant=slow: client_lr=0.01" in (tmp_path / "report.md").read_text()
