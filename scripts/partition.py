@@ -16,9 +16,7 @@ from fljax.core.settings import DATA
 _DATASET = flags.DEFINE_string(
     "dataset", "digits", f"{', '.join(data.SOURCES)}, or 'module:function' of your own."
 )
-_PARTITION = flags.DEFINE_enum(
-    "partition", None, sorted(data.PARTITIONERS), "Partition; default natural, else iid."
-)
+_PARTITION = flags.DEFINE_string("partition", None, DATA["partition"].meaning)
 _NUM_CLIENTS = flags.DEFINE_integer("num_clients", None, "Number of clients.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Chooses the partition.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data directory; default $FLJAX_DATA_DIR.")
@@ -42,7 +40,8 @@ def main(argv):
             data_dir=_DATA_DIR.value,
             **{name: value for name, value in options.items() if value is not None},
         )
-    partition, counts = dataset.train.partition, data.split_label_counts(dataset)
+    partition = dataset.train.partition
+    counts = None if dataset.num_classes is None else data.split_label_counts(dataset)
     commands.show(dataset.describe())
     commands.show(data.partition_statistics(partition, counts))
     if _OUT.value:

@@ -12,7 +12,7 @@ def small_config(**values):
     settings = {
         "dataset": "digits",
         "num_clients": 12,
-        "alpha": 0.5,
+        "partition": "dirichlet",
         "val_fraction": 0.1,
         "clients_per_round": 4,
         "num_rounds": 6,

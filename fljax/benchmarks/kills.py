@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 def _config(**values: Any) -> Any:
     config = default_config()
     common = {
-        "dataset": "digits", "num_clients": 12, "alpha": 0.5, "val_fraction": 0.1,
+        "dataset": "digits", "num_clients": 12, "partition": "dirichlet", "val_fraction": 0.1,
         "clients_per_round": 4, "num_rounds": 24, "eval_every": 4, "checkpoint_every": 3,
         "batch_size": 16, "eval_clients": -1, "lanes": 1, "devices": 2,
     }  # fmt: skip

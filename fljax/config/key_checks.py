@@ -7,15 +7,29 @@ from typing import Any
 
 from fljax.config.schema import FIELDS, ConfigError, unknown_key
 from fljax.core.contradictions import ONLY_WITH, contradictions, has_effect
-from fljax.core.parts import beside, name_of, read_one
+from fljax.core.parts import beside, name_of, read_one, written
 from fljax.core.settings import COMPRESSION, DATA
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
 
 
 def partition_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of the configured partition, {name: value}."""
-    return {name: values[name] for name in DATA if name in ONLY_WITH and has_effect(name, values)}
+    """Returns the options of the configured partition, {name: value}.
+
+    Of a partitioner of one's own, and of what the text says, those that are set beside it.
+    """
+    from fljax.data import partition_names  # it imports JAX, which defaults do without
+
+    if values["partition"] is None:
+        return {}
+    call = partition_names.call_of(values["partition"])
+    said = written(call, partition_names.OFFERED)
+    takes = [name for name in DATA if name in ONLY_WITH and has_effect(name, values)]
+    return {
+        name: values[name]
+        for name in takes
+        if values[name] != DATA[name].default or not (call.is_own or name in said)
+    }
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +94,12 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     from fljax import data, models, tasks  # they import JAX, which defaults do without
     from fljax.core.sampler import check_name
 
-    tables = {"dataset": data.SOURCES, "model": models.MODELS, "task": tasks.TASKS}
+    tables = {
+        "dataset": data.SOURCES,
+        "partition": data.PARTITIONERS,
+        "model": models.MODELS,
+        "task": tasks.TASKS,
+    }
     for key, table in tables.items():
         if values[key] is not None:
             read_one(key, values[key], table)
@@ -92,9 +111,7 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
     from fljax.config.algorithm import own_values
 
     filled = own_values(values)
-    own_data = ":" in name_of(values["dataset"])  # which know their number of clients
-    if values["num_clients"] is None and values["partition"] != "natural" and not own_data:
-        filled["num_clients"] = 100
+    filled |= _clients(values)
     filled["batch_size"] = values["batch_size"] or 0
     filled["local_epochs"] = values["local_epochs"] or None
     filled["local_steps"] = values["local_steps"] or None
@@ -107,6 +124,21 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
         if values[rounds] == 0 and values[f"{side}_lr_schedule"] == "exponential":
             filled[rounds] = 1
     return filled
+
+
+def _clients(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the partition and number of clients, as far as the data are ours."""
+    from fljax.data.partition_names import takes_num_clients
+    from fljax.data.sources import NATURAL
+
+    name, num_clients = values["partition"], values["num_clients"]
+    if ":" in name_of(values["dataset"]):
+        return {}
+    if name is None:
+        name = "natural" if name_of(values["dataset"]) in NATURAL else "iid"
+    if num_clients is None and takes_num_clients(name):
+        num_clients = 100
+    return {"partition": name, "num_clients": num_clients}
 
 
 def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:

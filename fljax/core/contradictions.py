@@ -43,7 +43,9 @@ def has_effect(name: str, values: Mapping[str, Any]) -> bool:
     other, needed = ONLY_WITH.get(name, (None, ()))
     if other is None or (other != "partition" and name_of(values.get("algorithm")) not in _TOLD_OF):
         return True
-    return name_of(values[other]) in needed
+    chosen = name_of(values[other])
+    # a partitioner of the user's own takes those that its signature names
+    return chosen in needed or (other == "partition" and ":" in chosen)
 
 
 def contradictions(values: Mapping[str, Any]) -> Iterator[str]:

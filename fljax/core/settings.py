@@ -49,9 +49,9 @@ DATA: dict[str, Field] = {
         "partition, else 100. A natural partition takes so many of its own, by data_seed.",
     ),
     "partition": Field(
-        "dirichlet", str, PARTITIONS,
-        meaning="Names how rows are divided among clients; in Python unset: natural clients where "
-        "the data have them, else iid.",
+        None, str, optional=True,
+        meaning=f"Names how rows are divided among clients: {', '.join(PARTITIONS)}; unset: "
+        "natural clients where the data have them, else iid.",
     ),
     "alpha": Field(
         0.5, float, POSITIVE,
@@ -71,9 +71,8 @@ DATA: dict[str, Field] = {
         1, int, NON_NEGATIVE, unit="rows", meaning="Gives each client so many rows at least."
     ),
     "val_fraction": Field(
-        0.1, float, DECAY,
-        meaning="Splits this share of each client's rows off for validation; in Python 0 unless "
-        "given.",
+        0.0, float, DECAY,
+        meaning="Splits this share of each client's rows off for validation, such as 0.1.",
     ),
     "data_seed": Field(0, int, SEED, meaning="Draws the partition and the validation rows."),
 }  # fmt: skip

@@ -12,15 +12,8 @@ from fljax.data.dataset import (
 from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.files import resolve_data_dir
 from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
-from fljax.data.partition import (
-    PARTITIONERS,
-    classes_per_client,
-    iid,
-    make_partition,
-    natural,
-    quantity,
-    shards,
-)
+from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
+from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.plots import plot_partition
 from fljax.data.shakespeare import shakespeare
 from fljax.data.sources import SOURCES, digits, load

@@ -21,8 +21,9 @@ from fljax.data.dataset import (
 from fljax.data.examples import ArrayExamples, named_arrays
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
-from fljax.data.partition import PARTITIONERS, chosen_clients, make_partition
+from fljax.data.partition import chosen_clients
 from fljax.data.partition_arguments import partition_setting
+from fljax.data.partition_names import PARTITIONERS, call_of, is_natural_name, named_partition
 from fljax.data.rows import Rows, check_raw, finite, read
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 
@@ -72,8 +73,8 @@ def from_arrays(
       x_test: Like x.
       y_test: Like y.
       test_client_ids: [test rows], of the same type as `client_ids`.
-      partition: A name of `PARTITIONERS`, or a `Partition`. Default: "natural" with client ids,
-        "iid" where only `num_clients` is given.
+      partition: A `Partition`, or the name of one, see `make_partition`. Default: "natural" with
+        client ids, "iid" where only `num_clients` is given.
       num_clients: N. Of natural clients, how many to take, chosen by the seed; all by default. The
         training and test rows of those not taken are left out.
       groups: {name: [N] group of each client}, integers or strings, in the order of the clients;
@@ -108,6 +109,9 @@ def from_arrays(
     checked("on_nonfinite", on_nonfinite, Field("error", str, ON_NONFINITE))
     if not isinstance(partition, str | Partition | None):
         raise wrong("partition", partition, f"a Partition, or one of {', '.join(PARTITIONERS)}")
+    named = partition if isinstance(partition, str) else None
+    if named is not None:
+        call_of(named)  # before all rows are read
     if not (preprocess is None or callable(preprocess)):
         raise wrong("preprocess", preprocess, "a function from a batch to a batch, or None")
     if not isinstance(groups, Mapping | None):
@@ -140,7 +144,7 @@ def from_arrays(
         train, test, kind, num_classes, class_names
     )
 
-    is_natural = partition == "natural" or (partition is None and train.ids is not None)
+    is_natural = is_natural_name(named) or (partition is None and train.ids is not None)
     ids, present = None, everyone
     if is_natural:
         if train.ids is None:
@@ -149,10 +153,9 @@ def from_arrays(
             )
         present = unique_ids(train.ids, train.size)[0] if dropped.get("train") else everyone
         ids = present[chosen_clients(len(present), num_clients, seed)]
-        partition_options["client_ids"] = train.ids
-        partition = "natural"
+        partition = partition or "natural"
     _warn_of_dropped(name, dropped, everyone, train)
-    chosen = _partition(partition, examples, num_clients, seed, partition_options)
+    chosen = _partition(partition, examples, num_clients, seed, train.ids, partition_options)
     test_split, held_out, held_out_ids = _test_splits(test_examples, test, present, ids)
     dataset = FederatedDataset(
         name=name,
@@ -248,7 +251,7 @@ def _num_tokens(rows: Sequence[Rows | None], given: int | None) -> int:
     return seen if given is None else given
 
 
-def _partition(partition, examples, num_clients, seed, options) -> Partition:
+def _partition(partition, examples, num_clients, seed, client_ids, options) -> Partition:
     """Returns the partition that was given, or builds the one that was named."""
     if isinstance(partition, Partition):
         if num_clients not in (None, partition.num_clients):
@@ -265,7 +268,7 @@ def _partition(partition, examples, num_clients, seed, options) -> Partition:
         )
     y = examples.arrays["y"]
     labels = y if getattr(y, "ndim", 0) == 1 and y.dtype.kind in "iub" else examples.num_examples
-    return make_partition(partition or "iid", labels, num_clients, seed, **options)
+    return named_partition(partition or "iid", labels, num_clients, seed, client_ids, options)
 
 
 def _test_splits(

@@ -8,15 +8,10 @@ number of rows. Dirichlet partitions come in incompatible meanings: see `fljax.d
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-
 import numpy as np
 
 from fljax.core import random
-from fljax.core.names import unknown
 from fljax.data.dataset import Partition, partition_by_owner
-from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.ids import unique_ids
 from fljax.data.partition_arguments import (
     check_count,
@@ -296,48 +291,3 @@ def chosen_clients(available: int, num_clients: int | None, seed: int) -> np.nda
         )
     order = random.generator(seed, "partition/natural").permutation(available)
     return np.sort(order[:num_clients])
-
-
-PARTITIONERS: dict[str, Callable[..., Partition]] = {
-    "iid": iid,
-    "dirichlet": dirichlet,
-    "dirichlet_hsu": dirichlet_hsu,
-    "dirichlet_per_client": dirichlet_per_client,
-    "shards": shards,
-    "classes_per_client": classes_per_client,
-    "quantity": quantity,
-    "natural": natural,
-}
-
-
-def make_partition(
-    name: str, labels: np.ndarray | int, num_clients: int | None, seed: int = 0, **options
-) -> Partition:
-    """Builds a partition by name.
-
-    Args:
-      name: A key of `PARTITIONERS`.
-      labels: int[rows], or the number of rows where labels play no part.
-      num_clients: N; None only for natural clients.
-      seed: Chooses the partition.
-      **options: The partitioner's own arguments, such as `alpha` or `min_partition_size`.
-
-    Raises:
-      ValueError: If the name, an option or a value is not known or not possible.
-
-    Example:
-      >>> partition = data.make_partition('dirichlet', np.arange(12) % 3, 3, alpha=0.5)
-      >>> int(partition.sizes.sum())
-      12
-    """
-    if not isinstance(name, str) or name not in PARTITIONERS:
-        raise ValueError(unknown("partition", name, PARTITIONERS))
-    partitioner = PARTITIONERS[name]
-    parameters = inspect.signature(partitioner).parameters
-    known = parameters.keys() - {"labels", "num_clients", "seed"}
-    for option in options:
-        if option not in known:
-            raise ValueError(unknown(f"option of the {name} partition", option, known))
-    if num_clients is None and name != "natural":
-        raise ValueError(f"the {name} partition needs num_clients")
-    return partitioner(labels, num_clients, seed=seed, **options)

@@ -18,7 +18,7 @@ _MAX_LEGEND = 20
 
 def plot_partition(
     partition: Partition,
-    counts: np.ndarray,
+    counts: np.ndarray | None = None,
     *,
     title: str = "",
     path: str | os.PathLike | None = None,
@@ -31,7 +31,8 @@ def plot_partition(
 
     Args:
       partition: Over N clients.
-      counts: int[N, K] labels of each client, as from `label_counts`.
+      counts: int[N, K] labels of each client, as from `label_counts`; None of targets without
+        classes, of which sizes alone are drawn.
       title: Of the figure.
       path: Where to save it as well, if anywhere.
 
@@ -53,21 +54,19 @@ def plot_partition(
     counts = checked_counts(partition, counts)
     title = checked("title", title, Field("", str))
     path = None if path is None else checked_path("path", path)
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
-    _draw_sizes(left, partition.sizes)
-    if partition.num_clients <= _MAX_BARS and counts.shape[1] <= _MAX_LEGEND:
-        _draw_bars(right, counts)
-    else:
-        _draw_shares(figure, right, counts)
     stats = partition_statistics(partition, counts)
-    figure.suptitle(
-        f"{title}\n"
-        * bool(title)
-        + f"{stats.num_clients:,} clients, {stats.num_rows:,} rows; label divergence "
-        f"{stats.label_divergence:.3f} bits, {stats.effective_classes:.1f} effective classes",
-        fontsize=11,
-    )
+    caption = f"{title}\n" * bool(title) + f"{stats.num_clients:,} clients, {stats.num_rows:,} rows"
+    if counts is None:
+        figure = Figure(figsize=(6, 4.8), layout="constrained")
+        _draw_sizes(figure.subplots(), partition.sizes)
+    else:
+        figure = Figure(figsize=(12, 4.8), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
+        _draw_sizes(left, partition.sizes)
+        _draw_labels(figure, right, counts)
+        caption += f"; label divergence {stats.label_divergence:.3f} bits, "
+        caption += f"{stats.effective_classes:.1f} effective classes"
+    figure.suptitle(caption, fontsize=11)
     if path is not None:
         with naming(path):
             figure.savefig(path, dpi=150)
@@ -98,6 +97,14 @@ def _draw_sizes(axes, sizes: np.ndarray) -> None:
     axes.set(xlabel=f"rows of a client{note}", ylabel="clients")
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_labels(figure, axes, counts: np.ndarray) -> None:
+    """Draws the labels of a few clients as bars, and those of many as a heat map."""
+    if len(counts) <= _MAX_BARS and counts.shape[1] <= _MAX_LEGEND:
+        _draw_bars(axes, counts)
+    else:
+        _draw_shares(figure, axes, counts)
 
 
 def _draw_bars(axes, counts: np.ndarray) -> None:

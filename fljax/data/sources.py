@@ -16,7 +16,7 @@ from fljax.core.values import Field, Interval, checked, shown
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.images import cifar10, fashion_mnist, mnist, mnist_writers
-from fljax.data.partition import PARTITIONERS
+from fljax.data.partition_names import PARTITIONERS
 from fljax.data.shakespeare import shakespeare
 from fljax.data.synthetic import synthetic
 
@@ -105,6 +105,9 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "synthetic": synthetic,
 }
 
+# Those whose rows have clients of their own.
+NATURAL = ("mnist_writers", "shakespeare", "synthetic")
+
 
 def load(
     name: str,
@@ -121,8 +124,8 @@ def load(
     Args:
       name: A key of `SOURCES`, a call of one, or "module:function" of your own, which gets those of
         the arguments below that it names and returns a FederatedDataset.
-      partition: A name of `PARTITIONERS`. Default: the source's natural clients where it has them,
-        else "iid".
+      partition: A name of `PARTITIONERS`, a call of one, or "module:function" of your own, see
+        `make_partition`. Default: the source's natural clients where it has them, else "iid".
       num_clients: N; not needed for natural clients.
       seed: Chooses the partition and the validation rows.
       data_dir: Where the files are; default $FLJAX_DATA_DIR, else ~/.cache/fljax.

@@ -23,9 +23,10 @@ class PartitionStatistics(NamedTuple):
       size_mean: Mean rows of a client.
       size_max: Most rows of a client.
       label_divergence: Mean Jensen-Shannon divergence, in bits, of a client's label distribution
-        from that of all rows, over clients with rows; 0 is IID, 1 the most there is.
+        from that of all rows, over clients with rows; 0 is IID, 1 the most there is. None of
+        targets without classes.
       effective_classes: Mean over clients with rows of exp(entropy) of the label distribution:
-        the number of equally frequent classes that would be as mixed.
+        the number of equally frequent classes that would be as mixed. None without classes.
 
     Example:
       >>> labels = np.arange(12) % 3
@@ -42,15 +43,19 @@ class PartitionStatistics(NamedTuple):
     size_median: float
     size_mean: float
     size_max: int
-    label_divergence: float
-    effective_classes: float
+    label_divergence: float | None
+    effective_classes: float | None
 
     def __str__(self) -> str:
-        return (
+        sizes = (
             f"clients            {self.num_clients} ({self.num_empty} without rows)\n"
             f"rows               {self.num_rows}\n"
             f"rows per client    min {self.size_min}, median {self.size_median:g}, "
             f"mean {self.size_mean:.1f}, max {self.size_max}\n"
+        )
+        if self.label_divergence is None:
+            return sizes + "labels             none: the targets have no classes"
+        return sizes + (
             f"label divergence   {self.label_divergence:.4f} bits (Jensen-Shannon, 0 is IID)\n"
             f"effective classes  {self.effective_classes:.2f} per client"
         )
@@ -95,7 +100,10 @@ def split_label_counts(dataset: FederatedDataset, split: Split | None = None) ->
       [[2, 0], [0, 2]]
     """
     if dataset.num_classes is None:
-        raise ValueError(f"{dataset.name!r} has targets without classes, so there are no labels")
+        raise ValueError(
+            f"{dataset.name!r} has targets without classes, so there are no labels to count. "
+            "partition_statistics(partition) and plot_partition(partition) show sizes alone."
+        )
     split = split or dataset.train
     examples = split.examples
     if examples.arrays is None:
@@ -109,12 +117,15 @@ def split_label_counts(dataset: FederatedDataset, split: Split | None = None) ->
     return counts
 
 
-def partition_statistics(partition: Partition, counts: np.ndarray) -> PartitionStatistics:
+def partition_statistics(
+    partition: Partition, counts: np.ndarray | None = None
+) -> PartitionStatistics:
     """Summarizes a partition.
 
     Args:
       partition: Over N clients, at least one.
-      counts: int[N, K] labels of each client, as from `label_counts`.
+      counts: int[N, K] labels of each client, as from `label_counts`; None of targets without
+        classes.
 
     Example:
       >>> labels = np.arange(12) % 3
@@ -124,6 +135,7 @@ def partition_statistics(partition: Partition, counts: np.ndarray) -> PartitionS
     """
     counts = checked_counts(partition, counts)
     sizes = partition.sizes
+    has_labels = counts is not None
     return PartitionStatistics(
         num_clients=partition.num_clients,
         num_rows=partition.num_rows,
@@ -132,15 +144,19 @@ def partition_statistics(partition: Partition, counts: np.ndarray) -> PartitionS
         size_median=float(np.median(sizes)),
         size_mean=float(sizes.mean()),
         size_max=int(sizes.max()),
-        label_divergence=float(np.mean(label_divergence(counts))),
-        effective_classes=float(np.mean(np.exp(_entropy(_distributions(counts))))),
+        label_divergence=float(np.mean(label_divergence(counts))) if has_labels else None,
+        effective_classes=(
+            float(np.mean(np.exp(_entropy(_distributions(counts))))) if has_labels else None
+        ),
     )
 
 
-def checked_counts(partition: Partition, counts: np.ndarray) -> np.ndarray:
+def checked_counts(partition: Partition, counts: np.ndarray | None) -> np.ndarray | None:
     """Returns counts as an array; raises ValueError unless they count labels of the partition."""
     if not isinstance(partition, Partition):
         raise wrong("partition", partition, "a Partition")
+    if counts is None:
+        return None
     counts = as_array(counts, "counts")
     if counts.ndim != 2 or len(counts) != partition.num_clients or counts.dtype.kind not in "iuf":
         what = f"numbers [{partition.num_clients}, K], the labels of each client"

@@ -91,7 +91,7 @@ def _task(config: Mapping[str, Any], comparison: Comparison) -> str:
         name: "".join(f", {key} {value}" for key, value in config[f"{name}_options"].items())
         for name in ("model", "dataset")
     }
-    alpha = f"({config['alpha']:g})" if config["partition"].startswith("dirichlet") else ""
+    alpha = f"({config['alpha']:g})" if (config["partition"] or "").startswith("dirichlet") else ""
     # one's own data may have clients of their own, whatever the key says
     divided = f"partition {config['partition']}{alpha}"
     data = f"data {config['dataset']}" if ":" in config["dataset"] else divided

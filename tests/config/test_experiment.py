@@ -455,7 +455,7 @@ def test_participants_are_the_clients_with_rows_enough_for_a_step(config, least)
 
 def test_report_names_results_and_costs(tmp_path):
     config = resolve({"num_rounds": 2, "clients_per_round": 3, "eval_every": 1, "devices": 2,
-                      "target_accuracy": 0.01, "partition": "iid"})  # fmt: skip
+                      "target_accuracy": 0.01, "val_fraction": 0.1})  # fmt: skip
     run, plots = experiment.run_config(config, tmp_path / "run")
     assert {path.name for path in plots} == {"loss.png", "accuracy.png", "bytes.png"}
     text = experiment.report(run, plots)

@@ -92,6 +92,7 @@ def test_modules_beside_a_configuration_are_found(folder):
     assert sys.path == before
     assert found.dataset.num_clients == 5 and found.dataset.val is not None
     assert sum(found.dataset.train.partition.sizes) + found.dataset.val.num_rows == 150
+    assert found.dataset.train.partition.rows(1)[:3].tolist() == [3, 4, 5]  # stripes
     assert found.algorithm.name == "pulled"
     # the key that is set, and defaults of the function, not of the key
     assert found.algorithm.hparams == {"client_lr": 0.05, "server_lr": 1.0, "mu": 0.01}
@@ -113,10 +114,18 @@ def test_modules_beside_a_configuration_are_found(folder):
         ({"algorithm": "os:getcwd", "client_lr": None}, "os:getcwd returned .*AlgorithmSpec"),
         ({"dataset": "my_fed:blobs(num_clients=3)"}, "set here, and the key 'num_clients' sets it"),
         ({"dataset": "my_fed:Net"}, "has no argument 'rows' = 150"),
-        ({"dataset": "my_fed:pulled", "dataset_options": {}, "num_clients": None},
+        ({"dataset": "my_fed:pulled", "dataset_options": {}, "num_clients": None,
+          "partition": None, "val_fraction": 0.0},
          "my_fed:pulled returned AlgorithmSpec.*, and a data set is a FederatedDataset"),
         ({"dataset": "my_fed:pulled", "dataset_options": {}, "val_fraction": 0.3,
-          "num_clients": None}, "no argument 'val_fraction' = 0.3"),
+          "partition": None, "num_clients": None}, "no argument 'val_fraction' = 0.3"),
+        ({"partition": "my_fed:stripes(widht=3)"}, "no argument 'widht' = 3. Did you mean 'width'"),
+        ({"partition": "my_fed:stripes", "alpha": 0.1}, "has no argument 'alpha' = 0.1"),
+        ({"partition": "my_fed:pulled"}, "my_fed:pulled has no argument 'num_clients' = 5"),
+        ({"partition": "my_fed:Net(3, rngs=1)"}, "Net has no argument 'num_clients' = 5"),
+        ({"partition": "dirichelt"}, "partition = 'dirichelt'.*Did you mean 'dirichlet'"),
+        ({"partition": "iid(seed=3)"}, "seed = 3 would be said twice"),
+        ({"partition": "dirichlet(alpha=0.1)", "alpha": 0.2}, "alpha = 0.1 would be said twice"),
         ({"model": "my_fed:Net(wdith=3)"}, "no argument 'wdith' = 3. Did you mean 'width'"),
         ({"model_options": {"width": 3}}, "width = 5 is set here, and .* sets it to 3"),
         ({"task": "my_fed:pulled"}, "my_fed:pulled returned .*, and a task is a fljax.tasks"),
@@ -186,6 +195,39 @@ def test_texts_that_differ_in_traced_numbers_are_one_group(values, axis, sizes):
     assert [len(group.trials) for group in grouped(trials, from_config(config))] == sizes
 
 
+def test_a_partition_of_ones_own_is_an_axis_and_an_argument(folder):
+    config = load_config(folder / "config.py")
+    texts = ["my_fed:stripes(width=1)", "my_fed:stripes(width=30)", "dirichlet(alpha=0.3)"]
+    trials = repeat([{"partition": text} for text in texts])
+    (group,) = grouped(trials, from_config(config))
+    assert len(group.trials) == 3
+    labels = np.arange(60) % 3
+    with parts.beside(folder):
+        found = data.make_partition(texts[1], labels, 4)
+        assert found.sizes.tolist() == [30, 30, 0, 0]
+        same = data.make_partition("dirichlet", labels, 4, alpha=0.3)
+        text = data.make_partition("dirichlet(alpha=0.3)", labels, 4)
+        np.testing.assert_array_equal(text.index, same.index)
+        options = {"num_clients": 4, "partition": texts[0]}
+        assert data.load("digits", **options).train.partition.rows(1)[:2].tolist() == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (data.Partition(np.array([0, 2, 4]), np.array([0, 1, 1, 2])), "gives row 1 more than once"),
+        (data.Partition(np.array([0, 2, 4]), np.array([0, 1, 2, 9])), "gives rows 0 to 9, and the"),
+        (data.Partition(np.array([0, 4])), "made 1 clients, and num_clients = 2 were asked for"),
+        ([[0, 1], [2, 3]], r"returned \[\[0, 1\], \[2, 3\]\] \(list\), and a partition is"),
+    ],
+)
+def test_what_is_no_partition_of_the_rows_is_refused(found, message, monkeypatch):
+    own = lambda num_clients: found  # noqa: E731
+    monkeypatch.setattr(sys.modules[__name__], "own_partition", own, raising=False)
+    with pytest.raises(ValueError, match=message):
+        data.make_partition(f"{__name__}:own_partition", np.arange(4), 2)
+
+
 def test_scripts_find_modules_beside_a_configuration(folder, tmp_path_factory):
     def run(script, *arguments):
         done = subprocess.run(
@@ -201,3 +243,8 @@ def test_scripts_find_modules_beside_a_configuration(folder, tmp_path_factory):
         "partition.py", "--dataset=my_fed:blobs(80)", f"--code_dir={folder}", "--num_clients=5"
     )
     assert "80" in said
+    said = run(
+        "partition.py", "--dataset=digits", "--partition=my_fed:stripes(width=50)",
+        f"--code_dir={folder}", "--num_clients=5",
+    )  # fmt: skip
+    assert "min 250, median 300" in said

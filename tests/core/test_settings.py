@@ -31,9 +31,6 @@ FUNCTIONS = {
     "from_arrays": data.from_arrays,
     "Names": names.Names,
 }
-# The data's own: a configuration is a whole experiment, which holds rows back to choose by, and
-# divides them; Python's functions give all rows, to natural clients where there are some.
-IN_PYTHON = {"partition": None, "val_fraction": 0.0}
 # Options of a function's own by the same name.
 OWN = {
     "natural": {"min_partition_size"},  # its rows do not move
@@ -48,7 +45,7 @@ def test_functions_have_the_defaults_of_the_table(name):
         if parameter.default is inspect.Parameter.empty or parameter.name not in known:
             continue
         field = DATA["data_seed"] if parameter.name == "seed" else OPTIONS[parameter.name]
-        assert parameter.default == IN_PYTHON.get(parameter.name, field.default), parameter.name
+        assert parameter.default == field.default, parameter.name
 
 
 def test_what_a_configuration_sets_python_sets_too():

@@ -292,8 +292,8 @@ def test_repair_prefers_the_labels_a_client_has():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("dirichelt", {}, "did you mean 'dirichlet'"),
-        ("dirichlet", {"alfa": 1.0}, "did you mean 'alpha'"),
+        ("dirichelt", {}, "Did you mean 'dirichlet'"),
+        ("dirichlet", {"alfa": 1.0}, "Did you mean 'alpha'"),
         ("dirichlet", {"alpha": 0.0}, "alpha = 0.0 must be above 0"),
         ("dirichlet", {"alpha": float("nan")}, "alpha = nan must be above 0"),
         ("quantity", {"sigma": -1.0}, "sigma"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fljax import data
 from fljax.data import Partition, label_counts, load, partition_statistics, plot_partition
 from fljax.data.dataset import partition_by_owner
 from fljax.data.statistics import label_divergence, split_label_counts
@@ -69,3 +70,18 @@ def test_figure_is_drawn(clients, tmp_path):
     )
     assert (tmp_path / "p.png").stat().st_size > 10_000
     assert f"{clients:,} clients" in figure.get_suptitle()
+
+
+def test_targets_without_classes_have_sizes_alone(tmp_path):
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((30, 3)), generator.standard_normal((30, 2))
+    dataset = data.from_arrays(x, y, kind="targets", partition="quantity", num_clients=4)
+    partition = dataset.train.partition
+    found = data.partition_statistics(partition)
+    assert (found.num_rows, found.size_max) == (30, partition.sizes.max())
+    assert found.label_divergence is None and found.effective_classes is None
+    assert str(found).endswith("labels             none: the targets have no classes")
+    figure = data.plot_partition(partition, title="floats", path=tmp_path / "sizes.png")
+    assert len(figure.axes) == 1 and (tmp_path / "sizes.png").exists()
+    with pytest.raises(ValueError, match=r"no labels to count. partition_statistics\(partition\)"):
+        data.split_label_counts(dataset)

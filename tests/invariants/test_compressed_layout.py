@@ -13,7 +13,7 @@ COHORT = 12
 CONFIG = {
     "dataset": "digits",
     "num_clients": 16,
-    "alpha": 0.5,
+    "partition": "dirichlet",
     "clients_per_round": COHORT,
     "num_rounds": 4,
     "eval_every": 0,

@@ -23,6 +23,7 @@ from fljax.tasks import classification
 def small_config(**values):
     config = default_config()
     settings = {"dataset": "digits", "num_clients": 4, "clients_per_round": 2, "num_rounds": 2}
+    settings |= {"partition": "dirichlet"}
     for name, value in (settings | values).items():
         config[name] = value
     return config

@@ -19,7 +19,8 @@ def test_partitions_share_the_compiled_evaluation_and_the_test_set():
     config = default_config()
     settings = {
         "dataset": "digits", "num_clients": 10, "clients_per_round": 4, "num_rounds": 2,
-        "min_partition_size": 5, "val_fraction": 0.1, "devices": 2, "lanes": 1,
+        "partition": "dirichlet", "min_partition_size": 5, "val_fraction": 0.1, "devices": 2,
+        "lanes": 1,
     }  # fmt: skip
     for name, value in settings.items():
         config[name] = value
