@@ -20,7 +20,7 @@ KEYS |= {f"wandb.{name}": field for name, field in FIELDS["wandb"].items()}
 SCRIPTS = [
     path.name
     for path in sorted((ROOT / "scripts").glob("*.py"))
-    if "define_config" in path.read_text()
+    if "overrides=True" in path.read_text()
 ]
 
 
