@@ -7,12 +7,12 @@ import nets
 import numpy as np
 import pytest
 import toy
+from equations import equations_of
 from flax import nnx
 
 import fljax_kernels
 from fljax import algorithms, models, tasks
 from fljax.core.gradients import bind
-from fljax.training.flops import jaxprs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -39,15 +39,6 @@ def task_and_batch(name, classes=5, rows=4):
     return tasks.classification(factory, classes), {"x": x, "y": y, "mask": mask}
 
 
-def equations(jaxpr):
-    """Yields every equation, those of inner programs included."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in equation.params.values():
-            for inner in jaxprs(value):
-                yield from equations(inner)
-
-
 def dtypes(variables):
     return {variable.aval.dtype for variable in variables if hasattr(variable.aval, "dtype")}
 
@@ -60,7 +51,7 @@ def test_products_are_bfloat16_and_gradients_float32(name):
     traced = jax.make_jaxpr(gradient)(params, model_state, batch, nets.KEY).jaxpr
     products = [
         equation
-        for equation in equations(traced)
+        for equation in equations_of(traced)
         if equation.primitive.name in ("dot_general", "conv_general_dilated")
     ]
     assert len(products) >= 2
@@ -238,7 +229,7 @@ def test_nothing_that_outlives_a_step_is_bfloat16():
     ((plan, facts),) = federation.plans(0, 1)
     rows = federation.store.gather(facts.trials, facts.clients)
     traced = federation.program.trace(federation.state, rows, plan, federation.inputs).jaxpr
-    found = list(equations(traced.jaxpr))
+    found = list(equations_of(traced.jaxpr))
     loops = [equation for equation in found if equation.primitive.name == "while"]
     assert len(loops) >= 3
     kept = [*traced.jaxpr.outvars, *(variable for loop in loops for variable in loop.outvars)]

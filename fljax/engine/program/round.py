@@ -28,9 +28,10 @@ from fljax.engine.plan.packed_plan import PackedPlan, unpack
 from fljax.engine.program import keys
 from fljax.engine.program.accumulators import Accumulators, Trained
 from fljax.engine.program.aggregation import aggregate
+from fljax.engine.program.carried_casts import carried_casts
 from fljax.engine.program.client import client_work
 from fljax.engine.program.inputs import Build, ClientRows, Inputs, Program, RoundState
-from fljax.engine.program.layout import Work, as_given, transposed_weights
+from fljax.engine.program.layout import Work, transposed_weights
 from fljax.engine.program.loops import run_jobs
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.selection import select
@@ -167,7 +168,7 @@ def _train(
         needs_stack=needs_stack,
         has_own_weights=trials.inputs.own.weights is not None,
     )
-    lay_out = transposed_weights if trials.program.on_cpu else as_given
+    lay_out = transposed_weights if trials.program.on_cpu else carried_casts
     message, row = jax.eval_shape(
         lambda: jax.tree.map(lambda leaf: leaf[0], (messages, client_rows))
     )
