@@ -5,6 +5,7 @@ stands in `fljax.benchmarks.kernels` and `tests/kernels/`.
 """
 
 from fljax_kernels.conv import conv_general_dilated, gemm_conv
+from fljax_kernels.conv_relu import conv_relu
 from fljax_kernels.count_sketch import sketch, unsketch
 from fljax_kernels.hadamard import hadamard_transform, rotate, rotate_back
 from fljax_kernels.lstm import lstm
@@ -25,6 +26,7 @@ from fljax_kernels.top_k import top_k, top_k_mask
 
 __all__ = [
     "conv_general_dilated",
+    "conv_relu",
     "dequantize_range",
     "dequantize_symmetric",
     "deternarize",

@@ -1,7 +1,7 @@
 """Convolution over one or two axes from matrix products, for kernels that differ between clients.
 
 `jax.vmap` over the kernels of `lax.conv_general_dilated` makes a grouped convolution, which is slow
-on every backend, and on CPUs a convolution inside a compiled loop is slow by itself. Three forms of
+on every backend, and on CPUs a convolution inside a compiled loop is slow by itself. Four forms of
 the same function:
 
 "gemm": one matrix product, with the two spatial axes of the kernel dealt with on different sides of
@@ -17,6 +17,9 @@ the product becomes a batched one. For few input channels im2col copies less, an
 "winograd": a fourth to a fifth of the multiplications (see `fljax_kernels.winograd`).
 
 "grouped": XLA's own convolution, of which vmap makes a grouped one.
+
+"pallas": kernels of our own for NVIDIA cards, which write no copies of the input to memory and can
+take a bias, ReLU and pooling along (see `fljax_kernels.implicit_gemm`); elsewhere it is "gemm".
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ from jax import lax
 
 from fljax_kernels.winograd import winograd_conv
 
-FORMS = ("auto", "gemm", "winograd", "grouped")
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-_LAYOUTS = {3: ("NWC", "WIO", "NWC"), 4: _LAYOUT}
+FORMS = ("auto", "gemm", "winograd", "grouped", "pallas")
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+_LAYOUTS = {3: ("NWC", "WIO", "NWC"), 4: LAYOUT}
 # Begins the name of a scope; behind it stands what `direct_share` returns.
 DIRECT_PRODUCTS = "direct_products*"
 # Winograd's tiles: larger ones save little more and round to larger errors
@@ -62,9 +65,9 @@ def conv_general_dilated(
     Give it to Flax: `nnx.Conv(..., conv_general_dilated=fljax_kernels.conv_general_dilated)`.
 
     The form "auto" is "winograd" on a CPU where that is faster, else "gemm". On GPUs and TPUs it is
-    always "gemm": no form has been measured there (`python -m fljax.benchmarks.kernels.layers`
-    measures all three). Largest errors of float32 against float64, as a share of the largest
-    result, for standard normal inputs of 32 channels:
+    always "gemm": "grouped" was 3.4 times as slow on a card, and "pallas" has not been timed on one
+    (`python -m fljax.benchmarks.kernels.layers` measures all). Largest errors of float32 against
+    float64, as a share of the largest result, for standard normal inputs of 32 channels:
 
     | form | output | input gradient | weight gradient |
     | --- | --- | --- | --- |
@@ -89,8 +92,9 @@ def conv_general_dilated(
         half-precision inputs are rounded to their dtype, as are those of the gradients, and the
         kh shifts are summed in float32. ("winograd" computes in float32 throughout.)
       out_sharding: Must be None.
-      form: "auto", "gemm", "winograd" or "grouped". Winograd's form has gradients of any order but
-        no forward mode: use another one, such as `gemm_conv`, under `jax.jvp`.
+      form: "auto", "gemm", "winograd", "grouped" or "pallas". Winograd's form and "pallas" have no
+        forward mode, and "pallas" has first derivatives alone: use another one, such as
+        `gemm_conv`, under `jax.jvp`.
 
     Returns:
       float[B, OH, OW, O]; over one axis float[B, OW, O].
@@ -108,7 +112,7 @@ def conv_general_dilated(
             padding if isinstance(padding, str) else ((0, 0), *padding),
             (1, *(lhs_dilation or (1,))),
             (1, *(rhs_dilation or (1,))),
-            _LAYOUT,
+            LAYOUT,
             feature_group_count,
             precision=precision,
             preferred_element_type=preferred_element_type,
@@ -117,7 +121,7 @@ def conv_general_dilated(
         return y[:, 0]
     x_dilation, w_dilation = lhs_dilation or (1, 1), rhs_dilation or (1, 1)
     if isinstance(padding, str):
-        padding = _padding(lhs, rhs, window_strides, padding, x_dilation, w_dilation)
+        padding = named_padding(lhs, rhs, window_strides, padding, x_dilation, w_dilation)
     if form not in FORMS:
         raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")
     if form == "grouped":
@@ -128,7 +132,7 @@ def conv_general_dilated(
             padding,
             x_dilation,
             w_dilation,
-            _LAYOUT,
+            LAYOUT,
             feature_group_count,
             precision=precision,
             preferred_element_type=preferred_element_type,
@@ -139,7 +143,7 @@ def conv_general_dilated(
         jnp.zeros((), lhs.dtype),
         [(0, 0, 0), *((0, 0, spacing - 1) for spacing in x_dilation), (0, 0, 0)],
     )
-    size = _output_size(x, rhs, window_strides, padding, w_dilation)
+    size = output_size(x, rhs, window_strides, padding, w_dilation)
     if 0 in size:
         # no window fits into the image
         shape = (lhs.shape[0], *size, rhs.shape[3])
@@ -162,6 +166,16 @@ def conv_general_dilated(
 
         def one_group(x, w):
             return _gemm(x, w, window_strides, padding, w_dilation, precision, accumulator)
+
+    if form == "pallas" and jnp.issubdtype(accumulator, jnp.floating):
+        # imported here: nothing else needs Pallas, and its backend may disappear
+        from fljax_kernels.fused_conv import convolve, geometry_of
+
+        dtype = jnp.result_type(lhs, rhs, preferred_element_type or lhs)
+        geometry = geometry_of(window_strides, padding, w_dilation, size)
+
+        def one_group(x, w):
+            return convolve(x.astype(dtype), w.astype(dtype), None, geometry, precision)
 
     with jax.named_scope(f"{DIRECT_PRODUCTS}{share!r}"):
         if feature_group_count == 1:
@@ -189,14 +203,14 @@ def direct_share(names: str) -> float:
     return float(found[-1]) if found else 1.0
 
 
-def _padding(lhs, rhs, strides, name, x_dilation, w_dilation):
+def named_padding(lhs, rhs, strides, name, x_dilation, w_dilation):
     """Returns the padding that a name stands for."""
     size = [(n - 1) * spacing + 1 for n, spacing in zip(lhs.shape[1:3], x_dilation, strict=True)]
     extent = [(k - 1) * spacing + 1 for k, spacing in zip(rhs.shape[:2], w_dilation, strict=True)]
     return lax.padtype_to_pads(size, extent, strides, name)
 
 
-def _output_size(x, w, strides, padding, dilation):
+def output_size(x, w, strides, padding, dilation):
     """Returns height and width of the output; 0 where not one window fits."""
     return [
         max(0, (n + low + high - (k - 1) * spacing - 1) // stride + 1)
@@ -222,7 +236,7 @@ def _use_winograd(form, x, w, strides, padding, dilation, groups):
         )
     if form != "auto" or not possible:
         return form == "winograd"
-    size = _output_size(x, w, strides, padding, dilation)
+    size = output_size(x, w, strides, padding, dilation)
     channels, features = w.shape[2], w.shape[3] // groups
     return (
         jax.default_backend() == "cpu"
@@ -246,7 +260,7 @@ def _multiplies_whole_rows(w, strides):
 def _gemm(x, w, strides, padding, dilation, precision, accumulator):
     """Convolves [B, H, W, C] with [kh, kw, C, O]; sums shifts in the dtype `accumulator`."""
     kh, kw, channels, features = w.shape
-    height, width = _output_size(x, w, strides, padding, dilation)
+    height, width = output_size(x, w, strides, padding, dilation)
     (top, _), (left, _) = padding
     rows = [i * dilation[0] - top for i in range(kh)]
     columns = [j * dilation[1] - left for j in range(kw)]

@@ -59,9 +59,14 @@ LAYERS = {
     "LeNet, second": Layer(14, 6, 16, 5, "VALID"),
     "ResNet, 16 x 16": Layer(16, 128, 128, 3, "SAME"),
 }
-FORMS = tuple(form for form in conv.FORMS if form != "auto")
 # the batch of the Shakespeare LSTM: lines of characters
 LINES, LENGTH, VOCABULARY, HIDDEN = 4, 80, 90, 256
+
+
+def forms() -> tuple[str, ...]:
+    """Returns the forms that compute in ways of their own on this machine."""
+    others = {"auto"} if jax.default_backend() == "gpu" else {"auto", "pallas"}
+    return tuple(form for form in conv.FORMS if form not in others)
 
 
 def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, Any]]:
@@ -70,7 +75,7 @@ def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, 
     x = jax.random.normal(jax.random.key(0), (batch, layer.size, layer.size, layer.channels))
     kernel = (layer.kernel, layer.kernel, layer.channels, layer.features)
     w = jax.random.normal(jax.random.key(1), kernel) / layer.kernel**2
-    for form in FORMS:
+    for form in forms():
 
         def forward(w, x, form=form):
             return conv_general_dilated(
