@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
+import jax
 from flax import nnx
 from jax import lax
 
 from fljax.core.values import Field, checked, shown
-from fljax_kernels import conv_general_dilated
+from fljax_kernels import conv_general_dilated, conv_relu, max_pool
 from fljax_kernels.conv import FORMS
 
 FORM = Field("auto", str, tuple(FORMS))
@@ -102,6 +103,40 @@ def with_fast_convolutions(model: nnx.Module | Factory, form: str = "auto") -> n
             "conv_general_dilated=fljax_kernels.conv_general_dilated)."
         )
     return lambda rngs: _converted(model(rngs), form, usual)
+
+
+def relu_of(layer: nnx.Conv, x: jax.Array, pool: bool = False) -> jax.Array:
+    """Returns max(layer(x), 0), or its maxima over 2x2 windows.
+
+    In the form "pallas" all of it is one kernel (`fljax_kernels.conv_relu`), if the layer has a
+    bias and nothing unusual: no strides, dilation, groups, mask or dtype of its own.
+
+    Args:
+      layer: The convolution.
+      x: float[B, H, W, C].
+      pool: Whether to take maxima, without a last row or column that fills no window.
+
+    Example:
+      >>> layer = nnx.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0))
+      >>> relu_of(layer, jnp.ones((1, 8, 8, 1)), pool=True).shape
+      (1, 4, 4, 2)
+    """
+    if layer.conv_general_dilated is _in_form("pallas") and _is_usual(layer) and x.ndim == 4:
+        kernel, bias = layer.kernel[...], layer.bias[...]
+        return conv_relu(x, kernel, bias, padding=layer.padding, pool=pool, form="pallas")
+    y = nnx.relu(layer(x))
+    return max_pool(y) if pool else y
+
+
+def _is_usual(layer: nnx.Conv) -> bool:
+    ones = layer.strides, layer.input_dilation, layer.kernel_dilation, layer.feature_group_count
+    own = layer.mask, layer.dtype, layer.precision, layer.preferred_element_type
+    return (
+        layer.padding in ("SAME", "VALID")
+        and all(number in (1, (1, 1)) for number in ones)
+        and all(value is None for value in own)
+        and layer.use_bias
+    )
 
 
 def _converted(module: nnx.Module, form: str, usual: Sequence[Callable]) -> nnx.Module:

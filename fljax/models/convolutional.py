@@ -12,11 +12,10 @@ from functools import partial
 import jax
 from flax import nnx
 
-from fljax.core.fast_layers import FORM, with_fast_convolutions
+from fljax.core.fast_layers import FORM, relu_of, with_fast_convolutions
 from fljax.core.values import checked
 from fljax.models.dropout import Dropout
 from fljax.models.inputs import count, image_shape, shaped
-from fljax_kernels import max_pool
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
 Shape = Sequence[int]
@@ -105,8 +104,8 @@ class McMahanCNN(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = shaped(x, *self.input_shape)
-        x = max_pool(nnx.relu(self.conv1(x)))
-        x = max_pool(nnx.relu(self.conv2(x)))
+        x = relu_of(self.conv1, x, pool=True)
+        x = relu_of(self.conv2, x, pool=True)
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
         return self.dense2(x)
 
@@ -126,8 +125,8 @@ class EmnistCNN(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = shaped(x, *self.input_shape)
-        x = nnx.relu(self.conv1(x))
-        x = self.dropout1(max_pool(nnx.relu(self.conv2(x))))
+        x = relu_of(self.conv1, x)
+        x = self.dropout1(relu_of(self.conv2, x, pool=True))
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
         return self.dense2(self.dropout2(x))
 
@@ -147,7 +146,7 @@ class LeNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = shaped(x, *self.input_shape)
-        x = max_pool(nnx.relu(self.conv1(x)))
-        x = max_pool(nnx.relu(self.conv2(x)))
+        x = relu_of(self.conv1, x, pool=True)
+        x = relu_of(self.conv2, x, pool=True)
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
         return self.dense3(nnx.relu(self.dense2(x)))

@@ -1,5 +1,6 @@
 """Fast layers: the same function, parameters and names, whatever a convolution is asked for."""
 
+import card
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ import fljax
 import fljax_kernels
 from fljax import algorithms, models, tasks
 from fljax.config.dry_run import describe
-from fljax.core.fast_layers import named
+from fljax.core.fast_layers import named, relu_of
 from fljax.models import with_fast_convolutions
 from fljax.training.federation import RoundOptions
 
@@ -288,3 +289,35 @@ def test_linen_modules_are_given_the_function(size):
 def test_linen_modules_are_refused_with_the_way_out():
     with pytest.raises(TypeError, match="conv_general_dilated=fljax_kernels"):
         with_fast_convolutions(linen.Conv(4, (3, 3)))
+
+
+class Pooled(nnx.Module):
+    """Two convolutions that may be one kernel each with what follows them, and one that may not."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Conv(2, 4, (3, 3), rngs=rngs)
+        self.second = nnx.Conv(4, 5, (3, 3), padding="VALID", rngs=rngs)
+        self.strided = nnx.Conv(5, 3, (2, 2), strides=2, rngs=rngs)
+
+    def __call__(self, x):
+        x = relu_of(self.second, relu_of(self.first, x), pool=True)
+        return relu_of(self.strided, x).mean((1, 2))
+
+
+def test_the_form_of_kernels_takes_along_what_follows_a_convolution():
+    x = jax.random.normal(jax.random.key(1), (3, 9, 8, 2))
+
+    def step(form):
+        network = tasks.from_nnx(with_fast_convolutions(Pooled, form))
+        params, *rest = network.init(KEY)
+
+        def loss(params):
+            outputs, _ = network.apply(params, *rest, x, KEY, True, None)
+            return (outputs**2).sum()
+
+        return jax.jit(jax.value_and_grad(loss)), params
+
+    run, params = step("pallas")
+    toy.assert_close(run(params), step("gemm")[0](params), 1e-5)
+    # on a card: a kernel for each result and gradient, none for the gradient of the images
+    assert card.kernels(card.lowered(run, params)) == 8

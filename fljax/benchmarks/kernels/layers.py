@@ -26,8 +26,9 @@ from fljax.benchmarks.kernels.timed_loop import matrix_peak, milliseconds
 from fljax.core.gradients import bind
 from fljax.engine.devices.execution import use_all_cores
 from fljax.training.flops import training_flops
-from fljax_kernels import conv, lstm
-from fljax_kernels.conv import conv_general_dilated
+from fljax_kernels import lstm
+from fljax_kernels.conv import FORMS, conv_general_dilated
+from fljax_kernels.lstm import FORMS as LSTM_FORMS
 from fljax_kernels.pool import max_pool
 
 
@@ -66,7 +67,7 @@ LINES, LENGTH, VOCABULARY, HIDDEN = 4, 80, 90, 256
 def forms() -> tuple[str, ...]:
     """Returns the forms that compute in ways of their own on this machine."""
     others = {"auto"} if jax.default_backend() == "gpu" else {"auto", "pallas"}
-    return tuple(form for form in conv.FORMS if form not in others)
+    return tuple(form for form in FORMS if form not in others)
 
 
 def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, Any]]:
@@ -208,8 +209,8 @@ def other_rows(batch: int, clients: int) -> Iterator[dict[str, Any]]:
         own = {"rows": LINES, "operations": 3 * product}
         yield row("input product", "Shakespeare LSTM", form, function, kernels[0], inputs, **own)
     forms = {
-        form: lambda x, inward, hidden, form=form: lstm.lstm(x @ inward, hidden, form=form)
-        for form in lstm.FORMS
+        form: lambda x, inward, hidden, form=form: lstm(x @ inward, hidden, form=form)
+        for form in LSTM_FORMS
         if form != "auto"
     }
     for form, function in {**forms, "JAX's own gradient": _plain_lstm}.items():

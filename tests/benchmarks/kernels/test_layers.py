@@ -38,14 +38,14 @@ def test_rows_and_files(tmp_path, monkeypatch, capsys, quick_compilation):
         assert f"| convolution: {row['layer']} | {row['form']} | 2 |" in printed
 
 
-def test_other_kernels_have_two_forms_each(monkeypatch):
+def test_other_kernels_have_several_forms_each(monkeypatch):
     asked = []
     note = lambda function, *args, clients: asked.append(clients) or 1.0  # noqa: E731
     monkeypatch.setattr(layers, "milliseconds", note)
     rows = [*layers.other_rows(batch=2, clients=3), *layers.step_rows(batch=2, clients=3)]
     kernels = [row["kernel"] for row in rows]
     assert kernels == sorted(kernels, key=kernels.index) and set(asked) == {3}
-    assert all(kernels.count(kernel) == 2 for kernel in kernels)
+    assert all(kernels.count(kernel) >= 2 for kernel in kernels)
     assert {row["layer"] for row in rows} == {"EMNIST CNN", "Shakespeare LSTM"}
     rates = {row["layer"]: row["gflops"] for row in rows if row["kernel"] == "whole step"}
     # 71.6 MFLOP an example, two of them for each of three clients on every device, in 1 ms
@@ -53,7 +53,7 @@ def test_other_kernels_have_two_forms_each(monkeypatch):
     assert rates["EMNIST CNN"] == pytest.approx(gigaflop / 1e-3, rel=1e-3)
 
 
-def test_both_forms_of_the_lstm_are_one_function(quick_compilation):
+def test_the_lstm_is_the_function_that_it_is_measured_beside(quick_compilation):
     draw = np.random.default_rng(0)
     size = layers.HIDDEN
     x, *kernels = (
@@ -61,7 +61,7 @@ def test_both_forms_of_the_lstm_are_one_function(quick_compilation):
         for shape in ((5, 2, size), (size, 4 * size), (size, 4 * size))
     )
     np.testing.assert_allclose(
-        layers._lstm()(x, *kernels), layers._plain_lstm(x, *kernels), atol=1e-5
+        layers.lstm(x @ kernels[0], kernels[1]), layers._plain_lstm(x, *kernels), atol=1e-5
     )
 
 
