@@ -16,15 +16,15 @@ from fljax.core.memory import in_place
 from fljax.core.transforms import as_configured
 from fljax.core.trees import batched, nbytes
 from fljax.engine.devices.execution import ClientBytes, ExecutionPlan, make_mesh
+from fljax.engine.devices.memory import has_own_memory
 from fljax.engine.devices.placement import own_devices, put_same
 from fljax.engine.plan.planner import Planner, make_planner
 from fljax.engine.program.inputs import Inputs, RoundState
 from fljax.engine.store.client_store import ClientStore
-from fljax.training.autotuning import JobLayout
 from fljax.training.blueprint import Blueprint, algorithm_builder
 from fljax.training.client_memory import client_bytes
 from fljax.training.client_state import default_rows, make_store
-from fljax.training.execution import plan_execution
+from fljax.training.execution import JobLayout, plan_execution
 from fljax.training.hyperparameters import own_numbers
 from fljax.training.local_work import check_batches
 from fljax.training.trials import InitialTrials
@@ -35,7 +35,7 @@ def execution_of(blueprint: Blueprint, layout: JobLayout | None) -> ExecutionPla
     wanted, client = blueprint.options, None
     if layout is not None:
         wanted = dataclasses.replace(wanted, **layout._asdict())
-    elif make_mesh(wanted.devices).local_devices[0].platform != "cpu":
+    elif has_own_memory(make_mesh(wanted.devices)):
         # on a CPU, one lane is the rule
         client = client_bytes_of(blueprint)
     param_bytes = nbytes(blueprint.model.params)

@@ -22,18 +22,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from fljax.engine.devices.distributed import allgather
-from fljax.engine.devices.placement import copied
-from fljax.engine.plan.packed_plan import pack
+from fljax.engine.devices.memory import exhaustion
 from fljax.engine.plan.round_plan import RoundPlan
+from fljax.training.execution import JobLayout
+from fljax.training.lane_search import search_lanes
 from fljax.training.layout_key import Remembered, key_of, recall, remember
+from fljax.training.narrowing import narrowing
+from fljax.training.partial_rounds import (
+    compiled_bytes,
+    end_of,
+    first_waves,
+    proven,
+    seconds_of,
+)
 
 # No further layout is tried once this much time has gone.
 _BUDGET_SECONDS = 8.0
 # Of the seconds of all rounds, what a search may take that must pay for itself.
 _SHARE = 0.1
+# Of long runs on accelerators, whose programs take longer to compile.
+_SHARE_OF_LONG_RUNS = 0.01
 # What one may take that was asked for, on a CPU: a compilation and its timing.
 _ASKED_SECONDS = 1.0
 # A timing takes at least that long, or the whole round.
@@ -54,14 +64,6 @@ _SIMILAR = 1.05
 _HEAVY_STEP_SECONDS = 5e-4
 
 
-class JobLayout(NamedTuple):
-    """A number of devices, of lanes on each, and of slots of a wave (0: by rule)."""
-
-    devices: int
-    lanes: int
-    wave: int = 0
-
-
 class Timing(NamedTuple):
     """A layout that is timed on the first waves of round 0.
 
@@ -74,6 +76,7 @@ class Timing(NamedTuple):
       overhead: The least that a round without any wave took so far: the sums over devices, the
         server update of all trials.
       built: Seconds until its program was there.
+      needed: Bytes of a device that its program takes, on accelerators; 0 where that is not known.
     """
 
     federation: Any
@@ -84,6 +87,7 @@ class Timing(NamedTuple):
     seconds: float
     overhead: float
     built: float = 0.0
+    needed: int = 0
 
     @property
     def round_seconds(self) -> float:
@@ -112,7 +116,8 @@ class Allowance(NamedTuple):
         pays = _SHARE * self.rounds * round_seconds
         on_cpu = jax.default_backend() == "cpu"
         least = (_ASKED_SECONDS if on_cpu else _BUDGET_SECONDS) if self.asked else 0.0
-        return min(max(pays, least), _BUDGET_SECONDS)
+        long = 0.0 if on_cpu else _SHARE_OF_LONG_RUNS * self.rounds * round_seconds
+        return min(max(pays, least), max(_BUDGET_SECONDS, long))
 
 
 def calibrate(
@@ -141,41 +146,82 @@ def calibrate(
     # of several processes, all or none
     if all(found == own for found in allgather(own)) and known is not None:
         try:
-            return _dispatching(assemble(JobLayout(*known[:3])), 1e-6 * known.round_us, allowance)
+            federation = proven(assemble(JobLayout(*known[:3])))
+            return _dispatching(federation, 1e-6 * known.round_us, allowance)
         except ValueError:
             pass  # it fits no longer: less memory, or a file from elsewhere
     begin = time.perf_counter()
-    best, is_whole = _search(assemble, allowance)
+    best, allowed = _search(assemble, allowance)
     spent = time.perf_counter() - begin - best.built
     chosen, round_us = best.federation.execution, math.ceil(1e6 * best.round_seconds)
-    allowed = 0 if is_whole else max(1, round(1e3 * allowance.seconds(1e-6 * round_us)))
+    allowed_ms = 0 if allowed is None else max(1, round(1e3 * allowed(1e-6 * round_us)))
     layout = (chosen.devices, chosen.lanes, chosen.wave)
-    remember(memory, key, Remembered(*layout, round_us, allowed))
+    remember(memory, key, Remembered(*layout, round_us, allowed_ms))
     best.federation.calibration_seconds = max(spent, 0.0)
     return _dispatching(best.federation, best.round_seconds, allowance)
 
 
-def _search(
-    assemble: Callable[[JobLayout | None], Any], allowance: Allowance
-) -> tuple[Timing, bool]:
-    """Returns the best timing, and whether the search came to its end."""
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+      best: The best timing.
+      allowed: Where the search was cut short, (seconds of a round) -> seconds; a run that may
+        search longer than these searches again. None where it came to its end.
+    """
+
+    best: Timing
+    allowed: Callable[[float], float] | None = None
+
+
+def _search(assemble: Callable[[JobLayout | None], Any], allowance: Allowance) -> Found:
+    """Returns the best layout that was found in the time that is allowed."""
     begin = time.perf_counter()
-    best = _timed(assemble, None, allowance)
+    best = narrowing(lambda layout: _timed(assemble, layout, allowance))
     last = time.perf_counter() - begin
+    if not _on_cpu(best):
+        return _search_by_fit(assemble, allowance, best, last)
     spent = last - best.built
-    for direction in (_one_device, _more_lanes, _fewer_lanes, _wider_waves):
+    for direction in (_one_device, _more_lanes, _wider_waves):
         for layout in direction(best):
             # the next timing is taken to cost what the last one did
             cost = max(allgather(spent + last))
             if cost > allowance.seconds(best.round_seconds):
-                return best, cost > _BUDGET_SECONDS
+                return Found(best, None if cost > _BUDGET_SECONDS else allowance.seconds)
             begin = time.perf_counter()
             best, goes_on = _better(assemble, layout, best)
             last = time.perf_counter() - begin
             spent += last
             if not goes_on:
                 break
-    return best, True
+    return Found(best)
+
+
+def _search_by_fit(
+    assemble: Callable[[JobLayout | None], Any], allowance: Allowance, first: Timing, last: float
+) -> Found:
+    """Searches lanes by `search_lanes`.
+
+    The clock starts after the first timing, whose program is needed in any case. What was cut short
+    is remembered with the time that it took: with its programs in the cache, the next run gets
+    further in the same time.
+    """
+    spent = 0.0
+
+    def affords(best: Timing) -> bool:
+        # the next timing is taken to cost what the last one did
+        return max(allgather(spent + last)) <= allowance.seconds(best.round_seconds)
+
+    def compare(best: Timing, layout: JobLayout) -> tuple[Timing, Timing | None]:
+        nonlocal spent, last
+        begin = time.perf_counter()
+        pair = _compared(assemble, layout, best)
+        last = time.perf_counter() - begin
+        spent += last
+        return (best, None) if pair is None else (_chosen(*pair), pair[1])
+
+    best, is_whole = search_lanes(first, compare, affords)
+    return Found(best, None if is_whole else lambda _: spent)
 
 
 def _dispatching(federation: Any, round_seconds: float, allowance: Allowance) -> Any:
@@ -192,11 +238,22 @@ def _better(
     assemble: Callable[[JobLayout | None], Any], layout: JobLayout, best: Timing
 ) -> tuple[Timing, bool]:
     """Times a layout; returns the better timing, and whether to go on in its direction."""
+    pair = _compared(assemble, layout, best)
+    if pair is None:
+        return best, False  # it does not fit into memory, and wider ones will not either
+    best, other = pair
+    return _chosen(best, other), other.round_seconds <= _SIMILAR * best.round_seconds
+
+
+def _compared(
+    assemble: Callable[[JobLayout | None], Any], layout: JobLayout, best: Timing
+) -> tuple[Timing, Timing] | None:
+    """Times a layout, and the best one anew; None where it does not fit into memory."""
     try:
         other = _timed(assemble, layout)
     except ValueError:
-        return best, False  # it does not fit into memory, and wider ones will not either
-    # anew and by turns: the speed of a machine may change within seconds
+        return None
+    # by turns: the speed of a machine may change within seconds
     anew = {"seconds": math.inf, "overhead": math.inf}
     best, other = (timing._replace(**anew) for timing in (best, other))
     for repetition in range(_REPEATS):
@@ -204,23 +261,18 @@ def _better(
         takes, best_takes = other.round_seconds, best.round_seconds
         if repetition and max(takes, best_takes) > _CLEARLY * min(takes, best_takes):
             break
-    return (other if takes <= _GAIN * best_takes else best), takes <= _SIMILAR * best_takes
+    return best, other
+
+
+def _chosen(best: Timing, other: Timing) -> Timing:
+    return other if other.round_seconds <= _GAIN * best.round_seconds else best
 
 
 def _more_lanes(best: Timing) -> list[JobLayout]:
-    """Returns layouts to try one after another while they get better, as do the next three."""
-    execution, jobs = best.federation.execution, _jobs(best)
-    if _on_cpu(best):
-        counts = [4, 16] if _is_light(best) else []
-    else:
-        counts = [execution.lanes * 4**power for power in range(1, 6)]
-    return [JobLayout(execution.devices, n) for n in counts if execution.lanes < n <= jobs]
-
-
-def _fewer_lanes(best: Timing) -> list[JobLayout]:
+    """Returns layouts to try one after another while they get better, as do the next two."""
     execution = best.federation.execution
-    counts = [] if _on_cpu(best) else [execution.lanes // 4, execution.lanes // 16]
-    return [JobLayout(execution.devices, n) for n in counts if n]
+    counts = [4, 16] if _is_light(best) else []
+    return [JobLayout(execution.devices, n) for n in counts if execution.lanes < n <= _jobs(best)]
 
 
 def _one_device(best: Timing) -> list[JobLayout]:
@@ -235,9 +287,7 @@ def _one_device(best: Timing) -> list[JobLayout]:
 
 def _wider_waves(best: Timing) -> list[JobLayout]:
     execution = best.federation.execution
-    if _on_cpu(best) and not _is_light(best):
-        return []
-    counts = [execution.wave * 4, execution.wave * 16]
+    counts = [execution.wave * 4, execution.wave * 16] if _is_light(best) else []
     return [JobLayout(execution.devices, execution.lanes, n) for n in counts if n <= _jobs(best)]
 
 
@@ -272,62 +322,35 @@ def _timed(
     federation = assemble(layout)
     whole, facts = federation.plan_round(0, federation.cohorts.init())
     waves = max(int(plan.num_waves.max(initial=0)) for plan in whole.passes)
-    count = 1
-    _seconds(federation, _first_waves(whole, count), facts)  # compiles
+    count, needed = 1, compiled_bytes(federation, whole, facts)
+    with exhaustion(federation.execution):
+        seconds_of(federation, first_waves(whole, count), facts)  # compiles
     built = time.perf_counter() - begin
 
     def timing() -> Timing:
-        plan = _first_waves(whole, count)
-        steps = max(1, _end(plan))
-        share = steps / max(1, _end(whole))
-        return Timing(federation, plan, facts, share, steps, seconds, overhead, built)
+        plan = first_waves(whole, count)
+        steps = max(1, end_of(plan))
+        share = steps / max(1, end_of(whole))
+        return Timing(federation, plan, facts, share, steps, seconds, overhead, built, needed)
 
-    seconds = _seconds(federation, _first_waves(whole, count), facts)
-    overhead = _seconds(federation, _first_waves(whole, 0), facts)
+    seconds = seconds_of(federation, first_waves(whole, count), facts)
+    overhead = seconds_of(federation, first_waves(whole, 0), facts)
     if allowance and max(allgather(built)) > allowance.seconds(timing().round_seconds):
         return timing()
     wanted = max(_TRIAL_SECONDS, 3 * overhead)
     while seconds < wanted and count < waves:
         grow = min(8.0, 1.5 * wanted / max(seconds, 1e-6))
         count = min(waves, max(count + 1, int(count * grow)))
-        seconds = _seconds(federation, _first_waves(whole, count), facts)
+        seconds = seconds_of(federation, first_waves(whole, count), facts)
     return timing()
 
 
 def _again(timing: Timing) -> Timing:
-    seconds = _seconds(timing.federation, timing.plan, timing.facts)
-    overhead = _seconds(timing.federation, _first_waves(timing.plan, 0), timing.facts)
+    seconds = seconds_of(timing.federation, timing.plan, timing.facts)
+    overhead = seconds_of(timing.federation, first_waves(timing.plan, 0), timing.facts)
     return timing._replace(
         seconds=min(timing.seconds, seconds), overhead=min(timing.overhead, overhead)
     )
-
-
-def _seconds(federation: Any, plan: RoundPlan, facts: Any) -> float:
-    """Runs a plan, keeps nothing of it, and returns what it took where it took longest."""
-    placed = federation.place(pack(plan))
-    rows = federation.store.gather(facts.trials, facts.clients)
-    state = jax.block_until_ready(copied(federation.state))
-    jax.block_until_ready((placed, rows))
-    begin = time.perf_counter()
-    jax.block_until_ready(federation.program(state, rows, placed, federation.inputs))
-    return max(allgather(time.perf_counter() - begin))
-
-
-def _first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
-    passes = tuple(
-        each._replace(num_waves=np.minimum(each.num_waves, waves)) for each in plan.passes
-    )
-    return plan._replace(passes=passes)
-
-
-def _end(plan: RoundPlan) -> int:
-    """Returns the steps of all passes until their last waves end, on the device with the most."""
-    ends = np.zeros(len(plan.passes[0].num_waves), np.int64)
-    for each in plan.passes:
-        for device, waves in enumerate(each.num_waves):
-            if waves:
-                ends[device] += each.exchange_time[device, each.wave_end[device, waves - 1] - 1]
-    return int(ends.max())
 
 
 def describe(federation: Any) -> str:

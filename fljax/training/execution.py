@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 
@@ -19,6 +21,14 @@ _CALIBRATED_SECONDS = 5.0
 # A guess at what a CPU takes, on the high side: a round without jobs, a job without steps, a step
 # without arithmetic; and operations a second.
 _ROUND_SECONDS, _JOB_SECONDS, _STEP_SECONDS, _CPU_FLOPS = 1e-3, 1e-4, 5e-5, 5e9
+
+
+class JobLayout(NamedTuple):
+    """A number of devices, of lanes on each, and of slots of a wave (0: by rule)."""
+
+    devices: int
+    lanes: int
+    wave: int = 0
 
 
 def plan_execution(

@@ -45,12 +45,14 @@ from fljax.training.assembly import (
     planner_of,
     store_of,
 )
-from fljax.training.autotuning import Allowance, JobLayout, calibrate
+from fljax.training.autotuning import Allowance, calibrate
 from fljax.training.blueprint import Blueprint, algorithm_builder, draw_blueprint
 from fljax.training.client_state import check_rounds_per_dispatch, default_rows
-from fljax.training.execution import is_calibrated
+from fljax.training.execution import JobLayout, is_calibrated
 from fljax.training.layout_key import layout_facts
+from fljax.training.narrowing import narrowing
 from fljax.training.options import RoundOptions
+from fljax.training.partial_rounds import proven
 from fljax.training.round_records import FATES, passes_kept
 from fljax.training.sampling import make_cohorts
 from fljax.training.trials import InitialTrials, TrialInputs, check_frozen, initial_trials
@@ -92,7 +94,9 @@ def build(
 
     jobs = blueprint.cohorts.max_jobs
     if not is_calibrated(options, dataset, task, blueprint.steps, blueprint.work, jobs):
-        return assemble()
+        if options.lanes:
+            return proven(assemble())
+        return narrowing(lambda layout: proven(assemble(layout)), options.wave)
     allowance = Allowance(options.num_rounds, bool(options.calibrate))
     return calibrate(assemble, cache_dir() / "layouts.json", layout_facts(blueprint), allowance)
 

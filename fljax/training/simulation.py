@@ -31,6 +31,7 @@ from fljax.engine.devices.distributed import (
     num_processes,
 )
 from fljax.engine.devices.execution import use_all_cores
+from fljax.engine.devices.memory import exhaustion
 from fljax.recording import Checkpoints, Recorder, Run, say, versions
 from fljax.recording.jsonio import plain
 from fljax.recording.lock import locked
@@ -38,9 +39,11 @@ from fljax.recording.recorder import CHECKPOINTS, holds_run, read_only, refuse_e
 from fljax.training import federation as federations
 from fljax.training.autotuning import describe
 from fljax.training.baselines import check_baselines, run_baselines, stopped_late
+from fljax.training.execution import JobLayout
 from fljax.training.federation import Federation, RoundOptions
 from fljax.training.loop import Loop
 from fljax.training.metric_checks import check_described
+from fljax.training.narrowing import narrowing
 from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.preflight import check_kinds
 from fljax.training.resume import (
@@ -176,6 +179,31 @@ def _simulate(
     run_options: RunOptions,
     announced: bool = False,
 ) -> Run:
+    """Runs a simulation; where nobody has chosen the lanes, on fewer once memory runs out.
+
+    The run goes on from its last checkpoint then, or starts again.
+    """
+    setting = dataset, task, algorithm, options, run_options, announced
+    # processes that went on without each other would wait forever
+    if options.lanes or num_processes() > 1:
+        return _simulate_on(None, *setting)
+    return narrowing(lambda layout: _simulate_on(layout, *setting), options.wave)
+
+
+def _simulate_on(
+    layout: JobLayout | None,
+    dataset,
+    task,
+    algorithm,
+    options: RoundOptions,
+    run_options: RunOptions,
+    announced: bool,
+) -> Run:
+    """Runs a simulation on a layout, where it may have begun on another; or, of None, on its own.
+
+    Raises:
+      DoesNotFit: If the devices run out of memory.
+    """
     workdir = None if run_options.workdir is None else Path(run_options.workdir)
     with contextlib.ExitStack() as stack:
 
@@ -184,6 +212,8 @@ def _simulate(
             directory = workdir / CHECKPOINTS
             return stack.enter_context(Checkpoints(directory, keep=run_options.keep_checkpoints))
 
+        if layout is not None and workdir is not None:
+            run_options = dataclasses.replace(run_options, resume=holds_run(workdir))
         with all_or_none():
             start = 0
             if run_options.resume:
@@ -196,6 +226,8 @@ def _simulate(
             asked = options
             if start:
                 options = with_saved_execution(options, checkpoints().metadata(start))
+            if layout is not None:
+                options = dataclasses.replace(options, **layout._asdict())
             federation = federations.build(dataset, task, algorithm, options)
             if announced and run_options.progress and is_main():
                 say(describe(federation))
@@ -222,7 +254,7 @@ def _simulate(
                 recorder.add_sink(open_sink())
             recorder.write_config(config)
             loop = Loop(federation, recorder, checkpoints, config, run_options, progress)
-        with exit_on_failure():
+        with exit_on_failure(), exhaustion(federation.execution):
             return loop.run()
 
 

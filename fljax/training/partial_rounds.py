@@ -1,0 +1,77 @@
+"""Runs parts of a round, to see their time or their memory, and keeps nothing of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from fljax.engine.devices.distributed import allgather
+from fljax.engine.devices.execution import memory_of
+from fljax.engine.devices.memory import check_fits, exhaustion, has_own_memory, program_bytes
+from fljax.engine.devices.placement import copied
+from fljax.engine.plan.packed_plan import pack
+from fljax.engine.plan.round_plan import RoundPlan
+
+
+def seconds_of(federation: Any, plan: RoundPlan, facts: Any) -> float:
+    """Runs a plan, keeps nothing of it, and returns what it took where it took longest."""
+    placed = federation.place(pack(plan))
+    rows = federation.store.gather(facts.trials, facts.clients)
+    state = jax.block_until_ready(copied(federation.state))
+    jax.block_until_ready((placed, rows))
+    begin = time.perf_counter()
+    jax.block_until_ready(federation.program(state, rows, placed, federation.inputs))
+    return max(allgather(time.perf_counter() - begin))
+
+
+def first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
+    passes = tuple(
+        each._replace(num_waves=np.minimum(each.num_waves, waves)) for each in plan.passes
+    )
+    return plan._replace(passes=passes)
+
+
+def end_of(plan: RoundPlan) -> int:
+    """Returns the steps of all passes until their last waves end, on the device with the most."""
+    ends = np.zeros(len(plan.passes[0].num_waves), np.int64)
+    for each in plan.passes:
+        for device, waves in enumerate(each.num_waves):
+            if waves:
+                ends[device] += each.exchange_time[device, each.wave_end[device, waves - 1] - 1]
+    return int(ends.max())
+
+
+def compiled_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int:
+    """Compiles the round program; returns what it takes of a device, 0 where XLA does not say.
+
+    On CPUs nothing is done: what does not fit there was refused by rule.
+
+    Raises:
+      DoesNotFit: If a device has less memory.
+    """
+    if not has_own_memory(federation.mesh):
+        return 0
+    with exhaustion(federation.execution):
+        compiled = federation.compile_block(federation.place(pack(plan)), [facts])()
+    needed = program_bytes(compiled)
+    check_fits(federation.execution, needed, memory_of(federation.mesh))
+    return needed or 0
+
+
+def proven(federation: Any) -> Any:
+    """Returns a federation whose round has its memory: compiled, and run without a job.
+
+    On CPUs nothing is done.
+
+    Raises:
+      DoesNotFit: If a device has less memory.
+    """
+    if has_own_memory(federation.mesh):
+        plan, facts = federation.plan_round(0, federation.cohorts.init())
+        compiled_bytes(federation, plan, facts)
+        with exhaustion(federation.execution):
+            seconds_of(federation, first_waves(plan, 0), facts)
+    return federation

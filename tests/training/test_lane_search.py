@@ -1,0 +1,184 @@
+"""Lanes on accelerators: a fit of two timings finds what trying all numbers would find."""
+
+import json
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fljax.engine.devices.execution import ExecutionPlan
+from fljax.engine.devices.memory import DoesNotFit
+from fljax.engine.plan.lanes import assign_lanes
+from fljax.training import autotuning, lane_search
+from fljax.training.autotuning import Allowance, Timing, calibrate
+from fljax.training.lane_fit import lane_counts, line, most_promising
+
+EQUAL = np.full(50, 5)
+RAGGED = np.sort(np.random.default_rng(0).pareto(1.35, 1000) * 2 + 1).astype(np.int64)
+WRITERS = np.random.default_rng(1).integers(5, 25, 100)
+
+
+@given(
+    st.dictionaries(st.integers(1, 1000), st.floats(1e-5, 1.0), min_size=2, max_size=4),
+)
+def test_the_line_is_the_nearest_one_that_never_falls(timings):
+    a, b = line(timings)
+    assert a >= 0 and b >= 0
+    lanes, taken = np.array(list(timings)), np.array(list(timings.values()))
+
+    def distance(a, b):
+        return np.square((a + b * lanes) / taken - 1).sum()
+
+    near = distance(a, b)
+    for factor_a, factor_b in ((0.99, 1), (1.01, 1), (1, 0.99), (1, 1.01), (1.01, 0.99)):
+        assert near <= distance(factor_a * a, factor_b * b) * (1 + 1e-9) + 1e-12
+    least = taken.min() / lanes.max() / 100
+    assert near <= distance(a + least, b) + 1e-9 and near <= distance(a, b + least) + 1e-9
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 7, 50, 1000])
+def test_counts_leave_no_lane_idle(jobs):
+    counts = lane_counts(jobs)
+    assert counts[0] == jobs and counts[-1] == 1
+    for count in counts[1:]:
+        turns = -(-jobs // count)
+        assert -(-jobs // turns) == count
+
+
+def test_a_timing_counts_more_than_the_line():
+    steps = {10: 10, 20: 5, 40: 3}
+    seconds = {10: 1.0, 40: 1.0}
+    assert most_promising(seconds, [10, 20, 40], steps.__getitem__, 0.5) == (40, 3.5)
+    slow = {10: 1.0, 40: 9.0}
+    assert most_promising(slow, [10, 20, 40], steps.__getitem__, 0.0)[0] == 10
+
+
+def _round_seconds(steps, lanes, start, each, overhead):
+    return overhead + assign_lanes(steps, 1, lanes, len(steps)).makespan * (start + each * lanes)
+
+
+class Machine:
+    """An accelerator on which a step of L lanes takes start + each * L seconds."""
+
+    def __init__(self, steps, start, each, *, overhead=1e-3, most_lanes=10**9, rule=64):
+        self.steps, self.line, self.overhead = steps, (start, each), overhead
+        self.most_lanes, self.rule, self.tried = most_lanes, rule, []
+
+    def seconds(self, lanes):
+        return _round_seconds(self.steps, lanes, *self.line, self.overhead)
+
+    def assemble(self, layout):
+        lanes = min(self.rule, len(self.steps)) if layout is None else layout.lanes
+        return SimpleNamespace(
+            execution=ExecutionPlan(1, lanes, lanes, 1, "device"),
+            planner=SimpleNamespace(
+                capacities=SimpleNamespace(cohort=len(self.steps), jobs=len(self.steps))
+            ),
+            mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform="gpu")]),
+            options=SimpleNamespace(devices=0, rounds_per_dispatch=0),
+            store=SimpleNamespace(row_bytes=0),
+            cohorts=SimpleNamespace(feedback="none"),
+        )
+
+    def timed(self, assemble, layout, allowance=None):
+        federation = assemble(layout)
+        lanes = federation.execution.lanes
+        self.tried.append(lanes)
+        if lanes > self.most_lanes:
+            raise DoesNotFit(federation.execution, "too little.")
+        jobs = SimpleNamespace(steps=self.steps[None], client=np.zeros((1, len(self.steps))))
+        plan = SimpleNamespace(passes=[SimpleNamespace(jobs=jobs)])
+        steps = assign_lanes(self.steps, 1, lanes, len(self.steps)).makespan
+        return Timing(
+            federation, plan, None, 1.0, steps, self.seconds(lanes), self.overhead, built=5.0
+        )
+
+    def search(self, monkeypatch, allowance=None, memory=None):
+        monkeypatch.setattr(autotuning, "_timed", self.timed)
+        monkeypatch.setattr(autotuning, "_again", lambda timing: timing._replace(
+            seconds=self.seconds(timing.federation.execution.lanes), overhead=self.overhead
+        ))  # fmt: skip
+        found = calibrate(self.assemble, memory, {}, allowance or Allowance(10**9))
+        return found.execution.lanes
+
+
+@pytest.mark.parametrize("steps", [EQUAL, RAGGED, WRITERS], ids=["equal", "ragged", "writers"])
+@pytest.mark.parametrize(
+    ("start", "each"), [(1e-3, 1e-7), (1e-3, 1e-5), (1e-3, 3e-5), (1e-4, 1e-4), (1e-6, 1e-3)]
+)
+def test_the_best_number_of_lanes_is_found_in_a_few_timings(monkeypatch, steps, start, each):
+    machine = Machine(steps, start, each)
+    lanes = machine.search(monkeypatch)
+    best = min(map(machine.seconds, range(1, len(steps) + 1)))
+    assert machine.seconds(lanes) <= 1.06 * best
+    assert len(machine.tried) <= 3 and len(set(machine.tried)) == len(machine.tried)
+
+
+def test_what_the_line_promises_wrongly_is_not_taken(monkeypatch):
+    machine = Machine(np.full(1000, 5), 1e-3, 1e-6)
+    straight = machine.seconds
+    # beyond 200 lanes nothing fits into some cache
+    machine.seconds = lambda lanes: straight(lanes) * (30 if lanes > 200 else 1)
+    assert machine.search(monkeypatch) <= 200
+    assert 1000 in machine.tried and len(machine.tried) <= 5
+
+
+@pytest.mark.parametrize(("most", "expected"), [(40, 32), (20, 16), (1, 1)])
+def test_what_does_not_fit_is_tried_on_half_the_lanes(monkeypatch, most, expected):
+    machine = Machine(np.full(1000, 5), 1e-3, 1e-7, most_lanes=most)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        lanes = machine.search(monkeypatch)
+    # then as many as promise more, and fit
+    assert expected <= lanes <= most
+    assert "lanes = 64" in str(said[0].message) and "with 32 lanes" in str(said[0].message)
+    machine.most_lanes = 0
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(DoesNotFit, match="lanes = 1 with waves of 1 do not fit"),
+    ):
+        machine.search(monkeypatch)
+
+
+def test_the_bytes_of_two_programs_tell_which_third_one_fits(monkeypatch):
+    machine = Machine(np.full(1000, 5), 1e-3, 1e-7)
+    timed = machine.timed
+    machine.timed = lambda *args: (found := timed(*args))._replace(
+        needed=10**6 + 10**6 * found.federation.execution.lanes
+    )
+    monkeypatch.setattr(lane_search, "memory_of", lambda mesh: 130 * 10**6)
+    assert machine.search(monkeypatch) == 125
+    assert max(machine.tried) == 125
+
+
+def test_the_clock_starts_after_the_first_timing_and_what_it_cuts_short_is_no_end(
+    monkeypatch, tmp_path
+):
+    machine, memory = Machine(np.full(1000, 5), 1e-3, 1e-7), tmp_path / "layouts.json"
+    now = [0.0]
+    timed, cost = machine.timed, [7.0]
+
+    def slow(*args):
+        now[0] += cost[0]
+        return timed(*args)
+
+    machine.timed = slow
+    monkeypatch.setattr(autotuning.time, "perf_counter", lambda: now[0])
+    allowed = Allowance(60, asked=True)
+    monkeypatch.setattr(Allowance, "seconds", lambda self, round_seconds: 8.0)
+    # the first program takes 7 s, the second one as well, a third one would be too much
+    assert machine.search(monkeypatch, allowed, memory) == 64 and len(machine.tried) == 2
+    assert list(json.loads(memory.read_text()).values())[0][-1] == 7000
+    # its programs are in the cache now: the next run gets further, and to the end
+    machine.tried, cost[0] = [], 1.0
+    machine.search(monkeypatch, allowed, memory)
+    assert len(machine.tried) == 3
+    assert list(json.loads(memory.read_text()).values())[0][-1] == 0
+    # and the one after that searches no more
+    machine.tried = []
+    monkeypatch.setattr(autotuning, "proven", lambda federation: federation)
+    machine.search(monkeypatch, allowed, memory)
+    assert machine.tried == []
