@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fljax.core.digits import apart
-from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, unit_of
+from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.recording.plots import COLOURS
 from fljax.studies.results import is_number
-from fljax.studies.selection import Configuration, Criterion, spread
+from fljax.studies.selection import Configuration, Criterion, score_label, spread
 from fljax.studies.space import describe, identity, short
 
 GREY = "#B8B8B8"
@@ -45,6 +46,11 @@ class Scale(NamedTuple):
     def few(self) -> bool:
         """Whether every value can have a tick of its own."""
         return self.kind == "names" or len(self.values) <= _MOST_TICKS
+
+    @property
+    def widest(self) -> float:
+        """The inches that its longest label takes."""
+        return 0.09 * max(len(label) for _, label in self.ticks())
 
     def position(self, value: Any) -> float:
         """Returns where a value lies: from 0, the first one, to 1, the last one."""
@@ -126,21 +132,6 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [step * k for k in range(first, math.floor(high / step) + 1)]
 
 
-def score_label(criterion: Criterion, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
-    """Returns what the score of a configuration is: "validation accuracy, best round (%)"."""
-    _, unit = unit_of(criterion.metric, metrics)
-    return f"{name_of(criterion.metric, metrics)}, {criterion.at} round{unit}"
-
-
-def note(configuration: Configuration) -> str:
-    """Returns what a mean does not tell: trials that did not come to their end."""
-    if configuration.diverged:
-        return f"{configuration.diverged} of {len(configuration.trials)} diverged"
-    stopped = [status.round for status in configuration.statuses if status.state == "stopped"]
-    all_stopped = len(stopped) == len(configuration.trials)
-    return f"stopped at {max(stopped)}" if all_stopped else ""
-
-
 def cells_of(ranked: Sequence[Configuration], x: str, y: str) -> dict[str, Configuration]:
     """Returns {cell of a value of x and one of y: the best configuration there}."""
     cells: dict[str, Configuration] = {}
@@ -169,7 +160,8 @@ def draw_heat_map(
     """
     (x_name, x_scale), (y_name, y_scale) = x, y
     columns, lines = len(x_scale.values), len(y_scale.values)
-    figure.set_size_inches(max(4.8, 2.4 + 1.1 * columns), max(3.4, 1.6 + 0.75 * lines))
+    width = 2.4 + columns * max(1.1, x_scale.widest) + max(0.0, y_scale.widest - 0.8)
+    figure.set_size_inches(max(4.8, width), max(3.4, 1.6 + 0.75 * lines))
     axes = figure.add_subplot()
     cells = cells_of(ranked, x_name, y_name)
     grid = np.full((lines, columns), np.nan)
@@ -186,7 +178,7 @@ def draw_heat_map(
     number = apart(grid[np.isfinite(grid)].tolist())
     for (i, j), score in np.ndenumerate(grid):
         if math.isfinite(score):
-            more = note(cells[_cell(x_scale.values[j], y_scale.values[i])])
+            more = cells[_cell(x_scale.values[j], y_scale.values[i])].note
             _draw_score(axes, i, j, number(score), more, image.cmap(image.norm(score)))
     best = ranked[0].point
     _frame(axes, y_scale.values.index(best[y_name]), x_scale.values.index(best[x_name]))
@@ -256,7 +248,8 @@ def draw_sensitivity(
     """
     columns = min(len(scales), _PANELS)
     lines = -(-len(scales) // _PANELS)
-    figure.set_size_inches(max(5.4, 3.6 * columns), 0.4 + 3.4 * lines)
+    panel = max(scale.widest * len(scale.ticks()) for scale in scales.values())
+    figure.set_size_inches(max(5.4, columns * max(3.6, panel)), 0.4 + 3.4 * lines)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axes, (name, scale) in zip(panels, scales.items(), strict=False):
         _draw_axis(axes, ranked, name, scale, criterion)
@@ -326,7 +319,8 @@ def draw_parallel_coordinates(
       criterion: What the configurations were ranked by.
       metrics: Of the task, for units.
     """
-    figure.set_size_inches(3.0 + 1.9 * len(scales), 5.0)
+    step = max(1.9, *(0.4 + scale.widest for scale in scales.values()))
+    figure.set_size_inches(3.0 + step * len(scales), 5.0)
     axes = figure.add_subplot()
     scores = [configuration.score for configuration in ranked if not configuration.failed]
     score_scale = Scale("linear", (min(scores), max(scores)))
@@ -359,7 +353,8 @@ def draw_parallel_coordinates(
     axes.set(xlim=(-0.2, end + 0.4), ylim=(bottom, 1.06), yticks=[])
     axes.yaxis.set_label_position("right")
     axes.set_ylabel(score_label(criterion, metrics))
-    axes.set_title(f"best: {describe(ranked[0].point)}", color=COLOURS[1], fontsize=10)
+    title = textwrap.fill(f"best: {describe(ranked[0].point)}", round(10 * figure.get_figwidth()))
+    axes.set_title(title, color=COLOURS[1], fontsize=10)
     axes.grid(False)
     axes.tick_params(length=0, pad=8)
     axes.spines[["left", "bottom"]].set_visible(False)

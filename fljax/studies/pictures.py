@@ -23,12 +23,11 @@ from fljax.studies.axis_pictures import (
     draw_parallel_coordinates,
     draw_sensitivity,
     scale_of,
-    score_label,
 )
 from fljax.studies.comparison import Compared, Comparison
 from fljax.studies.pareto import draw_pareto
 from fljax.studies.results import Results, axes_of
-from fljax.studies.selection import Configuration, Spread
+from fljax.studies.selection import Configuration, Spread, score_label
 from fljax.studies.space import described_apart
 
 _MOST_MAPS = 6
@@ -204,7 +203,8 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
     """
     shown = comparison.compared[:_MOST_BARS]
     factor, unit = unit_of(comparison.headline, comparison.metrics)
-    figure.set_size_inches(7.2, 1.3 + 0.3 * len(shown))
+    labels = [entry.label for entry in shown]
+    figure.set_size_inches(_width(labels, 30), 1.3 + 0.3 * len(shown))
     axes = figure.add_subplot()
     for place, entry in enumerate(shown):
         found = entry.spread(comparison.reported)
@@ -222,7 +222,7 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
         )  # fmt: skip
         if entry.is_reference:
             axes.axvline(factor * found.mean, color="#555555", linestyle="--", lw=1, zorder=1)
-    axes.set_yticks(range(len(shown)), [entry.label for entry in shown], fontsize=9)
+    axes.set_yticks(range(len(shown)), labels, fontsize=9)
     axes.set(
         ylim=(len(shown) - 0.5, -0.5),
         xlabel=f"{name_of(comparison.headline, comparison.metrics)}{unit}",
@@ -231,13 +231,19 @@ def _draw_bars(figure: Any, comparison: Comparison) -> None:
     axes.grid(axis="y", visible=False)
 
 
+def _width(labels: Sequence[str], most: int) -> float:
+    """Returns the inches that labels of so many letters have room in, or longer ones."""
+    return 7.2 + 0.07 * max(0, max(map(len, labels)) - most)
+
+
 def _percentile(entry: Compared, name: str) -> Spread:
     return entry.spread(lambda outcome: outcome.best.get(f"eval/clients/{name}"))
 
 
 def _draw_clients(figure: Any, shown: Sequence[Compared], metrics: Sequence[Metric]) -> None:
     """Draws for each variant the middle eight tenths of the clients, median and mean."""
-    figure.set_size_inches(7.2, 1.7 + 0.3 * len(shown))
+    labels = [entry.label for entry in shown]
+    figure.set_size_inches(_width(labels, 30), 1.7 + 0.3 * len(shown))
     axes = figure.add_subplot()
     marks = {
         "p50": ("o", COLOURS[0], "median client"),
@@ -253,7 +259,7 @@ def _draw_clients(figure: Any, shown: Sequence[Compared], metrics: Sequence[Metr
             x = factor * _percentile(entry, name).mean
             label = text if place == 0 else None
             axes.plot(x, place, marker, color=colour, markersize=5, label=label, linestyle="none")
-    axes.set_yticks(range(len(shown)), [entry.label for entry in shown], fontsize=9)
+    axes.set_yticks(range(len(shown)), labels, fontsize=9)
     axes.set(
         ylim=(len(shown) - 0.5, -0.5), xlabel=f"{spread_metric(metrics).name} of a client{unit}"
     )
@@ -298,8 +304,8 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
         style = {"color": GREY, "linewidth": 1.0, "zorder": 2}
         curve = _curves_of(comparison.results, configuration, criterion.metric)
         _draw_curve(axes, curve, factor, configuration, label, style)
-    entries = len(axes.get_legend_handles_labels()[0])
-    figure.set_size_inches(7.2, 4.4 + 0.19 * entries)
+    entries = axes.get_legend_handles_labels()[1]
+    figure.set_size_inches(_width(entries, 100), 4.4 + 0.19 * len(entries))
     title = score_label(criterion, comparison.metrics)
     figure.legend(loc="outside lower center", title=title, fontsize=8, title_fontsize=8)
     axes.set(xlabel="round", ylabel=f"{name_of(criterion.metric, comparison.metrics)}{unit}")

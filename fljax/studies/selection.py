@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.metrics import Metric, rows_of
+from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, rows_of, unit_of
 from fljax.recording import jsonio
 from fljax.studies.results import STATES, Results, Row, Status, is_number
 from fljax.studies.space import identity
@@ -58,6 +58,12 @@ def criterion_of(metric: Metric) -> Criterion:
     """
     keys = (f"eval/{split}/{metric.name}" for split in ("val", "test"))
     return Criterion(*keys, maximize=metric.sign > 0)
+
+
+def score_label(criterion: Criterion, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
+    """Returns what the score of a configuration is: "validation accuracy, best round (%)"."""
+    _, unit = unit_of(criterion.metric, metrics)
+    return f"{name_of(criterion.metric, metrics)}, {criterion.at} round{unit}"
 
 
 class Spread(NamedTuple):
@@ -123,6 +129,14 @@ class Configuration(NamedTuple):
     def failed(self) -> bool:
         """Whether no trial came to anything: all diverged, or there is no finite score."""
         return self.diverged == len(self.trials) or not math.isfinite(self.score)
+
+    @property
+    def note(self) -> str:
+        """What a mean does not tell: trials that did not come to their end."""
+        if self.diverged:
+            return f"{self.diverged} of {len(self.trials)} diverged"
+        stopped = [status.round for status in self.statuses if status.state == "stopped"]
+        return f"stopped at {max(stopped)}" if len(stopped) == len(self.trials) else ""
 
 
 def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configuration]:

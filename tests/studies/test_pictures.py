@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from fljax.recording.line_file import LineFile
-from fljax.studies import grid, log_uniform, sample, uniform
+from fljax.studies import grid, log_uniform, repeat, sample, uniform
 from fljax.studies.axis_pictures import draw_heat_map, scale_of
 from fljax.studies.comparison import compare
 from fljax.studies.pictures import plot_study
-from fljax.studies.results import ROWS, append_rows, axes_of, load, write_trials
+from fljax.studies.results import ROWS, Results, append_rows, axes_of, load, write_trials
 from fljax.studies.selection import Criterion, rank
 from fljax.studies.study import Study
 
@@ -77,6 +77,38 @@ def test_values_that_are_lists_are_drawn_as_they_were_written(tmp_path):
         for trial in ran.trials
     ]
     assert plot_sweep(ran._replace(trials=lists), tmp_path / "lists")
+
+
+def test_long_names_stay_within_their_pictures(tmp_path, monkeypatch):
+    from fljax.studies import pictures
+
+    drawn = []
+    keep = lambda figure, path, dpi: drawn.append((path.stem, figure))  # noqa: E731
+    monkeypatch.setattr(pictures, "save_figure", keep)
+    long = ("a value of a long name, and more", "another value of a long name, and even more of it")
+    configurations = grid({"options.of_a_long_name": long, "more_options.of_a_long_name": long})
+    plot_sweep(results_of(curves(4), configurations), tmp_path)
+    variants = dict.fromkeys([" and ".join(long * 2), "none"], {})
+    trials = repeat([{}], (0,), tuple(variants))
+    rows = [
+        {"trial": trial.number, "seed": 0, "round": round, "eval/val/accuracy": 0.1 * round}
+        | {f"eval/clients/{name}": 0.5 for name in ("p10", "p50", "p90", "mean", "worst")}
+        for trial in trials
+        for round in range(3)
+    ]
+    plot_study(compare(Study(variants=variants), {}, Results(trials, rows, {})), tmp_path)
+    assert {name for name, _ in drawn} >= {"axes", "sensitivity", "curves", "bars", "clients"}
+    for name, figure in drawn:
+        figure.draw_without_rendering()
+        inside = figure.bbox.padded(1)
+        parts = [legend.get_window_extent() for legend in figure.legends]
+        for axes in figure.axes:
+            parts += [axes.title.get_window_extent(), axes.get_window_extent()]
+            parts += [label.get_window_extent() for label in axes.get_yticklabels()]
+            if axes.get_label() != "<colorbar>":
+                assert axes.get_window_extent().width > 0.15 * inside.width, name
+        for part in parts:
+            assert inside.x0 <= part.x0 and part.x1 <= inside.x1, (name, part)
 
 
 def test_a_sweep_of_which_everything_diverged_gets_none(tmp_path):
