@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax import models, recording
+from fljax import models, recording, tasks
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
@@ -225,6 +225,8 @@ def make_dataset(config) -> FederatedDataset:
 
 
 def _make_task(config, dataset: FederatedDataset) -> Task:
+    if config.model is None:
+        return tasks.make(config.task, None, dataset.num_classes)
     shape = tuple(dataset.train.examples.spec["x"].shape)
     options = config.model_options.to_dict()
     model = models.named(config.model, dataset.num_classes, shape, options)

@@ -112,6 +112,8 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 
     filled = own_values(values)
     filled |= _clients(values)
+    if values["model"] is None and _takes_model(values):
+        filled["model"] = "softmax_regression"
     filled["batch_size"] = values["batch_size"] or 0
     filled["local_epochs"] = values["local_epochs"] or None
     filled["local_steps"] = values["local_steps"] or None
@@ -139,6 +141,12 @@ def _clients(values: Mapping[str, Any]) -> dict[str, Any]:
     if num_clients is None and takes_num_clients(name):
         num_clients = 100
     return {"partition": name, "num_clients": num_clients}
+
+
+def _takes_model(values: Mapping[str, Any]) -> bool:
+    from fljax import tasks
+
+    return values["task"] is None or tasks.takes_model(values["task"])
 
 
 def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
@@ -171,6 +179,12 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"{name} = {values[name]!r} has no effect with {other} = {values[other]!r}. Leave "
                 f"it at {default!r}, or choose {' or '.join(map(repr, kinds))}."
+            )
+    for name in () if _takes_model(values) else ("model", "model_options", "fast_layers"):
+        if values[name] != FIELDS[name].default:
+            yield (
+                f"{name} = {values[name]!r} has no effect: task = {values['task']!r} takes no "
+                "model. Leave it out, or let the task's function name a parameter `model`."
             )
     if values["patience"] and values["val_fraction"] == 0:
         yield "patience needs validation data. Set val_fraction, such as 0.1."

@@ -101,7 +101,7 @@ def _config_of(run: Run | str | Path) -> dict[str, Any]:
     else:
         path = Path(run) / CONFIG
         config = jsonio.read_json(path) if path.exists() else {}
-    if not isinstance(config.get("model"), str):
+    if not any(isinstance(config.get(key), str) for key in ("model", "task")):
         raise ValueError(
             "This run was not made of a configuration, so nothing on disk says how its model "
             "computes: give the model too, as to simulate."
@@ -112,6 +112,8 @@ def _config_of(run: Run | str | Path) -> dict[str, Any]:
 def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
     shape, num_classes = tuple(about["example"]["x"]["shape"]), about["num_classes"]
     with parts.beside(config.get("code_dir")):
+        if config["model"] is None:
+            return tasks.make(config["task"], None, num_classes)
         model = models.named(config["model"], num_classes, shape, config["model_options"])
         if not config.get("fast_layers", True):
             model = as_network(model, fast_layers=False)

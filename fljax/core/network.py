@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 
 from fljax.core.fast_layers import with_fast_layers
+from fljax.core.parts import FailedCall
 from fljax.core.settings import MODEL
 from fljax.core.values import brief, checked, sequence, shown, wrong
 
@@ -160,6 +161,8 @@ def from_nnx(
     def make(rngs):
         try:
             module = model(rngs)
+        except FailedCall:
+            raise  # it says which text is wrong
         except Exception as error:
             raise TypeError(
                 f"The model {shown(model)} cannot be made with model(nnx.Rngs(0)) "

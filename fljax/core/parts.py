@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from fljax.core.names import foreign, nearest
-from fljax.core.values import shown, wrong
+from fljax.core.values import brief, shown, wrong
 
 # Deeper nesting than such a text can hold would exhaust the parser's and the reader's stacks.
 _LONGEST = 400
@@ -57,6 +57,10 @@ class Call(NamedTuple):
     def is_own(self) -> bool:
         """Whether the function is one of the user's."""
         return ":" in self.name
+
+
+class FailedCall(ValueError):
+    """A call that a text names, and that cannot be made as it is written."""
 
 
 @contextlib.contextmanager
@@ -175,13 +179,34 @@ def make(
     if call.is_own:
         file = getattr(sys.modules[call.name.rpartition(":")[0]], "__file__", None)
         with importable(*(() if file is None else [os.path.dirname(file)])):
-            return call.function(**arguments)
+            return called(call, call.function, arguments)
     try:
         return call.function(**arguments)
     except (TypeError, ValueError) as error:
         message = str(error).rstrip(".")
         named = "" if message.startswith(call.name) else f"{call.name}: "
         raise ValueError(f"{call.where}: {named}{message}.") from error
+
+
+def called(call: Call, function: Any, arguments: Mapping[str, Any]) -> Any:
+    """Calls a function of the user's; where it fails, says which floats may be meant as integers.
+
+    Raises:
+      FailedCall: If it fails, and an argument is a whole number as a float.
+    """
+    try:
+        return function(**arguments)
+    except (TypeError, ValueError) as error:
+        whole = [
+            f"{name} = {value} is a float: write {int(value)} where a whole number is needed"
+            for name, value in arguments.items()
+            if isinstance(value, float) and value.is_integer()
+        ]
+        if not whole:
+            raise  # with the user's own traceback
+        raise FailedCall(
+            f"{call.where}: {call.name} fails with {brief(error).rstrip('.')}. {'; '.join(whole)}."
+        ) from error
 
 
 def bound(

@@ -78,7 +78,13 @@ DATA: dict[str, Field] = {
 }  # fmt: skip
 
 MODEL: dict[str, Field] = {
-    "model": Field("softmax_regression", str, meaning="Names the model."),
+    "model": Field(
+        None,
+        str,
+        optional=True,
+        meaning="Names the model; unset: softmax_regression, or none where a task of your own "
+        "takes none.",
+    ),
     "model_options": Field({}, dict, meaning="Passes further arguments to the model."),
     "task": Field(
         None,

@@ -109,15 +109,15 @@ def named(
     found = parts.parameters_of(call.function)
     parameters = {parameter.name: parameter for parameter in found}
     if call.is_own and parameters.pop("rngs", None):
-        call = call._replace(function=_factories_of(call.function, parameters.values()))
+        call = call._replace(function=_factories_of(call, parameters.values()))
     return parts.make(call, offered=offered, given=options, said=dict.fromkeys(offered, "the data"))
 
 
-def _factories_of(model: Callable, parameters: Iterable[inspect.Parameter]) -> Callable:
+def _factories_of(call: parts.Call, parameters: Iterable[inspect.Parameter]) -> Callable:
     """Returns a function of these parameters that leaves `rngs` to be given."""
 
     def make(**arguments):
-        return lambda rngs: model(**arguments, rngs=rngs)
+        return lambda rngs: parts.called(call, call.function, {**arguments, "rngs": rngs})
 
     factory: Any = make
     factory.__signature__ = inspect.Signature(list(parameters))

@@ -31,6 +31,7 @@ __all__ = [
     "make",
     "next_token",
     "softmax_cross_entropy",
+    "takes_model",
 ]
 
 # name -> function (model, num_classes, **options) -> Task
@@ -40,25 +41,43 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
-def make(name: str, model: Any, num_classes: int) -> Task:
+def takes_model(name: str) -> bool:
+    """Returns whether a task by name is one of a model that it is given.
+
+    Example:
+      >>> tasks.takes_model("next_token")
+      True
+    """
+    parameters = parts.parameters_of(parts.read_one("task", name, TASKS).function)
+    return any(each.name == "model" or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def make(name: str, model: Any, num_classes: int | None) -> Task:
     """Returns a task by name.
 
     Args:
       name: One of `TASKS`, a call of one, or "module:function" of your own, which gets those of
         `model` and `num_classes` that it names and returns a Task.
-      model: What the task trains.
-      num_classes: Number of classes, or size of the vocabulary.
+      model: What the task trains; None where it makes its own.
+      num_classes: Number of classes, or size of the vocabulary; None of targets without classes.
 
     Raises:
-      ValueError: For an unknown name or argument, or where a function of your own returns something
-        else.
+      ValueError: For an unknown name or argument, a model that the task does not take, or where a
+        function of your own returns something else.
 
     Example:
       >>> tasks.make("classification", models.mlp((4, 3)), 3)
       Task('classification', 3 classes)
     """
     call = parts.read_one("task", name, TASKS)
-    offered = {"model": model, "num_classes": num_classes}
+    offered = {"num_classes": num_classes}
+    if model is not None:
+        if not takes_model(name):
+            raise ValueError(
+                f"{call.where} takes no model, and is given one. Leave the model out, or let "
+                f"{call.name} name a parameter `model`."
+            )
+        offered["model"] = model
     said = {"model": "the key 'model'", "num_classes": "the data"}
     task = parts.make(call, offered=offered, said=said)
     if not isinstance(task, Task):

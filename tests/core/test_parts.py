@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import fljax
 from fljax import algorithms, data, models
-from fljax.config import ConfigError, experiment, load_config, resolve
+from fljax.config import ConfigError, default_config, experiment, load_config, resolve
 from fljax.core import parts, sampler
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.space import repeat
@@ -124,11 +125,11 @@ def test_modules_beside_a_configuration_are_found(folder):
         ({"partition": "my_fed:pulled"}, "my_fed:pulled has no argument 'num_clients' = 5"),
         ({"partition": "my_fed:Net(3, rngs=1)"}, "Net has no argument 'num_clients' = 5"),
         ({"partition": "dirichelt"}, "partition = 'dirichelt'.*Did you mean 'dirichlet'"),
-        ({"partition": "iid(seed=3)"}, "seed = 3 would be said twice"),
-        ({"partition": "dirichlet(alpha=0.1)", "alpha": 0.2}, "alpha = 0.1 would be said twice"),
+        ({"partition": "iid(seed=3)"}, "seed = 3 is set here, and the run sets it"),
+        ({"partition": "dirichlet(alpha=0.1)", "alpha": 0.2}, "alpha = 0.1 is set here"),
         ({"model": "my_fed:Net(wdith=3)"}, "no argument 'wdith' = 3. Did you mean 'width'"),
         ({"model_options": {"width": 3}}, "width = 5 is set here, and .* sets it to 3"),
-        ({"task": "my_fed:pulled"}, "my_fed:pulled returned .*, and a task is a fljax.tasks"),
+        ({"task": "my_fed:pulled", "model": None}, "my_fed:pulled returned .*, and a task is a"),
         ({"task": "clasification"}, "Did you mean 'classification'"),
         ({"sampler": "my_fed:pulled(mu=3)"}, None),
         ({"sampler": "my_fed:Net"}, "my_fed:Net needs num_classes and rngs"),
@@ -143,6 +144,83 @@ def test_what_own_functions_do_not_name_is_refused(folder, changes, message):
     else:
         with pytest.raises(ValueError, match=message):
             experiment.make_experiment(config)
+
+
+OWN_TASK = """
+from fljax import data, models, tasks
+import numpy as np
+
+
+def targets(**options):
+    x = np.arange(40.0, dtype=np.float32).reshape(20, 2)
+    ids = np.arange(20) % 4
+    return data.from_arrays(x, x[:, :1], client_ids=ids, x_test=x, y_test=x[:, :1], kind="targets")
+
+
+def alone():
+    return tasks.classification(models.softmax_regression(2, 3), 3)
+
+
+def of_a_model(model, num_classes):
+    return tasks.classification(model, 3)
+
+
+def perceptron(width, rate=0.5):
+    return models.mlp((4, *[8] * width, 3))
+"""
+
+
+@pytest.fixture
+def own_task(tmp_path):
+    (tmp_path / "my_task.py").write_text(OWN_TASK)
+    config = default_config()
+    for name, value in {
+        "code_dir": str(tmp_path), "dataset": "my_task:targets", "task": "my_task:alone",
+        "clients_per_round": 2, "num_rounds": 1,
+    }.items():  # fmt: skip
+        config[name] = value
+    yield config
+    sys.modules.pop("my_task", None)
+
+
+def test_a_task_that_takes_no_model_needs_none(own_task):
+    resolved = resolve(own_task)
+    assert resolved.model is None and resolve(resolved) == resolved
+    found = experiment.make_experiment(own_task)
+    assert found.task.num_classes == 3 and found.dataset.num_classes is None
+    own_task.task = "my_task:of_a_model"
+    assert resolve(own_task).model == resolve({}).model == "softmax_regression"
+    with pytest.raises(ValueError, match="these data have none: give a model of your own"):
+        experiment.make_experiment(own_task)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("model", "mlp"), ("model", "softmax_regression"), ("model_options", {"hidden": (3,)}),
+     ("fast_layers", False)],
+)  # fmt: skip
+def test_what_says_the_model_of_a_task_that_takes_none_is_refused(own_task, name, value):
+    own_task[name] = value
+    with pytest.raises(ConfigError, match=f"{name} = .* has no effect: task = .* takes no model"):
+        resolve(own_task)
+    with parts.beside(own_task.code_dir), pytest.raises(ValueError, match="takes no model, and"):
+        fljax.tasks.make("my_task:alone", models.mlp((2, 3)), 3)
+
+
+def test_floats_where_whole_numbers_are_needed_are_named(own_task, folder):
+    hint = "width = 5.0 is a float: write 5 where a whole number is needed"
+    own_task.update({"dataset": "digits", "task": None, "model": "my_task:perceptron(width=5.0)"})
+    with pytest.raises(ValueError, match=f"model = 'my_task:perceptron.* fails with .*{hint}"):
+        experiment.make_experiment(own_task)
+    config = load_config(folder / "config.py")
+    config.model = "my_fed:Net(width=5.0)"
+    found = experiment.make_experiment(config)
+    with pytest.raises(ValueError, match=f"model = 'my_fed:Net.* fails with .*{hint}"):
+        found.task.init(jax.random.key(0))
+    # other errors of one's own functions are as they are
+    config.model = "my_fed:Net(width='five')"
+    with pytest.raises(TypeError):
+        experiment.make_experiment(config).task.init(jax.random.key(0))
 
 
 def test_python_refuses_as_a_configuration_does():
