@@ -214,9 +214,8 @@ def test_floats_where_whole_numbers_are_needed_are_named(own_task, folder):
         experiment.make_experiment(own_task)
     config = load_config(folder / "config.py")
     config.model = "my_fed:Net(width=5.0)"
-    found = experiment.make_experiment(config)
     with pytest.raises(ValueError, match=f"model = 'my_fed:Net.* fails with .*{hint}"):
-        found.task.init(jax.random.key(0))
+        experiment.make_experiment(config).task.init(jax.random.key(0))
     # other errors of one's own functions are as they are
     config.model = "my_fed:Net(width='five')"
     with pytest.raises(TypeError):
