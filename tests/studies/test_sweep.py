@@ -185,7 +185,7 @@ def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
         num_trials=7, min_rounds=2, reduction=2, together=3, progress=False,
         criterion=Criterion("eval/val/loss", "eval/test/loss", maximize=False),
     )  # fmt: skip
-    with pytest.raises(ValueError, match="'reduction': 2.*'reduction': 3"):
+    with pytest.raises(ValueError, match="another configuration: reduction was 2 and is 3"):
         fljax.sweep(
             small_config(), tmp_path, axes={"client_lr": log_uniform(1e-4, 1.0)}, search="halving",
             num_trials=7, min_rounds=2, reduction=3, together=3, resume=True, progress=False,
