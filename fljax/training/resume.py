@@ -27,6 +27,7 @@ from fljax.recording.runs import METRICS, SUMMARY
 from fljax.training.federation import Federation
 from fljax.training.model_files import BestModel
 from fljax.training.options import RunOptions
+from fljax.training.own_code import OWN_CODE, warn_of_changes
 from fljax.training.round_records import RoundTotals
 
 _SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
@@ -145,7 +146,9 @@ def restore(
     """
     metadata = checkpoints.metadata(round)
     what = f"The checkpoint of round {round}"
-    check_identity(identity(federation, options), metadata["identity"], what)
+    now = identity(federation, options)
+    check_identity(now, metadata["identity"], what)
+    warn_of_changes(now.get(OWN_CODE, {}), metadata["identity"].get(OWN_CODE, {}))
     template = _state(federation, federation.cohorts.init())
     template["store"] = federation.store.template(metadata["store_rows"])
     pending = metadata.get("feedback", [])
@@ -271,4 +274,4 @@ def _is_comparable(name: str, now: Mapping[str, Any], saved: Mapping[str, Any]) 
     if name == _OPTIMIZER:
         found, before = now.get(name) or {}, saved.get(name) or {}
         return all(found.get(package) == before.get(package) for package in ("jax", "optax"))
-    return name != _DATA or name in saved
+    return name != OWN_CODE and (name != _DATA or name in saved)

@@ -45,6 +45,7 @@ from fljax.training.loop import Loop
 from fljax.training.metric_checks import check_described
 from fljax.training.narrowing import narrowing
 from fljax.training.options import RunOptions, check_run_options, split_options
+from fljax.training.own_code import OWN_CODE, own_code
 from fljax.training.preflight import check_kinds
 from fljax.training.resume import (
     Progress,
@@ -103,6 +104,7 @@ def simulate(
       [0, 1, 2]
     """
     round_options, run_options = split_options(options)
+    given = {"model": model, "algorithm": algorithm}
     if algorithm is None or isinstance(algorithm, str):
         algorithm = algorithms.make("fedavg" if algorithm is None else algorithm)
     check_kinds(dataset, algorithm)
@@ -115,6 +117,7 @@ def simulate(
     use_all_cores()
     use_compilation_cache()
     task = as_task(model, dataset, fast_layers=fast_layers)
+    run_options = _with_own_code(run_options, round_options, dataset, given)
     check_described(task)
     check_target(vars(run_options), task.metrics[0])
     setting = (dataset, task, algorithm, round_options)
@@ -128,6 +131,24 @@ def simulate(
     where = "nothing is saved" if run.directory is None else f"saved in {run.directory}"
     signals.conclude(f"stopped after round {run.summary['rounds']}, {where}.")
     return run
+
+
+def _with_own_code(
+    options: RunOptions, rounds: RoundOptions, dataset: FederatedDataset, given: Mapping[str, Any]
+) -> RunOptions:
+    """Returns the options with a config that tells of the user's own code."""
+    found = own_code(
+        given
+        | {
+            "sampler": rounds.sampler,
+            "pipeline": rounds.pipeline,
+            "preprocess": dataset.preprocess,
+        }
+        | {name: text for name, text in (options.config or {}).items() if isinstance(text, str)}
+    )
+    if not found:
+        return options
+    return dataclasses.replace(options, config={**(options.config or {}), OWN_CODE: found})
 
 
 def _held(options: RunOptions):
