@@ -3,7 +3,7 @@
     python scripts/simulate.py --config=configs/quickstart.py --workdir=runs/first \
         --config.num_rounds=50
 
-`--dry_run` prints what the run would do and cost, and runs nothing. `--resume` goes on from the
+`--dry_run` prints what the run would do and cost, and runs no round. `--resume` goes on from the
 newest checkpoint of the workdir. `--profile=DIR` leaves a trace of the run for XProf or Perfetto.
 
 Several processes, on one host or many, make one run: `--distributed` where a launcher such as
@@ -22,7 +22,7 @@ from fljax.core import signals
 _CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the run leaves behind.")
 _RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint of the workdir.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run no round.")
 _PROFILE = flags.DEFINE_string("profile", None, "Directory for a profiler trace of the run.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of a launcher's job.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of process 0.")

@@ -1,7 +1,8 @@
-"""The cost of a run, found without running it."""
+"""The cost of a run, found without running a round of it."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -14,13 +15,15 @@ from fljax.core.task import Task
 from fljax.core.transforms import UPDATE, Pipeline, as_configured
 from fljax.core.trees import nbytes
 from fljax.data.dataset import FederatedDataset
+from fljax.engine.devices.compilation import use_compilation_cache
+from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan.batching import steps_per_job, takes_part, works_of
-from fljax.training.execution import plan_execution
+from fljax.training.federation import build
 from fljax.training.flops import training_flops
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
+from fljax.training.partial_rounds import needed_bytes
 from fljax.training.rehearsal import Rehearsal, rehearsed
-from fljax.training.sampling import make_cohorts
 
 
 def describe(
@@ -33,21 +36,19 @@ def describe(
     """Returns clients, steps, FLOPs, memory and execution plan of a run as a text.
 
     FLOPs are those of the matrix products and direct convolutions in the gradient of one full batch
-    of one client, times the steps of all passes, whatever form computes them; no data is placed on
-    a device, and nothing is compiled or run.
+    of one client, times the steps of all passes, whatever form computes them. The run is prepared
+    until its round program is compiled, for XLA's figure of the memory; no round is run.
 
     Args:
       dataset, task, spec, options: As `simulate` takes them.
       update: Size of a compressed update; None where updates are sent as they are.
     """
     sizes = dataset.train.partition.sizes
-    cohorts = make_cohorts(dataset, options, [options.seed])
     work = local_work(sizes, options)
-    steps = steps_per_job(sizes, work)
     shapes = rehearsed(dataset, task, spec, options.pipeline)
     params = shapes.variables.params
     param_bytes = nbytes(params)
-    execution = plan_execution(dataset, cohorts.max_jobs, param_bytes, steps, options)
+    execution, needed = _prepared(dataset, task, spec, options)
     cohort = min(options.clients_per_round, dataset.num_clients)
     works = works_of(work, schedules_of(task, spec))
     has_work = takes_part(sizes, works)
@@ -60,7 +61,6 @@ def describe(
     taking_part = cohort * np.mean(has_work)
     down, up = (taking_part * link.bits / 8 for link in (received, sent))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    live = execution.lanes * 6 * param_bytes + execution.wave * 2 * param_bytes
     rows = [
         ("dataset", f"{dataset.name}, {sizes.sum():,} training rows"),
         (
@@ -85,8 +85,8 @@ def describe(
         *_compression(received, sent, update),
         (
             "memory",
-            f"data {_amount(dataset.train.examples.nbytes, 'B')} ({execution.placement}), "
-            f"training about {_amount(live, 'B')} a device",
+            f"data {_amount(dataset.train.examples.nbytes, 'B')} ({execution.placement})"
+            + ("" if needed is None else f", round program {_amount(needed, 'B')} a device"),
         ),
         (
             "execution",
@@ -96,6 +96,16 @@ def describe(
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _prepared(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> tuple[ExecutionPlan, int | None]:
+    """Returns the layout by rule, and what its round program takes of a device if XLA says it."""
+    use_compilation_cache()
+    federation = build(dataset, task, spec, dataclasses.replace(options, calibrate=False))
+    planned = federation.plan_round(0, federation.cohorts.init())
+    return federation.execution, needed_bytes(federation, *planned)
 
 
 class _Traffic(NamedTuple):

@@ -117,7 +117,7 @@ def simulate_config(config, workdir: str | Path, *, resume: bool = False) -> Run
 
 
 def dry_run(config) -> str:
-    """Returns what a configuration would do and cost, as a text; runs nothing."""
+    """Returns what a configuration would do and cost, as a text; runs no round."""
     experiment = make_experiment(config)
     round_options, _ = split_options(experiment.options)
     dataset, task = experiment.dataset, experiment.task

@@ -31,9 +31,9 @@ from fljax.training.lane_search import search_lanes
 from fljax.training.layout_key import Remembered, key_of, recall, remember
 from fljax.training.narrowing import narrowing
 from fljax.training.partial_rounds import (
-    compiled_bytes,
     end_of,
     first_waves,
+    fitting_bytes,
     proven,
     seconds_of,
 )
@@ -322,7 +322,7 @@ def _timed(
     federation = assemble(layout)
     whole, facts = federation.plan_round(0, federation.cohorts.init())
     waves = max(int(plan.num_waves.max(initial=0)) for plan in whole.passes)
-    count, needed = 1, compiled_bytes(federation, whole, facts)
+    count, needed = 1, fitting_bytes(federation, whole, facts)
     with exhaustion(federation.execution):
         seconds_of(federation, first_waves(whole, count), facts)  # compiles
     built = time.perf_counter() - begin

@@ -44,8 +44,18 @@ def end_of(plan: RoundPlan) -> int:
     return int(ends.max())
 
 
-def compiled_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int:
-    """Compiles the round program; returns what it takes of a device, 0 where XLA does not say.
+def needed_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int | None:
+    """Compiles the round program; returns what it takes of a device, None if XLA does not say.
+
+    Raises:
+      DoesNotFit: If the compiler runs out of the device's memory.
+    """
+    with exhaustion(federation.execution):
+        return program_bytes(federation.compile_block(federation.place(pack(plan)), [facts])())
+
+
+def fitting_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int:
+    """Returns what the round program takes of a device with memory of its own; else 0.
 
     On CPUs nothing is done: what does not fit there was refused by rule.
 
@@ -54,9 +64,7 @@ def compiled_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int:
     """
     if not has_own_memory(federation.mesh):
         return 0
-    with exhaustion(federation.execution):
-        compiled = federation.compile_block(federation.place(pack(plan)), [facts])()
-    needed = program_bytes(compiled)
+    needed = needed_bytes(federation, plan, facts)
     check_fits(federation.execution, needed, memory_of(federation.mesh))
     return needed or 0
 
@@ -71,7 +79,7 @@ def proven(federation: Any) -> Any:
     """
     if has_own_memory(federation.mesh):
         plan, facts = federation.plan_round(0, federation.cohorts.init())
-        compiled_bytes(federation, plan, facts)
+        fitting_bytes(federation, plan, facts)
         with exhaustion(federation.execution):
             seconds_of(federation, first_waves(plan, 0), facts)
     return federation

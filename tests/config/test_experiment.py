@@ -14,6 +14,7 @@ import toy
 from fljax import algorithms, data, models
 from fljax.algorithms import SERVER_OPTIMIZERS
 from fljax.config import default_config, experiment, load_config, resolve, to_plain, with_keys
+from fljax.config import dry_run as dry_runs
 from fljax.config.key_checks import partition_options
 from fljax.core.settings import ALGORITHM
 from fljax.studies.groups import key_of, same_key
@@ -27,6 +28,15 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 ALWAYS = ("quickstart", "synthetic_fedprox")
 # cifar10_subset.npz has 15,000 images instead of 50,000.
 SUPPLIED = {"cifar10_pfl": {"num_clients": 300}}
+
+
+@pytest.fixture(autouse=True)
+def needed_bytes(monkeypatch):
+    """Dry runs compile no round program; returns what would."""
+    compiles = dry_runs.needed_bytes
+    monkeypatch.setattr(dry_runs, "needed_bytes", lambda *_: None)
+    return compiles
+
 
 LRS = {"client_lr": 0.3, "server_lr": 0.7}
 ADAPTIVE = {"beta1": 0.8, "beta2": 0.95, "tau": 0.01}
@@ -335,6 +345,15 @@ def test_a_dry_run_says_what_the_run_would_do(tmp_path, monkeypatch):
     assert amount(found["memory"], "B") == pytest.approx(nbytes, rel=0.02)
     assert found["execution"] == "2 cpu device(s) x 1 lane(s), waves of 1"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_says_what_xla_says_of_the_memory(needed_bytes, monkeypatch):
+    assert "round program" not in dry_run()["memory"]
+    monkeypatch.setattr(dry_runs, "needed_bytes", needed_bytes)
+    data, program = dry_run(devices=1)["memory"].split(", round program ")
+    # with its arguments: the data, the model, the plan
+    assert amount(data, "B") < amount(program, "B") < 2 * amount(data, "B")
+    assert program.endswith("a device")
 
 
 @pytest.mark.parametrize(("algorithm", "times"), [("fedavg", 1), ("scaffold", 2), ("fedsgd", 1)])

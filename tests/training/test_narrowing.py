@@ -101,7 +101,7 @@ def test_xla_says_what_a_round_needs(memory):
     for lanes in (2, 4):
         built = _build(lanes=lanes, wave=lanes)
         needed.append(
-            partial_rounds.compiled_bytes(built, *built.plan_round(0, built.cohorts.init()))
+            partial_rounds.fitting_bytes(built, *built.plan_round(0, built.cohorts.init()))
         )
     assert 0 < needed[0] < needed[1] < 10**6
     memory(needed[0])
