@@ -57,8 +57,8 @@ def _runners():
         if unknown:
             raise app.UsageError(f"Unknown {unknown[0]!r}; the harness has {', '.join(listed)}.")
         runners |= {name: listed[name] for name in _PEERS.value or listed}
-    for one in _RUNNER.value:
-        name, _, command = one.partition("=")
+    for runner in _RUNNER.value:
+        name, _, command = runner.partition("=")
         runners[name] = comparison.runner(command)
     return runners
 

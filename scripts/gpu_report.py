@@ -54,7 +54,7 @@ def main(argv):
     if unknown:
         raise app.UsageError(f"Unknown {unknown[0]!r}; there are {', '.join(report.SECTIONS)}.")
     own = [f"--workdir={workdir}", f"--size={_SIZE.value}"]
-    own += [f"--runner={one}" for one in _RUNNER.value]
+    own += [f"--runner={runner}" for runner in _RUNNER.value]
     own += [f"--timeout={_TIMEOUT.value}"]
     own += [f"--calibrate={_CALIBRATE.value}"]
     own += [f"--cpu_rounds={_CPU_ROUNDS.value}"] if _CPU_ROUNDS.value else []
@@ -70,8 +70,8 @@ def _context(workdir):
     size = replace(size, cpu_rounds=rounds, calibrate=_CALIBRATE.value)
     script = Path(__file__).with_name("run_workload.py")
     runners = {comparison.OURS: comparison.Runner([sys.executable, str(script)], script.parents[1])}
-    for one in _RUNNER.value:
-        name, _, command = one.partition("=")
+    for runner in _RUNNER.value:
+        name, _, command = runner.partition("=")
         runners[name] = comparison.runner(command)
     return Context(size, workdir, runners, _TIMEOUT.value)
 

@@ -47,9 +47,9 @@ def main(argv):
         commands.show(f"\n{kills.table(outcomes)}")
     if fates:
         commands.show(f"\n{bit_flips.table(fates)}")
-    problems = [line for _, one in outcomes for line in one.problems]
+    problems = [line for _, outcome in outcomes for line in outcome.problems]
     commands.show("\n".join(problems))
-    return int(bool(problems) or any(one.get(bit_flips.FATES[-1]) for _, one in fates))
+    return int(bool(problems) or any(counts.get(bit_flips.FATES[-1]) for _, counts in fates))
 
 
 def _shares(total, parts):

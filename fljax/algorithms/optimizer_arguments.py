@@ -56,7 +56,7 @@ def hyperparameters(
             raise TypeError(
                 f"{algorithm}: {name} is set by the run itself; give yours another name."
             )
-        if all(one is None for one in optimizers):
+        if all(optimizer is None for optimizer in optimizers):
             meant = hint(name, {**own, **optional})
             raise TypeError(
                 f"{algorithm} has no hyperparameter {name!r}. {meant} A number of an optimizer of "

@@ -155,7 +155,7 @@ def fedopt(
         factory = lambda hp: optax.sgd(hp["server_lr"], momentum=hp["server_momentum"])  # noqa: E731
     else:
         used = {"beta1": beta1, "beta2": beta2, "tau": tau}
-        numbers = {name: one for name, one in used.items() if _uses(server_optimizer, name)}
+        numbers = {name: number for name, number in used.items() if _uses(server_optimizer, name)}
         factory = lambda hp: optax.chain(  # noqa: E731
             scale_by_second_moment(
                 server_optimizer, hp["beta1"], hp.get("beta2"), hp["tau"],

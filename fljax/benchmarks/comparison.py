@@ -58,10 +58,10 @@ def harness_runners(directory: str | Path) -> dict[str, Runner]:
     return {name: runner(command, directory) for name, command in commands.items()}
 
 
-def run(one: Runner, data: Path, workload: str, rounds: int, timeout: float) -> Line:
+def run(runner: Runner, data: Path, workload: str, rounds: int, timeout: float) -> Line:
     """Runs a runner; returns its line, or {"error": ...} with the end of what it said."""
     arguments = ["--data", str(data.resolve()), "--workload", workload, "--rounds", str(rounds)]
-    done = processes.run([*one.command, *arguments], timeout, directory=one.directory)
+    done = processes.run([*runner.command, *arguments], timeout, directory=runner.directory)
     lines = [text for text in done.output.splitlines() if text.startswith("{")]
     if done.problem is None and lines:
         return _checked(lines[-1])

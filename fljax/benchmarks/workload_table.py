@@ -36,17 +36,17 @@ def describe(result: Result) -> str:
     )
 
 
-def _row(one: Result) -> str:
-    if "error" in one:
-        return f"| {one['title']} | *not measured*: {one['error']} |" + " |" * 12
+def _row(result: Result) -> str:
+    if "error" in result:
+        return f"| {result['title']} | *not measured*: {result['error']} |" + " |" * 12
     return (
-        f"| {one['title']} | {one['seconds_median']:.4f} | {one['seconds_min']:.4f} "
-        f"| {one['seconds_max']:.4f} | {one['plan_seconds']:.4f} "
-        f"| {one['first_round_seconds']:.2f} "
-        f"| {one['compile_seconds']:.2f} | {one['calibration_seconds']:.2f} "
-        f"| {one['clients_per_second']:,.0f} | {one['examples_per_second']:,.0f} "
-        f"| {one['utilization']:.0%} | {one['peak_memory_bytes'] / 1e6:,.0f} "
-        f"| {one['flops_per_second'] / 1e9:,.1f} | {one['share_of_peak']:.0%} |"
+        f"| {result['title']} | {result['seconds_median']:.4f} | {result['seconds_min']:.4f} "
+        f"| {result['seconds_max']:.4f} | {result['plan_seconds']:.4f} "
+        f"| {result['first_round_seconds']:.2f} "
+        f"| {result['compile_seconds']:.2f} | {result['calibration_seconds']:.2f} "
+        f"| {result['clients_per_second']:,.0f} | {result['examples_per_second']:,.0f} "
+        f"| {result['utilization']:.0%} | {result['peak_memory_bytes'] / 1e6:,.0f} "
+        f"| {result['flops_per_second'] / 1e9:,.1f} | {result['share_of_peak']:.0%} |"
     )
 
 
@@ -95,9 +95,9 @@ def _differences(old: Mapping[str, Result], new: Mapping[str, Result]) -> list[s
         for name in {**first["versions"], **second["versions"]}
     }
     return [
-        f"Warning: {name} differs, {one} before and {other} after."
-        for name, (one, other) in pairs.items()
-        if one != other
+        f"Warning: {name} differs, {before} before and {after} after."
+        for name, (before, after) in pairs.items()
+        if before != after
     ]
 
 

@@ -260,8 +260,8 @@ def update_size(names: Names, params: PyTree, num_clients: int) -> Size | None:
 def facts_of(code: Code, params: PyTree, num_clients: int, seed: int) -> Facts:
     """Returns what memories take their settings from."""
     vectors = code.parts(params)
-    unbiased = bool(vectors) and all(one.omega is not None for one, _ in vectors)
-    omega = max(one.omega(d) for one, d in vectors) if unbiased else None
+    unbiased = bool(vectors) and all(vector.omega is not None for vector, _ in vectors)
+    omega = max(vector.omega(d) for vector, d in vectors) if unbiased else None
     size = uplink_size(code, params)
     return Facts(num_clients, seed, omega, min(1.0, size.bits / size.dense_bits))
 

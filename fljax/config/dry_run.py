@@ -52,7 +52,9 @@ def describe(
     cohort = min(options.clients_per_round, dataset.num_clients)
     works = works_of(work, schedules_of(task, spec))
     has_work = takes_part(sizes, works)
-    steps_a_client = np.mean([np.where(has_work, steps_per_job(sizes, one), 0) for one in works], 1)
+    steps_a_client = np.mean(
+        [np.where(has_work, steps_per_job(sizes, local), 0) for local in works], 1
+    )
     steps_a_round = steps_a_client.sum() * cohort
     examples = dataset.train.examples.spec
     flops_a_step = training_flops(task, examples, work.width, dataset.preprocess)

@@ -140,12 +140,12 @@ def report(run: Run, plots: list[Path]) -> str:
             f"{run.directory}. Go on with the same command and --resume."
         )
     lines = []
-    for name, one in {"federated": run, **run.baselines}.items():
-        final = one.summary["final"] or {}
+    for name, trained in {"federated": run, **run.baselines}.items():
+        final = trained.summary["final"] or {}
         found = [
             f"{split} {metric} {figures(final[key])}"
             for split in ("test", "val")
-            for metric in dict.fromkeys((one.metrics[0].name, "loss"))
+            for metric in dict.fromkeys((trained.metrics[0].name, "loss"))
             if (key := f"eval/{split}/{metric}") in final
         ]
         round = f"(round {final.get('round', 0)})"

@@ -164,9 +164,9 @@ def _in_batches(outputs: Callable, x: np.ndarray, example: Mapping[str, Any]) ->
         )
     # what `preprocess` is given beside x
     y = jax.tree.map(
-        lambda one: jnp.zeros((_BATCH_SIZE, *one["shape"]), one["dtype"]),
+        lambda described: jnp.zeros((_BATCH_SIZE, *described["shape"]), described["dtype"]),
         example["y"],
-        is_leaf=lambda one: isinstance(one, dict) and "shape" in one,
+        is_leaf=lambda node: isinstance(node, dict) and "shape" in node,
     )
     parts = []
     for start in range(0, max(len(x), 1), _BATCH_SIZE):

@@ -91,7 +91,7 @@ def _keys(group: str) -> Iterator[tuple[str, Field]]:
         if isinstance(field, Field):
             yield name, field
         else:
-            yield from ((f"{name}.{inner}", one) for inner, one in field.items())
+            yield from ((f"{name}.{inner}", option) for inner, option in field.items())
 
 
 def _default(group: str, field: Field) -> str:

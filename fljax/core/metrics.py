@@ -88,7 +88,7 @@ def plain(metrics: Sequence[Metric]) -> list[dict[str, str]]:
 
 def from_plain(described: Sequence[Mapping[str, str]] | None) -> tuple[Metric, ...]:
     """Returns the metrics that a `config.json` tells of, accuracy and loss if it tells of none."""
-    return tuple(Metric(**one) for one in described or ()) or (ACCURACY, LOSS)
+    return tuple(Metric(**fields) for fields in described or ()) or (ACCURACY, LOSS)
 
 
 def target_of(options: Mapping[str, Any]) -> float | None:

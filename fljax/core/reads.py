@@ -46,6 +46,6 @@ class Recorded(dict):
 
 jax.tree_util.register_pytree_node(
     Recorded,
-    lambda one: (tuple(one.values()), tuple(one)),
+    lambda mapping: (tuple(mapping.values()), tuple(mapping)),
     lambda names, leaves: dict(zip(names, leaves, strict=True)),
 )

@@ -383,8 +383,8 @@ def affecting(*kinds: str) -> frozenset[str]:
         name
         for group in (*GROUPS.values(), CALL)
         for name, field in group.items()
-        for one in (field.values() if isinstance(field, dict) else (field,))
-        if one.affects in kinds
+        for option in (field.values() if isinstance(field, dict) else (field,))
+        if option.affects in kinds
     )
 
 

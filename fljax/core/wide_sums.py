@@ -77,8 +77,8 @@ def _has_narrow_sums(jaxpr: core.Jaxpr) -> bool:
 
 def _bodies(params: dict[str, Any]) -> list[core.Jaxpr]:
     """Returns the jaxprs in the parameters of an equation."""
-    values = [one for value in params.values() for one in _as_tuple(value)]
-    return [getattr(one, "jaxpr", one) for one in values if _is_body(one)]
+    values = [part for value in params.values() for part in _as_tuple(value)]
+    return [getattr(body, "jaxpr", body) for body in values if _is_body(body)]
 
 
 def _as_tuple(value: Any) -> tuple:
@@ -92,7 +92,7 @@ def _is_body(value: Any) -> bool:
 def _rewritten(value: Any) -> Any:
     """Returns a parameter of an equation, with the sums of its jaxprs in float32."""
     if isinstance(value, tuple):
-        return tuple(_rewritten(one) for one in value)
+        return tuple(_rewritten(part) for part in value)
     if not _is_body(value):
         return value
     is_closed = isinstance(value, core.ClosedJaxpr)

@@ -39,7 +39,7 @@ class ArrayExamples:
     arrays: Mapping[str, Any]
 
     def __post_init__(self):
-        arrays = {name: each_array(_numeric, one, name) for name, one in self.arrays.items()}
+        arrays = {name: each_array(_numeric, array, name) for name, array in self.arrays.items()}
         object.__setattr__(self, "arrays", arrays)
         lengths = {name: len(values) for name, values in named_arrays(arrays).items()}
         if len(set(lengths.values())) != 1:
@@ -181,9 +181,9 @@ def batch_spec(spec: Mapping[str, Any], rows: int) -> dict[str, Any]:
 def each_array(function: Callable[[Any, str], Any], values: Any, name: str) -> Any:
     """Returns function(array, name) of an array, or of all arrays of a dict or tuple of arrays."""
     if isinstance(values, Mapping):
-        return {key: each_array(function, one, f"{name}/{key}") for key, one in values.items()}
+        return {key: each_array(function, value, f"{name}/{key}") for key, value in values.items()}
     if isinstance(values, tuple):
-        made = (each_array(function, one, f"{name}/{n}") for n, one in enumerate(values))
+        made = (each_array(function, value, f"{name}/{n}") for n, value in enumerate(values))
         return type(values)(*made) if hasattr(values, "_fields") else tuple(made)
     return function(values, name)
 
@@ -191,5 +191,7 @@ def each_array(function: Callable[[Any, str], Any], values: Any, name: str) -> A
 def named_arrays(tree: Any, name: str = "") -> dict[str, Any]:
     """Returns {name: array} of all arrays of a pytree: {"x": ..., "y/height": ...}."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    simple = ((jax.tree_util.keystr(path, simple=True, separator="/"), one) for path, one in leaves)
-    return {"/".join(filter(None, (name, path))): one for path, one in simple}
+    simple = (
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves
+    )
+    return {"/".join(filter(None, (name, path))): leaf for path, leaf in simple}

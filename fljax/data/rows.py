@@ -68,7 +68,7 @@ def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:
     """
     columns = columns_of(x)
     if kind == "targets":
-        y = each_array(lambda one, name: _targets(x, one, f"x{suffix}", name), y, f"y{suffix}")
+        y = each_array(lambda array, name: _targets(x, array, f"x{suffix}", name), y, f"y{suffix}")
     elif isinstance(y, Mapping):
         raise ValueError(
             f"y{suffix} is a dict of {', '.join(map(str, y))}: several targets need kind='targets' "
@@ -84,9 +84,9 @@ def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:
     x = numbers_of(as_array(x, f"x{suffix}"), f"x{suffix}")
     if kind != "targets":
         y = as_array(y, f"y{suffix}")
-    for name, one in named_arrays(y, f"y{suffix}").items():
-        if len(x) != len(one):
-            raise ValueError(f"x{suffix} has {len(x)} rows, but {name} has {len(one)}")
+    for name, targets in named_arrays(y, f"y{suffix}").items():
+        if len(x) != len(targets):
+            raise ValueError(f"x{suffix} has {len(x)} rows, but {name} has {len(targets)}")
     if not all(x.shape[1:]):
         raise ValueError(f"x{suffix} is of shape {list(x.shape)}: its rows hold nothing")
     x = _held(x, f"x{suffix}", columns)
@@ -193,7 +193,7 @@ def finite(
             f"{said}{others}: on_nonfinite='drop' leaves such rows out; to fill them, give "
             f"np.nan_to_num({name}), or on_nonfinite='keep' with a preprocess that does it"
         )
-    if any(isinstance(one, np.memmap) for one in parts.values()) or partition is not None:
+    if any(isinstance(part, np.memmap) for part in parts.values()) or partition is not None:
         what = "a memmap is not copied" if partition is None else "the partition numbers all rows"
         raise ValueError(
             f"{said}, and on_nonfinite='drop' cannot leave rows out here, since {what}: give a "

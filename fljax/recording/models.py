@@ -232,7 +232,7 @@ def _structure(tree: PyTree, place: tuple, keep: Any) -> Any:
         return {kind: [inner(number, child) for number, child in enumerate(tree)]}
     if type(tree) is dict:
         return {"dict": [[key, inner(key, child)] for key, child in sorted(tree.items())]}
-    children = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda one: one is not tree)[0]
+    children = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: node is not tree)[0]
     if len(children) == 1 and not children[0][0]:
         return {"leaf": keep(place, tree)}
     pairs = [[str(_key(path[0])), child] for path, child in children]

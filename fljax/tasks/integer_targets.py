@@ -203,7 +203,7 @@ def _misfit(params: Any, x: Any, error: Exception) -> str:
 
 def _described(leaf: Any, path: tuple = ()) -> str:
     """Returns type and shape of an array, after the names that lead to it."""
-    name = "/".join(str(getattr(one, "key", one)) for one in path)
+    name = "/".join(str(getattr(key, "key", key)) for key in path)
     return f"{name} {jnp.result_type(leaf)}{list(jnp.shape(leaf))}".strip()
 
 

@@ -237,7 +237,7 @@ def measure_batches(measured: Callable, carry: PyTree, steps: PyTree) -> EvalOut
         carry, total = state
         carry, (sums, counts) = measured(carry, step)
         total = jax.tree.map(jnp.add, total, counts)
-        return (carry, total), {name: Sum(*one) for name, one in sums.items()}
+        return (carry, total), {name: Sum(*pair) for name, pair in sums.items()}
 
     first = jax.tree.map(lambda leaf: leaf[0], steps)
     _, (_, counts) = jax.eval_shape(measured, carry, first)

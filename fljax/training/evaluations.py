@@ -78,8 +78,8 @@ class Evaluations(NamedTuple):
         if self.stand_ins is None:
             variables = federation.variables
             outputs = {
-                name: self.evaluate(variables, frozen, one.inputs)
-                for name, one in self.sets.items()
+                name: self.evaluate(variables, frozen, eval_set.inputs)
+                for name, eval_set in self.sets.items()
             }
         else:
             models = _own_models(federation, self.stand_ins)
@@ -104,8 +104,8 @@ class Evaluations(NamedTuple):
 
     def _dispatch_many(self, models, count, frozen):
         return {
-            name: self.evaluate_many(models, count, frozen, one.inputs)
-            for name, one in self.sets.items()
+            name: self.evaluate_many(models, count, frozen, eval_set.inputs)
+            for name, eval_set in self.sets.items()
         }
 
     def finish(self, outputs: dict[str, EvalOutputs]) -> tuple[dict[str, float], dict]:
@@ -125,9 +125,9 @@ class Evaluations(NamedTuple):
         if self.stand_ins is not None:
             return _mean_over_models(self.metrics, outputs, self.sets) | own, columns
         record: dict[str, float] = {}
-        for name, one in self.sets.items():
+        for name, eval_set in self.sets.items():
             if name != _CLIENTS:
-                found = evaluation.finish(self.metrics, outputs[name], one)
+                found = evaluation.finish(self.metrics, outputs[name], eval_set)
                 record |= {f"eval/{name}/{key}": value for key, value in found.items()}
         if self.groups_of is not None:
             record |= self._of_groups(outputs[self.groups_of], self.sets[self.groups_of])
@@ -151,10 +151,10 @@ class Evaluations(NamedTuple):
             for name, groups in self.groups.items()
         }
         return {
-            f"eval/groups/{name}/{as_text(value)}/{key}": one
+            f"eval/groups/{name}/{as_text(value)}/{key}": number
             for name, by_group in found.items()
             for value, values in by_group.items()
-            for key, one in values.items()
+            for key, number in values.items()
         }
 
 
@@ -204,11 +204,11 @@ def make_evaluations(
 
     def known(name, split):
         same = (
-            one.sets[name]
-            for one in others
-            if name in one.splits
-            and one.splits[name].examples is split.examples
-            and one.splits[name].partition is split.partition
+            other.sets[name]
+            for other in others
+            if name in other.splits
+            and other.splits[name].examples is split.examples
+            and other.splits[name].partition is split.partition
         )
         return next(same, None)
 

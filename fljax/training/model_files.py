@@ -66,7 +66,7 @@ class ModelFiles:
             "num_classes": task.num_classes,
             "class_names": dataset.class_names,
             "example": jax.tree.map(
-                lambda one: {"shape": list(one.shape), "dtype": str(one.dtype)},
+                lambda leaf: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)},
                 dict(dataset.train.examples.spec),
             ),
             "preprocessed": dataset.preprocess is not None,

@@ -167,8 +167,10 @@ def make_evaluate(
     def one_device(server, states, key, frozen, inputs: PersonalInputs):
         task = bind(frozen)
         held_out, own = (
-            one._replace(counts=one.counts[0], rows=_first(one.rows), staged=_first(one.staged))
-            for one in (inputs.held_out, inputs.own)
+            split._replace(
+                counts=split.counts[0], rows=_first(split.rows), staged=_first(split.staged)
+            )
+            for split in (inputs.held_out, inputs.own)
         )
         client, place, first = _first((inputs.client, inputs.place, inputs.first))
 
@@ -256,7 +258,9 @@ def make_personal(
             f"eval_personal = {asked}, but the algorithm {federation.spec.name!r} has no "
             "personal models."
         )
-    splits = [one for one in (dataset.test, dataset.val) if one is not None and one.partition]
+    splits = [
+        split for split in (dataset.test, dataset.val) if split is not None and split.partition
+    ]
     if not splits:
         raise ValueError(
             f"eval_personal = {asked}, but the clients of {dataset.name!r} own no held-out rows: "
@@ -264,8 +268,8 @@ def make_personal(
         )
     with_rows = clients_with_rows(splits[0], asked, "eval_personal", "held-out")
     clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
-    shared = [one.examples is dataset.train.examples for one in (dataset.train, splits[0])]
-    data = [federation.inputs.data if one else None for one in shared]
+    shared = [split.examples is dataset.train.examples for split in (dataset.train, splits[0])]
+    data = [federation.inputs.data if is_shared else None for is_shared in shared]
     own = prepare(dataset.train, splits[0], clients, federation.mesh, batch_size, *data)
     evaluate = make_evaluate(
         federation.algorithm,

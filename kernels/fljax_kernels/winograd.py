@@ -108,8 +108,8 @@ def _forward(x, w, padding, outputs, precision):
     ]
     tiled = [-(-n // m) * m for n, m in zip(size, outputs, strict=True)]
     margins = [
-        (low, m + one.overhang * one.outputs - n - low)
-        for n, m, one, (low, _) in zip(x.shape[1:3], tiled, filters, padding, strict=True)
+        (low, m + minimal.overhang * minimal.outputs - n - low)
+        for n, m, minimal, (low, _) in zip(x.shape[1:3], tiled, filters, padding, strict=True)
     ]
     data = _to_tiles(_place(x, margins), filters)
     products = _multiply("tpc,tco->tpo", data, _factors(w, filters), precision)
@@ -154,7 +154,7 @@ def _place(x, margins):
 
 def _multiply(subscripts, a, b, precision):
     """One matrix product for each of the positions [nw, nh]."""
-    flat = (one.reshape(one.shape[0] * one.shape[1], -1, one.shape[-1]) for one in (a, b))
+    flat = (array.reshape(array.shape[0] * array.shape[1], -1, array.shape[-1]) for array in (a, b))
     return jnp.einsum(subscripts, *flat, precision=precision)
 
 
@@ -166,29 +166,29 @@ def _factors(w, filters):
 
 def _to_tiles(x, filters):
     """[B, H, W, C] -> [nw, nh, B, TH, TW, C]."""
-    for axis, one in zip((1, 3), filters, strict=True):
-        m = one.outputs
+    for axis, minimal in zip((1, 3), filters, strict=True):
+        m = minimal.outputs
         phases = _unstack(_split(x, axis, m), axis + 1)
-        count = x.shape[axis] // m - one.overhang
+        count = x.shape[axis] // m - minimal.overhang
         inputs = [
             lax.slice_in_dim(phases[i % m], i // m, i // m + count, axis=axis)
-            for i in range(len(one.data))
+            for i in range(len(minimal.data))
         ]
-        x = _stack(one.data, inputs, 0)
+        x = _stack(minimal.data, inputs, 0)
     return x
 
 
 def _to_tiles_transposed(x, filters):
     """[nw, nh, B, TH, TW, C] -> [B, H, W, C]: what tiles share is added up."""
     vertical, horizontal = filters
-    for axis, one, stack in ((3, horizontal, _stack_by_weights), (1, vertical, _stack)):
-        inputs = stack(one.data.T, _unstack(x, 0), axis + 1)
-        m, n = one.outputs, len(one.data)
+    for axis, minimal, stack in ((3, horizontal, _stack_by_weights), (1, vertical, _stack)):
+        inputs = stack(minimal.data.T, _unstack(x, 0), axis + 1)
+        m, n = minimal.outputs, len(minimal.data)
         x = 0
-        for block in range(one.overhang + 1):
+        for block in range(minimal.overhang + 1):
             part = lax.slice_in_dim(inputs, block * m, min(n, (block + 1) * m), axis=axis + 1)
             config = [(0, 0, 0)] * part.ndim
-            config[axis] = (block, one.overhang - block, 0)
+            config[axis] = (block, minimal.overhang - block, 0)
             config[axis + 1] = (0, m - part.shape[axis + 1], 0)
             x = x + lax.pad(part, jnp.zeros((), part.dtype), config)
         x = _merge(x, axis)

@@ -59,8 +59,8 @@ def check_convolution(layer: str, precision: str, batch: int = 20, clients: int 
     expected = zip(*map(_references, x, w, slope), strict=True)
     kinds = ("forward", "input gradient", "kernel gradient")
     return [
-        Check(f"{layer}, {kind}", _error(one, np.stack(other)), BOUNDS[precision])
-        for kind, one, other in zip(kinds, found, expected, strict=True)
+        Check(f"{layer}, {kind}", _error(ours, np.stack(reference)), BOUNDS[precision])
+        for kind, ours, reference in zip(kinds, found, expected, strict=True)
     ]
 
 

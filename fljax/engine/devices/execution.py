@@ -133,7 +133,9 @@ def _equal_shares(available: list[jax.Device], count: int) -> list[jax.Device]:
     taken = [
         device
         for process in range(num_processes())
-        for device in [one for one in available if one.process_index == process][:share]
+        for device in [candidate for candidate in available if candidate.process_index == process][
+            :share
+        ]
     ]
     if rest or len(taken) < count:
         raise ValueError(

@@ -35,7 +35,7 @@ def in_blocks(
     for plan, fact in planned:
         plans.append(plan)
         facts.append(fact)
-        if len(plans) == size and len({_kind(one) for one in plans}) == 1:
+        if len(plans) == size and len({_kind(each) for each in plans}) == 1:
             yield plans, facts
         elif len(plans) == size or ends(fact.round):
             yield from _singly(plans, facts)
@@ -55,7 +55,7 @@ def unstack(stats: PyTree, rounds: int) -> list[PyTree]:
     if rounds == 1:
         return [stats]
     leaves, tree = jax.tree.flatten(stats)
-    return [jax.tree.unflatten(tree, one) for one in zip(*leaves, strict=True)]
+    return [jax.tree.unflatten(tree, of_round) for of_round in zip(*leaves, strict=True)]
 
 
 def _singly(plans, facts):

@@ -35,7 +35,7 @@ class PackedPlan:
 def pack(plan: RoundPlan) -> PackedPlan:
     """Returns a plan of NumPy arrays as one array a device; see `unpack`."""
     devices = len(plan.passes[0].num_waves)
-    round, cohort_index = (np.array([one] * devices) for one in (plan.round, plan.cohort_index))
+    round, cohort_index = (np.array([value] * devices) for value in (plan.round, plan.cohort_index))
     leaves, tree = jax.tree.flatten((plan.passes, round, cohort_index))
     numbers = np.concatenate([leaf.reshape(devices, -1) for leaf in leaves], axis=1, dtype=np.int32)
     shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)

@@ -116,13 +116,13 @@ class Planner(NamedTuple):
         assignments = [first, *(_assigned_later(step, first, execution) for step in steps[1:])]
         place = first.device * capacities.jobs + first.slot
         passes = []
-        for number, (one, step) in enumerate(zip(assignments, steps, strict=True)):
-            rows, counts = self._batches(rounds, number, table, sizes, step, one)
-            exchanges = make_exchanges(step, one, execution, capacities.jobs)
+        for number, (assignment, step) in enumerate(zip(assignments, steps, strict=True)):
+            rows, counts = self._batches(rounds, number, table, sizes, step, assignment)
+            exchanges = make_exchanges(step, assignment, execution, capacities.jobs)
             columns = table._replace(steps=step)._asdict()
-            columns = JobArrays(position=kept, rows=sizes, start=one.start, **columns)
+            columns = JobArrays(position=kept, rows=sizes, start=assignment.start, **columns)
             passes.append(PassPlan(rows, counts, *exchanges, self._at(place, columns)))
-        rows_real = sum(int(one.counts.sum()) for one in passes)
+        rows_real = sum(int(plan.counts.sum()) for plan in passes)
         staged = None
         if execution.placement == "stream":
             passes, staged = self._stage(passes)
@@ -215,10 +215,10 @@ class Planner(NamedTuple):
           (passes of all devices, {name: [staged devices, R, ...]}).
         """
         devices = self.execution.devices
-        per_device, renumbered = [], [np.zeros_like(one.rows) for one in passes]
+        per_device, renumbered = [], [np.zeros_like(plan.rows) for plan in passes]
         for device in range(devices):
-            used = [one.counts[device] > 0 for one in passes]
-            parts = [one.rows[device][mask] for one, mask in zip(passes, used, strict=True)]
+            used = [plan.counts[device] > 0 for plan in passes]
+            parts = [plan.rows[device][mask] for plan, mask in zip(passes, used, strict=True)]
             unique, inverse = np.unique(np.concatenate(parts), return_inverse=True)
             inverse = inverse.reshape(-1)
             ends = np.cumsum([part.size for part in parts])
@@ -229,7 +229,7 @@ class Planner(NamedTuple):
         size = self._size("staged rows", needed, self.capacities.staged_rows)
         own = [per_device[device] for device in self.staged_devices]
         staged = _gathered(self.split.examples, own, size)
-        passes = [one._replace(rows=out) for one, out in zip(passes, renumbered, strict=True)]
+        passes = [plan._replace(rows=out) for plan, out in zip(passes, renumbered, strict=True)]
         return passes, staged
 
 
@@ -270,17 +270,17 @@ def make_planner(
     lanes = execution.devices * execution.lanes
     jobs = min(max_cohort, -(-max_cohort * 3 // (2 * execution.devices)) + 1)
     floors = []
-    for one, schedule in zip(works, schedules, strict=True):
-        steps = batching.steps_per_job(sizes, one)
+    for local, schedule in zip(works, schedules, strict=True):
+        steps = batching.steps_per_job(sizes, local)
         if max_steps is not None and schedule == "local":
             steps = np.where(steps > 0, max_steps, 0)
-        floors.append(_floor(steps, max_cohort, lanes, entries=lanes * one.width))
+        floors.append(_floor(steps, max_cohort, lanes, entries=lanes * local.width))
     width = sum(int(np.prod(spec.shape)) for spec in jax.tree.leaves(split.examples.spec))
     staged = min(
         _floor(sizes, max_cohort, 1, entries=execution.devices * width),
         sum(
-            _distinct_rows(one, floor * execution.lanes, own_steps=max_steps is not None)
-            for one, floor in zip(works, floors, strict=True)
+            _distinct_rows(local, floor * execution.lanes, own_steps=max_steps is not None)
+            for local, floor in zip(works, floors, strict=True)
         ),
     )
     return Planner(
@@ -350,9 +350,9 @@ def _assigned_later(
     makespan = 0
     for device in range(execution.devices):
         mine = np.flatnonzero(first.device == device)
-        one = assign_lanes(steps[mine], 1, execution.lanes, len(mine))
-        lane[mine], start[mine] = one.lane, one.start
-        makespan = max(makespan, one.makespan)
+        assignment = assign_lanes(steps[mine], 1, execution.lanes, len(mine))
+        lane[mine], start[mine] = assignment.lane, assignment.start
+        makespan = max(makespan, assignment.makespan)
     return LaneAssignment(first.device, lane, start, first.slot, makespan)
 
 

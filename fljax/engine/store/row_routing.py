@@ -123,14 +123,14 @@ def _moves(mesh: Mesh, put: Callable) -> Moves:
         room, plan = jax.tree.map(lambda leaf: leaf[0], (room, plan))
 
         for shift in range(mesh.size):
-            one = jax.tree.map(lambda leaf, shift=shift: leaf[shift], plan)
+            moves = jax.tree.map(lambda leaf, shift=shift: leaf[shift], plan)
 
-            def step(number, room, one=one, shift=shift):
-                block = _known_or_default(rows, default, one.origin[number])
+            def step(number, room, moves=moves, shift=shift):
+                block = _known_or_default(rows, default, moves.origin[number])
                 block = _sent(block, shift, mesh.size)
-                return put(room, one.target[number], block, one.count[number])
+                return put(room, moves.target[number], block, moves.count[number])
 
-            room = jax.lax.fori_loop(0, one.steps, step, room)
+            room = jax.lax.fori_loop(0, moves.steps, step, room)
         return jax.tree.map(lambda leaf: leaf[None], room)
 
     def write(rows, values, job, place, count):
