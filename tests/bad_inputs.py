@@ -206,7 +206,7 @@ def main(count: int, seed: int) -> None:
             told = fault(case)
             if told:
                 found.setdefault(told[:90], []).append(f"{case}\n      {told}")
-    for told in sorted(found, key=lambda one: len(found[one])):
+    for told in sorted(found, key=lambda text: len(found[text])):
         print(f"{len(found[told]):4d} x {found[told][0]}")
     print(
         f"{count} cases, seed {seed}: {sum(map(len, found.values()))} faults of {len(found)} kinds"

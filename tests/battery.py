@@ -179,9 +179,9 @@ def covering(seed: int = 0, **axes: Sequence) -> list[Case]:
     """
     generator = np.random.default_rng(seed)
     pairs = [
-        frozenset([(one, a), (other, b)])
-        for one, other in itertools.combinations(axes, 2)
-        for a, b in itertools.product(axes[one], axes[other])
+        frozenset([(axis, a), (other, b)])
+        for axis, other in itertools.combinations(axes, 2)
+        for a, b in itertools.product(axes[axis], axes[other])
     ]
     cases, missing = [], dict.fromkeys(pairs)
     while missing:
@@ -195,8 +195,8 @@ def covering(seed: int = 0, **axes: Sequence) -> list[Case]:
         if met[best]:
             cases.append(candidates[best])
         # a pair that none of its candidates has cannot be
-        for one in {pair, *met[best]}:
-            missing.pop(one)
+        for covered in {pair, *met[best]}:
+            missing.pop(covered)
     return cases
 
 
@@ -210,8 +210,8 @@ def wrong(case: Case, seed: int = 0) -> str | None:
         got = _run(case, seed)
         expected = _expected(case, seed)
     tolerance = 1e-8 if case.dtype == "float64" else 3e-4
-    for trial, (one, other) in enumerate(zip(got, expected, strict=True)):
-        for field, a, b in zip(Outcome._fields, one, other, strict=True):
+    for trial, (outcome, other) in enumerate(zip(got, expected, strict=True)):
+        for field, a, b in zip(Outcome._fields, outcome, other, strict=True):
             error = 0.0 if b is None else _error(a, b)
             if not error <= tolerance:
                 return f"{field} of trial {trial} {error:.2g} off"
@@ -348,10 +348,12 @@ def _run(case: Case, seed: int, first: int = 0) -> list[Outcome]:
     losses = [[] for _ in trials]
     for plan, facts in federation.blocks(range(len(COHORTS))):
         stats = jax.device_get(federation.step_block(plan, facts))
-        for one, fact in zip(unstack(stats, len(facts)), facts, strict=True):
+        for round_stats, fact in zip(unstack(stats, len(facts)), facts, strict=True):
             for trial, found in enumerate(losses):
                 mine = fact.trials == trial
-                found.append(one[-1]["loss"][mine].sum() / one[-1]["weight"][mine].sum())
+                found.append(
+                    round_stats[-1]["loss"][mine].sum() / round_stats[-1]["weight"][mine].sum()
+                )
     return [_outcome(federation, len(parts), trial, losses[trial]) for trial in range(len(trials))]
 
 

@@ -96,8 +96,8 @@ def draws(compressor, x, count):
 
     @jax.jit
     def run(keys, rows):
-        one = jax.vmap(lambda key, x: compressor.decode(compressor.encode(key, x), x.size))
-        return jax.vmap(one, (0, None))(keys, rows)
+        draw = jax.vmap(lambda key, x: compressor.decode(compressor.encode(key, x), x.size))
+        return jax.vmap(draw, (0, None))(keys, rows)
 
     rows = jnp.asarray(x).reshape(-1, x.shape[-1])
     keys = jax.random.split(jax.random.key(11), (count, len(rows)))

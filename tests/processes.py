@@ -96,8 +96,8 @@ def ended_by_a_hook(workdir):
 
     ended = run(workdir, "scaffold", hooks=(end,))
     resumed = run(workdir, "scaffold", resume=True)
-    for one in (ended, resumed):
-        assert not one.interrupted and one.summary["rounds"] == 3 and one.stopped
+    for finished in (ended, resumed):
+        assert not finished.interrupted and finished.summary["rounds"] == 3 and finished.stopped
     return resumed
 
 
@@ -105,8 +105,8 @@ def params_of(runs) -> dict[str, np.ndarray]:
     """Returns {"run/leaf": array}, the final parameters of some runs."""
     return {
         f"{name}/{leaf}": np.asarray(values)
-        for name, one in runs.items()
-        for leaf, values in one.variables.params.items()
+        for name, found in runs.items()
+        for leaf, values in found.variables.params.items()
     }
 
 
@@ -142,7 +142,7 @@ def main(process: int, port: int, directory: Path) -> None:
         directory / f"process{process}.npz",
         cores=cores(),
         said=refusals(),
-        wrote=[one.directory is not None for one in runs.values()],
+        wrote=[found.directory is not None for found in runs.values()],
         **params_of(runs),
     )
 

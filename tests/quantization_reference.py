@@ -24,7 +24,7 @@ def pack_bits_reference(values: np.ndarray, bits: int) -> np.ndarray:
     group = next(g for g in (1, 2, 4, 8) if g * bits % 8 == 0)
     groups, rest = divmod(len(values), group)
     head = [values[j : groups * group : groups] for j in range(groups)]
-    columns = np.array([_bytes(one, bits) for one in head], np.uint8).T.ravel()
+    columns = np.array([_bytes(number, bits) for number in head], np.uint8).T.ravel()
     tail = _bytes(values[groups * group :], bits) if rest else []
     return np.array([*columns, *tail], np.uint8)
 

@@ -69,11 +69,11 @@ def test_commands_name_flags_and_keys_that_exist(command, monkeypatch):
         assert flag.startswith("config.") or f'"{flag}"' in source
     if "simulate" in script:
         config.check_overrides(arguments)
-        path = next(one for one in arguments if one.startswith("--config=")).partition("=")[2]
+        path = next(flag for flag in arguments if flag.startswith("--config=")).partition("=")[2]
         overrides = dict(
-            one.removeprefix("--config.").split("=", 1)
-            for one in arguments
-            if one.startswith("--config.")
+            flag.removeprefix("--config.").split("=", 1)
+            for flag in arguments
+            if flag.startswith("--config.")
         )
         values = {key: FIELDS[key].kind(value) for key, value in overrides.items()}
         config.resolve(config.load_config(path, values))

@@ -46,7 +46,7 @@ EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 def test_examples_run(room, name, tmp_path, monkeypatch, quick_compilation):
     monkeypatch.chdir(tmp_path)
     value = public(room)[name]
-    names = NAMES | {one: getattr(fljax, one) for one in ROOMS}
+    names = NAMES | {room_name: getattr(fljax, room_name) for room_name in ROOMS}
     docstring = inspect.getdoc(value) or ""
     example = doctest.DocTestParser().get_doctest(docstring, names, f"{room}.{name}", None, None)
     assert example.examples, f"fljax.{room}.{name} has no example"
@@ -56,8 +56,10 @@ def test_examples_run(room, name, tmp_path, monkeypatch, quick_compilation):
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_of_a_module_run(module):
     module = importlib.import_module(f"fljax.{module}")
-    names = vars(module) | NAMES | {one: getattr(fljax, one) for one in ROOMS}
-    found = [one for one in doctest.DocTestFinder().find(module, globs=names) if one.examples]
+    names = vars(module) | NAMES | {room: getattr(fljax, room) for room in ROOMS}
+    found = [
+        example for example in doctest.DocTestFinder().find(module, globs=names) if example.examples
+    ]
     assert found and not "".join(map(failures, found))
 
 

@@ -68,9 +68,9 @@ def imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{one.name}" for one in node.names] + [node.module]
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
         elif isinstance(node, ast.Import):
-            names = [one.name for one in node.names]
+            names = [alias.name for alias in node.names]
         else:
             continue
         found |= {name.removeprefix("fljax.") for name in names if name.startswith("fljax.")}
@@ -84,7 +84,7 @@ def test_nothing_lies_loose():
 
 def test_the_table_itself_points_downwards():
     for number, (room, below) in enumerate(ROOMS.items()):
-        floors = {one.split(".gpu")[0] for one in below} - {room}
+        floors = {room_below.split(".gpu")[0] for room_below in below} - {room}
         assert all(floor in ORDER[number + 1 :] for floor in floors), room
 
 
@@ -96,7 +96,7 @@ def test_imports_point_downwards(room):
         for other in imported(path):
             below = room_of(other)
             allowed = {room, *ROOMS[room]}
-            allowed |= {one for one in ROOMS if one.split(".")[0] in ROOMS[room]}
+            allowed |= {inner for inner in ROOMS if inner.split(".")[0] in ROOMS[room]}
             assert below in allowed, f"{name} imports {other}: {room} may not know {below}"
 
 

@@ -197,5 +197,5 @@ def test_a_client_that_trains_alone_goes_on_with_its_optimizer():
         )  # fmt: skip
         rate = 0.1 * 0.7 ** (count - 1)
         params = reference.combine(lambda p, u, rate=rate: p - rate * u, params, unit)
-    for one in found:
-        toy.assert_close(one, params, 1e-6)
+    for trained in found:
+        toy.assert_close(trained, params, 1e-6)

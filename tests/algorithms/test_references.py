@@ -96,7 +96,7 @@ def test_scaffold_divides_by_the_clients_that_can_take_part():
         toy.initial_params(), able, everyone, lr=0.2, server_lr=0.9, batch_size=4
     )
     for name, leaf in control.items():  # so c is the mean of the c_i, as it should be
-        mean = np.sum([one[name] for one in own], axis=0) / 4
+        mean = np.sum([tree[name] for tree in own], axis=0) / 4
         np.testing.assert_allclose(leaf, mean, rtol=1e-9)
     spec = algorithms.scaffold(0.2, 0.9)
     federation, _ = toy.run_rounds(parts, spec, everyone, remainder="drop")
@@ -114,7 +114,7 @@ def test_scaffold_learns_no_control_at_a_learning_rate_of_zero():
     chex.assert_tree_all_finite(long.state.server)
     chex.assert_trees_all_close(long.state.server, short.state.server, rtol=1e-12)
     everyone = np.arange(len(toy.SIZES))
-    rows = [one.store.rows_of(everyone).algorithm for one in (long, short)]
+    rows = [run.store.rows_of(everyone).algorithm for run in (long, short)]
     chex.assert_trees_all_close(*rows, rtol=1e-12)
 
 

@@ -149,7 +149,9 @@ def expected(scaffold=False):
                 )
         params, state = (
             {
-                name: reference.mean_in_type([one[part][name] for one in trained], weights, leaf)
+                name: reference.mean_in_type(
+                    [variables[part][name] for variables in trained], weights, leaf
+                )
                 for name, leaf in old.items()
             }
             for part, old in enumerate((params, state))
@@ -251,9 +253,9 @@ def test_optimizers_of_half_precision_step_in_float32():
         toy.run_rounds(toy.clients(dtype=np.float32), spec, cohorts, task=half(dtype), devices=1)[0]
         for dtype in (jnp.bfloat16, jnp.float32)
     ]
-    states = [jax.tree.leaves(one.state.server.opt_state) for one in found]
+    states = [jax.tree.leaves(federation.state.server.opt_state) for federation in found]
     assert [leaf.dtype for leaf in states[0]] == [leaf.dtype for leaf in states[1]]
-    got, want = (one.variables.params for one in found)
+    got, want = (federation.variables.params for federation in found)
     assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.bfloat16)}
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(double(a), b, rtol=0.05, atol=0.05), got, want
@@ -293,7 +295,7 @@ def test_integers_of_linear_links_are_summed_as_integers():
                        pipeline=pipeline, devices=2)[0]
         for pipeline in (Pipeline(uplink=(masked,)), Pipeline())
     ]  # fmt: skip
-    got, want = (toy.params_of(one) for one in runs)
+    got, want = (toy.params_of(run) for run in runs)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2**-10), got, want)
 
 

@@ -88,8 +88,8 @@ def test_a_run_without_a_finite_loss_is_a_failure_and_no_rival(loss):
 
 @pytest.mark.parametrize("printed", ['{"median_s_per_round": 1, "final_train_loss": NaN}', "{oh"])
 def test_a_line_that_is_no_result_is_an_error(printed, tmp_path):
-    one = Runner([sys.executable, "-c", f"print({printed!r})"], tmp_path)
-    found = comparison.run(one, tmp_path / "w.npz", "w", 2, 60)
+    runner = Runner([sys.executable, "-c", f"print({printed!r})"], tmp_path)
+    found = comparison.run(runner, tmp_path / "w.npz", "w", 2, 60)
     assert "final_train_loss is nan" in found["error"] or "no JSON" in found["error"]
 
 
@@ -111,7 +111,7 @@ def test_runners_get_the_time_that_is_left(tmp_path):
         {"one": hang, "other": hang}, {"w": tmp_path / "w.npz"}, tmp_path / "out.jsonl",
         rounds=1, repetitions=1, seconds=1, report=lambda text: None,
     )  # fmt: skip
-    assert [one["runner"] for one in lines] == ["one"]
+    assert [line["runner"] for line in lines] == ["one"]
     assert lines[0]["error"].startswith("took more than 1 s")
 
 
@@ -122,7 +122,7 @@ def test_a_line_that_a_kill_cut_off_is_run_again(peers, tmp_path):
     out.write_text(out.read_text()[:40])
     with pytest.warns(UserWarning, match="line 1, is no JSON"):
         lines = comparison.compare(runners, {"w": tmp_path / "w.npz"}, out, **options)
-    assert [one["median_s_per_round"] for one in lines] == [2.0]
+    assert [line["median_s_per_round"] for line in lines] == [2.0]
 
 
 def test_a_runner_that_hangs_or_does_not_exist_is_a_failure(tmp_path):

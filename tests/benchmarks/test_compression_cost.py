@@ -16,9 +16,9 @@ def test_variants_run_by_turns():
     )
     uplinks = ["int8", "top_k(0.01) + error_feedback"]
     found = compression_cost.costs(small, uplinks, rounds=2)
-    assert [one.label for one in found] == ["none", *uplinks]
+    assert [row.label for row in found] == ["none", *uplinks]
     parameters = 784 * 8 + 8 + 8 * 10 + 10
-    assert [one.bytes for one in found] == [4 * parameters, parameters + 4, 64 * (32 + 13) // 8]
+    assert [row.bytes for row in found] == [4 * parameters, parameters + 4, 64 * (32 + 13) // 8]
     plain = found[0]
     assert plain.ratio == plain.lowest == plain.highest == 1 and plain.seconds > 0
     text = compression_cost.table(found)

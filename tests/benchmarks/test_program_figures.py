@@ -108,11 +108,11 @@ def test_a_module_of_this_machine_is_read():
     body = lambda _, x: x @ x  # noqa: E731
     program = jax.jit(lambda x: jax.lax.fori_loop(0, 7, body, x))
     module = hlo.parse(program.lower(jnp.ones((16, 16))).compile().as_text())
-    found = [one for held in module.computations.values() for one in held.values()]
-    (loop,) = [one for one in found if one.opcode == "while"]
+    found = [operation for held in module.computations.values() for operation in held.values()]
+    (loop,) = [operation for operation in found if operation.opcode == "while"]
     assert hlo.trip_count(loop) == 7 and loop.called("body") in module.computations
-    products = [one for one in found if one.opcode == "dot"]
-    assert [hlo.product_operations(module, one) for one in products] == [2 * 16**3]
+    products = [operation for operation in found if operation.opcode == "dot"]
+    assert [hlo.product_operations(module, product) for product in products] == [2 * 16**3]
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,10 @@ def train_softmax(given, rounds):
     meta, x = given.meta, given.x.reshape(len(given.x), -1).astype(np.float64)
     server = [given.params[name].astype(np.float64) for name in ("fc1_w", "fc1_b")]
     for round in range(rounds):
-        total, rows = [np.zeros_like(one) for one in server], 0
+        total, rows = [np.zeros_like(leaf) for leaf in server], 0
         for client in given.cohorts[round % len(given.cohorts)]:
             start, stop = given.offsets[client : client + 2]
-            w, b = (one.copy() for one in server)
+            w, b = (leaf.copy() for leaf in server)
             for first in [*range(start, stop, meta["batch"])] * meta["epochs"]:
                 batch = slice(first, min(first + meta["batch"], stop))
                 slope = np.exp(log_softmax(x[batch] @ w + b))
@@ -65,7 +65,9 @@ def train_softmax(given, rounds):
             total[0] += (stop - start) * (w - server[0])
             total[1] += (stop - start) * (b - server[1])
             rows += stop - start
-        server = [one + meta["server_lr"] * t / rows for one, t in zip(server, total, strict=True)]
+        server = [
+            leaf + meta["server_lr"] * t / rows for leaf, t in zip(server, total, strict=True)
+        ]
     return mean_loss(
         given.eval_x.reshape(len(given.eval_x), -1) @ server[0] + server[1], given.eval_y
     )

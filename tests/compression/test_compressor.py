@@ -122,7 +122,7 @@ def test_what_memories_take_their_rate_from_holds_for_whole_updates(text, per_le
 
     count = 1000
     lost = jax.tree.leaves(run(jax.random.split(laws.KEY, count)))
-    lost = np.concatenate([np.asarray(one, np.float64).reshape(count, -1) for one in lost], 1)
+    lost = np.concatenate([np.asarray(part, np.float64).reshape(count, -1) for part in lost], 1)
     square = sum((np.asarray(leaf, np.float64) ** 2).sum() for leaf in jax.tree.leaves(x))
     assert (lost**2).sum(1).mean() <= omega * square
     assert (lost.mean(0) ** 2).sum() <= 16 * omega / count * square

@@ -101,9 +101,9 @@ def test_marina(layout):
     compressed = 6 * 64 + 28
     bits = [run.by_client("uplink_bits", round) for round in range(len(EVERYONE))]
     # all clients toss one coin; the first round sends everything
-    assert all(len(set(one.values())) == 1 for one in bits)
-    whole = [one[0] == 28 * 64 for one in bits]
-    assert whole[0] and {one[0] for one in bits} == {28 * 64, compressed}
+    assert all(len(set(by_client.values())) == 1 for by_client in bits)
+    whole = [by_client[0] == 28 * 64 for by_client in bits]
+    assert whole[0] and {by_client[0] for by_client in bits} == {28 * 64, compressed}
     last, server, round = zeros(), np.zeros(28), 0
 
     def transmit(client, change, accepted):

@@ -53,7 +53,7 @@ def test_others_are_not(side, memory, text, recwarn):
 def test_diana_is_recommended_to_the_unbiased_alone(recwarn):
     for text in ("rand_k(0.25)", "top_k(0.5), qsgd(2)"):
         fitting.warn_of_growth(Names(text, uplink_memory="error_feedback"), PARAMS)
-    assert ["diana" in str(one.message) for one in recwarn.list] == [True, False]
+    assert ["diana" in str(warning.message) for warning in recwarn.list] == [True, False]
 
 
 def test_memories_of_unbiased_compressors_are_not(recwarn):

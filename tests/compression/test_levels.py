@@ -58,9 +58,9 @@ def test_a_traced_level_is_the_number(text, numbers, per_leaf, memory):
     together = jax.vmap(by_level)(jnp.array(numbers, jnp.float32))
     for place, expected in enumerate(jax.jit(lambda: [twice(link) for link in plain])()):
         found = jax.tree.map(lambda leaf, place=place: leaf[place], together)
-        for one, other in zip(found, expected, strict=True):
-            assert one[1] == other[1], "bits"
-            jax.tree.map(assert_close, one[::2], other[::2])
+        for traced, fixed in zip(found, expected, strict=True):
+            assert traced[1] == fixed[1], "bits"
+            jax.tree.map(assert_close, traced[::2], fixed[::2])
 
 
 def test_the_downlink_has_levels_as_well():
@@ -68,10 +68,10 @@ def test_the_downlink_has_levels_as_well():
     assert hparams_of(spec) == {"downlink[0].bits": 4}
     assert isinstance(spec, PipelineSpec)
     (link,), (expected,) = (
-        as_configured(one).downlink
-        for one in (spec, pipeline(downlink="qsgd(4)", downlink_memory="difference"))
+        as_configured(made).downlink
+        for made in (spec, pipeline(downlink="qsgd(4)", downlink_memory="difference"))
     )
-    heard = [one.apply(Variables(PARAMS, ()), link.init(PARAMS), KEY) for one in (link, expected)]
+    heard = [each.apply(Variables(PARAMS, ()), link.init(PARAMS), KEY) for each in (link, expected)]
     jax.tree.map(np.testing.assert_array_equal, *heard)
 
 

@@ -237,7 +237,7 @@ def test_partitions_get_their_options(partition, options):
         "digits", partition=partition, num_clients=12, seed=5, val_fraction=0.2, **options
     )
     for split in ("train", "val"):
-        first, second = (getattr(one, split).partition for one in (found, expected))
+        first, second = (getattr(dataset, split).partition for dataset in (found, expected))
         np.testing.assert_array_equal(first.offsets, second.offsets)
         np.testing.assert_array_equal(first.index, second.index)
 

@@ -75,7 +75,9 @@ def test_the_best_model_survives_a_stop_at_any_round(stop, run, tmp_path):
         resumed = simulate(workdir=tmp_path, resume=True)
         assert_equal(jax.device_get(resumed.variables), jax.device_get(run.variables))
         for which in ("final", "best"):
-            mine, whole = (model_path(one, which).read_bytes() for one in (tmp_path, run.directory))
+            mine, whole = (
+                model_path(directory, which).read_bytes() for directory in (tmp_path, run.directory)
+            )
             assert mine == whole
 
 

@@ -94,7 +94,7 @@ def test_error_feedback_encodes_once_per_job(layout):
     jax.effects_barrier()
     real = [client for client in COHORT if toy.SIZES[client]]
     held = [(facts.clients >= 0).sum(1) for facts in run.facts]
-    waves = sum(-(-jobs // layout.wave) for one in held for jobs in one)
+    waves = sum(-(-jobs // layout.wave) for by_device in held for jobs in by_device)
     assert all(counts[client] >= 2 for client in real)
     # nothing but what fills up the last wave of each device comes on top
     assert counts.total() == waves * layout.wave

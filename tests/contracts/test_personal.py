@@ -134,7 +134,10 @@ def test_own_models_equal_a_loop_over_clients(make, own_model, options):
     assert found["personal/client"].tolist() == OWNERS.tolist()
     assert found["personal/split"].tolist() == ["training"] * len(OWNERS)
     expected = np.array(
-        [[judged(own_model(models, round, one), one) for one in OWNERS] for round in run.rounds]
+        [
+            [judged(own_model(models, round, client), client) for client in OWNERS]
+            for round in run.rounds
+        ]
     )
     assert found["personal/examples"].tolist() == expected[0, :, 2].tolist()
     losses, accuracies, sizes = np.moveaxis(expected, 2, 0)
@@ -192,12 +195,14 @@ def test_clients_without_a_global_model_are_judged_on_both():
         params = [stepped(param, client) for client, param in enumerate(params)]
     expected = [judged(params[client], client)[:2] for client in OWNERS]
     found = run.client_metrics
-    np.testing.assert_allclose(found["personal/loss"], [one[0] for one in expected], rtol=1e-4)
+    np.testing.assert_allclose(
+        found["personal/loss"], [judgement[0] for judgement in expected], rtol=1e-4
+    )
     test = DATA.test.examples.arrays
     trained = np.flatnonzero(DATA.train.partition.sizes)
     losses = [
-        reference.loss_and_gradient(params[one], test["x"], test["y"])[0] / len(test["y"])
-        for one in trained
+        reference.loss_and_gradient(params[owner], test["x"], test["y"])[0] / len(test["y"])
+        for owner in trained
     ]
     assert run.curves["eval/test/loss"][-1] == pytest.approx(np.mean(losses), rel=1e-4)
 

@@ -15,7 +15,7 @@ from fljax.engine.plan.round_plan import job_table
 # an empty client (1), one that is lost (3), and a cohort without clients
 COHORTS = [[0, 1, 2, 3, 8, 5], [], [7, 3, 6, 4, 0]]
 LOST = 3
-TABLES = [job_table(one, accepted=np.array(one) != LOST) for one in COHORTS]
+TABLES = [job_table(cohort, accepted=np.array(cohort) != LOST) for cohort in COHORTS]
 LR, SERVER_LR = 0.2, 0.9
 
 
@@ -53,13 +53,13 @@ def selective(rule=better_half):
 
 def chosen_of(params, cohort):
     """Returns the better half of the clients that arrive."""
-    here = [one for one in cohort if toy.SIZES[one] and one != LOST]
+    here = [client for client in cohort if toy.SIZES[client] and client != LOST]
     losses = {
-        one: reference.loss_and_gradient(params, *toy.clients()[one])[0] / toy.SIZES[one]
-        for one in here
+        client: reference.loss_and_gradient(params, *toy.clients()[client])[0] / toy.SIZES[client]
+        for client in here
     }
     best = sorted(here, key=losses.get)[: -(-len(here) // 2)]
-    return [one for one in cohort if one in best]
+    return [client for client in cohort if client in best]
 
 
 @pytest.mark.parametrize("layout", harness.LAYOUTS)
@@ -68,7 +68,7 @@ def test_the_better_half_of_the_cohort_is_kept(layout):
     for cohort in COHORTS:
         chosen.append(chosen_of(params, cohort))
         params, own, control = reference.scaffold(
-            toy.initial_params(), toy.clients(), [one for one in chosen if one],
+            toy.initial_params(), toy.clients(), [kept for kept in chosen if kept],
             lr=LR, server_lr=SERVER_LR, batch_size=4,
         )  # fmt: skip
     run = harness.rounds(selective(), TABLES, layout)
@@ -80,13 +80,13 @@ def test_the_better_half_of_the_cohort_is_kept(layout):
         toy.assert_close({name: rows[name][client] for name in kept}, kept, 1e-9)
     bits = 2 * 28 * 64
     for round, (cohort, kept) in enumerate(zip(COHORTS, chosen, strict=True)):
-        here = [one for one in cohort if toy.SIZES[one]]
-        assert run.by_client("jobs", round) == {one: one in kept for one in here}
-        assert run.by_client("lost", round) == {one: one == LOST for one in here}
-        left_out = {one: one != LOST and one not in kept for one in here}
+        here = [job for job in cohort if toy.SIZES[job]]
+        assert run.by_client("jobs", round) == {job: job in kept for job in here}
+        assert run.by_client("lost", round) == {job: job == LOST for job in here}
+        left_out = {job: job != LOST and job not in kept for job in here}
         assert run.by_client("unselected", round) == left_out
         for name in ("uplink_bits", "downlink_bits"):
-            assert run.by_client(name, round) == {one: bits * (one in kept) for one in here}
+            assert run.by_client(name, round) == {job: bits * (job in kept) for job in here}
 
 
 def test_a_rule_of_the_last_pass_is_refused():

@@ -21,8 +21,8 @@ def counted_noise(scale):
         leaves, treedef = jax.tree.flatten(aggregate.sum)
         keys = jax.random.split(key, len(leaves))
         noise = treedef.unflatten(
-            scale * jax.random.normal(one, leaf.shape, leaf.dtype)
-            for one, leaf in zip(keys, leaves, strict=True)
+            scale * jax.random.normal(key_of_leaf, leaf.shape, leaf.dtype)
+            for key_of_leaf, leaf in zip(keys, leaves, strict=True)
         )
         noisy = jax.tree.map(lambda x, n: x + n * aggregate.weight, aggregate.sum, noise)
         return aggregate._replace(sum=noisy), (count + 1, noise)

@@ -172,7 +172,7 @@ def test_training_and_global_evaluation_equal_a_loop(run, models):
         batch = taken(getattr(DATA, split))
         expected = [judged(params, batch) for params in models]
         for name in expected[0]:
-            check(evaluated(run, f"eval/{split}/{name}"), [one[name] for one in expected])
+            check(evaluated(run, f"eval/{split}/{name}"), [metrics[name] for metrics in expected])
     assert not any("accuracy" in key or "top5" in key for key in run.curves)
 
 
@@ -186,11 +186,11 @@ def test_clients_and_their_spread_equal_a_loop(run, models):
         for params in models
     ]
     for name in ("mse_a", "near", "skill_b", "loss"):
-        values = np.array([[one[name] for one in each] for each in expected])
+        values = np.array([[metrics[name] for metrics in each] for each in expected])
         check(found[f"history/{name}"], values)
         check(found[name], values[-1])
     assert "median_bin" not in found
-    errors = np.array([[one["mse_a"] for one in each] for each in expected])
+    errors = np.array([[metrics["mse_a"] for metrics in each] for each in expected])
     check(evaluated(run, "eval/clients/mean"), errors.mean(1))
     check(evaluated(run, "eval/clients/p90"), np.percentile(errors, 90, 1))
     check(evaluated(run, "eval/clients/worst"), errors.max(1))
@@ -203,7 +203,7 @@ def test_groups_equal_a_loop(run, models):
         expected = [judged(params, batch) for params in models]
         for name in ("mse_a", "near", "skill_b", "loss"):
             values = evaluated(run, f"eval/groups/site/{site}/{name}")
-            check(values, [one[name] for one in expected])
+            check(values, [metrics[name] for metrics in expected])
 
 
 def test_baselines_are_judged_alike(run):
@@ -220,7 +220,7 @@ def test_baselines_are_judged_alike(run):
         own.append(judged(params, test))
     curves = run.baselines["local_only"].curves
     for name in ("mse_a", "near", "skill_b", "loss"):
-        check(curves[f"eval/test/{name}"][-1], np.mean([one[name] for one in own]))
+        check(curves[f"eval/test/{name}"][-1], np.mean([metrics[name] for metrics in own]))
 
 
 def test_the_first_metric_chooses_round_model_and_target(run, models):
@@ -228,7 +228,7 @@ def test_the_first_metric_chooses_round_model_and_target(run, models):
     best = run.summary["best"]
     assert best["metric"] == "eval/val/mse_a" and best["round"] == 2 * np.argmin(errors)
     on_test = [judged(params, taken(DATA.test))["mse_a"] for params in models]
-    reached = next(place for place, one in enumerate(on_test) if one <= 1.5)
+    reached = next(place for place, error in enumerate(on_test) if error <= 1.5)
     assert 0 < reached < len(models) - 1
     found = run.summary["to_target"]
     assert (found["target_mse_a"], found["metric"]) == (1.5, "eval/test/mse_a")
@@ -284,7 +284,7 @@ def test_targets_of_another_metric_are_refused(options, message):
 def without(name):
     def fewer(*arguments):
         sums, counts = measure(*arguments)
-        return Measured({key: one for key, one in sums.items() if key != name}, counts)
+        return Measured({key: value for key, value in sums.items() if key != name}, counts)
 
     return TASK._replace(measure=fewer)
 

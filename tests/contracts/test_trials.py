@@ -150,7 +150,8 @@ def test_trials_that_share_a_program_are_the_trials_alone(pipeline):
     tables = [interleave(round) for round in range(3)]
     trials = [trial(0), trial(1)]
     inputs = [
-        TrialInputs(*one) for one in zip(SEEDS, map(hyperparameters, SPECS, pipelines), strict=True)
+        TrialInputs(*given)
+        for given in zip(SEEDS, map(hyperparameters, SPECS, pipelines), strict=True)
     ]
     together = harness.prepare(
         SPECS[0], tables, LAYOUT, trials=inputs, pipeline=pipelines[0], **shared
@@ -193,14 +194,14 @@ def test_a_trial_that_takes_the_place_of_another_is_that_trial_alone():
     spec = algorithms.scaffold(0.1, 0.7)
     first = harness.prepare(SPECS[0], COHORTS[0], LAYOUT, seed=SEEDS[0], **shared)
     second = harness.prepare(spec, COHORTS[1], LAYOUT, seed=5, **shared)
-    for number, one in enumerate((first, second)):
-        alone = harness.drive(one, COHORTS[number][: 3 - number])
+    for number, federation in enumerate((first, second)):
+        alone = harness.drive(federation, COHORTS[number][: 3 - number])
         of_trial = jax.tree.map(lambda leaf, n=number: leaf[n : n + 1], together.state)
         toy.assert_close(jax.device_get(of_trial), alone.states[-1], 1e-9)
         clients = np.arange(len(toy.SIZES))
         rows = [
             jax.device_get(fed.store.rows_of(clients, trial))
-            for fed, trial in ((together, number), (one, 0))
+            for fed, trial in ((together, number), (federation, 0))
         ]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *rows)
     assert together.program._cache_size() == 1

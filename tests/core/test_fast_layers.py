@@ -263,7 +263,7 @@ def test_a_form_is_chosen_for_a_whole_model(make):
     first, second = (compiled(network, x) for network in networks)
     np.testing.assert_allclose(second, first, rtol=1e-4, atol=1e-5)
     assert networks[0].replaced_layers and not networks[1].replaced_layers
-    ours, theirs = (str(jax.make_jaxpr(outputs, static_argnums=0)(one, x)) for one in networks)
+    ours, theirs = (str(jax.make_jaxpr(outputs, static_argnums=0)(each, x)) for each in networks)
     assert "conv_general_dilated" in theirs and "conv_general_dilated" not in ours
     modules = [model(nnx.Rngs(0)) for model in (plain, formed, again)]
     assert nnx.graphdef(modules[1]) != nnx.graphdef(modules[0])
@@ -279,10 +279,12 @@ def test_models_by_name_take_a_form_and_refuse_unknown_ones():
 @pytest.mark.parametrize("size", [(3,), (3, 3)])
 def test_linen_modules_are_given_the_function(size):
     x = images(2, *(6,) * len(size), 2)
-    plain, fast = (linen.Conv(4, size, **one) for one in ({}, {"conv_general_dilated": OURS}))
+    plain, fast = (
+        linen.Conv(4, size, **options) for options in ({}, {"conv_general_dilated": OURS})
+    )
     network, other = tasks.from_linen(plain, x), tasks.from_linen(fast, x)
     params = network.init(KEY)[0]
-    first, second = (outputs_and_gradients(one, params, {}, x) for one in (network, other))
+    first, second = (outputs_and_gradients(each, params, {}, x) for each in (network, other))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), first, second)
 
 

@@ -161,7 +161,9 @@ def test_float32_with_the_choices_of_bfloat16_has_its_gradient():
         return jax.flatten_util.ravel_pytree(grads)[0]
 
     found, own, given = gradient("bfloat16"), gradient("float32"), gradient("float32", choices)
-    far, near = (np.linalg.norm(found - one) / np.linalg.norm(own) for one in (own, given))
+    far, near = (
+        np.linalg.norm(found - baseline) / np.linalg.norm(own) for baseline in (own, given)
+    )
     assert near < 0.006 < 0.012 < far, (near, far)
 
 
@@ -172,9 +174,9 @@ def test_batch_statistics_stay_float32_and_metrics_know_nothing_of_it():
     local, lower = (bind(task, frozen, compute_dtype=d) for d in ("float32", "bfloat16"))
     _, _, state = local.gradient(params, model_state, batch, nets.KEY)
     _, _, lower_state = lower.gradient(params, model_state, batch, nets.KEY)
-    for one, other in zip(*map(jax.tree.leaves, (state, lower_state)), strict=True):
+    for leaf, other in zip(*map(jax.tree.leaves, (state, lower_state)), strict=True):
         assert other.dtype == np.float32
-        np.testing.assert_allclose(other, one, rtol=0.02, atol=0.01)
+        np.testing.assert_allclose(other, leaf, rtol=0.02, atol=0.01)
     jax.tree.map(
         np.testing.assert_array_equal,
         lower.measure(params, model_state, batch),

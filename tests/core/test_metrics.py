@@ -177,7 +177,7 @@ def test_what_is_written_of_metrics_is_read_back():
     skill = Metric("skill", "higher", lambda sums: 0.0, label="Skill", unit="%")
     read = metrics.from_plain(metrics.plain((skill, LOSS)))
     assert read == (skill._replace(value=None), LOSS)
-    assert [one.title for one in read] == ["Skill (%)", "Loss"]
+    assert [metric.title for metric in read] == ["Skill (%)", "Loss"]
     assert metrics.from_plain(None) == (ACCURACY, LOSS)
 
 

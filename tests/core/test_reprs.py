@@ -27,8 +27,8 @@ def test_everything_is_shown_in_a_line(tmp_path):
     options = {"num_rounds": 2, "clients_per_round": 3, "progress": False, "eval_clients": -1}
     run = fljax.simulate(dataset, toy.softmax_task(np.float32), workdir=tmp_path, **options)
     read = fljax.load_run(tmp_path)
-    for one in (run, read):
-        assert is_short(one, str(tmp_path), "2 rounds", "test accuracy 0.", "test loss")
+    for each in (run, read):
+        assert is_short(each, str(tmp_path), "2 rounds", "test accuracy 0.", "test loss")
     assert is_short(read._replace(summary=None, rounds=read.rounds[:1]), "unfinished, 0 rounds")
     for variables in (run.variables, load_model(tmp_path), load_saved(tmp_path)):
         assert is_short(variables, "Variables(28 parameters in 2 arrays)")

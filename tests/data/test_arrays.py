@@ -113,9 +113,9 @@ def test_records_of_data_are_short():
         y_test=np.zeros(1000, int),
     )
     lazy = LazyExamples(10, lambda rows: {}, dataset.train.examples.spec)
-    for one in (dataset, dataset.train, dataset.test, dataset.train.partition, lazy,
+    for part in (dataset, dataset.train, dataset.test, dataset.train.partition, lazy,
                 dataset.train.examples):  # fmt: skip
-        assert len(repr(one)) < 160 and "\n" not in repr(one) and "array(" not in repr(one)
+        assert len(repr(part)) < 160 and "\n" not in repr(part) and "array(" not in repr(part)
     assert repr(dataset.train.partition) == "Partition(100 clients, 1,000 rows)"
     assert "100 clients, rows: train 1,000, test 1,000" in repr(dataset)
 

@@ -245,15 +245,15 @@ def test_natural_clients_are_numbered_by_sorted_id():
     partition = make_partition("natural", 6, None, client_ids=ids)
     assert [partition.rows(c).tolist() for c in range(3)] == [[1, 3, 5], [0, 4], [2]]
     taken = {k: make_partition("natural", 6, k, client_ids=ids, seed=1) for k in (1, 2, 3)}
-    for k, one in taken.items():
-        owned = [ids[one.rows(c)] for c in range(k)]
-        assert one.num_clients == k and all(len(set(rows)) == 1 for rows in owned)
+    for k, drawn in taken.items():
+        owned = [ids[drawn.rows(c)] for c in range(k)]
+        assert drawn.num_clients == k and all(len(set(rows)) == 1 for rows in owned)
         names = [rows[0] for rows in owned]
         assert names == sorted(names) and all(
             (ids == n).sum() == len(r) for n, r in zip(names, owned, strict=True)
         )
         # more of them are the same ones and others
-        assert set(taken[1].all_rows()) <= set(one.all_rows())
+        assert set(taken[1].all_rows()) <= set(drawn.all_rows())
     with pytest.raises(ValueError, match="3 natural clients, not 4"):
         make_partition("natural", 6, 4, client_ids=ids)
     with pytest.raises(ValueError, match="client c has 1 rows"):

@@ -141,8 +141,8 @@ def test_a_sweep_goes_on_from_the_newest_whole_checkpoint(tmp_path):
     with pytest.warns(UserWarning, match="Going on from that of round"):
         resumed = swept(tmp_path / "sweep", resume=True)
     rows = [
-        [{k: v for k, v in row.items() if not of_clock(k)} for row in one.results.rows]
-        for one in (whole, resumed)
+        [{k: v for k, v in row.items() if not of_clock(k)} for row in run.results.rows]
+        for run in (whole, resumed)
     ]
     assert_same_rows(*rows, rtol=0)
     with locked(tmp_path / "sweep"), pytest.raises(BlockingIOError):

@@ -122,9 +122,9 @@ def assert_same(first, second):
                 for key, value in json.loads(line).items()
                 if not key.startswith(("time/", "throughput/"))
             }
-            for line in (one.directory / "metrics.jsonl").read_text().splitlines()
+            for line in (run.directory / "metrics.jsonl").read_text().splitlines()
         ]
-        for one in (first, second)
+        for run in (first, second)
     ]
     assert records[0] == records[1]
 

@@ -39,16 +39,16 @@ def two(tmp_path_factory):
                 started.append(
                     subprocess.Popen(command, stdout=output, stderr=output, env=environment)
                 )
-        codes = [one.wait(PATIENCE_SECONDS) for one in started]
+        codes = [process.wait(PATIENCE_SECONDS) for process in started]
     finally:
-        for one in started:
-            one.kill()
+        for process in started:
+            process.kill()
     assert codes == [0, 0], "\n\n".join(log.read_text()[-3000:] for log in logs)
     return directory, [dict(np.load(directory / f"process{number}.npz")) for number in (0, 1)]
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
+def single(tmp_path_factory):
     """The same runs in one process with as many devices: (directory, {"run/leaf": parameters})."""
     directory = tmp_path_factory.mktemp("one")
     found = {
@@ -68,9 +68,9 @@ def records(workdir: Path) -> list[dict]:
     ]
 
 
-def test_two_processes_equal_one(two, one):
+def test_two_processes_equal_one(two, single):
     first, second = two[1]
-    for name, values in one[1].items():
+    for name, values in single[1].items():
         np.testing.assert_array_equal(first[name], second[name])
         toy.assert_close(first[name], values, 1e-9)
         # where devices add nothing up, not even the order of a sum can differ
@@ -78,12 +78,14 @@ def test_two_processes_equal_one(two, one):
             np.testing.assert_array_equal(first[name], values)
 
 
-def test_their_records_and_client_metrics_are_equal(two, one):
+def test_their_records_and_client_metrics_are_equal(two, single):
     for name in processes.RUNS:
-        for found, expected in zip(*(records(at / name) for at, _ in (two, one)), strict=True):
+        for found, expected in zip(*(records(at / name) for at, _ in (two, single)), strict=True):
             assert found == pytest.approx(expected, rel=1e-9)
     for name in ("scaffold", "streamed", "median"):
-        found, expected = (dict(np.load(at / name / "client_metrics.npz")) for at, _ in (two, one))
+        found, expected = (
+            dict(np.load(at / name / "client_metrics.npz")) for at, _ in (two, single)
+        )
         assert len(expected["accuracy"]) == np.count_nonzero(toy.SIZES)
         for key, values in expected.items():
             if values.dtype.kind == "U":  # split and groups are texts

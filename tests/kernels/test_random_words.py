@@ -30,7 +30,7 @@ def excess(counts, expected):
 def pairs(first, second):
     """Counts the pairs of leading and of trailing four bits."""
     for shift in (0, 28):
-        a, b = ((one >> shift) & 15 for one in (first, second))
+        a, b = ((words >> shift) & 15 for words in (first, second))
         yield np.bincount(16 * a + b, minlength=256)
 
 

@@ -64,9 +64,9 @@ def test_output_and_both_gradients_are_the_definitions(size, kernel, channels, o
     (dy,) = normal(2, expected.shape)
     got = output_and_gradients(lambda x, w: winograd_conv(x, w, padding, outputs), x, w, dy)
     reference = (expected, *conv_gradients_reference(x, w, dy, (1, 1), padding))
-    for one, definition in zip(got, reference, strict=True):
-        assert one.dtype == np.float32
-        np.testing.assert_allclose(one, definition, rtol=0, atol=1e-4 * np.abs(definition).max())
+    for matrix, definition in zip(got, reference, strict=True):
+        assert matrix.dtype == np.float32
+        np.testing.assert_allclose(matrix, definition, rtol=0, atol=1e-4 * np.abs(definition).max())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_float32_errors_are_those_of_the_documentation(form, size, bounds, x64):
     x, w = normal(5, (4, 16, 16, 32), (size, size, 32, 32))
     (dy,) = normal(6, (4, 16, 16, 32))
     exact = output_and_gradients(partial(convolve, "gemm"), x, w, dy)
-    x, w, dy = (one.astype(np.float32) for one in (x, w, dy))
+    x, w, dy = (array.astype(np.float32) for array in (x, w, dy))
     got = output_and_gradients(partial(convolve, form), x, w, dy)
     for single, double, bound in zip(got, exact, bounds, strict=True):
         assert single.dtype == np.float32
@@ -165,7 +165,7 @@ def test_where_it_is_chosen(shapes, options, expected):
 
 
 def test_half_precision_is_computed_in_float32():
-    x, w = (one.astype(jnp.bfloat16) for one in normal(11, (2, 8, 8, 8), (3, 3, 8, 4)))
+    x, w = (array.astype(jnp.bfloat16) for array in normal(11, (2, 8, 8, 8), (3, 3, 8, 4)))
     got = convolve("winograd", x, w)
     assert got.dtype == jnp.bfloat16
     exact = conv_reference(x, w, padding=((1, 1), (1, 1)))

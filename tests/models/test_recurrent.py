@@ -38,7 +38,7 @@ def test_gradients_are_slopes_of_the_definition(argument, x64):
 
     def ours(value):
         x, input_kernel, hidden_kernel, bias = [
-            value if i == argument else jnp.asarray(one) for i, one in enumerate(arguments)
+            value if i == argument else jnp.asarray(other) for i, other in enumerate(arguments)
         ]
         module = LSTM(3, 4, nnx.Rngs(0))
         module.input_kernel[...], module.hidden_kernel[...] = input_kernel, hidden_kernel

@@ -45,7 +45,7 @@ def newest(directory):
         found, metadata = checkpoints.restore(round, state(0))
     jax.tree.map(np.testing.assert_array_equal, found, state(round))
     assert metadata == {"plan": {"lanes": 4}, "bytes": 2**70}
-    return round, [str(one.message) for one in caught]
+    return round, [str(warning.message) for warning in caught]
 
 
 def files(directory):

@@ -40,10 +40,10 @@ def test_three_pictures_with_all_runs(tmp_path):
         target=0.9,
     )
     assert [path.name for path in both] == ["loss.png", "accuracy.png", "bytes.png"]
-    for one, two in zip(alone, both, strict=True):
-        assert ink(one) > 0.01
-        assert ink(two) > ink(one)
-        assert len(colours(two)) > len(colours(one)) >= 1
+    for single, double in zip(alone, both, strict=True):
+        assert ink(single) > 0.01
+        assert ink(double) > ink(single)
+        assert len(colours(double)) > len(colours(single)) >= 1
 
 
 @pytest.mark.parametrize(

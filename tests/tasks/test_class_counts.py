@@ -28,7 +28,7 @@ def scores_of(matrix):
     """Returns the metrics of a confusion matrix, by way of the counts that tasks keep."""
     matrix = matrix.astype(np.int64)
     counts = ClassCounts(np.diagonal(matrix), matrix.sum(1), matrix.sum(0))
-    found = {one.name: one.value(counts) for one in CLASS_METRICS if one.of_counts}
+    found = {metric.name: metric.value(counts) for metric in CLASS_METRICS if metric.of_counts}
     np.testing.assert_array_equal(found["precision_micro"], found["recall_micro"])
     np.testing.assert_array_equal(found["precision_micro"], found["f1_micro"])
     return found

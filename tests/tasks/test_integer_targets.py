@@ -89,8 +89,8 @@ def test_padding_rows_change_nothing_even_if_nan(model):
         close, gradient(task, *variables, with_padding(batch)), gradient(task, *variables, batch)
     )
     full, padded = (jax.jit(task.measure)(*variables, b) for b in (batch, with_padding(batch)))
-    for name, one in full.sums.items():
-        for with_more, values in zip(padded.sums[name], one, strict=True):
+    for name, whole in full.sums.items():
+        for with_more, values in zip(padded.sums[name], whole, strict=True):
             close(with_more, np.append(values, [0, 0]))
     jax.tree.map(np.testing.assert_array_equal, padded.counts, full.counts)
 
@@ -139,8 +139,8 @@ def test_metrics_are_exact_counts_also_of_equal_logits(decimals):
     check_counts(got.counts, confusion)
     np.testing.assert_array_equal(got.sums["accuracy"].value, correct)
     np.testing.assert_array_equal(got.sums["top5"].value, top5)
-    for one in got.sums.values():
-        np.testing.assert_array_equal(one.weight, np.ones(200))
+    for values in got.sums.values():
+        np.testing.assert_array_equal(values.weight, np.ones(200))
     close(got.sums["loss"].value, -log_softmax(logits)[np.arange(200), batch["y"]])
     integers = jax.tree.leaves((got.counts, got.sums["accuracy"], got.sums["top5"]))
     assert all(leaf.dtype == np.int32 for leaf in integers)
@@ -182,9 +182,9 @@ def reference_sums(logits, labels):
 def reference_scores(pairs):
     """Returns macro precision, recall and F1 of pairs (actual, predicted)."""
     scores = []
-    for one in sorted({label for pair in pairs for label in pair if label is not None}):
-        hits = sum(actual == predicted == one for actual, predicted in pairs)
-        actual, predicted = (sum(pair[place] == one for pair in pairs) for place in range(2))
+    for kind in sorted({label for pair in pairs for label in pair if label is not None}):
+        hits = sum(actual == predicted == kind for actual, predicted in pairs)
+        actual, predicted = (sum(pair[place] == kind for pair in pairs) for place in range(2))
         scores.append(
             (hits / max(predicted, 1), hits / max(actual, 1), 2 * hits / (actual + predicted))
         )

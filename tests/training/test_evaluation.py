@@ -292,10 +292,10 @@ def test_a_second_model_neither_recompiles_nor_touches_the_host(mesh, split, var
 def test_a_stack_of_models_is_evaluated_one_by_one(mesh, evaluate, split, variables):
     inputs = evaluation.prepare(split, mesh, 16).inputs
     models = jax.tree.map(lambda leaf: np.stack([leaf, -leaf]), variables)
-    evaluate_all = jax.jit(lambda m: jax.lax.map(lambda one: evaluate(one, FROZEN, inputs), m))
+    evaluate_all = jax.jit(lambda m: jax.lax.map(lambda model: evaluate(model, FROZEN, inputs), m))
     stacked = evaluate_all(models)
-    for number, one in enumerate([variables, jax.tree.map(np.negative, variables)]):
-        alone = evaluate(one, FROZEN, inputs)
+    for number, each in enumerate([variables, jax.tree.map(np.negative, variables)]):
+        alone = evaluate(each, FROZEN, inputs)
         np.testing.assert_array_equal(stacked.counts[number], alone.counts)
         np.testing.assert_allclose(
             stacked.sums["loss"].value[number], alone.sums["loss"].value, rtol=1e-6

@@ -57,7 +57,7 @@ def test_work_that_differs_has_another_key(facts_of):
         up(c.uplink(c.top_k(0.01))),
         up(c.uplink(c.drive())), up(c.uplink(c.top_k(0.1))), down(c.downlink(c.qsgd(8))),
     ]  # fmt: skip
-    keys = [key_of(facts_of(**one)) for one in others]
+    keys = [key_of(facts_of(**changes)) for changes in others]
     assert len(set(keys)) == len(others)
     assert key_of(facts_of(seed=5, num_rounds=99)) == keys[0]
 

@@ -22,8 +22,8 @@ def record(totals=None, speeds=LinkSpeeds(), up=UP):  # noqa: B008
     nothing = np.zeros((2, 3), np.int32)
     stats = [
         {"jobs": nothing, "nonfinite": nothing, "lost": nothing}
-        | {"uplink_bits": np.array(one, np.uint32), "downlink_bits": np.array(other, np.uint32)}
-        for one, other in zip(up, DOWN, strict=True)
+        | {"uplink_bits": np.array(bits, np.uint32), "downlink_bits": np.array(other, np.uint32)}
+        for bits, other in zip(up, DOWN, strict=True)
     ]
     return round_record(FACTS, stats, totals or RoundTotals(), 1.0, speeds)
 

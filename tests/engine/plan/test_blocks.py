@@ -50,6 +50,6 @@ def test_stacks_come_apart_again():
     stacked = stack(plans)
     assert stacked.numbers.shape == (4, 2, 3)
     stats = ({"loss": stacked.numbers},)
-    for one, plan in zip(unstack(stats, 4), plans, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, one, ({"loss": plan.numbers},))
+    for round_stats, plan in zip(unstack(stats, 4), plans, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, round_stats, ({"loss": plan.numbers},))
     assert unstack(stats, 1) == [stats]

@@ -134,7 +134,7 @@ def test_assignment_is_longest_first_to_the_lane_that_is_free_earliest(steps, de
         assert found == (begin, lane, device)
         free[free.index((begin, lane, device))] = (begin + steps[job], lane, device)
         held[device] += 1
-        free = [one for one in free if held[one[2]] < room]
+        free = [place for place in free if held[place[2]] < room]
     for device in range(devices):
         slots = assignment.slot[assignment.device == device]
         np.testing.assert_array_equal(slots, np.arange(len(slots)))
@@ -218,7 +218,7 @@ def test_jobs_with_their_own_steps_take_them_in_local_passes_alone():
         ExecutionPlan(1, 1, 1, 1, "device"), max_cohort=2, seeds=[0], max_steps=7,
     )  # fmt: skip
     plan, _ = planner.plan(0, job_table([0, 1], steps=[7, 2]))
-    local, epoch = (one.jobs.steps[0, :2].tolist() for one in plan.passes)
+    local, epoch = (each.jobs.steps[0, :2].tolist() for each in plan.passes)
     assert sorted(local) == [2, 7]
     assert sorted(epoch) == [3, 8]
     assert plan.passes[1].counts.sum() == 39
