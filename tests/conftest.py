@@ -27,7 +27,7 @@ os.environ["TMPDIR"] = tempfile.tempdir = _temporary
 os.environ["FLJAX_CACHE_DIR"] = os.path.join(_temporary, "cache")
 
 # Tracing makes and drops small objects by the million, which Python would look through for cycles
-# every 700; what is imported stays for good. A tenth of the time of all tests.
+# every 700; what is imported stays for good. A tenth of what tests of rounds take.
 gc.freeze()
 gc.set_threshold(200_000, 20, 100)
 
