@@ -314,7 +314,7 @@ PARTS: dict[str, Target] = {
         {"axes": {"client_lr": (0.1, 0.2)}},
         (
             "search", "num_trials", "seeds", "search_seed", "criterion", "min_rounds",
-            "reduction", "together", "memory_gb", "wandb",
+            "reduction", "parallel_trials", "memory_gb", "wandb",
         ),
         weight=4,
     ),

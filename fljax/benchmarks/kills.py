@@ -78,7 +78,7 @@ def _sweep(workdir: Path) -> None:
         workdir,
         resume=workdir.exists(),
         axes={"client_lr": (0.02, 0.05, 0.1), "server_lr": (0.5, 1.0)},
-        together=2,
+        parallel_trials=2,
     )
     found.plot()
 

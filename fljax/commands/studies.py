@@ -19,7 +19,7 @@ def define() -> flags.FlagHolder:
     flags.DEFINE_string("workdir", None, "Directory for everything the study leaves behind.")
     flags.DEFINE_multi_string("axis", [], "NAME=VALUE,VALUE,...; replaces the file's axes.")
     flags.DEFINE_integer("seeds", None, "Number of seeds, from 0.", lower_bound=1)
-    flags.DEFINE_integer("together", None, "Most trials side by side; 0: all that fit.")
+    flags.DEFINE_integer("parallel_trials", None, "Most trials side by side; 0: all that fit.")
     flags.DEFINE_float("memory_gb", None, "Bound of the memory, in 10^9 bytes.")
     flags.DEFINE_string("share", None, "RANK/COUNT of this process; by default as launched.")
     return define_config()
@@ -55,7 +55,10 @@ def _given(settings: dict[str, Any], variants: list[str]) -> dict[str, Any]:
     """Returns the settings that flags set."""
     from fljax import studies
 
-    given: dict[str, Any] = {"together": _FLAGS.together, "memory_gb": _FLAGS.memory_gb}
+    given: dict[str, Any] = {
+        "parallel_trials": _FLAGS.parallel_trials,
+        "memory_gb": _FLAGS.memory_gb,
+    }
     if variants:
         given["variants"] = studies.parse_variants(variants, settings.get("variants", {}))
     if _FLAGS.axis:

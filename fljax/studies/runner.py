@@ -168,7 +168,7 @@ class Runner:
         journal, study = self._journal, self._study
         trials = self._next(group, study.most_together(len(group.trials)))
         group = self._groups.group_of(trials[-1])
-        limit = affordable(group, options, self._in_use, study.memory_gb, study.together)
+        limit = affordable(group, options, self._in_use, study.memory_gb, study.parallel_trials)
         self._waiting.extendleft(reversed(trials[limit:]))
         slots = self._built(group, trials[:limit], options, run_options)
         self._costs.groups += 1

@@ -262,7 +262,7 @@ def affordable(
     options: RoundOptions,
     in_use: int,
     memory_gb: float | None = None,
-    together: int = 0,
+    parallel_trials: int = 0,
 ) -> int:
     """Returns how many trials of a group may train side by side.
 
@@ -272,7 +272,7 @@ def affordable(
       in_use: Bytes that the process took before any trial was built.
       memory_gb: Bound in 10^9 bytes: of the process on a CPU, of each device elsewhere. None is
         half of what there is.
-      together: The most that are wanted; 0 for all.
+      parallel_trials: The most that are wanted; 0 for all.
 
     Raises:
       ValueError: If the bound leaves no room for a single trial, with the figures.
@@ -288,7 +288,7 @@ def affordable(
         used += in_use + _COMPILER_BYTES
     on_a_device, of_clients = _bytes_of_a_trial(group, options, mesh)
     each = copies * on_a_device + of_clients
-    wanted = min(together or len(group.trials), len(group.trials))
+    wanted = min(parallel_trials or len(group.trials), len(group.trials))
     count = min(wanted, max(bound - used, 0) // max(each, 1))
     if count < 1:
         raise ValueError(

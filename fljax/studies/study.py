@@ -39,7 +39,7 @@ from fljax.studies.space import (
 
 SEARCHES = ("grid", "random", "halving")
 # Trials of a search object that train side by side, unless said otherwise.
-_PROPOSED_TOGETHER = 8
+_PROPOSED_PARALLEL_TRIALS = 8
 
 _NAMED = {"columns": "gap", "pictures": "curves"}
 _FIELDS = {
@@ -47,7 +47,7 @@ _FIELDS = {
     "search_seed": ANY_SEED,
     "min_rounds": Field(10, int, NON_NEGATIVE),
     "reduction": Field(3, int, Interval(2)),
-    "together": Field(0, int, NON_NEGATIVE),
+    "parallel_trials": Field(0, int, NON_NEGATIVE),
     "memory_gb": Field(None, float, POSITIVE, optional=True),
     "wandb": Field("trials", str, ("trials", "table")),
 }
@@ -74,8 +74,9 @@ class Study:
         first metric, on validation data (of proposed trials, the accuracy).
       min_rounds: Rounds before "halving" may stop a trial.
       reduction: One in so many goes on at each rung of "halving".
-      together: Trials that train side by side; 0 takes as many as memory allows, of those that a
-        search object proposes at most 8: the more it has to propose at once, the less it knows.
+      parallel_trials: The most trials that train side by side; 0 takes as many as memory allows,
+        of those that a search object proposes at most 8: the more it has to propose at once, the
+        less it knows.
       memory_gb: Bound of the memory that the process may use, in 10^9 bytes (of the device's, on an
         accelerator); None is half of what there is.
       wandb: What goes to W&B where the configuration turns it on: "trials", a run for each, or
@@ -103,7 +104,7 @@ class Study:
     criterion: Criterion | None = None
     min_rounds: int = 10
     reduction: int = 3
-    together: int = 0
+    parallel_trials: int = 0
     memory_gb: float | None = None
     wandb: str = "trials"
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -150,7 +151,7 @@ class Study:
         Args:
           listed: Trials of the group that are known.
         """
-        return self.together or (_PROPOSED_TOGETHER if self.is_open else listed)
+        return self.parallel_trials or (_PROPOSED_PARALLEL_TRIALS if self.is_open else listed)
 
 
 def _check_variants(variants: Any, reference: Any, axes: Mapping[str, Any]) -> None:

@@ -130,7 +130,7 @@ def test_the_summary_is_the_last_that_is_written(tmp_path, monkeypatch):
 def swept(workdir, resume=False):
     return fljax.sweep(
         small_config(num_rounds=4, devices=1), workdir, resume=resume, progress=False,
-        axes={"client_lr": (0.05, 0.1)}, together=1,
+        axes={"client_lr": (0.05, 0.1)}, parallel_trials=1,
     )  # fmt: skip
 
 

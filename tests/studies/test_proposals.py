@@ -50,7 +50,7 @@ class Climb:
 def climbed(tmp_path_factory):
     search = Climb(5, first=(0.01, 0.02))
     directory = tmp_path_factory.mktemp("climbed")
-    found = fljax.sweep(small_config(), directory, search=search, together=2, progress=False)
+    found = fljax.sweep(small_config(), directory, search=search, parallel_trials=2, progress=False)
     return found, search
 
 
@@ -97,7 +97,7 @@ def test_a_killed_search_goes_on(climbed, tmp_path, monkeypatch, killed_in):
         return train(self, num_rounds)
 
     monkeypatch.setattr(Slots, "train", killed_in_the_middle)
-    settings = {"together": 2, "progress": False}
+    settings = {"parallel_trials": 2, "progress": False}
     with pytest.raises(KilledError):
         fljax.sweep(small_config(), tmp_path, search=Climb(5, first=(0.01, 0.02)), **settings)
     monkeypatch.setattr(Slots, "train", train)
@@ -161,7 +161,7 @@ def test_the_example_of_the_manual_drives_a_sweep(tmp_path):
     study = FakeStudy()
     config = small_config(num_rounds=2, eval_every=1)
     found = fljax.sweep(
-        config, tmp_path, search=names["StudySearch"](study, 3), together=3, progress=False
+        config, tmp_path, search=names["StudySearch"](study, 3), parallel_trials=3, progress=False
     )
     assert [trial.params for trial in study.trials] == [t.values for t in found.results.trials]
     assert {number: state for number, (_, state) in study.results.items()} == {

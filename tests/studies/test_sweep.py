@@ -66,7 +66,7 @@ def test_levels_of_compressors_share_a_program(tmp_path):
 
 def test_fewer_slots_than_trials_change_nothing(whole, tmp_path):
     found = fljax.sweep(
-        small_config(), tmp_path, axes=AXES, seeds=(0, 1), together=3, progress=False
+        small_config(), tmp_path, axes=AXES, seeds=(0, 1), parallel_trials=3, progress=False
     )
     assert found.summary["slots"] == 3
     for trial in whole.results.trials:
@@ -91,7 +91,7 @@ def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch, killed_in, rounds_
             raise KilledError
         return train(self, num_rounds)
 
-    settings = {"axes": AXES, "seeds": (0, 1), "together": 5, "progress": False}
+    settings = {"axes": AXES, "seeds": (0, 1), "parallel_trials": 5, "progress": False}
     monkeypatch.setattr(Slots, "train", killed_in_the_middle)
     with pytest.raises(KilledError):
         fljax.sweep(small_config(), tmp_path, **settings)
@@ -138,7 +138,13 @@ def test_what_is_found_does_not_depend_on_the_clock(tmp_path, monkeypatch):
 
     told, tell_all = {}, Search.tell_all
     axes = {"client_lr": (1e38, 0.05, 0.3, 0.1, 1e37)}
-    settings = {"axes": axes, "together": 2, "search": "halving", "min_rounds": 4, "reduction": 2}
+    settings = {
+        "axes": axes,
+        "parallel_trials": 2,
+        "search": "halving",
+        "min_rounds": 4,
+        "reduction": 2,
+    }
     for stretch in (1, 1000):
         log = told[stretch] = []
 
@@ -182,13 +188,13 @@ def test_a_model_that_the_last_round_ruins_has_diverged(tmp_path):
 def test_halving_stops_trials_and_their_slots_take_others(tmp_path):
     found = fljax.sweep(
         small_config(), tmp_path, axes={"client_lr": log_uniform(1e-4, 1.0)}, search="halving",
-        num_trials=7, min_rounds=2, reduction=2, together=3, progress=False,
+        num_trials=7, min_rounds=2, reduction=2, parallel_trials=3, progress=False,
         criterion=Criterion("eval/val/loss", "eval/test/loss", maximize=False),
     )  # fmt: skip
     with pytest.raises(ValueError, match="another configuration: reduction was 2 and is 3"):
         fljax.sweep(
             small_config(), tmp_path, axes={"client_lr": log_uniform(1e-4, 1.0)}, search="halving",
-            num_trials=7, min_rounds=2, reduction=3, together=3, resume=True, progress=False,
+            num_trials=7, min_rounds=2, reduction=3, parallel_trials=3, resume=True, progress=False,
             criterion=Criterion("eval/val/loss", "eval/test/loss", maximize=False),
         )  # fmt: skip
     states = [found.results.status(trial) for trial in found.results.trials]
