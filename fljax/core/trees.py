@@ -49,7 +49,7 @@ def take_rows(tree: PyTree, indices: jax.Array) -> PyTree:
 
 
 def put_rows(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
-    """Writes rows into every leaf; indices[n] beyond the end are dropped.
+    """Writes rows into every leaf; indices[n] beyond the end are dropped. No two are equal.
 
     A single row beyond the end goes to the last place instead of nowhere, because an in-place slice
     update is much cheaper than a scatter, and where there is only one place nothing but the row is
@@ -59,7 +59,7 @@ def put_rows(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
 
     def with_rows(leaf, row):
         if indices.shape[0] > 1:
-            return leaf.at[indices].set(row, mode="drop")
+            return leaf.at[indices].set(row, mode="drop", unique_indices=True)
         if leaf.shape[0] == 1:
             return row
         return jax.lax.dynamic_update_slice_in_dim(leaf, row, indices[0], axis=0)
@@ -82,12 +82,19 @@ def add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array
 
 
 def put_wanted_rows(tree: PyTree, indices: jax.Array, rows: PyTree, wanted: jax.Array) -> PyTree:
-    """Writes those rows[n] that are wanted[n] into every leaf; the others are left as they are."""
+    """Writes those rows[n] that are wanted[n] into every leaf; the others are left as they are.
+
+    No two of the indices are equal.
+    """
     if indices.shape[0] > 1:
-        where = lambda leaf: jnp.where(wanted, indices, leaf.shape[0])  # noqa: E731
-        return jax.tree.map(
-            lambda leaf, row: leaf.at[where(leaf)].set(row, mode="drop"), tree, rows
-        )
+        beyond = jnp.arange(indices.shape[0])
+
+        def with_rows(leaf, row):
+            # each of those that are not wanted goes nowhere in a place of its own
+            where = jnp.where(wanted, indices, leaf.shape[0] + beyond)
+            return leaf.at[where].set(row, mode="drop", unique_indices=True)
+
+        return jax.tree.map(with_rows, tree, rows)
     # in place, and without reading what it may overwrite
     return jax.lax.fori_loop(
         0, wanted[0].astype(jnp.int32), lambda _, tree: put_rows(tree, indices, rows), tree

@@ -12,9 +12,13 @@ from fljax.core.transforms import as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.execution import ClientBytes, ExecutionPlan, choose, make_mesh
 from fljax.engine.plan.batching import LocalWork
+from fljax.engine.plan.lanes import shared_exchange_size
 from fljax.training.flops import training_flops
 from fljax.training.options import RoundOptions
 
+# What an exchange of lanes costs on accelerators, in steps: of tiny models as many launches as some
+# steps, of large ones a part of the bytes.
+_EXCHANGE_STEPS = 1.5
 # Runs of fewer rounds, or on CPUs of less time, are over before a timing has paid for itself.
 _CALIBRATED_ROUNDS = 50
 _CALIBRATED_SECONDS = 5.0
@@ -56,9 +60,10 @@ def plan_execution(
             "placement = 'device' needs the training data in memory, but these examples are "
             "generated on demand. Leave it at 'auto', or materialize the data set."
         )
-    return choose(
+    equal_steps = bool((steps == steps[0]).all())
+    execution = choose(
         cohort=max_jobs,
-        equal_steps=bool((steps == steps[0]).all()),
+        equal_steps=equal_steps,
         data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
         param_bytes=param_bytes,
         needs_stack=as_configured(options.pipeline).needs_stack,
@@ -68,6 +73,18 @@ def plan_execution(
         wave=options.wave,
         placement=options.placement,
     )
+    if execution.exchange_size == 1 or equal_steps or options.wave:
+        return execution
+    size = shared_exchange_size(
+        _typical(steps, max_jobs), execution.devices, execution.lanes, _EXCHANGE_STEPS
+    )
+    return execution._replace(wave=size, exchange_size=size)
+
+
+def _typical(steps: np.ndarray, jobs: int) -> np.ndarray:
+    """Returns int64[jobs], the steps of a cohort that is like the population."""
+    part = np.sort(steps[steps > 0])
+    return part[np.linspace(0, len(part) - 1, jobs).round().astype(int)] if len(part) else part
 
 
 def is_calibrated(

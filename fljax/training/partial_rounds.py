@@ -36,12 +36,9 @@ def first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
 
 def end_of(plan: RoundPlan) -> int:
     """Returns the steps of all passes until their last waves end, on the device with the most."""
-    ends = np.zeros(len(plan.passes[0].num_waves), np.int64)
-    for each in plan.passes:
-        for device, waves in enumerate(each.num_waves):
-            if waves:
-                ends[device] += each.exchange_time[device, each.wave_end[device, waves - 1] - 1]
-    return int(ends.max())
+    devices = range(len(plan.passes[0].num_waves))
+    times = [[each.exchange_times(device) for each in plan.passes] for device in devices]
+    return max(sum(int(one[-1]) for one in passes if len(one)) for passes in times)
 
 
 def needed_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int | None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import reference
 import toy
+from accelerators import exchanging
 from contracts import harness
 from contracts.harness import Layout
 
@@ -26,18 +27,18 @@ def assert_controls(run, expected):
         np.testing.assert_allclose(rows[name], own, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "sizes, wave, exchange_size", [([8] * 10, 5, 3), ([8, 4, 8, 8, 12, 4, 12, 8, 0, 16], 2, 3)]
-)
-def test_lanes_that_finish_together_are_exchanged_together(sizes, wave, exchange_size):
-    """Also where only some lanes end at one time, and where a wave is smaller than an exchange."""
-    cohorts, parts = [list(range(10)), [1, 3, 5, 7]], toy.clients(sizes)
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("lanes, size", [(3, 3), (3, 2), (4, 2), (12, 12), (5, 4)])
+@pytest.mark.parametrize("sizes", [[8] * 10, [8, 4, 8, 8, 12, 4, 12, 8, 0, 16], [0] * 9 + [3]])
+def test_lanes_exchange_together(sizes, lanes, size, devices):
+    """Whether clients end together or wait for others, beside lanes that never have a job."""
+    cohorts, parts = [list(range(10)), [1, 3, 5, 9], [9]], toy.clients(sizes)
     params, own, _ = reference.scaffold(
         toy.initial_params(), parts, cohorts, lr=LR, server_lr=0.9, batch_size=4
     )
-    federation = harness.prepare(SPEC, cohorts, Layout(2, 3, wave), parts=parts)
-    execution = federation.execution._replace(wave=wave, exchange_size=exchange_size)
-    federation.planner = federation.planner._replace(execution=execution)
+    with exchanging(size):
+        federation = harness.prepare(SPEC, cohorts, Layout(devices, lanes, 1), parts=parts)
+    assert federation.execution.exchange_size == size
     run = harness.drive(federation, cohorts)
     toy.assert_close(run.params, params, 1e-9)
     assert_controls(run, own)

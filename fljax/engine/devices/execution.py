@@ -23,7 +23,8 @@ class ExecutionPlan(NamedTuple):
       devices: Number of devices that share the jobs.
       lanes: Clients trained side by side on each device (the vmapped axis).
       wave: Finished clients whose updates a device holds at once before they are aggregated.
-      exchange_size: Lanes that may change jobs at once; 1 where clients end at different times.
+      exchange_size: Lanes that change jobs together, and are a wave then; 1 on CPUs, unless clients
+        all end together.
       placement: "device" keeps the training data on the devices, "stream" stages the cohort's rows
         from host memory each round.
     """
@@ -172,7 +173,8 @@ def choose(
       devices: 0 uses all.
       lanes: 0 chooses: one on a CPU device; on an accelerator as many as fit into half of its
         memory, 64 at most, none of which is idle while others have two jobs more.
-      wave: 0 chooses: one on a CPU, as many as lanes on an accelerator.
+      wave: 0 chooses: one on a CPU, as many as lanes on an accelerator. Up to as many as lanes, it
+        is what exchanges together on an accelerator.
       placement: "auto", "device" or "stream".
       memory_bytes: Memory of one device; measured where None.
 
@@ -194,6 +196,9 @@ def choose(
         lanes = 1 if on_cpu else even_lanes(jobs, min(64, memory // 2 // client.held(1, 1)))
     if not wave:
         wave = 1 if on_cpu else lanes
+    exchange_size = 1 if on_cpu or wave > lanes else wave
+    if equal_steps and wave <= lanes:
+        wave = exchange_size = lanes
     copies = len(mesh.local_devices) if on_cpu else 1
     if placement == "auto":
         placement = "device" if data_bytes * copies <= memory // 4 else "stream"
@@ -207,8 +212,7 @@ def choose(
             + (" (the aggregator or a cohort transform holds every update)" if needs_stack else "")
             + f", and the device has {memory / 1e9:.2f} GB. Lower lanes, wave or clients_per_round."
         )
-    exchange_size = lanes if equal_steps and lanes > 1 else 1
-    return ExecutionPlan(count, lanes, max(wave, exchange_size), exchange_size, placement)
+    return ExecutionPlan(count, lanes, wave, exchange_size, placement)
 
 
 def memory_of(mesh: jax.sharding.Mesh) -> int:

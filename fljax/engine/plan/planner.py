@@ -14,7 +14,7 @@ from fljax.data.dataset import Examples, Split
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan import batching
 from fljax.engine.plan.batching import LocalWork
-from fljax.engine.plan.exchanges import make_exchanges
+from fljax.engine.plan.exchanges import Exchanges, make_exchanges, make_shared_exchanges
 from fljax.engine.plan.lanes import LaneAssignment, assign_lanes, capacity
 from fljax.engine.plan.round_plan import (
     HostPlan,
@@ -38,12 +38,15 @@ class Capacities(NamedTuple):
       cohort: Largest number of jobs of a round.
       jobs: Jobs of one device.
       steps: Smallest step capacity of each pass.
+      equal_steps: Steps of each job in each pass where all lanes exchange together and every client
+        takes as many; else 0.
       staged_rows: Smallest number of staged rows of a device.
     """
 
     cohort: int
     jobs: int
     steps: tuple[int, ...]
+    equal_steps: tuple[int, ...]
     staged_rows: int
 
 
@@ -112,13 +115,25 @@ class Planner(NamedTuple):
         table = JobTable(*(None if column is None else column[kept] for column in jobs))
         sizes = sizes[kept]
         execution, capacities = self.execution, self.capacities
-        first = assign_lanes(steps[0], execution.devices, execution.lanes, capacities.jobs)
+        first = assign_lanes(
+            steps[0],
+            execution.devices,
+            execution.lanes,
+            capacities.jobs,
+            execution.exchange_size,
+        )
         assignments = [first, *(_assigned_later(step, first, execution) for step in steps[1:])]
         place = first.device * capacities.jobs + first.slot
         passes = []
         for number, (assignment, step) in enumerate(zip(assignments, steps, strict=True)):
-            rows, counts = self._batches(rounds, number, table, sizes, step, assignment)
-            exchanges = make_exchanges(step, assignment, execution, capacities.jobs)
+            equal = capacities.equal_steps[number]
+            # jobs that bring their own number of steps may differ in it nevertheless
+            equal *= bool((step == equal).all())
+            length = capacities.steps[number]
+            if not equal:
+                length = self._size(f"steps {number}", assignment.makespan, length)
+            rows, counts = self._batches(rounds, number, table, sizes, step, assignment, length)
+            exchanges = self._exchanges(step, assignment, equal and length // equal)
             columns = table._replace(steps=step)._asdict()
             columns = JobArrays(position=kept, rows=sizes, start=assignment.start, **columns)
             passes.append(PassPlan(rows, counts, *exchanges, self._at(place, columns)))
@@ -166,11 +181,19 @@ class Planner(NamedTuple):
         """Returns int64[S], how many jobs each trial has, or the sum of their values."""
         return np.bincount(table.trial, values, len(self.seeds)).astype(np.int64)
 
-    def _batches(self, rounds, number, table: JobTable, sizes, steps, assignment: LaneAssignment):
-        """Returns the (rows, counts) of one pass."""
+    def _batches(
+        self,
+        rounds,
+        number,
+        table: JobTable,
+        sizes,
+        steps,
+        assignment: LaneAssignment,
+        length: int,
+    ):
+        """Returns the (rows, counts) of one pass, of so many steps."""
         work = self.works[number].of(self._owner(table))
         devices, lanes = self.execution.devices, self.execution.lanes
-        length = self._size(f"steps {number}", assignment.makespan, self.capacities.steps[number])
         width = self.works[number].width
         rows = np.zeros((devices, length, lanes, width), np.int32)
         counts = np.zeros((devices, length, lanes), np.int32)
@@ -191,6 +214,18 @@ class Planner(NamedTuple):
             rows.reshape(-1, width)[where] = self.split.partition.row_at(owner, batches.positions)
             counts.reshape(-1)[where] = batches.counts
         return rows, counts
+
+    def _exchanges(
+        self, steps: np.ndarray, assignment: LaneAssignment, equal_waves: int
+    ) -> Exchanges:
+        """Returns the exchanges of one pass, of so many waves if all take equally many steps."""
+        execution, jobs = self.execution, self.capacities.jobs
+        if execution.exchange_size == 1:
+            return make_exchanges(steps, assignment, execution, jobs)
+        waves = equal_waves or -(-jobs // execution.exchange_size)
+        return make_shared_exchanges(
+            steps, assignment, execution, jobs, waves, timed=not equal_waves
+        )
 
     def _size(self, name: str, needed: int, floor: int) -> int:
         size = max(floor, self.grown.get(name, 1))
@@ -268,13 +303,19 @@ def make_planner(
         )
     sizes = split.partition.sizes
     lanes = execution.devices * execution.lanes
+    # where several exchange together, so many work while the others wait, in the worst case
+    busy = lanes - execution.devices * (execution.lanes % execution.exchange_size)
     jobs = min(max_cohort, -(-max_cohort * 3 // (2 * execution.devices)) + 1)
-    floors = []
+    floors, equal_steps = [], []
     for local, schedule in zip(works, schedules, strict=True):
         steps = batching.steps_per_job(sizes, local)
-        if max_steps is not None and schedule == "local":
+        own_steps = max_steps is not None and schedule == "local"
+        if own_steps:
             steps = np.where(steps > 0, max_steps, 0)
-        floors.append(_floor(steps, max_cohort, lanes, entries=lanes * local.width))
+        equal = 0 if own_steps else _equal_steps(steps, execution)
+        waves = -(-max_cohort // lanes)
+        floors.append(waves * equal or _floor(steps, max_cohort, busy, entries=lanes * local.width))
+        equal_steps.append(equal)
     width = sum(int(np.prod(spec.shape)) for spec in jax.tree.leaves(split.examples.spec))
     staged = min(
         _floor(sizes, max_cohort, 1, entries=execution.devices * width),
@@ -288,7 +329,7 @@ def make_planner(
         works=works,
         schedules=tuple(schedules),
         execution=execution,
-        capacities=Capacities(max_cohort, jobs, tuple(floors), staged),
+        capacities=Capacities(max_cohort, jobs, tuple(floors), tuple(equal_steps), staged),
         seeds=np.asarray(seeds, np.int64),
         begins=np.zeros(len(seeds), np.int64) if begins is None else np.asarray(begins, np.int64),
         staged_devices=tuple(
@@ -297,6 +338,14 @@ def make_planner(
         num_versions=num_versions,
         grown={},
     )
+
+
+def _equal_steps(steps: np.ndarray, execution: ExecutionPlan) -> int:
+    """Returns what every client with a batch takes, if it is the same and all lanes exchange
+    together; else 0."""
+    most = int(steps.max(initial=0))
+    equal = (steps[steps > 0] == most).all() and 1 < execution.lanes == execution.exchange_size
+    return most if equal else 0
 
 
 def _floor(lengths: np.ndarray, cohort: int, lanes: int, *, entries: int) -> int:
@@ -350,7 +399,7 @@ def _assigned_later(
     makespan = 0
     for device in range(execution.devices):
         mine = np.flatnonzero(first.device == device)
-        assignment = assign_lanes(steps[mine], 1, execution.lanes, len(mine))
+        assignment = assign_lanes(steps[mine], 1, execution.lanes, len(mine), execution.exchange_size)
         lane[mine], start[mine] = assignment.lane, assignment.start
         makespan = max(makespan, assignment.makespan)
     return LaneAssignment(first.device, lane, start, first.slot, makespan)

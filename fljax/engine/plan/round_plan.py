@@ -57,15 +57,25 @@ class JobArrays(NamedTuple):
 class PassPlan(NamedTuple):
     """The schedule of one pass.
 
+    Lanes exchange one by one (G = 1), or several together, and these are a wave (G = W); arrays
+    that a kind of schedule does not need are None (`exchanges.py`).
+
     Attributes:
       rows: int32[D, T, L, B] row numbers of the batch that lane l reads at step t.
       counts: int32[D, T, L] how many of them are real; 0 on an idle lane.
-      exchange_time: int32[D, E] step before which the exchange happens, ascending.
-      exchange_lane: int32[D, E, G] lanes whose job ends and whose next job starts (L: none).
-      exchange_slot: int32[D, E, G] wave slots that keep the finished jobs (W: none).
+      exchange_time: int32[D, E] step before which the exchange happens, ascending. None where each
+        wave takes the same number of steps, T / V.
+      exchange_lane: int32[D, E, G] lanes whose job ends and whose next job starts (L: none). None
+        where all lanes exchange together, as `exchange_next` is.
+      exchange_slot: int32[D, E, 1] wave slots that keep the finished jobs (W: none). None where
+        several exchange together: the jobs of exchange v + 1 are those of wave v, and exchange 0
+        only starts jobs.
       exchange_next: int32[D, E, G] jobs that start (J: none).
-      wave_end: int32[D, V] number of exchanges that precede the end of the wave.
-      wave_jobs: int32[D, V, W] job in each slot (J: none).
+      first_jobs: int32[D, L - G] jobs that the lanes behind the first G start with (J: none). None
+        where they start one by one, or all together.
+      wave_end: int32[D, V] number of exchanges that precede the end of the wave. None where an
+        exchange is a wave.
+      wave_jobs: int32[D, V, W] job in each slot (J and beyond: none).
       num_waves: int32[D].
       jobs: JobArrays of [D, J].
     """
@@ -76,10 +86,34 @@ class PassPlan(NamedTuple):
     exchange_lane: Any
     exchange_slot: Any
     exchange_next: Any
+    first_jobs: Any
     wave_end: Any
     wave_jobs: Any
     num_waves: Any
     jobs: JobArrays
+
+    @property
+    def shares_exchanges(self) -> bool:
+        """Whether several lanes exchange together."""
+        return self.exchange_slot is None
+
+    @property
+    def equal_steps(self) -> int:
+        """The steps of every wave where all take equally many; else 0."""
+        num_waves = self.wave_jobs.shape[-2]
+        return 0 if self.exchange_time is not None else self.rows.shape[-3] // num_waves
+
+    def exchange_times(self, device: int) -> np.ndarray:
+        """Returns int64[exchanges], the steps before which a device's exchanges happen.
+
+        Those that only start jobs are among them, except where several lanes exchange together.
+        """
+        waves = int(self.num_waves[device])
+        if not self.shares_exchanges:
+            return self.exchange_time[device, : self.wave_end[device, waves - 1] if waves else 0]
+        if self.exchange_time is None:
+            return self.equal_steps * np.arange(1, waves + 1)
+        return self.exchange_time[device, 1 : waves + 1]
 
 
 class RoundPlan(NamedTuple):

@@ -93,7 +93,7 @@ class Accumulators(NamedTuple):
         Args:
           trained: What the jobs before them left.
           wave: The jobs.
-          indices: int32[W] their places on the device; beyond its jobs for none.
+          indices: int32[W] their places on the device, no two equal; beyond its jobs for none.
         """
         num_jobs = self.trial.shape[0]
         kept = wave.kept & (indices < num_jobs)
@@ -103,8 +103,8 @@ class Accumulators(NamedTuple):
             update = jax.tree.map(lambda leaf: _kept(kept, leaf), wave.values[UPDATE])
             flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(update)
             weight = _kept(kept, wave.weights[UPDATE]).astype(weights.dtype)
-            stack = stack.at[indices].set(flat, mode="drop")
-            weights = weights.at[indices].set(weight, mode="drop")
+            stack = stack.at[indices].set(flat, mode="drop", unique_indices=True)
+            weights = weights.at[indices].set(weight, mode="drop", unique_indices=True)
         sums = {
             name: self._summed(
                 trained.sums[name], value, wave.weights[name], kept, trial, wave.clusters.get(name)

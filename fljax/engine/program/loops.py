@@ -5,96 +5,25 @@
             for each step until one ends:  # all lanes train side by side (the vmapped axis)
         finish and uplink the wave's jobs, add them to the accumulators
 
-So `step` runs once per local step, and `start`, `finish` and the uplink once per job.
+So `step` runs once per local step, and `start`, `finish` and the uplink once per job. Where several
+lanes exchange together, an exchange is a wave, and the loops are two (`shared_loops.py`).
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fljax.core.trees import batched, put_rows, take_rows, zeros_like_shape
 from fljax.engine.plan.round_plan import PassPlan
-from fljax.engine.program.accumulators import Accumulators, Finished, Trained
+from fljax.engine.program.accumulators import Accumulators, Trained
+from fljax.engine.program.lanes import Lane, Lanes, row_of
 from fljax.engine.program.layout import Work
+from fljax.engine.program.shared_loops import run_together
 
 PyTree = Any
-
-
-class _Lane(NamedTuple):
-    """A lane: its job, the job's message (see `_Lanes`), its training."""
-
-    job: jax.Array
-    message: PyTree
-    carry: PyTree
-
-
-class _Lanes(NamedTuple):
-    """The lanes of a device, and what they work on.
-
-    Attributes:
-      work: What one job does.
-      messages: Leaves [M, ...].
-      message_of: int32[J] the message that each job starts from.
-      plan: The schedule.
-    """
-
-    work: Work
-    messages: PyTree
-    message_of: jax.Array
-    plan: PassPlan
-
-    @property
-    def number(self) -> int:
-        """The number of lanes."""
-        return self.plan.rows.shape[1]
-
-    @property
-    def wave(self) -> int:
-        """The number of a wave's jobs."""
-        return self.plan.wave_jobs.shape[1]
-
-    @property
-    def num_jobs(self) -> int:
-        """The number of jobs, padding included."""
-        return self.message_of.shape[0]
-
-    @property
-    def alone(self) -> bool:
-        """Whether one job at a time runs, and is finished on its lane."""
-        return self.number == self.wave == 1
-
-    @property
-    def carry_messages(self) -> bool:
-        """Whether each lane holds a copy of its job's message.
-
-        Lanes side by side would gather their messages in every step; a single one reads its own
-        where it is, and copies nothing.
-        """
-        return self.number > 1 and _length(self.messages) > 1
-
-    def start_job(self, index: jax.Array, client_rows: PyTree) -> _Lane:
-        """Returns a lane at the beginning of a job."""
-        message = self._message(index)
-        carry = self.work.start(message, index, _row(client_rows, index))
-        return _Lane(jnp.int32(index), message if self.carry_messages else (), carry)
-
-    def step_job(self, lane: _Lane, rows: jax.Array, count: jax.Array, time: jax.Array) -> _Lane:
-        """Returns a lane after a local step."""
-        message = lane.message if self.carry_messages else self._message(lane.job)
-        carry = self.work.step(message, lane.carry, lane.job, rows, count, time)
-        return lane._replace(carry=carry)
-
-    def finish_job(self, lane: _Lane, index: jax.Array, client_rows: PyTree) -> Finished:
-        """Returns what the job of a lane leaves behind."""
-        message = lane.message if self.carry_messages else self._message(lane.job)
-        return self.work.finish(message, lane.carry, index, _row(client_rows, index))
-
-    def _message(self, index: jax.Array) -> PyTree:
-        which = self.message_of[index] if _length(self.messages) > 1 else 0
-        return _row(self.messages, which)
 
 
 def run_jobs(
@@ -115,12 +44,14 @@ def run_jobs(
       client_rows: What clients keep, leaves [J, ...].
       accumulators: Where results go.
     """
-    lanes = _Lanes(work, messages, message_of, plan)
+    lanes = Lanes(work, messages, message_of, plan)
     lane = jax.eval_shape(lanes.start_job, jnp.int32(0), client_rows)
     job = jax.eval_shape(lanes.finish_job, lane, jnp.int32(0), client_rows)
+    trained = accumulators.empty(job, client_rows)
+    if plan.shares_exchanges:
+        return run_together(lanes, accumulators, trained)
     nobody = zeros_like_shape(lane, lanes.number)
     finished = () if lanes.alone else zeros_like_shape(lane, lanes.wave)
-    trained = accumulators.empty(job, client_rows)
 
     def one_wave(number, state):
         return _wave(lanes, accumulators, number, *state)
@@ -129,7 +60,7 @@ def run_jobs(
     return jax.lax.fori_loop(0, plan.num_waves, one_wave, state)[-1]
 
 
-def _wave(lanes: _Lanes, accumulators: Accumulators, number, time, running, finished, trained):
+def _wave(lanes: Lanes, accumulators: Accumulators, number, time, running, finished, trained):
     """Runs lanes until a wave of jobs has finished, and adds these to the accumulators."""
     plan = lanes.plan
     # a job's row is read before it is written, so it may be written where it was read
@@ -150,13 +81,13 @@ def _wave(lanes: _Lanes, accumulators: Accumulators, number, time, running, fini
     return time, running, finished, accumulators.add(trained, done, indices)
 
 
-def _exchange(lanes: _Lanes, client_rows, number, time, running, finished):
-    """Starts jobs on the lanes that are free, trains until jobs end, and keeps these."""
+def _exchange(lanes: Lanes, client_rows, number, time, running, finished):
+    """Starts a job on the lane that is free, trains until one ends, and keeps it."""
     plan = lanes.plan
-    # the jobs that follow those of the exchange before start here: behind the training, lanes
+    # the job that follows that of the exchange before starts here: behind the training, lanes
     # would be written after they were read, and XLA would copy all of them
     free, following = plan.exchange_lane[number - 1], plan.exchange_next[number - 1]
-    start_jobs = batched(lanes.start_job, plan.exchange_lane.shape[1], (0, None))
+    start_jobs = batched(lanes.start_job, 1, (0, None))
     # a lane without a next job starts some job that nobody will finish
     fresh = start_jobs(jnp.minimum(following, lanes.num_jobs - 1), client_rows)
     end = plan.exchange_time[number]
@@ -167,7 +98,7 @@ def _exchange(lanes: _Lanes, client_rows, number, time, running, finished):
     return end, running, finished
 
 
-def _steps(lanes: _Lanes, running: _Lane, begin: jax.Array, end: jax.Array) -> _Lane:
+def _steps(lanes: Lanes, running: Lane, begin: jax.Array, end: jax.Array) -> Lane:
     """Trains all lanes from one step to another."""
     plan = lanes.plan
     if lanes.number > 1:
@@ -176,14 +107,5 @@ def _steps(lanes: _Lanes, running: _Lane, begin: jax.Array, end: jax.Array) -> _
         return jax.lax.fori_loop(begin, end, body, running)
     # an axis of one lane inside the loop would cost a copy of the model in every step
     body = lambda t, lane: lanes.step_job(lane, plan.rows[t, 0], plan.counts[t, 0], t)  # noqa: E731
-    lane = jax.lax.fori_loop(begin, end, body, _row(running, 0))
+    lane = jax.lax.fori_loop(begin, end, body, row_of(running, 0))
     return jax.tree.map(lambda leaf: leaf[None], lane)
-
-
-def _row(tree: PyTree, index: jax.Array | int) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def _length(tree: PyTree) -> int:
-    """Returns the length of the leading axis of leaves; 0 where there are none."""
-    return max((len(leaf) for leaf in jax.tree.leaves(tree)), default=0)

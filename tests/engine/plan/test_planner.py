@@ -23,43 +23,81 @@ EXECUTIONS = st.builds(
     placement=st.just("device"),
 ).flatmap(
     lambda plan: st.integers(1, plan.lanes).map(
-        lambda exchange_size: plan._replace(
-            exchange_size=exchange_size, wave=max(plan.wave, exchange_size)
-        )
+        # several that exchange together are a wave
+        lambda size: plan._replace(exchange_size=size, wave=plan.wave if size == 1 else size)
     )
 )
 
 
-def replay(plan, num_lanes, batch_size):
+def replay(plan, num_lanes):
     """Executes a pass plan literally; returns {(device, job): rows trained}, in finishing order."""
+    one_device = replay_shared if plan.shares_exchanges else replay_single
     trained, order = {}, {}
     for device in range(plan.rows.shape[0]):
-        lanes, slots, finished, time, exchange = [None] * num_lanes, {}, [], 0, 0
-        for wave in range(plan.num_waves[device]):
-            while exchange < plan.wave_end[device, wave]:
-                for step in range(time, plan.exchange_time[device, exchange]):
-                    for lane in range(num_lanes):
-                        count = plan.counts[device, step, lane]
-                        if count:
-                            rows = plan.rows[device, step, lane, :count]
-                            trained.setdefault((device, lanes[lane]), []).extend(rows.tolist())
-                time = plan.exchange_time[device, exchange]
-                for place in range(plan.exchange_lane.shape[2]):
-                    lane = plan.exchange_lane[device, exchange, place]
-                    if lane == num_lanes:
-                        continue
-                    slot = plan.exchange_slot[device, exchange, place]
-                    if slot < plan.wave_jobs.shape[2]:
-                        slots[slot] = lanes[lane]
-                    following = plan.exchange_next[device, exchange, place]
-                    lanes[lane] = following if following < plan.jobs.client.shape[1] else None
-                exchange += 1
-            for slot, job in enumerate(plan.wave_jobs[device, wave]):
-                if job < plan.jobs.client.shape[1]:
-                    assert slots[slot] == job
-                    finished.append(job)
-        order[device] = finished
+        ran, order[device] = one_device(plan, device, num_lanes)
+        trained |= {(device, job): rows for job, rows in ran.items()}
     return trained, order
+
+
+def train(plan, device, lanes, begin, end, trained):
+    """Lets the jobs on the lanes take the steps from one to another."""
+    for step in range(begin, end):
+        for lane, job in enumerate(lanes):
+            count = plan.counts[device, step, lane]
+            if count:
+                rows = plan.rows[device, step, lane, :count]
+                trained.setdefault(job, []).extend(rows.tolist())
+
+
+def replay_single(plan, device, num_lanes):
+    """Executes a schedule of single exchanges; returns ({job: rows}, jobs as they end)."""
+    num_jobs = plan.jobs.client.shape[1]
+    lanes, slots, trained, finished, time, exchange = [None] * num_lanes, {}, {}, [], 0, 0
+    for wave in range(plan.num_waves[device]):
+        while exchange < plan.wave_end[device, wave]:
+            end = plan.exchange_time[device, exchange]
+            train(plan, device, lanes, time, end, trained)
+            time = end
+            lane = plan.exchange_lane[device, exchange, 0]
+            if lane < num_lanes:
+                slot = plan.exchange_slot[device, exchange, 0]
+                if slot < plan.wave_jobs.shape[2]:
+                    slots[slot] = lanes[lane]
+                following = plan.exchange_next[device, exchange, 0]
+                lanes[lane] = following if following < num_jobs else None
+            exchange += 1
+        for slot, job in enumerate(plan.wave_jobs[device, wave]):
+            if job < num_jobs:
+                assert slots[slot] == job
+                finished.append(job)
+    return trained, finished
+
+
+def replay_shared(plan, device, num_lanes):
+    """Executes a schedule of shared exchanges; returns ({job: rows}, jobs as they end)."""
+    num_jobs, size = plan.jobs.client.shape[1], plan.wave_jobs.shape[2]
+    lanes, trained, finished, time = [None] * num_lanes, {}, [], 0
+    if plan.first_jobs is not None:
+        lanes[size:] = plan.first_jobs[device].tolist()
+    everybody = np.arange(num_lanes)
+    for wave, time_after in enumerate(plan.exchange_times(device)):
+        ending = plan.wave_jobs[device, wave]
+        # no two are written to one place, whether they are jobs or not
+        assert len(set(ending.tolist())) == size
+        free, starting, leaving = everybody, ending, everybody
+        if plan.exchange_lane is not None:
+            free, starting = plan.exchange_lane[device, wave], plan.exchange_next[device, wave]
+            leaving = plan.exchange_lane[device, wave + 1]
+        assert len(set(free.tolist())) == size
+        for lane, job in zip(free, starting, strict=True):
+            lanes[lane] = job
+        train(plan, device, lanes, time, time_after, trained)
+        time = time_after
+        for lane, job in zip(leaving, ending, strict=True):
+            if job < num_jobs:
+                assert lanes[lane] == job
+                finished.append(job)
+    return trained, finished
 
 
 @settings(max_examples=60)
@@ -79,7 +117,7 @@ def test_every_job_runs_exactly_once(sizes, execution, epochs, data):
     )
     plan, facts = planner.plan(2, job_table(cohort))
     one = plan.passes[0]
-    trained, order = replay(one, execution.lanes, 4)
+    trained, order = replay(one, execution.lanes)
     real = np.argwhere(one.jobs.client >= 0)
     assert facts.num_jobs == len(real) == sum(sizes[c] > 0 for c in cohort)
     assert facts.without_rows.sum() == sum(sizes[c] == 0 for c in cohort)
