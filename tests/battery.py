@@ -24,6 +24,7 @@ import numpy as np
 import optax
 import reference
 import toy
+from accelerators import exchanging
 from flax import nnx
 
 from fljax import algorithms
@@ -69,10 +70,11 @@ AXES: dict[str, tuple] = {
     "model": ("products", "entries", "nnx", "mlp", "norm"),
     # the last ones have weights that are held transposed
     "shape": ((1, 1), (1, 2), (2, 2), (3, 5), (8, 2), (5, 1), (130, 2), (90, 3)),
-    "sizes": ((4, 9, 6, 2), (1, 1, 3, 1), (5, 0, 1, 7)),
+    "sizes": ((4, 9, 6, 2), (1, 1, 3, 1), (5, 0, 1, 7), (3, 3, 3, 3)),
     "batch": (1, 2, 0),
     "epochs": (1, 2),
     "lanes": (1, 2, 3),
+    "exchange": (1, 2, 3),
     "wave": (1, 2),
     "devices": (1, 3),
     "dtype": ("float32", "float64"),
@@ -83,7 +85,10 @@ AXES: dict[str, tuple] = {
 
 
 class Case(NamedTuple):
-    """One federation; the fields are those of `AXES`, and the codes that go with them."""
+    """One federation; the fields are those of `AXES`, and the codes that go with them.
+
+    `exchange` is how many lanes exchange together, as on accelerators.
+    """
 
     algorithm: str
     momentum: float | None
@@ -104,6 +109,7 @@ class Case(NamedTuple):
     placement: str
     uplink_code: str = "none"
     downlink_code: str = "none"
+    exchange: int = 1
 
     def __str__(self):
         return " ".join(f"{name}={value}" for name, value in self._asdict().items())
@@ -167,7 +173,7 @@ def _sensible(case: Case, generator) -> Case:
     if remembers or case.algorithm in ("scaffold", "local_only"):
         # what clients keep is read and written between dispatches
         case = case._replace(block=1)
-    return case
+    return case._replace(exchange=min(case.exchange, case.lanes))
 
 
 def covering(seed: int = 0, **axes: Sequence) -> list[Case]:
@@ -231,8 +237,9 @@ def _expected(case: Case, seed: int) -> list[Outcome]:
     if not compressed and case.model in ("products", "entries", "nnx"):
         return [_loop(case, seed, trial) for trial in range(case.trials)]
     other = case._replace(
-        trials=1, block=1, devices=1, lanes=2 if case.lanes == 1 else 1, wave=3 - case.wave
-    )
+        trials=1, block=1, devices=1, lanes=2 if case.lanes == 1 else 1, wave=3 - case.wave,
+        exchange=1,
+    )  # fmt: skip
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         return [_run(other, seed, trial)[0] for trial in range(case.trials)]
@@ -344,7 +351,8 @@ def _run(case: Case, seed: int, first: int = 0) -> list[Outcome]:
         for number in range(first, first + case.trials)
     ]
     dataset = toy.dataset(parts, case.shape[1])
-    federation = build(dataset, task, _spec(case), options, trials)
+    with exchanging(case.exchange):
+        federation = build(dataset, task, _spec(case), options, trials)
     losses = [[] for _ in trials]
     for plan, facts in federation.blocks(range(len(COHORTS))):
         stats = jax.device_get(federation.step_block(plan, facts))

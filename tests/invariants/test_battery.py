@@ -22,6 +22,17 @@ LOOPS = battery.covering(
     memory=("no code",),
     downlink=("none",),
 )
+# As accelerators lay out: lanes exchange together, wait for each other, or are all replaced.
+TOGETHER = battery.covering(
+    algorithm=battery.AXES["algorithm"],
+    exchange=(2, 3),
+    lanes=(2, 3),
+    shape=((1, 1), (1, 2), (3, 5)),
+    sizes=battery.AXES["sizes"],
+    model=("products",),
+    memory=("no code",),
+    downlink=("none",),
+)
 # Held against the same rounds on other lanes, compiled in another way.
 COMPRESSED = battery.covering(
     memory=("none", "error_feedback", "ef21", "diana", "marina(0.4)"), model=("mlp",), trials=(1,)
@@ -29,9 +40,10 @@ COMPRESSED = battery.covering(
 
 
 def _name(case):
-    return f"{case.algorithm} {case.memory} {case.model} {case.shape} {case.lanes} {case.dtype}"
+    layout = f"{case.lanes} {case.exchange}"
+    return f"{case.algorithm} {case.memory} {case.model} {case.shape} {layout} {case.dtype}"
 
 
-@pytest.mark.parametrize("case", SCAFFOLD + LOOPS + COMPRESSED, ids=_name)
+@pytest.mark.parametrize("case", SCAFFOLD + LOOPS + TOGETHER + COMPRESSED, ids=_name)
 def test_results_do_not_depend_on_the_compiler(case):
     assert battery.wrong(case) is None

@@ -15,9 +15,15 @@ from typing import Any
 
 import jax
 import jax.monitoring
+from jax.sharding import SingleDeviceSharding
 
 # What takes less leaves little behind.
 _MIN_TRIM_SECONDS = 0.03
+# What GPUs launch as parts of one graph: XLA's default, and loops.
+_COMMAND_BUFFERS = (
+    "FUSION", "CUBLAS", "CUBLASLT", "CUSTOM_CALL", "CUDNN", "DYNAMIC_SLICE_FUSION", "CONDITIONAL",
+    "WHILE",
+)  # fmt: skip
 _COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
@@ -89,11 +95,37 @@ def cpu_options() -> dict[str, int]:
     that tiny models need, and their results are wrong.
     """
     options = {"xla_cpu_prefer_vector_width": 512}
-    try:
-        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
+    return options if _are_known(options, jax.local_devices(backend="cpu")[0]) else {}
+
+
+@functools.cache
+def gpu_options(device: jax.Device) -> dict[str, int | str]:
+    """Returns XLA's options for round programs on GPUs; none where this XLA does not know them.
+
+    Loops over exchanges and steps become part of command buffers (CUDA graphs). Outside of them,
+    each iteration of a loop whose trip count is data copies a truth value to the host and waits for
+    it. What XLA puts there by default is in the list as well, since a list replaces it.
+
+    Args:
+      device: A device that the program runs on.
+    """
+    if device.platform != "gpu":
         return {}
-    return options
+    options = {
+        "xla_gpu_enable_command_buffer": ",".join(_COMMAND_BUFFERS),
+        "xla_gpu_graph_min_graph_size": 1,
+    }
+    return options if _are_known(options, device) else {}
+
+
+def _are_known(options: dict[str, int | str], device: jax.Device) -> bool:
+    """Returns whether XLA takes the options where it compiles for a device."""
+    number = jax.ShapeDtypeStruct((), "float32", sharding=SingleDeviceSharding(device))
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(number).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def once_options() -> dict[str, int] | None:

@@ -47,11 +47,11 @@ def run_jobs(
     lanes = Lanes(work, messages, message_of, plan)
     lane = jax.eval_shape(lanes.start_job, jnp.int32(0), client_rows)
     job = jax.eval_shape(lanes.finish_job, lane, jnp.int32(0), client_rows)
-    trained = accumulators.empty(job, client_rows)
     if plan.shares_exchanges:
-        return run_together(lanes, accumulators, trained)
+        return run_together(lanes, accumulators, accumulators.empty(job, client_rows))
     nobody = zeros_like_shape(lane, lanes.number)
     finished = () if lanes.alone else zeros_like_shape(lane, lanes.wave)
+    trained = accumulators.empty(job, client_rows)
 
     def one_wave(number, state):
         return _wave(lanes, accumulators, number, *state)

@@ -21,7 +21,7 @@ from fljax.core import transmission
 from fljax.core.algorithm import Aggregate
 from fljax.core.precision import rounded
 from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState
-from fljax.engine.devices.compilation import cpu_options
+from fljax.engine.devices.compilation import cpu_options, gpu_options
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.devices.placement import host_readable
 from fljax.engine.plan.packed_plan import PackedPlan, unpack
@@ -200,6 +200,7 @@ def _on_one_device(program: Program, state, client_rows, packed: PackedPlan, inp
 def _compiled(one_device, program: Program, per_job: PartitionSpec):
     """Returns the program of all devices, whose axis of plan and stats `per_job` names."""
     client_rows, same = PartitionSpec(AXIS), PartitionSpec()
+    device = program.mesh.devices.flat[0]
 
     def sharded(*args):
         state, (rows, stats) = jax.shard_map(
@@ -215,5 +216,5 @@ def _compiled(one_device, program: Program, per_job: PartitionSpec):
         sharded,
         donate_argnums=(0, 1),
         out_shardings=(None, None, host_readable(program.mesh)),
-        compiler_options=cpu_options() if program.on_cpu else None,
+        compiler_options=cpu_options() if program.on_cpu else gpu_options(device),
     )

@@ -55,7 +55,10 @@ def _wave(lanes: Lanes, accumulators: Accumulators, number, running, trained):
     ended = running_jobs
     if not all_exchange:
         running, ended = running_jobs, take_rows(running_jobs, plan.exchange_lane[number + 1])
-    finish_jobs = batched(lanes.finish_job, lanes.wave, (0, 0, None))
+    # XLA would keep what it has spread over the lanes at their start, a copy of every lane's model,
+    # until the jobs are finished; so the message is another one then
+    after = lanes._replace(messages=jax.lax.optimization_barrier(lanes.messages))
+    finish_jobs = batched(after.finish_job, lanes.wave, (0, 0, None))
     done = finish_jobs(ended, jnp.minimum(ending, lanes.num_jobs - 1), client_rows)
     return running, accumulators.add(trained, done, ending)
 
