@@ -11,8 +11,8 @@ def exchanging(size: int):
     """Lets so many lanes exchange together in what is built inside; 1 changes nothing."""
     plan_execution = assembly.plan_execution
 
-    def planned(*arguments):
-        execution = plan_execution(*arguments)
+    def planned(*arguments, **options):
+        execution = plan_execution(*arguments, **options)
         return execution._replace(wave=size, exchange_size=size)
 
     if size == 1:

@@ -27,10 +27,11 @@ def assert_controls(run, expected):
         np.testing.assert_allclose(rows[name], own, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("lanes, size", [(3, 3), (3, 2), (4, 2), (12, 12), (5, 4)])
+@pytest.mark.parametrize(
+    ("devices", "lanes", "size"), [(2, 3, 3), (1, 3, 2), (2, 4, 2), (1, 12, 12), (1, 5, 4)]
+)
 @pytest.mark.parametrize("sizes", [[8] * 10, [8, 4, 8, 8, 12, 4, 12, 8, 0, 16], [0] * 9 + [3]])
-def test_lanes_exchange_together(sizes, lanes, size, devices):
+def test_lanes_exchange_together(sizes, devices, lanes, size):
     """Whether clients end together or wait for others, beside lanes that never have a job."""
     cohorts, parts = [list(range(10)), [1, 3, 5, 9], [9]], toy.clients(sizes)
     params, own, _ = reference.scaffold(

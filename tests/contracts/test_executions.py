@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import toy
+from accelerators import exchanging
 from contracts import harness
 from contracts.harness import Layout
 
@@ -19,9 +20,13 @@ EPOCHS, BATCH = 2, 4
 COHORT = [0, 1, 2, 3, 8, 6, 5]
 
 
-@pytest.mark.parametrize("wave", [1, 4])
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_start_finish_and_uplink_run_once_per_job_and_step_once_per_step(lanes, wave):
+@pytest.mark.parametrize(
+    ("lanes", "wave", "exchange_size"),
+    [(1, 1, 1), (1, 4, 1), (3, 1, 1), (3, 4, 1), (3, 2, 2), (3, 3, 3)],
+)
+def test_start_finish_and_uplink_run_once_per_job_and_step_once_per_step(
+    lanes, wave, exchange_size
+):
     counts = collections.Counter()
 
     def note(what, client, real=True):
@@ -52,14 +57,15 @@ def test_start_finish_and_uplink_run_once_per_job_and_step_once_per_step(lanes, 
             variables=lambda server: server,
         )
 
-    run = harness.rounds(
-        AlgorithmSpec("counting", build, {}),
-        [COHORT],
-        Layout(1, lanes, wave),
-        local_epochs=EPOCHS,
-        batch_size=BATCH,
-        pipeline=Pipeline(uplink=(UplinkLink(encode, lambda payload, state: payload),)),
-    )
+    with exchanging(exchange_size):
+        run = harness.rounds(
+            AlgorithmSpec("counting", build, {}),
+            [COHORT],
+            Layout(1, lanes, wave),
+            local_epochs=EPOCHS,
+            batch_size=BATCH,
+            pipeline=Pipeline(uplink=(UplinkLink(encode, lambda payload, state: payload),)),
+        )
     jax.effects_barrier()
     steps = {c: EPOCHS * -(-toy.SIZES[c] // BATCH) for c in COHORT if toy.SIZES[c]}
     assert run.by_client("steps", 0) == steps
@@ -67,13 +73,14 @@ def test_start_finish_and_uplink_run_once_per_job_and_step_once_per_step(lanes, 
         assert counts[("step", client, True)] == number
         for what in ("start", "finish", "uplink"):
             assert counts[(what, client, True)] == 1
-    real = {"start": len(steps), "finish": len(steps), "uplink": len(steps)}
     total = collections.Counter()
     for (what, _, _), number in counts.items():
         total[what] += number
     # a lane that has run out of jobs before others starts a padding job; the last wave is filled up
-    assert total["start"] - real["start"] == lanes - 1
-    assert total["finish"] == total["uplink"] == -(-len(steps) // wave) * wave
+    filled = -(-len(steps) // wave) * wave
+    started = len(steps) if exchange_size == 1 else filled
+    assert total["start"] - started == lanes - exchange_size
+    assert total["finish"] == total["uplink"] == filled
     # a lane without work still computes: that is what utilization reports
     rows = run.facts[0].rows_computed
     assert total["step"] * BATCH == rows

@@ -223,7 +223,7 @@ def compile_workload(
         blueprint = draw_blueprint(dataset, task, algorithm, chosen)
         layout = execution_of(blueprint, None)
         if exchange_size:
-            wave = max(layout.wave, exchange_size)
+            wave = layout.wave if exchange_size == 1 else exchange_size
             layout = layout._replace(exchange_size=exchange_size, wave=wave)
         jobs, sampler_state = blueprint.cohorts.draw(0, blueprint.cohorts.init())
         plan, facts = planner_of(blueprint, layout, mesh).plan(0, jobs, sampler_state)
@@ -248,10 +248,7 @@ def compile_workload(
 
 def _schedule(passes: tuple[PassPlan, ...], facts: HostPlan, plan_bytes: int) -> Schedule:
     waves = [int(one_pass.num_waves[0]) for one_pass in passes]
-    events = [
-        one_pass.exchange_time[0, : one_pass.wave_end[0, count - 1]]
-        for one_pass, count in zip(passes, waves, strict=True)
-    ]
+    events = [one_pass.exchange_times(0) for one_pass in passes]
     return Schedule(
         jobs=facts.num_jobs,
         waves=sum(waves),

@@ -61,6 +61,22 @@ def test_lanes_of_equal_clients_are_exchanged_together():
     assert plan(equal_steps=True, lanes=1).exchange_size == 1
 
 
+def on_accelerator(monkeypatch):
+    device = SimpleNamespace(platform="gpu")
+    mesh = SimpleNamespace(size=1, local_devices=[device])
+    monkeypatch.setattr(execution, "make_mesh", lambda devices: mesh)
+
+
+def test_lanes_of_accelerators_exchange_together(monkeypatch):
+    on_accelerator(monkeypatch)
+    found = plan(devices=1)
+    assert (found.lanes, found.wave, found.exchange_size) == (50, 50, 50)
+    # a wave that is given is what exchanges together, as far as there are lanes for it
+    assert plan(devices=1, lanes=50, wave=10).exchange_size == 10
+    assert plan(devices=1, lanes=50, wave=51).exchange_size == 1
+    assert plan(devices=1, lanes=1).exchange_size == 1
+
+
 def test_data_is_streamed_where_it_would_take_a_quarter_of_the_memory():
     copies = 2
     fits = 100 * GB // 4 // copies
@@ -147,9 +163,7 @@ def test_even_lanes_take_as_many_turns_as_more_lanes_would(jobs, most):
     [(100, 1, 50), (64, 1, 64), (65, 1, 33), (10, 1, 10), (1000, 1, 63), (1000, GB, 10)],
 )
 def test_lanes_of_an_accelerator_follow_the_cohort_and_its_memory(monkeypatch, jobs, carry, lanes):
-    device = SimpleNamespace(platform="gpu")
-    mesh = SimpleNamespace(size=1, local_devices=[device])
-    monkeypatch.setattr(execution, "make_mesh", lambda devices: mesh)
+    on_accelerator(monkeypatch)
     # half of 100 GB holds ten clients, on lanes and finished, that take 5 GB each
     client = ClientBytes(carry, 3 * carry, 0)
     found = plan(cohort=jobs, client=client)
