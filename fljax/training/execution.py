@@ -84,7 +84,7 @@ def plan_execution(
 def _typical(steps: np.ndarray, jobs: int) -> np.ndarray:
     """Returns int64[jobs], the steps of a cohort that is like the population."""
     part = np.sort(steps[steps > 0])
-    return part[np.linspace(0, len(part) - 1, jobs).round().astype(int)] if len(part) else part
+    return part[((np.arange(jobs if len(part) else 0) + 0.5) / jobs * len(part)).astype(int)]
 
 
 def is_calibrated(
