@@ -14,7 +14,13 @@ from fljax.benchmarks.gpu.compiled import CompiledRound, Schedule
 from fljax.benchmarks.gpu.thunks import Thunk, parse
 
 # functions that make the loops of the round program -> what counts their iterations
-_TRIPS = {"run_jobs": "waves", "_wave": "exchanges", "_steps": "steps"}
+_TRIPS = {
+    "run_jobs": "waves",
+    "_wave": "exchanges",
+    # where several lanes exchange together, which is a wave
+    "run_together": "exchanges",
+    "_steps": "steps",
+}
 
 
 class Card(NamedTuple):
@@ -187,7 +193,9 @@ def iteration(found: Sequence[Loop], function: str) -> Work | None:
 def describe(name: str, compiled: CompiledRound) -> dict[str, Any]:
     """Returns the figures of a compiled round as JSON values."""
     found = loops(compiled)
-    parts = {what: iteration(found, function) for function, what in _TRIPS.items()}
+    parts = dict.fromkeys(_TRIPS.values())
+    for function, what in _TRIPS.items():
+        parts[what] = parts[what] or iteration(found, function)
     memory = compiled.program.memory
     return {
         "workload": name,

@@ -399,7 +399,9 @@ def _assigned_later(
     makespan = 0
     for device in range(execution.devices):
         mine = np.flatnonzero(first.device == device)
-        assignment = assign_lanes(steps[mine], 1, execution.lanes, len(mine), execution.exchange_size)
+        assignment = assign_lanes(
+            steps[mine], 1, execution.lanes, len(mine), execution.exchange_size
+        )
         lane[mine], start[mine] = assignment.lane, assignment.start
         makespan = max(makespan, assignment.makespan)
     return LaneAssignment(first.device, lane, start, first.slot, makespan)
