@@ -100,8 +100,8 @@ def _count_scan(equation: Any, trained: list[bool], names: str) -> tuple[float, 
     params, body = equation.params, equation.params["jaxpr"].jaxpr
     # versions of JAX differ in how they name the parts: constants, carry, and what is scanned,
     # which has an axis more outside than inside
-    carried = sum(map(_as_inside, equation.outvars, body.outvars))
-    constants = sum(map(_as_inside, equation.invars, body.invars)) - carried
+    carried = sum(map(as_inside, equation.outvars, body.outvars))
+    constants = sum(map(as_inside, equation.invars, body.invars)) - carried
     carry = slice(constants, constants + carried)
     while True:
         operations, outputs = _count(body, trained, names)
@@ -111,7 +111,8 @@ def _count_scan(equation: Any, trained: list[bool], names: str) -> tuple[float, 
         trained = [*trained[:constants], *reached, *trained[carry.stop :]]
 
 
-def _as_inside(outer: Any, inner: Any) -> bool:
+def as_inside(outer: Any, inner: Any) -> bool:
+    """Returns whether a variable of a loop has the shape of its body's: it is not scanned."""
     return outer.aval.ndim == inner.aval.ndim
 
 

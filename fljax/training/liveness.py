@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fljax.training.flops import jaxprs
+from fljax.training.flops import as_inside, jaxprs
 
 # They read arrays that have been written, and write others.
 _WHOLE = {
@@ -52,6 +52,8 @@ class _Program:
     def __init__(self):
         self.sizes: list[int] = []
         self.kernels: list[_Kernel] = []
+        # {shape: bytes} of zeros that results of loops begin as
+        self.zeros: dict[str, int] = {}
 
     def array(self, size: int) -> _Value:
         self.sizes.append(size)
@@ -87,7 +89,7 @@ def peak_bytes(jaxpr: Any, given_up: Collection[int] = ()) -> int:
     for result in results:
         if not result.written:
             program.add([result], [0], by_entry=True)
-    return _peak(program, _arrays(given))
+    return _peak(program, _arrays(given)) + sum(program.zeros.values())
 
 
 def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Value]:
@@ -111,6 +113,13 @@ def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Valu
         inner = [found for value in equation.params.values() for found in jaxprs(value)]
         if name in _WHOLE:
             inside = max(map(peak_bytes, inner), default=0)
+            if name == "scan":
+                # XLA makes what is stacked from zeros, which it keeps from step to step
+                program.zeros |= {
+                    outer.aval.str_short(): _nbytes(outer)
+                    for outer, result in zip(equation.outvars, inner[0].outvars, strict=True)
+                    if not as_inside(outer, result)
+                }
             results = program.add([written(atom) for atom in operands], sizes, inside)
         elif len(inner) == 1 and len(inner[0].invars) == len(operands):
             results = _trace(program, inner[0], [value_of(atom) for atom in operands])

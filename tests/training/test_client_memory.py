@@ -53,8 +53,8 @@ def _looped(x, w):
         # what is read later stays
         (lambda x, w: ((y := jnp.tanh(x @ w)) @ w * y).sum(), 2 * ARRAY + 4),
         (lambda x, w: jax.jit(lambda x: x @ w)(x).reshape(-1, 5).sum(), ARRAY + 4),
-        # a loop keeps what it stacks, its state, and what an iteration holds
-        (_looped, ARRAY + 2 * 160),
+        # a loop keeps what it stacks, and zeros for it, its state, and what an iteration holds
+        (_looped, 2 * ARRAY + 2 * 160),
         (lambda x, w: (x @ w).at[3].set(0.0).sum(), ARRAY + 4),
     ],
 )  # fmt: skip
