@@ -28,6 +28,7 @@ def run(
     *,
     rounds: int = 5,
     seed: int = 0,
+    dataset: FederatedDataset | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Runs a workload; returns its figures.
@@ -39,10 +40,11 @@ def run(
       workload: What is run.
       rounds: Timed rounds.
       seed: Seed of data and run.
+      dataset: The workload's data, where they have been generated already.
       **options: Fields of `RoundOptions` that override the workload's.
     """
+    dataset = dataset or generate(workload, seed)
     with compilation_clock() as compiled:
-        dataset = generate(workload, seed)
         begin = time.perf_counter()
         federation = make_federation(workload, rounds + 1, dataset, seed=seed, **options)
         seconds, facts = time_rounds(federation, rounds + 1, begin)

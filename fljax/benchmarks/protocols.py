@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from fljax.data.dataset import FederatedDataset
 
 # JAX's names for the precision of float32 matrix products
 PRECISIONS = {"float32": "highest", "TF32": "tensorfloat32"}
+# (workload, rows of the test set) -> data
+Generate = Callable[[Workload, int], FederatedDataset]
 _POOL = 20_000
 # shorter protocols only try out the code
 _CALIBRATED_ROUNDS = 50
@@ -58,12 +61,20 @@ def emnist(rounds: int = 1500, eval_every: int = 100) -> Protocol:
     return Protocol(workload, algorithm, rounds, eval_every, test_rows=10_000)
 
 
-def cifar10_data(protocol: Protocol, real: bool = True) -> tuple[FederatedDataset, str]:
+def generated(workload: Workload, test_rows: int) -> FederatedDataset:
+    """Generates the data of a workload."""
+    return generate(workload, test_rows=test_rows)
+
+
+def cifar10_data(
+    protocol: Protocol, real: bool = True, make: Generate = generated
+) -> tuple[FederatedDataset, str]:
     """Returns CIFAR-10 in clients of 50 images, or data of its shape; and which of both it is.
 
     Args:
       protocol: What the data are for.
       real: Whether to look for the images in the data directory.
+      make: Generates data where there are none.
     """
     clients = protocol.workload.population
     try:
@@ -75,15 +86,15 @@ def cifar10_data(protocol: Protocol, real: bool = True) -> tuple[FederatedDatase
         dataset = data.load("cifar10", num_clients=clients, **options)
         return dataset, f"{dataset.name}, {clients:,} clients"
     except FileNotFoundError:
-        dataset = generate(protocol.workload, test_rows=protocol.test_rows)
+        dataset = make(protocol.workload, protocol.test_rows)
         return dataset, f"synthetic data of CIFAR-10's shape, {clients:,} clients"
 
 
-def emnist_data(protocol: Protocol) -> tuple[FederatedDataset, str]:
+def emnist_data(protocol: Protocol, make: Generate = generated) -> tuple[FederatedDataset, str]:
     """Returns data of EMNIST's shape: prototypes of 62 classes plus noise."""
     # images of their own for 3,400 writers would be 2 GB
     workload = dataclasses.replace(protocol.workload, pool=_POOL)
-    dataset = generate(workload, test_rows=protocol.test_rows)
+    dataset = make(workload, protocol.test_rows)
     writers = f"{workload.population:,} writers, whose rows are drawn from {_POOL:,} images"
     return dataset, f"synthetic data of EMNIST's shape, {writers}"
 
@@ -104,8 +115,9 @@ def run(
 
     Returns:
       seconds (of `rounds` rounds with their evaluations), wall_seconds (of the whole run),
-      compile_seconds, examples_per_second, accuracy and loss on the test set after `rounds` rounds,
-      curve {round: accuracy}, execution.
+      first_round_seconds (of all but the rounds after the first), compile_seconds,
+      examples_per_second, accuracy and loss on the test set after `rounds` rounds, curve {round:
+      accuracy}, execution.
     """
     workload = protocol.workload
     warm_up = protocol.eval_every
@@ -134,6 +146,7 @@ def run(
     return {
         "seconds": seconds,
         "wall_seconds": wall_seconds,
+        "first_round_seconds": wall_seconds - float(elapsed[-1] - elapsed[at[1]]),
         "compile_seconds": compile_seconds,
         "examples_per_second": float(np.sum(rates[counted])) / seconds,
         "accuracy": float(accuracy[at[protocol.rounds]]),

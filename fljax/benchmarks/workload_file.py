@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -114,8 +114,8 @@ def _check(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise ValueError(f"{path} is not a workload file: {found[0]}.")
 
 
-def write(path: str | Path, content: WorkloadFile) -> None:
-    """Writes a workload file."""
+def write(path: str | Path | BinaryIO, content: WorkloadFile) -> None:
+    """Writes a workload file, to a path or into a file that is open."""
     arrays = {name: getattr(content, name) for name in _ARRAYS}
     params = {_PARAMS + name: value for name, value in content.params.items()}
     np.savez(path, **arrays, **params, meta=json.dumps(dict(content.meta)))

@@ -1,5 +1,6 @@
 """The GPU report at its small size, on CPUs: every section, and what happens when one fails."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 import quick
 
-from fljax.benchmarks import profiles, protocols
+from fljax.benchmarks import processes, profiles, protocols
 from fljax.benchmarks.comparison import Runner
-from fljax.benchmarks.gpu import conv_section, report
-from fljax.benchmarks.gpu.records import SIZES, Context
+from fljax.benchmarks.gpu import conv_section, flag_section, kept_data, report
+from fljax.benchmarks.gpu.records import SIZES, Bar, Context
 from fljax.benchmarks.kernels import errors, timed_loop
+from fljax.benchmarks.workloads import WORKLOADS, generate
 
 ROOT = Path(__file__).parents[2]
 SIZE = SIZES["small"]
@@ -30,11 +32,14 @@ def workdir(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["kernels", "cifar10", "emnist", "cohorts", "profile", "conv_forms"]
+    "name", ["kernels", "softmax", "cifar10", "emnist", "cohorts", "flags", "profile", "conv_forms"]
 )
 def test_a_section_gives_a_table(name, workdir, monkeypatch):
     monkeypatch.setattr(timed_loop, "SECONDS", 1e-3)
-    result = report.run_section(name, Context(SIZE, workdir, {}))
+    monkeypatch.setattr(flag_section, "VARIANTS", dict([*flag_section.VARIANTS.items()][:2]))
+    for key, value in quick.ENVIRONMENT.items():
+        monkeypatch.setenv(key, value)
+    result = report.run_section(name, Context(SIZE, workdir, {}, seconds=300.0))
     assert result["problem"] is None and result["seconds"] > 0
     assert result["rows"] and {len(row) for row in result["rows"]} == {len(result["columns"])}
     assert not any("nan" in cell for row in result["rows"] for cell in row)
@@ -59,17 +64,19 @@ def test_a_form_that_does_not_fit_loses_no_other(monkeypatch, tmp_path):
 def test_the_page_marks_what_was_not_measured(workdir):
     text = report.markdown(workdir)
     assert "## peers\n\nGives the same work to other simulators" in text
-    assert text.count("*Not measured.*") == len(report.SECTIONS) - 6
+    assert text.count("*Not measured.*") == len(report.SECTIONS) - 8
     assert "| precision | kernel | error | bound |" in text
+    # bars come first, and what was measured cold is said once
+    head = text.partition("## ")[0]
+    assert head.count("first round") == 3 and head.count("at least 100 TFLOP/s") == 1
+    assert head.count("| met |") + head.count("| **missed** |") == 7
 
 
 def test_the_cpu_section_stands_beside_the_other_device(workdir):
     found = report.run_section("cifar10_cpu", Context(SIZE, workdir, {}))["rows"]
-    assert [row[0] for row in found] == [
-        "this device, float32", "this device, TF32", "CPU, float32",
-    ]  # fmt: skip
-    # here they are the same device
-    assert found[0][1:] == found[2][1:] and len(found[0]) == 1 + SIZE.cpu_rounds
+    assert [row[0] for row in found] == ["this device, TF32", "CPU, float32"]
+    # here they are the same device, and both precisions are float32
+    assert found[0][1:] == found[1][1:] and len(found[0]) == 1 + SIZE.cpu_rounds
 
 
 def test_a_failure_loses_nothing_and_shows_in_the_exit_status(tmp_path):
@@ -85,42 +92,144 @@ def test_a_failure_loses_nothing_and_shows_in_the_exit_status(tmp_path):
     assert "| fljax |" in text and "| TF32 |" in text
 
 
+def run_sections(names, program, workdir, seconds=60.0):
+    """Runs sections that are a line of Python each."""
+    said = []
+    command = [sys.executable, "-c", program]
+    return report.run_sections(names, command, workdir, seconds=seconds, report=said.append), said
+
+
 def test_a_section_that_dies_is_reported(tmp_path):
-    command = [sys.executable, "-c", "import sys; sys.exit('out of memory')"]
-    good = report.run_sections(["peaks"], command, tmp_path, timeout=60, report=lambda text: None)
+    good, _ = run_sections(["peaks"], "import sys; sys.exit('out of memory')", tmp_path)
     assert not good and "**failed: out of memory**" in (tmp_path / report.REPORT).read_text()
-    command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    report.run_sections(["peaks"], command, tmp_path, timeout=0.5, report=lambda text: None)
+    run_sections(["peaks"], "import time; time.sleep(60)", tmp_path, seconds=0.5)
     assert "took more than 0 s" in (tmp_path / report.REPORT).read_text()
 
 
-def test_a_failure_stands_beside_an_earlier_success(tmp_path):
-    good = {"title": "Peak", "notes": ["Sound."], "columns": [], "rows": [], "data": 7}
-    report.write(tmp_path, "peaks", good | {"problem": None, "seconds": 1.0})
-    command = [sys.executable, "-c", "import sys; sys.exit('out of memory')"]
-    run = lambda: report.run_sections(  # noqa: E731
-        ["peaks"], command, tmp_path, timeout=60, report=lambda text: None
+def test_sections_share_the_time(tmp_path):
+    """Each is ended after its share, the last one has what is left, and no time is no run."""
+    good, said = run_sections(
+        ["peaks", "kernels", "lanes"], "import time; time.sleep(60)", tmp_path, seconds=4.0
     )
-    assert not run() and not run()
+    assert not good and [text.split("than ")[1].split(" s")[0] for text in said] == ["0", "0", "4"]
+    good, said = run_sections(["peaks", "kernels"], "", tmp_path, seconds=0.0)
+    assert not good and said == ["peaks: no time was left", "kernels: no time was left"]
+
+
+def table(rows):
+    return {
+        "title": "Peak", "notes": ["Sound."], "columns": ["a"], "rows": rows, "data": 7,
+        "problem": None, "seconds": 1.0,
+    }  # fmt: skip
+
+
+def test_what_a_section_had_found_is_shown_after_it_was_ended(tmp_path):
+    class Ended(Exception):
+        pass
+
+    def section(context):
+        yield report.Table("Peak", [], ["a"], [["first"]])
+        yield report.Table("Peak", [], ["a"], [["first"], ["second"]])
+        raise Ended
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(report.SECTIONS, "peaks", report.Section(section, 20))
+        with pytest.raises(Ended):
+            report.run_section(
+                "peaks", Context(SIZE, tmp_path, {}),
+                lambda result: report.write(tmp_path, "peaks", result),
+            )  # fmt: skip
+    good, _ = run_sections(["peaks"], "import time; time.sleep(60)", tmp_path, seconds=0.5)
     text = (tmp_path / report.REPORT).read_text()
-    assert "Sound." in text and "**Run again later, it failed: out of memory**" in text
+    assert not good and "**failed: took more than 0 s**" in text
+    assert "| first |" in text and "| second |" in text
+
+
+def test_a_failure_stands_beside_an_earlier_success(tmp_path):
+    report.write(tmp_path, "peaks", table([["old"]]))
+    # what a later run had begun with does not replace it
+    report.write(tmp_path, "peaks", table([["new"]]) | {"problem": "not finished"})
+    run = lambda: run_sections(["peaks"], "import sys; sys.exit('out of memory')", tmp_path)  # noqa: E731
+    assert not run()[0] and not run()[0]
+    text = (tmp_path / report.REPORT).read_text()
+    assert "| old |" in text and "**Run again later, it failed: out of memory**" in text
     assert json.loads((tmp_path / "peaks.json").read_text())["data"] == 7
-    report.write(tmp_path, "peaks", good | {"problem": None, "seconds": 1.0})
+    report.write(tmp_path, "peaks", table([["newer"]]))
     assert "failed" not in report.markdown(tmp_path)
 
 
-def test_what_peers_had_run_is_shown_after_the_section_was_ended(tmp_path):
-    line = {
-        "runner": "quick", "workload": "w", "repetition": 0, "median_s_per_round": 0.25,
-        "final_train_loss": 2.0,
-    }  # fmt: skip
-    (tmp_path / "peers.jsonl").write_text(json.dumps(line) + "\n")
-    command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    assert not report.run_sections(
-        ["peers"], command, tmp_path, timeout=0.5, report=lambda text: None
+def test_bars_are_met_or_missed(tmp_path):
+    bars = [
+        Bar("a round", 2.5, 3.0, "ms"), Bar("a run", 10.5, 10.0, "s"),
+        Bar("a rate", 120.0, 100.0, "TFLOP/s", at_least=True),
+        Bar("a loss", float("nan"), 1.0, "nats"),
+    ]  # fmt: skip
+    assert [bar.is_met for bar in bars] == [True, False, True, False]
+    result = report.plain(table([]) | {"bars": [dataclasses.asdict(bar) for bar in bars]})
+    report.write(tmp_path, "peaks", result)
+    text = report.markdown(tmp_path)
+    assert "| a round | 2.50 ms | at most 3 ms | met |" in text
+    assert "| a run | 10.50 s | at most 10 s | **missed** |" in text
+    assert "| a rate | 120.00 TFLOP/s | at least 100 TFLOP/s | met |" in text
+    assert "| a loss | nan nats | at most 1 nats | **missed** |" in text
+
+
+def test_options_that_change_results_are_found(monkeypatch, tmp_path):
+    lines = {
+        True: {"case": "a", "milliseconds": 2.0, "checksum": 5.0, "device": "a card"},
+        False: {"case": "a", "milliseconds": 1.0, "checksum": 5.1, "device": "a card"},
+    }
+
+    def run(command, seconds, environment):
+        line = lines["--plain" not in command]
+        return processes.Finished(None, json.dumps(line) + "\n", "")
+
+    monkeypatch.setattr(flag_section.processes, "run", run)
+    size = dataclasses.replace(SIZE, flag_cases=("a", "b"))
+    result = report.run_section("flags", Context(size, tmp_path, {}))
+    assert result["problem"] == "another result: without fljax's options, a"
+    assert result["rows"][0] == ["as it is", "2.00", "*not measured*: not run"]
+    assert "checksum 5.1 instead of 5" in result["rows"][1][1] and "a card" in result["notes"]
+
+
+def test_data_are_generated_once(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        workload = dataclasses.replace(WORKLOADS["softmax_60"], population=4, pool=pool)
+        return generate(workload, test_rows=3)
+
+    for pool in (None, 9):
+        expected = make()
+        for _ in range(2):
+            found = kept_data.kept(tmp_path, f"pool_{pool}", make)
+            jax.tree.map(np.testing.assert_array_equal, arrays_of(found), arrays_of(expected))
+            assert (found.kind, found.num_classes) == (expected.kind, expected.num_classes)
+    assert len(made) == 4
+
+
+def arrays_of(dataset):
+    partition = dataset.train.partition
+    index = () if partition.index is None else partition.index
+    splits = dataset.train.examples.arrays, dataset.test.examples.arrays
+    return splits, partition.offsets, index
+
+
+def test_a_report_needs_what_jax_and_flax_need_alone():
+    """It runs from a checkout on a machine that lacks what other commands ask for."""
+    absent = ["wandb", "tensorflow_datasets", "ml_collections", "array_record", "tensorflow"]
+    program = (
+        f"import runpy, sys; sys.modules |= dict.fromkeys({absent})\n"
+        "runpy.run_path('scripts/gpu_report.py', run_name='imported')\n"
+        "from fljax.benchmarks.gpu import cases\n"
+        "print(cases.run_case('softmax_60:2:0:3', 1)['checksum'] > 0)"
     )
-    text = (tmp_path / report.REPORT).read_text()
-    assert "**failed: took more than 0 s**" in text and "| quick | 0.25 |" in text
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=os.environ | quick.ENVIRONMENT,
+    )  # fmt: skip
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_a_section_of_peers_ends_in_time(tmp_path):

@@ -13,8 +13,11 @@ from fljax.benchmarks.gpu.records import Size
 from fljax.benchmarks.machine import machine, matrix_peak
 from fljax.benchmarks.protocols import PRECISIONS
 from fljax.benchmarks.workloads import WORKLOADS, Workload, equal
+from fljax.data.dataset import FederatedDataset
 
-SPEED = ("s/round", "clients/s", "examples/s", "of peak", "utilization", "lanes")
+# until the first round has run, where nothing has been compiled before
+FIRST_ROUND_SECONDS = 15.0
+SPEED = ("s/round", "clients/s", "examples/s", "TFLOP/s", "of peak", "utilization", "lanes")
 
 
 def device() -> str:
@@ -52,12 +55,19 @@ def clients_of_50(size: Size, cohort: int, population: int) -> Workload:
 
 
 def speed(
-    workload: Workload, precision: str, size: Size, peak_flops: float, **options: Any
+    workload: Workload,
+    precision: str,
+    size: Size,
+    peak_flops: float,
+    dataset: FederatedDataset | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Measures a workload in a precision."""
+    """Measures a workload in a precision, on its data where there are some already."""
     options = {"calibrate": size.calibrate} | options
     with at_precision(precision):
-        figures = measure.run(workload.title, workload, rounds=size.timed_rounds, **options)
+        figures = measure.run(
+            workload.title, workload, rounds=size.timed_rounds, dataset=dataset, **options
+        )
     return measure.with_share_of_peak(figures, peak_flops)
 
 
@@ -67,6 +77,7 @@ def speed_cells(figures: dict[str, Any]) -> list[str]:
         f"{figures['seconds_median']:.4f}",
         f"{figures['clients_per_second']:,.0f}",
         f"{figures['examples_per_second']:,.0f}",
+        f"{figures['flops_per_second'] / 1e12:,.1f}",
         f"{figures['share_of_peak']:.1%}",
         f"{figures['utilization']:.0%}",
         str(figures["execution"]["lanes"]),

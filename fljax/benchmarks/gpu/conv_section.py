@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,22 +15,9 @@ from fljax.benchmarks.kernels import layers
 _PARTS = ("forward", "input gradient", "weight gradient", "step")
 
 
-def conv_forms(context: Context) -> Table:
+def conv_forms(context: Context) -> Iterator[Table]:
     """Times the forms of the convolution, forward and both gradients, for 1 to 100 clients."""
     size = context.size
-    cells, found, failures = [], [], []
-    with at_precision("float32"):
-        best = peak("float32", size)
-        for name in size.conv_layers:
-            for clients in size.conv_clients:
-                try:
-                    found += layers.convolution_rows(name, size.conv_batch, clients)
-                except jax.errors.JaxRuntimeError as error:
-                    reason = str(error).splitlines()[0][:200]
-                    failures.append(f"{name}, {clients} clients: {reason}")
-    for row in found:
-        row["share_of_peak"] = 1e9 * row["gflops"] / best
-        cells.append(_cells(row))
     notes = [
         f"Batches of {size.conv_batch}, every client with kernels of its own, one copy on each "
         "device, float32. A step is the forward pass with the gradients that training needs. Rates "
@@ -43,8 +32,20 @@ def conv_forms(context: Context) -> Table:
         "TFLOP/s",
         "of peak",
     ]
-    problem = "; ".join(failures) or None
-    return Table("Forms of the convolution", notes, columns, cells, found, problem)
+    best = peak("float32", size)
+    found: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for name, clients in itertools.product(size.conv_layers, size.conv_clients):
+        try:
+            with at_precision("float32"):
+                rows = list(layers.convolution_rows(name, size.conv_batch, clients))
+            found += [row | {"share_of_peak": 1e9 * row["gflops"] / best} for row in rows]
+        except jax.errors.JaxRuntimeError as error:
+            reason = str(error).splitlines()[0][:200]
+            failures.append(f"{name}, {clients} clients: {reason}")
+        cells = [_cells(row) for row in found]
+        problem = "; ".join(failures) or None
+        yield Table("Forms of the convolution", notes, columns, cells, found, problem)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import jax
 
 from fljax.benchmarks import measure, profiles, protocols
 from fljax.benchmarks.gpu.common import at_precision, clients_of_50, device, peak
+from fljax.benchmarks.gpu.kept_data import kept
 from fljax.benchmarks.gpu.records import Context, Table
 from fljax.benchmarks.kernels import errors
+from fljax.benchmarks.workloads import generate
 
 
-def peaks(context: Context) -> Table:
+def peaks(context: Context) -> Iterator[Table]:
     """Measures the matrix peak in both precisions."""
     rates = {name: peak(name, context.size) for name in protocols.PRECISIONS}
     rows = [[name, f"{rate / 1e12:,.2f}"] for name, rate in rates.items()]
-    return Table("Matrix peak", [device()], ["precision", "TFLOP/s"], rows, rates)
+    yield Table("Matrix peak", [device()], ["precision", "TFLOP/s"], rows, rates)
 
 
-def profile(context: Context) -> Table:
+def profile(context: Context) -> Iterator[Table]:
     """Profiles rounds with one lane (before) and with the lanes that fljax chooses (after)."""
     size = context.size
     workload = clients_of_50(size, size.cohort, size.population)
+    dataset = kept(context.workdir, f"clients_of_50_{size.population}", lambda: generate(workload))
     rows, results = [], {}
+    notes = [
+        f"{workload.title}, float32; milliseconds of a round under the profiler. What a whole "
+        "round takes beyond its operations is launching and waiting. Operations of several devices "
+        "are added up; on a CPU, operations that contain others are counted with them.",
+        device(),
+    ]
+    columns = ["layout", "operation", "ms a round", "calls a round", "share"]
     for name, count in {"one lane": 1, "chosen": 0}.items():
         directory = context.workdir / "traces" / name.replace(" ", "_")
         with at_precision("float32"):
             federation = measure.make_federation(
-                workload, size.timed_rounds + 2, lanes=count, calibrate=size.calibrate
+                workload, size.timed_rounds + 2, dataset, lanes=count, calibrate=size.calibrate
             )
             plans = federation.plans(0, size.timed_rounds + 2)
             for _ in range(2):
@@ -56,17 +67,10 @@ def profile(context: Context) -> Table:
             ]
             for operation, spent, number in found.operations
         ]
-    notes = [
-        f"{workload.title}, float32; milliseconds of a round under the profiler. What a whole "
-        "round takes beyond its operations is launching and waiting. Operations of several devices "
-        "are added up; on a CPU, operations that contain others are counted with them.",
-        device(),
-    ]
-    columns = ["layout", "operation", "ms a round", "calls a round", "share"]
-    return Table("Profile, before and after", notes, columns, rows, results)
+        yield Table("Profile, before and after", notes, columns, rows, results)
 
 
-def kernels(context: Context) -> Table:
+def kernels(context: Context) -> Iterator[Table]:
     """Checks the kernels on this device against NumPy in float64."""
     rows, results = [], []
     batch = 20 if context.size.real_data else 2
@@ -82,7 +86,7 @@ def kernels(context: Context) -> Table:
             results.append({"precision": precision, **check._asdict()})
             rows.append([precision, check.kernel, f"{check.error:.1e}", f"{check.bound:.0e}"])
     wrong = [result["kernel"] for result in results if not result["error"] <= result["bound"]]
-    return Table(
+    yield Table(
         "Kernels against float64",
         ["Largest error, as a share of the largest value of the result.", device()],
         ["precision", "kernel", "error", "bound"],

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import jax
 
 from fljax.benchmarks import comparison, comparison_table, neutral, workload_file
 from fljax.benchmarks.gpu.records import Context, Table
 from fljax.benchmarks.workloads import WORKLOADS
+from fljax.core.files import atomic_file
 
 _TITLE = "Other simulators on the same device"
 _NAMES = ("cifar10_cnn_50", "emnist_cnn_10")
@@ -20,13 +21,15 @@ _RESULTS = "peers.jsonl"
 _RESERVE_SECONDS = 10.0
 
 
-def peers(context: Context) -> Table:
+def peers(context: Context) -> Iterator[Table]:
     """Gives the same work to other simulators on the same device."""
     begin, size = time.monotonic(), context.size
     files = {name: context.workdir / f"{name}.npz" for name in _NAMES}
     # this process only writes the files; the device's memory is for the runners
     jax.config.update("jax_platforms", "cpu")
     for name, path in files.items():
+        if path.is_file():
+            continue
         workload = WORKLOADS[name]
         kind = "color" if workload.shape[-1] == 3 else "gray"
         population = min(workload.population, size.population)
@@ -34,28 +37,31 @@ def peers(context: Context) -> Table:
             workload, shape=size.shapes[kind], population=population,
             cohort=min(workload.cohort, population),
         )  # fmt: skip
-        workload_file.write(path, neutral.make_file(name, workload))
-    lines = comparison.compare(
-        context.runners,
-        files,
-        context.workdir / _RESULTS,
-        rounds=size.peer_rounds,
-        repetitions=size.peer_repetitions,
-        seconds=context.seconds - _RESERVE_SECONDS - (time.monotonic() - begin),
-    )
-    wanted = itertools.product(context.runners, files, range(size.peer_repetitions))
-    missing = set(wanted) - {comparison.key_of(line) for line in lines}
+        with atomic_file(path) as file:
+            workload_file.write(file, neutral.make_file(name, workload))
+    out = context.workdir / _RESULTS
+    wanted = set(itertools.product(context.runners, files, range(size.peer_repetitions)))
+    # one repetition after another, so that the table is there while the next one runs
+    for repetitions in range(1, size.peer_repetitions + 1):
+        lines = comparison.compare(
+            context.runners,
+            files,
+            out,
+            rounds=size.peer_rounds,
+            repetitions=repetitions,
+            seconds=context.seconds - _RESERVE_SECONDS - (time.monotonic() - begin),
+        )
+        yield Table(_TITLE, _notes(lines), [], [], lines, problem=_problem(lines, wanted))
+
+
+def _problem(lines: list[comparison.Line], wanted: set[tuple[str, str, int]]) -> str | None:
+    missing = wanted - {comparison.key_of(line) for line in lines}
     said = [f"no time was left for {len(missing)} runs"] if missing else []
     good = {comparison.key_of(line) for line in lines if comparison.problem(line) is None}
     failed = [line["runner"] for line in lines if comparison.key_of(line) not in good]
     if failed:
         said.append(f"failed: {', '.join(dict.fromkeys(failed))}")
-    return Table(_TITLE, _notes(lines), [], [], lines, problem="; ".join(said) or None)
-
-
-def so_far(workdir: Path) -> list[str]:
-    """Returns the notes of a section that was ended: the tables of what had been run by then."""
-    return _notes(comparison.read(workdir / _RESULTS))
+    return "; ".join(said) or None
 
 
 def _notes(lines: list[comparison.Line]) -> list[str]:

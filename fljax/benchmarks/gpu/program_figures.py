@@ -41,11 +41,11 @@ class Card(NamedTuple):
     wait: float
 
 
-# nine tenths of the published bandwidth, half of the published peak; the times of launches explain
-# the rounds that were measured on an H200 (BENCHMARKS.md)
+# two thirds of the published bandwidth, half of the published peak: with these, and such times of
+# launches, the rounds that were measured on an H200 come out within a third (BENCHMARKS.md)
 CARDS = {
-    "H100": Card(3.0e12, 250e12, 2.5e-6, 1.6e-6, 8e-6),
-    "H200": Card(4.3e12, 250e12, 2.5e-6, 1.6e-6, 8e-6),
+    "H100": Card(2.2e12, 250e12, 2.5e-6, 1.6e-6, 8e-6),
+    "H200": Card(3.1e12, 250e12, 2.5e-6, 1.6e-6, 8e-6),
 }
 
 

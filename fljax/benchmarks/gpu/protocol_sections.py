@@ -4,47 +4,103 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from fljax.benchmarks import protocols
-from fljax.benchmarks.gpu.common import device, peak
-from fljax.benchmarks.gpu.records import Context, Size, Table
+from fljax.benchmarks.gpu.common import FIRST_ROUND_SECONDS, device, peak
+from fljax.benchmarks.gpu.kept_data import kept
+from fljax.benchmarks.gpu.records import Bar, Context, Size, Table
 from fljax.benchmarks.protocols import Protocol
-from fljax.benchmarks.workloads import flops_per_example
+from fljax.benchmarks.workloads import flops_per_example, generate
+from fljax.data.dataset import FederatedDataset
+
+# seconds of all rounds and evaluations, once all has compiled
+_CIFAR10_SECONDS, _EMNIST_SECONDS = 10.0, 8.0
 
 
-def cifar10(context: Context) -> Table:
-    """Runs pfl-research's CIFAR-10 protocol end to end, in both precisions."""
+class _Run(NamedTuple):
+    """A protocol with its data, a sentence on them, and the bar on its seconds."""
+
+    title: str
+    protocol: Protocol
+    dataset: FederatedDataset
+    what: str
+    bar: float
+
+
+def cifar10(context: Context) -> Iterator[Table]:
+    """Runs pfl-research's CIFAR-10 protocol end to end, with products in TF32."""
+    run = _cifar10_run(context)
+    yield from _tables(context, run.title, [(run, "TF32")])
+
+
+def emnist(context: Context) -> Iterator[Table]:
+    """Runs FedJAX's EMNIST protocol end to end, with products in TF32."""
+    run = _emnist_run(context)
+    yield from _tables(context, run.title, [(run, "TF32")])
+
+
+def float32(context: Context) -> Iterator[Table]:
+    """Runs both protocols with products in float32."""
+    runs = [(make(context), "float32") for make in (_cifar10_run, _emnist_run)]
+    yield from _tables(context, "Both protocols in float32", runs)
+
+
+def _cifar10_run(context: Context) -> _Run:
     protocol = _cifar10(context.size)
-    dataset, what = protocols.cifar10_data(protocol, context.size.real_data)
-    return _protocol("CIFAR-10, pfl-research's protocol", protocol, dataset, what, context.size)
+    dataset, what = protocols.cifar10_data(protocol, context.size.real_data, _keeper(context))
+    return _Run("CIFAR-10, pfl-research's protocol", protocol, dataset, what, _CIFAR10_SECONDS)
 
 
-def emnist(context: Context) -> Table:
-    """Runs FedJAX's EMNIST protocol end to end, in both precisions."""
+def _emnist_run(context: Context) -> _Run:
     size = context.size
     protocol = _resized(
         protocols.emnist(size.rounds, min(10 * size.eval_every, size.rounds)),
         size, population=size.writers, shape=size.shapes["gray"],
     )  # fmt: skip
-    dataset, what = protocols.emnist_data(protocol)
-    return _protocol("EMNIST, FedJAX's protocol", protocol, dataset, what, size)
+    dataset, what = protocols.emnist_data(protocol, _keeper(context))
+    return _Run("EMNIST, FedJAX's protocol", protocol, dataset, what, _EMNIST_SECONDS)
 
 
-def _protocol(title: str, protocol, dataset, what: str, size: Size) -> Table:
-    rows, results = [], {}
-    flops = flops_per_example(protocol.workload)
-    for precision in protocols.PRECISIONS:
-        figures = results[precision] = protocols.run(
-            protocol, dataset, precision, **_without_search(size)
+def _keeper(context: Context) -> protocols.Generate:
+    """Returns what generates the data of a workload once for all sections."""
+
+    def generate_once(workload, test_rows):
+        make = lambda: generate(workload, test_rows=test_rows)  # noqa: E731
+        return kept(context.workdir, f"{workload.model}_{workload.population}_{test_rows}", make)
+
+    return generate_once
+
+
+def _tables(context: Context, title: str, runs: Sequence[tuple[_Run, str]]) -> Iterator[Table]:
+    """Yields the table of protocols, each in a precision, as it grows."""
+    rows, results, bars = [], {}, []
+    notes = [_note(run) for run, _ in runs]
+    notes += [
+        "Seconds are those of all rounds and evaluations after those up to the first evaluation, "
+        "in which everything compiles.",
+        device(),
+    ]
+    columns = [
+        "protocol", "precision", "seconds", "compile s", "first round s", "whole run s",
+        "examples/s", "of peak", "test accuracy", "test loss", "lanes",
+    ]  # fmt: skip
+    for run, precision in runs:
+        figures = protocols.run(
+            run.protocol, run.dataset, precision, **_without_search(context.size)
         )
+        flops = flops_per_example(run.protocol.workload)
         achieved = figures["examples_per_second"] * flops
-        share = figures["share_of_peak"] = achieved / peak(precision, size)
+        share = figures["share_of_peak"] = achieved / peak(precision, context.size)
+        results[f"{run.title}, {precision}"] = figures
         rows.append(
             [
+                run.title,
                 precision,
                 f"{figures['seconds']:.2f}",
                 f"{figures['compile_seconds']:.1f}",
+                f"{figures['first_round_seconds']:.1f}",
                 f"{figures['wall_seconds']:.1f}",
                 f"{figures['examples_per_second']:,.0f}",
                 f"{share:.0%}",
@@ -53,33 +109,38 @@ def _protocol(title: str, protocol, dataset, what: str, size: Size) -> Table:
                 str(figures["execution"]["lanes"]),
             ]
         )
-    cohort, batch = protocol.workload.cohort, protocol.workload.batch_size
-    notes = [
-        f"{protocol.workload.title}: {what}; {protocol.rounds:,} rounds of {cohort} clients, batch "
-        f"{batch}, one epoch, evaluated on {dataset.test.num_rows:,} rows every "
-        f"{protocol.eval_every} rounds; {flops / 1e6:,.1f} MFLOP an example.",
-        "Seconds are those of all rounds and evaluations after the first "
-        f"{protocol.eval_every} rounds, in which everything compiles.",
-        device(),
-    ]
-    columns = [
-        "precision", "seconds", "compile s", "whole run s", "examples/s", "of peak",
-        "test accuracy", "test loss", "lanes",
-    ]  # fmt: skip
-    return Table(title, notes, columns, rows, results)
+        if precision == "TF32":
+            bars.append(Bar(run.title, figures["seconds"], run.bar, "s"))
+            if context.is_cold:
+                first = figures["first_round_seconds"]
+                bars.append(Bar(f"{run.title}, first round", first, FIRST_ROUND_SECONDS, "s"))
+        yield Table(title, notes, columns, rows, results, bars=bars)
 
 
-def cifar10_cpu(context: Context) -> Table:
+def _note(run: _Run) -> str:
+    workload = run.protocol.workload
+    return (
+        f"{workload.title}: {run.what}; {run.protocol.rounds:,} rounds of {workload.cohort} "
+        f"clients, batch {workload.batch_size}, one epoch, evaluated on "
+        f"{run.dataset.test.num_rows:,} rows every {run.protocol.eval_every} rounds; "
+        f"{flops_per_example(workload) / 1e6:,.1f} MFLOP an example."
+    )
+
+
+def cifar10_cpu(context: Context) -> Iterator[Table]:
     """Runs the CIFAR-10 protocol on the CPU, and sets its accuracy beside what the GPU reached."""
     size = context.size
     protocol = _cifar10(dataclasses.replace(size, rounds=size.cpu_rounds))
-    dataset, what = protocols.cifar10_data(protocol, size.real_data)
+    dataset, what = protocols.cifar10_data(protocol, size.real_data, _keeper(context))
     figures = protocols.run(protocol, dataset, "float32", **_without_search(size))
     results = {"CPU, float32": figures}
-    finished = context.workdir / "cifar10.json"
-    if finished.is_file():
-        others = json.loads(finished.read_text())["data"] or {}
-        results = {f"this device, {name}": other for name, other in others.items()} | results
+    for section in ("float32", "cifar10"):
+        finished = context.workdir / f"{section}.json"
+        others = json.loads(finished.read_text())["data"] or {} if finished.is_file() else {}
+        mine = {name: other for name, other in others.items() if name.startswith("CIFAR-10")}
+        results = {
+            f"this device, {name.rpartition(', ')[-1]}": other for name, other in mine.items()
+        } | results
     every = max(size.eval_every, size.cpu_rounds // 5 // size.eval_every * size.eval_every)
     rounds = range(every, size.cpu_rounds + 1, every)
     rows = [
@@ -92,7 +153,7 @@ def cifar10_cpu(context: Context) -> Table:
         device(),
     ]
     columns = ["test accuracy after", *(f"{round:,} rounds" for round in rounds)]
-    return Table("CIFAR-10 on a CPU beside it", notes, columns, rows, figures)
+    yield Table("CIFAR-10 on a CPU beside it", notes, columns, rows, figures)
 
 
 def _without_search(size: Size) -> dict[str, bool]:

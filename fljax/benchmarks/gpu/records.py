@@ -24,10 +24,13 @@ class Size:
       shapes: {"color": input shape of CIFAR-10's CNN, "gray": EMNIST's}.
       test_rows: Size of generated test sets.
       real_data: Whether CIFAR-10 is looked for in the data directory.
-      cohorts: Cohort sizes of the scaling table.
+      cohorts: Cohort sizes of the scaling table, the most important one first.
       lanes: Numbers of lanes that are tried.
       lanes_cohort: Cohort they are tried with.
       timed_rounds: Timed rounds of a single figure.
+      precisions: Of matrix products, where both are measured; the important one first.
+      small_cohort: Clients a round of the softmax regression, all that there are.
+      flag_cases: Cases that run under every option of XLA (`cases.py`).
       peak_sizes: Sizes of the matrices of the peak; None chooses.
       conv_layers: Layers whose forms are compared, of `fljax.benchmarks.kernels.layers.LAYERS`.
       conv_clients: For how many clients side by side; 0 is one without that axis.
@@ -48,10 +51,13 @@ class Size:
     )
     test_rows: int = 10_000
     real_data: bool = True
-    cohorts: tuple[int, ...] = (10, 100, 1000, 10_000)
+    cohorts: tuple[int, ...] = (1000, 100, 10, 10_000)
     lanes: tuple[int, ...] = (1, 16, 64, 256)
     lanes_cohort: int = 256
     timed_rounds: int = 5
+    precisions: tuple[str, ...] = ("TF32", "float32")
+    small_cohort: int = 1000
+    flag_cases: tuple[str, ...] = ("softmax_1000", "cifar10_cnn_50")
     peak_sizes: tuple[int, ...] | None = None
     conv_layers: tuple[str, ...] = (
         "EMNIST CNN, first",
@@ -62,8 +68,8 @@ class Size:
     conv_clients: tuple[int, ...] = (0, 10, 100)
     conv_batch: int = 20
     cpu_rounds: int = 150
-    peer_rounds: int = 20
-    peer_repetitions: int = 3
+    peer_rounds: int = 10
+    peer_repetitions: int = 2
     calibrate: bool = True
 
 
@@ -83,6 +89,9 @@ SIZES = {
         lanes=(1, 2),
         lanes_cohort=4,
         timed_rounds=1,
+        precisions=("TF32",),
+        small_cohort=5,
+        flag_cases=("softmax_60:2:0:4",),
         peak_sizes=(64,),
         conv_layers=("LeNet, second",),
         conv_clients=(0, 2),
@@ -95,8 +104,32 @@ SIZES = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Bar:
+    """What a figure is held against.
+
+    Attributes:
+      what: The figure.
+      found: Its value.
+      limit: What it must not be above, or below.
+      unit: Of both.
+      at_least: Whether it must reach the limit instead of staying within it.
+    """
+
+    what: str
+    found: float
+    limit: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is where it must be; a NaN never is."""
+        return self.found >= self.limit if self.at_least else self.found <= self.limit
+
+
+@dataclasses.dataclass(frozen=True)
 class Table:
-    """The result of a section.
+    """The result of a section, or what it has found so far.
 
     Attributes:
       title: Its heading.
@@ -105,6 +138,7 @@ class Table:
       rows: Their cells, as text.
       data: What other programs may want to read.
       problem: What is wrong with the figures; None if nothing is.
+      bars: What figures are held against.
     """
 
     title: str
@@ -113,6 +147,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     data: Any = None
     problem: str | None = None
+    bars: Sequence[Bar] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +159,11 @@ class Context:
       workdir: Where results and files go.
       runners: Runners of other simulators.
       seconds: After so many the section is ended.
+      is_cold: Whether the section has never run in this directory, so that it compiles all it runs.
     """
 
     size: Size
     workdir: Path
     runners: Mapping[str, Runner]
     seconds: float = math.inf
+    is_cold: bool = True

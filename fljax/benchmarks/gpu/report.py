@@ -1,63 +1,98 @@
-"""Runs the sections, each in a process of its own, and writes what they found.
+"""Runs the sections, each in a process of its own, within a budget, and writes what they found.
 
-Every section leaves `<section>.json` in the working directory, and after each of them `report.md`
-is written anew from all that are there. So a section that fails, or a machine that is taken away,
-loses nothing of the others, and single sections can be run again. One that succeeded keeps its file
-when it fails later: the failure is kept beside it, in `<section>.failed.json`.
+A section leaves `<section>.json` in the working directory each time it has found something more,
+and `report.md` is written anew from all that are there. So a section that fails or runs out of
+time, or a machine that is taken away, loses nothing that was found, and single sections can be run
+again. One that was finished keeps its file when it fails later: what is found then stands beside
+it, in `<section>.failed.json`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fljax.benchmarks import processes
 from fljax.benchmarks.gpu import (
     conv_section,
     device_sections,
+    flag_section,
     peer_section,
     protocol_sections,
     scaling_sections,
 )
-from fljax.benchmarks.gpu.records import Context, Table
+from fljax.benchmarks.gpu.records import Bar, Context, Table
 from fljax.core.files import atomic_file
 from fljax.recording import say
 from fljax.recording.jsonio import plain
 
 REPORT = "report.md"
+# compiled programs and layouts: what a section finds here, one before it has compiled
+_CACHE = "cache"
+# a process that has less time finds nothing
+_LEAST_SECONDS = 10.0
 _HEAD = """# fljax on one accelerator
 
-Written by `python scripts/gpu_report.py`. Times of float32 and of TF32 products stand side by side;
-elementwise operations and parameters are float32 in both."""
+Written by `python scripts/gpu_report.py`. Elementwise operations and parameters are float32; the
+precision of matrix products, TF32 or float32, stands beside the figures."""
 
-# in the order in which they are run; the quick and the important ones first
-SECTIONS: dict[str, Callable[[Context], Table]] = {
-    "peaks": device_sections.peaks,
-    "kernels": device_sections.kernels,
-    "cifar10": protocol_sections.cifar10,
-    "emnist": protocol_sections.emnist,
-    "cohorts": scaling_sections.cohorts,
-    "lanes": scaling_sections.lanes,
-    "conv_forms": conv_section.conv_forms,
-    "profile": device_sections.profile,
-    "cifar10_cpu": protocol_sections.cifar10_cpu,
-    "peers": peer_section.peers,
+
+class Section(NamedTuple):
+    """A section.
+
+    Attributes:
+      run: Yields its table, again and again as it grows.
+      seconds: Of ten minutes, what it may take.
+      environment: Variables of its process.
+    """
+
+    run: Callable[[Context], Iterator[Table]]
+    seconds: float
+    environment: Mapping[str, str] = {}
+
+
+# in the order in which they are run: what matters first
+SECTIONS: dict[str, Section] = {
+    "softmax": Section(scaling_sections.softmax, 45),
+    "cifar10": Section(protocol_sections.cifar10, 75),
+    "emnist": Section(protocol_sections.emnist, 75),
+    "cohorts": Section(scaling_sections.cohorts, 90),
+    "flags": Section(flag_section.flags, 120),
+    "peers": Section(peer_section.peers, 90),
+    "kernels": Section(device_sections.kernels, 30),
+    "peaks": Section(device_sections.peaks, 20),
+    "float32": Section(protocol_sections.float32, 120),
+    "conv_forms": Section(conv_section.conv_forms, 60),
+    "lanes": Section(scaling_sections.lanes, 60),
+    "profile": Section(device_sections.profile, 60),
+    "cifar10_cpu": Section(protocol_sections.cifar10_cpu, 120, {"JAX_PLATFORMS": "cpu"}),
 }
-# what a section's process finds in its environment
-ENVIRONMENTS = {"cifar10_cpu": {"JAX_PLATFORMS": "cpu"}}
-# workdir -> what a section that was ended had found by then
-SO_FAR: dict[str, Callable[[Path], list[str]]] = {"peers": peer_section.so_far}
 
 
-def run_section(name: str, context: Context) -> dict[str, Any]:
-    """Runs a section in this process; returns its table and seconds."""
+def run_section(
+    name: str, context: Context, keep: Callable[[dict[str, Any]], None] = lambda result: None
+) -> dict[str, Any]:
+    """Runs a section in this process; returns its table and seconds.
+
+    Args:
+      name: The section.
+      context: Its context.
+      keep: Receives what has been found so far, each time that there is more.
+    """
     begin = time.perf_counter()
-    table = SECTIONS[name](context)
-    return plain(dataclasses.asdict(table)) | {"seconds": time.perf_counter() - begin}
+    result: dict[str, Any] = {}
+    for table in SECTIONS[name].run(context):
+        result = plain(dataclasses.asdict(table)) | {"seconds": time.perf_counter() - begin}
+        keep(result | {"problem": result["problem"] or _UNFINISHED})
+    return result
+
+
+_UNFINISHED = "not finished"
 
 
 def run_sections(
@@ -65,33 +100,47 @@ def run_sections(
     command: Sequence[str],
     workdir: Path,
     *,
-    timeout: float,
+    seconds: float,
     report: Callable[[str], None] = print,
 ) -> bool:
     """Runs sections one after another; returns whether all of them succeeded.
 
     Args:
       names: Sections.
-      command: Runs one section, whose name is added to it, and leaves its JSON file in `workdir`.
+      command: Runs one section, whose name and seconds are added to it, and writes what it finds.
       workdir: Where files go.
-      timeout: Seconds after which a section is ended.
+      seconds: Time for all of them. A section gets its share of it, the last one all that is left;
+        those for which nothing is left are not run.
       report: Receives a line of text for each section.
     """
+    end = time.monotonic() + seconds
     good = True
-    for name in names:
-        begin = time.perf_counter()
-        problem = _run_in_a_process([*command, name], ENVIRONMENTS.get(name, {}), timeout)
+    for place, name in enumerate(names):
+        begin, left = time.monotonic(), end - time.monotonic()
+        share = SECTIONS[name].seconds * seconds / 600
+        limit = left if place == len(names) - 1 else min(left, share)
+        if limit < min(_LEAST_SECONDS, share):
+            report(f"{name}: no time was left")
+            good = False
+            continue
+        problem = _run_in_a_process(
+            [*command, f"--seconds={limit}", f"--one={name}"],
+            {"FLJAX_CACHE_DIR": str(workdir / _CACHE), **SECTIONS[name].environment},
+            limit,
+        )
         if problem:
-            notes = SO_FAR[name](workdir) if name in SO_FAR else []
-            failed = {"title": name, "notes": notes, "columns": [], "rows": [], "data": None}
-            failed |= {"problem": f"failed: {problem}", "seconds": time.perf_counter() - begin}
-            write(workdir, name, failed)
+            _say_what_failed(workdir, name, problem, time.monotonic() - begin)
         found = _read(_failure(workdir, name)) or _read(_result(workdir, name))
         good = good and not found["problem"]
-        report(f"{name}: {found['problem'] or 'done'} [{found['seconds']:.1f} s]")
+        report(f"{name}: {found['problem'] or 'done'} [{time.monotonic() - begin:.1f} s]")
         with atomic_file(workdir / REPORT) as file:
             file.write(markdown(workdir).encode())
     return good
+
+
+def was_run(workdir: Path, name: str) -> bool:
+    """Returns whether a section has been begun in a directory."""
+    return _result(workdir, name).is_file() or _failure(workdir, name).is_file()
 
 
 def write(workdir: Path, name: str, result: dict[str, Any]) -> None:
@@ -106,6 +155,16 @@ def write(workdir: Path, name: str, result: dict[str, Any]) -> None:
         file.write(json.dumps(result, indent=1).encode() + b"\n")
 
 
+def _say_what_failed(workdir: Path, name: str, problem: str, seconds: float) -> None:
+    """Writes that a section failed, beside what it had found by then."""
+    found: dict[str, Any] = {"title": name, "notes": [], "columns": [], "rows": [], "data": None}
+    for path in (_failure(workdir, name), _result(workdir, name)):
+        before = _read(path)
+        if before and before["problem"] == _UNFINISHED:
+            found = before
+    write(workdir, name, found | {"problem": f"failed: {problem}", "seconds": seconds})
+
+
 def _result(workdir: Path, name: str) -> Path:
     return workdir / f"{name}.json"
 
@@ -114,23 +173,50 @@ def _failure(workdir: Path, name: str) -> Path:
     return workdir / f"{name}.failed.json"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def markdown(workdir: Path) -> str:
     """Returns all sections of a directory as Markdown, with those that were not run marked so."""
-    parts = [_HEAD]
-    for name, function in SECTIONS.items():
+    parts, bars = [], []
+    for name, section in SECTIONS.items():
         found, failed = _read(_result(workdir, name)), _read(_failure(workdir, name))
         if found is None:
-            parts.append(f"## {name}\n\n{function.__doc__.splitlines()[0]} *Not measured.*")
+            parts.append(f"## {name}\n\n{section.run.__doc__.splitlines()[0]} *Not measured.*")
             continue
-        table = Table(**{field.name: found[field.name] for field in dataclasses.fields(Table)})
+        table = _table_of(found)
+        bars += table.bars
         parts.append(f"{_section(table)}\n\n({name}: {found['seconds']:.1f} s in all)")
         if failed:
             parts.append(f"**Run again later, it {failed['problem']}**")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([_HEAD, *_bars(bars), *parts]) + "\n"
+
+
+def _table_of(found: Mapping[str, Any]) -> Table:
+    fields = {
+        field.name: found[field.name] for field in dataclasses.fields(Table) if field.name in found
+    }
+    bars = [
+        # JSON has no NaN
+        Bar(**bar | {"found": math.nan if bar["found"] is None else bar["found"]})
+        for bar in found.get("bars", [])
+    ]
+    return Table(**fields | {"bars": bars})
+
+
+def _bars(bars: Sequence[Bar]) -> list[str]:
+    """Returns the table of all bars; nothing where there is none."""
+    rows = [
+        [
+            bar.what,
+            f"{bar.found:,.2f} {bar.unit}",
+            f"{'at least' if bar.at_least else 'at most'} {bar.limit:,g} {bar.unit}",
+            "met" if bar.is_met else "**missed**",
+        ]
+        for bar in bars
+    ]
+    return [_lines(["figure", "found", "bar", ""], rows)] if rows else []
 
 
 def _section(table: Table) -> str:
@@ -139,12 +225,18 @@ def _section(table: Table) -> str:
         parts.append(f"**{table.problem}**")
     parts += table.notes
     if table.rows:
-        lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(_lines(table.columns, table.rows))
     return "\n\n".join(parts)
 
 
-def _run_in_a_process(command: Sequence[str], environment: dict, timeout: float) -> str | None:
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _run_in_a_process(
+    command: Sequence[str], environment: Mapping[str, str], timeout: float
+) -> str | None:
     """Runs a command; returns what went wrong, if anything did."""
     done = processes.run(command, timeout, environment=environment)
     if done.problem is None:

@@ -1,0 +1,105 @@
+"""Times single workloads, one JSON line each: `python -m fljax.benchmarks.gpu.cases CASE ...`.
+
+A case is NAME[:lanes[:exchange_size[:cohort]]], where 0 leaves a choice to fljax. Nothing is
+searched for, so a case runs within seconds, and alike under every option of XLA: those of
+XLA_FLAGS, and those of fljax's own for round programs, which --plain leaves out. The checksum, the
+sum of the absolute values of the parameters after all rounds, is then the same but for rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+import fljax
+from fljax.benchmarks import measure
+from fljax.benchmarks.gpu.common import device
+from fljax.benchmarks.timing import time_rounds
+from fljax.benchmarks.workloads import find, generate
+from fljax.engine.devices.execution import ExecutionPlan
+from fljax.engine.program import round as round_program
+from fljax.recording import peak_memory_bytes
+from fljax.training import execution
+
+# clients share examples, so that there are data at once
+_POOL = 5000
+
+
+def run_case(case: str, rounds: int) -> dict[str, Any]:
+    """Returns the figures of a case.
+
+    Args:
+      case: NAME[:lanes[:exchange_size[:cohort]]].
+      rounds: Timed rounds, after a first one.
+
+    Raises:
+      ValueError: For an unknown name, or numbers that are none.
+    """
+    name, *numbers = case.split(":")
+    lanes, exchange_size, cohort = [*map(int, numbers), 0, 0, 0][:3]
+    workload = dataclasses.replace(find(name), pool=_POOL)
+    if cohort:
+        population = max(workload.population, cohort)
+        workload = dataclasses.replace(workload, cohort=cohort, population=population)
+    dataset = generate(workload)
+    begin = time.perf_counter()
+    with mock.patch.object(execution, "choose", _exchanging(exchange_size)):
+        federation = measure.make_federation(
+            workload, rounds + 1, dataset, lanes=lanes, calibrate=False
+        )
+    found = measure.round_figures(federation, *time_rounds(federation, rounds + 1, begin))
+    params = jax.tree.leaves(federation.variables.params)
+    return {
+        "case": case,
+        "milliseconds": 1e3 * found["seconds_median"],
+        "checksum": float(sum(jnp.abs(leaf).sum() for leaf in params)),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "device": device(),
+        **found,
+    }
+
+
+def _exchanging(size: int):
+    """Returns the choice of a layout, with so many lanes that exchange at once where not 0."""
+    choose = execution.choose
+
+    def chosen(**facts: Any) -> ExecutionPlan:
+        layout = choose(**facts)
+        wave = max(layout.wave, size)
+        return layout._replace(exchange_size=size, wave=wave) if size else layout
+
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the cases of a command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+", metavar="CASE")
+    parser.add_argument("--rounds", type=int, default=12, help="timed rounds")
+    parser.add_argument("--plain", action="store_true", help="no options of fljax's own")
+    given = parser.parse_args(arguments)
+    fljax.use_all_cores()
+    fljax.use_compilation_cache()
+    with contextlib.ExitStack() as stack:
+        if given.plain:
+            for name in ("cpu_options", "gpu_options"):
+                stack.enter_context(mock.patch.object(round_program, name, lambda *_: {}))
+        for case in given.cases:
+            try:
+                line = run_case(case, given.rounds)
+            except jax.errors.JaxRuntimeError as error:  # the next case may fit
+                line = {"case": case, "error": str(error).splitlines()[0][:300]}
+            print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
