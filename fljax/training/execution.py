@@ -18,7 +18,7 @@ from fljax.training.options import RoundOptions
 
 # What an exchange of lanes costs on accelerators, in steps: of tiny models as many launches as some
 # steps, of large ones a part of the bytes.
-_EXCHANGE_STEPS = 1.5
+EXCHANGE_STEPS = 1.5
 # Runs of fewer rounds, or on CPUs of less time, are over before a timing has paid for itself.
 _CALIBRATED_ROUNDS = 50
 _CALIBRATED_SECONDS = 5.0
@@ -75,10 +75,21 @@ def plan_execution(
     )
     if execution.exchange_size == 1 or equal_steps or options.wave:
         return execution
-    size = shared_exchange_size(
-        _typical(steps, max_jobs), execution.devices, execution.lanes, _EXCHANGE_STEPS
-    )
+    size = exchange_size_of(_typical(steps, max_jobs), execution.devices, execution.lanes)
     return execution._replace(wave=size, exchange_size=size)
+
+
+def exchange_size_of(steps: np.ndarray, devices: int, lanes: int) -> int:
+    """Returns how many lanes of an accelerator exchange together, by rule.
+
+    Args:
+      steps: int64[J] lengths of the jobs of a round.
+      devices: Number of devices.
+      lanes: Lanes on each device.
+    """
+    if lanes == 1 or len(np.unique(steps)) == 1:
+        return lanes
+    return shared_exchange_size(steps, devices, lanes, EXCHANGE_STEPS)
 
 
 def _typical(steps: np.ndarray, jobs: int) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Fits what a step takes to few timings, and finds the number of lanes that promises most.
 
 A step of L lanes takes a + b * L: what it costs to start its kernels, and what each client adds. A
-round takes as many steps as the lanes need for its jobs, which the packer tells without compiling.
-So two timings say what a round takes under any number of lanes.
+round takes as many steps as the lanes need for its jobs, and exchanges, which take as long as some
+steps: the packer tells both without compiling. So two timings say what a round takes under any
+number of lanes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from fljax.engine.plan.lanes import assign_lanes
+from fljax.training.execution import EXCHANGE_STEPS, exchange_size_of
 
 # Numbers of lanes that lie nearer to each other make no difference.
-_APART = 1.1
+_APART = 1.2
 
 
 def line(values: Mapping[int, float]) -> tuple[float, float]:
@@ -46,7 +48,7 @@ def lane_counts(jobs: int) -> list[int]:
 
     Example:
       >>> lane_counts(50)
-      [50, 25, 17, 13, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+      [50, 25, 17, 13, 10, 8, 6, 5, 4, 3, 2, 1]
     """
     counts = [jobs]
     for turns in range(2, jobs + 1):
@@ -58,8 +60,10 @@ def lane_counts(jobs: int) -> list[int]:
 
 def steps_of_round(
     steps: Sequence[np.ndarray], devices: int, jobs_per_device: int
-) -> Callable[[int], int]:
+) -> Callable[[int], float]:
     """Returns the function from a number of lanes to the steps that a round takes.
+
+    Exchanges count as the steps that take as long.
 
     Args:
       steps: Of each pass, int64[J] steps of the jobs.
@@ -67,9 +71,14 @@ def steps_of_round(
       jobs_per_device: Jobs a device can hold.
     """
 
-    def of_lanes(lanes: int) -> int:
-        packed = (assign_lanes(each, devices, lanes, jobs_per_device) for each in steps)
-        return sum(each.makespan for each in packed)
+    def of_pass(steps: np.ndarray, lanes: int, size: int) -> float:
+        makespan = assign_lanes(steps, devices, lanes, jobs_per_device, size).makespan
+        exchanges = -(-len(steps) // (devices * size))
+        return makespan + EXCHANGE_STEPS * exchanges
+
+    def of_lanes(lanes: int) -> float:
+        size = exchange_size_of(steps[0], devices, lanes)
+        return sum(of_pass(each, lanes, size) for each in steps)
 
     return of_lanes
 
@@ -77,7 +86,7 @@ def steps_of_round(
 def most_promising(
     seconds: Mapping[int, float],
     counts: Collection[int],
-    steps: Callable[[int], int],
+    steps: Callable[[int], float],
     overhead: float,
 ) -> tuple[int, float]:
     """Returns the number of lanes with the least predicted seconds of a round, and these seconds.

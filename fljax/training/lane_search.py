@@ -52,7 +52,7 @@ def search_lanes(
 
 
 def _next(
-    best: Any, timed: Mapping[int, Any], jobs: int, most: int, steps: Callable[[int], int]
+    best: Any, timed: Mapping[int, Any], jobs: int, most: int, steps: Callable[[int], float]
 ) -> int | None:
     """Returns the number of lanes to time next, None where none promises more."""
     if len(timed) == 1:
@@ -60,15 +60,13 @@ def _next(
         fewer, more = even_lanes(jobs, lanes // _FEWER), even_lanes(jobs, lanes * _FEWER)
         second = fewer if fewer < lanes else more
         return second if lanes != second <= most else None
-    seconds = {lanes: _step_seconds(timing) for lanes, timing in timed.items()}
+    seconds = {
+        lanes: max(timing.round_seconds - timing.overhead, 1e-9) / steps(lanes)
+        for lanes, timing in timed.items()
+    }
     counts = [n for n in lane_counts(jobs) if n <= most and _fits(best, timed, n)]
     lanes, predicted = most_promising(seconds, {*counts, *timed}, steps, best.overhead)
     return None if lanes in timed or predicted > _PROMISING * best.round_seconds else lanes
-
-
-def _step_seconds(timing: Any) -> float:
-    """Returns the seconds of a step, its share of what jobs cost included."""
-    return max(timing.seconds - timing.overhead, 1e-9) / timing.steps
 
 
 def _fits(best: Any, timed: Mapping[int, Any], lanes: int) -> bool:

@@ -56,8 +56,17 @@ def test_a_timing_counts_more_than_the_line():
     assert most_promising(slow, [10, 20, 40], steps.__getitem__, 0.0)[0] == 10
 
 
-def _round_seconds(steps, lanes, start, each, overhead):
-    return overhead + assign_lanes(steps, 1, lanes, len(steps)).makespan * (start + each * lanes)
+def _steps_of_round(steps, lanes):
+    """Returns the steps of a round, and its exchanges as the steps that take as long, at best."""
+    if lanes == 1 or len(set(steps)) == 1:
+        sizes = {lanes}
+    else:
+        sizes = {max(2, lanes >> power) for power in range(5)}
+    return min(
+        assign_lanes(steps, 1, lanes, 2 * len(steps), size).makespan
+        + 1.5 * np.ceil(len(steps) / size)
+        for size in sizes
+    )
 
 
 class Machine:
@@ -68,7 +77,8 @@ class Machine:
         self.most_lanes, self.rule, self.tried = most_lanes, rule, []
 
     def seconds(self, lanes):
-        return _round_seconds(self.steps, lanes, *self.line, self.overhead)
+        start, each = self.line
+        return self.overhead + _steps_of_round(self.steps, lanes) * (start + each * lanes)
 
     def assemble(self, layout):
         lanes = min(self.rule, len(self.steps)) if layout is None else layout.lanes
@@ -91,10 +101,7 @@ class Machine:
             raise DoesNotFit(federation.execution, "too little.")
         jobs = SimpleNamespace(steps=self.steps[None], client=np.zeros((1, len(self.steps))))
         plan = SimpleNamespace(passes=[SimpleNamespace(jobs=jobs)])
-        steps = assign_lanes(self.steps, 1, lanes, len(self.steps)).makespan
-        return Timing(
-            federation, plan, None, 1.0, steps, self.seconds(lanes), self.overhead, built=5.0
-        )
+        return Timing(federation, plan, None, 1.0, 1, self.seconds(lanes), self.overhead, built=5.0)
 
     def search(self, monkeypatch, allowance=None, memory=None):
         monkeypatch.setattr(autotuning, "_timed", self.timed)
@@ -150,8 +157,8 @@ def test_the_bytes_of_two_programs_tell_which_third_one_fits(monkeypatch):
         needed=10**6 + 10**6 * found.federation.execution.lanes
     )
     monkeypatch.setattr(lane_search, "memory_of", lambda mesh: 130 * 10**6)
-    assert machine.search(monkeypatch) == 125
-    assert max(machine.tried) == 125
+    assert 100 < machine.search(monkeypatch) < 130
+    assert max(machine.tried) < 130
 
 
 def test_the_clock_starts_after_the_first_timing_and_what_it_cuts_short_is_no_end(

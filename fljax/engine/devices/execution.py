@@ -49,9 +49,13 @@ class ClientBytes(NamedTuple):
     step: int
     finish: int
 
-    def held(self, lanes: int, wave: int) -> int:
-        """Returns the bytes of clients on lanes, and of finished ones in the slots of a wave."""
-        return (lanes + wave) * self.carry + max(lanes * self.step, wave * self.finish)
+    def held(self, lanes: int, wave: int, exchange_size: int = 1) -> int:
+        """Returns the bytes of clients on lanes, and of finished ones.
+
+        These wait in the slots of a wave, or on their lanes where several exchange together.
+        """
+        slots = wave if exchange_size == 1 else 0
+        return (lanes + slots) * self.carry + max(lanes * self.step, wave * self.finish)
 
 
 def clients_of_size(param_bytes: int) -> ClientBytes:
@@ -193,7 +197,9 @@ def choose(
     jobs = max(1, -(-cohort // count))
     client = client or clients_of_size(max(param_bytes, 1))
     if not lanes:
-        lanes = 1 if on_cpu else even_lanes(jobs, min(64, memory // 2 // client.held(1, 1)))
+        # the lanes of an accelerator exchange together
+        each = client.held(1, 1, exchange_size=2)
+        lanes = 1 if on_cpu else even_lanes(jobs, min(64, memory // 2 // each))
     if not wave:
         wave = 1 if on_cpu else lanes
     exchange_size = 1 if on_cpu or wave > lanes else wave
@@ -202,7 +208,7 @@ def choose(
     copies = len(mesh.local_devices) if on_cpu else 1
     if placement == "auto":
         placement = "device" if data_bytes * copies <= memory // 4 else "stream"
-    held = client.held(lanes, wave) * copies
+    held = client.held(lanes, wave, exchange_size) * copies
     if needs_stack:
         held += 2 * cohort * param_bytes
     if held > memory:

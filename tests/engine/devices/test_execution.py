@@ -164,8 +164,8 @@ def test_even_lanes_take_as_many_turns_as_more_lanes_would(jobs, most):
 )
 def test_lanes_of_an_accelerator_follow_the_cohort_and_its_memory(monkeypatch, jobs, carry, lanes):
     on_accelerator(monkeypatch)
-    # half of 100 GB holds ten clients, on lanes and finished, that take 5 GB each
-    client = ClientBytes(carry, 3 * carry, 0)
+    # half of 100 GB holds ten clients that take 5 GB each
+    client = ClientBytes(carry, 4 * carry, 0)
     found = plan(cohort=jobs, client=client)
     assert (found.lanes, found.wave) == (lanes, lanes)
 
