@@ -2,18 +2,19 @@
 
 Everything runs as local training runs it: inside a compiled loop, one copy on each device at the
 same time (a CPU is split into one device per core). "step" is a forward pass with all gradients
-that training needs. FLOP/s count the multiplications and additions of direct convolution, whatever
-the form does, so Winograd's form may exceed the matrix peak: the best product of large square
-float32 matrices, measured in the same way. Each client has kernels of its own. "of the step" is a
-part's share of a whole local step (forward pass, gradients, SGD) of the model of `fljax.models` to
-which its layer belongs, with as many clients.
+that training needs; "with ReLU" the same with what follows the convolution in its model: bias, ReLU
+and pooling, which some forms take along. FLOP/s count the multiplications and additions of direct
+convolution, whatever the form does, so Winograd's form may exceed the matrix peak: the best product
+of large square float32 matrices, measured in the same way. Each client has kernels of its own. "of
+the step" is a part's share of a whole local step (forward pass, gradients, SGD) of the model of
+`fljax.models` to which its layer belongs, with as many clients.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from fljax.benchmarks.kernels.timed_loop import matrix_peak, milliseconds
 from fljax.core.gradients import bind
 from fljax.engine.devices.execution import use_all_cores
 from fljax.training.flops import training_flops
-from fljax_kernels import lstm
+from fljax_kernels import conv_relu, lstm
 from fljax_kernels.conv import FORMS, conv_general_dilated
 from fljax_kernels.lstm import FORMS as LSTM_FORMS
 from fljax_kernels.pool import max_pool
@@ -42,6 +43,7 @@ class Layer(NamedTuple):
       kernel: Height and width of the kernel.
       padding: "SAME" or "VALID".
       first: Whether its input is data, which needs no gradient.
+      pool: Whether its model takes maxima of 2x2 windows behind it.
     """
 
     size: int
@@ -50,14 +52,17 @@ class Layer(NamedTuple):
     kernel: int
     padding: str
     first: bool = False
+    pool: bool = False
 
 
 LAYERS = {
     "EMNIST CNN, first": Layer(28, 1, 32, 3, "VALID", first=True),
-    "EMNIST CNN, second": Layer(26, 32, 64, 3, "VALID"),
-    "McMahan CNN, first": Layer(28, 1, 32, 5, "SAME", first=True),
-    "McMahan CNN, second": Layer(14, 32, 64, 5, "SAME"),
-    "LeNet, second": Layer(14, 6, 16, 5, "VALID"),
+    "EMNIST CNN, second": Layer(26, 32, 64, 3, "VALID", pool=True),
+    "CIFAR-10 CNN, first": Layer(32, 3, 32, 3, "VALID", first=True),
+    "CIFAR-10 CNN, second": Layer(30, 32, 64, 3, "VALID", pool=True),
+    "McMahan CNN, first": Layer(28, 1, 32, 5, "SAME", first=True, pool=True),
+    "McMahan CNN, second": Layer(14, 32, 64, 5, "SAME", pool=True),
+    "LeNet, second": Layer(14, 6, 16, 5, "VALID", pool=True),
     "ResNet, 16 x 16": Layer(16, 128, 128, 3, "SAME"),
 }
 # the batch of the Shakespeare LSTM: lines of characters
@@ -70,13 +75,22 @@ def forms() -> tuple[str, ...]:
     return tuple(form for form in FORMS if form not in others)
 
 
-def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, Any]]:
-    """Yields a row for each form that a layer can have: milliseconds of its parts, its rate."""
+def convolution_rows(
+    name: str, batch: int, clients: int, chosen: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yields a row for each form that a layer can have: milliseconds of its parts, its rate.
+
+    Args:
+      name: Of the layer, in `LAYERS`.
+      batch: Rows of a client's batch.
+      clients: Clients side by side; 0 is one without that axis.
+      chosen: Forms; all that this machine has if empty.
+    """
     layer = LAYERS[name]
     x = jax.random.normal(jax.random.key(0), (batch, layer.size, layer.size, layer.channels))
     kernel = (layer.kernel, layer.kernel, layer.channels, layer.features)
     w = jax.random.normal(jax.random.key(1), kernel) / layer.kernel**2
-    for form in forms():
+    for form in chosen or forms():
 
         def forward(w, x, form=form):
             return conv_general_dilated(
@@ -89,10 +103,18 @@ def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, 
         def weight_gradient(dy, w, x, forward=forward):
             return jax.vjp(lambda w: forward(w, x), w)[1](dy)
 
+        def whole(w, bias, x, form=form):
+            return conv_relu(x, w, bias, (1, 1), layer.padding, pool=layer.pool, form=form)
+
         def step(w, x, forward=forward):
             y, pull_back = jax.vjp(forward, w, x)
             gradients = pull_back(y)
             return y, gradients[:1] if layer.first else gradients
+
+        def relu_step(w, bias, x, whole=whole):
+            y, pull_back = jax.vjp(whole, w, bias, x)
+            gradients = pull_back(y)
+            return y, gradients[:2] if layer.first else gradients
 
         try:
             y = jax.eval_shape(forward, w, x)
@@ -102,7 +124,7 @@ def convolution_rows(name: str, batch: int, clients: int) -> Iterator[dict[str, 
         parts = {"forward": (forward, w, x), "weight gradient": (weight_gradient, dy, w, x)}
         if not layer.first:
             parts["input gradient"] = (input_gradient, dy, w, x)
-        parts["step"] = (step, w, x)
+        parts |= {"step": (step, w, x), "with ReLU": (relu_step, w, jnp.zeros(layer.features), x)}
         times = {part: milliseconds(*call, clients=clients) for part, call in parts.items()}
         operations = 2 * y.size * layer.kernel**2 * layer.channels * max(1, clients)
         operations *= jax.local_device_count() * (2 if layer.first else 3)
@@ -235,11 +257,11 @@ def _plain_lstm(x, input_kernel, hidden_kernel):
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Returns the rows as a Markdown table."""
-    parts = ("forward", "input gradient", "weight gradient", "step")
+    parts = ("forward", "input gradient", "weight gradient", "step", "with ReLU")
     lines = [
         "| layer | form | clients | " + " | ".join(f"{part}, ms" for part in parts)
         + " | GFLOP/s | of peak | of the step |",
-        "|---" * 10 + "|",
+        "|---" * 11 + "|",
     ]  # fmt: skip
     for row in rows:
         times = [row["milliseconds"].get(part) for part in parts]
