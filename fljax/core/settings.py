@@ -219,6 +219,11 @@ TRAINING: dict[str, Field] = {
         None, str, ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32"),
         optional=True, meaning="Sets how matrix products round; unset: as JAX is set.",
     ),
+    "fused_updates": Field(
+        False, bool,
+        meaning="Updates dense layers under plain SGD in the kernel of their gradients, on NVIDIA "
+        "cards; results differ in rounding alone.",
+    ),
 }  # fmt: skip
 
 COMPRESSION: dict[str, Field] = {

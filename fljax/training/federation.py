@@ -114,7 +114,8 @@ def _assemble(
     planner = planner_of(blueprint, execution, mesh)
     store = store_of(blueprint, mesh)
     check_rounds_per_dispatch(options.rounds_per_dispatch, store)
-    program = algorithm_builder(blueprint), options.pipeline, mesh, len(blueprint.trials)
+    parts = algorithm_builder(blueprint), options.pipeline, mesh, len(blueprint.trials)
+    kind = {"fused_updates": options.fused_updates}
     start = starter(mesh)
     return Federation(
         dataset=blueprint.dataset,
@@ -124,8 +125,8 @@ def _assemble(
         algorithm=blueprint.algorithm,
         execution=execution,
         mesh=mesh,
-        program=make_round_program(*program),
-        rounds_program=make_rounds_program(*program),
+        program=make_round_program(*parts, **kind),
+        rounds_program=make_rounds_program(*parts, **kind),
         trials=list(blueprint.trials),
         participants=blueprint.participants,
         cohorts=blueprint.cohorts,

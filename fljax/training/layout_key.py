@@ -46,7 +46,12 @@ def layout_facts(blueprint: Blueprint) -> dict[str, Any]:
         "clients_per_round": options.clients_per_round,
         "trials": len(blueprint.trials),
         "links": [*map(len, chains), pipeline.aggregator.needs],
-        "options": [options.compute_dtype, options.devices, options.placement],
+        "options": [
+            options.compute_dtype,
+            options.devices,
+            options.placement,
+            options.fused_updates,
+        ],
         "precision": str(jax.config.jax_default_matmul_precision),
         "versions": versions(),
     }

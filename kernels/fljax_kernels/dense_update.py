@@ -1,9 +1,9 @@
 """The SGD step of a dense layer, in one pass over its weights.
 
-A step of plain SGD takes three passes over the weights of a dense layer behind its forward pass: one
-for the gradient by its input, one that writes their own gradient, one that adds that to them. With
-few rows each takes as long as memory does. On NVIDIA cards the kernel here reads each tile of the
-weights once, takes both products with it, and writes it back.
+Behind its forward pass, plain SGD passes over the weights of a dense layer three times: for the
+gradient by its input, to write their own gradient, to add that to them. With few rows each pass
+takes as long as memory does. On NVIDIA cards the kernel here reads each tile of the weights once,
+takes both products with it, and writes it back.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def _kernel_call(w, x, dy, scale, precision, passes_back, interpret=False):
     return new, dx[0] if dx else None
 
 
-def _kernel(
-    w_ref, x_ref, dy_ref, scale_ref, new_ref, *dx_ref, rows, width, precision, passes_back
-):
+def _kernel(w_ref, x_ref, dy_ref, scale_ref, new_ref, *dx_ref, rows, width, precision, passes_back):
     """Updates all weights of some inputs."""
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton as plgpu

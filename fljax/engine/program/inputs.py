@@ -24,6 +24,7 @@ class Program(NamedTuple):
     mesh: Mesh
     num_trials: int = 1
     num_versions: int = 1
+    fused_updates: bool = False
 
     @property
     def on_cpu(self) -> bool:

@@ -30,6 +30,7 @@ from fljax.engine.program.accumulators import Accumulators, Trained
 from fljax.engine.program.aggregation import aggregate
 from fljax.engine.program.carried_casts import carried_casts
 from fljax.engine.program.client import client_work
+from fljax.engine.program.fused_updates import fused_updates
 from fljax.engine.program.inputs import Build, ClientRows, Inputs, Program, RoundState
 from fljax.engine.program.layout import Work, transposed_weights
 from fljax.engine.program.loops import run_jobs
@@ -47,6 +48,7 @@ def make_round_program(
     mesh: Mesh,
     num_trials: int = 1,
     num_versions: int = 1,
+    fused_updates: bool = False,
 ):
     """Makes the compiled round.
 
@@ -58,6 +60,7 @@ def make_round_program(
       num_trials: Trials that the jobs of a round belong to.
       num_versions: Versions of a trial's model that jobs may start from, the newest one included;
         with more than one the state has a ring of past messages (`versions.empty_ring`).
+      fused_updates: Whether accelerators update dense layers in the kernel of their gradients.
 
     Returns:
       A jitted function (RoundState, ClientRows, PackedPlan, Inputs) -> (RoundState, ClientRows,
@@ -65,7 +68,7 @@ def make_round_program(
       [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
       statistics are not finite; "nonfinite" counts it.
     """
-    program = Program(build, pipeline, mesh, num_trials, num_versions)
+    program = Program(build, pipeline, mesh, num_trials, num_versions, fused_updates)
 
     def one_round(state, client_rows, plan, inputs):
         return _on_one_device(program, state, client_rows, plan, inputs)
@@ -79,6 +82,7 @@ def make_rounds_program(
     mesh: Mesh,
     num_trials: int = 1,
     num_versions: int = 1,
+    fused_updates: bool = False,
 ):
     """Makes the compiled program of several rounds in a row: a scan over their plans.
 
@@ -86,13 +90,13 @@ def make_rounds_program(
     rounds, outside the program.
 
     Args:
-      build, pipeline, mesh, num_trials, num_versions: As for `make_round_program`.
+      build, ..., fused_updates: As for `make_round_program`.
 
     Returns:
       A jitted function like that of `make_round_program`; its plan and `stats` have a leading axis
       over rounds.
     """
-    program = Program(build, pipeline, mesh, num_trials, num_versions)
+    program = Program(build, pipeline, mesh, num_trials, num_versions, fused_updates)
 
     def several_rounds(state, client_rows, plans, inputs):
         def one_round(state, plan):
@@ -174,6 +178,8 @@ def _train(
     )
     first = jnp.int32(0), plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0)
     layout = lay_out(work, message, row, first, not needs_stack)
+    if trials.program.fused_updates and not trials.program.on_cpu:
+        layout = layout._replace(work=fused_updates(layout.work, message, row, first))
     trained = run_jobs(
         layout.work, layout.pack(messages), start_from, plan, client_rows, accumulators
     )
