@@ -229,7 +229,11 @@ def compile_workload(
         plan, facts = planner_of(blueprint, layout, mesh).plan(0, jobs, sampler_state)
         packed = pack(plan)
         program = make_round_program(
-            algorithm_builder(blueprint), chosen.pipeline, mesh, len(blueprint.trials)
+            algorithm_builder(blueprint),
+            chosen.pipeline,
+            mesh,
+            len(blueprint.trials),
+            fused_updates=chosen.fused_updates,
         )
         per_job = PartitionSpec(AXIS)
         # of the card there are shapes alone; values lie on the host
