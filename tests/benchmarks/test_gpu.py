@@ -111,7 +111,8 @@ def test_sections_share_the_time(tmp_path):
     good, said = run_sections(
         ["peaks", "kernels", "lanes"], "import time; time.sleep(60)", tmp_path, seconds=4.0
     )
-    assert not good and [text.split("than ")[1].split(" s")[0] for text in said] == ["0", "0", "4"]
+    first, second, last = (float(text.split("than ")[1].split(" s")[0]) for text in said)
+    assert not good and first == second == 0 and last > 1
     good, said = run_sections(["peaks", "kernels"], "", tmp_path, seconds=0.0)
     assert not good and said == ["peaks: no time was left", "kernels: no time was left"]
 
