@@ -23,6 +23,7 @@ from fljax.core.gradients import bind
 from fljax.core.trees import nbytes
 from fljax.core.values import shown
 from fljax.engine.devices.execution import make_mesh, memory_of
+from fljax.engine.devices.memory import exhaustion
 from fljax.engine.plan.round_plan import HostPlan
 from fljax.engine.store.client_store import most_bytes
 from fljax.recording import host_peak_memory_bytes
@@ -157,7 +158,10 @@ class Slots:
         base = self.rounds
         rounds = [np.where(base < 0, -1, base + step) for step in range(num_rounds)]
         real = computed = 0
-        with contextlib.closing(self.federation.blocks(rounds, self.states)) as planned:
+        with (
+            contextlib.closing(self.federation.blocks(rounds, self.states)) as planned,
+            exhaustion(self.federation.execution),
+        ):
             for block in self._dispatcher.run(planned):
                 for facts, stats in zip(block.facts, block.stats, strict=True):
                     self._record(facts, stats)
