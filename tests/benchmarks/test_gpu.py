@@ -46,19 +46,21 @@ def test_a_section_gives_a_table(name, workdir, monkeypatch):
     report.write(workdir, name, result)
 
 
-def test_a_form_that_does_not_fit_loses_no_other(monkeypatch, tmp_path):
-    def rows(layer, batch, clients):
-        if clients:
+def test_a_form_that_fails_loses_no_other_and_the_fastest_is_named(monkeypatch, tmp_path):
+    def rows(layer, batch, clients, forms, parts):
+        if forms == ["grouped"] and clients:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nat great length")
-        times = {"forward": 1.0, "weight gradient": 2.0, "step": 3.0}
-        one = {"layer": layer, "form": "gemm", "clients": 0, "gflops": 4.0}
+        times = {"step": 3.0, "with ReLU": 2.0 if forms == ["gemm"] else 5.0}
+        one = {"layer": layer, "form": forms[0], "clients": clients, "gflops": 4.0}
         yield one | {"milliseconds": times}
 
     monkeypatch.setattr(conv_section.layers, "convolution_rows", rows)
     result = report.run_section("conv_forms", Context(SIZE, tmp_path, {}))
-    assert result["rows"][0][:7] == ["LeNet, second", "gemm", "1", "1.000", "", "2.000", "3.000"]
-    assert "2 clients: RESOURCE_EXHAUSTED: out of memory" in result["problem"]
+    assert result["rows"][0][:5] == ["LeNet, second", "gemm", "1", "3.000", "2.000"]
+    assert [row[1] for row in result["rows"]] == ["gemm", "winograd", "grouped", "gemm", "winograd"]
+    assert "grouped, 2 clients: RESOURCE_EXHAUSTED: out of memory" in result["problem"]
     assert "length" not in result["problem"]
+    assert 'LeNet, second, 1 client(s): "gemm", 2.50 x winograd.' in result["notes"][-1]
 
 
 def test_the_page_marks_what_was_not_measured(workdir):

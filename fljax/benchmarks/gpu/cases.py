@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import inspect
 import json
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 import fljax
+from fljax import models
 from fljax.benchmarks import measure
 from fljax.benchmarks.gpu.common import device
 from fljax.benchmarks.timing import time_rounds
@@ -34,12 +36,16 @@ from fljax.training import execution
 _POOL = 5000
 
 
-def run_case(case: str, rounds: int) -> dict[str, Any]:
+def run_case(
+    case: str, rounds: int, conv_form: str = "auto", fused_updates: bool = False
+) -> dict[str, Any]:
     """Returns the figures of a case.
 
     Args:
       case: NAME[:lanes[:exchange_size[:cohort]]].
       rounds: Timed rounds, after a first one.
+      conv_form: The form of convolutions, of models that have a choice.
+      fused_updates: As in `RoundOptions`.
 
     Raises:
       ValueError: For an unknown name, or numbers that are none.
@@ -50,11 +56,19 @@ def run_case(case: str, rounds: int) -> dict[str, Any]:
     if cohort:
         population = max(workload.population, cohort)
         workload = dataclasses.replace(workload, cohort=cohort, population=population)
+    if "conv_form" in inspect.signature(models.MODELS[workload.model]).parameters:
+        own = {**workload.model_options, "conv_form": conv_form}
+        workload = dataclasses.replace(workload, model_options=own)
     dataset = generate(workload)
     begin = time.perf_counter()
     with mock.patch.object(execution, "choose", _exchanging(exchange_size)):
         federation = measure.make_federation(
-            workload, rounds + 1, dataset, lanes=lanes, calibrate=False
+            workload,
+            rounds + 1,
+            dataset,
+            lanes=lanes,
+            calibrate=False,
+            fused_updates=fused_updates,
         )
     found = measure.round_figures(federation, *time_rounds(federation, rounds + 1, begin))
     params = jax.tree.leaves(federation.variables.params)
@@ -85,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+", metavar="CASE")
     parser.add_argument("--rounds", type=int, default=12, help="timed rounds")
+    parser.add_argument("--conv_form", default="auto", help="form of convolutions")
+    parser.add_argument("--fused_updates", action="store_true", help="updates in kernels")
     parser.add_argument("--plain", action="store_true", help="no options of fljax's own")
     given = parser.parse_args(arguments)
     fljax.use_all_cores()
@@ -95,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 stack.enter_context(mock.patch.object(round_program, name, lambda *_: {}))
         for case in given.cases:
             try:
-                line = run_case(case, given.rounds)
+                line = run_case(case, given.rounds, given.conv_form, given.fused_updates)
             except jax.errors.JaxRuntimeError as error:  # the next case may fit
                 line = {"case": case, "error": str(error).splitlines()[0][:300]}
             print(json.dumps(line), flush=True)

@@ -11,7 +11,7 @@ from fljax.benchmarks import measure, profiles, protocols
 from fljax.benchmarks.gpu.common import at_precision, clients_of_50, device, peak
 from fljax.benchmarks.gpu.kept_data import kept
 from fljax.benchmarks.gpu.records import Context, Table
-from fljax.benchmarks.kernels import errors
+from fljax.benchmarks.kernels import errors, layers
 from fljax.benchmarks.workloads import generate
 
 
@@ -74,14 +74,16 @@ def kernels(context: Context) -> Iterator[Table]:
     """Checks the kernels on this device against NumPy in float64."""
     rows, results = [], []
     batch = 20 if context.size.real_data else 2
+    forms = ["auto", *(form for form in layers.forms() if form == "pallas")]
     for precision in protocols.PRECISIONS:
         with at_precision(precision):
             checks = [
                 check
+                for form in forms
                 for layer in errors.LAYERS
-                for check in errors.check_convolution(layer, precision, batch)
+                for check in errors.check_convolution(layer, precision, batch, form=form)
             ]
-            checks.append(errors.check_pooling())
+            checks += [errors.check_pooling(), *errors.check_fused(batch)]
         for check in checks:
             results.append({"precision": precision, **check._asdict()})
             rows.append([precision, check.kernel, f"{check.error:.1e}", f"{check.bound:.0e}"])

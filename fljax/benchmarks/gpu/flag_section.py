@@ -1,4 +1,4 @@
-"""Section: options of XLA, on and off; they may change times, never results."""
+"""Section: options of XLA and kernels, on and off; they may change times, never results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ _ROUNDING = 1e-3
 
 
 class Variant(NamedTuple):
-    """Options: what XLA_FLAGS holds, and whether fljax's own are used as well."""
+    """Options: what XLA_FLAGS holds, and arguments of `cases.py`."""
 
     flags: str = ""
-    own: bool = True
+    arguments: tuple[str, ...] = ()
 
 
 VARIANTS = {
     "as it is": Variant(),
-    "without fljax's options": Variant(own=False),
+    "convolutions as kernels": Variant(arguments=("--conv_form=pallas",)),
+    "and updates of dense layers": Variant(arguments=("--conv_form=pallas", "--fused_updates")),
+    "without fljax's options": Variant(arguments=("--plain",)),
     "copies in loops by regions": Variant("--xla_gpu_copy_insertion_use_region_analysis=true"),
     "deterministic operations": Variant("--xla_gpu_deterministic_ops=true"),
     "no products by Triton": Variant("--xla_gpu_enable_triton_gemm=false"),
@@ -34,7 +36,7 @@ VARIANTS = {
 
 
 def flags(context: Context) -> Iterator[Table]:
-    """Times rounds with options of XLA on and off, and compares the models that they end with."""
+    """Times rounds with options of XLA and kernels on and off, and compares the final models."""
     cases = context.size.flag_cases
     end = time.monotonic() + context.seconds
     notes = [
@@ -59,7 +61,9 @@ def flags(context: Context) -> Iterator[Table]:
                 wrong.append(f"{name}, {case}")
         rows.append(row)
         problem = f"another result: {', '.join(wrong)}" if wrong else None
-        yield Table("Options of XLA", notes, ["options", *cases], rows, results, problem)
+        yield Table(
+            "Options of XLA, and kernels", notes, ["options", *cases], rows, results, problem
+        )
 
 
 def _run(context: Context, variant: Variant, seconds: float) -> dict[str, Any]:
@@ -67,11 +71,7 @@ def _run(context: Context, variant: Variant, seconds: float) -> dict[str, Any]:
     rounds = f"--rounds={2 * context.size.timed_rounds}"
     command = [sys.executable, "-m", "fljax.benchmarks.gpu.cases", *context.size.flag_cases, rounds]
     given = f"{os.environ.get('XLA_FLAGS', '')} {variant.flags}".strip()
-    done = processes.run(
-        [*command, *([] if variant.own else ["--plain"])],
-        seconds,
-        environment={"XLA_FLAGS": given},
-    )
+    done = processes.run([*command, *variant.arguments], seconds, environment={"XLA_FLAGS": given})
     lines = [json.loads(line) for line in done.output.splitlines() if line.startswith("{")]
     found = {line["case"]: line for line in lines}
     last = done.errors.strip().splitlines()[-1:] if done.problem else []

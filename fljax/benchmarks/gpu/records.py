@@ -60,12 +60,13 @@ class Size:
     flag_cases: tuple[str, ...] = ("softmax_1000", "cifar10_cnn_50")
     peak_sizes: tuple[int, ...] | None = None
     conv_layers: tuple[str, ...] = (
-        "EMNIST CNN, first",
+        "CIFAR-10 CNN, second",
         "EMNIST CNN, second",
-        "McMahan CNN, second",
+        "CIFAR-10 CNN, first",
+        "EMNIST CNN, first",
         "ResNet, 16 x 16",
     )
-    conv_clients: tuple[int, ...] = (0, 10, 100)
+    conv_clients: tuple[int, ...] = (50, 10)
     conv_batch: int = 20
     cpu_rounds: int = 150
     peer_rounds: int = 10

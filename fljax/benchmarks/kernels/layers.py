@@ -69,6 +69,10 @@ LAYERS = {
 LINES, LENGTH, VOCABULARY, HIDDEN = 4, 80, 90, 256
 
 
+# of a convolution, in the order of their columns
+PARTS = ("forward", "input gradient", "weight gradient", "step", "with ReLU")
+
+
 def forms() -> tuple[str, ...]:
     """Returns the forms that compute in ways of their own on this machine."""
     others = {"auto"} if jax.default_backend() == "gpu" else {"auto", "pallas"}
@@ -76,7 +80,11 @@ def forms() -> tuple[str, ...]:
 
 
 def convolution_rows(
-    name: str, batch: int, clients: int, chosen: Sequence[str] = ()
+    name: str,
+    batch: int,
+    clients: int,
+    chosen: Sequence[str] = (),
+    wanted: Sequence[str] = PARTS,
 ) -> Iterator[dict[str, Any]]:
     """Yields a row for each form that a layer can have: milliseconds of its parts, its rate.
 
@@ -85,6 +93,7 @@ def convolution_rows(
       batch: Rows of a client's batch.
       clients: Clients side by side; 0 is one without that axis.
       chosen: Forms; all that this machine has if empty.
+      wanted: Parts, "step" among them.
     """
     layer = LAYERS[name]
     x = jax.random.normal(jax.random.key(0), (batch, layer.size, layer.size, layer.channels))
@@ -125,7 +134,11 @@ def convolution_rows(
         if not layer.first:
             parts["input gradient"] = (input_gradient, dy, w, x)
         parts |= {"step": (step, w, x), "with ReLU": (relu_step, w, jnp.zeros(layer.features), x)}
-        times = {part: milliseconds(*call, clients=clients) for part, call in parts.items()}
+        times = {
+            part: milliseconds(*call, clients=clients)
+            for part, call in parts.items()
+            if part in wanted
+        }
         operations = 2 * y.size * layer.kernel**2 * layer.channels * max(1, clients)
         operations *= jax.local_device_count() * (2 if layer.first else 3)
         yield {
@@ -257,14 +270,13 @@ def _plain_lstm(x, input_kernel, hidden_kernel):
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Returns the rows as a Markdown table."""
-    parts = ("forward", "input gradient", "weight gradient", "step", "with ReLU")
     lines = [
-        "| layer | form | clients | " + " | ".join(f"{part}, ms" for part in parts)
+        "| layer | form | clients | " + " | ".join(f"{part}, ms" for part in PARTS)
         + " | GFLOP/s | of peak | of the step |",
         "|---" * 11 + "|",
     ]  # fmt: skip
     for row in rows:
-        times = [row["milliseconds"].get(part) for part in parts]
+        times = [row["milliseconds"].get(part) for part in PARTS]
         cells = [f"{row['kernel']}: {row['layer']}", row["form"], str(row["clients"] or 1)]
         cells += ["" if ms is None else f"{ms:.3f}" for ms in times]
         rate = row.get("gflops")
