@@ -38,7 +38,9 @@ def _true_indices(mask, k):
     starts = running(jnp.cumsum, jnp.add, sizes) - sizes
     # a word that has true entries writes its number where they begin; the rest of them follow
     numbers = jnp.arange(words.size, dtype=jnp.int32)
-    word = jnp.zeros(k, jnp.int32).at[jnp.where(sizes > 0, starts, k)].set(numbers, mode="drop")
+    # the others write nowhere, each in a place of its own, so that XLA may know: no two meet
+    places = jnp.where(sizes > 0, starts, k + numbers)
+    word = jnp.zeros(k, jnp.int32).at[places].set(numbers, mode="drop", unique_indices=True)
     word = running(lax.cummax, jnp.maximum, word)
     rank = jnp.arange(k, dtype=jnp.int32) - starts[word]
     return 32 * word + _place_of_rank(words[word], rank)

@@ -1,9 +1,13 @@
 """What accelerators run, as far as a CPU can tell: their forms compute the same, and lower."""
 
+import re
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import toy
+from accelerators import exchanging
 from contracts import harness
 from contracts.harness import Layout
 from jax.export import export
@@ -11,9 +15,14 @@ from jax.export import export
 from fljax import algorithms, models
 from fljax.compression import names
 from fljax.core.gradients import bind
+from fljax.core.transforms import Aggregator, Pipeline
+from fljax.core.trees import add_rows_in_order
 from fljax.engine.plan.packed_plan import pack
 from fljax.engine.plan.round_plan import job_table
+from fljax.engine.program.inputs import Program
 from fljax.tasks import classification, next_token
+from fljax.training.hyperparameters import hyperparameters
+from fljax.training.trials import TrialInputs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -59,6 +68,45 @@ def test_round_programs_lower(uplink, accelerator):
     rows = federation.store.gather(facts.trials, facts.clients)
     arguments = federation.state, rows, federation.place(pack(plan)), federation.inputs
     assert lowered(federation.program, *arguments)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize(
+    ("spec", "uplink", "stacked"),
+    [
+        (algorithms.scaffold(0.2), "none", False),
+        (algorithms.fedavg(0.2), "top_k(0.3)", False),
+        (algorithms.fedavg(0.2), "none", True),
+    ],
+)
+def test_scatters_write_no_place_twice(spec, uplink, stacked, size, accelerator, monkeypatch):
+    """As they tell XLA: others add in any order, or are sorted where results must repeat."""
+    accelerator()
+    monkeypatch.setattr(Program, "on_cpu", property(lambda program: False))
+    chain = pipeline(uplink)
+    if stacked:
+        chain = Pipeline(aggregator=Aggregator("stack", lambda rows, *_: (rows.mean(0), ())))
+    trials = [TrialInputs(seed, hyperparameters(spec, chain)) for seed in (0, 1)]
+    with exchanging(size):
+        federation = harness.prepare(spec, COHORTS, Layout(2, 3, 1), pipeline=chain, trials=trials)
+    plan, facts = federation.planner.plan(np.zeros(2, np.int32), job_table(COHORTS[0]))
+    rows = federation.store.gather(facts.trials, facts.clients)
+    arguments = federation.state, rows, federation.place(pack(plan)), federation.inputs
+    text = federation.program.lower(*arguments).as_text()
+    scatters = re.findall(r"stablehlo.scatter.*", text)
+    assert scatters
+    assert not [one for one in scatters if "unique_indices = true" not in one]
+
+
+def test_sums_by_place_repeat_and_know_no_neighbours():
+    """What is not finite at one place is at that place alone."""
+    indices = jnp.array([2, 0, 2, 5])
+    rows = jnp.array([[1.0, 2.0], [jnp.inf, jnp.nan], [3.0, 4.0], [9.0, 9.0]])
+    found = add_rows_in_order(jnp.ones((3, 2)), indices, rows)
+    expected = [[np.inf, np.nan], [1, 1], [5, 7]]
+    np.testing.assert_array_equal(found, expected)
+    whole = add_rows_in_order(jnp.zeros((2, 1), jnp.int32), indices, rows[:, :1].astype(jnp.int32))
+    assert whole.dtype == jnp.int32
 
 
 @pytest.mark.parametrize(

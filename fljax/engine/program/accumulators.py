@@ -11,7 +11,14 @@ from jax.flatten_util import ravel_pytree
 
 from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UPDATE
-from fljax.core.trees import add_rows, beside, put_rows, put_wanted_rows, zeros_like_shape
+from fljax.core.trees import (
+    add_rows,
+    add_rows_in_order,
+    beside,
+    put_rows,
+    put_wanted_rows,
+    zeros_like_shape,
+)
 
 PyTree = Any
 
@@ -63,6 +70,7 @@ class Accumulators(NamedTuple):
       needs_stack: Whether all updates are held.
       has_own_weights: Whether clients' weights are the user's: fractions, or 0 for jobs that then
         do not count as having contributed.
+      on_cpu: Whether the device is a CPU.
     """
 
     trial: jax.Array
@@ -70,6 +78,7 @@ class Accumulators(NamedTuple):
     num_clusters: int
     needs_stack: bool
     has_own_weights: bool
+    on_cpu: bool
 
     def empty(self, job: Finished, client_rows: PyTree) -> Trained:
         """Returns zeroed accumulators for jobs of such shapes."""
@@ -127,15 +136,17 @@ class Accumulators(NamedTuple):
     def _summed(self, old: Aggregate, value, weight, kept, trial, cluster) -> Aggregate:
         """Returns the sums of one name with the contributions of a wave."""
 
+        add = add_rows if self.on_cpu else add_rows_in_order
+
         def added(total, values):
             values = _kept(kept, values)
             if cluster is not None:
                 flat = total.reshape(-1, *values.shape[1:])
                 place = trial * self.num_clusters + cluster
-                return add_rows(flat, place, values).reshape(total.shape)
+                return add(flat, place, values).reshape(total.shape)
             if self.num_trials == 1:
                 return total + values.sum(0, keepdims=True)
-            return add_rows(total, trial, values)
+            return add(total, trial, values)
 
         if self.has_own_weights and any(
             jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(value)

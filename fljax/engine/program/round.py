@@ -171,6 +171,7 @@ def _train(
         num_clusters=a_pass.structure.num_clusters,
         needs_stack=needs_stack,
         has_own_weights=trials.inputs.own.weights is not None,
+        on_cpu=trials.program.on_cpu,
     )
     lay_out = transposed_weights if trials.program.on_cpu else carried_casts
     message, row = jax.eval_shape(

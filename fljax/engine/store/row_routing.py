@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fljax.core.trees import put_wanted_rows
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.plan.counting import earlier_equals
 
@@ -191,11 +192,10 @@ def _put_in_turn(tree: PyTree, targets, rows: PyTree, count, which=None) -> PyTr
 
 
 def _put_together(tree: PyTree, targets, rows: PyTree, count, which=None) -> PyTree:
-    """Writes rows[which] to their targets; those beyond the end are dropped."""
-    del count
+    """Writes the first `count` of rows[which] to their targets, all at once."""
     if which is not None:
         rows = jax.tree.map(lambda row: row[which], rows)
-    return jax.tree.map(lambda leaf, row: leaf.at[targets].set(row, mode="drop"), tree, rows)
+    return put_wanted_rows(tree, targets, rows, jnp.arange(len(targets)) < count)
 
 
 def _on_cpu(mesh: Mesh) -> bool:
