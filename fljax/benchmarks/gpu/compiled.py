@@ -31,10 +31,12 @@ from fljax.benchmarks.workloads import Workload, generate, make_model, make_task
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.engine.devices import execution
 from fljax.engine.devices.execution import AXIS, ExecutionPlan
+from fljax.engine.devices.memory import program_bytes
 from fljax.engine.plan.packed_plan import pack
 from fljax.engine.plan.round_plan import HostPlan, PassPlan
 from fljax.engine.program.round import make_round_program
 from fljax.training.assembly import (
+    client_bytes_of,
     execution_of,
     make_starter,
     place_inputs,
@@ -52,17 +54,15 @@ _SAME = PartitionSpec()
 
 
 class Memory(NamedTuple):
-    """XLA's own figures of a program's memory, in bytes."""
+    """XLA's own figures of a program's memory, in bytes.
 
-    arguments: int
-    outputs: int
-    aliased: int
+    Attributes:
+      total: What the device holds while it runs, arguments and results included.
+      temporary: What it needs beside those.
+    """
+
+    total: int
     temporary: int
-
-    @property
-    def total(self) -> int:
-        """What the device holds while the program runs."""
-        return self.arguments + self.outputs - self.aliased + self.temporary
 
 
 class Compiled(NamedTuple):
@@ -102,11 +102,19 @@ class Schedule(NamedTuple):
 
 
 class CompiledRound(NamedTuple):
-    """The compiled round program of a workload, on its layout, with the first round's schedule."""
+    """The compiled round program of a workload.
+
+    Attributes:
+      execution: Its layout.
+      schedule: The first round's.
+      program: What XLA has made of it.
+      estimate: The temporary memory that was expected of that layout, in bytes.
+    """
 
     execution: ExecutionPlan
     schedule: Schedule
     program: Compiled
+    estimate: int
 
 
 def missing() -> str | None:
@@ -174,13 +182,8 @@ def compile_for_card(
         thunks = _read(folder, "thunk_sequence_after_thunk_passes", "thunk_sequence")
         metadata = _read(folder, "thunk_metadata")
     pairs = re.findall(r'profile_annotation: "([^"]*)"\s+thunk_id: (\d+)', metadata)
-    stats = compiled.memory_analysis()
-    memory = Memory(
-        stats.argument_size_in_bytes,
-        stats.output_size_in_bytes,
-        stats.alias_size_in_bytes,
-        stats.temp_size_in_bytes,
-    )
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    memory = Memory(program_bytes(compiled), temporary)
     return Compiled(
         compiled.as_text(), thunks, {int(number): name for name, number in pairs}, memory
     )
@@ -247,7 +250,9 @@ def compile_workload(
             shapes(inputs, mesh),
         )
         compiled = compile_for_card(lowered, compiler_options)
-    return CompiledRound(layout, _schedule(plan.passes, facts, packed.numbers.nbytes), compiled)
+        estimate = client_bytes_of(blueprint).held(layout.lanes, layout.wave)
+    schedule = _schedule(plan.passes, facts, packed.numbers.nbytes)
+    return CompiledRound(layout, schedule, compiled, estimate)
 
 
 def _schedule(passes: tuple[PassPlan, ...], facts: HostPlan, plan_bytes: int) -> Schedule:

@@ -137,10 +137,7 @@ def moved_bytes(module: Module, instruction: Instruction) -> int:
     if instruction.opcode == "fusion":
         body = _fused(module, instruction)
         return sum(_read(module, body, name) for name in _parameters(body)) + _written(module, body)
-    results = _ARRAY.findall(instruction.shape)
-    if instruction.opcode == "custom-call":  # behind the result there is room to work in
-        results = results[:1]
-    written = sum(_elements(sizes) * _width(kind) for kind, sizes in results)
+    written = _value_bytes(instruction)
     if instruction.opcode == "dynamic-update-slice":
         return 2 * array_bytes(module.shape_of(instruction, 1))
     if instruction.opcode in _SLICES:
@@ -185,13 +182,27 @@ def _written(module: Module, body: Mapping[str, Instruction]) -> int:
     """Returns the bytes that a fusion writes."""
     root = next(found for found in body.values() if found.is_root)
     results = [body[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    total = 0
-    for result in results:
-        while result.opcode in _VIEWS and result.operands[0] in body:
-            result = body[result.operands[0]]
-        in_place = result.opcode in ("dynamic-update-slice", "scatter")
-        total += _updated(module, result) if in_place else array_bytes(result.shape)
-    return total
+    return sum(_result_bytes(module, body, result) for result in results)
+
+
+def _result_bytes(module: Module, body: Mapping[str, Instruction], result: Instruction) -> int:
+    """Returns the bytes that a fusion writes of one of its results."""
+    while result.opcode in _VIEWS and result.operands[0] in body:
+        place = re.search(r"\bindex=(\d+)", result.attributes)
+        result = body[result.operands[0]]
+        if result.opcode == "custom-call" and place and place.group(1) != "0":
+            return 0
+    if result.opcode in ("dynamic-update-slice", "scatter"):
+        return _updated(module, result)
+    return _value_bytes(result)
+
+
+def _value_bytes(instruction: Instruction) -> int:
+    """Returns the bytes of a result, of a call to a library without the room that it works in."""
+    shape = instruction.shape
+    if instruction.opcode == "custom-call" and (first := _ARRAY.search(shape)):
+        shape = first.group()
+    return array_bytes(shape)
 
 
 def is_copy(module: Module, instruction: Instruction) -> bool:

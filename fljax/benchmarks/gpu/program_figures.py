@@ -140,7 +140,7 @@ def _flat(thunks: Sequence[Thunk], in_buffer: bool) -> Iterator[tuple[Thunk, boo
     """Yields the thunks outside of inner loops, each with whether it is in a command buffer."""
     for thunk in thunks:
         yield thunk, in_buffer
-        if thunk.kind != "kWhile":
+        if thunk.kind != "kWhile" and not thunk.launches:
             yield from _flat(thunk.held, in_buffer or thunk.kind == "kCommandBuffer")
 
 
@@ -201,7 +201,7 @@ def describe(name: str, compiled: CompiledRound) -> dict[str, Any]:
         "workload": name,
         "execution": compiled.execution._asdict(),
         "schedule": compiled.schedule._asdict(),
-        "memory": {**memory._asdict(), "total": memory.total},
+        "memory": {**memory._asdict(), "estimate": compiled.estimate},
         "round": total(found)._asdict(),
         **{what: part and part._asdict() for what, part in parts.items()},
         "loops": [loop._asdict() | {"work": loop.work._asdict()} for loop in found],
@@ -214,7 +214,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = [
         "workload", "lanes", "exchange", "waves / exchanges / steps", "predicates", "kernels",
         "of an exchange", "of a step", "copied MB of an exchange", "of a step", "MB of a step",
-        "GFLOP", "plan KB", "memory MB", *(f"ms, {card}" for card in CARDS),
+        "GFLOP", "plan KB", "memory MB", "of it temporary", "estimate",
+        *(f"ms, {card}" for card in CARDS),
     ]  # fmt: skip
     lines = [columns, ["---"] * len(columns), *map(_cells, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -242,7 +243,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         cell(step, "bytes", 1e6, 0),
         cell(step, "operations", 1e9, 2),
         f"{made['plan_bytes'] / 1e3:,.0f}",
-        f"{row['memory']['total'] / 1e6:,.0f}",
+        *(f"{row['memory'][kind] / 1e6:,.0f}" for kind in ("total", "temporary", "estimate")),
         *(f"{1e3 * seconds:.1f}" for seconds in whole["seconds"]),
     ]
 

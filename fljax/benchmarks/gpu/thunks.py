@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 _LINE = re.compile(r"^( *)(\d+): (k\w+)")
 _ROLE = re.compile(r"^( *)(condition|body|branch[ _]?\d*):\s*$")
-# what launches nothing by itself
-HOLDERS = ("kWhile", "kConditional", "kCommandBuffer", "kAsyncStart", "kAsyncDone", "kSequential",
-           "kDynamicSliceFusion")  # fmt: skip
+# what launches nothing by itself, and counts by what it holds
+HOLDERS = ("kWhile", "kConditional", "kCommandBuffer", "kAsyncStart", "kAsyncDone", "kSequential")
 
 
 class Thunk(NamedTuple):
@@ -25,7 +24,7 @@ class Thunk(NamedTuple):
       kind: XLA's name of its kind, such as "kCopy".
       name: Of its instruction in the module.
       role: Its place within the thunk that holds it: "condition", "body", or "".
-      held: The thunks that it holds.
+      held: The thunks that it holds; those of a fusion are parts of its launch.
     """
 
     kind: str
@@ -36,7 +35,7 @@ class Thunk(NamedTuple):
     @property
     def launches(self) -> bool:
         """Whether it launches a kernel, or copies."""
-        return self.kind not in HOLDERS and not self.held
+        return self.kind not in HOLDERS
 
 
 def parse(text: str, names: Mapping[int, str]) -> list[Thunk]:

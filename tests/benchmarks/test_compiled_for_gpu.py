@@ -1,0 +1,101 @@
+"""Round programs compiled for an H100 on this CPU: what keeps a card busy, or waiting.
+
+Skipped where JAX's plugin for CUDA and NVIDIA's compiler are not installed (`compiled.py`).
+"""
+
+import dataclasses
+import functools
+from unittest import mock
+
+import jax
+import pytest
+
+from fljax import algorithms
+from fljax.benchmarks.compression_cost import links_of
+from fljax.benchmarks.gpu import compiled, program_figures
+from fljax.benchmarks.workloads import WORKLOADS, make_model, make_task
+from fljax.engine.program import round as round_program
+
+pytestmark = pytest.mark.skipif(compiled.missing() is not None, reason=str(compiled.missing()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A round program, and the most kernels that a step and an exchange may launch."""
+
+    workload: str
+    lanes: int
+    step: int
+    exchange: int
+    algorithm: str = "fedavg"
+    uplink: str = "none"
+    cohort: int = 12
+
+
+CASES = {
+    # clients of one size start and end together; the others by and by
+    "equal": Case("cifar10_cnn_50", 12, step=45, exchange=60),
+    "ragged": Case("softmax_100", 4, step=14, exchange=22),
+    "in turn": Case("softmax_100", 1, step=14, exchange=22),
+    "scaffold": Case("softmax_100", 4, step=16, exchange=40, algorithm="scaffold"),
+    "top k": Case("softmax_100", 4, step=14, exchange=40, uplink="top_k(0.01) + error_feedback"),
+    "recurrent": Case("shakespeare_10", 4, step=900, exchange=60, cohort=6),
+}
+
+
+@functools.cache
+def compiled_case(name: str) -> compiled.CompiledRound:
+    case = CASES[name]
+    workload = dataclasses.replace(
+        WORKLOADS[case.workload], population=case.cohort, cohort=case.cohort, pool=200
+    )
+    params, _, _ = jax.eval_shape(make_task(workload, make_model(workload)).init, jax.random.key(0))
+    return compiled.compile_workload(
+        workload,
+        algorithms.make(case.algorithm, client_lr=0.1),
+        lanes=case.lanes,
+        pipeline=links_of(case.uplink, params, workload.population),
+    )
+
+
+@pytest.fixture(params=CASES)
+def name(request):
+    return request.param
+
+
+def test_the_host_waits_for_no_predicate(name):
+    found = program_figures.loops(compiled_case(name))
+    assert program_figures.total(found).predicates == 0
+    assert any(loop.is_data for loop in found) and all(loop.in_buffer for loop in found[1:])
+
+
+def test_loops_copy_no_carries(name):
+    copied = {
+        loop.function: loop.work.copied for loop in program_figures.loops(compiled_case(name))[1:]
+    }
+    assert copied and max(copied.values()) <= 1024, copied
+
+
+def test_steps_and_exchanges_launch_few_kernels(name):
+    found = program_figures.describe(name, compiled_case(name))
+    case = CASES[name]
+    assert found["steps"]["kernels"] <= case.step
+    assert found["exchanges"]["kernels"] <= case.exchange
+
+
+@pytest.mark.parametrize("name", ["equal", "recurrent"])
+def test_memory_is_what_was_expected(name):
+    found = compiled_case(name)
+    assert found.program.memory.temporary == pytest.approx(found.estimate, rel=0.2)
+
+
+def test_what_is_counted_would_be_seen():
+    """Without fljax's options, and with exchanges of one lane, there are predicates."""
+    with mock.patch.object(round_program, "gpu_options", lambda device: {}):
+        found = compiled.compile_workload(
+            dataclasses.replace(WORKLOADS["softmax_60"], population=6, cohort=6, pool=200),
+            algorithms.fedavg(0.1), lanes=2, exchange_size=1,
+        )  # fmt: skip
+    loops = program_figures.loops(found)
+    assert program_figures.total(loops).predicates >= found.schedule.exchanges
+    assert not any(loop.in_buffer for loop in loops)
