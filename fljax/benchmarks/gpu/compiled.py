@@ -250,7 +250,7 @@ def compile_workload(
             shapes(inputs, mesh),
         )
         compiled = compile_for_card(lowered, compiler_options)
-        estimate = client_bytes_of(blueprint).held(layout.lanes, layout.wave)
+        estimate = client_bytes_of(blueprint).held(layout.lanes, layout.wave, layout.exchange_size)
     schedule = _schedule(plan.passes, facts, packed.numbers.nbytes)
     return CompiledRound(layout, schedule, compiled, estimate)
 

@@ -104,16 +104,19 @@ def gpu_options(device: jax.Device) -> dict[str, int | str]:
 
     Loops over exchanges and steps become part of command buffers (CUDA graphs). Outside of them,
     each iteration of a loop whose trip count is data copies a truth value to the host and waits for
-    it. What XLA puts there by default is in the list as well, since a list replaces it.
+    it. What XLA puts there by default is in the list as well, since a list replaces it. A product
+    that reads slices of a recurrence's inputs by itself would keep its loop out of them, and all
+    loops around it.
 
     Args:
       device: A device that the program runs on.
     """
     if device.platform != "gpu":
         return {}
-    options = {
+    options: dict[str, int | str] = {
         "xla_gpu_enable_command_buffer": ",".join(_COMMAND_BUFFERS),
         "xla_gpu_graph_min_graph_size": 1,
+        "xla_gpu_enable_dynamic_slice_fusion": False,
     }
     return options if _are_known(options, device) else {}
 
