@@ -167,7 +167,7 @@ RUNS: dict[str, Target] = {
     ),
     "softmax_regression": _plain(models.softmax_regression, num_features=4, num_classes=5),
     "mlp": _plain(models.mlp, sizes=(4, 3, 5)),
-    "char_lstm": _plain(models.char_lstm, "embedding hidden layers", vocab=9),
+    "char_lstm": _plain(models.char_lstm, "embedding hidden layers lstm_form", vocab=9),
     "resnet18_gn": _plain(
         models.resnet18_gn, "width groups conv_form", num_classes=5, input_shape=(8, 8, 1)
     ),

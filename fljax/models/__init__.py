@@ -55,9 +55,11 @@ def _char_lstm(
     embedding: int = 8,
     hidden: int = 256,
     layers: int = 2,
+    lstm_form: str = "auto",
 ) -> Factory:
     del input_shape  # any sequence length
-    return char_lstm(num_classes, embedding=embedding, hidden=hidden, layers=layers)
+    sizes = {"embedding": embedding, "hidden": hidden, "layers": layers}
+    return char_lstm(num_classes, **sizes, lstm_form=lstm_form)
 
 
 # name -> function (num_classes, input_shape, **options) -> factory

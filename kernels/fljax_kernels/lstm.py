@@ -4,7 +4,7 @@ JAX's own gradient of a scan adds to the weights' gradient at every time. Here i
 product over all times, and the weights are transposed once. In return there is no forward mode
 (`jax.jvp`).
 
-Two forms of the same function:
+Three forms of the same function:
 
 "scan": one time an iteration; what a gradient needs of the cells is computed where it is used, in
 the processor's cache.
@@ -13,6 +13,9 @@ the processor's cache.
 time a product and one kernel for everything else run, forward as well as backward; what writes
 results down and counts serves as many times as a block has. So there are 2.3 kernels a time instead
 of 6 (forward) and 5 (backward), by XLA's compiler for an H100.
+
+"pallas": kernels of our own for NVIDIA cards, one a time (`lstm_times.py`). Results are written in
+place, and nothing is transposed or copied for the loops.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-FORMS = ("auto", "scan", "blocks")
+FORMS = ("auto", "scan", "blocks", "pallas")
 # more times a block save little and compile longer
 _BLOCK = 16
 # of the five parts of a cell's gradient, the one that the output alone leads to
@@ -36,7 +39,9 @@ def lstm(gates: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Arra
       gates: float[T, B, 4 * hidden], what the inputs and biases add to the gates write, new, forget
         and read; 1 is added to the forget gate's.
       kernel: float[hidden, 4 * hidden], by which the output of the time before is multiplied.
-      form: "scan", "blocks", or "auto": "scan" on a CPU, "blocks" elsewhere.
+      form: "scan", "blocks", "pallas", or "auto": "scan" on a CPU, "blocks" elsewhere, since no
+        card has timed "pallas" yet. That is "blocks" where there is no NVIDIA card, as known when
+        the program is lowered, and for float64.
 
     Returns:
       float[T, B, hidden], the outputs.
@@ -48,6 +53,8 @@ def lstm(gates: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Arra
         raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")
     if form == "auto":
         form = "scan" if jax.default_backend() == "cpu" else "blocks"
+    if form == "pallas" and gates.dtype == jnp.float64:
+        form = "blocks"
     return _lstm(form, gates, kernel)
 
 
@@ -57,6 +64,35 @@ def _lstm(form, gates, kernel):
 
 
 def _forward(form, gates, kernel):
+    advance = partial(_advance, times=1 if form == "scan" else _BLOCK)
+    if form == "pallas":
+        from fljax_kernels import lstm_times
+
+        advance = partial(jax.lax.platform_dependent, cuda=lstm_times.advance, default=advance)
+    outputs, cells, gates = advance(gates, kernel)
+    return outputs, (outputs, cells, gates, kernel)
+
+
+def _backward(form, residuals, doutputs):
+    outputs, cells, gates, kernel = residuals
+    retreat = _retreat if form == "scan" else _retreat_in_blocks
+    if form == "pallas":
+        from fljax_kernels import lstm_times
+
+        retreat = partial(jax.lax.platform_dependent, cuda=lstm_times.retreat, default=retreat)
+    dgates = ready = retreat(doutputs, cells, gates, kernel)
+    if form != "scan":
+        # else XLA computes the gradients of both of a layer's kernels as one product, with copies
+        ready = jax.lax.optimization_barrier(dgates)
+    return dgates, jnp.einsum("tbh,tbg->hg", _before(outputs), ready)
+
+
+_lstm.defvjp(_forward, _backward)
+
+
+def _advance(gates, kernel, times):
+    """Returns outputs, cells and gates of all times; an iteration has `times` of them."""
+
     def advance(state, gates):
         output, cell = state
         gates = gates + output @ kernel
@@ -64,28 +100,11 @@ def _forward(form, gates, kernel):
         return state, (*state, gates)
 
     zeros = jnp.zeros((gates.shape[1], kernel.shape[0]), gates.dtype)
-    unroll = _BLOCK if form == "blocks" else 1
-    outputs, cells, gates = jax.lax.scan(advance, (zeros, zeros), gates, unroll=unroll)[1]
-    return outputs, (outputs, cells, gates, kernel)
+    return jax.lax.scan(advance, (zeros, zeros), gates, unroll=times)[1]
 
 
-def _backward(form, residuals, doutputs):
-    outputs, cells, gates, kernel = residuals
-    zeros = jnp.zeros_like(outputs[:1])
-    before = [jnp.concatenate([zeros, states[:-1]]) for states in (outputs, cells)]
-    if form == "scan":
-        dgates = _gates_gradient(doutputs, before[1], gates, kernel)
-        return dgates, jnp.einsum("tbh,tbg->hg", before[0], dgates)
-    dgates = _gates_gradient_in_blocks(doutputs, cells, before[1], gates, kernel)
-    # else XLA computes the gradients of both of a layer's kernels as one product, and copies for it
-    ready = jax.lax.optimization_barrier(dgates)
-    return dgates, jnp.einsum("tbh,tbg->hg", before[0], ready)
-
-
-_lstm.defvjp(_forward, _backward)
-
-
-def _gates_gradient(doutputs, cells_before, gates, kernel):
+def _retreat(doutputs, cells, gates, kernel):
+    """Returns the gradient by the gates of all times."""
     transposed = kernel.T
 
     def retreat(dstate, at):
@@ -96,12 +115,12 @@ def _gates_gradient(doutputs, cells_before, gates, kernel):
         return (dgates @ transposed, dcell), dgates
 
     zeros = jnp.zeros_like(doutputs[0])
-    return jax.lax.scan(retreat, (zeros, zeros), (doutputs, cells_before, gates), reverse=True)[1]
+    return jax.lax.scan(retreat, (zeros, zeros), (doutputs, _before(cells), gates), reverse=True)[1]
 
 
-def _gates_gradient_in_blocks(doutputs, cells, cells_before, gates, kernel):
+def _retreat_in_blocks(doutputs, cells, gates, kernel):
     transposed = kernel.T
-    slopes = _slopes(gates, cells, cells_before)
+    slopes = _slopes(gates, cells, _before(cells))
     by_output = jnp.arange(5)[:, None] == _READ
 
     def retreat(dstate, at):
@@ -116,6 +135,11 @@ def _gates_gradient_in_blocks(doutputs, cells, cells_before, gates, kernel):
     zeros = jnp.zeros_like(doutputs[0])
     scan = partial(jax.lax.scan, retreat, (zeros, zeros), reverse=True, unroll=_BLOCK)
     return _of_gates(scan((doutputs, *slopes))[1])
+
+
+def _before(states):
+    """Returns the states before each time."""
+    return jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
 
 
 def _of_gates(parts):

@@ -1,4 +1,4 @@
-"""Both forms of the LSTM's recurrence against a NumPy loop over times, and its exact slopes."""
+"""The forms of the LSTM's recurrence against a NumPy loop over times, and its exact slopes."""
 
 from functools import partial
 
@@ -10,7 +10,8 @@ import pytest
 from fljax_kernels.lstm import lstm
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-FORMS = ("scan", "blocks")
+# without a card "pallas" is "blocks"
+FORMS = ("scan", "blocks", "pallas")
 BATCH, HIDDEN = 2, 3
 
 
@@ -88,5 +89,7 @@ def test_the_platform_chooses_the_form(platform, form, monkeypatch):
 
 
 def test_unknown_forms_are_refused():
-    with pytest.raises(ValueError, match="form = 'loop'; choose one of 'auto', 'scan', 'blocks'"):
+    with pytest.raises(
+        ValueError, match="form = 'loop'; choose one of 'auto', 'scan', 'blocks', 'pallas'"
+    ):
         lstm(*drawn(1)[:2], form="loop")

@@ -73,10 +73,10 @@ LINES, LENGTH, VOCABULARY, HIDDEN = 4, 80, 90, 256
 PARTS = ("forward", "input gradient", "weight gradient", "step", "with ReLU")
 
 
-def forms() -> tuple[str, ...]:
-    """Returns the forms that compute in ways of their own on this machine."""
+def forms(of: Sequence[str] = FORMS) -> tuple[str, ...]:
+    """Returns those of a kernel's forms that compute in ways of their own on this machine."""
     others = {"auto"} if jax.default_backend() == "gpu" else {"auto", "pallas"}
-    return tuple(form for form in FORMS if form not in others)
+    return tuple(form for form in of if form not in others)
 
 
 def convolution_rows(
@@ -243,12 +243,11 @@ def other_rows(batch: int, clients: int) -> Iterator[dict[str, Any]]:
     }.items():
         own = {"rows": LINES, "operations": 3 * product}
         yield row("input product", "Shakespeare LSTM", form, function, kernels[0], inputs, **own)
-    forms = {
+    recurrences = {
         form: lambda x, inward, hidden, form=form: lstm(x @ inward, hidden, form=form)
-        for form in LSTM_FORMS
-        if form != "auto"
+        for form in forms(LSTM_FORMS)
     }
-    for form, function in {**forms, "JAX's own gradient": _plain_lstm}.items():
+    for form, function in {**recurrences, "JAX's own gradient": _plain_lstm}.items():
         own = {"rows": LINES, "operations": 6 * product}
         yield row("second layer", "Shakespeare LSTM", form, function, inputs, *kernels, **own)
 
