@@ -157,7 +157,7 @@ def weight_gradient(x, dy, saved, shape, geometry, precision=None, interpret=Fal
     # one more column of windows, of ones, gives the gradient of the bias
     columns = walk.columns + (geometry.ending != "")
     tile = _Tile(
-        rows=64, columns=_width(walk, columns, (128, 64, 32)), features=_features(features)
+        rows=64, columns=_width(walk, columns, (128, 64)), features=_features(features)
     )
     parts = pl.cdiv(walk.count, _POSITIONS_OF_A_PART)
     total = jnp.promote_types(x.dtype, jnp.float32)
