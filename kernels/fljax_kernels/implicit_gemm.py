@@ -156,9 +156,7 @@ def weight_gradient(x, dy, saved, shape, geometry, precision=None, interpret=Fal
     walk, features = _walk_of(x, jax.ShapeDtypeStruct(shape, x.dtype), geometry), shape[3]
     # one more column of windows, of ones, gives the gradient of the bias
     columns = walk.columns + (geometry.ending != "")
-    tile = _Tile(
-        rows=64, columns=_width(walk, columns, (128, 64)), features=_features(features)
-    )
+    tile = _Tile(rows=64, columns=_width(walk, columns, (128, 64)), features=_features(features))
     parts = pl.cdiv(walk.count, _POSITIONS_OF_A_PART)
     total = jnp.promote_types(x.dtype, jnp.float32)
     sums = pl.pallas_call(

@@ -35,11 +35,13 @@ class Case:
     algorithm: str = "fedavg"
     uplink: str = "none"
     cohort: int = 12
+    kernels: bool = False
 
 
 CASES = {
     # clients of one size start and end together; the others by and by
     "equal": Case("cifar10_cnn_50", 12, step=45, exchange=60),
+    "kernels": Case("cifar10_cnn_50", 12, step=40, exchange=60, kernels=True),
     "ragged": Case("softmax_100", 4, step=14, exchange=22),
     "in turn": Case("softmax_100", 1, step=14, exchange=22),
     "scaffold": Case("softmax_100", 4, step=16, exchange=40, algorithm="scaffold"),
@@ -54,12 +56,15 @@ def compiled_case(name: str) -> compiled.CompiledRound:
     workload = dataclasses.replace(
         WORKLOADS[case.workload], population=case.cohort, cohort=case.cohort, pool=200
     )
+    if case.kernels:
+        workload = dataclasses.replace(workload, model_options={"conv_form": "pallas"})
     params, _, _ = jax.eval_shape(make_task(workload, make_model(workload)).init, jax.random.key(0))
     return compiled.compile_workload(
         workload,
         algorithms.make(case.algorithm, client_lr=0.1),
         lanes=case.lanes,
         pipeline=links_of(case.uplink, params, workload.population),
+        fused_updates=case.kernels,
     )
 
 
@@ -73,7 +78,7 @@ def test_the_host_waits_for_no_predicate(name):
     assert program_figures.total(found).predicates == 0
     assert len(found) > 1 and all(loop.in_buffer for loop in found[1:])
     # clients of one size take a number of steps that the program knows
-    assert any(loop.is_data for loop in found) == (name != "equal")
+    assert any(loop.is_data for loop in found) == (name not in ("equal", "kernels"))
 
 
 def test_loops_copy_no_carries(name):
@@ -96,6 +101,14 @@ def test_steps_and_exchanges_launch_few_kernels(name):
     # where there is one exchange, it is the round
     exchange = found["exchanges"] or found["loops"][0]["work"]
     assert exchange["kernels"] <= case.exchange
+
+
+def test_kernels_for_cards_move_a_third_of_the_bytes():
+    step, plain = (
+        program_figures.iteration(program_figures.loops(compiled_case(name)), "_steps").bytes
+        for name in ("kernels", "equal")
+    )
+    assert step <= 0.36 * plain
 
 
 @pytest.mark.parametrize("name", ["equal", "recurrent"])
