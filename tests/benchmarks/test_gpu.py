@@ -17,7 +17,7 @@ from fljax.benchmarks import processes, profiles, protocols
 from fljax.benchmarks.comparison import Runner
 from fljax.benchmarks.gpu import conv_section, flag_section, kept_data, report
 from fljax.benchmarks.gpu.records import SIZES, Bar, Context
-from fljax.benchmarks.kernels import errors, timed_loop
+from fljax.benchmarks.kernels import errors, layers, timed_loop
 from fljax.benchmarks.workloads import WORKLOADS, generate
 
 ROOT = Path(__file__).parents[2]
@@ -32,10 +32,15 @@ def workdir(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["kernels", "softmax", "cifar10", "emnist", "cohorts", "flags", "profile", "conv_forms"]
-)
+    "name",
+    [
+        "kernels", "softmax", "cifar10", "emnist", "cohorts", "flags", "profile", "conv_forms",
+        "lstm_forms",
+    ],
+)  # fmt: skip
 def test_a_section_gives_a_table(name, workdir, monkeypatch):
     monkeypatch.setattr(timed_loop, "SECONDS", 1e-3)
+    monkeypatch.setattr(layers, "LENGTH", 3)
     monkeypatch.setattr(flag_section, "VARIANTS", dict([*flag_section.VARIANTS.items()][:2]))
     for key, value in quick.ENVIRONMENT.items():
         monkeypatch.setenv(key, value)

@@ -13,6 +13,7 @@ from fljax.benchmarks.gpu.kept_data import kept
 from fljax.benchmarks.gpu.records import Context, Table
 from fljax.benchmarks.kernels import errors, layers
 from fljax.benchmarks.workloads import generate
+from fljax_kernels.lstm import FORMS as LSTM_FORMS
 
 
 def peaks(context: Context) -> Iterator[Table]:
@@ -84,6 +85,8 @@ def kernels(context: Context) -> Iterator[Table]:
                 for check in errors.check_convolution(layer, precision, batch, form=form)
             ]
             checks += [errors.check_pooling(), *errors.check_fused(batch)]
+            for form in layers.forms(LSTM_FORMS):
+                checks += errors.check_recurrence(precision, form)
         for check in checks:
             results.append({"precision": precision, **check._asdict()})
             rows.append([precision, check.kernel, f"{check.error:.1e}", f"{check.bound:.0e}"])

@@ -8,8 +8,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fljax.benchmarks.kernels.reference import conv_reference, max_pool_reference
-from fljax_kernels import conv_general_dilated, conv_relu, max_pool
+from fljax.benchmarks.kernels.reference import (
+    conv_reference,
+    lstm_reference,
+    max_pool_reference,
+)
+from fljax_kernels import conv_general_dilated, conv_relu, lstm, max_pool
 from fljax_kernels.dense_update import dense_update
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -110,6 +114,34 @@ def check_fused(batch: int = 20, clients: int = 2) -> list[Check]:
         *checks,
         Check("SGD update", _error(weights, w - 0.5 * x.swapaxes(1, 2) @ dy), 0.0),
         Check("SGD update, input gradient", _error(dx, dy @ w.swapaxes(1, 2)), 0.0),
+    ]
+
+
+def check_recurrence(precision: str, form: str = "auto", clients: int = 2) -> list[Check]:
+    """Checks an LSTM's recurrence and both its gradients, with weights for each client.
+
+    Args:
+      precision: As for `check_convolution`.
+      form: As in `fljax_kernels.lstm`.
+      clients: Weights.
+    """
+    draw, hidden = np.random.default_rng(0), 70
+    shapes = (19, 10, 4 * hidden), (hidden, 4 * hidden), (19, 10, hidden)
+    gates, kernel, slope = (draw.standard_normal((clients, *s), np.float32) for s in shapes)
+    kernel /= np.float32(hidden**0.5)
+
+    @jax.jit
+    @jax.vmap
+    def everything(gates, kernel, slope):
+        outputs, pull_back = jax.vjp(partial(lstm, form=form), gates, kernel)
+        return outputs, *pull_back(slope)
+
+    found = everything(gates, kernel, slope)
+    expected = map(np.stack, zip(*map(lstm_reference, gates, kernel, slope), strict=True))
+    kinds = "forward", "gate gradient", "kernel gradient"
+    return [
+        Check(f"LSTM, {form}, {kind}", _error(ours, reference), BOUNDS[precision])
+        for kind, ours, reference in zip(kinds, found, expected, strict=True)
     ]
 
 

@@ -160,31 +160,45 @@ def client_steps(batch: int) -> dict[str, tuple[Callable, tuple[jax.Array, ...],
         jax.random.randint(draw[1], (batch,), 0, 62),
     )
     text = tuple(jax.random.randint(key, (LINES, LENGTH), 1, VOCABULARY) for key in draw[2:])
-    found = {}
     cnn, direct = (
         tasks.classification(models.emnist_cnn(conv_form=form), 62) for form in ("auto", "grouped")
     )
     lstm = tasks.next_token(models.char_lstm(VOCABULARY), VOCABULARY)
-    for name, task, counted, (x, y) in (
-        ("EMNIST CNN", cnn, direct, images),
-        ("Shakespeare LSTM", lstm, lstm, text),
-    ):
-        params, frozen, state = task.init(jax.random.key(1))
-        leaves, tree = jax.tree.flatten(params)
+    return {
+        "EMNIST CNN": _local_step(cnn, direct, *images),
+        "Shakespeare LSTM": _local_step(lstm, lstm, *text),
+    }
 
-        def step(*args, frozen=frozen, state=state, tree=tree, task=task):
-            *leaves, x, y = args
-            rows = {"x": x, "y": y, "mask": jnp.ones(len(x), bool)}
-            gradient, *_ = bind(task, frozen).gradient(
-                tree.unflatten(leaves), state, rows, jax.random.key(2)
-            )
-            slopes = jax.tree.leaves(gradient)
-            return [leaf - 0.1 * slope for leaf, slope in zip(leaves, slopes, strict=True)]
 
-        spec = {"x": jax.ShapeDtypeStruct(x.shape[1:], x.dtype)}
-        spec["y"] = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
-        found[name] = step, (*leaves, x, y), training_flops(counted, spec, len(x))
-    return found
+def lstm_step(form: str, batch: int) -> tuple[Callable, tuple[jax.Array, ...], float]:
+    """Returns a whole local step of the Shakespeare LSTM, as `client_steps` does.
+
+    Args:
+      form: As in `fljax_kernels.lstm`.
+      batch: Lines of characters.
+    """
+    task = tasks.next_token(models.char_lstm(VOCABULARY, lstm_form=form), VOCABULARY)
+    x, y = jax.random.randint(jax.random.key(0), (2, batch, LENGTH), 1, VOCABULARY)
+    return _local_step(task, task, x, y)
+
+
+def _local_step(task, counted, x, y) -> tuple[Callable, tuple[jax.Array, ...], float]:
+    """Returns an SGD step, its arguments, and its operations, which are those of another task."""
+    params, frozen, state = task.init(jax.random.key(1))
+    leaves, tree = jax.tree.flatten(params)
+
+    def step(*args):
+        *leaves, x, y = args
+        rows = {"x": x, "y": y, "mask": jnp.ones(len(x), bool)}
+        gradient, *_ = bind(task, frozen).gradient(
+            tree.unflatten(leaves), state, rows, jax.random.key(2)
+        )
+        slopes = jax.tree.leaves(gradient)
+        return [leaf - 0.1 * slope for leaf, slope in zip(leaves, slopes, strict=True)]
+
+    spec = {"x": jax.ShapeDtypeStruct(x.shape[1:], x.dtype)}
+    spec["y"] = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
+    return step, (*leaves, x, y), training_flops(counted, spec, len(x))
 
 
 def step_rows(batch: int, clients: int) -> Iterator[dict[str, Any]]:

@@ -97,3 +97,48 @@ def max_pool_reference(inputs: np.ndarray, window_shape: Sequence[int] = (2, 2))
             window = inputs[:, i * height : (i + 1) * height, j * width : (j + 1) * width]
             y[:, i, j] = window.max(axis=(1, 2))
     return y
+
+
+def lstm_reference(
+    gates: np.ndarray, kernel: np.ndarray, slope: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs an LSTM through the times and back, as `fljax_kernels.lstm` describes it.
+
+    Args:
+      gates: [T, B, 4 * hidden].
+      kernel: [hidden, 4 * hidden].
+      slope: [T, B, hidden] gradient by the outputs.
+
+    Returns:
+      (outputs [T, B, hidden], gradient by the gates, gradient by the kernel) in float64.
+    """
+    gates, kernel, slope = (np.asarray(array, np.float64) for array in (gates, kernel, slope))
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    output = cell = np.zeros(slope.shape[1:])
+    past = []
+    for at in gates:
+        parts = np.split(at + output @ kernel, 4, axis=-1)
+        write, new = sigmoid(parts[0]), np.tanh(parts[1])
+        forget, read = sigmoid(parts[2] + 1), sigmoid(parts[3])
+        past.append((output, cell, write, new, forget, read))
+        cell = forget * cell + write * new
+        output = read * np.tanh(cell)
+    outputs = np.stack([output for output, *_ in past[1:]] + [output])
+    dgates, dkernel = np.zeros(gates.shape), np.zeros(kernel.shape)
+    doutput = dcell = np.zeros(slope.shape[1:])
+    for time, (before, cell_before, write, new, forget, read) in reversed([*enumerate(past)]):
+        shown = np.tanh(forget * cell_before + write * new)
+        doutput = doutput + slope[time]
+        dcell = dcell + doutput * read * (1 - shown**2)
+        dgates[time] = np.concatenate(
+            [
+                dcell * new * write * (1 - write),
+                dcell * write * (1 - new**2),
+                dcell * cell_before * forget * (1 - forget),
+                doutput * shown * read * (1 - read),
+            ],
+            axis=-1,
+        )
+        dkernel += before.T @ dgates[time]
+        doutput, dcell = dgates[time] @ kernel.T, dcell * forget
+    return outputs, dgates, dkernel
