@@ -1,13 +1,16 @@
 """Estimates the memory that a traced computation needs beside its arguments.
 
-What XLA makes of it is foreseen, not asked: operations entry by entry are computed where they are
-read, in one kernel with what reads them, and hold nothing; products, sums and loops write their
-results, and read what has been written. Kernels run in the order in which they were traced, and an
-array is there from the kernel that writes it to the last one that reads it.
+What XLA makes of it on a GPU is foreseen, not asked: operations entry by entry are computed where
+they are read, in one kernel with what reads them, and hold nothing, unless several read them and
+they are smaller than what they are computed from; products, sums and loops write their results, and
+read what has been written. Kernels run in the order in which they were traced, and an array is
+there from the kernel that writes it to the last one that reads it.
 """
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,6 +70,12 @@ class _Program:
         self.kernels.append(_Kernel(_arrays(read), _arrays(written), inside, by_entry))
         return written
 
+    def add_early(self, read: _Value) -> None:
+        """Adds the kernel that computes a result, right behind those that write what it reads."""
+        places = [n for n, kernel in enumerate(self.kernels) if kernel.writes & read.arrays]
+        kernel = _Kernel(read.arrays, frozenset(), 0, by_entry=True)
+        self.kernels.insert(max(places, default=-1) + 1, kernel)
+
     def bytes_of(self, arrays: _Arrays) -> int:
         return sum(self.sizes[number] for number in arrays)
 
@@ -85,17 +94,16 @@ def peak_bytes(jaxpr: Any, given_up: Collection[int] = ()) -> int:
         program.array(_nbytes(variable) if place in given_up else 0)
         for place, variable in enumerate(jaxpr.invars)
     ]
-    results = _trace(program, jaxpr, given)
-    for result in results:
+    for result in _trace(program, jaxpr, given):
         if not result.written:
-            program.add([result], [0], by_entry=True)
+            program.add_early(result)
     return _peak(program, _arrays(given)) + sum(program.zeros.values())
 
 
 def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Value]:
     """Adds the kernels of a computation to a program; returns its results."""
     values = dict.fromkeys(jaxpr.constvars, _Value())
-    values |= dict(zip(jaxpr.invars, given, strict=True))
+    uses = _uses(jaxpr)
 
     def value_of(atom) -> _Value:
         # literals are constants, and cannot be looked up
@@ -107,20 +115,23 @@ def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Valu
             (values[atom],) = program.add([value], [_nbytes(atom)], by_entry=True)
         return value_of(atom)
 
+    def define(variables, found) -> None:
+        for variable, value in zip(variables, found, strict=True):
+            values[variable] = value
+            # read several times, and smaller than what it would be computed from each time
+            if uses[variable] > 1 and _nbytes(variable) < program.bytes_of(value.arrays):
+                written(variable)
+
+    define(jaxpr.invars, given)
     for equation in jaxpr.eqns:
         name, operands = equation.primitive.name, equation.invars
         sizes = [_nbytes(result) for result in equation.outvars]
         inner = [found for value in equation.params.values() for found in jaxprs(value)]
         if name in _WHOLE:
             inside = max(map(peak_bytes, inner), default=0)
-            if name == "scan":
-                # XLA makes what is stacked from zeros, which it keeps from step to step
-                program.zeros |= {
-                    outer.aval.str_short(): _nbytes(outer)
-                    for outer, result in zip(equation.outvars, inner[0].outvars, strict=True)
-                    if not as_inside(outer, result)
-                }
             results = program.add([written(atom) for atom in operands], sizes, inside)
+            if name == "scan":
+                program.zeros |= _stacked(equation, inner[0])
         elif len(inner) == 1 and len(inner[0].invars) == len(operands):
             results = _trace(program, inner[0], [value_of(atom) for atom in operands])
         elif name in _IN_PLACE:
@@ -132,8 +143,24 @@ def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Valu
             results = [value_of(operands[0])]
         else:
             results = [_Value(_arrays(map(value_of, operands)))] * len(sizes)
-        values |= dict(zip(equation.outvars, results, strict=True))
+        define(equation.outvars, results)
     return [value_of(atom) for atom in jaxpr.outvars]
+
+
+def _uses(jaxpr: Any) -> collections.Counter:
+    """Returns how many equations read each variable; to be a result counts as well."""
+    readers = [*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars]
+    variables = ({atom for atom in atoms if not hasattr(atom, "val")} for atoms in readers)
+    return collections.Counter(itertools.chain.from_iterable(variables))
+
+
+def _stacked(loop: Any, body: Any) -> dict[str, int]:
+    """Returns {shape: bytes} of what a loop stacks: XLA begins with zeros, made once for all."""
+    return {
+        outer.aval.str_short(): _nbytes(outer)
+        for outer, result in zip(loop.outvars, body.outvars, strict=True)
+        if not as_inside(outer, result)
+    }
 
 
 def _peak(program: _Program, given: _Arrays) -> int:

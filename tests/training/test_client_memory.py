@@ -56,6 +56,8 @@ def _looped(x, w):
         # a loop keeps what it stacks, and zeros for it, its state, and what an iteration holds
         (_looped, 2 * ARRAY + 2 * 160),
         (lambda x, w: (x @ w).at[3].set(0.0).sum(), ARRAY + 4),
+        # what several read is written where it takes less than what it comes from
+        (lambda x, w: ((y := (x @ w)[:, :20] + x[:, 20:]) @ w[:20, :20]).sum() + y.max(), 6000),
     ],
 )  # fmt: skip
 def test_arrays_are_held_from_the_kernel_that_writes_them_to_the_last_that_reads(
@@ -105,14 +107,14 @@ def _temporary(blueprint, lanes):
     "network",
     [
         {"model": "mlp"},
-        {"model": "lenet_cnn", "shape": (20, 20, 1), "batch": 20},
+        {"model": "emnist_cnn", "shape": (28, 28, 1), "batch": 20},
     ],
 )
 def test_what_clients_take_is_what_xla_gives_them(network):
     blueprint = _blueprint(algorithms.fedavg(0.1), **network)
     execution, wanted = _temporary(blueprint, 16)
     held = client_bytes_of(blueprint).held(*execution[1:4])
-    np.testing.assert_allclose(held, wanted, rtol=0.2)
+    np.testing.assert_allclose(held, wanted, rtol=0.25)
 
 
 def test_optimizers_uplinks_and_trials_count():
