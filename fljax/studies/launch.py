@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,7 +199,7 @@ def _shared(config: Any, study: Study, trials: Sequence[Trial]) -> dict[str, Any
 
 
 def _numbered(trials: Sequence[Trial], study: Study, place: Place) -> Sequence[Trial]:
-    """Returns the trials of a study that goes on: those of before keep their numbers, first.
+    """Returns the trials of a study that goes on: those of before keep their numbers.
 
     Raises:
       ValueError: If the study of before had trials that are not there any more.
@@ -208,15 +209,20 @@ def _numbered(trials: Sequence[Trial], study: Study, place: Place) -> Sequence[T
         return trials
     if (place.workdir / CONFIG).exists():
         _check_variants(study, jsonio.read_json(place.workdir / CONFIG)["sweep"], place)
-    known = {_identity(trial): trial for trial in tables.load_trials(place.directory)[0]}
+    before = tables.load_trials(place.directory)[0]
+    known = {_identity(trial): trial.number for trial in before}
     listed = {_identity(trial): trial for trial in trials}
-    if lost := [trial for key, trial in known.items() if key not in listed]:
+    if lost := [trial for trial in before if _identity(trial) not in listed]:
         raise ValueError(
             f"{place.workdir} holds a study with {len(lost)} trials that are not listed any more, "
             f"such as {lost[0].name}. List them as well, or give another --workdir."
         )
-    order = [*known, *(key for key in listed if key not in known)]
-    return [listed[key]._replace(number=number) for number, key in enumerate(order)]
+    fresh = itertools.count(1 + max(known.values(), default=-1))
+    numbered = (
+        trial._replace(number=known[key] if key in known else next(fresh))
+        for key, trial in listed.items()
+    )
+    return sorted(numbered, key=lambda trial: trial.number)
 
 
 def _check_variants(study: Study, before: Mapping[str, Any], place: Place) -> None:

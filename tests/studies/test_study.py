@@ -130,6 +130,43 @@ def test_a_study_goes_on_with_more_variants_and_seeds(whole, tmp_path, monkeypat
     assert not calls and lines_of(again) == lines_of(more)
 
 
+# the first and the third train side by side, so that groups do not follow the numbers of trials
+MIXED = {"plain": {}, "sparse": SPARSE, "slow": {"client_lr": 0.02}}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A finished study whose groups are mixed."""
+    workdir = tmp_path_factory.mktemp("mixed")
+    return fljax.sweep(config_of(), workdir, variants=MIXED, seeds=(0, 1), progress=False)
+
+
+@pytest.mark.parametrize("killed_in", [2, 4])
+def test_a_killed_study_whose_groups_are_mixed_goes_on(mixed, tmp_path, monkeypatch, killed_in):
+    from fljax.studies.slots import Slots
+
+    train, calls = Slots.train, []
+
+    def killed(self, num_rounds):
+        calls.append(num_rounds)
+        if len(calls) == killed_in:
+            raise KeyboardInterrupt
+        return train(self, num_rounds)
+
+    settings = {"variants": MIXED, "seeds": (0, 1), "progress": False, "resume": True}
+    monkeypatch.setattr(Slots, "train", killed)
+    monkeypatch.setattr("fljax.studies.journal._SAVE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fljax.sweep(config_of(), tmp_path, **settings)
+    found = fljax.sweep(config_of(), tmp_path, **settings)
+    assert found.complete and found.results.trials == mixed.results.trials
+    timeless = [
+        [{name: cell for name, cell in line.items() if name != "seconds"} for line in lines_of(run)]
+        for run in (found, mixed)
+    ]
+    assert timeless[0] == timeless[1]
+
+
 @pytest.mark.parametrize(
     ("changed", "variants", "seeds", "message"),
     [
