@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fljax.core.digits import counted
 from fljax.core.trees import beside
 
 PyTree = Any
@@ -43,8 +44,9 @@ class Variables(NamedTuple):
 
     def __repr__(self) -> str:
         params, state = jax.tree.leaves(self.params), jax.tree.leaves(self.model_state)
-        counted = f"{sum(map(np.size, params)):,} parameters in {len(params)} arrays"
-        return f"Variables({counted}{', and a model state' if state else ''})"
+        size = counted(sum(map(np.size, params)), "parameter")
+        also = ", and a model state" if state else ""
+        return f"Variables({size} in {counted(len(params), 'array')}{also})"
 
 
 class Job(NamedTuple):

@@ -36,6 +36,16 @@ def figures(value: float, digits: int = 4) -> str:
     return f"{value:.{decimals(value, digits)}f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns how many there are of a thing.
+
+    Example:
+      >>> counted(1, "round"), counted(1500, "row")
+      ('1 round', '1,500 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def apart(
     values: Iterable[Any],
     digits: int = 3,

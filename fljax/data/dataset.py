@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.core.digits import counted
 from fljax.data.examples import ArrayExamples, Examples, LazyExamples, shapes
 from fljax.data.ids import as_ids
 
@@ -58,7 +59,7 @@ class Partition:
             )
 
     def __repr__(self) -> str:
-        return f"Partition({self.num_clients:,} clients, {self.num_rows:,} rows)"
+        return f"Partition({counted(self.num_clients, 'client')}, {counted(self.num_rows, 'row')})"
 
     @property
     def num_clients(self) -> int:
@@ -183,8 +184,9 @@ class Split:
             )
 
     def __repr__(self) -> str:
-        owners = "" if self.partition is None else f" over {self.partition.num_clients:,} clients"
-        return f"Split({self.num_rows:,} rows{owners}: {shapes(self.examples.spec)})"
+        partition = self.partition
+        owners = "" if partition is None else f" over {counted(partition.num_clients, 'client')}"
+        return f"Split({counted(self.num_rows, 'row')}{owners}: {shapes(self.examples.spec)})"
 
     @property
     def num_rows(self) -> int:
@@ -306,7 +308,7 @@ class FederatedDataset:
         )
         return (
             f"FederatedDataset({self.name!r}: {self.kind}{self._classes}, "
-            f"{self.num_clients:,} clients, rows: {rows})"
+            f"{counted(self.num_clients, 'client')}, rows: {rows})"
         )
 
     @property

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.core.digits import counted
 from fljax.data.tables import as_array, numbers_of
 from fljax.data.values import check_range
 
@@ -48,7 +49,7 @@ class ArrayExamples:
             check_range(values, name)
 
     def __repr__(self) -> str:
-        return f"ArrayExamples({self.num_examples:,} examples: {shapes(self.spec)})"
+        return f"ArrayExamples({counted(self.num_examples, 'example')}: {shapes(self.spec)})"
 
     @property
     def num_examples(self) -> int:
@@ -103,7 +104,7 @@ class LazyExamples:
     arrays: None = dataclasses.field(default=None, init=False)
 
     def __repr__(self) -> str:
-        return f"LazyExamples({self.num_examples:,} examples: {shapes(self.spec)})"
+        return f"LazyExamples({counted(self.num_examples, 'example')}: {shapes(self.spec)})"
 
     @property
     def nbytes(self) -> int:

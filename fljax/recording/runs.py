@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.digits import counted
 from fljax.core.metrics import Metric, from_plain, target_of
 from fljax.core.values import checked_path, shown
 from fljax.recording import jsonio
@@ -82,7 +83,7 @@ class Run(NamedTuple):
         where = "in memory" if self.directory is None else str(self.directory)
         state = "interrupted, " if self.interrupted else "" if self.summary else "unfinished, "
         last = self.rounds[-1] if len(self.rounds) else 0
-        return f"Run({', '.join([where, f'{state}{last} rounds', *found])})"
+        return f"Run({', '.join([where, state + counted(last, 'round'), *found])})"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

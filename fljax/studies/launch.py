@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fljax.config import default_config, to_plain, with_keys
 from fljax.core import signals
+from fljax.core.digits import counted
 from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.core.settings import OPTIONS, affecting
 from fljax.core.values import FILES, SPEED, checked, checked_path, wrong
@@ -75,7 +76,7 @@ class StudyRun(NamedTuple):
 
     def __repr__(self) -> str:
         state = "" if self.complete else ", not complete"
-        return f"StudyRun({self.directory}: {len(self.results.trials)} trials{state})"
+        return f"StudyRun({self.directory}: {counted(len(self.results.trials), 'trial')}{state})"
 
     @property
     def complete(self) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fljax.core.digits import counted
 from fljax.core.files import atomic_file
 from fljax.recording import jsonio, wandb_sink
 from fljax.recording.checksums import Extent
@@ -60,7 +61,7 @@ class Results(NamedTuple):
     statuses: Mapping[int, Status]
 
     def __repr__(self) -> str:
-        return f"Results({len(self.trials)} trials, {len(self.rows)} rows)"
+        return f"Results({counted(len(self.trials), 'trial')}, {counted(len(self.rows), 'row')})"
 
     def status(self, trial: Trial) -> Status:
         """Returns where a trial stands."""

@@ -30,6 +30,7 @@ def test_everything_is_shown_in_a_line(tmp_path):
     for each in (run, read):
         assert is_short(each, str(tmp_path), "2 rounds", "test accuracy 0.", "test loss")
     assert is_short(read._replace(summary=None, rounds=read.rounds[:1]), "unfinished, 0 rounds")
+    assert is_short(run._replace(rounds=run.rounds[:2]), "1 round,")
     for variables in (run.variables, load_model(tmp_path), load_saved(tmp_path)):
         assert is_short(variables, "Variables(28 parameters in 2 arrays)")
     assert is_short(Variables({"w": jnp.zeros(3)}, {"mean": jnp.zeros(3)}), "and a model state")
@@ -42,7 +43,9 @@ def test_everything_is_shown_in_a_line(tmp_path):
     assert is_short(task, "Task('classification', 4 classes)")
     assert is_short(build(dataset, task, algorithms.fedavg(), settings), "'fedavg' on", "9 clients")
     assert is_short(algorithms.scaffold(0.1), "scaffold")
-    assert is_short(Results([], [{}] * 1000, {}), "0 trials, 1000 rows")
+    assert is_short(Results([], [{}] * 1000, {}), "0 trials, 1,000 rows")
+    assert is_short(Results([None], [{}], {}), "(1 trial, 1 row)")
+    assert is_short(Variables({"w": jnp.zeros(1)}, {}), "(1 parameter in 1 array)")
 
 
 def test_names_of_classes_stay_with_the_model(tmp_path):
