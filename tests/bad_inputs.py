@@ -22,6 +22,8 @@ import linecache
 import math
 import os
 import random
+import signal
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -186,10 +188,19 @@ def same(given: Any, resolved: Any) -> bool:
 
 
 def main(count: int, seed: int) -> None:
-    """Runs many cases and prints the faults by kind."""
+    """Runs many cases in a process and a folder of their own, which do not outlive this one."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with tempfile.TemporaryDirectory() as folder:
+        # however the process ends: a case that takes too long ends it at once
+        command = [sys.executable, __file__, str(count), str(seed), folder]
+        sys.exit(subprocess.run(command).returncode)
+
+
+def run(count: int, seed: int, folder: str) -> None:
+    """Runs many cases in a folder and prints the faults by kind."""
     import jax
 
-    os.chdir(tempfile.mkdtemp())  # some values are names of directories
+    os.chdir(folder)  # some values are names of directories
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_disable_most_optimizations", True)
     jax.devices()
@@ -214,4 +225,5 @@ def main(count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    count, seed, *folder = sys.argv[1:]
+    (run if folder else main)(int(count), int(seed), *folder)
