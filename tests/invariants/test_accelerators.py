@@ -27,7 +27,7 @@ from fljax.training.trials import TrialInputs
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 COHORTS = [[0, 2, 3, 8], [5, 3, 1]]
-LAYOUT = Layout(2, 2, 3)
+LAYOUT, WIDE = Layout(2, 2, 3), Layout(2, 3, 1)
 UPLINKS = (
     "none", "top_k(0.3)", "traced", "prune(0.3)", "rand_k(0.4)", "qsgd(4)", "powersgd(1)",
     "fetch_sgd(columns=7)", "rotated_uniform(4)", "eden(2)", "natural", "terngrad", "sign",
@@ -46,15 +46,16 @@ def pipeline(uplink):
     return names.pipeline(chosen, jax.eval_shape(toy.initial_params), 9, 0, traced)
 
 
-def prepared(uplink):
-    return harness.prepare(algorithms.fedavg(0.2), COHORTS, LAYOUT, pipeline=pipeline(uplink))
+def prepared(uplink, layout=LAYOUT, exchange_size=1):
+    with exchanging(exchange_size):
+        return harness.prepare(algorithms.fedavg(0.2), COHORTS, layout, pipeline=pipeline(uplink))
 
 
 @pytest.mark.parametrize("uplink", UPLINKS)
 def test_their_forms_compute_the_same_round(uplink, accelerator):
     expected = harness.drive(prepared(uplink), COHORTS)
     accelerator()
-    found = harness.drive(prepared(uplink), COHORTS)
+    found = harness.drive(prepared(uplink, WIDE, exchange_size=2), COHORTS)
     toy.assert_close(found.params, expected.params, 1e-6)
     for round in range(len(COHORTS)):
         assert found.total("uplink_bits", round) == expected.total("uplink_bits", round)
@@ -63,7 +64,7 @@ def test_their_forms_compute_the_same_round(uplink, accelerator):
 @pytest.mark.parametrize("uplink", UPLINKS)
 def test_round_programs_lower(uplink, accelerator):
     accelerator()
-    federation = prepared(uplink)
+    federation = prepared(uplink, WIDE, exchange_size=2)
     plan, facts = federation.planner.plan(0, job_table(COHORTS[0]))
     rows = federation.store.gather(facts.trials, facts.clients)
     arguments = federation.state, rows, federation.place(pack(plan)), federation.inputs

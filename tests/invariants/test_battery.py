@@ -22,13 +22,13 @@ LOOPS = battery.covering(
     memory=("no code",),
     downlink=("none",),
 )
-# As accelerators lay out: lanes exchange together, wait for each other, or are all replaced.
+# As accelerators lay out: lanes exchange together, and wait for each other.
 TOGETHER = battery.covering(
     algorithm=battery.AXES["algorithm"],
+    sizes=((4, 9, 6, 2), (3, 3, 3, 3)),
     exchange=(2, 3),
-    lanes=(2, 3),
-    shape=((1, 1), (1, 2), (3, 5)),
-    sizes=battery.AXES["sizes"],
+    lanes=(3,),
+    shape=((1, 1), (3, 5)),
     model=("products",),
     memory=("no code",),
     downlink=("none",),
@@ -37,6 +37,11 @@ TOGETHER = battery.covering(
 COMPRESSED = battery.covering(
     memory=("none", "error_feedback", "ef21", "diana", "marina(0.4)"), model=("mlp",), trials=(1,)
 )
+# What waits keeps its momentum and the statistics of its batches.
+WAITING = battery.covering(
+    momentum=(0.9,), model=("norm",), exchange=(2,), lanes=(3,), algorithm=("fedavg",),
+    sizes=((4, 9, 6, 2),), memory=("no code",), downlink=("none",), trials=(1,),
+)  # fmt: skip
 
 
 def _name(case):
@@ -44,6 +49,6 @@ def _name(case):
     return f"{case.algorithm} {case.memory} {case.model} {case.shape} {layout} {case.dtype}"
 
 
-@pytest.mark.parametrize("case", SCAFFOLD + LOOPS + TOGETHER + COMPRESSED, ids=_name)
+@pytest.mark.parametrize("case", SCAFFOLD + LOOPS + TOGETHER + COMPRESSED + WAITING, ids=_name)
 def test_results_do_not_depend_on_the_compiler(case):
     assert battery.wrong(case) is None
