@@ -34,6 +34,7 @@ from fljax.training.partial_rounds import (
     end_of,
     first_waves,
     fitting_bytes,
+    overhead_of,
     proven,
     seconds_of,
 )
@@ -334,7 +335,7 @@ def _timed(
         return Timing(federation, plan, facts, share, steps, seconds, overhead, built, needed)
 
     seconds = seconds_of(federation, first_waves(whole, count), facts)
-    overhead = seconds_of(federation, first_waves(whole, 0), facts)
+    overhead = overhead_of(federation, whole, facts)
     if allowance and max(allgather(built)) > allowance.seconds(timing().round_seconds):
         return timing()
     wanted = max(_TRIAL_SECONDS, 3 * overhead)
@@ -347,7 +348,7 @@ def _timed(
 
 def _again(timing: Timing) -> Timing:
     seconds = seconds_of(timing.federation, timing.plan, timing.facts)
-    overhead = seconds_of(timing.federation, first_waves(timing.plan, 0), timing.facts)
+    overhead = overhead_of(timing.federation, timing.plan, timing.facts)
     return timing._replace(
         seconds=min(timing.seconds, seconds), overhead=min(timing.overhead, overhead)
     )

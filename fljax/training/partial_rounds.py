@@ -34,6 +34,13 @@ def first_waves(plan: RoundPlan, waves: int) -> RoundPlan:
     return plan._replace(passes=passes)
 
 
+def overhead_of(federation: Any, plan: RoundPlan, facts: Any) -> float:
+    """Returns the seconds of a round without any wave; 0 where its only wave runs in any case."""
+    if any(each.shares_exchanges and each.wave_jobs.shape[1] == 1 for each in plan.passes):
+        return 0.0
+    return seconds_of(federation, first_waves(plan, 0), facts)
+
+
 def end_of(plan: RoundPlan) -> int:
     """Returns the steps of all passes until their last waves end, on the device with the most."""
     devices = range(len(plan.passes[0].num_waves))

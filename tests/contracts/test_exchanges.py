@@ -45,6 +45,17 @@ def test_lanes_exchange_together(sizes, devices, lanes, size):
     assert_controls(run, own)
 
 
+@pytest.mark.parametrize(("lanes", "size"), [(3, 3), (3, 2)])
+def test_a_round_without_jobs_changes_nothing(lanes, size):
+    """Client 1 has no rows; one wave of a round that holds no more is run in any case."""
+    with exchanging(size):
+        federation = harness.prepare(SPEC, [[0, 2, 3], [1]], Layout(1, lanes, 1))
+    before = harness.drive(federation, [[0, 2, 3]])
+    after = harness.drive(federation, [[1]])
+    toy.assert_close(after.params, before.params, 0)
+    assert after.total("jobs", 0) == 0
+
+
 # one cohort's (client, local steps, accepted); longer jobs come first on the devices
 LOST_AT_LAST = [(3, 1, True), (0, 1, True), (3, 3, True), (2, 1, True), (3, 2, False)]
 # the third batch of client 3 holds a NaN, and so does the only one of client 2

@@ -42,3 +42,10 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(compilation.ctypes, "CDLL", lambda name: SimpleNamespace())
     monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", pytest.fail)
     compilation.give_back_after_compiling.__wrapped__()
+
+
+def test_options_that_this_xla_or_this_device_does_not_know_are_left_out():
+    device = jax.devices()[0]
+    assert compilation._are_known(compilation.cpu_options(), device)
+    assert not compilation._are_known({"xla_no_such_option": 1}, device)
+    assert compilation.gpu_options(device) == {}

@@ -135,6 +135,49 @@ def test_every_job_runs_exactly_once(sizes, execution, epochs, data):
     assert facts.rows_real == sum(map(len, trained.values()))
 
 
+def test_equal_steps_are_part_of_the_program_unless_jobs_bring_their_own():
+    split = toy.dataset(toy.clients([8] * 7)).train
+    planner = make_planner(
+        split, LocalWork(1, None, 4), ["local"], ExecutionPlan(1, 3, 3, 3, "device"),
+        max_cohort=7, seeds=[3],
+    )  # fmt: skip
+    shapes = set()
+    for count, own in ((7, None), (4, None), (0, None), (6, [1, 2, 3, 1, 1, 5])):
+        plan, _ = planner.plan(0, job_table(range(count), steps=own))
+        one = plan.passes[0]
+        assert one.equal_steps == (0 if own else 2)
+        trained, order = replay(one, 3)
+        assert sorted(order[0]) == list(range(count))
+        for job in order[0]:
+            expected = own[one.jobs.client[0, job]] if own else 2
+            assert len(trained[0, job]) == 4 * expected
+        if not own:
+            shapes.add(tuple(leaf.shape for leaf in jax.tree.leaves(plan)))
+    # no cohort recompiles the program
+    assert len(shapes) == 1
+
+
+@settings(max_examples=60)
+@given(
+    steps=st.lists(st.integers(1, 12) | st.just(80), min_size=1, max_size=60),
+    devices=st.integers(1, 3),
+    lanes=st.integers(2, 9),
+    data=st.data(),
+)
+def test_lanes_that_exchange_together_work_nearly_as_densely(steps, devices, lanes, data):
+    size = data.draw(st.integers(2, lanes))
+    assignment = assign_lanes(np.array(steps), devices, lanes, len(steps), size)
+    # of each device's lanes, those beyond a multiple of the size may wait all the time
+    busy = devices * (lanes - lanes % size)
+    assert assignment.makespan <= -(-sum(steps) // busy) + max(steps)
+    slots = assignment.device * lanes + assignment.lane
+    for slot in np.unique(slots):
+        mine = np.flatnonzero(slots == slot)
+        mine = mine[np.argsort(assignment.start[mine])]
+        ends = assignment.start[mine] + np.array(steps)[mine]
+        assert (assignment.start[mine][1:] >= ends[:-1]).all()
+
+
 @given(
     steps=st.lists(st.integers(1, 50), min_size=1, max_size=60),
     devices=st.integers(1, 4),
