@@ -3,6 +3,7 @@
 python scripts/compiled_for_gpu.py --workloads=softmax_1000,cifar10_cnn_50 --out=now.json
 python scripts/compiled_for_gpu.py --workloads=emnist_cnn_100 --lanes=32 --exchange_size=8
 python scripts/compiled_for_gpu.py --workloads=softmax_100 --algorithm=scaffold
+python scripts/compiled_for_gpu.py --workloads=cifar10_cnn_50 --conv_form=pallas --fused_updates
 python scripts/compiled_for_gpu.py --workloads=softmax_100 --uplink='top_k(0.01) + error_feedback'
 
 What has to be installed, `fljax/benchmarks/gpu/compiled.py` says; JAX_PLATFORMS=cpu keeps JAX from
@@ -11,7 +12,6 @@ looking for a card. Milliseconds follow from launches, bytes and operations.
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from absl import app, flags
 from fljax import algorithms
 from fljax.benchmarks.compression_cost import links_of
 from fljax.benchmarks.gpu import compiled, program_figures
-from fljax.benchmarks.workloads import find, make_model, make_task
+from fljax.benchmarks.workloads import find, make_model, make_task, varied
 from fljax.core.files import atomic_file
 from fljax.recording import say
 
@@ -34,6 +34,8 @@ _EXCHANGE = flags.DEFINE_integer(
 _ALGORITHM = flags.DEFINE_string("algorithm", "fedavg", "An algorithm by name.")
 _UPLINK = flags.DEFINE_string("uplink", "none", "A compressor, and behind a plus its memory.")
 _DTYPE = flags.DEFINE_string("compute_dtype", "float32", "Type that steps compute in.")
+_CONV_FORM = flags.DEFINE_string("conv_form", "auto", "Form of convolutions.")
+_FUSED = flags.DEFINE_bool("fused_updates", False, "Whether dense layers update in their kernels.")
 _XLA = flags.DEFINE_multi_string("xla", [], "NAME=VALUE: a further option of XLA.")
 _POOL = flags.DEFINE_integer("pool", 1000, "Examples that data are drawn from.", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures.")
@@ -55,10 +57,9 @@ def main(argv):
 
 
 def _figures(name):
-    workload = dataclasses.replace(find(name), pool=_POOL.value)
-    if cohort := _COHORT.value:
-        population = max(workload.population, cohort)
-        workload = dataclasses.replace(workload, cohort=cohort, population=population)
+    workload = varied(
+        find(name), pool=_POOL.value, cohort=_COHORT.value, conv_form=_CONV_FORM.value
+    )
     task = make_task(workload, make_model(workload))
     params, _, _ = jax.eval_shape(task.init, jax.random.key(0))
     found = compiled.compile_workload(
@@ -68,6 +69,7 @@ def _figures(name):
         compiler_options=dict(option.split("=", 1) for option in _XLA.value),
         lanes=_LANES.value,
         compute_dtype=_DTYPE.value,
+        fused_updates=_FUSED.value,
         pipeline=links_of(_UPLINK.value, params, workload.population),
     )
     if _KEEP.value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -169,6 +170,28 @@ def find(name: str) -> Workload:
     if name not in known:
         raise ValueError(f"Unknown workload {name!r}; there are {', '.join(known)}.")
     return known[name]
+
+
+def varied(workload: Workload, *, pool: int, cohort: int = 0, conv_form: str = "auto") -> Workload:
+    """Returns a workload whose clients share examples, with another cohort or form of convolution.
+
+    Args:
+      workload: The workload.
+      pool: Number of different examples.
+      cohort: Clients a round; 0 leaves it.
+      conv_form: The form, of models that have a choice.
+    """
+    options = dict(workload.model_options)
+    if "conv_form" in inspect.signature(models.MODELS[workload.model]).parameters:
+        options["conv_form"] = conv_form
+    cohort = cohort or workload.cohort
+    return dataclasses.replace(
+        workload,
+        cohort=cohort,
+        population=max(workload.population, cohort),
+        pool=pool,
+        model_options=options,
+    )
 
 
 def make_model(workload: Workload) -> Callable[[nnx.Rngs], nnx.Module]:

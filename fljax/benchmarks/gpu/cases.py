@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import inspect
 import json
 import time
 from collections.abc import Sequence
@@ -22,11 +20,10 @@ import jax
 import jax.numpy as jnp
 
 import fljax
-from fljax import models
 from fljax.benchmarks import measure
-from fljax.benchmarks.gpu.common import device
+from fljax.benchmarks.gpu.common import device, exchanging
 from fljax.benchmarks.timing import time_rounds
-from fljax.benchmarks.workloads import find, generate
+from fljax.benchmarks.workloads import find, generate, varied
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.program import round as round_program
 from fljax.recording import peak_memory_bytes
@@ -52,13 +49,7 @@ def run_case(
     """
     name, *numbers = case.split(":")
     lanes, exchange_size, cohort = [*map(int, numbers), 0, 0, 0][:3]
-    workload = dataclasses.replace(find(name), pool=_POOL)
-    if cohort:
-        population = max(workload.population, cohort)
-        workload = dataclasses.replace(workload, cohort=cohort, population=population)
-    if "conv_form" in inspect.signature(models.MODELS[workload.model]).parameters:
-        own = {**workload.model_options, "conv_form": conv_form}
-        workload = dataclasses.replace(workload, model_options=own)
+    workload = varied(find(name), pool=_POOL, cohort=cohort, conv_form=conv_form)
     dataset = generate(workload)
     begin = time.perf_counter()
     with mock.patch.object(execution, "choose", _exchanging(exchange_size)):
@@ -87,9 +78,7 @@ def _exchanging(size: int):
     choose = execution.choose
 
     def chosen(**facts: Any) -> ExecutionPlan:
-        layout = choose(**facts)
-        wave = max(layout.wave, size)
-        return layout._replace(exchange_size=size, wave=wave) if size else layout
+        return exchanging(choose(**facts), size)
 
     return chosen
 

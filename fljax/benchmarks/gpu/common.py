@@ -14,6 +14,7 @@ from fljax.benchmarks.machine import machine, matrix_peak
 from fljax.benchmarks.protocols import PRECISIONS
 from fljax.benchmarks.workloads import WORKLOADS, Workload, equal
 from fljax.data.dataset import FederatedDataset
+from fljax.engine.devices.execution import ExecutionPlan
 
 # until the first round has run, where nothing has been compiled before
 FIRST_ROUND_SECONDS = 15.0
@@ -82,3 +83,13 @@ def speed_cells(figures: dict[str, Any]) -> list[str]:
         f"{figures['utilization']:.0%}",
         str(figures["execution"]["lanes"]),
     ]
+
+
+def exchanging(layout: ExecutionPlan, size: int) -> ExecutionPlan:
+    """Returns a layout in which so many lanes exchange at once; 0 leaves it as it is.
+
+    Several that do are a wave.
+    """
+    if not size:
+        return layout
+    return layout._replace(exchange_size=size, wave=layout.wave if size == 1 else size)

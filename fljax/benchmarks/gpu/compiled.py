@@ -26,6 +26,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fljax.benchmarks.gpu.common import exchanging
 from fljax.benchmarks.measure import round_options
 from fljax.benchmarks.workloads import Workload, generate, make_model, make_task
 from fljax.core.algorithm import AlgorithmSpec
@@ -224,10 +225,7 @@ def compile_workload(
     with accelerator() as mesh:
         chosen = round_options(workload, 10, **{"calibrate": False, **options})
         blueprint = draw_blueprint(dataset, task, algorithm, chosen)
-        layout = execution_of(blueprint, None)
-        if exchange_size:
-            wave = layout.wave if exchange_size == 1 else exchange_size
-            layout = layout._replace(exchange_size=exchange_size, wave=wave)
+        layout = exchanging(execution_of(blueprint, None), exchange_size)
         jobs, sampler_state = blueprint.cohorts.draw(0, blueprint.cohorts.init())
         plan, facts = planner_of(blueprint, layout, mesh).plan(0, jobs, sampler_state)
         packed = pack(plan)

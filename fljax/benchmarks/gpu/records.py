@@ -57,7 +57,11 @@ class Size:
     timed_rounds: int = 5
     precisions: tuple[str, ...] = ("TF32", "float32")
     small_cohort: int = 1000
-    flag_cases: tuple[str, ...] = ("softmax_1000", "cifar10_cnn_50")
+    flag_cases: tuple[str, ...] = (
+        "softmax_1000",
+        "cifar10_cnn_50",
+        "cifar10_cnn_50:0:0:1000",
+    )
     peak_sizes: tuple[int, ...] | None = None
     conv_layers: tuple[str, ...] = (
         "CIFAR-10 CNN, second",
