@@ -38,7 +38,8 @@ def dense_update(
       w: float[in, out] weights.
       x: float[rows, in] inputs, of the same dtype.
       dy: float[rows, out] gradient by outputs, of the same dtype.
-      scale: float[] a number, of the same dtype: minus the learning rate.
+      scale: float[] a number, of the same dtype: minus the learning rate. Where it is 0, weights
+        stay as they are, whatever the gradient.
       precision: As in `jax.lax.dot_general`.
       passes_back: Whether the gradient by inputs is wanted.
       interpret: Whether to run the kernel without a card, slowly.
@@ -57,7 +58,7 @@ def dense_update(
 
 def _plain(w, x, dy, scale, precision, passes_back):
     dx = _product(dy, w, 1, 1, precision) if passes_back else None
-    return w + scale * _product(x, dy, 0, 0, precision), dx
+    return jnp.where(scale != 0, w + scale * _product(x, dy, 0, 0, precision), w), dx
 
 
 def _product(a, b, a_axis: int, b_axis: int, precision: Any) -> jax.Array:
@@ -115,7 +116,7 @@ def _kernel(w_ref, x_ref, dy_ref, scale_ref, new_ref, *dx_ref, rows, width, prec
         w, w_at, real = load(w_ref, down, feature, inputs, outputs)
         if passes_back:
             dx = dx + _product(dy, w, 1, 1, precision)
-        new = w + scale * _product(x, dy, 0, 0, precision)
+        new = jnp.where(scale != 0, w + scale * _product(x, dy, 0, 0, precision), w)
         plgpu.store(new_ref.at[w_at], new, mask=real)
         return dx
 

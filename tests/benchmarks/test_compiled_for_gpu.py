@@ -42,6 +42,7 @@ CASES = {
     # clients of one size start and end together; the others by and by
     "equal": Case("cifar10_cnn_50", 12, step=45, exchange=60),
     "kernels": Case("cifar10_cnn_50", 12, step=40, exchange=60, kernels=True),
+    "kernels, ragged": Case("emnist_cnn_100", 4, step=40, exchange=60, kernels=True),
     "ragged": Case("softmax_100", 4, step=14, exchange=22),
     "in turn": Case("softmax_100", 1, step=14, exchange=22),
     "scaffold": Case("softmax_100", 4, step=16, exchange=40, algorithm="scaffold"),

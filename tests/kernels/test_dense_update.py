@@ -43,6 +43,15 @@ def test_weights_and_gradient_are_the_definition(shape, interpret):
     assert nothing is None
 
 
+@pytest.mark.parametrize("interpret", [True, False])
+def test_with_scale_0_weights_stay_whatever_the_gradient(interpret):
+    w, x, dy, scale = arguments(2, 3, 20, 17)
+    dy[1], scale[1] = np.nan, 0
+    found, dx = update(interpret=interpret)(w, x, dy, scale)
+    np.testing.assert_array_equal(found[1], w[1])
+    assert np.isfinite(found[0]).all() and np.isnan(dx[1]).all()
+
+
 def test_a_client_alone_needs_no_axis():
     w, x, dy, scale = (a[0] for a in arguments(1, 4, 9, 5))
     found, dx = dense_update(w, x, dy, scale, "highest", interpret=True)

@@ -6,6 +6,9 @@ it reads them for the gradient by the layer's input. A local step then reads the
 writes them once, instead of reading them three times and writing gradient and weights. The traced
 step shows where that is so: in plain SGD on matrices, not with momentum, weight decay, corrections
 or clipping. Algorithms and models know nothing of it.
+
+A lane that waits for others has no rows. Weights that are kept aside for it would be copied before
+they are updated; so where there are updates, the step itself leaves a carry without rows as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 from fljax.core.jaxprs import bind, inlined
@@ -58,18 +62,25 @@ def fused_updates(work: Work, message: PyTree, client_rows: PyTree, arguments: t
       work: What a job does.
       message: Arrays or shapes of one job's message.
       client_rows: Arrays or shapes of what one job's client keeps.
-      arguments: Arrays or shapes of `index, *more`.
+      arguments: Arrays or shapes of `index, rows, count, time`.
     """
     index, *_ = arguments
     carry = jax.eval_shape(work.start, message, index, client_rows)
     step = trace(work.step, message, carry, *arguments)
+    held = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(carry)]
+    if step.results != jax.tree.structure(carry) or held != _kinds(step.jaxpr.outvars):
+        return work  # the loop over steps says best what is wrong
     updates = _updates(step)
     if not updates:
         return work
+    fused = {update.total.outvars[0] for update in updates}
 
-    def fused_step(*arguments):
-        leaves = step.arguments.flatten_up_to(arguments)
-        scales = _values_of([update.scale for update in updates], step, leaves)
+    def fused_step(message, carry, index, rows, count, time):
+        leaves = step.arguments.flatten_up_to((message, carry, index, rows, count, time))
+        scales = [
+            jnp.where(count > 0, scale, 0)
+            for scale in _values_of([update.scale for update in updates], step, leaves)
+        ]
         results: dict[int, list] = {}
 
         def fuse(update, scale, operands):
@@ -95,9 +106,22 @@ def fused_updates(work: Work, message: PyTree, client_rows: PyTree, arguments: t
             found = results.get(id(equation))
             return bind(equation, operands) if found is None else found
 
-        return step.results.unflatten(inlined(step.jaxpr, step.consts, leaves, apply))
+        after = [
+            new if isinstance(var, core.Var) and var in fused else jnp.where(count > 0, new, old)
+            for var, new, old in zip(
+                step.jaxpr.outvars,
+                inlined(step.jaxpr, step.consts, leaves, apply),
+                jax.tree.leaves(carry),
+                strict=True,
+            )
+        ]
+        return step.results.unflatten(after)
 
-    return work._replace(step=fused_step)
+    return work._replace(step=fused_step, waits=True)
+
+
+def _kinds(variables: Any) -> list[tuple[Any, Any]]:
+    return [(var.aval.shape, var.aval.dtype) for var in variables]
 
 
 def _updates(step: Traced) -> list[_Update]:
@@ -106,7 +130,10 @@ def _updates(step: Traced) -> list[_Update]:
     uses = Counter(var for eqn in jaxpr.eqns for var in eqn.invars if isinstance(var, core.Var))
     uses.update(var for var in jaxpr.outvars if isinstance(var, core.Var))
     made_by = {var: equation for equation in jaxpr.eqns for var in equation.outvars}
-    leaf_of = {var: leaf for leaf, var in enumerate(jaxpr.invars) if _is_large(var)}
+    message, *_ = step.arguments.children()
+    carried = jaxpr.invars[message.num_leaves :][: len(jaxpr.outvars)]
+    # what becomes of weights of the carry
+    after = {old: new for old, new in zip(carried, jaxpr.outvars, strict=True) if _is_large(old)}
 
     def alone(var, name: str):
         """Returns the equation of this primitive that makes what is used but once, or None."""
@@ -114,9 +141,9 @@ def _updates(step: Traced) -> list[_Update]:
         return equation if equation is not None and equation.primitive.name == name else None
 
     def update_in(total) -> _Update | None:
-        weights, added = _sorted(total.invars, lambda var: var in leaf_of)
+        weights, added = _sorted(total.invars, lambda var: var in after)
         scaled = alone(added, "mul")
-        if weights not in leaf_of or scaled is None:
+        if scaled is None or after.get(weights) is not total.outvars[0]:
             return None
         scale, gradient = _sorted(scaled.invars, lambda var: not var.aval.shape)
         turned = alone(gradient, "transpose")
@@ -127,7 +154,9 @@ def _updates(step: Traced) -> list[_Update]:
         dy = product.invars[0 if turned else 1]
         later = jaxpr.eqns[jaxpr.eqns.index(product) :]
         back = next((eqn for eqn in later if _passes_back(eqn, dy, weights)), None)
-        return _Update(leaf_of[weights], scale, product, bool(turned), between, total, back)
+        return _Update(
+            jaxpr.invars.index(weights), scale, product, bool(turned), between, total, back
+        )
 
     totals = [
         eqn for eqn in jaxpr.eqns if eqn.primitive.name == "add" and _is_large(eqn.outvars[0])

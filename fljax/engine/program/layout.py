@@ -34,11 +34,13 @@ class Work(NamedTuple):
       start: (message, index, client rows) -> carry.
       step: (message, carry, index, *more) -> carry.
       finish: (message, carry, index, client rows) -> Finished.
+      waits: Whether a step without rows leaves the carry as it is.
     """
 
     start: Callable[..., PyTree]
     step: Callable[..., PyTree]
     finish: Callable[..., Finished]
+    waits: bool = False
 
 
 class WeightLayout(NamedTuple):

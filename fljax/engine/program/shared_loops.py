@@ -82,7 +82,8 @@ def _start(lanes: Lanes, jobs: jax.Array, client_rows: PyTree) -> Lane:
 def _steps(lanes: Lanes, number, running: Lane) -> Lane:
     """Trains all lanes through the steps of a wave."""
     plan, each = lanes.plan, lanes.plan.equal_steps
-    step_jobs = jax.vmap(lanes.step_job if each else _held(lanes), (0, 0, 0, None))
+    is_plain = each or lanes.work.waits
+    step_jobs = jax.vmap(lanes.step_job if is_plain else _held(lanes), (0, 0, 0, None))
 
     def one_step(time, running):
         return step_jobs(running, plan.rows[time], plan.counts[time], time)
