@@ -15,6 +15,7 @@ from fljax.benchmarks.compression_cost import links_of
 from fljax.benchmarks.gpu import compiled, program_figures
 from fljax.benchmarks.workloads import WORKLOADS, make_model, make_task
 from fljax.engine.program import round as round_program
+from fljax.engine.program.layout import as_given
 
 pytestmark = pytest.mark.skipif(compiled.missing() is not None, reason=str(compiled.missing()))
 
@@ -36,6 +37,7 @@ class Case:
     uplink: str = "none"
     cohort: int = 12
     kernels: bool = False
+    compute_dtype: str = "float32"
 
 
 CASES = {
@@ -48,6 +50,8 @@ CASES = {
     "scaffold": Case("softmax_100", 4, step=16, exchange=40, algorithm="scaffold"),
     "top k": Case("softmax_100", 4, step=14, exchange=48, uplink="top_k(0.01) + error_feedback"),
     "recurrent": Case("shakespeare_10", 4, step=900, exchange=60, cohort=6),
+    "recurrent kernels": Case("shakespeare_10", 4, step=460, exchange=60, cohort=6, kernels=True),
+    "bfloat16": Case("cifar10_cnn_50", 12, step=50, exchange=66, compute_dtype="bfloat16"),
 }
 
 
@@ -58,7 +62,8 @@ def compiled_case(name: str) -> compiled.CompiledRound:
         WORKLOADS[case.workload], population=case.cohort, cohort=case.cohort, pool=200
     )
     if case.kernels:
-        workload = dataclasses.replace(workload, model_options={"conv_form": "pallas"})
+        option = "lstm_form" if workload.model == "char_lstm" else "conv_form"
+        workload = dataclasses.replace(workload, model_options={option: "pallas"})
     params, _, _ = jax.eval_shape(make_task(workload, make_model(workload)).init, jax.random.key(0))
     return compiled.compile_workload(
         workload,
@@ -66,6 +71,7 @@ def compiled_case(name: str) -> compiled.CompiledRound:
         lanes=case.lanes,
         pipeline=links_of(case.uplink, params, workload.population),
         fused_updates=case.kernels,
+        compute_dtype=case.compute_dtype,
     )
 
 
@@ -79,7 +85,7 @@ def test_the_host_waits_for_no_predicate(name):
     assert program_figures.total(found).predicates == 0
     assert len(found) > 1 and all(loop.in_buffer for loop in found[1:])
     # clients of one size take a number of steps that the program knows
-    assert any(loop.is_data for loop in found) == (name not in ("equal", "kernels"))
+    assert any(loop.is_data for loop in found) == (CASES[name].workload != "cifar10_cnn_50")
 
 
 def test_loops_copy_no_carries(name):
@@ -89,7 +95,7 @@ def test_loops_copy_no_carries(name):
     if case.lanes == 1:
         # a lane alone begins with a copy of the model
         del share["_wave"]
-    if name == "recurrent":
+    if CASES[name].workload == "shakespeare_10":
         # what time steps leave is put together in arrays that begin as copies of zeros
         step = program_figures.iteration(program_figures.loops(found), "_steps")
         share["_steps"] = 0 if step.copied < 0.03 * step.bytes else 1
@@ -110,6 +116,17 @@ def test_kernels_for_cards_move_a_third_of_the_bytes():
         for name in ("kernels", "equal")
     )
     assert step <= 0.36 * plain
+
+
+def test_steps_read_no_weights_to_cast_them():
+    with mock.patch.object(round_program, "carried_casts", as_given):
+        as_written = compiled_case.__wrapped__("bfloat16")
+    less, more = (
+        program_figures.iteration(program_figures.loops(found), "_steps").bytes
+        for found in (compiled_case("bfloat16"), as_written)
+    )
+    # the largest dense layer is read in float32 for its update alone
+    assert more - less >= 0.99 * 4 * 12_544 * 128 * CASES["bfloat16"].lanes
 
 
 @pytest.mark.parametrize("name", ["equal", "recurrent"])

@@ -165,7 +165,9 @@ def _read(module: Module, body: Mapping[str, Instruction], name: str) -> int:
             if user.opcode in _VIEWS:
                 total += _read(module, body, user.name)
             elif place == 0 and user.opcode in _SLICES:
-                total += array_bytes(user.shape)
+                # of a block of times, the time that is sliced out of it
+                whole = user.is_root or user.opcode == "gather"
+                total += array_bytes(user.shape) if whole else _read(module, body, user.name)
             elif place == 0 and user.opcode in ("dynamic-update-slice", "scatter"):
                 total += _updated(module, user) if user.opcode == "scatter" else 0
             else:
