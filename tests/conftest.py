@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing.util
 import os
 import shutil
 import signal
@@ -46,6 +47,8 @@ hypothesis.settings.load_profile("fljax")
 
 
 def pytest_unconfigure():
+    # it removes folders of its own at the exit, and does not expect them to be gone
+    multiprocessing.util._run_finalizers(0)
     shutil.rmtree(_temporary, ignore_errors=True)
 
 
