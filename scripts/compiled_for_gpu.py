@@ -3,7 +3,7 @@
 python scripts/compiled_for_gpu.py --workloads=softmax_1000,cifar10_cnn_50 --out=now.json
 python scripts/compiled_for_gpu.py --workloads=emnist_cnn_100 --lanes=32 --exchange_size=8
 python scripts/compiled_for_gpu.py --workloads=softmax_100 --algorithm=scaffold
-python scripts/compiled_for_gpu.py --workloads=cifar10_cnn_50 --conv_form=pallas --fused_updates
+python scripts/compiled_for_gpu.py --workloads=cifar10_cnn_50 --form=pallas --fused_updates
 python scripts/compiled_for_gpu.py --workloads=softmax_100 --uplink='top_k(0.01) + error_feedback'
 
 What has to be installed, `fljax/benchmarks/gpu/compiled.py` says; JAX_PLATFORMS=cpu keeps JAX from
@@ -34,7 +34,7 @@ _EXCHANGE = flags.DEFINE_integer(
 _ALGORITHM = flags.DEFINE_string("algorithm", "fedavg", "An algorithm by name.")
 _UPLINK = flags.DEFINE_string("uplink", "none", "A compressor, and behind a plus its memory.")
 _DTYPE = flags.DEFINE_string("compute_dtype", "float32", "Type that steps compute in.")
-_CONV_FORM = flags.DEFINE_string("conv_form", "auto", "Form of convolutions.")
+_FORM = flags.DEFINE_string("form", "auto", "Form of convolutions, or of a recurrence.")
 _FUSED = flags.DEFINE_bool("fused_updates", False, "Whether dense layers update in their kernels.")
 _XLA = flags.DEFINE_multi_string("xla", [], "NAME=VALUE: a further option of XLA.")
 _POOL = flags.DEFINE_integer("pool", 1000, "Examples that data are drawn from.", lower_bound=1)
@@ -57,9 +57,7 @@ def main(argv):
 
 
 def _figures(name):
-    workload = varied(
-        find(name), pool=_POOL.value, cohort=_COHORT.value, conv_form=_CONV_FORM.value
-    )
+    workload = varied(find(name), pool=_POOL.value, cohort=_COHORT.value, form=_FORM.value)
     task = make_task(workload, make_model(workload))
     params, _, _ = jax.eval_shape(task.init, jax.random.key(0))
     found = compiled.compile_workload(

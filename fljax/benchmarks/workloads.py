@@ -172,25 +172,24 @@ def find(name: str) -> Workload:
     return known[name]
 
 
-def varied(workload: Workload, *, pool: int, cohort: int = 0, conv_form: str = "auto") -> Workload:
-    """Returns a workload whose clients share examples, with another cohort or form of convolution.
+def varied(workload: Workload, *, pool: int, cohort: int = 0, form: str = "auto") -> Workload:
+    """Returns a workload whose clients share examples, with another cohort or form of layers.
 
     Args:
       workload: The workload.
       pool: Number of different examples.
       cohort: Clients a round; 0 leaves it.
-      conv_form: The form, of models that have a choice.
+      form: The form of convolutions or of a recurrence, where the model has a choice.
     """
-    options = dict(workload.model_options)
-    if "conv_form" in inspect.signature(models.MODELS[workload.model]).parameters:
-        options["conv_form"] = conv_form
+    takes = inspect.signature(models.MODELS[workload.model]).parameters
+    forms = {name: form for name in ("conv_form", "lstm_form") if name in takes}
     cohort = cohort or workload.cohort
     return dataclasses.replace(
         workload,
         cohort=cohort,
         population=max(workload.population, cohort),
         pool=pool,
-        model_options=options,
+        model_options={**workload.model_options, **forms},
     )
 
 

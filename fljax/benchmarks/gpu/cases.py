@@ -34,14 +34,14 @@ _POOL = 5000
 
 
 def run_case(
-    case: str, rounds: int, conv_form: str = "auto", fused_updates: bool = False
+    case: str, rounds: int, form: str = "auto", fused_updates: bool = False
 ) -> dict[str, Any]:
     """Returns the figures of a case.
 
     Args:
       case: NAME[:lanes[:exchange_size[:cohort]]].
       rounds: Timed rounds, after a first one.
-      conv_form: The form of convolutions, of models that have a choice.
+      form: The form of convolutions or of a recurrence, where the model has a choice.
       fused_updates: As in `RoundOptions`.
 
     Raises:
@@ -49,7 +49,7 @@ def run_case(
     """
     name, *numbers = case.split(":")
     lanes, exchange_size, cohort = [*map(int, numbers), 0, 0, 0][:3]
-    workload = varied(find(name), pool=_POOL, cohort=cohort, conv_form=conv_form)
+    workload = varied(find(name), pool=_POOL, cohort=cohort, form=form)
     dataset = generate(workload)
     begin = time.perf_counter()
     with mock.patch.object(execution, "choose", _exchanging(exchange_size)):
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+", metavar="CASE")
     parser.add_argument("--rounds", type=int, default=12, help="timed rounds")
-    parser.add_argument("--conv_form", default="auto", help="form of convolutions")
+    parser.add_argument("--form", default="auto", help="form of convolutions or recurrence")
     parser.add_argument("--fused_updates", action="store_true", help="updates in kernels")
     parser.add_argument("--plain", action="store_true", help="no options of fljax's own")
     given = parser.parse_args(arguments)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 stack.enter_context(mock.patch.object(round_program, name, lambda *_: {}))
         for case in given.cases:
             try:
-                line = run_case(case, given.rounds, given.conv_form, given.fused_updates)
+                line = run_case(case, given.rounds, given.form, given.fused_updates)
             except jax.errors.JaxRuntimeError as error:  # the next case may fit
                 line = {"case": case, "error": str(error).splitlines()[0][:300]}
             print(json.dumps(line), flush=True)

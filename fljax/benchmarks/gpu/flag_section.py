@@ -25,8 +25,8 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "as it is": Variant(),
-    "convolutions as kernels": Variant(arguments=("--conv_form=pallas",)),
-    "and updates of dense layers": Variant(arguments=("--conv_form=pallas", "--fused_updates")),
+    "convolutions as kernels": Variant(arguments=("--form=pallas",)),
+    "and updates of dense layers": Variant(arguments=("--form=pallas", "--fused_updates")),
     "without fljax's options": Variant(arguments=("--plain",)),
     "copies in loops by regions": Variant("--xla_gpu_copy_insertion_use_region_analysis=true"),
     "deterministic operations": Variant("--xla_gpu_deterministic_ops=true"),
