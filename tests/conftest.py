@@ -48,7 +48,7 @@ hypothesis.settings.load_profile("fljax")
 
 def pytest_unconfigure():
     # it removes folders of its own at the exit, and does not expect them to be gone
-    multiprocessing.util._run_finalizers(0)
+    multiprocessing.util._run_finalizers()
     shutil.rmtree(_temporary, ignore_errors=True)
 
 
