@@ -45,15 +45,15 @@ def char_lstm(
       820522
     """
     sizes = {"vocab": vocab, "embedding": embedding, "hidden": hidden, "layers": layers}
-    form = checked("lstm_form", lstm_form, _FORM)
-    return partial(CharLSTM, *(count(name, size) for name, size in sizes.items()), form)
+    sizes = {name: count(name, size) for name, size in sizes.items()}
+    return partial(CharLSTM, **sizes, form=checked("lstm_form", lstm_form, _FORM))
 
 
 class CharLSTM(nnx.Module):
     """Predicts the next token at every position: int[B, T] -> float[B, T, vocab]."""
 
     def __init__(
-        self, vocab: int, embedding: int, hidden: int, layers: int, form: str, rngs: nnx.Rngs
+        self, rngs: nnx.Rngs, *, vocab: int, embedding: int, hidden: int, layers: int, form: str
     ):
         normal = nnx.initializers.truncated_normal(1.0)
         self.embed = nnx.Embed(vocab, embedding, embedding_init=normal, rngs=rngs)

@@ -137,15 +137,13 @@ def _with_own_code(
     options: RunOptions, rounds: RoundOptions, dataset: FederatedDataset, given: Mapping[str, Any]
 ) -> RunOptions:
     """Returns the options with a config that tells of the user's own code."""
-    found = own_code(
-        given
-        | {
-            "sampler": rounds.sampler,
-            "pipeline": rounds.pipeline,
-            "preprocess": dataset.preprocess,
-        }
-        | {name: text for name, text in (options.config or {}).items() if isinstance(text, str)}
-    )
+    texts = {name: text for name, text in (options.config or {}).items() if isinstance(text, str)}
+    parts = {
+        "sampler": rounds.sampler,
+        "pipeline": rounds.pipeline,
+        "preprocess": dataset.preprocess,
+    }
+    found = own_code({**given, **parts, **texts})
     if not found:
         return options
     return dataclasses.replace(options, config={**(options.config or {}), OWN_CODE: found})
