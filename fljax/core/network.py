@@ -115,8 +115,8 @@ def from_functions(init: Callable, apply: Callable) -> Network:
             return init(key), {}, {}
         except Exception as error:
             raise TypeError(
-                f"init = {shown(init)} cannot be called with a random key ({brief(error)}). It is "
-                "a function from a key to parameters."
+                f"init = {shown(init)} cannot be called with a random key ({brief(error)}). The "
+                "init of a model (init, apply) is a function from a key to parameters."
             ) from error
 
     return Network(network_init, network_apply)
