@@ -10,15 +10,24 @@ import numpy as np
 from fljax.core.task import Task
 from fljax.core.transforms import as_configured
 from fljax.data.dataset import FederatedDataset
-from fljax.engine.devices.execution import ClientBytes, ExecutionPlan, choose, make_mesh
+from fljax.engine.devices.execution import (
+    ClientBytes,
+    ExecutionPlan,
+    choose,
+    clients_of_size,
+    make_mesh,
+)
 from fljax.engine.plan.batching import LocalWork
 from fljax.engine.plan.lanes import shared_exchange_size
 from fljax.training.flops import training_flops
 from fljax.training.options import RoundOptions
 
-# What an exchange of lanes costs on accelerators, in steps: of tiny models as many launches as some
-# steps, of large ones a part of the bytes.
+# What the launches of an exchange cost on accelerators, in steps that are launches alone. What its
+# jobs read and write they do so in any case, however many exchange together.
 EXCHANGE_STEPS = 1.5
+# A guess at a step on an accelerator: seconds of its launches, bytes a second, and how often a step
+# reads or writes what it needs memory for (4 to 6 times in the workloads of the benchmarks).
+_LAUNCH_SECONDS, _BANDWIDTH, _TOUCHES = 4e-5, 3e12, 5
 # Runs of fewer rounds, or on CPUs of less time, are over before a timing has paid for itself.
 _CALIBRATED_ROUNDS = 50
 _CALIBRATED_SECONDS = 5.0
@@ -75,21 +84,40 @@ def plan_execution(
     )
     if execution.exchange_size == 1 or equal_steps or options.wave:
         return execution
-    size = exchange_size_of(_typical(steps, max_jobs), execution.devices, execution.lanes)
+    size = exchange_size_of(
+        _typical(steps, max_jobs),
+        execution.devices,
+        execution.lanes,
+        exchange_steps(client or clients_of_size(param_bytes), execution.lanes),
+    )
     return execution._replace(wave=size, exchange_size=size)
 
 
-def exchange_size_of(steps: np.ndarray, devices: int, lanes: int) -> int:
+def exchange_steps(client: ClientBytes, lanes: int) -> float:
+    """Returns how many steps of an accelerator take as long as the launches of an exchange.
+
+    Args:
+      client: What a client takes.
+      lanes: Lanes on each device.
+    """
+    moved = _TOUCHES * lanes * (client.carry + client.step)
+    return EXCHANGE_STEPS * _LAUNCH_SECONDS / (_LAUNCH_SECONDS + moved / _BANDWIDTH)
+
+
+def exchange_size_of(
+    steps: np.ndarray, devices: int, lanes: int, exchange_steps: float = EXCHANGE_STEPS
+) -> int:
     """Returns how many lanes of an accelerator exchange together, by rule.
 
     Args:
       steps: int64[J] lengths of the jobs of a round.
       devices: Number of devices.
       lanes: Lanes on each device.
+      exchange_steps: Steps that take as long as the launches of an exchange.
     """
     if lanes == 1 or len(np.unique(steps)) == 1:
         return lanes
-    return shared_exchange_size(steps, devices, lanes, EXCHANGE_STEPS)
+    return shared_exchange_size(steps, devices, lanes, exchange_steps)
 
 
 def _typical(steps: np.ndarray, jobs: int) -> np.ndarray:

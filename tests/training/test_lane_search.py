@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fljax.engine.devices.execution import ExecutionPlan
+from fljax.engine.devices.execution import ExecutionPlan, clients_of_size
 from fljax.engine.devices.memory import DoesNotFit
 from fljax.engine.plan.lanes import assign_lanes
 from fljax.training import autotuning, lane_search
 from fljax.training.autotuning import Allowance, Timing, calibrate
+from fljax.training.execution import exchange_size_of, exchange_steps
 from fljax.training.lane_fit import lane_counts, line, most_promising
 
 EQUAL = np.full(50, 5)
@@ -189,3 +190,11 @@ def test_the_clock_starts_after_the_first_timing_and_what_it_cuts_short_is_no_en
     monkeypatch.setattr(autotuning, "proven", lambda federation: federation)
     machine.search(monkeypatch, allowed, memory)
     assert machine.tried == []
+
+
+@pytest.mark.parametrize(("param_bytes", "least"), [(31_400, 25), (4_800_000, 2)])
+def test_large_models_exchange_fewer_lanes_at_once(param_bytes, least):
+    """Their steps hide what the launches of exchanges cost, so nobody has to wait for others."""
+    steps = exchange_steps(clients_of_size(param_bytes), 50)
+    size = exchange_size_of(WRITERS, 1, 50, steps)
+    assert least <= size <= (50 if least > 2 else 12)
