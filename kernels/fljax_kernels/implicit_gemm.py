@@ -20,13 +20,26 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+
+from fljax_kernels.windows import (
+    Walk,
+    all_of,
+    div,
+    iota,
+    load,
+    position_of,
+    rem,
+    slopes_of,
+    taps_of,
+    windows_of,
+)
 
 # The place in a 2x2 window whose maximum is not positive
 NOWHERE = 4
@@ -59,36 +72,6 @@ class Geometry(NamedTuple):
         """Height and width of what is returned."""
         shrink = 2 if self.ending == "pool" else 1
         return self.size[0] // shrink, self.size[1] // shrink
-
-
-class _Walk(NamedTuple):
-    """A matrix of windows: a row for each position, a column for each tap and channel.
-
-    Attributes:
-      count: Number of positions, those of all images.
-      size: Rows and columns of positions in one image.
-      by_windows: Whether positions come in the order of 2x2 windows, four by four.
-      source: (H, W, C) of the image that windows are taken from.
-      taps: Height and width of a window.
-      strides, offsets, steps, divisors: Tap t of position p is source row
-        (p * stride + offset + t * step) / divisor, where that is a whole number.
-      ending: What was behind the convolution whose gradient the source is.
-    """
-
-    count: int
-    size: tuple[int, int]
-    by_windows: bool
-    source: tuple[int, int, int]
-    taps: tuple[int, int]
-    strides: tuple[int, int]
-    offsets: tuple[int, int]
-    steps: tuple[int, int]
-    divisors: tuple[int, int] = (1, 1)
-    ending: str = ""
-
-    @property
-    def columns(self) -> int:
-        return prod(self.taps) * self.source[2]
 
 
 def outputs(x, w, bias, geometry, precision=None, interpret=False):
@@ -124,7 +107,7 @@ def input_gradient(dy, saved, w, shape, geometry, precision=None, interpret=Fals
       geometry, precision, interpret: As for `outputs`.
     """
     grow = 2 if geometry.ending == "pool" else 1
-    walk = _Walk(
+    walk = Walk(
         count=prod(shape[:3]),
         size=tuple(shape[1:3]),
         by_windows=False,
@@ -195,11 +178,11 @@ class _Tile(NamedTuple):
     features: int
 
 
-def _walk_of(x, w, geometry: Geometry) -> _Walk:
+def _walk_of(x, w, geometry: Geometry) -> Walk:
     """Returns how outputs see the image, in the order in which they are pooled."""
     pooled = geometry.ending == "pool"
     size = [n - n % 2 for n in geometry.size] if pooled else geometry.size
-    return _Walk(
+    return Walk(
         count=x.shape[0] * prod(size),
         size=tuple(size),
         by_windows=pooled,
@@ -211,7 +194,7 @@ def _walk_of(x, w, geometry: Geometry) -> _Walk:
     )
 
 
-def _width(walk: _Walk, columns: int, sizes: tuple[int, ...]) -> int:
+def _width(walk: Walk, columns: int, sizes: tuple[int, ...]) -> int:
     """Returns how many columns a tile has: channels of one tap, if they fill it."""
     fitting = [size for size in sizes if walk.source[2] % size == 0]
     return fitting[0] if fitting else max(16, min(sizes[-1], pl.next_power_of_2(columns)))
@@ -257,19 +240,19 @@ def _product_kernel(*refs, walk, tile, ending, features, precision, total):
     given = (2 if walk.ending else 1) + 1 + bool(ending)
     (*source, w_ref), (y_ref, *places_ref) = refs[: given - bool(ending)], refs[given:]
     first = pl.program_id(0) * tile.rows
-    position = _position(walk, first + _iota(tile.rows, 0))
-    feature = pl.program_id(1) * tile.features + _iota(tile.features, 1)
+    position = position_of(walk, first + iota(tile.rows, 0))
+    feature = pl.program_id(1) * tile.features + iota(tile.features, 1)
 
     def add(step, sums):
-        windows = _windows(source, walk, position, _taps(walk, step, tile.columns))
-        column = step * tile.columns + _iota(tile.columns, 0)
-        w = _load(w_ref, feature * walk.columns + column, feature < features, column < walk.columns)
+        windows = windows_of(source, walk, position, taps_of(walk, step, tile.columns))
+        column = step * tile.columns + iota(tile.columns, 0)
+        w = load(w_ref, feature * walk.columns + column, feature < features, column < walk.columns)
         return sums + _dot(windows, w, 1, 0, precision, total)
 
     sums = jnp.zeros((tile.rows, tile.features), total)
     sums = _loop(pl.cdiv(walk.columns, tile.columns), add, sums)
     if ending:
-        sums = sums + _load(refs[given - 1], feature, feature < features).astype(total)
+        sums = sums + load(refs[given - 1], feature, feature < features).astype(total)
     rows, count = tile.rows, walk.count
     if ending == "pool":
         rows, count, first = rows // 4, count // 4, pl.program_id(0) * (rows // 4)
@@ -281,8 +264,8 @@ def _product_kernel(*refs, walk, tile, ending, features, precision, total):
         sums = best
     if ending:
         sums = jnp.maximum(sums, 0)
-    row = first + _iota(rows, 0)
-    at, real = row * features + feature, _all((row < count, feature < features), sums.shape)
+    row = first + iota(rows, 0)
+    at, real = row * features + feature, all_of((row < count, feature < features), sums.shape)
     plgpu.store(y_ref.at[at], sums.astype(y_ref.dtype), mask=real)
     if ending == "pool":
         plgpu.store(places_ref[0].at[at], place.astype(jnp.int8), mask=real)
@@ -292,109 +275,28 @@ def _weight_kernel(*refs, walk, columns, tile, steps, ending, features, precisio
     """One tile [columns, features] of a part of the sum over positions."""
     (x_ref, *gradient), out_ref = refs[:-1], refs[-1]
     start = pl.program_id(0) * tile.columns
-    taps = _taps(walk, pl.program_id(0), tile.columns, beyond=columns > walk.columns)
-    column = start + _iota(tile.columns, 1)
-    feature = pl.program_id(1) * tile.features + _iota(tile.features, 1)
+    taps = taps_of(walk, pl.program_id(0), tile.columns, beyond=columns > walk.columns)
+    column = start + iota(tile.columns, 1)
+    feature = pl.program_id(1) * tile.features + iota(tile.features, 1)
     first = pl.program_id(2) * (steps * tile.rows)
 
     def add(step, sums):
-        position = first + step * tile.rows + _iota(tile.rows, 0)
-        windows = _windows((x_ref,), walk, _position(walk, position), taps)
+        position = first + step * tile.rows + iota(tile.rows, 0)
+        windows = windows_of((x_ref,), walk, position_of(walk, position), taps)
         # Also where nothing follows: a tile that is transposed as it was loaded is loaded number by
         # number, for the sake of the layout that the product asks for
         windows = jnp.where(column == walk.columns, 1, windows)
-        row = _div(position, 4) if ending == "pool" else position
-        place = _rem(position, 4) if ending == "pool" else None
+        row = div(position, 4) if ending == "pool" else position
+        place = rem(position, 4) if ending == "pool" else None
         real = position < walk.count, feature < features
-        slopes = _slopes(gradient, row * features + feature, real, ending, place)
+        slopes = slopes_of(gradient, row * features + feature, real, ending, place)
         return sums + _dot(windows, slopes, 0, 0, precision, total)
 
     sums = _loop(steps, add, jnp.zeros((tile.columns, tile.features), total))
-    column = start + _iota(tile.columns, 0)
+    column = start + iota(tile.columns, 0)
     at = (pl.program_id(2) * columns + column) * features + feature
-    real = _all((column < columns, feature < features), sums.shape)
+    real = all_of((column < columns, feature < features), sums.shape)
     plgpu.store(out_ref.at[at], sums, mask=real)
-
-
-def _windows(source, walk: _Walk, position, taps) -> jax.Array:
-    """Gathers a tile [positions, columns] of the matrix of windows."""
-    (image, *at, real), (*tap, channel, inside) = position, taps
-    conditions = [real] if inside is None else [real, inside]
-    place = 0
-    for axis in range(2):
-        steps, divisor = walk.steps[axis], walk.divisors[axis]
-        where = at[axis] * walk.strides[axis] + walk.offsets[axis] + tap[axis] * steps
-        if divisor > 1:
-            conditions.append(_rem(where, divisor) == 0)
-            where = _div(where, divisor)
-        if not _stays_inside(walk, axis):
-            conditions += [where >= 0, where < walk.source[axis]]
-        size = walk.source[axis]
-        if walk.ending == "pool":
-            place = place * 2 + _rem(where, 2)
-            where, size = _div(where, 2), size // 2
-        image = image * size + where
-    index = image * walk.source[2] + channel
-    return _slopes(source, index, conditions, walk.ending, place)
-
-
-def _slopes(refs, index, conditions, ending: str, place) -> jax.Array:
-    """Loads a tile of an image or, where something follows, of the gradient before that."""
-    values = _load(refs[0], index, *conditions)
-    if not ending:
-        return values
-    saved = _load(refs[1], index, *conditions)
-    passes = saved > 0 if ending == "relu" else saved.astype(jnp.int32) == place
-    return jnp.where(passes, values, 0)
-
-
-def _position(walk: _Walk, number):
-    """Returns (image, row, column, whether it exists) of positions."""
-    height, width = walk.size
-    if not walk.by_windows:
-        line = _div(number, width)
-        return _div(line, height), _rem(line, height), _rem(number, width), number < walk.count
-    window, entry = _div(number, 4), _rem(number, 4)
-    line = _div(window, width // 2)
-    row = 2 * _rem(line, height // 2) + _div(entry, 2)
-    column = 2 * _rem(window, width // 2) + _rem(entry, 2)
-    return _div(line, height // 2), row, column, number < walk.count
-
-
-def _taps(walk: _Walk, tile, width: int, beyond: bool = False):
-    """Returns (row and column of the tap, channel, whether they exist) of the columns of a tile.
-
-    Where a tile has channels of one tap, that is a single number, and so is all that follows.
-    """
-    channels, column = walk.source[2], tile * width + _iota(width, 1)
-    if channels % width == 0:
-        # written so that the compiler sees that channels lie side by side, and loads them at once
-        tiles = channels // width
-        tap, channel = _div(tile, tiles), _rem(tile, tiles) * width + _iota(width, 1)
-    else:
-        tap, channel = _div(column, channels), _rem(column, channels)
-    exists = column < walk.columns if beyond or walk.columns % width else None
-    return _div(tap, walk.taps[1]), _rem(tap, walk.taps[1]), channel, exists
-
-
-def _stays_inside(walk: _Walk, axis: int) -> bool:
-    """Returns whether no tap of any position lies beyond the image."""
-    reach = (walk.taps[axis] - 1) * walk.steps[axis]
-    first = walk.offsets[axis] + min(0, reach)
-    last = (walk.size[axis] - 1) * walk.strides[axis] + walk.offsets[axis] + max(0, reach)
-    return first >= 0 and last < walk.source[axis] * walk.divisors[axis]
-
-
-def _load(ref, index, *conditions) -> jax.Array:
-    """Loads entries, zero where not all conditions hold."""
-    return plgpu.load(ref.at[index], mask=_all(conditions, index.shape), other=0)
-
-
-def _all(conditions, shape) -> Any:
-    held = conditions[0]
-    for condition in conditions[1:]:
-        held = held & condition
-    return jnp.broadcast_to(held, shape)
 
 
 def _dot(a, b, a_axis: int, b_axis: int, precision, total) -> jax.Array:
@@ -406,17 +308,3 @@ def _dot(a, b, a_axis: int, b_axis: int, precision, total) -> jax.Array:
 
 def _loop(steps: int, add, sums):
     return add(0, sums) if steps == 1 else lax.fori_loop(0, steps, add, sums)
-
-
-def _iota(size: int, axis: int) -> jax.Array:
-    """Returns 0, 1, ... as a column (axis 0) or a row (axis 1)."""
-    return lax.broadcasted_iota(jnp.int32, (size, 1) if axis == 0 else (1, size), axis)
-
-
-def _div(x, by: int):
-    # rounds towards zero, in one operation; negative numbers are masked
-    return x // by if isinstance(x, int) else lax.div(x, lax.full_like(x, by))
-
-
-def _rem(x, by: int):
-    return x % by if isinstance(x, int) else lax.rem(x, lax.full_like(x, by))
