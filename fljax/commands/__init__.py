@@ -84,6 +84,7 @@ def run(
 
             show(help_text())
             sys.exit(_settled(0))
+        _list_flags()
         if required:
             flags.mark_flags_as_required(required)
         if overrides:
@@ -97,6 +98,15 @@ def run(
         print("Stopped.", file=sys.stderr)
         code = signals.exit_code()
     sys.exit(_settled(code))
+
+
+def _list_flags() -> None:
+    """Lists the flags that modules of fljax define in the script's --help, beside its own."""
+    from absl import flags
+
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        for flag in defined if module.startswith("fljax.") else ():
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _checked(main):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -193,8 +193,8 @@ def make_experiment(
         always, of "uplink" and "downlink" where they are named here.
 
     Raises:
-      fljax.config.ConfigError: For wrong keys or values.
-      ValueError: For names or options that the dataset, partition or model refuses.
+      fljax.config.ConfigError: For wrong keys or values, and for names or options that the dataset,
+        partition, task or model refuses.
     """
     config = resolve(config)
     dataset = dataset or make_dataset(config)
@@ -215,22 +215,35 @@ def make_dataset(config) -> FederatedDataset:
     keys = {"partition": "partition", "num_clients": "num_clients", "seed": "data_seed"}
     keys |= {name: name for name in ("data_dir", "val_fraction", *partition_options(config))}
     offered = {name: config[key] for name, key in keys.items() if config[key] is not None}
-    return sources.make(
-        config.dataset,
-        offered,
-        needed=[name for name in offered if config[keys[name]] != FIELDS[keys[name]].default],
-        given=config.dataset_options.to_dict(),
-        said={name: f"the key {key!r}" for name, key in keys.items()},
-    )
+    with _as_config_error():
+        return sources.make(
+            config.dataset,
+            offered,
+            needed=[name for name in offered if config[keys[name]] != FIELDS[keys[name]].default],
+            given=config.dataset_options.to_dict(),
+            said={name: f"the key {key!r}" for name, key in keys.items()},
+        )
+
+
+@contextlib.contextmanager
+def _as_config_error() -> Iterator[None]:
+    """Raises what a part refuses of a configuration as the one kind of error that that has."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _make_task(config, dataset: FederatedDataset) -> Task:
-    if config.model is None:
-        return tasks.make(config.task, None, dataset.num_classes)
-    shape = tuple(dataset.train.examples.spec["x"].shape)
-    options = config.model_options.to_dict()
-    model = models.named(config.model, dataset.num_classes, shape, options)
-    return as_task(model, dataset, config.task, config.fast_layers)
+    with _as_config_error():
+        if config.model is None:
+            return tasks.make(config.task, None, dataset.num_classes)
+        shape = tuple(dataset.train.examples.spec["x"].shape)
+        options = config.model_options.to_dict()
+        model = models.named(config.model, dataset.num_classes, shape, options)
+        return as_task(model, dataset, config.task, config.fast_layers)
 
 
 def make_pipeline(
@@ -243,11 +256,9 @@ def make_pipeline(
     params = _shapes(task)
     check_cohort(config, dataset.num_clients)
     participants = num_participants(config, dataset, task)
-    try:
+    with _as_config_error():
         sides = [side for side in ("uplink", "downlink") if side in traced]
         pipeline = names.pipeline(chosen, params, participants, config.seed, sides)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
     fitting.warn_of_growth(chosen, params)
     fitting.warn_of_size(chosen, params)
     return pipeline
@@ -255,7 +266,7 @@ def make_pipeline(
 
 def check_cohort(config, num_clients: int) -> None:
     """Raises ConfigError where a memory of the configuration needs another cohort or weights."""
-    try:
+    with _as_config_error():
         fitting.check_cohort(
             compression_names(config),
             num_clients=num_clients,
@@ -263,8 +274,6 @@ def check_cohort(config, num_clients: int) -> None:
             sampler=parts.name_of(config.sampler),
             weighting=config.weighting or "uniform",  # of an algorithm of the user's, its own
         )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 def num_participants(config, dataset: FederatedDataset, task: Task | None = None) -> int:

@@ -16,8 +16,9 @@ import numpy as np
 from fljax.core.digits import apart
 from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.recording.plots import COLOURS
+from fljax.studies.criterion import Criterion, score_label
 from fljax.studies.results import is_number
-from fljax.studies.selection import Configuration, Criterion, score_label, spread
+from fljax.studies.selection import Configuration, spread
 from fljax.studies.space import describe, identity, short
 
 GREY = "#B8B8B8"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,16 +11,14 @@ from fljax.core.digits import apart, decimals
 from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, target_of, unit_of
 from fljax.core.names import unknown
 from fljax.recording.summary import to_target
+from fljax.studies.criterion import Criterion, filled, resolve
 from fljax.studies.results import Results, Row, write_csv
 from fljax.studies.selection import (
     Configuration,
-    Criterion,
     Spread,
     chosen_row,
-    criterion_of,
     is_known,
     rank,
-    resolve,
     spread,
 )
 from fljax.studies.space import Trial, describe, described_apart
@@ -170,7 +168,7 @@ def compare(
     Raises:
       ValueError: From `fljax.studies.selection.rank`.
     """
-    chosen_by = study.criterion or criterion_of(metrics[0])
+    chosen_by = filled(study.criterion or Criterion(), metrics)
     criterion = resolve(results, chosen_by)
     keys = {key for row in results.rows for key in row}
     headline = criterion.report if criterion.report in keys else criterion.metric
@@ -340,11 +338,15 @@ COLUMNS: dict[str, Callable[[Comparison], Column]] = {
 }
 
 
-def columns_of(study: Study) -> tuple[str, ...]:
+def columns_of(study: Study, known: Collection[str] | None = None) -> tuple[str, ...]:
     """Returns the names of a report's columns.
 
     A name is one of `COLUMNS`, or a record key: "eval/test/loss" at the chosen round,
     "final/eval/test/loss" at the last one, "gap/eval/test/loss" to the reference.
+
+    Args:
+      study: The study.
+      known: Record keys that there will be; None where that is not known yet.
 
     Raises:
       ValueError: For a name that is neither.
@@ -352,6 +354,8 @@ def columns_of(study: Study) -> tuple[str, ...]:
     for name in study.columns:
         if name not in COLUMNS and "/" not in name:
             raise ValueError(f"{unknown('column', name, COLUMNS)} Or a record key.")
+        if name not in COLUMNS and known is not None and _place_of(name)[1] not in known:
+            raise ValueError(unknown("record key of a column", _place_of(name)[1], known))
     names = study.columns or ("best", "last", "gap")
     return tuple(name for name in names if "gap" not in name or study.reference)
 
@@ -371,10 +375,14 @@ def table(comparison: Comparison) -> list[list[str]]:
 def _column(name: str, comparison: Comparison) -> Column:
     if name in COLUMNS:
         return COLUMNS[name](comparison)
+    at, key = _place_of(name)
+    return _at(comparison, key, at)
+
+
+def _place_of(name: str) -> tuple[str, str]:
+    """Returns ("best", "final" or "gap", record key) of a column that is no name of `COLUMNS`."""
     at, _, key = name.partition("/")
-    if at in ("best", "final", "gap"):
-        return _at(comparison, key, at)
-    return _at(comparison, name, "best")
+    return (at, key) if at in ("best", "final", "gap") else ("best", name)
 
 
 def with_sd(value: Spread, places: int | None = None, factor: float = 1.0, sign: str = "") -> str:

@@ -214,6 +214,14 @@ def with_values(config, trial: Trial, variants: Variants | None = None):
     return with_keys(own, {**trial.overrides(variants or {}), "seed": trial.seed})
 
 
+def check_keys(config, variants: Variants) -> None:
+    """Raises ConfigError for keys of variants that a configuration does not have."""
+    for name in variants:
+        trial = Trial(0, {}, variant=name)
+        with _named(trial, variants):
+            with_values(config, trial, variants)
+
+
 def _sharing(dataset: FederatedDataset, others: Iterable[FederatedDataset]) -> FederatedDataset:
     """Returns a data set that holds the examples of other ones where they are equal."""
     held = {

@@ -120,14 +120,14 @@ def share_of(environment: Mapping[str, str] = os.environ, kept: Share | None = N
 def _check_slurm(environment: Mapping[str, str], rank_name: str) -> None:
     """Raises ValueError where Slurm's tasks are not the processes that run."""
     tasks = int(environment.get("SLURM_NTASKS", 1))
-    in_step = "SLURM_STEP_ID" in environment or "SLURM_STEPID" in environment
-    if rank_name == "SLURM_PROCID" and tasks > 1 and not in_step:
+    in_a_job_step = "SLURM_STEP_ID" in environment or "SLURM_STEPID" in environment
+    if rank_name == "SLURM_PROCID" and tasks > 1 and not in_a_job_step:
         raise ValueError(
             f"SLURM_NTASKS = {tasks}, but this process was not started by srun, so it is the only "
             "one, and would run one part of the study. Put srun before the command, or say "
             "--share=0/1 to run all trials here."
         )
-    if rank_name == _ARRAY[0] and tasks > 1 and in_step:
+    if rank_name == _ARRAY[0] and tasks > 1 and in_a_job_step:
         raise ValueError(
             f"Each task of this Slurm array starts SLURM_NTASKS = {tasks} processes, which would "
             "run the same part of the study. Give each array task one (--ntasks=1)."

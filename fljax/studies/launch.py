@@ -23,10 +23,12 @@ from fljax.recording.lock import locked
 from fljax.recording.runs import CONFIG
 from fljax.studies import results as tables
 from fljax.studies.comparison import Comparison, columns_of, compare, write_study_table
+from fljax.studies.criterion import for_groups, keys_of
 from fljax.studies.groups import (
     Group,
     Groups,
     Make,
+    check_keys,
     from_config,
     from_function,
     grouped,
@@ -37,10 +39,17 @@ from fljax.studies.journal import Journal, Place, Share, keep_share, kept_share,
 from fljax.studies.pictures import check_kinds, plot_study
 from fljax.studies.results import Results
 from fljax.studies.runner import Costs, Runner, make_bar
-from fljax.studies.selection import criterion_of, write_best
+from fljax.studies.selection import write_best
 from fljax.studies.slots import check_group
 from fljax.studies.space import Trial, identity
-from fljax.studies.study import Study, judged_late, listed_trials, search_of, study_of
+from fljax.studies.study import (
+    Study,
+    check_reference,
+    judged_late,
+    listed_trials,
+    search_of,
+    study_of,
+)
 from fljax.training.options import check_workdir, split_options
 from fljax.training.simulation import numerics
 
@@ -148,6 +157,9 @@ def sweep(
         raise wrong("config", config, "a configuration, or a function (trial) -> Experiment")
     if isinstance(config, Mapping):
         config = with_keys(default_config(), config)
+    if not callable(config):
+        check_keys(config, study.variants)
+    check_reference(study)
     place = Place(workdir, share or share_of(kept=kept_share(workdir)))
     if num_processes() > 1:
         raise ValueError(
@@ -168,8 +180,9 @@ def sweep(
     shared = _shared(config, study, trials)
     groups = grouped(trials, make)
     metrics = groups[0].experiment.task.metrics if groups else (ACCURACY, LOSS)
-    if study.criterion is None:
-        study = dataclasses.replace(study, criterion=criterion_of(metrics[0]))
+    study = dataclasses.replace(study, criterion=for_groups(study.criterion, groups))
+    if study.columns and groups:
+        columns_of(study, {key for group in groups for key in keys_of(group, study.columns)})
     groups = part_of(groups, place.share.rank, place.share.count)
     keep_share(place)
     if progress and place.share.count > 1:

@@ -25,9 +25,10 @@ from fljax.studies.axis_pictures import (
     scale_of,
 )
 from fljax.studies.comparison import Compared, Comparison
+from fljax.studies.criterion import score_label
 from fljax.studies.pareto import draw_pareto
 from fljax.studies.results import Results, axes_of
-from fljax.studies.selection import Configuration, Spread, score_label
+from fljax.studies.selection import Configuration, Spread
 from fljax.studies.space import described_apart
 
 _MOST_MAPS = 6

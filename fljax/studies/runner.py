@@ -12,11 +12,12 @@ from typing import Any
 from fljax.core.digits import figures
 from fljax.core.signals import finishing
 from fljax.recording import progress as progress_bar
+from fljax.studies.criterion import check_proposed, resolve
 from fljax.studies.groups import Group, Groups, same_program
 from fljax.studies.journal import Journal, Saved
 from fljax.studies.results import Results, Row
 from fljax.studies.search import TrialScore
-from fljax.studies.selection import resolve, score
+from fljax.studies.selection import score
 from fljax.studies.slots import Running, Slots, affordable, check_group, host_memory_in_use
 from fljax.studies.space import Trial
 from fljax.studies.study import Study
@@ -71,7 +72,7 @@ class Costs:
         return self.rows_real / self.rows_computed if self.rows_computed else None
 
     def spent(self, trials: Sequence[Trial], seconds: float) -> None:
-        """Takes note of time that some trials took together."""
+        """Takes note of time that some trials, side by side, took."""
         for trial in trials:
             number = str(trial.number)
             own = self.trial_seconds.get(number, 0.0)
@@ -166,8 +167,10 @@ class Runner:
         check_group(group)
         options, run_options = split_options(group.experiment.options)
         journal, study = self._journal, self._study
-        trials = self._next(group, study.most_together(len(group.trials)))
+        trials = self._next(group, study.most_side_by_side(len(group.trials)))
         group = self._groups.group_of(trials[-1])
+        if study.is_open:
+            check_proposed(study.criterion, group)
         limit = affordable(group, options, self._in_use, study.memory_gb, study.parallel_trials)
         self._waiting.extendleft(reversed(trials[limit:]))
         slots = self._built(group, trials[:limit], options, run_options)
@@ -205,7 +208,7 @@ class Runner:
         costs.slots = max(costs.slots, len(trials))
         where = describe(slots.federation)
         of = "" if self._study.is_open else f" of {len(group.trials)}"
-        self._say(f"{len(trials)}{of} trials together; {where}")
+        self._say(f"{len(trials)}{of} trials side by side; {where}")
         return slots
 
     def _run_group(self, slots: Slots) -> None:

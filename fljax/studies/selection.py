@@ -10,60 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, rows_of, unit_of
+from fljax.core.metrics import rows_of
 from fljax.recording import jsonio
+from fljax.studies.criterion import BY_ACCURACY, ON_TEST, Criterion, resolve
 from fljax.studies.results import STATES, Results, Row, Status, is_number
 from fljax.studies.space import identity
 
 BEST = "best.json"
 NONE_SURVIVED = "no configuration survived"
-
-# What must not decide unless it is allowed to: clients are evaluated on test rows if there are any.
-_TEST = ("test", "held_out", "clients")
-
-
-class Criterion(NamedTuple):
-    """The rule that the best trial is chosen by.
-
-    Attributes:
-      metric: Decides.
-      report: Is reported at the rounds that `metric` chose; it decides nothing.
-      maximize: Whether high values of `metric` are good; False for losses.
-      at: "best": each trial counts with its best round, the earliest of equals. "last": with its
-        last evaluated round.
-      allow_test: Whether the choice may fall on test data: by a `metric` of the test set, or by
-        `report` where no trial has `metric`. It flatters the result, which is labelled.
-
-    Example:
-      >>> studies.Criterion("eval/val/loss", "eval/test/loss", maximize=False).at
-      'best'
-    """
-
-    metric: str = "eval/val/accuracy"
-    report: str = "eval/test/accuracy"
-    maximize: bool = True
-    at: str = "best"
-    allow_test: bool = False
-
-
-BY_ACCURACY = Criterion()
-
-
-def criterion_of(metric: Metric) -> Criterion:
-    """Returns the choice by a metric on validation data, reported on test data.
-
-    Example:
-      >>> criterion_of(fljax.tasks.Metric("mse", "lower"))[:3]
-      ('eval/val/mse', 'eval/test/mse', False)
-    """
-    keys = (f"eval/{split}/{metric.name}" for split in ("val", "test"))
-    return Criterion(*keys, maximize=metric.sign > 0)
-
-
-def score_label(criterion: Criterion, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
-    """Returns what the score of a configuration is: "validation accuracy, best round (%)"."""
-    _, unit = unit_of(criterion.metric, metrics)
-    return f"{name_of(criterion.metric, metrics)}, {criterion.at} round{unit}"
 
 
 class Spread(NamedTuple):
@@ -150,7 +104,7 @@ def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configura
 
     Args:
       results: Of the study, finished or not.
-      criterion: What the choice falls on.
+      criterion: What the choice falls on, as `fljax.studies.criterion.filled` returns it.
 
     Raises:
       ValueError: If the choice would fall on test data and that was not allowed, or if no trial
@@ -190,36 +144,6 @@ def rank(results: Results, criterion: Criterion = BY_ACCURACY) -> list[Configura
         )
 
     return sorted(configurations, key=order)
-
-
-def resolve(results: Results, criterion: Criterion) -> Criterion:
-    """Returns the criterion with the metric that the trials have.
-
-    Raises:
-      ValueError: See `rank`.
-    """
-    if criterion.at not in ("best", "last"):
-        raise ValueError(f"at = {criterion.at!r} must be 'best' or 'last'.")
-    known = {key for row in results.rows for key in row}
-    if criterion.metric not in known:
-        if not known:
-            raise ValueError("No trial has a row yet, so there is nothing to choose from.")
-        if not criterion.allow_test or criterion.report not in known:
-            there = ", ".join(sorted(key for key in known if "/" in key)) or "none at all"
-            raise ValueError(
-                f"No trial has {criterion.metric}; without a validation set there is nothing to "
-                "choose by. Set val_fraction, such as to 0.1, or name another metric; "
-                "allow_test=True chooses on test data, which flatters the result, and says so. "
-                f"Metrics there are: {there}."
-            )
-        criterion = criterion._replace(metric=criterion.report)
-    if rows_of(criterion.metric) in _TEST and not criterion.allow_test:
-        raise ValueError(
-            f"{criterion.metric} is measured on test data, and a choice by it flatters the result. "
-            "Choose by a metric of the validation set, such as eval/val/accuracy; or allow it by "
-            "allow_test=True, and the result will say so."
-        )
-    return criterion
 
 
 def score(rows: Sequence[Row], criterion: Criterion) -> tuple[int, float]:
@@ -316,7 +240,7 @@ def best(
         criterion.metric: _over_seeds(chosen.scores),
     }
     notes = []
-    if rows_of(criterion.metric) in _TEST:
+    if rows_of(criterion.metric) in ON_TEST:
         notes.append("best over test data: chosen on rows that are reported on, which flatters")
     if chosen.diverged:
         notes.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fljax.config import ConfigError, call_in_file
@@ -22,8 +22,8 @@ from fljax.core.values import (
     wrong,
 )
 from fljax.recording.jsonio import plain
+from fljax.studies.criterion import Criterion
 from fljax.studies.search import METHODS, given, rungs_of, successive_halving
-from fljax.studies.selection import Criterion
 from fljax.studies.space import (
     ANY_SEED,
     RESERVED,
@@ -70,7 +70,7 @@ class Study:
       num_trials: Configurations to draw.
       seeds: Each configuration runs once with each.
       search_seed: Seed of the draws.
-      criterion: What trials are compared by: see `fljax.studies.selection`. None is the task's
+      criterion: What trials are compared by: see `fljax.studies.criterion`. None is the task's
         first metric, on validation data (of proposed trials, the accuracy).
       min_rounds: Rounds before "halving" may stop a trial.
       reduction: One in so many goes on at each rung of "halving".
@@ -128,7 +128,7 @@ class Study:
             if not all(isinstance(entry, str) for entry in names):
                 raise wrong(name, names, what)
             object.__setattr__(self, name, tuple(names))
-        _check_variants(self.variants, self.reference, self.axes)
+        _check_variants(self.variants, self.axes)
 
     @property
     def is_open(self) -> bool:
@@ -145,7 +145,7 @@ class Study:
         search = type(self.search).__name__ if self.is_open else self.search
         return plain(said | {"axes": axes, "search": search})
 
-    def most_together(self, listed: int) -> int:
+    def most_side_by_side(self, listed: int) -> int:
         """Returns how many trials of a group are wanted side by side.
 
         Args:
@@ -154,7 +154,7 @@ class Study:
         return self.parallel_trials or (_PROPOSED_PARALLEL_TRIALS if self.is_open else listed)
 
 
-def _check_variants(variants: Any, reference: Any, axes: Mapping[str, Any]) -> None:
+def _check_variants(variants: Any, axes: Mapping[str, Any]) -> None:
     """Raises ValueError for variants that name or change nothing that a trial has."""
     if not isinstance(variants, Mapping):
         raise wrong("variants", variants, "{name: {key: value}}")
@@ -172,19 +172,30 @@ def _check_variants(variants: Any, reference: Any, axes: Mapping[str, Any]) -> N
             raise ValueError(
                 f"{twice[0]} is an axis, and variants[{name!r}] sets it. Leave it out of one."
             )
-    if reference is not None and reference not in variants:
+
+
+def check_reference(study: Study) -> None:
+    """Raises ValueError for a reference that is none of the variants."""
+    if study.reference is not None and study.reference not in study.variants:
+        near = nearest(study.reference, study.variants)
         raise ValueError(
-            f"reference = {reference!r} is none of the variants: {', '.join(variants) or 'none'}."
+            f"reference = {study.reference!r} is none of the variants: "
+            f"{', '.join(study.variants) or 'none'}. "
+            f"{f'Did you mean {near!r}? ' if near else ''}Add it to them (on a command line "
+            f"--variant={study.reference!r}), or set reference to one of them."
         )
 
 
 def study_of(given: Mapping[str, Any]) -> Study:
     """Returns the study of some settings; raises TypeError for names that do not exist."""
-    known = [field.name for field in dataclasses.fields(Study)]
-    for name in given:
-        if name not in known:
-            raise TypeError(unknown("setting of a study", name, known))
+    if wrong_names := _unknown_settings(given):
+        raise TypeError(wrong_names[0])
     return Study(**given)
+
+
+def _unknown_settings(given: Iterable[Any]) -> list[str]:
+    known = [field.name for field in dataclasses.fields(Study)]
+    return [unknown("setting of a study", name, known) for name in given if name not in known]
 
 
 def listed_trials(study: Study) -> list[Trial]:
@@ -287,7 +298,7 @@ def load_study(path: str | os.PathLike, needed: bool = True) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: If there is no such file.
-      ConfigError: If the file has neither, or it returns no dict.
+      ConfigError: If the file has neither, or it returns no dict, or one with other names.
     """
     found = (call_in_file(path, name) for name in ("get_study", "get_sweep"))
     settings = next((settings for settings in found if settings is not None), None)
@@ -301,6 +312,8 @@ def load_study(path: str | os.PathLike, needed: bool = True) -> dict[str, Any]:
             f"{path} returns {shown(settings)} as its study; it must return a dict of settings, "
             "such as {'variants': ..., 'axes': ..., 'seeds': (0, 1, 2)}."
         )
+    if wrong_names := _unknown_settings(settings or ()):
+        raise ConfigError(f"{path}: {wrong_names[0]}.")
     return dict(settings or {})
 
 

@@ -206,8 +206,8 @@ def report(run: StudyRun, command: Sequence[str] = ()) -> str:
     if costs["rounds"]:
         each = costs["training"] / costs["rounds"]
         lines.append(
-            f"{costs['groups']} group(s), up to {costs['slots']} trials together: building and "
-            f"compiling {costs['building'] + costs['compiling']:.1f} s, training "
+            f"{costs['groups']} group(s), up to {costs['slots']} trials side by side: building "
+            f"and compiling {costs['building'] + costs['compiling']:.1f} s, training "
             f"{costs['training']:.1f} s ({1e3 * each:.2f} ms a round of a trial), evaluating "
             f"{costs['evaluating']:.1f} s"
         )

@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import quick
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,30 @@ def test_a_mistake_ends_with_one_line(tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "client_lr" in errors.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("script", ["study", "sweep", "simulate"])
+def test_help_lists_all_flags_of_a_script(script):
+    own = {"study": {"variant"}, "sweep": {"resume"}, "simulate": {"resume", "dry_run"}}
+    shared = {"axis", "seeds", "share", "parallel_trials", "memory_gb"}
+    command = [sys.executable, f"scripts/{script}.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
+    listed = set(re.findall(r"^  --(?:\[no\])?(\w+):", done.stdout, re.MULTILINE))
+    expected = {"config", "config_help", "workdir"} | own[script]
+    assert listed >= (expected if script == "simulate" else expected | shared)
+
+
+def test_a_misspelt_setting_of_the_file_ends_with_one_line(tmp_path):
+    file = tmp_path / "misspelt.py"
+    file.write_text(
+        "from fljax.config import default_config as get_config\n"
+        "def get_study():\n    return {'variants': {'plain': {}}, 'refrence': 'plain'}\n"
+    )
+    command = [sys.executable, "scripts/study.py", f"--config={file}", f"--workdir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(f"ConfigError: {file}: unknown setting")
+    assert "(did you mean 'reference'?)" in line
 
 
 def test_the_script_runs_a_study(tmp_path):

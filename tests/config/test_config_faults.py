@@ -53,7 +53,7 @@ def test_values_that_no_program_could_hold_are_refused(values, message):
     ],
 )  # fmt: skip
 def test_options_that_data_and_model_cannot_take_are_refused(values, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         make_experiment(resolve(BASE | values))
 
 

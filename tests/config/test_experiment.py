@@ -13,7 +13,15 @@ import toy
 
 from fljax import algorithms, data, models
 from fljax.algorithms import SERVER_OPTIMIZERS
-from fljax.config import default_config, experiment, load_config, resolve, to_plain, with_keys
+from fljax.config import (
+    ConfigError,
+    default_config,
+    experiment,
+    load_config,
+    resolve,
+    to_plain,
+    with_keys,
+)
 from fljax.config import dry_run as dry_runs
 from fljax.config.key_checks import partition_options
 from fljax.core.settings import ALGORITHM
@@ -268,10 +276,15 @@ def test_model_and_dataset_options_arrive():
         ({"model": "resnet"}, "resnet"),
         ({"model_options": {"hiden": 3}, "model": "mlp"}, "Did you mean 'hidden'"),
         ({"dataset_options": {"tset_fraction": 0.1}}, "test_fraction"),
+        ({"task": "classification(los=1)"}, "Did you mean 'loss'"),
+        ({"algorithm": "fedprox(muu=1)"}, "no argument 'muu'"),
+        ({"sampler": "uniform(n=1)"}, "no argument 'n'"),
+        ({"uplink": "top_k(0.1, n=1)"}, "no argument 'n'"),
+        ({"num_clients": 10**6}, "1000000 clients"),
     ],
 )
-def test_wrong_names_are_explained(config, message):
-    with pytest.raises(ValueError, match=message):
+def test_whatever_a_part_refuses_is_an_error_of_the_configuration(config, message):
+    with pytest.raises(ConfigError, match=message):
         experiment.make_experiment(config)
 
 

@@ -9,6 +9,7 @@ import fljax
 from fljax import algorithms, data
 from fljax.config.experiment import Experiment
 from fljax.core.metrics import LOSS, Metric, name_of, unit_of
+from fljax.studies import Criterion
 from fljax.tasks import Measured, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -253,7 +254,8 @@ def test_a_sweep_is_judged_by_the_first_metric(models, tmp_path):
         return Experiment(DATA, TASK, spec, options | {"devices": 2, "seed": trial.seed})
 
     rates = {"client_lr": (RATE, 1e-6)}
-    found = fljax.sweep(make, tmp_path, axes=rates, progress=False)
+    criterion = Criterion("eval/val/mse_a")  # its direction and what is reported follow the metric
+    found = fljax.sweep(make, tmp_path, axes=rates, criterion=criterion, progress=False)
     best = found.best
     assert (best["metric"], best["maximize"]) == ("eval/val/mse_a", False)
     assert best["values"] == {"client_lr": RATE} and best["rounds"] == (2,)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from fljax.core.metrics import Metric
 from fljax.studies import grid, log_uniform, sample, uniform
 from fljax.studies.axis_pictures import (
     Scale,
@@ -16,8 +17,9 @@ from fljax.studies.axis_pictures import (
     draw_parallel_coordinates,
     scale_of,
 )
+from fljax.studies.criterion import BY_ACCURACY, Criterion, filled
 from fljax.studies.results import axes_of
-from fljax.studies.selection import Criterion, rank
+from fljax.studies.selection import rank
 
 AXES = {"client_lr": (0.01, 0.1, 1.0), "server_lr": (0.1, 1.0)}
 
@@ -85,7 +87,7 @@ def heat_map(results):
     figure = Figure()
     scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
     (x, y) = list(scales.items())[:2]
-    draw_heat_map(figure, rank(results), x, y, Criterion())
+    draw_heat_map(figure, rank(results), x, y, BY_ACCURACY)
     return figure
 
 
@@ -125,9 +127,9 @@ def test_cells_say_what_diverged_stopped_or_was_not_run():
 def test_lines_end_at_their_score_with_the_best_on_top_and_the_diverged_below():
     results = results_of(curves(6), grid(AXES), diverged=(2,))
     scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
-    for maximize, best in ((True, 5), (False, 0)):
+    for better, best in (("higher", 5), ("lower", 0)):
         figure = Figure()
-        criterion = Criterion(maximize=maximize, at="last")
+        criterion = filled(Criterion(at="last"), [Metric("accuracy", better)])
         ranked = rank(results, criterion)
         draw_parallel_coordinates(figure, ranked, scales, criterion)
         ends = [line.get_ydata()[-1] for line in figure.axes[0].lines if len(line.get_xdata()) > 2][

@@ -9,9 +9,10 @@ import pytest
 
 from fljax.studies import repeat
 from fljax.studies.comparison import columns_of, compare, table, write_study_table
+from fljax.studies.criterion import Criterion
 from fljax.studies.pareto import Point, front, points
 from fljax.studies.results import Results, Status, row
-from fljax.studies.selection import Criterion, Spread, spread
+from fljax.studies.selection import Spread, spread
 from fljax.studies.study import Study
 
 CLIENTS = 4

@@ -12,9 +12,10 @@ from fljax.recording.line_file import LineFile
 from fljax.studies import grid, log_uniform, repeat, sample, uniform
 from fljax.studies.axis_pictures import draw_heat_map, scale_of
 from fljax.studies.comparison import compare
+from fljax.studies.criterion import BY_ACCURACY
 from fljax.studies.pictures import plot_study
 from fljax.studies.results import ROWS, Results, append_rows, axes_of, load, write_trials
-from fljax.studies.selection import Criterion, rank
+from fljax.studies.selection import rank
 from fljax.studies.study import Study
 
 AXES = {"client_lr": (0.01, 0.1, 1.0), "server_lr": (0.1, 1.0)}
@@ -36,7 +37,7 @@ def heat_map(results):
     figure = Figure()
     scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
     (x, y) = list(scales.items())[:2]
-    draw_heat_map(figure, rank(results), x, y, Criterion())
+    draw_heat_map(figure, rank(results), x, y, BY_ACCURACY)
     return figure
 
 

@@ -7,8 +7,10 @@ import statistics
 import pytest
 from fake_sweeps import results_of
 
+from fljax.core.metrics import Metric
 from fljax.studies import log_uniform
-from fljax.studies.selection import Criterion, best, edges, rank, write_best
+from fljax.studies.criterion import Criterion, filled
+from fljax.studies.selection import best, edges, rank, write_best
 
 TWO = [{"client_lr": 0.1}, {"client_lr": 1.0}]
 
@@ -36,7 +38,7 @@ def test_the_last_evaluation_may_decide_instead():
     curves = {0: [(0.9, 0.9), (0.3, 0.2)], 1: [(0.1, 0.1), (0.4, 0.3)]}
     results = results_of(curves, TWO)
     assert best(results)["values"] == {"client_lr": 0.1}
-    last = best(results, Criterion(at="last"))
+    last = best(results, filled(Criterion(at="last")))
     assert (last["values"], last["rounds"]) == ({"client_lr": 1.0}, (10,))
     assert last["eval/test/accuracy"] == {"mean": 0.3, "sd": None, "values": [0.3]}
 
@@ -77,10 +79,11 @@ def test_a_sweep_of_which_everything_diverged_has_no_best():
     assert "1 of 2 trials of this configuration diverged" in found["note"]
 
 
-def test_losses_are_minimized_when_asked_to():
+def test_the_direction_is_that_of_the_metric():
     results = results_of({0: [(0.3, 0.1)], 1: [(0.2, 0.9)]}, TWO)
     assert best(results)["values"] == {"client_lr": 0.1}
-    assert best(results, Criterion(maximize=False))["values"] == {"client_lr": 1.0}
+    lower = filled(Criterion(), [Metric("accuracy", "lower")])
+    assert best(results, lower)["values"] == {"client_lr": 1.0}
 
 
 def without_validation(results):
@@ -94,14 +97,14 @@ def test_a_choice_on_test_data_is_refused_or_labelled():
     with pytest.raises(ValueError, match="Set val_fraction"):
         best(bare)
     with pytest.raises(ValueError, match="measured on test data"):
-        best(results, Criterion(metric="eval/test/accuracy"))
-    allowed = Criterion(allow_test=True)
+        best(results, filled(Criterion(metric="eval/test/accuracy")))
+    allowed = filled(Criterion(allow_test=True))
     found = best(bare, allowed)
     assert (found["selected_by"], found["metric"]) == ("test", "eval/test/accuracy")
     assert found["values"] == {"client_lr": 1.0} and "flatters" in found["note"]
     assert best(results, allowed)["selected_by"] == "val", "validation data come first"
     with pytest.raises(ValueError, match="'best' or 'last'"):
-        best(results, Criterion(at="first"))
+        best(results, filled(Criterion(at="first")))
 
 
 def test_ends_of_ordered_axes_are_told_and_no_others():

@@ -271,6 +271,19 @@ def test_a_wrong_variant_is_refused_in_a_line_before_any_round(
     assert len(str(refused.value)) < 250 and "\n" not in str(refused.value)
 
 
+def test_wrong_keys_are_named_before_a_reference_that_is_no_variant(tmp_path):
+    settings = {"reference": "plain", "progress": False}
+    for key, message in (
+        ("client_lrr", r"variants\['x'\]: Unknown config key 'client_lrr'"),
+        (
+            "client_lr",
+            "none of the variants: x. Add it to them .on a command line --variant='plain'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fljax.sweep(config_of(), tmp_path / "no", variants={"x": {key: 1.0}}, **settings)
+
+
 def test_columns_and_pictures_are_checked_before_anything_runs(tmp_path):
     for name, value in (("columns", "uplink_facter"), ("pictures", "paretto")):
         with pytest.raises(ValueError, match=f"{value}.*{'uplink_factor|pareto'}"):

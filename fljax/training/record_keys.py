@@ -1,0 +1,79 @@
+"""Names the keys that the records of a run will have, before anything is trained."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.metrics import SPREAD, Metric
+from fljax.core.task import Task
+from fljax.core.transforms import Pipeline, PipelineSpec
+from fljax.data.dataset import FederatedDataset
+from fljax.training.client_tables import as_text, recorded_groups
+from fljax.training.rehearsal import rehearsed
+
+# What `fljax.training.round_records.training_record` writes, whatever the algorithm.
+_TRAINING = (
+    *(f"train/{name}" for name in ("clients", "local_steps")),
+    *(f"train/clients_{fate}" for fate in ("nonfinite", "lost", "without_rows")),
+    *(f"comm/{name}_bytes" for name in ("uplink", "downlink", "round_uplink", "round_downlink")),
+    *(f"comm/client_uplink_bytes_{name}" for name in ("mean", "min", "max")),
+)
+_TRANSFERS = ("comm/round_transfer_seconds", "comm/transfer_seconds")
+
+
+def evaluation_keys(
+    dataset: FederatedDataset, metrics: Sequence[Metric], eval_clients: int = 0
+) -> list[str]:
+    """Returns the keys that evaluations of a global model write, and `eval_clients` adds to.
+
+    Args:
+      dataset: The federated data.
+      metrics: Of the task.
+      eval_clients: How many clients are evaluated one by one; 0 none.
+
+    Example:
+      >>> dataset = fljax.data.Synthetic(0.0, 0.0, num_clients=4).load()  # doctest: +SKIP
+      >>> evaluation_keys(dataset, fljax.tasks.METRICS)[:1]  # doctest: +SKIP
+      ['eval/test/accuracy']
+    """
+    splits = [name for name in ("val", "test", "held_out") if getattr(dataset, name) is not None]
+    keys = [f"eval/{split}/{metric.name}" for split in splits for metric in metrics]
+    if eval_clients:
+        keys += [f"eval/clients/{name}" for name in SPREAD]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those with too many values are told of by the run
+        groups = recorded_groups(dataset)
+    by_client = [metric.name for metric in metrics if not metric.of_counts]
+    return keys + [
+        f"eval/groups/{name}/{as_text(value)}/{metric}"
+        for name, values in groups.items()
+        for value in np.unique(values).tolist()
+        for metric in by_client
+    ]
+
+
+def training_keys(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    pipeline: Pipeline | PipelineSpec = Pipeline(),  # noqa: B008, it is immutable
+    *,
+    transfers: bool = False,
+) -> list[str]:
+    """Returns the keys that rounds write, those of the algorithm's own statistics among them.
+
+    Args:
+      dataset: The federated data.
+      task: What is trained.
+      spec: The algorithm, as configured.
+      pipeline: Transforms between clients and server, as configured.
+      transfers: Whether transfers are simulated.
+    """
+    passes = rehearsed(dataset, task, spec, pipeline).kept
+    own = [f"train/{name}" for name in passes[-1][1] if name != "weight"]
+    own += ["train/clients_unselected"] * (len(passes) > 1)
+    return [*_TRAINING, *own, *(_TRANSFERS * transfers)]
