@@ -276,7 +276,7 @@ def test_model_and_dataset_options_arrive():
         ({"model": "resnet"}, "resnet"),
         ({"model_options": {"hiden": 3}, "model": "mlp"}, "Did you mean 'hidden'"),
         ({"dataset_options": {"tset_fraction": 0.1}}, "test_fraction"),
-        ({"task": "classification(los=1)"}, "Did you mean 'loss'"),
+        ({"task": "classification(los=1)"}, "Did you mean 'loss_fn'"),
         ({"algorithm": "fedprox(muu=1)"}, "no argument 'muu'"),
         ({"sampler": "uniform(n=1)"}, "no argument 'n'"),
         ({"uplink": "top_k(0.1, n=1)"}, "no argument 'n'"),

@@ -205,7 +205,6 @@ def test_a_variant_that_diverges_does_not_end_the_study(tmp_path):
     [
         ({"variants": {"a": {"seed": 1}}}, "changes seed"),
         ({"variants": {"a": {"mu": 1}}, "axes": {"mu": (1, 2)}}, "mu is an axis"),
-        ({"variants": {"a": {}}, "reference": "b"}, "reference = 'b' is none"),
         ({"variants": {"a": 1}}, r"variants\['a'\]"),
         ({"variants": {" ": {}}}, "name of a variant"),
         ({"columns": "gap"}, "a list of names"),
