@@ -10,6 +10,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet 
 BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
 
+# As tests/conftest.py orders the files, not by their numbers of tests.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test check lint format
 
@@ -22,10 +25,10 @@ quickstart: $(BASE) ## Run a small federated training; results go to runs/.
 	$(BIN)/python scripts/simulate.py --config=configs/quickstart.py --workdir=$(WORKDIR)
 
 test: lint ## Check the style, then run all tests.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(PYTEST)
 
 check: lint ## Check the style, then run the tests that take a minute.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile @tests/quick.txt
+	$(PYTEST) @tests/quick.txt
 
 lint: $(TEST) ## Check formatting, style and types.
 	$(BIN)/ruff format --check .

@@ -14,7 +14,6 @@ import hypothesis
 import jax
 import pytest
 import quick
-from jax._src import compiler
 
 # Before JAX starts: tests of sharding need several devices, on any machine.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -31,6 +30,20 @@ os.environ["FLJAX_CACHE_DIR"] = os.path.join(_temporary, "cache")
 # every 700; what is imported stays for good. A tenth of what tests of rounds take.
 gc.freeze()
 gc.set_threshold(200_000, 20, 100)
+
+# What takes 20 seconds of a core and more, the longest first.
+LONGEST = (
+    "benchmarks/test_gpu.py",
+    "invariants/test_battery.py",
+    "test_docs.py",
+    "compression/test_compressor.py",
+    "invariants/test_processes.py",
+    "invariants/test_accelerators.py",
+    "studies/test_sweep.py",
+    "config/test_experiment.py",
+    "studies/test_study.py",
+    "contracts/test_trials.py",
+)
 
 # Whoever starts the tests in the background may ignore signals, and runs leave ignored ones alone.
 for _number, _handler in (
@@ -52,21 +65,21 @@ def pytest_unconfigure():
     shutil.rmtree(_temporary, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    """Lets the files that take longest start first, so that no worker ends with one alone."""
+
+    def place(item):
+        return next((n for n, name in enumerate(LONGEST) if item.path.match(name)), len(LONGEST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compiles without optimizations, for tests of values whose programs run once."""
     jax.devices()  # starts the tests' own devices, before a test asks for one per core
-    options_of = compiler.get_compile_options
-
-    def quick_options(*args, env_options_overrides=None, **options):
-        overrides = quick.OPTIONS | (env_options_overrides or {})
-        return options_of(*args, env_options_overrides=overrides, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "get_compile_options", quick_options)
-        jax.config.update("jax_disable_most_optimizations", True)
+    with quick.compilation():
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
