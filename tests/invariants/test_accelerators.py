@@ -52,19 +52,15 @@ def prepared(uplink, layout=LAYOUT, exchange_size=1):
 
 
 @pytest.mark.parametrize("uplink", UPLINKS)
-def test_their_forms_compute_the_same_round(uplink, accelerator):
+def test_their_forms_lower_and_compute_the_same_round(uplink, accelerator):
     expected = harness.drive(prepared(uplink), COHORTS)
     accelerator()
-    found = harness.drive(prepared(uplink, WIDE, exchange_size=2), COHORTS)
+    federation = prepared(uplink, WIDE, exchange_size=2)
+    found = harness.drive(federation, COHORTS)
     toy.assert_close(found.params, expected.params, 1e-6)
     for round in range(len(COHORTS)):
         assert found.total("uplink_bits", round) == expected.total("uplink_bits", round)
 
-
-@pytest.mark.parametrize("uplink", UPLINKS)
-def test_round_programs_lower(uplink, accelerator):
-    accelerator()
-    federation = prepared(uplink, WIDE, exchange_size=2)
     plan, facts = federation.planner.plan(0, job_table(COHORTS[0]))
     rows = federation.store.gather(facts.trials, facts.clients)
     arguments = federation.state, rows, federation.place(pack(plan)), federation.inputs
