@@ -90,7 +90,12 @@ def _steps(lanes: Lanes, number, running: Lane) -> Lane:
 
     if each:
         first = each * number
-        return jax.lax.fori_loop(0, each, lambda step, lane: one_step(first + step, lane), running)
+
+        def next_step(step, running):
+            # counted in int64 where that is enabled, while a plan's times are int32
+            return one_step(jnp.asarray(first + step, jnp.int32), running)
+
+        return jax.lax.fori_loop(0, each, next_step, running)
     times = plan.exchange_time
     return jax.lax.fori_loop(times[number], times[number + 1], one_step, running)
 
