@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import quick
 import reference
 import toy
 from accelerators import exchanging
@@ -240,11 +241,8 @@ def _expected(case: Case, seed: int) -> list[Outcome]:
         trials=1, block=1, devices=1, lanes=2 if case.lanes == 1 else 1, wave=3 - case.wave,
         exchange=1,
     )  # fmt: skip
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
+    with quick.compilation():
         return [_run(other, seed, trial)[0] for trial in range(case.trials)]
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _rates(trial: int) -> tuple[float, float]:
