@@ -61,7 +61,7 @@ def test_values_and_slopes_are_those_of_the_definition(form, times, x64):
         np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=1e-11)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 5e-2)])
 def test_forms_agree_for_clients_side_by_side(dtype, tolerance):
     clients = [jnp.stack(arrays) for arrays in zip(drawn(20), drawn(20, 1), strict=True)]
     gates, kernels, weights = (array.astype(dtype) for array in clients)
