@@ -5,12 +5,13 @@ Example:
       --alpha=0.3 --out=partition.png
 """
 
+from fljax.core.own_modules import beside
+
 from fljax import commands  # isort: skip, it answers for what the others do
 
 from absl import flags
 
 from fljax import data
-from fljax.core import parts
 from fljax.core.settings import DATA
 
 _DATASET = flags.DEFINE_string(
@@ -31,7 +32,7 @@ for _name in _OPTIONS:
 
 def main(argv):
     options = {name: flags.FLAGS[name].value for name in _OPTIONS}
-    with parts.beside(_CODE_DIR.value):
+    with beside(_CODE_DIR.value):
         dataset = data.load(
             _DATASET.value,
             partition=_PARTITION.value,

@@ -7,28 +7,28 @@ from typing import Any
 
 from fljax.config.schema import FIELDS, ConfigError, unknown_key
 from fljax.core.contradictions import ONLY_WITH, contradictions, has_effect
-from fljax.core.parts import beside, name_of, read_one, written
-from fljax.core.settings import COMPRESSION, DATA
+from fljax.core.own_modules import beside
+from fljax.core.parts import (
+    defaults_of,
+    name_of,
+    parameters_of,
+    read_one,
+    untyped,
+    written,
+)
+from fljax.core.settings import COMPRESSION
 from fljax.core.values import Field
 from fljax.core.values import checked as checked_value
 
+_OF_PARTITIONS = [name for name, (other, _) in ONLY_WITH.items() if other == "partition"]
+
 
 def partition_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of the configured partition, {name: value}.
-
-    Of a partitioner of one's own, and of what the text says, those that are set beside it.
-    """
-    from fljax.data import partition_names  # it imports JAX, which defaults do without
-
-    if values["partition"] is None:
-        return {}
-    call = partition_names.call_of(values["partition"])
-    said = written(call, partition_names.OFFERED)
-    takes = [name for name in DATA if name in ONLY_WITH and has_effect(name, values)]
+    """Returns the options of the configured partition that are set, {name: value}."""
     return {
         name: values[name]
-        for name in takes
-        if values[name] != DATA[name].default or not (call.is_own or name in said)
+        for name in _OF_PARTITIONS
+        if values[name] is not None and has_effect(name, values)
     }
 
 
@@ -112,6 +112,7 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 
     filled = own_values(values)
     filled |= _clients(values)
+    filled |= _partition_defaults(filled)
     if values["model"] is None and _takes_model(values):
         filled["model"] = "softmax_regression"
     filled["batch_size"] = values["batch_size"] or 0
@@ -141,6 +142,23 @@ def _clients(values: Mapping[str, Any]) -> dict[str, Any]:
     if num_clients is None and takes_num_clients(name):
         num_clients = 100
     return {"partition": name, "num_clients": num_clients}
+
+
+def _partition_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is unset of the options of a partition of ours, as its text or signature says.
+
+    A partitioner of the user's own keeps its own defaults to itself.
+    """
+    from fljax.data import partition_names  # it imports JAX, which defaults do without
+
+    if values["partition"] is None:
+        return {}
+    call = partition_names.call_of(values["partition"])
+    if call.is_own:
+        return {}
+    own = defaults_of(call.function) | written(call, partition_names.OFFERED)
+    unset = [name for name in _OF_PARTITIONS if values[name] is None]
+    return {name: own[name] for name in unset if name in own and has_effect(name, values)}
 
 
 def _takes_model(values: Mapping[str, Any]) -> bool:
@@ -176,10 +194,12 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     for name, (other, kinds) in ONLY_WITH.items():
         default = FIELDS[name].default
         if values[name] != default and not has_effect(name, values):
+            leave = "Leave it unset" if default is None else f"Leave it at {default!r}"
             yield (
-                f"{name} = {values[name]!r} has no effect with {other} = {values[other]!r}. Leave "
-                f"it at {default!r}, or choose {' or '.join(map(repr, kinds))}."
+                f"{name} = {values[name]!r} has no effect with {other} = {values[other]!r}. "
+                f"{leave}, or choose {' or '.join(map(repr, kinds))}."
             )
+    yield from _unnamed_by_own_partition(values)
     for name in () if _takes_model(values) else ("model", "model_options", "fast_layers"):
         if values[name] != FIELDS[name].default:
             yield (
@@ -198,6 +218,24 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
     yield from _compression_conflicts(values)
+
+
+def _unnamed_by_own_partition(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the options that are set, and that a partitioner of the user's does not name."""
+    from fljax.data import partition_names
+
+    if ":" not in name_of(values["partition"]):
+        return
+    call = partition_names.call_of(values["partition"])
+    parameters = parameters_of(call.function)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    for name in partition_options(values).keys() - {parameter.name for parameter in parameters}:
+        yield (
+            f"{name} = {values[name]!r} has no effect with partition = {values['partition']!r}: it "
+            f"is {call.name}({', '.join(map(str, untyped(parameters)))}). Leave it unset, or let "
+            f"the function name a parameter `{name}`."
+        )
 
 
 def _schedule_conflicts(side: str, values: Mapping[str, Any]) -> Iterator[str]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from fljax import models, tasks
 from fljax.config.schema import FIELDS
-from fljax.core import parts
 from fljax.core.network import as_network
+from fljax.core.own_modules import beside
 from fljax.data.tables import as_array, numbers_of
 from fljax.data.values import narrowed
 from fljax.recording import Run, jsonio
@@ -111,7 +111,7 @@ def _config_of(run: Run | str | Path) -> dict[str, Any]:
 
 def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
     shape, num_classes = tuple(about["example"]["x"]["shape"]), about["num_classes"]
-    with parts.beside(config.get("code_dir")):
+    with beside(config.get("code_dir")):
         if config["model"] is None:
             return tasks.make(config["task"], None, num_classes)
         model = models.named(config["model"], num_classes, shape, config["model_options"])

@@ -71,8 +71,16 @@ def as_network(model: Any, frozen: Any = None, fast_layers: bool = True) -> Netw
         )
     if isinstance(model, Network):
         return model
+    check_model(model)
+    return from_functions(*model)
+
+
+def check_model(model: Any) -> None:
+    """Raises TypeError for what `as_network` does not read, before it is read."""
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
-        return from_functions(*model)
+        return
+    if isinstance(model, Network | nnx.Module) or (callable(model) and not _is_linen(model)):
+        return
     if _is_linen(model):
         raise TypeError(
             "A linen module needs an example input to be initialized: pass "

@@ -12,28 +12,24 @@ in that of the configuration (`beside`).
 from __future__ import annotations
 
 import ast
-import contextlib
-import contextvars
-import importlib
 import inspect
 import io
 import os
 import re
 import sys
 import tokenize
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
-from types import ModuleType
+import traceback
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fljax.core.names import foreign, nearest
+from fljax.core.own_modules import importable, own_function
 from fljax.core.values import brief, shown, wrong
 
 # Deeper nesting than such a text can hold would exhaust the parser's and the reader's stacks.
 _LONGEST = 400
 _HEAD = re.compile(r"((?:[^\W\d][\w.]*:)?[^\W\d]\w*)\s*(\(.*\))?", re.DOTALL)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_folder: contextvars.ContextVar[str | None] = contextvars.ContextVar("folder", default=None)
 
 
 class Call(NamedTuple):
@@ -60,28 +56,7 @@ class Call(NamedTuple):
 
 
 class FailedCall(ValueError):
-    """A call that a text names, and that cannot be made as it is written."""
-
-
-@contextlib.contextmanager
-def beside(folder: str | os.PathLike | None) -> Iterator[None]:
-    """Lets texts name functions of the modules in a folder, besides those of the current one."""
-    token = _folder.set(None if folder is None else os.fspath(folder))
-    try:
-        yield
-    finally:
-        _folder.reset(token)
-
-
-@contextlib.contextmanager
-def importable(*folders: str) -> Iterator[None]:
-    """Lets Python find the modules in some folders, and leaves its path as it was."""
-    sys.path[:0] = folders
-    try:
-        yield
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)
+    """A call that a text names, and that fails or cannot be made; its message names the text."""
 
 
 def read(key: str, text: str, table: Mapping[str, Any]) -> list[Call]:
@@ -131,6 +106,11 @@ def parameters_of(function: Any) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
 
 
+def untyped(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Returns parameters without their types, as messages show them."""
+    return [parameter.replace(annotation=parameter.empty) for parameter in parameters]
+
+
 def defaults_of(function: Any) -> dict[str, Any]:
     """Returns {parameter: default} of a function."""
     return {
@@ -169,6 +149,7 @@ def make(
     Raises:
       ValueError: For arguments that the function does not name, that are missing or said twice, and
         for values that a function of ours refuses.
+      FailedCall: Where a function of the user's fails, or what it called.
 
     Example:
       >>> call = read_one("size", "pow(exp=2)", {"pow": pow})
@@ -182,6 +163,8 @@ def make(
             return called(call, call.function, arguments)
     try:
         return call.function(**arguments)
+    except FailedCall:
+        raise  # it says which text is wrong
     except (TypeError, ValueError) as error:
         message = str(error).rstrip(".")
         named = "" if message.startswith(call.name) else f"{call.name}: "
@@ -189,24 +172,37 @@ def make(
 
 
 def called(call: Call, function: Any, arguments: Mapping[str, Any]) -> Any:
-    """Calls a function of the user's; where it fails, says which floats may be meant as integers.
+    """Calls a function of the user's; where it fails, names the text, the error and its line.
 
     Raises:
-      FailedCall: If it fails, and an argument is a whole number as a float.
+      FailedCall: If it fails; it also says which floats may be meant as integers.
     """
     try:
         return function(**arguments)
-    except (TypeError, ValueError) as error:
+    except FailedCall:
+        raise
+    except Exception as error:
         whole = [
-            f"{name} = {value} is a float: write {int(value)} where a whole number is needed"
+            f" {name} = {value} is a float: write {int(value)} where a whole number is needed."
             for name, value in arguments.items()
             if isinstance(value, float) and value.is_integer()
         ]
-        if not whole:
-            raise  # with the user's own traceback
+        remedy = "".join(whole) if isinstance(error, TypeError | ValueError) else ""
         raise FailedCall(
-            f"{call.where}: {call.name} fails with {brief(error).rstrip('.')}. {'; '.join(whole)}."
+            f"{call.where}: {call.name} fails with {brief(error).rstrip('.')}"
+            f"{_line_of(error, call)}.{remedy}"
         ) from error
+
+
+def _line_of(error: Exception, call: Call) -> str:
+    """Returns where in the user's module an error arose, in brackets."""
+    file = getattr(sys.modules.get(call.name.rpartition(":")[0]), "__file__", None)
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == file
+    ]
+    return f" ({os.path.basename(file)}, line {lines[-1]})" if file and lines else ""
 
 
 def bound(
@@ -232,13 +228,13 @@ def bound(
             other = "it. Leave it out here."
             if name not in offered:
                 other = f"it to {shown(given[name])}. Leave one of them out."
-            raise ValueError(
+            raise FailedCall(
                 f"{call.where}: {name} = {shown(value)} is set here, and {who} sets {other}"
             )
     wanted = {**texts, **given, **{name: offered[name] for name in needed}}
     for name, value in wanted.items():
         if name not in names and not takes_anything:
-            raise ValueError(_no_argument(call, name, value, names, offered.keys() - {*needed}))
+            raise FailedCall(_no_argument(call, name, value, names, offered.keys() - {*needed}))
     passed = {name: value for name, value in offered.items() if name in names or takes_anything}
     arguments = {**passed, **given, **texts}
     required = {
@@ -247,7 +243,7 @@ def bound(
         if parameter.kind in _NAMED and parameter.default is parameter.empty
     }
     if missing := [name for name in names if name in required - arguments.keys()]:
-        raise ValueError(
+        raise FailedCall(
             f"{call.where}: {call.name} needs {' and '.join(missing)}. It is "
             f"{_shown_signature(call, names, offered)}."
         )
@@ -264,14 +260,14 @@ def written(call: Call, offered: Collection[str] = ()) -> dict[str, Any]:
     ]
     if len(call.positional) > len(places):
         names = [parameter.name for parameter in parameters if parameter.kind in _NAMED]
-        raise ValueError(
+        raise FailedCall(
             f"{call.where}: {call.name} takes {len(places)} arguments without a name, not "
             f"{len(call.positional)}. It is {_shown_signature(call, names, offered)}."
         )
     by_place = dict(zip(places, call.positional, strict=False))
     for name in by_place:
         if name in call.named:
-            raise ValueError(f"{call.where}: {call.name} is given {name} twice. Give it once.")
+            raise FailedCall(f"{call.where}: {call.name} is given {name} twice. Give it once.")
     return {**by_place, **call.named}
 
 
@@ -317,7 +313,7 @@ def _name_of(keyword: ast.keyword) -> str:
 def _function(where: str, name: str, table: Mapping[str, Any]) -> Any:
     module, colon, function = name.rpartition(":")
     if colon:
-        return _own_function(where, module, function)
+        return own_function(where, module, function)
     if name in table:
         return table[name]
     raise ValueError(f"{where}: there is no {name!r}. {_meant(name, table)}")
@@ -330,52 +326,6 @@ def _meant(name: str, table: Mapping[str, Any]) -> str:
 
 def _known(table: Mapping[str, Any]) -> str:
     return f"names are {', '.join(table)}; a function of your own is 'module:function'"
-
-
-def _own_function(where: str, module: str, name: str) -> Any:
-    found = _module(where, module)
-    function = getattr(found, name, None)
-    if callable(function):
-        return function
-    known = [
-        name
-        for name, value in vars(found).items()
-        if callable(value) and not name.startswith("_") and value.__module__ == found.__name__
-    ]
-    near = nearest(name, known)
-    hint = f"Did you mean {near!r}?" if near else f"It has {', '.join(known) or 'none'}."
-    raise ValueError(f"{where}: {found.__file__} has no function {name!r}. {hint}")
-
-
-def _module(where: str, name: str) -> ModuleType:
-    """Imports a module of the user's, from the folder of the configuration first."""
-    top = name.partition(".")[0]
-    held = sys.modules.get(top)
-    for folder in _folders():
-        path = Path(folder, f"{top}.py")
-        if held is not None and path.is_file():
-            from_there = getattr(held, "__file__", None)
-            if from_there is None or not path.samefile(from_there):
-                raise ValueError(
-                    f"{where}: {path} would be the module {name!r}, and one of this name is "
-                    f"imported from {from_there} already. Rename yours."
-                )
-    with importable(*_folders()):
-        importlib.invalidate_caches()
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # it imports something that is not there
-            folders = " and ".join(dict.fromkeys(_folders()))
-            raise ValueError(
-                f"{where}: there is no module {name!r}. It is looked for in {folders}, and where "
-                "Python finds modules."
-            ) from None
-
-
-def _folders() -> list[str]:
-    return [folder for folder in (_folder.get(), os.getcwd()) if folder is not None]
 
 
 def _no_argument(
@@ -392,8 +342,6 @@ def _no_argument(
 
 def _shown_signature(call: Call, names: Collection[str], offered: Collection[str]) -> str:
     """Returns the call as one may write it: without types, and without what the run gives."""
-    parameters = parameters_of(call.function)
-    untyped = (parameter.replace(annotation=parameter.empty) for parameter in parameters)
-    own = {parameter.name: str(parameter) for parameter in untyped}
+    own = {parameter.name: str(parameter) for parameter in untyped(parameters_of(call.function))}
     written = [own.get(name, name) for name in names if name not in offered]
     return f"{call.name}({', '.join(written)})"

@@ -54,25 +54,27 @@ DATA: dict[str, Field] = {
         "natural clients where the data have them, else iid.",
     ),
     "alpha": Field(
-        0.5, float, POSITIVE,
-        meaning="Sets the concentration of a Dirichlet partition; the smaller, the more skewed.",
+        None, float, POSITIVE, optional=True,
+        meaning="Sets the concentration of a Dirichlet partition, small if skewed; unset: 0.5.",
     ),
     "shards_per_client": Field(
-        2, int, COUNT, unit="shards", meaning="Gives each client so many shards of sorted rows."
+        None, int, COUNT, optional=True, unit="shards",
+        meaning="Gives each client so many shards of sorted rows; unset: 2.",
     ),
     "classes_per_client": Field(
-        2, int, COUNT, unit="classes", meaning="Gives each client rows of so many classes."
+        None, int, COUNT, optional=True, unit="classes",
+        meaning="Gives each client rows of so many classes; unset: 2.",
     ),
     "sigma": Field(
-        1.0, float, Interval(0, 100),
-        meaning="Sets the standard deviation of the logarithm of clients' sizes.",
+        None, float, Interval(0, 100), optional=True,
+        meaning="Sets the standard deviation of the logarithm of clients' sizes; unset: 1.0.",
     ),
     "min_partition_size": Field(
-        1, int, NON_NEGATIVE, unit="rows", meaning="Gives each client so many rows at least."
+        None, int, NON_NEGATIVE, optional=True, unit="rows",
+        meaning="Gives each client so many rows at least; unset: 1.",
     ),
     "val_fraction": Field(
-        0.0, float, DECAY,
-        meaning="Splits this share of each client's rows off for validation, such as 0.1.",
+        0.0, float, DECAY, meaning="Splits this share of each client's rows off for validation."
     ),
     "data_seed": Field(0, int, SEED, meaning="Draws the partition and the validation rows."),
 }  # fmt: skip

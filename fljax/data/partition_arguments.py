@@ -52,7 +52,8 @@ def check_count(name: str, value: int, least: int = 1) -> int:
 
 def partition_setting(name: str, value: Any) -> Any:
     """Returns a setting of a partition; raises ValueError unless it is what it may be."""
-    return checked(name, value, DATA["data_seed" if name == "seed" else name])
+    field = DATA["data_seed" if name == "seed" else name]
+    return checked(name, value, field._replace(optional=name == "num_clients"))
 
 
 def check_room(

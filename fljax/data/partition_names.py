@@ -104,25 +104,25 @@ def takes_num_clients(text: str) -> bool:
 
 
 def _check_own(call: parts.Call, found: Any, num_rows: int, num_clients: int | None) -> None:
-    """Raises ValueError for what is no partition of these rows among so many clients."""
+    """Raises FailedCall for what is no partition of these rows among so many clients."""
     if not isinstance(found, Partition):
-        raise ValueError(
+        raise parts.FailedCall(
             f"{call.where}: {call.name} returned {shown(found)} ({type(found).__name__}), and a "
             "partition is a fljax.data.Partition(offsets, index)."
         )
     if num_clients not in (None, found.num_clients):
-        raise ValueError(
+        raise parts.FailedCall(
             f"{call.where}: {call.name} made {found.num_clients} clients, and num_clients = "
             f"{num_clients} were asked for."
         )
     rows = found.all_rows()
     if rows.size and not 0 <= rows.min() <= rows.max() < num_rows:
-        raise ValueError(
+        raise parts.FailedCall(
             f"{call.where}: {call.name} gives rows {rows.min()} to {rows.max()}, and the data have "
             f"rows 0 to {num_rows - 1}."
         )
     if np.bincount(rows, minlength=1).max() > 1:
         row = np.bincount(rows).argmax()
-        raise ValueError(
+        raise parts.FailedCall(
             f"{call.where}: {call.name} gives row {row} more than once; a row has one client."
         )

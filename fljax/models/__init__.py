@@ -15,6 +15,9 @@ from flax import nnx
 
 from fljax.core import parts
 from fljax.core.fast_layers import with_fast_convolutions
+from fljax.core.network import Network, check_model
+from fljax.core.task import Task
+from fljax.core.values import shown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.inputs import counts
@@ -112,7 +115,10 @@ def named(
     parameters = {parameter.name: parameter for parameter in found}
     if call.is_own and parameters.pop("rngs", None):
         call = call._replace(function=_factories_of(call, parameters.values()))
-    return parts.make(call, offered=offered, given=options, said=dict.fromkeys(offered, "the data"))
+    model = parts.make(
+        call, offered=offered, given=options, said=dict.fromkeys(offered, "the data")
+    )
+    return _checked_own(call, model) if call.is_own else model
 
 
 def _factories_of(call: parts.Call, parameters: Iterable[inspect.Parameter]) -> Callable:
@@ -123,4 +129,33 @@ def _factories_of(call: parts.Call, parameters: Iterable[inspect.Parameter]) -> 
 
     factory: Any = make
     factory.__signature__ = inspect.Signature(list(parameters))
+    return factory
+
+
+def _checked_own(call: parts.Call, model: Any) -> Any:
+    """Returns the model that a function of the user's returned, whose errors name its text.
+
+    Raises:
+      FailedCall: For what is no model.
+    """
+    if isinstance(model, Task):
+        return model
+    try:
+        check_model(model)
+    except TypeError as error:
+        raise parts.FailedCall(
+            f"{call.where}: {call.name} returned {shown(model)} ({type(model).__name__}). {error}"
+        ) from None
+    if not callable(model) or isinstance(model, nnx.Module | Network):
+        return model
+
+    def factory(rngs):
+        module = parts.called(call, lambda: model(rngs), {})
+        if not isinstance(module, nnx.Module):
+            raise parts.FailedCall(
+                f"{call.where}: {call.name} gives {shown(module)} ({type(module).__name__}) where "
+                "it is called with nnx.Rngs, and a model is an nnx.Module."
+            )
+        return module
+
     return factory

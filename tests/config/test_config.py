@@ -146,9 +146,8 @@ def test_wrong_types_are_refused(name):
 
 
 def test_numbers_are_converted_where_nothing_is_lost():
-    resolved = resolve(
-        {"num_rounds": 1e3, "client_lr": 1, "seed": np.int64(3), "sigma": np.float32(1)}
-    )
+    numbers = {"num_rounds": 1e3, "client_lr": 1, "seed": np.int64(3), "sigma": np.float32(1)}
+    resolved = resolve({**numbers, "partition": "quantity"})
     assert resolved.num_rounds == 1000 and type(resolved.num_rounds) is int
     assert type(resolved.client_lr) is float
     assert type(resolved.seed) is int and type(resolved.sigma) is float

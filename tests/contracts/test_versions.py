@@ -87,7 +87,7 @@ def test_jobs_of_one_trial_start_from_several_versions(trials, layout):
 
 
 def test_a_trial_that_takes_the_place_of_another_starts_with_a_ring_of_its_own():
-    """The place of trial 0 is taken by trial 1's likeness after two rounds of something else."""
+    """The place of trial 0 is taken by one like trial 1 after two rounds of something else."""
     specs = [algorithms.fedavg(rate) for rate in RATES]
     inputs = [TrialInputs(0, spec.hparams) for spec in specs]
     federation = harness.prepare(specs[0], tables(2), trials=inputs)

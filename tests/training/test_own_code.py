@@ -10,7 +10,7 @@ import toy
 
 import fljax
 from fljax import algorithms
-from fljax.core import parts
+from fljax.core.own_modules import beside
 from fljax.training.own_code import own_code
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -35,7 +35,7 @@ def test_a_change_is_warned_of_with_its_file(tmp_path):
     file = tmp_path / "my_code.py"
     file.write_text(CODE)
     try:
-        with parts.beside(tmp_path):
+        with beside(tmp_path):
             run = simulate(tmp_path / "run", 1)
             assert run.config["own_code"]["algorithm, my_code"][0] == "my_code.py"
             with warnings.catch_warnings():
