@@ -19,7 +19,6 @@ def get_config(partition="iid"):
     config.dataset = "mnist"
     config.num_clients = 100
     config.partition = partition
-    config.shards_per_client = 2
     config.val_fraction = 0.0
     config.model = "mcmahan_cnn"
     config.clients_per_round = 10

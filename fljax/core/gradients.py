@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.core.task import Measured, Task
+from fljax.core.values import shown
 from fljax.core.wide_sums import with_wide_sums
 from fljax_kernels.ordered import together
 
@@ -111,9 +112,8 @@ def bind(
     def loss(params, model_state, batch, key, train):
         batch = prepared(batch)
         batch = {**batch, "x": lower(batch["x"])}
-        (values, weights), new_state = task.loss(
-            lower(params), constants, model_state, batch, key, train
-        )
+        found = task.loss(lower(params), constants, model_state, batch, key, train)
+        (values, weights), new_state = checked_loss(found, batch["mask"])
         values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         return LossSums(values.sum(), weights.sum().astype(values.dtype)), new_state
 
@@ -124,6 +124,31 @@ def bind(
     if compute_dtype == "bfloat16":
         gradient = with_wide_sums(gradient)
     return LocalTask(gradient, loss, measure)
+
+
+def checked_loss(found: Any, mask: jax.Array) -> tuple[tuple[jax.Array, jax.Array], PyTree]:
+    """Returns what a task's loss returned.
+
+    Args:
+      found: ((value, weight), model_state').
+      mask: bool[B].
+
+    Raises:
+      ValueError: For anything but a value and a weight of each of the B examples, and a state.
+
+    Example:
+      >>> checked_loss(((jnp.ones(2), jnp.ones(2)), {}), jnp.array([True, True]))[1]
+      {}
+    """
+    match found:
+        case ((value, weight), _) if jnp.shape(value) == jnp.shape(weight) == mask.shape:
+            return found
+    shapes = jax.tree.map(lambda leaf: list(jnp.shape(leaf)), found)
+    raise ValueError(
+        f"A task's loss returns ((value, weight), model_state), value and weight of shape "
+        f"{list(mask.shape)}, one of each example and no mean over them; this one returned "
+        f"{shown(shapes)}."
+    )
 
 
 def _to_bfloat16(tree: PyTree) -> PyTree:

@@ -67,7 +67,7 @@ _NOUN = {
 
 # What an option affects: what a round computes, which rounds and evaluations there are, how fast
 # they come, and what is read and written where.
-RESULTS, RECORD, SPEED, FILES = AFFECTED = ("results", "record", "speed", "files")
+RESULTS, RECORD, SPEED, FILES = ("results", "record", "speed", "files")
 
 
 class Field(NamedTuple):

@@ -70,6 +70,12 @@ def make(name: str, model: Any, num_classes: int | None) -> Task:
       Task('classification', 3 classes)
     """
     call = parts.read_one("task", name, TASKS)
+    if num_classes is None and not call.is_own:
+        raise ValueError(
+            f"{call.where} learns classes, and these data have none: their targets are numbers of "
+            "another kind. Give integers or texts as y, with kind='classification', or a task of "
+            "your own, my_module:my_task."
+        )
     offered = {"num_classes": num_classes}
     if model is not None:
         if not takes_model(name):

@@ -67,11 +67,6 @@ class Evaluations(NamedTuple):
     evaluate: Any
     evaluate_many: Any
 
-    @property
-    def clients_of(self) -> str | None:
-        """Name of the set that `eval/clients/` summarizes, or None."""
-        return next(iter(self.by_client), None)
-
     def dispatch(self, federation: Federation, round: int) -> dict[str, EvalOutputs]:
         """Starts an evaluation of the models after a round; nothing waits for it."""
         frozen = federation.inputs.frozen

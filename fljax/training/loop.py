@@ -29,7 +29,7 @@ from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import Federation
 from fljax.training.model_files import ModelFiles
 from fljax.training.options import RunOptions
-from fljax.training.resume import Progress, save
+from fljax.training.resume import ResumePoint, save
 from fljax.training.round_records import LinkSpeeds, diverged, round_record
 from fljax.training.stopping import STOPPED, Validation, call_hooks
 
@@ -53,7 +53,7 @@ class Loop:
         checkpoints: Callable[[], Checkpoints],
         config: Mapping[str, Any],
         options: RunOptions,
-        progress: Progress,
+        progress: ResumePoint,
     ):
         self.federation = federation
         self.recorder = recorder
@@ -245,7 +245,7 @@ class Loop:
         self.models.write_best(self.recorder.workdir)
         self.clients.write(self.recorder.write_clients)
         pending = {} if self.feedback is None else self.feedback.pending
-        progress = Progress(
+        progress = ResumePoint(
             done, self.totals, self.sampler_state, self.models.best, extent, pending
         )
         save(self.checkpoints, self.federation, progress, self.options)

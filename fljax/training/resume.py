@@ -35,8 +35,8 @@ _SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
 _DATA, _OPTIMIZER, _ROWS = "data", "client_optimizer", 256
 
 
-class Progress(NamedTuple):
-    """The progress of a run.
+class ResumePoint(NamedTuple):
+    """The point that a run has reached, from which it can be resumed.
 
     Attributes:
       round: Completed rounds.
@@ -58,7 +58,7 @@ class Progress(NamedTuple):
 def save(
     checkpoints: Callable[[], Checkpoints],
     federation: Federation,
-    progress: Progress,
+    progress: ResumePoint,
     options: RunOptions,
 ) -> None:
     """Saves a federation after `progress.round` rounds; its buffers may be donated right after.
@@ -138,7 +138,7 @@ def records_fault(metadata: Mapping[str, Any], path: Path) -> str | None:
 
 def restore(
     checkpoints: Checkpoints, federation: Federation, round: int, options: RunOptions
-) -> Progress:
+) -> ResumePoint:
     """Brings a freshly built federation to where a checkpoint was taken.
 
     Raises:
@@ -165,7 +165,7 @@ def restore(
     totals = RoundTotals(**metadata["totals"])
     rounds = [round for round, _ in pending]
     feedback = dict(zip(rounds, state["feedback"], strict=True))
-    return Progress(round, totals, state["sampler"], best, extent_of(metadata), feedback)
+    return ResumePoint(round, totals, state["sampler"], best, extent_of(metadata), feedback)
 
 
 def _state(federation: Federation, sampler_state: Any) -> dict[str, Any]:
@@ -257,10 +257,18 @@ def fingerprint(partition: Partition) -> int:
 
 def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], what: str) -> None:
     """Raises ValueError if what was saved, such as a checkpoint, has another configuration."""
-    changed = [
-        f"{name} was {shown(saved.get(name))} and is {shown(now.get(name))}"
+    names = [
+        name
         for name in {**saved, **now}
         if saved.get(name) != now.get(name) and _is_comparable(name, now, saved)
+    ]
+    # other hyperparameters change what the optimizer computes, too, and say so themselves
+    names = [name for name in names if name != _OPTIMIZER] or names
+    changed = [
+        f"{name} computes something else"
+        if name == _OPTIMIZER
+        else f"{name} was {shown(saved.get(name))} and is {shown(now.get(name))}"
+        for name in names
     ]
     if changed:
         raise ValueError(

@@ -48,7 +48,7 @@ from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.own_code import OWN_CODE, own_code
 from fljax.training.preflight import check_kinds
 from fljax.training.resume import (
-    Progress,
+    ResumePoint,
     checksum,
     data_checksums,
     find_start,
@@ -258,7 +258,7 @@ def _simulate_on(
             config = _config(federation, asked, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
-            progress = Progress(0, RoundTotals(), federation.cohorts.init())
+            progress = ResumePoint(0, RoundTotals(), federation.cohorts.init())
             if start:
                 # before the recorder opens its files: what is refused must stay as it was
                 progress = restore(checkpoints(), federation, start, run_options)

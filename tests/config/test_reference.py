@@ -12,7 +12,7 @@ from fljax.config.command_line import define_config
 from fljax.config.schema import FIELDS
 from fljax.core.contradictions import ONLY_WITH
 from fljax.core.settings import CALL, GROUPS, OPTIONS, affecting
-from fljax.core.values import AFFECTED, Field
+from fljax.core.values import FILES, RECORD, RESULTS, SPEED, Field
 
 ROOT = Path(__file__).parents[2]
 KEYS = {name: field for name, field in FIELDS.items() if isinstance(field, Field)}
@@ -22,6 +22,8 @@ SCRIPTS = [
     for path in sorted((ROOT / "scripts").glob("*.py"))
     if "overrides=True" in path.read_text()
 ]
+
+AFFECTED = (RESULTS, RECORD, SPEED, FILES)
 
 
 def test_every_option_says_in_a_sentence_what_it_does_and_affects():

@@ -117,6 +117,7 @@ def nesterov(hp):
 
 CHANGES = {
     "algorithm was": {"spec": algorithms.fedavg(0.2)},
+    "client_lr was 0.2 and is 0.3": {"spec": algorithms.fedopt("adam", 0.3, 0.05)},
     "server_lr was 0.05 and is 0.06": {"spec": algorithms.fedopt("adam", 0.2, 0.06)},
     "sampler was 'poisson' and is 'uniform'": {"sampler": "uniform"},
     "client_lr_schedule was None": {"client_lr_schedule": lambda round: 0.9**round},
@@ -125,7 +126,7 @@ CHANGES = {
     "compute_dtype was 'float32'": {"compute_dtype": "bfloat16"},
     "alpha was 0.3 and is 100": {"config": {"alpha": 100, "num_rounds": 4}},
     "data was": {"parts": [(2 * x, y) for x, y in toy.clients(dtype=np.float32)]},
-    "client_optimizer was": {
+    "client_optimizer computes something else": {
         "spec": algorithms.fedopt("adam", 0.2, 0.05, client_optimizer=nesterov)
     },
     "partition's rows was": {"parts": toy.clients(toy.SIZES[::-1], dtype=np.float32)},
@@ -146,6 +147,7 @@ def test_resume_refuses_another_configuration_and_touches_nothing(saved, message
     with pytest.raises(ValueError, match=message) as error:
         run(saved, resume=True, **change)
     assert "another configuration" in str(error.value)
+    assert "client_optimizer" in message or "client_optimizer" not in str(error.value)
     after = {path: path.read_bytes() for path in saved.glob("*.*") if path.is_file()}
     assert len(before) >= 3
     assert before == after

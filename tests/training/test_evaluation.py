@@ -328,7 +328,7 @@ def test_as_many_clients_are_evaluated_as_asked_for():
 
     def evaluated(count, seed, federation=federation):
         made = make_evaluations(federation, eval_clients=count, seed=seed)
-        return np.unique(made.sets[made.clients_of].owners)
+        return np.unique(made.sets[next(iter(made.by_client))].owners)
 
     for seed in range(6):
         for count in range(1, len(with_rows) + 1):

@@ -10,6 +10,7 @@ import fljax
 from fljax import data, models, tasks
 from fljax.compression import top_k, uplink
 from fljax.core.transforms import Pipeline
+from fljax.training.simulation import as_task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -140,3 +141,39 @@ def test_initial_parameters_are_finite_numbers():
     for leaf in (np.full((6, 4), np.nan), np.full((6, 4), "a"), np.full((6, 4), None)):
         with pytest.raises(ValueError, match="initial_params.*w"):
             simulate(model=own, initial_params={"w": leaf})
+
+
+def with_loss(change):
+    """A classification task whose loss returns something else."""
+    task = tasks.classification(FITTING, toy.CLASSES)
+
+    def loss(*arguments):
+        (values, weights), state = task.loss(*arguments)
+        return change(values, weights, state)
+
+    return task._replace(loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "returned"),
+    [
+        (lambda values, weights, state: (values, weights, state), r"\(\[4\], \[4\], {}\)"),
+        (lambda values, weights, state: (values, weights), r"\(\[4\], \[4\]\)"),
+        (lambda values, weights, state: values.mean(), r"\[\]"),
+        (lambda v, w, state: ((v.sum(), w.sum()), state), r"\(\(\[\], \[\]\)"),
+        (lambda values, weights, state: ((values[:, None], weights), state), r"\(\(\[4, 1\], "),
+        (lambda values, weights, state: None, "None"),
+    ],
+)  # fmt: skip
+def test_a_loss_returns_a_value_and_a_weight_of_each_example(change, returned):
+    message = r"returns ..value, weight., model_state., .* of shape \[4\].*; this one returned "
+    with pytest.raises(ValueError, match=message + returned):
+        simulate(model=with_loss(change))
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_tasks_of_classes_are_refused_for_data_without(name):
+    x, y = np.ones((12, 2), np.float32), np.linspace(0, 1, 12)
+    targets = data.from_arrays(x, y, partition="iid", num_clients=3, kind="targets")
+    with pytest.raises(ValueError, match=f"task = '{name}' learns classes, .* a task of your own"):
+        as_task(models.softmax_regression(2, 3), targets, name)
