@@ -76,6 +76,13 @@ class Metric(NamedTuple):
         """The title of an axis: "Squared error (m²)"."""
         return (self.label or self.name) + (f" ({self.unit})" if self.unit else "")
 
+    @property
+    def words(self) -> str:
+        """What it is called within a sentence: "squared error", or "AUC" as it is."""
+        words = self.label or self.name.replace("_", " ")
+        is_word = words[1:2].islower() or not words[1:2].strip()
+        return words[0].lower() + words[1:] if self.label and is_word else words
+
 
 LOSS = Metric("loss", LOWER, label="Loss")
 ACCURACY = Metric("accuracy", label="Accuracy")
@@ -136,10 +143,12 @@ def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
     rows, name = rows_of(key), key.rpartition("/")[2]
     if rows in ("clients", "personal") and name in SPREAD:
         own = " of their own models" if rows == "personal" else ""
-        return f"{spread_metric(metrics).name}, {name} over clients{own}".replace("_", " ")
+        return f"{spread_metric(metrics).words}, {name} over clients{own}"
     if rows == "comm":
         return name.replace("_", " ")
-    return f"{_WORDS.get(rows, rows)} {name}".replace("_", " ")
+    metric = metric_of(key, metrics)
+    words = metric.words if metric else name.replace("_", " ")
+    return f"{_WORDS.get(rows, rows)} {words}"
 
 
 def unit_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> tuple[float, str]:

@@ -14,6 +14,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; marg
   padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 0.85em; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.3em 0.7em; text-align: right; }
+th.text, td.text { text-align: left; }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 code, pre { font: 0.92em ui-monospace, monospace; background: #f4f4f4; }
 pre { padding: 0.8em; overflow-x: auto; }
@@ -67,7 +68,7 @@ def markdown(page: Sequence[Block], directory: Path) -> str:
                 texts.append(block.text)
             case Table():
                 head, *rows = (f"| {' | '.join(row)} |" for row in block.rows)
-                rule = "|---|" + "---:|" * (len(block.rows[0]) - 1)
+                rule = "|" + "".join("---|" if text else "---:|" for text in _of_texts(block))
                 texts.append("\n".join([head, rule, *rows]))
             case Picture():
                 texts.append(f"![{block.text}]({block.path.relative_to(directory).as_posix()})")
@@ -87,7 +88,8 @@ def as_html(page: Sequence[Block]) -> str:
                 body.append(f"<p>{_inline(block.text)}</p>")
             case Table():
                 head, *rows = block.rows
-                lines = [_line(head, "th"), *(_line(row, "td") for row in rows)]
+                texts = _of_texts(block)
+                lines = [_line(head, "th", texts), *(_line(row, "td", texts) for row in rows)]
                 body.append("<table>\n" + "\n".join(lines) + "\n</table>")
             case Picture():
                 data = base64.b64encode(block.path.read_bytes()).decode()
@@ -104,8 +106,20 @@ def as_html(page: Sequence[Block]) -> str:
     )
 
 
-def _line(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{_inline(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _of_texts(table: Table) -> list[bool]:
+    """Returns of each column whether it holds texts, which begin at the left: it has no number."""
+    columns = list(zip(*table.rows[1:], strict=True)) or [()] * len(table.rows[0])
+    numbers = (any(re.match(r"[+−-]?\d", cell) for cell in column) for column in columns)
+    words = (any(re.match(r"[`\w]", cell) for cell in column) for column in columns)
+    found = [word and not number for number, word in zip(numbers, words, strict=True)]
+    return [True, *found[1:]]
+
+
+def _line(cells: Sequence[str], tag: str, texts: Sequence[bool]) -> str:
+    """Returns a line of a table; the style has the first column at the left."""
+    opened = [f'<{tag} class="text">' if text else f"<{tag}>" for text in [False, *texts[1:]]]
+    written = zip(opened, map(_inline, cells), strict=True)
+    return "<tr>" + "".join(f"{start}{cell}</{tag}>" for start, cell in written) + "</tr>"
 
 
 def _inline(text: str) -> str:

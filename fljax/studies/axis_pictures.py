@@ -249,8 +249,8 @@ def draw_sensitivity(
     """
     columns = min(len(scales), _PANELS)
     lines = -(-len(scales) // _PANELS)
-    panel = max(scale.widest * len(scale.ticks()) for scale in scales.values())
-    figure.set_size_inches(max(5.4, columns * max(3.6, panel)), 0.4 + 3.4 * lines)
+    slanted = max((scale.widest for scale in scales.values() if _is_crowded(scale)), default=0.0)
+    figure.set_size_inches(max(5.4, columns * 3.6), 0.4 + (3.4 + slanted / 2) * lines)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axes, (name, scale) in zip(panels, scales.items(), strict=False):
         _draw_axis(axes, ranked, name, scale, criterion)
@@ -266,6 +266,11 @@ def draw_sensitivity(
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper center", ncols=2 * columns, fontsize=9
     )
+
+
+def _is_crowded(scale: Scale) -> bool:
+    """Returns whether labels of an axis have no room side by side below a panel."""
+    return scale.widest * len(scale.ticks()) > 2.6
 
 
 def _draw_axis(
@@ -300,7 +305,9 @@ def _draw_axis(
             style = {"color": COLOURS[0], "linestyle": "--", "alpha": 0.6}
             axes.plot(places, means, **line, **style, label="mean of each value")
     ticks = scale.ticks()
-    axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
+    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    style = slanted if _is_crowded(scale) else {}
+    axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks], **style)
     axes.set(xlabel=scale.label(name), xlim=(-0.07, 1.07))
 
 
@@ -348,7 +355,7 @@ def draw_parallel_coordinates(
     end = len(scales) + _STRIP
     colours = [[colour_of(score_scale.at(upwards(at)))] for at in np.linspace(0, 1, 256)]
     axes.imshow(colours, extent=(len(scales), end, 0, 1), origin="lower", aspect="auto", zorder=3)
-    _draw_scale(axes, end, diverged + ticks)
+    _draw_scale(axes, end, diverged + ticks, crossed=False)
     labels = [scale.label(name) for name, scale in scales.items()]
     axes.set_xticks([*range(len(scales)), end], [*labels, "score"])
     axes.set(xlim=(-0.2, end + 0.4), ylim=(bottom, 1.06), yticks=[])
@@ -362,18 +369,18 @@ def draw_parallel_coordinates(
 
 
 def _colouring(scores: Sequence[float], criterion: Criterion) -> Callable[[float], Any]:
-    """Returns what gives a score its colour.
+    """Returns what gives a score its colour: half by its value, half by its rank.
 
-    The worse half shares one end of the map: a few poor trials would take all its colours.
+    By values alone, a few poor trials would take all colours, and the others would look alike.
     """
     from matplotlib import colormaps
-    from matplotlib.colors import Normalize
 
-    middle = float(np.median(scores))
-    bounds = (middle, max(scores)) if criterion.maximize else (min(scores), middle)
+    known = sorted(set(scores))
+    low, high = known[0], known[-1]
+    values = [(score - low) / (high - low) if high > low else 1.0 for score in known]
+    places = 0.5 * np.array(values) + 0.5 * np.linspace(0, 1, len(known))
     colours = colormaps["viridis" if criterion.maximize else "viridis_r"]
-    norm = Normalize(*bounds, clip=True)
-    return lambda score: colours(norm(score))
+    return lambda score: colours(float(np.interp(score, known, places)))
 
 
 def _smooth(heights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -385,9 +392,15 @@ def _smooth(heights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([place + step for place in range(len(y))]), np.concatenate(y)
 
 
-def _draw_scale(axes: Any, place: int, ticks: Sequence[tuple[float, str]]) -> None:
+def _draw_scale(
+    axes: Any, place: float, ticks: Sequence[tuple[float, str]], *, crossed: bool = True
+) -> None:
+    """Draws an axis with its labels, off the lines that cross it at the ticks."""
     axes.vlines(place, 0, 1, color=_DARK, linewidth=1.0, zorder=4)
-    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
+    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.6}
+    style = {"textcoords": "offset points", "fontsize": 9, "bbox": box, "zorder": 5}
     for height, label in ticks:
         axes.plot([place, place + 0.02], [height] * 2, color=_DARK, linewidth=1.0, zorder=4)
-        axes.text(place + 0.04, height, label, va="center", fontsize=9, bbox=box, zorder=5)
+        up, va = (3, "bottom") if height > 0 else (-3, "top")
+        up, va = (up, va) if crossed else (0, "center")
+        axes.annotate(label, (place + 0.02, height), xytext=(2, up), va=va, **style)

@@ -20,6 +20,7 @@ _LOOKS = {
     "error_feedback": ("#D55E00", "D", "error feedback (EF)"),
 }
 _OTHER = ("#009E73", "s", "another memory")
+_UNITS = (("GB", 1e-3), ("MB", 1.0), ("kB", 1e3), ("bytes", 1e6))
 # Points so many times further from the best than a quarter of all are drawn at the edge.
 _FAR = 1.6
 # One above the other, by this share of the axis.
@@ -127,11 +128,12 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
+    prefix, in_units = _unit_of_bytes([point.bytes.mean for point in placed])
+    axes.xaxis.set_major_formatter(lambda x, _: f"{in_units * x:g}")
     axes.minorticks_off()
     sent = "in all rounds" if target is None else "to the target"
     axes.set(
-        xlabel=f"uplink of all clients {sent} (MB)",
+        xlabel=f"uplink of all clients {sent} ({prefix})",
         ylabel=f"{name_of(comparison.headline, comparison.metrics)}{unit}",
     )
     limits = _limits(placed, levels, comparison.criterion.maximize)
@@ -160,6 +162,12 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
         [_label(point) for point in placed],
         [pixels(axes, *bar) for bar in bars] + along(axes, [point.place for point in best]),
     )
+
+
+def _unit_of_bytes(sizes: Sequence[float]) -> tuple[str, float]:
+    """Returns the unit that numbers of bytes are written in, and how many of it are in a MB."""
+    middle = math.sqrt(min(sizes) * max(sizes))
+    return next(unit for unit in _UNITS if middle * unit[1] >= 0.5e6 or unit == _UNITS[-1])
 
 
 def _limits(
@@ -195,11 +203,12 @@ def _at_the_edge(placed: Sequence[Point], limits: tuple[float, float]) -> list[P
 
 def _draw_point(axes: Any, point: Point) -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """Draws a point and returns its error bars: ((left, right), (bottom, top)) of each."""
-    (x, y), (colour, marker, _) = point.place, point.look
+    (x, y), (colour, *_) = point.place, point.look
     dx, dy = np.nan_to_num([1e-6 * point.bytes.sd, point.value.sd]).tolist()
     dx = min(dx, 0.9 * x)  # a logarithmic axis has no place for what is below zero
+    marker = _marker(point)
     if point.height is not None:
-        marker, dy = "v" if point.value.mean < y else "^", 0.0
+        dy = 0.0
     axes.errorbar(
         x, y, xerr=dx, yerr=dy, color=colour, marker=marker, markersize=6, linewidth=0,
         markerfacecolor=colour if point.reaches else "white", elinewidth=0.8, zorder=3,
@@ -207,19 +216,37 @@ def _draw_point(axes: Any, point: Point) -> list[tuple[tuple[float, float], tupl
     return [((x - dx, x + dx), (y, y)), ((x, x), (y - dy, y + dy))]
 
 
+def _marker(point: Point) -> str:
+    """Returns the marker of a point: of one at the edge a triangle, which shows where it lies."""
+    if point.height is None:
+        return point.look[1]
+    return "v" if point.value.mean < point.height else "^"
+
+
 def _draw_legend(axes: Any, placed: Sequence[Point]) -> None:
     """Adds a key to colours and markers, without points of its own."""
+    from matplotlib.legend_handler import HandlerTuple
+
     for colour, marker, text in dict.fromkeys(point.look for point in placed):
         axes.plot([], [], color=colour, marker=marker, linewidth=0, markersize=6, label=text)
-    plain = {"linewidth": 0, "markersize": 6, "markeredgecolor": "#555555"}
-    if not all(point.reaches for point in placed):
-        text = "target not reached: whole run"
-        axes.plot([], [], marker="o", label=text, markerfacecolor="white", **plain)
-    if any(point.height is not None for point in placed):
-        text = "beyond this axis, with its value"
-        axes.plot([], [], marker="v", label=text, markerfacecolor="#555555", **plain)
+    handles, labels = axes.get_legend_handles_labels()
+    beyond = sorted({_marker(point) for point in placed if point.height is not None})
+    hollow = sorted({_marker(point) for point in placed if not point.reaches})
+    for markers, inside, text in (
+        (hollow, "white", "target not reached: whole run"),
+        (beyond, "#555555", "beyond this axis, with its value"),
+    ):
+        if markers:
+            style = {"linewidth": 0, "markersize": 6, "markeredgecolor": "#555555"}
+            style |= {"markerfacecolor": inside}
+            # every marker that the meaning has in this picture
+            handles.append(tuple(axes.plot([], [], marker, **style)[0] for marker in markers))
+            labels.append(text)
     # beside the axes, where it covers no error bar
-    axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9)
+    axes.figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, fontsize=9,
+        handler_map={tuple: HandlerTuple(ndivide=None)},
+    )  # fmt: skip
 
 
 def _label(point: Point) -> str:

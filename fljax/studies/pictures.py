@@ -262,7 +262,7 @@ def _draw_clients(figure: Any, shown: Sequence[Compared], metrics: Sequence[Metr
             axes.plot(x, place, marker, color=colour, markersize=5, label=label, linestyle="none")
     axes.set_yticks(range(len(shown)), labels, fontsize=9)
     axes.set(
-        ylim=(len(shown) - 0.5, -0.5), xlabel=f"{spread_metric(metrics).name} of a client{unit}"
+        ylim=(len(shown) - 0.5, -0.5), xlabel=f"{spread_metric(metrics).words} of a client{unit}"
     )
     axes.set_title(_seeds(shown, "means over seeds"), fontsize=10)
     axes.grid(axis="y", visible=False)
@@ -316,10 +316,11 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
 
 
 def _leave_out_the_start(axes: Any, maximize: bool) -> None:
-    """Ends the metric's axis where curves are after a tenth of the rounds: they differ later."""
+    """Ends the metric's axis where curves and bands are after a tenth of the rounds."""
     lines = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 2]
+    bands = [path.vertices for band in axes.collections for path in band.get_paths()]
     last = max((line[-1, 0] for line in lines), default=0)
-    later = [y for line in lines for x, y in line if x > last / 10]
+    later = [y for line in [*lines, *bands] for x, y in line if x > last / 10]
     if later and min(later) < max(later):
         low, high = min(later), max(later)
         start, end = 0.05 * (high - low), 0.15 * (high - low)

@@ -268,7 +268,10 @@ def test_a_sweep_is_judged_by_the_first_metric(models, tmp_path):
         (name_of(key, METRICS), *unit_of(key, METRICS))
         for key in ("eval/test/mse_a", "eval/clients/p90")
     ]
-    assert shown == [("test mse a", 1, " (m²)"), ("mse a, p90 over clients", 1, " (m²)")]
+    assert shown == [
+        ("test squared error of a", 1, " (m²)"),
+        ("squared error of a, p90 over clients", 1, " (m²)"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,16 @@ def test_a_page_in_both_forms(tmp_path):
         assert part in text
     (data,) = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
     assert base64.b64decode(data) == b"pixels"
+
+
+def test_columns_of_texts_begin_at_the_left_and_numbers_end_at_the_right(tmp_path):
+    rows = [
+        ["variant", "keys", "score", "gap", "sent as", "none"],
+        ["`a`", "–", "0.91 ± 0.02", "0", "raw: 85", "–"],
+        ["`b`", "mu = 0.1", "diverged in round 3", "-0.02", "bitmap: 9", "–"],
+    ]
+    text = markdown([Table(rows)], tmp_path)
+    assert text.splitlines()[1] == "|---|---|---:|---:|---|---:|"
+    page = as_html([Table(rows)])
+    assert page.count('<td class="text">') == 4 and page.count('<th class="text">') == 2
+    assert '<td class="text">mu = 0.1</td><td>diverged in round 3</td><td>-0.02</td>' in page

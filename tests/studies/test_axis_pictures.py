@@ -1,5 +1,6 @@
 """Pictures of axes: even scales, ticks where they say, cells and lines that tell what was."""
 
+import itertools
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from fljax.studies.axis_pictures import (
     Scale,
     draw_heat_map,
     draw_parallel_coordinates,
+    draw_sensitivity,
     scale_of,
 )
 from fljax.studies.criterion import BY_ACCURACY, Criterion, filled
@@ -148,3 +150,43 @@ def test_lines_end_at_their_score_with_the_best_on_top_and_the_diverged_below():
                 at = colours[round(255 * float(height)), 0]
                 np.testing.assert_allclose(at[:3], line.get_color()[:3], atol=0.02)
         assert ends[0] == 1.0 and ends[-1] < 0 and ends == sorted(ends, reverse=True)
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.5, 0.8, 0.9), (0.1, 0.88, 0.89, 0.9), (0.5, 0.6)])
+def test_lines_of_different_scores_have_colours_that_can_be_told_apart(levels):
+    results = results_of({n: [(level, 0.5)] for n, level in enumerate(levels)}, grid(AXES))
+    ranked = rank(results)
+    scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
+    figure = Figure()
+    draw_parallel_coordinates(figure, ranked, scales, BY_ACCURACY)
+    colours = figure.axes[0].images[0].get_array()[:, 0, :3]
+    heights = (np.array(levels) - min(levels)) / (max(levels) - min(levels))
+    of_lines = colours[np.round(255 * heights).astype(int)]
+    for one, other in itertools.combinations(of_lines, 2):
+        assert np.abs(one - other).max() > 0.1
+
+
+def test_labels_of_values_stay_off_each_other_and_off_the_lines():
+    long = ("softmax_regression", "mlp(hidden=(200,))", "mcmahan_cnn", "char_lstm")
+    configurations = grid({"model": long, "client_lr": (0.01, 0.1, 1.0)})
+    results = results_of(curves(12), configurations)
+    scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
+    figure = Figure(layout="constrained")
+    draw_sensitivity(figure, rank(results), scales, BY_ACCURACY)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        labels = axes.get_xticklabels()
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(label.get_rotation() for label in labels) or not any(
+            box.overlaps(other) for box, other in itertools.combinations(boxes, 2)
+        )
+    assert [bool(a.get_xticklabels()[0].get_rotation()) for a in figure.axes] == [True, False]
+    figure = Figure(layout="constrained")
+    draw_parallel_coordinates(figure, rank(results), scales, BY_ACCURACY)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    written = [text for text in axes.texts if text.get_text() in {*long, "0.01", "0.1", "1"}]
+    assert len(written) == 7
+    for text in written:
+        box, height = text.get_window_extent(), axes.transData.transform((0, text.xy[1]))[1]
+        assert box.y0 > height or box.y1 < height

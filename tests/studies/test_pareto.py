@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from fljax.studies import repeat
@@ -55,3 +56,30 @@ def test_a_pareto_picture_has_even_axes_with_units_and_tells_what_lies_beyond():
     assert 80 < low < 88 and 90 < high < 91
     labels = {text.get_text() for text in axes.texts}
     assert {"far: 20.0", "c"} <= labels
+
+
+@pytest.mark.parametrize(
+    ("size", "unit", "ticks"),
+    [(2e9, "GB", {"2", "5"}), (2e6, "MB", {"2", "5"}), (3e3, "kB", {"5"}), (30, "bytes", {"50"})],
+)
+def test_bytes_have_the_unit_that_fits_and_each_meaning_its_markers(size, unit, ticks):
+    memories = {"none": "none", "top_k": "error_feedback", "sign": "ef21"}
+    study = Study(variants={name: {"uplink_memory": memory} for name, memory in memories.items()})
+    trials = repeat([{}], (0,), tuple(memories))
+    rows = [
+        {"trial": trial.number, "seed": 0, "round": 1, "train/clients": 1}
+        | {"comm/uplink_bytes": size * (1 + trial.number)}
+        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), 0.5 + 0.1 * trial.number)
+        for trial in trials
+    ]
+    figure = Figure()
+    draw_pareto(figure, compare(study, {"target": 0.55}, Results(trials, rows, {})))
+    figure.draw_without_rendering()
+    axes, (legend,) = figure.axes[0], figure.legends
+    assert axes.get_xlabel().endswith(f"({unit})")
+    assert ticks <= {label.get_text() for label in axes.get_xticklabels()}
+    # one variant never reached the target: its marker, and no other, is hollow in the key
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels.count("target not reached: whole run") == 1
+    hollow = [line for line in legend.get_lines() if line.get_markerfacecolor() == "white"]
+    assert {line.get_marker() for line in hollow} == {"o"}

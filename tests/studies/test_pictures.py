@@ -3,15 +3,17 @@
 import contextlib
 import math
 
+import numpy as np
 import pytest
 from fake_sweeps import results_of
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from fljax.core.metrics import Metric
 from fljax.recording.line_file import LineFile
 from fljax.studies import grid, log_uniform, repeat, sample, uniform
 from fljax.studies.axis_pictures import draw_heat_map, scale_of
-from fljax.studies.comparison import compare
+from fljax.studies.comparison import compare, table
 from fljax.studies.criterion import BY_ACCURACY
 from fljax.studies.pictures import plot_study
 from fljax.studies.results import ROWS, Results, append_rows, axes_of, load, write_trials
@@ -115,3 +117,30 @@ def test_long_names_stay_within_their_pictures(tmp_path, monkeypatch):
 def test_a_sweep_of_which_everything_diverged_gets_none(tmp_path):
     results = results_of({n: [(math.nan, 0.1)] for n in range(6)}, grid(AXES), diverged=range(6))
     assert plot_sweep(results, tmp_path) == []
+
+
+def test_bands_stay_within_the_frame_and_metrics_are_called_by_their_labels(tmp_path, monkeypatch):
+    from fljax.studies import pictures
+
+    drawn = {}
+    keep = lambda figure, path, dpi: drawn.update({path.stem: figure})  # noqa: E731
+    monkeypatch.setattr(pictures, "save_figure", keep)
+    metric = Metric("mse", "lower", label="Squared error")
+    trials = repeat([{"client_lr": rate} for rate in (0.1, 1.0)], (0, 1))
+    rows = [
+        {"trial": trial.number, "seed": trial.seed, "round": round}
+        | {f"eval/{split}/mse": 5.0 / (1 + round) + trial.seed for split in ("val", "test")}
+        for trial in trials
+        for round in range(21)
+    ]
+    found = compare(Study(), {}, Results(trials, rows, {}), metrics=(metric,))
+    plot_study(found, tmp_path)
+    (axes,) = drawn["curves"].axes
+    assert axes.get_ylabel() == "validation squared error"
+    assert drawn["sensitivity"].axes[0].get_ylabel() == "validation squared error, best round"
+    assert table(found)[0][1] == "test squared error"
+    low, high = axes.get_ylim()
+    bands = [path.vertices for band in axes.collections for path in band.get_paths()]
+    assert len(bands) == 2
+    for x, y in np.concatenate(bands):
+        assert x <= 2 or low <= y <= high
