@@ -69,7 +69,7 @@ def test_bytes_have_the_unit_that_fits_and_each_meaning_its_markers(size, unit, 
     rows = [
         {"trial": trial.number, "seed": 0, "round": 1, "train/clients": 1}
         | {"comm/uplink_bytes": size * (1 + trial.number)}
-        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), 0.5 + 0.1 * trial.number)
+        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), 0.7 - 0.1 * trial.number)
         for trial in trials
     ]
     figure = Figure()
@@ -82,4 +82,4 @@ def test_bytes_have_the_unit_that_fits_and_each_meaning_its_markers(size, unit, 
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels.count("target not reached: whole run") == 1
     hollow = [line for line in legend.get_lines() if line.get_markerfacecolor() == "white"]
-    assert {line.get_marker() for line in hollow} == {"o"}
+    assert {line.get_marker() for line in hollow} == {"s"}
