@@ -37,7 +37,7 @@ def public(room: str) -> dict:
 # modules whose functions are not exported, but have examples
 MODULES = (
     "core.algorithm", "core.digits", "core.metrics", "core.transforms", "core.transmission",
-    "core.trees", "data.examples", "studies.selection",
+    "core.trees", "data.examples", "studies.criterion", "training.record_keys",
 )  # fmt: skip
 EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 

@@ -36,9 +36,11 @@ def evaluation_keys(
       eval_clients: How many clients are evaluated one by one; 0 none.
 
     Example:
-      >>> dataset = fljax.data.Synthetic(0.0, 0.0, num_clients=4).load()  # doctest: +SKIP
-      >>> evaluation_keys(dataset, fljax.tasks.METRICS)[:1]  # doctest: +SKIP
-      ['eval/test/accuracy']
+      >>> dataset = data.from_arrays(np.zeros((4, 2)), [0, 0, 1, 1], client_ids=[0, 0, 1, 1])
+      >>> import dataclasses
+      >>> tested = dataclasses.replace(dataset, test=dataset.train)
+      >>> evaluation_keys(tested, [Metric("mse", "lower")])
+      ['eval/test/mse']
     """
     splits = [name for name in ("val", "test", "held_out") if getattr(dataset, name) is not None]
     keys = [f"eval/{split}/{metric.name}" for split in splits for metric in metrics]
