@@ -63,7 +63,7 @@ def commands() -> list[list[str]]:
 def test_commands_name_flags_and_keys_that_exist(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     script, *arguments = command
-    source = Path(script).read_text()
+    source = "".join(map(Path.read_text, (Path(script), *Path("fljax/commands").glob("*.py"))))
     for argument in arguments:
         flag = argument.removeprefix("--").partition("=")[0]
         assert flag.startswith("config.") or f'"{flag}"' in source

@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +35,14 @@ def public(room: str) -> dict:
     }
 
 
-# modules whose functions are not exported, but have examples
+# modules whose names are supported, and those whose functions are not exported but have examples
+SUPPORTED = (
+    "core.algorithm", "core.metrics", "core.sampler", "core.task", "core.transforms",
+    "training.federation",
+)  # fmt: skip
 MODULES = (
-    "core.algorithm", "core.digits", "core.metrics", "core.transforms", "core.transmission",
-    "core.trees", "data.examples", "studies.criterion", "training.record_keys",
+    *SUPPORTED, "core.digits", "core.transmission", "core.trees", "data.examples",
+    "studies.criterion", "studies.search", "training.record_keys",
 )  # fmt: skip
 EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 
@@ -54,13 +59,26 @@ def test_examples_run(room, name, tmp_path, monkeypatch, quick_compilation):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_of_a_module_run(module):
+def test_examples_of_a_module_run(module, quick_compilation):
     module = importlib.import_module(f"fljax.{module}")
     names = vars(module) | NAMES | {room: getattr(fljax, room) for room in ROOMS}
     found = [
         example for example in doctest.DocTestFinder().find(module, globs=names) if example.examples
     ]
     assert found and not "".join(map(failures, found))
+
+
+@pytest.mark.parametrize("module", SUPPORTED)
+def test_what_may_be_imported_is_listed_and_has_examples(module):
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+    assert f"`fljax.{module}`" in page.partition("## What may be imported")[2]
+    own = {name: value for name, value in public(module).items() if hasattr(value, "__module__")}
+    missing = [
+        name
+        for name, value in own.items()
+        if value.__module__ == f"fljax.{module}" and ">>>" not in (value.__doc__ or "")
+    ]
+    assert own and not missing
 
 
 def failures(example: doctest.DocTest) -> str:

@@ -1,4 +1,4 @@
-"""Checks of the numbers and the optimizers that users give to algorithms."""
+"""Checks the numbers and the optimizers that users give to algorithms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers whose state starts anew in each round, and those whose state is kept.
+"""Makes optimizers whose state starts anew in each round, and those whose state is kept.
 
 Clients of a federation start their optimizer anew in each round, so that a schedule in it, which
 counts the optimizer's own steps, would begin anew as well: it is refused. Where the state is kept

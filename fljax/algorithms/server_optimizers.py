@@ -1,4 +1,4 @@
-"""The adaptive server optimizers of FedOpt.
+"""Makes the adaptive server optimizers of FedOpt.
 
 Reddi et al. 2021, "Adaptive federated optimization" (arXiv:2003.00295), Algorithm 2:
 

@@ -1,4 +1,4 @@
-"""Tables of a comparison: speed, memory and final losses."""
+"""Writes the tables of a comparison: speed, memory and final losses."""
 
 from __future__ import annotations
 

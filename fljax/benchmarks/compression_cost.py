@@ -1,4 +1,4 @@
-"""The cost of compression: rounds with and without it, by turns."""
+"""Times rounds with and without compression, by turns."""
 
 from __future__ import annotations
 

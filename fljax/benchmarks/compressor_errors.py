@@ -1,4 +1,4 @@
-"""The errors of fljax's compressors beside those of FedJAX's, on the same vectors.
+"""Compares the errors of fljax's compressors with those of FedJAX's, on the same vectors.
 
 Both sides compress each vector many times. Where the algorithms are the same, the means of
 |x_hat - x|^2 / |x|^2 differ by no more than chance: by four standard errors in one of 16,000

@@ -1,4 +1,4 @@
-"""The machine that a figure depends on: processor, devices, versions, attainable peak."""
+"""Describes the machine that a figure depends on: processor, devices, versions, attainable peak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between workload files, which any simulator reads, and the models of fljax."""
+"""Converts between workload files, which any simulator reads, and the models of fljax."""
 
 from __future__ import annotations
 

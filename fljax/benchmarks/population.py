@@ -1,4 +1,4 @@
-"""The cost of a large population: rounds of one cohort size, of few or of many clients.
+"""Times rounds of one cohort size in small and large populations.
 
 The rows of all clients lie in a file that is mapped into memory, or are generated when they are
 asked for; only the cohort's rows ever reach a device. A round is timed as in

@@ -1,4 +1,4 @@
-"""Commands that get so much time and no more, with everything that they start."""
+"""Runs commands that get so much time and no more, with everything that they start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations of a profiler trace, longest first."""
+"""Lists the operations of a profiler trace, longest first."""
 
 from __future__ import annotations
 

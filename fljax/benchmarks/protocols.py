@@ -1,4 +1,4 @@
-"""Published protocols, end to end: data, rounds and evaluations, timed once all has compiled."""
+"""Times published protocols end to end: data, rounds and evaluations, once all has compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fljax's runner of a workload file: what `scripts/run_workload.py` prints."""
+"""Runs a workload file in fljax: what `scripts/run_workload.py` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds of single rounds."""
+"""Times single rounds."""
 
 from __future__ import annotations
 

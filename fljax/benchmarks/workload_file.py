@@ -1,4 +1,4 @@
-"""Workload files: the same data, cohorts and initial parameters for every simulator.
+"""Writes workload files: the same data, cohorts and initial parameters for every simulator.
 
 A workload file is an `.npz` archive that any simulator reads with NumPy alone:
 

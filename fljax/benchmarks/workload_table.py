@@ -1,4 +1,4 @@
-"""Results of workloads as Markdown: one file's table, and two files side by side."""
+"""Writes results of workloads as Markdown: one file's table, and two files side by side."""
 
 from __future__ import annotations
 

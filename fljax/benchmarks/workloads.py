@@ -1,4 +1,4 @@
-"""Named workloads on generated data: what is benchmarked, and how it grows."""
+"""Names workloads on generated data: what is benchmarked, and how it grows."""
 
 from __future__ import annotations
 

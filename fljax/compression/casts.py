@@ -1,4 +1,4 @@
-"""Narrower floating-point numbers, and the compressor that changes nothing."""
+"""Sends narrower floating-point numbers, or exactly what it is given."""
 
 from __future__ import annotations
 

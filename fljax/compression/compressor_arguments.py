@@ -1,4 +1,4 @@
-"""Checks of the settings of compressors.
+"""Checks the settings of compressors.
 
 A setting that is traced, as a hyperparameter of the round program, was checked as a number before.
 """

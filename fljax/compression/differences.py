@@ -1,4 +1,4 @@
-"""Compressed differences to what the server already knows of a client: EF21, DIANA, MARINA.
+"""Compresses differences to what the server already knows of a client: EF21, DIANA, MARINA.
 
 Updates change little from round to round, so that differences are small where updates are not, and
 what compression loses vanishes as training converges. The server keeps a mean over all clients that

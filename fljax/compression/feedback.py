@@ -1,4 +1,4 @@
-"""Memories that make up for what compression loses, from round to round."""
+"""Remembers what compression loses, and sends it in later rounds: error feedback."""
 
 from __future__ import annotations
 

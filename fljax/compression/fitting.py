@@ -1,4 +1,4 @@
-"""Checks that compressors, memories, cohorts and models fit: refusals and warnings."""
+"""Checks that compressors, memories, cohorts and models fit, and refuses or warns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compressors between clients and server: links of the pipeline.
+"""Makes links of a pipeline out of compressors.
 
 The floating-point leaves of an update (or of a message) become one vector, or one vector each; the
 leaves of other types travel as they are.

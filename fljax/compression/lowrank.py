@@ -1,4 +1,4 @@
-"""Matrices of low rank: PowerSGD."""
+"""Sends updates as matrices of low rank: PowerSGD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memories of the uplink by name, and the settings they take where none are given."""
+"""Names the memories of the uplink, and the settings they take where none are given."""
 
 from __future__ import annotations
 

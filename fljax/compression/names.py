@@ -1,4 +1,4 @@
-"""Compression by name: from the texts of a configuration to a pipeline."""
+"""Makes a pipeline of the texts in a configuration that name compressors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coordinates rounded to a few equidistant levels: QSGD, integers, the range between two bounds.
+"""Rounds coordinates to a few equidistant levels: QSGD, integers, the range between two bounds.
 
 Symmetric levels are integers from -s to s with s = 2^(bits - 1) - 1, so that a zero stays a zero.
 """

@@ -1,4 +1,4 @@
-"""Randomly rotated vectors, whose coordinates are all alike, and their quantizers.
+"""Rotates vectors at random, so that all coordinates are alike, and quantizes them.
 
 A rotation changes signs at random and multiplies by a Hadamard matrix, block by block: whole
 vectors would have to be filled up to a power of two, up to twice their length.

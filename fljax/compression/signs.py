@@ -1,4 +1,4 @@
-"""Little more than signs: one bit a coordinate, three values, powers of two."""
+"""Sends little more than signs: one bit a coordinate, three values, powers of two."""
 
 from __future__ import annotations
 

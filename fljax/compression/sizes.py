@@ -1,4 +1,4 @@
-"""The size of a compressed update on the wire, found without compressing one."""
+"""Finds the size of a compressed update on the wire without compressing one."""
 
 from __future__ import annotations
 

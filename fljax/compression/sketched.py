@@ -1,4 +1,4 @@
-"""Sums of sketches: FetchSGD."""
+"""Sums sketches of updates before the server decodes them: FetchSGD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some coordinates and where they are: the largest ones, random ones, those above a threshold."""
+"""Sends some coordinates and where they are: the largest, random ones, those above a threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors put together and filled up, at the cost of a copy.
+"""Puts vectors together and fills them up, at the cost of a copy.
 
 XLA's CPU backend makes one loop of a concatenation (or a padding) and of what is before and behind
 it, and then looks up for every entry which part it is from: some ten times slower than the copy.

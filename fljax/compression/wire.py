@@ -1,4 +1,4 @@
-"""Messages as bytes: fields of fixed width, one behind the other, without padding in between.
+"""Writes messages as bytes: fields of fixed width, one behind the other, without padding.
 
 A layout names the arrays of a payload in the order in which they are sent, and says how many
 numbers each one is on the wire and how many bits each number takes. Bits are counted from it while

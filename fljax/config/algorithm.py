@@ -1,4 +1,4 @@
-"""The algorithm of a configuration, with its own defaults where the configuration sets nothing."""
+"""Makes the algorithm of a configuration, with its own defaults where nothing is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags of a configuration: `--config=FILE`, `--config.KEY=VALUE` and `--config_help`."""
+"""Defines the flags of a configuration: `--config=FILE`, `--config.KEY=VALUE`, `--config_help`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost of a run, found without running a round of it."""
+"""Tells what a run would do and cost, without running a round of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a configuration to the arguments of `simulate`: every name is looked up here."""
+"""Makes the arguments of `simulate` from a configuration: every name is looked up here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of a configuration: types and ranges of single keys, then of keys together."""
+"""Checks a configuration: types and ranges of single keys, then of keys together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions of a trained model: from a run, or from what it left on disk."""
+"""Predicts with a trained model: from a run, or from what it left on disk."""
 
 from __future__ import annotations
 

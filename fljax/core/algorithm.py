@@ -26,6 +26,19 @@ import optax
 from fljax.core.digits import counted
 from fljax.core.trees import beside
 
+__all__ = [
+    "Aggregate",
+    "Algorithm",
+    "AlgorithmSpec",
+    "ClientPass",
+    "Contribution",
+    "Job",
+    "OptimizerFactory",
+    "Variables",
+    "blank_job",
+    "step_key",
+]
+
 PyTree = Any
 # A server or client optimizer may be given as (hparams) -> optax.GradientTransformation.
 OptimizerFactory = Callable[[Mapping[str, jax.Array]], optax.GradientTransformation]
@@ -37,6 +50,10 @@ class Variables(NamedTuple):
     Attributes:
       params: Pytree of trained parameters.
       model_state: Pytree of statistics that training updates, such as BatchNorm's; often empty.
+
+    Example:
+      >>> Variables({"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}, {})
+      Variables(15 parameters in 2 arrays)
     """
 
     params: PyTree
@@ -73,6 +90,11 @@ class Job(NamedTuple):
         own (`client_weights`), else None; an algorithm takes it instead of a rule such as `rows`.
       weights: {name: weight} of the job's contributions, for the transforms of the uplink; None
         elsewhere.
+
+    Example:
+      >>> job = blank_job(jax.random.key(0))._replace(client=jnp.int32(7), rows=jnp.int32(20))
+      >>> Contribution({"w": jnp.ones(2)}, weight=job.rows).weight.tolist()
+      20
     """
 
     client: jax.Array
@@ -92,7 +114,13 @@ class Job(NamedTuple):
 
 
 def blank_job(key: jax.Array, weight: jax.Array | None = None) -> Job:
-    """Returns a job whose numbers are all zero, for tracing what is done with one."""
+    """Returns a job whose numbers are all zero, for tracing what is done with one.
+
+    Example:
+      >>> job = blank_job(jax.random.key(0))
+      >>> int(job.client), bool(job.accepted)
+      (0, True)
+    """
     numbers = dict.fromkeys(Job._fields, jnp.zeros((), jnp.int32))
     return Job(
         **numbers | {"accepted": jnp.bool_(True), "key": key, "weight": weight, "weights": None}
@@ -100,7 +128,13 @@ def blank_job(key: jax.Array, weight: jax.Array | None = None) -> Job:
 
 
 def step_key(job: Job) -> jax.Array:
-    """Returns the key of one local step: (seed, round, client, occurrence, step)."""
+    """Returns the key of one local step: (seed, round, client, occurrence, step).
+
+    Example:
+      >>> job = blank_job(jax.random.key(0))
+      >>> bool((step_key(job) == step_key(job._replace(step=jnp.int32(1)))).all())
+      False
+    """
     return jax.random.fold_in(job.key, job.step)
 
 
@@ -112,6 +146,11 @@ class Contribution(NamedTuple):
       weight: Scalar, or a pytree that is a prefix of `value` (sub-models).
       cluster: int32 scalar, computed on the device: which of the pass's `num_clusters` sums it is
         added to; None where there is one. A number out of range rejects the job.
+
+    Example:
+      >>> update = Contribution({"w": jnp.array([0.5, -0.5])}, weight=jnp.int32(20))
+      >>> update.cluster is None
+      True
     """
 
     value: PyTree
@@ -204,6 +243,15 @@ class Algorithm(NamedTuple):
         makes no such models.
       has_global_model: False where clients share none. Evaluations of everybody's rows are then the
         mean over some clients' own models; `personalize` gives these without batch and key.
+
+    Example:
+      >>> spec = algorithms.fedavg(client_lr=0.1)
+      >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
+      >>> algorithm = spec.build(task, {**spec.hparams, "num_clients": 10})
+      >>> params, _, model_state = task.init(jax.random.key(0))
+      >>> server = algorithm.init(Variables(params, model_state))
+      >>> len(algorithm.passes), algorithm.variables(server)
+      (1, Variables(15 parameters in 2 arrays))
     """
 
     init: Callable[[PyTree], PyTree]
@@ -229,6 +277,11 @@ class AlgorithmSpec(NamedTuple):
         what `build` makes, or nothing starts: a number that nothing reads was given in vain.
       keeps_optimizer: Whether clients keep the state of that optimizer from round to round. Where
         it starts anew in each round, an optimizer with a schedule is refused.
+
+    Example:
+      >>> spec = algorithms.fedprox(mu=0.1)
+      >>> spec.name, sorted(spec.hparams)
+      ('fedprox', ['client_lr', 'mu', 'server_lr'])
     """
 
     name: str

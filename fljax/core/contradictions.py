@@ -1,4 +1,4 @@
-"""Options without an effect beside others, and options that contradict each other.
+"""Finds options without an effect beside others, and options that contradict each other.
 
 Both are told alike of a configuration and of Python's arguments.
 """

@@ -1,4 +1,4 @@
-"""Numbers as texts: with as many digits as say something, and as tell different ones apart."""
+"""Writes numbers with as many digits as say something, and as tell different ones apart."""
 
 from __future__ import annotations
 

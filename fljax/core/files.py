@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and errors that name the file."""
+"""Writes files that are whole or not there, with errors that name the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jaxprs evaluated again, equation by equation, to compute the same in another way."""
+"""Evaluates jaxprs again, equation by equation, to compute the same in another way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays that the devices of a CPU read where they are, without a copy each.
+"""Allocates arrays that the devices of a CPU read where they are, without a copy each.
 
 XLA takes a NumPy array in place if it starts at a multiple of 64 bytes, which NumPy's own arrays
 rarely do. All CPU devices then share the one copy that the host has anyway.

@@ -15,6 +15,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "ACCURACY",
+    "HIGHER",
+    "LOSS",
+    "LOWER",
+    "Metric",
+    "Sum",
+    "client_metrics",
+    "client_summary",
+    "from_plain",
+    "global_metrics",
+    "group_metrics",
+    "metric_of",
+    "name_of",
+    "plain",
+    "rows_of",
+    "spread_metric",
+    "target_of",
+    "unit_of",
+]
+
 HIGHER, LOWER = "higher", "lower"
 _WORDS = {"val": "validation", "held_out": "held-out"}
 # Shown in percent.
@@ -89,17 +110,32 @@ ACCURACY = Metric("accuracy", label="Accuracy")
 
 
 def plain(metrics: Sequence[Metric]) -> list[dict[str, str]]:
-    """Returns what `config.json` says of metrics; the first one chooses rounds and models."""
+    """Returns what `config.json` says of metrics; the first one chooses rounds and models.
+
+    Example:
+      >>> plain([LOSS])
+      [{'name': 'loss', 'better': 'lower', 'label': 'Loss', 'unit': ''}]
+    """
     return [{name: getattr(metric, name) for name in _PLAIN} for metric in metrics]
 
 
 def from_plain(described: Sequence[Mapping[str, str]] | None) -> tuple[Metric, ...]:
-    """Returns the metrics that a `config.json` tells of, accuracy and loss if it tells of none."""
+    """Returns the metrics that a `config.json` tells of, accuracy and loss if it tells of none.
+
+    Example:
+      >>> from_plain(plain([LOSS])) == (LOSS,), from_plain(None) == (ACCURACY, LOSS)
+      (True, True)
+    """
     return tuple(Metric(**fields) for fields in described or ()) or (ACCURACY, LOSS)
 
 
 def target_of(options: Mapping[str, Any]) -> float | None:
-    """Returns the value of the first metric that options ask for, by either of their names."""
+    """Returns the value of the first metric that options ask for, by either of their names.
+
+    Example:
+      >>> target_of({"target": 3.5, "target_accuracy": None}), target_of({"target_accuracy": 0.9})
+      (3.5, 0.9)
+    """
     accuracy = options.get("target_accuracy")
     return options.get("target") if accuracy is None else accuracy
 
@@ -124,7 +160,12 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
 
 
 def rows_of(key: str) -> str:
-    """Returns what rows a key is about: "val" for "eval/val/accuracy", "train", ..."""
+    """Returns what rows a key is about: "val" for "eval/val/accuracy", "train", ...
+
+    Example:
+      >>> rows_of("eval/val/accuracy"), rows_of("train/loss")
+      ('val', 'train')
+    """
     parts = key.split("/")
     return parts[1] if parts[0] == "eval" and len(parts) > 1 else parts[0]
 

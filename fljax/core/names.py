@@ -1,4 +1,4 @@
-"""Names that users give: the nearest one that exists, and what other frameworks call ours."""
+"""Finds the name that a user meant: the nearest one, or ours for another framework's."""
 
 from __future__ import annotations
 

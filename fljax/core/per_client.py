@@ -1,4 +1,4 @@
-"""Numbers of one's own for each client: weights, rates, epochs, steps, batch sizes."""
+"""Holds numbers of each client's own: weights, rates, epochs, steps, batch sizes."""
 
 from __future__ import annotations
 

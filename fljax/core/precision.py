@@ -1,4 +1,4 @@
-"""In which types training computes and sums, and how results go back to their own.
+"""Chooses the types in which training computes and sums, and how results go back to their own.
 
 Steps, updates and means are computed in float32 at least, whatever the types of a model's leaves,
 and go back to these once: floating-point numbers are rounded to their precision; of integers and

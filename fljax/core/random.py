@@ -1,4 +1,4 @@
-"""Counter-based randomness for the host: the same number for the same key, in any order.
+"""Draws counter-based random numbers on the host: the same for the same key, in any order.
 
 NumPy's generators are sequential, and one generator a client costs about 20 µs each. Here every
 random word is a hash of its coordinates, so that a planner draws for a whole cohort in one

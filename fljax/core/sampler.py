@@ -17,6 +17,16 @@ from fljax.core import parts, random
 from fljax.core.settings import OPTIONS
 from fljax.core.values import COUNT, FINITE, Field, checked, sequence, shown, whole_numbers
 
+__all__ = [
+    "SAMPLERS",
+    "Sampler",
+    "check_name",
+    "make",
+    "poisson",
+    "replay",
+    "uniform",
+]
+
 _COUNT = Field(None, int, COUNT)
 _WHOLE = Field(None, int, FINITE)
 _MEAN = Field(None, float, FINITE)
@@ -67,6 +77,12 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
 
     Raises:
       ValueError: If the population is smaller than the cohort.
+
+    Example:
+      >>> sampler = uniform(num_clients=100, clients_per_round=10, seed=0)
+      >>> clients, _ = sampler.select(sampler.init(), 0)
+      >>> len(set(clients.tolist()))
+      10
     """
     num_clients, seed = _checked(num_clients, seed)
     clients_per_round = checked("clients_per_round", clients_per_round, _WHOLE)
@@ -84,6 +100,12 @@ def poisson(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
 
     A cohort may be empty. Its size stays below the mean plus ten standard deviations; a larger
     draw, rarer than one in 10^20, is cut.
+
+    Example:
+      >>> sampler = poisson(num_clients=1000, clients_per_round=10, seed=0)
+      >>> sizes = [len(sampler.select((), round)[0]) for round in range(200)]
+      >>> bool(abs(np.mean(sizes) - 10) < 1), sampler.max_cohort
+      (True, 51)
     """
     num_clients, seed = _checked(num_clients, seed)
     clients_per_round = checked("clients_per_round", clients_per_round, _MEAN)
@@ -105,6 +127,11 @@ def replay(cohorts: Sequence[Sequence[int]], num_clients: int) -> Sampler:
 
     Raises:
       ValueError: If a cohort names a client that does not exist.
+
+    Example:
+      >>> sampler = replay([[0, 2], [1]], num_clients=3)
+      >>> [sampler.select((), round)[0].tolist() for round in range(3)]
+      [[0, 2], [1], [0, 2]]
     """
     num_clients = checked("num_clients", num_clients, _COUNT)
     fixed = [
@@ -148,7 +175,11 @@ _OFFERED = ("num_clients", "clients_per_round", "seed", "sizes")
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for a text that names no sampler, or arguments that it does not have."""
+    """Raises ValueError for a text that names no sampler, or arguments that it does not have.
+
+    Example:
+      >>> check_name("uniform")
+    """
     parts.bound(parts.read_one("sampler", name, SAMPLERS), offered=dict.fromkeys(_OFFERED))
 
 

@@ -9,6 +9,11 @@ import jax
 
 from fljax.core.metrics import Metric, Sum
 
+__all__ = [
+    "Measured",
+    "Task",
+]
+
 PyTree = Any
 
 

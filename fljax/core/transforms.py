@@ -30,6 +30,27 @@ from fljax.core.algorithm import Aggregate, Job
 from fljax.core.precision import widened
 from fljax.core.values import wrong
 
+__all__ = [
+    "Aggregator",
+    "Cohort",
+    "CohortLink",
+    "DownlinkLink",
+    "Pipeline",
+    "PipelineSpec",
+    "PipelineState",
+    "ServerLink",
+    "UPDATE",
+    "UplinkLink",
+    "as_configured",
+    "check_pipeline",
+    "dense_bits",
+    "hparams_of",
+    "init_client",
+    "init_server",
+    "pipeline_at",
+    "weighted_mean",
+]
+
 PyTree = Any
 
 # The contribution that cohort links, aggregators and server links act on, and uplink links unless
@@ -47,6 +68,10 @@ def dense_bits(value: PyTree) -> jax.Array:
 
     Raises:
       ValueError: If one message is too large to be counted: 512 MiB or more.
+
+    Example:
+      >>> int(dense_bits({"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}))
+      480
     """
     bits = sum(leaf.size * leaf.dtype.itemsize * 8 for leaf in jax.tree.leaves(value))
     if bits >= 2**32:
@@ -77,6 +102,15 @@ class UplinkLink(NamedTuple):
       covers: The name that it transforms, or None for the whole message.
       refuses_rest: Whether whatever it does not cover must not leave the client: transforms for
         privacy and masks refuse algorithms that send more.
+
+    Example:
+      >>> halved = UplinkLink(
+      ...     encode=lambda value, state, job, key: (value.astype(jnp.float16), state),
+      ...     decode=lambda payload, state: payload.astype(jnp.float32),
+      ... )
+      >>> payload, _ = halved.encode(jnp.ones(5), (), None, None)
+      >>> int(halved.bits(payload)), halved.covers
+      (80, 'update')
     """
 
     encode: Callable[[PyTree, PyTree, Job, jax.Array], tuple[PyTree, PyTree]]
@@ -109,6 +143,11 @@ class DownlinkLink(NamedTuple):
       apply: (message, state, key) -> (message as clients receive it, state').
       bits: (message) -> uint32 scalar, the size on the wire for one client.
       init: (params) -> server-side state.
+
+    Example:
+      >>> halved = DownlinkLink(lambda message, state, key: (message.astype(jnp.float16), state))
+      >>> halved.apply(jnp.ones(2), (), None)[0].dtype.name
+      'float16'
     """
 
     apply: Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]
@@ -125,6 +164,14 @@ class Cohort(NamedTuple):
       clients: int32[P] client numbers, -1 where a position has none.
       round: int32[].
       axis_name: Mesh axis over which parameters are sharded; sums over parameters need `psum`.
+
+    Example:
+      >>> cohort = Cohort(
+      ...     weights=jnp.array([2.0, 0.0]), valid=jnp.array([True, False]),
+      ...     clients=jnp.array([7, -1]), round=jnp.int32(0), axis_name="devices",
+      ... )
+      >>> int(cohort.valid.sum())
+      1
     """
 
     weights: jax.Array
@@ -141,6 +188,11 @@ class CohortLink(NamedTuple):
       apply: (stack[P, d], cohort, state, key) -> (stack'[P, d], state'), where d is this device's
         share of the flattened parameters.
       init: (params) -> state.
+
+    Example:
+      >>> flipped = CohortLink(lambda stack, cohort, state, key: (-stack, state))
+      >>> flipped.apply(jnp.ones((2, 3)), None, (), None)[0].sum().tolist()
+      -6.0
     """
 
     apply: Callable[[jax.Array, Cohort, PyTree, jax.Array], tuple[jax.Array, PyTree]]
@@ -155,6 +207,13 @@ class Aggregator(NamedTuple):
       apply: For "sum": (aggregate, state) -> (aggregate', state'). For "stack":
         (stack[P, d], cohort, state) -> (value[d], state').
       init: (params) -> state.
+
+    Example:
+      >>> median = Aggregator(
+      ...     needs="stack", apply=lambda stack, cohort, state: (jnp.median(stack, axis=0), state)
+      ... )
+      >>> median.apply(jnp.array([[1.0], [2.0], [9.0]]), None, ())[0].tolist()
+      [2.0]
     """
 
     needs: str
@@ -168,6 +227,14 @@ class ServerLink(NamedTuple):
     Attributes:
       apply: (aggregate, state, round, key) -> (aggregate', state').
       init: (params) -> state.
+
+    Example:
+      >>> halved = ServerLink(
+      ...     lambda aggregate, *rest: (aggregate._replace(sum=aggregate.sum / 2), rest[0])
+      ... )
+      >>> two = Aggregate(jnp.ones(2), jnp.float32(1), jnp.int32(1))
+      >>> halved.apply(two, (), 0, None)[0].mean().tolist()
+      [0.5, 0.5]
     """
 
     apply: Callable[[Aggregate, PyTree, jax.Array, jax.Array], tuple[Aggregate, PyTree]]
@@ -178,7 +245,13 @@ weighted_mean = Aggregator(needs="sum", apply=lambda aggregate, state: (aggregat
 
 
 class Pipeline(NamedTuple):
-    """All transforms of a run; the default changes nothing."""
+    """All transforms of a run; the default changes nothing.
+
+    Example:
+      >>> pipeline = Pipeline(uplink=(compression.uplink(compression.top_k(0.1)),))
+      >>> len(pipeline.uplink), pipeline.needs_stack
+      (1, False)
+    """
 
     downlink: tuple[DownlinkLink, ...] = ()
     uplink: tuple[UplinkLink, ...] = ()
@@ -217,6 +290,14 @@ class PipelineSpec(NamedTuple):
       build: (hparams) -> Pipeline, called inside the trace; what hyperparameters may change of a
         pipeline is numbers, never its links or the shapes of their payloads and states.
       hparams: {name: number}, which join those of the algorithm.
+
+    Example:
+      >>> def build(hparams):
+      ...     scaled = lambda message, state, key: (message * hparams["scale"], state)
+      ...     return Pipeline(downlink=(DownlinkLink(scaled),))
+      >>> spec = PipelineSpec(build, {"scale": 0.5})
+      >>> spec.build(spec.hparams).downlink[0].apply(jnp.ones(2), (), None)[0].tolist()
+      [0.5, 0.5]
     """
 
     build: Callable[[Mapping[str, Any]], Pipeline]
@@ -224,7 +305,11 @@ class PipelineSpec(NamedTuple):
 
 
 def check_pipeline(pipeline: Any) -> None:
-    """Raises ValueError for what is no pipeline, or has something else in place of a link."""
+    """Raises ValueError for what is no pipeline, or has something else in place of a link.
+
+    Example:
+      >>> check_pipeline(Pipeline(aggregator=weighted_mean))
+    """
     if isinstance(pipeline, PipelineSpec):
         return
     if not isinstance(pipeline, Pipeline):
@@ -252,22 +337,43 @@ def check_pipeline(pipeline: Any) -> None:
 
 
 def pipeline_at(pipeline: Pipeline | PipelineSpec, hparams: Mapping[str, Any]) -> Pipeline:
-    """Returns the pipeline of some hyperparameters."""
+    """Returns the pipeline of some hyperparameters.
+
+    Example:
+      >>> spec = PipelineSpec(lambda hparams: Pipeline(), {"scale": 0.5})
+      >>> pipeline_at(spec, {"scale": 0.1}) == Pipeline()
+      True
+    """
     return pipeline.build(hparams) if isinstance(pipeline, PipelineSpec) else pipeline
 
 
 def hparams_of(pipeline: Pipeline | PipelineSpec) -> Mapping[str, float]:
-    """Returns {name: number} of the hyperparameters that a pipeline has."""
+    """Returns {name: number} of the hyperparameters that a pipeline has.
+
+    Example:
+      >>> hparams_of(PipelineSpec(lambda hparams: Pipeline(), {"scale": 0.5}))
+      {'scale': 0.5}
+    """
     return pipeline.hparams if isinstance(pipeline, PipelineSpec) else {}
 
 
 def as_configured(pipeline: Pipeline | PipelineSpec) -> Pipeline:
-    """Returns the pipeline of its own numbers: for shapes, initial states and sizes."""
+    """Returns the pipeline of its own numbers: for shapes, initial states and sizes.
+
+    Example:
+      >>> as_configured(PipelineSpec(lambda hparams: Pipeline(), {"scale": 0.5})) == Pipeline()
+      True
+    """
     return pipeline_at(pipeline, hparams_of(pipeline))
 
 
 class PipelineState(NamedTuple):
-    """Server-side state of every link."""
+    """Server-side state of every link.
+
+    Example:
+      >>> init_server(Pipeline(), {"w": jnp.zeros(3)})
+      PipelineState(downlink=(), uplink=(), cohort=(), aggregator=(), server=())
+    """
 
     downlink: tuple[PyTree, ...]
     uplink: tuple[PyTree, ...]
@@ -277,7 +383,14 @@ class PipelineState(NamedTuple):
 
 
 def init_server(pipeline: Pipeline, params: PyTree) -> PipelineState:
-    """Returns the initial server-side state of all links."""
+    """Returns the initial server-side state of all links.
+
+    Example:
+      >>> step = lambda total, state, round, key: (total, state + 1)
+      >>> counting = ServerLink(step, init=lambda params: 0)
+      >>> init_server(Pipeline(server=(counting,)), {"w": jnp.zeros(3)}).server
+      (0,)
+    """
     params = widened(params)
     return PipelineState(
         downlink=tuple(link.init(params) for link in pipeline.downlink),
@@ -289,6 +402,12 @@ def init_server(pipeline: Pipeline, params: PyTree) -> PipelineState:
 
 
 def init_client(pipeline: Pipeline, params: PyTree) -> tuple[PyTree, ...]:
-    """Returns the uplink state of a client that never took part."""
+    """Returns the uplink state of a client that never took part.
+
+    Example:
+      >>> memory = UplinkLink(None, None, init_client=lambda params: params)
+      >>> init_client(Pipeline(uplink=(memory,)), {"w": jnp.zeros(3)})[0]["w"].tolist()
+      [0.0, 0.0, 0.0]
+    """
     params = widened(params)
     return tuple(link.init_client(params) for link in pipeline.uplink)

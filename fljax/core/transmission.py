@@ -1,4 +1,4 @@
-"""The way of a message through a pipeline: from a client to the server, and back.
+"""Sends a message through a pipeline, from a client to the server, and back.
 
 `broadcast` runs the downlink links. `encode` and `decode` run the uplink links for each job,
 `absorb` those parts of them that see the sums over jobs, and `apply_server` the server links.

@@ -1,4 +1,4 @@
-"""Small operations on pytrees whose leaves share a leading axis of lanes, slots or jobs."""
+"""Indexes and selects in pytrees whose leaves share a leading axis of lanes, slots or jobs."""
 
 from __future__ import annotations
 

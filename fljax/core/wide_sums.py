@@ -1,4 +1,4 @@
-"""Functions rewritten so that sums of half-precision numbers are float32 inside.
+"""Rewrites functions so that sums of half-precision numbers are float32 inside.
 
 XLA adds bfloat16 numbers up in bfloat16 on a CPU: a sum stays where it is once it has 256 times the
 size of what is added, so that the mean of 16,000 positive numbers comes out 40 % too small. JAX's

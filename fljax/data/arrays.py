@@ -1,4 +1,4 @@
-"""A federated dataset from arrays of one's own, with or without client ids."""
+"""Builds a federated dataset from arrays of one's own, with or without client ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dirichlet partitions, in the incompatible meanings that papers and programs give the name.
+"""Draws Dirichlet partitions, in the incompatible meanings that papers and programs give the name.
 
 `dirichlet` divides each class among the clients. The other two draw a label mixture for each
 client, and differ in who gets a class while it lasts: `dirichlet_hsu` fills one client after

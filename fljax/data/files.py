@@ -1,4 +1,4 @@
-"""Finding and reading data files: the data directory, IDX, JSON; what to say of missing ones."""
+"""Finds and reads data files: the data directory, IDX, JSON; says what to do of missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Client ids: integers of up to 64 bits or strings, kept as they were given."""
+"""Keeps client ids, integers of up to 64 bits or strings, as they were given."""
 
 from __future__ import annotations
 

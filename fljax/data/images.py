@@ -1,4 +1,4 @@
-"""Image sources: MNIST, Fashion-MNIST, MNIST by writer, CIFAR-10.
+"""Reads image sources: MNIST, Fashion-MNIST, MNIST by writer, CIFAR-10.
 
 Images stay uint8 in memory; `preprocess` scales them inside the compiled program, to float32 in
 [0, 1], or by default to zero mean and unit variance (of the training images, per channel).

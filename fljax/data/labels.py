@@ -1,4 +1,4 @@
-"""Labels as class numbers 0, 1, 2, ..., with the names of the classes where they came as texts."""
+"""Numbers labels 0, 1, 2, ..., with the names of the classes where they came as texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the arguments of partitioners and loaders: labels, counts."""
+"""Checks the arguments of partitioners and loaders: labels, counts."""
 
 from __future__ import annotations
 

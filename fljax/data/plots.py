@@ -1,4 +1,4 @@
-"""A picture of a partition: how large the clients are, and which labels they hold."""
+"""Draws a partition: how large the clients are, and which labels they hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moving rows so that every client has a minimum number of them, in bounded time."""
+"""Moves rows so that every client has a minimum number of them, in bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as users give them, read into arrays without loss, and without what is not finite."""
+"""Reads rows as users give them into arrays, without loss, and without what is not finite."""
 
 from __future__ import annotations
 

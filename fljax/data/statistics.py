@@ -1,4 +1,4 @@
-"""Statistics of a partition: sizes and label skew of its clients."""
+"""Measures a partition: sizes and label skew of its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic(alpha, beta), the generator of FedProx, for any number of clients.
+"""Generates Synthetic(alpha, beta), the data of FedProx, for any number of clients.
 
 Li et al. (arXiv:1812.06127), section 5.1, in the form of the authors' released program: client k
 has a softmax model of its own, and features around a mean of its own:

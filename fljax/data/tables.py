@@ -1,4 +1,4 @@
-"""Tables and columns of other libraries as NumPy arrays: pandas, polars, SciPy, masked arrays.
+"""Converts tables and columns of other libraries to NumPy: pandas, polars, SciPy, masked arrays.
 
 No such library is imported: what a table can do tells what it is.
 """

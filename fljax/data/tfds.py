@@ -1,4 +1,4 @@
-"""Reading whole splits through tensorflow-datasets, with or without TensorFlow."""
+"""Reads whole splits through tensorflow-datasets, with or without TensorFlow."""
 
 from __future__ import annotations
 

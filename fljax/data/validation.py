@@ -1,4 +1,4 @@
-"""Splitting validation rows off inside every client's training data."""
+"""Splits validation rows off inside every client's training data."""
 
 from __future__ import annotations
 

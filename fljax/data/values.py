@@ -1,4 +1,4 @@
-"""Checks of the values of examples: finite, and such as the devices' types hold.
+"""Checks that examples are finite, and such as the devices' types hold.
 
 JAX holds 32 bits unless `jax_enable_x64` is on, and brings wider arrays into them without a word:
 2**32 + 5 becomes 5, and 1e300 infinity. Whatever enters a data set is looked at here first.

@@ -1,4 +1,4 @@
-"""Checks of the models' sizes and inputs."""
+"""Checks the models' sizes and inputs."""
 
 from __future__ import annotations
 

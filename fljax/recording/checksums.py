@@ -1,4 +1,4 @@
-"""Checksums of what a run leaves behind: a file that changed on disk is named, not believed.
+"""Checks what a run leaves behind: a file that changed on disk is named, not believed.
 
 `checksums.json` beside the files holds for each of them its bytes and their CRC-32. A file that is
 replaced as a whole has two entries, what it was and what it becomes, since a kill may fall between

@@ -1,4 +1,4 @@
-"""Results of single clients, evaluation after evaluation: `client_metrics.npz`.
+"""Writes results of single clients, evaluation after evaluation: `client_metrics.npz`.
 
 One entry a client says who it is (`client`, `id`, `split`, `groups/NAME`) and how it fared at the
 last evaluation (`examples`, `weight`, and the metrics: `loss`, `accuracy`, ...). `rounds` and

@@ -1,4 +1,4 @@
-"""JSON on disk: one conversion to plain values, checked files, and a forgiving JSONL reader."""
+"""Writes and reads JSON: a conversion to plain values, checked files, a forgiving JSONL reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a run as a flat list of leaves: what a checkpoint stores and says of them."""
+"""Flattens the state of a run to a list of leaves: what a checkpoint stores and says of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of lines that grows: a killed process loses none of them."""
+"""Appends lines to a file that grows: a killed process loses none of them."""
 
 from __future__ import annotations
 

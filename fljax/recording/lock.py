@@ -1,4 +1,4 @@
-"""A lock on a directory: of two processes that would write there, the second is refused."""
+"""Locks a directory: of two processes that would write there, the second is refused."""
 
 from __future__ import annotations
 

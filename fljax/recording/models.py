@@ -1,4 +1,4 @@
-"""Trained models on disk: one `.npz` file each, which NumPy alone can read.
+"""Writes and reads trained models: one `.npz` file each, which NumPy alone can read.
 
     model/final.npz     params/layers/0/kernel, params/layers/0/bias, ..., manifest
 

@@ -1,4 +1,4 @@
-"""Arrays on disk: `.npz` files that are whole or not there, with their checksums beside them."""
+"""Writes `.npz` files that are whole or not there, with their checksums beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orbax as fljax uses it: each process by itself, and its log apart from the user's."""
+"""Runs Orbax in each process by itself, and keeps its log apart from the user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of one or several runs as PNG files."""
+"""Draws the curves of one or several runs as PNG files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar where one can be drawn, plain lines where it cannot."""
+"""Shows progress on the terminal: a bar where one can be drawn, plain lines where it cannot."""
 
 from __future__ import annotations
 

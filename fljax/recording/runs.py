@@ -1,4 +1,4 @@
-"""Reading a run back: `load_run(directory)`, while it runs or after."""
+"""Reads a run back: `load_run(directory)`, while it runs or after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights & Biases as a sink of the recorder."""
+"""Sends records to Weights & Biases, as a sink of the recorder."""
 
 from __future__ import annotations
 

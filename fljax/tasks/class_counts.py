@@ -1,4 +1,4 @@
-"""Precision, recall and F1 from exact counts by class, on the host."""
+"""Computes precision, recall and F1 from exact counts by class, on the host."""
 
 from __future__ import annotations
 

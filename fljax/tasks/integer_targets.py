@@ -1,4 +1,4 @@
-"""Tasks whose targets are integers: one class an example, or the next token at every position."""
+"""Makes tasks whose targets are integers: one class an example, or the next token everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines of federated training: pooled data, and every client on its own.
+"""Trains the baselines of a federated run: pooled data, and every client on its own.
 
 Both take as many gradient steps in total as the federated run's clients took together (its
 `train/local_steps`), at the same batch size and with the same client optimizer, so that one plot

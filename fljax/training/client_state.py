@@ -1,4 +1,4 @@
-"""The state that clients keep from round to round: what it begins as, and where it is stored."""
+"""Initializes and stores the state that clients keep from round to round."""
 
 from __future__ import annotations
 

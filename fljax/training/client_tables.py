@@ -1,4 +1,4 @@
-"""Tables of evaluated clients: their ids as given, whether they trained, their groups."""
+"""Tabulates evaluated clients: their ids as given, whether they trained, their groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of one model on many examples: one compiled pass, no loop over clients.
+"""Evaluates one model on many examples in one compiled pass, without a loop over clients.
 
     prepare ─► EvalSet ─► evaluate (device, asynchronous) ─► EvalOutputs ─► finish (host)
 

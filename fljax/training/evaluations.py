@@ -1,4 +1,4 @@
-"""The evaluations of a run: which rows are evaluated, on which models, under which names."""
+"""Prepares and runs the evaluations of a run: which rows, on which models, under which names."""
 
 from __future__ import annotations
 

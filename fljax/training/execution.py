@@ -1,4 +1,4 @@
-"""The choice of devices, lanes and waves for a run, by rule or by timing."""
+"""Chooses devices, lanes and waves for a run, by rule or by timing."""
 
 from __future__ import annotations
 

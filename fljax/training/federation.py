@@ -57,6 +57,12 @@ from fljax.training.round_records import FATES, passes_kept
 from fljax.training.sampling import make_cohorts
 from fljax.training.trials import InitialTrials, TrialInputs, check_frozen, initial_trials
 
+__all__ = [
+    "Federation",
+    "RoundOptions",
+    "build",
+]
+
 PyTree = Any
 
 
@@ -82,6 +88,16 @@ def build(
 
     Raises:
       ValueError: If options, data and model do not fit together, or do not fit into memory.
+
+    Example:
+      >>> dataset = data.digits(partition='iid', num_clients=20)
+      >>> task = tasks.classification(models.softmax_regression(64, 10), 10)
+      >>> options = RoundOptions(num_rounds=2, clients_per_round=5, batch_size=20)
+      >>> federation = build(dataset, task, algorithms.fedavg(0.1), options)
+      >>> for plan, facts in federation.plans(0, 2):
+      ...     statistics = federation.step(plan, facts)
+      >>> federation.variables
+      Variables(650 parameters in 2 arrays)
     """
     give_back_after_compiling()
     blueprint = draw_blueprint(dataset, task, spec, options, trials, partitions)
@@ -156,7 +172,7 @@ class Federation:
       mesh: The devices.
       program, rounds_program: The compiled round, and several of them in a row.
       trials: What trains side by side.
-      participants: int64[partitions] clients that ever take part.
+      participants: int64[partitions] number of clients that ever take part.
       cohorts: Who is drawn for a round.
       planner: Plans a round.
       store: What clients keep from round to round.
@@ -165,6 +181,14 @@ class Federation:
       start: Returns the state of round 0.
       rounds_per_dispatch: Rounds that the devices run in one go.
       calibration_seconds: What the search for the layout took.
+
+    Example:
+      >>> dataset = data.digits(partition='iid', num_clients=20)
+      >>> task = tasks.classification(models.softmax_regression(64, 10), 10)
+      >>> options = RoundOptions(num_rounds=2, clients_per_round=5, batch_size=20)
+      >>> federation = build(dataset, task, algorithms.fedavg(0.1), options)
+      >>> federation.spec.name, int(federation.participants[0])
+      ('fedavg', 20)
     """
 
     dataset: FederatedDataset

@@ -1,4 +1,4 @@
-"""Floating-point operations of training, counted in the traced loss.
+"""Counts the floating-point operations of training in the traced loss.
 
 What is counted is the model's mathematics, the same on every backend: a convolution is a direct
 one, whatever form computes it.

@@ -1,4 +1,4 @@
-"""Numbers that a round reads: of trials, of rounds, and of each client's own."""
+"""Gathers the numbers that a round reads: of trials, of rounds, and of each client's own."""
 
 from __future__ import annotations
 

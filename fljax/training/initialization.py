@@ -1,4 +1,4 @@
-"""The initial models of a run: drawn by one compiled program each, or given, and checked."""
+"""Draws the initial models of a run, by one compiled program each, or checks given ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local work that options ask of clients, and what it needs of data, model and memory."""
+"""Says what local work options ask of clients, and what it needs of data, model and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that a run keeps: the final one, and the best by validation."""
+"""Keeps the models of a run: the final one, and the best by validation."""
 
 from __future__ import annotations
 

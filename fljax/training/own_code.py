@@ -1,4 +1,4 @@
-"""Digests of the user's own code, so that a resumed run says where it has changed.
+"""Digests the user's own code, so that a resumed run says where it has changed.
 
 Of a part that a text names, "my_module:my_function", it is the whole file; of a function or class
 that Python hands over, its own source, since the script around it may well ask for more rounds.

@@ -1,4 +1,4 @@
-"""Evaluation of clients' own models, each on held-out rows of its own client.
+"""Evaluates clients' own models, each on held-out rows of its own client.
 
     prepare ─► PersonalSet ─► evaluate (device, asynchronous) ─► finish (host)
 

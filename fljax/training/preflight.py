@@ -1,4 +1,4 @@
-"""Checks before the first round: parts that are not what they must be, or do not fit together."""
+"""Checks before the first round that parts are what they must be, and fit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what is saved, and whether a saved run may be gone on with."""
+"""Saves and restores a run, and says whether a saved run may be gone on with."""
 
 from __future__ import annotations
 

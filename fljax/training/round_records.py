@@ -1,4 +1,4 @@
-"""From a round's raw statistics to its record."""
+"""Makes a round's record from its raw statistics."""
 
 from __future__ import annotations
 

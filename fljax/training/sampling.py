@@ -1,4 +1,4 @@
-"""The samplers of a run, made of its options."""
+"""Makes the samplers of a run out of its options."""
 
 from __future__ import annotations
 

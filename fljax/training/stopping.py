@@ -1,4 +1,4 @@
-"""Why a run ends before its last round: its validation metric stands still, or a hook says so.
+"""Ends a run before its last round: its validation metric stands still, or a hook says so.
 
 What was decided before a kill follows from the records alone, so a resumed run ends where the
 uninterrupted one does.

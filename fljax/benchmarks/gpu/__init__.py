@@ -1,1 +1,1 @@
-"""A report on one accelerator: protocols, scaling, profile, kernels, other simulators."""
+"""Reports on one accelerator: protocols, scaling, profile, kernels, other simulators."""

@@ -1,4 +1,4 @@
-"""Helpers of several sections: precision, peaks, resized workloads, cells of tables."""
+"""Helps several sections: precision, peaks, resized workloads, cells of tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section: the forms of the convolution, beside each other."""
+"""Compares the forms of the convolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sections: what the device attains, where the time goes, and whether the kernels are right."""
+"""Reports what the device attains, where the time goes, and whether the kernels are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section: options of XLA and kernels, on and off; they may change times, never results."""
+"""Times options of XLA and kernels, on and off; they may change times, never results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data of a report, generated once: the sections that follow read what the first one has kept."""
+"""Generates the data of a report once: later sections read what the first one has kept."""
 
 from __future__ import annotations
 

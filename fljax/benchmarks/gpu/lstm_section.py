@@ -1,4 +1,4 @@
-"""Section: the forms of the LSTM's recurrence, beside each other."""
+"""Compares the forms of the LSTM's recurrence."""
 
 from __future__ import annotations
 

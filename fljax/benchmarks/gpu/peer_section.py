@@ -1,4 +1,4 @@
-"""Section: other simulators at the same work on the same device."""
+"""Runs other simulators at the same work on the same device."""
 
 from __future__ import annotations
 

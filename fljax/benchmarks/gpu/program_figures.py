@@ -1,4 +1,4 @@
-"""Figures of compiled round programs: loops, launches, predicates, copies, bytes, operations.
+"""Counts what compiled round programs do: loops, launches, predicates, copies, bytes, operations.
 
 From them follows how long a round would take on a card: of each kernel, the longest of its launch,
 its bytes over the bandwidth, its products over the peak; what the host waits for comes on top.

@@ -1,4 +1,4 @@
-"""Sections: whole protocols, end to end, on the accelerator and on the CPU."""
+"""Runs whole protocols, end to end, on the accelerator and on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of the report: its size, a section's context, and the table that it returns."""
+"""Holds the report's records: its size, a section's context, and the table that it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sections: the speed of a round against the model, the size of the cohort, and the lanes."""
+"""Times a round against the size of the model, of the cohort, and the number of lanes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels' definitions, as loops of NumPy in float64."""
+"""Defines the kernels as loops of NumPy in float64."""
 
 from __future__ import annotations
 
