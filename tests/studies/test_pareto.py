@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from fljax.studies import repeat
 from fljax.studies.comparison import compare
-from fljax.studies.pareto import Box, arrange, draw_pareto
+from fljax.studies.label_places import Box, arrange
+from fljax.studies.pareto import draw_pareto
 from fljax.studies.results import Results
 from fljax.studies.study import Study
 
