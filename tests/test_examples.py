@@ -19,6 +19,7 @@ import pytest
 from flax import nnx
 
 import fljax
+import fljax_kernels
 
 ROOMS = ("algorithms", "compression", "config", "data", "models", "recording", "studies", "tasks")
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "nnx": nnx, "fljax": fljax}
@@ -79,6 +80,20 @@ def test_what_may_be_imported_is_listed_and_has_examples(module):
         if value.__module__ == f"fljax.{module}" and ">>>" not in (value.__doc__ or "")
     ]
     assert own and not missing
+
+
+KERNELS = [
+    name for name in fljax_kernels.__all__ if inspect.isfunction(getattr(fljax_kernels, name))
+]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_examples_of_kernels_run(name):
+    names = {"jax": jax, "jnp": jnp} | vars(fljax_kernels)
+    docstring = inspect.getdoc(getattr(fljax_kernels, name)) or ""
+    example = doctest.DocTestParser().get_doctest(docstring, names, name, None, None)
+    assert example.examples, f"fljax_kernels.{name} has no example"
+    assert not failures(example)
 
 
 def failures(example: doctest.DocTest) -> str:

@@ -102,6 +102,14 @@ def conv_general_dilated(
     Raises:
       ValueError: For other numbers of axes, other layouts, batch groups or an output sharding; for
         an unknown form, and for "winograd" with strides, dilation or kernels beyond 5x5.
+
+    Example:
+      >>> images, kernels = jnp.ones((2, 5, 5, 3)), jnp.ones((3, 3, 3, 4))
+      >>> numbers = ("NHWC", "HWIO", "NHWC")
+      >>> ours = conv_general_dilated(images, kernels, (1, 1), "SAME", dimension_numbers=numbers)
+      >>> xla = jax.lax.conv_general_dilated(images, kernels, (1, 1), "SAME", None, None, numbers)
+      >>> ours.shape, bool(jnp.allclose(ours, xla, atol=1e-5))
+      ((2, 5, 5, 4), True)
     """
     _check(lhs, rhs, dimension_numbers, feature_group_count, batch_group_count, out_sharding)
     if lhs.ndim == 3:

@@ -38,6 +38,11 @@ def conv_relu(
 
     Returns:
       float[B, OH, OW, O], in the widest dtype of the three.
+
+    Example:
+      >>> images, kernels = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4))
+      >>> conv_relu(images, kernels, jnp.zeros(4), pool=True).shape
+      (2, 2, 2, 4)
     """
     dtype = jnp.result_type(x, w, bias)
     x, w, bias = (value.astype(dtype) for value in (x, w, bias))

@@ -67,6 +67,12 @@ def sketch(x: jax.Array, key: jax.Array, rows: int, columns: int) -> jax.Array:
     Raises:
       ValueError: If rows or columns is not positive.
       TypeError: If x is not real floating point.
+
+    Example:
+      >>> x, y, key = jnp.arange(5.0), jnp.ones(5), jax.random.key(0)
+      >>> sums = sketch(x, key, 3, 4) + sketch(y, key, 3, 4)
+      >>> sums.shape, bool(jnp.allclose(sums, sketch(x + y, key, 3, 4)))
+      ((3, 4), True)
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"sketch is for real floating-point arrays, not {x.dtype}; convert it.")
@@ -87,6 +93,11 @@ def unsketch(table: jax.Array, key: jax.Array, d: int) -> jax.Array:
 
     Returns:
       float[..., d], the medians over rows. NaN in a column shows in every coordinate that is in it.
+
+    Example:
+      >>> x, key = jnp.array([3.0, 1.0, 2.0]), jax.random.key(0)
+      >>> unsketch(sketch(x, key, 1, 3), key, 3).tolist()  # no coordinates meet
+      [3.0, 1.0, 2.0]
     """
     rows, columns = table.shape[-2:]
     hashes = draw_hashes(key, d, rows, columns, table.dtype)

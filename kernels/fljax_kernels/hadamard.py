@@ -52,6 +52,10 @@ def hadamard_transform(x: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: If d is no power of two.
+
+    Example:
+      >>> hadamard_transform(jnp.array([2.0, 0.0, 0.0, 0.0])).tolist()
+      [1.0, 1.0, 1.0, 1.0]
     """
     *lead, size = x.shape
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -77,12 +81,23 @@ def rotate(x: jax.Array, key: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: If d is no power of two, or keys do not fit.
+
+    Example:
+      >>> x = jnp.array([3.0, 4.0])
+      >>> print(jnp.round(jnp.linalg.norm(rotate(x, jax.random.key(0))), 5))
+      5.0
     """
     return hadamard_transform(_change_signs(x, key))
 
 
 def rotate_back(x: jax.Array, key: jax.Array) -> jax.Array:
-    """Inverts `rotate`, given the same keys."""
+    """Inverts `rotate`, given the same keys.
+
+    Example:
+      >>> x, key = jnp.arange(8.0), jax.random.key(0)
+      >>> bool(jnp.allclose(rotate_back(rotate(x, key), key), x, atol=1e-5))
+      True
+    """
     return _change_signs(hadamard_transform(x), key)
 
 

@@ -48,6 +48,10 @@ def lstm(gates: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Arra
 
     Raises:
       ValueError: For an unknown form.
+
+    Example:
+      >>> lstm(jnp.zeros((7, 2, 4 * 3)), jnp.zeros((3, 4 * 3))).shape
+      (7, 2, 3)
     """
     if form not in FORMS:
         raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")

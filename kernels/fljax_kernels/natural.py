@@ -39,6 +39,10 @@ def round_to_powers_of_two(x: jax.Array, key: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: If keys do not fit.
+
+    Example:
+      >>> round_to_powers_of_two(jnp.array([0.0, 0.5, -4.0]), jax.random.key(0)).tolist()
+      [0.0, 0.5, -4.0]
     """
     words = random_words(keys_of_rows(key, x), x.shape[-1])
     bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)

@@ -41,6 +41,10 @@ def pack_bits(values: jax.Array, bits: int) -> jax.Array:
 
     Raises:
       ValueError: For other numbers of bits.
+
+    Example:
+      >>> pack_bits(jnp.array([1, 2, 3, 0, 1]), bits=2).shape
+      (2,)
     """
     group, size = _group(bits), values.shape[-1]
     values = stored(values.astype(jnp.uint8))
@@ -66,6 +70,10 @@ def unpack_bits(packed: jax.Array, bits: int, size: int) -> jax.Array:
 
     Raises:
       ValueError: For other numbers of bits, or of bytes.
+
+    Example:
+      >>> unpack_bits(pack_bits(jnp.array([1, 2, 3, 0, 1]), bits=2), bits=2, size=5).tolist()
+      [1, 2, 3, 0, 1]
     """
     group = _group(bits)
     if packed.shape[-1] != packed_size(size, bits):

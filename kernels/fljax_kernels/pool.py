@@ -28,6 +28,10 @@ def max_pool(inputs: jax.Array, window_shape: Sequence[int] = (2, 2)) -> jax.Arr
 
     Returns:
       [..., H // height, W // width, C].
+
+    Example:
+      >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel().tolist()
+      [5.0, 7.0, 13.0, 15.0]
     """
     height, width = window_shape
     *batch, rows, columns, channels = inputs.shape

@@ -67,6 +67,11 @@ def quantize_symmetric(
 
     Raises:
       ValueError: For other levels, or keys that do not fit.
+
+    Example:
+      >>> x = jnp.array([-1.0, 0.1, 0.5, 1.0])
+      >>> quantize_symmetric(x, jnp.float32(1), level=2).tolist()
+      [0, 2, 3, 4]
     """
     if not isinstance(level, jax.Array):
         _check(
@@ -86,6 +91,10 @@ def dequantize_symmetric(codes: jax.Array, scale: jax.Array, level: int | jax.Ar
 
     Returns:
       Numbers [..., d] of scale's dtype.
+
+    Example:
+      >>> dequantize_symmetric(jnp.array([0, 2, 3, 4], jnp.uint8), jnp.float32(1), level=2).tolist()
+      [-1.0, 0.0, 0.5, 1.0]
     """
     scale = _floating(scale)
     return (codes.astype(jnp.int32) - level).astype(scale.dtype) * (scale / level)[..., None]
@@ -112,6 +121,10 @@ def quantize_range(
 
     Raises:
       ValueError: For other numbers of levels, or keys that do not fit.
+
+    Example:
+      >>> quantize_range(jnp.array([2.0, 2.6, 4.0]), jnp.float32(2), jnp.float32(4), 3).tolist()
+      [0, 1, 2]
     """
     if not isinstance(levels, jax.Array):
         _check(2 <= levels <= 256, f"levels = {levels!r}; a range has 2 to 256.")
@@ -133,6 +146,11 @@ def dequantize_range(
 
     Returns:
       Numbers [..., d] of the bounds' dtype.
+
+    Example:
+      >>> codes = jnp.array([0, 1, 2], jnp.uint8)
+      >>> dequantize_range(codes, jnp.float32(2), jnp.float32(4), 3).tolist()
+      [2.0, 3.0, 4.0]
     """
     low, high = _floating(low), _floating(high)
     step = (high - low) / (levels - 1)

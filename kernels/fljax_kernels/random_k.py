@@ -42,6 +42,11 @@ def random_k(key: jax.Array, d: int, k: int) -> jax.Array:
 
     Raises:
       ValueError: If k is out of range.
+
+    Example:
+      >>> chosen = random_k(jax.random.key(0), d=10, k=3)
+      >>> chosen.shape, bool((chosen[1:] > chosen[:-1]).all())
+      ((3,), True)
     """
     return true_indices(random_k_mask(key, d, k), k)
 
@@ -59,6 +64,11 @@ def random_k_mask(key: jax.Array, d: int, k: int) -> jax.Array:
 
     Raises:
       ValueError: If k is out of range.
+
+    Example:
+      >>> mask = random_k_mask(jax.random.key(0), d=10, k=3)
+      >>> bool((jnp.flatnonzero(mask) == random_k(jax.random.key(0), d=10, k=3)).all())
+      True
     """
     if not 1 <= k <= d:
         raise ValueError(f"k = {k} of {d} indices cannot be chosen; choose k from 1 to {d}.")

@@ -34,6 +34,11 @@ def random_words(key: jax.Array, size: int) -> jax.Array:
 
     Returns:
       uint32[..., size].
+
+    Example:
+      >>> long, short = (random_words(jax.random.key(0), size) for size in (5, 3))
+      >>> long.dtype.name, bool((long[:3] == short).all())
+      ('uint32', True)
     """
     data = jax.random.key_data(key)
     words = lax.iota(jnp.uint32, size) * jnp.uint32(_GOLDEN) + jnp.uint32(_GOLDEN)

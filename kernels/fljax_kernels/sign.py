@@ -29,6 +29,10 @@ def pack_signs(x: jax.Array) -> jax.Array:
 
     Returns:
       uint8[..., ceil(d / 8)], a bit of 1 for a positive sign, in the order of `pack_bits`.
+
+    Example:
+      >>> pack_signs(jnp.array([-0.5, 0.0, 3.0])).shape
+      (1,)
     """
     return pack_bits(x >= 0, 1)
 
@@ -43,6 +47,10 @@ def unpack_signs(packed: jax.Array, scale: jax.Array, size: int) -> jax.Array:
 
     Returns:
       [..., size] of scale's dtype.
+
+    Example:
+      >>> unpack_signs(pack_signs(jnp.array([-0.5, 0.0, 3.0])), jnp.float32(2), 3).tolist()
+      [-2.0, 2.0, 2.0]
     """
     scale = jnp.asarray(scale)[..., None]
     return jnp.where(unpack_bits(packed, 1, size) != 0, scale, -scale)

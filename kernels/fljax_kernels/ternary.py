@@ -34,17 +34,31 @@ def ternarize(x: jax.Array, scale: jax.Array, key: jax.Array) -> jax.Array:
     Returns:
       uint8[..., d]: 0, 1 or 2, for -scale, 0 and scale. Infinite and missing numbers are dealt with
       as in `fljax_kernels.quantize`.
+
+    Example:
+      >>> ternarize(jnp.array([-2.0, 0.0, 2.0]), jnp.float32(2), jax.random.key(0)).tolist()
+      [0, 1, 2]
     """
     return quantize_symmetric(x, scale, 1, key)
 
 
 def deternarize(trits: jax.Array, scale: jax.Array) -> jax.Array:
-    """Returns (trits - 1) * scale [..., d], for uint8[..., d] and [...]."""
+    """Returns (trits - 1) * scale [..., d], for uint8[..., d] and [...].
+
+    Example:
+      >>> deternarize(jnp.array([0, 1, 2], jnp.uint8), jnp.float32(2)).tolist()
+      [-2.0, 0.0, 2.0]
+    """
     return dequantize_symmetric(trits, scale, 1)
 
 
 def pack_trits(trits: jax.Array) -> jax.Array:
-    """Packs integers [..., d] in {0, 1, 2} into uint8[..., ceil(d / 5)]."""
+    """Packs integers [..., d] in {0, 1, 2} into uint8[..., ceil(d / 5)].
+
+    Example:
+      >>> pack_trits(jnp.array([0, 1, 2, 0, 1, 2], jnp.uint8)).shape
+      (2,)
+    """
     size = trits.shape[-1]
     padding = [(0, 0)] * (trits.ndim - 1) + [(0, -size % TRITS)]
     digits = jnp.split(stored(jnp.pad(trits.astype(jnp.uint8), padding)), TRITS, axis=-1)
@@ -63,6 +77,11 @@ def unpack_trits(packed: jax.Array, size: int) -> jax.Array:
 
     Raises:
       ValueError: For another number of bytes.
+
+    Example:
+      >>> trits = jnp.array([0, 1, 2, 0, 1, 2], jnp.uint8)
+      >>> unpack_trits(pack_trits(trits), 6).tolist()
+      [0, 1, 2, 0, 1, 2]
     """
     if packed.shape[-1] != -(-size // TRITS):
         raise ValueError(f"{size} trits are {-(-size // TRITS)} bytes, not {packed.shape[-1]}.")

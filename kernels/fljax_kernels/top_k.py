@@ -49,6 +49,11 @@ def top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     Raises:
       ValueError: If k is out of range.
       TypeError: If x is not real floating point.
+
+    Example:
+      >>> values, indices = top_k(jnp.array([1.0, -3.0, 2.0]), 2)
+      >>> values.tolist(), indices.tolist()
+      ([-3.0, 2.0], [1, 2])
     """
     _check(x, k)
     if _sorts_sooner(x, k):
@@ -75,6 +80,10 @@ def top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
     Raises:
       ValueError: If k is out of range.
       TypeError: If x is not real floating point.
+
+    Example:
+      >>> top_k_mask(jnp.array([1.0, -3.0, 2.0]), 2).tolist()
+      [False, True, True]
     """
     _check(x, k)
     x = lax.stop_gradient(x)
