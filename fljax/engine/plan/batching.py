@@ -7,6 +7,7 @@ depends on (seed, round, client, occurrence, epoch) alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ import numpy as np
 
 from fljax.core import random
 from fljax.engine.plan.counting import ranges
+
+# Entries of a sort: 1,000 take 11 µs on a CPU with AVX-512, 26,000 take 0.8 ms.
+_SORTED_PART = 512
 
 
 class LocalWork(NamedTuple):
@@ -166,19 +170,30 @@ def _shuffled_orders(sizes, epochs, seeds, rounds, clients, occurrence):
     words >>= np.uint64(run_bits)
     words |= run.repeat(length)
     lengths = sizes * epochs
-    return _sorted_positions(words, position, int(sizes.max())), lengths.cumsum() - lengths
+    order = _sorted_positions(words, position, int(sizes.max()), length.cumsum())
+    return order, lengths.cumsum() - lengths
 
 
-def _sorted_positions(keys: np.ndarray, position: np.ndarray, size: int) -> np.ndarray:
+def _sorted_positions(
+    keys: np.ndarray, position: np.ndarray, size: int, ends: np.ndarray
+) -> np.ndarray:
     """Returns position[np.argsort(keys)], for positions below `size`.
 
     Sorting is faster than sorting indices; so the positions take the place of the keys' lowest
-    bits, unless those are needed to tell two keys apart.
+    bits, unless those are needed to tell two keys apart. And short arrays are sorted faster than
+    long ones, so it goes by parts of whole runs.
+
+    Args:
+      keys, position: [N], run after run; all keys of a run are below those of the next one.
+      size: Bound of positions.
+      ends: int64[R], ascending, where runs end.
     """
     mask = np.uint64((1 << size.bit_length()) - 1)
     short = keys & ~mask
     short |= position.view(np.uint64)
-    short.sort()
+    parts = ends[np.searchsorted(ends, np.arange(_SORTED_PART, len(keys), _SORTED_PART))]
+    for begin, end in itertools.pairwise([0, *parts, len(keys)]):
+        short[begin:end].sort()
     order = (short & mask).view(np.int64)
     if ((short[1:] ^ short[:-1]) <= mask).any():
         return position[keys.argsort()]

@@ -100,8 +100,18 @@ def test_keys_that_differ_in_their_lowest_bits_alone_are_told_apart():
     position = np.arange(6)
     for low in ([5, 4, 3, 2, 1, 0], [1, 3, 0, 5, 2, 4]):
         keys = np.array(low, np.uint64) + np.uint64(1 << 40)
-        order = batching._sorted_positions(keys, position, 6)
+        order = batching._sorted_positions(keys, position, 6, np.array([6]))
         np.testing.assert_array_equal(order, np.argsort(low))
+
+
+@pytest.mark.parametrize("sizes", [[1], [3, 2000, 1, 7], [511, 1, 512, 513, 1], [40] * 100])
+def test_orders_are_those_of_a_sort_of_each_run(sizes):
+    draw, ends = np.random.default_rng(5), np.cumsum(sizes)
+    position = np.concatenate([np.arange(size) for size in sizes])
+    run = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes)
+    keys = run << np.uint64(50) | draw.integers(0, 1 << 50, len(run), dtype=np.uint64)
+    order = batching._sorted_positions(keys, position, max(sizes), ends)
+    np.testing.assert_array_equal(order, position[np.argsort(keys)])
 
 
 def test_epochs_are_shuffled_anew():
