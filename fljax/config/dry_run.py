@@ -44,24 +44,16 @@ def describe(
       update: Size of a compressed update; None where updates are sent as they are.
     """
     sizes = dataset.train.partition.sizes
-    work = local_work(sizes, options)
     shapes = rehearsed(dataset, task, spec, options.pipeline)
     params = shapes.variables.params
     param_bytes = nbytes(params)
     execution, needed = _prepared(dataset, task, spec, options)
     cohort = min(options.clients_per_round, dataset.num_clients)
-    works = works_of(work, schedules_of(task, spec))
-    has_work = takes_part(sizes, works)
-    steps_a_client = np.mean(
-        [np.where(has_work, steps_per_job(sizes, local), 0) for local in works], 1
-    )
-    steps_a_round = steps_a_client.sum() * cohort
-    examples = dataset.train.examples.spec
-    flops_a_step = training_flops(task, examples, work.width, dataset.preprocess)
+    steps_a_client, flops_a_step, taking_part = _local_training(dataset, task, spec, options)
+    steps_a_round = steps_a_client * cohort
     flops = flops_a_step * steps_a_round
     received, sent = _traffic_of_a_client(shapes, as_configured(options.pipeline), update)
-    taking_part = cohort * np.mean(has_work)
-    down, up = (taking_part * link.bits / 8 for link in (received, sent))
+    down, up = (cohort * taking_part * link.bits / 8 for link in (received, sent))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
     rows = [
         ("dataset", f"{dataset.name}, {sizes.sum():,} training rows"),
@@ -71,7 +63,7 @@ def describe(
             f" / max {sizes.max():,}",
         ),
         ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
-        ("local steps", f"{steps_a_client.sum():.1f} a client, {steps_a_round:,.0f} a round"),
+        ("local steps", f"{steps_a_client:.1f} a client, {steps_a_round:,.0f} a round"),
         ("parameters", f"{param_count:,} ({_amount(param_bytes, 'B')})"),
         *([("fast layers", named(task.replaced_layers))] if task.replaced_layers else []),
         (
@@ -98,6 +90,18 @@ def describe(
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _local_training(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> tuple[float, float, float]:
+    """Returns the mean steps of a client, the FLOPs of a step, the share of clients with work."""
+    sizes, work = dataset.train.partition.sizes, local_work(dataset.train.partition.sizes, options)
+    works = works_of(work, schedules_of(task, spec))
+    has_work = takes_part(sizes, works)
+    steps = np.mean([np.where(has_work, steps_per_job(sizes, local), 0) for local in works], 1)
+    flops = training_flops(task, dataset.train.examples.spec, work.width, dataset.preprocess)
+    return float(steps.sum()), flops, float(np.mean(has_work))
 
 
 def _prepared(

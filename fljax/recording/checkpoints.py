@@ -18,11 +18,11 @@ from fljax.recording import orbax_alone
 from fljax.recording.leaves import (
     checksum,
     describe,
+    differences_between,
     empty,
     from_stored,
     leaves_of,
     on_host,
-    spell,
     stored_arrays,
     text_checksum,
 )
@@ -31,7 +31,6 @@ PyTree = Any
 
 _ITEMS = ("arrays", "description")
 _TEMPORARY = ".orbax-checkpoint-tmp"
-_SHOWN_DIFFERENCES = 5
 _SHOWN_CHARACTERS = 200
 # What Orbax says among much else where a disk refuses.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -366,22 +365,13 @@ class Checkpoints:
         return leaves, description
 
     def _check(self, round: int, saved: list[dict[str, Any]], template: list) -> None:
-        in_checkpoint = {leaf["path"]: spell(leaf) for leaf in saved}
-        in_run = {path: spell(describe(leaf)) for path, leaf in template}
-        differences = [
-            f"  {path or 'the state'}: {in_checkpoint.get(path, 'absent')} in the checkpoint, "
-            f"{in_run.get(path, 'absent')} in this run"
-            for path in in_checkpoint | in_run
-            if in_checkpoint.get(path) != in_run.get(path)
-        ]
+        differences = differences_between(saved, template)
         if not differences:
             return
-        more = len(differences) - _SHOWN_DIFFERENCES
-        lines = differences[:_SHOWN_DIFFERENCES] + ([f"  and {more} more"] if more > 0 else [])
         raise ValueError(
             f"the checkpoint of round {round} in {self._directory} was written under another "
             "configuration (model, algorithm, optimizer or number of clients):\n"
-            + "\n".join(lines)
+            + "\n".join(differences)
             + "\nResume with the values in the run's config.json, or use another --workdir."
         )
 

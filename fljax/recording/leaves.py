@@ -12,6 +12,8 @@ import numpy as np
 
 PyTree = Any
 
+_SHOWN_DIFFERENCES = 5
+
 
 def leaves_of(tree: PyTree) -> list[tuple[str, Any]]:
     """Returns (path, leaf) of every leaf."""
@@ -106,3 +108,22 @@ def text_checksum(description: Mapping[str, Any]) -> int:
     # keys become texts before they are sorted
     text = json.dumps(json.loads(json.dumps(description)), sort_keys=True)
     return zlib.crc32(text.encode())
+
+
+def differences_between(saved: list[dict[str, Any]], template: list[tuple[str, Any]]) -> list[str]:
+    """Returns lines on the leaves that a checkpoint and a run do not have alike, the first few.
+
+    Args:
+      saved: What the checkpoint says of its leaves, as from `describe`.
+      template: (path, leaf) of the run's.
+    """
+    in_checkpoint = {leaf["path"]: spell(leaf) for leaf in saved}
+    in_run = {path: spell(describe(leaf)) for path, leaf in template}
+    lines = [
+        f"  {path or 'the state'}: {in_checkpoint.get(path, 'absent')} in the checkpoint, "
+        f"{in_run.get(path, 'absent')} in this run"
+        for path in in_checkpoint | in_run
+        if in_checkpoint.get(path) != in_run.get(path)
+    ]
+    more = len(lines) - _SHOWN_DIFFERENCES
+    return lines[:_SHOWN_DIFFERENCES] + ([f"  and {more} more"] if more > 0 else [])

@@ -142,8 +142,7 @@ def _task(
                 f"{list(counts.shape)} is wanted: one loss for each target and no mean over them, "
                 "so that rows of padding can be left out."
             )
-        losses = jnp.where(counts, losses, 0)
-        return losses, logits, labels, counts, model_state
+        return jnp.where(counts, losses, 0), logits, labels, counts, model_state
 
     def loss(params, frozen, model_state, batch, key, train):
         losses, _, _, counts, model_state = forward(params, frozen, model_state, batch, key, train)
@@ -151,25 +150,7 @@ def _task(
 
     def measure(params, frozen, model_state, batch):
         losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
-        rank, predicted = _rank(logits, labels), _is_prediction(logits)
-        correct = counts & predicted & (rank == 0)
-        weight = _per_example(counts.astype(jnp.int32))
-        hits, in_top5 = (
-            _per_example(each.astype(jnp.int32))
-            for each in (correct, counts & predicted & (rank < 5))
-        )
-        sums = {
-            "loss": Sum(_per_example(losses), weight),
-            "accuracy": Sum(hits, weight),
-            "top5": Sum(in_top5, weight),
-        }
-        none = jnp.zeros(num_classes, jnp.int32)
-        by_class = ClassCounts(
-            hits=none.at[labels].add(correct.astype(jnp.int32)),
-            actual=none.at[labels].add(counts.astype(jnp.int32)),
-            predicted=none.at[logits.argmax(-1)].add((counts & predicted).astype(jnp.int32)),
-        )
-        return Measured(sums, by_class)
+        return _measured(losses, logits, labels, counts)
 
     def apply(params, frozen, model_state, x):
         return network.apply(params, frozen, model_state, x, None, False, None)[0]
@@ -185,6 +166,30 @@ def _task(
         apply=apply,
         replaced_layers=network.replaced_layers,
     )
+
+
+def _measured(
+    losses: jax.Array, logits: jax.Array, labels: jax.Array, counts: jax.Array
+) -> Measured:
+    """Returns what is measured of a batch, whose arguments hold an entry for each target."""
+    rank, predicted = _rank(logits, labels), _is_prediction(logits)
+    correct = counts & predicted & (rank == 0)
+    weight = _per_example(counts.astype(jnp.int32))
+    hits, in_top5 = (
+        _per_example(each.astype(jnp.int32)) for each in (correct, counts & predicted & (rank < 5))
+    )
+    sums = {
+        "loss": Sum(_per_example(losses), weight),
+        "accuracy": Sum(hits, weight),
+        "top5": Sum(in_top5, weight),
+    }
+    none = jnp.zeros(logits.shape[-1], jnp.int32)
+    by_class = ClassCounts(
+        hits=none.at[labels].add(correct.astype(jnp.int32)),
+        actual=none.at[labels].add(counts.astype(jnp.int32)),
+        predicted=none.at[logits.argmax(-1)].add((counts & predicted).astype(jnp.int32)),
+    )
+    return Measured(sums, by_class)
 
 
 def _misfit(params: Any, x: Any, error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -209,37 +209,15 @@ def make_evaluations(
 
     sets = {name: known(name, split) or prepare(split) for name, split in splits.items()}
     owned = {name: split for name, split in splits.items() if split.partition is not None}
-    by_client: dict[str, str] = {}
-    if eval_clients:
-        order = [name for name in ("test", "held_out", "val") if name in owned]
-        split = owned[order[0]] if order else dataset.train
-        with_rows = evaluation.clients_with_rows(split, eval_clients, "eval_clients", "evaluated")
-        if order and (eval_clients == -1 or eval_clients >= len(with_rows)):
-            of_training = next((name for name in ("test", "val") if name in owned), None)
-            reported = [name for name in order if name in ("held_out", of_training)]
-            by_client = {name: population_of(name) for name in reported}
-        else:
-            count = min(eval_clients, len(with_rows))
-            chosen = with_rows[evaluation.sample_clients(len(with_rows), count, seed)]
-            sets[_CLIENTS] = prepare(split, chosen)
-            by_client = {_CLIENTS: population_of(order[0] if order else "train")}
+    by_client, sample = _single_clients(dataset, owned, eval_clients, seed)
+    if sample is not None:
+        sets[_CLIENTS] = prepare(*sample)
     groups_of, groups = None, recorded_groups(dataset)
     if groups:
         among = [name for name in ("test", "val") if name in owned]
         among += [name for name, who in by_client.items() if who == TRAINING]
         groups_of = next(iter(among), None)
-    stand_ins, own, evaluate_own = None, None, None
-    if not federation.algorithm.has_global_model:
-        if eval_clients:
-            raise ValueError(
-                f"eval_clients = {eval_clients} judges the global model client by client, and "
-                f"clients of {federation.spec.name!r} share none. Set it to 0; eval_personal "
-                "judges their own models."
-            )
-        generator = random.generator(seed, "evaluation/personal")
-        with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)
-        count = min(STAND_INS, len(with_rows))
-        stand_ins = np.sort(generator.choice(with_rows, count, replace=False))
+    own, evaluate_own = None, None
     if personal:
         own, evaluate_own = personalization.make_personal(
             federation, dataset, personal, batch_size, seed
@@ -255,11 +233,57 @@ def make_evaluations(
         groups,
         dataset,
         federation.task.metrics,
-        stand_ins,
+        _stand_ins(federation, dataset, eval_clients, seed),
         own,
         evaluate_own,
         *programs,
     )
+
+
+def _single_clients(
+    dataset: FederatedDataset, owned: Mapping[str, Split], eval_clients: int, seed: int
+) -> tuple[dict[str, str], tuple[Split, np.ndarray] | None]:
+    """Returns ({set: whose rows}, (split, clients) where a sample of them needs a set of its own).
+
+    Args:
+      dataset: The data.
+      owned: Its splits whose rows clients own, by name.
+      eval_clients, seed: As `make_evaluations` takes them.
+    """
+    if not eval_clients:
+        return {}, None
+    order = [name for name in ("test", "held_out", "val") if name in owned]
+    split = owned[order[0]] if order else dataset.train
+    with_rows = evaluation.clients_with_rows(split, eval_clients, "eval_clients", "evaluated")
+    if order and (eval_clients == -1 or eval_clients >= len(with_rows)):
+        of_training = next((name for name in ("test", "val") if name in owned), None)
+        reported = [name for name in order if name in ("held_out", of_training)]
+        return {name: population_of(name) for name in reported}, None
+    count = min(eval_clients, len(with_rows))
+    chosen = with_rows[evaluation.sample_clients(len(with_rows), count, seed)]
+    return {_CLIENTS: population_of(order[0] if order else "train")}, (split, chosen)
+
+
+def _stand_ins(
+    federation: Federation, dataset: FederatedDataset, eval_clients: int, seed: int
+) -> np.ndarray | None:
+    """Returns clients whose own models stand for a global one; None where there is one.
+
+    Raises:
+      ValueError: If `eval_clients` asks for a global model that there is not.
+    """
+    if federation.algorithm.has_global_model:
+        return None
+    if eval_clients:
+        raise ValueError(
+            f"eval_clients = {eval_clients} judges the global model client by client, and clients "
+            f"of {federation.spec.name!r} share none. Set it to 0; eval_personal judges their own "
+            "models."
+        )
+    generator = random.generator(seed, "evaluation/personal")
+    with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)
+    count = min(STAND_INS, len(with_rows))
+    return np.sort(generator.choice(with_rows, count, replace=False))
 
 
 def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callable, Callable]:
