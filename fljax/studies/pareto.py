@@ -10,8 +10,8 @@ import numpy as np
 
 from fljax.core.digits import figures
 from fljax.core.metrics import name_of, unit_of
+from fljax.recording.label_places import along, pixels, place_labels
 from fljax.studies.comparison import Compared, Comparison
-from fljax.studies.label_places import along, pixels, place_labels
 from fljax.studies.selection import Spread, spread
 
 # By what clients keep between rounds: colour and marker. Okabe and Ito's palette.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from fljax.recording.label_places import Box, arrange
 from fljax.studies import repeat
 from fljax.studies.comparison import compare
-from fljax.studies.label_places import Box, arrange
 from fljax.studies.pareto import draw_pareto
 from fljax.studies.results import Results
 from fljax.studies.study import Study
