@@ -105,20 +105,9 @@ def from_arrays(
       >>> data.from_arrays(x, y, client_ids=['a', 'a', 'b', 'b', 'c', 'c'])
       FederatedDataset('arrays': classification, 2 classes, 3 clients, rows: train 6)
     """
-    checked("kind", kind, Field("classification", str, KINDS))
-    checked("on_nonfinite", on_nonfinite, Field("error", str, ON_NONFINITE))
-    if not isinstance(partition, str | Partition | None):
-        raise wrong("partition", partition, f"a Partition, or one of {', '.join(PARTITIONERS)}")
+    _check_kinds(kind, on_nonfinite, partition, preprocess, groups)
     named = partition if isinstance(partition, str) else None
-    if named is not None:
-        call_of(named)  # before all rows are read
-    if not (preprocess is None or callable(preprocess)):
-        raise wrong("preprocess", preprocess, "a function from a batch to a batch, or None")
-    if not isinstance(groups, Mapping | None):
-        raise wrong("groups", groups, "{name: group of each client}, or None")
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT, optional=True))
-    if not isinstance(groups or {}, Mapping):
-        raise ValueError(f"groups must be {{name: group of each client}}, not {groups!r:.60}")
     seed = partition_setting("seed", seed)
     val_fraction = partition_setting("val_fraction", val_fraction)
     num_clients = partition_setting("num_clients", num_clients)
@@ -176,6 +165,20 @@ def from_arrays(
         dropped={role: rows for role, rows in dropped.items() if rows},
     )
     return dataset.with_validation(val_fraction, seed) if val_fraction else dataset
+
+
+def _check_kinds(kind, on_nonfinite, partition, preprocess, groups) -> None:
+    """Raises ValueError for arguments of `from_arrays` of another kind, before rows are read."""
+    checked("kind", kind, Field("classification", str, KINDS))
+    checked("on_nonfinite", on_nonfinite, Field("error", str, ON_NONFINITE))
+    if not isinstance(partition, str | Partition | None):
+        raise wrong("partition", partition, f"a Partition, or one of {', '.join(PARTITIONERS)}")
+    if isinstance(partition, str):
+        call_of(partition)
+    if not (preprocess is None or callable(preprocess)):
+        raise wrong("preprocess", preprocess, "a function from a batch to a batch, or None")
+    if not isinstance(groups, Mapping | None):
+        raise wrong("groups", groups, "{name: group of each client}, or None")
 
 
 def _test_rows(x_test, y_test, test_client_ids, kind: str) -> Rows | None:
