@@ -27,6 +27,7 @@ from fljax.core.trees import beside
 from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.devices.execution import ExecutionPlan, make_mesh
+from fljax.engine.devices.memory import exhaustion
 from fljax.engine.devices.placement import copied, put_own, put_same, put_sharded
 from fljax.engine.plan import blocks
 from fljax.engine.plan.cohorts import Cohorts
@@ -128,11 +129,15 @@ def _assemble(
     execution = execution_of(blueprint, layout)
     mesh = make_mesh(execution.devices)
     planner = planner_of(blueprint, execution, mesh)
-    store = store_of(blueprint, mesh)
+    with exhaustion(execution):
+        store = store_of(blueprint, mesh)
+        inputs = place(mesh, execution.placement)
+        # new arrays each time: the first round donates them
+        start = starter(mesh)
+        state = start(initial)
     check_rounds_per_dispatch(options.rounds_per_dispatch, store)
     parts = algorithm_builder(blueprint), options.pipeline, mesh, len(blueprint.trials)
     kind = {"fused_updates": options.fused_updates}
-    start = starter(mesh)
     return Federation(
         dataset=blueprint.dataset,
         task=blueprint.task,
@@ -148,9 +153,8 @@ def _assemble(
         cohorts=blueprint.cohorts,
         planner=planner,
         store=store,
-        inputs=place(mesh, execution.placement),
-        # new arrays each time: the first round donates them
-        state=start(initial),
+        inputs=inputs,
+        state=state,
         start=start,
         rounds_per_dispatch=options.rounds_per_dispatch or 1,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
@@ -28,6 +29,8 @@ def narrowing(use: Callable[[JobLayout | None], T], wave: int = 0) -> T:
             return use(layout)
         except DoesNotFit as error:
             layout = narrower(error, wave)
+        # what has run stands in cycles, and holds arrays on the devices until they are found
+        gc.collect()
 
 
 def narrower(error: DoesNotFit, wave: int = 0) -> JobLayout:

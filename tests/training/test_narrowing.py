@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,12 +151,15 @@ def _run(workdir, **options):
 @pytest.fixture
 def exhausted_in_round(monkeypatch):
     """Returns the function that lets memory run out in a round on more than two lanes."""
+    tried = []
 
     def in_round(number):
         step = Federation.step
 
         def failing(self, plan, facts):
+            assert not any(before() for before in tried), "what did not fit is still there"
             if facts.round >= number and self.execution.lanes > 2:
+                tried.append(weakref.ref(self))
                 raise jax.errors.JaxRuntimeError(EXHAUSTED)
             return step(self, plan, facts)
 
@@ -180,6 +184,20 @@ def test_a_run_goes_on_with_fewer_lanes(four_lanes, exhausted_in_round, tmp_path
     if kept:
         config = json.loads((Path(workdir) / "config.json").read_text())
         assert config["execution"]["lanes"] == 2 and config["lanes"] == 0
+
+
+def test_memory_that_runs_out_at_the_start_is_a_layout_that_does_not_fit(monkeypatch, four_lanes):
+    store_of, lanes = federation.store_of, []
+
+    def stored(blueprint, mesh):
+        lanes.append(mesh)
+        if len(lanes) < 3:
+            raise jax.errors.JaxRuntimeError(EXHAUSTED)
+        return store_of(blueprint, mesh)
+
+    monkeypatch.setattr(federation, "store_of", stored)
+    with pytest.warns(UserWarning, match="4 lanes do not fit|2 lanes do not fit"):
+        assert _build().execution.lanes == 1
 
 
 def test_a_run_on_chosen_lanes_ends_with_what_to_lower(exhausted_in_round):
