@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -50,7 +51,7 @@ from fljax.training.autotuning import Allowance, calibrate
 from fljax.training.blueprint import Blueprint, algorithm_builder, draw_blueprint
 from fljax.training.client_state import check_rounds_per_dispatch, default_rows
 from fljax.training.execution import JobLayout, is_calibrated
-from fljax.training.layout_key import layout_facts
+from fljax.training.layout_key import key_of, layout_facts, narrow
 from fljax.training.narrowing import narrowing
 from fljax.training.options import RoundOptions
 from fljax.training.partial_rounds import proven
@@ -115,7 +116,25 @@ def build(
             return proven(assemble())
         return narrowing(lambda layout: proven(assemble(layout)), options.wave)
     allowance = Allowance(options.num_rounds, bool(options.calibrate))
-    return calibrate(assemble, cache_dir() / "layouts.json", layout_facts(blueprint), allowance)
+    return calibrate(assemble, _known_layouts(), layout_facts(blueprint), allowance)
+
+
+def remember_narrower(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions, lanes: int
+) -> None:
+    """Lets later runs of the same work begin on as many lanes, where more were found to be fast.
+
+    Args:
+      dataset, task, spec, options: As for `build`.
+      lanes: How many fit.
+    """
+    blueprint = draw_blueprint(dataset, task, spec, options)
+    narrow(_known_layouts(), key_of(layout_facts(blueprint)), lanes)
+
+
+def _known_layouts() -> Path:
+    """Returns the file of layouts that were found by timing."""
+    return cache_dir() / "layouts.json"
 
 
 def _assemble(

@@ -146,6 +146,13 @@ def remember(memory: Path | None, key: str, layout: Remembered) -> None:
         return  # the next run calibrates again
 
 
+def narrow(memory: Path | None, key: str, lanes: int) -> None:
+    """Lets a file remember fewer lanes, where it remembers more than fit."""
+    known = recall(memory, key)
+    if known is not None and known.lanes > lanes:
+        remember(memory, key, known._replace(lanes=lanes, wave=min(known.wave, lanes)))
+
+
 def _read(memory: Path | None) -> dict[str, Any]:
     """Returns what a file of layouts holds; an unreadable one costs a calibration, not the run."""
     try:

@@ -243,6 +243,8 @@ def _simulate_on(
             elif workdir is not None and is_main():
                 refuse_existing_run(workdir)  # before anything is built or compiled
             asked = options
+            if layout is not None:
+                federations.remember_narrower(dataset, task, algorithm, options, layout.lanes)
             if start:
                 options = with_saved_execution(options, checkpoints().metadata(start))
             if layout is not None:

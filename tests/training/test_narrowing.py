@@ -186,6 +186,20 @@ def test_a_run_goes_on_with_fewer_lanes(four_lanes, exhausted_in_round, tmp_path
         assert config["execution"]["lanes"] == 2 and config["lanes"] == 0
 
 
+def test_a_remembered_layout_that_runs_out_of_memory_is_remembered_narrower(
+    exhausted_in_round, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FLJAX_CACHE_DIR", str(tmp_path))
+    _run(None, calibrate=True)
+    (file,) = tmp_path.glob("layouts.json")
+    ((key, (devices, _, _, *rest)),) = json.loads(file.read_text()).items()
+    file.write_text(json.dumps({key: [devices, 4, 4, *rest]}))
+    exhausted_in_round(4)
+    with pytest.warns(UserWarning, match="4 lanes do not fit"):
+        _run(None, calibrate=True)
+    assert json.loads(file.read_text()) == {key: [devices, 2, 2, *rest]}
+
+
 def test_memory_that_runs_out_at_the_start_is_a_layout_that_does_not_fit(monkeypatch, four_lanes):
     store_of, lanes = federation.store_of, []
 
