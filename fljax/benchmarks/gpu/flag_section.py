@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fljax.benchmarks import processes
+from fljax.benchmarks.gpu.changes import Sketch, farthest_leaf
 from fljax.benchmarks.gpu.records import Context, Table
 
-# after a dozen rounds, products in TF32 that are added in another order
-_ROUNDING = 1e-3
+# Over a dozen rounds of `cases.py`, TF32 instead of float32 is a difference of 2 %, and TF32 in
+# another order a smaller one; the last round is a tenth of the change, or more.
+_ROUNDING = 0.03
 
 
 class Variant(NamedTuple):
@@ -40,29 +42,39 @@ def flags(context: Context) -> Iterator[Table]:
     cases = context.size.flag_cases
     end = time.monotonic() + context.seconds
     notes = [
-        "Milliseconds a round, every variant in a process of its own. The models after all rounds "
-        f"must agree with the first variant's to {_ROUNDING:g}, by the sum of absolute values.",
+        "Milliseconds a round, every variant in a process of its own. The change of each leaf of "
+        f"the model over all rounds must be the first variant's, to {_ROUNDING:.0%} of its norm.",
     ]
+    device: list[str] = []
     rows: list[list[str]] = []
     results: dict[str, Any] = {}
-    expected: dict[str, float | None] = {}
+    expected: dict[str, Sketch] = {}
     wrong: list[str] = []
     for name, variant in VARIANTS.items():
         found = _run(context, variant, end - time.monotonic())
         results[name] = found
-        # the processes say it: this one leaves the device's memory to them
-        said = [figures["device"] for figures in found.values() if "device" in figures]
-        notes = notes if len(notes) > 1 else notes + said[:1]
+        if not device:
+            # the processes say it: this one leaves the device's memory to them
+            device = [figures["device"] for figures in found.values() if "device" in figures][:1]
         row = [name]
         for case in cases:
             figures = found[case]
-            row.append(_cell(figures, expected.setdefault(case, figures.get("checksum"))))
+            if case not in expected and "change" in figures:
+                expected[case] = figures["change"]
+                if len(results) > 1:
+                    notes = [*notes, f'{case} is held against "{name}", the first that ran.']
+            row.append(_cell(figures, expected.get(case, {})))
             if row[-1].startswith("**"):
                 wrong.append(f"{name}, {case}")
         rows.append(row)
         problem = f"another result: {', '.join(wrong)}" if wrong else None
         yield Table(
-            "Options of XLA, and kernels", notes, ["options", *cases], rows, results, problem
+            "Options of XLA, and kernels",
+            [*notes, *device],
+            ["options", *cases],
+            rows,
+            results,
+            problem,
         )
 
 
@@ -79,10 +91,9 @@ def _run(context: Context, variant: Variant, seconds: float) -> dict[str, Any]:
     return {case: found.get(case, problem) for case in context.size.flag_cases}
 
 
-def _cell(figures: dict[str, Any], expected: float | None) -> str:
+def _cell(figures: dict[str, Any], expected: Sketch) -> str:
     if "error" in figures:
         return f"*not measured*: {figures['error'][:120]}"
-    text, checksum = f"{figures['milliseconds']:.2f}", figures["checksum"]
-    if expected is not None and not abs(checksum - expected) <= _ROUNDING * abs(expected):
-        return f"**{text}, checksum {checksum:.8g} instead of {expected:.8g}**"
-    return text
+    text = f"{figures['milliseconds']:.2f}"
+    leaf, share = farthest_leaf(figures["change"], expected)
+    return text if share <= _ROUNDING else f"**{text}, {leaf}: {share:.2%} of its change off**"

@@ -111,17 +111,16 @@ def run_sections(
       names: Sections.
       command: Runs one section, whose name and seconds are added to it, and writes what it finds.
       workdir: Where files go.
-      seconds: Time for all of them. A section gets its share of it, the last one all that is left;
-        those for which nothing is left are not run.
+      seconds: Time for all of them, shared as `seconds_of_next` says; those for which nothing is
+        left are not run.
       report: Receives a line of text for each section.
     """
     end = time.monotonic() + seconds
     good = True
     for place, name in enumerate(names):
         begin, left = time.monotonic(), end - time.monotonic()
-        share = SECTIONS[name].seconds * seconds / 600
-        limit = left if place == len(names) - 1 else min(left, share)
-        if limit < min(_LEAST_SECONDS, share):
+        limit = seconds_of_next(names[place:], seconds=seconds, left=left)
+        if limit < min(_LEAST_SECONDS, SECTIONS[name].seconds * seconds / 600):
             report(f"{name}: no time was left")
             good = False
             continue
@@ -138,6 +137,22 @@ def run_sections(
         with atomic_file(workdir / REPORT) as file:
             file.write(markdown(workdir).encode())
     return good
+
+
+def seconds_of_next(names: Sequence[str], *, seconds: float, left: float) -> float:
+    """Returns how long the next section may take.
+
+    It is the section's share of all the time, or, where the shares of those still to be run do not
+    fill what is left of it, its part of that, in proportion to the shares. So what a section has
+    not used goes to those after it: first to those for which nothing would be left.
+
+    Args:
+      names: The sections still to be run, the next one first.
+      seconds: Time for all sections, those already run as well.
+      left: What is left of it.
+    """
+    shares = [SECTIONS[name].seconds for name in names]
+    return min(left, shares[0] * max(seconds / 600, left / sum(shares)))
 
 
 def was_run(workdir: Path, name: str) -> bool:
