@@ -2,8 +2,13 @@
 
 import math
 
+from matplotlib.figure import Figure
+
 from fljax.studies import repeat
-from fljax.studies.results import Results, Status, row
+from fljax.studies.axis_pictures import draw_heat_map, scale_of
+from fljax.studies.criterion import BY_ACCURACY
+from fljax.studies.results import Results, Status, axes_of, row
+from fljax.studies.selection import rank
 
 
 def results_of(curves, configurations, seeds=(0,), diverged=(), stopped=()):
@@ -29,3 +34,22 @@ def results_of(curves, configurations, seeds=(0,), diverged=(), stopped=()):
         if trial.number in diverged:
             rows.append(row(trial, {"round": last + 1, "eval/val/accuracy": math.nan}))
     return Results(trials, rows, statuses)
+
+
+def curves(num, level=lambda number: 0.5 + 0.01 * number):
+    """Returns curves of so many trials, each of which rises to a level of its number."""
+    return {n: [(0.1, 0.1), (level(n) - 0.1, 0.3), (level(n), 0.5)] for n in range(num)}
+
+
+def texts(figure):
+    """Returns what is written in the plots of a figure."""
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def heat_map(results):
+    """Returns the heat map of the first two axes of results."""
+    figure = Figure()
+    scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
+    (x, y) = list(scales.items())[:2]
+    draw_heat_map(figure, rank(results), x, y, BY_ACCURACY)
+    return figure

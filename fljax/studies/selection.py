@@ -86,7 +86,7 @@ class Configuration(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What a mean does not tell: trials that did not come to their end."""
+        """The trials that did not come to their end, which a mean does not tell."""
         if self.diverged:
             return f"{self.diverged} of {len(self.trials)} diverged"
         stopped = [status.round for status in self.statuses if status.state == "stopped"]

@@ -113,8 +113,14 @@ def test_clients_weights_are_seen_where_clusters_are_chosen():
     harness.prepare(ifca(), COHORTS, client_weights=np.ones(len(toy.SIZES)))
 
 
-def going_to(cluster):
-    """FedAvg whose clients go to the cluster that a function of the job says."""
+def sending(name, send, **changes):
+    """FedAvg whose clients send what a function makes of their contributions and the job.
+
+    Args:
+      name: Of the algorithm.
+      send: ({name: Contribution}, job) -> {name: Contribution}.
+      **changes: (plain algorithm) -> another of its functions, by name.
+    """
     plain = algorithms.fedavg(LR)
 
     def build(task, hp):
@@ -123,18 +129,30 @@ def going_to(cluster):
 
         def finish(message, carry, job):
             sent, state, stats = local.finish(message, carry, job)
-            sent = {name: part._replace(cluster=cluster(job)) for name, part in sent.items()}
-            return sent, state, stats
+            return send(sent, job), state, stats
 
+        return algorithm._replace(
+            passes=(local._replace(finish=finish, num_clusters=CLUSTERS),),
+            **{field: change(algorithm) for field, change in changes.items()},
+        )
+
+    return plain._replace(name=name, build=build)
+
+
+def going_to(cluster):
+    """FedAvg whose clients go to the cluster that a function of the job says."""
+
+    def send(sent, job):
+        return {name: part._replace(cluster=cluster(job)) for name, part in sent.items()}
+
+    def of_the_first(algorithm):
         def update(server, aggregates, round):
             first = jax.tree.map(lambda leaf: leaf[0], aggregates)
             return algorithm.server_update(server, first, round)
 
-        return algorithm._replace(
-            passes=(local._replace(finish=finish, num_clusters=CLUSTERS),), server_update=update
-        )
+        return update
 
-    return plain._replace(name="clusters", build=build)
+    return sending("clusters", send, server_update=of_the_first)
 
 
 @pytest.mark.parametrize(
@@ -176,18 +194,8 @@ def test_a_pipeline_made_for_one_update_is_refused():
 
 
 def test_a_link_that_decodes_the_sum_of_another_name_is_refused():
-    plain = algorithms.fedavg(LR)
-
-    def build(task, hp):
-        algorithm = plain.build(task, hp)
-        (local,) = algorithm.passes
-
-        def finish(message, carry, job):
-            contributions, state, stats = local.finish(message, carry, job)
-            seen = Contribution(jnp.ones(3), jnp.ones(()), cluster=job.client % CLUSTERS)
-            return {**contributions, "seen": seen}, state, stats
-
-        return algorithm._replace(passes=(local._replace(finish=finish, num_clusters=CLUSTERS),))
+    def send(sent, job):
+        return {**sent, "seen": Contribution(jnp.ones(3), jnp.ones(()), job.client % CLUSTERS)}
 
     link = UplinkLink(
         lambda value, state, job, key: (value, state),
@@ -195,7 +203,7 @@ def test_a_link_that_decodes_the_sum_of_another_name_is_refused():
         linear=True,
         covers="seen",
     )
-    spec = plain._replace(name="seen", build=build)
+    spec = sending("seen", send)
     harness.rounds(spec, COHORTS[:1])
     with pytest.raises(ValueError, match="'seen' goes to the sums of several clusters"):
         harness.rounds(spec, COHORTS[:1], pipeline=Pipeline(uplink=(link,)))

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from fake_sweeps import results_of
+from fake_sweeps import curves, heat_map, results_of, texts
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -14,7 +14,6 @@ from fljax.core.metrics import Metric
 from fljax.studies import grid, log_uniform, sample, uniform
 from fljax.studies.axis_pictures import (
     Scale,
-    draw_heat_map,
     draw_parallel_coordinates,
     draw_sensitivity,
     scale_of,
@@ -75,22 +74,6 @@ def test_few_values_and_names_have_a_tick_each():
     places, labels = zip(*Scale("names", ("sgd", "adam")).ticks(), strict=True)
     assert labels == ("sgd", "adam") and places == (0.25, 0.75)
     assert Scale("linear", (3.0, 3.0)).position(3.0) == 0.5
-
-
-def curves(num, level=lambda number: 0.5 + 0.01 * number):
-    return {n: [(0.1, 0.1), (level(n) - 0.1, 0.3), (level(n), 0.5)] for n in range(num)}
-
-
-def texts(figure):
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
-
-
-def heat_map(results):
-    figure = Figure()
-    scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
-    (x, y) = list(scales.items())[:2]
-    draw_heat_map(figure, rank(results), x, y, BY_ACCURACY)
-    return figure
 
 
 def test_a_cell_is_the_mean_over_seeds_at_the_best_of_the_other_axes():

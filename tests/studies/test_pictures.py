@@ -5,42 +5,22 @@ import math
 
 import numpy as np
 import pytest
-from fake_sweeps import results_of
-from matplotlib.figure import Figure
+from fake_sweeps import curves, heat_map, results_of, texts
 from matplotlib.image import imread
 
 from fljax.core.metrics import Metric
 from fljax.recording.line_file import LineFile
 from fljax.studies import grid, log_uniform, repeat, sample, uniform
-from fljax.studies.axis_pictures import draw_heat_map, scale_of
 from fljax.studies.comparison import compare, table
-from fljax.studies.criterion import BY_ACCURACY
 from fljax.studies.pictures import plot_study
-from fljax.studies.results import ROWS, Results, append_rows, axes_of, load, write_trials
-from fljax.studies.selection import rank
+from fljax.studies.results import ROWS, Results, append_rows, load, write_trials
 from fljax.studies.study import Study
 
 AXES = {"client_lr": (0.01, 0.1, 1.0), "server_lr": (0.1, 1.0)}
 
 
-def curves(num, level=lambda number: 0.5 + 0.01 * number):
-    return {n: [(0.1, 0.1), (level(n) - 0.1, 0.3), (level(n), 0.5)] for n in range(num)}
-
-
 def plot_sweep(results, directory):
     return plot_study(compare(Study(), {}, results), directory)
-
-
-def texts(figure):
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
-
-
-def heat_map(results):
-    figure = Figure()
-    scales = {name: scale_of(values) for name, values in axes_of(results.trials).items()}
-    (x, y) = list(scales.items())[:2]
-    draw_heat_map(figure, rank(results), x, y, BY_ACCURACY)
-    return figure
 
 
 @pytest.mark.parametrize(

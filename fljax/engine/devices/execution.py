@@ -135,13 +135,9 @@ def _equal_shares(available: list[jax.Device], count: int) -> list[jax.Device]:
     if count == len(available):
         return available
     share, rest = divmod(count, num_processes())
-    taken = [
-        device
-        for process in range(num_processes())
-        for device in [candidate for candidate in available if candidate.process_index == process][
-            :share
-        ]
-    ]
+    taken: list[jax.Device] = []
+    for process in range(num_processes()):
+        taken += [device for device in available if device.process_index == process][:share]
     if rest or len(taken) < count:
         raise ValueError(
             f"devices = {count} cannot be shared equally by {num_processes()} processes with "
