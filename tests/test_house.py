@@ -24,10 +24,12 @@ ROOMS = {
     "commands": {"studies", "config", "core"},
     "studies": {"config", "training", "engine", "compression", "data", "recording", "core"},
     "config": {
-        "training", "engine", "algorithms", "compression", "models", "tasks", "data", "recording",
-        "core",
+        "training", "engine", "algorithms", "compression", "privacy", "models", "tasks", "data",
+        "recording", "core",
     },
-    "training": {"engine", "algorithms", "models", "tasks", "data", "recording", "core"},
+    "training": {
+        "engine", "algorithms", "privacy", "models", "tasks", "data", "recording", "core",
+    },
     "engine.program": {"engine.plan", "engine.devices", "core"},
     "engine.store": {"engine.plan", "engine.devices", "core"},
     "engine.plan": {"engine.devices", "data", "core"},
@@ -35,6 +37,7 @@ ROOMS = {
     "engine": set(),
     "algorithms": {"core"},
     "compression": {"core"},
+    "privacy": {"core"},
     "models": {"core"},
     "tasks": {"core"},
     "data": {"core"},

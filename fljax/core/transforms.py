@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.core.algorithm import Aggregate, Job
+from fljax.core.algorithm import Aggregate
 from fljax.core.precision import widened
 from fljax.core.values import wrong
 
@@ -102,6 +102,14 @@ class UplinkLink(NamedTuple):
       covers: The name that it transforms, or None for the whole message.
       refuses_rest: Whether whatever it does not cover must not leave the client: transforms for
         privacy and masks refuse algorithms that send more.
+      sees_server: Whether `encode` takes a fifth argument, the link's state on the server as the
+        round began, which clients are told: an adaptive clipping norm.
+      makes_finite: Whether `encode` turns what is not finite into numbers, so that such a job
+        counts like any other instead of being left out. It still counts as `nonfinite`.
+      release: (aggregate, server_state, round, key) -> (aggregate', server_state'), once a round
+        behind all `absorb`, on what the link covers ({name: aggregate} for the whole message): what
+        a server adds before anything of the sums is used, such as noise; None if nothing. `key` is
+        one of seed, round and link.
 
     Example:
       >>> halved = UplinkLink(
@@ -113,7 +121,7 @@ class UplinkLink(NamedTuple):
       (80, 'update')
     """
 
-    encode: Callable[[PyTree, PyTree, Job, jax.Array], tuple[PyTree, PyTree]]
+    encode: Callable[..., tuple[PyTree, PyTree]]
     decode: Callable[[PyTree, PyTree], PyTree]
     bits: Callable[[PyTree], jax.Array] = dense_bits
     init_client: Callable[[PyTree], PyTree] = _stateless
@@ -122,6 +130,9 @@ class UplinkLink(NamedTuple):
     linear: bool = False
     covers: str | None = UPDATE
     refuses_rest: bool = False
+    sees_server: bool = False
+    makes_finite: bool = False
+    release: Callable[[Any, PyTree, jax.Array, jax.Array], tuple[Any, PyTree]] | None = None
 
     def meets(self, names: Collection[str | None]) -> bool:
         """Returns whether it covers some of these names; None among them stands for all."""
@@ -267,6 +278,11 @@ class Pipeline(NamedTuple):
     def sums_payloads(self, name: str) -> bool:
         """Returns whether payloads of a name are summed, integers as integers, and then decoded."""
         return any(link.linear and link.meets([name]) for link in self.uplink)
+
+    @property
+    def makes_finite(self) -> bool:
+        """Whether what is not finite is made so before it leaves a client."""
+        return any(link.makes_finite for link in self.uplink)
 
     @property
     def decodes_sums(self) -> tuple[bool, ...]:

@@ -1,7 +1,8 @@
 """Sends a message through a pipeline, from a client to the server, and back.
 
 `broadcast` runs the downlink links. `encode` and `decode` run the uplink links for each job,
-`absorb` those parts of them that see the sums over jobs, and `apply_server` the server links.
+`absorb` and `release` those parts of them that see the sums over jobs, and `apply_server` the
+server links.
 """
 
 from __future__ import annotations
@@ -25,8 +26,17 @@ def encode(
     client_state: tuple,
     job: Job,
     key: jax.Array,
+    server_states: tuple,
 ) -> tuple[dict[str, PyTree], tuple, jax.Array]:
     """Runs the client half of the uplink.
+
+    Args:
+      pipeline: The transforms.
+      contributions: {name: Contribution} of the job.
+      client_state: Of the uplink links, on the client.
+      job: The job.
+      key: Of the job's uplink.
+      server_states: Of the uplink links, on the server, for links that see them.
 
     Returns:
       ({name: payload}, client_state', bits on the wire: of what no link covers, those of its
@@ -46,7 +56,7 @@ def encode(
       >>> sent = {"update": Contribution(3 * one, one), "control": Contribution(4 * one, one)}
       >>> key = jax.random.key(0)
       >>> job = fljax.core.algorithm.blank_job(key)
-      >>> payloads, _, bits = encode(pipeline, sent, ((),), job, key)
+      >>> payloads, _, bits = encode(pipeline, sent, ((),), job, key, ((),))
       >>> float(payloads["control"]), int(bits)
       (2.0, 64)
       >>> float(decode(pipeline, payloads, ((),), summed=False)["control"])
@@ -65,8 +75,9 @@ def encode(
         _check_covered(link, number, message)
         if not link.meets(message):
             continue
+        told = (server_states[number],) if link.sees_server else ()
         payload, states[number] = link.encode(
-            link.part(message), client_state[number], job, jax.random.fold_in(key, number)
+            link.part(message), client_state[number], job, jax.random.fold_in(key, number), *told
         )
         _check_names(link, number, payload, message)
         message = link.with_part(message, payload)
@@ -124,6 +135,34 @@ def absorb(
     for number, link in enumerate(pipeline.uplink):
         if link.meets(sums):
             part, states[number] = link.absorb(link.part(sums), server_state[number])
+            sums = link.with_part(sums, part)
+    return sums, tuple(states)
+
+
+def release(
+    pipeline: Pipeline,
+    sums: Mapping[str, Aggregate],
+    server_state: tuple,
+    round: jax.Array,
+    key: jax.Array,
+) -> tuple[dict[str, Aggregate], tuple]:
+    """Shows the sums to the links that change them before they are used.
+
+    Args:
+      pipeline: The transforms.
+      sums: {name: Aggregate}, decoded.
+      server_state: Of the uplink links.
+      round: int32 scalar.
+      key: Of the seed, the round and this purpose.
+
+    Returns:
+      ({name: aggregate'}, states').
+    """
+    sums, states = dict(sums), list(server_state)
+    for number, link in enumerate(pipeline.uplink):
+        if link.release is not None and link.meets(sums):
+            own = jax.random.fold_in(key, number)
+            part, states[number] = link.release(link.part(sums), states[number], round, own)
             sums = link.with_part(sums, part)
     return sums, tuple(states)
 

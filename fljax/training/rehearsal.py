@@ -91,7 +91,9 @@ def rehearse(
         contributions, own, stats = each.finish(received, carry, job)
         sent.append(contributions)
         kept.append((own, stats))
-        payloads, _, _ = transmission.encode(pipeline, contributions, row.uplink, job, key)
+        payloads, _, _ = transmission.encode(
+            pipeline, contributions, row.uplink, job, key, chains.uplink
+        )
         decoded = transmission.decode(pipeline, payloads, chains.uplink, summed=False)
         arrived.append((payloads, decoded))
         aggregates |= {

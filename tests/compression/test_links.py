@@ -71,7 +71,7 @@ def test_a_link_behind_another_compresses_its_values():
     def transmit(update):
         message = {"update": Contribution(update, jnp.float32(1))}
         job = blank_job(laws.KEY)
-        sent, _, bits = transmission.encode(pipeline, message, ((), ()), job, laws.KEY)
+        sent, _, bits = transmission.encode(pipeline, message, ((), ()), job, laws.KEY, ((), ()))
         received = transmission.decode(pipeline, sent, ((), ()), summed=False)
         return received["update"]["x"], bits
 

@@ -13,7 +13,7 @@ from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.program.accumulators import Trained
-from fljax.engine.program.keys import COHORT, SERVER
+from fljax.engine.program.keys import COHORT, RELEASE, SERVER
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.trials import Built
 
@@ -42,6 +42,9 @@ def aggregate(
     def one_trial(built: Built, round, sums, states: PipelineState, key):
         chain, aggregator, server = built.pipeline, states.aggregator, states.server
         sums, uplink = transmission.absorb(chain, sums, states.uplink)
+        if any(link.release for link in chain.uplink):
+            own = jax.random.fold_in(key, RELEASE)
+            sums, uplink = transmission.release(chain, sums, uplink, round, own)
         if UPDATE in sums:
             key = jax.random.fold_in(key, SERVER)
             serve = functools.partial(_serve, chain, needs_stack, round)

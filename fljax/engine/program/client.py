@@ -51,17 +51,25 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
             check_numbers({"value": contribution.value, "weight": contribution.weight}, name)
             _check_cluster(name, contribution.cluster, a_pass.structure.num_clusters)
         # before the uplink too: rounding to integers would hide what is not a number
-        sound = all_finite((contributions, stats))
+        finite = all_finite((contributions, stats))
         pipeline, states = trials.of_job(job).pipeline, trials.select(uplink_states, job.trial)
+        sound = finite
+        if pipeline.makes_finite:
+            # of a broken update a zero is sent, and nothing is kept
+            sound = all_finite({name: part.weight for name, part in contributions.items()})
+            client_state = jax.tree.map(
+                lambda new, old: jnp.where(finite, new, old), client_state, rows.algorithm
+            )
         sent, uplink_state, bits = send(pipeline, contributions, rows.uplink, states, job)
         clusters = {n: part.cluster for n, part in sent.items() if part.cluster is not None}
         sound &= all_finite(sent)
         for cluster in clusters.values():
             sound &= (cluster >= 0) & (cluster < a_pass.structure.num_clusters)
         stats = stats | {"jobs": jnp.int32(1)}
-        stats = jax.tree.map(lambda value: jnp.where(sound & job.accepted, value, 0), stats)
+        finite &= sound
+        stats = jax.tree.map(lambda value: jnp.where(finite & job.accepted, value, 0), stats)
         stats |= {
-            "nonfinite": (~sound).astype(jnp.int32),
+            "nonfinite": (~finite).astype(jnp.int32),
             "lost": (~jobs.accepted[index]).astype(jnp.int32),
             "uplink_bits": jnp.where(job.accepted, bits, 0),
         }
@@ -115,7 +123,7 @@ def send(
     """Sends all that leaves the client through the uplink; returns (sent, client state, bits)."""
     key = jax.random.fold_in(job.key, UPLINK)
     payloads, client_state, bits = transmission.encode(
-        pipeline, contributions, client_state, job, key
+        pipeline, contributions, client_state, job, key, server_states
     )
     values = transmission.decode(pipeline, payloads, server_states, summed=False)
     sent = {name: part._replace(value=values[name]) for name, part in contributions.items()}

@@ -4,6 +4,7 @@
                             │                       └─ uplink ─ link     UplinkLink.encode
                             ├─ downlink ─ link                           DownlinkLink.apply
                             ├─ cohort ─ link                             CohortLink.apply
+                            ├─ release ─ link                            UplinkLink.release
                             └─ server ─ link                             ServerLink.apply
                       └ personal ─ client                                Algorithm.personalize
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import jax
 
 # Streams beside the local steps of a job, and the passes of a round, which count from 0.
-UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL = (0x7FFFFFF0 + number for number in range(5))
+UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL, RELEASE = (0x7FFFFFF0 + number for number in range(6))
 
 
 def of_round(run_keys: jax.Array, rounds: jax.Array) -> jax.Array:

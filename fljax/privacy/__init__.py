@@ -1,0 +1,1 @@
+"""Privacy: mechanisms inside the round program, their accountants, and secure aggregation."""

@@ -1,0 +1,88 @@
+"""The contract of a privacy mechanism: what it does in a round, and what it guarantees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.core.transforms import UplinkLink
+
+__all__ = ["Guarantee", "Mechanism", "Setting"]
+
+
+class Setting(NamedTuple):
+    """The facts of a run that mechanisms and accountants use.
+
+    Attributes:
+      num_clients: Size of the population.
+      clients_per_round: Size of a cohort, or its mean.
+      sampler: Name of the sampler, such as "poisson"; "" for one without a name.
+      num_rounds: Rounds of the run.
+      seed: Of the run.
+      sizes: int64[N] training rows of each client.
+      batch_size: int64[N] rows of a local batch of each client, the mean where batches are drawn.
+      steps: int64[N] local steps of each client in a round.
+      batches: How batches are made: "shuffled" or "poisson".
+      weighting: "uniform", "examples", or "own" for weights given client by client.
+    """
+
+    num_clients: int
+    clients_per_round: float
+    sampler: str
+    num_rounds: int
+    seed: int
+    sizes: np.ndarray
+    batch_size: np.ndarray
+    steps: np.ndarray
+    batches: str = "shuffled"
+    weighting: str = "uniform"
+
+
+class Guarantee(NamedTuple):
+    """What a mechanism promises of a run.
+
+    Attributes:
+      unit: Whose participation is hidden: "user" or "example".
+      relation: Between neighbouring data sets: "add_or_remove_one", "replace_one" or
+        "replace_special" (one record becomes a zero).
+      sampling: How cohorts or batches are drawn, in words.
+      noise_multiplier: Standard deviation of the noise over the sensitivity; None where it is said
+        otherwise.
+      clip_norm: Bound of one contribution; None where it changes in the run.
+      delta: Of (epsilon, delta).
+      covers: What the guarantee covers, in a sentence.
+      epsilon: rounds -> {accountant: epsilon} of the first so many rounds, on the host; the names
+        are "rdp" and "pld", and one may be missing where there is no theorem for it.
+    """
+
+    unit: str
+    relation: str
+    sampling: str
+    noise_multiplier: float | None
+    clip_norm: float | None
+    delta: float
+    covers: str
+    epsilon: Callable[[int], dict[str, float]]
+
+
+class Mechanism(NamedTuple):
+    """A named recipe of privacy: what `simulate(privacy=...)` takes.
+
+    Attributes:
+      name: Shown in records.
+      hparams: {name: number}, which join those of the algorithm and are traced as they are.
+      guarantee: (hparams, setting) -> Guarantee, on the host, before the first round; raises
+        ValueError, with the reason and the remedy, where no theorem covers the run.
+      link: (hparams, setting) -> the uplink link that keeps the promise, called inside the trace,
+        the first of all links that a message meets; None where updates leave a client as they are.
+      estimator: (hparams) -> (loss) -> gradient, as `fljax.core.gradients.plain` is one: how
+        clients differentiate the loss of a batch; None for the plain one.
+    """
+
+    name: str
+    hparams: Mapping[str, float]
+    guarantee: Callable[[Mapping[str, float], Setting], Guarantee]
+    link: Callable[[Mapping[str, Any], Setting], UplinkLink] | None = None
+    estimator: Callable[[Mapping[str, Any]], Callable] | None = None

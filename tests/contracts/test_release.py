@@ -1,0 +1,73 @@
+"""What a server adds before a sum is used, and what becomes of messages that are not finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import toy
+from contracts import harness
+
+from fljax import algorithms
+from fljax.core.transforms import Pipeline, UplinkLink
+from fljax.core.trees import all_finite
+
+COHORTS = [[0, 2, 3], [3, 4, 8], [5, 0, 2]]
+BROKEN = 3
+
+
+def doubling(members):
+    """Scales messages by a number that the server doubles each round; counts a fixed cohort."""
+
+    def encode(message, state, job, key, scale):
+        scaled = jax.tree.map(lambda leaf: leaf * scale, message)
+        sound = all_finite(message)
+        return jax.tree.map(lambda leaf: jnp.where(sound, leaf, 0), scaled), state
+
+    def release(message, scale, round, key):
+        told = {
+            name: total._replace(
+                sum=jax.tree.map(lambda leaf: leaf + round, total.sum),
+                weight=jnp.full_like(total.weight, members),
+                count=jnp.full_like(total.count, members),
+            )
+            for name, total in message.items()
+        }
+        return told, scale * 2
+
+    return UplinkLink(
+        encode,
+        lambda payload, state: payload,
+        init_server=lambda params: jnp.ones(()),
+        covers=None,
+        refuses_rest=True,
+        sees_server=True,
+        makes_finite=True,
+        release=release,
+    )
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_a_release_sees_every_sum_and_clients_are_told_the_state(layout):
+    """A round without clients is released too; a broken message counts as a zero."""
+    parts = toy.clients()
+    parts[BROKEN] = (np.full_like(parts[BROKEN][0], np.nan), parts[BROKEN][1])
+    cohorts, members = [*COHORTS[:2], [], *COHORTS[2:]], 4.0
+    pipeline = Pipeline(uplink=(doubling(members),))
+    run = harness.rounds(
+        algorithms.fedavg(0.2, weighting="uniform"), cohorts, layout, parts=parts, pipeline=pipeline
+    )  # fmt: skip
+    params, scale = toy.initial_params(), 1.0
+    for round, cohort in enumerate(cohorts):
+        kept = [client for client in cohort if client != BROKEN]
+        trained = [
+            reference.local_sgd(params, *parts[client], lr=0.2, batch_size=4, epochs=1)[0]
+            for client in kept
+        ]
+        params = {
+            name: leaf + (sum((new[name] - leaf) * scale for new in trained) + round) / members
+            for name, leaf in params.items()
+        }
+        scale *= 2
+        assert run.total("nonfinite", round) == (BROKEN in cohort)
+    toy.assert_close(run.params, params, 1e-9)
