@@ -25,7 +25,11 @@ class Setting(NamedTuple):
       batch_size: int64[N] rows of a local batch of each client, the mean where batches are drawn.
       steps: int64[N] local steps of each client in a round.
       batches: How batches are made: "shuffled" or "poisson".
-      weighting: "uniform", "examples", or "own" for weights given client by client.
+      weighting: "uniform", "examples", or "own" for weights given client by client, or found by
+        what a client has computed.
+      behind: What stands behind the mechanism's link on the uplink: "nothing"; "links" that decode
+        message by message, and may give back a larger one; or "sums", where messages are added up
+        before they are decoded, as under secure aggregation.
     """
 
     num_clients: int
@@ -38,6 +42,7 @@ class Setting(NamedTuple):
     steps: np.ndarray
     batches: str = "shuffled"
     weighting: str = "uniform"
+    behind: str = "nothing"
 
 
 class Guarantee(NamedTuple):
@@ -55,6 +60,8 @@ class Guarantee(NamedTuple):
       covers: What the guarantee covers, in a sentence.
       epsilon: rounds -> {accountant: epsilon} of the first so many rounds, on the host; the names
         are "rdp" and "pld", and one may be missing where there is no theorem for it.
+      quick: rounds -> epsilon by the accountant that is quick enough for the record of every round,
+        such as "rdp"; None where `epsilon` takes microseconds itself.
     """
 
     unit: str
@@ -65,6 +72,7 @@ class Guarantee(NamedTuple):
     delta: float
     covers: str
     epsilon: Callable[[int], dict[str, float]]
+    quick: Callable[[int], float] | None = None
 
 
 class Mechanism(NamedTuple):
@@ -77,6 +85,8 @@ class Mechanism(NamedTuple):
         ValueError, with the reason and the remedy, where no theorem covers the run.
       link: (hparams, setting) -> the uplink link that keeps the promise, called inside the trace,
         the first of all links that a message meets; None where updates leave a client as they are.
+        Trials of a sweep that share a program share the link: it reads nothing of the setting that
+        differs between them (seed, sizes, steps), but keys.
       estimator: (hparams) -> (loss) -> gradient, as `fljax.core.gradients.plain` is one: how
         clients differentiate the loss of a batch; None for the plain one.
     """
