@@ -43,6 +43,8 @@ SUPPORTED = (
 )  # fmt: skip
 MODULES = (
     *SUPPORTED, "core.digits", "core.transmission", "core.trees", "data.examples",
+    "privacy.accounting.calibration", "privacy.accounting.checks",
+    "privacy.accounting.composition", "privacy.accounting.conversion", "privacy.accounting.events",
     "studies.criterion", "studies.search", "training.record_keys",
 )  # fmt: skip
 EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]

@@ -1,0 +1,34 @@
+"""Accountants: what a run of private releases costs, by Rényi divergences and by privacy losses.
+
+epsilon([(poisson_gaussian(noise_multiplier=1.0, sampling_rate=0.1), 200)], delta=1e-3)
+"""
+
+from fljax.privacy.accounting.calibration import calibrate, rounds_within
+from fljax.privacy.accounting.checks import check_delta
+from fljax.privacy.accounting.composition import epsilon, epsilons, spending
+from fljax.privacy.accounting.conversion import epsilon_of_gaussian, noise_of_zcdp
+from fljax.privacy.accounting.events import (
+    Event,
+    gaussian,
+    laplace,
+    poisson_gaussian,
+    pure,
+    without_replacement,
+)
+
+__all__ = [
+    "Event",
+    "calibrate",
+    "check_delta",
+    "epsilon",
+    "epsilon_of_gaussian",
+    "epsilons",
+    "gaussian",
+    "laplace",
+    "noise_of_zcdp",
+    "poisson_gaussian",
+    "pure",
+    "rounds_within",
+    "spending",
+    "without_replacement",
+]

@@ -1,0 +1,104 @@
+"""Calibration: the smallest noise, or the most rounds, that a budget of epsilon allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fljax.core.values import POSITIVE, Field, checked
+from fljax.privacy.accounting.composition import epsilon, spending
+from fljax.privacy.accounting.events import Run
+
+__all__ = ["calibrate", "rounds_within"]
+
+_TARGET = Field(None, float, POSITIVE)
+
+
+def calibrate(
+    target_epsilon: float,
+    delta: float,
+    make_events: Callable[[float], Run],
+    accountant: str = "pld",
+    tolerance: float = 1e-3,
+) -> float:
+    """Returns the smallest noise whose run stays within a budget.
+
+    Args:
+      target_epsilon: The budget.
+      delta: As `epsilon` takes it.
+      make_events: noise -> the events of the whole run; more noise must cost less.
+      accountant: "pld" or "rdp".
+      tolerance: Share of the noise that the answer may be above the smallest one.
+
+    Returns:
+      A noise that keeps the budget, at most `tolerance` of itself above the smallest.
+
+    Raises:
+      ValueError: If no noise keeps the budget.
+
+    Example:
+      >>> from fljax.privacy import accounting
+      >>> noise = accounting.calibrate(
+      ...     8.0, 1e-5, lambda noise: [(accounting.poisson_gaussian(noise, 0.1), 100)], "rdp"
+      ... )
+      >>> f"{noise:.2f}"
+      '0.99'
+    """
+    target = checked("target_epsilon", target_epsilon, _TARGET)
+
+    def keeps(noise: float) -> bool:
+        return epsilon(make_events(noise), delta, accountant) <= target
+
+    low, high = 0.0, 1.0
+    while not keeps(high):
+        low, high = high, 2 * high
+        if high > 1e9:
+            raise ValueError(
+                f"target_epsilon = {target:g} with delta = {delta:g} is not kept by any noise. "
+                "Raise one of them."
+            )
+    while low == 0.0 and high > 1e-6 and keeps(high / 2):
+        high /= 2
+    low = max(low, high / 2)
+    while high - low > tolerance * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if keeps(middle) else (middle, high)
+    return high
+
+
+def rounds_within(
+    target_epsilon: float, delta: float, events: Run, accountant: str = "pld", most: int = 2**20
+) -> int:
+    """Returns the largest number of rounds that stay within a budget.
+
+    Args:
+      target_epsilon: The budget.
+      delta: As `epsilon` takes it.
+      events: Those of one round.
+      accountant: "pld" or "rdp".
+      most: No more rounds are asked for.
+
+    Returns:
+      Rounds; 0 where a single one costs more.
+
+    Example:
+      >>> from fljax.privacy import accounting
+      >>> accounting.rounds_within(8.0, 1e-5, accounting.poisson_gaussian(1.0, 0.1), "rdp")
+      102
+    """
+    target = checked("target_epsilon", target_epsilon, _TARGET)
+    spent = spending(events, delta)
+
+    def keeps(rounds: int) -> bool:
+        costs = spent(rounds, (accountant,))
+        if accountant not in costs:
+            raise ValueError(f"accountant = {accountant!r} has no theorem for these events.")
+        return costs[accountant] <= target
+
+    low, high = 0, 1
+    while high <= most and keeps(high):
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if keeps(middle) else (low, middle)
+    return low

@@ -1,0 +1,283 @@
+"""Privacy loss distributions: how likely each privacy loss of a run is, and epsilon from that.
+
+The loss of an outcome is the logarithm of how much more likely it is on one data set than on its
+neighbour. Losses of releases add up, so their distributions are convolved. A distribution is put
+on an even grid by connecting the dots (Doroshenko et al., 2207.04380): what falls between two grid
+points is divided among them so that its probability stays the same on both data sets, which can
+only enlarge epsilon. What is cut off above counts as an infinite loss, so every epsilon here is an
+upper bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import fft, special
+
+__all__ = ["LossDistribution", "Pair", "compose", "discretize", "epsilon_of_losses", "grid_step"]
+
+# Probability that is cut off above, in all.
+TAIL = 1e-15
+# Grid points of a release, and of a composition, at most about.
+_MOST_POINTS = 2**19
+_MOST_COMPOSED = 2**21
+# Grid steps in a standard deviation of the loss of one release.
+_STEPS_PER_DEVIATION = 256
+
+
+class Pair(NamedTuple):
+    """Two distributions of outcomes, those of neighbouring data sets, at their most different.
+
+    Attributes:
+      masses: float64[n] increasing losses -> (float64[n + 1], float64[n + 1]), how much of the
+        first and of the second distribution has a loss up to the first of them, between each and
+        the next (the larger one included), and above the last.
+      bounds: probability -> (low, high), losses that the first distribution has less than this
+        below, and less than this above.
+    """
+
+    masses: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    bounds: Callable[[float], tuple[float, float]]
+
+
+class LossDistribution(NamedTuple):
+    """Probabilities of privacy losses on an even grid.
+
+    Attributes:
+      step: Between two losses of the grid.
+      lowest: Number of the first grid point; its loss is `lowest * step`.
+      probabilities: float64[n], of the grid points.
+      infinite: Probability of an infinite loss.
+    """
+
+    step: float
+    lowest: int
+    probabilities: np.ndarray
+    infinite: float
+
+
+def gaussian_pairs(noise_multiplier: float, sampling_rate: float = 1.0) -> tuple[Pair, ...]:
+    """Returns the pairs of Gaussian noise on a Poisson sample, of which a record leaves or joins.
+
+    Zhu, Dong and Wang, 2106.08567: (1-q) N(0, z²) + q N(1, z²) against N(0, z²), and the reverse.
+    """
+    rate, variance = sampling_rate, noise_multiplier**2
+
+    def loss(outcome: float) -> float:
+        exponent = (2 * outcome - 1) / (2 * variance)
+        return float(
+            np.logaddexp(np.log1p(-rate) if rate < 1 else -np.inf, np.log(rate) + exponent)
+        )
+
+    def outcomes(losses: np.ndarray) -> np.ndarray:
+        """Returns where the loss of a removal, which rises with the outcome, has these values."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = losses + np.log1p(np.maximum(-(1 - rate) * np.exp(-losses), -1.0))
+        return variance * (logs - np.log(rate)) + 0.5
+
+    def without(edges: np.ndarray) -> np.ndarray:
+        return _between(edges / noise_multiplier)
+
+    def with_record(edges: np.ndarray) -> np.ndarray:
+        present = _between((edges - 1) / noise_multiplier)
+        return (1 - rate) * without(edges) + rate * present
+
+    def removed(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        edges = outcomes(losses)
+        return with_record(edges), without(edges)
+
+    def added(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        edges = outcomes(-losses[::-1])
+        return without(edges)[::-1], with_record(edges)[::-1]
+
+    def reach(tail: float) -> float:
+        return noise_multiplier * math.sqrt(2 * math.log(2 / tail))
+
+    removal = Pair(removed, lambda tail: (loss(-reach(tail)), loss(1 + reach(tail))))
+    addition = Pair(added, lambda tail: (-loss(reach(tail)), -loss(-reach(tail))))
+    return (removal,) if rate == 1 else (removal, addition)
+
+
+def laplace_pairs(noise_multiplier: float) -> tuple[Pair, ...]:
+    """Returns the pair of Laplace noise of scale z on a sum of sensitivity 1; it is symmetric."""
+    most = 1 / noise_multiplier
+
+    def masses(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # the loss (|x| - |x - 1|) / z is 2x/z - 1/z between 0 and 1, and constant outside
+        inside = np.clip(losses, -most, most)
+        own = np.where(losses < most, np.exp((inside - most) / 2) / 2, 1.0)
+        other = np.where(losses < most, 1 - np.exp(-(inside + most) / 2) / 2, 1.0)
+        own, other = (np.where(losses < -most, 0.0, share) for share in (own, other))
+        return np.diff(own, prepend=0.0, append=1.0), np.diff(other, prepend=0.0, append=1.0)
+
+    return (Pair(masses, lambda tail: (-most, most)),)
+
+
+def atomic_pair(probabilities: np.ndarray, others: np.ndarray) -> Pair:
+    """Returns the pair of two distributions over the same few outcomes.
+
+    Args:
+      probabilities: float64[n] of the first; each above 0.
+      others: float64[n] of the second; each above 0.
+    """
+    losses = np.log(probabilities) - np.log(others)
+    order = np.argsort(losses)
+    losses, own, other = losses[order], probabilities[order], others[order]
+
+    def masses(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        cell = np.searchsorted(edges, losses)
+        return (
+            np.bincount(cell, own, len(edges) + 1),
+            np.bincount(cell, other, len(edges) + 1),
+        )
+
+    return Pair(masses, lambda tail: (float(losses[0]), float(losses[-1])))
+
+
+def pure_pairs(epsilon: float) -> tuple[Pair, ...]:
+    """Returns the pair of randomized response, the worst of all mechanisms of an epsilon."""
+    likely, unlikely = special.expit(epsilon), special.expit(-epsilon)
+    return (atomic_pair(np.array([likely, unlikely]), np.array([unlikely, likely])),)
+
+
+def _between(edges: np.ndarray) -> np.ndarray:
+    """Returns what of a standard normal lies below, between and above edges, tails as well."""
+    edges = np.concatenate([[-np.inf], edges, [np.inf]])
+    low, high = edges[:-1], edges[1:]
+    flipped = low > 0
+    low, high = np.where(flipped, -high, low), np.where(flipped, -low, high)
+    return np.maximum(special.ndtr(high) - special.ndtr(low), 0.0)
+
+
+def grid_step(parts: Sequence[tuple[Pair, int]]) -> float:
+    """Returns a grid step that is fine beside the losses of all releases.
+
+    Connecting the dots adds at most step²/4 to the variance of a release's loss.
+    """
+    times = sum(count for _, count in parts)
+    variance, widest = 0.0, 0.0
+    for pair, count in parts:
+        low, high = pair.bounds(TAIL / times)
+        widest = max(widest, high - low)
+        coarse = discretize(pair, max(high - low, 1e-12) / 2**14, TAIL / times)
+        losses = coarse.step * (coarse.lowest + np.arange(len(coarse.probabilities)))
+        mean = coarse.probabilities @ losses
+        variance += count / times * (coarse.probabilities @ (losses - mean) ** 2)
+    # a composition is some 20 standard deviations wide
+    steps = min(_STEPS_PER_DEVIATION, _MOST_COMPOSED / (20 * math.sqrt(times)))
+    return max(math.sqrt(variance) / steps, widest / _MOST_POINTS)
+
+
+def discretize(pair: Pair, step: float, tail: float = TAIL) -> LossDistribution:
+    """Puts the losses of a release on a grid by connecting the dots.
+
+    Args:
+      pair: The release on two neighbouring data sets.
+      step: Of the grid.
+      tail: Probability that may be cut off on either side.
+    """
+    low, high = pair.bounds(tail)
+    lowest, highest = math.floor(low / step), math.ceil(high / step)
+    edges = step * np.arange(lowest, highest + 1)
+    own, other = pair.masses(edges)
+    # own mass m and the neighbour's mass n in a cell up to loss l: `upper` of m goes to l, the
+    # rest to l - step, and both data sets keep their mass
+    with np.errstate(over="ignore", invalid="ignore"):
+        surplus = own[1:-1] - other[1:-1] * np.exp(edges[:-1])
+    surplus = np.where(np.isfinite(surplus), surplus, own[1:-1])
+    upper = np.clip(surplus / -math.expm1(-step), 0.0, own[1:-1])
+    probabilities = np.zeros(len(edges))
+    probabilities[1:] += upper
+    probabilities[:-1] += own[1:-1] - upper
+    probabilities[0] += own[0]
+    return LossDistribution(step, lowest, probabilities, float(own[-1]))
+
+
+def compose(parts: Sequence[tuple[LossDistribution, int]]) -> LossDistribution:
+    """Convolves the loss distributions of releases, each so many times.
+
+    Args:
+      parts: (distribution, how often), all on one grid.
+    """
+    step = parts[0][0].step
+    low, high = _window(parts)
+    size = fft.next_fast_len(high - low + 1, real=True)
+    spectrum, shift = np.ones(size // 2 + 1, complex), 0
+    for losses, times in parts:
+        places = np.arange(len(losses.probabilities)) % size
+        folded = np.bincount(places, losses.probabilities, size)
+        spectrum *= fft.rfft(folded) ** times
+        shift += losses.lowest * times
+    folded = np.maximum(fft.irfft(spectrum, size), 0.0)
+    # entry i of the transform is every grid point that is i + shift modulo the size
+    probabilities = np.roll(folded, shift - low)
+    survives = sum(times * math.log1p(-losses.infinite) for losses, times in parts)
+    return LossDistribution(step, low, probabilities, -math.expm1(survives) + TAIL)
+
+
+def _window(parts: Sequence[tuple[LossDistribution, int]]) -> tuple[int, int]:
+    """Returns grid points that the sum of losses leaves with a probability below the tail's.
+
+    Chernoff's bound; blocks of grid points stand for their worst one, so that it is quick.
+    """
+    variance, lowest, highest = 0.0, 0, 0
+    blocks = []
+    for losses, times in parts:
+        count = len(losses.probabilities)
+        width = -(-count // 4096)
+        starts = np.arange(0, count, width)
+        masses = np.add.reduceat(losses.probabilities, starts)
+        ends = np.minimum(starts + width - 1, count - 1)
+        blocks.append((masses, losses.lowest + starts, losses.lowest + ends, times))
+        places = losses.lowest + np.arange(count)
+        mean = losses.probabilities @ places
+        variance += times * (losses.probabilities @ (places - mean) ** 2)
+        lowest += times * losses.lowest
+        highest += times * (losses.lowest + count - 1)
+    spread = max(math.sqrt(variance), 1.0)
+    for tilt in np.geomspace(0.25, 40, 40) / spread:
+        above = sum(
+            times * special.logsumexp(tilt * ends, b=masses) for masses, _, ends, times in blocks
+        )
+        below = sum(
+            times * special.logsumexp(-tilt * starts, b=masses)
+            for masses, starts, _, times in blocks
+        )
+        highest = min(highest, math.ceil((above - math.log(TAIL)) / tilt))
+        lowest = max(lowest, math.floor((math.log(TAIL) - below) / tilt))
+    return lowest, max(highest, lowest)
+
+
+def epsilon_of_losses(losses: LossDistribution, delta: float) -> float:
+    """Returns the least epsilon of a loss distribution; infinity where there is none.
+
+    delta(epsilon) = P(infinite) + sum over losses l above epsilon of p(l) (1 - exp(epsilon - l)).
+    """
+    if losses.infinite > delta:
+        return math.inf
+    first = max(0, 1 - losses.lowest)  # losses up to 0 never count
+    lowest, probabilities = losses.lowest + first, losses.probabilities[first:]
+    if not len(probabilities):
+        return 0.0
+    lost = -np.expm1(-losses.step * np.arange(len(probabilities)))
+
+    def excess(place: int) -> float:
+        """Returns delta at a grid point, less what is allowed."""
+        return losses.infinite - delta + probabilities[place:] @ lost[: len(lost) - place]
+
+    low, high = 0, len(probabilities) - 1
+    if excess(high) > 0:
+        return math.inf
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if excess(middle) <= 0 else (middle + 1, high)
+    # from this grid point down to the one before, delta is linear in exp(epsilon)
+    rest = probabilities[low:]
+    above = losses.infinite - delta + rest.sum()
+    decayed = rest @ np.exp(-losses.step * np.arange(len(rest)))
+    if above <= 0:
+        return 0.0
+    return max(0.0, losses.step * (lowest + low) + math.log(above / decayed))
