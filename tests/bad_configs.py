@@ -112,7 +112,8 @@ def _other(changed: dict[str, Any], made) -> dict[str, tuple[Any, Any]]:
         now = experiment.hparams.get(name, resolved[name])
         if hasattr(now, "to_dict"):
             now = now.to_dict()
-        unset = not value and not now  # 0 or "", and None
+        # 0 or "", and None; 0 is a period that the schedule knows
+        unset = not value and (not now or name.endswith("_lr_decay_rounds"))
         if not (unset or same(value, now) or tuple([value]) == now or value == now):
             found[name] = (value, now)
     return found

@@ -294,6 +294,12 @@ PARTS: dict[str, Target] = {
     "sampler.poisson": Target(
         sampler.poisson, {"num_clients": 5, "clients_per_round": 2, "seed": 0}, also=("population",)
     ),
+    "sampler.separated": Target(
+        sampler.separated,
+        {"num_clients": 5, "clients_per_round": 2, "seed": 0},
+        ("separation",),
+        also=("population",),
+    ),
     "sampler.replay": Target(
         sampler.replay, {"cohorts": [[0, 1]], "num_clients": 5}, also=("population",)
     ),

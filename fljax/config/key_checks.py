@@ -103,7 +103,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     for key, table in tables.items():
         if values[key] is not None:
             read_one(key, values[key], table)
-    check_name(values["sampler"])
+    check_name(values["sampler"], values["separation"])
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:

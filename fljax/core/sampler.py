@@ -8,6 +8,7 @@ waits, or of all but those under way ("delayed"), for which nothing waits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ __all__ = [
     "make",
     "poisson",
     "replay",
+    "separated",
     "uniform",
 ]
 
@@ -49,6 +51,8 @@ class Sampler(NamedTuple):
         "lost" and, behind a pass that selects, "unselected" say of which nothing was kept, and all
         else of them is 0 then.
       feedback: "none"; "delayed", by two rounds; or "immediate", for which the devices wait.
+      separation: Rounds from one participation of a client to its next, at least, as `select`
+        promises: with 1 a client takes part once in a round; 0 promises nothing.
 
     Example:
       Clients whose loss was high are drawn more often (the delay is 2 rounds):
@@ -70,6 +74,7 @@ class Sampler(NamedTuple):
     max_cohort: int
     observe: Callable[[Any, int, Any], Any] = lambda state, round, statistics: state
     feedback: str = "none"
+    separation: int = 0
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
@@ -92,7 +97,7 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
         generator = random.generator(seed, "sampler/uniform", round)
         return generator.choice(num_clients, clients_per_round, replace=False), state
 
-    return Sampler(lambda: (), select, clients_per_round)
+    return Sampler(lambda: (), select, clients_per_round, separation=1)
 
 
 def poisson(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
@@ -111,15 +116,91 @@ def poisson(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
     clients_per_round = checked("clients_per_round", clients_per_round, _MEAN)
     _check_cohort(clients_per_round, num_clients)
     rate = clients_per_round / num_clients
-    largest = min(num_clients, int(clients_per_round + 10 * clients_per_round**0.5 + 10))
+    largest = _largest(num_clients, rate)
 
     def select(state, round):
-        # the number of members first, then the members: cost follows the cohort, not the population
         generator = random.generator(seed, "sampler/poisson", round)
-        count = min(generator.binomial(num_clients, rate), largest)
-        return generator.choice(num_clients, count, replace=False), state
+        return _drawn(generator, num_clients, rate, largest), state
 
-    return Sampler(lambda: (), select, largest)
+    return Sampler(lambda: (), select, largest, separation=1)
+
+
+def separated(
+    num_clients: int, clients_per_round: float, seed: int, separation: int | None = None
+) -> Sampler:
+    """Draws clients so that many rounds lie between two participations of the same one.
+
+    The population is divided at random into as many groups, of equal size but for one client, as
+    `separation` says; they take turns. Within its group each client is drawn independently, with
+    the probability that makes a cohort of `clients_per_round` on average; where that is 1, a whole
+    group is a cohort and `separation` rounds are one pass through the population, in the same order
+    each time. So cohorts are drawn in Choquette-Choo et al. (arXiv:2306.08153), for noise that is
+    correlated over rounds. The state holds the round of each client's last participation.
+
+    Args:
+      num_clients: Size of the population.
+      clients_per_round: Mean size of a cohort; those of whole passes may be smaller.
+      seed: Of the run.
+      separation: Rounds from one participation of a client to its next, at least; None for a whole
+        pass through the population.
+
+    Raises:
+      ValueError: If the separation is longer than a pass.
+
+    Example:
+      >>> sampler = separated(num_clients=100, clients_per_round=10, seed=0, separation=5)
+      >>> state, found = sampler.init(), []
+      >>> for round in range(6):
+      ...     clients, state = sampler.select(state, round)
+      ...     found.append(set(clients.tolist()))
+      >>> set.union(*found[:5]) & found[5] == found[0] & found[5]
+      True
+    """
+    num_clients, seed = _checked(num_clients, seed)
+    clients_per_round = checked("clients_per_round", clients_per_round, _MEAN)
+    _check_cohort(clients_per_round, num_clients)
+    longest = math.ceil(num_clients / clients_per_round - 1e-9)
+    separation = checked("separation", longest if separation is None else separation, _COUNT)
+    if separation > longest:
+        raise ValueError(
+            f"separation = {separation}, but {num_clients} clients, {clients_per_round:g} of them "
+            f"in a round, have all taken part after {longest} rounds. Choose {longest} or less."
+        )
+    order = random.generator(seed, "sampler/separated/groups").permutation(num_clients)
+    groups = [order[number::separation] for number in range(separation)]
+    rate = min(1.0, clients_per_round * separation / num_clients)
+    largest = _largest(len(groups[0]), rate)
+
+    def select(last, round):
+        generator = random.generator(seed, "sampler/separated", round)
+        group = groups[round % separation]
+        clients = group[_drawn(generator, len(group), rate, largest)]
+        early = clients[round - last[clients] < separation]
+        if len(early):
+            raise RuntimeError(
+                f"Client {early[0]} would take part in rounds {last[early[0]]} and {round}, but "
+                f"separation = {separation}. The sampler's state is not the one before this round."
+            )
+        last = last.copy()
+        last[clients] = round
+        return clients, last
+
+    never = np.full(num_clients, -separation, np.int64)
+    return Sampler(lambda: never, select, largest, separation=separation)
+
+
+def _largest(size: int, rate: float) -> int:
+    """Returns the mean of a binomial plus ten standard deviations: 1 in 10^20 draws is larger."""
+    return min(size, int(size * rate + 10 * (size * rate) ** 0.5 + 10))
+
+
+def _drawn(generator: np.random.Generator, size: int, rate: float, largest: int) -> np.ndarray:
+    """Returns which of `size` members are drawn, each independently.
+
+    Their number comes first, then they: cost follows the cohort, not the population.
+    """
+    count = min(generator.binomial(size, rate), largest)
+    return generator.choice(size, count, replace=False)
 
 
 def replay(cohorts: Sequence[Sequence[int]], num_clients: int) -> Sampler:
@@ -170,21 +251,37 @@ def _check_cohort(clients_per_round: float, num_clients: int) -> None:
 
 
 # name -> function (num_clients, clients_per_round, seed) -> Sampler
-SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": uniform, "poisson": poisson}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "uniform": uniform,
+    "poisson": poisson,
+    "separated": separated,
+}
+# Samplers whose cohorts have a mean size, which may be any number.
+MEANS = ("poisson", "separated")
 _OFFERED = ("num_clients", "clients_per_round", "seed", "sizes")
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, separation: int | None = None) -> None:
     """Raises ValueError for a text that names no sampler, or arguments that it does not have.
 
     Example:
       >>> check_name("uniform")
     """
-    parts.bound(parts.read_one("sampler", name, SAMPLERS), offered=dict.fromkeys(_OFFERED))
+    call = parts.read_one("sampler", name, SAMPLERS)
+    parts.bound(call, offered=dict.fromkeys(_OFFERED), given=_given(separation))
+
+
+def _given(separation: int | None) -> dict[str, int]:
+    return {} if separation is None else {"separation": separation}
 
 
 def make(
-    name: str, num_clients: int, clients_per_round: float, seed: int, sizes: np.ndarray
+    name: str,
+    num_clients: int,
+    clients_per_round: float,
+    seed: int,
+    sizes: np.ndarray,
+    separation: int | None = None,
 ) -> Sampler:
     """Returns a sampler by name.
 
@@ -195,6 +292,7 @@ def make(
       clients_per_round: Size of a cohort, or its mean.
       seed: Of the run.
       sizes: int64[N] training rows of each client.
+      separation: Of samplers that keep one; None is their default.
 
     Raises:
       ValueError: For an unknown name or argument, or where a function of your own returns something
@@ -206,7 +304,8 @@ def make(
     """
     call = parts.read_one("sampler", name, SAMPLERS)
     values = (num_clients, clients_per_round, seed, sizes)
-    sampler = parts.make(call, offered=dict(zip(_OFFERED, values, strict=True)))
+    offered = dict(zip(_OFFERED, values, strict=True))
+    sampler = parts.make(call, offered=offered, given=_given(separation))
     if not isinstance(sampler, Sampler):
         raise ValueError(
             f"{call.where}: {call.name} returned {shown(sampler)} ({type(sampler).__name__}), and "

@@ -187,9 +187,17 @@ TRAINING: dict[str, Field] = {
     ),
     "clients_per_round": Field(
         10, int, COUNT, unit="clients",
-        meaning="Sets the size of a cohort; for the Poisson sampler its mean.",
+        meaning="Sets the size of a cohort; for samplers that draw each client independently, its "
+        "mean.",
     ),
-    "sampler": Field("uniform", str, meaning="Names what draws cohorts: uniform, poisson."),
+    "sampler": Field(
+        "uniform", str, meaning="Names what draws cohorts: uniform, poisson, separated."
+    ),
+    "separation": Field(
+        None, int, COUNT, optional=True, unit="rounds",
+        meaning="Lets so many rounds lie between two participations of a client, at least, for "
+        "the separated sampler; unset: a whole pass through the population.",
+    ),
     "local_epochs": Field(
         None, int, NON_NEGATIVE, optional=True, unit="epochs",
         meaning="Passes so often over a client's rows in a round; unset: once, or what "

@@ -30,6 +30,8 @@ class Setting(NamedTuple):
       behind: What stands behind the mechanism's link on the uplink: "nothing"; "links" that decode
         message by message, and may give back a larger one; or "sums", where messages are added up
         before they are decoded, as under secure aggregation.
+      separation: Rounds from one participation of a client to its next, at least, as the sampler
+        promises: 1 for once a round, 0 for no promise.
     """
 
     num_clients: int
@@ -43,6 +45,7 @@ class Setting(NamedTuple):
     batches: str = "shuffled"
     weighting: str = "uniform"
     behind: str = "nothing"
+    separation: int = 1
 
 
 class Guarantee(NamedTuple):

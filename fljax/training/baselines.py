@@ -159,6 +159,7 @@ def _centralized(dataset, task, local, options, steps):
         client_lr_factors=None,
         client_weights=None,
         sampler="uniform",
+        separation=None,
         cohorts=None,
         steps_per_round=steps,
         server_lr_schedule=None,

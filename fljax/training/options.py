@@ -14,7 +14,7 @@ from fljax.core.contradictions import contradictions
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
-from fljax.core.sampler import Sampler, check_name
+from fljax.core.sampler import MEANS, Sampler, check_name
 from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS
 from fljax.core.transforms import Pipeline, PipelineSpec, check_pipeline
 from fljax.core.values import (
@@ -91,6 +91,7 @@ class RoundOptions:
     remainder: str = _default("remainder")
     shuffle: bool = _default("shuffle")
     sampler: str | Sampler = _default("sampler")
+    separation: int | None = _default("separation")
     cohorts: Sequence[Sequence[int]] | None = dataclasses.field(default=None, repr=False)
     steps_per_round: Sequence[int] | None = dataclasses.field(default=None, repr=False)
     client_lr_schedule: Schedule | None = None
@@ -116,8 +117,8 @@ class RoundOptions:
         fields = {name: field for name, field in OPTIONS.items() if "schedule" not in name}
         if isinstance(self.sampler, Sampler):
             del fields["sampler"]
-        elif name_of(self.sampler) == "poisson" and isinstance(self.clients_per_round, float):
-            # the mean of its cohorts may be any number
+        elif name_of(self.sampler) in MEANS and isinstance(self.clients_per_round, float):
+            # the mean of their cohorts may be any number
             fields["clients_per_round"] = Field(None, float, POSITIVE)
         for name, field in PER_CLIENT.items():
             value = getattr(self, name)
@@ -128,7 +129,12 @@ class RoundOptions:
             check_weights("client_weights", self.client_weights)
         _check_fields(self, fields)
         if isinstance(self.sampler, str):
-            check_name(self.sampler)
+            check_name(self.sampler, self.separation)
+        elif self.separation is not None:
+            raise ValueError(
+                f"separation = {self.separation}, but the sampler is one of your own, which keeps "
+                "its own. Leave it out."
+            )
         check_pipeline(self.pipeline)
         for name in ("client_lr_schedule", "server_lr_schedule"):
             schedule = getattr(self, name)

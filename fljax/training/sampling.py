@@ -30,8 +30,14 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) ->
         return samplers.replay(options.cohorts, dataset.num_clients)
     sampler = options.sampler
     if isinstance(sampler, str):
-        sizes, cohort = dataset.train.partition.sizes, options.clients_per_round
-        sampler = samplers.make(sampler, dataset.num_clients, cohort, seed, sizes)
+        sampler = samplers.make(
+            sampler,
+            dataset.num_clients,
+            options.clients_per_round,
+            seed,
+            dataset.train.partition.sizes,
+            options.separation,
+        )
     _check_feedback(sampler.feedback, options.rounds_per_dispatch)
     return sampler
 

@@ -205,7 +205,8 @@ def test_a_constant_learning_rate_has_no_schedule():
 def test_options_carry_the_configuration():
     given = {
         "num_rounds": 7, "clients_per_round": 3, "local_steps": 4, "local_epochs": 0,
-        "batch_size": 5, "remainder": "wrap", "shuffle": False, "sampler": "poisson", "seed": 11,
+        "batch_size": 5, "remainder": "wrap", "shuffle": False, "sampler": "separated", "seed": 11,
+        "separation": 4,
         "devices": 2, "lanes": 3, "wave": 6, "placement": "stream", "eval_every": 2,
         "eval_batch_size": 64, "eval_clients": 5, "target_accuracy": 0.5, "stop_at_target": True,
         "baselines": ("local_only",), "checkpoint_every": 3, "keep_checkpoints": 4,

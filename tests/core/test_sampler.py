@@ -61,7 +61,8 @@ def test_numbers_that_do_not_fit_are_refused(name):
     for cohort in (0, -1, 11):
         with pytest.raises(ValueError, match=f"clients_per_round = {cohort}.*10 clients"):
             samplers.SAMPLERS[name](10, cohort, 0)
-    whole, _ = samplers.SAMPLERS[name](10, 10, 0).select((), 0)
+    everybody = samplers.SAMPLERS[name](10, 10, 0)
+    whole, _ = everybody.select(everybody.init(), 0)
     assert sorted(whole) == list(range(10))
 
 
@@ -93,6 +94,64 @@ def test_no_cohort_exceeds_what_the_sampler_promises(num_clients, data):
     for make in samplers.SAMPLERS.values():
         sampler = make(num_clients, cohort, data.draw(st.integers(0, 99)))
         assert max(map(len, cohorts(sampler, 5))) <= sampler.max_cohort <= num_clients
+
+
+@given(st.integers(1, 300), st.data())
+def test_separated_cohorts_keep_their_distance(num_clients, data):
+    """No client comes back before `separation` rounds are over, whatever the sizes are."""
+    cohort = data.draw(st.integers(1, num_clients))
+    separation = data.draw(st.none() | st.integers(1, -(-num_clients // cohort)))
+    sampler = samplers.separated(num_clients, cohort, data.draw(st.integers(0, 99)), separation)
+    last = np.full(num_clients, -num_clients)
+    for round, clients in enumerate(cohorts(sampler, 3 * sampler.separation)):
+        assert len(set(clients.tolist())) == len(clients)
+        assert (round - last[clients] >= sampler.separation).all()
+        last[clients] = round
+    if separation is None:
+        assert (last >= 2 * sampler.separation).all()  # each pass reaches everybody
+
+
+def test_separated_draws_independently_within_groups():
+    num_clients, mean, separation = 60, 5, 4
+    found = cohorts(samplers.separated(num_clients, mean, 1, separation))
+    sizes = np.array([len(cohort) for cohort in found])
+    rate = mean * separation / num_clients
+    variance = num_clients / separation * rate * (1 - rate)
+    assert abs(sizes.mean() - mean) < 4 * np.sqrt(variance / ROUNDS)
+    assert abs(sizes.var() - variance) < 4 * variance * np.sqrt(2 / ROUNDS)
+    for group in range(separation):
+        members = np.unique(np.concatenate(found[group::separation]))
+        assert len(members) == num_clients / separation
+        drawn = counts(found[group::separation], num_clients)[members]
+        sigma = np.sqrt(ROUNDS / separation * rate * (1 - rate))
+        assert np.abs(drawn - ROUNDS / separation * rate).max() < 4 * sigma
+
+
+def test_separated_goes_on_from_its_state_and_from_no_other():
+    """A checkpoint's state goes on; a state of later rounds is no start for earlier ones."""
+    sampler = samplers.separated(20, 4, seed=3, separation=3)
+    whole, state = cohorts(sampler, 8), sampler.init()
+    for round in range(5):
+        _, state = sampler.select(state, round)
+    before = state.copy()
+    np.testing.assert_array_equal(sampler.select(state, 5)[0], whole[5])
+    np.testing.assert_array_equal(state, before)
+    with pytest.raises(RuntimeError, match=r"rounds \d and 1, but separation = 3"):
+        sampler.select(state, 1)
+
+
+def test_separation_longer_than_a_pass_is_refused():
+    for wrong in (6, 100):
+        with pytest.raises(ValueError, match=f"separation = {wrong}.*Choose 5 or less"):
+            samplers.separated(539, 108, 0, separation=wrong)
+    with pytest.raises(ValueError, match="separation = 0"):
+        samplers.separated(539, 108, 0, separation=0)
+    with pytest.raises(ValueError, match="no argument.*separation|separation.*uniform"):
+        samplers.make("uniform", 10, 2, 0, np.ones(10, int), separation=3)
+    with pytest.raises(ValueError, match="twice|set here"):
+        samplers.make("separated(separation=2)", 10, 2, 0, np.ones(10, int), separation=3)
+    own = samplers.make("separated", 10, 2, 0, np.ones(10, int), separation=3)
+    assert own.separation == 3
 
 
 def test_replay_repeats_the_list():
