@@ -1,6 +1,6 @@
 """Runs that one process and several must agree on; as a program, one of two processes.
 
-python tests/processes.py PROCESS PORT DIRECTORY
+python tests/processes.py PROCESS PORT DIRECTORY [only: narrowed]
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
+import exhausted
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import toy
 
 import fljax
@@ -101,6 +103,15 @@ def ended_by_a_hook(workdir):
     return resumed
 
 
+def narrowed(workdir):
+    """SCAFFOLD on four lanes, of which two fit into the memory of the last process's devices."""
+    with pytest.MonkeyPatch.context() as patch:
+        exhausted.lay_out_on(patch, 4)
+        if jax.process_index() == jax.process_count() - 1:
+            exhausted.run_out(patch, lambda _, facts: facts.round >= 3)
+        return run(workdir, "scaffold")
+
+
 def params_of(runs) -> dict[str, np.ndarray]:
     """Returns {"run/leaf": array}, the final parameters of some runs."""
     return {
@@ -132,12 +143,16 @@ def refusals() -> list[str]:
     return said
 
 
-def main(process: int, port: int, directory: Path) -> None:
+def main(process: int, port: int, directory: Path, only: str = "") -> None:
     fljax.initialize_distributed(f"127.0.0.1:{port}", 2, process)
     jax.config.update("jax_num_cpu_devices", DEVICES // 2)
+    if only:
+        narrowed(directory / only)
+        return
     runs = {name: run(directory / name, name) for name in RUNS}
     runs["resumed"] = stopped_and_resumed(directory / "resumed")
     runs["ended"] = ended_by_a_hook(directory / "ended")
+    runs["narrowed"] = narrowed(directory / "narrowed")
     np.savez(
         directory / f"process{process}.npz",
         cores=cores(),
@@ -148,4 +163,4 @@ def main(process: int, port: int, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])

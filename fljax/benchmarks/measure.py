@@ -118,7 +118,7 @@ def round_figures(
         "examples_per_second": statistics.median(rates),
         "utilization": real / computed,
         "rounds_per_dispatch": federation.rounds_per_dispatch,
-        "execution": federation.execution._asdict(),
+        "execution": federation.execution.as_plain(),
     }
 
 

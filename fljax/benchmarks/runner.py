@@ -60,7 +60,7 @@ def run(path: str | Path, workload: str, rounds: int = 5, **options: Any) -> dic
         "final_train_loss": losses["eval/test/loss"],
         "times": seconds,
         "rounds_per_dispatch": federation.rounds_per_dispatch,
-        "execution": federation.execution._asdict(),
+        "execution": federation.execution.as_plain(),
         "versions": versions(),
     }
 

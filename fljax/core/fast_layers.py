@@ -18,6 +18,7 @@ from jax import lax
 from fljax.core.values import Field, checked, shown
 from fljax_kernels import conv_general_dilated, conv_relu, max_pool
 from fljax_kernels.conv import FORMS
+from fljax_kernels.forms import form_of
 
 FORM = Field("auto", str, tuple(FORMS))
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -121,11 +122,18 @@ def relu_of(layer: nnx.Conv, x: jax.Array, pool: bool = False) -> jax.Array:
       >>> relu_of(layer, jnp.ones((1, 8, 8, 1)), pool=True).shape
       (1, 4, 4, 2)
     """
-    if layer.conv_general_dilated is _in_form("pallas") and _is_usual(layer) and x.ndim == 4:
+    if _is_pallas(layer.conv_general_dilated) and _is_usual(layer) and x.ndim == 4:
         kernel, bias = layer.kernel[...], layer.bias[...]
         return conv_relu(x, kernel, bias, padding=layer.padding, pool=pool, form="pallas")
     y = nnx.relu(layer(x))
     return max_pool(y) if pool else y
+
+
+def _is_pallas(convolution: Callable) -> bool:
+    """Returns whether a layer's function computes in the form "pallas"."""
+    if convolution is conv_general_dilated:
+        return form_of("conv", "auto") == "pallas"
+    return convolution is _in_form("pallas")
 
 
 def _is_usual(layer: nnx.Conv) -> bool:

@@ -230,9 +230,9 @@ TRAINING: dict[str, Field] = {
         optional=True, meaning="Sets how matrix products round; unset: as JAX is set.",
     ),
     "fused_updates": Field(
-        False, bool,
+        None, bool, optional=True,
         meaning="Updates dense layers under plain SGD in the kernel of their gradients, on NVIDIA "
-        "cards; results differ in rounding alone.",
+        "cards; results differ in rounding alone. Unset: where timings find it faster.",
     ),
 }  # fmt: skip
 

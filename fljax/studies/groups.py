@@ -17,7 +17,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -109,6 +109,10 @@ class Groups:
                 self._groups += grouped([trial], self._make)
             self._place[trial.number] = len(self._groups) - 1
         return self._groups[self._place[trial.number]]
+
+    def keep(self, trials: Collection[int]) -> None:
+        """Forgets trials that were proposed, but for these numbers: they may be proposed anew."""
+        self._place = {number: self._place[number] for number in trials if number in self._place}
 
     def _joins(self, trial: Trial) -> bool:
         """Takes a trial in to the newest group, if one program can run both."""

@@ -192,7 +192,7 @@ class Saved(NamedTuple):
       waiting: Trials that were asked for and have not started.
       execution: The layout of the running group.
       store_rows: Rows of its client store.
-      costs: What was spent, see `fljax.studies.runner.Costs`.
+      costs: What was spent, see `fljax.studies.costs.Costs`.
     """
 
     step: int
@@ -249,6 +249,8 @@ class Journal:
         results.write_trials(self.directory, self.trials, self.statuses)
 
     def _open_rows(self, kept: Sequence[bytes]) -> None:
+        if self._rows_file is not None:
+            self._rows_file.close()
         self._rows_file = LineFile(self.directory / results.ROWS, kept)
 
     def add(self, trial: Trial) -> Trial:
@@ -281,6 +283,8 @@ class Journal:
           ValueError: If it belongs to another study, or none of the checkpoints is whole.
         """
         path = self.directory / results.ROWS
+        self._checkpoints.wait()
+        self.statuses, self.rows = {}, {}
         newest = self._checkpoints.newest_whole(lambda metadata: records_fault(metadata, path))
         self._step = newest or 0
         if not self._step:
@@ -296,6 +300,7 @@ class Journal:
                 )
             if path.exists():
                 say(f"{self.directory} has no checkpoint yet; the study starts from the beginning.")
+            self.trials = [trial for trial in self.trials if trial.number in self._listed]
             self._open_rows([])
             results.write_trials(self.directory, self.trials, {})
             return None

@@ -23,6 +23,7 @@ from fljax.recording.lock import locked
 from fljax.recording.runs import CONFIG
 from fljax.studies import results as tables
 from fljax.studies.comparison import Comparison, columns_of, compare, write_study_table
+from fljax.studies.costs import Costs
 from fljax.studies.criterion import for_groups, keys_of
 from fljax.studies.groups import (
     Group,
@@ -38,7 +39,7 @@ from fljax.studies.groups import (
 from fljax.studies.journal import Journal, Place, Share, keep_share, kept_share, share_of
 from fljax.studies.pictures import check_kinds, plot_study
 from fljax.studies.results import Results
-from fljax.studies.runner import Costs, Runner, make_bar
+from fljax.studies.runner import Runner, make_bar
 from fljax.studies.selection import write_best
 from fljax.studies.slots import check_group
 from fljax.studies.space import Trial, identity

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import json
 import math
 import time
 from collections import deque
@@ -11,7 +12,10 @@ from typing import Any
 
 from fljax.core.digits import figures
 from fljax.core.signals import finishing
+from fljax.engine.devices.memory import DoesNotFit
 from fljax.recording import progress as progress_bar
+from fljax.recording.jsonio import plain
+from fljax.studies.costs import Costs
 from fljax.studies.criterion import check_proposed, resolve
 from fljax.studies.groups import Group, Groups, same_program
 from fljax.studies.journal import Journal, Saved
@@ -22,66 +26,19 @@ from fljax.studies.slots import Running, Slots, affordable, check_group, host_me
 from fljax.studies.space import Trial
 from fljax.studies.study import Study
 from fljax.training.autotuning import describe
+from fljax.training.execution import JobLayout, layout_to_go_on_with
+from fljax.training.narrowing import narrowing
 from fljax.training.options import split_options
-from fljax.training.simulation import matmul_precision, with_saved_execution
+from fljax.training.simulation import matmul_precision
 
 # A stretch of rounds takes about so long at most; the first one, of unknown speed, so many rounds.
 # After a stretch rows are written. What depends on time is nothing else: trials are judged, and
 # slots take others, at rounds that are multiples of `_judge_every` alone.
 _STRETCH_SECONDS, _FIRST_ROUNDS = 10.0, 10
+# Where the trials of a group do not fit on a single lane.
+_REMEDY = "Lower parallel_trials (or memory_gb), batch_size or clients_per_round."
 # (trial, its rows, its state), called when a trial is over
 Ended = Callable[[Trial, Sequence[Row], str], None]
-
-
-@dataclasses.dataclass
-class Costs:
-    """The costs of a process, in all sessions that its study took.
-
-    Attributes:
-      seconds: From the first trial to the last.
-      groups: Groups that were built.
-      slots: The most trials that trained side by side.
-      building: Seconds of building, of finding a layout, and of what that compiled.
-      compiling: Seconds of dispatches that compiled.
-      training: Seconds of all other rounds.
-      evaluating: Seconds of evaluations, what they compiled included.
-      rounds: Rounds of all trials together.
-      rows_real: Rows that were trained on.
-      rows_computed: Rows that were computed, padding and idle lanes included.
-      execution: The execution plan of each group.
-      trial_seconds: {number of the trial: seconds of its rounds and evaluations}; trials that train
-        side by side share theirs.
-    """
-
-    seconds: float = 0.0
-    groups: int = 0
-    slots: int = 0
-    building: float = 0.0
-    compiling: float = 0.0
-    training: float = 0.0
-    evaluating: float = 0.0
-    rounds: int = 0
-    rows_real: int = 0
-    rows_computed: int = 0
-    execution: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    trial_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    @property
-    def utilization(self) -> float | None:
-        """Rows trained on ÷ rows computed; None where nothing was."""
-        return self.rows_real / self.rows_computed if self.rows_computed else None
-
-    def spent(self, trials: Sequence[Trial], seconds: float) -> None:
-        """Takes note of time that some trials, side by side, took."""
-        for trial in trials:
-            number = str(trial.number)
-            own = self.trial_seconds.get(number, 0.0)
-            self.trial_seconds[number] = own + seconds / len(trials)
-
-    def go_on(self, saved: Mapping[str, Any]) -> None:
-        """Takes over what the sessions before have spent."""
-        for name, value in saved.items():
-            setattr(self, name, value)
 
 
 class Runner:
@@ -116,6 +73,7 @@ class Runner:
         self._ended, self._say, self._bar = ended, say, bar
         # asked for, but not started: no slot was free, or another group runs
         self._waiting: deque[Trial] = deque()
+        self._unasked = json.dumps(plain(search.state()))
         self._in_use = host_memory_in_use()
         self._round_seconds = math.inf
         self._begin = time.perf_counter()
@@ -132,20 +90,63 @@ class Runner:
                 self._begin -= self._costs.seconds
                 trials = {trial.number: trial for trial in self._journal.trials}
                 self._waiting.extend(trials[number] for number in saved.waiting)
-                running = [trials[entry[0]] for entry in saved.slots if entry]
-                if running:
-                    # those that were proposed join their group again
-                    group = [self._groups.group_of(trial) for trial in running][-1]
-                    with _precision_of(group):
-                        self._run_group(self._restored(saved, group))
+                if group := self._running_group(saved):
+                    self._run_group(group, saved)
             while not self.stop_requested:
                 trial = self._first()
                 if trial is None:
                     return True
-                group = self._groups.group_of(trial)
-                with _precision_of(group):
-                    self._run_group(self._started(group))
+                self._run_group(self._groups.group_of(trial))
         return False
+
+    def _running_group(self, saved: Saved) -> Group | None:
+        """Returns the group that trained when a checkpoint was taken; None where all had ended."""
+        trials = {trial.number: trial for trial in self._journal.trials}
+        running = [trials[entry[0]] for entry in saved.slots if entry]
+        # those that were proposed join their group again
+        return [self._groups.group_of(trial) for trial in running][-1] if running else None
+
+    def _run_group(self, group: Group, saved: Saved | None = None) -> None:
+        """Runs what is left of a group; where nobody has chosen the lanes, on as many as fit.
+
+        Where memory runs out, it goes on from the last checkpoint, or starts again.
+
+        Args:
+          group: The group.
+          saved: The checkpoint that it goes on from; None starts it.
+        """
+        options, _ = split_options(group.experiment.options)
+        with _precision_of(group), _with_remedy():
+            if options.lanes:
+                self._run_group_on(None, saved)
+            else:
+                narrowing(lambda layout: self._run_group_on(layout, saved), options.wave)
+
+    def _run_group_on(self, layout: JobLayout | None, saved: Saved | None) -> None:
+        """Runs what is left of the group whose turn it is.
+
+        Args:
+          layout: What is left of one on which memory ran out; None finds one.
+          saved: The checkpoint that the group goes on from. Where memory ran out, it is the newest
+            one instead.
+        """
+        if layout is not None:
+            saved = self._taken_back()
+        running = saved and self._running_group(saved)
+        if running:
+            self._train_group(self._restored(saved, running, layout))
+        elif (trial := self._first()) is not None:
+            self._train_group(self._started(self._groups.group_of(trial), layout))
+
+    def _taken_back(self) -> Saved | None:
+        """Takes search and trials back to the newest checkpoint; returns it, None without any."""
+        saved = self._journal.go_on(self._search)
+        if saved is None:
+            self._search.load(json.loads(self._unasked))
+        trials = {trial.number: trial for trial in self._journal.trials}
+        self._groups.keep(trials)
+        self._waiting = deque(trials[number] for number in (saved.waiting if saved else ()))
+        return saved
 
     def _first(self) -> Trial | None:
         """Returns the trial that comes next, and leaves it among those that wait."""
@@ -162,7 +163,7 @@ class Runner:
             trials.append(self._waiting.popleft())
         return trials
 
-    def _started(self, group: Group) -> Slots:
+    def _started(self, group: Group, layout: JobLayout | None) -> Slots:
         """Builds the slots of a group and starts as many trials as fit."""
         check_group(group)
         options, run_options = split_options(group.experiment.options)
@@ -173,9 +174,11 @@ class Runner:
             check_proposed(study.criterion, group)
         limit = affordable(group, options, self._in_use, study.memory_gb, study.parallel_trials)
         self._waiting.extendleft(reversed(trials[limit:]))
-        slots = self._built(group, trials[:limit], options, run_options)
-        self._costs.groups += 1
-        self._costs.execution.append(slots.federation.execution._asdict())
+        if layout is None:
+            self._costs.groups += 1
+            self._costs.execution.append({})
+        where = layout_to_go_on_with(None, layout)
+        slots = self._built(group, trials[:limit], options, run_options, where)
         self._evaluate(slots, slots.active)
         if study.criterion.metric.startswith("eval/"):
             # refused before anything has trained
@@ -189,29 +192,30 @@ class Runner:
             self._save(slots, now=True)
         return slots
 
-    def _restored(self, saved: Saved, group: Group) -> Slots:
+    def _restored(self, saved: Saved, group: Group, layout: JobLayout | None) -> Slots:
         trials = {trial.number: trial for trial in group.trials}
         numbers = [entry[0] for entry in saved.slots if entry]
         options, run_options = split_options(group.experiment.options)
-        options = with_saved_execution(options, {"execution": saved.execution})
         # a slot that rests holds some trial that does not run
         in_slots = [trials[entry[0] if entry else numbers[0]] for entry in saved.slots]
-        slots = self._built(group, in_slots, options, run_options)
+        where = layout_to_go_on_with(saved.execution, layout)
+        slots = self._built(group, in_slots, options, run_options, where)
         self._journal.restore(saved, slots)
         return slots
 
-    def _built(self, group, trials, options, run_options) -> Slots:
+    def _built(self, group, trials, options, run_options, where) -> Slots:
         begin = time.perf_counter()
-        slots = Slots(group, trials, options, run_options)
+        slots = Slots(group, trials, options, run_options, **where)
         costs = self._costs
         costs.building += time.perf_counter() - begin
         costs.slots = max(costs.slots, len(trials))
+        costs.execution[-1:] = [slots.federation.execution.as_plain()]
         where = describe(slots.federation)
         of = "" if self._study.is_open else f" of {len(group.trials)}"
         self._say(f"{len(trials)}{of} trials side by side; {where}")
         return slots
 
-    def _run_group(self, slots: Slots) -> None:
+    def _train_group(self, slots: Slots) -> None:
         """Trains until no trial of the group is left."""
         limit = slots.group.num_rounds
         while slots.active and not self.stop_requested:
@@ -341,6 +345,15 @@ class Runner:
         )
         ended = sum(status.state != "running" for status in statuses.values())
         self._bar.update(done, {"trials": ended})
+
+
+@contextlib.contextmanager
+def _with_remedy():
+    """Says of what does not fit on a single lane what else there is to lower."""
+    try:
+        yield
+    except DoesNotFit as error:
+        raise DoesNotFit(error.execution, error.reason, _REMEDY) from error
 
 
 def _precision_of(group: Group):

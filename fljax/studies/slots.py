@@ -106,6 +106,7 @@ class Slots:
       group: The group.
       trials: Which start, one a slot.
       options, run_options: Of the group's runs.
+      **where: What `fljax.training.execution.layout_to_go_on_with` returns, where they go on.
     """
 
     def __init__(
@@ -114,9 +115,10 @@ class Slots:
         trials: Sequence[Trial],
         options: RoundOptions,
         run_options: RunOptions,
+        **where: Any,
     ):
         self.group = group
-        self.federation = _build(group, trials, options)
+        self.federation = _build(group, trials, options, where)
         self.slots: list[Running | None] = [Running(trial) for trial in trials]
         self.states = self.federation.cohorts.init()
         self.eval_every = run_options.eval_every
@@ -145,7 +147,9 @@ class Slots:
           group: The group, with these trials.
         """
         self.group = group
-        self.federation.replace({slot: self.group.inputs[t.number] for slot, t in trials.items()})
+        fresh = {slot: self.group.inputs[trial.number] for slot, trial in trials.items()}
+        with exhaustion(self.federation.execution):
+            self.federation.replace(fresh)
         first = self.federation.cohorts.init()
         self.states = tuple(
             first[slot] if slot in trials else state for slot, state in enumerate(self.states)
@@ -188,6 +192,10 @@ class Slots:
 
     def evaluate(self, slots: Sequence[int]) -> None:
         """Evaluates the models of some slots and adds what was found to their last records."""
+        with exhaustion(self.federation.execution):
+            self._evaluate(slots)
+
+    def _evaluate(self, slots: Sequence[int]) -> None:
         alike: dict[tuple[int, int], list[int]] = {}
         for slot in slots:
             alike.setdefault(self._evaluated_on(slot), []).append(slot)
@@ -249,7 +257,9 @@ class _Dispatched(NamedTuple):
     outputs: Any
 
 
-def _build(group: Group, trials: Sequence[Trial], options: RoundOptions) -> Federation:
+def _build(
+    group: Group, trials: Sequence[Trial], options: RoundOptions, where: Mapping[str, Any]
+) -> Federation:
     dataset, task, algorithm, *_ = group.experiment
     return build(
         dataset,
@@ -258,6 +268,7 @@ def _build(group: Group, trials: Sequence[Trial], options: RoundOptions) -> Fede
         options,
         [group.inputs[trial.number] for trial in trials],
         [dataset.train.partition for dataset in group.datasets],
+        **where,
     )
 
 

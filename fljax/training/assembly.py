@@ -15,7 +15,7 @@ from fljax.core.algorithm import Variables
 from fljax.core.memory import in_place
 from fljax.core.transforms import as_configured
 from fljax.core.trees import batched, nbytes
-from fljax.engine.devices.execution import ClientBytes, ExecutionPlan, make_mesh
+from fljax.engine.devices.execution import ClientBytes, ExecutionPlan, Forms, make_mesh
 from fljax.engine.devices.memory import has_own_memory
 from fljax.engine.devices.placement import own_devices, put_same
 from fljax.engine.plan.planner import Planner, make_planner
@@ -33,14 +33,20 @@ from fljax.training.trials import InitialTrials
 def execution_of(blueprint: Blueprint, layout: JobLayout | None) -> ExecutionPlan:
     """Returns the execution plan of a layout; None chooses it by rule."""
     wanted, client = blueprint.options, None
+    forms = Forms() if layout is None else layout.forms
+    if wanted.fused_updates is not None:
+        forms = forms._replace(fused_updates=wanted.fused_updates)
     if layout is not None:
-        wanted = dataclasses.replace(wanted, **layout._asdict())
+        numbers = {"devices": layout.devices, "lanes": layout.lanes, "wave": layout.wave}
+        placement = layout.placement or wanted.placement
+        wanted = dataclasses.replace(wanted, placement=placement, **numbers)
     elif has_own_memory(make_mesh(wanted.devices)):
         # on a CPU, one lane is the rule
         client = client_bytes_of(blueprint)
     param_bytes = nbytes(blueprint.model.params)
     jobs = blueprint.cohorts.max_jobs
-    return plan_execution(blueprint.dataset, jobs, param_bytes, blueprint.steps, wanted, client)
+    plan = plan_execution(blueprint.dataset, jobs, param_bytes, blueprint.steps, wanted, client)
+    return plan._replace(forms=forms)
 
 
 def client_bytes_of(blueprint: Blueprint) -> ClientBytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.execution import (
     ClientBytes,
     ExecutionPlan,
+    Forms,
     choose,
     clients_of_size,
     make_mesh,
@@ -37,11 +39,58 @@ _ROUND_SECONDS, _JOB_SECONDS, _STEP_SECONDS, _CPU_FLOPS = 1e-3, 1e-4, 5e-5, 5e9
 
 
 class JobLayout(NamedTuple):
-    """A number of devices, of lanes on each, and of slots of a wave (0: by rule)."""
+    """A layout of jobs that was timed, saved or found to fit, instead of one by rule.
+
+    Attributes:
+      devices, lanes: Their numbers.
+      wave: Slots of a wave; 0 is by rule.
+      placement: Where data lie; None is as the options say.
+      rounds_per_dispatch: Rounds of a dispatch; 0 is as the options say.
+      forms: The forms in which operations are computed.
+    """
 
     devices: int
     lanes: int
     wave: int = 0
+    placement: str | None = None
+    rounds_per_dispatch: int = 0
+    forms: Forms = Forms()
+
+    @classmethod
+    def of_checkpoint(cls, saved: Mapping[str, Any]) -> JobLayout:
+        """Returns the layout under which a checkpoint was taken, so that rounding repeats.
+
+        Args:
+          saved: `Federation.layout`, as the checkpoint holds it.
+
+        Raises:
+          ValueError: If there are fewer devices now.
+        """
+        if saved["devices"] > jax.device_count():
+            raise ValueError(
+                f"The run was laid out on {saved['devices']} devices, and JAX sees "
+                f"{jax.device_count()}. Resume it on a machine like the first one, or start again "
+                "in another --workdir."
+            )
+        numbers = {name: saved[name] for name in cls._fields if name != "forms"}
+        return cls(**numbers, forms=Forms.of_layout(saved))
+
+
+def layout_to_go_on_with(
+    saved: Mapping[str, Any] | None, narrower: JobLayout | None
+) -> dict[str, Any]:
+    """Returns the arguments of `fljax.training.federation.build` that say where jobs run.
+
+    Args:
+      saved: The layout of the checkpoint that is gone on from, if there is one.
+      narrower: What is left of a layout on which memory ran out, if it did.
+    """
+    layout = None if saved is None else JobLayout.of_checkpoint(saved)
+    if narrower is None or (layout is not None and layout.lanes <= narrower.lanes):
+        return {"layout": layout}
+    if layout is not None:
+        narrower = layout._replace(lanes=narrower.lanes, wave=narrower.wave)
+    return {"layout": narrower, "is_narrower": True}
 
 
 def plan_execution(

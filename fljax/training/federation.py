@@ -28,7 +28,7 @@ from fljax.core.trees import beside
 from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.compilation import cache_dir, give_back_after_compiling
 from fljax.engine.devices.execution import ExecutionPlan, make_mesh
-from fljax.engine.devices.memory import exhaustion
+from fljax.engine.devices.memory import exhaustion_anywhere
 from fljax.engine.devices.placement import copied, put_own, put_same, put_sharded
 from fljax.engine.plan import blocks
 from fljax.engine.plan.cohorts import Cohorts
@@ -75,6 +75,9 @@ def build(
     options: RoundOptions,
     trials: Sequence[TrialInputs] | None = None,
     partitions: Sequence[Partition] | None = None,
+    *,
+    layout: JobLayout | None = None,
+    is_narrower: bool = False,
 ) -> Federation:
     """Builds a federation and places its data on the devices.
 
@@ -87,6 +90,10 @@ def build(
         hyperparameters of the algorithm.
       partitions: Divisions of the training data among as many clients, for trials that differ in
         theirs; None is that of the dataset.
+      layout: Where jobs run, of a checkpoint that the run goes on from, or what is left of one that
+        did not fit; None finds it.
+      is_narrower: Whether it takes the place of one on which the devices ran out of memory. Later
+        runs of the same work then begin on as few lanes, where more were found to be fast.
 
     Raises:
       ValueError: If options, data and model do not fit together, or do not fit into memory.
@@ -110,6 +117,10 @@ def build(
     def assemble(layout: JobLayout | None = None) -> Federation:
         return _assemble(blueprint, place, starter, layout)
 
+    if is_narrower and layout is not None:
+        narrow(_known_layouts(), key_of(layout_facts(blueprint)), layout.lanes)
+    if layout is not None:
+        return proven(assemble(layout))
     jobs = blueprint.cohorts.max_jobs
     if not is_calibrated(options, dataset, task, blueprint.steps, blueprint.work, jobs):
         if options.lanes:
@@ -117,19 +128,6 @@ def build(
         return narrowing(lambda layout: proven(assemble(layout)), options.wave)
     allowance = Allowance(options.num_rounds, bool(options.calibrate))
     return calibrate(assemble, _known_layouts(), layout_facts(blueprint), allowance)
-
-
-def remember_narrower(
-    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions, lanes: int
-) -> None:
-    """Lets later runs of the same work begin on as many lanes, where more were found to be fast.
-
-    Args:
-      dataset, task, spec, options: As for `build`.
-      lanes: How many fit.
-    """
-    blueprint = draw_blueprint(dataset, task, spec, options)
-    narrow(_known_layouts(), key_of(layout_facts(blueprint)), lanes)
 
 
 def _known_layouts() -> Path:
@@ -148,7 +146,7 @@ def _assemble(
     execution = execution_of(blueprint, layout)
     mesh = make_mesh(execution.devices)
     planner = planner_of(blueprint, execution, mesh)
-    with exhaustion(execution):
+    with exhaustion_anywhere(execution):
         store = store_of(blueprint, mesh)
         inputs = place(mesh, execution.placement)
         # new arrays each time: the first round donates them
@@ -156,7 +154,8 @@ def _assemble(
         state = start(initial)
     check_rounds_per_dispatch(options.rounds_per_dispatch, store)
     parts = algorithm_builder(blueprint), options.pipeline, mesh, len(blueprint.trials)
-    kind = {"fused_updates": options.fused_updates}
+    kind = {"forms": execution.forms}
+    own = 0 if layout is None else layout.rounds_per_dispatch
     return Federation(
         dataset=blueprint.dataset,
         task=blueprint.task,
@@ -175,7 +174,8 @@ def _assemble(
         inputs=inputs,
         state=state,
         start=start,
-        rounds_per_dispatch=options.rounds_per_dispatch or 1,
+        # hooks, or the caller, may want another number than before; results are the same
+        rounds_per_dispatch=options.rounds_per_dispatch or own or 1,
     )
 
 
@@ -242,7 +242,7 @@ class Federation:
     @property
     def layout(self) -> dict[str, Any]:
         """The layout of rounds, as JSON values: what a resumed run needs to run alike."""
-        return self.execution._asdict() | {"rounds_per_dispatch": self.rounds_per_dispatch}
+        return self.execution.as_plain() | {"rounds_per_dispatch": self.rounds_per_dispatch}
 
     @property
     def variables(self) -> Variables:

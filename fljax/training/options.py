@@ -99,7 +99,7 @@ class RoundOptions:
     pipeline: Pipeline | PipelineSpec = Pipeline()
     seed: int = _default("seed")
     compute_dtype: str = _default("compute_dtype")
-    fused_updates: bool = _default("fused_updates")
+    fused_updates: bool | None = _default("fused_updates")
     initial_params: PyTree | None = dataclasses.field(default=None, repr=False)
     devices: int = _default("devices")
     lanes: int = _default("lanes")

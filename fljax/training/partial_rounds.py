@@ -10,7 +10,13 @@ import numpy as np
 
 from fljax.engine.devices.distributed import allgather
 from fljax.engine.devices.execution import memory_of
-from fljax.engine.devices.memory import check_fits, exhaustion, has_own_memory, program_bytes
+from fljax.engine.devices.memory import (
+    check_fits,
+    exhaustion,
+    exhaustion_anywhere,
+    has_own_memory,
+    program_bytes,
+)
 from fljax.engine.devices.placement import copied
 from fljax.engine.plan.packed_plan import pack
 from fljax.engine.plan.round_plan import RoundPlan
@@ -54,7 +60,7 @@ def needed_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int | None:
     Raises:
       DoesNotFit: If the compiler runs out of the device's memory.
     """
-    with exhaustion(federation.execution):
+    with exhaustion_anywhere(federation.execution):
         return program_bytes(federation.compile_block(federation.place(pack(plan)), [facts])())
 
 

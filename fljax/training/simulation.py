@@ -39,11 +39,11 @@ from fljax.recording.recorder import CHECKPOINTS, holds_run, read_only, refuse_e
 from fljax.training import federation as federations
 from fljax.training.autotuning import describe
 from fljax.training.baselines import check_baselines, run_baselines, stopped_late
-from fljax.training.execution import JobLayout
+from fljax.training.execution import JobLayout, layout_to_go_on_with
 from fljax.training.federation import Federation, RoundOptions
 from fljax.training.loop import Loop
 from fljax.training.metric_checks import check_described
-from fljax.training.narrowing import narrowing
+from fljax.training.narrowing import narrowing, narrowing_at_restart
 from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.own_code import OWN_CODE, own_code
 from fljax.training.preflight import check_kinds
@@ -203,10 +203,13 @@ def _simulate(
     The run goes on from its last checkpoint then, or starts again.
     """
     setting = dataset, task, algorithm, options, run_options, announced
-    # processes that went on without each other would wait forever
-    if options.lanes or num_processes() > 1:
+    if options.lanes:
         return _simulate_on(None, *setting)
-    return narrowing(lambda layout: _simulate_on(layout, *setting), options.wave)
+    use = lambda layout: _simulate_on(layout, *setting)  # noqa: E731
+    if num_processes() > 1:
+        workdir = None if run_options.workdir is None else Path(run_options.workdir)
+        return narrowing_at_restart(use, workdir, options.wave)
+    return narrowing(use, options.wave)
 
 
 def _simulate_on(
@@ -232,7 +235,8 @@ def _simulate_on(
             return stack.enter_context(Checkpoints(directory, keep=run_options.keep_checkpoints))
 
         if layout is not None and workdir is not None:
-            run_options = dataclasses.replace(run_options, resume=holds_run(workdir))
+            resume = allgather(is_main() and holds_run(workdir))[0]
+            run_options = dataclasses.replace(run_options, resume=resume)
         with all_or_none():
             start = 0
             if run_options.resume:
@@ -242,14 +246,9 @@ def _simulate_on(
                 start = allgather(found)[0]
             elif workdir is not None and is_main():
                 refuse_existing_run(workdir)  # before anything is built or compiled
-            asked = options
-            if layout is not None:
-                federations.remember_narrower(dataset, task, algorithm, options, layout.lanes)
-            if start:
-                options = with_saved_execution(options, checkpoints().metadata(start))
-            if layout is not None:
-                options = dataclasses.replace(options, **layout._asdict())
-            federation = federations.build(dataset, task, algorithm, options)
+            saved = checkpoints().metadata(start)["execution"] if start else None
+            setting = dataset, task, algorithm, options
+            federation = federations.build(*setting, **layout_to_go_on_with(saved, layout))
             if announced and run_options.progress and is_main():
                 say(describe(federation))
                 if replaced := task.replaced_layers:
@@ -257,7 +256,7 @@ def _simulate_on(
                         f"fast layers in place of Flax's own: {named(replaced)} "
                         "(fast_layers=False keeps those)"
                     )
-            config = _config(federation, asked, run_options)
+            config = _config(federation, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
             progress = ResumePoint(0, RoundTotals(), federation.cohorts.init())
@@ -290,10 +289,10 @@ def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]
     ]
 
 
-def _config(federation: Federation, asked: RoundOptions, options: RunOptions) -> dict[str, Any]:
+def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
     """Returns config.json: every resolved value; of the execution, what was asked for as well."""
     resolved = {
-        name: described(getattr(asked if name in _EXECUTION else federation.options, name))
+        name: described(getattr(federation.options, name))
         for name in (field.name for field in dataclasses.fields(RoundOptions))
         if name not in ("pipeline", "initial_params", "cohorts", "steps_per_round", "sampler")
         and not callable(getattr(federation.options, name))
@@ -328,10 +327,6 @@ def _named_classes(dataset: FederatedDataset) -> dict[str, Any]:
     return {} if dataset.class_names is None else {"class_names": list(dataset.class_names)}
 
 
-# What a resumed run takes from its checkpoint.
-_EXECUTION = ("devices", "lanes", "wave", "placement", "rounds_per_dispatch")
-
-
 def numerics(compute_dtype: str | None, precision: str | None) -> dict[str, Any]:
     """Returns what decides on the rounding of a run, as config.json says it."""
     return {
@@ -342,26 +337,6 @@ def numerics(compute_dtype: str | None, precision: str | None) -> dict[str, Any]
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "platform": jax.default_backend(),
     }
-
-
-def with_saved_execution(options: RoundOptions, metadata: Mapping[str, Any]) -> RoundOptions:
-    """A resumed run lays its jobs out as before, so that it repeats every rounding."""
-    saved = metadata["execution"]
-    if saved["devices"] > jax.device_count():
-        raise ValueError(
-            f"The run was laid out on {saved['devices']} devices, and JAX sees "
-            f"{jax.device_count()}. Resume it on a machine like the first one, or start again in "
-            "another --workdir."
-        )
-    return dataclasses.replace(
-        options,
-        devices=saved["devices"],
-        lanes=saved["lanes"],
-        wave=saved["wave"],
-        placement=saved["placement"],
-        # hooks, or the caller, may want another number; results are the same
-        rounds_per_dispatch=options.rounds_per_dispatch or saved["rounds_per_dispatch"],
-    )
 
 
 def matmul_precision(precision: str | None):

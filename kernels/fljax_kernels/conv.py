@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fljax_kernels.forms import form_of
 from fljax_kernels.winograd import winograd_conv
 
 FORMS = ("auto", "gemm", "winograd", "grouped", "pallas")
@@ -64,10 +65,10 @@ def conv_general_dilated(
 
     Give it to Flax: `nnx.Conv(..., conv_general_dilated=fljax_kernels.conv_general_dilated)`.
 
-    The form "auto" is "winograd" on a CPU where that is faster, else "gemm". On GPUs and TPUs it is
-    always "gemm": "grouped" was 3.4 times as slow on a card, and "pallas" has not been timed on one
-    (`python -m fljax.benchmarks.kernels.layers` measures all). Largest errors of float32 against
-    float64, as a share of the largest result, for standard normal inputs of 32 channels:
+    The form "auto" is "winograd" on a CPU where that is faster, else "gemm", unless
+    `fljax_kernels.forms.choosing` says otherwise. ("grouped" was 3.4 times as slow as "gemm" on a
+    card; `python -m fljax.benchmarks.kernels.layers` measures all.) Largest errors of float32
+    against float64, as a share of the largest result, for standard normal inputs of 32 channels:
 
     | form | output | input gradient | weight gradient |
     | --- | --- | --- | --- |
@@ -132,6 +133,7 @@ def conv_general_dilated(
         padding = named_padding(lhs, rhs, window_strides, padding, x_dilation, w_dilation)
     if form not in FORMS:
         raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")
+    form = form_of("conv", form)
     if form == "grouped":
         y = lax.conv_general_dilated(
             lhs,

@@ -25,6 +25,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from fljax_kernels.forms import form_of
+
 FORMS = ("auto", "scan", "blocks", "pallas")
 # more times a block save little and compile longer
 _BLOCK = 16
@@ -39,9 +41,9 @@ def lstm(gates: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Arra
       gates: float[T, B, 4 * hidden], what the inputs and biases add to the gates write, new, forget
         and read; 1 is added to the forget gate's.
       kernel: float[hidden, 4 * hidden], by which the output of the time before is multiplied.
-      form: "scan", "blocks", "pallas", or "auto": "scan" on a CPU, "blocks" elsewhere, since no
-        card has timed "pallas" yet. That is "blocks" where there is no NVIDIA card, as known when
-        the program is lowered, and for float64.
+      form: "scan", "blocks", "pallas", or "auto": "scan" on a CPU, "blocks" elsewhere, unless
+        `fljax_kernels.forms.choosing` says otherwise. "pallas" is "blocks" where there is no NVIDIA
+        card, as known when the program is lowered, and for float64.
 
     Returns:
       float[T, B, hidden], the outputs.
@@ -55,6 +57,7 @@ def lstm(gates: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Arra
     """
     if form not in FORMS:
         raise ValueError(f"form = {form!r}; choose one of {', '.join(map(repr, FORMS))}.")
+    form = form_of("lstm", form)
     if form == "auto":
         form = "scan" if jax.default_backend() == "cpu" else "blocks"
     if form == "pallas" and gates.dtype == jnp.float64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,10 +21,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 PATIENCE_SECONDS = 300
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """Runs everything in two processes; returns (directory, arrays that each of them saved)."""
-    directory = tmp_path_factory.mktemp("two")
+@contextlib.contextmanager
+def started(directory, name, *arguments):
+    """Starts two processes, and ends them; yields them and the files of what they say."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -31,18 +31,39 @@ def two(tmp_path_factory):
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         **quick.ENVIRONMENT,  # as here
     }
-    logs, started = [directory / f"log{number}" for number in (0, 1)], []
+    logs, running = [directory / f"{name}{number}.log" for number in (0, 1)], []
     try:
         for number, log in enumerate(logs):
             command = [sys.executable, processes.__file__, str(number), str(port), str(directory)]
             with open(log, "wb") as output:
-                started.append(
-                    subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+                running.append(
+                    subprocess.Popen(
+                        [*command, *arguments], stdout=output, stderr=output, env=environment
+                    )
                 )
-        codes = [process.wait(PATIENCE_SECONDS) for process in started]
+        yield running, logs
     finally:
-        for process in started:
+        for process in running:
             process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def exhausted(tmp_path_factory):
+    """A run that one of two processes ends; returns (directory, what that one says)."""
+    directory = tmp_path_factory.mktemp("two")
+    with started(directory, "first", "narrowed") as (both, logs):
+        # as launchers do: the other one waits, and is ended with it
+        assert both[1].wait(PATIENCE_SECONDS) == 1, logs[1].read_text()[-3000:]
+    return directory, logs[1].read_text()
+
+
+@pytest.fixture(scope="module")
+def two(exhausted):
+    """Runs everything in two processes; returns (directory, arrays that each of them saved)."""
+    directory, _ = exhausted
+    with started(directory, "all") as (both, logs):
+        codes = [process.wait(PATIENCE_SECONDS) for process in both]
     assert codes == [0, 0], "\n\n".join(log.read_text()[-3000:] for log in logs)
     return directory, [dict(np.load(directory / f"process{number}.npz")) for number in (0, 1)]
 
@@ -116,7 +137,7 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(two):
 
 
 def test_the_first_process_alone_writes(two):
-    runs = len(processes.RUNS) + 2
+    runs = len(processes.RUNS) + 3
     assert [found["wrote"].tolist() for found in two[1]] == [[True] * runs, [False] * runs]
 
 
@@ -133,3 +154,19 @@ def test_processes_share_the_cores_of_their_machine(two):
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count()
     assert [int(found["cores"]) for found in two[1]] == [max(1, cores // 2)] * 2
+
+
+def test_where_memory_runs_out_in_one_process_all_go_on_with_fewer_lanes(exhausted, two, single):
+    directory, said = exhausted
+    told = "they go on with 2 lanes, from the last checkpoint if there is one, as "
+    assert "lanes = 4 with waves of 4 do not fit" in said and "allocate 1234 bytes" in said
+    assert f"Start all 2 again: {told}{directory / 'narrowed' / 'narrower.json'} tells" in said
+    for found in two[1]:
+        for leaf in ("w", "b"):
+            toy.assert_close(found[f"narrowed/{leaf}"], single[1][f"scaffold/{leaf}"], 1e-9)
+    config = json.loads((directory / "narrowed" / "config.json").read_text())
+    assert config["execution"]["lanes"] == 2 and config["lanes"] == 0
+    assert [row["round"] for row in records(directory / "narrowed")] == list(
+        range(processes.ROUNDS + 1)
+    )
+    assert not (directory / "narrowed" / "narrower.json").exists(), "it is over"

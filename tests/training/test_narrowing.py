@@ -2,37 +2,31 @@
 
 import json
 import warnings
-import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
+import exhausted
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from exhausted import EXHAUSTED
 
 import fljax
 from fljax import algorithms
 from fljax.engine.devices.memory import DoesNotFit, exhaustion, program_bytes
-from fljax.training import autotuning, execution, federation, lane_search, partial_rounds
+from fljax.training import autotuning, federation, lane_search, partial_rounds
 from fljax.training.federation import Federation
 from fljax.training.options import RoundOptions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-EXHAUSTED = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234 bytes.\nand more"
-
 
 @pytest.fixture
 def four_lanes(monkeypatch):
     """The rule gives four lanes, as on an accelerator."""
-    choose = execution.choose
-
-    def wide(*, lanes, wave, **facts):
-        return choose(lanes=lanes or 4, wave=wave or lanes or 4, **facts)
-
-    monkeypatch.setattr(execution, "choose", wide)
+    exhausted.lay_out_on(monkeypatch, 4)
 
 
 @pytest.fixture
@@ -151,21 +145,7 @@ def _run(workdir, **options):
 @pytest.fixture
 def exhausted_in_round(monkeypatch):
     """Returns the function that lets memory run out in a round on more than two lanes."""
-    tried = []
-
-    def in_round(number):
-        step = Federation.step
-
-        def failing(self, plan, facts):
-            assert not any(before() for before in tried), "what did not fit is still there"
-            if facts.round >= number and self.execution.lanes > 2:
-                tried.append(weakref.ref(self))
-                raise jax.errors.JaxRuntimeError(EXHAUSTED)
-            return step(self, plan, facts)
-
-        monkeypatch.setattr(Federation, "step", failing)
-
-    return in_round
+    return lambda number: exhausted.run_out(monkeypatch, lambda _, facts: facts.round >= number)
 
 
 @pytest.mark.parametrize(("kept", "round"), [(True, 4), (False, 0)])

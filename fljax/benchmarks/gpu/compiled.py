@@ -234,7 +234,7 @@ def compile_workload(
             chosen.pipeline,
             mesh,
             len(blueprint.trials),
-            fused_updates=chosen.fused_updates,
+            forms=layout.forms,
         )
         per_job = PartitionSpec(AXIS)
         # of the card there are shapes alone; values lie on the host

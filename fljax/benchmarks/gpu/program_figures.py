@@ -199,7 +199,7 @@ def describe(name: str, compiled: CompiledRound) -> dict[str, Any]:
     memory = compiled.program.memory
     return {
         "workload": name,
-        "execution": compiled.execution._asdict(),
+        "execution": compiled.execution.as_plain(),
         "schedule": compiled.schedule._asdict(),
         "memory": {**memory._asdict(), "estimate": compiled.estimate},
         "round": total(found)._asdict(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +15,34 @@ from fljax.core.values import COUNT, Field, checked
 from fljax.engine.devices.distributed import allgather, cores, neighbours, num_processes
 
 AXIS = "devices"
+
+
+class Forms(NamedTuple):
+    """The forms in which a program computes operations; they differ in speed, and in rounding.
+
+    Attributes:
+      conv, lstm: What "auto" stands for in `fljax_kernels.conv_general_dilated` and in
+        `fljax_kernels.lstm`; "auto" leaves it to the backend.
+      fused_updates: Whether accelerators update dense layers in the kernel of their gradients.
+    """
+
+    conv: str = "auto"
+    lstm: str = "auto"
+    fused_updates: bool = False
+
+    def as_layout(self) -> dict[str, Any]:
+        """Returns them as a layout is recorded."""
+        return {
+            "conv_form": self.conv,
+            "lstm_form": self.lstm,
+            "fused_updates": self.fused_updates,
+        }
+
+    @classmethod
+    def of_layout(cls, layout: Mapping[str, Any]) -> Forms:
+        """Returns those of a record; older ones have none."""
+        names = cls().as_layout()
+        return cls(*(layout.get(name, default) for name, default in names.items()))
 
 
 class ExecutionPlan(NamedTuple):
@@ -27,6 +56,7 @@ class ExecutionPlan(NamedTuple):
         all end together.
       placement: "device" keeps the training data on the devices, "stream" stages the cohort's rows
         from host memory each round.
+      forms: The forms in which operations are computed.
     """
 
     devices: int
@@ -34,6 +64,12 @@ class ExecutionPlan(NamedTuple):
     wave: int
     exchange_size: int
     placement: str
+    forms: Forms = Forms()
+
+    def as_plain(self) -> dict[str, Any]:
+        """Returns the plan as JSON can hold it, all on one level."""
+        own = {name: value for name, value in self._asdict().items() if name != "forms"}
+        return own | self.forms.as_layout()
 
 
 class ClientBytes(NamedTuple):

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import jax
 
+from fljax.engine.devices.distributed import allgather
 from fljax.engine.devices.execution import ExecutionPlan
 
 # How XLA's errors begin where a device had too little memory, at compilation or at run time.
 _EXHAUSTED = "RESOURCE_EXHAUSTED"
+_REMEDY = "Lower lanes, wave, batch_size or clients_per_round."
 
 
 class DoesNotFit(ValueError):
@@ -21,10 +23,10 @@ class DoesNotFit(ValueError):
       reason: What was said of it, a sentence.
     """
 
-    def __init__(self, execution: ExecutionPlan, reason: str):
+    def __init__(self, execution: ExecutionPlan, reason: str, remedy: str = _REMEDY):
         super().__init__(
             f"lanes = {execution.lanes} with waves of {execution.wave} do not fit into the memory "
-            f"of a device: {reason} Lower lanes, wave, batch_size or clients_per_round."
+            f"of a device: {reason} {remedy}"
         )
         self.execution, self.reason = execution, reason
 
@@ -69,3 +71,21 @@ def exhaustion(execution: ExecutionPlan) -> Iterator[None]:
         if not str(error).startswith(_EXHAUSTED):
             raise
         raise DoesNotFit(execution, f"{str(error).splitlines()[0]}.") from error
+
+
+@contextlib.contextmanager
+def exhaustion_anywhere(execution: ExecutionPlan) -> Iterator[None]:
+    """Does as `exhaustion`, in all processes where it happens in one of them.
+
+    To be used where each process does its part without waiting for another one: it compiles, or
+    places arrays on its devices.
+    """
+    failed = None
+    try:
+        with exhaustion(execution):
+            yield
+    except DoesNotFit as error:
+        failed = error
+    reasons = [reason for reason in allgather(failed and failed.reason) if reason]
+    if reasons:
+        raise DoesNotFit(execution, reasons[0]) from failed

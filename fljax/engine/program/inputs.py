@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from fljax.core.algorithm import Algorithm
 from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState
+from fljax.engine.devices.execution import Forms
 
 PyTree = Any
 # (frozen, hparams, round) -> Algorithm; called inside the trace.
@@ -24,7 +25,7 @@ class Program(NamedTuple):
     mesh: Mesh
     num_trials: int = 1
     num_versions: int = 1
-    fused_updates: bool = False
+    forms: Forms = Forms()
 
     @property
     def on_cpu(self) -> bool:

@@ -22,7 +22,7 @@ from fljax.core.algorithm import Aggregate
 from fljax.core.precision import rounded
 from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState
 from fljax.engine.devices.compilation import cpu_options, gpu_options
-from fljax.engine.devices.execution import AXIS
+from fljax.engine.devices.execution import AXIS, Forms
 from fljax.engine.devices.placement import host_readable
 from fljax.engine.plan.packed_plan import PackedPlan, unpack
 from fljax.engine.program import keys
@@ -38,6 +38,7 @@ from fljax.engine.program.passes import Pass
 from fljax.engine.program.selection import select
 from fljax.engine.program.trials import Built, Trials, trials_of
 from fljax.engine.program.versions import recalled
+from fljax_kernels.forms import choosing
 
 PyTree = Any
 
@@ -48,7 +49,7 @@ def make_round_program(
     mesh: Mesh,
     num_trials: int = 1,
     num_versions: int = 1,
-    fused_updates: bool = False,
+    forms: Forms = Forms(),  # noqa: B008, it is immutable
 ):
     """Makes the compiled round.
 
@@ -60,7 +61,7 @@ def make_round_program(
       num_trials: Trials that the jobs of a round belong to.
       num_versions: Versions of a trial's model that jobs may start from, the newest one included;
         with more than one the state has a ring of past messages (`versions.empty_ring`).
-      fused_updates: Whether accelerators update dense layers in the kernel of their gradients.
+      forms: The forms in which operations are computed.
 
     Returns:
       A jitted function (RoundState, ClientRows, PackedPlan, Inputs) -> (RoundState, ClientRows,
@@ -68,7 +69,7 @@ def make_round_program(
       [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
       statistics are not finite; "nonfinite" counts it.
     """
-    program = Program(build, pipeline, mesh, num_trials, num_versions, fused_updates)
+    program = Program(build, pipeline, mesh, num_trials, num_versions, forms)
 
     def one_round(state, client_rows, plan, inputs):
         return _on_one_device(program, state, client_rows, plan, inputs)
@@ -82,7 +83,7 @@ def make_rounds_program(
     mesh: Mesh,
     num_trials: int = 1,
     num_versions: int = 1,
-    fused_updates: bool = False,
+    forms: Forms = Forms(),  # noqa: B008, it is immutable
 ):
     """Makes the compiled program of several rounds in a row: a scan over their plans.
 
@@ -90,13 +91,13 @@ def make_rounds_program(
     rounds, outside the program.
 
     Args:
-      build, ..., fused_updates: As for `make_round_program`.
+      build, ..., forms: As for `make_round_program`.
 
     Returns:
       A jitted function like that of `make_round_program`; its plan and `stats` have a leading axis
       over rounds.
     """
-    program = Program(build, pipeline, mesh, num_trials, num_versions, fused_updates)
+    program = Program(build, pipeline, mesh, num_trials, num_versions, forms)
 
     def several_rounds(state, client_rows, plans, inputs):
         def one_round(state, plan):
@@ -179,7 +180,7 @@ def _train(
     )
     first = jnp.int32(0), plan.rows[0, 0], plan.counts[0, 0], jnp.int32(0)
     layout = lay_out(work, message, row, first, not needs_stack)
-    if trials.program.fused_updates and not trials.program.on_cpu:
+    if trials.program.forms.fused_updates and not trials.program.on_cpu:
         layout = layout._replace(work=fused_updates(layout.work, message, row, first))
     trained = run_jobs(
         layout.work, layout.pack(messages), start_from, plan, client_rows, accumulators
@@ -210,13 +211,14 @@ def _compiled(one_device, program: Program, per_job: PartitionSpec):
     device = program.mesh.devices.flat[0]
 
     def sharded(*args):
-        state, (rows, stats) = jax.shard_map(
-            one_device,
-            mesh=program.mesh,
-            in_specs=(same, client_rows, per_job, same),
-            out_specs=(same, (client_rows, per_job)),
-            check_vma=False,
-        )(*args)
+        with choosing(conv=program.forms.conv, lstm=program.forms.lstm):
+            state, (rows, stats) = jax.shard_map(
+                one_device,
+                mesh=program.mesh,
+                in_specs=(same, client_rows, per_job, same),
+                out_specs=(same, (client_rows, per_job)),
+                check_vma=False,
+            )(*args)
         return state, rows, stats
 
     return jax.jit(
