@@ -107,7 +107,8 @@ def bind(
     def prepared(batch):
         if preprocess is None:
             return batch
-        return preprocess({k: v for k, v in batch.items() if k != "mask"}) | {"mask": batch["mask"]}
+        beside = {name: batch[name] for name in ("mask", "size") if name in batch}
+        return preprocess({k: v for k, v in batch.items() if k not in beside}) | beside
 
     def loss(params, model_state, batch, key, train):
         batch = prepared(batch)

@@ -64,8 +64,12 @@ def fold_in(words: np.ndarray, *coordinates) -> np.ndarray:
 
 def uniform(seed: int, purpose: str, *coordinates) -> np.ndarray:
     """Returns float64 uniforms in the open interval (0, 1), keyed as in `bits`."""
-    words = bits(seed, purpose, *coordinates) >> np.uint64(12)
-    return (words.astype(np.float64) + 0.5) * 2.0**-52
+    return as_uniform(bits(seed, purpose, *coordinates))
+
+
+def as_uniform(words: np.ndarray) -> np.ndarray:
+    """Returns float64 uniforms in the open interval (0, 1), made of words of `bits`."""
+    return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def normal(seed: int, purpose: str, *coordinates) -> np.ndarray:

@@ -217,6 +217,11 @@ TRAINING: dict[str, Field] = {
         "batch with rows of the next epoch.",
     ),
     "shuffle": Field(True, bool, meaning="Reads the rows in a new random order in each epoch."),
+    "batches": Field(
+        "shuffled", str, ("shuffled", "poisson"),
+        meaning="Makes local batches of the shuffled rows, or draws each row for each batch by "
+        "itself (poisson), batch_size rows on average, which accountants of DP-SGD ask for.",
+    ),
     "seed": Field(0, int, SEED, meaning="Seeds all that is random in a run, apart from the data."),
     **_schedule("client"),
     **_schedule("server"),

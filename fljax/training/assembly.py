@@ -89,7 +89,8 @@ def place_inputs(blueprint: Blueprint, mesh: Mesh, placement: str) -> Inputs:
     initial, data = blueprint.initial, None
     if placement == "device":
         data = jax.tree.map(in_place, blueprint.split.examples.arrays)
-    own = own_numbers(blueprint.options, initial.hparams["num_clients"].dtype)
+    dtype = initial.hparams["num_clients"].dtype
+    own = own_numbers(blueprint.options, blueprint.dataset.num_clients, dtype)
     return put_same(Inputs(data, initial.frozen, initial.hparams, initial.keys, own), mesh)
 
 

@@ -96,7 +96,7 @@ def draw_blueprint(
     partition = joined(partitions)
     cohorts = make_cohorts(dataset, options, [trial.seed for trial in trials])
     work = local_work(partition.sizes, options)
-    schedules = schedules_of(task, spec)
+    schedules = schedules_of(task, spec, options.batches)
     has_work = takes_part(partition.sizes, works_of(work, schedules))
     participants = has_work.reshape(len(partitions), -1).sum(1)
     initial = initial_trials(task, trials, participants, options.initial_params)

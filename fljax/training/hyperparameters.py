@@ -38,12 +38,16 @@ def scheduled(hparams, options: RoundOptions, round):
     return {**hparams, **active}
 
 
-def own_numbers(options: RoundOptions, dtype: Any) -> OwnNumbers:
+def own_numbers(options: RoundOptions, num_clients: int, dtype: Any) -> OwnNumbers:
     """Returns what clients have of their own, in the type of the hyperparameters."""
+    sizes = None
+    if options.batches == "poisson":
+        rows = np.broadcast_to(options.batch_size, num_clients)
+        sizes = np.where(rows == 0, np.inf, rows)
     return OwnNumbers(
         *(
             None if values is None else np.asarray(values, dtype)
-            for values in (options.client_weights, options.client_lr_factors)
+            for values in (options.client_weights, options.client_lr_factors, sizes)
         )
     )
 

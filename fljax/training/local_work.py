@@ -6,10 +6,12 @@ import numpy as np
 
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.gradients import bind
+from fljax.core.settings import OPTIONS
 from fljax.core.task import Task
 from fljax.engine.devices.distributed import allgather
 from fljax.engine.devices.execution import host_memory_bytes
 from fljax.engine.plan.batching import LocalWork, steps_per_job
+from fljax.engine.plan.poisson_batches import capacity
 from fljax.training.options import RoundOptions
 
 
@@ -28,6 +30,8 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
             f"remainder = {options.remainder!r} needs a batch_size; with 0 (all rows at once) "
             "there is no remainder."
         )
+    if options.batches == "poisson":
+        _check_drawn(options)
     planned = options.steps_per_round
     if planned is not None and len(planned) != options.num_rounds:
         raise ValueError(
@@ -50,6 +54,8 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
         batch if np.ndim(batch) else int(batch),
         options.remainder,
         options.shuffle,
+        options.batches,
+        capacity(sizes, batch) if options.batches == "poisson" else None,
     )
     if not (steps_per_job(sizes, work) > 0).any():
         raise ValueError(
@@ -59,16 +65,44 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
     return work
 
 
-def schedules_of(task: Task, spec: AlgorithmSpec) -> list[str]:
-    """Returns the schedule of each pass of an algorithm, which no number decides on."""
+def _check_drawn(options: RoundOptions) -> None:
+    """Refuses what means nothing to batches that are drawn."""
+    for name in ("remainder", "shuffle"):
+        value, default = getattr(options, name), OPTIONS[name].default
+        if value != default:
+            raise ValueError(
+                f"{name} = {value!r} has no effect with batches = 'poisson', where each row is "
+                f"drawn for each batch by itself. Leave {name} out."
+            )
+
+
+def schedules_of(task: Task, spec: AlgorithmSpec, batches: str = "shuffled") -> list[str]:
+    """Returns the schedule of each pass of an algorithm, which no number decides on.
+
+    Raises:
+      ValueError: If batches are to be drawn, and no pass takes any.
+    """
     algorithm = spec.build(bind(task, {}), {**spec.hparams, "num_clients": 1})
-    return [each.schedule for each in algorithm.passes]
+    schedules = [each.schedule for each in algorithm.passes]
+    if batches == "poisson" and "local" not in schedules:
+        raise ValueError(
+            f"batches = 'poisson' has no effect with {spec.name}, which reads every row once. "
+            "Leave it out, or take an algorithm with local steps, such as fedavg with "
+            "local_steps = 1."
+        )
+    return schedules
 
 
 def check_batches(task: Task, sizes: np.ndarray, work: LocalWork) -> None:
     """Refuses partial batches for models that cannot mask them."""
     if not task.needs_full_batches:
         return
+    if work.batches == "poisson":
+        raise ValueError(
+            "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "
+            "Poisson batches, whose sizes differ, would enter them. Give __call__ a `mask` "
+            "argument and hand it to BatchNorm, or set batches to 'shuffled'."
+        )
     if np.any(work.batch_size != work.width):
         raise ValueError(
             "The model keeps batch statistics and its __call__ takes no `mask`, so the padding of "

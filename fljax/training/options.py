@@ -90,6 +90,7 @@ class RoundOptions:
     client_weights: Sequence[float] | None = dataclasses.field(default=None, repr=False)
     remainder: str = _default("remainder")
     shuffle: bool = _default("shuffle")
+    batches: str = _default("batches")
     sampler: str | Sampler = _default("sampler")
     separation: int | None = _default("separation")
     cohorts: Sequence[Sequence[int]] | None = dataclasses.field(default=None, repr=False)

@@ -42,6 +42,8 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         job = a_pass.job(index, time)
         batch = jax.tree.map(lambda values: values[rows], data)
         batch["mask"] = jnp.arange(rows.shape[0]) < count
+        if (sizes := trials.inputs.own.batch_sizes) is not None:
+            batch["size"] = jnp.minimum(sizes[job.client], job.rows.astype(sizes.dtype))
         return functions_of(job).step(message, carry, batch, job)
 
     def finish(message: PyTree, carry: PyTree, index: jax.Array, rows: ClientRows) -> Finished:

@@ -60,10 +60,13 @@ class OwnNumbers(NamedTuple):
     Attributes:
       weights: Weights in averages, `Job.weight`.
       lr_factors: What the hyperparameter client_lr is multiplied by in a client's passes.
+      batch_sizes: Rows of a batch on average, where batches are drawn: a client with fewer rows has
+        them all in each batch.
     """
 
     weights: jax.Array | None = None
     lr_factors: jax.Array | None = None
+    batch_sizes: jax.Array | None = None
 
 
 class Inputs(NamedTuple):
