@@ -16,6 +16,8 @@ WORKS = st.builds(
     batch_size=st.integers(1, 9),
     remainder=st.sampled_from(["partial", "drop", "wrap"]),
     shuffle=st.booleans(),
+    batches=st.just("shuffled"),
+    capacity=st.none(),
 )
 
 
