@@ -22,7 +22,9 @@ ROOMS = {
         "models", "tasks", "data", "recording", "core",
     },
     "commands": {"studies", "config", "core"},
-    "studies": {"config", "training", "engine", "compression", "data", "recording", "core"},
+    "studies": {
+        "config", "training", "engine", "compression", "privacy", "data", "recording", "core",
+    },
     "config": {
         "training", "engine", "algorithms", "compression", "privacy", "models", "tasks", "data",
         "recording", "core",

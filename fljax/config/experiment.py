@@ -38,6 +38,8 @@ from fljax.training.federation import RoundOptions
 from fljax.training.hyperparameters import hyperparameters
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RunOptions, check_workdir, split_options
+from fljax.training.privacy import with_privacy
+from fljax.training.privacy_records import described, ledger_of
 from fljax.training.simulation import as_task, simulate
 
 
@@ -124,7 +126,32 @@ def dry_run(config) -> str:
     update = names.update_size(
         compression_names(resolve(config)), _shapes(task), dataset.num_clients
     )
-    return describe(dataset, task, experiment.algorithm, round_options, update)
+    text = describe(dataset, task, experiment.algorithm, round_options, update)
+    return "\n".join([text, *_privacy_lines(experiment)])
+
+
+def privacy_report(config) -> str:
+    """Returns what a configuration spends of privacy and promises, as a text; runs no round.
+
+    Raises:
+      fljax.config.ConfigError: If nothing of it is private.
+    """
+    lines = _privacy_lines(make_experiment(config))
+    if not lines:
+        raise ConfigError(
+            "privacy is unset, so that a run promises nothing. Name a mechanism, such as "
+            "--config.privacy='gaussian(0.3)'."
+        )
+    return "\n".join(lines)
+
+
+def _privacy_lines(experiment: Experiment) -> list[str]:
+    """Returns what is said of a private run; nothing of others."""
+    round_options, _ = split_options(experiment.options)
+    ledger = ledger_of(round_options, experiment.hparams)
+    rows = [] if ledger is None else described(ledger, round_options.num_rounds)
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"{name:<{width}}  {text}" for name, text in rows]
 
 
 def report(run: Run, plots: list[Path]) -> str:
@@ -201,7 +228,20 @@ def make_experiment(
     task = _make_task(config, dataset)
     options = _options(config) | {"pipeline": make_pipeline(config, dataset, task, traced)}
     built_in = _built_in(config, dataset, task)
-    return Experiment(dataset, task, make_algorithm(config), options, built_in)
+    with _as_config_error():
+        return with_protection(Experiment(dataset, task, make_algorithm(config), options, built_in))
+
+
+def with_protection(experiment: Experiment) -> Experiment:
+    """Returns the experiment with what protects its clients drawn; see `fljax.training.privacy`."""
+    dataset, task, algorithm, options, _ = experiment
+    given, _ = split_options(options)
+    drawn = with_privacy(dataset, task, algorithm, given)
+    if drawn is given:
+        return experiment
+    return experiment._replace(
+        options=options | {"privacy": drawn.privacy, "pipeline": drawn.pipeline}
+    )
 
 
 def parameter_shapes(config) -> Any:

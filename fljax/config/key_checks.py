@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fljax.config.schema import FIELDS, ConfigError, unknown_key
-from fljax.core.contradictions import ONLY_WITH, contradictions, has_effect
+from fljax.core.contradictions import (
+    ONLY_WITH,
+    contradictions,
+    has_effect,
+    privacy_contradictions,
+)
 from fljax.core.own_modules import beside
 from fljax.core.parts import (
     defaults_of,
@@ -93,12 +98,15 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     """Raises ValueError for texts that name no part."""
     from fljax import data, models, tasks  # they import JAX, which defaults do without
     from fljax.core.sampler import check_name
+    from fljax.privacy import names
 
     tables = {
         "dataset": data.SOURCES,
         "partition": data.PARTITIONERS,
         "model": models.MODELS,
         "task": tasks.TASKS,
+        "privacy": names.MECHANISMS,
+        "secure_aggregation": names.SECURE_AGGREGATION,
     }
     for key, table in tables.items():
         if values[key] is not None:
@@ -215,6 +223,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             "those of algorithm = 'scaffold' do. Leave it at 1."
         )
     yield from contradictions(values)
+    yield from privacy_contradictions(values)
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
     yield from _compression_conflicts(values)

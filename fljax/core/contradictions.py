@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fljax.core.parts import name_of
-from fljax.core.settings import PARTITIONS
+from fljax.core.settings import PARTITIONS, PRIVACY
 
 _LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
 # The algorithms whose options stand below; others take those that their signatures name.
@@ -76,4 +76,27 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"rounds_per_dispatch = {rounds} has no effect with {name} = {values[name]}. "
                 "Lower the one or raise the other."
+            )
+
+
+def privacy_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with options of privacy that are each allowed, and what to do.
+
+    Args:
+      values: Of `PRIVACY`; in Python `privacy` may be a mechanism as well as a text.
+    """
+    mechanism = values["privacy"]
+    for name in PRIVACY.keys() - {"privacy", "secure_aggregation"}:
+        value = values[name]
+        if value is None or isinstance(mechanism, str):
+            continue
+        if mechanism is None:
+            yield (
+                f"{name} = {value} has no effect without privacy. Name a mechanism, such as "
+                f"privacy = 'gaussian', or leave {name} out."
+            )
+        elif name != "target_epsilon":
+            yield (
+                f"{name} = {value} is given beside privacy = {mechanism.name}(...), a mechanism "
+                f"that has its own. Give it where the mechanism is made."
             )

@@ -175,7 +175,8 @@ def keys_of(group: Group, wanted: Iterable[str | None] = ()) -> list[str]:
         return keys
     transfers = any(options.get(f"{link}_mbps") is not None for link in ("uplink", "downlink"))
     pipeline = options.get("pipeline", Pipeline())
-    return keys + training_keys(dataset, task, spec, pipeline, transfers=transfers)
+    private = options.get("privacy") is not None
+    return keys + training_keys(dataset, task, spec, pipeline, transfers=transfers, private=private)
 
 
 def resolve(results: Results, criterion: Criterion) -> Criterion:

@@ -31,11 +31,16 @@ from fljax.config.experiment import (
     compression_names,
     make_dataset,
     make_experiment,
+    with_protection,
 )
 from fljax.core.settings import DATA
 from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import Examples, FederatedDataset, Split
+from fljax.privacy import names as mechanisms
+from fljax.privacy.mechanism import Mechanism
 from fljax.studies.space import Trial, identity
+from fljax.training.options import split_options
+from fljax.training.privacy_records import ledger_of
 from fljax.training.trials import TrialInputs
 
 Variants = Mapping[str, Mapping[str, Any]]
@@ -152,7 +157,8 @@ def from_config(config, variants: Variants | None = None) -> Make:
             experiment = make_experiment(own, loaded[data], traced=varied)
         # resolved: with what references and defaults made of the trial's values
         plain |= without_numbers(compression_names(own), experiment.hparams)
-        arguments = {"seed", "algorithm", *experiment.hparams, *DATA}
+        plain["privacy"] = _without_numbers(plain["privacy"], experiment.hparams)
+        arguments = {"seed", "algorithm", "target_epsilon", *experiment.hparams, *DATA}
         values = {key: plain[key] for key in plain.keys() - arguments}
         return Made(experiment, key_of((values, experiment.algorithm._replace(hparams={}))))
 
@@ -196,19 +202,27 @@ def from_function(make: Callable[[Trial], Experiment], variants: Variants | None
 
     def made(trial: Trial) -> Made:
         trial = trial._replace(values=trial.overrides(variants or {}))
-        experiment = make(trial)
-        values = {
-            name: value
-            for name, value in trial.values.items()
-            if name not in {*experiment.hparams, *DATA}
-        }
-        options = {name: option for name, option in experiment.options.items() if name != "seed"}
+        given = make(trial)
+        experiment = with_protection(given)
+        arguments = {"target_epsilon", *experiment.hparams, *DATA}
+        values = {name: value for name, value in trial.values.items() if name not in arguments}
+        arguments = {"seed", "target_epsilon", *experiment.hparams}
+        options = {name: value for name, value in given.options.items() if name not in arguments}
+        if "privacy" in options:
+            options["privacy"] = _without_numbers(options["privacy"], experiment.hparams)
         if isinstance(pipeline := options.get("pipeline"), PipelineSpec):
             options["pipeline"] = pipeline.build
         algorithm = experiment.algorithm._replace(hparams={})
         return Made(experiment, key_of((values, experiment.task, algorithm, options)))
 
     return made
+
+
+def _without_numbers(privacy: Any, traced: Collection[str]) -> Any:
+    """Returns what protects clients without the numbers that a program takes as arguments."""
+    if isinstance(privacy, Mechanism):
+        return privacy._replace(hparams={})
+    return mechanisms.without_numbers(privacy, traced) if isinstance(privacy, str) else privacy
 
 
 def with_values(config, trial: Trial, variants: Variants | None = None):
@@ -297,6 +311,7 @@ def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
     datasets: list[FederatedDataset] = []
     inputs = {}
     for trial, experiment in members:
+        _check_budget(experiment)
         dataset = experiment.dataset
         if not any(dataset is known for known in datasets):
             datasets.append(dataset)
@@ -304,6 +319,20 @@ def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
         inputs[trial.number] = TrialInputs(trial.seed, experiment.hparams, partition)
     trials = tuple(trial for trial, _ in members)
     return Group(trials, members[0][1], inputs, tuple(datasets))
+
+
+def _check_budget(experiment: Experiment) -> None:
+    """Raises ValueError for a budget of privacy that is spent before a trial's last round."""
+    options, _ = split_options(experiment.options)
+    ledger = ledger_of(options, experiment.hparams)
+    if ledger is None or (last := ledger.last_round(options.num_rounds)) == options.num_rounds:
+        return
+    raise ValueError(
+        f"target_epsilon = {ledger.target_epsilon:g} is spent after {last} of {options.num_rounds} "
+        f"rounds with noise_multiplier = {ledger.guarantee.noise_multiplier:g}, and trials of a "
+        f"sweep train all their rounds. Set num_rounds = {last}, or leave noise_multiplier unset, "
+        "which finds the one for all rounds."
+    )
 
 
 def part_of(groups: Sequence[Group], rank: int, count: int) -> list[Group]:

@@ -331,7 +331,13 @@ class Journal:
         slots.states = state["sampler"]
         trials = {trial.number: trial for trial in self.trials}
         slots.slots = [
-            entry and Running(trials[entry[0]], entry[1], RoundTotals(**entry[2]), entry[3])
+            entry
+            and dataclasses.replace(
+                slots.running(trials[entry[0]]),
+                round=entry[1],
+                totals=RoundTotals(**entry[2]),
+                diverged=entry[3],
+            )
             for entry in saved.slots
         ]
 

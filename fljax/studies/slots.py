@@ -35,6 +35,8 @@ from fljax.training.evaluations import Evaluations, make_evaluations
 from fljax.training.federation import Federation, build
 from fljax.training.initialization import initial_shapes
 from fljax.training.options import RoundOptions, RunOptions, split_options
+from fljax.training.privacy import facts_of_clients
+from fljax.training.privacy_records import Ledger, ledger_of
 from fljax.training.rehearsal import rehearsed
 from fljax.training.round_records import LinkSpeeds, RoundTotals, training_record
 from fljax.training.sampling import make_sampler
@@ -67,6 +69,7 @@ class Running:
         found to have a loss that is not; None otherwise. What the slot trains after it, up to where
         trials are judged, is not recorded.
       records: Of its rounds since they were last taken.
+      ledger: The account of its privacy; None where it has none.
     """
 
     trial: Trial
@@ -74,6 +77,7 @@ class Running:
     totals: RoundTotals = dataclasses.field(default_factory=RoundTotals)
     diverged: int | None = None
     records: list[Record] = dataclasses.field(default_factory=list)
+    ledger: Ledger | None = None
 
 
 def check_group(group: Group) -> None:
@@ -119,13 +123,22 @@ class Slots:
     ):
         self.group = group
         self.federation = _build(group, trials, options, where)
-        self.slots: list[Running | None] = [Running(trial) for trial in trials]
+        self.slots: list[Running | None] = [self.running(trial) for trial in trials]
         self.states = self.federation.cohorts.init()
         self.eval_every = run_options.eval_every
         self._dispatcher = Dispatcher(self.federation)
         self._speeds = LinkSpeeds(run_options.uplink_mbps, run_options.downlink_mbps)
         self._run_options = run_options
         self._evaluations: dict[tuple[int, int], Evaluations] = {}
+
+    def running(self, trial: Trial) -> Running:
+        """Returns a trial of the group as it starts."""
+        inputs, options = self.group.inputs[trial.number], self.federation.options
+        if options.privacy is None:
+            return Running(trial)
+        _, task, spec, *_ = self.group.experiment
+        facts = facts_of_clients(self.group.datasets[inputs.partition], task, spec, options)
+        return Running(trial, ledger=ledger_of(options, inputs.hparams, facts))
 
     @property
     def active(self) -> dict[int, Running]:
@@ -155,7 +168,7 @@ class Slots:
             first[slot] if slot in trials else state for slot, state in enumerate(self.states)
         )
         for slot, trial in trials.items():
-            self.slots[slot] = Running(trial)
+            self.slots[slot] = self.running(trial)
 
     def train(self, num_rounds: int) -> tuple[int, int]:
         """Trains every trial for some rounds; returns the rows trained on, and those computed."""
@@ -186,8 +199,11 @@ class Slots:
             if running.diverged is not None:
                 continue
             record = training_record(facts, stats, running.totals, self._speeds, slot)
+            if running.ledger is not None:
+                record |= running.ledger.record(running.round)
             running.records.append(record)
-            if record["train/clients_nonfinite"] and not record["train/clients"]:
+            alone = record["train/clients_nonfinite"] and not record["train/clients"]
+            if alone and not self.federation.counts_diverged:
                 running.diverged = running.round
 
     def evaluate(self, slots: Sequence[int]) -> None:

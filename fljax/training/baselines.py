@@ -23,6 +23,7 @@ import numpy as np
 from fljax import algorithms
 from fljax.core import signals
 from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.settings import PRIVACY
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset, Partition
@@ -36,6 +37,10 @@ from fljax.training.sampling import make_sampler
 MEANT_BY = {
     "local_only": f"; mean of up to {STAND_INS} clients' own models on everybody's rows",
 }
+
+
+# Nothing is sent, or all of it is there already.
+_UNPROTECTED = {"pipeline": Pipeline(), **dict.fromkeys(PRIVACY)}
 
 
 def run_baselines(
@@ -163,7 +168,7 @@ def _centralized(dataset, task, local, options, steps):
         cohorts=None,
         steps_per_round=steps,
         server_lr_schedule=None,
-        pipeline=Pipeline(),
+        **_UNPROTECTED,
     )
     spec = algorithms.centralized(local.client_optimizer)
     return pooled, task, _with_hparams(spec, {**local.hparams, "server_lr": 1.0}), options
@@ -175,8 +180,8 @@ def _local_only(dataset, task, local, options, steps):
         options,
         num_rounds=len(steps),
         client_weights=None,
-        pipeline=Pipeline(),
         rounds_per_dispatch=1,
+        **_UNPROTECTED,
     )
     return dataset, task, local, options
 

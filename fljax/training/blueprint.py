@@ -14,7 +14,7 @@ import numpy as np
 
 from fljax.algorithms.optimizers import check_starts_anew
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
-from fljax.core.gradients import LocalTask, bind
+from fljax.core.gradients import LocalTask, bind, plain
 from fljax.core.reads import Recorded
 from fljax.core.task import Task
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
@@ -34,6 +34,7 @@ from fljax.training.preflight import (
     check_read,
     check_schedules,
 )
+from fljax.training.privacy import with_privacy
 from fljax.training.sampling import make_cohorts
 from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
 
@@ -42,7 +43,8 @@ class Blueprint(NamedTuple):
     """The parts of a federation.
 
     Attributes:
-      dataset, task, spec, options: As `fljax.training.federation.build` takes them.
+      dataset, task, spec: As `fljax.training.federation.build` takes them.
+      options: Likewise, with what protects the clients drawn.
       trials: What trains side by side.
       split: The training examples, with the partitions of all trials one after another.
       cohorts: Who is drawn for a round.
@@ -91,6 +93,7 @@ def draw_blueprint(
     check_lengths(options, dataset.num_clients)
     check_classes(task, dataset)
     check_labels(task, dataset)
+    options = with_privacy(dataset, task, spec, options)
     trials = trials or [TrialInputs(options.seed, hyperparameters(spec, options.pipeline))]
     partitions = partitions or [dataset.train.partition]
     partition = joined(partitions)
@@ -102,7 +105,7 @@ def draw_blueprint(
     initial = initial_trials(task, trials, participants, options.initial_params)
     model, batch = initial.model_shapes, batch_spec(dataset.train.examples.spec, work.width)
     check_schedules(options, initial.hparams_of(0))
-    local_task = _bound(task, initial.frozen, dataset, options)
+    local_task = _bound(task, initial.frozen, dataset, options, initial.hparams_of(0))
     check_model(local_task, model, batch)
     check_metrics(task, local_task, model, batch)
     algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
@@ -121,14 +124,24 @@ def algorithm_builder(blueprint: Blueprint) -> Build:
 
     def build(frozen, hparams, round):
         return spec.build(
-            _bound(task, frozen, dataset, options), scheduled(hparams, options, round)
+            _bound(task, frozen, dataset, options, hparams), scheduled(hparams, options, round)
         )
 
     return build
 
 
-def _bound(task: Task, frozen: Any, dataset: FederatedDataset, options: RoundOptions) -> LocalTask:
-    return bind(task, frozen, dataset.preprocess, compute_dtype=options.compute_dtype)
+def _bound(
+    task: Task,
+    frozen: Any,
+    dataset: FederatedDataset,
+    options: RoundOptions,
+    hparams: Mapping[str, Any],
+) -> LocalTask:
+    estimator = plain
+    if options.privacy is not None and (mechanism := options.privacy.mechanism) is not None:
+        if mechanism.estimator is not None:
+            estimator = mechanism.estimator({name: hparams[name] for name in mechanism.hparams})
+    return bind(task, frozen, dataset.preprocess, estimator, options.compute_dtype)
 
 
 def _checked_algorithm(spec, local_task, hparams, options, model, batch) -> Algorithm:

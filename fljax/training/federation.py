@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
 from fljax.core.task import Task
+from fljax.core.transforms import as_configured
 from fljax.core.trees import beside
 from fljax.data.dataset import FederatedDataset, Partition
 from fljax.engine.devices.compilation import cache_dir, give_back_after_compiling
@@ -243,6 +244,11 @@ class Federation:
     def layout(self) -> dict[str, Any]:
         """The layout of rounds, as JSON values: what a resumed run needs to run alike."""
         return self.execution.as_plain() | {"rounds_per_dispatch": self.rounds_per_dispatch}
+
+    @property
+    def counts_diverged(self) -> bool:
+        """Whether a client whose update is not finite counts, as one that sends zeros."""
+        return as_configured(self.options.pipeline).makes_finite
 
     @property
     def variables(self) -> Variables:

@@ -29,6 +29,7 @@ from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import Federation
 from fljax.training.model_files import ModelFiles
 from fljax.training.options import RunOptions
+from fljax.training.privacy_records import ledger_of
 from fljax.training.resume import ResumePoint, save
 from fljax.training.round_records import LinkSpeeds, diverged, round_record
 from fljax.training.stopping import STOPPED, Validation, call_hooks
@@ -61,6 +62,10 @@ class Loop:
         self.config = config
         self.options = options
         self.start = progress.round
+        self.ledger = ledger_of(federation.options, federation.trials[0].hparams)
+        self.num_rounds = federation.options.num_rounds
+        if self.ledger is not None:
+            self.num_rounds = self.ledger.last_round(self.num_rounds)
         self.evaluations = make_evaluations(
             federation, options.eval_batch_size, options.eval_clients, options.eval_personal
         )
@@ -87,7 +92,7 @@ class Loop:
         num_rounds = federation.options.num_rounds
         name = federation.spec.name
         # a resumed run may have come to its end before
-        stop = self.start if self.start and self._ended else num_rounds
+        stop = self.start if self.start and self._ended else self.num_rounds
         with contextlib.ExitStack() as stack:
             stack.enter_context(signals.finishing(self))
             planned = federation.blocks(
@@ -124,7 +129,7 @@ class Loop:
         if outputs is not None:
             found, clients = self.evaluations.finish(outputs)
             self.clients.add(0, clients)
-            self._record({"round": 0} | found)
+            self._record({"round": 0} | self._of_privacy(0) | found)
         return itertools.chain(first, planned)
 
     def _rounds(self, planned: Iterator, bar) -> int:
@@ -163,7 +168,9 @@ class Loop:
         seconds = clock.lap() / len(block.facts)
         speeds = LinkSpeeds(self.options.uplink_mbps, self.options.downlink_mbps)
         records = [
-            round_record(facts, stats, self.totals, seconds, speeds) | self._of_sampler(facts)
+            round_record(facts, stats, self.totals, seconds, speeds)
+            | self._of_privacy(facts.round + 1)
+            | self._of_sampler(facts)
             for facts, stats in zip(block.facts, block.stats, strict=True)
         ]
         if outputs is not None:
@@ -185,6 +192,10 @@ class Loop:
         if self.feedback is None or facts.round <= self.feedback.delay:
             return {}
         return {"sampler/feedback_delay": self.feedback.delay}
+
+    def _of_privacy(self, done: int) -> dict[str, float]:
+        """Returns what the rounds so far have spent, of a private run."""
+        return {} if self.ledger is None else self.ledger.record(done)
 
     def _record(self, record: dict[str, Any]) -> None:
         """Writes a record; keeps the model if its evaluation is the best so far."""
@@ -220,6 +231,8 @@ class Loop:
             return last[0][STOPPED]
         if self.validation.exhausted:
             return self.validation.exhausted
+        if last and last[0]["round"] == self.num_rounds < self.federation.options.num_rounds:
+            return self.ledger.why_over()
         return "another process ended the run" if self.ended_elsewhere else None
 
     def _is_over(self) -> bool:
@@ -232,7 +245,7 @@ class Loop:
             self.ended_elsewhere = bool(vote)
 
     def _is_last(self, done: int) -> bool:
-        return done == self.federation.options.num_rounds
+        return done == self.num_rounds
 
     def _save_is_due(self, done: int) -> bool:
         at_end = self._is_last(done) or self._ended is not None
@@ -271,6 +284,8 @@ class Loop:
             )
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
+        if self.ledger is not None:
+            summary["privacy"] = self.ledger.summary(done)
         if not interrupted:
             self.models.write_final(recorder.workdir, done)
             self.clients.write(recorder.write_clients)
@@ -342,13 +357,15 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
         what += f", or a cluster that is none of 0 to {clusters - 1}"
     # what a preprocess makes of its rows is its own affair
     found = "" if dataset.preprocess else nonfinite_row(dataset.train, clients)
-    if record["train/clients"] == 0:
+    counts = federation.counts_diverged
+    if record["train/clients"] == 0 and not counts:
         raise FloatingPointError(
             f"Round {record['round']}: all {count} clients ended with {what}: "
             f"{named}. " + (found or "Lower client_lr (or server_lr).")
         )
     warnings.warn(
         f"Round {record['round']}: {count} client(s) ended with {what} and "
-        f"were left out: {named}. {found}See train/clients_nonfinite.",
+        f"{'count as zero' if counts else 'were left out'}: {named}. {found}See "
+        "train/clients_nonfinite.",
         stacklevel=2,
     )

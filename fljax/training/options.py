@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 
-from fljax.core.contradictions import contradictions
+from fljax.core.contradictions import contradictions, privacy_contradictions
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.sampler import MEANS, Sampler, check_name
-from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS
-from fljax.core.transforms import Pipeline, PipelineSpec, check_pipeline
+from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY
+from fljax.core.transforms import Pipeline, PipelineSpec, UplinkLink, check_pipeline
 from fljax.core.values import (
     COUNT,
     NON_NEGATIVE,
@@ -27,6 +27,8 @@ from fljax.core.values import (
     whole_numbers,
     wrong,
 )
+from fljax.privacy.mechanism import Mechanism
+from fljax.privacy.protection import Protection
 from fljax.recording import Sink
 
 PyTree = Any
@@ -39,6 +41,8 @@ PER_CLIENT = {
     "client_lr_factors": Field(None, float, POSITIVE),
     "client_weights": Field(None, float, NON_NEGATIVE),
 }
+# What Python may give instead of a text.
+_GIVEN_AS_PARTS = {"privacy": (Mechanism, Protection), "secure_aggregation": UplinkLink}
 # (federation, record) -> what joins the record
 Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -63,7 +67,7 @@ class RoundOptions:
     """Options of a round, apart from data, model and algorithm.
 
     `local_epochs`, `local_steps` and `batch_size` may be lists of N numbers, one for each client,
-    and `sampler` a Sampler.
+    `sampler` a Sampler, `privacy` a mechanism of `fljax.privacy` and `secure_aggregation` a link.
 
     Attributes:
       client_lr_factors: N numbers, by which each client multiplies the algorithm's client_lr; None
@@ -98,6 +102,12 @@ class RoundOptions:
     client_lr_schedule: Schedule | None = None
     server_lr_schedule: Schedule | None = None
     pipeline: Pipeline | PipelineSpec = Pipeline()
+    privacy: str | Mechanism | Protection | None = _default("privacy")
+    clip_norm: float | None = _default("clip_norm")
+    noise_multiplier: float | None = _default("noise_multiplier")
+    delta: float | None = _default("delta")
+    target_epsilon: float | None = _default("target_epsilon")
+    secure_aggregation: str | UplinkLink | None = _default("secure_aggregation")
     seed: int = _default("seed")
     compute_dtype: str = _default("compute_dtype")
     fused_updates: bool | None = _default("fused_updates")
@@ -121,6 +131,9 @@ class RoundOptions:
         elif name_of(self.sampler) in MEANS and isinstance(self.clients_per_round, float):
             # the mean of their cohorts may be any number
             fields["clients_per_round"] = Field(None, float, POSITIVE)
+        for name, kinds in _GIVEN_AS_PARTS.items():
+            if isinstance(getattr(self, name), kinds):
+                fields.pop(name)
         for name, field in PER_CLIENT.items():
             value = getattr(self, name)
             if is_per_client(value) or (name not in fields and value is not None):
@@ -137,6 +150,9 @@ class RoundOptions:
                 "its own. Leave it out."
             )
         check_pipeline(self.pipeline)
+        if not isinstance(self.privacy, Protection):
+            for problem in privacy_contradictions({name: getattr(self, name) for name in PRIVACY}):
+                raise ValueError(problem)
         for name in ("client_lr_schedule", "server_lr_schedule"):
             schedule = getattr(self, name)
             if schedule is not None and not callable(schedule):

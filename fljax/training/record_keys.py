@@ -13,6 +13,7 @@ from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, PipelineSpec
 from fljax.data.dataset import FederatedDataset
 from fljax.training.client_tables import as_text, recorded_groups
+from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
 
 # What `fljax.training.round_records.training_record` writes, whatever the algorithm.
@@ -65,6 +66,7 @@ def training_keys(
     pipeline: Pipeline | PipelineSpec = Pipeline(),  # noqa: B008, it is immutable
     *,
     transfers: bool = False,
+    private: bool = False,
 ) -> list[str]:
     """Returns the keys that rounds write, those of the algorithm's own statistics among them.
 
@@ -74,8 +76,9 @@ def training_keys(
       spec: The algorithm, as configured.
       pipeline: Transforms between clients and server, as configured.
       transfers: Whether transfers are simulated.
+      private: Whether a mechanism of privacy accounts for the rounds.
     """
     passes = rehearsed(dataset, task, spec, pipeline).kept
     own = [f"train/{name}" for name in passes[-1][1] if name != "weight"]
     own += ["train/clients_unselected"] * (len(passes) > 1)
-    return [*_TRAINING, *own, *(_TRANSFERS * transfers)]
+    return [*_TRAINING, *own, *(_TRANSFERS * transfers), *([EPSILON] * private)]

@@ -65,6 +65,7 @@ def rehearse(
     pipeline: Pipeline = Pipeline(),  # noqa: B008, it is immutable
     batch: PyTree = None,
     weight: jax.Array | None = None,
+    rows: jax.Array | None = None,
 ) -> Rehearsal:
     """Runs a round of one job. To be traced: `jax.eval_shape`, `jax.make_jaxpr`.
 
@@ -75,10 +76,13 @@ def rehearse(
       pipeline: Transforms between clients and server; the cohort's and the server's take no part.
       batch: Of the one local step; None leaves it out.
       weight: Of the job.
+      rows: Of the client; None for 0.
     """
     state = RoundState(algorithm.init(variables), links.init_server(pipeline, variables.params))
     row = default_row(algorithm, pipeline, variables)
     job = blank_job(key, weight)
+    if rows is not None:
+        job = job._replace(rows=rows)
     aggregates: dict[str, Aggregate] = {}
     messages, sent, arrived, kept = [], [], [], []
     own, chains = row.algorithm, state.pipeline

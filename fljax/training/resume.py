@@ -28,8 +28,11 @@ from fljax.training.federation import Federation
 from fljax.training.model_files import BestModel
 from fljax.training.options import RunOptions
 from fljax.training.own_code import OWN_CODE, warn_of_changes
+from fljax.training.privacy_records import named_protection
 from fljax.training.round_records import RoundTotals
 
+# what stands for records of functions
+_NAMED = {"privacy", "secure_aggregation"}
 _SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
 # keys of an identity that older checkpoints have not, and how many rows of each split are read
 _DATA, _OPTIMIZER, _ROWS = "data", "client_optimizer", 256
@@ -180,7 +183,8 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
     """Returns what must not change when a run is resumed, as JSON values."""
     rounds, dataset = federation.options, federation.dataset
     given, free = {**vars(options), **vars(rounds)}, affecting(RECORD, SPEED, FILES)
-    decisive = affecting(RESULTS) & given.keys() - set(_SCHEDULES)
+    hparams = dict(federation.trials[0].hparams)
+    decisive = affecting(RESULTS) & given.keys() - {*_SCHEDULES, *_NAMED, *hparams}
     if isinstance(rounds.sampler, Sampler):
         decisive -= {"sampler"}
     own = {name for name in ("client_lr_factors", "client_weights") if given[name] is not None}
@@ -192,12 +196,13 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
     return plain(
         {name: value for name, value in (options.config or {}).items() if name not in free}
         | {"algorithm": federation.spec.name}
-        | dict(federation.trials[0].hparams)
+        | hparams
         | {"dataset": dataset.name, "num_clients": dataset.num_clients}
         | {"replaced_layers": list(federation.task.replaced_layers)}
         | {"partition's rows": fingerprint(dataset.train.partition)}
         | {_DATA: data_checksums(dataset)}
         | {name: described(given[name]) for name in decisive | own}
+        | named_protection(rounds)
         | {_OPTIMIZER: optimizer_fingerprint(federation)}
         | {"x64": jax.config.jax_enable_x64}
         | schedules

@@ -47,6 +47,9 @@ from fljax.training.narrowing import narrowing, narrowing_at_restart
 from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.own_code import OWN_CODE, own_code
 from fljax.training.preflight import check_kinds
+from fljax.training.privacy import with_privacy
+from fljax.training.privacy_checks import warn_of_choices
+from fljax.training.privacy_records import in_a_line, ledger_of, named_protection
 from fljax.training.resume import (
     ResumePoint,
     checksum,
@@ -120,6 +123,9 @@ def simulate(
     run_options = _with_own_code(run_options, round_options, dataset, given)
     check_described(task)
     check_target(vars(run_options), task.metrics[0])
+    round_options = with_privacy(dataset, task, algorithm, round_options)
+    if round_options.privacy is not None:
+        warn_of_choices(dataset, run_options)
     setting = (dataset, task, algorithm, round_options)
     with _held(run_options), matmul_precision(run_options.matmul_precision):
         run = _simulate(*setting, run_options, announced=True)
@@ -141,6 +147,8 @@ def _with_own_code(
     parts = {
         "sampler": rounds.sampler,
         "pipeline": rounds.pipeline,
+        "privacy": rounds.privacy,
+        "secure_aggregation": rounds.secure_aggregation,
         "preprocess": dataset.preprocess,
     }
     found = own_code({**given, **parts, **texts})
@@ -256,6 +264,9 @@ def _simulate_on(
                         f"fast layers in place of Flax's own: {named(replaced)} "
                         "(fast_layers=False keeps those)"
                     )
+            ledger = ledger_of(federation.options, federation.trials[0].hparams)
+            if announced and run_options.progress and ledger is not None and is_main():
+                say(in_a_line(ledger, options.num_rounds))
             config = _config(federation, run_options)
             if num_processes() > 1:
                 check_same(_fingerprint(federation, config), "settings, data or initial models")
@@ -294,11 +305,11 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
     resolved = {
         name: described(getattr(federation.options, name))
         for name in (field.name for field in dataclasses.fields(RoundOptions))
-        if name not in ("pipeline", "initial_params", "cohorts", "steps_per_round", "sampler")
-        and not callable(getattr(federation.options, name))
+        if name not in _PARTS and not callable(getattr(federation.options, name))
     }
     if isinstance(federation.options.sampler, str):
         resolved["sampler"] = federation.options.sampler
+    resolved |= named_protection(federation.options)
     own = {
         name: getattr(options, name)
         for name in (field.name for field in dataclasses.fields(RunOptions))
@@ -321,6 +332,18 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
             "versions": versions(),
         }
     )
+
+
+# Options that are records of functions, or long lists.
+_PARTS = (
+    "pipeline",
+    "initial_params",
+    "cohorts",
+    "steps_per_round",
+    "sampler",
+    "privacy",
+    "secure_aggregation",
+)
 
 
 def _named_classes(dataset: FederatedDataset) -> dict[str, Any]:

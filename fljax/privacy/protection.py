@@ -1,0 +1,163 @@
+"""The protection of a run: its mechanism, with the numbers that count, and what it promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from fljax.core.transforms import Pipeline, PipelineSpec, UplinkLink, hparams_of, pipeline_at
+from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
+
+__all__ = ["Protection", "calibrated", "protected", "rounds_within", "smallest"]
+
+NOISE = "noise_multiplier"
+# Noise multipliers between these are found to this share, and rounded up to some digits.
+_LEAST_NOISE, _MOST_NOISE = 1e-6, 1e6
+_TOLERANCE, _DIGITS = 1e-3, 4
+
+
+class Protection(NamedTuple):
+    """What protects the clients of a run.
+
+    Attributes:
+      mechanism: The mechanism of privacy; None where there is secure aggregation alone.
+      setting: The facts of the run.
+      secure_aggregation: The last link of the uplink, or None.
+      target_epsilon: The budget, or None.
+      is_calibrated: Whether the noise was found for the budget.
+    """
+
+    mechanism: Mechanism | None
+    setting: Setting
+    secure_aggregation: UplinkLink | None = None
+    target_epsilon: float | None = None
+    is_calibrated: bool = False
+
+    def guarantee(self, hparams: Mapping[str, float]) -> Guarantee | None:
+        """Returns what a run of these hyperparameters promises; None without a mechanism."""
+        if self.mechanism is None:
+            return None
+        own = {name: float(hparams[name]) for name in self.mechanism.hparams}
+        return self.mechanism.guarantee(own, self.setting)
+
+
+def protected(pipeline: Pipeline | PipelineSpec, protection: Protection) -> Pipeline | PipelineSpec:
+    """Returns a pipeline between the link of the mechanism and that of secure aggregation.
+
+    The mechanism's hyperparameters join those of the pipeline, and are traced as they are.
+    """
+    mechanism, secure = protection.mechanism, protection.secure_aggregation
+    last = () if secure is None else (secure,)
+
+    def build(hparams: Mapping[str, Any]) -> Pipeline:
+        inner, first = pipeline_at(pipeline, hparams), ()
+        if mechanism is not None and mechanism.link is not None:
+            own = {name: hparams[name] for name in mechanism.hparams}
+            first = (mechanism.link(own, protection.setting),)
+        return inner._replace(uplink=(*first, *inner.uplink, *last))
+
+    own = {} if mechanism is None else mechanism.hparams
+    given = hparams_of(pipeline)
+    if both := sorted(own.keys() & given.keys()):
+        raise ValueError(
+            f"The mechanism {mechanism.name} and the pipeline both have a hyperparameter "
+            f"{both[0]!r}. Rename that of the pipeline."
+        )
+    numbers = {**given, **own}
+    return PipelineSpec(build, numbers) if numbers else build({})
+
+
+def smallest(epsilons: Mapping[str, float]) -> float:
+    """Returns the smallest epsilon that an accountant shows, each being an upper bound.
+
+    Example:
+      >>> smallest({"rdp": 3.1, "pld": 2.6})
+      2.6
+    """
+    return min(epsilons.values())
+
+
+def quickly(guarantee: Guarantee, rounds: int) -> float:
+    """Returns epsilon after some rounds by the accountant that takes microseconds."""
+    if not rounds:
+        return 0.0
+    if guarantee.quick is not None:
+        return float(guarantee.quick(rounds))
+    return smallest(guarantee.epsilon(rounds))
+
+
+def calibrated(mechanism: Mechanism, setting: Setting, target_epsilon: float) -> Mechanism:
+    """Returns the mechanism with the smallest noise that keeps to a budget in all rounds.
+
+    Args:
+      mechanism: With the hyperparameter "noise_multiplier", whose value says nothing.
+      setting: The facts of the run.
+      target_epsilon: Of the best accountant there is.
+
+    Returns:
+      The mechanism with a noise multiplier of four digits, rounded up.
+
+    Raises:
+      ValueError: If no noise does, or as `mechanism.guarantee` does.
+    """
+
+    rounds = setting.num_rounds
+
+    def promised(noise: float) -> Guarantee:
+        return mechanism.guarantee({**mechanism.hparams, NOISE: noise}, setting)
+
+    def keeps_quickly(noise: float) -> bool:
+        return quickly(promised(noise), rounds) <= target_epsilon
+
+    def keeps(noise: float) -> bool:
+        return smallest(promised(noise).epsilon(rounds)) <= target_epsilon
+
+    high = 1.0
+    while not keeps_quickly(high):
+        high *= 2
+        if high > _MOST_NOISE:
+            raise ValueError(
+                f"target_epsilon = {target_epsilon:g} is kept by no noise multiplier up to "
+                f"{_MOST_NOISE:g} in {rounds} rounds of {mechanism.name}. Raise target_epsilon, or "
+                "lower num_rounds or clients_per_round."
+            )
+    # what the quick accountant finds bounds what the best one finds
+    found = _smallest_noise(keeps_quickly, high)
+    noise = _rounded_up(_smallest_noise(keeps, found))
+    return mechanism._replace(hparams={**mechanism.hparams, NOISE: noise})
+
+
+def _smallest_noise(keeps: Callable[[float], bool], high: float) -> float:
+    """Returns the smallest noise, to some digits, that keeps to a budget, where `high` does."""
+    low = high / 2
+    while keeps(low) and low > _LEAST_NOISE:
+        high, low = low, low / 2
+    while high / low > 1 + _TOLERANCE:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if keeps(middle) else (middle, high)
+    return high
+
+
+def _rounded_up(value: float) -> float:
+    unit = 10.0 ** (math.floor(math.log10(value)) - _DIGITS + 1)
+    return float(f"{math.ceil(value / unit - 1e-9) * unit:.{_DIGITS}g}")
+
+
+def rounds_within(guarantee: Guarantee, target_epsilon: float, num_rounds: int) -> int:
+    """Returns how many rounds, of at most `num_rounds`, keep to a budget.
+
+    Example:
+      >>> spends = lambda rounds: {"rdp": rounds / 4}
+      >>> promise = Guarantee("user", "", "", 1.0, 1.0, 1e-5, "", spends)
+      >>> rounds_within(promise, 2.0, 100)
+      8
+    """
+    if smallest(guarantee.epsilon(num_rounds)) <= target_epsilon:
+        return num_rounds
+    low, high = 0, num_rounds
+    while high - low > 1:
+        middle = (low + high) // 2
+        keeps = smallest(guarantee.epsilon(middle)) <= target_epsilon
+        low, high = (middle, high) if keeps else (low, middle)
+    return low

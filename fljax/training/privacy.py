@@ -1,0 +1,124 @@
+"""Makes a run private: draws its protection from the options, and refuses what it cannot keep."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.parts import name_of
+from fljax.core.settings import PRIVACY
+from fljax.core.task import Task
+from fljax.core.transforms import UplinkLink, as_configured
+from fljax.data.dataset import FederatedDataset
+from fljax.engine.plan.batching import steps_per_job, works_of
+from fljax.privacy import names
+from fljax.privacy.mechanism import Mechanism, Setting
+from fljax.privacy.protection import NOISE, Protection, calibrated, protected, smallest
+from fljax.training.local_work import local_work, schedules_of
+from fljax.training.options import RoundOptions
+from fljax.training.privacy_checks import check_protection, weighting_of
+
+
+def with_privacy(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> RoundOptions:
+    """Returns the options with what protects the clients drawn, calibrated and checked.
+
+    `privacy` is a `Protection` then, and the pipeline holds its links. Options that ask for no
+    protection, or have it already, are returned as they are.
+
+    Args:
+      dataset, task, spec, options: As `fljax.training.federation.build` takes them.
+
+    Raises:
+      ValueError: If the mechanism's theorems do not cover the run, with the reason and the remedy.
+    """
+    asked = (options.privacy, options.secure_aggregation)
+    if asked == (None, None) or isinstance(options.privacy, Protection):
+        return options
+    setting = setting_of(dataset, task, spec, options)
+    secure = _secure_aggregation(options, setting)
+    mechanism, is_open = _mechanism(options)
+    if mechanism is not None and is_open:
+        mechanism = calibrated(mechanism, setting, options.target_epsilon)
+    protection = Protection(mechanism, setting, secure, options.target_epsilon, is_open)
+    check_protection(dataset, task, spec, options, protection)
+    _check_budget(protection)
+    pipeline = protected(options.pipeline, protection)
+    return dataclasses.replace(options, privacy=protection, pipeline=pipeline)
+
+
+def setting_of(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> Setting:
+    """Returns the facts of a run that mechanisms and accountants use."""
+    uplink = as_configured(options.pipeline).uplink
+    summed = options.secure_aggregation is not None or any(link.linear for link in uplink)
+    return Setting(
+        num_clients=dataset.num_clients,
+        clients_per_round=options.clients_per_round,
+        sampler=_sampler_name(options),
+        num_rounds=options.num_rounds,
+        seed=options.seed,
+        weighting=weighting_of(dataset, task, spec, options),
+        behind="sums" if summed else "links" if uplink else "nothing",
+        **facts_of_clients(dataset, task, spec, options),
+    )
+
+
+def facts_of_clients(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> dict[str, np.ndarray]:
+    """Returns those facts of a setting that follow from the sizes of clients."""
+    sizes = dataset.train.partition.sizes
+    work = local_work(sizes, options)
+    works = works_of(work, schedules_of(task, spec))
+    return {
+        "sizes": sizes,
+        "batch_size": np.broadcast_to(work.batch_size, sizes.shape),
+        "steps": np.sum([steps_per_job(sizes, each) for each in works], axis=0),
+    }
+
+
+def _sampler_name(options: RoundOptions) -> str:
+    """Returns the name of what draws cohorts; "" of a sampler that has none."""
+    if options.cohorts is not None:
+        return "replay"
+    return name_of(options.sampler) if isinstance(options.sampler, str) else ""
+
+
+def _mechanism(options: RoundOptions) -> tuple[Mechanism | None, bool]:
+    """Returns the mechanism, and whether its noise is still to be found."""
+    if not isinstance(options.privacy, str):
+        return options.privacy, False
+    beside = {name: getattr(options, name) for name in PRIVACY if name not in _NOT_PASSED}
+    given = {name: value for name, value in beside.items() if value is not None}
+    return names.make(options.privacy, given, calibrated=options.target_epsilon is not None)
+
+
+# Options of privacy that are no arguments of a mechanism.
+_NOT_PASSED = ("privacy", "target_epsilon", "secure_aggregation")
+
+
+def _secure_aggregation(options: RoundOptions, setting: Setting) -> UplinkLink | None:
+    """Returns the last link of the uplink, or None."""
+    if not isinstance(options.secure_aggregation, str):
+        return options.secure_aggregation
+    return names.make_secure_aggregation(options.secure_aggregation, setting._asdict())
+
+
+def _check_budget(protection: Protection) -> None:
+    """Raises ValueError where not even one round keeps to the budget."""
+    mechanism, target = protection.mechanism, protection.target_epsilon
+    if mechanism is None or target is None:
+        return
+    spent = smallest(protection.guarantee(mechanism.hparams).epsilon(1))
+    if spent > target:
+        noise = mechanism.hparams.get(NOISE)
+        remedy = "" if noise is None else f"Raise {NOISE} = {noise:g}, or leave it unset, or "
+        raise ValueError(
+            f"target_epsilon = {target:g}, and the first round of {mechanism.name} spends "
+            f"{spent:.4g}. {remedy or 'Choose other numbers, or '}raise target_epsilon."
+        )

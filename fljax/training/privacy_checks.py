@@ -1,0 +1,208 @@
+"""Refuses what a mechanism of privacy has no theorem for, before the first round."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import partial_eval
+
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.core.gradients import bind
+from fljax.core.task import Task
+from fljax.core.transforms import Pipeline, UplinkLink, as_configured
+from fljax.data.dataset import FederatedDataset
+from fljax.data.examples import batch_spec
+from fljax.privacy.mechanism import Guarantee
+from fljax.privacy.protection import Protection
+from fljax.training.initialization import initial_shapes
+from fljax.training.options import RoundOptions, RunOptions
+from fljax.training.rehearsal import rehearse
+from fljax.training.sampling import make_sampler
+
+# With fewer clients, noise that hides one of them drowns what the others say: a delta below 1 / N,
+# at which the guarantee may fail altogether, means nothing there.
+FEWEST_CLIENTS = 20
+
+
+def check_protection(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    protection: Protection,
+) -> None:
+    """Refuses a run whose guarantee would not hold.
+
+    Args:
+      dataset, task, spec: As for `fljax.training.federation.build`.
+      options: As they were given; their pipeline holds no link of the protection.
+      protection: What is to protect the clients.
+
+    Raises:
+      ValueError: With the reason and the remedy.
+    """
+    pipeline = as_configured(options.pipeline)
+    mechanism = protection.mechanism
+    if mechanism is None:
+        _refuse("secure_aggregation", _of_stacks(pipeline, "under secure aggregation the server"))
+        return
+    where = f"privacy = {mechanism.name}"
+    _refuse(where, _of_cohorts(dataset, options))
+    guarantee = protection.guarantee(mechanism.hparams)
+    _refuse(where, _of_numbers(guarantee, dataset))
+    if mechanism.link is None:
+        return
+    link = mechanism.link(mechanism.hparams, protection.setting)
+    hparams = {**spec.hparams, "num_clients": dataset.num_clients}
+    algorithm = spec.build(bind(task, initial_shapes(task)[1], dataset.preprocess), hparams)
+    _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
+    params, *_ = initial_shapes(task)
+    _refuse(where, _of_pipeline(pipeline, params, link))
+
+
+def _refuse(where: str, problems: Iterator[str]) -> None:
+    for problem in problems:
+        raise ValueError(f"{where}: {problem}")
+
+
+def _of_cohorts(dataset: FederatedDataset, options: RoundOptions) -> Iterator[str]:
+    """Yields what is wrong with how cohorts come about."""
+    if options.cohorts is not None:
+        yield (
+            "cohorts are replayed, and the guarantee counts on chance, or on a rule of who takes "
+            "part when. Leave cohorts out, and set sampler = 'poisson'."
+        )
+    feedback = make_sampler(dataset, options, options.seed).feedback
+    if feedback != "none":
+        yield (
+            f"the sampler has {feedback} feedback: it chooses clients by what their data have "
+            "shown, which no noise covers. Set sampler = 'poisson'."
+        )
+
+
+def _of_numbers(guarantee: Guarantee, dataset: FederatedDataset) -> Iterator[str]:
+    """Yields what is wrong with a guarantee for a population of this size."""
+    if guarantee.unit != "user":
+        return
+    clients = dataset.num_clients
+    if clients < FEWEST_CLIENTS:
+        yield (
+            f"it hides which of {clients} clients took part, and noise that hides one of so few "
+            f"drowns the others; {FEWEST_CLIENTS} are the fewest. Few clients with many rows each, "
+            "such as hospitals, hide single examples: privacy = 'dpsgd'."
+        )
+    if guarantee.delta >= 1 / clients:
+        yield (
+            f"delta = {guarantee.delta:g}, but with {clients} clients it must be below 1 / "
+            f"{clients} = {1 / clients:.3g}: publishing all that one client holds, drawn at "
+            f"random, would keep to it. Set delta, such as {clients**-1.1:.1g}."
+        )
+
+
+def _of_algorithm(
+    algorithm: Algorithm, spec: AlgorithmSpec, link: UplinkLink, guarantee: Guarantee
+) -> Iterator[str]:
+    """Yields what is wrong with what the algorithm makes of the clients' messages."""
+    if not algorithm.has_global_model:
+        yield (
+            f"the clients of {spec.name} send nothing, so that there is nothing to protect from a "
+            "server. Hide single examples: privacy = 'dpsgd'."
+        )
+    if any(each.select is not None for each in algorithm.passes):
+        yield (
+            f"{spec.name} selects clients by what others have shown, so that one client decides on "
+            "more than its own message. Use an algorithm that keeps all, such as fedavg."
+        )
+    if any(each.num_clusters > 1 for each in algorithm.passes):
+        yield (
+            f"{spec.name} has clusters, and which of them a client joins is covered by no noise. "
+            "Use an algorithm with one model, such as fedavg."
+        )
+    if link.release is not None and len(algorithm.passes) > 1:
+        yield (
+            f"{spec.name} has {len(algorithm.passes)} passes a round, each of which releases a sum "
+            "of its own, and the accountant counts one release a round. Use an algorithm with one "
+            "pass, such as fedavg or scaffold."
+        )
+
+
+def _of_stacks(pipeline: Pipeline, who: str) -> Iterator[str]:
+    if pipeline.needs_stack:
+        yield (
+            f"the aggregator or a cohort link sees every update by itself, and {who} has nothing "
+            "but their sum. Use the weighted mean, which is the default."
+        )
+
+
+def _of_pipeline(pipeline: Pipeline, params, link: UplinkLink) -> Iterator[str]:
+    """Yields what is wrong with the transforms behind the mechanism's link."""
+    if link.release is None:
+        return
+    yield from _of_stacks(pipeline, "noise is enough for a sum alone: the guarantee")
+    for number, other in enumerate(pipeline.uplink):
+        if other.linear:
+            yield (
+                f"uplink link {number} decodes the sum of all messages, as sketches do, and a "
+                "decoded sum is not bounded by the clipping norm of its messages. Use a compressor "
+                "that decodes message by message; masks are secure_aggregation."
+            )
+        elif jax.tree.leaves(jax.eval_shape(other.init_server, params)):
+            yield (
+                f"uplink link {number} keeps a memory on the server that takes part in its sums "
+                "(ef21, diana, marina), and no noise covers it. Use uplink_memory = "
+                "'error_feedback', which clients keep, or 'none'."
+            )
+
+
+def weighting_of(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> str:
+    """Returns what the weights of contributions depend on, found in the traced algorithm.
+
+    Args:
+      dataset, task, spec, options: As for `fljax.training.federation.build`.
+
+    Returns:
+      "uniform" if on nothing; "examples" if on the number of rows alone; "own" if they are given
+      client by client, or follow from what a client has computed.
+    """
+    if options.client_weights is not None:
+        return "own"
+    params, frozen, model_state = initial_shapes(task)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+    hparams = {
+        name: jnp.asarray(value, dtype)
+        for name, value in {**spec.hparams, "num_clients": dataset.num_clients}.items()
+    }
+
+    def weights(rows, variables, frozen, key, batch):
+        algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
+        sent = rehearse(algorithm, variables, key, batch=batch, rows=rows).contributions
+        return [[part.weight for part in each.values()] for each in sent]
+
+    closed = jax.make_jaxpr(weights)(
+        jnp.int32(1),
+        Variables(params, model_state),
+        frozen,
+        jax.random.key(0),
+        batch_spec(dataset.train.examples.spec, 1),
+    )
+    outputs = [True] * len(closed.jaxpr.outvars)
+    _, (by_rows, *others) = partial_eval.dce_jaxpr(closed.jaxpr, outputs)
+    return "own" if any(others) else "examples" if by_rows else "uniform"
+
+
+def warn_of_choices(dataset: FederatedDataset, options: RunOptions) -> None:
+    """Warns of choices by the data of clients that no guarantee covers."""
+    choices = ["the best round is chosen"] * (dataset.val is not None)
+    choices += ["patience ends the run"] * bool(options.patience)
+    if choices:
+        warnings.warn(
+            f"privacy: {' and '.join(choices)} by validation data, which are rows of the same "
+            "clients, and no noise covers such a choice. Report the last round, or hold out "
+            "clients of their own.",
+            stacklevel=3,
+        )

@@ -1,0 +1,275 @@
+"""Private runs: what they record, spend and refuse, whatever the mechanism."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+import toy
+from toy_privacy import DELTA, rdp, toy_gaussian
+
+import fljax
+from fljax import algorithms
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.sampler import Sampler
+from fljax.core.transforms import Aggregator, CohortLink, Pipeline, UplinkLink
+from fljax.training.federation import RoundOptions, build
+from fljax.training.privacy_checks import weighting_of
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+CLIENTS = 24
+FEDAVG = algorithms.fedavg(0.1, weighting="uniform")
+OPTIONS = {"num_rounds": 4, "clients_per_round": 6, "sampler": "poisson", "batch_size": 4}
+
+
+def federation_of(num_clients=CLIENTS, broken=()):
+    parts = toy.clients(sizes=[4 + n % 3 for n in range(num_clients)], dtype=np.float32)
+    for client in broken:
+        parts[client][0][:] = np.nan
+    return toy.dataset(parts)
+
+
+def simulate(dataset=None, algorithm=FEDAVG, **options):
+    dataset = federation_of() if dataset is None else dataset
+    quiet = {"progress": False, "devices": 1, "lanes": 2}
+    return fljax.simulate(
+        dataset, toy.softmax_task(np.float32), algorithm, **OPTIONS | quiet | options
+    )
+
+
+def test_a_run_says_what_it_spends_and_promises():
+    run = simulate(privacy=toy_gaussian(0.5, 3.0), eval_every=2)
+    spent = [0.0, *(rdp(3.0, rounds, DELTA) for rounds in range(1, 5))]
+    assert run.curves["privacy/epsilon"].tolist() == spent
+    privacy = run.summary["privacy"]
+    assert privacy["epsilon"] == {"rdp": spent[-1], "pld": 0.9 * spent[-1]}
+    facts = {"delta": DELTA, "noise_multiplier": 3.0, "clip_norm": 0.5, "unit": "user"}
+    assert facts.items() <= privacy.items()
+    assert privacy["covers"] and privacy["sampling"] and privacy["relation"]
+    assert any("train/*" in text for text in privacy["not_covered"])
+    assert run.config["privacy"] == "toy_gaussian" and run.config["delta"] == DELTA
+    assert {"clip_norm": 0.5, "noise_multiplier": 3.0}.items() <= run.config["hparams"].items()
+
+
+def test_a_text_takes_what_is_set_beside_it():
+    text = "toy_privacy:toy_gaussian(0.5)"
+    run = simulate(privacy=text, noise_multiplier=3.0, delta=1e-4, num_rounds=1)
+    assert run.summary["privacy"]["delta"] == 1e-4
+    assert run.config["hparams"]["noise_multiplier"] == 3.0
+    same = simulate(privacy=toy_gaussian(0.5, 3.0), num_rounds=1)
+    jax.tree.map(np.testing.assert_array_equal, run.variables.params, same.variables.params)
+
+
+def test_a_budget_chooses_the_noise():
+    """The smallest of four digits; a run without noise of its own."""
+    run = simulate(privacy="toy_privacy:toy_gaussian(0.5)", target_epsilon=5.0)
+    noise = run.config["hparams"]["noise_multiplier"]
+    assert 0.9 * rdp(noise, 4, DELTA) <= 5.0 < 0.9 * rdp(noise * 0.997, 4, DELTA)
+    assert float(f"{noise:.4g}") == noise
+    assert run.summary["stopped"] is None and run.summary["privacy"]["target_epsilon"] == 5.0
+
+
+def test_a_budget_ends_a_run_and_it_stays_there(tmp_path):
+    options = {"privacy": toy_gaussian(0.5, 3.0), "target_epsilon": 0.9 * rdp(3.0, 2, DELTA)}
+    run = simulate(**options, workdir=tmp_path)
+    assert run.summary["rounds"] == 2 and "target_epsilon" in run.summary["stopped"]
+    assert not run.interrupted and "eval/test/accuracy" in run.summary["final"]
+    assert simulate(**options, workdir=tmp_path, resume=True).summary["rounds"] == 2
+
+
+def test_a_budget_that_no_round_keeps_to_is_refused():
+    with pytest.raises(
+        ValueError, match="the first round of toy_gaussian spends 1.165. Raise noise"
+    ):
+        simulate(privacy=toy_gaussian(0.5, 3.0), target_epsilon=0.5)
+
+
+def test_a_resumed_run_goes_on_counting(tmp_path):
+    """Bit for bit, noise and account included."""
+    whole = simulate(privacy=toy_gaussian(0.5, 3.0), workdir=tmp_path / "whole")
+    options = {"privacy": toy_gaussian(0.5, 3.0), "workdir": tmp_path / "parts"}
+    simulate(**options, num_rounds=2)
+    resumed = simulate(**options, resume=True)
+    jax.tree.map(np.testing.assert_array_equal, whole.variables.params, resumed.variables.params)
+    assert whole.summary["privacy"] == resumed.summary["privacy"]
+    spent = [run.curves["privacy/epsilon"][1:].tolist() for run in (whole, resumed)]
+    assert spent[0] == spent[1][-4:]
+    for other in (toy_gaussian(0.5, 2.0), toy_gaussian(0.5, 3.0, delta=1e-4), None):
+        with pytest.raises(ValueError, match="noise_multiplier|delta|privacy"):
+            simulate(workdir=tmp_path / "parts", resume=True, privacy=other)
+
+
+def test_rounds_without_clients_and_with_broken_ones_do_not_end_a_run():
+    """A client whose update is no number counts as zero."""
+    private = {"privacy": toy_gaussian(0.5, 3.0)}
+    run = simulate(**private, clients_per_round=0.5)
+    assert 0 in run.curves["train/clients"][1:]
+    everybody = federation_of(broken=range(CLIENTS))
+    with pytest.warns(UserWarning, match="count as zero"):
+        run = simulate(everybody, **private, num_rounds=2)
+    assert run.summary["rounds"] == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.variables.params))
+    with pytest.raises(FloatingPointError):
+        simulate(everybody, num_rounds=2)
+
+
+def test_a_mechanism_that_does_nothing_costs_nothing():
+    """The program is that of a run without privacy, operation by operation."""
+    nothing = toy_gaussian(0.5, 3.0)._replace(hparams={}, link=None)
+    nothing = nothing._replace(
+        guarantee=lambda hparams, setting: toy_gaussian(0.5, 3.0).guarantee(
+            {"clip_norm": 0.5, "noise_multiplier": 3.0}, setting
+        )
+    )
+    texts = [
+        lowered(
+            build(
+                federation_of(),
+                toy.softmax_task(np.float32),
+                FEDAVG,
+                RoundOptions(**OPTIONS, **more),
+            )
+        )
+        for more in ({}, {"privacy": nothing})
+    ]
+    assert texts[0] == texts[1]
+
+
+def lowered(federation):
+    """Returns the text of a federation's round program."""
+    plan, facts = next(federation.plans(0, 1))
+    rows = federation.store.gather(facts.trials, facts.clients)
+    return federation.program.lower(federation.state, rows, plan, federation.inputs).as_text()
+
+
+def test_an_estimator_gets_the_numbers_of_its_mechanism():
+    """It takes the place of the plain gradient, traced."""
+
+    def estimator(hparams):
+        def of_loss(loss):
+            def gradient(params, model_state, batch, key):
+                sums, new_state = loss(params, model_state, batch, key, True)
+                steps = jax.tree.map(lambda leaf: leaf * 0 + hparams["clip_norm"], params)
+                return steps, sums, new_state
+
+            return gradient
+
+        return of_loss
+
+    mechanism = toy_gaussian(0.25, 3.0)._replace(link=None, estimator=estimator)
+    run = simulate(privacy=mechanism, num_rounds=1, local_steps=1, clients_per_round=24.0)
+    start = toy.initial_params(np.float32)
+    for name, leaf in run.variables.params.items():
+        np.testing.assert_allclose(leaf, start[name] - 0.1 * 0.25, rtol=1e-5)
+
+
+def observing():
+    select = lambda state, round: (np.arange(3), state)  # noqa: E731
+    return Sampler(lambda: (), select, 3, lambda state, *_: state, feedback="delayed")
+
+
+def passes(change):
+    """Returns FedAvg with a change of its only pass, or None for twice that pass."""
+
+    def build(task, hparams):
+        algorithm = FEDAVG.build(task, hparams)
+        (only,) = algorithm.passes
+        found = (only, only) if change is None else (only._replace(**change),)
+        return algorithm._replace(passes=found)
+
+    return AlgorithmSpec("changed", build, FEDAVG.hparams)
+
+
+def link(**changes):
+    return UplinkLink(
+        lambda value, state, job, key: (value, state), lambda payload, state: payload, **changes
+    )
+
+
+SELECT = {"select": lambda stats, arrived: arrived}
+MEDIAN = Aggregator("stack", lambda stack, cohort, state: (stack[0], state))
+SPY = CohortLink(lambda stack, cohort, state, key: (stack, state))
+MEMORY = link(init_server=lambda params: params)
+REFUSED = {
+    "cohorts": ({"cohorts": [[0, 1]]}, "cohorts are replayed"),
+    "feedback": ({"sampler": observing()}, "delayed feedback"),
+    "weighting": ({"algorithm": algorithms.fedavg(0.1)}, "weighting = 'examples'"),
+    "weights": ({"client_weights": [1.0] * 24}, "weighting = 'own'"),
+    "few clients": ({"dataset": federation_of(4), "clients_per_round": 2}, "of 4 clients.*dpsgd"),
+    "delta": ({"privacy": toy_gaussian(0.5, 3.0, delta=1 / 24)}, r"below 1 / 24 = 0.0417"),
+    "local only": ({"algorithm": algorithms.local_only(0.1)}, "send nothing"),
+    "selection": ({"algorithm": passes(SELECT)}, "selects clients"),
+    "clusters": ({"algorithm": passes({"num_clusters": 2})}, "has clusters"),
+    "two passes": ({"algorithm": passes(None)}, "2 passes a round"),
+    "median": ({"pipeline": Pipeline(aggregator=MEDIAN)}, "sees every update by itself"),
+    "cohort link": ({"pipeline": Pipeline(cohort=(SPY,))}, "sees every update by itself"),
+    "sketch": ({"pipeline": Pipeline(uplink=(link(linear=True),))}, "decodes the sum"),
+    "memory": ({"pipeline": Pipeline(uplink=(MEMORY,))}, "memory on the server"),
+    "twice": ({"clip_norm": 1.0}, "Give it where the mechanism is made"),
+    "nothing": ({"privacy": None, "noise_multiplier": 1.0}, "no effect without privacy"),
+    "a name": ({"privacy": "gausian"}, "there is no 'gausian'"),
+    "a kind": ({"privacy": 3}, "privacy = 3"),
+    "a part": ({"privacy": "toy:initial_params"}, "a mechanism is a fljax.privacy.Mechanism"),
+    "no noise": ({"privacy": "toy_privacy:toy_gaussian(1.0)"}, "needs noise_multiplier"),
+    "secure stack": (
+        {"privacy": None, "secure_aggregation": link(), "pipeline": Pipeline(aggregator=MEDIAN)},
+        "under secure aggregation",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_theorem_covers_is_refused_with_the_reason(case):
+    options, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        simulate(**{"privacy": toy_gaussian(0.5, 3.0), **options})
+
+
+def test_choices_by_the_clients_own_rows_are_warned_of():
+    dataset = federation_of().with_validation(0.3)
+    with pytest.warns(UserWarning, match="best round.*patience.*the last round"):
+        simulate(dataset, privacy=toy_gaussian(0.5, 3.0), patience=3, eval_every=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "weighting"),
+    [
+        (algorithms.fedavg(), "examples"),
+        (algorithms.fedsgd(), "examples"),
+        (algorithms.scaffold(), "uniform"),
+        (algorithms.fedopt("adam", weighting="uniform"), "uniform"),
+        (algorithms.fedprox(weighting="uniform"), "uniform"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_what_weights_depend_on_is_found_in_the_algorithm(spec, weighting):
+    options = RoundOptions(num_rounds=1, clients_per_round=3)
+    assert weighting_of(federation_of(), toy.softmax_task(np.float32), spec, options) == weighting
+
+
+def test_weights_by_the_loss_are_of_a_clients_own():
+    def build(task, hparams):
+        algorithm = FEDAVG.build(task, hparams)
+        (only,) = algorithm.passes
+
+        def finish(message, carry, job):
+            sent, state, stats = only.finish(message, carry, job)
+            return (
+                {name: part._replace(weight=carry.loss) for name, part in sent.items()},
+                state,
+                stats,
+            )
+
+        return algorithm._replace(passes=(only._replace(finish=finish),))
+
+    spec = AlgorithmSpec("by loss", build, FEDAVG.hparams)
+    options = RoundOptions(num_rounds=1, clients_per_round=3)
+    assert weighting_of(federation_of(), toy.softmax_task(np.float32), spec, options) == "own"
+
+
+def test_an_infinite_epsilon_is_said(tmp_path):
+    """Without noise there is no guarantee; the run is what clipping makes of it."""
+    run = simulate(privacy=toy_gaussian(0.5, 0.0), workdir=tmp_path)
+    assert run.summary["privacy"]["epsilon"]["rdp"] == math.inf
+    assert fljax.load_run(tmp_path).summary["privacy"]["epsilon"]["rdp"] is None
