@@ -19,6 +19,7 @@ from fljax.privacy.protection import NOISE, Protection, calibrated, protected, s
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
 from fljax.training.privacy_checks import check_protection, weighting_of
+from fljax.training.sampling import make_sampler
 
 
 def with_privacy(
@@ -64,6 +65,7 @@ def setting_of(
         seed=options.seed,
         weighting=weighting_of(dataset, task, spec, options),
         behind="sums" if summed else "links" if uplink else "nothing",
+        separation=make_sampler(dataset, options, options.seed).separation,
         **facts_of_clients(dataset, task, spec, options),
     )
 
