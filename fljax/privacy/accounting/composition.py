@@ -38,7 +38,7 @@ def epsilon(events: Run, delta: float, accountant: str = "pld") -> float:
       >>> from fljax.privacy import accounting
       >>> run = [(accounting.poisson_gaussian(1.0, 0.1), 100), (accounting.gaussian(10.0), 1)]
       >>> f"{accounting.epsilon(run, delta=1e-5):.2f}"
-      '6.75'
+      '7.06'
     """
     check_delta(delta)
     if accountant not in ACCOUNTANTS:
