@@ -135,7 +135,7 @@ def pure(epsilon: float) -> Event:
     Example:
       >>> from fljax.privacy import accounting
       >>> f"{accounting.epsilon([(accounting.pure(0.1), 100)], delta=1e-5):.3f}"
-      '4.506'
+      '4.307'
     """
     epsilon = checked("epsilon", epsilon, _EPSILON)
     return Event(
