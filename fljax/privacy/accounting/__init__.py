@@ -5,7 +5,7 @@ epsilon([(poisson_gaussian(noise_multiplier=1.0, sampling_rate=0.1), 200)], delt
 
 from fljax.privacy.accounting.calibration import calibrate, rounds_within
 from fljax.privacy.accounting.checks import check_delta
-from fljax.privacy.accounting.composition import epsilon, epsilons, spending
+from fljax.privacy.accounting.composition import ACCOUNTANTS, epsilon, epsilons, spending
 from fljax.privacy.accounting.conversion import epsilon_of_gaussian, noise_of_zcdp
 from fljax.privacy.accounting.events import (
     Event,
@@ -17,6 +17,7 @@ from fljax.privacy.accounting.events import (
 )
 
 __all__ = [
+    "ACCOUNTANTS",
     "Event",
     "calibrate",
     "check_delta",

@@ -85,7 +85,7 @@ def poisson_gaussian(noise_multiplier: float, sampling_rate: float) -> Event:
       >>> from fljax.privacy import accounting
       >>> run = [(accounting.poisson_gaussian(1.0, 0.1), 200)]
       >>> f"{accounting.epsilon(run, delta=1e-3):.2f}"
-      '7.08'
+      '7.10'
     """
     noise = checked("noise_multiplier", noise_multiplier, _NOISE)
     rate = checked("sampling_rate", sampling_rate, _RATE)
