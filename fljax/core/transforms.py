@@ -35,6 +35,7 @@ __all__ = [
     "Cohort",
     "CohortLink",
     "DownlinkLink",
+    "Participants",
     "Pipeline",
     "PipelineSpec",
     "PipelineState",
@@ -82,6 +83,28 @@ def dense_bits(value: PyTree) -> jax.Array:
     return jnp.uint32(bits)
 
 
+class Participants(NamedTuple):
+    """Who takes part in a pass, as clients and server know it before anybody trains.
+
+    Attributes:
+      present: bool[P] whether a position of the cohort has a job of the trial.
+      round: int32[].
+      key: Typed PRNG key of seed, round, pass and link, which all of them have.
+      axis_name: Mesh axis of the devices, over which a server may divide its work; None where
+        nothing runs on several.
+
+    Example:
+      >>> people = Participants(jnp.array([True, False, True]), jnp.int32(0), jax.random.key(0))
+      >>> int(people.present.sum())
+      2
+    """
+
+    present: jax.Array
+    round: jax.Array
+    key: jax.Array
+    axis_name: str | None = None
+
+
 class UplinkLink(NamedTuple):
     """A transform of what one job sends, split between client and server.
 
@@ -110,6 +133,16 @@ class UplinkLink(NamedTuple):
         behind all `absorb`, on what the link covers ({name: aggregate} for the whole message): what
         a server adds before anything of the sums is used, such as noise; None if nothing. `key` is
         one of seed, round and link.
+      agree: (Participants) -> what the clients of a pass and the server agree on before anybody
+        trains, once a pass: keys, a graph, shared coordinates; None for nothing. `encode` takes it
+        as its last argument.
+      decode_sum: Of linear links, in place of `decode`: (aggregate, server_state, agreed, arrived)
+        -> aggregate' of what the link covers ({name: aggregate} for the whole message); `agreed` is
+        () without `agree`, and `arrived` is bool[P], the positions whose messages are in the sum.
+      weighs: Whether payloads hold their weights already: each is summed as it is, under a weight
+        of 1, and `decode_sum` says what the weights were.
+      reports: Whether `encode` returns a third result, {name: (value, weight)} of scalars. The
+        record of a round has the mean over jobs as `train/NAME`.
 
     Example:
       >>> halved = UplinkLink(
@@ -133,6 +166,10 @@ class UplinkLink(NamedTuple):
     sees_server: bool = False
     makes_finite: bool = False
     release: Callable[[Any, PyTree, jax.Array, jax.Array], tuple[Any, PyTree]] | None = None
+    agree: Callable[[Participants], PyTree] | None = None
+    decode_sum: Callable[[Any, PyTree, PyTree, jax.Array], Any] | None = None
+    weighs: bool = False
+    reports: bool = False
 
     def meets(self, names: Collection[str | None]) -> bool:
         """Returns whether it covers some of these names; None among them stands for all."""
@@ -278,6 +315,15 @@ class Pipeline(NamedTuple):
     def sums_payloads(self, name: str) -> bool:
         """Returns whether payloads of a name are summed, integers as integers, and then decoded."""
         return any(link.linear and link.meets([name]) for link in self.uplink)
+
+    def weighs(self, name: str) -> bool:
+        """Returns whether the payloads of a name hold their weights already."""
+        return any(link.weighs and link.meets([name]) for link in self.uplink)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether clients and server agree on something before anybody trains."""
+        return any(link.agree is not None for link in self.uplink)
 
     @property
     def makes_finite(self) -> bool:

@@ -1,8 +1,8 @@
 """Sends a message through a pipeline, from a client to the server, and back.
 
-`broadcast` runs the downlink links. `encode` and `decode` run the uplink links for each job,
-`absorb` and `release` those parts of them that see the sums over jobs, and `apply_server` the
-server links.
+`broadcast` runs the downlink links. `agree` runs what uplink links need before anybody trains,
+`encode` and `decode` run them for each job, `absorb` and `release` those parts of them that see the
+sums over jobs, and `apply_server` runs the server links.
 """
 
 from __future__ import annotations
@@ -15,9 +15,19 @@ import jax.numpy as jnp
 
 from fljax.core.algorithm import Aggregate, Contribution, Job
 from fljax.core.precision import widened
-from fljax.core.transforms import UPDATE, Pipeline, UplinkLink, dense_bits
+from fljax.core.transforms import UPDATE, Participants, Pipeline, UplinkLink, dense_bits
 
 PyTree = Any
+
+
+def agree(pipeline: Pipeline, participants: Participants) -> tuple[PyTree, ...]:
+    """Returns what clients and server agree on for each uplink link before anybody trains."""
+    return tuple(
+        ()
+        if link.agree is None
+        else link.agree(participants._replace(key=jax.random.fold_in(participants.key, number)))
+        for number, link in enumerate(pipeline.uplink)
+    )
 
 
 def encode(
@@ -27,7 +37,8 @@ def encode(
     job: Job,
     key: jax.Array,
     server_states: tuple,
-) -> tuple[dict[str, PyTree], tuple, jax.Array]:
+    agreed: tuple | None = None,
+) -> tuple[dict[str, PyTree], tuple, jax.Array, dict[str, tuple]]:
     """Runs the client half of the uplink.
 
     Args:
@@ -37,13 +48,14 @@ def encode(
       job: The job.
       key: Of the job's uplink.
       server_states: Of the uplink links, on the server, for links that see them.
+      agreed: What `agree` returns; None for a client that takes part alone.
 
     Returns:
       ({name: payload}, client_state', bits on the wire: of what no link covers, those of its
-      arrays).
+      arrays; what links report, {name: (value, weight)}).
 
     Raises:
-      ValueError: If a link must cover what it does not, or keeps no name apart.
+      ValueError: If a link must cover what it does not, keeps no name apart, or would sum codes.
 
     Example:
       >>> halved = UplinkLink(
@@ -56,10 +68,10 @@ def encode(
       >>> sent = {"update": Contribution(3 * one, one), "control": Contribution(4 * one, one)}
       >>> key = jax.random.key(0)
       >>> job = fljax.core.algorithm.blank_job(key)
-      >>> payloads, _, bits = encode(pipeline, sent, ((),), job, key, ((),))
+      >>> payloads, _, bits, _ = encode(pipeline, sent, ((),), job, key, ((),))
       >>> float(payloads["control"]), int(bits)
       (2.0, 64)
-      >>> float(decode(pipeline, payloads, ((),), summed=False)["control"])
+      >>> float(decode(pipeline, payloads, ((),))["control"])
       4.0
     """
     covered = {UPDATE, *(link.covers for link in pipeline.uplink)}
@@ -70,19 +82,54 @@ def encode(
     dense_bits(message)  # all of it together must be countable
     bits = {name: dense_bits(value) for name, value in message.items()}
     job = job._replace(weights={name: part.weight for name, part in contributions.items()})
-    states = list(client_state)
+    states, reported = list(client_state), {}
+    coded: dict[str, int] = {}
+    if agreed is None and pipeline.agrees:
+        alone = Participants(job.position == jnp.arange(1), job.round, key)
+        agreed = agree(pipeline, alone)
     for number, link in enumerate(pipeline.uplink):
         _check_covered(link, number, message)
         if not link.meets(message):
             continue
+        _check_sums_values(link, number, coded)
         told = (server_states[number],) if link.sees_server else ()
-        payload, states[number] = link.encode(
+        told += (agreed[number],) if link.agree is not None else ()
+        payload, states[number], *report = link.encode(
             link.part(message), client_state[number], job, jax.random.fold_in(key, number), *told
         )
+        for name, values in (report[0] if report else {}).items():
+            if name in reported:
+                raise ValueError(f"Two uplink links report {name!r}. Rename one of the two.")
+            reported[name] = values
         _check_names(link, number, payload, message)
-        message = link.with_part(message, payload)
+        before, message = message, link.with_part(message, payload)
+        if not link.linear:
+            coded |= {name: number for name in message if not _alike(before[name], message[name])}
         bits |= {name: link.bits(message[name]) for name in message if link.meets([name])}
-    return message, tuple(states), sum(bits.values(), jnp.uint32(0))
+    return message, tuple(states), sum(bits.values(), jnp.uint32(0)), reported
+
+
+def _alike(before: PyTree, after: PyTree) -> bool:
+    """Returns whether a payload has the structure, shapes and wide types of a value."""
+
+    def kinds(tree):
+        leaves, structure = jax.tree.flatten(tree)
+        return structure, [(jnp.shape(leaf), widened(leaf).dtype) for leaf in leaves]
+
+    wide = all(jnp.result_type(leaf).itemsize >= 4 for leaf in jax.tree.leaves(after))
+    return wide and kinds(before) == kinds(after)
+
+
+def _check_sums_values(link: UplinkLink, number: int, coded: Mapping[str, int]) -> None:
+    """Refuses codes of single messages where sums are taken of payloads: none decodes a sum."""
+    for name, before in coded.items():
+        if link.linear and link.meets([name]):
+            raise ValueError(
+                f"Uplink link {number} sums payloads before they are decoded, but link {before} "
+                f"makes codes of {name!r} (indices, scales, narrower numbers), and a sum of codes "
+                "is no code of the sum. Leave one of the two out; links that keep a value's shape "
+                "and type, such as clipping, may stand before it."
+            )
 
 
 def _check_covered(link: UplinkLink, number: int, message: Mapping[str, Any]) -> None:
@@ -106,32 +153,55 @@ def _check_names(link: UplinkLink, number: int, payload: Any, message: Mapping[s
         )
 
 
-def decode(
-    pipeline: Pipeline, payloads: Mapping[str, PyTree], states: tuple, *, summed: bool
-) -> dict[str, PyTree]:
-    """Runs the server half of the uplink, last link first.
+def decode(pipeline: Pipeline, payloads: Mapping[str, PyTree], states: tuple) -> dict[str, PyTree]:
+    """Runs the server half of the uplink on what one job sent, last link first.
+
+    Links that decode sums have their turn in `absorb`.
 
     Args:
       pipeline: The transforms.
-      payloads: {name: payload} of one job, or their sums over jobs.
+      payloads: {name: payload} of the job.
       states: Of the uplink links, on the server.
-      summed: Whether it is the turn of those links that decode sums, or of the others.
     """
     links = zip(pipeline.uplink, states, pipeline.decodes_sums, strict=True)
     for link, state, late in reversed(list(links)):
-        if late == summed and link.meets(payloads):
+        if not late and link.meets(payloads):
             payloads = link.with_part(payloads, link.decode(link.part(payloads), state))
     return dict(payloads)
 
 
 def absorb(
-    pipeline: Pipeline, sums: Mapping[str, Aggregate], server_state: tuple
+    pipeline: Pipeline,
+    sums: Mapping[str, Aggregate],
+    server_state: tuple,
+    agreed: tuple | None = None,
+    arrived: jax.Array | None = None,
 ) -> tuple[dict[str, Aggregate], tuple]:
-    """Decodes sums, and shows them to the uplink links; returns ({name: aggregate'}, states')."""
-    values = {name: total.sum for name, total in sums.items()}
-    values = decode(pipeline, values, server_state, summed=True)
-    sums = {name: total._replace(sum=values[name]) for name, total in sums.items()}
-    states = list(server_state)
+    """Decodes sums, and shows them to the uplink links.
+
+    Args:
+      pipeline: The transforms.
+      sums: {name: Aggregate} of payloads, or of values that are decoded already.
+      server_state: Of the uplink links.
+      agreed: What `agree` returned; None where no link agrees on anything.
+      arrived: bool[P], the positions of the cohort whose messages are in the sums, for such links.
+
+    Returns:
+      ({name: aggregate'}, states').
+    """
+    sums, states = dict(sums), list(server_state)
+    late = pipeline.decodes_sums
+    for number, link in reversed(list(enumerate(pipeline.uplink))):
+        if not (late[number] and link.meets(sums)):
+            continue
+        if link.decode_sum is None:
+            values = {name: total.sum for name, total in sums.items()}
+            values = link.with_part(values, link.decode(link.part(values), states[number]))
+            sums = {name: total._replace(sum=values[name]) for name, total in sums.items()}
+        else:
+            told = () if agreed is None else agreed[number]
+            part = link.decode_sum(link.part(sums), states[number], told, arrived)
+            sums = link.with_part(sums, part)
     for number, link in enumerate(pipeline.uplink):
         if link.meets(sums):
             part, states[number] = link.absorb(link.part(sums), server_state[number])

@@ -68,8 +68,8 @@ def _functions(each: ClientPass, pipeline: Pipeline) -> tuple[Callable, Callable
         message, states = server
         job = blank_job(key)
         sent, own, stats = each.finish(message, carry, job)
-        payloads, uplink, _ = transmission.encode(pipeline, sent, row.uplink, job, key, states)
-        return transmission.decode(pipeline, payloads, states, summed=False), own, uplink, stats
+        payloads, uplink, *_ = transmission.encode(pipeline, sent, row.uplink, job, key, states)
+        return transmission.decode(pipeline, payloads, states), own, uplink, stats
 
     return start, step, finish
 

@@ -10,7 +10,7 @@ import numpy as np
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.metrics import SPREAD, Metric
 from fljax.core.task import Task
-from fljax.core.transforms import Pipeline, PipelineSpec
+from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.training.client_tables import as_text, recorded_groups
 from fljax.training.privacy_records import EPSILON
@@ -79,6 +79,11 @@ def training_keys(
       private: Whether a mechanism of privacy accounts for the rounds.
     """
     passes = rehearsed(dataset, task, spec, pipeline).kept
-    own = [f"train/{name}" for name in passes[-1][1] if name != "weight"]
+    own = [
+        f"train/{name}"
+        for name in passes[-1][1]
+        if name != "weight" and not name.endswith("/weight")
+    ]
+    own += ["train/clients_refused"] * as_configured(pipeline).agrees
     own += ["train/clients_unselected"] * (len(passes) > 1)
     return [*_TRAINING, *own, *(_TRANSFERS * transfers), *([EPSILON] * private)]

@@ -26,6 +26,7 @@ from fljax.core.gradients import bind
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
+from fljax.engine.program.client import with_reports
 from fljax.engine.program.inputs import ClientRows, RoundState
 from fljax.training.client_state import default_row
 from fljax.training.initialization import initial_shapes
@@ -94,11 +95,11 @@ def rehearse(
             carry = each.step(received, carry, batch, job)
         contributions, own, stats = each.finish(received, carry, job)
         sent.append(contributions)
-        kept.append((own, stats))
-        payloads, _, _ = transmission.encode(
+        payloads, _, _, reported = transmission.encode(
             pipeline, contributions, row.uplink, job, key, chains.uplink
         )
-        decoded = transmission.decode(pipeline, payloads, chains.uplink, summed=False)
+        decoded = transmission.decode(pipeline, payloads, chains.uplink)
+        kept.append((own, with_reports(stats, reported)))
         arrived.append((payloads, decoded))
         aggregates |= {
             name: _aggregate(part, each.num_clusters) for name, part in contributions.items()

@@ -97,8 +97,11 @@ def training_record(
     if "unselected" in last:
         left_out = (np.asarray(last["unselected"]) > 0) & ~diverged(stats)
         record["train/clients_unselected"] = int(np.sum(left_out))
+    if "refused" in last:
+        record["train/clients_refused"] = _exact_sum(last["refused"])
     known = {
         "unselected",
+        "refused",
         "jobs",
         "nonfinite",
         "lost",
@@ -107,6 +110,11 @@ def training_record(
         "loss",
         "weight",
     }
+    reported = {name for name in last if f"{name}/weight" in last}  # by links of the uplink
+    for name in sorted(reported):
+        if weight := float(np.sum(last[f"{name}/weight"], dtype=np.float64)):
+            record[f"train/{name}"] = float(np.sum(last[name], dtype=np.float64)) / weight
+    known |= reported | {f"{name}/weight" for name in reported}
     for name in sorted(last.keys() - known):
         record[f"train/{name}"] = float(np.sum(last[name], dtype=np.float64))
     return record

@@ -71,8 +71,8 @@ def test_a_link_behind_another_compresses_its_values():
     def transmit(update):
         message = {"update": Contribution(update, jnp.float32(1))}
         job = blank_job(laws.KEY)
-        sent, _, bits = transmission.encode(pipeline, message, ((), ()), job, laws.KEY, ((), ()))
-        received = transmission.decode(pipeline, sent, ((), ()), summed=False)
+        sent, _, bits, _ = transmission.encode(pipeline, message, ((), ()), job, laws.KEY, ((), ()))
+        received = transmission.decode(pipeline, sent, ((), ()))
         return received["update"]["x"], bits
 
     received, bits = transmit({"x": jnp.asarray(x)})

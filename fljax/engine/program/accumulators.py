@@ -49,6 +49,7 @@ class Trained(NamedTuple):
       sums: {name: Aggregate} with leaves [S, ...]; of contributions to K clusters [S, K, ...].
       stack: [J, P] flattened updates of all jobs, or [J, 0] where no one needs them.
       weights: [J] their weights.
+      arrived: bool[J] whether a job is in the sums, or () where no one needs it.
       client_rows: Client state [J, ...] after the accepted jobs.
       stats: {name: [J]}.
     """
@@ -56,6 +57,7 @@ class Trained(NamedTuple):
     sums: dict[str, Aggregate]
     stack: jax.Array
     weights: jax.Array
+    arrived: jax.Array | tuple[()]
     client_rows: PyTree
     stats: dict[str, jax.Array]
 
@@ -70,6 +72,7 @@ class Accumulators(NamedTuple):
       needs_stack: Whether all updates are held.
       has_own_weights: Whether clients' weights are the user's: fractions, or 0 for jobs that then
         do not count as having contributed.
+      needs_arrivals: Whether it is kept which jobs are in the sums.
       on_cpu: Whether the device is a CPU.
     """
 
@@ -78,6 +81,7 @@ class Accumulators(NamedTuple):
     num_clusters: int
     needs_stack: bool
     has_own_weights: bool
+    needs_arrivals: bool
     on_cpu: bool
 
     def empty(self, job: Finished, client_rows: PyTree) -> Trained:
@@ -94,7 +98,8 @@ class Accumulators(NamedTuple):
             stack = jnp.zeros((num_jobs, *flat.shape), flat.dtype)
             weights = jnp.zeros(num_jobs, flat.dtype)
         stats = {name: jnp.zeros((num_jobs, *s.shape), s.dtype) for name, s in job.stats.items()}
-        return Trained(sums, stack, weights, client_rows, stats)
+        arrived = jnp.zeros(num_jobs, bool) if self.needs_arrivals else ()
+        return Trained(sums, stack, weights, arrived, client_rows, stats)
 
     def add(self, trained: Trained, wave: Finished, indices: jax.Array) -> Trained:
         """Adds the finished jobs of one wave, leaves [W, ...].
@@ -121,8 +126,12 @@ class Accumulators(NamedTuple):
             for name, value in wave.values.items()
         }
         client_rows = put_wanted_rows(trained.client_rows, indices, wave.client_rows, kept)
+        arrived = trained.arrived
+        if self.needs_arrivals:
+            arrived = put_rows(arrived, indices, kept)
         stats = {name: wave.stats[name] for name in trained.stats}
-        return Trained(sums, stack, weights, client_rows, put_rows(trained.stats, indices, stats))
+        stats = put_rows(trained.stats, indices, stats)
+        return Trained(sums, stack, weights, arrived, client_rows, stats)
 
     def _zeros(self, job: Aggregate, has_clusters: bool) -> Aggregate:
         """Returns empty sums of contributions of such shapes."""
@@ -145,16 +154,9 @@ class Accumulators(NamedTuple):
                 place = trial * self.num_clusters + cluster
                 return add(flat, place, values).reshape(total.shape)
             if self.num_trials == 1:
-                return total + values.sum(0, keepdims=True)
+                return total + values.sum(0, keepdims=True, dtype=total.dtype)
             return add(total, trial, values)
 
-        if self.has_own_weights and any(
-            jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(value)
-        ):
-            raise ValueError(
-                "client_weights may be fractions, and a linear link sums integers, which no "
-                "fraction multiplies. Leave out client_weights, or use a link that sums floats."
-            )
         weighted = jax.tree.map(
             lambda w, v: jax.tree.map(lambda x: x * beside(w, x).astype(x.dtype), v), weight, value
         )

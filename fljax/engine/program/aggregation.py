@@ -13,6 +13,8 @@ from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.program.accumulators import Trained
+from fljax.engine.program.agreement import by_trial
+from fljax.engine.program.cohort_order import gathered, in_cohort_order
 from fljax.engine.program.keys import COHORT, RELEASE, SERVER
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.trials import Built
@@ -20,7 +22,7 @@ from fljax.engine.program.trials import Built
 
 def aggregate(
     a_pass: Pass, trained: Trained, states: PipelineState
-) -> tuple[dict[str, Aggregate], PipelineState]:
+) -> tuple[dict[str, Aggregate], PipelineState, dict[str, jax.Array]]:
     """Adds up what all devices have, and runs the server half of the pipeline on the update.
 
     Args:
@@ -29,9 +31,10 @@ def aggregate(
       states: Server-side states of the pipeline, leaves [S, ...].
 
     Returns:
-      ({name: Aggregate} with leaves [S, ...], the pipeline's new states).
+      ({name: Aggregate} with leaves [S, ...], the pipeline's new states, {name: [J]} statistics;
+      where links agree on something, "refused" counts jobs that arrived in a sum that is refused).
     """
-    trials = a_pass.trials
+    trials, stats = a_pass.trials, trained.stats
     needs_stack = trials.first.pipeline.needs_stack
     sums = jax.lax.psum(trained.sums, AXIS)
     _check_serves_clusters(trials.first.pipeline, states, sums)
@@ -39,9 +42,12 @@ def aggregate(
     if needs_stack and UPDATE in sums:
         sums[UPDATE], states = _reduce(a_pass, trained, sums[UPDATE], states)
 
-    def one_trial(built: Built, round, sums, states: PipelineState, key):
+    arrived = None if a_pass.agreed is None else by_trial(a_pass, trained.arrived)
+
+    def one_trial(built: Built, round, sums, states: PipelineState, key, agreed, arrived):
         chain, aggregator, server = built.pipeline, states.aggregator, states.server
-        sums, uplink = transmission.absorb(chain, sums, states.uplink)
+        sums, uplink = transmission.absorb(chain, sums, states.uplink, agreed, arrived)
+        refused = () if arrived is None else _is_refused(sums, arrived)
         if any(link.release for link in chain.uplink):
             own = jax.random.fold_in(key, RELEASE)
             sums, uplink = transmission.release(chain, sums, uplink, round, own)
@@ -53,9 +59,21 @@ def aggregate(
                 key = jax.vmap(jax.random.fold_in, (None, 0))(key, clusters)
                 serve = jax.vmap(serve, (0, None, 0))
             sums[UPDATE], (aggregator, server) = serve(sums[UPDATE], (aggregator, server), key)
-        return sums, states._replace(uplink=uplink, aggregator=aggregator, server=server)
+        states = states._replace(uplink=uplink, aggregator=aggregator, server=server)
+        return sums, states, refused
 
-    return trials.each(one_trial, trials.rounds, sums, states, a_pass.keys)
+    sums, states, refused = trials.each(
+        one_trial, trials.rounds, sums, states, a_pass.keys, a_pass.agreed, arrived
+    )
+    if arrived is not None:
+        stats = stats | {"refused": trained.arrived & refused[a_pass.jobs.trial]}
+    return sums, states, stats
+
+
+def _is_refused(sums: dict[str, Aggregate], arrived: jax.Array) -> jax.Array:
+    """Returns whether links have refused a sum that messages have arrived in."""
+    counts = jnp.stack([total.count.max() for total in sums.values()] or [jnp.ones(())])
+    return arrived.any() & (counts.min() == 0)
 
 
 def _serve(chain: Pipeline, reduced: bool, round, total: Aggregate, states: tuple, key):
@@ -133,16 +151,6 @@ def _reduce_stack(
     if chain.aggregator.needs == "sum":
         aggregate, aggregator_state = chain.aggregator.apply(aggregate, aggregator_state)
     return aggregate, tuple(new_states), aggregator_state
-
-
-def in_cohort_order(column: jax.Array, index: jax.Array) -> jax.Array:
-    """Returns rows in cohort order; positions without a job read zero."""
-    return column.at[index].get(mode="fill", fill_value=0)
-
-
-def gathered(column: jax.Array) -> jax.Array:
-    """Returns the entries of all devices, [D x J, ...]."""
-    return jax.lax.all_gather(column, AXIS, tiled=True)
 
 
 def _transpose(stack: jax.Array) -> jax.Array:

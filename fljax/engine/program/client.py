@@ -62,12 +62,15 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
             client_state = jax.tree.map(
                 lambda new, old: jnp.where(finite, new, old), client_state, rows.algorithm
             )
-        sent, uplink_state, bits = send(pipeline, contributions, rows.uplink, states, job)
+        agreed = None if a_pass.agreed is None else trials.select(a_pass.agreed, job.trial)
+        sent, uplink_state, bits, reported = send(
+            pipeline, contributions, rows.uplink, states, job, agreed
+        )
         clusters = {n: part.cluster for n, part in sent.items() if part.cluster is not None}
         sound &= all_finite(sent)
         for cluster in clusters.values():
             sound &= (cluster >= 0) & (cluster < a_pass.structure.num_clusters)
-        stats = stats | {"jobs": jnp.int32(1)}
+        stats = with_reports(stats, reported) | {"jobs": jnp.int32(1)}
         finite &= sound
         stats = jax.tree.map(lambda value: jnp.where(finite & job.accepted, value, 0), stats)
         stats |= {
@@ -121,12 +124,50 @@ def send(
     client_state: tuple,
     server_states: tuple,
     job: Job,
-) -> tuple[dict[str, Contribution], tuple, jax.Array]:
-    """Sends all that leaves the client through the uplink; returns (sent, client state, bits)."""
+    agreed: tuple | None,
+) -> tuple[dict[str, Contribution], tuple, jax.Array, dict[str, tuple]]:
+    """Sends all that leaves the client through the uplink.
+
+    Args:
+      pipeline, contributions, client_state, server_states, job, agreed: As for
+        `transmission.encode`.
+
+    Returns:
+      (sent, client state, bits, what links report).
+    """
     key = jax.random.fold_in(job.key, UPLINK)
-    payloads, client_state, bits = transmission.encode(
-        pipeline, contributions, client_state, job, key, server_states
+    payloads, client_state, bits, reported = transmission.encode(
+        pipeline, contributions, client_state, job, key, server_states, agreed
     )
-    values = transmission.decode(pipeline, payloads, server_states, summed=False)
+    values = transmission.decode(pipeline, payloads, server_states)
     sent = {name: part._replace(value=values[name]) for name, part in contributions.items()}
-    return sent, client_state, bits
+    for name in sent:
+        if pipeline.weighs(name):
+            sent[name] = sent[name]._replace(weight=jnp.ones((), jnp.float32))
+        elif job.weight is not None and pipeline.sums_payloads(name):
+            _check_takes_fractions(values[name])
+    return sent, client_state, bits, reported
+
+
+def _check_takes_fractions(payload: PyTree) -> None:
+    """Raises ValueError for integers, where users' weights of clients may be fractions."""
+    if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(payload)):
+        raise ValueError(
+            "client_weights may be fractions, and a linear link sums integers, which no "
+            "fraction multiplies. Leave out client_weights, or use a link that sums floats."
+        )
+
+
+def with_reports(stats: dict[str, Any], reported: dict[str, tuple]) -> dict[str, Any]:
+    """Returns the statistics of a job with what links of the uplink report, weights apart.
+
+    Raises:
+      ValueError: If the algorithm has a statistic of the same name.
+    """
+    for name in reported:
+        if name in stats:
+            raise ValueError(
+                f"Both the algorithm and an uplink link report {name!r}. Rename one of the two."
+            )
+    weights = {f"{name}/weight": weight for name, (_, weight) in reported.items()}
+    return stats | {name: value for name, (value, _) in reported.items()} | weights

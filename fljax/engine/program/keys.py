@@ -5,6 +5,7 @@
                             ├─ downlink ─ link                           DownlinkLink.apply
                             ├─ cohort ─ link                             CohortLink.apply
                             ├─ release ─ link                            UplinkLink.release
+                            ├─ agreed ─ link                             UplinkLink.agree
                             └─ server ─ link                             ServerLink.apply
                       └ personal ─ client                                Algorithm.personalize
 
@@ -16,7 +17,9 @@ from __future__ import annotations
 import jax
 
 # Streams beside the local steps of a job, and the passes of a round, which count from 0.
-UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL, RELEASE = (0x7FFFFFF0 + number for number in range(6))
+UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL, RELEASE, AGREED = (
+    0x7FFFFFF0 + number for number in range(7)
+)
 
 
 def of_round(run_keys: jax.Array, rounds: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ class Pass(NamedTuple):
       cohort_index: int32[P] as in the `RoundPlan`.
       keys: Keys [S] of the pass.
       selected: bool[J] the jobs that the passes before have kept; None where no rule selects.
+      agreed: What the links of the uplink have agreed on, leaves [S, ...]; None where none agrees.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Pass(NamedTuple):
     cohort_index: jax.Array
     keys: jax.Array
     selected: jax.Array | None
+    agreed: tuple | None = None
 
     @property
     def jobs(self) -> JobArrays:

@@ -28,6 +28,7 @@ from fljax.engine.plan.packed_plan import PackedPlan, unpack
 from fljax.engine.program import keys
 from fljax.engine.program.accumulators import Accumulators, Trained
 from fljax.engine.program.aggregation import aggregate
+from fljax.engine.program.agreement import agreed
 from fljax.engine.program.carried_casts import carried_casts
 from fljax.engine.program.client import client_work
 from fljax.engine.program.fused_updates import fused_updates
@@ -120,12 +121,13 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
         a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected)
         messages, states, bits = _broadcast(a_pass, state.server, aggregates, states)
         past, messages, start_from = recalled(a_pass, past, messages)
+        a_pass = a_pass._replace(agreed=agreed(a_pass))
         work = client_work(a_pass, data, states.uplink)
         trained = _train(a_pass, work, messages, start_from, client_rows)
-        sums, states = aggregate(a_pass, trained, states)
+        sums, states, stats = aggregate(a_pass, trained, states)
         client_rows, aggregates = trained.client_rows, aggregates | sums
-        selected = select(a_pass, trained.stats)
-        all_stats.append(trained.stats | {"downlink_bits": a_pass.received(bits)})
+        selected = select(a_pass, stats)
+        all_stats.append(stats | {"downlink_bits": a_pass.received(bits)})
     transmission.check_names_are_sent(trials.first.pipeline, aggregates)
     server = _update(trials, state.server, aggregates)
     # exactly the types that came in, or the next round would be another program
@@ -172,6 +174,7 @@ def _train(
         num_clusters=a_pass.structure.num_clusters,
         needs_stack=needs_stack,
         has_own_weights=trials.inputs.own.weights is not None,
+        needs_arrivals=trials.first.pipeline.agrees,
         on_cpu=trials.program.on_cpu,
     )
     lay_out = transposed_weights if trials.program.on_cpu else carried_casts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fljax.engine.program.aggregation import gathered, in_cohort_order
+from fljax.engine.program.cohort_order import gathered, in_cohort_order
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.trials import Built
 
