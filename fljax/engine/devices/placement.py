@@ -144,7 +144,7 @@ def _fetch(leaf: Any) -> Any:
     if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return jax.device_get(leaf)
     read = _reader(leaf.sharding.mesh, _rows)
-    count = max(1, _BLOCK_BYTES * len(leaf) // max(leaf.nbytes, 1))
+    count = min(len(leaf), max(1, _BLOCK_BYTES * len(leaf) // max(leaf.nbytes, 1)))
     blocks = [
         np.asarray(read(leaf, np.arange(start, start + count)))
         for start in range(0, len(leaf), count)
