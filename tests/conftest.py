@@ -19,6 +19,7 @@ import quick
 jax.config.update("jax_num_cpu_devices", 8)
 # Nothing of earlier runs, and nothing for later ones.
 jax.config.update("jax_enable_compilation_cache", False)
+quick.compile_equal_programs_once()
 # What runs and libraries leave in temporary folders, here and in other processes, lies in one that
 # is removed at the end. That of `tmp_path` stays where pytest would have it.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
@@ -80,6 +81,13 @@ def quick_compilation():
     jax.devices()  # starts the tests' own devices, before a test asks for one per core
     with quick.compilation():
         yield
+
+
+@pytest.fixture(scope="module")
+def few_objects():
+    """Lets `gc.collect` look through what a module makes, not through all that others left."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

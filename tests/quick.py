@@ -1,9 +1,12 @@
-"""Compiles quickly, without optimizations, for tests of values: here and in other processes."""
+"""Compiles quickly for tests: without optimizations where values are all that matters, and once."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
 import os
+from typing import Any
 from unittest import mock
 
 import jax
@@ -23,34 +26,49 @@ ENVIRONMENT = {
 }
 
 
+# Executables that are kept, of which the largest take a few megabytes.
+_KEPT = 300
+_programs: collections.OrderedDict[tuple, Any] = collections.OrderedDict()
+
+
 @contextlib.contextmanager
 def compilation():
-    """Compiles what is compiled inside without optimizations, and equal programs once.
-
-    Runs that are resumed, repeated or compared trace their programs anew, mostly to the same code.
-    """
-    options_of, compile_program = compiler.get_compile_options, compiler.compile_or_get_cached
-    programs = {}
+    """Compiles what is compiled inside without optimizations."""
+    options_of = compiler.get_compile_options
 
     def quick_options(*args, env_options_overrides=None, **options):
         overrides = OPTIONS | (env_options_overrides or {})
         return options_of(*args, env_options_overrides=overrides, **options)
 
-    def compiled(backend, computation, devices, options, callbacks, *rest):
-        code = computation.operation.get_asm(enable_debug_info=False)
-        key = hash(code), len(code), str(devices), options.SerializeAsString()
-        if callbacks or key not in programs:
-            programs[key] = compile_program(
-                backend, computation, devices, options, callbacks, *rest
-            )
-        return programs[key]
-
-    with (
-        mock.patch.object(compiler, "get_compile_options", quick_options),
-        mock.patch.object(compiler, "compile_or_get_cached", compiled),
-    ):
+    with mock.patch.object(compiler, "get_compile_options", quick_options):
         jax.config.update("jax_disable_most_optimizations", True)
         try:
             yield
         finally:
             jax.config.update("jax_disable_most_optimizations", False)
+
+
+def compile_equal_programs_once() -> None:
+    """Lets this process compile equal programs once, as long as it lives.
+
+    Runs that are resumed, repeated or compared trace their programs anew, mostly to the same code.
+    JAX's own cache would write each to disk.
+    """
+    compile_program = compiler.compile_or_get_cached
+
+    def compiled(backend, computation, devices, options, callbacks, *rest):
+        compile_it = functools.partial(
+            compile_program, backend, computation, devices, options, callbacks, *rest
+        )
+        if callbacks or jax.config.jax_enable_compilation_cache:
+            return compile_it()
+        code = computation.operation.get_asm(enable_debug_info=False)
+        key = hash(code), len(code), str(devices), options.SerializeAsString()
+        if key not in _programs:
+            _programs[key] = compile_it()
+        _programs.move_to_end(key)
+        while len(_programs) > _KEPT:
+            _programs.popitem(last=False)
+        return _programs[key]
+
+    compiler.compile_or_get_cached = compiled

@@ -14,6 +14,8 @@ from fljax.engine.program import round as round_program
 from fljax.engine.program.layout import as_given
 from fljax.tasks import classification
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # large enough for the pass: 4 outputs, more than 256 weights
 FEATURES = 80
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [5, 6, 7, 0, 4], [0, 3, 8]]

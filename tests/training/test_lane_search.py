@@ -1,5 +1,6 @@
 """Lanes on accelerators: a fit of two timings finds what trying all numbers would find."""
 
+import functools
 import json
 import warnings
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from fljax.training import autotuning, lane_search
 from fljax.training.autotuning import Allowance, Timing, calibrate
 from fljax.training.execution import exchange_size_of, exchange_steps
 from fljax.training.lane_fit import lane_counts, line, most_promising
+
+pytestmark = pytest.mark.usefixtures("few_objects")
 
 EQUAL = np.full(50, 5)
 RAGGED = np.sort(np.random.default_rng(0).pareto(1.35, 1000) * 2 + 1).astype(np.int64)
@@ -57,9 +60,11 @@ def test_a_timing_counts_more_than_the_line():
     assert most_promising(slow, [10, 20, 40], steps.__getitem__, 0.0)[0] == 10
 
 
+@functools.cache
 def _steps_of_round(steps, lanes):
     """Returns the steps of a round, and its exchanges as the steps that take as long, at best."""
-    if lanes == 1 or len(set(steps)) == 1:
+    steps = np.array(steps)
+    if lanes == 1 or len({*steps.tolist()}) == 1:
         sizes = {lanes}
     else:
         sizes = {max(2, lanes >> power) for power in range(5)}
@@ -79,7 +84,7 @@ class Machine:
 
     def seconds(self, lanes):
         start, each = self.line
-        return self.overhead + _steps_of_round(self.steps, lanes) * (start + each * lanes)
+        return self.overhead + _steps_of_round(tuple(self.steps), lanes) * (start + each * lanes)
 
     def assemble(self, layout):
         lanes = min(self.rule, len(self.steps)) if layout is None else layout.lanes

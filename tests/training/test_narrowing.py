@@ -20,7 +20,8 @@ from fljax.training import autotuning, federation, lane_search, partial_rounds
 from fljax.training.federation import Federation
 from fljax.training.options import RoundOptions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+# what does not fit is collected before the next try
+pytestmark = pytest.mark.usefixtures("quick_compilation", "few_objects")
 
 
 @pytest.fixture
