@@ -1,0 +1,151 @@
+"""One client moves the sums of a round by the clip norm at most, whatever it does."""
+
+import functools
+import math
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from contracts import harness
+from flax import nnx
+from privacy.private import pipeline
+
+from fljax import algorithms
+from fljax.core.transforms import UplinkLink
+from fljax.engine.devices.placement import copied
+from fljax.privacy.gaussian import gaussian
+from fljax.tasks import classification
+
+MEMBERS = 4
+CLIENTS = [client for client, size in enumerate(toy.SIZES) if size]
+
+
+class Normalized(nnx.Module):
+    """Softmax regression on normalized features."""
+
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(toy.FEATURES, rngs=rngs)
+        self.dense = nnx.Linear(toy.FEATURES, toy.CLASSES, rngs=rngs)
+
+    def __call__(self, x, mask=None):
+        return self.dense(self.norm(x, mask=None if mask is None else mask[:, None]))
+
+
+ENLARGING = UplinkLink(
+    encode=lambda value, state, job, key: (jax.tree.map(lambda x: x * 3 + 1, value), state),
+    decode=lambda payload, state: payload,
+)
+
+# What an algorithm sends, beside the update.
+CASES = {
+    "fedavg": (algorithms.fedavg(0.3, weighting="uniform"), ()),
+    "weights": (algorithms.fedavg(0.3), ()),
+    "fedprox": (algorithms.fedprox(0.1, 0.3, weighting="uniform"), ()),
+    "fedsgd": (algorithms.fedsgd(0.3, weighting="uniform"), ()),
+    "adam": (algorithms.fedopt("adam", 0.3, weighting="uniform"), ()),
+    "scaffold": (algorithms.scaffold(0.3), ("control",)),
+    "statistics": (algorithms.fedavg(0.3, weighting="uniform"), ("model_state",)),
+    "per_layer": (algorithms.scaffold(0.3), ("control",)),
+    "compressed": (algorithms.fedavg(0.3, weighting="uniform"), ()),
+}
+
+
+@functools.cache
+def federation_of(name):
+    """Returns a federation whose link keeps the sums of the last round, and what it starts from."""
+    spec, rest = CASES[name]
+    task = toy.softmax_task(np.float32)
+    if name == "statistics":
+        task = classification(Normalized, toy.CLASSES)
+    options = {"clipping": "per_layer"} if name == "per_layer" else {}
+    if name == "weights":
+        options["weight_cap"] = 10.0
+
+    def kept(params):
+        values = {"update": params} | dict.fromkeys(rest, params)
+        if "model_state" in rest:
+            values["model_state"] = task.init(jax.random.key(0))[2]
+        return jax.tree.map(jnp.zeros_like, values)
+
+    def keeping(link):
+        def release(sums, state, round, key):
+            told, _ = link.release(sums, (), round, key)
+            return told, {name: total.sum for name, total in sums.items()}
+
+        decode = lambda payload, state: link.decode(payload, ())  # noqa: E731
+        return link._replace(release=release, init_server=kept, decode=decode)
+
+    links = (ENLARGING,) if name == "compressed" else ()
+    behind = "links" if links else "nothing"
+    chain = pipeline(gaussian(1.0, 0.0, **options), MEMBERS, *links, behind=behind, wrap=keeping)
+    federation = harness.prepare(
+        spec, [[*CLIENTS, *CLIENTS]], harness.Layout(1, 2, 2), task=task, pipeline=chain,
+        parts=toy.clients(dtype=np.float32),
+    )  # fmt: skip
+    return federation, copied(federation.state), federation.store.state()
+
+
+def sums_of(name, cohort, clip_norm, change=lambda x: x, whose=None):
+    """Returns the sums of a round before noise, in float64."""
+    federation, start, store = federation_of(name)
+    federation.load(start, store)
+    hparams = federation.inputs.hparams
+    numbers = {**hparams, "clip_norm": jnp.full_like(hparams["clip_norm"], clip_norm)}
+    data, old = dict(federation.inputs.data), federation.inputs
+    if whose is not None:
+        ends = np.cumsum(toy.SIZES)
+        rows = slice(ends[whose] - toy.SIZES[whose], ends[whose])
+        x = np.array(data["x"])
+        x[rows] = change(x[rows])
+        data["x"] = jax.device_put(x, data["x"].sharding)
+    federation.inputs = old._replace(hparams=numbers, data=data)
+    run = harness.drive(federation, [cohort])
+    federation.inputs = old
+    kept = jax.tree.leaves(run.states[0].pipeline.uplink[0])
+    return [leaf.astype(np.float64) for leaf in kept]
+
+
+def distance(one, other):
+    return math.sqrt(sum(np.square(a - b).sum() for a, b in zip(one, other, strict=True)))
+
+
+CHANGES = {
+    "NaN": lambda x: np.full_like(x, np.nan),
+    "infinite": lambda x: np.full_like(x, np.inf),
+    "huge": lambda x: np.full_like(x, 1e30),
+    "large": lambda x: x * 1e15,
+    "zero": np.zeros_like,
+    "negated": lambda x: -3 * x,
+}
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("name", CASES)
+@hypothesis.given(
+    cohort=st.lists(st.sampled_from(CLIENTS), min_size=1, max_size=5),
+    clip_norm=st.sampled_from([1e-3, 0.2, 3.0, 1e10]),
+    change=st.sampled_from(sorted(CHANGES)),
+    alteration=st.sampled_from(["removed", "changed"]),
+)
+@hypothesis.settings(
+    max_examples=12, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_one_client_moves_sums_by_the_clip_norm_at_most(
+    name, cohort, clip_norm, change, alteration
+):
+    """Its jobs all together; where its data change, what it sent and what it sends move them."""
+    if name == "compressed":  # what enlarges messages makes something of a second job's zero
+        cohort = list(dict.fromkeys(cohort))
+    who, cap = cohort[0], 10.0 if name == "weights" else 1.0
+    bound = float(np.float32(clip_norm)) * cap
+    whole = sums_of(name, cohort, clip_norm, CHANGES[change], whose=who)
+    assert all(np.isfinite(leaf).all() for leaf in whole)
+    if alteration == "removed":
+        rest = sums_of(name, [client for client in cohort if client != who], clip_norm)
+    else:
+        rest, bound = sums_of(name, cohort, clip_norm), 2 * bound
+    assert distance(whole, rest) <= bound * (1 + 1e-6)
