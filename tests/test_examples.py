@@ -45,7 +45,8 @@ MODULES = (
     *SUPPORTED, "core.digits", "core.transmission", "core.trees", "data.examples",
     "privacy.accounting.calibration", "privacy.accounting.checks",
     "privacy.accounting.composition", "privacy.accounting.conversion", "privacy.accounting.events",
-    "privacy.clipping", "privacy.gaussian", "privacy.users", "studies.criterion", "studies.search", "training.record_keys",
+    "privacy.clipping", "privacy.gaussian", "privacy.users", "studies.criterion",
+    "studies.search", "training.record_keys",
 )  # fmt: skip
 EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 

@@ -77,7 +77,9 @@ def _clipped(value: PyTree, clip_norm: jax.Array | float) -> PyTree:
     if not leaves:
         return value
     largest = jnp.stack([jnp.abs(leaf).max() for leaf in leaves]).max()
-    unit = jnp.where(largest > 0, largest, 1)
+    # whose inverse, by which compilers may multiply, is a normal number too
+    far = 2.0 ** int(0.8 * jnp.finfo(largest.dtype).maxexp)
+    unit = jnp.clip(largest, 1 / far, far)
     norm = jnp.sqrt(sum(jnp.square(leaf / unit).sum() for leaf in leaves))  # in these units
     over = norm > clip_norm / unit
     scale = clip_norm / jnp.where(over, norm, 1)

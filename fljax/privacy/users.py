@@ -42,8 +42,8 @@ def users_guarantee(
       >>> zeros = np.zeros(1000, int)
       >>> setting = Setting(1000, 100, "poisson", 100, 0, zeros, zeros, zeros)
       >>> guarantee = users_guarantee(1.0, setting, 1e-5, clip_norm=0.3)
-      >>> guarantee.unit, f"{guarantee.epsilon(100)['rdp']:.4f}"
-      ('user', '7.9038')
+      >>> guarantee.unit, f"{guarantee.epsilon(100)['rdp']:.2f}"
+      ('user', '7.90')
     """
     check_weights(setting, weight_cap)
     rate = sampling_rate(setting)

@@ -28,6 +28,15 @@ clip = {
 }
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_norms_are_bounded_operation_by_operation(scale):
+    """XLA divides by a number as it is, or multiplies by its inverse, which may be subnormal."""
+    value = {"w": np.array([1, -1, 0.5], np.float32) * np.float32(scale)}
+    np.testing.assert_array_equal(clipped(value, 0.1)["w"], clip["flat"](value, 0.1)["w"])
+    if scale > 1e-3:
+        np.testing.assert_allclose(norm(clipped(value, 0.1)), 0.1, rtol=1e-6)
+
+
 @hypothesis.given(
     st.integers(0, 2**32 - 1),
     st.lists(st.sampled_from(SCALES), min_size=3, max_size=3),
