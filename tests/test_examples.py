@@ -44,7 +44,8 @@ SUPPORTED = (
 MODULES = (
     *SUPPORTED, "core.digits", "core.transmission", "core.trees", "data.examples",
     "privacy.accounting.calibration", "privacy.accounting.checks",
-    "privacy.accounting.composition", "privacy.accounting.conversion", "privacy.accounting.events",
+    "privacy.accounting.composition", "privacy.accounting.conversion",
+    "privacy.accounting.discrete", "privacy.accounting.events",
     "privacy.clipping", "privacy.gaussian", "privacy.users", "studies.criterion",
     "studies.search", "training.record_keys",
 )  # fmt: skip

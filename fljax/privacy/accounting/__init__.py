@@ -7,13 +7,16 @@ from fljax.privacy.accounting.calibration import calibrate, rounds_within
 from fljax.privacy.accounting.checks import check_delta
 from fljax.privacy.accounting.composition import ACCOUNTANTS, epsilon, epsilons, spending
 from fljax.privacy.accounting.conversion import epsilon_of_gaussian, noise_of_zcdp
+from fljax.privacy.accounting.discrete import discrete_gaussian, rounded_norms, skellam
 from fljax.privacy.accounting.events import (
     Event,
     gaussian,
     laplace,
     poisson_gaussian,
     pure,
+    sampled,
     without_replacement,
+    zcdp,
 )
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "Event",
     "calibrate",
     "check_delta",
+    "discrete_gaussian",
     "epsilon",
     "epsilon_of_gaussian",
     "epsilons",
@@ -29,7 +33,11 @@ __all__ = [
     "noise_of_zcdp",
     "poisson_gaussian",
     "pure",
+    "rounded_norms",
     "rounds_within",
+    "sampled",
+    "skellam",
     "spending",
     "without_replacement",
+    "zcdp",
 ]

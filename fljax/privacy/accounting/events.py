@@ -21,7 +21,9 @@ __all__ = [
     "laplace",
     "poisson_gaussian",
     "pure",
+    "sampled",
     "without_replacement",
+    "zcdp",
 ]
 
 _NOISE = Field(None, float, NON_NEGATIVE)
@@ -158,13 +160,58 @@ def laplace(noise_multiplier: float) -> Event:
     Example:
       >>> from fljax.privacy import accounting
       >>> f"{accounting.epsilon(accounting.laplace(2.0), delta=1e-12):.3f}"
-      '0.502'
+      '0.500'
     """
     noise = checked("noise_multiplier", noise_multiplier, _NOISE)
     return Event(
         f"laplace({noise:g})",
         lambda orders: rdp.laplace(orders, noise),
         (lambda: pld.laplace_pairs(noise)) if noise else _nothing_hidden,
+    )
+
+
+def zcdp(rho: float) -> Event:
+    """Returns a mechanism of which nothing is known but its rho-zCDP (Bun, Steinke, 1605.02065).
+
+    Example:
+      >>> from fljax.privacy import accounting
+      >>> f"{accounting.epsilon(accounting.zcdp(0.5), delta=1e-5, accountant='rdp'):.3f}"
+      '4.729'
+    """
+    rho = checked("rho", rho, _EPSILON)
+    return Event(f"zcdp({rho:g})", lambda orders: rho * orders)
+
+
+def sampled(event: Event, sampling_rate: float) -> Event:
+    """Returns any mechanism on a sample that each record joins by its own coin.
+
+    Zhu and Wang, "Poisson subsampled Rényi differential privacy", ICML 2019, which holds for every
+    mechanism. For Gaussian noise `poisson_gaussian` is much tighter.
+
+    Args:
+      event: The mechanism on the whole data.
+      sampling_rate: Probability that a record takes part.
+
+    Raises:
+      ValueError: If the event has no Rényi divergences, or is one where a record is replaced.
+
+    Example:
+      >>> from fljax.privacy import accounting
+      >>> run = [(accounting.sampled(accounting.gaussian(2.0), 0.01), 1000)]
+      >>> f"{accounting.epsilon(run, delta=1e-5, accountant='rdp'):.2f}"
+      '0.90'
+    """
+    rate = checked("sampling_rate", sampling_rate, _RATE)
+    if event.rdp is None or event.relation == "replace_one":
+        raise ValueError(
+            f"event = {event.name} has no Rényi divergences for records that are added or removed, "
+            "which Poisson sampling asks for. Use an event that has, such as gaussian."
+        )
+    return Event(
+        f"sampled({event.name}, {rate:g})",
+        lambda orders: np.minimum(rdp.sampled(orders, event.rdp, rate), event.rdp(orders)),
+        None,
+        "add_or_remove_one",
     )
 
 

@@ -21,11 +21,13 @@ __all__ = ["LossDistribution", "Pair", "compose", "discretize", "epsilon_of_loss
 
 # Probability that is cut off above, in all.
 TAIL = 1e-15
+# Probability that a release's share in a composition may lose to rounding.
+_ROUNDING = 2.0**-53
 # Grid points of a release, and of a composition, at most about.
-_MOST_POINTS = 2**19
-_MOST_COMPOSED = 2**21
+_MOST_POINTS = 2**18
+_MOST_COMPOSED = 2**20
 # Grid steps in a standard deviation of the loss of one release.
-_STEPS_PER_DEVIATION = 256
+_STEPS_PER_DEVIATION = 128
 
 
 class Pair(NamedTuple):
@@ -37,10 +39,12 @@ class Pair(NamedTuple):
         the next (the larger one included), and above the last.
       bounds: probability -> (low, high), losses that the first distribution has less than this
         below, and less than this above.
+      largest: No loss is larger; then epsilon is no larger, whatever delta.
     """
 
     masses: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     bounds: Callable[[float], tuple[float, float]]
+    largest: float = math.inf
 
 
 class LossDistribution(NamedTuple):
@@ -97,7 +101,8 @@ def gaussian_pairs(noise_multiplier: float, sampling_rate: float = 1.0) -> tuple
         return noise_multiplier * math.sqrt(2 * math.log(2 / tail))
 
     removal = Pair(removed, lambda tail: (loss(-reach(tail)), loss(1 + reach(tail))))
-    addition = Pair(added, lambda tail: (-loss(reach(tail)), -loss(-reach(tail))))
+    largest = -math.log1p(-rate) if rate < 1 else math.inf
+    addition = Pair(added, lambda tail: (-loss(reach(tail)), -loss(-reach(tail))), largest)
     return (removal,) if rate == 1 else (removal, addition)
 
 
@@ -113,7 +118,7 @@ def laplace_pairs(noise_multiplier: float) -> tuple[Pair, ...]:
         own, other = (np.where(losses < -most, 0.0, share) for share in (own, other))
         return np.diff(own, prepend=0.0, append=1.0), np.diff(other, prepend=0.0, append=1.0)
 
-    return (Pair(masses, lambda tail: (-most, most)),)
+    return (Pair(masses, lambda tail: (-most, most), most),)
 
 
 def atomic_pair(probabilities: np.ndarray, others: np.ndarray) -> Pair:
@@ -134,7 +139,7 @@ def atomic_pair(probabilities: np.ndarray, others: np.ndarray) -> Pair:
             np.bincount(cell, other, len(edges) + 1),
         )
 
-    return Pair(masses, lambda tail: (float(losses[0]), float(losses[-1])))
+    return Pair(masses, lambda tail: (float(losses[0]), float(losses[-1])), float(losses[-1]))
 
 
 def pure_pairs(epsilon: float) -> tuple[Pair, ...]:
@@ -164,8 +169,7 @@ def grid_step(parts: Sequence[tuple[Pair, int]]) -> float:
         widest = max(widest, high - low)
         coarse = discretize(pair, max(high - low, 1e-12) / 2**14, TAIL / times)
         losses = coarse.step * (coarse.lowest + np.arange(len(coarse.probabilities)))
-        mean = coarse.probabilities @ losses
-        variance += count / times * (coarse.probabilities @ (losses - mean) ** 2)
+        variance += count / times * _variance(losses, coarse.probabilities)
     # a composition is some 20 standard deviations wide
     steps = min(_STEPS_PER_DEVIATION, _MOST_COMPOSED / (20 * math.sqrt(times)))
     return max(math.sqrt(variance) / steps, widest / _MOST_POINTS)
@@ -215,40 +219,49 @@ def compose(parts: Sequence[tuple[LossDistribution, int]]) -> LossDistribution:
     # entry i of the transform is every grid point that is i + shift modulo the size
     probabilities = np.roll(folded, shift - low)
     survives = sum(times * math.log1p(-losses.infinite) for losses, times in parts)
-    return LossDistribution(step, low, probabilities, -math.expm1(survives) + TAIL)
+    # what lies above the window, and more than transforms of powers lose to rounding
+    lost = TAIL + sum(times for _, times in parts) * _ROUNDING
+    return LossDistribution(step, low, probabilities, -math.expm1(survives) + lost)
 
 
 def _window(parts: Sequence[tuple[LossDistribution, int]]) -> tuple[int, int]:
     """Returns grid points that the sum of losses leaves with a probability below the tail's.
 
-    Chernoff's bound; blocks of grid points stand for their worst one, so that it is quick.
+    By Chernoff's bound. Exponentials are convex, so that what lies between two of fewer points may
+    be divided among them, with the same mean.
     """
-    variance, lowest, highest = 0.0, 0, 0
-    blocks = []
-    for losses, times in parts:
-        count = len(losses.probabilities)
-        width = -(-count // 4096)
-        starts = np.arange(0, count, width)
-        masses = np.add.reduceat(losses.probabilities, starts)
-        ends = np.minimum(starts + width - 1, count - 1)
-        blocks.append((masses, losses.lowest + starts, losses.lowest + ends, times))
-        places = losses.lowest + np.arange(count)
-        mean = losses.probabilities @ places
-        variance += times * (losses.probabilities @ (places - mean) ** 2)
-        lowest += times * losses.lowest
-        highest += times * (losses.lowest + count - 1)
-    spread = max(math.sqrt(variance), 1.0)
+    few = [(*_on_fewer_points(losses), times) for losses, times in parts]
+    lowest = sum(times * places[0] for places, _, times in few)
+    highest = sum(times * places[-1] for places, _, times in few)
+    spread = max(math.sqrt(sum(times * _variance(*points) for *points, times in few)), 1.0)
     for tilt in np.geomspace(0.25, 40, 40) / spread:
-        above = sum(
-            times * special.logsumexp(tilt * ends, b=masses) for masses, _, ends, times in blocks
-        )
-        below = sum(
-            times * special.logsumexp(-tilt * starts, b=masses)
-            for masses, starts, _, times in blocks
+        above, below = (
+            sum(
+                times * special.logsumexp(side * tilt * places, b=masses)
+                for places, masses, times in few
+            )
+            for side in (1, -1)
         )
         highest = min(highest, math.ceil((above - math.log(TAIL)) / tilt))
         lowest = max(lowest, math.floor((math.log(TAIL) - below) / tilt))
-    return lowest, max(highest, lowest)
+    return int(lowest), int(max(highest, lowest))
+
+
+def _on_fewer_points(losses: LossDistribution, most: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (places, masses) of some grid points, to which those between them are moved."""
+    count = len(losses.probabilities)
+    width = -(-count // most)
+    blocks = -(-count // width)
+    masses = np.zeros(blocks * width)
+    masses[:count] = losses.probabilities
+    masses = masses.reshape(blocks, width)
+    total, on_end = masses.sum(1), masses @ np.arange(width) / width
+    moved = np.append(total - on_end, 0.0) + np.append(0.0, on_end)
+    return losses.lowest + width * np.arange(blocks + 1), moved
+
+
+def _variance(places: np.ndarray, masses: np.ndarray) -> float:
+    return masses @ (places - masses @ places) ** 2
 
 
 def epsilon_of_losses(losses: LossDistribution, delta: float) -> float:

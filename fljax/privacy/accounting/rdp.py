@@ -6,11 +6,14 @@ A divergence is what one release costs at an order, releases add up at each orde
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import special
 
 __all__ = [
     "ORDERS",
+    "between_whole_orders",
     "gaussian",
     "laplace",
     "poisson_gaussian",
@@ -147,7 +150,9 @@ def _log_weights(points: np.ndarray, noise_multiplier: float) -> np.ndarray:
     return log_density + np.log((points[1] - points[0]) / noise_multiplier)
 
 
-def sampled(orders: np.ndarray, divergences, sampling_rate: float) -> np.ndarray:
+def sampled(
+    orders: np.ndarray, divergences: Callable[[np.ndarray], np.ndarray], sampling_rate: float
+) -> np.ndarray:
     """Returns the divergences of any mechanism on a Poisson sample.
 
     Zhu and Wang, ICML 2019, theorem 5, which holds for every mechanism at whole orders; between
@@ -158,6 +163,8 @@ def sampled(orders: np.ndarray, divergences, sampling_rate: float) -> np.ndarray
       divergences: orders -> the mechanism's divergences on the whole data.
       sampling_rate: Probability of each record.
     """
+    if sampling_rate == 0:
+        return np.zeros(len(orders))
     if sampling_rate == 1:
         return divergences(orders)
 
@@ -174,7 +181,7 @@ def sampled(orders: np.ndarray, divergences, sampling_rate: float) -> np.ndarray
         first = (order - 1) * np.log1p(-sampling_rate) + np.log1p(sampling_rate * (order - 1))
         return special.logsumexp(np.append(logs, first))
 
-    return _between_whole_orders(orders, log_moment) / (orders - 1)
+    return between_whole_orders(orders, log_moment) / (orders - 1)
 
 
 def without_replacement(
@@ -206,7 +213,7 @@ def without_replacement(
         logs = _log_binomial(order, some) + some * np.log(sampling_rate) + bounds[: order - 1]
         return special.logsumexp(np.append(logs, 0.0))
 
-    return _between_whole_orders(orders, log_moment) / (orders - 1)
+    return between_whole_orders(orders, log_moment) / (orders - 1)
 
 
 def _log_central_moments(noise_multiplier: float) -> np.ndarray:
@@ -229,8 +236,13 @@ def _log_binomial(order: float, terms: np.ndarray) -> np.ndarray:
     )
 
 
-def _between_whole_orders(orders: np.ndarray, log_moment) -> np.ndarray:
-    """Returns bounds of log moments by chords: they are convex in the order, and 0 at order 1."""
+def between_whole_orders(orders: np.ndarray, log_moment: Callable[[int], float]) -> np.ndarray:
+    """Returns bounds of log moments by chords: they are convex in the order, and 0 at order 1.
+
+    Args:
+      orders: float64[n], above 1.
+      log_moment: Whole order -> (order - 1) times the divergence.
+    """
     low, high = np.floor(orders).astype(int), np.ceil(orders).astype(int)
     whole = {order: log_moment(order) for order in {*low.tolist(), *high.tolist()} if order > 1}
     whole[1] = 0.0
