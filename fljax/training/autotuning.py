@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,12 @@ from fljax.engine.devices.distributed import allgather
 from fljax.engine.devices.memory import exhaustion
 from fljax.engine.plan.round_plan import RoundPlan
 from fljax.training.execution import JobLayout
+from fljax.training.form_search import Change, named, search_forms
 from fljax.training.lane_search import search_lanes
 from fljax.training.layout_key import Remembered, key_of, recall, remember
 from fljax.training.narrowing import narrowing
 from fljax.training.partial_rounds import (
+    apart,
     end_of,
     first_waves,
     fitting_bytes,
@@ -126,6 +128,7 @@ def calibrate(
     memory: Path | None,
     facts: Mapping[str, Any],
     allowance: Allowance,
+    changes: Callable[[], Sequence[Change]] = tuple,
 ) -> Any:
     """Builds a federation under the layout that trains fastest.
 
@@ -135,6 +138,7 @@ def calibrate(
       memory: File that remembers layouts from run to run; None remembers nothing.
       facts: What the best layout depends on besides the machine, as JSON values.
       allowance: What the search may cost.
+      changes: () -> other forms of operations that are worth a timing; asked where a search runs.
 
     Returns:
       The federation; `calibration_seconds` says what the search cost beyond the program it found.
@@ -147,17 +151,17 @@ def calibrate(
     # of several processes, all or none
     if all(found == own for found in allgather(own)) and known is not None:
         try:
-            federation = proven(assemble(JobLayout(*known[:3])))
+            federation = proven(assemble(known.layout))
             return _dispatching(federation, 1e-6 * known.round_us, allowance)
         except ValueError:
             pass  # it fits no longer: less memory, or a file from elsewhere
     begin = time.perf_counter()
-    best, allowed = _search(assemble, allowance)
+    best, allowed = _search(assemble, allowance, changes)
     spent = time.perf_counter() - begin - best.built
     chosen, round_us = best.federation.execution, math.ceil(1e6 * best.round_seconds)
     allowed_ms = 0 if allowed is None else max(1, round(1e3 * allowed(1e-6 * round_us)))
     layout = (chosen.devices, chosen.lanes, chosen.wave)
-    remember(memory, key, Remembered(*layout, round_us, allowed_ms))
+    remember(memory, key, Remembered(*layout, round_us, allowed_ms, *chosen.forms))
     best.federation.calibration_seconds = max(spent, 0.0)
     return _dispatching(best.federation, best.round_seconds, allowance)
 
@@ -175,13 +179,17 @@ class Found(NamedTuple):
     allowed: Callable[[float], float] | None = None
 
 
-def _search(assemble: Callable[[JobLayout | None], Any], allowance: Allowance) -> Found:
+def _search(
+    assemble: Callable[[JobLayout | None], Any],
+    allowance: Allowance,
+    changes: Callable[[], Sequence[Change]],
+) -> Found:
     """Returns the best layout that was found in the time that is allowed."""
     begin = time.perf_counter()
     best = narrowing(lambda layout: _timed(assemble, layout, allowance))
     last = time.perf_counter() - begin
     if not _on_cpu(best):
-        return _search_by_fit(assemble, allowance, best, last)
+        return _search_by_fit(assemble, allowance, changes, best, last)
     spent = last - best.built
     for direction in (_one_device, _more_lanes, _wider_waves):
         for layout in direction(best):
@@ -199,9 +207,13 @@ def _search(assemble: Callable[[JobLayout | None], Any], allowance: Allowance) -
 
 
 def _search_by_fit(
-    assemble: Callable[[JobLayout | None], Any], allowance: Allowance, first: Timing, last: float
+    assemble: Callable[[JobLayout | None], Any],
+    allowance: Allowance,
+    changes: Callable[[], Sequence[Change]],
+    first: Timing,
+    last: float,
 ) -> Found:
-    """Searches lanes by `search_lanes`.
+    """Searches lanes by `search_lanes`, then forms of operations by `search_forms`.
 
     The clock starts after the first timing, whose program is needed in any case. What was cut short
     is remembered with the time that it took: with its programs in the cache, the next run gets
@@ -216,12 +228,19 @@ def _search_by_fit(
     def compare(best: Timing, layout: JobLayout) -> tuple[Timing, Timing | None]:
         nonlocal spent, last
         begin = time.perf_counter()
-        pair = _compared(assemble, layout, best)
-        last = time.perf_counter() - begin
-        spent += last
+        try:
+            pair = _compared(assemble, layout, best)
+        finally:
+            last = time.perf_counter() - begin
+            spent += last
         return (best, None) if pair is None else (_chosen(*pair), pair[1])
 
+    def distance(best: Timing, other: Timing) -> float:
+        return apart(best.federation, other.federation, best.plan, best.facts)
+
     best, is_whole = search_lanes(first, compare, affords)
+    if is_whole:
+        best, is_whole = search_forms(best, changes(), compare, affords, distance)
     return Found(best, None if is_whole else lambda _: spent)
 
 
@@ -361,5 +380,6 @@ def describe(federation: Any) -> str:
     return (
         f"{plural(execution.devices, 'device')} x {plural(execution.lanes, 'lane')}"
         + (f", data: {execution.placement}" if execution.placement != "device" else "")
+        + (f", {forms}" if (forms := named(execution.forms)) else "")
         + (f"; layout found in {seconds:.1f} s" if seconds >= 0.1 else "")
     )

@@ -52,6 +52,7 @@ from fljax.training.autotuning import Allowance, calibrate
 from fljax.training.blueprint import Blueprint, algorithm_builder, draw_blueprint
 from fljax.training.client_state import check_rounds_per_dispatch, default_rows
 from fljax.training.execution import JobLayout, is_calibrated
+from fljax.training.form_search import changes_of
 from fljax.training.layout_key import key_of, layout_facts, narrow
 from fljax.training.narrowing import narrowing
 from fljax.training.options import RoundOptions
@@ -128,7 +129,8 @@ def build(
             return proven(assemble())
         return narrowing(lambda layout: proven(assemble(layout)), options.wave)
     allowance = Allowance(options.num_rounds, bool(options.calibrate))
-    return calibrate(assemble, _known_layouts(), layout_facts(blueprint), allowance)
+    changes = functools.partial(changes_of, blueprint)
+    return calibrate(assemble, _known_layouts(), layout_facts(blueprint), allowance, changes)
 
 
 def _known_layouts() -> Path:

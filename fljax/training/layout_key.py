@@ -15,8 +15,10 @@ import jax
 
 from fljax.core.per_client import described
 from fljax.core.transforms import as_configured
+from fljax.engine.devices.execution import Forms
 from fljax.recording import versions
 from fljax.training.blueprint import Blueprint
+from fljax.training.execution import JobLayout
 from fljax.training.flops import jaxprs
 from fljax.training.rehearsal import rehearse
 
@@ -86,13 +88,14 @@ def operations(function: Callable, *args: PyTree) -> str:
 
 
 class Remembered(NamedTuple):
-    """A layout as the file holds it, a list of whole numbers.
+    """A layout as the file holds it, a list of numbers and names.
 
     Attributes:
       devices, lanes, wave: The layout.
       round_us: Microseconds of a round under it.
       allowed_ms: Milliseconds that the search was allowed and that ended it early; a run that
         allows more searches again. 0 where it came to its end.
+      conv, lstm, fused_updates: The forms of operations; files of before have none.
     """
 
     devices: int
@@ -100,6 +103,15 @@ class Remembered(NamedTuple):
     wave: int
     round_us: int
     allowed_ms: int
+    conv: str = "auto"
+    lstm: str = "auto"
+    fused_updates: bool = False
+
+    @property
+    def layout(self) -> JobLayout:
+        """The layout, forms included."""
+        forms = Forms(self.conv, self.lstm, self.fused_updates)
+        return JobLayout(self.devices, self.lanes, self.wave, forms=forms)
 
     def serves(self, allowed: Callable[[float], float]) -> bool:
         """Returns whether a run would have searched no further.
@@ -109,6 +121,9 @@ class Remembered(NamedTuple):
         """
         wanted = round(1e3 * allowed(1e-6 * self.round_us))
         return not self.allowed_ms or wanted <= self.allowed_ms
+
+
+_KINDS = [int] * 5 + [str, str, bool]
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
@@ -126,10 +141,10 @@ def key_of(facts: Mapping[str, Any]) -> str:
 def recall(memory: Path | None, key: str) -> Remembered | None:
     """Returns the layout that a file remembers, or None."""
     found = _read(memory).get(key)
-    if not isinstance(found, list) or len(found) != len(Remembered._fields):
+    if not isinstance(found, list) or [*map(type, found)] not in (_KINDS, _KINDS[:5]):
         return None
-    whole = all(type(number) is int for number in found)
-    return Remembered(*found) if whole and min(found[:-1]) >= 1 and found[-1] >= 0 else None
+    known = Remembered(*found)
+    return known if min(known[:4]) >= 1 and known.allowed_ms >= 0 else None
 
 
 def remember(memory: Path | None, key: str, layout: Remembered) -> None:

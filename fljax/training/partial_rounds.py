@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fljax.engine.devices.distributed import allgather
@@ -24,13 +25,42 @@ from fljax.engine.plan.round_plan import RoundPlan
 
 def seconds_of(federation: Any, plan: RoundPlan, facts: Any) -> float:
     """Runs a plan, keeps nothing of it, and returns what it took where it took longest."""
+    arguments = _arguments(federation, plan, facts)
+    begin = time.perf_counter()
+    jax.block_until_ready(federation.program(*arguments))
+    return max(allgather(time.perf_counter() - begin))
+
+
+def apart(federation: Any, other: Any, plan: RoundPlan, facts: Any) -> float:
+    """Returns how far a plan ends from where another federation's program brings it.
+
+    Of each array of the server's state, the distance as a share of what the plan changes; the
+    largest of these. Both federations begin alike, on layouts that have the same plans.
+    """
+    ends = [each.program(*_arguments(each, plan, facts))[0].server for each in (federation, other)]
+    return float(_apart(federation.state.server, *ends))
+
+
+@jax.jit
+def _apart(before: Any, end: Any, other: Any) -> jax.Array:
+    norm = lambda leaf: jnp.linalg.norm(leaf.ravel())  # noqa: E731
+    minus = lambda a, b: [  # noqa: E731
+        norm(x - y)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        if jnp.issubdtype(x.dtype, jnp.floating)
+    ]
+    changes, distances = jnp.stack(minus(end, before)), jnp.stack(minus(end, other))
+    # of an array that hardly changes, no share is told from rounding
+    shares = distances / (changes + 1e-3 * norm(changes))
+    return jnp.where(distances == 0, 0, shares).max()
+
+
+def _arguments(federation: Any, plan: RoundPlan, facts: Any) -> tuple:
+    """Returns what a program takes to run a plan, ready on the devices; the state is a copy."""
     placed = federation.place(pack(plan))
     rows = federation.store.gather(facts.trials, facts.clients)
-    state = jax.block_until_ready(copied(federation.state))
-    jax.block_until_ready((placed, rows))
-    begin = time.perf_counter()
-    jax.block_until_ready(federation.program(state, rows, placed, federation.inputs))
-    return max(allgather(time.perf_counter() - begin))
+    state = copied(federation.state)
+    return *jax.block_until_ready((state, rows, placed)), federation.inputs
 
 
 def first_waves(plan: RoundPlan, waves: int) -> RoundPlan:

@@ -1,20 +1,18 @@
 """Lanes on accelerators: a fit of two timings finds what trying all numbers would find."""
 
-import functools
 import json
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from machines import Machine
 
-from fljax.engine.devices.execution import ExecutionPlan, clients_of_size
+from fljax.engine.devices.execution import clients_of_size
 from fljax.engine.devices.memory import DoesNotFit
-from fljax.engine.plan.lanes import assign_lanes
 from fljax.training import autotuning, lane_search
-from fljax.training.autotuning import Allowance, Timing, calibrate
+from fljax.training.autotuning import Allowance
 from fljax.training.execution import exchange_size_of, exchange_steps
 from fljax.training.lane_fit import lane_counts, line, most_promising
 
@@ -60,71 +58,13 @@ def test_a_timing_counts_more_than_the_line():
     assert most_promising(slow, [10, 20, 40], steps.__getitem__, 0.0)[0] == 10
 
 
-@functools.cache
-def _steps_of_round(steps, lanes):
-    """Returns the steps of a round, and its exchanges as the steps that take as long, at best."""
-    steps = np.array(steps)
-    if lanes == 1 or len({*steps.tolist()}) == 1:
-        sizes = {lanes}
-    else:
-        sizes = {max(2, lanes >> power) for power in range(5)}
-    return min(
-        assign_lanes(steps, 1, lanes, 2 * len(steps), size).makespan
-        + 1.5 * np.ceil(len(steps) / size)
-        for size in sizes
-    )
-
-
-class Machine:
-    """An accelerator on which a step of L lanes takes start + each * L seconds."""
-
-    def __init__(self, steps, start, each, *, overhead=1e-3, most_lanes=10**9, rule=64):
-        self.steps, self.line, self.overhead = steps, (start, each), overhead
-        self.most_lanes, self.rule, self.tried = most_lanes, rule, []
-
-    def seconds(self, lanes):
-        start, each = self.line
-        return self.overhead + _steps_of_round(tuple(self.steps), lanes) * (start + each * lanes)
-
-    def assemble(self, layout):
-        lanes = min(self.rule, len(self.steps)) if layout is None else layout.lanes
-        return SimpleNamespace(
-            execution=ExecutionPlan(1, lanes, lanes, 1, "device"),
-            planner=SimpleNamespace(
-                capacities=SimpleNamespace(cohort=len(self.steps), jobs=len(self.steps))
-            ),
-            mesh=SimpleNamespace(local_devices=[SimpleNamespace(platform="gpu")]),
-            options=SimpleNamespace(devices=0, rounds_per_dispatch=0),
-            store=SimpleNamespace(row_bytes=0),
-            cohorts=SimpleNamespace(feedback="none"),
-        )
-
-    def timed(self, assemble, layout, allowance=None):
-        federation = assemble(layout)
-        lanes = federation.execution.lanes
-        self.tried.append(lanes)
-        if lanes > self.most_lanes:
-            raise DoesNotFit(federation.execution, "too little.")
-        jobs = SimpleNamespace(steps=self.steps[None], client=np.zeros((1, len(self.steps))))
-        plan = SimpleNamespace(passes=[SimpleNamespace(jobs=jobs)])
-        return Timing(federation, plan, None, 1.0, 1, self.seconds(lanes), self.overhead, built=5.0)
-
-    def search(self, monkeypatch, allowance=None, memory=None):
-        monkeypatch.setattr(autotuning, "_timed", self.timed)
-        monkeypatch.setattr(autotuning, "_again", lambda timing: timing._replace(
-            seconds=self.seconds(timing.federation.execution.lanes), overhead=self.overhead
-        ))  # fmt: skip
-        found = calibrate(self.assemble, memory, {}, allowance or Allowance(10**9))
-        return found.execution.lanes
-
-
 @pytest.mark.parametrize("steps", [EQUAL, RAGGED, WRITERS], ids=["equal", "ragged", "writers"])
 @pytest.mark.parametrize(
     ("start", "each"), [(1e-3, 1e-7), (1e-3, 1e-5), (1e-3, 3e-5), (1e-4, 1e-4), (1e-6, 1e-3)]
 )
 def test_the_best_number_of_lanes_is_found_in_a_few_timings(monkeypatch, steps, start, each):
     machine = Machine(steps, start, each)
-    lanes = machine.search(monkeypatch)
+    lanes = machine.search(monkeypatch).lanes
     best = min(map(machine.seconds, range(1, len(steps) + 1)))
     assert machine.seconds(lanes) <= 1.06 * best
     assert len(machine.tried) <= 3 and len(set(machine.tried)) == len(machine.tried)
@@ -135,7 +75,7 @@ def test_what_the_line_promises_wrongly_is_not_taken(monkeypatch):
     straight = machine.seconds
     # beyond 200 lanes nothing fits into some cache
     machine.seconds = lambda lanes: straight(lanes) * (30 if lanes > 200 else 1)
-    assert machine.search(monkeypatch) <= 200
+    assert machine.search(monkeypatch).lanes <= 200
     assert 1000 in machine.tried and len(machine.tried) <= 5
 
 
@@ -144,7 +84,7 @@ def test_what_does_not_fit_is_tried_on_half_the_lanes(monkeypatch, most, expecte
     machine = Machine(np.full(1000, 5), 1e-3, 1e-7, most_lanes=most)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        lanes = machine.search(monkeypatch)
+        lanes = machine.search(monkeypatch).lanes
     # then as many as promise more, and fit
     assert expected <= lanes <= most
     assert str(said[0].message).startswith("64 lanes do not fit")
@@ -163,7 +103,7 @@ def test_the_bytes_of_two_programs_tell_which_third_one_fits(monkeypatch):
         needed=10**6 + 10**6 * found.federation.execution.lanes
     )
     monkeypatch.setattr(lane_search, "memory_of", lambda mesh: 130 * 10**6)
-    assert 100 < machine.search(monkeypatch) < 130
+    assert 100 < machine.search(monkeypatch).lanes < 130
     assert max(machine.tried) < 130
 
 
@@ -183,13 +123,13 @@ def test_the_clock_starts_after_the_first_timing_and_what_it_cuts_short_is_no_en
     allowed = Allowance(60, asked=True)
     monkeypatch.setattr(Allowance, "seconds", lambda self, round_seconds: 8.0)
     # the first program takes 7 s, the second one as well, a third one would be too much
-    assert machine.search(monkeypatch, allowed, memory) == 64 and len(machine.tried) == 2
-    assert list(json.loads(memory.read_text()).values())[0][-1] == 7000
+    assert machine.search(monkeypatch, allowed, memory).lanes == 64 and len(machine.tried) == 2
+    assert list(json.loads(memory.read_text()).values())[0][4] == 7000
     # its programs are in the cache now: the next run gets further, and to the end
     machine.tried, cost[0] = [], 1.0
     machine.search(monkeypatch, allowed, memory)
     assert len(machine.tried) == 3
-    assert list(json.loads(memory.read_text()).values())[0][-1] == 0
+    assert list(json.loads(memory.read_text()).values())[0][4] == 0
     # and the one after that searches no more
     machine.tried = []
     monkeypatch.setattr(autotuning, "proven", lambda federation: federation)

@@ -14,6 +14,7 @@ they are updated; so where there are updates, the step itself leaves a carry wit
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -118,6 +119,16 @@ def fused_updates(work: Work, message: PyTree, client_rows: PyTree, arguments: t
         return step.results.unflatten(after)
 
     return work._replace(step=fused_step, waits=True)
+
+
+def has_updates(step: Callable, message: PyTree, carry: PyTree, *arguments: PyTree) -> bool:
+    """Returns whether a step has updates of dense layers that can be fused.
+
+    Args:
+      step: (message, carry, ...) -> carry; traced, not run.
+      message, carry, *arguments: Arrays or shapes of its arguments.
+    """
+    return bool(_updates(trace(step, message, carry, *arguments)))
 
 
 def _kinds(variables: Any) -> list[tuple[Any, Any]]:
