@@ -74,7 +74,7 @@ def test_what_the_line_promises_wrongly_is_not_taken(monkeypatch):
     machine = Machine(np.full(1000, 5), 1e-3, 1e-6)
     straight = machine.seconds
     # beyond 200 lanes nothing fits into some cache
-    machine.seconds = lambda lanes: straight(lanes) * (30 if lanes > 200 else 1)
+    machine.seconds = lambda lanes, forms: straight(lanes, forms) * (30 if lanes > 200 else 1)
     assert machine.search(monkeypatch).lanes <= 200
     assert 1000 in machine.tried and len(machine.tried) <= 5
 
