@@ -129,8 +129,9 @@ def build(
             return proven(assemble())
         return narrowing(lambda layout: proven(assemble(layout)), options.wave)
     allowance = Allowance(options.num_rounds, bool(options.calibrate))
-    changes = functools.partial(changes_of, blueprint)
-    return calibrate(assemble, _known_layouts(), layout_facts(blueprint), allowance, changes)
+    facts = layout_facts(blueprint)
+    changes = functools.partial(changes_of, blueprint, facts["left_open"])
+    return calibrate(assemble, _known_layouts(), facts, allowance, changes)
 
 
 def _known_layouts() -> Path:

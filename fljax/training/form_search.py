@@ -8,7 +8,7 @@ be compiled, or its round ends elsewhere, the backend's own form stays.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,40 +23,36 @@ from fljax.engine.program.fused_updates import has_updates
 from fljax.training.blueprint import Blueprint, algorithm_builder
 from fljax.training.execution import JobLayout
 from fljax.training.rehearsal import rehearse
-from fljax_kernels.forms import left_open
 
-PyTree = Any
 Change = Mapping[str, Any]
 # How far the rounds of two forms may end from each other, as a share of what they change. Products
 # of 10 or 8 bits are some percent apart after a client's steps; what is wrong is further.
 _APART = 0.2
 
 
-def changes_of(blueprint: Blueprint) -> list[Change]:
+def changes_of(blueprint: Blueprint, left_open: Collection[str]) -> list[Change]:
     """Returns what is worth a timing, one after another, as {field of `Forms`: value}.
 
     Nothing where the devices are no NVIDIA cards, where several processes would have to agree on
     what cannot be compiled, and where the model or the options have chosen.
+
+    Args:
+      blueprint: What is trained.
+      left_open: The operations whose form the model leaves open.
     """
     device = make_mesh(blueprint.options.devices).local_devices[0]
     float32 = all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(blueprint.model.params))
     if "NVIDIA" not in device.device_kind or jax.process_count() > 1 or not float32:
         return []
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    loss = blueprint.local_task.loss
-    with left_open() as operations:
-        jax.eval_shape(
-            lambda variables, batch, key: loss(*variables, batch, key, True),
-            blueprint.model, blueprint.batch, key,
-        )  # fmt: skip
-    changes: list[Change] = [dict.fromkeys(sorted(operations), "pallas")] if operations else []
-    if blueprint.options.fused_updates is None and _updates_dense_layers(blueprint, key):
+    changes: list[Change] = [dict.fromkeys(left_open, "pallas")] if left_open else []
+    if blueprint.options.fused_updates is None and _updates_dense_layers(blueprint):
         changes.append({"fused_updates": True})
     return changes
 
 
-def _updates_dense_layers(blueprint: Blueprint, key: PyTree) -> bool:
+def _updates_dense_layers(blueprint: Blueprint) -> bool:
     """Returns whether a pass has updates that can be fused with their gradients."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
     algorithm, pipeline = blueprint.algorithm, as_configured(blueprint.options.pipeline)
     shapes = jax.eval_shape(partial(rehearse, algorithm, pipeline=pipeline), blueprint.model, key)
     kept = [shapes.row.algorithm, *(own for own, _ in shapes.kept)]

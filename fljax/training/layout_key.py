@@ -21,6 +21,7 @@ from fljax.training.blueprint import Blueprint
 from fljax.training.execution import JobLayout
 from fljax.training.flops import jaxprs
 from fljax.training.rehearsal import rehearse
+from fljax_kernels.forms import left_open
 
 PyTree = Any
 
@@ -38,11 +39,14 @@ def layout_facts(blueprint: Blueprint) -> dict[str, Any]:
 
     # what a job costs beside its steps: the way from the server, through all passes, and back
     way = partial(rehearse, blueprint.algorithm, pipeline=pipeline)
+    with left_open() as open_forms:
+        of_loss = operations(loss, model, blueprint.batch, key)
     return {
         "model": _shapes(blueprint.initial.variables),
         "example": _shapes(blueprint.split.examples.spec),
         "algorithm": blueprint.spec.name,
-        "operations": [operations(loss, model, blueprint.batch, key), operations(way, model, key)],
+        "operations": [of_loss, operations(way, model, key)],
+        "left_open": sorted(open_forms),
         "work": [described(value) for value in blueprint.work],
         "steps": [float(steps.mean()), float(steps.std()), int(steps.max())],
         "clients_per_round": options.clients_per_round,

@@ -93,14 +93,14 @@ def test_a_search_that_nobody_asked_for_pays_for_itself(memory, monkeypatch):
     short = _build(num_rounds=60)
     # the rule's own layout: one lane on each device
     assert tuple(short.execution[:3]) == (2, 1, 1) and short.rounds_per_dispatch == 1
-    allowed = list(json.loads(memory.read_text()).values())[0][-1]
+    allowed = list(json.loads(memory.read_text()).values())[0][4]
     assert 0 < allowed < 1e3 * calibration._BUDGET_SECONDS
     _build(num_rounds=60), _build(num_rounds=50)
     assert searched == [60]
     # longer runs, and those that ask for it, search on
     _build(num_rounds=120), _build(num_rounds=60, calibrate=True), _build(num_rounds=900)
     assert searched == [60, 120, 60]
-    assert list(json.loads(memory.read_text()).values())[0][-1] == 0
+    assert list(json.loads(memory.read_text()).values())[0][4] == 0
 
 
 def test_a_run_that_is_over_soon_begins_without_a_trial(memory):

@@ -13,6 +13,7 @@ from flax import nnx
 import fljax
 from fljax import algorithms, tasks
 from fljax import compression as c
+from fljax.core.fast_layers import with_fast_convolutions
 from fljax.core.transforms import Pipeline
 from fljax.training import execution, federation
 from fljax.training.layout_key import key_of, operations
@@ -36,11 +37,11 @@ def facts_of(monkeypatch):
         draw.integers(0, 3, 60).astype(np.int32),
         partition="iid", num_clients=6, num_classes=3,
     )  # fmt: skip
-    monkeypatch.setattr(federation, "calibrate", lambda assemble, memory, facts, _: facts)
+    monkeypatch.setattr(federation, "calibrate", lambda assemble, memory, facts, *_: facts)
     monkeypatch.setattr(execution, "_CALIBRATED_SECONDS", 0.0)
 
-    def facts(stride=1, spec=None, **options):
-        task = tasks.classification(partial(Net, stride), 3)
+    def facts(stride=1, spec=None, form="auto", **options):
+        task = tasks.classification(with_fast_convolutions(partial(Net, stride), form), 3)
         own = {"num_rounds": 60, "clients_per_round": 3, "batch_size": 5}
         spec = spec or algorithms.fedavg(0.1)
         return federation.build(data, task, spec, RoundOptions(**(own | options)))
@@ -52,7 +53,8 @@ def test_work_that_differs_has_another_key(facts_of):
     up = lambda link: {"pipeline": Pipeline(uplink=(link,))}  # noqa: E731
     down = lambda link: {"pipeline": Pipeline(downlink=(link,))}  # noqa: E731
     others = [
-        {}, {"stride": 6}, {"batch_size": 4}, {"spec": algorithms.scaffold(0.1)},
+        {}, {"stride": 6}, {"stride": 6, "form": "gemm"}, {"batch_size": 4},
+        {"spec": algorithms.scaffold(0.1)},
         up(c.uplink(c.qsgd(8))), up(c.uplink(c.qsgd(8), per_leaf=True)),
         up(c.uplink(c.top_k(0.01))),
         up(c.uplink(c.drive())), up(c.uplink(c.top_k(0.1))), down(c.downlink(c.qsgd(8))),
