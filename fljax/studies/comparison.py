@@ -23,6 +23,7 @@ from fljax.studies.selection import (
 )
 from fljax.studies.space import Trial, describe, described_apart
 from fljax.studies.study import Study
+from fljax.training.privacy_records import EPSILON, EPSILON_PLD
 
 STUDY_TABLE = "study.csv"
 # Of a sweep, the best so many configurations are compared in its report.
@@ -61,6 +62,11 @@ class Outcome(NamedTuple):
         return sent / clients if sent is not None and clients else None
 
     @property
+    def epsilon(self) -> float | None:
+        """What all rounds have spent, by the best accountant; None where nothing is private."""
+        return self.final.get(EPSILON_PLD, self.final.get(EPSILON))
+
+    @property
     def uplink_bytes(self) -> float | None:
         """Bytes that all clients sent in all rounds."""
         return self.final.get("comm/uplink_bytes")
@@ -95,6 +101,11 @@ class Compared(NamedTuple):
     def reached(self) -> tuple[Outcome, ...]:
         """The outcomes that reached the target."""
         return tuple(outcome for outcome in self.outcomes if outcome.target is not None)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether an accountant counts what its trials spend."""
+        return any(outcome.epsilon is not None for outcome in self.outcomes)
 
     @property
     def reaches(self) -> bool:
@@ -294,6 +305,12 @@ def _seconds(comparison: Comparison) -> Column:
     return Column("seconds", cell)
 
 
+def _epsilon(comparison: Comparison) -> Column:
+    return Column(
+        "epsilon", lambda entry: with_sd(entry.spread(lambda outcome: outcome.epsilon), 2)
+    )
+
+
 def _to_target(title: str, name: str, factor: float = 1.0):
     """A column of what it took to the target, over the seeds that reached it."""
 
@@ -334,6 +351,7 @@ COLUMNS: dict[str, Callable[[Comparison], Column]] = {
     "rounds_to_target": _to_target("rounds to target", "rounds"),
     "uplink_to_target": _to_target("uplink MB to target", "uplink_bytes", 1e-6),
     "transfer_to_target": _to_target("transfer s to target", "transfer_seconds"),
+    "epsilon": _epsilon,
     "seconds": _seconds,
 }
 

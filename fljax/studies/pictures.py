@@ -27,8 +27,9 @@ from fljax.studies.axis_pictures import (
 from fljax.studies.comparison import Compared, Comparison
 from fljax.studies.criterion import score_label
 from fljax.studies.pareto import draw_pareto
+from fljax.studies.privacy_picture import draw_privacy
 from fljax.studies.results import Results, axes_of
-from fljax.studies.selection import Configuration, Spread
+from fljax.studies.selection import Configuration, Spread, is_known
 from fljax.studies.space import described_apart
 
 _MOST_MAPS = 6
@@ -177,6 +178,16 @@ def _pareto(comparison: Comparison) -> dict[str, Draw]:
     return {"pareto": lambda figure: draw_pareto(figure, comparison)}
 
 
+def _privacy(comparison: Comparison) -> dict[str, Draw]:
+    """Epsilon against the reported metric, where runs spend different amounts."""
+    spent = {
+        round(outcome.epsilon, 6) for outcome in comparison.outcomes if is_known(outcome.epsilon)
+    }
+    if len(spent) < 2:
+        return {}
+    return {"privacy": lambda figure: draw_privacy(figure, comparison)}
+
+
 def _clients(comparison: Comparison) -> dict[str, Draw]:
     """Draws how the first metric is spread over the clients of each variant."""
     spreads = ((entry, _percentile(entry, "p50").mean) for entry in comparison.compared)
@@ -189,6 +200,7 @@ def _clients(comparison: Comparison) -> dict[str, Draw]:
 KINDS: dict[str, Callable[[Comparison], dict[str, Draw]]] = {
     "bars": _bars,
     "pareto": _pareto,
+    "privacy": _privacy,
     "curves": _curves,
     "clients": _clients,
     "map": _maps,

@@ -15,6 +15,7 @@ from fljax.recording import jsonio
 from fljax.studies.criterion import BY_ACCURACY, ON_TEST, Criterion, resolve
 from fljax.studies.results import STATES, Results, Row, Status, is_number
 from fljax.studies.space import identity
+from fljax.training.privacy_records import EPSILON, OF_CHOICES
 
 BEST = "best.json"
 NONE_SURVIVED = "no configuration survived"
@@ -247,6 +248,9 @@ def best(
             f"{chosen.diverged} of {len(chosen.trials)} trials of this configuration diverged, as "
             "many or more of every other; the mean is over what they had reached before"
         )
+    private = len({row["trial"] for row in results.rows if EPSILON in row})
+    if private:
+        notes.append(f"the epsilon of a trial does not cover {OF_CHOICES} ({private})")
     if notes:
         found["note"] = "; ".join(notes)
     if np.isfinite(chosen.reported).any():

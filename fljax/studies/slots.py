@@ -200,7 +200,8 @@ class Slots:
                 continue
             record = training_record(facts, stats, running.totals, self._speeds, slot)
             if running.ledger is not None:
-                record |= running.ledger.record(running.round)
+                is_last = running.round == self.group.num_rounds
+                record |= running.ledger.record(running.round, is_last=is_last)
             running.records.append(record)
             alone = record["train/clients_nonfinite"] and not record["train/clients"]
             if alone and not self.federation.counts_diverged:

@@ -22,6 +22,7 @@ from fljax.studies.comparison import STUDY_TABLE, Comparison, table, with_sd
 from fljax.studies.launch import StudyRun
 from fljax.studies.selection import Spread, edges
 from fljax.studies.space import describe, identity
+from fljax.training.privacy_records import OF_CHOICES
 
 REPORTS = ("report.md", "report.html")
 _SPARSE = ("top_k", "rand_k")
@@ -60,7 +61,7 @@ def blocks(
         page.append(Text(_task(config, comparison)))
     page += [Text(_compared(comparison)), Table(table(comparison))]
     page.append(Text(_reading(comparison)))
-    page += [Text(line) for line in _choice(run)]
+    page += [Text(line) for line in (*_choice(run), *_of_privacy(comparison))]
     page += [Picture(path, path.stem.replace("-", " ")) for path in pictures]
     if study.variants:
         rows = [[f"`{name}`", describe(values) or "–"] for name, values in study.variants.items()]
@@ -189,6 +190,17 @@ def _choice(run: StudyRun) -> list[str]:
     return lines + [f"*At the edge*: {edge}." for edge in edges(best["values"], run.study.axes)]
 
 
+def _of_privacy(comparison: Comparison) -> list[str]:
+    """Says what the epsilons of private trials do not cover."""
+    private = [outcome for outcome in comparison.outcomes if outcome.epsilon is not None]
+    if not private:
+        return []
+    return [
+        f"*Privacy*: epsilon is that of one trial, of all its rounds. It does not cover "
+        f"{OF_CHOICES}; here {len(private)} private trials were compared."
+    ]
+
+
 def report(run: StudyRun, command: Sequence[str] = ()) -> str:
     """Returns what a study found, what it cost, and where that lies; draws and writes it as well.
 
@@ -224,6 +236,7 @@ def report(run: StudyRun, command: Sequence[str] = ()) -> str:
         return "\n".join(lines)
     if run.study.variants:
         lines.insert(0, markdown([Table(table(run.compare()))], run.directory))
+    lines += _of_privacy(run.compare())
     lines.append(f"table: {run.directory / STUDY_TABLE}")
     for path in write_report(run, command):
         lines.append(f"{'plot' if path.suffix == '.png' else 'report'}: {path}")

@@ -195,7 +195,9 @@ class Loop:
 
     def _of_privacy(self, done: int) -> dict[str, float]:
         """Returns what the rounds so far have spent, of a private run."""
-        return {} if self.ledger is None else self.ledger.record(done)
+        if self.ledger is None:
+            return {}
+        return self.ledger.record(done, is_last=self._is_last(done))
 
     def _record(self, record: dict[str, Any]) -> None:
         """Writes a record; keeps the model if its evaluation is the best so far."""

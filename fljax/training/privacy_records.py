@@ -11,8 +11,9 @@ from fljax.privacy.mechanism import Guarantee
 from fljax.privacy.protection import Protection, quickly, rounds_within, smallest
 from fljax.training.options import RoundOptions
 
-# Key of the record, of all rounds so far.
-EPSILON = "privacy/epsilon"
+# Keys of the record, of all rounds so far: by the quick accountant, and of the last round by PLD.
+PLD = "pld"
+EPSILON, EPSILON_PLD = "privacy/epsilon", f"privacy/epsilon_{PLD}"
 # What a record holds, and nobody but the simulator sees.
 NOT_COVERED = (
     "statistics of training (train/*, client_metrics.npz, hooks): the simulator's own view, which "
@@ -22,10 +23,7 @@ NOT_COVERED = (
     "baselines, which train without privacy",
 )
 # What choosing among several private runs adds to that.
-OF_CHOICES = (
-    "the choice of the best of several runs: each run keeps to its own epsilon, all of them "
-    "together, and what is chosen by their results, do not"
-)
+OF_CHOICES = "the choice of the best of several, which all have spent theirs on the same clients"
 
 
 class Ledger(NamedTuple):
@@ -41,9 +39,12 @@ class Ledger(NamedTuple):
     target_epsilon: float | None
     is_calibrated: bool
 
-    def record(self, rounds: int) -> dict[str, float]:
-        """Returns what joins the record after so many rounds."""
-        return {EPSILON: quickly(self.guarantee, rounds)}
+    def record(self, rounds: int, *, is_last: bool = False) -> dict[str, float]:
+        """Returns what joins the record after so many rounds; of the last one, by PLD as well."""
+        found = {EPSILON: quickly(self.guarantee, rounds)}
+        if is_last and PLD in (spent := self.guarantee.epsilon(rounds)):
+            found[EPSILON_PLD] = spent[PLD]
+        return found
 
     def last_round(self, num_rounds: int) -> int:
         """Returns the round that a run of at most `num_rounds` ends with."""

@@ -1,0 +1,79 @@
+"""Private trials: one program for all noises, an epsilon for each, and what a choice costs."""
+
+import json
+
+import numpy as np
+import pytest
+from small_sweeps import alone, assert_same_rows, rows_of, small_config
+from toy_privacy import DELTA, rdp
+
+import fljax
+from fljax.studies import report
+from fljax.studies.groups import from_config, grouped
+from fljax.studies.study import Study, listed_trials
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+MECHANISM = "toy_privacy:toy_gaussian"
+NOISES = (1.0, 8.0)
+
+
+def private_config(**values):
+    settings = {"privacy": MECHANISM, "sampler": "poisson", "weighting": "uniform"}
+    settings |= {"num_clients": 24, "num_rounds": 4, "clip_norm": 0.5}
+    return small_config(**settings | values)
+
+
+def groups_of(axes, seeds=(0,), variants=None, **values):
+    config = private_config(**values)
+    study = Study(axes, seeds=seeds, variants=variants or {})
+    return grouped(listed_trials(study), from_config(config, study.variants))
+
+
+def test_noise_clipping_and_budgets_are_arguments_of_one_program():
+    """Wherever they stand; another delta, or another mechanism, is another group."""
+    axes = {"noise_multiplier": NOISES, "clip_norm": (0.1, 1.0)}
+    assert len(groups_of(axes, seeds=(0, 1))) == 1
+    assert len(groups_of({"target_epsilon": (3.0, 8.0)})) == 1
+    texts = tuple(f"{MECHANISM}({clip}, {noise})" for clip in (0.1, 1.0) for noise in NOISES)
+    assert len(groups_of({"privacy": texts}, clip_norm=None)) == 1
+    mixed = {"a": {"noise_multiplier": 2.0}, "b": {"target_epsilon": 3.0}}
+    (group,) = groups_of({}, variants=mixed)
+    noises = [inputs.hparams["noise_multiplier"] for inputs in group.inputs.values()]
+    assert noises[0] == 2.0 and 0.9 * rdp(noises[1], 4, DELTA) <= 3.0
+    assert len(groups_of({"delta": (1e-3, 1e-4)}, noise_multiplier=1.0)) == 2
+
+
+def test_a_budget_that_ends_trials_early_is_refused():
+    with pytest.raises(ValueError, match="is spent after 2 of 4 rounds.*num_rounds = 2"):
+        groups_of({"noise_multiplier": (2.0, 8.0)}, target_epsilon=0.9 * rdp(2.0, 2, DELTA))
+
+
+def test_trials_are_those_of_single_runs_and_say_what_they_spent(tmp_path):
+    variants = {f"z {noise:g}": {"noise_multiplier": noise} for noise in NOISES}
+    variants |= {"none": {"privacy": None, "clip_norm": None}}
+    config = private_config(eval_every=2)
+    found = fljax.sweep(
+        config, tmp_path, variants=variants, seeds=(0, 1), columns=("best", "epsilon"),
+        progress=False,
+    )  # fmt: skip
+    for trial in found.results.trials[:2]:
+        curves = alone(config, trial._replace(values=trial.overrides(variants)))
+        rows = [
+            {name: row[name] for name in row if name.partition("/")[0] in ("train", "privacy")}
+            for row in rows_of(found, trial)
+        ]
+        single = [{name: curves[name][place] for name in row} for place, row in enumerate(rows)]
+        assert_same_rows(rows, single)
+        noise = variants[trial.variant]["noise_multiplier"]
+        spent = rdp(noise, 4, DELTA)
+        np.testing.assert_allclose(rows[-1]["privacy/epsilon"], spent)
+        np.testing.assert_allclose(rows[-1]["privacy/epsilon_pld"], 0.9 * spent)
+    text = report(found)
+    assert "4 private trials were compared" in text
+    assert "does not cover the choice" in json.loads((tmp_path / "best.json").read_text())["note"]
+    head, first, *_ = (
+        line for line in (tmp_path / "report.md").read_text().splitlines() if "|" in line
+    )
+    assert "epsilon" in head
+    assert {path.stem for path in tmp_path.rglob("*.png")} >= {"privacy", "bars"}
