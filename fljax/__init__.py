@@ -16,6 +16,7 @@ _SUBMODULES = (
     "data",
     "engine",
     "models",
+    "privacy",
     "recording",
     "studies",
     "tasks",

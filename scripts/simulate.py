@@ -3,8 +3,9 @@
     python scripts/simulate.py --config=configs/quickstart.py --workdir=runs/first \
         --config.num_rounds=50
 
-`--dry_run` prints what the run would do and cost, and runs no round. `--resume` goes on from the
-newest checkpoint of the workdir. `--profile=DIR` leaves a trace of the run for XProf or Perfetto.
+`--dry_run` prints what the run would do and cost, `--privacy` what it would spend of privacy; neither
+runs a round. `--resume` goes on from the newest checkpoint of the workdir. `--profile=DIR` leaves a
+trace of the run for XProf or Perfetto.
 
 Several processes, on one host or many, make one run: `--distributed` where a launcher such as
 Slurm's `srun` starts them, else `--coordinator_address`, `--num_processes` and `--process_id`; see
@@ -23,6 +24,9 @@ _CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the run leaves behind.")
 _RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint of the workdir.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run no round.")
+_PRIVACY = flags.DEFINE_bool(
+    "privacy", False, "Print sampling, noise, epsilon and what it covers; run no round."
+)
 _PROFILE = flags.DEFINE_string("profile", None, "Directory for a profiler trace of the run.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of a launcher's job.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of process 0.")
@@ -39,6 +43,9 @@ def main(argv):
     fljax.use_all_cores()
     if _DRY_RUN.value:
         commands.show(experiment.dry_run(config_of(_CONFIG)))
+        return 0
+    if _PRIVACY.value:
+        commands.show(experiment.privacy_report(config_of(_CONFIG)))
         return 0
     if _WORKDIR.value is None:
         raise app.UsageError("--workdir is needed: a directory for what the run leaves behind.")
