@@ -92,6 +92,8 @@ class Mechanism(NamedTuple):
         differs between them (seed, sizes, steps), but keys.
       estimator: (hparams) -> (loss) -> gradient, as `fljax.core.gradients.plain` is one: how
         clients differentiate the loss of a batch; None for the plain one.
+      fixed_rounds: Whether it is made for the number of rounds of its setting, such as noise that
+        is correlated over all of them: a resumed run must keep that number then.
     """
 
     name: str
@@ -99,3 +101,4 @@ class Mechanism(NamedTuple):
     guarantee: Callable[[Mapping[str, float], Setting], Guarantee]
     link: Callable[[Mapping[str, Any], Setting], UplinkLink] | None = None
     estimator: Callable[[Mapping[str, Any]], Callable] | None = None
+    fixed_rounds: bool = False

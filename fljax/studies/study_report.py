@@ -135,7 +135,9 @@ def _reading(comparison: Comparison) -> str:
     """Says how the table is read."""
     study = comparison.study
     text = "Mean ± standard deviation over seeds. "
-    if comparison.criterion.metric == comparison.headline:
+    if comparison.criterion.at == "last":
+        text += f"Figures are those of the last round (`{comparison.headline}`). "
+    elif comparison.criterion.metric == comparison.headline:
         text += f"Rounds are chosen by the metric itself (`{comparison.headline}`). "
     else:
         text += (

@@ -93,7 +93,7 @@ def ledger_of(
 
 
 def named_protection(options: RoundOptions) -> dict[str, Any]:
-    """Returns {option: what protects the clients}, as JSON values."""
+    """Returns {option: what protects the clients}, as JSON values; a resumed run must keep them."""
     protection = options.privacy
     if not isinstance(protection, Protection):
         return {}
@@ -103,6 +103,8 @@ def named_protection(options: RoundOptions) -> dict[str, Any]:
     if (mechanism := protection.mechanism) is not None:
         delta = protection.guarantee(mechanism.hparams).delta
         found |= {"privacy": mechanism.name, "delta": delta}
+        if mechanism.fixed_rounds:
+            found["num_rounds of privacy"] = protection.setting.num_rounds
     return found
 
 

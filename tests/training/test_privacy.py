@@ -100,6 +100,13 @@ def test_a_resumed_run_goes_on_counting(tmp_path):
             simulate(workdir=tmp_path / "parts", resume=True, privacy=other)
 
 
+def test_a_mechanism_made_for_all_rounds_keeps_their_number(tmp_path):
+    fixed = {"privacy": toy_gaussian(0.5, 3.0)._replace(fixed_rounds=True), "workdir": tmp_path}
+    simulate(**fixed, num_rounds=2)
+    with pytest.raises(ValueError, match="num_rounds of privacy was 2 and is 4"):
+        simulate(**fixed, resume=True)
+
+
 def test_rounds_without_clients_and_with_broken_ones_do_not_end_a_run():
     """A client whose update is no number counts as zero."""
     private = {"privacy": toy_gaussian(0.5, 3.0)}
