@@ -65,6 +65,8 @@ class Guarantee(NamedTuple):
         are "rdp" and "pld", and one may be missing where there is no theorem for it.
       quick: rounds -> epsilon by the accountant that is quick enough for the record of every round,
         such as "rdp"; None where `epsilon` takes microseconds itself.
+      by_client: rounds -> float[N] epsilon of each client's examples, where they differ and
+        `epsilon` is the largest; None otherwise.
     """
 
     unit: str
@@ -76,6 +78,7 @@ class Guarantee(NamedTuple):
     covers: str
     epsilon: Callable[[int], dict[str, float]]
     quick: Callable[[int], float] | None = None
+    by_client: Callable[[int], np.ndarray] | None = None
 
 
 class Mechanism(NamedTuple):

@@ -287,7 +287,7 @@ class Loop:
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
         if self.ledger is not None:
-            summary["privacy"] = self.ledger.summary(done)
+            summary["privacy"] = self.ledger.summary(done, federation.dataset.client_ids)
         if not interrupted:
             self.models.write_final(recorder.workdir, done)
             self.clients.write(recorder.write_clients)

@@ -63,6 +63,7 @@ def setting_of(
         sampler=_sampler_name(options),
         num_rounds=options.num_rounds,
         seed=options.seed,
+        batches=options.batches,
         weighting=weighting_of(dataset, task, spec, options),
         behind="sums" if summed else "links" if uplink else "nothing",
         separation=make_sampler(dataset, options, options.seed).separation,
@@ -76,7 +77,7 @@ def facts_of_clients(
     """Returns those facts of a setting that follow from the sizes of clients."""
     sizes = dataset.train.partition.sizes
     work = local_work(sizes, options)
-    works = works_of(work, schedules_of(task, spec))
+    works = works_of(work, schedules_of(task, spec, options.batches))
     return {
         "sizes": sizes,
         "batch_size": np.broadcast_to(work.batch_size, sizes.shape),

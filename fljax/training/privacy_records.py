@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fljax.core.digits import figures
 from fljax.privacy.mechanism import Guarantee
@@ -14,6 +16,8 @@ from fljax.training.options import RoundOptions
 # Keys of the record, of all rounds so far: by the quick accountant, and of the last round by PLD.
 PLD = "pld"
 EPSILON, EPSILON_PLD = "privacy/epsilon", f"privacy/epsilon_{PLD}"
+# Clients that a summary lists one by one.
+_MOST_LISTED = 100
 # What a record holds, and nobody but the simulator sees.
 NOT_COVERED = (
     "statistics of training (train/*, client_metrics.npz, hooks): the simulator's own view, which "
@@ -56,8 +60,13 @@ class Ledger(NamedTuple):
         """Returns why a run ends at its `last_round`."""
         return f"another round would spend more than target_epsilon = {self.target_epsilon:g}"
 
-    def summary(self, rounds: int) -> dict[str, Any]:
-        """Returns the part "privacy" of the summary after so many rounds."""
+    def summary(self, rounds: int, client_ids: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Returns the part "privacy" of the summary.
+
+        Args:
+          rounds: How many there were.
+          client_ids: Of the clients; None numbers them.
+        """
         guarantee = self.guarantee
         spent = guarantee.epsilon(rounds) if rounds else {"rdp": 0.0}
         return {
@@ -71,7 +80,22 @@ class Ledger(NamedTuple):
             "covers": guarantee.covers,
             "not_covered": list(NOT_COVERED),
             "target_epsilon": self.target_epsilon,
+            **_of_clients(guarantee, rounds, client_ids),
         }
+
+
+def _of_clients(
+    guarantee: Guarantee, rounds: int, client_ids: Sequence[Any] | None
+) -> dict[str, Any]:
+    """Returns what is said of each client's own epsilon, or, of many clients, of their spread."""
+    if guarantee.by_client is None:
+        return {}
+    values = np.asarray(guarantee.by_client(rounds), np.float64)
+    if len(values) > _MOST_LISTED:
+        spread = zip(("min", "median", "max"), np.quantile(values, (0, 0.5, 1)), strict=True)
+        return {"epsilon_of_clients": dict(spread)}
+    names = range(len(values)) if client_ids is None else np.asarray(client_ids).tolist()
+    return {"epsilon_by_client": dict(zip(map(str, names), values.tolist(), strict=True))}
 
 
 def ledger_of(

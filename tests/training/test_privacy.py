@@ -52,6 +52,20 @@ def test_a_run_says_what_it_spends_and_promises():
     assert {"clip_norm": 0.5, "noise_multiplier": 3.0}.items() <= run.config["hparams"].items()
 
 
+def test_clients_that_spend_differently_are_listed_or_their_spread():
+    mechanism = toy_gaussian(0.5, 3.0)
+
+    def guarantee(hparams, setting):
+        by_client = lambda rounds: rounds * setting.sizes.astype(float)  # noqa: E731
+        return mechanism.guarantee(hparams, setting)._replace(by_client=by_client)
+
+    private = {"privacy": mechanism._replace(guarantee=guarantee), "num_rounds": 2}
+    found = simulate(**private).summary["privacy"]["epsilon_by_client"]
+    assert found["1"] == 2 * 5 and len(found) == CLIENTS
+    found = simulate(federation_of(102), **private, clients_per_round=3).summary["privacy"]
+    assert found["epsilon_of_clients"] == {"min": 8.0, "median": 10.0, "max": 12.0}
+
+
 def test_a_text_takes_what_is_set_beside_it():
     text = "toy_privacy:toy_gaussian(0.5)"
     run = simulate(privacy=text, noise_multiplier=3.0, delta=1e-4, num_rounds=1)
