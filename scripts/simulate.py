@@ -3,8 +3,8 @@
     python scripts/simulate.py --config=configs/quickstart.py --workdir=runs/first \
         --config.num_rounds=50
 
-`--dry_run` prints what the run would do and cost, `--privacy` what it would spend of privacy; neither
-runs a round. `--resume` goes on from the newest checkpoint of the workdir. `--profile=DIR` leaves a
+`--dry_run` prints what the run would do and cost, `--privacy` what it would spend of privacy; both
+run no round. `--resume` goes on from the newest checkpoint of the workdir. `--profile=DIR` leaves a
 trace of the run for XProf or Perfetto.
 
 Several processes, on one host or many, make one run: `--distributed` where a launcher such as

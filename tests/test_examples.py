@@ -21,7 +21,17 @@ from flax import nnx
 import fljax
 import fljax_kernels
 
-ROOMS = ("algorithms", "compression", "config", "data", "models", "recording", "studies", "tasks")
+ROOMS = (
+    "algorithms",
+    "compression",
+    "config",
+    "data",
+    "models",
+    "privacy",
+    "recording",
+    "studies",
+    "tasks",
+)
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "nnx": nnx, "fljax": fljax}
 
 
@@ -39,15 +49,17 @@ def public(room: str) -> dict:
 # modules whose names are supported, and those whose functions are not exported but have examples
 SUPPORTED = (
     "core.algorithm", "core.metrics", "core.sampler", "core.task", "core.transforms",
-    "training.federation",
+    "privacy.mechanism", "training.federation",
 )  # fmt: skip
+PRIVACY = Path(fljax.privacy.__file__).parent
 MODULES = (
     *SUPPORTED, "core.digits", "core.transmission", "core.trees", "data.examples",
-    "privacy.accounting.calibration", "privacy.accounting.checks",
-    "privacy.accounting.composition", "privacy.accounting.conversion",
-    "privacy.accounting.discrete", "privacy.accounting.events",
-    "privacy.clipping", "privacy.gaussian", "privacy.users", "studies.criterion",
-    "studies.search", "training.record_keys",
+    "studies.criterion", "studies.search", "training.record_keys",
+    *sorted(
+        ".".join(path.relative_to(PRIVACY.parent).with_suffix("").parts)
+        for path in PRIVACY.rglob("[!_]*.py")
+        if ">>>" in path.read_text() and path.stem != "mechanism"
+    ),
 )  # fmt: skip
 EXPORTS = [(room, name) for room in (*ROOMS, "") for name in public(room)]
 

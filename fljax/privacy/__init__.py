@@ -1,1 +1,9 @@
-"""Privacy: mechanisms inside the round program, their accountants, and secure aggregation."""
+"""Privacy: mechanisms inside the round program, their accountants, and secure aggregation.
+
+simulate(dataset, model, "fedavg", privacy=gaussian(0.3, noise_multiplier=2.0), ...)
+"""
+
+from fljax.privacy.gaussian import gaussian
+from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
+
+__all__ = ["Guarantee", "Mechanism", "Setting", "gaussian"]

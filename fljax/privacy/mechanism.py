@@ -32,6 +32,13 @@ class Setting(NamedTuple):
         before they are decoded, as under secure aggregation.
       separation: Rounds from one participation of a client to its next, at least, as the sampler
         promises: 1 for once a round, 0 for no promise.
+
+    Example:
+      >>> rows = np.full(1000, 60)
+      >>> facts = (1000, 100, "poisson", 50, 0)
+      >>> setting = fljax.privacy.Setting(*facts, sizes=rows, batch_size=rows, steps=rows // 60)
+      >>> setting.clients_per_round / setting.num_clients, setting.behind
+      (0.1, 'nothing')
     """
 
     num_clients: int
@@ -67,6 +74,15 @@ class Guarantee(NamedTuple):
         such as "rdp"; None where `epsilon` takes microseconds itself.
       by_client: rounds -> float[N] epsilon of each client's examples, where they differ and
         `epsilon` is the largest; None otherwise.
+
+    Example:
+      >>> rows = np.full(1000, 60)
+      >>> facts = (1000, 100, "poisson", 50, 0)
+      >>> setting = fljax.privacy.Setting(*facts, sizes=rows, batch_size=rows, steps=rows // 60)
+      >>> mechanism = fljax.privacy.gaussian(0.3, noise_multiplier=1.0, delta=1e-5)
+      >>> promised = mechanism.guarantee(mechanism.hparams, setting)
+      >>> promised.unit, {name: round(value, 2) for name, value in promised.epsilon(50).items()}
+      ('user', {'rdp': 5.89, 'pld': 5.15})
     """
 
     unit: str
@@ -97,6 +113,11 @@ class Mechanism(NamedTuple):
         clients differentiate the loss of a batch; None for the plain one.
       fixed_rounds: Whether it is made for the number of rounds of its setting, such as noise that
         is correlated over all of them: a resumed run must keep that number then.
+
+    Example:
+      >>> mechanism = fljax.privacy.gaussian(0.3, noise_multiplier=2.0)
+      >>> mechanism.name, mechanism.hparams
+      ('gaussian', {'clip_norm': 0.3, 'noise_multiplier': 2.0})
     """
 
     name: str

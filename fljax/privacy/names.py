@@ -8,12 +8,13 @@ from typing import Any
 from fljax.core import parts
 from fljax.core.transforms import UplinkLink
 from fljax.core.values import shown
+from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Mechanism
 
 __all__ = ["MECHANISMS", "SECURE_AGGREGATION", "make", "make_secure_aggregation"]
 
 # What `privacy` may name: functions that return a Mechanism.
-MECHANISMS: dict[str, Callable[..., Mechanism]] = {}
+MECHANISMS: dict[str, Callable[..., Mechanism]] = {"gaussian": gaussian}
 # What `secure_aggregation` may name: functions that return the last link of the uplink.
 SECURE_AGGREGATION: dict[str, Callable[..., UplinkLink]] = {}
 
