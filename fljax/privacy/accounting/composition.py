@@ -7,6 +7,7 @@ a second, and is tight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -133,6 +134,8 @@ def _epsilon_by_pld(parts: list[tuple[Event, int]], delta: float) -> float:
         step = pld.grid_step(directed)
         tail = pld.TAIL / sum(times for _, times in directed)
         losses = [(pld.discretize(pair, step, tail), times) for pair, times in directed]
+        if any(distribution.infinite > delta for distribution, _ in losses):
+            return math.inf
         largest = sum(pair.largest * times for pair, times in directed)
         found.append(min(largest, pld.epsilon_of_losses(pld.compose(losses), delta)))
     return max(found)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fljax.core.values import NON_NEGATIVE, Field, Interval, checked
+from fljax.core.values import NON_NEGATIVE, Field, Interval, checked, shown
 from fljax.privacy.accounting import pld, rdp
 
 __all__ = [
@@ -232,11 +232,11 @@ Run = Event | list[tuple[Event, int]]
 def parts_of(events: Run) -> list[tuple[Event, int]]:
     """Returns the events of a run with how often each occurs; raises ValueError for unlike ones."""
     parts = [(events, 1)] if isinstance(events, Event) else list(events)
-    for event, times in parts:
-        if not isinstance(event, Event) or int(times) != times or times < 0:
+    for part in parts:
+        pair = isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], Event)
+        if not pair or not float(part[1]).is_integer() or part[1] < 0:
             raise ValueError(
-                f"events has {event!r} times {times!r}; it must be an event, or a list of "
-                "(event, how often)."
+                f"events has {shown(part)}; it must be an event, or a list of (event, how often)."
             )
     relations = {event.relation for event, times in parts if times} - {"any"}
     if len(relations) > 1:

@@ -26,6 +26,8 @@ _ROUNDING = 2.0**-53
 # Grid points of a release, and of a composition, at most about.
 _MOST_POINTS = 2**18
 _MOST_COMPOSED = 2**20
+# Between losses that may as well be one.
+_LEAST_STEP = 1e-12
 # Grid steps in a standard deviation of the loss of one release.
 _STEPS_PER_DEVIATION = 128
 
@@ -167,12 +169,12 @@ def grid_step(parts: Sequence[tuple[Pair, int]]) -> float:
     for pair, count in parts:
         low, high = pair.bounds(TAIL / times)
         widest = max(widest, high - low)
-        coarse = discretize(pair, max(high - low, 1e-12) / 2**14, TAIL / times)
+        coarse = discretize(pair, max((high - low) / 2**14, _LEAST_STEP), TAIL / times)
         losses = coarse.step * (coarse.lowest + np.arange(len(coarse.probabilities)))
         variance += count / times * _variance(losses, coarse.probabilities)
     # a composition is some 20 standard deviations wide
     steps = min(_STEPS_PER_DEVIATION, _MOST_COMPOSED / (20 * math.sqrt(times)))
-    return max(math.sqrt(variance) / steps, widest / _MOST_POINTS)
+    return max(math.sqrt(variance) / steps, widest / _MOST_POINTS, _LEAST_STEP)
 
 
 def discretize(pair: Pair, step: float, tail: float = TAIL) -> LossDistribution:
