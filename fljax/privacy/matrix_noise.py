@@ -1,0 +1,159 @@
+"""Correlated noise: what is added to the sum of one round is partly taken back in later ones.
+
+A model is what the sums of all rounds so far have made of it, so the noise of prefix sums counts,
+not that of single rounds. With rounds as rows, noise Z of independent normal numbers, and a
+strategy C, the server adds z C_clip (C^-1 Z)_t to the sum of round t (Denisov et al. 2022,
+"Improved differential privacy for SGD via optimal private linear operators on adaptive streams",
+arXiv:2202.08312). Privacy costs as much as C x + Z does, where x is what one client adds to the
+sums of the rounds in which it takes part: which these are must be known in advance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.algorithm import Aggregate
+from fljax.core.precision import summable
+from fljax.core.transforms import UplinkLink
+from fljax.privacy.clipping import clipped
+from fljax.privacy.mechanism import Guarantee, Setting
+
+__all__ = ["CorrelatedNoise", "correlated_guarantee", "correlated_link", "normal_like"]
+
+PyTree = Any
+
+
+class CorrelatedNoise(NamedTuple):
+    """Noise whose draws of different rounds depend on each other.
+
+    Attributes:
+      init: (params) -> state, arrays on the server.
+      draw: (state, round, key, params) -> (noise of this round, state'), where the noise has the
+        shapes and types of the params, and is in units of the standard deviation of Z.
+
+    Example:
+      Independent noise:
+
+      >>> own = CorrelatedNoise(
+      ...     init=lambda params: (),
+      ...     draw=lambda state, round, key, params: (normal_like(key, params), state),
+      ... )
+      >>> own.draw((), 0, jax.random.key(0), jnp.zeros(3))[0].shape
+      (3,)
+    """
+
+    init: Callable[[PyTree], PyTree]
+    draw: Callable[[PyTree, jax.Array, jax.Array, PyTree], tuple[PyTree, PyTree]]
+
+
+def normal_like(key: jax.Array, params: PyTree) -> PyTree:
+    """Returns standard normal numbers in the shapes and types of some arrays.
+
+    Example:
+      >>> normal_like(jax.random.key(0), {"w": jnp.zeros((2, 3))})["w"].shape
+      (2, 3)
+    """
+    leaves, tree = jax.tree.flatten(params)
+    drawn = [
+        jax.random.normal(jax.random.fold_in(key, number), leaf.shape, leaf.dtype)
+        for number, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(tree, drawn)
+
+
+def correlated_link(
+    noise: CorrelatedNoise, hparams: Mapping[str, Any], setting: Setting
+) -> UplinkLink:
+    """Returns the link that clips updates, and adds correlated noise to their sums.
+
+    Args:
+      noise: What is added.
+      hparams: "clip_norm", the bound of an update's norm, and "noise_multiplier", the standard
+        deviation of Z over this bound.
+      setting: The run; its mean cohort is the denominator of each round.
+
+    Example:
+      >>> own = CorrelatedNoise(lambda params: (), lambda *given: (normal_like(*given[2:]), ()))
+      >>> ones = jnp.ones(100, int)
+      >>> setting = Setting(100, 10, "separated", 20, 0, ones, ones, ones)
+      >>> link = correlated_link(own, {"clip_norm": 0.5, "noise_multiplier": 0.0}, setting)
+      >>> sent, _ = link.encode(jnp.array([3.0, 4.0]), (), None, None)
+      >>> total = Aggregate(sent, jnp.float32(1), jnp.float32(1))
+      >>> told, _ = link.release(total, (), jnp.int32(0), jax.random.key(0))
+      >>> sent.tolist(), told.mean().tolist()
+      ([0.30000001192092896, 0.4000000059604645], [0.029999999329447746, 0.03999999910593033])
+    """
+    clip_norm, noise_multiplier = hparams["clip_norm"], hparams["noise_multiplier"]
+
+    def encode(update, state, job, key):
+        del job, key
+        return clipped(update, clip_norm), state
+
+    def decode(payload, state):
+        del state
+        return clipped(payload, clip_norm) if setting.behind == "links" else payload
+
+    def release(total, state, round, key):
+        drawn, state = noise.draw(state, round, key, total.sum)
+        # infinity times zero is none
+        std = jnp.where(noise_multiplier == 0, 0, noise_multiplier * clip_norm)
+        noisy = jax.tree.map(
+            lambda leaf, draw: leaf + (std * draw).astype(leaf.dtype), total.sum, drawn
+        )
+        cohort = setting.clients_per_round
+        weight = jax.tree.map(lambda leaf: jnp.full_like(leaf, cohort), total.weight)
+        return Aggregate(noisy, weight, jnp.full_like(total.count, cohort)), state
+
+    return UplinkLink(
+        encode,
+        decode,
+        init_server=lambda params: noise.init(summable(params)),
+        refuses_rest=True,
+        makes_finite=True,
+        release=release,
+    )
+
+
+def correlated_guarantee(
+    spent: Callable[..., dict[str, float]],
+    hparams: Mapping[str, float],
+    delta: float,
+    sampling: str,
+) -> Guarantee:
+    """Returns what correlated noise promises to users.
+
+    Args:
+      spent: (rounds, accountants=("rdp", "pld")) -> {accountant: epsilon} of the first rounds.
+      hparams: As `correlated_link` takes them.
+      delta: Of (epsilon, delta).
+      sampling: How cohorts are drawn, in words.
+
+    Example:
+      >>> from fljax.privacy import accounting
+      >>> spent = accounting.spending(accounting.gaussian(2.0), delta=1e-3)
+      >>> hparams = {"clip_norm": 0.5, "noise_multiplier": 2.0}
+      >>> guarantee = correlated_guarantee(spent, hparams, 1e-3, "everybody takes part")
+      >>> guarantee.relation, round(guarantee.quick(2), 3)
+      ('replace_special', 2.33)
+    """
+    return Guarantee(
+        unit="user",
+        relation="replace_special",
+        sampling=sampling,
+        noise_multiplier=float(hparams["noise_multiplier"]),
+        clip_norm=float(hparams["clip_norm"]),
+        delta=delta,
+        covers=_COVERS,
+        epsilon=spent,
+        quick=lambda rounds: spent(rounds, ("rdp",))["rdp"],
+    )
+
+
+_COVERS = (
+    "all that one user's data change in what the server learns of a run, which is the models of "
+    "all rounds; not the statistics of the record, which the simulator alone sees"
+)

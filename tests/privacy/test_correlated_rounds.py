@@ -1,0 +1,166 @@
+"""Rounds with correlated noise, against loops over clients; in layouts, trials and resumed runs."""
+
+import itertools
+import math
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import toy
+from contracts import harness
+from privacy.private import pipeline, setting
+
+import fljax
+from fljax import algorithms
+from fljax.core.transforms import Pipeline, PipelineSpec
+from fljax.engine.plan.round_plan import job_table
+from fljax.engine.program import keys
+from fljax.privacy.banded import banded_matrix, banded_noise, coefficients
+from fljax.privacy.trees import tree_aggregation, tree_noise
+from fljax.training.hyperparameters import hyperparameters
+from fljax.training.trials import TrialInputs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+CLIP, NOISE, MEMBERS = 0.4, 0.7, 3.0
+COHORTS = [[0, 2, 3], [], [4, 8, 6], [0, 3, 2], [7], [4]]
+MECHANISMS = {
+    "banded": (banded_matrix(CLIP, NOISE, bands=3, horizon=9), banded_noise(coefficients(9, 3))),
+    "independent": (banded_matrix(CLIP, NOISE, bands=1), banded_noise(np.ones(1))),
+    "tree": (tree_aggregation(CLIP, NOISE, restart_every=3), tree_noise(3)),
+}
+
+
+@pytest.fixture
+def x64(quick_compilation):
+    with jax.enable_x64(True):
+        yield
+
+
+def key_of(round, seed=0):
+    key = jax.random.key(seed)
+    for number in (round, 0, keys.RELEASE, 0):
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def loop(noise, broken=None):
+    """Trains by FedAvgM with noisy sums of clipped updates, client by client."""
+    parts = toy.clients()
+    server = reference.Server(toy.initial_params(), "momentum", lr=0.5, momentum=0.6)
+    state = noise.init(jax.tree.map(jnp.asarray, server.params))
+    for round, cohort in enumerate(COHORTS):
+        drawn, state = noise.draw(state, jnp.int32(round), key_of(round), server.params)
+        total = reference.combine(lambda z: NOISE * CLIP * np.asarray(z), drawn)
+        for client in cohort:
+            if client == broken:
+                continue
+            trained, *_ = reference.local_sgd(
+                server.params, *parts[client], lr=0.2, batch_size=4, epochs=1
+            )
+            update = reference.combine(np.subtract, trained, server.params)
+            length = math.sqrt(sum((leaf**2).sum() for leaf in update.values()))
+            scale = min(1, CLIP / length)
+            total = reference.combine(lambda t, u, s=scale: t + s * u, total, update)
+        server.step(reference.combine(lambda t: t / MEMBERS, total))
+    return server.params
+
+
+SPEC = algorithms.fedopt("momentum", 0.2, 0.5, weighting="uniform", server_momentum=0.6)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [("independent", harness.ONE), *itertools.product(("banded", "tree"), harness.LAYOUTS)],
+)
+def test_rounds_equal_a_loop_over_clients(name, layout):
+    """A round without clients has its noise, and a broken client counts as zero."""
+    mechanism, noise = MECHANISMS[name]
+    parts = toy.clients()
+    parts[8] = (np.full_like(parts[8][0], np.nan), parts[8][1])
+    chain = pipeline(mechanism, MEMBERS)
+    run = harness.rounds(SPEC, COHORTS, layout, parts=parts, pipeline=chain)
+    toy.assert_close(run.params, loop(noise, broken=8), 1e-9)
+    assert run.total("nonfinite", 2) == 1
+
+
+@pytest.mark.parametrize("name", ["banded", "tree"])
+def test_trials_that_share_a_program_are_the_trials_alone(name):
+    """Each has its own noise, of a size of its own, in one program."""
+    mechanism, _ = MECHANISMS[name]
+    louder = mechanism._replace(hparams={**mechanism.hparams, "noise_multiplier": 2.0})
+    chains, seeds = [pipeline(mechanism, MEMBERS), pipeline(louder, MEMBERS)], (0, 7)
+    inputs = [
+        TrialInputs(seed, hyperparameters(SPEC, chain))
+        for seed, chain in zip(seeds, chains, strict=True)
+    ]
+    tables = [
+        job_table(2 * cohort, trial=[0] * len(cohort) + [1] * len(cohort)) for cohort in COHORTS
+    ]
+    together = harness.rounds(SPEC, tables, trials=inputs, pipeline=chains[0])
+    for number in range(2):
+        alone = harness.rounds(SPEC, COHORTS, seed=seeds[number], pipeline=chains[number])
+        of_trial = jax.tree.map(lambda leaf, n=number: leaf[n : n + 1], together.states[-1])
+        toy.assert_close(of_trial.server, alone.states[-1].server, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["banded", "tree"])
+def test_what_is_not_covered_is_refused(name):
+    chain = pipeline(MECHANISMS[name][0], MEMBERS)
+    with pytest.raises(ValueError, match="'control'"):
+        harness.rounds(algorithms.scaffold(0.2), COHORTS, pipeline=chain)
+
+
+def train(workdir, mechanism, num_rounds=8, **options):
+    run = setting(9, 3.0, "separated", num_rounds, separation=3)
+    return fljax.simulate(
+        toy.dataset(toy.clients(dtype=np.float32)),
+        toy.softmax_task(np.float32),
+        SPEC,
+        num_rounds=num_rounds,
+        clients_per_round=3,
+        sampler="separated",
+        separation=3,
+        batch_size=4,
+        workdir=workdir,
+        eval_every=4,
+        checkpoint_every=2,
+        progress=False,
+        pipeline=PipelineSpec(
+            lambda hp: Pipeline(uplink=(mechanism.link(hp, run),)), mechanism.hparams
+        ),
+        **options,
+    )
+
+
+def stop_after(round):
+    def hook(federation, record):
+        if record["round"] == round:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return hook
+
+
+@pytest.mark.parametrize("name", ["banded", "tree"])
+def test_a_resumed_run_is_the_uninterrupted_one(name, tmp_path):
+    """Interrupted within a tree, and between bands."""
+    mechanism, _ = MECHANISMS[name]
+    whole = train(tmp_path / "whole", mechanism)
+    half = train(tmp_path / "parts", mechanism, hooks=(stop_after(4),))
+    assert half.interrupted
+    resumed = train(tmp_path / "parts", mechanism, resume=True)
+    jax.tree.map(np.testing.assert_array_equal, whole.variables, resumed.variables)
+
+
+def test_a_run_that_goes_on_for_longer_keeps_the_strategy_it_began_with(tmp_path):
+    """Its coefficients come from the checkpoint, so that columns keep their norm."""
+    mechanism = banded_matrix(CLIP, NOISE, bands=3)
+    train(tmp_path / "short", mechanism, num_rounds=4)
+    longer = train(tmp_path / "short", mechanism, resume=True)
+    planned = train(tmp_path / "planned", banded_matrix(CLIP, NOISE, bands=3, horizon=4))
+    jax.tree.map(np.testing.assert_array_equal, planned.variables, longer.variables)
