@@ -30,13 +30,8 @@ from fljax.core.transforms import UplinkLink
 from fljax.core.values import COUNT, Field, checked
 from fljax.privacy import accounting
 from fljax.privacy.accounting.composition import ACCOUNTANTS
-from fljax.privacy.gaussian import NOISE, checked_clip_norm
-from fljax.privacy.matrix_noise import (
-    CorrelatedNoise,
-    correlated_guarantee,
-    correlated_link,
-    normal_like,
-)
+from fljax.privacy.gaussian import noise_hparams, normal_like
+from fljax.privacy.matrix_noise import CorrelatedNoise, correlated_guarantee, correlated_link
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.users import check_weights, delta_of
 
@@ -84,10 +79,7 @@ def banded_matrix(
       >>> {name: round(value, 2) for name, value in guarantee.epsilon(100).items()}
       {'rdp': 1.88, 'pld': 1.67}
     """
-    hparams = {
-        "clip_norm": checked_clip_norm(clip_norm),
-        "noise_multiplier": checked("noise_multiplier", noise_multiplier, NOISE),
-    }
+    hparams = noise_hparams(clip_norm, noise_multiplier, delta)
     if bands is not None:
         bands = checked("bands", bands, _COUNT)
     if horizon is not None:

@@ -27,7 +27,18 @@ from fljax.privacy.clipping import bounded, check_clipping, clipped
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.users import users_guarantee
 
-__all__ = ["NOISE", "checked_clip_norm", "first_only", "gaussian", "noisy"]
+__all__ = [
+    "NOISE",
+    "checked_clip_norm",
+    "first_only",
+    "fixed",
+    "gaussian",
+    "noise_hparams",
+    "noise_std",
+    "noisy",
+    "normal_like",
+    "with_noise",
+]
 
 PyTree = Any
 
@@ -60,17 +71,7 @@ def gaussian(
       {'clip_norm': 0.3, 'noise_multiplier': 2.0}
     """
     check_clipping(clipping)
-    hparams = {
-        "clip_norm": checked_clip_norm(clip_norm),
-        "noise_multiplier": checked("noise_multiplier", noise_multiplier, NOISE),
-    }
-    if math.isinf(hparams["clip_norm"]) and noise_multiplier:
-        raise ValueError(
-            f"clip_norm = inf bounds nothing, so no noise hides anything: noise_multiplier = "
-            f"{noise_multiplier:g} must be 0 with it. Give a clip norm, such as 0.3."
-        )
-    if delta is not None:
-        accounting.check_delta(delta)
+    hparams = noise_hparams(clip_norm, noise_multiplier, delta)
     if weight_cap is not None:
         hparams["weight_cap"] = checked("weight_cap", weight_cap, _CAP)
 
@@ -106,8 +107,34 @@ def checked_clip_norm(clip_norm: Any) -> float:
     return checked("clip_norm", clip_norm, _CLIP)
 
 
+def noise_hparams(
+    clip_norm: float, noise_multiplier: float, delta: float | None
+) -> dict[str, float]:
+    """Returns the numbers of a mechanism that clips and adds noise, as they are traced.
+
+    Raises:
+      ValueError: If one of them is out of range, or noise is to hide what nothing bounds.
+
+    Example:
+      >>> noise_hparams(0.3, 2, delta=None)
+      {'clip_norm': 0.3, 'noise_multiplier': 2.0}
+    """
+    hparams = {
+        "clip_norm": checked_clip_norm(clip_norm),
+        "noise_multiplier": checked("noise_multiplier", noise_multiplier, NOISE),
+    }
+    if math.isinf(hparams["clip_norm"]) and noise_multiplier:
+        raise ValueError(
+            f"clip_norm = inf bounds nothing, so no noise hides anything: noise_multiplier = "
+            f"{noise_multiplier:g} must be 0 with it. Give a clip norm, such as 0.3."
+        )
+    if delta is not None:
+        accounting.check_delta(delta)
+    return hparams
+
+
 def _link(hp: Mapping[str, Any], setting: Setting, clipping: str) -> UplinkLink:
-    clip_norm, noise_multiplier = hp["clip_norm"], hp["noise_multiplier"]
+    clip_norm = hp["clip_norm"]
     weight_cap = hp.get("weight_cap", 1.0)
 
     def encode(message, state, job, key):
@@ -123,8 +150,7 @@ def _link(hp: Mapping[str, Any], setting: Setting, clipping: str) -> UplinkLink:
 
     def release(sums, state, round, key):
         del round
-        # infinity times zero is none
-        std = jnp.where(noise_multiplier == 0, 0, noise_multiplier * clip_norm * weight_cap)
+        std = noise_std(hp) * weight_cap
         return noisy(sums, std, setting.clients_per_round, key, weight_cap), state
 
     return UplinkLink(
@@ -160,23 +186,66 @@ def noisy(
       >>> told.mean().tolist(), float(told.count)
       ([3.0], 10.0)
     """
-    leaves, tree = jax.tree.flatten({name: total.sum for name, total in sums.items()})
-    values = jax.tree.unflatten(
-        tree,
-        [
-            leaf + (std * _normal(jax.random.fold_in(key, number), leaf)).astype(leaf.dtype)
-            for number, leaf in enumerate(leaves)
-        ],
-    )
+    fresh = normal_like(key, {name: total.sum for name, total in sums.items()})
+    noise = jax.tree.map(lambda leaf: std * leaf, fresh)
     return {
-        name: Aggregate(
-            values[name],
-            jax.tree.map(lambda w: jnp.full_like(w, denominator * weight_cap), total.weight),
-            jnp.full_like(total.count, denominator),
-        )
+        name: fixed(with_noise(total, noise[name]), denominator, weight_cap)
         for name, total in sums.items()
     }
 
 
-def _normal(key: jax.Array, like: jax.Array) -> jax.Array:
-    return jax.random.normal(key, like.shape, like.dtype)
+def noise_std(hparams: Mapping[str, Any]) -> jax.Array:
+    """Returns the noise multiplier times the clip norm, where 0 times infinity is 0.
+
+    Example:
+      >>> float(noise_std({"clip_norm": math.inf, "noise_multiplier": 0.0}))
+      0.0
+    """
+    clip_norm, noise_multiplier = hparams["clip_norm"], hparams["noise_multiplier"]
+    return jnp.where(noise_multiplier == 0, 0, noise_multiplier * clip_norm)
+
+
+def normal_like(key: jax.Array, tree: PyTree) -> PyTree:
+    """Returns standard normal numbers in the shapes and types of arrays; each has its own key.
+
+    Example:
+      >>> normal_like(jax.random.key(0), {"w": jnp.zeros((2, 3))})["w"].shape
+      (2, 3)
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    drawn = [
+        jax.random.normal(jax.random.fold_in(key, number), leaf.shape, leaf.dtype)
+        for number, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def with_noise(total: Aggregate, noise: PyTree) -> Aggregate:
+    """Returns an aggregate whose sum has some noise in it.
+
+    Example:
+      >>> total = Aggregate(jnp.array([30.0]), jnp.float32(3), jnp.float32(3))
+      >>> with_noise(total, jnp.array([-0.5])).sum.tolist()
+      [29.5]
+    """
+    noisy_sum = jax.tree.map(lambda leaf, drawn: leaf + drawn.astype(leaf.dtype), total.sum, noise)
+    return total._replace(sum=noisy_sum)
+
+
+def fixed(
+    total: Aggregate, denominator: jax.Array | float, weight_cap: jax.Array | float = 1.0
+) -> Aggregate:
+    """Returns an aggregate with fixed numbers in place of its weight and count.
+
+    Args:
+      total: The aggregate.
+      denominator: Takes the place of the count; times `weight_cap` of the weight.
+      weight_cap: What a client's weight counts at most.
+
+    Example:
+      >>> total = Aggregate(jnp.array([30.0]), jnp.float32(3), jnp.float32(3))
+      >>> fixed(total, 10.0).mean().tolist()
+      [3.0]
+    """
+    weight = jax.tree.map(lambda w: jnp.full_like(w, denominator * weight_cap), total.weight)
+    return total._replace(weight=weight, count=jnp.full_like(total.count, denominator))

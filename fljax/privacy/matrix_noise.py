@@ -14,15 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from fljax.core.algorithm import Aggregate
 from fljax.core.precision import summable
 from fljax.core.transforms import UplinkLink
 from fljax.privacy.clipping import clipped
+from fljax.privacy.gaussian import fixed, noise_std, with_noise
 from fljax.privacy.mechanism import Guarantee, Setting
 
-__all__ = ["CorrelatedNoise", "correlated_guarantee", "correlated_link", "normal_like"]
+__all__ = ["CorrelatedNoise", "correlated_guarantee", "correlated_link"]
 
 PyTree = Any
 
@@ -38,6 +37,7 @@ class CorrelatedNoise(NamedTuple):
     Example:
       Independent noise:
 
+      >>> from fljax.privacy.gaussian import normal_like
       >>> own = CorrelatedNoise(
       ...     init=lambda params: (),
       ...     draw=lambda state, round, key, params: (normal_like(key, params), state),
@@ -48,21 +48,6 @@ class CorrelatedNoise(NamedTuple):
 
     init: Callable[[PyTree], PyTree]
     draw: Callable[[PyTree, jax.Array, jax.Array, PyTree], tuple[PyTree, PyTree]]
-
-
-def normal_like(key: jax.Array, params: PyTree) -> PyTree:
-    """Returns standard normal numbers in the shapes and types of some arrays.
-
-    Example:
-      >>> normal_like(jax.random.key(0), {"w": jnp.zeros((2, 3))})["w"].shape
-      (2, 3)
-    """
-    leaves, tree = jax.tree.flatten(params)
-    drawn = [
-        jax.random.normal(jax.random.fold_in(key, number), leaf.shape, leaf.dtype)
-        for number, leaf in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(tree, drawn)
 
 
 def correlated_link(
@@ -77,17 +62,19 @@ def correlated_link(
       setting: The run; its mean cohort is the denominator of each round.
 
     Example:
+      >>> from fljax.privacy.gaussian import normal_like
       >>> own = CorrelatedNoise(lambda params: (), lambda *given: (normal_like(*given[2:]), ()))
       >>> ones = jnp.ones(100, int)
       >>> setting = Setting(100, 10, "separated", 20, 0, ones, ones, ones)
       >>> link = correlated_link(own, {"clip_norm": 0.5, "noise_multiplier": 0.0}, setting)
+      >>> from fljax.core.algorithm import Aggregate
       >>> sent, _ = link.encode(jnp.array([3.0, 4.0]), (), None, None)
       >>> total = Aggregate(sent, jnp.float32(1), jnp.float32(1))
       >>> told, _ = link.release(total, (), jnp.int32(0), jax.random.key(0))
-      >>> sent.tolist(), told.mean().tolist()
-      ([0.30000001192092896, 0.4000000059604645], [0.029999999329447746, 0.03999999910593033])
+      >>> [f"{value:.3f}" for value in (*sent, *told.mean())]
+      ['0.300', '0.400', '0.030', '0.040']
     """
-    clip_norm, noise_multiplier = hparams["clip_norm"], hparams["noise_multiplier"]
+    clip_norm = hparams["clip_norm"]
 
     def encode(update, state, job, key):
         del job, key
@@ -99,14 +86,8 @@ def correlated_link(
 
     def release(total, state, round, key):
         drawn, state = noise.draw(state, round, key, total.sum)
-        # infinity times zero is none
-        std = jnp.where(noise_multiplier == 0, 0, noise_multiplier * clip_norm)
-        noisy = jax.tree.map(
-            lambda leaf, draw: leaf + (std * draw).astype(leaf.dtype), total.sum, drawn
-        )
-        cohort = setting.clients_per_round
-        weight = jax.tree.map(lambda leaf: jnp.full_like(leaf, cohort), total.weight)
-        return Aggregate(noisy, weight, jnp.full_like(total.count, cohort)), state
+        scaled = jax.tree.map(lambda leaf: noise_std(hparams) * leaf, drawn)
+        return fixed(with_noise(total, scaled), setting.clients_per_round), state
 
     return UplinkLink(
         encode,

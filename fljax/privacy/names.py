@@ -8,13 +8,19 @@ from typing import Any
 from fljax.core import parts
 from fljax.core.transforms import UplinkLink
 from fljax.core.values import shown
+from fljax.privacy.banded import banded_matrix
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Mechanism
+from fljax.privacy.trees import tree_aggregation
 
 __all__ = ["MECHANISMS", "SECURE_AGGREGATION", "make", "make_secure_aggregation"]
 
 # What `privacy` may name: functions that return a Mechanism.
-MECHANISMS: dict[str, Callable[..., Mechanism]] = {"gaussian": gaussian}
+MECHANISMS: dict[str, Callable[..., Mechanism]] = {
+    "gaussian": gaussian,
+    "tree_aggregation": tree_aggregation,
+    "banded_matrix": banded_matrix,
+}
 # What `secure_aggregation` may name: functions that return the last link of the uplink.
 SECURE_AGGREGATION: dict[str, Callable[..., UplinkLink]] = {}
 

@@ -29,13 +29,8 @@ from fljax.core.transforms import UplinkLink
 from fljax.core.values import COUNT, Field, checked
 from fljax.privacy import accounting
 from fljax.privacy.accounting.composition import ACCOUNTANTS
-from fljax.privacy.gaussian import NOISE, checked_clip_norm
-from fljax.privacy.matrix_noise import (
-    CorrelatedNoise,
-    correlated_guarantee,
-    correlated_link,
-    normal_like,
-)
+from fljax.privacy.gaussian import noise_hparams, normal_like
+from fljax.privacy.matrix_noise import CorrelatedNoise, correlated_guarantee, correlated_link
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.users import check_weights, delta_of
 
@@ -80,10 +75,7 @@ def tree_aggregation(
       >>> {name: round(value, 2) for name, value in guarantee.epsilon(64).items()}
       {'rdp': 1.45, 'pld': 1.28}
     """
-    hparams = {
-        "clip_norm": checked_clip_norm(clip_norm),
-        "noise_multiplier": checked("noise_multiplier", noise_multiplier, NOISE),
-    }
+    hparams = noise_hparams(clip_norm, noise_multiplier, delta)
     if restart_every is not None:
         restart_every = checked("restart_every", restart_every, _ROUNDS)
 
@@ -135,9 +127,9 @@ def tree_noise(restart_every: int, completion: bool = True) -> CorrelatedNoise:
       >>> for round in range(4):
       ...     drawn, state = noise.draw(state, jnp.int32(round), jax.random.key(round), params)
       ...     prefix += drawn
-      ...     variances.append(f"{prefix.var():.2f}")
+      ...     variances.append(f"{prefix.var():.1f}")
       >>> variances  # 1, 2/3, 5/3, 4/7
-      ['1.00', '0.67', '1.67', '0.57']
+      ['1.0', '0.7', '1.7', '0.6']
     """
     levels = restart_every.bit_length()
     merging, filling = _merging(levels), _filling(restart_every if completion else 1)
