@@ -143,6 +143,8 @@ class UplinkLink(NamedTuple):
         of 1, and `decode_sum` says what the weights were.
       reports: Whether `encode` returns a third result, {name: (value, weight)} of scalars. The
         record of a round has the mean over jobs as `train/NAME`.
+      adds: Names that `encode` of a link of the whole message adds to it, each under the weight 1:
+        numbers of its own, of which algorithms know nothing. Its `release` takes them away.
 
     Example:
       >>> halved = UplinkLink(
@@ -170,6 +172,7 @@ class UplinkLink(NamedTuple):
     decode_sum: Callable[[Any, PyTree, PyTree, jax.Array], Any] | None = None
     weighs: bool = False
     reports: bool = False
+    adds: tuple[str, ...] = ()
 
     def meets(self, names: Collection[str | None]) -> bool:
         """Returns whether it covers some of these names; None among them stands for all."""

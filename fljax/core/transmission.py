@@ -104,7 +104,9 @@ def encode(
         _check_names(link, number, payload, message)
         before, message = message, link.with_part(message, payload)
         if not link.linear:
-            coded |= {name: number for name in message if not _alike(before[name], message[name])}
+            coded |= {name: number for name in before if not _alike(before[name], message[name])}
+        if link.adds:
+            job = job._replace(weights={**job.weights, **dict.fromkeys(link.adds, jnp.ones(()))})
         bits |= {name: link.bits(message[name]) for name in message if link.meets([name])}
     return message, tuple(states), sum(bits.values(), jnp.uint32(0)), reported
 
@@ -145,12 +147,21 @@ def _check_covered(link: UplinkLink, number: int, message: Mapping[str, Any]) ->
 def _check_names(link: UplinkLink, number: int, payload: Any, message: Mapping[str, Any]) -> None:
     if link.covers is not None:
         return
-    if not isinstance(payload, dict) or payload.keys() != message.keys():
+    names = [*message, *link.adds]
+    if not isinstance(payload, dict) or payload.keys() != set(names):
         raise ValueError(
             f"Uplink link {number} covers the whole message, so its payload must be a dict of the "
-            f"names {', '.join(map(repr, message))}, each of which is summed under a weight of its "
+            f"names {', '.join(map(repr, names))}, each of which is summed under a weight of its "
             f"own. It is {type(payload).__name__}."
         )
+
+
+def with_additions(
+    pipeline: Pipeline, contributions: Mapping[str, Contribution]
+) -> dict[str, Contribution]:
+    """Returns contributions with those that links of the uplink add, which have no value yet."""
+    added = [name for link in pipeline.uplink for name in link.adds]
+    return {**contributions, **dict.fromkeys(added, Contribution((), jnp.ones(())))}
 
 
 def decode(pipeline: Pipeline, payloads: Mapping[str, PyTree], states: tuple) -> dict[str, PyTree]:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from fljax.core.trees import all_finite, beside
 from fljax.core.values import Field, checked
 
-__all__ = ["CLIPPING", "bounded", "check_clipping", "clipped"]
+__all__ = ["CLIPPING", "bounded", "check_clipping", "clipped", "within"]
 
 PyTree = Any
 
@@ -61,7 +61,7 @@ def clipped(value: PyTree, clip_norm: jax.Array | float, clipping: str = "flat")
       >>> clipped(jnp.array([1.0, jnp.nan]), 1.0).tolist()
       [0.0, 0.0]
     """
-    value = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf, jnp.float32)), value)
+    value = _floats(value)
     sound = all_finite(value)
     if clipping == "per_layer":
         share = clip_norm / math.sqrt(max(1, len(jax.tree.leaves(value))))
@@ -72,20 +72,40 @@ def clipped(value: PyTree, clip_norm: jax.Array | float, clipping: str = "flat")
     return jax.tree.map(lambda leaf: jnp.where(sound, leaf, 0), value)
 
 
+def within(value: PyTree, clip_norm: jax.Array | float) -> jax.Array:
+    """Returns whether flat clipping leaves a value as it is, as a bool scalar.
+
+    Example:
+      >>> bool(within(jnp.array([3.0, 4.0]), 5.0)), bool(within(jnp.array([3.0, 4.0]), 4.9))
+      (True, False)
+    """
+    unit, norm = _norm(_floats(value))
+    return norm <= clip_norm / unit
+
+
 def _clipped(value: PyTree, clip_norm: jax.Array | float) -> PyTree:
-    leaves = [leaf for leaf in jax.tree.leaves(value) if leaf.size]
-    if not leaves:
-        return value
-    largest = jnp.stack([jnp.abs(leaf).max() for leaf in leaves]).max()
-    # whose inverse, by which compilers may multiply, is a normal number too
-    far = 2.0 ** int(0.8 * jnp.finfo(largest.dtype).maxexp)
-    unit = jnp.clip(largest, 1 / far, far)
-    norm = jnp.sqrt(sum(jnp.square(leaf / unit).sum() for leaf in leaves))  # in these units
+    unit, norm = _norm(value)
     over = norm > clip_norm / unit
     scale = clip_norm / jnp.where(over, norm, 1)
     return jax.tree.map(
         lambda leaf: jnp.where(over, leaf / unit * scale, leaf).astype(leaf.dtype), value
     )
+
+
+def _norm(value: PyTree) -> tuple[jax.Array, jax.Array]:
+    """Returns (unit, norm of the value in this unit)."""
+    leaves = [leaf for leaf in jax.tree.leaves(value) if leaf.size]
+    if not leaves:
+        return jnp.ones(()), jnp.zeros(())
+    largest = jnp.stack([jnp.abs(leaf).max() for leaf in leaves]).max()
+    # whose inverse, by which compilers may multiply, is a normal number too
+    far = 2.0 ** int(0.8 * jnp.finfo(largest.dtype).maxexp)
+    unit = jnp.clip(largest, 1 / far, far)
+    return unit, jnp.sqrt(sum(jnp.square(leaf / unit).sum() for leaf in leaves))
+
+
+def _floats(value: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf, jnp.float32)), value)
 
 
 def bounded(

@@ -8,6 +8,7 @@ from typing import Any
 from fljax.core import parts
 from fljax.core.transforms import UplinkLink
 from fljax.core.values import shown
+from fljax.privacy.adaptive import adaptive_clipping
 from fljax.privacy.banded import banded_matrix
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Mechanism
@@ -18,6 +19,7 @@ __all__ = ["MECHANISMS", "SECURE_AGGREGATION", "make", "make_secure_aggregation"
 # What `privacy` may name: functions that return a Mechanism.
 MECHANISMS: dict[str, Callable[..., Mechanism]] = {
     "gaussian": gaussian,
+    "adaptive_clipping": adaptive_clipping,
     "tree_aggregation": tree_aggregation,
     "banded_matrix": banded_matrix,
 }

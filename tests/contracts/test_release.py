@@ -71,3 +71,35 @@ def test_a_release_sees_every_sum_and_clients_are_told_the_state(layout):
         scale *= 2
         assert run.total("nonfinite", round) == (BROKEN in cohort)
     toy.assert_close(run.params, params, 1e-9)
+
+
+def test_a_link_adds_numbers_of_its_own_to_a_message():
+    """Algorithms and links of single names know nothing of them; their sums reach its release."""
+
+    def encode(message, state, job, key):
+        return {**message, "present": jnp.float64(job.client)}, state
+
+    def release(sums, state, round, key):
+        present = sums["present"]
+        return {
+            name: total._replace(sum=jax.tree.map(lambda leaf: leaf * present.sum, total.sum))
+            for name, total in sums.items()
+            if name != "present"
+        }, state
+
+    counting = UplinkLink(
+        encode, lambda payload, state: payload, covers=None, adds=("present",), release=release
+    )
+    halved = UplinkLink(
+        lambda value, state, job, key: (jax.tree.map(lambda leaf: leaf / 2, value), state),
+        lambda payload, state: payload,
+    )
+    spec = algorithms.fedavg(0.2, weighting="uniform")
+    run = harness.rounds(
+        spec, COHORTS[:1], harness.MANY, pipeline=Pipeline(uplink=(counting, halved))
+    )
+    plain = harness.rounds(spec, COHORTS[:1])
+    start, scale = toy.initial_params(), sum(COHORTS[0]) / 2
+    expected = reference.combine(lambda x, new: x + scale * (new - x), start, plain.params)
+    toy.assert_close(run.params, expected, 1e-9)
+    assert set(run.by_client("uplink_bits").values()) == {29 * 64}

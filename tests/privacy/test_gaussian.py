@@ -9,18 +9,18 @@ import pytest
 import reference
 import toy
 from contracts import harness
-from privacy.private import pipeline, setting
+from privacy.private import clipped, noise_of, pipeline, setting
 
 from fljax import algorithms
 from fljax.core.algorithm import Aggregate
 from fljax.engine.plan.packed_plan import pack
 from fljax.engine.plan.round_plan import job_table
-from fljax.engine.program import keys
 from fljax.privacy import accounting
 from fljax.privacy.gaussian import gaussian
 
 CLIP, NOISE, MEMBERS = 0.4, 0.7, 3.5
 COHORTS = [[0, 2, 3], [], [3, 4, 8, 6], [7]]
+SHAPES = {"b": (toy.CLASSES,), "w": (toy.FEATURES, toy.CLASSES)}
 
 
 @pytest.fixture
@@ -29,29 +29,15 @@ def x64(quick_compilation):
         yield
 
 
-def clipped(bound, *trees):
-    length = math.sqrt(sum((leaf**2).sum() for tree in trees for leaf in tree.values()))
-    return [reference.combine(lambda leaf: leaf * min(1, bound / length), tree) for tree in trees]
-
-
-def noise_of(round, *shapes):
-    """Draws the noise of a round by the documented derivation of keys, for leaves in order."""
-    key = jax.random.key(0)
-    for number in (round, 0, keys.RELEASE, 0):
-        key = jax.random.fold_in(key, number)
-    return [
-        np.asarray(jax.random.normal(jax.random.fold_in(key, n), shape, jnp.float64))
-        for n, shape in enumerate(shapes)
-    ]
-
-
 def private_mean(round, messages, bound=CLIP, cap=1.0, weights=None):
     """Returns the noised mean of messages {name: tree}, by a loop over them."""
     weights = weights or [1.0] * len(messages)
-    shapes = {"b": (toy.CLASSES,), "w": (toy.FEATURES, toy.CLASSES)}
     names = sorted(messages[0]) if messages else ["update"]
-    noise = iter(noise_of(round, *(shapes[leaf] for _ in names for leaf in shapes)))
-    total = {name: {leaf: next(noise) * NOISE * bound * cap for leaf in shapes} for name in names}
+    noise = noise_of(round, dict.fromkeys(names, SHAPES))
+    total = {
+        name: reference.combine(lambda drawn: drawn * NOISE * bound * cap, noise[name])
+        for name in names
+    }
     for message, weight in zip(messages, weights, strict=True):
         sent = clipped(bound, *(message[name] for name in names))
         for name, tree in zip(names, sent, strict=True):

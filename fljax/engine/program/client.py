@@ -140,7 +140,8 @@ def send(
         pipeline, contributions, client_state, job, key, server_states, agreed
     )
     values = transmission.decode(pipeline, payloads, server_states)
-    sent = {name: part._replace(value=values[name]) for name, part in contributions.items()}
+    parts = transmission.with_additions(pipeline, contributions)
+    sent = {name: part._replace(value=values[name]) for name, part in parts.items()}
     for name in sent:
         if pipeline.weighs(name):
             sent[name] = sent[name]._replace(weight=jnp.ones((), jnp.float32))
