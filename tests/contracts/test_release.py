@@ -102,4 +102,4 @@ def test_a_link_adds_numbers_of_its_own_to_a_message():
     start, scale = toy.initial_params(), sum(COHORTS[0]) / 2
     expected = reference.combine(lambda x, new: x + scale * (new - x), start, plain.params)
     toy.assert_close(run.params, expected, 1e-9)
-    assert set(run.by_client("uplink_bits").values()) == {29 * 64}
+    assert set(run.by_client("uplink_bits", 0).values()) == {29 * 64}
