@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from fljax.core.values import POSITIVE, Field, checked
@@ -11,6 +12,7 @@ from fljax.privacy.accounting.events import Run
 __all__ = ["calibrate", "rounds_within"]
 
 _TARGET = Field(None, float, POSITIVE)
+_MOST_NOISE, _LEAST_EPSILON = 1e9, 1e-9
 
 
 def calibrate(
@@ -45,23 +47,36 @@ def calibrate(
     """
     target = checked("target_epsilon", target_epsilon, _TARGET)
 
-    def keeps(noise: float) -> bool:
-        return epsilon(make_events(noise), delta, accountant) <= target
+    def excess(noise: float) -> float:
+        """Returns how far the logarithm of epsilon is above the target's."""
+        spent = epsilon(make_events(noise), delta, accountant)
+        return math.log(max(spent, _LEAST_EPSILON) / target)
 
-    low, high = 0.0, 1.0
-    while not keeps(high):
-        low, high = high, 2 * high
-        if high > 1e9:
+    high, above = 1.0, excess(1.0)
+    while above > 0:
+        high, above = 2 * high, excess(2 * high)
+        if high > _MOST_NOISE:
             raise ValueError(
                 f"target_epsilon = {target:g} with delta = {delta:g} is not kept by any noise. "
                 "Raise one of them."
             )
-    while low == 0.0 and high > 1e-6 and keeps(high / 2):
-        high /= 2
-    low = max(low, high / 2)
-    while high - low > tolerance * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if keeps(middle) else (middle, high)
+    low, below = high / 2, excess(high / 2)
+    while below <= 0 and low > 1 / _MOST_NOISE:
+        high, above, low, below = low, below, low / 2, excess(low / 2)
+    # between the two, the logarithm of epsilon is almost linear in that of the noise; guesses lie
+    # by turns a little above the line's zero and below it
+    side = 1
+    while below > 0 and high - low > tolerance * high:
+        share = below / (below - above) if math.isfinite(below) else 0.5
+        guess = low * (high / low) ** share * (1 + side * tolerance / 3)
+        inside = (high - low) / 16
+        guess = min(max(guess, low + inside), high - inside)
+        spent = excess(guess)
+        if spent <= 0:
+            high, above = guess, spent
+        else:
+            low, below = guess, spent
+        side = -side
     return high
 
 
