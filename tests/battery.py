@@ -349,7 +349,8 @@ def _run(case: Case, seed: int, first: int = 0) -> list[Outcome]:
         for number in range(first, first + case.trials)
     ]
     dataset = toy.dataset(parts, case.shape[1])
-    with exchanging(case.exchange):
+    # what is asked for before and after the rounds is no matter of how they are compiled
+    with exchanging(case.exchange), quick.compilation():
         federation = build(dataset, task, _spec(case), options, trials)
     losses = [[] for _ in trials]
     for plan, facts in federation.blocks(range(len(COHORTS))):
@@ -360,7 +361,10 @@ def _run(case: Case, seed: int, first: int = 0) -> list[Outcome]:
                 found.append(
                     round_stats[-1]["loss"][mine].sum() / round_stats[-1]["weight"][mine].sum()
                 )
-    return [_outcome(federation, len(parts), trial, losses[trial]) for trial in range(len(trials))]
+    with quick.compilation():
+        return [
+            _outcome(federation, len(parts), trial, losses[trial]) for trial in range(len(trials))
+        ]
 
 
 def _outcome(federation, num_clients: int, trial: int, losses: list[float]) -> Outcome:

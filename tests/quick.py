@@ -35,6 +35,7 @@ _programs: collections.OrderedDict[tuple, Any] = collections.OrderedDict()
 def compilation():
     """Compiles what is compiled inside without optimizations."""
     options_of = compiler.get_compile_options
+    before = jax.config.read("jax_disable_most_optimizations")
 
     def quick_options(*args, env_options_overrides=None, **options):
         overrides = OPTIONS | (env_options_overrides or {})
@@ -45,7 +46,7 @@ def compilation():
         try:
             yield
         finally:
-            jax.config.update("jax_disable_most_optimizations", False)
+            jax.config.update("jax_disable_most_optimizations", before)
 
 
 def compile_equal_programs_once() -> None:

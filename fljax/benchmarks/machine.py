@@ -34,7 +34,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def matrix_peak(sizes: Sequence[int] | None = None, repeats: int = 3) -> float:
+def matrix_peak(
+    sizes: Sequence[int] | None = None, repeats: int = 3, operations: float | None = None
+) -> float:
     """Measures the matrix peak: operations a second of square float32 products.
 
     All devices multiply at once, inside a compiled loop, as the round program does; the best size
@@ -44,11 +46,12 @@ def matrix_peak(sizes: Sequence[int] | None = None, repeats: int = 3) -> float:
     Args:
       sizes: Sizes to try; None chooses for the platform.
       repeats: Timed runs of each size.
+      operations: Of a timed run on each device, at least; None chooses for the platform.
     """
     on_cpu = jax.default_backend() == "cpu"
     sizes = sizes or ((512, 1024, 2048) if on_cpu else (2048, 4096, 8192))
-    at_least = 5e9 if on_cpu else 5e12
-    return max(_product_rate(size, at_least, repeats) for size in sizes)
+    operations = operations or (5e9 if on_cpu else 5e12)
+    return max(_product_rate(size, operations, repeats) for size in sizes)
 
 
 def _product_rate(size: int, at_least: float, repeats: int) -> float:

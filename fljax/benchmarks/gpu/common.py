@@ -39,7 +39,7 @@ def at_precision(precision: str) -> contextlib.AbstractContextManager:
 def peak(precision: str, size: Size) -> float:
     """Measures the matrix peak in a precision, in operations a second."""
     with at_precision(precision):
-        return matrix_peak(size.peak_sizes)
+        return matrix_peak(size.peak_sizes, operations=size.peak_operations)
 
 
 def clients_of_50(size: Size, cohort: int, population: int) -> Workload:

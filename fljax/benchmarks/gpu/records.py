@@ -32,6 +32,7 @@ class Size:
       small_cohort: Clients a round of the softmax regression, all that there are.
       flag_cases: Cases that run under every option of XLA (`cases.py`).
       peak_sizes: Sizes of the matrices of the peak; None chooses.
+      peak_operations: Of a timed run of their products, at least; None chooses.
       conv_layers: Layers whose forms are compared, of `fljax.benchmarks.kernels.layers.LAYERS`.
       conv_clients: For how many clients side by side; 0 is one without that axis.
       conv_batch: Batch of each client.
@@ -63,6 +64,7 @@ class Size:
         "cifar10_cnn_50:0:0:1000",
     )
     peak_sizes: tuple[int, ...] | None = None
+    peak_operations: float | None = None
     conv_layers: tuple[str, ...] = (
         "CIFAR-10 CNN, second",
         "EMNIST CNN, second",
@@ -98,6 +100,7 @@ SIZES = {
         small_cohort=5,
         flag_cases=("softmax_60:2:0:4",),
         peak_sizes=(64,),
+        peak_operations=1e7,
         conv_layers=("LeNet, second",),
         conv_clients=(0, 2),
         conv_batch=1,
