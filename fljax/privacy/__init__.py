@@ -3,7 +3,8 @@
 simulate(dataset, model, "fedavg", privacy=gaussian(0.3, noise_multiplier=2.0), ...)
 """
 
+from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 
-__all__ = ["Guarantee", "Mechanism", "Setting", "gaussian"]
+__all__ = ["Guarantee", "Mechanism", "Setting", "dpsgd", "gaussian"]

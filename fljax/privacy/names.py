@@ -10,6 +10,7 @@ from fljax.core.transforms import UplinkLink
 from fljax.core.values import shown
 from fljax.privacy.adaptive import adaptive_clipping
 from fljax.privacy.banded import banded_matrix
+from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Mechanism
 from fljax.privacy.trees import tree_aggregation
@@ -22,6 +23,7 @@ MECHANISMS: dict[str, Callable[..., Mechanism]] = {
     "adaptive_clipping": adaptive_clipping,
     "tree_aggregation": tree_aggregation,
     "banded_matrix": banded_matrix,
+    "dpsgd": dpsgd,
 }
 # What `secure_aggregation` may name: functions that return the last link of the uplink.
 SECURE_AGGREGATION: dict[str, Callable[..., UplinkLink]] = {}

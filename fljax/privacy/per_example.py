@@ -25,6 +25,14 @@ PyTree = Any
 Estimator = Callable[[Callable], Callable]
 # Purposes of random numbers beside those of a model, whose key is the step's own.
 _EXAMPLES, _NOISE = 0x6578616D, 0x6E6F6973
+# What is wrong with models that keep statistics of their batches.
+MIXES_EXAMPLES = (
+    "the model keeps a state that training updates, such as BatchNorm's statistics, which mix the "
+    "examples of a batch: no clipping bounds what one of them changes there. Use a model without, "
+    "such as one with GroupNorm or LayerNorm (resnet18_gn)."
+)
+# So that no sum of losses, which the record alone has, leaves the range of float32.
+_LARGEST_LOSS = 1e30
 # Norms are sums of squares in float32; what they may be too small by.
 _SLACK = 1 - 2.0**-20
 
@@ -77,7 +85,8 @@ def clipped_gradients(clip_norm: Any, noise_multiplier: Any, microbatch: int = 0
             counts = examples["mask"] & jnp.isfinite(squares) & jnp.isfinite(sums.loss)
             factors = _clip_factors(squares, clip_norm, counts)
             total = [weighted_sum(leaf, factors) for leaf in leaves]
-            loss_sum = jnp.where(counts, sums.loss, 0).sum()
+            losses = jnp.clip(sums.loss, -_LARGEST_LOSS, _LARGEST_LOSS)
+            loss_sum = jnp.where(counts, losses, 0).sum()
             return total, LossSums(loss_sum, jnp.where(counts, sums.weight, 0).sum())
 
         def gradient(params, model_state, batch, key):
@@ -144,8 +153,4 @@ def _in_parts(clipped_sum: Callable, params, examples, keys, microbatch: int):
 def _check_stateless(model_state: PyTree) -> None:
     """Raises ValueError for a model that keeps statistics of its batches."""
     if jax.tree.leaves(model_state):
-        raise ValueError(
-            "The model keeps a state that training updates, such as BatchNorm's statistics, which "
-            "mix the examples of a batch: no clipping bounds what one of them changes there. Take "
-            "a model without, such as one with GroupNorm or LayerNorm (resnet18_gn)."
-        )
+        raise ValueError(MIXES_EXAMPLES)

@@ -40,8 +40,9 @@ def scheduled(hparams, options: RoundOptions, round):
 
 def own_numbers(options: RoundOptions, num_clients: int, dtype: Any) -> OwnNumbers:
     """Returns what clients have of their own, in the type of the hyperparameters."""
-    sizes = None
-    if options.batches == "poisson":
+    sizes, privacy = None, options.privacy
+    clips = privacy is not None and privacy.mechanism and privacy.mechanism.estimator
+    if clips or options.batches == "poisson":
         rows = np.broadcast_to(options.batch_size, num_clients)
         sizes = np.where(rows == 0, np.inf, rows)
     return OwnNumbers(

@@ -17,6 +17,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
 from fljax.privacy.mechanism import Guarantee
 from fljax.privacy.protection import Protection
+from fljax.training.example_checks import problems_of_examples
 from fljax.training.initialization import initial_shapes
 from fljax.training.options import RoundOptions, RunOptions
 from fljax.training.rehearsal import rehearse
@@ -53,6 +54,8 @@ def check_protection(
     _refuse(where, _of_cohorts(dataset, options))
     guarantee = protection.guarantee(mechanism.hparams)
     _refuse(where, _of_numbers(guarantee, dataset))
+    if mechanism.estimator is not None:
+        _refuse(where, problems_of_examples(dataset, task, spec, options))
     if mechanism.link is None:
         return
     link = mechanism.link(mechanism.hparams, protection.setting)

@@ -60,8 +60,8 @@ class OwnNumbers(NamedTuple):
     Attributes:
       weights: Weights in averages, `Job.weight`.
       lr_factors: What the hyperparameter client_lr is multiplied by in a client's passes.
-      batch_sizes: Rows of a batch on average, where batches are drawn: a client with fewer rows has
-        them all in each batch.
+      batch_sizes: Rows of a batch on average, where batches are drawn, or gradients divided by it:
+        a client with fewer rows has them all in each batch.
     """
 
     weights: jax.Array | None = None

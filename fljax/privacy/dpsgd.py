@@ -1,0 +1,197 @@
+"""DP-SGD on the clients: privacy of single examples, with a server that nobody need trust.
+
+Abadi et al. 2016, "Deep learning with differential privacy" (arXiv:1607.00133), in each client's
+local training. What a client sends is made of noisy gradients alone, so it hides each of the
+client's examples from whoever sees it. A client of n rows has a guarantee of its own,
+
+    local steps x rounds    of Gaussian noise z    on a batch that each row joins with rate B / n,
+
+and epsilon of a run is that of the client whose examples are hidden the least. Batches that are
+shuffled instead have no theorem that counts the chance of being in one; each epoch then shows every
+row once, and costs as much as the noise on a batch that the row is in for certain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.core.values import NON_NEGATIVE, Field, checked
+from fljax.privacy import accounting
+from fljax.privacy.accounting import Event
+from fljax.privacy.gaussian import NOISE, checked_clip_norm
+from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
+from fljax.privacy.per_example import clipped_gradients
+
+__all__ = ["dpsgd"]
+
+COVERS = (
+    "all that one example of a client changes in what the client sends, and in all that follows "
+    "from it; not how many examples a client has, and not the statistics of the record, which the "
+    "simulator alone sees"
+)
+_MICROBATCH = Field(0, int, NON_NEGATIVE)
+# So many different clients are counted by the slower accountant, which is exact for them.
+_MOST_EXACT = 16
+
+
+def dpsgd(
+    clip_norm: float = 1.0,
+    noise_multiplier: float = 1.0,
+    *,
+    delta: float | None = None,
+    microbatch: int = 0,
+) -> Mechanism:
+    """Returns differential privacy of examples: clipped and noisy gradients in local training.
+
+    With `batches = "poisson"`, whose rows are drawn by themselves, accountants count the chance of
+    being drawn; with shuffled batches they count each epoch as if all rows were in one batch.
+
+    Args:
+      clip_norm: Bound C of the gradient of one example.
+      noise_multiplier: z; the noise of a sum of gradients has standard deviation z C.
+      delta: Of (epsilon, delta); None for n^-1.1, n being the rows of the largest client.
+      microbatch: Examples of a batch whose gradients are in memory at once; 0 for all.
+
+    Raises:
+      ValueError: If a number is out of range.
+
+    Example:
+      >>> privacy.dpsgd(1.5, noise_multiplier=1.3, delta=1e-5).hparams
+      {'clip_norm': 1.5, 'noise_multiplier': 1.3}
+    """
+    hparams = {
+        "clip_norm": checked_clip_norm(clip_norm),
+        "noise_multiplier": checked("noise_multiplier", noise_multiplier, NOISE),
+    }
+    if math.isinf(hparams["clip_norm"]) and noise_multiplier:
+        raise ValueError(
+            f"clip_norm = inf bounds no gradient, so no noise hides one: noise_multiplier = "
+            f"{noise_multiplier:g} must be 0 with it. Give a clip norm, such as 1.0."
+        )
+    if delta is not None:
+        accounting.check_delta(delta)
+    microbatch = checked("microbatch", microbatch, _MICROBATCH)
+
+    def guarantee(hp: Mapping[str, float], setting: Setting) -> Guarantee:
+        return _guarantee(hp, setting, delta)
+
+    def estimator(hp: Mapping[str, Any]) -> Callable:
+        return clipped_gradients(hp["clip_norm"], hp["noise_multiplier"], microbatch)
+
+    return Mechanism("dpsgd", hparams, guarantee, estimator=estimator)
+
+
+def _guarantee(hp: Mapping[str, float], setting: Setting, delta: float | None) -> Guarantee:
+    """Returns what noisy gradients promise to the examples of each client."""
+    if not setting.separation:
+        raise ValueError(
+            "dpsgd: a client may have several jobs in a round, so that nobody knows how often an "
+            "example is used. Use sampler = 'uniform' or 'poisson', which draw a client once."
+        )
+    sizes, noise = setting.sizes, hp["noise_multiplier"]
+    largest = max(int(sizes.max(initial=0)), 2)
+    delta = accounting.check_delta(largest**-1.1 if delta is None else delta, largest)
+    is_drawn = setting.batches == "poisson"
+    works, which = _different(setting)
+    events = [work.events(noise, is_drawn) for work in works]
+    spent = [accounting.spending(event, delta) for event in events]
+
+    def by(accountant: str, number: int, rounds: int) -> float:
+        times = -(-rounds // setting.separation)
+        return spent[number](times, (accountant,))[accountant]
+
+    def quick(rounds: int) -> float:
+        return max((by("rdp", number, rounds) for number in range(len(works))), default=0.0)
+
+    def epsilon(rounds: int) -> dict[str, float]:
+        bounds = sorted(((by("rdp", n, rounds), n) for n in range(len(works))), reverse=True)
+        return {"rdp": quick(rounds), "pld": _largest(bounds, lambda n: by("pld", n, rounds))}
+
+    def by_client(rounds: int) -> np.ndarray:
+        accountant = "pld" if len(works) <= _MOST_EXACT else "rdp"
+        found = np.array([by(accountant, number, rounds) for number in range(len(works))] + [0.0])
+        return found[which]
+
+    return Guarantee(
+        unit="example",
+        relation="add_or_remove_one" if is_drawn else "replace_special",
+        sampling=_sampling(works, is_drawn),
+        noise_multiplier=float(noise),
+        clip_norm=float(hp["clip_norm"]),
+        delta=delta,
+        covers=COVERS,
+        epsilon=epsilon,
+        quick=quick,
+        by_client=by_client,
+    )
+
+
+class _Work(NamedTuple):
+    """What a client does in a round: its rows, those of a batch, its steps."""
+
+    rows: int
+    batch: int
+    steps: int
+
+    @property
+    def rate(self) -> float:
+        """The probability that a row is in a drawn batch."""
+        return min(1.0, self.batch / self.rows)
+
+    @property
+    def uses(self) -> int:
+        """How often a row is in a shuffled batch of a round, at most."""
+        return -(-self.steps // -(-self.rows // self.batch))
+
+    def events(self, noise: float, is_drawn: bool) -> list[tuple[Event, int]]:
+        """Returns what the accountants count of one round."""
+        if is_drawn:
+            return [(accounting.poisson_gaussian(noise, self.rate), self.steps)]
+        return [(accounting.gaussian(noise), self.uses)]
+
+
+def _different(setting: Setting) -> tuple[list[_Work], np.ndarray]:
+    """Returns the different works of clients, and int64[N] which of them is whose; -1 for none."""
+    table = np.stack([setting.sizes, setting.batch_size, setting.steps], 1).astype(np.int64)
+    trains = (table > 0).all(1)
+    works, places = np.unique(table[trains], axis=0, return_inverse=True)
+    which = np.full(len(table), -1)
+    which[trains] = places.reshape(-1)
+    return [_Work(*map(int, work)) for work in works], which
+
+
+def _largest(bounds: list[tuple[float, int]], exact: Callable[[int], float]) -> float:
+    """Returns the largest exact value, or an upper bound of it where that takes long.
+
+    Args:
+      bounds: (upper bound, number) in descending order.
+      exact: number -> value.
+    """
+    found = 0.0
+    for tries, (bound, number) in enumerate(bounds):
+        if bound <= found:
+            return found
+        if tries == _MOST_EXACT:
+            return bound
+        found = max(found, exact(number))
+    return found
+
+
+def _sampling(works: list[_Work], is_drawn: bool) -> str:
+    """Returns in words how batches come about."""
+    if is_drawn:
+        rates = sorted(work.rate for work in works)
+        of_all = " to ".join(dict.fromkeys(f"{rate:.4g}" for rate in (rates[0], rates[-1])))
+        return (
+            f"each example of a client is in a batch with probability {of_all} (Poisson), and each "
+            "client counts as taking part as often as it may"
+        )
+    return (
+        "shuffled batches: each example of a client is in one batch of an epoch, no chance of "
+        "being in a certain one is counted, and each client counts as taking part as often as it "
+        "may"
+    )

@@ -1,0 +1,87 @@
+"""Refuses runs whose clients would show more of their examples than noisy gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import partial_eval
+
+from fljax.core.algorithm import AlgorithmSpec, Variables
+from fljax.core.gradients import LossSums, bind
+from fljax.core.task import Task
+from fljax.data.dataset import FederatedDataset
+from fljax.data.examples import batch_spec
+from fljax.privacy.per_example import MIXES_EXAMPLES
+from fljax.training.initialization import initial_shapes
+from fljax.training.local_work import schedules_of
+from fljax.training.options import RoundOptions
+from fljax.training.rehearsal import rehearse
+
+
+def problems_of_examples(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> Iterator[str]:
+    """Yields why noisy gradients would not hide the examples of a run, and what to do.
+
+    Args:
+      dataset, task, spec, options: As `fljax.training.federation.build` takes them.
+    """
+    if options.remainder != "partial":
+        yield (
+            f"remainder = {options.remainder!r} lets some rows be read more often than the "
+            "accountant counts. Leave it out, or set batches = 'poisson'."
+        )
+    if jax.tree.leaves(initial_shapes(task)[2]):
+        yield MIXES_EXAMPLES
+    if schedules_of(task, spec) != ["local"]:
+        yield (
+            f"{spec.name} reads every row once, or in several passes, and the accountant counts "
+            "one pass of local steps. Use an algorithm that has one, such as fedavg or scaffold; "
+            "for fedsgd that is fedavg with local_steps = 1."
+        )
+        return
+    gradients, shows_more = _shown(dataset, task, spec)
+    if gradients != 1:
+        yield (
+            f"{spec.name} takes {gradients} gradients a step, which would share one noise, and the "
+            "accountant counts one. Use an algorithm with one, such as fedavg or scaffold."
+        )
+    if shows_more:
+        yield (
+            f"the clients of {spec.name} send, keep or select by numbers that depend on their rows "
+            "in other ways than by gradients (a loss, the rows of a batch), and no noise covers "
+            "these. Use an algorithm whose clients do not, such as fedavg or scaffold."
+        )
+
+
+def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[int, bool]:
+    """Returns the gradients of a local step, and whether clients show more than these.
+
+    The algorithm is traced with gradients that do not depend on the batch: nothing that leaves a
+    step, but for its statistics, may depend on it then.
+    """
+    params, frozen, model_state = initial_shapes(task)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+    numbers = {**spec.hparams, "num_clients": dataset.num_clients}
+    hparams = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}
+    calls, selects = [], []
+
+    def gradient(params, model_state, batch, key):
+        calls.append(key)
+        total = sum(leaf.astype(dtype).sum() for leaf in jax.tree.leaves(batch))
+        return jax.tree.map(jnp.zeros_like, params), LossSums(total, total), model_state
+
+    def sent_and_kept(batch, variables, frozen, key):
+        local = bind(task, frozen, dataset.preprocess)._replace(gradient=gradient)
+        algorithm = spec.build(local, hparams)
+        selects.extend(each.select for each in algorithm.passes if each.select is not None)
+        round = rehearse(algorithm, variables, key, batch=batch, rows=jnp.int32(1))
+        return round.contributions, [state for state, _ in round.kept]
+
+    batch = batch_spec(dataset.train.examples.spec, 1)
+    variables = Variables(params, model_state)
+    closed = jax.make_jaxpr(sent_and_kept)(batch, variables, frozen, jax.random.key(0))
+    _, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    return len(calls), bool(selects) or any(used[: len(jax.tree.leaves(batch))])
