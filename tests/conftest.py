@@ -34,16 +34,19 @@ gc.set_threshold(200_000, 20, 100)
 
 # What takes 20 seconds of a core and more, the longest first.
 LONGEST = (
-    "benchmarks/test_gpu.py",
     "invariants/test_battery.py",
-    "test_docs.py",
+    "benchmarks/test_gpu.py",
     "compression/test_compressor.py",
+    "commands/test_scripts.py",
     "invariants/test_processes.py",
-    "invariants/test_accelerators.py",
     "studies/test_sweep.py",
     "config/test_experiment.py",
+    "invariants/test_accelerators.py",
+    "test_docs.py",
     "studies/test_study.py",
-    "contracts/test_trials.py",
+    "training/test_own_numbers.py",
+    "invariants/test_layout.py",
+    "invariants/test_dispatch.py",
 )
 
 # Whoever starts the tests in the background may ignore signals, and runs leave ignored ones alone.

@@ -290,7 +290,7 @@ def test_config_files_resolve_and_say_what_they_are(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_files_become_experiments(path, request):
+def test_config_files_become_experiments(path, request, monkeypatch):
     if path.stem not in ALWAYS:
         request.getfixturevalue("data_dir")
     config = load_config(path, SUPPLIED.get(path.stem))
@@ -298,6 +298,8 @@ def test_config_files_become_experiments(path, request):
     rounds, _ = split_options(found.options)
     assert rounds.clients_per_round <= found.dataset.num_clients
     assert config.num_clients in (None, found.dataset.num_clients)
+    # large data are read and divided once
+    monkeypatch.setattr(experiment, "make_experiment", lambda config: found)
     text = experiment.dry_run(config)
     assert f"{config.num_rounds:,} of {config.clients_per_round:,} clients" in text
 

@@ -221,6 +221,7 @@ def test_config_json_holds_what_is_needed_to_repeat_the_run(run):
     config = json.loads((run.directory / "config.json").read_text())
     assert set(config["execution"]) == {
         "devices", "lanes", "wave", "exchange_size", "placement", "rounds_per_dispatch",
+        "conv_form", "lstm_form", "fused_updates",
     }  # fmt: skip
     assert config["execution"]["devices"] == 2
     assert {"matmul_precision", "prng", "x64", "platform", "xla_flags"} <= set(config["numerics"])

@@ -14,6 +14,7 @@ from fljax.engine.devices import execution
 from fljax.engine.devices.execution import (
     AXIS,
     ClientBytes,
+    Forms,
     choose,
     device_memory_bytes,
     even_lanes,
@@ -44,7 +45,7 @@ def plan(**options):
 def test_given_values_are_kept(devices, lanes, wave, placement):
     given = {"devices": devices, "lanes": lanes, "wave": wave, "placement": placement}
     found = plan(**given)
-    assert found._asdict() == given | {"exchange_size": 1}
+    assert found._asdict() == given | {"exchange_size": 1, "forms": Forms()}
 
 
 def test_a_cpu_device_trains_one_client_at_a_time():
