@@ -3,8 +3,18 @@
 simulate(dataset, model, "fedavg", privacy=gaussian(0.3, noise_multiplier=2.0), ...)
 """
 
+from fljax.privacy.banded import banded_matrix
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
+from fljax.privacy.trees import tree_aggregation
 
-__all__ = ["Guarantee", "Mechanism", "Setting", "dpsgd", "gaussian"]
+__all__ = [
+    "Guarantee",
+    "Mechanism",
+    "Setting",
+    "banded_matrix",
+    "dpsgd",
+    "gaussian",
+    "tree_aggregation",
+]

@@ -31,7 +31,12 @@ from fljax.core.values import COUNT, Field, checked
 from fljax.privacy import accounting
 from fljax.privacy.accounting.composition import ACCOUNTANTS
 from fljax.privacy.gaussian import noise_hparams, normal_like
-from fljax.privacy.matrix_noise import CorrelatedNoise, correlated_guarantee, correlated_link
+from fljax.privacy.matrix_noise import (
+    CorrelatedNoise,
+    correlated_guarantee,
+    correlated_link,
+    gaussian_epsilons,
+)
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.users import check_weights, delta_of
 
@@ -71,10 +76,9 @@ def banded_matrix(
       ValueError: If a number is out of range.
 
     Example:
-      >>> from fljax.privacy.banded import banded_matrix
-      >>> mechanism = banded_matrix(0.3, 4.0, bands=8)
+      >>> mechanism = privacy.banded_matrix(0.3, 4.0, bands=8)
       >>> zeros = np.zeros(1000, int)
-      >>> setting = Setting(1000, 50, "separated", 100, 0, zeros, zeros, zeros, separation=20)
+      >>> setting = privacy.Setting(1000, 50, "separated", 100, 0, *[zeros] * 3, separation=20)
       >>> guarantee = mechanism.guarantee(mechanism.hparams, setting)
       >>> {name: round(value, 2) for name, value in guarantee.epsilon(100).items()}
       {'rdp': 1.88, 'pld': 1.67}
@@ -90,13 +94,13 @@ def banded_matrix(
         check_weights(setting, None)
         noise, chosen = float(hp["noise_multiplier"]), delta_of(delta, setting)
         rate, separation = _rate(setting), setting.separation
-        one_turn = (
-            accounting.gaussian(noise) if rate == 1 else accounting.poisson_gaussian(noise, rate)
-        )
-        of_turns = accounting.spending(one_turn, chosen)
+        sample = accounting.spending(accounting.poisson_gaussian(noise, rate), chosen)
 
         def spent(rounds: int, accountants=ACCOUNTANTS) -> dict[str, float]:
-            return of_turns(-(-rounds // separation), accountants)
+            turns = -(-rounds // separation)
+            if rate < 1:
+                return sample(turns, accountants)
+            return gaussian_epsilons(noise, turns, chosen, accountants)
 
         how = f"with probability {rate:.6g}" if rate < 1 else "or not, which is not counted upon"
         turns = f"each client may take part once in {separation} rounds"

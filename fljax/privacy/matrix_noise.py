@@ -10,18 +10,21 @@ sums of the rounds in which it takes part: which these are must be known in adva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 from fljax.core.precision import summable
 from fljax.core.transforms import UplinkLink
+from fljax.privacy import accounting
+from fljax.privacy.accounting.composition import ACCOUNTANTS
 from fljax.privacy.clipping import clipped
 from fljax.privacy.gaussian import fixed, noise_std, with_noise
 from fljax.privacy.mechanism import Guarantee, Setting
 
-__all__ = ["CorrelatedNoise", "correlated_guarantee", "correlated_link"]
+__all__ = ["CorrelatedNoise", "correlated_guarantee", "correlated_link", "gaussian_epsilons"]
 
 PyTree = Any
 
@@ -99,6 +102,35 @@ def correlated_link(
     )
 
 
+def gaussian_epsilons(
+    noise_multiplier: float,
+    squared_sensitivity: float,
+    delta: float,
+    accountants: Collection[str] = ACCOUNTANTS,
+) -> dict[str, float]:
+    """Returns {accountant: epsilon} of one Gaussian release; that by privacy losses is exact.
+
+    Args:
+      noise_multiplier: Standard deviation of the noise over the clip norm.
+      squared_sensitivity: How far one client moves the release, in squares of the clip norm.
+      delta: Of (epsilon, delta).
+      accountants: Which of "rdp" and "pld".
+
+    Example:
+      >>> found = gaussian_epsilons(2.0, 3, 1e-3)
+      >>> {name: round(value, 3) for name, value in found.items()}
+      {'rdp': 2.971, 'pld': 2.629}
+    """
+    if not squared_sensitivity:
+        return dict.fromkeys(accountants, 0.0)
+    noise = noise_multiplier / math.sqrt(squared_sensitivity)
+    ways = {
+        "rdp": lambda: accounting.epsilon(accounting.gaussian(noise), delta, "rdp"),
+        "pld": lambda: accounting.epsilon_of_gaussian(noise, delta),
+    }
+    return {name: ways[name]() for name in accountants}
+
+
 def correlated_guarantee(
     spent: Callable[..., dict[str, float]],
     hparams: Mapping[str, float],
@@ -114,7 +146,6 @@ def correlated_guarantee(
       sampling: How cohorts are drawn, in words.
 
     Example:
-      >>> from fljax.privacy import accounting
       >>> spent = accounting.spending(accounting.gaussian(2.0), delta=1e-3)
       >>> hparams = {"clip_norm": 0.5, "noise_multiplier": 2.0}
       >>> guarantee = correlated_guarantee(spent, hparams, 1e-3, "everybody takes part")

@@ -17,7 +17,6 @@ the root, and fewer errors stay in the model for good.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,10 +26,14 @@ import numpy as np
 
 from fljax.core.transforms import UplinkLink
 from fljax.core.values import COUNT, Field, checked
-from fljax.privacy import accounting
 from fljax.privacy.accounting.composition import ACCOUNTANTS
 from fljax.privacy.gaussian import noise_hparams, normal_like
-from fljax.privacy.matrix_noise import CorrelatedNoise, correlated_guarantee, correlated_link
+from fljax.privacy.matrix_noise import (
+    CorrelatedNoise,
+    correlated_guarantee,
+    correlated_link,
+    gaussian_epsilons,
+)
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.users import check_weights, delta_of
 
@@ -67,10 +70,9 @@ def tree_aggregation(
       ValueError: If a number is out of range.
 
     Example:
-      >>> from fljax.privacy.trees import tree_aggregation
-      >>> mechanism = tree_aggregation(0.3, 10.0, restart_every=16)
+      >>> mechanism = privacy.tree_aggregation(0.3, 10.0, restart_every=16)
       >>> zeros = np.zeros(1000, int)
-      >>> setting = Setting(1000, 50, "separated", 64, 0, zeros, zeros, zeros, separation=16)
+      >>> setting = privacy.Setting(1000, 50, "separated", 64, 0, *[zeros] * 3, separation=16)
       >>> guarantee = mechanism.guarantee(mechanism.hparams, setting)
       >>> {name: round(value, 2) for name, value in guarantee.epsilon(64).items()}
       {'rdp': 1.45, 'pld': 1.28}
@@ -88,11 +90,8 @@ def tree_aggregation(
         def spent(rounds: int, accountants=ACCOUNTANTS) -> dict[str, float]:
             moved = squared_sensitivities(
                 max(rounds, planned), rounds_of_tree, setting.separation, completion
-            )[rounds]
-            if not moved:
-                return dict.fromkeys(accountants, 0.0)
-            event = accounting.gaussian(noise / math.sqrt(moved))
-            return {name: accounting.epsilon(event, chosen, name) for name in accountants}
+            )
+            return gaussian_epsilons(noise, int(moved[rounds]), chosen, accountants)
 
         turns = f"each client may take part in one of {setting.separation} rounds, always the same"
         return correlated_guarantee(spent, hp, chosen, f"{turns}; nothing is drawn at random")

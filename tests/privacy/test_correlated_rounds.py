@@ -12,13 +12,13 @@ import pytest
 import reference
 import toy
 from contracts import harness
-from privacy.private import pipeline, setting
+from privacy.private import pipeline
 
 import fljax
 from fljax import algorithms
-from fljax.core.transforms import Pipeline, PipelineSpec
 from fljax.engine.plan.round_plan import job_table
 from fljax.engine.program import keys
+from fljax.privacy import accounting
 from fljax.privacy.banded import banded_matrix, banded_noise, coefficients
 from fljax.privacy.trees import tree_aggregation, tree_noise
 from fljax.training.hyperparameters import hyperparameters
@@ -117,13 +117,13 @@ def test_what_is_not_covered_is_refused(name):
 
 
 def train(workdir, mechanism, num_rounds=8, **options):
-    run = setting(9, 3.0, "separated", num_rounds, separation=3)
+    parts = toy.clients(sizes=[4 + n % 3 for n in range(24)], dtype=np.float32)
     return fljax.simulate(
-        toy.dataset(toy.clients(dtype=np.float32)),
+        toy.dataset(parts),
         toy.softmax_task(np.float32),
         SPEC,
         num_rounds=num_rounds,
-        clients_per_round=3,
+        clients_per_round=8,
         sampler="separated",
         separation=3,
         batch_size=4,
@@ -131,9 +131,7 @@ def train(workdir, mechanism, num_rounds=8, **options):
         eval_every=4,
         checkpoint_every=2,
         progress=False,
-        pipeline=PipelineSpec(
-            lambda hp: Pipeline(uplink=(mechanism.link(hp, run),)), mechanism.hparams
-        ),
+        privacy=mechanism,
         **options,
     )
 
@@ -148,13 +146,27 @@ def stop_after(round):
 
 @pytest.mark.parametrize("name", ["banded", "tree"])
 def test_a_resumed_run_is_the_uninterrupted_one(name, tmp_path):
-    """Interrupted within a tree, and between bands."""
+    """Interrupted within a tree, and between bands; epsilon goes on as well."""
     mechanism, _ = MECHANISMS[name]
     whole = train(tmp_path / "whole", mechanism)
     half = train(tmp_path / "parts", mechanism, hooks=(stop_after(4),))
     assert half.interrupted
     resumed = train(tmp_path / "parts", mechanism, resume=True)
     jax.tree.map(np.testing.assert_array_equal, whole.variables, resumed.variables)
+    spent = whole.curves["privacy/epsilon"]
+    np.testing.assert_array_equal(resumed.curves["privacy/epsilon"], spent)
+    facts = {"relation": "replace_special", "unit": "user", "noise_multiplier": NOISE}
+    assert facts.items() <= whole.summary["privacy"].items() and spent[-1] > spent[1] > 0
+
+
+def test_a_budget_finds_the_noise_of_each_mechanism(tmp_path):
+    """Of 8 rounds a client takes part in 3; nodes of a tree of 3 rounds hold one of its turns."""
+    exact = {"banded_matrix": math.sqrt(3), "tree_aggregation": math.sqrt(3 + 2 + 3)}
+    for name, moved in exact.items():
+        run = train(tmp_path / name, f"{name}(0.4)", target_epsilon=4.0, delta=1e-2, num_rounds=8)
+        noise = run.summary["privacy"]["noise_multiplier"]
+        found = accounting.epsilon_of_gaussian(noise / moved, 1e-2)
+        assert 3.98 < found <= 4.0
 
 
 def test_a_run_that_goes_on_for_longer_keeps_the_strategy_it_began_with(tmp_path):
