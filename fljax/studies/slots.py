@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from fljax.core.gradients import bind
 from fljax.core.trees import nbytes
 from fljax.core.values import shown
-from fljax.engine.devices.execution import make_mesh, memory_of
+from fljax.engine.devices.execution import free_memory_of, make_mesh
 from fljax.engine.devices.memory import exhaustion
 from fljax.engine.plan.round_plan import HostPlan
 from fljax.engine.store.client_store import most_bytes
@@ -310,7 +310,7 @@ def affordable(
       ValueError: If the bound leaves no room for a single trial, with the figures.
     """
     mesh = make_mesh(options.devices)
-    bound = memory_of(mesh) // 2 if memory_gb is None else int(memory_gb * 1e9)
+    bound = free_memory_of(mesh) // 2 if memory_gb is None else int(memory_gb * 1e9)
     examples = group.experiment.dataset.train.examples
     on_cpu = mesh.local_devices[0].platform == "cpu"
     # the devices of a CPU share its memory

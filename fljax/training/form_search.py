@@ -95,7 +95,8 @@ def search_forms(
             return best, False
         execution = best.federation.execution
         forms = execution.forms._replace(**change)
-        layout = JobLayout(execution.devices, execution.lanes, forms=forms)
+        placement = execution.placement
+        layout = JobLayout(execution.devices, execution.lanes, placement=placement, forms=forms)
         try:
             chosen, other = compare(best, layout)
             distance = 0.0 if other is None else apart(best, other)

@@ -11,9 +11,10 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fljax.engine.devices.execution import even_lanes, memory_of
+from fljax.engine.devices.execution import even_lanes
 from fljax.training.execution import JobLayout
 from fljax.training.lane_fit import lane_counts, line, most_promising, steps_of_round
+from fljax.training.partial_rounds import room_of
 
 # What is not predicted to be that much better is not worth a compilation.
 _PROMISING = 0.95
@@ -36,6 +37,7 @@ def search_lanes(
     """
     federation = first.federation
     devices, capacities = federation.execution.devices, federation.planner.capacities
+    placement = federation.execution.placement
     jobs = -(-capacities.cohort // devices)
     passes = [each.jobs.steps[each.jobs.client >= 0] for each in first.plan.passes]
     steps = functools.cache(steps_of_round(passes, devices, capacities.jobs))
@@ -43,7 +45,7 @@ def search_lanes(
     while (lanes := _next(best, timed, jobs, most, steps)) is not None:
         if not affords(best):
             return best, False
-        best, other = compare(best, JobLayout(devices, lanes))
+        best, other = compare(best, JobLayout(devices, lanes, placement=placement))
         if other is None:
             most = lanes - 1
         else:
@@ -75,4 +77,4 @@ def _fits(best: Any, timed: Mapping[int, Any], lanes: int) -> bool:
     if not all(needed.values()):
         return True
     fixed, each = line(needed)
-    return fixed + each * lanes <= memory_of(best.federation.mesh)
+    return fixed + each * lanes <= room_of(best.federation)

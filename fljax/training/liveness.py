@@ -14,13 +14,15 @@ import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from fljax.training.flops import as_inside, jaxprs
 
 # They read arrays that have been written, and write others.
 _WHOLE = {
     "dot_general", "conv_general_dilated", "ragged_dot_general", "scan", "while", "cond", "sort",
-    "top_k", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft", "pallas_call",
-    "ffi_call", "custom_call", "triangular_solve", "cholesky", "eigh", "svd", "qr",
+    "top_k", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft", "ffi_call",
+    "custom_call", "triangular_solve", "cholesky", "eigh", "svd", "qr",
 }  # fmt: skip
 # They compute what they read, and write what is left of it; so does reduce_<anything>.
 _REDUCTIONS = {"argmax", "argmin", "select_and_scatter_add", "select_and_gather_add", "random_bits"}
@@ -127,7 +129,11 @@ def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Valu
         name, operands = equation.primitive.name, equation.invars
         sizes = [_nbytes(result) for result in equation.outvars]
         inner = [found for value in equation.params.values() for found in jaxprs(value)]
-        if name in _WHOLE:
+        if name == "pallas_call":
+            results = _own_kernel(program, equation, [written(atom) for atom in operands])
+        elif (chosen := _of_this_platform(equation)) is not None:
+            results = _trace(program, chosen, [value_of(atom) for atom in operands[1:]])
+        elif name in _WHOLE:
             inside = max(map(peak_bytes, inner), default=0)
             results = program.add([written(atom) for atom in operands], sizes, inside)
             if name == "scan":
@@ -145,6 +151,31 @@ def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Valu
             results = [_Value(_arrays(map(value_of, operands)))] * len(sizes)
         define(equation.outvars, results)
     return [value_of(atom) for atom in jaxpr.outvars]
+
+
+def _own_kernel(program: _Program, call: Any, read: Sequence[_Value]) -> list[_Value]:
+    """Adds a kernel of our own, which may write over what it reads; returns its results."""
+    over = {result: operand for operand, result in call.params.get("input_output_aliases", ())}
+    new = [place for place in range(len(call.outvars)) if place not in over]
+    made = program.add(read, [_nbytes(call.outvars[place]) for place in new])
+    results = dict(zip(new, made, strict=True)) | {
+        place: read[operand] for place, operand in over.items()
+    }
+    return [results[place] for place in range(len(call.outvars))]
+
+
+def _of_this_platform(choice: Any) -> Any | None:
+    """Returns the branch of `jax.lax.platform_dependent` that accelerators here take, if it is one.
+
+    GPUs are taken for NVIDIA's.
+    """
+    platforms = choice.params.get("branches_platforms")
+    if platforms is None:
+        return None
+    backend = jax.default_backend()
+    here = "cuda" if backend == "gpu" else backend
+    places = [n for n, names in enumerate(platforms) if names is None or here in names]
+    return jaxprs(choice.params["branches"])[places[0]] if places else None
 
 
 def _uses(jaxpr: Any) -> collections.Counter:

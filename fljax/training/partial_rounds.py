@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.engine.devices.distributed import allgather
-from fljax.engine.devices.execution import memory_of
+from fljax.engine.devices.execution import memory_of, taken_bytes
 from fljax.engine.devices.memory import (
     check_fits,
     exhaustion,
@@ -105,8 +105,25 @@ def fitting_bytes(federation: Any, plan: RoundPlan, facts: Any) -> int:
     if not has_own_memory(federation.mesh):
         return 0
     needed = needed_bytes(federation, plan, facts)
-    check_fits(federation.execution, needed, memory_of(federation.mesh))
+    check_fits(federation.execution, needed, room_of(federation))
     return needed or 0
+
+
+def room_of(federation: Any) -> int:
+    """Returns what a round program may take of a device, what it is given included.
+
+    That is all but what others have taken: arrays of the user's own, another federation. Of several
+    processes, the one with the least counts.
+    """
+    device = federation.mesh.local_devices[0]
+    given = jax.tree.leaves((federation.state, federation.inputs))
+    own = sum(
+        shard.data.nbytes
+        for leaf in given
+        for shard in leaf.addressable_shards
+        if shard.device == device
+    )
+    return memory_of(federation.mesh) - max(allgather(max(0, taken_bytes(device) - own)))
 
 
 def proven(federation: Any) -> Any:

@@ -129,7 +129,7 @@ def test_steps_read_no_weights_to_cast_them():
     assert more - less >= 0.99 * 4 * 12_544 * 128 * CASES["bfloat16"].lanes
 
 
-@pytest.mark.parametrize("name", ["equal", "recurrent"])
+@pytest.mark.parametrize("name", ["equal", "recurrent", "recurrent kernels"])
 def test_memory_is_what_was_expected(name):
     found = compiled_case(name)
     temporary, expected = found.program.memory.temporary, found.estimate

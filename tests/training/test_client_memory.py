@@ -22,6 +22,8 @@ from fljax.training.blueprint import draw_blueprint
 from fljax.training.client_memory import client_bytes
 from fljax.training.liveness import peak_bytes
 from fljax.training.options import RoundOptions
+from fljax_kernels import conv_general_dilated
+from fljax_kernels.dense_update import dense_update
 
 ROWS = np.zeros((25, 40), np.float32)
 SQUARE = np.zeros((40, 40), np.float32)
@@ -75,6 +77,29 @@ def test_the_gradient_of_two_layers_by_hand():
     assert 2 * WEIGHTS <= held <= 2 * WEIGHTS + 2 * ARRAY
     # the rows count until they have been read
     assert _peak(lambda x, w: (x @ w).sum(), ROWS, SQUARE, given_up=[0]) == 2 * ARRAY
+
+
+IMAGES, KERNEL = np.zeros((2, 16, 16, 8), np.float32), np.zeros((3, 3, 8, 8), np.float32)
+
+
+def _convolved(form):
+    return lambda x, w: conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), form=form
+    ).sum()
+
+
+def test_what_a_card_runs_counts_where_there_is_a_card(monkeypatch):
+    products = _peak(_convolved("gemm"), IMAGES, KERNEL)
+    assert products > 3 * IMAGES.nbytes
+    assert _peak(_convolved("pallas"), IMAGES, KERNEL) == pytest.approx(products, rel=0.1)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    # what the kernel writes, and the images in the order in which it reads them
+    assert _peak(_convolved("pallas"), IMAGES, KERNEL) <= 2 * IMAGES.nbytes + KERNEL.nbytes + 4
+    # weights are written where they lie: only the gradient by the input is new
+    weights, scale = np.zeros((1600, 40), np.float32), np.float32(0.1)
+    x, dy = np.zeros((4, 1600), np.float32), np.zeros((4, 40), np.float32)
+    held = _peak(lambda *args: [part.sum() for part in dense_update(*args)], weights, x, dy, scale)
+    assert held <= 1.1 * x.nbytes < weights.nbytes / 5
 
 
 def _dataset(shape, rows=640):

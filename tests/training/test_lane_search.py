@@ -102,7 +102,7 @@ def test_the_bytes_of_two_programs_tell_which_third_one_fits(monkeypatch):
     machine.timed = lambda *args: (found := timed(*args))._replace(
         needed=10**6 + 10**6 * found.federation.execution.lanes
     )
-    monkeypatch.setattr(lane_search, "memory_of", lambda mesh: 130 * 10**6)
+    monkeypatch.setattr(lane_search, "room_of", lambda federation: 130 * 10**6)
     assert 100 < machine.search(monkeypatch).lanes < 130
     assert max(machine.tried) < 130
 

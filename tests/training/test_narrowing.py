@@ -15,8 +15,10 @@ from exhausted import EXHAUSTED
 
 import fljax
 from fljax import algorithms
+from fljax.core.trees import nbytes
+from fljax.engine.devices.execution import free_memory_of
 from fljax.engine.devices.memory import DoesNotFit, exhaustion, program_bytes
-from fljax.training import autotuning, federation, lane_search, partial_rounds
+from fljax.training import autotuning, federation, partial_rounds
 from fljax.training.federation import Federation
 from fljax.training.options import RoundOptions
 
@@ -76,11 +78,33 @@ def test_lanes_are_halved_until_the_program_fits(memory, a_gigabyte_each, lanes)
         assert _build().execution.lanes == lanes
     lines = [
         f"{n} lanes do not fit into the memory of a device: the round program needs {n}.00 GB, as "
-        f"XLA says, and the device has {lanes}.00 GB. Going on with {n // 2}."
+        f"XLA says, and the device has {lanes}.00 GB for it. Going on with {n // 2}."
         for n in (4, 2)
         if n > lanes
     ]
     assert [str(warning.message) for warning in said] == lines
+
+
+def test_what_others_have_taken_of_a_device_is_not_free(memory, a_gigabyte_each, monkeypatch):
+    memory(10**10)
+    taken = lambda size: monkeypatch.setattr(partial_rounds, "taken_bytes", lambda _: size)  # noqa: E731
+    built = _build(lanes=1, wave=1)
+    own = nbytes((built.state, built.inputs._replace(keys=())))
+    assert own > 100
+    taken(own)
+    assert partial_rounds.room_of(built) == pytest.approx(10**10, abs=100), "its own count once"
+    taken(own + 7 * 10**9)
+    assert partial_rounds.room_of(built) == pytest.approx(3 * 10**9, abs=100)
+    with pytest.warns(UserWarning, match="needs 4.00 GB, .* the device has 3.00 GB for it. .* 2"):
+        assert _build().execution.lanes == 2
+
+
+def test_the_backend_says_what_is_free():
+    stats = {"bytes_limit": 8 * 10**9, "bytes_in_use": 10**9, "peak_bytes_in_use": 2 * 10**9}
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
+    assert free_memory_of(SimpleNamespace(local_devices=[device])) == 7 * 10**9
+    silent = SimpleNamespace(platform="gpu", memory_stats=lambda: None)
+    assert free_memory_of(SimpleNamespace(local_devices=[silent])) > 2**28
 
 
 def test_what_does_not_fit_on_one_lane_or_on_chosen_ones_is_refused(memory, a_gigabyte_each):
@@ -105,7 +129,6 @@ def test_xla_says_what_a_round_needs(memory, monkeypatch):
     monkeypatch.setattr(autotuning, "_on_cpu", lambda timing: False)
     monkeypatch.setattr(autotuning, "_ASKED_SECONDS", 1e6)
     monkeypatch.setattr(autotuning, "_BUDGET_SECONDS", 1e6)
-    monkeypatch.setattr(lane_search, "memory_of", lambda mesh: needed[0])
     with pytest.warns(UserWarning, match="Going on with 2"):
         found = _build(calibrate=True)
     assert found.execution.lanes in (1, 2) and found.calibration_seconds > 0
@@ -171,13 +194,13 @@ def test_a_remembered_layout_that_runs_out_of_memory_is_remembered_narrower(
     exhausted_in_round, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("FLJAX_CACHE_DIR", str(tmp_path))
-    _run(None, calibrate=True)
+    _run(None, calibrate=True, rounds_per_dispatch=1)
     (file,) = tmp_path.glob("layouts.json")
     ((key, (devices, _, _, *rest)),) = json.loads(file.read_text()).items()
     file.write_text(json.dumps({key: [devices, 4, 4, *rest]}))
     exhausted_in_round(4)
     with pytest.warns(UserWarning, match="4 lanes do not fit"):
-        _run(None, calibrate=True)
+        _run(None, calibrate=True, rounds_per_dispatch=1)
     assert json.loads(file.read_text()) == {key: [devices, 2, 2, *rest]}
 
 

@@ -144,6 +144,7 @@ def accelerator() -> Iterator[Mesh]:
         mock.patch.object(jax, "default_backend", lambda: "gpu"),
         mock.patch.object(jax, "devices", lambda: list(described.devices)),
         mock.patch.object(execution, "device_memory_bytes", lambda device: MEMORY_BYTES),
+        mock.patch.object(execution, "taken_bytes", lambda device: 0),
     ):
         yield Mesh(np.array(described.devices), (AXIS,))
 

@@ -212,7 +212,7 @@ def choose(
       wave: 0 chooses: one on a CPU, as many as lanes on an accelerator. Up to as many as lanes, it
         is what exchanges together on an accelerator.
       placement: "auto", "device" or "stream".
-      memory_bytes: Memory of one device; measured where None.
+      memory_bytes: Memory of one device; None takes what is free.
 
     Raises:
       ValueError: For an unknown placement, or if the training cannot fit, with the figures.
@@ -224,7 +224,7 @@ def choose(
             raise ValueError(f"{name} = {value}; give a positive number, or 0 to choose.")
     mesh = make_mesh(devices)
     count = mesh.size
-    memory = memory_bytes or memory_of(mesh)
+    memory = memory_bytes or free_memory_of(mesh)
     on_cpu = mesh.local_devices[0].platform == "cpu"
     jobs = max(1, -(-cohort // count))
     client = client or clients_of_size(max(param_bytes, 1))
@@ -248,7 +248,8 @@ def choose(
             f"{lanes} lanes, waves of {wave} and a cohort of {cohort} with {param_bytes / 1e6:.1f} "
             f"MB of parameters need about {held / 1e9:.2f} GB"
             + (" (the aggregator or a cohort transform holds every update)" if needs_stack else "")
-            + f", and the device has {memory / 1e9:.2f} GB. Lower lanes, wave or clients_per_round."
+            + f", and the device has {memory / 1e9:.2f} GB left. Lower lanes, wave or "
+            "clients_per_round."
         )
     return ExecutionPlan(count, lanes, wave, exchange_size, placement)
 
@@ -256,6 +257,21 @@ def choose(
 def memory_of(mesh: jax.sharding.Mesh) -> int:
     """Returns the memory that a device of the mesh may use; with several processes, the least."""
     return min(allgather(device_memory_bytes(mesh.local_devices[0])))
+
+
+def free_memory_of(mesh: jax.sharding.Mesh) -> int:
+    """Returns the memory of a device that nobody in this process has taken; else as `memory_of`."""
+    device = mesh.local_devices[0]
+    return min(allgather(device_memory_bytes(device) - taken_bytes(device)))
+
+
+def taken_bytes(device: jax.Device) -> int:
+    """Returns what arrays and programs of this process have taken of a device's own memory.
+
+    Where the backend does not say, and on CPUs, 0.
+    """
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    return int((stats or {}).get("bytes_in_use", 0))
 
 
 def device_memory_bytes(device: jax.Device) -> int:

@@ -53,7 +53,7 @@ def check_fits(execution: ExecutionPlan, needed: int | None, memory: int) -> Non
         raise DoesNotFit(
             execution,
             f"the round program needs {needed / 1e9:.2f} GB, as XLA says, and the device has "
-            f"{memory / 1e9:.2f} GB.",
+            f"{memory / 1e9:.2f} GB for it.",
         )
 
 

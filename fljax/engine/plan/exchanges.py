@@ -8,26 +8,17 @@ jobs end together.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan.counting import ranges
 from fljax.engine.plan.lanes import LaneAssignment
+from fljax.engine.plan.round_plan import PassPlan
 
-
-class Exchanges(NamedTuple):
-    """The arrays of these names in a `PassPlan`."""
-
-    exchange_time: Any
-    exchange_lane: Any
-    exchange_slot: Any
-    exchange_next: Any
-    first_jobs: Any
-    wave_end: Any
-    wave_jobs: Any
-    num_waves: Any
+# what a kind of schedule does not need, and what others fill in, is None
+_NOTHING = PassPlan(*[None] * len(PassPlan._fields))
 
 
 class _Ends(NamedTuple):
@@ -51,7 +42,7 @@ class _Ends(NamedTuple):
 
 def make_exchanges(
     steps: np.ndarray, assignment: LaneAssignment, execution: ExecutionPlan, jobs: int
-) -> Exchanges:
+) -> PassPlan:
     """Lists the exchanges and waves of one pass in which lanes exchange one by one.
 
     An exchange ends the running job of a lane and starts its next; the first ones, at step 0, only
@@ -62,6 +53,9 @@ def make_exchanges(
       assignment: Where and when the jobs run.
       execution: The execution plan.
       jobs: Jobs that a device can hold.
+
+    Returns:
+      A plan without rows, counts and jobs.
     """
     devices, lanes, wave = execution.devices, execution.lanes, execution.wave
     num_exchanges, num_waves = jobs + lanes, -(-jobs // wave)
@@ -88,12 +82,11 @@ def make_exchanges(
     at = assignment.device[first] * num_exchanges + ranges(begun)
     exchange_lane.reshape(-1)[at] = assignment.lane[first]
     exchange_next.reshape(-1)[at] = assignment.slot[first]
-    return Exchanges(
+    return _NOTHING._replace(
         exchange_time=exchange_time,
         exchange_lane=exchange_lane,
         exchange_slot=exchange_slot,
         exchange_next=exchange_next,
-        first_jobs=None,
         wave_end=wave_end,
         wave_jobs=_wave_jobs(ends, ends.number, num_waves, execution, jobs),
         num_waves=(-(-ends.held // wave)).astype(np.int32),
@@ -108,7 +101,7 @@ def make_shared_exchanges(
     num_waves: int,
     *,
     timed: bool = True,
-) -> Exchanges:
+) -> PassPlan:
     """Lists the exchanges of one pass in which several lanes exchange together; each is a wave.
 
     Args:
@@ -117,6 +110,9 @@ def make_shared_exchanges(
       num_waves: V, at most.
       timed: False where all jobs take equally many steps and all lanes exchange together, so that
         nothing needs to be said about time.
+
+    Returns:
+      A plan without rows, counts and jobs.
     """
     devices, lanes, size = execution.devices, execution.lanes, execution.exchange_size
     ends = _ends(steps, assignment, execution, jobs, ties=assignment.lane)
@@ -127,13 +123,8 @@ def make_shared_exchanges(
     exchange_time = np.zeros((devices, num_waves + 1), np.int32)
     # of those that end in one wave, the last one comes last
     exchange_time[ends.device, wave + 1] = ends.time
-    shared = Exchanges(
+    shared = _NOTHING._replace(
         exchange_time=exchange_time if timed else None,
-        exchange_lane=None,
-        exchange_slot=None,
-        exchange_next=None,
-        first_jobs=None,
-        wave_end=None,
         wave_jobs=_wave_jobs(ends, wave * size + place, num_waves, execution, jobs),
         num_waves=(-(-ends.held // size)).astype(np.int32),
     )

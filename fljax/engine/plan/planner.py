@@ -14,7 +14,7 @@ from fljax.data.dataset import Examples, Split
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan import batching
 from fljax.engine.plan.batching import LocalWork
-from fljax.engine.plan.exchanges import Exchanges, make_exchanges, make_shared_exchanges
+from fljax.engine.plan.exchanges import make_exchanges, make_shared_exchanges
 from fljax.engine.plan.lanes import LaneAssignment, assign_lanes, capacity
 from fljax.engine.plan.round_plan import (
     HostPlan,
@@ -136,7 +136,8 @@ class Planner(NamedTuple):
             exchanges = self._exchanges(step, assignment, equal and length // equal)
             columns = table._replace(steps=step)._asdict()
             columns = JobArrays(position=kept, rows=sizes, start=assignment.start, **columns)
-            passes.append(PassPlan(rows, counts, *exchanges, self._at(place, columns)))
+            filled = {"rows": rows, "counts": counts, "jobs": self._at(place, columns)}
+            passes.append(exchanges._replace(**filled))
         rows_real = sum(int(plan.counts.sum()) for plan in passes)
         staged = None
         if execution.placement == "stream":
@@ -217,7 +218,7 @@ class Planner(NamedTuple):
 
     def _exchanges(
         self, steps: np.ndarray, assignment: LaneAssignment, equal_waves: int
-    ) -> Exchanges:
+    ) -> PassPlan:
         """Returns the exchanges of one pass, of so many waves if all take equally many steps."""
         execution, jobs = self.execution, self.capacities.jobs
         if execution.exchange_size == 1:
