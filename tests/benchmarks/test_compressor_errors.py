@@ -11,6 +11,8 @@ from fljax.benchmarks import compressor_errors as errors
 from fljax.benchmarks.compressor_errors import Case, Row, Sample
 from fljax.compression import uniform
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).parents[2]
 
 # a FedJAX whose uniform quantizer gives back 0.5 x + 1, and counts 7 bits

@@ -169,18 +169,18 @@ def test_float32_with_the_choices_of_bfloat16_has_its_gradient():
 
 def test_batch_statistics_stay_float32_and_metrics_know_nothing_of_it():
     task = tasks.classification(nets.Net, nets.CLASSES)
-    params, frozen, model_state = task.init(jax.random.key(0))
+    params, frozen, model_state = jax.jit(task.init)(jax.random.key(0))
     batch = nets.with_padding(nets.examples())
     local, lower = (bind(task, frozen, compute_dtype=d) for d in ("float32", "bfloat16"))
-    _, _, state = local.gradient(params, model_state, batch, nets.KEY)
-    _, _, lower_state = lower.gradient(params, model_state, batch, nets.KEY)
+    _, _, state = jax.jit(local.gradient)(params, model_state, batch, nets.KEY)
+    _, _, lower_state = jax.jit(lower.gradient)(params, model_state, batch, nets.KEY)
     for leaf, other in zip(*map(jax.tree.leaves, (state, lower_state)), strict=True):
         assert other.dtype == np.float32
         np.testing.assert_allclose(other, leaf, rtol=0.02, atol=0.01)
     jax.tree.map(
         np.testing.assert_array_equal,
-        lower.measure(params, model_state, batch),
-        local.measure(params, model_state, batch),
+        jax.jit(lower.measure)(params, model_state, batch),
+        jax.jit(local.measure)(params, model_state, batch),
     )
 
 

@@ -1,5 +1,6 @@
 """Parts by name: what a text names, what its function gets, and what is refused."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import quick
 
 import fljax
 from fljax import algorithms, data, models
@@ -16,6 +18,8 @@ from fljax.core import parts, sampler
 from fljax.core.own_modules import beside
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.space import repeat
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).parents[2]
 
@@ -309,6 +313,7 @@ def test_scripts_find_modules_beside_a_configuration(folder, tmp_path_factory):
         done = subprocess.run(
             [sys.executable, ROOT / "scripts" / script, *arguments],
             cwd=tmp_path_factory.mktemp("elsewhere"), capture_output=True, text=True, timeout=300,
+            env=os.environ | quick.ENVIRONMENT,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -7,6 +7,8 @@ import pytest
 
 from fljax.benchmarks.kernels import bandwidth, quantization
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_rows_count_arguments_and_results(tmp_path, monkeypatch, capsys):
     for module in (bandwidth, quantization):
