@@ -142,7 +142,7 @@ class UplinkLink(NamedTuple):
       weighs: Whether payloads hold their weights already: each is summed as it is, under a weight
         of 1, and `decode_sum` says what the weights were.
       reports: Whether `encode` returns a third result, {name: (value, weight)} of scalars. The
-        record of a round has the mean over jobs as `train/NAME`.
+        record of a round has the mean over jobs as `train/NAME`, or as NAME if that has a slash.
       adds: Names that `encode` of a link of the whole message adds to it, each under the weight 1:
         numbers of its own, of which algorithms know nothing. Its `release` takes them away.
 

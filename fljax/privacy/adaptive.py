@@ -37,6 +37,8 @@ __all__ = ["adaptive_clipping", "noise_of_messages"]
 
 # The name under which a client's bit travels.
 BIT = "within_clip_norm"
+# Key of the record.
+CLIP_NORM = "privacy/clip_norm"
 # The clip norm stays within e^30, about 10^13, of where it began.
 _FARTHEST = 30.0
 # Of sigma_b over q N, in the paper.
@@ -59,7 +61,7 @@ def adaptive_clipping(
 ) -> Mechanism:
     """Returns differential privacy of users whose clip norm follows the norms of messages.
 
-    The record of a round has the clip norm that its clients were told: `train/clip_norm`.
+    The record of a round has the clip norm that its clients were told: `privacy/clip_norm`.
 
     Args:
       clip_norm: Where it begins.
@@ -143,7 +145,7 @@ def _link(hp: Mapping[str, Any], setting: Setting) -> UplinkLink:
         if in_units:
             sent = _scaled(sent, 1 / clip_norm)
         one = jnp.ones_like(clip_norm)
-        return first_only(sent, job), state, {"clip_norm": (clip_norm, one)}
+        return first_only(sent, job), state, {CLIP_NORM: (clip_norm, one)}
 
     def decode(payload, moved):
         clip_norm = clip_norm_of(moved)

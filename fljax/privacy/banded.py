@@ -68,8 +68,8 @@ def banded_matrix(
       noise_multiplier: Standard deviation of the noise Z over the clip norm.
       bands: Rounds over which noise is correlated; the server keeps bands - 1 models. 1 is
         independent noise; None is the sampler's separation, the most there may be.
-      horizon: Rounds for which errors are smallest; None is those of the run. A run that is resumed
-        for more of them keeps its noise.
+      horizon: Rounds for which errors are smallest; None is those of the run, which it must keep
+        when it is resumed.
       delta: Of (epsilon, delta); None for N^-1.1.
 
     Raises:
@@ -110,7 +110,7 @@ def banded_matrix(
         column = coefficients(horizon or setting.num_rounds, bands or setting.separation)
         return correlated_link(banded_noise(column), hp, setting)
 
-    return Mechanism("banded_matrix", hparams, guarantee, link)
+    return Mechanism("banded_matrix", hparams, guarantee, link, fixed_rounds=horizon is None)
 
 
 def _check_separation(bands: int | None, setting: Setting) -> None:

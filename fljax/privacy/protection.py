@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fljax.core.transforms import Pipeline, PipelineSpec, UplinkLink, hparams_of, pipeline_at
+from fljax.privacy.accounting import smallest_noise
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 
 __all__ = ["Protection", "calibrated", "protected", "rounds_within", "smallest"]
 
 NOISE = "noise_multiplier"
-# Noise multipliers between these are found to this share, and rounded up to some digits.
-_LEAST_NOISE, _MOST_NOISE = 1e-6, 1e6
-_TOLERANCE, _DIGITS = 1e-3, 4
+# Digits of noise multipliers that are found, and rounded up.
+_DIGITS = 4
 
 
 class Protection(NamedTuple):
@@ -107,36 +107,12 @@ def calibrated(mechanism: Mechanism, setting: Setting, target_epsilon: float) ->
     def promised(noise: float) -> Guarantee:
         return mechanism.guarantee({**mechanism.hparams, NOISE: noise}, setting)
 
-    def keeps_quickly(noise: float) -> bool:
-        return quickly(promised(noise), rounds) <= target_epsilon
-
-    def keeps(noise: float) -> bool:
-        return smallest(promised(noise).epsilon(rounds)) <= target_epsilon
-
-    high = 1.0
-    while not keeps_quickly(high):
-        high *= 2
-        if high > _MOST_NOISE:
-            raise ValueError(
-                f"target_epsilon = {target_epsilon:g} is kept by no noise multiplier up to "
-                f"{_MOST_NOISE:g} in {rounds} rounds of {mechanism.name}. Raise target_epsilon, or "
-                "lower num_rounds or clients_per_round."
-            )
     # what the quick accountant finds bounds what the best one finds
-    found = _smallest_noise(keeps_quickly, high)
-    noise = _rounded_up(_smallest_noise(keeps, found))
-    return mechanism._replace(hparams={**mechanism.hparams, NOISE: noise})
-
-
-def _smallest_noise(keeps: Callable[[float], bool], high: float) -> float:
-    """Returns the smallest noise, to some digits, that keeps to a budget, where `high` does."""
-    low = high / 2
-    while keeps(low) and low > _LEAST_NOISE:
-        high, low = low, low / 2
-    while high / low > 1 + _TOLERANCE:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if keeps(middle) else (middle, high)
-    return high
+    noise = smallest_noise(target_epsilon, lambda noise: quickly(promised(noise), rounds))
+    noise = smallest_noise(
+        target_epsilon, lambda noise: smallest(promised(noise).epsilon(rounds)), start=noise
+    )
+    return mechanism._replace(hparams={**mechanism.hparams, NOISE: _rounded_up(noise)})
 
 
 def _rounded_up(value: float) -> float:

@@ -113,11 +113,21 @@ def training_record(
     reported = {name for name in last if f"{name}/weight" in last}  # by links of the uplink
     for name in sorted(reported):
         if weight := float(np.sum(last[f"{name}/weight"], dtype=np.float64)):
-            record[f"train/{name}"] = float(np.sum(last[name], dtype=np.float64)) / weight
+            record[key_of(name)] = float(np.sum(last[name], dtype=np.float64)) / weight
     known |= reported | {f"{name}/weight" for name in reported}
     for name in sorted(last.keys() - known):
-        record[f"train/{name}"] = float(np.sum(last[name], dtype=np.float64))
+        record[key_of(name)] = float(np.sum(last[name], dtype=np.float64))
     return record
+
+
+def key_of(statistic: str) -> str:
+    """Returns the key of a statistic in records; one with a room of its own has said it.
+
+    Example:
+      >>> key_of("loss"), key_of("privacy/clip_norm")
+      ('train/loss', 'privacy/clip_norm')
+    """
+    return statistic if "/" in statistic else f"train/{statistic}"
 
 
 def _communication(

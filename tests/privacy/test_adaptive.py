@@ -49,7 +49,7 @@ def test_rounds_equal_a_loop_over_clients(layout, behind, quick_compilation):
         z, sigma = NUMBERS["noise_multiplier"], NUMBERS["bit_noise"]
         z_delta = (z**-2 - (2 * sigma) ** -2) ** -0.5
         for round, cohort in enumerate(COHORTS):
-            for told in run.by_client("clip_norm", round).values():
+            for told in run.by_client("privacy/clip_norm", round).values():
                 assert told == pytest.approx(bound, rel=1e-6)
             noise, bit_noise = noise_of(round, SHAPES, split=True)
             total = reference.combine(lambda drawn, c=bound: z_delta * c * drawn, noise)

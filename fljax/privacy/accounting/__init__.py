@@ -3,7 +3,7 @@
 epsilon([(poisson_gaussian(noise_multiplier=1.0, sampling_rate=0.1), 200)], delta=1e-3)
 """
 
-from fljax.privacy.accounting.calibration import calibrate, rounds_within
+from fljax.privacy.accounting.calibration import calibrate, rounds_within, smallest_noise
 from fljax.privacy.accounting.checks import check_delta
 from fljax.privacy.accounting.composition import ACCOUNTANTS, epsilon, epsilons, spending
 from fljax.privacy.accounting.conversion import epsilon_of_gaussian, noise_of_zcdp
@@ -35,6 +35,7 @@ __all__ = [
     "pure",
     "rounded_norms",
     "rounds_within",
+    "smallest_noise",
     "sampled",
     "skellam",
     "spending",

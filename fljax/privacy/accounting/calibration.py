@@ -9,7 +9,7 @@ from fljax.core.values import POSITIVE, Field, checked
 from fljax.privacy.accounting.composition import epsilon, spending
 from fljax.privacy.accounting.events import Run
 
-__all__ = ["calibrate", "rounds_within"]
+__all__ = ["calibrate", "rounds_within", "smallest_noise"]
 
 _TARGET = Field(None, float, POSITIVE)
 _MOST_NOISE, _LEAST_EPSILON = 1e9, 1e-9
@@ -45,20 +45,44 @@ def calibrate(
       >>> f"{noise:.2f}"
       '0.99'
     """
+    return smallest_noise(
+        target_epsilon, lambda noise: epsilon(make_events(noise), delta, accountant), tolerance
+    )
+
+
+def smallest_noise(
+    target_epsilon: float,
+    spent: Callable[[float], float],
+    tolerance: float = 1e-3,
+    start: float = 1.0,
+) -> float:
+    """Returns the smallest noise whose run stays within a budget; see `calibrate`.
+
+    Args:
+      target_epsilon: The budget.
+      spent: noise -> epsilon of the whole run; more noise must cost less.
+      tolerance: Share of the noise that the answer may be above the smallest one.
+      start: Where the search begins.
+
+    Raises:
+      ValueError: If no noise keeps the budget.
+
+    Example:
+      >>> f"{smallest_noise(2.0, lambda noise: 10 / noise):.2f}"
+      '5.00'
+    """
     target = checked("target_epsilon", target_epsilon, _TARGET)
 
     def excess(noise: float) -> float:
         """Returns how far the logarithm of epsilon is above the target's."""
-        spent = epsilon(make_events(noise), delta, accountant)
-        return math.log(max(spent, _LEAST_EPSILON) / target)
+        return math.log(max(spent(noise), _LEAST_EPSILON) / target)
 
-    high, above = 1.0, excess(1.0)
+    high, above = start, excess(start)
     while above > 0:
         high, above = 2 * high, excess(2 * high)
         if high > _MOST_NOISE:
             raise ValueError(
-                f"target_epsilon = {target:g} with delta = {delta:g} is not kept by any noise. "
-                "Raise one of them."
+                f"target_epsilon = {target:g} is not kept by any noise. Raise it, or delta."
             )
     low, below = high / 2, excess(high / 2)
     while below <= 0 and low > 1 / _MOST_NOISE:
@@ -71,11 +95,11 @@ def calibrate(
         guess = low * (high / low) ** share * (1 + side * tolerance / 3)
         inside = (high - low) / 16
         guess = min(max(guess, low + inside), high - inside)
-        spent = excess(guess)
-        if spent <= 0:
-            high, above = guess, spent
+        found = excess(guess)
+        if found <= 0:
+            high, above = guess, found
         else:
-            low, below = guess, spent
+            low, below = guess, found
         side = -side
     return high
 

@@ -1,0 +1,94 @@
+"""Every mechanism that a configuration names: through whole runs, budgets, resuming and sweeps."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from small_sweeps import small_config
+
+import fljax
+from fljax.config.experiment import make_experiment
+from fljax.privacy.names import MECHANISMS
+from fljax.studies.groups import from_config, grouped
+from fljax.studies.study import Study, listed_trials
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+CLIENTS = 24
+POISSON = {"sampler": "poisson"}
+SEPARATED = {"sampler": "separated", "separation": 4}
+# {name: (call, what its theorem asks for)}
+CASES = {
+    "gaussian": ("gaussian(0.5)", POISSON),
+    "adaptive_clipping": ("adaptive_clipping(bit_noise=30)", POISSON),
+    "tree_aggregation": ("tree_aggregation(0.5)", SEPARATED),
+    "banded_matrix": ("banded_matrix(0.5, bands=2)", SEPARATED),
+    "dpsgd": ("dpsgd(0.5)", {"batches": "poisson"}),
+}
+
+
+def config_of(name, **values):
+    text, needs = CASES[name]
+    settings = {"privacy": text, "noise_multiplier": 2.0, "weighting": "uniform"}
+    settings |= {"num_clients": CLIENTS, "clients_per_round": 6, "num_rounds": 4, "delta": 1e-3}
+    settings |= {"val_fraction": 0.0, "partition": "iid"}
+    return small_config(**settings | needs | values)
+
+
+def run_of(config, **options):
+    made = make_experiment(config)
+    given = {**made.options, "progress": False, "devices": 1, **options}
+    return fljax.simulate(made.dataset, made.task, made.algorithm, **given)
+
+
+def lines(run):
+    """Returns the records of a run without what depends on the clock."""
+    rows = map(json.loads, (run.directory / "metrics.jsonl").read_text().splitlines())
+    clock = ("time/", "throughput/")
+    return [{key: row[key] for key in row if not key.startswith(clock)} for row in rows]
+
+
+def stop_after(round):
+    """Returns a hook that presses Ctrl-C once."""
+
+    def hook(federation, record):
+        if record["round"] == round:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return hook
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_is_accounted_for_and_goes_on_as_if_it_had_not_stopped(name, tmp_path):
+    whole = run_of(config_of(name), workdir=tmp_path / "whole")
+    spent = whole.summary["privacy"]["epsilon"]
+    assert spent and all(0 < value < np.inf for value in spent.values())
+    curve = whole.curves["privacy/epsilon"]
+    assert curve[0] == 0 and (np.diff(curve) >= 0).all() and curve[-1] in spent.values()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole.variables.params))
+    half = run_of(config_of(name), workdir=tmp_path / "parts", hooks=(stop_after(2),))
+    assert half.interrupted
+    parts = run_of(config_of(name), workdir=tmp_path / "parts", resume=True)
+    jax.tree.map(np.testing.assert_array_equal, whole.variables.params, parts.variables.params)
+    assert lines(whole) == lines(parts)
+    assert parts.summary["privacy"] == whole.summary["privacy"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_budget_finds_the_noise_and_a_sweep_over_budgets_is_one_program(name):
+    config = config_of(name, noise_multiplier=None)
+    trials = listed_trials(Study({"target_epsilon": (2.0, 6.0)}))
+    (group,) = grouped(trials, from_config(config))
+    noises = [inputs.hparams["noise_multiplier"] for inputs in group.inputs.values()]
+    assert noises[0] > noises[1]
+    for trial, target in enumerate((2.0, 6.0)):
+        protection = group.experiment.options["privacy"]
+        guarantee = protection.guarantee(group.inputs[trial].hparams)
+        assert 0.97 * target < min(guarantee.epsilon(4).values()) <= target
+
+
+def test_every_mechanism_is_tested_here():
+    assert CASES.keys() == MECHANISMS.keys()
