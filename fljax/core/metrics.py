@@ -70,6 +70,8 @@ class Metric(NamedTuple):
         its weight. With `of_counts`, (counts) -> the metric.
       of_counts: Whether it follows from the task's counts; such a metric exists for all rows
         together, and not for each client or group.
+      of_examples: Whether `value` is given the sums of single examples, arrays [examples], of all
+        rows, a client or a group: for what no sum tells, such as the ranks of scores.
       label: What plots call it; the name where it is empty.
       unit: Such as "m²"; plots name it behind the label.
 
@@ -84,6 +86,7 @@ class Metric(NamedTuple):
     better: str = HIGHER
     value: Callable[[Any], Any] | None = None
     of_counts: bool = False
+    of_examples: bool = False
     label: str = ""
     unit: str = ""
 
@@ -229,7 +232,11 @@ def global_metrics(
     totals = {name: Sum(_total(value), _total(weight)) for name, (value, weight) in sums.items()}
     with np.errstate(all="ignore"):
         return {
-            metric.name: float(metric.value(counts) if metric.of_counts else _value(metric, totals))
+            metric.name: float(
+                metric.value(counts)
+                if metric.of_counts
+                else _value(metric, _as_arrays(sums) if metric.of_examples else totals)
+            )
             for metric in metrics
             if not (metric.of_counts and counts is None)
         }
@@ -259,13 +266,15 @@ def client_metrics(
     totals = _by_owner(sums, owners, num_clients)
     clients = np.flatnonzero(totals["loss"].weight)
     totals = {name: Sum(*(each[clients] for each in total)) for name, total in totals.items()}
+    own = _of_each(metrics, sums, owners, num_clients)
     whole = np.asarray(sums["loss"][1]).dtype.kind in "iub"
     counts = {
         "client": clients.astype(np.int64),
         "examples": np.bincount(owners, minlength=num_clients)[clients].astype(np.int64),
         "weight": totals["loss"].weight.astype(np.int64 if whole else np.float64),
     }
-    return counts | _values(metrics, totals)
+    own = {name: values[clients] for name, values in own.items()}
+    return counts | _values(metrics, totals) | own
 
 
 def group_metrics(
@@ -292,7 +301,7 @@ def group_metrics(
     """
     names, place = np.unique(groups, return_inverse=True)
     totals = _by_owner(sums, place[owners], len(names))
-    values = _values(metrics, totals)
+    values = _values(metrics, totals) | _of_each(metrics, sums, place[owners], len(names))
     return {
         name: {metric: float(each[number]) for metric, each in values.items()}
         for number, name in enumerate(names.tolist())
@@ -366,12 +375,34 @@ def _by_owner(sums: Mapping[str, Sum], owners: np.ndarray, size: int) -> dict[st
     return {name: Sum(added(value), added(weight)) for name, (value, weight) in sums.items()}
 
 
+def _of_each(
+    metrics: Sequence[Metric], sums: Mapping[str, Sum], owners: np.ndarray, size: int
+) -> dict[str, np.ndarray]:
+    """Returns {name: float64[size]} of metrics of examples, over those of each owner."""
+    wanted = [metric for metric in metrics if metric.of_examples]
+    if not wanted:
+        return {}
+    order = np.argsort(owners, kind="stable")
+    ends = np.searchsorted(owners[order], np.arange(size + 1))
+    arrays, found = _as_arrays(sums), np.full((len(wanted), size), np.nan)
+    with np.errstate(all="ignore"):
+        for owner in np.flatnonzero(np.diff(ends)):
+            rows = order[ends[owner] : ends[owner + 1]]
+            own = {name: Sum(value[rows], weight[rows]) for name, (value, weight) in arrays.items()}
+            found[:, owner] = [metric.value(own) for metric in wanted]
+    return {metric.name: values for metric, values in zip(wanted, found, strict=True)}
+
+
+def _as_arrays(sums: Mapping[str, Sum]) -> dict[str, Sum]:
+    return {name: Sum(*map(np.asarray, pair)) for name, pair in sums.items()}
+
+
 def _values(metrics: Sequence[Metric], totals: Mapping[str, Sum]) -> dict[str, np.ndarray]:
     with np.errstate(all="ignore"):
         return {
             metric.name: np.asarray(_value(metric, totals), np.float64)
             for metric in metrics
-            if not metric.of_counts
+            if not (metric.of_counts or metric.of_examples)
         }
 
 

@@ -92,7 +92,8 @@ MODEL: dict[str, Field] = {
         None,
         str,
         optional=True,
-        meaning="Names the task: classification or next_token; unset: what the data are made for.",
+        meaning="Names the task: classification, binary (two classes, judged by AUC), next_token; "
+        "unset: what the data are made for.",
     ),
     "fast_layers": Field(
         True,

@@ -11,6 +11,7 @@ from fljax.data.dataset import (
 )
 from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.files import resolve_data_dir
+from fljax.data.heart import heart_disease
 from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_names import PARTITIONERS, make_partition
@@ -43,6 +44,7 @@ __all__ = [
     "dirichlet_per_client",
     "fashion_mnist",
     "from_arrays",
+    "heart_disease",
     "iid",
     "image_scaling",
     "label_counts",

@@ -15,6 +15,7 @@ from fljax.core.settings import DATA
 from fljax.core.values import Field, Interval, checked, shown
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
+from fljax.data.heart import heart_disease
 from fljax.data.images import cifar10, fashion_mnist, mnist, mnist_writers
 from fljax.data.partition_names import PARTITIONERS
 from fljax.data.shakespeare import shakespeare
@@ -102,11 +103,12 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "mnist_writers": mnist_writers,
     "cifar10": cifar10,
     "shakespeare": shakespeare,
+    "heart_disease": heart_disease,
     "synthetic": synthetic,
 }
 
 # Those whose rows have clients of their own.
-NATURAL = ("mnist_writers", "shakespeare", "synthetic")
+NATURAL = ("mnist_writers", "shakespeare", "heart_disease", "synthetic")
 
 
 def load(

@@ -16,6 +16,7 @@ from fljax.core.network import Network, from_functions, from_linen, from_nnx
 from fljax.core.task import Measured, Task
 from fljax.core.values import shown
 from fljax.tasks.integer_targets import classification, next_token, softmax_cross_entropy
+from fljax.tasks.ranked import auc, binary
 
 __all__ = [
     "TASKS",
@@ -24,6 +25,8 @@ __all__ = [
     "Network",
     "Sum",
     "Task",
+    "auc",
+    "binary",
     "classification",
     "from_functions",
     "from_linen",
@@ -38,6 +41,7 @@ __all__ = [
 TASKS: dict[str, Callable[..., Task]] = {
     "classification": classification,
     "next_token": next_token,
+    "binary": binary,
 }
 
 
