@@ -223,7 +223,7 @@ def local_training(
     def finish(message: Variables, carry: LocalState, job: Job):
         update = difference(carry.params, message.params)
         weight = job_weight(weighting, job, carry.loss)
-        state = state_change(carry.model_state, message.model_state)
+        state = state_change(carry.model_state, message.model_state, task.state_changes)
         return contributions(update, state, weight), (), loss_stats(carry)
 
     return ClientPass(

@@ -64,7 +64,7 @@ def gradient_pass(task: LocalTask, finish) -> ClientPass:
         return GradientSum(grads, model_state, carry.loss + sums.loss, carry.weight + sums.weight)
 
     def finish_sum(message, carry, job):
-        state = state_change(carry.model_state, message.model_state)
+        state = state_change(carry.model_state, message.model_state, task.state_changes)
         return finish(carry._replace(model_state=state), job)
 
     return ClientPass(

@@ -102,7 +102,9 @@ def scaffold(
             )
             control = jax.tree.map(jnp.add, carry.client_control, change)
             weight = job_weight(weighting, job, carry.local.loss)
-            state = state_change(carry.local.model_state, message.variables.model_state)
+            state = state_change(
+                carry.local.model_state, message.variables.model_state, task.state_changes
+            )
             sent = contributions(update, state, weight)
             sent["control"] = Contribution(change, jnp.ones_like(weight))
             return sent, control, loss_stats(carry.local)

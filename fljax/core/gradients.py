@@ -52,11 +52,14 @@ class LocalTask(NamedTuple):
         model_state').
       loss: (params, model_state, batch, key, train) -> (LossSums, model_state').
       measure: (params, model_state, batch) -> fljax.core.task.Measured.
+      state_changes: Whether clients send what has changed in a model's state, and not the state:
+        transforms for privacy bound what is sent, and a state as a whole is no small number.
     """
 
     gradient: Callable[..., tuple[PyTree, LossSums, PyTree]]
     loss: Callable[..., tuple[LossSums, PyTree]]
     measure: Callable[..., Measured]
+    state_changes: bool = False
 
 
 def plain(loss: Callable) -> Callable:
@@ -81,6 +84,7 @@ def bind(
     preprocess: Callable[[dict], dict] | None = None,
     estimator: Callable[[Callable], Callable] = plain,
     compute_dtype: str = "float32",
+    state_changes: bool = False,
 ) -> LocalTask:
     """Binds a task to its frozen constants, its data's preprocessing and an estimator.
 
@@ -93,6 +97,7 @@ def bind(
         constants and floating-point inputs in `loss` and `gradient`; `model_state`, loss sums and
         gradients keep their dtypes, sums within a gradient accumulate in float32, and `measure` is
         as with "float32". See above for how near gradients are to those of float32.
+      state_changes: As in a `LocalTask`.
 
     Raises:
       ValueError: For another dtype.
@@ -124,7 +129,7 @@ def bind(
     gradient = estimator(loss)
     if compute_dtype == "bfloat16":
         gradient = with_wide_sums(gradient)
-    return LocalTask(gradient, loss, measure)
+    return LocalTask(gradient, loss, measure, state_changes)
 
 
 def checked_loss(found: Any, mask: jax.Array) -> tuple[tuple[jax.Array, jax.Array], PyTree]:

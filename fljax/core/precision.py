@@ -8,7 +8,7 @@ false. Of float32 nothing is converted.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,17 +44,33 @@ def summable(tree: PyTree, *, codes: bool = False) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(_sum_type(leaf.dtype, codes)), _arrays(tree))
 
 
-def state_change(new: PyTree, old: PyTree) -> PyTree:
+class Differences(NamedTuple):
+    """What has changed in a state, leaf by leaf, as floating-point numbers."""
+
+    tree: PyTree
+
+
+def state_change(new: PyTree, old: PyTree, whole: bool = False) -> PyTree:
     """Returns what a client sends of a state so that its mean loses no digit.
 
     Integers of 32 bits and more exceed the digits of float32, but hardly what a client has added to
     them: of these it sends the difference, as floating-point numbers. All else is sent as it is.
+
+    Args:
+      new, old: The state after and before.
+      whole: Whether `Differences` of all leaves are sent.
     """
+    if whole:
+        return Differences(jax.tree.map(_gap, new, _arrays(old)))
     return jax.tree.map(lambda n, o: _gap(n, o) if _is_long(o.dtype) else n, new, _arrays(old))
 
 
 def state_after(old: PyTree, mean: PyTree) -> PyTree:
     """Returns the state after a mean over what `state_change` returned, in the types it had."""
+    if isinstance(mean, Differences):
+        mean = jax.tree.map(
+            lambda o, d: d if _is_long(o.dtype) else o.astype(d.dtype) + d, _arrays(old), mean.tree
+        )
 
     def one(old, mean):
         if not _is_long(old.dtype):
@@ -133,7 +149,13 @@ def _signed(dtype: Any) -> Any:
 
 
 def _gap(new: jax.Array, old: jax.Array) -> jax.Array:
-    """Returns new - old of integers, exact where that is possible."""
+    """Returns new - old as floating-point numbers, of long integers exact where possible."""
+    if jnp.issubdtype(old.dtype, jax.dtypes.extended):
+        return new  # of keys there is none, as `check_numbers` says
+    if not _is_long(old.dtype):
+        return jnp.subtract(
+            *(leaf.astype(_sum_type(old.dtype, codes=False)) for leaf in (new, old))
+        )
     wide = _sum_type(old.dtype, codes=False)
     far = new.astype(wide) - old.astype(wide)
     near = jnp.abs(far) < 2.0 ** (8 * jnp.dtype(old.dtype).itemsize - 2)

@@ -3,6 +3,7 @@
 simulate(dataset, model, "fedavg", privacy=gaussian(0.3, noise_multiplier=2.0), ...)
 """
 
+from fljax.privacy.adaptive import adaptive_clipping
 from fljax.privacy.banded import banded_matrix
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
@@ -13,6 +14,7 @@ __all__ = [
     "Guarantee",
     "Mechanism",
     "Setting",
+    "adaptive_clipping",
     "banded_matrix",
     "dpsgd",
     "gaussian",

@@ -137,11 +137,12 @@ def _bound(
     options: RoundOptions,
     hparams: Mapping[str, Any],
 ) -> LocalTask:
-    estimator = plain
+    estimator, bounded = plain, False
     if options.privacy is not None and (mechanism := options.privacy.mechanism) is not None:
+        bounded = mechanism.link is not None
         if mechanism.estimator is not None:
             estimator = mechanism.estimator({name: hparams[name] for name in mechanism.hparams})
-    return bind(task, frozen, dataset.preprocess, estimator, options.compute_dtype)
+    return bind(task, frozen, dataset.preprocess, estimator, options.compute_dtype, bounded)
 
 
 def _checked_algorithm(spec, local_task, hparams, options, model, batch) -> Algorithm:
