@@ -12,8 +12,8 @@ For `scripts/study.py`, which runs all three with three seeds; `scripts/simulate
 one. Each has the server's learning rate and momentum that were best on a tenth of the rows, over
 seeds 0 to 2, of (1, 0), (0.7, 0), (0.1, 0.9), (0.2, 0.9) and a few more. No guarantee covers that
 choice. Figures are those of the last round.
-Costs: 9 runs of some seconds each on two cores.
-Reaches: FIGURES
+Costs: 9 runs in three programs, 72 s of training on two cores that others shared.
+Reaches: 88.2 % (independent), 89.4 % (tree), 90.0 % (banded); figures: BENCHMARKS.md.
 """
 
 from fljax.config import default_config

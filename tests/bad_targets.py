@@ -15,7 +15,7 @@ from bad_inputs import TEXTS, same
 from flax import linen, nnx
 
 import fljax
-from fljax import algorithms, compression, data, models, recording, studies, tasks
+from fljax import algorithms, compression, data, models, privacy, recording, studies, tasks
 from fljax.compression import names as compression_names
 from fljax.core import sampler
 from fljax.studies.study import listed_trials, study_of
@@ -287,6 +287,15 @@ PARTS: dict[str, Target] = {
         ("uplink_memory", "downlink_memory", "uplink_per_leaf"),
         {"uplink": TEXTS, "downlink": TEXTS, "uplink_memory": TEXTS},
         weight=4,
+    ),
+    "banded_matrix": _plain(
+        privacy.banded_matrix, "bands horizon delta", clip_norm=0.3, noise_multiplier=2.0
+    ),
+    "tree_aggregation": _plain(
+        privacy.tree_aggregation,
+        "restart_every completion delta",
+        clip_norm=0.3,
+        noise_multiplier=2.0,
     ),
     "sampler.uniform": Target(
         sampler.uniform, {"num_clients": 5, "clients_per_round": 2, "seed": 0}, also=("population",)

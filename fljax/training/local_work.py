@@ -22,9 +22,10 @@ def local_work(sizes: np.ndarray, options: RoundOptions) -> LocalWork:
             f"local_epochs = {options.local_epochs} and local_steps = {options.local_steps}: "
             "give exactly one of them and set the other to None."
         )
-    amount = options.local_epochs if options.local_steps is None else options.local_steps
+    name = "local_epochs" if options.local_steps is None else "local_steps"
+    amount = getattr(options, name)
     if np.min(amount) < 1:
-        raise ValueError(f"Clients need at least one local epoch or step, not {amount}.")
+        raise ValueError(f"{name} = {amount}, but clients need at least one local epoch or step.")
     if options.remainder != "partial" and not np.all(options.batch_size):
         raise ValueError(
             f"remainder = {options.remainder!r} needs a batch_size; with 0 (all rows at once) "

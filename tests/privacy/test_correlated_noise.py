@@ -23,10 +23,8 @@ CLIP, NOISE, MEMBERS = 0.5, 1.5, 4.0
 
 
 def separated(separation, num_rounds=100, **facts):
-    facts = {"num_clients": 1000, "clients_per_round": 1000 / separation, **facts}
-    return setting(
-        sampler="separated", num_rounds=num_rounds, separation=separation
-    )._replace(**facts)  # fmt: skip
+    run = setting(1000, 1000 / separation, "separated", num_rounds, separation=separation)
+    return run._replace(**facts)
 
 
 def key_of(round):
@@ -235,6 +233,14 @@ def test_epsilon_of_a_banded_strategy_counts_turns():
     assert drawn.epsilon(60) == pytest.approx(accounting.epsilons([(sample, 3)], 1e-4), rel=1e-6)
     assert drawn.epsilon(60)["pld"] < alone.epsilon(60)["pld"] / 2
     assert "probability 0.2" in drawn.sampling and "20 rounds" in alone.sampling
+
+
+def test_a_sampler_of_ones_own_is_taken_at_its_word():
+    """Its distance is counted on, and no chance."""
+    mechanism = banded_matrix(0.3, 2.0, bands=8, delta=1e-4)
+    run = separated(10, 60, sampler="", clients_per_round=10.0)
+    found = mechanism.guarantee(mechanism.hparams, run).epsilon(60)["pld"]
+    assert found == pytest.approx(accounting.epsilon_of_gaussian(2.0 / math.sqrt(6), 1e-4))
 
 
 def test_without_correlation_a_poisson_sample_is_as_good():
