@@ -199,6 +199,24 @@ def test_budgets_are_kept_and_used(accountant):
     assert accounting.rounds_within(0.01, 1e-5, event, accountant) == 0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "event",
+    [
+        accounting.poisson_gaussian(1e-3, 1e-8),  # losses of 500,000 that almost never come
+        accounting.poisson_gaussian(1e-2, 0.1),
+        accounting.gaussian(1e-2),
+        accounting.poisson_gaussian(1e6, 0.999),
+        accounting.pure(800.0),
+        accounting.pure(1e-9),
+    ],
+    ids=lambda event: event.name,
+)
+def test_extreme_releases_are_counted_too(event):
+    found = accounting.epsilons([(event, 1000)], 1e-6)
+    assert 0 <= found["pld"] <= found["rdp"] < math.inf
+
+
 def test_without_noise_nothing_is_hidden():
     for event in (
         accounting.gaussian(0.0),

@@ -7,7 +7,6 @@ a second, and is tight.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -131,11 +130,6 @@ def _epsilon_by_pld(parts: list[tuple[Event, int]], delta: float) -> float:
     found = []
     for direction in range(directions):
         directed = [(both[direction % len(both)], times) for both, times in pairs]
-        step = pld.grid_step(directed)
-        tail = pld.TAIL / sum(times for _, times in directed)
-        losses = [(pld.discretize(pair, step, tail), times) for pair, times in directed]
-        if any(distribution.infinite > delta for distribution, _ in losses):
-            return math.inf
         largest = sum(pair.largest * times for pair, times in directed)
-        found.append(min(largest, pld.epsilon_of_losses(pld.compose(losses), delta)))
+        found.append(min(largest, pld.epsilon_of_losses(pld.compose(directed), delta)))
     return max(found)

@@ -71,18 +71,16 @@ def gaussian_pairs(noise_multiplier: float, sampling_rate: float = 1.0) -> tuple
     Zhu, Dong and Wang, 2106.08567: (1-q) N(0, z²) + q N(1, z²) against N(0, z²), and the reverse.
     """
     rate, variance = sampling_rate, noise_multiplier**2
+    log_absent = math.log1p(-rate) if rate < 1 else -math.inf
 
     def loss(outcome: float) -> float:
-        exponent = (2 * outcome - 1) / (2 * variance)
-        return float(
-            np.logaddexp(np.log1p(-rate) if rate < 1 else -np.inf, np.log(rate) + exponent)
-        )
+        return float(np.logaddexp(log_absent, math.log(rate) + (outcome - 0.5) / variance))
 
     def outcomes(losses: np.ndarray) -> np.ndarray:
         """Returns where the loss of a removal, which rises with the outcome, has these values."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = losses + np.log1p(np.maximum(-(1 - rate) * np.exp(-losses), -1.0))
-        return variance * (logs - np.log(rate)) + 0.5
+        with np.errstate(divide="ignore", over="ignore"):
+            logs = losses + np.log1p(np.maximum(-np.exp(log_absent - losses), -1.0))
+        return variance * (logs - math.log(rate)) + 0.5
 
     def without(edges: np.ndarray) -> np.ndarray:
         return _between(edges / noise_multiplier)
@@ -103,8 +101,7 @@ def gaussian_pairs(noise_multiplier: float, sampling_rate: float = 1.0) -> tuple
         return noise_multiplier * math.sqrt(2 * math.log(2 / tail))
 
     removal = Pair(removed, lambda tail: (loss(-reach(tail)), loss(1 + reach(tail))))
-    largest = -math.log1p(-rate) if rate < 1 else math.inf
-    addition = Pair(added, lambda tail: (-loss(reach(tail)), -loss(-reach(tail))), largest)
+    addition = Pair(added, lambda tail: (-loss(reach(tail)), -loss(-reach(tail))), -log_absent)
     return (removal,) if rate == 1 else (removal, addition)
 
 
@@ -123,31 +120,16 @@ def laplace_pairs(noise_multiplier: float) -> tuple[Pair, ...]:
     return (Pair(masses, lambda tail: (-most, most), most),)
 
 
-def atomic_pair(probabilities: np.ndarray, others: np.ndarray) -> Pair:
-    """Returns the pair of two distributions over the same few outcomes.
-
-    Args:
-      probabilities: float64[n] of the first; each above 0.
-      others: float64[n] of the second; each above 0.
-    """
-    losses = np.log(probabilities) - np.log(others)
-    order = np.argsort(losses)
-    losses, own, other = losses[order], probabilities[order], others[order]
-
-    def masses(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        cell = np.searchsorted(edges, losses)
-        return (
-            np.bincount(cell, own, len(edges) + 1),
-            np.bincount(cell, other, len(edges) + 1),
-        )
-
-    return Pair(masses, lambda tail: (float(losses[0]), float(losses[-1])), float(losses[-1]))
-
-
 def pure_pairs(epsilon: float) -> tuple[Pair, ...]:
     """Returns the pair of randomized response, the worst of all mechanisms of an epsilon."""
-    likely, unlikely = special.expit(epsilon), special.expit(-epsilon)
-    return (atomic_pair(np.array([likely, unlikely]), np.array([unlikely, likely])),)
+    shares = special.expit([-epsilon, epsilon])
+
+    def masses(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        cells = np.searchsorted(losses, [-epsilon, epsilon])
+        own, other = (np.bincount(cells, part, len(losses) + 1) for part in (shares, shares[::-1]))
+        return own, other
+
+    return (Pair(masses, lambda tail: (-epsilon, epsilon), epsilon),)
 
 
 def _between(edges: np.ndarray) -> np.ndarray:
@@ -202,14 +184,27 @@ def discretize(pair: Pair, step: float, tail: float = TAIL) -> LossDistribution:
     return LossDistribution(step, lowest, probabilities, float(own[-1]))
 
 
-def compose(parts: Sequence[tuple[LossDistribution, int]]) -> LossDistribution:
-    """Convolves the loss distributions of releases, each so many times.
+def compose(parts: Sequence[tuple[Pair, int]]) -> LossDistribution:
+    """Returns the losses of a run.
 
     Args:
-      parts: (distribution, how often), all on one grid.
+      parts: (release, how often).
     """
-    step = parts[0][0].step
-    low, high = _window(parts)
+    step, tail = grid_step(parts), TAIL / sum(times for _, times in parts)
+    while True:
+        losses = [(discretize(pair, step, tail), times) for pair, times in parts]
+        if any(release.infinite >= 1 for release, _ in losses):
+            return LossDistribution(step, 0, np.zeros(1), 1.0)
+        low, high = _window(losses)
+        if high - low < _MOST_COMPOSED:
+            return _convolved(losses, low, high)
+        step *= 1.5 * (high - low) / _MOST_COMPOSED
+
+
+def _convolved(
+    parts: Sequence[tuple[LossDistribution, int]], low: int, high: int
+) -> LossDistribution:
+    """Convolves the losses of releases, each so many times, between two grid points."""
     size = fft.next_fast_len(high - low + 1, real=True)
     spectrum, shift = np.ones(size // 2 + 1, complex), 0
     for losses, times in parts:
@@ -223,7 +218,7 @@ def compose(parts: Sequence[tuple[LossDistribution, int]]) -> LossDistribution:
     survives = sum(times * math.log1p(-losses.infinite) for losses, times in parts)
     # what lies above the window, and more than transforms of powers lose to rounding
     lost = TAIL + sum(times for _, times in parts) * _ROUNDING
-    return LossDistribution(step, low, probabilities, -math.expm1(survives) + lost)
+    return LossDistribution(parts[0][0].step, low, probabilities, -math.expm1(survives) + lost)
 
 
 def _window(parts: Sequence[tuple[LossDistribution, int]]) -> tuple[int, int]:
@@ -236,14 +231,15 @@ def _window(parts: Sequence[tuple[LossDistribution, int]]) -> tuple[int, int]:
     lowest = sum(times * places[0] for places, _, times in few)
     highest = sum(times * places[-1] for places, _, times in few)
     spread = max(math.sqrt(sum(times * _variance(*points) for *points, times in few)), 1.0)
-    for tilt in np.geomspace(0.25, 40, 40) / spread:
-        above, below = (
-            sum(
-                times * special.logsumexp(side * tilt * places, b=masses)
-                for places, masses, times in few
-            )
-            for side in (1, -1)
-        )
+    widest = max(places[-1] - places[0] for places, *_ in few)
+    with np.errstate(divide="ignore"):
+        few = [(places, np.log(masses), times) for places, masses, times in few]
+
+    def log_moment(tilt: float) -> float:
+        return sum(times * special.logsumexp(logs + tilt * places) for places, logs, times in few)
+
+    for tilt in np.geomspace(min(0.25 / spread, 1 / widest), max(40 / spread, 40 / widest), 60):
+        above, below = log_moment(tilt), log_moment(-tilt)
         highest = min(highest, math.ceil((above - math.log(TAIL)) / tilt))
         lowest = max(lowest, math.floor((math.log(TAIL) - below) / tilt))
     return int(lowest), int(max(highest, lowest))

@@ -74,8 +74,8 @@ def poisson_gaussian(
     Mironov, Talwar and Zhang, 1908.10530: the divergence of the mixture (1-q) N(0, z²) + q N(1, z²)
     from N(0, z²), which is the larger of both directions. At whole orders its moment is a finite
     sum. At fractional ones it is a series whose terms change sign; dp_accounting 0.6 adds their
-    absolute values, which is a bound, up to 1 % too large near the orders that matter. Epsilons of
-    runs are that number, so that it can be compared.
+    absolute values, which is a bound, and makes epsilon up to 2 % too large where it is below 10.
+    Epsilons of runs are that number, so that it can be compared.
 
     Args:
       orders: float64[n], above 1.
