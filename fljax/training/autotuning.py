@@ -15,6 +15,7 @@ with one: what their rounds take is estimated from their operations.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -156,12 +157,11 @@ def calibrate(
         except ValueError:
             pass  # it fits no longer: less memory, or a file from elsewhere
     begin = time.perf_counter()
-    best, allowed = _search(assemble, allowance, changes)
+    keep = functools.partial(_keep, memory, key)
+    found = _search(assemble, allowance, changes, keep)
+    best = found.best
     spent = time.perf_counter() - begin - best.built
-    chosen, round_us = best.federation.execution, math.ceil(1e6 * best.round_seconds)
-    allowed_ms = 0 if allowed is None else max(1, round(1e3 * allowed(1e-6 * round_us)))
-    layout = (chosen.devices, chosen.lanes, chosen.wave)
-    remember(memory, key, Remembered(*layout, round_us, allowed_ms, *chosen.forms))
+    keep(found)
     best.federation.calibration_seconds = max(spent, 0.0)
     return _dispatching(best.federation, best.round_seconds, allowance)
 
@@ -179,17 +179,28 @@ class Found(NamedTuple):
     allowed: Callable[[float], float] | None = None
 
 
+def _keep(memory: Path | None, key: str, found: Found) -> None:
+    """Remembers what a search has found."""
+    chosen, round_us = found.best.federation.execution, math.ceil(1e6 * found.best.round_seconds)
+    allowed_ms = 0
+    if found.allowed is not None:
+        allowed_ms = max(1, round(1e3 * found.allowed(1e-6 * round_us)))
+    layout = (chosen.devices, chosen.lanes, chosen.wave)
+    remember(memory, key, Remembered(*layout, round_us, allowed_ms, *chosen.forms))
+
+
 def _search(
     assemble: Callable[[JobLayout | None], Any],
     allowance: Allowance,
     changes: Callable[[], Sequence[Change]],
+    keep: Callable[[Found], None],
 ) -> Found:
     """Returns the best layout that was found in the time that is allowed."""
     begin = time.perf_counter()
     best = narrowing(lambda layout: _timed(assemble, layout, allowance))
     last = time.perf_counter() - begin
     if not _on_cpu(best):
-        return _search_by_fit(assemble, allowance, changes, best, last)
+        return _search_by_fit(assemble, allowance, changes, keep, best, last)
     spent = last - best.built
     for direction in (_one_device, _more_lanes, _wider_waves):
         for layout in direction(best):
@@ -210,6 +221,7 @@ def _search_by_fit(
     assemble: Callable[[JobLayout | None], Any],
     allowance: Allowance,
     changes: Callable[[], Sequence[Change]],
+    keep: Callable[[Found], None],
     first: Timing,
     last: float,
 ) -> Found:
@@ -239,8 +251,10 @@ def _search_by_fit(
         return apart(best.federation, other.federation, best.plan, best.facts)
 
     best, is_whole = search_lanes(first, compare, affords)
-    if is_whole:
-        best, is_whole = search_forms(best, changes(), compare, affords, distance)
+    if is_whole and (forms := changes()):
+        # should a kernel end the process, the next one tries it no more
+        keep(Found(best))
+        best, is_whole = search_forms(best, forms, compare, affords, distance)
     return Found(best, None if is_whole else lambda _: spent)
 
 

@@ -107,6 +107,24 @@ def test_what_ends_elsewhere_or_fails_is_left_out_with_a_warning(monkeypatch, al
         assert machine.search(monkeypatch, changes=CHANGES[:1]).forms == FORMS
 
 
+def test_a_form_that_ends_the_process_is_tried_once(monkeypatch, tmp_path):
+    memory, machine = tmp_path / "layouts.json", _machine({Forms(conv="pallas"): 9})
+    timed = machine.timed
+
+    def killed(assemble, layout, allowance=None):
+        if layout is not None and layout.forms != FORMS:
+            raise SystemExit
+        return timed(assemble, layout, allowance)
+
+    machine.timed = killed
+    with pytest.raises(SystemExit):
+        machine.search(monkeypatch, memory=memory, changes=CHANGES)
+    machine.timed = None
+    monkeypatch.setattr(autotuning, "proven", lambda federation: federation)
+    found = machine.search(monkeypatch, memory=memory, changes=CHANGES)
+    assert found.forms == FORMS and found.lanes > 1
+
+
 @pytest.fixture
 def card(monkeypatch):
     """The device is one by NVIDIA, whose lanes are searched by the fit."""
