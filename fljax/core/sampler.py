@@ -135,7 +135,7 @@ def separated(
     the probability that makes a cohort of `clients_per_round` on average; where that is 1, a whole
     group is a cohort and `separation` rounds are one pass through the population, in the same order
     each time. So cohorts are drawn in Choquette-Choo et al. (arXiv:2306.08153), for noise that is
-    correlated over rounds. The state holds the round of each client's last participation.
+    correlated over rounds. The state holds the round of each group's last turn.
 
     Args:
       num_clients: Size of the population.
@@ -173,19 +173,17 @@ def separated(
 
     def select(last, round):
         generator = random.generator(seed, "sampler/separated", round)
-        group = groups[round % separation]
-        clients = group[_drawn(generator, len(group), rate, largest)]
-        early = clients[round - last[clients] < separation]
-        if len(early):
+        turn = round % separation
+        if round - last[turn] < separation:
             raise RuntimeError(
-                f"Client {early[0]} would take part in rounds {last[early[0]]} and {round}, but "
+                f"Clients of group {turn} would take part in rounds {last[turn]} and {round}, but "
                 f"separation = {separation}. The sampler's state is not the one before this round."
             )
         last = last.copy()
-        last[clients] = round
-        return clients, last
+        last[turn] = round
+        return groups[turn][_drawn(generator, len(groups[turn]), rate, largest)], last
 
-    never = np.full(num_clients, -separation, np.int64)
+    never = np.full(separation, -separation, np.int64)
     return Sampler(lambda: never, select, largest, separation=separation)
 
 
