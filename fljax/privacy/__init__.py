@@ -8,15 +8,24 @@ from fljax.privacy.banded import banded_matrix
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
+from fljax.privacy.secagg.degrees import MaskingGraph, masking_graph
+from fljax.privacy.secagg.fixed_point import fixed_point, rounded_norm
+from fljax.privacy.secagg.link import masks, secure_aggregation
 from fljax.privacy.trees import tree_aggregation
 
 __all__ = [
     "Guarantee",
+    "MaskingGraph",
     "Mechanism",
     "Setting",
     "adaptive_clipping",
     "banded_matrix",
     "dpsgd",
+    "fixed_point",
     "gaussian",
+    "masking_graph",
+    "masks",
+    "rounded_norm",
+    "secure_aggregation",
     "tree_aggregation",
 ]

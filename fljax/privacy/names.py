@@ -13,6 +13,7 @@ from fljax.privacy.banded import banded_matrix
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.mechanism import Mechanism
+from fljax.privacy.secagg.link import secure_aggregation
 from fljax.privacy.trees import tree_aggregation
 
 __all__ = ["MECHANISMS", "SECURE_AGGREGATION", "make", "make_secure_aggregation"]
@@ -26,7 +27,9 @@ MECHANISMS: dict[str, Callable[..., Mechanism]] = {
     "dpsgd": dpsgd,
 }
 # What `secure_aggregation` may name: functions that return the last link of the uplink.
-SECURE_AGGREGATION: dict[str, Callable[..., UplinkLink]] = {}
+SECURE_AGGREGATION: dict[str, Callable[..., UplinkLink]] = {
+    "secure_aggregation": secure_aggregation,
+}
 
 # Where calibration starts from.
 _ANY_NOISE = 1.0

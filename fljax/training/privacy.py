@@ -40,10 +40,10 @@ def with_privacy(
     if asked == (None, None) or isinstance(options.privacy, Protection):
         return options
     setting = setting_of(dataset, task, spec, options)
-    secure = _secure_aggregation(options, setting)
     mechanism, is_open = _mechanism(options)
     if mechanism is not None and is_open:
         mechanism = calibrated(mechanism, setting, options.target_epsilon)
+    secure = _secure_aggregation(options, setting, mechanism)
     protection = Protection(mechanism, setting, secure, options.target_epsilon, is_open)
     check_protection(dataset, task, spec, options, protection)
     _check_budget(protection)
@@ -105,11 +105,26 @@ def _mechanism(options: RoundOptions) -> tuple[Mechanism | None, bool]:
 _NOT_PASSED = ("privacy", "target_epsilon", "secure_aggregation")
 
 
-def _secure_aggregation(options: RoundOptions, setting: Setting) -> UplinkLink | None:
+def _secure_aggregation(
+    options: RoundOptions, setting: Setting, mechanism: Mechanism | None
+) -> UplinkLink | None:
     """Returns the last link of the uplink, or None."""
     if not isinstance(options.secure_aggregation, str):
         return options.secure_aggregation
-    return names.make_secure_aggregation(options.secure_aggregation, setting._asdict())
+    offered: dict[str, float | bool] = {"max_weight": _largest_weight(options, setting)}
+    if mechanism is not None and mechanism.link is not None:
+        clip_norm = mechanism.guarantee(mechanism.hparams, setting).clip_norm
+        if clip_norm is not None:
+            # what is sent keeps to the norm that the noise is in proportion to
+            offered |= {"by_norm": True, "clip": clip_norm}
+    return names.make_secure_aggregation(options.secure_aggregation, offered)
+
+
+def _largest_weight(options: RoundOptions, setting: Setting) -> float:
+    """Returns the largest weight of a client, as far as it is known before the run."""
+    if options.client_weights is not None:
+        return float(np.max(options.client_weights))
+    return float(np.max(setting.sizes)) if setting.weighting == "examples" else 1.0
 
 
 def _check_budget(protection: Protection) -> None:

@@ -22,6 +22,7 @@ from fljax_kernels.random_k import random_k, random_k_mask
 from fljax_kernels.random_words import random_words
 from fljax_kernels.sign import pack_signs, unpack_signs
 from fljax_kernels.ternary import deternarize, pack_trits, ternarize, unpack_trits
+from fljax_kernels.threefry import threefry
 from fljax_kernels.top_k import top_k, top_k_mask
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "round_to_powers_of_two",
     "sketch",
     "ternarize",
+    "threefry",
     "top_k",
     "top_k_mask",
     "unpack_bits",

@@ -36,6 +36,7 @@ def aggregate(
     """
     trials, stats = a_pass.trials, trained.stats
     needs_stack = trials.first.pipeline.needs_stack
+    _check_shows_updates(trials.first.pipeline)
     sums = jax.lax.psum(trained.sums, AXIS)
     _check_serves_clusters(trials.first.pipeline, states, sums)
     clustered = UPDATE in sums and _is_clustered(sums[UPDATE])
@@ -83,6 +84,17 @@ def _serve(chain: Pipeline, reduced: bool, round, total: Aggregate, states: tupl
         total, aggregator = chain.aggregator.apply(total, aggregator)
     total, server = transmission.apply_server(chain, total, server, round, key)
     return total, (aggregator, server)
+
+
+def _check_shows_updates(chain: Pipeline) -> None:
+    """Refuses transforms that hold single updates where only sums can be decoded."""
+    for number, link in enumerate(chain.uplink):
+        if chain.needs_stack and link.decode_sum is not None and link.meets([UPDATE]):
+            raise ValueError(
+                f"Uplink link {number} sums payloads, and decodes nothing but sums, but the "
+                "pipeline has a cohort link or an aggregator that holds every client's update. Use "
+                "an aggregator with needs='sum' and no cohort link, or leave the uplink link out."
+            )
 
 
 def _is_clustered(total: Aggregate) -> bool:
