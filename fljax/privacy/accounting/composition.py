@@ -1,8 +1,8 @@
 """Composition: epsilon of a whole run, and of its first rounds.
 
-Two accountants count the same events. "rdp" adds Rényi divergences, takes microseconds, and is an
-upper bound by some tenths; "pld" convolves the distributions of privacy losses, takes a fraction of
-a second, and is tight.
+Two accountants count the same events, and what both show is an upper bound. "rdp" adds Rényi
+divergences: it takes microseconds, and is some tenths above the truth. "pld" convolves
+distributions of privacy losses: it takes a fraction of a second, and is tight.
 """
 
 from __future__ import annotations
