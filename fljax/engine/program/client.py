@@ -71,7 +71,7 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         for cluster in clusters.values():
             sound &= (cluster >= 0) & (cluster < a_pass.structure.num_clusters)
         stats = with_reports(stats, reported) | {"jobs": jnp.int32(1)}
-        finite &= sound
+        finite = finite & sound if pipeline.makes_finite else sound
         stats = jax.tree.map(lambda value: jnp.where(finite & job.accepted, value, 0), stats)
         stats |= {
             "nonfinite": (~finite).astype(jnp.int32),
