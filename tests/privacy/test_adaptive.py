@@ -114,6 +114,17 @@ def test_clients_that_are_not_finite_say_nothing_of_norms():
     assert not any(leaf.any() for leaf in again.values())
 
 
+def test_what_links_behind_make_larger_is_bounded_again():
+    mechanism = adaptive_clipping(0.5, 0.0)
+    link = mechanism.link(mechanism.hparams, setting(1000, 10, behind="links"))
+    moved = jnp.log(2.0)  # to a clip norm of 1
+    for bit, expected in ((7.0, 0.5), (-7.0, -0.5), (0.3, 0.3), (math.nan, 0.0)):
+        message = {"update": jnp.array([3.0, 4.0]), BIT: jnp.float32(bit)}
+        arrives = link.decode(message, moved)
+        np.testing.assert_allclose(arrives["update"], [0.6, 0.8], rtol=1e-6)
+        assert float(arrives[BIT]) == pytest.approx(expected)
+
+
 # Andrew et al. 2021, theorem 1; sigma_b is a twentieth of the cohort
 @pytest.mark.parametrize(
     ("noise", "members", "expected"),
