@@ -139,8 +139,7 @@ def _rate(setting: Setting) -> float:
 def banded_noise(coefs: np.ndarray) -> CorrelatedNoise:
     """Returns the noise C^-1 Z of a banded strategy; its state holds bands - 1 models.
 
-    The coefficients are part of the state: a run that is resumed for more rounds than it was
-    planned for keeps its strategy.
+    The coefficients are part of the state, so that a run that is resumed keeps its strategy.
 
     Args:
       coefs: float64[bands], the first column of C down to its last band.

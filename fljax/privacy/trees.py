@@ -245,7 +245,9 @@ def squared_sensitivities(
         for start, stop in nodes:
             moved = moved + (turns_before(stop) - turns_before(start)) ** 2
         found.append(int(moved.max()))
-    return np.array(found)
+    result = np.array(found)
+    result.setflags(write=False)  # it is kept
+    return result
 
 
 def _sizes(largest: int) -> list[int]:

@@ -169,10 +169,14 @@ def test_a_budget_finds_the_noise_of_each_mechanism(tmp_path):
         assert 3.98 < found <= 4.0
 
 
-def test_a_run_that_goes_on_for_longer_keeps_the_strategy_it_began_with(tmp_path):
-    """Its coefficients come from the checkpoint, so that columns keep their norm."""
-    mechanism = banded_matrix(CLIP, NOISE, bands=3)
+def test_a_run_goes_on_for_longer_where_its_strategy_has_a_horizon(tmp_path):
+    """Then it is the longer run bit for bit; without one its strategy would be another."""
+    mechanism, _ = MECHANISMS["banded"]
     train(tmp_path / "short", mechanism, num_rounds=4)
     longer = train(tmp_path / "short", mechanism, resume=True)
-    planned = train(tmp_path / "planned", banded_matrix(CLIP, NOISE, bands=3, horizon=4))
-    jax.tree.map(np.testing.assert_array_equal, planned.variables, longer.variables)
+    whole = train(tmp_path / "whole", mechanism)
+    jax.tree.map(np.testing.assert_array_equal, whole.variables, longer.variables)
+    planned = banded_matrix(CLIP, NOISE, bands=3)
+    train(tmp_path / "planned", planned, num_rounds=4)
+    with pytest.raises(ValueError, match="num_rounds of privacy was 4 and is 8"):
+        train(tmp_path / "planned", planned, resume=True)
