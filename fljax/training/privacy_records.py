@@ -148,7 +148,11 @@ def described(ledger: Ledger, num_rounds: int) -> list[tuple[str, str]]:
         ),
     ]
     if ledger.target_epsilon is not None:
-        how = "the noise was chosen for it" if ledger.is_calibrated else f"spent in {last:,} rounds"
+        how = f"kept in all {last:,} rounds"
+        if ledger.is_calibrated:
+            how = "the noise was chosen for it"
+        elif last < num_rounds:
+            how = f"the run ends after {last:,} of {num_rounds:,} rounds"
         rows.append(("budget", f"epsilon = {ledger.target_epsilon:g}, {how}"))
     return rows + [("not covered", text) for text in NOT_COVERED]
 
