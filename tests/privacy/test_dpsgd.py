@@ -16,6 +16,7 @@ from fljax.engine.plan.batching import LocalWork, make_batches
 from fljax.engine.plan.poisson_batches import capacity
 from fljax.privacy import Setting, accounting
 from fljax.training.federation import RoundOptions, build
+from fljax.training.trials import TrialInputs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -26,11 +27,11 @@ LOCAL = {"local_steps": STEPS, "batch_size": 4, "shuffle": True}
 ROUND = {"num_rounds": 2, "clients_per_round": len(SIZES), **LOCAL}
 
 
-def federation(mechanism, spec=FEDAVG, task=None, parts=None, **options):
+def federation(mechanism, spec=FEDAVG, task=None, parts=None, trials=None, **options):
     parts = toy.clients(SIZES) if parts is None else parts
     options = {"privacy": mechanism, "batches": "poisson", **ROUND, **options}
     task = toy.softmax_task() if task is None else task
-    return build(toy.dataset(parts), task, spec, RoundOptions(**options))
+    return build(toy.dataset(parts), task, spec, RoundOptions(**options), trials)
 
 
 def rounds_of(made):
@@ -307,3 +308,20 @@ def test_other_algorithms_train_on_noisy_gradients_too():
     plain, noisy = scaffold_of(0.0), scaffold_of(1.0)
     assert np.isfinite(noisy["w"]).all() and np.abs(noisy["w"] - plain["w"]).max() > 1e-3
     assert jax.tree.structure(plain) == jax.tree.structure(noisy)
+
+
+def test_trials_of_one_program_have_noises_and_bounds_of_their_own(x64):
+    numbers = [
+        {"clip_norm": 0.7, "noise_multiplier": 1.0},
+        {"clip_norm": 0.2, "noise_multiplier": 0.0},
+    ]
+    alone = [rounds_of(federation(privacy.dpsgd(**own), devices=1, lanes=2)) for own in numbers]
+    made = federation(
+        privacy.dpsgd(), devices=1, lanes=2,
+        trials=[TrialInputs(0, {**FEDAVG.hparams, **own}) for own in numbers],
+    )  # fmt: skip
+    for plan, facts in made.plans(0, ROUND["num_rounds"]):
+        made.step(plan, facts)
+    for trial, expected in enumerate(alone):
+        toy.assert_close(jax.device_get(made.variables_of(trial).params), expected, 1e-9)
+    assert made.program._cache_size() == 1
