@@ -90,7 +90,7 @@ def _check(found, expected) -> None:
 def table(rows: Sequence[Row]) -> str:
     """Returns rows as a Markdown table."""
     lines = [
-        "| protocol | clients | words | a client sends | receives | sent / words | seconds of all |",
+        "| protocol | clients | words | a client sends | receives | sent / words | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
