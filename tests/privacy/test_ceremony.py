@@ -18,9 +18,10 @@ def sum_of(clients):
 
 
 @pytest.mark.parametrize("expand", [channel.aes_words, channel.threefry_words])
-@pytest.mark.parametrize("degree", [None, 6])
+@pytest.mark.parametrize("degree", [None, 8])
 @pytest.mark.parametrize("trusted", [False, True])
 def test_the_sum_is_exact_whoever_is_lost(expand, degree, trusted):
+    """Of 8 neighbours at most 5 are lost, and 3 must answer, whatever the order of the ring."""
     lost = {"advertise": [1], "share": [9], "input": [4], "unmask": [7]}
     if not trusted:
         lost["confirm"] = [6]
