@@ -92,8 +92,10 @@ def adaptive_clipping(
         accounting.check_delta(delta)
 
     def guarantee(hp: Mapping[str, float], setting: Setting) -> Guarantee:
-        noise_of_messages(hp["noise_multiplier"], _bit_noise(hp, setting))
-        return users_guarantee(hp["noise_multiplier"], setting, delta, clip_norm=None)
+        noise, bit_noise = hp["noise_multiplier"], _bit_noise(hp, setting)
+        noise_of_messages(noise, bit_noise)
+        promised = users_guarantee(noise, setting, delta, clip_norm=None)
+        return promised._replace(sent_norm=math.hypot(1, _bit_unit(noise, bit_noise, math) / 2))
 
     return Mechanism("adaptive_clipping", hparams, guarantee, _link)
 
@@ -119,7 +121,18 @@ def noise_of_messages(noise_multiplier: float, bit_noise: float) -> float:
             "much as this noise allows. Raise clients_per_round (bit_noise is a twentieth of it), "
             f"set bit_noise above {noise_multiplier / 2:g}, or use a fixed clip norm: 'gaussian'."
         )
-    return noise_multiplier / math.sqrt(1 - (noise_multiplier / (2 * bit_noise)) ** 2)
+    return _split(noise_multiplier, bit_noise, math)
+
+
+def _split(noise_multiplier: Any, bit_noise: Any, numpy: Any) -> Any:
+    """Returns z_delta, by the functions of `math` or, of traced numbers, of `jax.numpy`."""
+    return noise_multiplier / numpy.sqrt(1 - (noise_multiplier / (2 * bit_noise)) ** 2)
+
+
+def _bit_unit(noise_multiplier: Any, bit_noise: Any, numpy: Any) -> Any:
+    """Returns z_delta / sigma_b, or 1 where there is no noise."""
+    unit = _split(noise_multiplier, bit_noise, numpy) / bit_noise
+    return unit + (noise_multiplier == 0)
 
 
 def _bit_noise(hp: Mapping[str, Any], setting: Setting) -> Any:
@@ -130,8 +143,9 @@ def _link(hp: Mapping[str, Any], setting: Setting) -> UplinkLink:
     """Returns the link, whose state is how far log C has moved."""
     noise_multiplier, members = hp["noise_multiplier"], setting.clients_per_round
     bit_noise = _bit_noise(hp, setting)
-    # sums of integers have a range, which is that of messages in units of the clip norm
-    in_units = setting.behind == "sums"
+    # Integers have one range. So messages are sent in units of the clip norm, and bits in units in
+    # which both have the same noise: together they hide in it whatever shares of a norm they have.
+    in_units, bit_unit = setting.behind == "sums", _bit_unit(noise_multiplier, bit_noise, jnp)
 
     def clip_norm_of(moved):
         return hp["clip_norm"] * jnp.exp(moved)
@@ -143,7 +157,7 @@ def _link(hp: Mapping[str, Any], setting: Setting) -> UplinkLink:
         bit = jnp.where(within(message, clip_norm), 0.5, -0.5)
         sent[BIT] = jnp.where(all_finite(message), bit, 0)  # zeros say nothing of norms
         if in_units:
-            sent = _scaled(sent, 1 / clip_norm)
+            sent = _scaled(sent, 1 / clip_norm, bit_unit)
         one = jnp.ones_like(clip_norm)
         return first_only(sent, job), state, {CLIP_NORM: (clip_norm, one)}
 
@@ -153,15 +167,14 @@ def _link(hp: Mapping[str, Any], setting: Setting) -> UplinkLink:
             bit = jnp.clip(jnp.nan_to_num(payload[BIT]), -0.5, 0.5)
             rest = {name: value for name, value in payload.items() if name != BIT}
             return {**clipped(rest, clip_norm), BIT: bit}
-        return _scaled(payload, clip_norm) if in_units else payload
+        return _scaled(payload, clip_norm, 1 / bit_unit) if in_units else payload
 
     def release(sums, moved, round, key):
         del round
         key, bit_key = jax.random.split(key)
         told = {name: total for name, total in sums.items() if name != BIT}
-        # as `noise_of_messages`, of traced numbers
-        split = jnp.sqrt(1 - (noise_multiplier / (2 * bit_noise)) ** 2)
-        told = noisy(told, noise_multiplier / split * clip_norm_of(moved), members, key)
+        std = _split(noise_multiplier, bit_noise, jnp) * clip_norm_of(moved)
+        told = noisy(told, std, members, key)
         std = jnp.where(noise_multiplier == 0, 0, bit_noise)
         bits = sums[BIT].sum + std * jax.random.normal(bit_key, (), sums[BIT].sum.dtype)
         share = 0.5 + bits / members
@@ -182,7 +195,12 @@ def _link(hp: Mapping[str, Any], setting: Setting) -> UplinkLink:
     )
 
 
-def _scaled(message: Mapping[str, Any], factor: jax.Array) -> dict[str, Any]:
-    """Returns the message times a factor, but for the bit."""
-    scaled = jax.tree.map(lambda leaf: (leaf * factor).astype(leaf.dtype), dict(message))
-    return {**scaled, BIT: message[BIT]}
+def _scaled(message: Mapping[str, Any], factor: jax.Array, bit_factor: Any) -> dict[str, Any]:
+    """Returns the message times a factor, and its bit times another."""
+    return {
+        name: jax.tree.map(
+            lambda leaf, by=bit_factor if name == BIT else factor: (leaf * by).astype(leaf.dtype),
+            value,
+        )
+        for name, value in message.items()
+    }

@@ -74,6 +74,8 @@ class Guarantee(NamedTuple):
         such as "rdp"; None where `epsilon` takes microseconds itself.
       by_client: rounds -> float[N] epsilon of each client's examples, where they differ and
         `epsilon` is the largest; None otherwise.
+      sent_norm: Bound of the norm of all that a client sends where sums are taken of integers,
+        which rounding must keep to; None where it is `clip_norm`.
 
     Example:
       >>> rows = np.full(1000, 60)
@@ -95,6 +97,7 @@ class Guarantee(NamedTuple):
     epsilon: Callable[[int], dict[str, float]]
     quick: Callable[[int], float] | None = None
     by_client: Callable[[int], np.ndarray] | None = None
+    sent_norm: float | None = None
 
 
 class Mechanism(NamedTuple):

@@ -113,10 +113,11 @@ def _secure_aggregation(
         return options.secure_aggregation
     offered: dict[str, float | bool] = {"max_weight": _largest_weight(options, setting)}
     if mechanism is not None and mechanism.link is not None:
-        clip_norm = mechanism.guarantee(mechanism.hparams, setting).clip_norm
-        if clip_norm is not None:
+        promised = mechanism.guarantee(mechanism.hparams, setting)
+        sent_norm = promised.clip_norm if promised.sent_norm is None else promised.sent_norm
+        if sent_norm is not None:
             # what is sent keeps to the norm that the noise is in proportion to
-            offered |= {"by_norm": True, "clip": clip_norm}
+            offered |= {"by_norm": True, "clip": sent_norm}
     return names.make_secure_aggregation(options.secure_aggregation, offered)
 
 
