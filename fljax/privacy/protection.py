@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 from fljax.core.transforms import Pipeline, PipelineSpec, UplinkLink, hparams_of, pipeline_at
 from fljax.privacy.accounting import smallest_noise
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 
 __all__ = ["Protection", "calibrated", "protected", "rounds_within", "smallest"]
 
-NOISE = "noise_multiplier"
+NOISE, CLIP_NORM = "noise_multiplier", "clip_norm"
 # Digits of noise multipliers that are found, and rounded up.
 _DIGITS = 4
 
@@ -26,6 +28,8 @@ class Protection(NamedTuple):
       secure_aggregation: The last link of the uplink, or None.
       target_epsilon: The budget, or None.
       is_calibrated: Whether the noise was found for the budget.
+      unit: Name of the hyperparameter that is the unit of what secure aggregation sums, such as
+        "clip_norm": a sweep over it is one program then. None for numbers as they are.
     """
 
     mechanism: Mechanism | None
@@ -33,6 +37,7 @@ class Protection(NamedTuple):
     secure_aggregation: UplinkLink | None = None
     target_epsilon: float | None = None
     is_calibrated: bool = False
+    unit: str | None = None
 
     def guarantee(self, hparams: Mapping[str, float]) -> Guarantee | None:
         """Returns what a run of these hyperparameters promises; None without a mechanism."""
@@ -48,10 +53,12 @@ def protected(pipeline: Pipeline | PipelineSpec, protection: Protection) -> Pipe
     The mechanism's hyperparameters join those of the pipeline, and are traced as they are.
     """
     mechanism, secure = protection.mechanism, protection.secure_aggregation
-    last = () if secure is None else (secure,)
 
     def build(hparams: Mapping[str, Any]) -> Pipeline:
         inner, first = pipeline_at(pipeline, hparams), ()
+        last = () if secure is None else (secure,)
+        if protection.unit is not None:
+            last = (in_units(secure, hparams[protection.unit]),)
         if mechanism is not None and mechanism.link is not None:
             own = {name: hparams[name] for name in mechanism.hparams}
             first = (mechanism.link(own, protection.setting),)
@@ -66,6 +73,40 @@ def protected(pipeline: Pipeline | PipelineSpec, protection: Protection) -> Pipe
         )
     numbers = {**given, **own}
     return PipelineSpec(build, numbers) if numbers else build({})
+
+
+def in_units(link: UplinkLink, unit: Any) -> UplinkLink:
+    """Returns a link of whole messages that measures them in a unit, which may be traced.
+
+    Args:
+      link: One that decodes sums.
+      unit: A number above 0.
+
+    Example:
+      >>> from fljax.core.algorithm import Aggregate
+      >>> link = UplinkLink(
+      ...     lambda message, *rest: (jax.tree.map(jnp.round, message), ()),
+      ...     lambda payload, state: payload,
+      ...     decode_sum=lambda sums, state, agreed, arrived: sums,
+      ... )
+      >>> halves = in_units(link, 0.5)
+      >>> payload, _ = halves.encode({"update": jnp.array([1.4])}, ())
+      >>> total = {"update": Aggregate(payload["update"], jnp.ones(()), jnp.ones(()))}
+      >>> halves.decode_sum(total, (), None, None)["update"].sum.tolist()
+      [1.5]
+    """
+
+    def encode(message, *rest):
+        return link.encode(jax.tree.map(lambda leaf: leaf / unit, message), *rest)
+
+    def decode_sum(sums, *rest):
+        decoded = link.decode_sum(sums, *rest)
+        return {
+            name: total._replace(sum=jax.tree.map(lambda leaf: leaf * unit, total.sum))
+            for name, total in decoded.items()
+        }
+
+    return link._replace(encode=encode, decode_sum=decode_sum)
 
 
 def smallest(epsilons: Mapping[str, float]) -> float:

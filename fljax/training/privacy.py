@@ -15,7 +15,14 @@ from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.batching import steps_per_job, works_of
 from fljax.privacy import names
 from fljax.privacy.mechanism import Mechanism, Setting
-from fljax.privacy.protection import NOISE, Protection, calibrated, protected, smallest
+from fljax.privacy.protection import (
+    CLIP_NORM,
+    NOISE,
+    Protection,
+    calibrated,
+    protected,
+    smallest,
+)
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
 from fljax.training.privacy_checks import check_protection, weighting_of
@@ -43,8 +50,8 @@ def with_privacy(
     mechanism, is_open = _mechanism(options)
     if mechanism is not None and is_open:
         mechanism = calibrated(mechanism, setting, options.target_epsilon)
-    secure = _secure_aggregation(options, setting, mechanism)
-    protection = Protection(mechanism, setting, secure, options.target_epsilon, is_open)
+    secure, unit = _secure_aggregation(options, setting, mechanism)
+    protection = Protection(mechanism, setting, secure, options.target_epsilon, is_open, unit)
     check_protection(dataset, task, spec, options, protection)
     _check_budget(protection)
     pipeline = protected(options.pipeline, protection)
@@ -107,18 +114,20 @@ _NOT_PASSED = ("privacy", "target_epsilon", "secure_aggregation")
 
 def _secure_aggregation(
     options: RoundOptions, setting: Setting, mechanism: Mechanism | None
-) -> UplinkLink | None:
-    """Returns the last link of the uplink, or None."""
+) -> tuple[UplinkLink | None, str | None]:
+    """Returns the last link of the uplink, and the hyperparameter that is the unit of its sums."""
     if not isinstance(options.secure_aggregation, str):
-        return options.secure_aggregation
+        return options.secure_aggregation, None
     offered: dict[str, float | bool] = {"max_weight": _largest_weight(options, setting)}
+    unit = None
     if mechanism is not None and mechanism.link is not None:
         promised = mechanism.guarantee(mechanism.hparams, setting)
         sent_norm = promised.clip_norm if promised.sent_norm is None else promised.sent_norm
         if sent_norm is not None:
             # what is sent keeps to the norm that the noise is in proportion to
-            offered |= {"by_norm": True, "clip": sent_norm}
-    return names.make_secure_aggregation(options.secure_aggregation, offered)
+            unit = CLIP_NORM if mechanism.hparams.get(CLIP_NORM) == sent_norm < np.inf else None
+            offered |= {"by_norm": True, "clip": sent_norm if unit is None else 1.0}
+    return names.make_secure_aggregation(options.secure_aggregation, offered), unit
 
 
 def _largest_weight(options: RoundOptions, setting: Setting) -> float:

@@ -77,3 +77,28 @@ def test_trials_are_those_of_single_runs_and_say_what_they_spent(tmp_path):
     )
     assert "epsilon" in head
     assert {path.stem for path in tmp_path.rglob("*.png")} >= {"privacy", "bars"}
+
+
+@pytest.mark.parametrize(
+    "composed",
+    [
+        {"algorithm": "scaffold", "secure_aggregation": "secure_aggregation"},
+        {"algorithm": "scaffold", "uplink": "qsgd(8)", "uplink_memory": "error_feedback"},
+    ],
+    ids=["secure aggregation", "compression"],
+)
+def test_privacy_composes_with_all_else_in_one_program(composed, tmp_path):
+    """SCAFFOLD, whose clients keep control variates, behind noise; and integers or codes."""
+    settings = {"privacy": "gaussian", "delta": 1e-3, "num_rounds": 3, "eval_every": 0}
+    config = private_config(**settings | composed | {"clip_norm": None, "weighting": None})
+    axes = {"noise_multiplier": (0.5, 2.0), "clip_norm": (0.1, 1.0)}
+    assert len(grouped(listed_trials(Study(axes)), from_config(config))) == 1
+    found = fljax.sweep(config, tmp_path, axes=axes, progress=False)
+    losses = set()
+    for trial in found.results.trials:
+        curves = alone(config, trial)
+        last = rows_of(found, trial)[-1]
+        losses.add(last["eval/val/loss"])
+        for name in ("eval/val/loss", "train/loss", "privacy/epsilon"):
+            np.testing.assert_allclose(last[name], curves[name][-1], rtol=1e-4)
+    assert len(losses) == 4
