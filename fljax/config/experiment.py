@@ -56,7 +56,7 @@ class Experiment(NamedTuple):
     task: Task
     algorithm: AlgorithmSpec
     options: dict[str, Any]
-    built_in: Mapping[str, int] = {}
+    built_in: Mapping[str, float] = {}
 
     @property
     def hparams(self) -> dict[str, float]:
@@ -239,8 +239,12 @@ def with_protection(experiment: Experiment) -> Experiment:
     drawn = with_privacy(dataset, task, algorithm, given)
     if drawn is given:
         return experiment
+    built_in = dict(experiment.built_in)
+    if drawn.privacy.fixed_norm is not None:
+        built_in["fixed_norm"] = drawn.privacy.fixed_norm
     return experiment._replace(
-        options=options | {"privacy": drawn.privacy, "pipeline": drawn.pipeline}
+        options=options | {"privacy": drawn.privacy, "pipeline": drawn.pipeline},
+        built_in=built_in,
     )
 
 

@@ -30,6 +30,8 @@ class Protection(NamedTuple):
       is_calibrated: Whether the noise was found for the budget.
       unit: Name of the hyperparameter that is the unit of what secure aggregation sums, such as
         "clip_norm": a sweep over it is one program then. None for numbers as they are.
+      fixed_norm: Bound of what secure aggregation sums where that is no hyperparameter; trials that
+        share a program share it. None where there is no such bound.
     """
 
     mechanism: Mechanism | None
@@ -38,6 +40,7 @@ class Protection(NamedTuple):
     target_epsilon: float | None = None
     is_calibrated: bool = False
     unit: str | None = None
+    fixed_norm: float | None = None
 
     def guarantee(self, hparams: Mapping[str, float]) -> Guarantee | None:
         """Returns what a run of these hyperparameters promises; None without a mechanism."""

@@ -50,8 +50,8 @@ def with_privacy(
     mechanism, is_open = _mechanism(options)
     if mechanism is not None and is_open:
         mechanism = calibrated(mechanism, setting, options.target_epsilon)
-    secure, unit = _secure_aggregation(options, setting, mechanism)
-    protection = Protection(mechanism, setting, secure, options.target_epsilon, is_open, unit)
+    secure, *bounds = _secure_aggregation(options, setting, mechanism)
+    protection = Protection(mechanism, setting, secure, options.target_epsilon, is_open, *bounds)
     check_protection(dataset, task, spec, options, protection)
     _check_budget(protection)
     pipeline = protected(options.pipeline, protection)
@@ -114,20 +114,21 @@ _NOT_PASSED = ("privacy", "target_epsilon", "secure_aggregation")
 
 def _secure_aggregation(
     options: RoundOptions, setting: Setting, mechanism: Mechanism | None
-) -> tuple[UplinkLink | None, str | None]:
-    """Returns the last link of the uplink, and the hyperparameter that is the unit of its sums."""
+) -> tuple[UplinkLink | None, str | None, float | None]:
+    """Returns the last link of the uplink, and the `unit` and `fixed_norm` of its sums."""
     if not isinstance(options.secure_aggregation, str):
-        return options.secure_aggregation, None
+        return options.secure_aggregation, None, None
     offered: dict[str, float | bool] = {"max_weight": _largest_weight(options, setting)}
-    unit = None
+    unit = fixed_norm = None
     if mechanism is not None and mechanism.link is not None:
         promised = mechanism.guarantee(mechanism.hparams, setting)
         sent_norm = promised.clip_norm if promised.sent_norm is None else promised.sent_norm
         if sent_norm is not None:
             # what is sent keeps to the norm that the noise is in proportion to
             unit = CLIP_NORM if mechanism.hparams.get(CLIP_NORM) == sent_norm < np.inf else None
-            offered |= {"by_norm": True, "clip": sent_norm if unit is None else 1.0}
-    return names.make_secure_aggregation(options.secure_aggregation, offered), unit
+            fixed_norm = sent_norm if unit is None else None
+            offered |= {"by_norm": True, "clip": fixed_norm or 1.0}
+    return names.make_secure_aggregation(options.secure_aggregation, offered), unit, fixed_norm
 
 
 def _largest_weight(options: RoundOptions, setting: Setting) -> float:

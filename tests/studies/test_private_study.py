@@ -44,6 +44,14 @@ def test_noise_clipping_and_budgets_are_arguments_of_one_program():
     assert len(groups_of({"delta": (1e-3, 1e-4)}, noise_multiplier=1.0)) == 2
 
 
+def test_numbers_that_follow_from_the_noise_tell_groups_apart():
+    """Bits of adaptive clipping are measured in units that depend on the noise."""
+    values = {"privacy": "adaptive_clipping(bit_noise=30)", "clip_norm": None, "delta": 1e-3}
+    axes = {"noise_multiplier": NOISES}
+    assert len(groups_of(axes, **values)) == 1
+    assert len(groups_of(axes, **values, secure_aggregation="secure_aggregation")) == 2
+
+
 def test_a_budget_that_ends_trials_early_is_refused():
     with pytest.raises(ValueError, match="is spent after 2 of 4 rounds.*num_rounds = 2"):
         groups_of({"noise_multiplier": (2.0, 8.0)}, target_epsilon=0.9 * rdp(2.0, 2, DELTA))
