@@ -30,7 +30,7 @@ def get_config(row="epsilon_1"):
     config.local_steps = 250
     config.num_rounds = num_rounds
     config.client_lr = client_lr
-    config.privacy = "dpsgd(microbatch=64)"
+    config.privacy = "dpsgd"
     config.clip_norm = clip_norm
     config.noise_multiplier = noise_multiplier
     config.delta = 1e-5

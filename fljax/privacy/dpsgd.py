@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fljax.core.values import NON_NEGATIVE, Field, checked
@@ -33,7 +34,9 @@ COVERS = (
     "from it; not how many examples a client has, and not the statistics of the record, which the "
     "simulator alone sees"
 )
-_MICROBATCH = Field(0, int, NON_NEGATIVE)
+_MICROBATCH = Field(None, int, NON_NEGATIVE, optional=True)
+# Fewer examples at once make products too small to be fast.
+_FEWEST = 8
 # So many different clients are counted by the slower accountant, which is exact for them.
 _MOST_EXACT = 16
 
@@ -43,7 +46,7 @@ def dpsgd(
     noise_multiplier: float = 1.0,
     *,
     delta: float | None = None,
-    microbatch: int = 0,
+    microbatch: int | None = None,
 ) -> Mechanism:
     """Returns differential privacy of examples: clipped and noisy gradients in local training.
 
@@ -54,7 +57,9 @@ def dpsgd(
       clip_norm: Bound C of the gradient of one example.
       noise_multiplier: z; the noise of a sum of gradients has standard deviation z C.
       delta: Of (epsilon, delta); None for n^-1.1, n being the rows of the largest client.
-      microbatch: Examples of a batch whose gradients are in memory at once; 0 for all.
+      microbatch: Examples of a batch whose gradients are in memory at once; 0 for all. None is a
+        quarter of a batch where batches are drawn and CPUs compute: parts of a batch in which there
+        is nobody take no time, and there is room for several times as many rows as come.
 
     Raises:
       ValueError: If a number is out of range.
@@ -79,10 +84,21 @@ def dpsgd(
     def guarantee(hp: Mapping[str, float], setting: Setting) -> Guarantee:
         return _guarantee(hp, setting, delta)
 
-    def estimator(hp: Mapping[str, Any]) -> Callable:
-        return clipped_gradients(hp["clip_norm"], hp["noise_multiplier"], microbatch)
+    def estimator(hp: Mapping[str, Any], setting: Setting) -> Callable:
+        at_once = _at_once(setting) if microbatch is None else microbatch
+        return clipped_gradients(hp["clip_norm"], hp["noise_multiplier"], at_once)
 
     return Mechanism("dpsgd", hparams, guarantee, estimator=estimator)
+
+
+def _at_once(setting: Setting) -> int:
+    """Returns how many examples of a batch to take at once; 0 for all.
+
+    On accelerators a loop whose length follows from data waits for the host.
+    """
+    if setting.batches != "poisson" or jax.default_backend() != "cpu":
+        return 0
+    return max(_FEWEST, int(np.median(setting.batch_size)) // 4)
 
 
 def _guarantee(hp: Mapping[str, float], setting: Setting, delta: float | None) -> Guarantee:

@@ -112,7 +112,7 @@ class Mechanism(NamedTuple):
         the first of all links that a message meets; None where updates leave a client as they are.
         Trials of a sweep that share a program share the link: it reads nothing of the setting that
         differs between them (seed, sizes, steps), but keys.
-      estimator: (hparams) -> (loss) -> gradient, as `fljax.core.gradients.plain` is one: how
+      estimator: (hparams, setting) -> (loss) -> gradient, as `fljax.core.gradients.plain` is: how
         clients differentiate the loss of a batch; None for the plain one.
       fixed_rounds: Whether it is made for the number of rounds of its setting, such as noise that
         is correlated over all of them: a resumed run must keep that number then.
@@ -127,5 +127,5 @@ class Mechanism(NamedTuple):
     hparams: Mapping[str, float]
     guarantee: Callable[[Mapping[str, float], Setting], Guarantee]
     link: Callable[[Mapping[str, Any], Setting], UplinkLink] | None = None
-    estimator: Callable[[Mapping[str, Any]], Callable] | None = None
+    estimator: Callable[[Mapping[str, Any], Setting], Callable] | None = None
     fixed_rounds: bool = False

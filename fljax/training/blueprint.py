@@ -141,7 +141,8 @@ def _bound(
     if options.privacy is not None and (mechanism := options.privacy.mechanism) is not None:
         bounded = mechanism.link is not None
         if mechanism.estimator is not None:
-            estimator = mechanism.estimator({name: hparams[name] for name in mechanism.hparams})
+            own = {name: hparams[name] for name in mechanism.hparams}
+            estimator = mechanism.estimator(own, options.privacy.setting)
     return bind(task, frozen, dataset.preprocess, estimator, options.compute_dtype, bounded)
 
 

@@ -167,7 +167,7 @@ def lowered(federation):
 def test_an_estimator_gets_the_numbers_of_its_mechanism():
     """It takes the place of the plain gradient, traced."""
 
-    def estimator(hparams):
+    def estimator(hparams, setting):
         def of_loss(loss):
             def gradient(params, model_state, batch, key):
                 sums, new_state = loss(params, model_state, batch, key, True)
