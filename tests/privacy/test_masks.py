@@ -62,7 +62,7 @@ def test_neighbours_form_a_regular_graph(size, degree):
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def words_between(first, second):
         wanted = jnp.arange(14) == second
-        return masks.with_pair_masks(graph, first, nothing, wanted, graph.reach)[0]
+        return masks.with_masks(graph, first, nothing, wanted, (1, graph.reach + 1))[0]
 
     edges = np.asarray(words_between(jnp.arange(14), jnp.arange(14)))[..., 0] != 0
     edges[size:] = False
@@ -91,7 +91,7 @@ def test_masks_of_the_host_are_those_of_the_program():
     people = Participants(jnp.ones(2, bool), jnp.int32(0), jax.random.key(3))
     graph = masks.make_graph(people, None)
     nothing = (jnp.zeros(4, jnp.uint32),) * 2
-    words = masks.with_pair_masks(graph, jnp.int32(0), nothing, people.present, graph.reach)
+    words = masks.with_masks(graph, jnp.int32(0), nothing, people.present, (1, 2))
     numbers = [np.array([number], np.uint32) for number in (0, 1)]
     key = masks.pair_key(np.asarray(graph.secret)[:, None], *numbers)
     host = masks.mask_words(key, 7)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import toy
-from contracts import harness, test_batchnorm
+from contracts import harness, test_batchnorm, test_weights
 from contracts.test_passes import mime
 from contracts.test_stacks import coordinate_median
 
@@ -16,6 +16,7 @@ from fljax.core.algorithm import blank_job
 from fljax.core.transforms import Participants, Pipeline
 from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
+from fljax.training.trials import TrialInputs
 
 LR, BROKEN = 0.2, 6
 COHORTS = [[0, 2, 3, 1, 6, 5, 8], [3, 4, 0, 7, 2], [5, 0, 2, 3, 4, 8, 7]]
@@ -89,7 +90,7 @@ def test_sums_are_those_of_numbers_but_for_rounding(layout):
     """FedAvg by examples: values within a step of the float64 loop, weights exact."""
     arrived = [arrived_in(round) for round in range(3)]
     expected, _ = reference.federated(toy.initial_params(), clients(), arrived, lr=LR, batch_size=4)
-    link = privacy.secure_aggregation(bits=24, clip=4.0, max_weight=31, threshold=0.4)
+    link = privacy.fixed_point(bits=24, clip=4.0, max_weight=31)
     hidden = run(algorithms.fedavg(LR), (link,), layout)
     # three rounds, each a step of max_weight at most, by clients whose weights sum up to 30 or more
     step = 4.0 / (2**23 - 1) * 31 * 7 / 30
@@ -106,7 +107,7 @@ def test_sums_are_those_of_numbers_but_for_rounding(layout):
 
 
 def test_what_is_out_of_range_is_cut_off_and_counted():
-    link = privacy.secure_aggregation(bits=20, clip=0.01, max_weight=10, threshold=0.4)
+    link = privacy.fixed_point(bits=20, clip=0.01, max_weight=10)
     hidden = run(algorithms.fedavg(LR), (link,), tables=TABLES[:1])
     arrived = arrived_in(0)
     params = toy.initial_params()
@@ -132,7 +133,8 @@ def test_too_few_messages_are_refused():
     """Of five clients two arrive: nothing of them is used, and the next round goes on."""
     tables = [job_table([0, 2, 3, 5, 8], accepted=[True, False, False, True, False]), [0, 2, 3]]
     link = privacy.secure_aggregation(clip=4.0)
-    hidden = run(algorithms.fedavg(LR, weighting="uniform"), (link,), tables=tables)
+    spec = algorithms.fedavg(LR, weighting="uniform")
+    hidden = run(spec, (link,), harness.ONE, tables=tables)
     assert [hidden.total("refused", round) for round in (0, 1)] == [2, 0]
     assert [hidden.total("jobs", round) for round in (0, 1)] == [2, 3]
     first, second = (hidden.states[round].server.variables.params for round in (0, 1))
@@ -144,9 +146,7 @@ def test_too_few_messages_are_refused():
 
 
 def test_statistics_of_models_are_part_of_the_sum():
-    link = privacy.secure_aggregation(
-        bits=24, clip={"update": 4.0, "model_state": 8.0}, max_weight=31, threshold=0.4
-    )
+    link = privacy.fixed_point(bits=24, clip={"update": 4.0, "model_state": 8.0}, max_weight=31)
     shared = {
         "task": classification(test_batchnorm.Normalized, toy.CLASSES), "parts": toy.clients(),
         "batch_size": test_batchnorm.BATCH,
@@ -159,11 +159,38 @@ def test_statistics_of_models_are_part_of_the_sum():
     )  # fmt: skip
 
 
+def test_weights_of_sub_models_are_part_of_the_sum():
+    link = privacy.fixed_point(bits=26, clip=4.0, max_weight=31)
+    hidden = run(test_weights.submodels(), (link,), tables=test_weights.COHORTS, parts=None)
+    expected = test_weights.submodels_reference(toy.initial_params())
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), hidden.params, expected
+    )
+
+
+def test_trials_that_share_a_program_have_masks_of_their_own():
+    """Jobs of two trials take turns in one table; the sums are those of the trials alone."""
+    spec, mine, theirs = algorithms.fedavg(LR), [[0, 2, 3, 5], [3, 4]], [[4, 8], [5, 0, 7]]
+    tables = [
+        job_table([a[0], *b, *a[1:]], trial=[0, *[1] * len(b), *[0] * (len(a) - 1)])
+        for a, b in zip(mine, theirs, strict=True)
+    ]
+    link = privacy.secure_aggregation(clip=4.0, max_weight=31, graph=2)
+    shared = {"pipeline": Pipeline(uplink=(link,))}
+    inputs = [TrialInputs(seed, spec.hparams) for seed in (0, 7)]
+    federation = harness.prepare(spec, tables, harness.ONE, trials=inputs, **shared)
+    together = harness.drive(federation, tables)
+    for number, (seed, cohorts) in enumerate([(0, mine), (7, theirs)]):
+        alone = harness.rounds(spec, cohorts, harness.ONE, seed=seed, **shared)
+        state = jax.tree.map(lambda leaf, n=number: leaf[n : n + 1], together.states[-1])
+        toy.assert_close(state, alone.states[-1], 1e-9)
+
+
 def test_user_weights_may_be_fractions():
     weights = np.linspace(0.0, 0.9, 9)
     shared = {"client_weights": weights, "tables": TABLES}
     plain = run(algorithms.fedavg(LR), (), **shared)
-    link = privacy.secure_aggregation(bits=24, clip=4.0, max_weight=0.9, threshold=0.4)
+    link = privacy.fixed_point(bits=24, clip=4.0, max_weight=0.9)
     hidden = run(algorithms.fedavg(LR), (link,), **shared)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5),

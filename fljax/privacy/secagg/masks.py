@@ -28,13 +28,11 @@ from fljax_kernels import threefry
 PyTree = Any
 # The two halves of a flat vector of words, each of which is made by one word of a block.
 Halves = tuple[jax.Array, jax.Array]
-# The words of the own masks are made under other keys than those of pairs.
-_OWN = 1
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("order", "place", "size", "reach", "secret", "own_secret", "present"),
+    data_fields=("order", "place", "size", "reach", "secret", "present"),
     meta_fields=("axis_name",),
 )
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +47,8 @@ class Graph:
       place: int32[P] the place of each position.
       size: int32[] how many are present.
       reach: int32[] neighbours on either side, at most size // 2.
-      secret: uint32[2] what the keys of pairs are derived from.
-      own_secret: uint32[2] what the keys of the own masks are derived from.
+      secret: uint32[2] what the keys of pairs are derived from. A client's own mask is that between
+        it and itself.
       present: bool[P].
       axis_name: Mesh axis of the devices, None where there is one; no array.
     """
@@ -60,15 +58,19 @@ class Graph:
     size: jax.Array
     reach: jax.Array
     secret: jax.Array
-    own_secret: jax.Array
     present: jax.Array
     axis_name: str | None = None
 
     def neighbours(self, place: jax.Array, distance: jax.Array) -> tuple:
-        """Returns the positions at a distance on either side, and whether these are two."""
+        """Returns the positions at a distance on either side, and whether these are two.
+
+        Args:
+          place: On the ring.
+          distance: 0 is the place itself.
+        """
         size = jnp.maximum(self.size, 1)
         up, down = (self.order[(place + d) % size] for d in (distance, size - distance))
-        return up, down, 2 * distance != size
+        return up, down, (2 * distance != size) & (distance > 0)
 
 
 def make_graph(people: Participants, degree: int | None) -> Graph:
@@ -79,7 +81,7 @@ def make_graph(people: Participants, degree: int | None) -> Graph:
       degree: Neighbours of each client, an even number; None for all.
     """
     capacity = people.present.shape[0]
-    key, secret, own_secret = jax.random.split(people.key, 3)
+    key, secret = jax.random.split(people.key)
     # those who are absent come last
     rank = jax.random.bits(key, (capacity,), jnp.uint32) >> 1
     order = jnp.argsort(jnp.where(people.present, rank, jnp.uint32(0xFFFFFFFF))).astype(jnp.int32)
@@ -93,14 +95,16 @@ def make_graph(people: Participants, degree: int | None) -> Graph:
         size,
         jnp.minimum(reach, size // 2),
         jax.random.key_data(secret),
-        jax.random.key_data(own_secret),
         people.present,
         people.axis_name,
     )
 
 
 def pair_key(secret: Any, first: Any, second: Any) -> tuple[Any, Any]:
-    """Returns the two words of the key of a pair of positions, the smaller one first."""
+    """Returns the two words of the key of a pair of positions, the smaller one first.
+
+    A position and itself have the key of its own mask.
+    """
     return threefry((secret[0], secret[1]), (first, second))
 
 
@@ -115,42 +119,47 @@ def _counters(half: int, numpy: Any = jnp) -> tuple[Any, Any]:
     return numpy.arange(half, dtype=np.uint32), numpy.zeros(half, np.uint32)
 
 
-def with_pair_masks(
-    graph: Graph, position: jax.Array, words: Halves, wanted: jax.Array, reach: jax.Array
+def with_masks(
+    graph: Graph,
+    position: jax.Array,
+    words: Halves,
+    wanted: jax.Array,
+    distances: tuple[Any, Any],
+    negative: Any = False,
 ) -> Halves:
-    """Adds the masks between a position and those of its neighbours that are wanted[P]."""
+    """Adds the masks between a position and those at some distances from it on the ring.
+
+    Args:
+      graph: Of the round.
+      position: int32[].
+      words: What they are added to.
+      wanted: bool[P], of whom they are added.
+      distances: (first, last + 1); at 0 is the position itself, whose mask is its own.
+      negative: Whether they are subtracted instead.
+    """
     place, counters = graph.place[position], _counters(words[0].shape[0])
 
-    def add(words: Halves, neighbour: jax.Array, counts: jax.Array) -> Halves:
+    def add(words: Halves, neighbour: jax.Array, counts: jax.Array | bool) -> Halves:
         first, second = jnp.minimum(position, neighbour), jnp.maximum(position, neighbour)
         key = pair_key(graph.secret, first.astype(jnp.uint32), second.astype(jnp.uint32))
         mask = threefry(key, counters)
         # the words of a mask, their negatives, or zeros, without a product
         sign, kept = (
             jnp.where(condition, jnp.uint32(0xFFFFFFFF), jnp.uint32(0))
-            for condition in (position > neighbour, counts & wanted[neighbour])
+            for condition in ((position > neighbour) ^ negative, counts & wanted[neighbour])
         )
         return tuple(w + (((m ^ sign) - sign) & kept) for w, m in zip(words, mask, strict=True))
 
-    def one_distance(number, words):
-        up, down, are_two = graph.neighbours(place, number + 1)
-        return add(add(words, up, jnp.bool_(True)), down, are_two)
+    def one_distance(distance, words):
+        up, down, are_two = graph.neighbours(place, distance)
+        return add(add(words, up, True), down, are_two)
 
-    return lax.fori_loop(0, reach, one_distance, words)
-
-
-def own_mask(graph: Graph, position: jax.Array, half: int) -> Halves:
-    """Returns the mask of a position's own."""
-    number = position.astype(jnp.uint32)
-    key = pair_key(graph.own_secret, number, jnp.uint32(_OWN))
-    return threefry(key, _counters(half))
+    return lax.fori_loop(*distances, one_distance, words)
 
 
 def masked(graph: Graph, position: jax.Array, words: Halves) -> Halves:
     """Returns the words of a client behind all its masks."""
-    own = own_mask(graph, position, words[0].shape[0])
-    words = tuple(w + m for w, m in zip(words, own, strict=True))
-    return with_pair_masks(graph, position, words, graph.present, graph.reach)
+    return with_masks(graph, position, words, graph.present, (0, graph.reach + 1))
 
 
 def unmasked(graph: Graph, total: Halves, arrived: jax.Array) -> Halves:
@@ -167,22 +176,17 @@ def unmasked(graph: Graph, total: Halves, arrived: jax.Array) -> Halves:
     devices, device, axis_name = 1, 0, graph.axis_name
     if axis_name is not None:
         devices, device = lax.axis_size(axis_name), lax.axis_index(axis_name)
-    capacity, half = arrived.shape[0], total[0].shape[0]
+    capacity = arrived.shape[0]
 
     def one_position(number, rest):
         position = number * devices + device
         within = position < capacity
         position = jnp.minimum(position, capacity - 1).astype(jnp.int32)
-        here = within & arrived[position]
-        lost = within & graph.present[position] & ~arrived[position]
-
-        def without_own(_, rest):
-            own = own_mask(graph, position, half)
-            return tuple(r - m for r, m in zip(rest, own, strict=True))
-
-        rest = lax.fori_loop(0, here.astype(jnp.int32), without_own, rest)
-        reach = jnp.where(lost, graph.reach, 0)
-        return with_pair_masks(graph, position, rest, arrived, reach)
+        here = arrived[position]
+        # of those who arrived their own mask, of the lost all others, of nobody none
+        begin, end = jnp.where(here, 0, 1), jnp.where(here, 1, graph.reach + 1)
+        end = jnp.where(within & graph.present[position], end, begin)
+        return with_masks(graph, position, rest, arrived, (begin, end), negative=here)
 
     nothing = tuple(jnp.zeros_like(words) for words in total)
     rest = lax.fori_loop(0, -(-capacity // devices), one_position, nothing)
