@@ -63,7 +63,7 @@ def costs(
             ceremony = rehearsal.run(words, degree=near, lost=lost)
             seconds = time.perf_counter() - start
             _check(ceremony.total, words[kept].sum(0, dtype=np.uint32))
-            _check(sum(ceremony.sent.values())[kept], sent)
+            _check(np.sum([*ceremony.sent.values()], axis=0)[kept], sent)
         name = "complete graph" if near is None else f"{near} neighbours"
         rows.append(_row(name, num_clients, size, sent, received, seconds))
     code = light.make_code(num_clients, num_clients // 2, round(2 * dropout * num_clients))
@@ -74,7 +74,7 @@ def costs(
         played = light.run(numbers, code, lost=lost)
         seconds = time.perf_counter() - start
         _check(played.total, numbers[kept].sum(0))
-        _check(sum(played.sent.values())[kept], sent)
+        _check(np.sum([*played.sent.values()], axis=0)[kept], sent)
     rows.append(_row("LightSecAgg", num_clients, size, sent, None, seconds))
     return rows
 

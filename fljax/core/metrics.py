@@ -383,11 +383,12 @@ def _of_each(
     if not wanted:
         return {}
     order = np.argsort(owners, kind="stable")
-    ends = np.searchsorted(owners[order], np.arange(size + 1))
+    counts = np.bincount(owners, minlength=size)
+    ends = counts.cumsum()
     arrays, found = _as_arrays(sums), np.full((len(wanted), size), np.nan)
     with np.errstate(all="ignore"):
-        for owner in np.flatnonzero(np.diff(ends)):
-            rows = order[ends[owner] : ends[owner + 1]]
+        for owner in np.flatnonzero(counts):
+            rows = order[ends[owner] - counts[owner] : ends[owner]]
             own = {name: Sum(value[rows], weight[rows]) for name, (value, weight) in arrays.items()}
             found[:, owner] = [metric.value(own) for metric in wanted]
     return {metric.name: values for metric, values in zip(wanted, found, strict=True)}

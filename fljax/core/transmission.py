@@ -200,24 +200,24 @@ def absorb(
     Returns:
       ({name: aggregate'}, states').
     """
-    sums, states = dict(sums), list(server_state)
+    found, states = dict(sums), list(server_state)
     late = pipeline.decodes_sums
     for number, link in reversed(list(enumerate(pipeline.uplink))):
-        if not (late[number] and link.meets(sums)):
+        if not (late[number] and link.meets(found)):
             continue
         if link.decode_sum is None:
-            values = {name: total.sum for name, total in sums.items()}
+            values = {name: total.sum for name, total in found.items()}
             values = link.with_part(values, link.decode(link.part(values), states[number]))
-            sums = {name: total._replace(sum=values[name]) for name, total in sums.items()}
+            found = {name: total._replace(sum=values[name]) for name, total in found.items()}
         else:
             told = () if agreed is None else agreed[number]
-            part = link.decode_sum(link.part(sums), states[number], told, arrived)
-            sums = link.with_part(sums, part)
+            part = link.decode_sum(link.part(found), states[number], told, arrived)
+            found = link.with_part(found, part)
     for number, link in enumerate(pipeline.uplink):
-        if link.meets(sums):
-            part, states[number] = link.absorb(link.part(sums), server_state[number])
-            sums = link.with_part(sums, part)
-    return sums, tuple(states)
+        if link.meets(found):
+            part, states[number] = link.absorb(link.part(found), server_state[number])
+            found = link.with_part(found, part)
+    return found, tuple(states)
 
 
 def release(

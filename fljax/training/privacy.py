@@ -47,7 +47,7 @@ def with_privacy(
     if asked == (None, None) or isinstance(options.privacy, Protection):
         return options
     setting = setting_of(dataset, task, spec, options)
-    mechanism, is_open = _mechanism(options)
+    mechanism, is_open = _mechanism(options.privacy, options)
     if mechanism is not None and is_open:
         mechanism = calibrated(mechanism, setting, options.target_epsilon)
     secure, *bounds = _secure_aggregation(options, setting, mechanism)
@@ -99,13 +99,15 @@ def _sampler_name(options: RoundOptions) -> str:
     return name_of(options.sampler) if isinstance(options.sampler, str) else ""
 
 
-def _mechanism(options: RoundOptions) -> tuple[Mechanism | None, bool]:
+def _mechanism(
+    privacy: str | Mechanism | None, options: RoundOptions
+) -> tuple[Mechanism | None, bool]:
     """Returns the mechanism, and whether its noise is still to be found."""
-    if not isinstance(options.privacy, str):
-        return options.privacy, False
+    if not isinstance(privacy, str):
+        return privacy, False
     beside = {name: getattr(options, name) for name in PRIVACY if name not in _NOT_PASSED}
     given = {name: value for name, value in beside.items() if value is not None}
-    return names.make(options.privacy, given, calibrated=options.target_epsilon is not None)
+    return names.make(privacy, given, calibrated=options.target_epsilon is not None)
 
 
 # Options of privacy that are no arguments of a mechanism.

@@ -142,8 +142,9 @@ def make_batches(
     if work.batches == "poisson":
         words = random.bits(0, "poisson batches", seeds, rounds, clients, occurrence)[job]
         rates = rate_of(sizes, batch)[job]
-        drawn = draw(random.fold_in(words, step), sizes[job], rates, work.capacity)
-        return Batches(*drawn, job, step)
+        words = random.fold_in(words, step)
+        positions, counts = draw(words, sizes[job], rates, work.capacity)
+        return Batches(positions, counts, job, step)
     size, own_batch = sizes[job], work.of(job).batch_size
     if work.remainder == "wrap":
         epoch, start = 0, step * own_batch

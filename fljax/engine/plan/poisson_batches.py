@@ -52,7 +52,7 @@ def rate_of(sizes: np.ndarray, batch_size: np.ndarray | int) -> np.ndarray:
     return np.minimum(batch_size / np.maximum(sizes, 1), 1.0)
 
 
-def draw(words: np.ndarray, sizes: np.ndarray, rates: np.ndarray, most: int):
+def draw(words: np.ndarray, sizes: np.ndarray, rates: np.ndarray, most: int) -> tuple:
     """Draws batches.
 
     The gaps between the rows of a batch are geometric, so that what is drawn follows the batch and

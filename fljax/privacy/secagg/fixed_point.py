@@ -240,7 +240,8 @@ def _clipped(code: FixedPoint, values: dict[str, PyTree]) -> tuple[jax.Array | i
     """Returns (factor of the message, (how many numbers or norms were too large, of how many))."""
     if code.by_norm:
         norm = jnp.sqrt(_squares(values))
-        bound = _norm_before(code, sum(leaf.size for leaf in jax.tree.leaves(values)))
+        clip = code.bound(next(iter(values)))
+        bound = _norm_before(code, clip, sum(leaf.size for leaf in jax.tree.leaves(values)))
         over = norm > bound
         # a sum of squares in float32 is exact to some 1e-6
         least = bound / norm * (1 - 1e-5)
@@ -253,7 +254,7 @@ def _clipped(code: FixedPoint, values: dict[str, PyTree]) -> tuple[jax.Array | i
     return 1, (over, jnp.float32(size))
 
 
-def _norm_before(code: FixedPoint, size: int) -> float:
+def _norm_before(code: FixedPoint, clip: float, size: int) -> float:
     """Returns the norm below which rounding keeps messages of so many numbers within the bound."""
     largest, root = code.largest, math.sqrt(size)
     norm = largest - root
@@ -264,10 +265,10 @@ def _norm_before(code: FixedPoint, size: int) -> float:
     if norm <= largest / 2:
         raise ValueError(
             f"Rounding {size:,} numbers to {code.bits} bits can double the norm of a message, so "
-            f"that too little of clip = {code.clip:g} is left for it. Use more bits"
+            f"that too little of clip = {clip:g} is left for it. Use more bits"
             + (", or rounding='conditional'." if code.rounding == "stochastic" else ".")
         )
-    return norm / largest * code.clip
+    return norm / largest * clip
 
 
 def _rounded(code: FixedPoint, scaled: PyTree, key: jax.Array) -> PyTree:
