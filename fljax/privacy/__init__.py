@@ -7,7 +7,10 @@ from fljax.privacy.adaptive import adaptive_clipping
 from fljax.privacy.banded import banded_matrix
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
+from fljax.privacy.local import local_gaussian
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
+from fljax.privacy.privunit import privunit
+from fljax.privacy.randomized_sign import randomized_sign
 from fljax.privacy.secagg.degrees import MaskingGraph, masking_graph
 from fljax.privacy.secagg.fixed_point import fixed_point, rounded_norm
 from fljax.privacy.secagg.link import masks, secure_aggregation
@@ -23,8 +26,11 @@ __all__ = [
     "dpsgd",
     "fixed_point",
     "gaussian",
+    "local_gaussian",
     "masking_graph",
     "masks",
+    "privunit",
+    "randomized_sign",
     "rounded_norm",
     "secure_aggregation",
     "tree_aggregation",

@@ -32,6 +32,9 @@ class Setting(NamedTuple):
         before they are decoded, as under secure aggregation.
       separation: Rounds from one participation of a client to its next, at least, as the sampler
         promises: 1 for once a round, 0 for no promise.
+      message_size: Numbers in all that a client sends in a round.
+      participations: rounds -> how many of the first so many rounds a client takes part in at most,
+        as the sampler draws them; None where that is not known beforehand.
 
     Example:
       >>> rows = np.full(1000, 60)
@@ -53,6 +56,8 @@ class Setting(NamedTuple):
     weighting: str = "uniform"
     behind: str = "nothing"
     separation: int = 1
+    message_size: int = 0
+    participations: Callable[[int], int] | None = None
 
 
 class Guarantee(NamedTuple):

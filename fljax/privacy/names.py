@@ -12,7 +12,10 @@ from fljax.privacy.adaptive import adaptive_clipping
 from fljax.privacy.banded import banded_matrix
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
+from fljax.privacy.local import local_gaussian
 from fljax.privacy.mechanism import Mechanism
+from fljax.privacy.privunit import privunit
+from fljax.privacy.randomized_sign import randomized_sign
 from fljax.privacy.secagg.link import secure_aggregation
 from fljax.privacy.trees import tree_aggregation
 
@@ -25,6 +28,9 @@ MECHANISMS: dict[str, Callable[..., Mechanism]] = {
     "tree_aggregation": tree_aggregation,
     "banded_matrix": banded_matrix,
     "dpsgd": dpsgd,
+    "local_gaussian": local_gaussian,
+    "privunit": privunit,
+    "randomized_sign": randomized_sign,
 }
 # What `secure_aggregation` may name: functions that return the last link of the uplink.
 SECURE_AGGREGATION: dict[str, Callable[..., UplinkLink]] = {

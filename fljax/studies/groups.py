@@ -327,11 +327,15 @@ def _check_budget(experiment: Experiment) -> None:
     ledger = ledger_of(options, experiment.hparams)
     if ledger is None or (last := ledger.last_round(options.num_rounds)) == options.num_rounds:
         return
+    noise = ledger.guarantee.noise_multiplier
+    with_noise, instead = "", ""
+    if noise is not None:
+        with_noise = f" with noise_multiplier = {noise:g}"
+        instead = ", or leave noise_multiplier unset, which finds the one for all rounds"
     raise ValueError(
         f"target_epsilon = {ledger.target_epsilon:g} is spent after {last} of {options.num_rounds} "
-        f"rounds with noise_multiplier = {ledger.guarantee.noise_multiplier:g}, and trials of a "
-        f"sweep train all their rounds. Set num_rounds = {last}, or leave noise_multiplier unset, "
-        "which finds the one for all rounds."
+        f"rounds{with_noise}, and trials of a sweep train all their rounds. Set num_rounds = "
+        f"{last}{instead}."
     )
 
 

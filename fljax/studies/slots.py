@@ -137,7 +137,8 @@ class Slots:
         if options.privacy is None:
             return Running(trial)
         _, task, spec, *_ = self.group.experiment
-        facts = facts_of_clients(self.group.datasets[inputs.partition], task, spec, options)
+        dataset = self.group.datasets[inputs.partition]
+        facts = facts_of_clients(dataset, task, spec, options, inputs.seed)
         return Running(trial, ledger=ledger_of(options, inputs.hparams, facts))
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import jax
 import numpy as np
 
 from fljax.core.algorithm import AlgorithmSpec
@@ -25,7 +27,9 @@ from fljax.privacy.protection import (
 )
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
+from fljax.training.participations import participations_of
 from fljax.training.privacy_checks import check_protection, weighting_of
+from fljax.training.rehearsal import rehearsed
 from fljax.training.sampling import make_sampler
 
 
@@ -74,14 +78,15 @@ def setting_of(
         weighting=weighting_of(dataset, task, spec, options),
         behind="sums" if summed else "links" if uplink else "nothing",
         separation=make_sampler(dataset, options, options.seed).separation,
-        **facts_of_clients(dataset, task, spec, options),
+        message_size=_message_size(dataset, task, spec),
+        **facts_of_clients(dataset, task, spec, options, options.seed),
     )
 
 
 def facts_of_clients(
-    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
-) -> dict[str, np.ndarray]:
-    """Returns those facts of a setting that follow from the sizes of clients."""
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions, seed: int
+) -> dict[str, Any]:
+    """Returns those facts of a setting that follow from the clients and the seed of a trial."""
     sizes = dataset.train.partition.sizes
     work = local_work(sizes, options)
     works = works_of(work, schedules_of(task, spec, options.batches))
@@ -89,7 +94,17 @@ def facts_of_clients(
         "sizes": sizes,
         "batch_size": np.broadcast_to(work.batch_size, sizes.shape),
         "steps": np.sum([steps_per_job(sizes, each) for each in works], axis=0),
+        "participations": participations_of(
+            make_sampler(dataset, options, seed), dataset.num_clients
+        ),
     }
+
+
+def _message_size(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> int:
+    """Returns how many numbers a client sends in a pass, at most."""
+    passes = rehearsed(dataset, task, spec).contributions
+    messages = [[part.value for part in each.values()] for each in passes]
+    return max(sum(leaf.size for leaf in jax.tree.leaves(message)) for message in messages)
 
 
 def _sampler_name(options: RoundOptions) -> str:

@@ -124,11 +124,11 @@ def _of_algorithm(
             f"{spec.name} has clusters, and which of them a client joins is covered by no noise. "
             "Use an algorithm with one model, such as fedavg."
         )
-    if link.release is not None and len(algorithm.passes) > 1:
+    if len(algorithm.passes) > 1:
         yield (
-            f"{spec.name} has {len(algorithm.passes)} passes a round, each of which releases a sum "
-            "of its own, and the accountant counts one release a round. Use an algorithm with one "
-            "pass, such as fedavg or scaffold."
+            f"{spec.name} has {len(algorithm.passes)} passes a round, each of which releases "
+            "messages of its own, and the accountant counts one release a round. Use an algorithm "
+            "with one pass, such as fedavg or scaffold."
         )
 
 

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 CLIENTS = 24
 POISSON = {"sampler": "poisson"}
 SEPARATED = {"sampler": "separated", "separation": 4}
+# Mechanisms whose numbers say epsilon, and not noise.
+ITS_OWN = {"noise_multiplier": None}
 # {name: (call, what its theorem asks for)}
 CASES = {
     "gaussian": ("gaussian(0.5)", POISSON),
@@ -27,6 +29,9 @@ CASES = {
     "tree_aggregation": ("tree_aggregation(0.5)", SEPARATED),
     "banded_matrix": ("banded_matrix(0.5, bands=2)", SEPARATED),
     "dpsgd": ("dpsgd(0.5)", {"batches": "poisson"}),
+    "local_gaussian": ("local_gaussian(0.5)", {}),
+    "privunit": ("privunit(0.5, 2.0)", ITS_OWN),
+    "randomized_sign": ("randomized_sign(0.1, 0.5, coordinates=4)", ITS_OWN),
 }
 
 
@@ -77,7 +82,7 @@ def test_a_run_is_accounted_for_and_goes_on_as_if_it_had_not_stopped(name, tmp_p
     assert parts.summary["privacy"] == whole.summary["privacy"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][1] is not ITS_OWN])
 def test_a_budget_finds_the_noise_and_a_sweep_over_budgets_is_one_program(name):
     config = config_of(name, noise_multiplier=None)
     trials = listed_trials(Study({"target_epsilon": (2.0, 6.0)}))
@@ -88,6 +93,16 @@ def test_a_budget_finds_the_noise_and_a_sweep_over_budgets_is_one_program(name):
         protection = group.experiment.options["privacy"]
         guarantee = protection.guarantee(group.inputs[trial].hparams)
         assert 0.97 * target < min(guarantee.epsilon(4).values()) <= target
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][1] is ITS_OWN])
+def test_a_budget_ends_a_run_whose_messages_say_what_they_spend(name):
+    """A client is drawn for the second time in one of four rounds; 2.0 pays for once."""
+    config = config_of(name, target_epsilon=2.0)
+    curve = run_of(config).curves["privacy/epsilon"]
+    assert len(curve) < 5 and curve[-1] <= 2.1
+    with pytest.raises(ValueError, match=r"is spent after \d of 4 rounds, and trials"):
+        grouped(listed_trials(Study({"client_lr": (0.1, 0.2)})), from_config(config))
 
 
 def test_every_mechanism_is_tested_here():

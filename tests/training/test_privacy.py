@@ -13,6 +13,7 @@ from fljax import algorithms
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.sampler import Sampler
 from fljax.core.transforms import Aggregator, CohortLink, Pipeline, UplinkLink
+from fljax.privacy import privunit
 from fljax.training.federation import RoundOptions, build
 from fljax.training.privacy_checks import weighting_of
 
@@ -223,6 +224,9 @@ REFUSED = {
     "selection": ({"algorithm": passes(SELECT)}, "selects clients"),
     "clusters": ({"algorithm": passes({"num_clusters": 2})}, "has clusters"),
     "two passes": ({"algorithm": passes(None)}, "2 passes a round"),
+    "two passes of messages": (
+        {"algorithm": passes(None), "privacy": privunit(0.5)}, "2 passes a round"
+    ),
     "median": ({"pipeline": Pipeline(aggregator=MEDIAN)}, "sees every update by itself"),
     "cohort link": ({"pipeline": Pipeline(cohort=(SPY,))}, "sees every update by itself"),
     "sketch": ({"pipeline": Pipeline(uplink=(link(linear=True),))}, "decodes the sum"),
