@@ -145,6 +145,8 @@ class UplinkLink(NamedTuple):
         record of a round has the mean over jobs as `train/NAME`, or as NAME if that has a slash.
       adds: Names that `encode` of a link of the whole message adds to it, each under the weight 1:
         numbers of its own, of which algorithms know nothing. Its `release` takes them away.
+      sent_norm: Of a link of the whole message that rounds numbers, the bound of the norm of what
+        is sent; infinity where rounding may make messages longer. None where nothing is rounded.
 
     Example:
       >>> halved = UplinkLink(
@@ -173,6 +175,7 @@ class UplinkLink(NamedTuple):
     weighs: bool = False
     reports: bool = False
     adds: tuple[str, ...] = ()
+    sent_norm: float | None = None
 
     def meets(self, names: Collection[str | None]) -> bool:
         """Returns whether it covers some of these names; None among them stands for all."""

@@ -64,6 +64,7 @@ def check_protection(
     _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
     params, *_ = initial_shapes(task)
     _refuse(where, _of_pipeline(pipeline, params, link))
+    _refuse(where, _of_rounding(protection, guarantee))
 
 
 def _refuse(where: str, problems: Iterator[str]) -> None:
@@ -137,6 +138,21 @@ def _of_stacks(pipeline: Pipeline, who: str) -> Iterator[str]:
         yield (
             f"the aggregator or a cohort link sees every update by itself, and {who} has nothing "
             "but their sum. Use the weighted mean, which is the default."
+        )
+
+
+def _of_rounding(protection: Protection, guarantee: Guarantee) -> Iterator[str]:
+    """Yields what is wrong with the integers that secure aggregation makes of messages."""
+    secure = protection.secure_aggregation
+    most = guarantee.clip_norm if guarantee.sent_norm is None else guarantee.sent_norm
+    if secure is None or secure.sent_norm is None or most is None or not guarantee.noise_multiplier:
+        return
+    unit = 1.0 if protection.unit is None else protection.mechanism.hparams[protection.unit]
+    if secure.sent_norm * unit > most * (1 + 1e-6):
+        yield (
+            f"secure aggregation may make messages longer than {most:g}, by rounding or as its "
+            "clip says, and noise that is in proportion to this norm does not hide them. Give "
+            f"secure_aggregation clip={most:g}, by_norm=True (from a text it has them by itself)."
         )
 
 

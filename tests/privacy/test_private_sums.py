@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import fljax
-from fljax import algorithms, data, privacy
+from fljax import algorithms, data, models, privacy, tasks
+from fljax.training.options import RoundOptions
+from fljax.training.privacy import with_privacy
 
 OPTIONS = {
     "num_rounds": 6, "clients_per_round": 12, "sampler": "poisson", "batch_size": 10, "seed": 3,
@@ -40,3 +42,28 @@ def test_rounds_are_those_without_masks_up_to_rounding(name, quick_compilation):
         clip_norms = [run.curves["privacy/clip_norm"] for run in runs]
         np.testing.assert_allclose(*clip_norms, rtol=1e-3)
         assert clip_norms[0][-1] > 0.11  # from 0.1
+
+
+@pytest.mark.parametrize(
+    ("secure", "refused"),
+    [
+        (privacy.secure_aggregation(bits=8, clip=0.3), True),
+        (privacy.secure_aggregation(clip=0.5, by_norm=True), True),
+        (privacy.secure_aggregation(clip=0.3, by_norm=True), False),
+        ("secure_aggregation", False),
+    ],
+)
+def test_rounding_that_makes_messages_longer_is_refused(secure, refused):
+    """Noise is in proportion to the clip norm, and rounding thousands of numbers adds to it."""
+    dataset = data.digits(partition="iid", num_clients=60)
+    task = tasks.classification(models.softmax_regression(64, 10), 10)
+    spec = algorithms.fedavg(0.1, weighting="uniform")
+    options = RoundOptions(
+        num_rounds=5, clients_per_round=12, sampler="poisson", privacy=privacy.gaussian(0.3, 1.0),
+        secure_aggregation=secure,
+    )  # fmt: skip
+    if not refused:
+        with_privacy(dataset, task, spec, options)
+        return
+    with pytest.raises(ValueError, match="longer than 0.3.*Give secure_aggregation clip=0.3, by_n"):
+        with_privacy(dataset, task, spec, options)

@@ -133,6 +133,7 @@ def fixed_point(
         reports=True,
         agree=agree,
         decode_sum=decode_sum,
+        sent_norm=code.clip if code.by_norm else math.inf,
     )
 
 
