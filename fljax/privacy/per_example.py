@@ -70,8 +70,8 @@ def clipped_gradients(clip_norm: Any, noise_multiplier: Any, microbatch: int = 0
     def estimator(loss):
         def example_gradient(params, example, key):
             def mean_loss(params):
-                one = jax.tree.map(lambda leaf: leaf[None], example)
-                sums, _ = loss(params, {}, one, key, True)
+                row = jax.tree.map(lambda leaf: leaf[None], example)
+                sums, _ = loss(params, {}, row, key, True)
                 return sums.loss / jnp.maximum(sums.weight, 1), sums
 
             return jax.grad(mean_loss, has_aux=True)(params)
@@ -127,16 +127,11 @@ def _in_parts(clipped_sum: Callable, params, examples, keys, microbatch: int):
     rows = len(keys)
     if not 0 < microbatch < rows:
         return clipped_sum(params, examples, keys)
-    missing = -rows % microbatch
-    padded = jax.tree.map(
-        lambda leaf: jnp.concatenate(
-            [leaf, jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))]
-        ),
-        (examples, keys),
-    )
-    padded[0]["mask"] = jnp.arange(rows + missing) < rows
-    padded[0]["mask"] &= jnp.concatenate([examples["mask"], jnp.zeros(missing, bool)])
     last = jnp.max(jnp.where(examples["mask"], jnp.arange(1, rows + 1), 0))
+    # rows that are padded by the first one, whose copies do not count
+    places = jnp.arange(rows + -rows % microbatch)
+    padded = jax.tree.map(lambda leaf: leaf[jnp.where(places < rows, places, 0)], (examples, keys))
+    padded[0]["mask"] &= places < rows
 
     def part(number):
         begin = number * microbatch
