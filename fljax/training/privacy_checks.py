@@ -53,12 +53,15 @@ def check_protection(
     where = f"privacy = {mechanism.name}"
     _refuse(where, _of_cohorts(dataset, options))
     guarantee = protection.guarantee(mechanism.hparams)
-    _refuse(where, _of_numbers(guarantee, dataset))
+    link = None
+    if mechanism.link is not None:
+        link = mechanism.link(mechanism.hparams, protection.setting)
+    if link is not None and link.release is not None:
+        _refuse(where, _of_population(guarantee, dataset.num_clients))
     if mechanism.estimator is not None:
         _refuse(where, problems_of_examples(dataset, task, spec, options))
-    if mechanism.link is None:
+    if link is None:
         return
-    link = mechanism.link(mechanism.hparams, protection.setting)
     hparams = {**spec.hparams, "num_clients": dataset.num_clients}
     algorithm = spec.build(bind(task, initial_shapes(task)[1], dataset.preprocess), hparams)
     _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
@@ -87,11 +90,8 @@ def _of_cohorts(dataset: FederatedDataset, options: RoundOptions) -> Iterator[st
         )
 
 
-def _of_numbers(guarantee: Guarantee, dataset: FederatedDataset) -> Iterator[str]:
-    """Yields what is wrong with a guarantee for a population of this size."""
-    if guarantee.unit != "user":
-        return
-    clients = dataset.num_clients
+def _of_population(guarantee: Guarantee, clients: int) -> Iterator[str]:
+    """Yields what is wrong with noise on the sums of so many clients."""
     if clients < FEWEST_CLIENTS:
         yield (
             f"it hides which of {clients} clients took part, and noise that hides one of so few "

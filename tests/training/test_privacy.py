@@ -251,6 +251,13 @@ def test_what_no_theorem_covers_is_refused_with_the_reason(case):
         simulate(**{"privacy": toy_gaussian(0.5, 3.0), **options})
 
 
+def test_messages_that_are_randomized_need_no_crowd():
+    """Nothing is added to a sum, so there is no sum that noise could drown."""
+    dataset = federation_of(4)
+    run = simulate(dataset, privacy="local_gaussian(0.5, 2.0)", clients_per_round=2)
+    assert run.summary["privacy"]["epsilon"]["rdp"] > 0
+
+
 def test_choices_by_the_clients_own_rows_are_warned_of():
     dataset = federation_of().with_validation(0.3)
     with pytest.warns(UserWarning, match="best round.*patience.*the last round"):
