@@ -17,6 +17,7 @@ from privacy.private import pipeline
 from fljax import algorithms
 from fljax.core.transforms import UplinkLink
 from fljax.engine.devices.placement import copied
+from fljax.privacy.adaptive import BIT, adaptive_clipping
 from fljax.privacy.gaussian import gaussian
 from fljax.tasks import classification
 
@@ -50,6 +51,7 @@ CASES = {
     "scaffold": (algorithms.scaffold(0.3), ("control",)),
     "statistics": (algorithms.fedavg(0.3, weighting="uniform"), ("model_state",)),
     "per_layer": (algorithms.scaffold(0.3), ("control",)),
+    "adaptive": (algorithms.fedavg(0.3, weighting="uniform"), ()),
     "compressed": (algorithms.fedavg(0.3, weighting="uniform"), ()),
 }
 
@@ -65,23 +67,38 @@ def federation_of(name):
     if name == "weights":
         options["weight_cap"] = 10.0
 
+    mechanism = gaussian(1.0, 0.0, **options)
+    if name == "adaptive":
+        mechanism, rest = adaptive_clipping(1.0, 0.0), (BIT,)
+
     def kept(params):
         values = {"update": params} | dict.fromkeys(rest, params)
         if "model_state" in rest:
             values["model_state"] = task.init(jax.random.key(0))[2]
+        if BIT in rest:
+            values[BIT] = jnp.zeros(())
         return jax.tree.map(jnp.zeros_like, values)
 
     def keeping(link):
-        def release(sums, state, round, key):
-            told, _ = link.release(sums, (), round, key)
-            return told, {name: total.sum for name, total in sums.items()}
+        def encode(message, state, job, key, server):
+            told = (server["own"],) if link.sees_server else ()
+            return link.encode(message, state, job, key, *told)
 
-        decode = lambda payload, state: link.decode(payload, ())  # noqa: E731
-        return link._replace(release=release, init_server=kept, decode=decode)
+        def release(sums, server, round, key):
+            told, own = link.release(sums, server["own"], round, key)
+            return told, {"own": own, "sums": {name: total.sum for name, total in sums.items()}}
+
+        return link._replace(
+            encode=encode,
+            decode=lambda payload, server: link.decode(payload, server["own"]),
+            init_server=lambda params: {"own": link.init_server(params), "sums": kept(params)},
+            release=release,
+            sees_server=True,
+        )
 
     links = (ENLARGING,) if name == "compressed" else ()
     behind = "links" if links else "nothing"
-    chain = pipeline(gaussian(1.0, 0.0, **options), MEMBERS, *links, behind=behind, wrap=keeping)
+    chain = pipeline(mechanism, MEMBERS, *links, behind=behind, wrap=keeping)
     federation = harness.prepare(
         spec, [[*CLIENTS, *CLIENTS]], harness.Layout(1, 2, 2), task=task, pipeline=chain,
         parts=toy.clients(dtype=np.float32),
@@ -90,7 +107,7 @@ def federation_of(name):
 
 
 def sums_of(name, cohort, clip_norm, change=lambda x: x, whose=None):
-    """Returns the sums of a round before noise, in float64."""
+    """Returns (sum of bits, other sums of a round before noise, in float64)."""
     federation, start, store = federation_of(name)
     federation.load(start, store)
     hparams = federation.inputs.hparams
@@ -105,8 +122,9 @@ def sums_of(name, cohort, clip_norm, change=lambda x: x, whose=None):
     federation.inputs = old._replace(hparams=numbers, data=data)
     run = harness.drive(federation, [cohort])
     federation.inputs = old
-    kept = jax.tree.leaves(run.states[0].pipeline.uplink[0])
-    return [leaf.astype(np.float64) for leaf in kept]
+    kept = run.states[0].pipeline.uplink[0]["sums"]
+    bit = kept.pop(BIT, np.zeros(1))
+    return bit, [leaf.astype(np.float64) for leaf in jax.tree.leaves(kept)]
 
 
 def distance(one, other):
@@ -142,10 +160,13 @@ def test_one_client_moves_sums_by_the_clip_norm_at_most(
         cohort = list(dict.fromkeys(cohort))
     who, cap = cohort[0], 10.0 if name == "weights" else 1.0
     bound = float(np.float32(clip_norm)) * cap
-    whole = sums_of(name, cohort, clip_norm, CHANGES[change], whose=who)
+    bit, whole = sums_of(name, cohort, clip_norm, CHANGES[change], whose=who)
     assert all(np.isfinite(leaf).all() for leaf in whole)
+    most = 0.5
     if alteration == "removed":
-        rest = sums_of(name, [client for client in cohort if client != who], clip_norm)
+        rest_bit, rest = sums_of(name, [client for client in cohort if client != who], clip_norm)
     else:
-        rest, bound = sums_of(name, cohort, clip_norm), 2 * bound
+        rest_bit, rest = sums_of(name, cohort, clip_norm)
+        bound, most = 2 * bound, 2 * most
     assert distance(whole, rest) <= bound * (1 + 1e-6)
+    assert abs(bit - rest_bit) <= most
