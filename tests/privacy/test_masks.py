@@ -50,6 +50,23 @@ def test_sums_are_those_of_the_words_whoever_is_lost(cohort, degree):
             assert enough == (arrived.sum() >= 2 and (counts >= needed).all())
 
 
+def test_who_vanishes_after_the_upload_answers_for_nobody():
+    """Each round draws anew who stays; the sum is opened where two thirds of neighbours do."""
+    everybody = jnp.ones(60, bool)
+    verdicts, shares = [], []
+    for seed in range(20):
+        people = Participants(everybody, jnp.int32(0), jax.random.key(seed))
+        graph = masks.make_graph(people, 8, 0.2)
+        verdicts.append(bool(masks.enough(graph, everybody, 2 / 3)))
+        order, stays = np.asarray(graph.order), np.asarray(graph.stays)
+        around = [np.roll(stays[order], shift) for shift in (*range(-4, 0), *range(1, 5))]
+        assert verdicts[-1] == (np.sum(around, 0) >= 6).all()
+        assert bool(masks.enough(graph, everybody, 0.1))
+        shares.append(stays.mean())
+    assert abs(np.mean(shares) - 0.8) < 0.05
+    assert masks.make_graph(people, 8).stays.all()
+
+
 @pytest.mark.parametrize(("size", "degree"), [(9, 4), (12, 6), (5, 8), (6, 8)])
 def test_neighbours_form_a_regular_graph(size, degree):
     """Whose masks a client's message has in it, found from the masks of everybody's own."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.core.transforms import Participants, UplinkLink
-from fljax.core.values import FACTOR, Field, Interval, checked, wrong
+from fljax.core.values import DECAY, FACTOR, Field, Interval, checked, wrong
 from fljax.privacy.secagg.fixed_point import fixed_point, ring_size
 from fljax.privacy.secagg.masks import Graph, Halves, enough, make_graph, masked, unmasked
 
@@ -26,6 +26,7 @@ def secure_aggregation(
     max_weight: float = 1.0,
     graph: str | int = "complete",
     threshold: float = 2 / 3,
+    vanishing: float = 0.0,
     ring_bits: int = 32,
 ) -> UplinkLink:
     """Returns the last link of an uplink, behind which a server sees the sum of a cohort alone.
@@ -37,7 +38,7 @@ def secure_aggregation(
       bits, clip, by_norm, rounding, max_weight: As for `fixed_point`. Behind a mechanism of
         differential privacy, `by_norm` with its clipping norm keeps what it promises; `max_weight`
         must not be exceeded by those of the clients, or weights are cut off.
-      graph, threshold: As for `masks`.
+      graph, threshold, vanishing: As for `masks`.
       ring_bits: As for both.
 
     Example:
@@ -52,7 +53,7 @@ def secure_aggregation(
         max_weight=max_weight,
         ring_bits=ring_bits,
     )
-    hidden = masks(graph, threshold, ring_bits=ring_bits)
+    hidden = masks(graph, threshold, vanishing=vanishing, ring_bits=ring_bits)
 
     def agree(people: Participants) -> Graph:
         codes.agree(people)
@@ -69,7 +70,11 @@ def secure_aggregation(
 
 
 def masks(
-    graph: str | int = "complete", threshold: float = 2 / 3, *, ring_bits: int = 32
+    graph: str | int = "complete",
+    threshold: float = 2 / 3,
+    *,
+    vanishing: float = 0.0,
+    ring_bits: int = 32,
 ) -> UplinkLink:
     """Returns the link that hides integers of a ring behind masks which cancel in their sum.
 
@@ -81,8 +86,10 @@ def masks(
     Args:
       graph: Whom a client shares masks with: "complete" for everybody, or an even number of
         neighbours; `masking_graph` finds one that suffices.
-      threshold: Share of each client's neighbours that must arrive to reveal its secrets. Two
+      threshold: Share of each client's neighbours that must answer to reveal its secrets. Two
         messages are needed in any case, since the sum of one is that message.
+      vanishing: Share of clients that are lost after their upload, drawn anew in each round: their
+        messages count, but they answer for nobody.
       ring_bits: Of the ring, at most 32.
 
     Wire format: ring_bits for each number; the keys of the protocol are not counted.
@@ -96,10 +103,11 @@ def masks(
     """
     ring_bits = checked("ring_bits", ring_bits, Field(32, int, Interval(2, 32)))
     threshold = checked("threshold", threshold, Field(2 / 3, float, FACTOR))
+    vanishing = checked("vanishing", vanishing, Field(0.0, float, DECAY))
     degree = _degree(graph)
 
     def agree(people: Participants) -> Graph:
-        return make_graph(people, degree)
+        return make_graph(people, degree, vanishing)
 
     def encode(message: dict[str, PyTree], state, job, key, graph: Graph):
         words, tree = _halves(message)

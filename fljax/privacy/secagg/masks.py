@@ -32,7 +32,7 @@ Halves = tuple[jax.Array, jax.Array]
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("order", "place", "size", "reach", "secret", "present"),
+    data_fields=("order", "place", "size", "reach", "secret", "present", "stays"),
     meta_fields=("axis_name",),
 )
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Graph:
       secret: uint32[2] what the keys of pairs are derived from. A client's own mask is that between
         it and itself.
       present: bool[P].
+      stays: bool[P] who is there until the end of the round, to answer for the secrets of others.
       axis_name: Mesh axis of the devices, None where there is one; no array.
     """
 
@@ -59,6 +60,7 @@ class Graph:
     reach: jax.Array
     secret: jax.Array
     present: jax.Array
+    stays: jax.Array
     axis_name: str | None = None
 
     def neighbours(self, place: jax.Array, distance: jax.Array) -> tuple:
@@ -73,15 +75,16 @@ class Graph:
         return up, down, (2 * distance != size) & (distance > 0)
 
 
-def make_graph(people: Participants, degree: int | None) -> Graph:
+def make_graph(people: Participants, degree: int | None, vanishing: float = 0.0) -> Graph:
     """Returns the graph of a round.
 
     Args:
       people: Who takes part.
       degree: Neighbours of each client, an even number; None for all.
+      vanishing: Share of clients that are gone after their upload, drawn at random.
     """
     capacity = people.present.shape[0]
-    key, secret = jax.random.split(people.key)
+    key, secret, fates = jax.random.split(people.key, 3)
     # those who are absent come last
     rank = jax.random.bits(key, (capacity,), jnp.uint32) >> 1
     order = jnp.argsort(jnp.where(people.present, rank, jnp.uint32(0xFFFFFFFF))).astype(jnp.int32)
@@ -96,6 +99,7 @@ def make_graph(people: Participants, degree: int | None) -> Graph:
         jnp.minimum(reach, size // 2),
         jax.random.key_data(secret),
         people.present,
+        jax.random.uniform(fates, (capacity,)) >= vanishing,
         people.axis_name,
     )
 
@@ -195,17 +199,18 @@ def unmasked(graph: Graph, total: Halves, arrived: jax.Array) -> Halves:
     return tuple(t + r for t, r in zip(total, rest, strict=True))
 
 
-def enough(graph: Graph, answering: jax.Array, threshold: float) -> jax.Array:
+def enough(graph: Graph, arrived: jax.Array, threshold: float) -> jax.Array:
     """Returns whether enough clients answer for every secret that the server may need.
 
-    A client shares its secrets among its neighbours. Two messages are needed in any case.
+    A client shares its secrets among its neighbours, of whom those answer who have arrived and
+    stay. Two of these are needed in any case.
 
     Args:
       graph: Of the round.
-      answering: bool[P].
+      arrived: bool[P].
       threshold: Share of the neighbours that must answer.
     """
-    here = answering.astype(jnp.int32)
+    here = (arrived & graph.stays).astype(jnp.int32)
     everyone = jnp.arange(here.shape[0])
 
     def one_distance(number, counts):
