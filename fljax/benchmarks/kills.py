@@ -101,6 +101,16 @@ CASES = {
         "top-k with error feedback",
         _simulation(uplink="top_k(0.05)", uplink_memory="error_feedback"),
     ),
+    "private": Case(
+        "SCAFFOLD with adaptive clipping and noise",
+        _simulation(
+            algorithm="scaffold",
+            sampler="poisson",
+            num_clients=24,
+            delta=1e-3,
+            privacy="adaptive_clipping(bit_noise=30)",
+        ),
+    ),
     "sweep": Case("a sweep of 6 trials, 2 side by side", _sweep),
     "study": Case("a study of 3 variants", _study),
 }

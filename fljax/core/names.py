@@ -88,6 +88,18 @@ FOREIGN_NAMES: dict[str, tuple[str, str, str]] = {
     "early_stopping": ("", "patience", "a number of evaluations"),
     "early_stopping_patience": ("", "patience", "a number of evaluations"),
     "early_stopping_rounds": ("", "patience", "a number of evaluations, not of rounds"),
+    "max_grad_norm": ("Opacus", "clip_norm", ""),
+    "target_delta": ("Opacus", "delta", ""),
+    "l2_norm_clip": ("TensorFlow Privacy", "clip_norm", ""),
+    "clipping_norm": ("Flower", "clip_norm", ""),
+    "num_sampled_clients": ("Flower", "clients_per_round", ""),
+    "clipping_bound": ("pfl-research", "clip_norm", ""),
+    "clipping_threshold": ("", "clip_norm", ""),
+    "epsilon": ("", "target_epsilon", "a budget; what is spent is in the record"),
+    "dp": ("", "privacy", "a text such as 'gaussian(0.3)'"),
+    "differential_privacy": ("", "privacy", "a text such as 'gaussian(0.3)'"),
+    "secagg": ("", "secure_aggregation", "a text such as 'secure_aggregation'"),
+    "secure_agg": ("", "secure_aggregation", "a text such as 'secure_aggregation'"),
     "bandwidth": ("", "uplink_mbps", "the other direction's is downlink_mbps"),
 }
 

@@ -43,13 +43,14 @@ def test_a_report_says_how_a_budget_is_kept():
         ({"privacy": None}, "delta = 0.001 has no effect without privacy"),
         ({"clip_norm": -1.0}, "clip_norm = -1.0 must be above 0"),
         ({"delta": 1.0}, "delta = 1.0 must be above 0 and below 1"),
+        ({"max_grad_norm": 1.0}, "Opacus's name; here it is called 'clip_norm'"),
         ({"secure_aggregation": "nothing"}, "there is no 'nothing'"),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_wrong_keys_are_refused_as_they_are_read(values, message):
     with pytest.raises(ConfigError, match=message):
-        resolve(small_config(**PRIVATE | values))
+        resolve(small_config(**PRIVATE).to_dict() | values)
 
 
 @pytest.mark.parametrize(
