@@ -43,11 +43,8 @@ def main() -> None:
         held = dict(archive)
     make = opacus_rounds if given.peer == "opacus" else pfl_rounds
     seconds = by_turns(make(held, json.loads(str(held["meta"]))), given.rounds)
-    print(table(seconds))
-    print(
-        "\n"
-        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (given.peer, "torch"))
-    )
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in (given.peer, "torch")]
+    print(table(seconds), ", ".join(versions), sep="\n\n")
 
 
 def by_turns(
