@@ -35,6 +35,8 @@ def get_config(row="epsilon_1"):
     config.noise_multiplier = noise_multiplier
     config.delta = 1e-5
     config.eval_every = 5
+    # a second device would have nothing to do
+    config.devices = 1
     return config
 
 

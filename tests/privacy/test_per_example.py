@@ -177,6 +177,19 @@ def test_one_example_changes_the_sum_by_the_bound_at_most(values, label, bound, 
     assert np.isfinite(jax.tree.leaves(with_it[1])).all()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_example_of_any_model_counts_for_more_than_the_bound(name):
+    task, batch = task_and_batch(name)
+    params, frozen, _ = task.init(nets.KEY)
+    params = jax.tree.map(lambda leaf: 3 * leaf, params)
+    gradient = jax.jit(bind(task, frozen, estimator=clipped_gradients(0.01, 0.0)).gradient)
+    for row in range(ROWS - 1):
+        alone = {**batch, "mask": jnp.arange(ROWS) == row, "size": jnp.float32(1)}
+        grads = jax.tree.leaves(gradient(params, {}, alone, nets.KEY)[0])
+        norm = np.sqrt(sum((np.asarray(leaf, np.float64) ** 2).sum() for leaf in grads))
+        assert 0.01 * (1 - 1e-5) <= norm <= 0.01 * (1 + 1e-6)
+
+
 def test_an_example_that_is_not_finite_counts_as_nothing():
     batch = rows(5)
     broken = batch["x"].copy()
