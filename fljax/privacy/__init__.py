@@ -5,6 +5,7 @@ simulate(dataset, model, "fedavg", privacy=gaussian(0.3, noise_multiplier=2.0), 
 
 from fljax.privacy.adaptive import adaptive_clipping
 from fljax.privacy.banded import banded_matrix
+from fljax.privacy.distributed import discrete_gaussian, skellam
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.local import local_gaussian
@@ -23,6 +24,7 @@ __all__ = [
     "Setting",
     "adaptive_clipping",
     "banded_matrix",
+    "discrete_gaussian",
     "dpsgd",
     "fixed_point",
     "gaussian",
@@ -33,5 +35,6 @@ __all__ = [
     "randomized_sign",
     "rounded_norm",
     "secure_aggregation",
+    "skellam",
     "tree_aggregation",
 ]

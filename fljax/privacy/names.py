@@ -10,6 +10,7 @@ from fljax.core.transforms import UplinkLink
 from fljax.core.values import shown
 from fljax.privacy.adaptive import adaptive_clipping
 from fljax.privacy.banded import banded_matrix
+from fljax.privacy.distributed import discrete_gaussian, skellam
 from fljax.privacy.dpsgd import dpsgd
 from fljax.privacy.gaussian import gaussian
 from fljax.privacy.local import local_gaussian
@@ -31,6 +32,8 @@ MECHANISMS: dict[str, Callable[..., Mechanism]] = {
     "local_gaussian": local_gaussian,
     "privunit": privunit,
     "randomized_sign": randomized_sign,
+    "discrete_gaussian": discrete_gaussian,
+    "skellam": skellam,
 }
 # What `secure_aggregation` may name: functions that return the last link of the uplink.
 SECURE_AGGREGATION: dict[str, Callable[..., UplinkLink]] = {

@@ -137,7 +137,7 @@ def _secure_aggregation(
         return options.secure_aggregation, None, None
     offered: dict[str, float | bool] = {"max_weight": _largest_weight(options, setting)}
     unit = fixed_norm = None
-    if mechanism is not None and mechanism.link is not None:
+    if mechanism is not None and _noises_sums(mechanism, setting):
         promised = mechanism.guarantee(mechanism.hparams, setting)
         sent_norm = promised.clip_norm if promised.sent_norm is None else promised.sent_norm
         if sent_norm is not None:
@@ -146,6 +146,13 @@ def _secure_aggregation(
             fixed_norm = sent_norm if unit is None else None
             offered |= {"by_norm": True, "clip": fixed_norm or 1.0}
     return names.make_secure_aggregation(options.secure_aggregation, offered), unit, fixed_norm
+
+
+def _noises_sums(mechanism: Mechanism, setting: Setting) -> bool:
+    """Returns whether noise is added to sums, in proportion to the norm of a message in them."""
+    if mechanism.link is None:
+        return False
+    return mechanism.link(mechanism.hparams, setting).release is not None
 
 
 def _largest_weight(options: RoundOptions, setting: Setting) -> float:

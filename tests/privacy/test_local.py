@@ -384,4 +384,11 @@ def test_a_run_of_fixed_cohorts_counts_participations_and_sends_compressed_messa
     spent = run.curves["privacy/epsilon"]
     steps = [most(rounds) for rounds in range(5)]
     assert (np.diff(spent) > 0).tolist() == (np.diff(steps) > 0).tolist()
+    hidden = simulated(
+        privacy=local_gaussian(0.5, 4.0, delta=1e-3),
+        secure_aggregation="secure_aggregation(bits=24, clip=16)",
+    )
+    plain = simulated(privacy=local_gaussian(0.5, 4.0, delta=1e-3))
+    for mine, other in zip(*map(jax.tree.leaves, (hidden.variables, plain.variables)), strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-4)
     assert "2 of 4" in run.summary["privacy"]["sampling"] or steps[-1] != 2

@@ -31,6 +31,8 @@ CASES = {
     "dpsgd": ("dpsgd(0.5)", {"batches": "poisson"}),
     "local_gaussian": ("local_gaussian(0.5)", {}),
     "privunit": ("privunit(0.5, 2.0)", ITS_OWN),
+    "discrete_gaussian": ("discrete_gaussian(0.5)", {}),
+    "skellam": ("skellam(0.5)", {}),
     "randomized_sign": ("randomized_sign(0.1, 0.5, coordinates=4)", ITS_OWN),
 }
 

@@ -274,15 +274,28 @@ def _norm_before(code: FixedPoint, clip: float, size: int) -> float:
 
 def _rounded(code: FixedPoint, scaled: PyTree, key: jax.Array) -> PyTree:
     """Returns whole numbers, still floating-point."""
+    if code.rounding == "conditional":
+        return rounded_within(scaled, code.largest, key)
+    floors = jax.tree.map(jnp.floor, scaled)
+    shares = jax.tree.map(jnp.subtract, scaled, floors)
+    return _stochastic(floors, shares, jax.random.fold_in(key, 1))
+
+
+def rounded_within(scaled: PyTree, norm: jax.Array | float, key: jax.Array) -> PyTree:
+    """Returns whole numbers, still floating-point, of a norm: others are drawn again.
+
+    Args:
+      scaled: Numbers whose norm all together is below `norm`.
+      norm: Of the whole numbers.
+      key: Of this tree.
+    """
     floors = jax.tree.map(jnp.floor, scaled)
     shares = jax.tree.map(jnp.subtract, scaled, floors)
 
     def draw(number):
         return _stochastic(floors, shares, jax.random.fold_in(key, number))
 
-    if code.rounding == "stochastic":
-        return draw(1)
-    most = code.largest**2 * (1 - 1e-5)
+    most = norm**2 * (1 - 1e-5)
 
     def refused(number):
         return (number <= _TRIES) & (_squares(draw(number)) > most)
