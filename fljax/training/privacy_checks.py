@@ -67,7 +67,8 @@ def check_protection(
     _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
     params, *_ = initial_shapes(task)
     _refuse(where, _of_pipeline(pipeline, params, link))
-    _refuse(where, _of_rounding(protection, guarantee))
+    if link.release is not None:
+        _refuse(where, _of_rounding(protection, guarantee))
 
 
 def _refuse(where: str, problems: Iterator[str]) -> None:
