@@ -102,11 +102,9 @@ def test_privacy_composes_with_all_else_in_one_program(composed, tmp_path):
     axes = {"noise_multiplier": (0.5, 2.0), "clip_norm": (0.1, 1.0)}
     assert len(grouped(listed_trials(Study(axes)), from_config(config))) == 1
     found = fljax.sweep(config, tmp_path, axes=axes, progress=False)
-    losses = set()
-    for trial in found.results.trials:
-        curves = alone(config, trial)
-        last = rows_of(found, trial)[-1]
-        losses.add(last["eval/val/loss"])
+    trials = found.results.trials
+    assert len({rows_of(found, trial)[-1]["eval/val/loss"] for trial in trials}) == 4
+    for trial in (trials[0], trials[-1]):
+        curves, last = alone(config, trial), rows_of(found, trial)[-1]
         for name in ("eval/val/loss", "train/loss", "privacy/epsilon"):
             np.testing.assert_allclose(last[name], curves[name][-1], rtol=1e-4)
-    assert len(losses) == 4
