@@ -6,7 +6,7 @@ cancel in the sum (Bonawitz et al. 2017; Bell et al. 2020): each client shares m
 which suffices if a fifth is corrupted and a twentieth is lost (`fljax.privacy.masking_graph(108)`).
 In the clear: `--config.secure_aggregation=None`.
 Costs: 15 s on two cores, compilation aside.
-Reaches, three seeds: 91.3 % test accuracy, as in the clear.
+Reaches: 91.3 % test accuracy over three seeds, as in the clear.
 """
 
 from fljax.config import default_config
