@@ -105,9 +105,9 @@ def skellam_table(variance: int) -> NoiseTable:
         return _table(weights())
 
 
-def _table(weights: Iterator[Decimal]) -> NoiseTable:
+def _table(terms: Iterator[Decimal]) -> NoiseTable:
     with decimal.localcontext(_DIGITS):
-        weights = list(weights)
+        weights = list(terms)
         total = weights[0] + 2 * sum(weights[1:])
         cumulative, thresholds = Decimal(0), []
         for magnitude, weight in enumerate(weights):
