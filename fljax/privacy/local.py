@@ -138,6 +138,7 @@ def local_guarantee(
     *,
     noise_multiplier: float | None = None,
     clip_norm: float | None = None,
+    spends: str = "",
 ) -> Guarantee:
     """Returns what randomized messages promise to the users that send them.
 
@@ -147,6 +148,7 @@ def local_guarantee(
       delta: Of (epsilon, delta); None for N^-1.1.
       bound: Of the rounds in which a client's data count; None for all it takes part in.
       noise_multiplier, clip_norm: As a Guarantee has them.
+      spends: What one message spends, in words, where the noise multiplier does not tell.
 
     Raises:
       ValueError: If clients have weights, which would leave them as they are, or for a delta that
@@ -168,7 +170,7 @@ def local_guarantee(
         relation="replace_one",
         sampling=(
             f"who takes part is public; the data of a client count in {times(setting.num_rounds)} "
-            f"of {setting.num_rounds} rounds at most"
+            f"of {setting.num_rounds} rounds at most{spends and '; '}{spends}"
         ),
         noise_multiplier=noise_multiplier,
         clip_norm=clip_norm,

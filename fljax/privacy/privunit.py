@@ -82,7 +82,14 @@ def privunit(
 
     def guarantee(hp: Mapping[str, float], setting: Setting) -> Guarantee:
         event = accounting.pure(hp["message_epsilon"])
-        return local_guarantee([(event, 1)], setting, delta, most, clip_norm=hp["clip_norm"])
+        return local_guarantee(
+            [(event, 1)],
+            setting,
+            delta,
+            most,
+            clip_norm=hp["clip_norm"],
+            spends=f"a message spends epsilon = {hp['message_epsilon']:g}",
+        )
 
     def link(hp: Mapping[str, Any], setting: Setting) -> UplinkLink:
         del setting

@@ -93,7 +93,9 @@ def randomized_sign(
                 "many or fewer, or leave it out to send all."
             )
         event = accounting.pure(hp["coordinate_epsilon"])
-        return local_guarantee([(event, coordinates or size)], setting, delta, most)
+        each = f"each of {coordinates or size:,} signs of a message spends epsilon = "
+        spends = f"{each}{hp['coordinate_epsilon']:g}"
+        return local_guarantee([(event, coordinates or size)], setting, delta, most, spends=spends)
 
     def link(hp: Mapping[str, Any], setting: Setting) -> UplinkLink:
         del setting

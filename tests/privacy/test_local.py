@@ -329,6 +329,7 @@ def test_epsilon_of_privunit_is_pure():
     guarantee = promised(privunit(0.3, 2.0, delta=1e-6))
     assert 1.99 < guarantee.epsilon(3)["pld"] <= 2.0 + 1e-9
     assert guarantee.noise_multiplier is None and guarantee.clip_norm == 0.3
+    assert guarantee.sampling.endswith("; a message spends epsilon = 2")
 
 
 @pytest.mark.parametrize(
