@@ -107,7 +107,9 @@ def check_weights(setting: Setting, weight_cap: float | None) -> None:
       >>> check_weights(setting, weight_cap=None)
     """
     if weight_cap is None and setting.weighting != "uniform":
-        weights = "client_weights" if setting.weighting == "own" else "weighting='examples'"
+        weights = "weighting='examples'"
+        if setting.weighting == "own":
+            weights = "client_weights, or an algorithm whose weights are not all 1,"
         raise ValueError(
             f"{weights} gives clients unlike weights, so that a client with a large one would "
             "change the mean by more than the clip norm. Use weighting='uniform', or bound the "

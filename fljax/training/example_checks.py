@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
-from fljax.core.algorithm import AlgorithmSpec, Variables
+from fljax.core.algorithm import AlgorithmSpec, Variables, blank_job
 from fljax.core.gradients import LossSums, bind
 from fljax.core.task import Task
 from fljax.data.dataset import FederatedDataset
@@ -77,7 +77,8 @@ def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[
         local = bind(task, frozen, dataset.preprocess)._replace(gradient=gradient)
         algorithm = spec.build(local, hparams)
         selects.extend(each.select for each in algorithm.passes if each.select is not None)
-        round = rehearse(algorithm, variables, key, batch=batch, rows=jnp.int32(1))
+        job = blank_job(key)._replace(rows=jnp.int32(1))
+        round = rehearse(algorithm, variables, key, batch=batch, job=job)
         return round.contributions, [state for state, _ in round.kept]
 
     batch = batch_spec(dataset.train.examples.spec, 1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.algorithms.optimizer_arguments import checked_hyperparameter
-from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables, blank_job
 from fljax.core.gradients import LocalTask
 from fljax.core.names import foreign, nearest
 from fljax.core.per_client import is_per_client
@@ -222,7 +222,8 @@ def check_own_numbers(
         return
 
     def round_of_one_client(variables, key, batch, weight):
-        return rehearse(algorithm, variables, key, batch=batch, weight=weight).server
+        job = blank_job(key, weight)
+        return rehearse(algorithm, variables, key, batch=batch, job=job).server
 
     traced = jax.make_jaxpr(round_of_one_client)
     jaxpr = traced(variables, jax.random.key(0), batch, jnp.float32(1)).jaxpr

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.interpreters import partial_eval
 
-from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables, blank_job
 from fljax.core.gradients import bind
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, UplinkLink, as_configured
@@ -17,6 +18,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
 from fljax.privacy.mechanism import Guarantee
 from fljax.privacy.protection import Protection
+from fljax.training.client_state import default_row
 from fljax.training.example_checks import problems_of_examples
 from fljax.training.initialization import initial_shapes
 from fljax.training.options import RoundOptions, RunOptions
@@ -186,8 +188,9 @@ def weighting_of(
       dataset, task, spec, options: As for `fljax.training.federation.build`.
 
     Returns:
-      "uniform" if on nothing; "examples" if on the number of rows alone; "own" if they are given
-      client by client, or follow from what a client has computed.
+      "uniform" if on nothing, all being 1; "examples" if on the number of rows alone; "own" if they
+      are given client by client, are another number, or follow from anything else of a job, from
+      what a client keeps or from what it has computed.
     """
     if options.client_weights is not None:
         return "own"
@@ -198,21 +201,29 @@ def weighting_of(
         for name, value in {**spec.hparams, "num_clients": dataset.num_clients}.items()
     }
 
-    def weights(rows, variables, frozen, key, batch):
-        algorithm = spec.build(bind(task, frozen, dataset.preprocess), hparams)
-        sent = rehearse(algorithm, variables, key, batch=batch, rows=rows).contributions
+    def build(frozen):
+        return spec.build(bind(task, frozen, dataset.preprocess), hparams)
+
+    def weights(rows, job, own, variables, frozen, key, batch):
+        sent = rehearse(
+            build(frozen), variables, key, batch=batch, job=job._replace(rows=rows), own=own
+        ).contributions
         return [[part.weight for part in each.values()] for each in sent]
 
+    variables, job = Variables(params, model_state), blank_job(jax.random.key(0))
+    own = jax.eval_shape(lambda v, f: default_row(build(f), Pipeline(), v), variables, frozen)
     closed = jax.make_jaxpr(weights)(
-        jnp.int32(1),
-        Variables(params, model_state),
-        frozen,
-        jax.random.key(0),
+        job.rows, job, own.algorithm, variables, frozen, job.key,
         batch_spec(dataset.train.examples.spec, 1),
-    )
+    )  # fmt: skip
     outputs = [True] * len(closed.jaxpr.outvars)
-    _, (by_rows, *others) = partial_eval.dce_jaxpr(closed.jaxpr, outputs)
-    return "own" if any(others) else "examples" if by_rows else "uniform"
+    needed, (by_rows, *others) = partial_eval.dce_jaxpr(closed.jaxpr, outputs)
+    if any(others):
+        return "own"
+    if by_rows:
+        return "examples"
+    constants = jax.core.eval_jaxpr(needed, closed.consts)
+    return "uniform" if all((np.asarray(value) == 1).all() for value in constants) else "own"
 
 
 def warn_of_choices(dataset: FederatedDataset, options: RunOptions) -> None:

@@ -19,6 +19,7 @@ from fljax.core.algorithm import (
     Algorithm,
     AlgorithmSpec,
     Contribution,
+    Job,
     Variables,
     blank_job,
 )
@@ -65,8 +66,8 @@ def rehearse(
     *,
     pipeline: Pipeline = Pipeline(),  # noqa: B008, it is immutable
     batch: PyTree = None,
-    weight: jax.Array | None = None,
-    rows: jax.Array | None = None,
+    job: Job | None = None,
+    own: PyTree = None,
 ) -> Rehearsal:
     """Runs a round of one job. To be traced: `jax.eval_shape`, `jax.make_jaxpr`.
 
@@ -76,17 +77,15 @@ def rehearse(
       key: Of the job and all transforms.
       pipeline: Transforms between clients and server; the cohort's and the server's take no part.
       batch: Of the one local step; None leaves it out.
-      weight: Of the job.
-      rows: Of the client; None for 0.
+      job: The job; None for one whose numbers are all zero.
+      own: The client's state of the algorithm; None for that of one that never took part.
     """
     state = RoundState(algorithm.init(variables), links.init_server(pipeline, variables.params))
     row = default_row(algorithm, pipeline, variables)
-    job = blank_job(key, weight)
-    if rows is not None:
-        job = job._replace(rows=rows)
+    job = blank_job(key) if job is None else job
     aggregates: dict[str, Aggregate] = {}
     messages, sent, arrived, kept = [], [], [], []
-    own, chains = row.algorithm, state.pipeline
+    own, chains = row.algorithm if own is None else own, state.pipeline
     for each in algorithm.passes:
         messages.append(each.broadcast(state.server, aggregates))
         received, _, _ = transmission.broadcast(pipeline, messages[-1], chains.downlink, key)

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
@@ -280,24 +281,53 @@ def test_what_weights_depend_on_is_found_in_the_algorithm(spec, weighting):
     assert weighting_of(federation_of(), toy.softmax_task(np.float32), spec, options) == weighting
 
 
-def test_weights_by_the_loss_are_of_a_clients_own():
+def weighing(weight):
+    """Returns FedAvg with a weight of (carry, kept state, job), which keeps a number."""
+
     def build(task, hparams):
         algorithm = FEDAVG.build(task, hparams)
         (only,) = algorithm.passes
 
         def finish(message, carry, job):
-            sent, state, stats = only.finish(message, carry, job)
-            return (
-                {name: part._replace(weight=carry.loss) for name, part in sent.items()},
-                state,
-                stats,
-            )
+            (carry, kept) = carry
+            sent, _, stats = only.finish(message, carry, job)
+            own = jnp.asarray(weight(carry, kept, job), jnp.float32)
+            return {name: part._replace(weight=own) for name, part in sent.items()}, kept, stats
 
-        return algorithm._replace(passes=(only._replace(finish=finish),))
+        return algorithm._replace(
+            passes=(
+                only._replace(
+                    start=lambda message, kept, job: (only.start(message, (), job), kept),
+                    step=lambda message, carry, batch, job: (
+                        only.step(message, carry[0], batch, job), carry[1]
+                    ),
+                    finish=finish,
+                ),
+            ),
+            init_client=lambda variables: jnp.ones(()),
+        )  # fmt: skip
 
-    spec = AlgorithmSpec("by loss", build, FEDAVG.hparams)
+    return AlgorithmSpec("weighing", build, FEDAVG.hparams)
+
+
+@pytest.mark.parametrize(
+    ("weight", "weighting"),
+    [
+        (lambda carry, kept, job: 1, "uniform"),
+        (lambda carry, kept, job: job.rows, "examples"),
+        (lambda carry, kept, job: 5, "own"),
+        (lambda carry, kept, job: carry.loss, "own"),
+        (lambda carry, kept, job: kept, "own"),
+        (lambda carry, kept, job: job.steps, "own"),
+        (lambda carry, kept, job: job.rows + job.group, "own"),
+        (lambda carry, kept, job: job.round, "own"),
+        (lambda carry, kept, job: jax.random.uniform(job.key), "own"),
+    ],
+)
+def test_weights_are_uniform_only_if_all_are_1_whoever_the_client(weight, weighting):
     options = RoundOptions(num_rounds=1, clients_per_round=3)
-    assert weighting_of(federation_of(), toy.softmax_task(np.float32), spec, options) == "own"
+    task = toy.softmax_task(np.float32)
+    assert weighting_of(federation_of(), task, weighing(weight), options) == weighting
 
 
 def test_an_infinite_epsilon_is_said(tmp_path):
