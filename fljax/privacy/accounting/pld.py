@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft, special
 
+from fljax.privacy.accounting.rdp import log_sum
+
 __all__ = ["LossDistribution", "Pair", "compose", "discretize", "epsilon_of_losses", "grid_step"]
 
 # Probability that is cut off above, in all.
@@ -236,7 +238,7 @@ def _window(parts: Sequence[tuple[LossDistribution, int]]) -> tuple[int, int]:
         few = [(places, np.log(masses), times) for places, masses, times in few]
 
     def log_moment(tilt: float) -> float:
-        return sum(times * special.logsumexp(logs + tilt * places) for places, logs, times in few)
+        return sum(times * log_sum(logs + tilt * places) for places, logs, times in few)
 
     for tilt in np.geomspace(min(0.25 / spread, 1 / widest), max(40 / spread, 40 / widest), 60):
         above, below = log_moment(tilt), log_moment(-tilt)

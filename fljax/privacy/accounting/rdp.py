@@ -16,6 +16,7 @@ __all__ = [
     "between_whole_orders",
     "gaussian",
     "laplace",
+    "log_sum",
     "poisson_gaussian",
     "pure",
     "sampled",
@@ -96,10 +97,16 @@ def poisson_gaussian(
     return np.maximum(log_moments, 0) / (orders - 1)
 
 
+def log_sum(logs: np.ndarray) -> float:
+    """Returns log(sum(exp(logs))); on short arrays several times as fast as SciPy's."""
+    largest = logs.max()
+    return largest + np.log(np.exp(logs - largest).sum()) if np.isfinite(largest) else largest
+
+
 def _whole_log_moment(order: float, noise_multiplier: float, sampling_rate: float) -> float:
     """Returns log E[(density ratio)^order] under N(0, z²), expanded by the binomial theorem."""
     terms = np.arange(order + 1)
-    return special.logsumexp(
+    return log_sum(
         _log_binomial(order, terms)
         + special.xlogy(terms, sampling_rate)
         + special.xlog1py(order - terms, -sampling_rate)
@@ -141,7 +148,7 @@ def _integrated_log_moment(order: float, noise_multiplier: float, sampling_rate:
         np.log1p(-sampling_rate),
         np.log(sampling_rate) + (2 * points - 1) / (2 * noise_multiplier**2),
     )
-    return special.logsumexp(order * log_ratio + _log_weights(points, noise_multiplier))
+    return log_sum(order * log_ratio + _log_weights(points, noise_multiplier))
 
 
 def _log_weights(points: np.ndarray, noise_multiplier: float) -> np.ndarray:
@@ -179,7 +186,7 @@ def sampled(
             + np.where(terms > 2, np.log(3), 0)
         )
         first = (order - 1) * np.log1p(-sampling_rate) + np.log1p(sampling_rate * (order - 1))
-        return special.logsumexp(np.append(logs, first))
+        return log_sum(np.append(logs, first))
 
     return between_whole_orders(orders, log_moment) / (orders - 1)
 
@@ -211,7 +218,7 @@ def without_replacement(
     def log_moment(order: int) -> float:
         some = terms[: order - 1]
         logs = _log_binomial(order, some) + some * np.log(sampling_rate) + bounds[: order - 1]
-        return special.logsumexp(np.append(logs, 0.0))
+        return log_sum(np.append(logs, 0.0))
 
     return between_whole_orders(orders, log_moment) / (orders - 1)
 
@@ -226,7 +233,7 @@ def _log_central_moments(noise_multiplier: float) -> np.ndarray:
         log_distance = np.maximum(exponents, 0) + np.log(-np.expm1(-np.abs(exponents)))
     weights = _log_weights(points, noise_multiplier)
     powers = 2 * np.arange(1, _MOST_MOMENTS // 2 + 1)
-    moments = [special.logsumexp(power * log_distance + weights) for power in powers]
+    moments = [log_sum(power * log_distance + weights) for power in powers]
     return np.array([0.0, *moments])
 
 
