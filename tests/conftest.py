@@ -42,11 +42,14 @@ LONGEST = (
     "studies/test_sweep.py",
     "config/test_experiment.py",
     "invariants/test_accelerators.py",
+    "privacy/test_secure_aggregation.py",
     "test_docs.py",
     "studies/test_study.py",
     "training/test_own_numbers.py",
     "invariants/test_layout.py",
     "invariants/test_dispatch.py",
+    "privacy/test_correlated_rounds.py",
+    "privacy/test_local.py",
 )
 
 # Whoever starts the tests in the background may ignore signals, and runs leave ignored ones alone.

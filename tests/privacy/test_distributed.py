@@ -95,12 +95,15 @@ def test_sums_of_shares_diverge_no_more_than_the_accountant_says(name, clients):
 @pytest.mark.parametrize("size", [1, 2, 3, 28, 64, 1000])
 def test_rotations_of_any_size_keep_norms_and_spread_vectors(size):
     key = jax.random.key(size)
-    turned = np.asarray(jax.vmap(lambda v: rotated(v, key))(jnp.eye(size)))
+    turned = np.asarray(jax.jit(jax.vmap(rotated, (0, None)))(jnp.eye(size), key))
     np.testing.assert_allclose(turned @ turned.T, np.eye(size), atol=1e-5)
-    back = rotated_back(jnp.asarray(turned[0]), key)
+    back = jax.jit(rotated_back)(jnp.asarray(turned[0]), key)
     np.testing.assert_allclose(back, np.eye(size)[0], atol=1e-5)
     if size == 1000:
         assert abs(turned).max() <= 6 / math.sqrt(512)
+
+
+convert = jax.jit(jax.vmap(integers, (None, None, None, None, 0)))
 
 
 @pytest.mark.parametrize("norm", [40.0, 200.0, 5000.0])
@@ -110,15 +113,15 @@ def test_integers_keep_to_their_norm_whatever_the_message(norm):
     shared = jax.random.key(0)
     draws = jax.random.split(jax.random.key(1), 200)
     even, single = np.full(size, clip / math.sqrt(size)), np.eye(size)[3] * clip
-    convert = jax.jit(jax.vmap(lambda v, k: integers(v, clip, norm, shared, k), (None, 0)))
     for vector in (even, single, np.zeros(size)):
-        found = np.asarray(convert(jnp.asarray(vector, jnp.float32), draws), np.float64)
+        vector = jnp.asarray(vector, jnp.float32)
+        found = np.asarray(convert(vector, clip, norm, shared, draws), np.float64)
         assert (np.linalg.norm(found, axis=1) <= norm).all()
-        exact = np.asarray(rotated(jnp.asarray(vector, jnp.float32), shared), np.float64)
+        exact = np.asarray(jax.jit(rotated)(vector, shared), np.float64)
         exact *= float(norm_before(norm, size)) / clip
         assert abs((found.mean(axis=0) - exact) * math.sqrt(200)).max() < 5 * 0.5 + 1e-2 * norm
     assert norm_before(14.0, size) == 0
-    nothing = integers(jnp.asarray(single, jnp.float32), clip, 14.0, shared, draws[0])
+    nothing = convert(jnp.asarray(single, jnp.float32), clip, 14.0, shared, draws)
     assert not np.asarray(nothing).any()
 
 

@@ -1,7 +1,5 @@
 """Private local training: rounds equal a loop, clients are accounted for one by one."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import nets
@@ -99,7 +97,7 @@ def test_noise_does_not_depend_on_the_layout(x64):
         for layout in ({"devices": 1, "lanes": 1}, {"devices": 2, "lanes": 2})
     ]
     toy.assert_close(*runs, 1e-9)
-    quiet = rounds_of(federation(privacy.dpsgd(0.7, 0.0), devices=1, lanes=1))
+    quiet = by_hand(toy.clients(SIZES), 0.7, "poisson")
     assert np.abs(runs[0]["w"] - quiet["w"]).max() > 1e-3
 
 
@@ -189,7 +187,7 @@ def test_many_different_clients_are_bounded():
         accounting.epsilon(
             [(accounting.poisson_gaussian(2.0, 10 / rows), 5 * int(-(-rows // 10)))], promise.delta
         )
-        for rows in (50, 51, 60, 61, 70, 71, 80, 81)
+        for rows in (50, 51, 61)  # beyond, rates sink faster than steps rise
     )
     assert exact * (1 - 1e-9) <= found["pld"] <= found["rdp"]
     assert promise.by_client(5).max() == found["rdp"]
@@ -297,15 +295,17 @@ def test_numbers_out_of_range_are_refused(arguments, message):
         privacy.dpsgd(**arguments)
 
 
-@functools.cache
-def scaffold_of(noise):
-    return rounds_of(
-        federation(privacy.dpsgd(0.7, noise), algorithms.scaffold(0.1), devices=1, lanes=2)
-    )
+def both_trials(spec, numbers):
+    """Returns what trains two trials in one program, which differ in numbers of the mechanism."""
+    trials = [TrialInputs(0, {**spec.hparams, **own}) for own in numbers]
+    made = federation(privacy.dpsgd(), spec, devices=1, lanes=2, trials=trials)
+    rounds_of(made)
+    return made, [jax.device_get(made.variables_of(trial).params) for trial in range(2)]
 
 
 def test_other_algorithms_train_on_noisy_gradients_too():
-    plain, noisy = scaffold_of(0.0), scaffold_of(1.0)
+    numbers = [{"clip_norm": 0.7, "noise_multiplier": noise} for noise in (0.0, 1.0)]
+    _, (plain, noisy) = both_trials(algorithms.scaffold(0.1), numbers)
     assert np.isfinite(noisy["w"]).all() and np.abs(noisy["w"] - plain["w"]).max() > 1e-3
     assert jax.tree.structure(plain) == jax.tree.structure(noisy)
 
@@ -316,12 +316,7 @@ def test_trials_of_one_program_have_noises_and_bounds_of_their_own(x64):
         {"clip_norm": 0.2, "noise_multiplier": 0.0},
     ]
     alone = [rounds_of(federation(privacy.dpsgd(**own), devices=1, lanes=2)) for own in numbers]
-    made = federation(
-        privacy.dpsgd(), devices=1, lanes=2,
-        trials=[TrialInputs(0, {**FEDAVG.hparams, **own}) for own in numbers],
-    )  # fmt: skip
-    for plan, facts in made.plans(0, ROUND["num_rounds"]):
-        made.step(plan, facts)
-    for trial, expected in enumerate(alone):
-        toy.assert_close(jax.device_get(made.variables_of(trial).params), expected, 1e-9)
+    made, together = both_trials(FEDAVG, numbers)
+    for trained, expected in zip(together, alone, strict=True):
+        toy.assert_close(trained, expected, 1e-9)
     assert made.program._cache_size() == 1

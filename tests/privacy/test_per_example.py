@@ -49,10 +49,17 @@ def without_dropout(task):
     return task._replace(loss=loss)
 
 
-def clipped_by_hand(task, variables, batch, bound):
-    """Returns the sum of clipped gradients by a loop over examples, the clipping in NumPy."""
+@functools.cache
+def case_of(name):
+    """Returns (task, variables, batch, gradients of its examples by a loop), all in float64."""
+    task, batch = task_and_batch(name)
+    task = without_dropout(task)
+    # parameters that nothing made small
+    variables = jax.tree.map(
+        lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        task.init(nets.KEY),
+    )
     params, frozen, model_state = variables
-    total = [np.zeros(leaf.shape) for leaf in jax.tree.leaves(params)]
 
     @jax.jit
     def grads_of(row):
@@ -62,36 +69,31 @@ def clipped_by_hand(task, variables, batch, bound):
 
         return jax.tree.leaves(jax.grad(mean_loss)(params))
 
-    norms = []
+    grads = []
     for number in np.flatnonzero(batch["mask"]):
         row = jax.tree.map(lambda leaf: leaf[number : number + 1], batch)  # noqa: B023
-        grads = [np.asarray(leaf, np.float64) for leaf in grads_of(row)]
-        norms.append(np.sqrt(sum((leaf**2).sum() for leaf in grads)))
-        scale = min(1, bound / norms[-1])
-        total = [part + scale * leaf for part, leaf in zip(total, grads, strict=True)]
-    return total, norms
+        grads.append([np.asarray(leaf, np.float64) for leaf in grads_of(row)])
+    return task, variables, batch, grads
 
 
 @pytest.mark.parametrize("microbatch", [0, 4])
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_are_those_of_a_loop_over_examples(name, microbatch, x64):
-    task, batch = task_and_batch(name)
-    task = without_dropout(task)
-    # parameters that nothing made small, in the type of the reference
-    variables = jax.tree.map(
-        lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
-        task.init(nets.KEY),
-    )
-    _, norms = clipped_by_hand(task, variables, batch, 1)
+    task, variables, batch, by_hand = case_of(name)
+    norms = [np.sqrt(sum((leaf**2).sum() for leaf in grads)) for grads in by_hand]
     bound = float(np.median(norms))
-    expected, _ = clipped_by_hand(task, variables, batch, bound)
+    scales = [min(1, bound / norm) for norm in norms]
+    expected = [
+        sum(scale * leaf for scale, leaf in zip(scales, leaves, strict=True))
+        for leaves in zip(*by_hand, strict=True)
+    ]
     local = bind(task, variables[1], estimator=clipped_gradients(bound, 0.0, microbatch))
     gradient = jax.jit(local.gradient)
     grads, sums, _ = gradient(variables[0], {}, {**batch, "size": jnp.float64(4)}, nets.KEY)
     for leaf, wanted in zip(jax.tree.leaves(grads), expected, strict=True):
         # norms are taken for larger than they are by a millionth
         np.testing.assert_allclose(4 * leaf, wanted, rtol=2e-6, atol=2e-6 * np.abs(wanted).max())
-    loss, _ = local.loss(variables[0], {}, batch, nets.KEY, True)
+    loss, _ = jax.jit(local.loss, static_argnums=4)(variables[0], {}, batch, nets.KEY, True)
     np.testing.assert_allclose(sums.loss, loss.loss, rtol=1e-9)
     assert sums.weight == loss.weight
 
@@ -144,9 +146,8 @@ def rows(count, width=8, seed=0):
 def test_infinite_bounds_without_noise_are_ordinary_training():
     batch = {**rows(6), "size": np.float32(6)}
     grads, sums, _ = gradient_of(np.inf, 0.0)(PARAMS, {}, batch, nets.KEY)
-    expected, expected_sums, _ = bind(toy.softmax_task(np.float32), {}).gradient(
-        PARAMS, {}, rows(6), nets.KEY
-    )
+    ordinary = jax.jit(bind(toy.softmax_task(np.float32), {}).gradient)
+    expected, expected_sums, _ = ordinary(PARAMS, {}, rows(6), nets.KEY)
     toy.assert_close(grads, expected, 1e-5)
     toy.assert_close(sums, expected_sums, 1e-6)
 
@@ -234,17 +235,18 @@ def test_noise_dropout_and_steps_have_keys_of_their_own():
     )
     np.testing.assert_array_equal(first, again)
     assert abs(np.corrcoef(first.ravel(), later.ravel())[0, 1]) < 0.9
-    drawn = []
 
     def loss(params, frozen, model_state, batch, key, train):
         drop = jax.random.normal(key, (len(batch["y"]), *first.shape))
         values = (params["w"] * drop).sum((1, 2)) + params["b"].sum()
         return (values, jnp.ones(len(batch["y"]), int)), model_state
 
-    drawn = bind(
+    local = bind(
         toy.softmax_task(np.float32)._replace(loss=loss), {},
         estimator=clipped_gradients(np.inf, 0.0),
-    ).gradient(PARAMS, {}, {**rows(2, 2), "size": 1.0}, nets.KEY)[0]["w"]  # fmt: skip
+    )  # fmt: skip
+    batch = {**rows(2, 2), "size": 1.0}
+    drawn = jax.jit(local.gradient)(PARAMS, {}, batch, nets.KEY)[0]["w"]
     # two examples draw two masks, and neither is the noise
     assert np.abs(np.corrcoef(drawn.ravel(), first.ravel())[0, 1]) < 0.9
     assert abs(np.std(drawn) - 2**0.5) < 0.5

@@ -11,7 +11,7 @@ from fljax.training.privacy import with_privacy
 
 OPTIONS = {
     "num_rounds": 6, "clients_per_round": 12, "sampler": "poisson", "batch_size": 10, "seed": 3,
-    "calibrate": False, "progress": False,
+    "devices": 1, "lanes": 2, "eval_every": 0, "progress": False,
 }  # fmt: skip
 MECHANISMS = {
     "gaussian": privacy.gaussian(0.3, 0.5),

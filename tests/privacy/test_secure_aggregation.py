@@ -44,7 +44,7 @@ def arrived_in(round):
     return [client for client in COHORTS[round] if client not in gone]
 
 
-def run(spec, links, layout=harness.MANY, tables=TABLES, **options):
+def run(spec, links, layout=harness.ONE, tables=TABLES, **options):
     return harness.rounds(
         spec, tables, layout, **{"parts": clients(), "pipeline": Pipeline(uplink=links)} | options
     )
@@ -178,10 +178,10 @@ def test_trials_that_share_a_program_have_masks_of_their_own():
     link = privacy.secure_aggregation(clip=4.0, max_weight=31, graph=2)
     shared = {"pipeline": Pipeline(uplink=(link,))}
     inputs = [TrialInputs(seed, spec.hparams) for seed in (0, 7)]
-    federation = harness.prepare(spec, tables, harness.ONE, trials=inputs, **shared)
-    together = harness.drive(federation, tables)
+    together = harness.rounds(spec, tables, trials=inputs, **shared)
     for number, (seed, cohorts) in enumerate([(0, mine), (7, theirs)]):
-        alone = harness.rounds(spec, cohorts, harness.ONE, seed=seed, **shared)
+        # one program for both
+        alone = harness.drive(harness.prepare(spec, [*mine, *theirs], seed=seed, **shared), cohorts)
         state = jax.tree.map(lambda leaf, n=number: leaf[n : n + 1], together.states[-1])
         toy.assert_close(state, alone.states[-1], 1e-9)
 
@@ -299,9 +299,10 @@ def test_a_run_by_name_has_the_largest_weight_and_the_clipping_norm(text, mechan
     options = {
         "num_rounds": 3, "clients_per_round": 10, "privacy": mechanism, "progress": False,
         "sampler": "poisson" if mechanism else "uniform", "local_steps": 3,
+        "devices": 1, "lanes": 2,
     }  # fmt: skip
     with jax.enable_x64(False):  # which holds in this thread alone, and a run has several
-        plain = fljax.simulate(dataset, "softmax_regression", spec, **options)
+        plain = fljax.simulate(dataset, "softmax_regression", spec, eval_every=0, **options)
         hidden = fljax.simulate(
             dataset, "softmax_regression", spec, secure_aggregation=text, **options
         )
