@@ -343,6 +343,12 @@ EVALUATION: dict[str, Field] = {
 }  # fmt: skip
 
 RECORDING: dict[str, Field | dict[str, Field]] = {
+    "ceremony": Field(
+        False, bool, affects=FILES,
+        meaning="Holds the ceremony of secure aggregation once before the first round, on the host "
+        "and among as many clients as a cohort has; the summary says what it costs. Needs the "
+        "extra secagg.",
+    ),
     "checkpoint_every": Field(
         0, int, NON_NEGATIVE, unit="rounds", affects=FILES,
         meaning="Saves a checkpoint every so many rounds; 0: only at the end and on Ctrl-C.",

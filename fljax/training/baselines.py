@@ -76,6 +76,7 @@ def run_baselines(
             workdir=None if workdir is None else Path(workdir) / "baselines" / name,
             baselines=(),
             checkpoint_every=0,
+            ceremony=False,
             stop_at_target=False,
             patience=0,
             min_delta=0.0,

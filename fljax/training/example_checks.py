@@ -42,7 +42,7 @@ def problems_of_examples(
             "for fedsgd that is fedavg with local_steps = 1."
         )
         return
-    gradients, shows_more = _shown(dataset, task, spec)
+    gradients, shows_more, changes_batches = _shown(dataset, task, spec)
     if gradients != 1:
         yield (
             f"{spec.name} takes {gradients} gradients a step, which would share one noise, and the "
@@ -54,35 +54,48 @@ def problems_of_examples(
             "in other ways than by gradients (a loss, the rows of a batch), and no noise covers "
             "these. Use an algorithm whose clients do not, such as fedavg or scaffold."
         )
+    if changes_batches:
+        yield (
+            f"the clients of {spec.name} take gradients of other batches than they are given, in "
+            "which one example might count in the place of others. Give task.gradient the batch as "
+            "it is, and change single examples in the preprocess of the data set."
+        )
 
 
-def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[int, bool]:
-    """Returns the gradients of a local step, and whether clients show more than these.
+# Steps of a job that are traced: what one takes from its batch the next one may pass on.
+_STEPS = 2
+
+
+def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[int, bool, bool]:
+    """Returns the gradients of a local step, and whether clients show more, or change batches.
 
     The algorithm is traced with gradients that do not depend on the batch: nothing that leaves a
-    step, but for its statistics, may depend on it then.
+    job, but for its statistics, may depend on it then.
     """
     params, frozen, model_state = initial_shapes(task)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
     numbers = {**spec.hparams, "num_clients": dataset.num_clients}
     hparams = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}
-    calls, selects = [], []
+    given, calls, selects = [], [], []
 
     def gradient(params, model_state, batch, key):
-        calls.append(key)
-        total = sum(leaf.astype(dtype).sum() for leaf in jax.tree.leaves(batch))
+        leaves = jax.tree.leaves(batch)
+        calls.append([id(leaf) for leaf in leaves] == [id(leaf) for leaf in given])
+        total = sum(leaf.astype(dtype).sum() for leaf in leaves)
         return jax.tree.map(jnp.zeros_like, params), LossSums(total, total), model_state
 
     def sent_and_kept(batch, variables, frozen, key):
+        given.extend(jax.tree.leaves(batch))
         local = bind(task, frozen, dataset.preprocess)._replace(gradient=gradient)
         algorithm = spec.build(local, hparams)
         selects.extend(each.select for each in algorithm.passes if each.select is not None)
         job = blank_job(key)._replace(rows=jnp.int32(1))
-        round = rehearse(algorithm, variables, key, batch=batch, job=job)
+        round = rehearse(algorithm, variables, key, batch=batch, steps=_STEPS, job=job)
         return round.contributions, [state for state, _ in round.kept]
 
     batch = batch_spec(dataset.train.examples.spec, 1)
     variables = Variables(params, model_state)
     closed = jax.make_jaxpr(sent_and_kept)(batch, variables, frozen, jax.random.key(0))
     _, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-    return len(calls), bool(selects) or any(used[: len(jax.tree.leaves(batch))])
+    shows_more = bool(selects) or any(used[: len(jax.tree.leaves(batch))])
+    return len(calls) // _STEPS, shows_more, not all(calls)

@@ -45,6 +45,7 @@ class Loop:
       config: What the run's `config.json` holds.
       options: Those around the rounds.
       progress: Where the run starts, or goes on.
+      parts: {name: part} that join the summary.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Loop:
         config: Mapping[str, Any],
         options: RunOptions,
         progress: ResumePoint,
+        parts: Mapping[str, Any],
     ):
         self.federation = federation
         self.recorder = recorder
         self.checkpoints = checkpoints
         self.config = config
         self.options = options
+        self.parts = parts
         self.start = progress.round
         self.ledger = ledger_of(federation.options, federation.trials[0].hparams)
         self.num_rounds = federation.options.num_rounds
@@ -286,6 +289,7 @@ class Loop:
             )
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
+        summary |= self.parts
         if self.ledger is not None:
             summary["privacy"] = self.ledger.summary(done, federation.dataset.client_ids)
         if not interrupted:

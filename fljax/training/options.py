@@ -204,6 +204,7 @@ class RunOptions:
     checkpoint_every: int = _default("checkpoint_every")
     keep_checkpoints: int = _default("keep_checkpoints")
     baselines: Sequence[str] = _default("baselines")
+    ceremony: bool = _default("ceremony")
     progress: bool = _default("progress")
     matmul_precision: str | None = _default("matmul_precision")
     hooks: Sequence[Hook] = ()

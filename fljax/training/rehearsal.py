@@ -66,6 +66,7 @@ def rehearse(
     *,
     pipeline: Pipeline = Pipeline(),  # noqa: B008, it is immutable
     batch: PyTree = None,
+    steps: int = 1,
     job: Job | None = None,
     own: PyTree = None,
 ) -> Rehearsal:
@@ -76,7 +77,8 @@ def rehearse(
       variables: The initial model.
       key: Of the job and all transforms.
       pipeline: Transforms between clients and server; the cohort's and the server's take no part.
-      batch: Of the one local step; None leaves it out.
+      batch: Of each local step; None leaves them out.
+      steps: How many local steps the job takes, if it has a batch.
       job: The job; None for one whose numbers are all zero.
       own: The client's state of the algorithm; None for that of one that never took part.
     """
@@ -90,8 +92,8 @@ def rehearse(
         messages.append(each.broadcast(state.server, aggregates))
         received, _, _ = transmission.broadcast(pipeline, messages[-1], chains.downlink, key)
         carry = each.start(received, own, job)
-        if batch is not None:
-            carry = each.step(received, carry, batch, job)
+        for step in range(steps if batch is not None else 0):
+            carry = each.step(received, carry, batch, job._replace(step=job.step + step))
         contributions, own, stats = each.finish(received, carry, job)
         sent.append(contributions)
         payloads, _, _, reported = transmission.encode(

@@ -39,6 +39,7 @@ from fljax.recording.recorder import CHECKPOINTS, holds_run, read_only, refuse_e
 from fljax.training import federation as federations
 from fljax.training.autotuning import describe
 from fljax.training.baselines import check_baselines, run_baselines, stopped_late
+from fljax.training.ceremony import ceremony_of
 from fljax.training.execution import JobLayout, layout_to_go_on_with
 from fljax.training.federation import Federation, RoundOptions
 from fljax.training.loop import Loop
@@ -47,7 +48,7 @@ from fljax.training.narrowing import narrowing, narrowing_at_restart
 from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.own_code import OWN_CODE, own_code
 from fljax.training.preflight import check_kinds
-from fljax.training.privacy import with_privacy
+from fljax.training.privacy import message_size, with_privacy
 from fljax.training.privacy_checks import warn_of_choices
 from fljax.training.privacy_records import in_a_line, ledger_of, named_protection
 from fljax.training.resume import (
@@ -274,6 +275,10 @@ def _simulate_on(
             if start:
                 # before the recorder opens its files: what is refused must stay as it was
                 progress = restore(checkpoints(), federation, start, run_options)
+            parts = {}
+            if run_options.ceremony and is_main():
+                size = message_size(dataset, task, algorithm)
+                parts["secure_aggregation"] = ceremony_of(federation.options, size)
             # -1: a run that was killed before its first checkpoint starts again from nothing
             resume_round = (start or -1) if run_options.resume else None
             # of several processes, the first one alone writes
@@ -284,7 +289,7 @@ def _simulate_on(
             for open_sink in run_options.sinks if is_main() else ():
                 recorder.add_sink(open_sink())
             recorder.write_config(config)
-            loop = Loop(federation, recorder, checkpoints, config, run_options, progress)
+            loop = Loop(federation, recorder, checkpoints, config, run_options, progress, parts)
         with exit_on_failure(), exhaustion(federation.execution):
             return loop.run()
 

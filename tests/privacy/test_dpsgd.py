@@ -229,14 +229,23 @@ def own_algorithm(shows):
                 sent["loss"] = update._replace(value=carry.loss)
             elif shows == "weight":
                 sent["update"] = update._replace(weight=carry.weight)
-            else:
+            elif shows == "state":
                 state = carry.loss
             return sent, state, stats
 
         def step(message, carry, batch, job):
             if shows == "twice":
                 local.step(message, carry, batch, job)
-            return local.step(message, carry, batch, job)
+            if shows == "mixture":
+                batch = batch | {"x": jnp.broadcast_to(batch["x"].mean(0), batch["x"].shape)}
+            if shows == "padding":
+                batch = batch | {"mask": jnp.ones_like(batch["mask"])}
+            new = local.step(message, carry, batch, job)
+            if shows == "early stop":
+                # by the loss of the steps before
+                stays = lambda old, new: jnp.where(carry.loss > 3, old, new)  # noqa: E731
+                new = new._replace(params=jax.tree.map(stays, carry.params, new.params))
+            return new
 
         pass_ = local._replace(step=step, finish=finish)
         if shows == "selects":
@@ -257,6 +266,9 @@ REFUSALS = {
     "weight": ({"spec": own_algorithm("weight")}, "no noise covers"),
     "state": ({"spec": own_algorithm("state")}, "no noise covers"),
     "selects": ({"spec": own_algorithm("selects")}, "no noise covers"),
+    "early stop": ({"spec": own_algorithm("early stop")}, "no noise covers"),
+    "mixture": ({"spec": own_algorithm("mixture")}, "of other batches than they are given"),
+    "padding": ({"spec": own_algorithm("padding")}, "of other batches than they are given"),
     "twice": ({"spec": own_algorithm("twice")}, "takes 2 gradients a step"),
     "delta": ({"mechanism": privacy.dpsgd(1.0, 1.0, delta=0.1)}, "must be below 1/N"),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.sampler import Sampler
 from fljax.core.transforms import Aggregator, CohortLink, Pipeline, UplinkLink
 from fljax.privacy import privunit
+from fljax.privacy.secagg import rehearsal
 from fljax.training.federation import RoundOptions, build
 from fljax.training.privacy_checks import weighting_of
 
@@ -335,3 +336,19 @@ def test_an_infinite_epsilon_is_said(tmp_path):
     run = simulate(privacy=toy_gaussian(0.5, 0.0), workdir=tmp_path)
     assert run.summary["privacy"]["epsilon"]["rdp"] == math.inf
     assert fljax.load_run(tmp_path).summary["privacy"]["epsilon"]["rdp"] is None
+
+
+def test_a_run_holds_the_ceremony_of_its_masks_once(tmp_path):
+    run = simulate(
+        secure_aggregation="secure_aggregation(graph=4)", ceremony=True, sampler="uniform",
+        num_rounds=1, workdir=tmp_path,
+    )  # fmt: skip
+    held = run.summary["secure_aggregation"]
+    size = sum(leaf.size for leaf in jax.tree.leaves(run.variables.params))
+    expected = rehearsal.expected_bytes(6, size, 4)
+    assert (held["clients"], held["neighbours"], held["words"]) == (6, 4, size)
+    assert held["sent_bytes"] == {stage: sent for stage, (sent, _) in expected.items()}
+    assert "secure_aggregation" not in simulate(num_rounds=1).summary
+    with pytest.raises(ValueError, match="ceremony=True has nothing to hold"):
+        simulate(ceremony=True, workdir=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
