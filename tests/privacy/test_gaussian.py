@@ -233,7 +233,7 @@ def test_the_guarantee_is_that_of_poisson_samples():
         ({}, {"sampler": "uniform"}, "twice the clip norm.*Use sampler='poisson'"),
         ({}, {"sampler": ""}, "a function of your own.*Use sampler='poisson'"),
         ({}, {"weighting": "examples"}, "weighting='examples' gives .*Use weighting='uniform'"),
-        ({}, {"weighting": "own"}, "client_weights gives .* weight_cap"),
+        ({}, {"weighting": "own"}, "client_weights, .* gives clients unlike weights.* weight_cap"),
         ({"weight_cap": 9}, {"weighting": "examples", "behind": "links"}, "weight_cap = 9 cannot"),
         ({"delta": 1e-3}, {}, "delta = 0.001 must be below 1/N"),
     ],
