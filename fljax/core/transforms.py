@@ -146,7 +146,8 @@ class UplinkLink(NamedTuple):
       adds: Names that `encode` of a link of the whole message adds to it, each under the weight 1:
         numbers of its own, of which algorithms know nothing. Its `release` takes them away.
       sent_norm: Of a link of the whole message that rounds numbers, the bound of the norm of what
-        is sent; infinity where rounding may make messages longer. None where nothing is rounded.
+        is sent, times its weight; infinity where rounding may make messages longer. None where
+        nothing is rounded.
 
     Example:
       >>> halved = UplinkLink(

@@ -150,12 +150,16 @@ def _of_rounding(protection: Protection, guarantee: Guarantee) -> Iterator[str]:
     most = guarantee.clip_norm if guarantee.sent_norm is None else guarantee.sent_norm
     if secure is None or secure.sent_norm is None or most is None or not guarantee.noise_multiplier:
         return
-    unit = 1.0 if protection.unit is None else protection.mechanism.hparams[protection.unit]
-    if secure.sent_norm * unit > most * (1 + 1e-6):
+    numbers = protection.mechanism.hparams
+    unit = 1.0 if protection.unit is None else numbers[protection.unit]
+    cap = numbers.get("weight_cap", 1.0)
+    if secure.sent_norm * unit > most * cap * (1 + 1e-6):
         yield (
-            f"secure aggregation may make messages longer than {most:g}, by rounding or as its "
-            "clip says, and noise that is in proportion to this norm does not hide them. Give "
-            f"secure_aggregation clip={most:g}, by_norm=True (from a text it has them by itself)."
+            f"secure aggregation may make messages longer than {most * cap:g}, their weights "
+            "included, by rounding or as its clip and max_weight say, and noise that is in "
+            "proportion to this norm does not hide them. Give secure_aggregation "
+            f"clip={most:g}, by_norm=True, max_weight={cap:g} (from a text it has the first two by "
+            "itself, and the largest weight of all clients, which weight_cap must not be below)."
         )
 
 

@@ -49,6 +49,7 @@ def test_rounds_are_those_without_masks_up_to_rounding(name, quick_compilation):
     [
         (privacy.secure_aggregation(bits=8, clip=0.3), True),
         (privacy.secure_aggregation(clip=0.5, by_norm=True), True),
+        (privacy.secure_aggregation(clip=0.3, by_norm=True, max_weight=5.0), True),
         (privacy.secure_aggregation(clip=0.3, by_norm=True), False),
         ("secure_aggregation", False),
     ],
@@ -65,5 +66,24 @@ def test_rounding_that_makes_messages_longer_is_refused(secure, refused):
     if not refused:
         with_privacy(dataset, task, spec, options)
         return
-    with pytest.raises(ValueError, match="longer than 0.3.*Give secure_aggregation clip=0.3, by_n"):
+    with pytest.raises(
+        ValueError, match="longer than 0.3,.*Give secure_aggregation clip=0.3, by_n"
+    ):
         with_privacy(dataset, task, spec, options)
+
+
+@pytest.mark.parametrize(("cap", "refused"), [(20.0, True), (1000.0, False)])
+def test_weights_are_capped_where_they_are_rounded_or_not_at_all(cap, refused):
+    """Integers have steps in proportion to the largest weight, noise to the cap."""
+    dataset = data.digits(partition="quantity(sigma=1.0)", num_clients=40)
+    task = tasks.classification(models.softmax_regression(64, 10), 10)
+    options = RoundOptions(
+        num_rounds=5, clients_per_round=12, sampler="poisson",
+        privacy=privacy.gaussian(0.3, 1.0, weight_cap=cap),
+        secure_aggregation="secure_aggregation",
+    )  # fmt: skip
+    if not refused:
+        with_privacy(dataset, task, algorithms.fedavg(0.1), options)
+        return
+    with pytest.raises(ValueError, match="largest weight of all clients, which weight_cap must"):
+        with_privacy(dataset, task, algorithms.fedavg(0.1), options)

@@ -133,7 +133,7 @@ def fixed_point(
         reports=True,
         agree=agree,
         decode_sum=decode_sum,
-        sent_norm=code.clip if code.by_norm else math.inf,
+        sent_norm=code.bound("") * code.max_weight if code.by_norm else math.inf,
     )
 
 
