@@ -33,6 +33,11 @@ def problems_of_examples(
             f"remainder = {options.remainder!r} lets some rows be read more often than the "
             "accountant counts. Leave it out, or set batches = 'poisson'."
         )
+    if options.steps_per_round is not None:
+        yield (
+            "steps_per_round sets other local steps than the accountant counts. Leave it out, and "
+            "use local_steps or local_epochs."
+        )
     if jax.tree.leaves(initial_shapes(task)[2]):
         yield MIXES_EXAMPLES
     if schedules_of(task, spec) != ["local"]:

@@ -27,7 +27,10 @@ NOT_COVERED = (
     "baselines, which train without privacy",
 )
 # What choosing among several private runs adds to that.
-OF_CHOICES = "the choice of the best of several, which all have spent theirs on the same clients"
+OF_CHOICES = (
+    "the choice of the best of several, which all have spent theirs on the same clients, nor the "
+    "release of several of one seed, whose noise is the same"
+)
 
 
 class Ledger(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,7 @@ from fljax.training.federation import Federation
 from fljax.training.model_files import BestModel
 from fljax.training.options import RunOptions
 from fljax.training.own_code import OWN_CODE, warn_of_changes
-from fljax.training.privacy_records import named_protection
+from fljax.training.privacy_records import EPSILON, ledger_of, named_protection
 from fljax.training.round_records import RoundTotals
 
 # what stands for records of functions
@@ -71,6 +72,7 @@ def save(
     metadata = {
         "execution": federation.layout,
         "identity": identity(federation, options),
+        "spent": spent_by(federation, progress.round),
         "totals": dataclasses.asdict(progress.totals),
         "store_rows": federation.store.num_rows,
         "best_round": progress.best and progress.best.round,
@@ -151,6 +153,7 @@ def restore(
     what = f"The checkpoint of round {round}"
     now = identity(federation, options)
     check_identity(now, metadata["identity"], what)
+    check_spent(spent_by(federation, round), metadata.get("spent"), what)
     warn_of_changes(now.get(OWN_CODE, {}), metadata["identity"].get(OWN_CODE, {}))
     template = _state(federation, federation.cohorts.init())
     template["store"] = federation.store.template(metadata["store_rows"])
@@ -169,6 +172,23 @@ def restore(
     rounds = [round for round, _ in pending]
     feedback = dict(zip(rounds, state["feedback"], strict=True))
     return ResumePoint(round, totals, state["sampler"], best, extent_of(metadata), feedback)
+
+
+def spent_by(federation: Federation, round: int) -> float | None:
+    """Returns what so many rounds spend by the quick accountant; None where nothing is private."""
+    ledger = ledger_of(federation.options, federation.trials[0].hparams)
+    return None if ledger is None else float(ledger.record(round)[EPSILON])
+
+
+def check_spent(now: float | None, then: float | None, what: str) -> None:
+    """Raises ValueError if a mechanism would count rounds otherwise than when they were run."""
+    if now is None or then is None or math.isclose(now, then, rel_tol=1e-9):
+        return
+    raise ValueError(
+        f"{what} was written when its rounds had spent epsilon = {then:.6g}, and by the mechanism "
+        f"as it is now they have spent {now:.6g}. Resume with the arguments of privacy that the "
+        "run began with, or start a new one."
+    )
 
 
 def _state(federation: Federation, sampler_state: Any) -> dict[str, Any]:

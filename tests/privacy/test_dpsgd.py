@@ -261,6 +261,7 @@ REFUSALS = {
         {"spec": algorithms.fedsgd(0.1), "batches": "shuffled", "local_steps": None},
         "fedavg with local_steps = 1",
     ),
+    "steps": ({"steps_per_round": [3, 3]}, "steps_per_round sets other local steps"),
     "drop": ({"remainder": "drop", "batches": "shuffled"}, "remainder = 'drop' lets some rows"),
     "loss": ({"spec": own_algorithm("loss")}, "no noise covers"),
     "weight": ({"spec": own_algorithm("weight")}, "no noise covers"),

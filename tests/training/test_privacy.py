@@ -352,3 +352,21 @@ def test_a_run_holds_the_ceremony_of_its_masks_once(tmp_path):
     with pytest.raises(ValueError, match="ceremony=True has nothing to hold"):
         simulate(ceremony=True, workdir=tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_resumed_run_counts_the_rounds_before_as_they_were_run(tmp_path):
+    """The same mechanism with another argument would spend less on what is done already."""
+    options = {
+        "sampler": "uniform",
+        "clients_per_round": CLIENTS,
+        "workdir": tmp_path,
+        "delta": 1e-3,
+    }
+    text = "local_gaussian(0.5, 3.0, max_participations={})"
+    simulate(privacy=text.format(3), num_rounds=3, **options)
+    with pytest.raises(ValueError, match="had spent epsilon = .* they have spent"):
+        simulate(privacy=text.format(1), num_rounds=4, resume=True, **options)
+    assert (
+        simulate(privacy=text.format(3), num_rounds=4, resume=True, **options).summary["rounds"]
+        == 4
+    )
