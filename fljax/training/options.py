@@ -119,6 +119,15 @@ class RoundOptions:
     calibrate: bool | None = _default("calibrate")
     rounds_per_dispatch: int = _default("rounds_per_dispatch")
 
+    def __repr__(self) -> str:
+        """Shows what is not as it is by default."""
+        shown = (field for field in dataclasses.fields(self) if field.repr)
+        values = {field.name: (getattr(self, field.name), field.default) for field in shown}
+        parts = [
+            f"{name}={value!r}" for name, (value, default) in values.items() if value != default
+        ]
+        return f"RoundOptions({', '.join(parts)})"
+
     def __post_init__(self):
         if self.local_epochs is None and self.local_steps is None:
             _set(self, "local_epochs", 1)
