@@ -316,7 +316,7 @@ class Pipeline(NamedTuple):
 
     @property
     def needs_stack(self) -> bool:
-        """Whether the whole cohort's updates are held at once."""
+        """Says whether the whole cohort's updates are held at once."""
         return bool(self.cohort) or self.aggregator.needs == "stack"
 
     def sums_payloads(self, name: str) -> bool:
@@ -329,17 +329,17 @@ class Pipeline(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether clients and server agree on something before anybody trains."""
+        """Says whether clients and server agree on something before anybody trains."""
         return any(link.agree is not None for link in self.uplink)
 
     @property
     def makes_finite(self) -> bool:
-        """Whether what is not finite is made so before it leaves a client."""
+        """Says whether what is not finite is made so before it leaves a client."""
         return any(link.makes_finite for link in self.uplink)
 
     @property
     def decodes_sums(self) -> tuple[bool, ...]:
-        """Whether each uplink link decodes once a round, from sums, instead of job by job.
+        """Says of each uplink link whether it decodes once a round, from sums, not job by job.
 
         A linear link does, and so do those before it that share a name with one that does.
         """

@@ -13,7 +13,6 @@ row once, and costs as much as the noise on a batch that the row is in for certa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ import numpy as np
 from fljax.core.values import NON_NEGATIVE, Field, checked
 from fljax.privacy import accounting
 from fljax.privacy.accounting import Event
-from fljax.privacy.gaussian import NOISE, checked_clip_norm
+from fljax.privacy.gaussian import noise_hparams
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.per_example import clipped_gradients
 
@@ -68,17 +67,7 @@ def dpsgd(
       >>> privacy.dpsgd(1.5, noise_multiplier=1.3, delta=1e-5).hparams
       {'clip_norm': 1.5, 'noise_multiplier': 1.3}
     """
-    hparams = {
-        "clip_norm": checked_clip_norm(clip_norm),
-        "noise_multiplier": checked("noise_multiplier", noise_multiplier, NOISE),
-    }
-    if math.isinf(hparams["clip_norm"]) and noise_multiplier:
-        raise ValueError(
-            f"clip_norm = inf bounds no gradient, so no noise hides one: noise_multiplier = "
-            f"{noise_multiplier:g} must be 0 with it. Give a clip norm, such as 1.0."
-        )
-    if delta is not None:
-        accounting.check_delta(delta)
+    hparams = noise_hparams(clip_norm, noise_multiplier, delta, clips="gradient")
     microbatch = checked("microbatch", microbatch, _MICROBATCH)
 
     def guarantee(hp: Mapping[str, float], setting: Setting) -> Guarantee:

@@ -108,9 +108,13 @@ def checked_clip_norm(clip_norm: Any) -> float:
 
 
 def noise_hparams(
-    clip_norm: float, noise_multiplier: float, delta: float | None
+    clip_norm: float, noise_multiplier: float, delta: float | None, clips: str = "message"
 ) -> dict[str, float]:
     """Returns the numbers of a mechanism that clips and adds noise, as they are traced.
+
+    Args:
+      clip_norm, noise_multiplier, delta: As `gaussian` takes them.
+      clips: What the mechanism clips, in a word.
 
     Raises:
       ValueError: If one of them is out of range, or noise is to hide what nothing bounds.
@@ -125,7 +129,7 @@ def noise_hparams(
     }
     if math.isinf(hparams["clip_norm"]) and noise_multiplier:
         raise ValueError(
-            f"clip_norm = inf bounds nothing, so no noise hides anything: noise_multiplier = "
+            f"clip_norm = inf bounds no {clips}, so no noise hides one: noise_multiplier = "
             f"{noise_multiplier:g} must be 0 with it. Give a clip norm, such as 0.3."
         )
     if delta is not None:

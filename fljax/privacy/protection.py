@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from fljax.core.transforms import Pipeline, PipelineSpec, UplinkLink, hparams_of, pipeline_at
-from fljax.privacy.accounting import smallest_noise
+from fljax.privacy.accounting import last_kept, smallest_noise
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 
 __all__ = ["Protection", "calibrated", "protected", "rounds_within", "smallest"]
@@ -173,11 +173,8 @@ def rounds_within(guarantee: Guarantee, target_epsilon: float, num_rounds: int) 
       >>> rounds_within(promise, 2.0, 100)
       8
     """
-    if smallest(guarantee.epsilon(num_rounds)) <= target_epsilon:
-        return num_rounds
-    low, high = 0, num_rounds
-    while high - low > 1:
-        middle = (low + high) // 2
-        keeps = smallest(guarantee.epsilon(middle)) <= target_epsilon
-        low, high = (middle, high) if keeps else (low, middle)
-    return low
+
+    def keeps(rounds: int) -> bool:
+        return smallest(guarantee.epsilon(rounds)) <= target_epsilon
+
+    return num_rounds if keeps(num_rounds) else last_kept(keeps, 0, num_rounds)

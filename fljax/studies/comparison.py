@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
 
     @property
     def epsilon(self) -> float | None:
-        """What all rounds have spent, by the best accountant; None where nothing is private."""
+        """Tells what all rounds have spent, by the best accountant; None if nothing is private."""
         return self.final.get(EPSILON_PLD, self.final.get(EPSILON))
 
     @property
@@ -94,7 +94,7 @@ class Compared(NamedTuple):
 
     @property
     def is_reference(self) -> bool:
-        """Whether the others are measured against it."""
+        """Says whether the others are measured against it."""
         return self.outcomes is self.reference
 
     @property
@@ -104,12 +104,12 @@ class Compared(NamedTuple):
 
     @property
     def is_private(self) -> bool:
-        """Whether an accountant counts what its trials spend."""
+        """Says whether an accountant counts what its trials spend."""
         return any(outcome.epsilon is not None for outcome in self.outcomes)
 
     @property
     def reaches(self) -> bool:
-        """Whether every seed reached the target."""
+        """Says whether every seed reached the target."""
         return len(self.reached) == len(self.outcomes)
 
     def spread(self, value: Callable[[Outcome], float | None]) -> Spread:

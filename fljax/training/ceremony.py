@@ -19,7 +19,7 @@ from fljax.training.options import RoundOptions
 _MOST_WORDS = 1000
 
 
-def ceremony_of(options: RoundOptions, message_size: int) -> dict[str, Any]:
+def ceremony_of(options: RoundOptions) -> dict[str, Any]:
     """Holds the ceremony, and returns what it costs: "secure_aggregation" of the summary.
 
     Strangers agree on keys, share their secrets, send words behind masks, and have these taken
@@ -28,7 +28,6 @@ def ceremony_of(options: RoundOptions, message_size: int) -> dict[str, Any]:
 
     Args:
       options: Of the run, with what protects the clients drawn.
-      message_size: Words of a client's message.
 
     Returns:
       {"clients", "neighbours", "words", "sent_bytes": {stage: bytes of each client},
@@ -40,19 +39,20 @@ def ceremony_of(options: RoundOptions, message_size: int) -> dict[str, Any]:
     """
     count = round(options.clients_per_round)
     degree = _degree(options, count)
+    size = options.privacy.setting.message_size
     words = np.random.default_rng(options.seed).integers(
-        0, 2**32, (count, min(message_size, _MOST_WORDS)), dtype=np.uint32
+        0, 2**32, (count, min(size, _MOST_WORDS)), dtype=np.uint32
     )
     start = time.perf_counter()
     held = rehearsal.run(words, degree=degree)
     seconds = time.perf_counter() - start
     if not np.array_equal(held.total, words.sum(0, dtype=np.uint32)):
         raise ValueError("The ceremony of secure aggregation does not open the sum of its words.")
-    by_stage = rehearsal.expected_bytes(count, message_size, degree)
+    by_stage = rehearsal.expected_bytes(count, size, degree)
     return {
         "clients": count,
         "neighbours": count - 1 if degree is None else degree,
-        "words": message_size,
+        "words": size,
         "sent_bytes": {stage: sent for stage, (sent, _) in by_stage.items()},
         "received_bytes": {stage: received for stage, (_, received) in by_stage.items()},
         "seconds": seconds,

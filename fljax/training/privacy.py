@@ -78,7 +78,7 @@ def setting_of(
         weighting=weighting_of(dataset, task, spec, options),
         behind="sums" if summed else "links" if uplink else "nothing",
         separation=make_sampler(dataset, options, options.seed).separation,
-        message_size=message_size(dataset, task, spec),
+        message_size=_message_size(dataset, task, spec),
         **facts_of_clients(dataset, task, spec, options, options.seed),
     )
 
@@ -100,7 +100,7 @@ def facts_of_clients(
     }
 
 
-def message_size(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> int:
+def _message_size(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> int:
     """Returns how many numbers a client sends in a pass, at most."""
     passes = rehearsed(dataset, task, spec).contributions
     messages = [[part.value for part in each.values()] for each in passes]

@@ -48,7 +48,7 @@ from fljax.training.narrowing import narrowing, narrowing_at_restart
 from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.own_code import OWN_CODE, own_code
 from fljax.training.preflight import check_kinds
-from fljax.training.privacy import message_size, with_privacy
+from fljax.training.privacy import with_privacy
 from fljax.training.privacy_checks import warn_of_choices
 from fljax.training.privacy_records import in_a_line, ledger_of, named_protection
 from fljax.training.resume import (
@@ -277,8 +277,7 @@ def _simulate_on(
                 progress = restore(checkpoints(), federation, start, run_options)
             parts = {}
             if run_options.ceremony and is_main():
-                size = message_size(dataset, task, algorithm)
-                parts["secure_aggregation"] = ceremony_of(federation.options, size)
+                parts["secure_aggregation"] = ceremony_of(federation.options)
             # -1: a run that was killed before its first checkpoint starts again from nothing
             resume_round = (start or -1) if run_options.resume else None
             # of several processes, the first one alone writes

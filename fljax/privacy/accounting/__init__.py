@@ -3,7 +3,7 @@
 epsilon([(poisson_gaussian(noise_multiplier=1.0, sampling_rate=0.1), 200)], delta=1e-3)
 """
 
-from fljax.privacy.accounting.calibration import calibrate, rounds_within, smallest_noise
+from fljax.privacy.accounting.calibration import calibrate, last_kept, rounds_within, smallest_noise
 from fljax.privacy.accounting.checks import check_delta
 from fljax.privacy.accounting.composition import ACCOUNTANTS, epsilon, epsilons, spending
 from fljax.privacy.accounting.conversion import epsilon_of_gaussian, noise_of_zcdp
@@ -34,6 +34,7 @@ __all__ = [
     "poisson_gaussian",
     "pure",
     "rounded_norms",
+    "last_kept",
     "rounds_within",
     "smallest_noise",
     "sampled",

@@ -9,7 +9,7 @@ from fljax.core.values import POSITIVE, Field, checked
 from fljax.privacy.accounting.composition import epsilon, spending
 from fljax.privacy.accounting.events import Run
 
-__all__ = ["calibrate", "rounds_within", "smallest_noise"]
+__all__ = ["calibrate", "last_kept", "rounds_within", "smallest_noise"]
 
 _TARGET = Field(None, float, POSITIVE)
 _MOST_NOISE, _LEAST_EPSILON = 1e9, 1e-9
@@ -136,7 +136,16 @@ def rounds_within(
     low, high = 0, 1
     while high <= most and keeps(high):
         low, high = high, 2 * high
-    high = min(high, most + 1)
+    return last_kept(keeps, low, min(high, most + 1))
+
+
+def last_kept(keeps: Callable[[int], bool], low: int, high: int) -> int:
+    """Returns the last number that keeps a budget, from `low`, which does, to before `high`.
+
+    Example:
+      >>> last_kept(lambda rounds: rounds <= 8, 0, 100)
+      8
+    """
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if keeps(middle) else (low, middle)
