@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import jax
 
 from fljax.core.precision import summable
-from fljax.core.transforms import UplinkLink
+from fljax.core.transforms import UPDATE, UplinkLink
 from fljax.privacy import accounting
 from fljax.privacy.accounting.composition import ACCOUNTANTS
 from fljax.privacy.clipping import clipped
-from fljax.privacy.gaussian import fixed, noise_std, with_noise
+from fljax.privacy.gaussian import first_only, fixed, noise_std, with_noise
 from fljax.privacy.mechanism import Guarantee, Setting
 
 __all__ = ["CorrelatedNoise", "correlated_guarantee", "correlated_link", "gaussian_epsilons"]
@@ -70,8 +70,9 @@ def correlated_link(
       >>> ones = jnp.ones(100, int)
       >>> setting = Setting(100, 10, "separated", 20, 0, ones, ones, ones)
       >>> link = correlated_link(own, {"clip_norm": 0.5, "noise_multiplier": 0.0}, setting)
-      >>> from fljax.core.algorithm import Aggregate
-      >>> sent, _ = link.encode(jnp.array([3.0, 4.0]), (), None, None)
+      >>> from fljax.core.algorithm import Aggregate, blank_job
+      >>> job = blank_job(jax.random.key(0))
+      >>> sent, _ = link.encode(jnp.array([3.0, 4.0]), (), job, None)
       >>> total = Aggregate(sent, jnp.float32(1), jnp.float32(1))
       >>> told, _ = link.release(total, (), jnp.int32(0), jax.random.key(0))
       >>> [f"{value:.3f}" for value in (*sent, *told.mean())]
@@ -80,8 +81,8 @@ def correlated_link(
     clip_norm = hparams["clip_norm"]
 
     def encode(update, state, job, key):
-        del job, key
-        return clipped(update, clip_norm), state
+        del key
+        return first_only({UPDATE: clipped(update, clip_norm)}, job)[UPDATE], state
 
     def decode(payload, state):
         del state

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from privacy.private import setting
 
-from fljax.core.algorithm import Aggregate
+from fljax.core.algorithm import Aggregate, blank_job
 from fljax.privacy import accounting
 from fljax.privacy.banded import banded_matrix, coefficients, prefix_sum_error
+from fljax.privacy.mechanism import Setting
 from fljax.privacy.trees import squared_sensitivities, tree_aggregation
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -284,3 +285,16 @@ def test_numbers_out_of_range_are_refused(make, wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name} = {value}"):
         make(**wrong)
+
+
+@pytest.mark.parametrize("make", [tree_aggregation, banded_matrix])
+def test_a_client_that_is_drawn_twice_in_a_round_counts_once(make):
+    mechanism = make(0.5, 1.0)
+    zeros = np.zeros(1000, int)
+    run = Setting(1000, 50, "separated", 16, 0, *[zeros] * 3, separation=16)
+    link = mechanism.link(mechanism.hparams, run)
+    job = blank_job(jax.random.key(0))
+    for occurrence, norm in ((0, 0.5), (1, 0.0), (2, 0.0)):
+        again = job._replace(occurrence=jnp.int32(occurrence))
+        sent, _ = link.encode({"w": jnp.array([3.0, 4.0])}, (), again, None)
+        assert float(jnp.linalg.norm(sent["w"])) == pytest.approx(norm)
