@@ -72,6 +72,17 @@ for module in pkgutil.walk_packages(fljax.__path__, "fljax."):
     assert absent == "fljax.config.strict needs ml_collections\n"
 
 
+def test_a_run_without_privacy_imports_nothing_that_only_privacy_needs():
+    """Parts of SciPy take longer to import than all of fljax."""
+    parts = ("scipy.special", "scipy.optimize", "scipy.stats", "scipy.fft", "cryptography")
+    code = f"""
+import sys, fljax, fljax.config.experiment
+fljax.simulate
+print([part for part in {parts!r} if part in sys.modules])
+"""
+    assert run_python(code).strip() == "[]"
+
+
 @pytest.mark.parametrize(
     ("call", "package"),
     [

@@ -23,8 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
-from scipy.linalg import lapack
+import scipy
 
 from fljax.core.transforms import UplinkLink
 from fljax.core.values import COUNT, Field, checked
@@ -197,7 +196,7 @@ def coefficients(rounds: int, bands: int) -> np.ndarray:
     place = np.arange(1, bands)
     # the strategy without bands for the largest error (Fichtenberger et al., arXiv:2202.11205)
     start = np.cumprod([1.0, *((2 * place - 1) / (2 * place))])
-    found = optimize.minimize(
+    found = scipy.optimize.minimize(
         _log_error, start, args=(rounds,), jac=True, method="L-BFGS-B",
         options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9},
     )  # fmt: skip
@@ -210,9 +209,9 @@ def _log_error(column: np.ndarray, rounds: int) -> tuple[float, np.ndarray]:
     """Returns log(|A C^-1|_F^2 |c|^2), which no scale of c changes, and its gradient."""
     bands = np.tile(column[:, None], rounds)
     left = np.arange(rounds, 0, -1.0)
-    solution, _ = lapack.dtbtrs(bands, np.ones(rounds), uplo="L")
+    solution, _ = scipy.linalg.lapack.dtbtrs(bands, np.ones(rounds), uplo="L")
     error, norm = left @ solution**2, column @ column
-    dual, _ = lapack.dtbtrs(bands, left * solution, uplo="L", trans="T")
+    dual, _ = scipy.linalg.lapack.dtbtrs(bands, left * solution, uplo="L", trans="T")
     slope = [dual[band:] @ solution[: rounds - band] for band in range(len(column))]
     return math.log(error * norm), -2 * np.array(slope) / error + 2 * column / norm
 

@@ -7,7 +7,7 @@ arXiv:1607.00133). Which rows a batch has depends on (seed, round, client, occur
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+import scipy
 
 from fljax.core import random
 
@@ -36,7 +36,7 @@ def capacity(sizes: np.ndarray, batch_size: np.ndarray | int) -> int:
     low, high = np.zeros(len(rows), np.int64), rows.copy()
     while (low < high).any():
         middle = (low + high) // 2
-        more = special.betainc(middle + 1, rows - middle, rate)
+        more = scipy.special.betainc(middle + 1, rows - middle, rate)
         fits = more < _RARE
         low, high = np.where(fits, low, middle + 1), np.where(fits, middle, high)
     return int(high.max())

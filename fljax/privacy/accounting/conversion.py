@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 from fljax.privacy.accounting.rdp import ORDERS
 
@@ -51,8 +51,8 @@ def delta_of_gaussian(noise_multiplier: float, epsilon: float) -> float:
     if noise_multiplier == 0:
         return 1.0
     half, share = 1 / (2 * noise_multiplier), epsilon * noise_multiplier
-    inside = special.log_ndtr(half - share)
-    outside = epsilon + special.log_ndtr(-half - share)
+    inside = scipy.special.log_ndtr(half - share)
+    outside = epsilon + scipy.special.log_ndtr(-half - share)
     return math.exp(inside) * -math.expm1(min(outside - inside, 0.0))
 
 
@@ -70,7 +70,7 @@ def epsilon_of_gaussian(noise_multiplier: float, delta: float) -> float:
     high = 1.0
     while delta_of_gaussian(noise_multiplier, high) > delta:
         high *= 2
-    return optimize.brentq(
+    return scipy.optimize.brentq(
         lambda epsilon: delta_of_gaussian(noise_multiplier, epsilon) - delta, 0.0, high, xtol=1e-12
     )
 

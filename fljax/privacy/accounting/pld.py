@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import fft, special
+import scipy
 
 from fljax.privacy.accounting.rdp import log_sum
 
@@ -124,7 +124,7 @@ def laplace_pairs(noise_multiplier: float) -> tuple[Pair, ...]:
 
 def pure_pairs(epsilon: float) -> tuple[Pair, ...]:
     """Returns the pair of randomized response, the worst of all mechanisms of an epsilon."""
-    shares = special.expit([-epsilon, epsilon])
+    shares = scipy.special.expit([-epsilon, epsilon])
 
     def masses(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cells = np.searchsorted(losses, [-epsilon, epsilon])
@@ -140,7 +140,7 @@ def _between(edges: np.ndarray) -> np.ndarray:
     low, high = edges[:-1], edges[1:]
     flipped = low > 0
     low, high = np.where(flipped, -high, low), np.where(flipped, -low, high)
-    return np.maximum(special.ndtr(high) - special.ndtr(low), 0.0)
+    return np.maximum(scipy.special.ndtr(high) - scipy.special.ndtr(low), 0.0)
 
 
 def grid_step(parts: Sequence[tuple[Pair, int]]) -> float:
@@ -207,14 +207,14 @@ def _convolved(
     parts: Sequence[tuple[LossDistribution, int]], low: int, high: int
 ) -> LossDistribution:
     """Convolves the losses of releases, each so many times, between two grid points."""
-    size = fft.next_fast_len(high - low + 1, real=True)
+    size = scipy.fft.next_fast_len(high - low + 1, real=True)
     spectrum, shift = np.ones(size // 2 + 1, complex), 0
     for losses, times in parts:
         places = np.arange(len(losses.probabilities)) % size
         folded = np.bincount(places, losses.probabilities, size)
-        spectrum *= fft.rfft(folded) ** times
+        spectrum *= scipy.fft.rfft(folded) ** times
         shift += losses.lowest * times
-    folded = np.maximum(fft.irfft(spectrum, size), 0.0)
+    folded = np.maximum(scipy.fft.irfft(spectrum, size), 0.0)
     # entry i of the transform is every grid point that is i + shift modulo the size
     probabilities = np.roll(folded, shift - low)
     survives = sum(times * math.log1p(-losses.infinite) for losses, times in parts)

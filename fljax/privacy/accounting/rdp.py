@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
+import scipy
 
 __all__ = [
     "ORDERS",
@@ -108,8 +108,8 @@ def _whole_log_moment(order: float, noise_multiplier: float, sampling_rate: floa
     terms = np.arange(order + 1)
     return log_sum(
         _log_binomial(order, terms)
-        + special.xlogy(terms, sampling_rate)
-        + special.xlog1py(order - terms, -sampling_rate)
+        + scipy.special.xlogy(terms, sampling_rate)
+        + scipy.special.xlog1py(order - terms, -sampling_rate)
         + terms * (terms - 1) / (2 * noise_multiplier**2)
     )
 
@@ -126,9 +126,9 @@ def _bound_of_log_moment(order: float, noise_multiplier: float, sampling_rate: f
     binomial = _log_binomial(order, terms)
     common, own = np.log1p(-sampling_rate), np.log(sampling_rate)
     left = binomial + terms * own + rest * common + terms * (terms - 1) / (2 * variance)
-    left += special.log_ndtr((middle - terms) / noise_multiplier)
+    left += scipy.special.log_ndtr((middle - terms) / noise_multiplier)
     right = binomial + rest * own + terms * common + rest * (rest - 1) / (2 * variance)
-    right += special.log_ndtr((rest - middle) / noise_multiplier)
+    right += scipy.special.log_ndtr((rest - middle) / noise_multiplier)
     total = np.logaddexp.accumulate(np.logaddexp(left, right))
     falling = (np.diff(left) < 0) & (np.diff(right) < 0)
     ended = falling & (np.maximum(left, right) < total - _LOG_PRECISION)[1:]
@@ -180,8 +180,8 @@ def sampled(
         own = divergences(terms.astype(np.float64))
         logs = (
             _log_binomial(order, terms)
-            + special.xlogy(terms, sampling_rate)
-            + special.xlog1py(order - terms, -sampling_rate)
+            + scipy.special.xlogy(terms, sampling_rate)
+            + scipy.special.xlog1py(order - terms, -sampling_rate)
             + (terms - 1) * own
             + np.where(terms > 2, np.log(3), 0)
         )
@@ -239,7 +239,9 @@ def _log_central_moments(noise_multiplier: float) -> np.ndarray:
 
 def _log_binomial(order: float, terms: np.ndarray) -> np.ndarray:
     return (
-        special.gammaln(order + 1) - special.gammaln(terms + 1) - special.gammaln(order - terms + 1)
+        scipy.special.gammaln(order + 1)
+        - scipy.special.gammaln(terms + 1)
+        - scipy.special.gammaln(order - terms + 1)
     )
 
 

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import hypergeom
+import scipy
 
 from fljax.core.values import COUNT, DECAY, POSITIVE, Field, checked
 
@@ -85,8 +85,10 @@ def masking_graph(
         if _divided(num_clients, degree, bad + lost) > allowed:
             continue
         needed = np.arange(1, degree + 1)
-        hidden = hypergeom.sf(needed - 1, num_clients, bad, degree) <= allowed / num_clients
-        missed = hypergeom.cdf(needed - 1, num_clients, num_clients - lost, degree)
+        hidden = (
+            scipy.stats.hypergeom.sf(needed - 1, num_clients, bad, degree) <= allowed / num_clients
+        )
+        missed = scipy.stats.hypergeom.cdf(needed - 1, num_clients, num_clients - lost, degree)
         fitting = needed[hidden & (missed <= 2.0**-correctness_bits / num_clients) & (needed > 1)]
         if fitting.size:
             return MaskingGraph(degree, int(fitting[0]))
@@ -103,4 +105,4 @@ def _divided(num_clients: int, degree: int, gone: int) -> float:
     if degree > gone:
         return 0.0
     pairs = num_clients * (num_clients - degree - 1) / 2
-    return pairs * float(hypergeom.pmf(degree, num_clients, gone, degree))
+    return pairs * float(scipy.stats.hypergeom.pmf(degree, num_clients, gone, degree))
