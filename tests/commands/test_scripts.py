@@ -255,8 +255,11 @@ def test_a_directory_in_use_is_refused_and_a_vanished_one_is_no_success(tmp_path
         time.sleep(0.02)
     for more in ([], ["--resume"]):
         assert_refused(simulate(*arguments, *more), "is in use by process", str(process.pid))
-    shutil.rmtree(workdir, ignore_errors=True)
+    # frozen meanwhile: it neither writes between removals nor fails before it is told to stop
+    process.send_signal(signal.SIGSTOP)
+    shutil.rmtree(workdir)
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and not output, "it is not said to be saved"
     assert "Traceback" not in errors and str(workdir) in errors.splitlines()[-1]
