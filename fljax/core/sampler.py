@@ -22,6 +22,7 @@ __all__ = [
     "SAMPLERS",
     "Sampler",
     "check_name",
+    "keeping_apart",
     "make",
     "poisson",
     "replay",
@@ -52,7 +53,8 @@ class Sampler(NamedTuple):
         else of them is 0 then.
       feedback: "none"; "delayed", by two rounds; or "immediate", for which the devices wait.
       separation: Rounds from one participation of a client to its next, at least, as `select`
-        promises: with 1 a client takes part once in a round; 0 promises nothing.
+        promises: with 1 a client takes part once in a round; 0 promises nothing. Private runs
+        count on it, and end with an error where a sampler of one's own breaks it.
 
     Example:
       Clients whose loss was high are drawn more often (the delay is 2 rounds):
@@ -75,6 +77,60 @@ class Sampler(NamedTuple):
     observe: Callable[[Any, int, Any], Any] = lambda state, round, statistics: state
     feedback: str = "none"
     separation: int = 0
+
+
+def keeping_apart(sampler: Sampler, num_clients: int) -> Sampler:
+    """Returns a sampler that draws as another one does, and fails where that breaks its promise.
+
+    Its state is that of the other one and int32[N], the round of each client's last participation.
+
+    Args:
+      sampler: What promises a `separation`.
+      num_clients: N, of the population.
+
+    Raises:
+      ValueError: As it selects, if a client takes part earlier than `separation` rounds after its
+        last turn; guarantees of privacy that count on it would be void.
+
+    Example:
+      >>> from fljax.core.sampler import Sampler, keeping_apart
+      >>> twice = Sampler(lambda: (), lambda state, round: (np.array([7]), state), 1, separation=5)
+      >>> careful = keeping_apart(twice, num_clients=10)
+      >>> _, state = careful.select(careful.init(), 0)
+      >>> try:
+      ...     careful.select(state, 1)
+      ... except ValueError as error:
+      ...     print(str(error).partition(". ")[0])
+      The sampler promises separation = 5, but client 7 takes part in round 0 and again in round 1
+    """
+
+    def init():
+        return sampler.init(), np.full(num_clients, -sampler.separation, np.int32)
+
+    def select(state, round):
+        inner, last = state
+        clients, inner = sampler.select(inner, round)
+        clients = np.asarray(clients)
+        known = clients[(clients >= 0) & (clients < num_clients)]  # others are refused elsewhere
+        found, times = np.unique(known, return_counts=True)
+        early = (round - last[found] < sampler.separation) | (times > 1)
+        if early.any():
+            client = found[early][0]
+            before = round if times[early][0] > 1 else last[client]
+            raise ValueError(
+                f"The sampler promises separation = {sampler.separation}, but client {client} "
+                f"takes part in round {before} and again in round {round}. Say a separation that "
+                "it keeps, or draw clients in keeping with it."
+            )
+        last = last.copy()
+        last[found] = round
+        return clients, (inner, last)
+
+    def observe(state, round, statistics):
+        inner, last = state
+        return sampler.observe(inner, round, statistics), last
+
+    return sampler._replace(init=init, select=select, observe=observe)
 
 
 def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:

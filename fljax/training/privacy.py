@@ -171,6 +171,8 @@ def _check_budget(protection: Protection) -> None:
     if spent > target:
         noise = mechanism.hparams.get(NOISE)
         remedy = "" if noise is None else f"Raise {NOISE} = {noise:g}, or leave it unset, or "
+        if noise == 0:
+            remedy = f"{NOISE} = 0 hides nothing: set it above 0, or leave it unset, or "
         raise ValueError(
             f"target_epsilon = {target:g}, and the first round of {mechanism.name} spends "
             f"{spent:.4g}. {remedy or 'Choose other numbers, or '}raise target_epsilon."

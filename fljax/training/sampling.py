@@ -38,6 +38,8 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) ->
             dataset.train.partition.sizes,
             options.separation,
         )
+    elif options.privacy is not None and sampler.separation:
+        sampler = samplers.keeping_apart(sampler, dataset.num_clients)
     _check_feedback(sampler.feedback, options.rounds_per_dispatch)
     return sampler
 

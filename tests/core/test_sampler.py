@@ -170,3 +170,33 @@ def test_replay_refuses_clients_that_do_not_exist(wrong):
 def test_replay_needs_a_cohort():
     with pytest.raises(ValueError, match="empty list"):
         samplers.replay([], num_clients=4)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "broken"),
+    [
+        (([0, 1], [2, 3], [0, 1], [3, 2]), None),
+        (([0, 1], [2, 3], [0, 1], [3, 0]), "client 0 takes part in round 2 and again in round 3"),
+        (([0, 1], [2, 2]), "client 2 takes part in round 1 and again in round 1"),
+    ],
+)
+def test_what_a_sampler_promises_is_checked_as_it_draws(rounds, broken):
+    promised = samplers.Sampler(
+        lambda: 7, lambda state, round: (np.array(rounds[round]), state + 1), 2, separation=2
+    )
+    careful = samplers.keeping_apart(promised, num_clients=4)
+    state, drawn = careful.init(), []
+
+    def draw(state):
+        for round in range(len(rounds)):
+            clients, state = careful.select(state, round)
+            drawn.append(clients.tolist())
+        return state
+
+    if broken is None:
+        state = draw(state)
+        assert drawn == [list(clients) for clients in rounds]
+        assert state[0] == 11 and state[1].tolist() == [2, 2, 3, 3]
+    else:
+        with pytest.raises(ValueError, match=broken):
+            draw(state)

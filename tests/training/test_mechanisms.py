@@ -11,6 +11,7 @@ from small_sweeps import small_config
 
 import fljax
 from fljax.config.experiment import make_experiment
+from fljax.core import sampler as samplers
 from fljax.privacy.names import MECHANISMS
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.study import Study, listed_trials
@@ -109,3 +110,11 @@ def test_a_budget_ends_a_run_whose_messages_say_what_they_spend(name):
 
 def test_every_mechanism_is_tested_here():
     assert CASES.keys() == MECHANISMS.keys()
+
+
+def test_a_sampler_of_ones_own_that_breaks_its_word_ends_the_run():
+    """Its guarantee is counted from the distance that it promises, and would be void."""
+    config = config_of("tree_aggregation")
+    lying = samplers.poisson(CLIENTS, 20, 0)._replace(separation=4)
+    with pytest.raises(ValueError, match=r"promises separation = 4, but client \d+ takes part"):
+        run_of(config, sampler=lying, separation=None)

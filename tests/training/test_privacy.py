@@ -100,6 +100,8 @@ def test_a_budget_that_no_round_keeps_to_is_refused():
         ValueError, match="the first round of toy_gaussian spends 1.165. Raise noise"
     ):
         simulate(privacy=toy_gaussian(0.5, 3.0), target_epsilon=0.5)
+    with pytest.raises(ValueError, match="noise_multiplier = 0 hides nothing: set it above 0"):
+        simulate(privacy=toy_gaussian(0.5, 0.0), target_epsilon=0.5)
 
 
 def test_a_resumed_run_goes_on_counting(tmp_path):
