@@ -13,30 +13,44 @@ import jax
 from flax import nnx
 
 from fljax.core.fast_layers import FORM, relu_of, with_fast_convolutions
-from fljax.core.values import checked
+from fljax.core.values import Field, checked
 from fljax.models.dropout import Dropout
 from fljax.models.inputs import count, image_shape, shaped
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
 Shape = Sequence[int]
 
+_PADDING = Field(None, str, allowed=("SAME", "VALID"))
 _GLOROT = nnx.initializers.glorot_uniform()
 # PyTorch's default: uniform in +-1 / sqrt(fan_in)
 _TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def mcmahan_cnn(
-    num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, conv_form: str = "auto"
+    num_classes: int = 10,
+    input_shape: Shape = (28, 28, 1),
+    *,
+    padding: str = "SAME",
+    conv_form: str = "auto",
 ) -> Factory:
     """Returns the CNN of McMahan et al. (arXiv:1602.05629): 1,663,370 parameters for MNIST.
+
+    Args:
+      num_classes: Number of classes.
+      input_shape: Height, width and channels of an image.
+      padding: Of its convolutions: "SAME", or "VALID", the four-layer CNN of PFLlib
+        (arXiv:2312.04992) with 582,026 parameters for MNIST.
+      conv_form: How its convolutions are computed; see `fljax.models.with_fast_convolutions`.
 
     Example:
       >>> model = nnx.eval_shape(lambda: models.mcmahan_cnn(10)(nnx.Rngs(0)))
       >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
       1663370
     """
-    shape = image_shape("mcmahan_cnn", input_shape, 4)
-    return with_form(partial(McMahanCNN, count("num_classes", num_classes), shape), conv_form)
+    padding = checked("padding", padding, _PADDING)
+    shape = image_shape("mcmahan_cnn", input_shape, 4 if padding == "SAME" else 16)
+    classes = count("num_classes", num_classes)
+    return with_form(partial(McMahanCNN, classes, shape, padding), conv_form)
 
 
 def emnist_cnn(
@@ -94,12 +108,14 @@ def with_form(factory: Factory, conv_form: str) -> Factory:
 class McMahanCNN(nnx.Module):
     """5x5 convolutions of 32 and 64 filters, each pooled, then 512 hidden units."""
 
-    def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
+    def __init__(self, num_classes: int, input_shape: Shape, padding: str, rngs: nnx.Rngs):
         height, width, channels = self.input_shape = input_shape
         layer = {"kernel_init": _GLOROT, "rngs": rngs}
-        self.conv1 = nnx.Conv(channels, 32, (5, 5), **layer)
-        self.conv2 = nnx.Conv(32, 64, (5, 5), **layer)
-        self.dense1 = nnx.Linear((height // 4) * (width // 4) * 64, 512, **layer)
+        self.conv1 = nnx.Conv(channels, 32, (5, 5), padding=padding, **layer)
+        self.conv2 = nnx.Conv(32, 64, (5, 5), padding=padding, **layer)
+        # 4 pixels less on each convolution without padding, half of them behind each pooling
+        left = [(size if padding == "SAME" else size - 12) // 4 for size in (height, width)]
+        self.dense1 = nnx.Linear(left[0] * left[1] * 64, 512, **layer)
         self.dense2 = nnx.Linear(512, num_classes, **layer)
 
     def __call__(self, x: jax.Array) -> jax.Array:

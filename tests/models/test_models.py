@@ -22,6 +22,7 @@ def parameters(module):
         ("softmax_regression", 10, (28, 28, 1), 7_850),
         ("mlp", 10, (784,), 199_210),
         ("mcmahan_cnn", 10, (28, 28, 1), 1_663_370),
+        ("mcmahan_cnn(padding='VALID')", 10, (28, 28, 1), 582_026),
         ("emnist_cnn", 62, (28, 28, 1), 1_206_590),
         ("pfl_cifar10_cnn", 10, (32, 32, 3), 1_626_442),
         ("lenet_cnn", 10, (28, 28, 1), 44_426),
