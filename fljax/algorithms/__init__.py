@@ -11,6 +11,8 @@ from fljax.algorithms.centralized import centralized
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedprox import fedprox
 from fljax.algorithms.fedsgd import fedsgd
+from fljax.algorithms.hypcluster import hypcluster
+from fljax.algorithms.ifca import ifca
 from fljax.algorithms.local_only import local_only
 from fljax.algorithms.scaffold import scaffold
 from fljax.algorithms.server_optimizers import SERVER_OPTIMIZERS, fedopt
@@ -26,6 +28,8 @@ __all__ = [
     "fedopt",
     "fedprox",
     "fedsgd",
+    "hypcluster",
+    "ifca",
     "local_only",
     "make",
     "scaffold",
@@ -37,6 +41,8 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "fedopt": fedopt,
     "fedprox": fedprox,
     "fedsgd": fedsgd,
+    "hypcluster": hypcluster,
+    "ifca": ifca,
     "scaffold": scaffold,
 }
 

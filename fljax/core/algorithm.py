@@ -241,6 +241,9 @@ class Algorithm(NamedTuple):
         which is judged on held-out rows of that client. `batch` is all its training rows in one
         batch, with padding behind; `key` is a key of seed, round and client. None if the algorithm
         makes no such models.
+      initial_models: How many models the server starts from, each of a key of its own: of several,
+        `init` gets leaves with a leading axis over them, the first of which is the run's initial
+        model, which `init_client` gets.
       has_global_model: False where clients share none. Evaluations of everybody's rows are then the
         mean over some clients' own models; `personalize` gives these without batch and key.
 
@@ -261,6 +264,7 @@ class Algorithm(NamedTuple):
     init_client: Callable[[PyTree], PyTree] | None = None
     personalize: Callable[[PyTree, PyTree, PyTree, jax.Array], PyTree] | None = None
     has_global_model: bool = True
+    initial_models: int = 1
 
 
 class AlgorithmSpec(NamedTuple):

@@ -107,7 +107,8 @@ MODEL: dict[str, Field] = {
 ALGORITHM: dict[str, Field] = {
     "algorithm": Field(
         "fedavg", str,
-        meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt.",
+        meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
+        "hypcluster.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -154,6 +155,26 @@ ALGORITHM: dict[str, Field] = {
     "bias_correction": Field(
         None, bool, optional=True,
         meaning="Corrects an adaptive server's moments for their start, as Adam does.",
+    ),
+    "num_clusters": Field(
+        None, int, COUNT, optional=True, unit="models",
+        meaning="Gives the server so many models, between which clients choose.",
+    ),
+    "averaging": Field(
+        None, str, ("models", "gradients"), optional=True,
+        meaning="Says what IFCA averages: models after local steps, or gradients over all rows.",
+    ),
+    "restarts": Field(
+        None, int, COUNT, optional=True,
+        meaning="Lets so many sets of IFCA's models compete at the start; the best goes on.",
+    ),
+    "restart_rounds": Field(
+        None, float, Interval(1), optional=True, unit="rounds",
+        meaning="Lets sets of IFCA's models compete for so many rounds.",
+    ),
+    "warmup_rounds": Field(
+        None, float, Interval(1), optional=True, unit="rounds",
+        meaning="Lets HypCluster's clients train models drawn at random for so many rounds.",
     ),
 }  # fmt: skip
 

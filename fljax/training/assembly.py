@@ -98,14 +98,17 @@ def make_starter(blueprint: Blueprint, mesh: Mesh) -> Callable[[InitialTrials], 
     """Returns the compiled function from what trials start from to the state of round 0."""
     build_algorithm, pipeline = algorithm_builder(blueprint), blueprint.options.pipeline
 
-    def first_state(variables: Variables, frozen, hparams) -> RoundState:
-        server = build_algorithm(frozen, hparams, 0).init(variables)
+    def first_state(variables: Variables, several: Variables | None, frozen, hparams) -> RoundState:
+        algorithm = build_algorithm(frozen, hparams, 0)
+        server = algorithm.init(variables if several is None else several)
         chains = links.init_server(as_configured(pipeline), variables.params)
         return jax.tree.map(_strongly_typed, RoundState(server, chains))
 
-    each_trial = batched(first_state, len(blueprint.trials), (0, None, 0))
+    each_trial = batched(first_state, len(blueprint.trials), (0, 0, None, 0))
     start = jax.jit(each_trial, out_shardings=NamedSharding(mesh, PartitionSpec()))
-    return lambda initial: start(*put_same(initial[:3], mesh))
+    return lambda initial: start(
+        *put_same((initial.variables, initial.several, initial.frozen, initial.hparams), mesh)
+    )
 
 
 def _strongly_typed(leaf: Any) -> jax.Array:

@@ -23,7 +23,7 @@ from fljax.engine.plan.batching import LocalWork, steps_per_job, takes_part, wor
 from fljax.engine.plan.cohorts import Cohorts
 from fljax.engine.program.inputs import Build
 from fljax.training.hyperparameters import check_lengths, hyperparameters, scheduled
-from fljax.training.local_work import check_plan_size, local_work, schedules_of
+from fljax.training.local_work import check_plan_size, local_work, schedules_of, structure_of
 from fljax.training.metric_checks import check_metrics
 from fljax.training.options import RoundOptions
 from fljax.training.preflight import (
@@ -102,7 +102,8 @@ def draw_blueprint(
     schedules = schedules_of(task, spec, options.batches)
     has_work = takes_part(partition.sizes, works_of(work, schedules))
     participants = has_work.reshape(len(partitions), -1).sum(1)
-    initial = initial_trials(task, trials, participants, options.initial_params)
+    num_models = structure_of(task, spec).initial_models
+    initial = initial_trials(task, trials, participants, options.initial_params, num_models)
     model, batch = initial.model_shapes, batch_spec(dataset.train.examples.spec, work.width)
     check_schedules(options, initial.hparams_of(0))
     local_task = _bound(task, initial.frozen, dataset, options, initial.hparams_of(0))

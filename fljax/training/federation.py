@@ -282,7 +282,8 @@ class Federation:
         seeds = [trial.seed for trial in self.trials]
         clients = self.dataset.num_clients
         initial = self.options.initial_params
-        first = initial_trials(self.task, self.trials, self.participants, initial)
+        num_models = self.algorithm.initial_models
+        first = initial_trials(self.task, self.trials, self.participants, initial, num_models)
         check_frozen([(old[0].seed, self.inputs.frozen), (seeds[0], first.frozen)])
         fresh = np.isin(np.arange(len(seeds)), list(trials))
         # a fresh trial writes a place of the ring of versions before it reads it

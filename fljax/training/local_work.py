@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.algorithm import Algorithm, AlgorithmSpec
 from fljax.core.gradients import bind
 from fljax.core.settings import OPTIONS
 from fljax.core.task import Task
@@ -77,14 +77,18 @@ def _check_drawn(options: RoundOptions) -> None:
             )
 
 
+def structure_of(task: Task, spec: AlgorithmSpec) -> Algorithm:
+    """Returns an algorithm for what no number decides on: its passes, how many models it has."""
+    return spec.build(bind(task, {}), {**spec.hparams, "num_clients": 1})
+
+
 def schedules_of(task: Task, spec: AlgorithmSpec, batches: str = "shuffled") -> list[str]:
     """Returns the schedule of each pass of an algorithm, which no number decides on.
 
     Raises:
       ValueError: If batches are to be drawn, and no pass takes any.
     """
-    algorithm = spec.build(bind(task, {}), {**spec.hparams, "num_clients": 1})
-    schedules = [each.schedule for each in algorithm.passes]
+    schedules = [each.schedule for each in structure_of(task, spec).passes]
     if batches == "poisson" and "local" not in schedules:
         raise ValueError(
             f"batches = 'poisson' has no effect with {spec.name}, which reads every row once. "

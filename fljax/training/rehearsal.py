@@ -82,7 +82,10 @@ def rehearse(
       job: The job; None for one whose numbers are all zero.
       own: The client's state of the algorithm; None for that of one that never took part.
     """
-    state = RoundState(algorithm.init(variables), links.init_server(pipeline, variables.params))
+    first = variables
+    if (several := algorithm.initial_models) > 1:
+        first = jax.tree.map(lambda x: jnp.broadcast_to(x, (several, *jnp.shape(x))), variables)
+    state = RoundState(algorithm.init(first), links.init_server(pipeline, variables.params))
     row = default_row(algorithm, pipeline, variables)
     job = blank_job(key) if job is None else job
     aggregates: dict[str, Aggregate] = {}

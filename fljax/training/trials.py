@@ -19,8 +19,8 @@ from fljax.training.initialization import init_model
 
 PyTree = Any
 
-# Stream of random keys for the initial model; rounds count from 0.
-_INIT = 0x7FFFFFFF
+# Streams of random keys for the initial models; rounds count from 0.
+_INIT, _FURTHER = 0x7FFFFFFF, 0x7FFFFFFE
 
 
 class TrialInputs(NamedTuple):
@@ -45,12 +45,15 @@ class InitialTrials(NamedTuple):
       frozen: The model's constants, which all share.
       hparams: {name: [S]}.
       keys: PRNG keys [S] of their rounds.
+      several: Where servers start from several models, `Variables` of all of them, leaves
+        [S, models, ...]; the first is that of `variables`. None where from one.
     """
 
     variables: Variables
     frozen: PyTree
     hparams: dict[str, np.ndarray]
     keys: jax.Array
+    several: Variables | None = None
 
     @property
     def model_shapes(self) -> Variables:
@@ -65,7 +68,11 @@ class InitialTrials(NamedTuple):
 
 
 def initial_trials(
-    task: Task, trials: Sequence[TrialInputs], participants: Sequence[int], params: PyTree = None
+    task: Task,
+    trials: Sequence[TrialInputs],
+    participants: Sequence[int],
+    params: PyTree = None,
+    num_models: int = 1,
 ) -> InitialTrials:
     """Returns what trials start from.
 
@@ -75,10 +82,17 @@ def initial_trials(
       participants: Clients that ever take part, of each partition of the data; their number joins
         the hyperparameters as `num_clients`.
       params: Parameters to start from instead of the task's.
+      num_models: Models that a server starts from.
 
     Raises:
-      ValueError: If the trials do not fit into one program.
+      ValueError: If the trials do not fit into one program, or several models are to start from
+        the same parameters.
     """
+    if num_models > 1 and params is not None:
+        raise ValueError(
+            f"initial_params are one model, and the server starts from {num_models} that must "
+            "differ, or all of them would stay alike. Leave initial_params out."
+        )
     words = np.asarray([trial.seed & 0xFFFFFFFF for trial in trials], np.uint32)
     models = {
         trial.seed: init_model(task, key, params)
@@ -91,7 +105,23 @@ def initial_trials(
     hparams = _stacked_hparams(trials, dtype)
     hparams["num_clients"] = np.asarray([participants[trial.partition] for trial in trials], dtype)
     _, frozen, _ = models[trials[0].seed]
-    return InitialTrials(variables, frozen, hparams, _keys(words))
+    several = None
+    if num_models > 1:
+        several = _stack(
+            [
+                _several(task, model, trial.seed, num_models)
+                for trial, model in zip(trials, each, strict=True)
+            ]
+        )
+    return InitialTrials(variables, frozen, hparams, _keys(words), several)
+
+
+def _several(task: Task, first: Variables, seed: int, num_models: int) -> Variables:
+    """Returns a trial's initial model and further ones, leaves [models, ...]."""
+    numbers = np.arange(1, num_models, dtype=np.uint32)
+    keys = _further_keys(np.uint32(seed & 0xFFFFFFFF), numbers)
+    further = [init_model(task, key) for key in keys]
+    return _stack([first, *(Variables(params, state) for params, _, state in further)])
 
 
 def check_frozen(frozen: Sequence[tuple[int, PyTree]]) -> None:
@@ -136,6 +166,12 @@ def _stack(trees: Sequence[PyTree]) -> PyTree:
 @jax.jit
 def _keys(words: jax.Array) -> jax.Array:
     return jax.vmap(lambda word: jax.random.key(word, impl="threefry2x32"))(words)
+
+
+@jax.jit
+def _further_keys(word: jax.Array, numbers: jax.Array) -> jax.Array:
+    key = jax.random.fold_in(jax.random.key(word, impl="threefry2x32"), _FURTHER)
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
 
 @jax.jit

@@ -1,0 +1,209 @@
+"""Clustered algorithms equal NumPy loops over clients, and FedAvg where there is one cluster."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import toy
+
+from fljax import algorithms
+from fljax.tasks import classification
+from fljax.training.federation import RoundOptions, build
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+COHORTS = [[0, 1, 2, 3, 8], [3, 4, 8, 6], [5, 6, 7, 0, 4]]
+LR = 0.2
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def drawn_task():
+    """Returns softmax regression whose initial models differ from key to key."""
+
+    def init(key):
+        shapes = {"w": (toy.FEATURES, toy.CLASSES), "b": (toy.CLASSES,)}
+        keys = jax.random.split(key, len(shapes))
+        return {
+            name: jax.random.normal(own, shape, jnp.float64)
+            for (name, shape), own in zip(shapes.items(), keys, strict=True)
+        }
+
+    def apply(params, x, *, key=None, train=False):
+        return x @ params["w"] + params["b"]
+
+    return classification((init, apply), toy.CLASSES)
+
+
+def run(spec, cohorts=COHORTS, **options):
+    """Runs rounds; returns (federation, stats of each round, models at the start, those after)."""
+    options = {"local_epochs": 2, "batch_size": 4, "shuffle": False} | options
+    rounds = RoundOptions(num_rounds=len(COHORTS), cohorts=COHORTS, clients_per_round=5, **options)
+    federation = build(toy.dataset(toy.clients()), drawn_task(), spec, rounds)
+    before = models_of(federation)
+    stats = [
+        jax.device_get(federation.step(plan, facts))
+        for plan, facts in federation.plans(0, len(cohorts))
+    ]
+    return federation, stats, before, models_of(federation)
+
+
+def models_of(federation):
+    params = jax.device_get(federation.state.server.servers.variables.params)
+    return [jax.tree.map(lambda leaf, n=n: leaf[0, n], params) for n in range(len(params["b"][0]))]
+
+
+def losses_on(models, x, y):
+    return [reference.loss_and_gradient(model, x, y)[0] / len(y) for model in models]
+
+
+def chosen_by_loss(models, x, y, client, position, round):
+    return int(np.argmin(losses_on(models, x, y)))
+
+
+def loop(
+    models, choose, *, seen=lambda losses, sizes, round: None, averaging="models", server_lr=1.0
+):
+    """IFCA and HypCluster as loops over clients; returns (models, {client: cluster} of rounds).
+
+    Args:
+      models: At the start.
+      choose: (models, x, y, client, position, round) -> cluster.
+      seen: Told of the losses [clients, K] of a round and its sizes, after it.
+    """
+    history = []
+    for round, cohort in enumerate(COHORTS):
+        changes, weights = [[] for _ in models], [[] for _ in models]
+        where, losses, sizes = {}, [], []
+        for position, client in enumerate(cohort):
+            x, y = toy.clients()[client]
+            if not len(y):
+                continue
+            losses.append(losses_on(models, x, y))
+            sizes.append(len(y))
+            best = where[client] = choose(models, x, y, client, position, round)
+            if averaging == "models":
+                trained = reference.local_sgd(models[best], x, y, LR, 4, 2)[0]
+                change = reference.combine(np.subtract, trained, models[best])
+            else:
+                gradient = reference.loss_and_gradient(models[best], x, y)[1]
+                change = reference.combine(np.negative, gradient)
+            changes[best].append(change)
+            weights[best].append(len(y))
+        for number, (own, sizes_of) in enumerate(zip(changes, weights, strict=True)):
+            if own:
+                share = sum(sizes_of) / sum(sizes) if averaging == "gradients" else 1.0
+                mean = reference.weighted_mean(own, sizes_of)
+                models = list(models)
+                models[number] = reference.combine(
+                    lambda p, d, s=share: p + server_lr * s * d, models[number], mean
+                )
+        seen(np.array(losses), np.array(sizes), round)
+        history.append(where)
+    return models, history
+
+
+def assert_equal(got, expected):
+    for mine, theirs in zip(got, expected, strict=True):
+        toy.assert_close(mine, theirs, 1e-9)
+
+
+def sizes_of(stats, number):
+    return [int(of_round[-1][f"cluster_{number}"].sum()) for of_round in stats]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("averaging", ["models", "gradients"])
+def test_ifca(averaging, seed):
+    spec = algorithms.ifca(3, **{"models": {"client_lr": LR}}.get(averaging, {}), server_lr=0.9,
+                           averaging=averaging)  # fmt: skip
+    _, stats, start, got = run(spec, seed=seed)
+    expected, history = loop(start, chosen_by_loss, averaging=averaging, server_lr=0.9)
+    assert_equal(got, expected)
+    for number in range(3):
+        counted = [list(where.values()).count(number) for where in history]
+        assert sizes_of(stats, number) == counted
+    assert len({cluster for where in history for cluster in where.values()}) > 1
+
+
+def test_initial_models_are_drawn_by_keys_of_their_own():
+    _, _, start, _ = run(algorithms.ifca(3, LR), [])
+    _, _, again, _ = run(algorithms.ifca(4, LR), [])
+    _, _, other, _ = run(algorithms.ifca(3, LR), [], seed=1)
+    *_, alone = run(algorithms.hypcluster(1, LR), [])
+    assert_equal([start[0]], alone)
+    assert_equal(start, again[:3])
+    values = {model["b"][0] for model in start + other}
+    assert len(values) == 6
+
+
+def test_one_cluster_is_fedavg_bit_for_bit():
+    runs = [
+        toy.run_rounds(toy.clients(), spec, COHORTS, task=drawn_task(), local_epochs=2)[0]
+        for spec in (algorithms.ifca(1, LR), algorithms.fedavg(LR))
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *(toy.params_of(one_run) for one_run in runs))
+
+
+def test_sets_of_models_compete_and_the_best_goes_on():
+    kept = -1
+
+    def choose(models, x, y, client, position, round):
+        own = (position + round) % 3 if kept < 0 else kept
+        return own * 2 + int(np.argmin(losses_on(models, x, y)[own * 2 : own * 2 + 2]))
+
+    def seen(losses, sizes, round):
+        nonlocal kept
+        if kept < 0 and round + 1 >= 2:
+            of_sets = losses.reshape(len(losses), 3, 2).min(2)
+            kept = int(np.argmin(np.average(of_sets, axis=0, weights=sizes)))
+
+    federation, stats, start, got = run(algorithms.ifca(2, LR, restarts=3, restart_rounds=2))
+    expected, history = loop(start, choose, seen=seen)
+    assert_equal(got, expected)
+    assert int(federation.state.server.known[0]) == kept
+    assert {cluster // 2 for cluster in history[-1].values()} == {kept}
+    assert sum(sizes_of(stats, 0)) + sum(sizes_of(stats, 1)) == sum(map(len, history))
+
+
+def test_hypcluster():
+    """The clusters of its first round are drawn; the loop takes them from the run."""
+    federation, stats, start, got = run(algorithms.hypcluster(2, LR))
+    jax.tree.map(np.testing.assert_array_equal, *start)
+    first, *_ = run(algorithms.hypcluster(2, LR), COHORTS[:1])
+    drawn = np.asarray(first.store.rows_of(np.arange(9)).algorithm)
+
+    def choose(models, x, y, client, position, round):
+        return drawn[client] if round == 0 else chosen_by_loss(models, x, y, 0, 0, 0)
+
+    expected, history = loop(start, choose)
+    assert_equal(got, expected)
+    assert set(history[0].values()) == {0, 1}
+
+
+def test_own_models_are_those_with_the_lowest_loss():
+    federation, _, _, models = run(algorithms.ifca(3, LR))
+    server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
+    for client in (0, 3, 6):
+        x, y = toy.clients()[client]
+        batch = {"x": jnp.asarray(x), "y": jnp.asarray(y), "mask": jnp.ones(len(y), bool)}
+        own = federation.algorithm.personalize(server, jnp.int32(-1), batch, jax.random.key(0))
+        best = chosen_by_loss(models, x, y, client, 0, 0)
+        toy.assert_close(jax.device_get(own.params), models[best], 1e-12)
+    nobody = {"x": jnp.zeros((1, 6)), "y": jnp.zeros(1, int), "mask": jnp.zeros(1, bool)}
+    own = federation.algorithm.personalize(server, jnp.int32(-1), nobody, jax.random.key(0))
+    toy.assert_close(jax.device_get(own.params), toy.params_of(federation), 1e-12)
+
+
+def test_what_clusters_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="num_clusters = 0"):
+        algorithms.ifca(0)
+    with pytest.raises(ValueError, match="starts from 2 that must differ"):
+        run(algorithms.ifca(2), [], initial_params=toy.initial_params())
+    with pytest.raises(TypeError, match="nothing reads the hyperparameter client_lr"):
+        run(algorithms.ifca(2, 0.3, averaging="gradients"), COHORTS[:1])
