@@ -43,6 +43,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "fedsgd": fedsgd,
     "hypcluster": hypcluster,
     "ifca": ifca,
+    "local_only": local_only,
     "scaffold": scaffold,
 }
 

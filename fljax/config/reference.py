@@ -78,12 +78,12 @@ def _own_defaults() -> Iterator[str]:
     names = [name for name in ALGORITHM if name not in ("algorithm", "server_optimizer")]
     yield "The algorithms' own defaults, which Python has in the signatures of their functions:"
     yield ""
-    yield "| | " + " | ".join(f"`{name}`" for name in names) + " |"
-    yield "| --- " * (len(names) + 1) + "|"
+    yield "| algorithm | its hyperparameters |"
+    yield "| --- | --- |"
     for kind in kinds:
         values = resolve(kind)
-        own = ["" if values[name] is None else str(values[name]) for name in names]
-        yield f"| {' / '.join(kind.values())} | {' | '.join(own)} |"
+        own = [f"`{name}` = {values[name]}" for name in names if values[name] is not None]
+        yield f"| {' / '.join(kind.values())} | {', '.join(own)} |"
 
 
 def _keys(group: str) -> Iterator[tuple[str, Field]]:

@@ -239,8 +239,8 @@ class Algorithm(NamedTuple):
         algorithm keeps nothing per client.
       personalize: (server_state, client_state, batch, key) -> `Variables` of a client's own model,
         which is judged on held-out rows of that client. `batch` is all its training rows in one
-        batch, with padding behind; `key` is a key of seed, round and client. None if the algorithm
-        makes no such models.
+        batch, with padding behind; `key` is a key of seed, round and client. None if clients use
+        the global model.
       initial_models: How many models the server starts from, each of a key of its own: of several,
         `init` gets leaves with a leading axis over them, the first of which is the run's initial
         model, which `init_client` gets.

@@ -332,8 +332,8 @@ EVALUATION: dict[str, Field] = {
     ),
     "eval_personal": Field(
         0, int, Interval(-1), unit="clients", affects=RECORD,
-        meaning="Judges so many clients' own models on held-out rows of their own, of algorithms "
-        "that make such models; 0: none, -1: all.",
+        meaning="Judges so many clients' own models on held-out rows of their own, or the global "
+        "one where the algorithm makes no others; 0: none, -1: all.",
     ),
     "target_accuracy": Field(
         None, float, FACTOR, optional=True, affects=RECORD,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fljax.core.digits import apart, decimals
-from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, target_of, unit_of
-from fljax.core.names import unknown
+from fljax.core.digits import apart
+from fljax.core.metrics import ACCURACY, LOSS, Metric, target_of
 from fljax.recording.summary import to_target
 from fljax.studies.criterion import Criterion, filled, resolve
 from fljax.studies.results import Results, Row, write_csv
@@ -21,7 +19,7 @@ from fljax.studies.selection import (
     rank,
     spread,
 )
-from fljax.studies.space import Trial, describe, described_apart
+from fljax.studies.space import Trial, described_apart
 from fljax.studies.study import Study
 from fljax.training.privacy_records import EPSILON, EPSILON_PLD
 
@@ -252,170 +250,3 @@ def write_study_table(directory: Path, outcomes: Sequence[Outcome]) -> Path:
         for outcome in outcomes
     )
     return write_csv(directory / STUDY_TABLE, head, lines)
-
-
-class Column(NamedTuple):
-    """A column of a comparison's table: its title, and the cell of what is compared."""
-
-    title: str
-    cell: Callable[[Compared], str]
-
-
-def _at(comparison: Comparison, key: str, at: str) -> Column:
-    """The metric of a record key: "best" at the chosen round, "final" at the last, or the "gap"."""
-    (factor, unit), name = unit_of(key, comparison.metrics), name_of(key, comparison.metrics)
-
-    def shown(found: Spread, sign: str = "") -> str:
-        return with_sd(found, None if factor == 1 else 2, factor, sign)
-
-    if at == "gap":
-
-        def gap(entry: Compared) -> str:
-            found = entry.gap(lambda outcome: outcome.best.get(key))
-            return "0" if entry.is_reference else shown(found, "+")
-
-        return Column(f"{name}: gap{unit if factor == 1 else ' (points)'}", gap)
-
-    def cell(entry: Compared) -> str:
-        found = entry.spread(lambda outcome: getattr(outcome, at).get(key))
-        return shown(found)
-
-    return Column(f"{name}{', last round' if at == 'final' else ''}{unit}", cell)
-
-
-def _reported(comparison: Comparison) -> Column:
-    plain = _at(comparison, comparison.headline, "best")
-
-    def cell(entry: Compared) -> str:
-        if not entry.diverged:
-            return plain.cell(entry)
-        when = f"in round{'s' * (len(entry.diverged) > 1)} {', '.join(map(str, entry.diverged))}"
-        if len(entry.diverged) == len(entry.outcomes):
-            return f"diverged {when}"
-        return f"{plain.cell(entry)} ({len(entry.diverged)}/{len(entry.outcomes)} diverged {when})"
-
-    return Column(plain.title, cell)
-
-
-def _seconds(comparison: Comparison) -> Column:
-    def cell(entry: Compared) -> str:
-        found = entry.spread(lambda outcome: outcome.seconds)
-        return with_sd(found, decimals(found.mean, 3))
-
-    return Column("seconds", cell)
-
-
-def _epsilon(comparison: Comparison) -> Column:
-    return Column(
-        "epsilon", lambda entry: with_sd(entry.spread(lambda outcome: outcome.epsilon), 2)
-    )
-
-
-def _to_target(title: str, name: str, factor: float = 1.0):
-    """A column of what it took to the target, over the seeds that reached it."""
-
-    def cell(entry: Compared) -> str:
-        found = spread(outcome.target[name] for outcome in entry.reached)
-        found = Spread(factor * found.mean, factor * found.sd)
-        some = f" ({len(entry.reached)}/{len(entry.outcomes)})" if entry.reached else ""
-        text = with_sd(found, 0 if name == "rounds" else decimals(found.mean, 3))
-        return text + some * (name == "rounds" and not entry.reaches)
-
-    return lambda comparison: Column(title, cell)
-
-
-def _sent(outcomes: Sequence[Outcome] | None) -> float:
-    return spread(outcome.client_bytes for outcome in outcomes or ()).mean
-
-
-def _uplink_factor(comparison: Comparison) -> Column:
-    def cell(entry: Compared) -> str:
-        return with_sd(Spread(_sent(entry.reference) / _sent(entry.outcomes), math.nan), 1)
-
-    return Column("times fewer", cell)
-
-
-def _client_bytes(comparison: Comparison) -> Column:
-    def cell(entry: Compared) -> str:
-        return with_sd(Spread(_sent(entry.outcomes), math.nan), 0)
-
-    return Column("uplink bytes a client a round", cell)
-
-
-COLUMNS: dict[str, Callable[[Comparison], Column]] = {
-    "best": _reported,
-    "last": lambda comparison: _at(comparison, comparison.headline, "final"),
-    "gap": lambda comparison: _at(comparison, comparison.headline, "gap"),
-    "client_uplink_bytes": _client_bytes,
-    "uplink_factor": _uplink_factor,
-    "rounds_to_target": _to_target("rounds to target", "rounds"),
-    "uplink_to_target": _to_target("uplink MB to target", "uplink_bytes", 1e-6),
-    "transfer_to_target": _to_target("transfer s to target", "transfer_seconds"),
-    "epsilon": _epsilon,
-    "seconds": _seconds,
-}
-
-
-def columns_of(study: Study, known: Collection[str] | None = None) -> tuple[str, ...]:
-    """Returns the names of a report's columns.
-
-    A name is one of `COLUMNS`, or a record key: "eval/test/loss" at the chosen round,
-    "final/eval/test/loss" at the last one, "gap/eval/test/loss" to the reference.
-
-    Args:
-      study: The study.
-      known: Record keys that there will be; None where that is not known yet.
-
-    Raises:
-      ValueError: For a name that is neither.
-    """
-    for name in study.columns:
-        if name not in COLUMNS and "/" not in name:
-            raise ValueError(f"{unknown('column', name, COLUMNS)} Or a record key.")
-        if name not in COLUMNS and known is not None and _place_of(name)[1] not in known:
-            raise ValueError(unknown("record key of a column", _place_of(name)[1], known))
-    names = study.columns or ("best", "last", "gap")
-    return tuple(name for name in names if "gap" not in name or study.reference)
-
-
-def table(comparison: Comparison) -> list[list[str]]:
-    """Returns the table of a comparison as texts, the head first."""
-    columns = [_column(name, comparison) for name in columns_of(comparison.study)]
-    tuned = bool(comparison.study.variants and comparison.study.axes)
-    kind = "variant" if comparison.study.variants else "configuration"
-    rows = [[kind, *["chosen values"] * tuned, *(column.title for column in columns)]]
-    for entry in comparison.compared:
-        chosen = [describe(entry.chosen.values)] * tuned
-        rows.append([f"`{entry.label}`", *chosen, *(column.cell(entry) for column in columns)])
-    return rows
-
-
-def _column(name: str, comparison: Comparison) -> Column:
-    if name in COLUMNS:
-        return COLUMNS[name](comparison)
-    at, key = _place_of(name)
-    return _at(comparison, key, at)
-
-
-def _place_of(name: str) -> tuple[str, str]:
-    """Returns ("best", "final" or "gap", record key) of a column that is no name of `COLUMNS`."""
-    at, _, key = name.partition("/")
-    return (at, key) if at in ("best", "final", "gap") else ("best", name)
-
-
-def with_sd(value: Spread, places: int | None = None, factor: float = 1.0, sign: str = "") -> str:
-    """Returns "mean ± sd", the mean alone of a single value, and a dash of none.
-
-    Args:
-      value: What is written.
-      places: Decimals; None: four, or as many as leave three digits of a small number.
-      factor: Of both.
-      sign: "+" writes that of the mean, whatever it is.
-    """
-    if math.isnan(value.mean):
-        return "–"
-    if places is None:
-        sizes = (abs(number) for number in value if math.isfinite(number))
-        places = max(4, decimals(max(sizes, default=0.0), 3))
-    text = f"{factor * value.mean:{sign},.{places}f}"
-    return text if math.isnan(value.sd) else f"{text} ± {factor * value.sd:,.{places}f}"

@@ -170,7 +170,8 @@ def keys_of(group: Group, wanted: Iterable[str | None] = ()) -> list[str]:
       wanted: What is looked for: rounds are rehearsed only where evaluations are not all of it.
     """
     dataset, task, spec, options, _ = group.experiment
-    keys = evaluation_keys(dataset, task.metrics, options.get("eval_clients", 0))
+    judged = (options.get(name, 0) for name in ("eval_clients", "eval_personal"))
+    keys = evaluation_keys(dataset, task.metrics, *judged)
     if all(key is None or key.startswith("eval/") for key in wanted):
         return keys
     transfers = any(options.get(f"{link}_mbps") is not None for link in ("uplink", "downlink"))

@@ -22,7 +22,8 @@ from fljax.recording import device, jsonio, peak_memory_bytes, say, versions
 from fljax.recording.lock import locked
 from fljax.recording.runs import CONFIG
 from fljax.studies import results as tables
-from fljax.studies.comparison import Comparison, columns_of, compare, write_study_table
+from fljax.studies.columns import columns_of
+from fljax.studies.comparison import Comparison, compare, write_study_table
 from fljax.studies.costs import Costs
 from fljax.studies.criterion import for_groups, keys_of
 from fljax.studies.groups import (

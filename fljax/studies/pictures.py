@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -189,12 +190,20 @@ def _privacy(comparison: Comparison) -> dict[str, Draw]:
 
 
 def _clients(comparison: Comparison) -> dict[str, Draw]:
-    """Draws how the first metric is spread over the clients of each variant."""
-    spreads = ((entry, _percentile(entry, "p50").mean) for entry in comparison.compared)
-    found = [entry for entry, median in spreads if math.isfinite(median)]
-    if not found:
-        return {}
-    return {"clients": lambda figure: _draw_clients(figure, found, comparison.metrics)}
+    """Draws how the first metric is spread over clients, with their own models if these are judged.
+
+    Of variants without own models, it is the global one that was judged on the same rows.
+    """
+    for judged in ("personal", "clients"):
+        spreads = (
+            (entry, _percentile(entry, f"{judged}/p50").mean) for entry in comparison.compared
+        )
+        if found := [entry for entry, median in spreads if math.isfinite(median)]:
+            draw = functools.partial(
+                _draw_clients, shown=found, judged=judged, metrics=comparison.metrics
+            )
+            return {"clients": draw}
+    return {}
 
 
 KINDS: dict[str, Callable[[Comparison], dict[str, Draw]]] = {
@@ -250,10 +259,15 @@ def _width(labels: Sequence[str], most: int) -> float:
 
 
 def _percentile(entry: Compared, name: str) -> Spread:
-    return entry.spread(lambda outcome: outcome.best.get(f"eval/clients/{name}"))
+    return entry.spread(lambda outcome: outcome.best.get(f"eval/{name}"))
 
 
-def _draw_clients(figure: Any, shown: Sequence[Compared], metrics: Sequence[Metric]) -> None:
+_OWN = {"clients": "", "personal": " with the model it uses"}
+
+
+def _draw_clients(
+    figure: Any, shown: Sequence[Compared], judged: str, metrics: Sequence[Metric]
+) -> None:
     """Draws for each variant the middle eight tenths of the clients, median and mean."""
     labels = [entry.label for entry in shown]
     figure.set_size_inches(_width(labels, 30), 1.7 + 0.3 * len(shown))
@@ -265,16 +279,19 @@ def _draw_clients(figure: Any, shown: Sequence[Compared], metrics: Sequence[Metr
     }
     factor, unit = unit_of("eval/clients/mean", metrics)
     for place, entry in enumerate(shown):
-        low, high = (factor * _percentile(entry, name).mean for name in ("p10", "p90"))
+        low, high = (
+            factor * _percentile(entry, f"{judged}/{name}").mean for name in ("p10", "p90")
+        )
         label = "8 of 10 clients" if place == 0 else None
         axes.plot([low, high], [place] * 2, color=COLOURS[5], linewidth=5, alpha=0.6, label=label)
         for name, (marker, colour, text) in marks.items():
-            x = factor * _percentile(entry, name).mean
+            x = factor * _percentile(entry, f"{judged}/{name}").mean
             label = text if place == 0 else None
             axes.plot(x, place, marker, color=colour, markersize=5, label=label, linestyle="none")
     axes.set_yticks(range(len(shown)), labels, fontsize=9)
     axes.set(
-        ylim=(len(shown) - 0.5, -0.5), xlabel=f"{spread_metric(metrics).words} of a client{unit}"
+        ylim=(len(shown) - 0.5, -0.5),
+        xlabel=f"{spread_metric(metrics).words} of a client{_OWN[judged]}{unit}",
     )
     axes.set_title(_seeds(shown, "means over seeds"), fontsize=10)
     axes.grid(axis="y", visible=False)

@@ -31,7 +31,7 @@ from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.studies.groups import Group
 from fljax.studies.space import Trial
 from fljax.training.dispatch import Dispatcher
-from fljax.training.evaluations import Evaluations, make_evaluations
+from fljax.training.evaluations import Evaluations, check_judged, make_evaluations
 from fljax.training.federation import Federation, build
 from fljax.training.initialization import initial_shapes
 from fljax.training.options import RoundOptions, RunOptions, split_options
@@ -47,7 +47,6 @@ Record = dict[str, Any]
 _COMPILER_BYTES = 300_000_000
 # Options of a run that a sweep has not, and what to do instead.
 _REFUSED = {
-    "eval_personal": "Set it to 0, and run what best.json says by itself with it.",
     "stop_at_target": (
         "Set it to False: trials train all their rounds, and results.csv says in which round each "
         "reached the target."
@@ -95,12 +94,9 @@ def check_group(group: Group) -> None:
         )
     dataset, task, spec, *_ = group.experiment
     own = bind(task, initial_shapes(task)[1], dataset.preprocess)
-    hparams = {**spec.hparams, "num_clients": dataset.num_clients}
-    if not spec.build(own, hparams).has_global_model:
-        raise ValueError(
-            f"The trials of {spec.name!r} have no global model, and a sweep compares global "
-            "models. Run it by itself, fljax.simulate."
-        )
+    algorithm = spec.build(own, {**spec.hparams, "num_clients": dataset.num_clients})
+    judged = (run_options.eval_clients, run_options.eval_personal)
+    check_judged(dataset, spec.name, *judged, has_global_model=algorithm.has_global_model)
 
 
 class Slots:
@@ -220,12 +216,11 @@ class Slots:
         dispatched = []
         for (partition, seed), own in alike.items():
             evaluations = self._evaluations_of(partition, seed)
-            outputs = evaluations.dispatch_trials(self.federation, own)
+            rounds = [self.slots[slot].round for slot in own]
+            outputs = evaluations.dispatch_trials(self.federation, own, rounds)
             dispatched.append(_Dispatched(evaluations, own, outputs))
         for evaluations, own, outputs in dispatched:
-            outputs = jax.device_get(outputs)
-            for place, slot in enumerate(own):
-                of_slot = jax.tree.map(lambda leaf, p=place: leaf[p], outputs)
+            for slot, of_slot in zip(own, jax.device_get(outputs), strict=True):
                 found, _ = evaluations.finish(of_slot)
                 running = self.slots[slot]
                 if not running.records:
@@ -237,7 +232,9 @@ class Slots:
     def _evaluated_on(self, slot: int) -> tuple[int, int]:
         """Returns (partition, seed) that decide on the rows; the seed only where it samples."""
         inputs = self.federation.trials[slot]
-        samples = self._run_options.eval_clients not in (0, -1)
+        asked = (self._run_options.eval_clients, self._run_options.eval_personal)
+        samples = any(count not in (0, -1) for count in asked)
+        samples = samples or not self.federation.algorithm.has_global_model
         return inputs.partition, inputs.seed if samples else 0
 
     def _evaluations_of(self, partition: int, seed: int) -> Evaluations:
@@ -247,6 +244,7 @@ class Slots:
                 self.federation,
                 options.eval_batch_size,
                 options.eval_clients,
+                options.eval_personal,
                 dataset=self.group.datasets[partition],
                 seed=seed,
                 others=tuple(self._evaluations.values()),
@@ -272,7 +270,7 @@ class _Dispatched(NamedTuple):
 
     evaluations: Evaluations
     slots: list[int]
-    outputs: Any
+    outputs: list[Any]
 
 
 def _build(

@@ -18,7 +18,8 @@ from fljax.core.files import atomic_file
 from fljax.core.metrics import name_of, unit_of
 from fljax.core.transforms import dense_bits
 from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim, as_html, markdown
-from fljax.studies.comparison import STUDY_TABLE, Comparison, table, with_sd
+from fljax.studies.columns import table, with_sd
+from fljax.studies.comparison import STUDY_TABLE, Comparison
 from fljax.studies.launch import StudyRun
 from fljax.studies.selection import Spread, edges
 from fljax.studies.space import describe, identity

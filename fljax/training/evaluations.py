@@ -48,7 +48,7 @@ class Evaluations(NamedTuple):
       metrics: Of the task.
       stand_ins: Clients whose own models are evaluated because there is no global one, or None.
       personal: Clients whose own models are judged on held-out rows of their own, or None.
-      evaluate_personal: The compiled evaluation of these, or None.
+      evaluate_personal: (federation, personal, round, trial) -> the evaluation of these, or None.
       evaluate: The compiled evaluation of one model.
       evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
         stack.
@@ -77,25 +77,42 @@ class Evaluations(NamedTuple):
                 for name, eval_set in self.sets.items()
             }
         else:
-            models = _own_models(federation, self.stand_ins)
-            outputs = self._dispatch_many(models, len(self.stand_ins), frozen)
-        if self.personal is not None:
-            outputs[_PERSONAL] = self.evaluate_personal(federation, round)
-        return outputs
+            outputs = self._dispatch_stand_ins(federation, 0)
+        return outputs | self._dispatch_personal(federation, round, 0)
 
     def dispatch_trials(
-        self, federation: Federation, trials: Sequence[int]
-    ) -> dict[str, EvalOutputs]:
-        """Starts an evaluation of the global models of some trials; nothing waits for it.
+        self, federation: Federation, trials: Sequence[int], rounds: Sequence[int]
+    ) -> list[dict[str, EvalOutputs]]:
+        """Starts an evaluation of the models of some trials, after their rounds; nothing waits.
 
         Returns:
-          As `dispatch`, with a leading axis whose first entries are the trials, in their order.
+          As `dispatch`, of each trial.
         """
-        # always of one size: any number of trials is one program
-        order = np.zeros(len(federation.trials), np.int32)
-        order[: len(trials)] = trials
-        models = _models_of(federation.algorithm.variables, federation.state.server, order)
-        return self._dispatch_many(models, len(trials), federation.inputs.frozen)
+        if self.stand_ins is None:
+            # always of one size: any number of trials is one program
+            order = np.zeros(len(federation.trials), np.int32)
+            order[: len(trials)] = trials
+            models = _models_of(federation.algorithm.variables, federation.state.server, order)
+            found = self._dispatch_many(models, len(trials), federation.inputs.frozen)
+            each = [
+                jax.tree.map(lambda leaf, place=place: leaf[place], found)
+                for place in range(len(trials))
+            ]
+        else:
+            each = [self._dispatch_stand_ins(federation, trial) for trial in trials]
+        return [
+            outputs | self._dispatch_personal(federation, round, trial)
+            for outputs, round, trial in zip(each, rounds, trials, strict=True)
+        ]
+
+    def _dispatch_stand_ins(self, federation: Federation, trial: int) -> dict[str, EvalOutputs]:
+        models = _own_models(federation, self.stand_ins, trial)
+        return self._dispatch_many(models, len(self.stand_ins), federation.inputs.frozen)
+
+    def _dispatch_personal(self, federation, round: int, trial: int) -> dict[str, EvalOutputs]:
+        if self.personal is None:
+            return {}
+        return {_PERSONAL: self.evaluate_personal(federation, self.personal, round, trial)}
 
     def _dispatch_many(self, models, count, frozen):
         return {
@@ -219,8 +236,11 @@ def make_evaluations(
         groups_of = next(iter(among), None)
     own, evaluate_own = None, None
     if personal:
-        own, evaluate_own = personalization.make_personal(
-            federation, dataset, personal, batch_size, seed
+        own = personalization.personal_set(federation, dataset, personal, batch_size, seed)
+        evaluate_own = (
+            others[0].evaluate_personal
+            if others
+            else personalization.personal_program(federation, dataset)
         )
     programs = (
         (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
@@ -238,6 +258,31 @@ def make_evaluations(
         evaluate_own,
         *programs,
     )
+
+
+def check_judged(
+    dataset: FederatedDataset,
+    algorithm: str,
+    eval_clients: int = 0,
+    eval_personal: int = 0,
+    *,
+    has_global_model: bool,
+) -> None:
+    """Raises ValueError where clients are to be judged by rows or models that there are not.
+
+    Args:
+      dataset: Whose clients they are.
+      algorithm: Its name.
+      eval_clients, eval_personal: As they were given.
+      has_global_model: Whether the algorithm trains one.
+    """
+    if eval_clients and not has_global_model:
+        raise ValueError(
+            f"eval_clients = {eval_clients} judges the global model client by client, and clients "
+            f"of {algorithm!r} share none. Set it to 0; eval_personal judges their own models."
+        )
+    if eval_personal:
+        personalization.held_out_split(dataset, eval_personal)
 
 
 def _single_clients(
@@ -274,12 +319,7 @@ def _stand_ins(
     """
     if federation.algorithm.has_global_model:
         return None
-    if eval_clients:
-        raise ValueError(
-            f"eval_clients = {eval_clients} judges the global model client by client, and clients "
-            f"of {federation.spec.name!r} share none. Set it to 0; eval_personal judges their own "
-            "models."
-        )
+    check_judged(dataset, federation.spec.name, eval_clients, has_global_model=False)
     generator = random.generator(seed, "evaluation/personal")
     with_rows = np.flatnonzero(dataset.train.partition.sizes > 0)
     count = min(STAND_INS, len(with_rows))
@@ -312,15 +352,15 @@ def _models_of(variables: Callable, server: Any, trials: jax.Array):
     return jax.vmap(variables)(jax.tree.map(lambda leaf: leaf[trials], server))
 
 
-def _own_models(federation: Federation, clients: np.ndarray):
+def _own_models(federation: Federation, clients: np.ndarray, trial: int):
     """Returns the stacked own models of some clients, of an algorithm without a global one."""
-    rows = federation.store.rows_of(clients).algorithm
-    return _kept_models(federation.algorithm.personalize, federation.state.server, rows)
+    rows = federation.store.rows_of(clients, trial).algorithm
+    return _kept_models(federation.algorithm.personalize, federation.state.server, trial, rows)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _kept_models(personalize: Callable, server: Any, rows: Any):
-    server = jax.tree.map(lambda leaf: leaf[0], server)
+def _kept_models(personalize: Callable, server: Any, trial: int, rows: Any):
+    server = jax.tree.map(lambda leaf: leaf[trial], server)
     return jax.vmap(lambda own: personalize(server, own, None, None))(rows)
 
 

@@ -38,7 +38,7 @@ from fljax.engine.plan.packed_plan import PackedPlan, pack
 from fljax.engine.plan.planner import Planner
 from fljax.engine.plan.prefetch import in_thread, prefetch
 from fljax.engine.plan.round_plan import HostPlan, RoundPlan
-from fljax.engine.program.inputs import Inputs, RoundState
+from fljax.engine.program.inputs import Build, Inputs, RoundState
 from fljax.engine.program.round import make_round_program, make_rounds_program
 from fljax.engine.store.client_store import ClientStore
 from fljax.training.assembly import (
@@ -157,7 +157,8 @@ def _assemble(
         start = starter(mesh)
         state = start(initial)
     check_rounds_per_dispatch(options.rounds_per_dispatch, store)
-    parts = algorithm_builder(blueprint), options.pipeline, mesh, len(blueprint.trials)
+    build_algorithm = algorithm_builder(blueprint)
+    parts = build_algorithm, options.pipeline, mesh, len(blueprint.trials)
     kind = {"forms": execution.forms}
     own = 0 if layout is None else layout.rounds_per_dispatch
     return Federation(
@@ -166,6 +167,7 @@ def _assemble(
         spec=blueprint.spec,
         options=options,
         algorithm=blueprint.algorithm,
+        build_algorithm=build_algorithm,
         execution=execution,
         mesh=mesh,
         program=make_round_program(*parts, **kind),
@@ -195,6 +197,7 @@ class Federation:
     Attributes:
       dataset, task, spec, options: As `build` takes them.
       algorithm: The algorithm of the first trial, as the spec builds it.
+      build_algorithm: (frozen, hparams, round) -> the algorithm of a trial, inside a trace.
       execution: On which devices, lanes and waves jobs run.
       mesh: The devices.
       program, rounds_program: The compiled round, and several of them in a row.
@@ -223,6 +226,7 @@ class Federation:
     spec: AlgorithmSpec
     options: RoundOptions
     algorithm: Algorithm
+    build_algorithm: Build
     execution: ExecutionPlan
     mesh: Mesh
     program: jax.stages.Wrapped

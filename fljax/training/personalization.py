@@ -10,7 +10,7 @@ their batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from fljax.core.algorithm import Algorithm
+from fljax.core.algorithm import Algorithm, Variables
 from fljax.core.gradients import LocalTask, bind
 from fljax.core.metrics import Metric, client_metrics, client_summary, global_metrics, spread_metric
 from fljax.data.dataset import FederatedDataset, Partition, Split
@@ -149,23 +149,25 @@ def _batches(
 
 
 def make_evaluate(
-    algorithm: Algorithm, bind: Callable[[PyTree], LocalTask], mesh: Mesh
+    build: Callable[[PyTree, Mapping[str, jax.Array]], Algorithm],
+    bind: Callable[[PyTree], LocalTask],
+    mesh: Mesh,
 ) -> Callable[..., EvalOutputs]:
     """Makes the compiled evaluation of clients' own models.
 
     Args:
-      algorithm: That personalizes.
+      build: (frozen, hparams) -> the algorithm, which personalizes.
       bind: (frozen) -> LocalTask.
       mesh: The mesh the clients were prepared for.
 
     Returns:
-      A jitted function (server_states, client_states, key, round, frozen, inputs) -> EvalOutputs:
-      server states have an axis over trials, client states are leaves [D x K, ...], and the key is
-      that of the seed.
+      A jitted function (server_states, hparams, keys, trial, client_states, round, frozen, inputs)
+      -> EvalOutputs: server states, hparams and the keys of seeds have an axis over trials, client
+      states are leaves [D x K, ...] of that trial.
     """
 
-    def one_device(server, states, key, frozen, inputs: PersonalInputs):
-        task = bind(frozen)
+    def one_device(server, hparams, states, key, frozen, inputs: PersonalInputs):
+        task, personalize = bind(frozen), personalization_of(build(frozen, hparams))
         held_out, own = (
             split._replace(
                 counts=split.counts[0], rows=_first(split.rows), staged=_first(split.staged)
@@ -180,7 +182,7 @@ def make_evaluate(
             )
             batch = batch_of(count, rows, staged, own.data)
             own_key = jax.random.fold_in(key, client[place])
-            model = algorithm.personalize(server, state, batch, own_key)
+            model = personalize(server, state, batch, own_key)
             # strongly typed, as what a loop carries must be
             return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), model)
 
@@ -200,14 +202,15 @@ def make_evaluate(
     sharded = jax.shard_map(
         one_device,
         mesh=mesh,
-        in_specs=(same, each, same, same, PersonalInputs(rows, rows, each, each, each)),
+        in_specs=(same, same, each, same, same, PersonalInputs(rows, rows, each, each, each)),
         out_specs=EvalOutputs(sums=each, counts=same),
         check_vma=False,
     )
 
-    def evaluate(servers, states, key, round, frozen, inputs):
+    def evaluate(servers, hparams, keys, trial, states, round, frozen, inputs):
+        server, hparams, key = jax.tree.map(lambda leaf: leaf[trial], (servers, hparams, keys))
         key = jax.random.fold_in(jax.random.fold_in(key, round), PERSONAL)
-        return sharded(_first(servers), states, key, frozen, inputs)
+        return sharded(server, hparams, states, key, frozen, inputs)
 
     return jax.jit(evaluate, out_shardings=host_readable(mesh))
 
@@ -233,53 +236,71 @@ def _first(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
-def make_personal(
-    federation: Federation, dataset: FederatedDataset, asked: int, batch_size: int, seed: int
-) -> tuple[PersonalSet, Callable[[Federation, int], EvalOutputs]]:
-    """Prepares the evaluation of clients' own models on the rows that they own of the test set.
+def personalization_of(algorithm: Algorithm) -> Callable[..., Variables]:
+    """Returns what gives a client's model: the global one where the algorithm makes no others."""
+    if algorithm.personalize is not None:
+        return algorithm.personalize
+    return lambda server, own, batch, key: algorithm.variables(server)
 
-    Where they own none of it, on those of the validation set.
+
+def personal_set(
+    federation: Federation, dataset: FederatedDataset, asked: int, batch_size: int, seed: int
+) -> PersonalSet:
+    """Lays out the rows on which clients' own models are judged: those they own of the test set.
+
+    Where they own none of it, those of the validation set.
 
     Args:
       federation: The federation.
-      dataset: Its data.
+      dataset: The data of the trials that are evaluated.
       asked: Clients to evaluate; -1 takes all, k a seeded sample.
       batch_size: Most rows of a batch.
       seed: Of the sample.
 
-    Returns:
-      (the clients, (federation, round) -> their evaluation after that round).
+    Raises:
+      ValueError: If clients own no such rows.
+    """
+    held_out = held_out_split(dataset, asked)
+    with_rows = clients_with_rows(held_out, asked, "eval_personal", "held-out")
+    clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
+    shared = [split.examples is dataset.train.examples for split in (dataset.train, held_out)]
+    data = [federation.inputs.data if is_shared else None for is_shared in shared]
+    return prepare(dataset.train, held_out, clients, federation.mesh, batch_size, *data)
+
+
+def held_out_split(dataset: FederatedDataset, asked: int) -> Split:
+    """Returns the rows that clients own and do not train on: of the test set, else for validation.
 
     Raises:
-      ValueError: If the algorithm makes no such models, or clients own no such rows.
+      ValueError: If there are none to judge the `asked` clients by.
     """
-    if federation.algorithm.personalize is None:
-        raise ValueError(
-            f"eval_personal = {asked}, but the algorithm {federation.spec.name!r} has no "
-            "personal models."
-        )
-    splits = [
-        split for split in (dataset.test, dataset.val) if split is not None and split.partition
-    ]
-    if not splits:
-        raise ValueError(
-            f"eval_personal = {asked}, but the clients of {dataset.name!r} own no held-out rows: "
-            "give test_client_ids with the test rows, or split some off, val_fraction=0.2."
-        )
-    with_rows = clients_with_rows(splits[0], asked, "eval_personal", "held-out")
-    clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
-    shared = [split.examples is dataset.train.examples for split in (dataset.train, splits[0])]
-    data = [federation.inputs.data if is_shared else None for is_shared in shared]
-    own = prepare(dataset.train, splits[0], clients, federation.mesh, batch_size, *data)
+    for split in (dataset.test, dataset.val):
+        if split is not None and split.partition:
+            return split
+    raise ValueError(
+        f"eval_personal = {asked}, but the clients of {dataset.name!r} own no held-out rows: "
+        "give test_client_ids with the test rows, or split some off, val_fraction=0.2."
+    )
+
+
+def personal_program(
+    federation: Federation, dataset: FederatedDataset
+) -> Callable[..., EvalOutputs]:
+    """Returns the compiled evaluation of clients' own models, for any data of this preprocessing.
+
+    Returns:
+      (federation, clients: PersonalSet, round, trial) -> their evaluation after that round.
+    """
     evaluate = make_evaluate(
-        federation.algorithm,
+        lambda frozen, hparams: federation.build_algorithm(frozen, hparams, 0),
         lambda frozen: bind(federation.task, frozen, dataset.preprocess),
         federation.mesh,
     )
 
-    def dispatch(federation: Federation, round: int) -> EvalOutputs:
-        states = federation.store.rows_of(own.clients.reshape(-1)).algorithm
-        frozen, key = federation.inputs.frozen, federation.inputs.keys[0]
-        return evaluate(federation.state.server, states, key, round, frozen, own.inputs)
+    def dispatch(federation: Federation, own: PersonalSet, round: int, trial: int) -> EvalOutputs:
+        states = federation.store.rows_of(own.clients.reshape(-1), trial).algorithm
+        given = federation.inputs
+        where = (federation.state.server, given.hparams, given.keys, trial)
+        return evaluate(*where, states, round, given.frozen, own.inputs)
 
-    return own, dispatch
+    return dispatch

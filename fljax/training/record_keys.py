@@ -27,14 +27,18 @@ _TRANSFERS = ("comm/round_transfer_seconds", "comm/transfer_seconds")
 
 
 def evaluation_keys(
-    dataset: FederatedDataset, metrics: Sequence[Metric], eval_clients: int = 0
+    dataset: FederatedDataset,
+    metrics: Sequence[Metric],
+    eval_clients: int = 0,
+    eval_personal: int = 0,
 ) -> list[str]:
-    """Returns the keys that evaluations of a global model write, and `eval_clients` adds to.
+    """Returns the keys that evaluations write.
 
     Args:
       dataset: The federated data.
       metrics: Of the task.
       eval_clients: How many clients are evaluated one by one; 0 none.
+      eval_personal: How many clients' own models are; 0 none.
 
     Example:
       >>> dataset = data.from_arrays(np.zeros((4, 2)), [0, 0, 1, 1], client_ids=[0, 0, 1, 1])
@@ -47,6 +51,9 @@ def evaluation_keys(
     keys = [f"eval/{split}/{metric.name}" for split in splits for metric in metrics]
     if eval_clients:
         keys += [f"eval/clients/{name}" for name in SPREAD]
+    if eval_personal:
+        names = [*(metric.name for metric in metrics), *SPREAD]
+        keys += [f"eval/personal/{name}" for name in names]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those with too many values are told of by the run
         groups = recorded_groups(dataset)

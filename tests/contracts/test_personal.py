@@ -207,9 +207,13 @@ def test_clients_without_a_global_model_are_judged_on_both():
     assert run.curves["eval/test/loss"][-1] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_own_rows_and_models_are_needed():
-    with pytest.raises(ValueError, match="'fedavg' has no personal models"):
-        federate(algorithms.fedavg(RATE))
+def test_without_own_models_the_global_one_is_judged():
+    run, models = federate(algorithms.fedavg(RATE))
+    expected = [judged(models[-1], client)[0] for client in OWNERS]
+    np.testing.assert_allclose(run.client_metrics["personal/loss"], expected, rtol=1e-4)
+
+
+def test_own_rows_are_needed_and_a_model_for_what_judges_it():
     with pytest.raises(ValueError, match="clients of 'local_only' share none"):
         federate(algorithms.local_only(RATE), eval_clients=2)
     with pytest.raises(ValueError, match="own no held-out rows.*val_fraction=0.2"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fljax.core.digits import apart, decimals, figures
 from fljax.recording import progress
-from fljax.studies.comparison import with_sd
+from fljax.studies.columns import with_sd
 from fljax.studies.selection import Spread
 
 SIZES = st.floats(1e-30, 1e30) | st.floats(-1e30, -1e-30)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fljax.studies import repeat
-from fljax.studies.comparison import columns_of, compare, table, write_study_table
+from fljax.studies.columns import columns_of, table
+from fljax.studies.comparison import compare, write_study_table
 from fljax.studies.criterion import Criterion
 from fljax.studies.pareto import Point, front, points
 from fljax.studies.results import Results, Status, row
@@ -169,6 +170,24 @@ def test_other_metrics_are_columns_by_their_keys(whole):
     with pytest.raises(ValueError, match="column.*uplink_factor"):
         columns_of(Study(columns=("uplink_facto",)))
     assert columns_of(Study()) == ("best", "last"), "without a reference there is no gap"
+
+
+def test_a_second_variant_may_be_measured_against(whole):
+    """Seed by seed as the reference is, which is 0 against itself and not against the other."""
+    variants = whole.study.variants
+    other = next(name for name in variants if name != "none")
+    columns = ("gap", "gap to none", f"gap to {other}")
+    rows = table(whole._replace(study=Study(variants=variants, reference="none", columns=columns)))
+    of_reference, of_other = (
+        next(row for row in rows if row[0] == f"`{name}`") for name in ("none", other)
+    )
+    assert rows[0][2] == rows[0][1].replace("gap", "gap to none")
+    assert [row[1] for row in rows[1:]] == [row[2] for row in rows[1:]]
+    assert of_reference[2] == "0" and of_other[3] == "0"
+    # the same differences the other way round
+    assert of_reference[3][0] != of_other[2][0] and of_reference[3][1:] == of_other[2][1:]
+    with pytest.raises(ValueError, match="unknown variant: 'nobody'"):
+        columns_of(Study(variants=variants, columns=("gap to nobody",)))
 
 
 def test_trials_that_diverged_are_told_from_the_others(tmp_path):

@@ -11,7 +11,8 @@ from matplotlib.image import imread
 from fljax.core.metrics import Metric
 from fljax.recording.line_file import LineFile
 from fljax.studies import grid, log_uniform, repeat, sample, uniform
-from fljax.studies.comparison import compare, table
+from fljax.studies.columns import table
+from fljax.studies.comparison import compare
 from fljax.studies.pictures import plot_study
 from fljax.studies.results import ROWS, Results, append_rows, load, write_trials
 from fljax.studies.study import Study

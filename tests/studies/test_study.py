@@ -250,8 +250,8 @@ def learns(clients_per_round):
             "'learning:learns' has delayed feedback, which only single",
         ),
         (
-            {"algorithm": "fljax.algorithms:local_only"},
-            "'local_only' have no global model, and a sweep compares",
+            {"algorithm": "local_only", "eval_clients": -1},
+            "clients of 'local_only' share none. Set it to 0",
         ),
         ({"patience": 2}, "patience = 2, but a sweep cannot do that. Set it to 0"),
     ],
