@@ -23,6 +23,7 @@ from fljax.core.algorithm import (
     Variables,
     step_key,
 )
+from fljax.core.clusterings import membership
 from fljax.core.gradients import LocalTask
 
 PyTree = Any
@@ -188,11 +189,6 @@ def losses_of(task: LocalTask, models: Variables, batch, key: jax.Array) -> jax.
 def model_of(message: Message, cluster: jax.Array) -> Variables:
     """Returns one of a message's models."""
     return jax.tree.map(lambda leaf: leaf[cluster], message.models)
-
-
-def membership(cluster: jax.Array, num_clusters: int) -> dict[str, jax.Array]:
-    """Returns the statistics that count the clients of each cluster."""
-    return {f"cluster_{n}": (cluster == n).astype(jnp.int32) for n in range(num_clusters)}
 
 
 def _comparable(losses: jax.Array, allowed: jax.Array) -> jax.Array:

@@ -61,7 +61,7 @@ def hypcluster(
     def build(task, hp):
         def pick(message: Message, losses: jax.Array, job: Job):
             best, sent = by_lowest_loss(message, losses, job)
-            drawn = jax.random.randint(job.key, (), 0, num_clusters)
+            drawn = jax.random.randint(job.key, (), 0, num_clusters, jnp.int32)
             return jnp.where(job.round < hp["warmup_rounds"], drawn, best), sent
 
         algorithm = clustered(task, plain.build(task, hp), num_clusters, pick=pick)

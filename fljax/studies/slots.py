@@ -195,7 +195,8 @@ class Slots:
             running.round += 1
             if running.diverged is not None:
                 continue
-            record = training_record(facts, stats, running.totals, self._speeds, slot)
+            groups = self.group.datasets[self.federation.trials[slot].partition].groups
+            record = training_record(facts, stats, running.totals, self._speeds, slot, groups)
             if running.ledger is not None:
                 is_last = running.round == self.group.num_rounds
                 record |= running.ledger.record(running.round, is_last=is_last)

@@ -171,7 +171,7 @@ class Loop:
         seconds = clock.lap() / len(block.facts)
         speeds = LinkSpeeds(self.options.uplink_mbps, self.options.downlink_mbps)
         records = [
-            round_record(facts, stats, self.totals, seconds, speeds)
+            round_record(facts, stats, self.totals, seconds, speeds, self.federation.dataset.groups)
             | self._of_privacy(facts.round + 1)
             | self._of_sampler(facts)
             for facts, stats in zip(block.facts, block.stats, strict=True)

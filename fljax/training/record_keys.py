@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.clusterings import is_clustered
 from fljax.core.metrics import SPREAD, Metric
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
@@ -15,6 +16,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.training.client_tables import as_text, recorded_groups
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
+from fljax.training.round_records import agreement_key
 
 # What `fljax.training.round_records.training_record` writes, whatever the algorithm.
 _TRAINING = (
@@ -91,6 +93,8 @@ def training_keys(
         for name in passes[-1][1]
         if name != "weight" and not name.endswith("/weight")
     ]
+    if is_clustered(passes[-1][1]):
+        own += [agreement_key(name) for name in dataset.groups]
     own += ["train/clients_refused"] * as_configured(pipeline).agrees
     own += ["train/clients_unselected"] * (len(passes) > 1)
     return [*_TRAINING, *own, *(_TRANSFERS * transfers), *([EPSILON] * private)]

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.clusterings import adjusted_rand_index, clusters_of
 from fljax.engine.plan.round_plan import HostPlan
+
+NO_GROUPS: Mapping[str, np.ndarray] = {}
 
 
 @dataclasses.dataclass
@@ -41,6 +44,7 @@ def round_record(
     totals: RoundTotals,
     seconds: float,
     speeds: LinkSpeeds,
+    groups: Mapping[str, np.ndarray] = NO_GROUPS,
 ) -> dict[str, Any]:
     """Returns the record of one round, and adds to the totals.
 
@@ -50,9 +54,10 @@ def round_record(
       totals: Running totals, updated in place.
       seconds: Wall-clock time of the round.
       speeds: Of the simulated links.
+      groups: {name: [N] group of each client}, to which clusters are compared.
     """
     totals.elapsed += seconds
-    record = training_record(facts, stats, totals, speeds) | {
+    record = training_record(facts, stats, totals, speeds, groups=groups) | {
         "time/round_seconds": seconds,
         "time/elapsed_seconds": totals.elapsed,
         "time/plan_seconds": facts.seconds,
@@ -70,17 +75,20 @@ def training_record(
     totals: RoundTotals,
     speeds: LinkSpeeds,
     trial: int = 0,
+    groups: Mapping[str, np.ndarray] = NO_GROUPS,
 ) -> dict[str, Any]:
     """Returns what one trial's record says of training and messages, and adds to its totals.
 
     Args:
-      facts, stats, speeds: As for `round_record`.
+      facts, stats, speeds, groups: As for `round_record`.
       totals: Of the trial.
       trial: Its number.
     """
+    clients = facts.clients
     if len(facts.steps) > 1:
         own = (facts.trials == trial) & (facts.clients >= 0)
         stats = [{name: values[own] for name, values in of_pass.items()} for of_pass in stats]
+        clients = clients[own]
     last = stats[-1]
     record = {
         "round": int(np.broadcast_to(facts.round, len(facts.steps))[trial]) + 1,
@@ -117,7 +125,26 @@ def training_record(
     known |= reported | {f"{name}/weight" for name in reported}
     for name in sorted(last.keys() - known):
         record[key_of(name)] = float(np.sum(last[name], dtype=np.float64))
-    return record
+    return record | _agreements(last, clients, groups)
+
+
+def agreement_key(group: str) -> str:
+    """Returns the key of how far clusters agree with a group of clients."""
+    return f"train/adjusted_rand/{group}"
+
+
+def _agreements(
+    stats: Mapping[str, np.ndarray], clients: np.ndarray, groups: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Returns how far the clusters of a round's clients agree with each of their groups."""
+    clusters = clusters_of(stats)
+    if clusters is None or not (clusters >= 0).any():
+        return {}
+    arrived, clients = clusters[clusters >= 0], clients[clusters >= 0]
+    return {
+        agreement_key(name): adjusted_rand_index(arrived, np.asarray(values)[clients])
+        for name, values in groups.items()
+    }
 
 
 def key_of(statistic: str) -> str:

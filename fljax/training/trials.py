@@ -85,8 +85,7 @@ def initial_trials(
       num_models: Models that a server starts from.
 
     Raises:
-      ValueError: If the trials do not fit into one program, or several models are to start from
-        the same parameters.
+      ValueError: If the trials do not fit into one program, or several models would start alike.
     """
     if num_models > 1 and params is not None:
         raise ValueError(
@@ -121,6 +120,12 @@ def _several(task: Task, first: Variables, seed: int, num_models: int) -> Variab
     numbers = np.arange(1, num_models, dtype=np.uint32)
     keys = _further_keys(np.uint32(seed & 0xFFFFFFFF), numbers)
     further = [init_model(task, key) for key in keys]
+    if all(map(np.array_equal, jax.tree.leaves(first.params), jax.tree.leaves(further[0][0]))):
+        raise ValueError(
+            f"The server starts from {num_models} models that must differ, and the model's init "
+            "gives the same parameters whatever its key is, such as zeros. Take a model that draws "
+            "its weights, or an algorithm that starts from one, such as hypcluster."
+        )
     return _stack([first, *(Variables(params, state) for params, _, state in further)])
 
 

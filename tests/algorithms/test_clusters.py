@@ -7,9 +7,11 @@ import pytest
 import reference
 import toy
 
-from fljax import algorithms
+import fljax
+from fljax import algorithms, data, models
 from fljax.tasks import classification
 from fljax.training.federation import RoundOptions, build
+from fljax.training.record_keys import training_keys
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -42,9 +44,10 @@ def drawn_task():
 
 def run(spec, cohorts=COHORTS, **options):
     """Runs rounds; returns (federation, stats of each round, models at the start, those after)."""
+    task = options.pop("task", None) or drawn_task()
     options = {"local_epochs": 2, "batch_size": 4, "shuffle": False} | options
     rounds = RoundOptions(num_rounds=len(COHORTS), cohorts=COHORTS, clients_per_round=5, **options)
-    federation = build(toy.dataset(toy.clients()), drawn_task(), spec, rounds)
+    federation = build(toy.dataset(toy.clients()), task, spec, rounds)
     before = models_of(federation)
     stats = [
         jax.device_get(federation.step(plan, facts))
@@ -187,17 +190,37 @@ def test_hypcluster():
 
 
 def test_own_models_are_those_with_the_lowest_loss():
-    federation, _, _, models = run(algorithms.ifca(3, LR))
+    federation, _, _, after = run(algorithms.ifca(3, LR))
     server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
     for client in (0, 3, 6):
         x, y = toy.clients()[client]
         batch = {"x": jnp.asarray(x), "y": jnp.asarray(y), "mask": jnp.ones(len(y), bool)}
         own = federation.algorithm.personalize(server, jnp.int32(-1), batch, jax.random.key(0))
-        best = chosen_by_loss(models, x, y, client, 0, 0)
-        toy.assert_close(jax.device_get(own.params), models[best], 1e-12)
+        best = chosen_by_loss(after, x, y, client, 0, 0)
+        toy.assert_close(jax.device_get(own.params), after[best], 1e-12)
     nobody = {"x": jnp.zeros((1, 6)), "y": jnp.zeros(1, int), "mask": jnp.zeros(1, bool)}
     own = federation.algorithm.personalize(server, jnp.int32(-1), nobody, jax.random.key(0))
     toy.assert_close(jax.device_get(own.params), toy.params_of(federation), 1e-12)
+
+
+def test_records_compare_clusters_with_groups():
+    """Planted: clients of a group have labels of their own, so that they agree on a model."""
+    groups = np.arange(12) % 2
+    x, y = np.ones((60, 2), np.float32), np.repeat(groups, 5)
+    dataset = data.from_arrays(
+        x, y, client_ids=np.repeat(np.arange(12), 5), x_test=x, y_test=y, num_classes=2,
+        groups={"kind": groups, "alone": np.arange(12)},
+    )  # fmt: skip
+    task = classification(models.softmax_regression(2, 2), 2)
+    found = fljax.simulate(
+        dataset, task, algorithms.hypcluster(2, 2.0), num_rounds=6, clients_per_round=12,
+        progress=False,
+    )  # fmt: skip
+    assert found.curves["train/adjusted_rand/kind"][-1] == 1
+    assert found.curves["train/adjusted_rand/alone"][-1] == 0
+    assert found.curves["train/cluster_0"][-1] == 6
+    keys = training_keys(dataset, task, algorithms.hypcluster(2, 2.0))
+    assert {key for key in found.curves if key.startswith("train/")} <= {*keys, "train/loss"}
 
 
 def test_what_clusters_cannot_do_is_refused():
@@ -205,5 +228,7 @@ def test_what_clusters_cannot_do_is_refused():
         algorithms.ifca(0)
     with pytest.raises(ValueError, match="starts from 2 that must differ"):
         run(algorithms.ifca(2), [], initial_params=toy.initial_params())
+    with pytest.raises(ValueError, match="the same parameters whatever its key"):
+        run(algorithms.ifca(2), [], task=toy.softmax_task())
     with pytest.raises(TypeError, match="nothing reads the hyperparameter client_lr"):
         run(algorithms.ifca(2, 0.3, averaging="gradients"), COHORTS[:1])
