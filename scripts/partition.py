@@ -24,7 +24,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data directory; default $FLJA
 _CODE_DIR = flags.DEFINE_string("code_dir", None, "Folder of your module; default the current one.")
 _OUT = flags.DEFINE_string("out", None, "Where to save the figure; none is drawn without it.")
 
-_OPTIONS = ("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size")
+_OPTIONS = (
+    *("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"),
+    *("rows_per_client", "own_test_fraction"),
+)
 for _name in _OPTIONS:
     _define = {float: flags.DEFINE_float, int: flags.DEFINE_integer}[DATA[_name].kind]
     _define(_name, None, DATA[_name].meaning)

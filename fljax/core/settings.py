@@ -73,6 +73,16 @@ DATA: dict[str, Field] = {
         None, int, NON_NEGATIVE, optional=True, unit="rows",
         meaning="Gives each client so many rows at least; unset: 1.",
     ),
+    "rows_per_client": Field(
+        None, int, COUNT, optional=True, unit="rows",
+        meaning="Gives each client exactly so many rows, a sample of those that the partition "
+        "gives it; the others belong to nobody. Unset: all.",
+    ),
+    "own_test_fraction": Field(
+        0.0, float, DECAY,
+        meaning="Divides training and test rows alike among clients, then tests each client on "
+        "this share of its own rows; 0: the test set of the data.",
+    ),
     "val_fraction": Field(
         0.0, float, DECAY, meaning="Splits this share of each client's rows off for validation."
     ),

@@ -13,6 +13,7 @@ from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.files import resolve_data_dir
 from fljax.data.heart import heart_disease
 from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
+from fljax.data.own_rows import with_own_test
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.plots import plot_partition
@@ -61,4 +62,5 @@ __all__ = [
     "shards",
     "split_label_counts",
     "synthetic",
+    "with_own_test",
 ]

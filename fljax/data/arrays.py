@@ -21,6 +21,7 @@ from fljax.data.dataset import (
 from fljax.data.examples import ArrayExamples, named_arrays
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
+from fljax.data.own_rows import pooled, with_own_test
 from fljax.data.partition import chosen_clients
 from fljax.data.partition_arguments import partition_setting
 from fljax.data.partition_names import PARTITIONERS, call_of, is_natural_name, named_partition
@@ -42,6 +43,7 @@ def from_arrays(
     num_clients: int | None = None,
     groups: Mapping[str, Sequence | Mapping] | None = None,
     seed: int = 0,
+    own_test_fraction: float = 0.0,
     val_fraction: float = 0.0,
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -81,6 +83,9 @@ def from_arrays(
         natural clients are in the order of their sorted ids, all of them. Or {name: {client id:
         group}}.
       seed: Chooses the partition and the validation rows.
+      own_test_fraction: Share of its own rows that each client is tested on. Training and test rows
+        are then pooled, divided among the clients alike, and each client's own divided by class;
+        see `with_own_test`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       num_classes: Default: as many as have names, else the largest label plus one.
       class_names: Names of the classes in the order of their numbers, where labels are texts and
@@ -91,7 +96,8 @@ def from_arrays(
         `preprocess`. Of a memmap above 1 GiB, evenly spaced rows are looked at.
       name: For logs and records.
       kind: "classification", "next_token" or "targets".
-      **partition_options: Such as `alpha`, `shards_per_client` or `min_partition_size`.
+      **partition_options: Such as `alpha`, `shards_per_client`, `min_partition_size`, or
+        `rows_per_client`, which any partition takes.
 
     Returns:
       The dataset.
@@ -109,6 +115,7 @@ def from_arrays(
     named = partition if isinstance(partition, str) else None
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT, optional=True))
     seed = partition_setting("seed", seed)
+    own_test_fraction = partition_setting("own_test_fraction", own_test_fraction)
     val_fraction = partition_setting("val_fraction", val_fraction)
     num_clients = partition_setting("num_clients", num_clients)
     check_same_rows(x, client_ids, "x", "client_ids")
@@ -122,7 +129,14 @@ def from_arrays(
     if preprocess is None and kind != "next_token":
         check_raw(train.x)
     test = _test_rows(x_test, y_test, test_client_ids, kind)
-    everyone = None if train.ids is None else unique_ids(train.ids, train.size)[0]
+    pools = bool(own_test_fraction) and test is not None
+    if pools and isinstance(partition, Partition):
+        raise ValueError(
+            "own_test_fraction divides test rows among the clients, and a ready partition does "
+            "that already: give all rows as x and y, and leave x_test and y_test out"
+        )
+    ids_of_rows = _ids_of_rows(train, test, pools)
+    everyone = None if ids_of_rows is None else np.unique(ids_of_rows)
     dropped = {}
     if on_nonfinite != "keep":
         ready = partition if isinstance(partition, Partition) else None
@@ -134,17 +148,21 @@ def from_arrays(
     )
 
     is_natural = is_natural_name(named) or (partition is None and train.ids is not None)
-    ids, present = None, everyone
+    ids, present, ids_of_rows = None, everyone, _ids_of_rows(train, test, pools)
+    if pools:
+        examples, test, test_examples = pooled(examples, test_examples), None, None
     if is_natural:
-        if train.ids is None:
+        if ids_of_rows is None:
             raise ValueError(
-                f"{name!r} has no natural clients: give client_ids, or name another partition"
+                f"{name!r} has no natural clients: give client_ids"
+                + (" and test_client_ids, since own_test_fraction pools all rows" if pools else "")
+                + ", or name another partition"
             )
-        present = unique_ids(train.ids, train.size)[0] if dropped.get("train") else everyone
+        present = np.unique(ids_of_rows) if dropped else everyone
         ids = present[chosen_clients(len(present), num_clients, seed)]
         partition = partition or "natural"
-    _warn_of_dropped(name, dropped, everyone, train)
-    chosen = _partition(partition, examples, num_clients, seed, train.ids, partition_options)
+    _warn_of_dropped(name, dropped, everyone, ids_of_rows)
+    chosen = _partition(partition, examples, num_clients, seed, ids_of_rows, partition_options)
     test_split, held_out, held_out_ids = _test_splits(test_examples, test, present, ids)
     dataset = FederatedDataset(
         name=name,
@@ -164,7 +182,19 @@ def from_arrays(
         class_names=class_names,
         dropped={role: rows for role, rows in dropped.items() if rows},
     )
+    if own_test_fraction:
+        dataset = with_own_test(dataset, own_test_fraction, seed)
     return dataset.with_validation(val_fraction, seed) if val_fraction else dataset
+
+
+def _ids_of_rows(train: Rows, test: Rows | None, pools: bool) -> np.ndarray | None:
+    """Returns the client ids of all rows that clients train on or, where both are pooled, own."""
+    if not pools or train.ids is None:
+        return train.ids
+    if test.ids is None:
+        return None
+    places_among(train.ids[:1], test.ids)  # refuses ids of unlike types
+    return np.concatenate([train.ids, test.ids])
 
 
 def _check_kinds(kind, on_nonfinite, partition, preprocess, groups) -> None:
@@ -195,12 +225,12 @@ def _test_rows(x_test, y_test, test_client_ids, kind: str) -> Rows | None:
     return test
 
 
-def _warn_of_dropped(name: str, dropped: Mapping[str, int], everyone, train: Rows) -> None:
+def _warn_of_dropped(name: str, dropped: Mapping[str, int], everyone, ids) -> None:
     """Says how many rows were dropped, and whose."""
     found = [f"{rows} {role} rows" for role, rows in dropped.items() if rows]
     if not found:
         return
-    gone = [] if everyone is None else np.setdiff1d(everyone, train.ids)
+    gone = [] if everyone is None else np.setdiff1d(everyone, ids)
     whose = f" No row is left of client {some_of(gone)}." if len(gone) else ""
     warnings.warn(
         f"{name!r}: {' and '.join(found)} hold a NaN or an infinity and were dropped.{whose}",

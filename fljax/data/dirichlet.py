@@ -100,6 +100,7 @@ def dirichlet_hsu(
     alpha: float = 0.5,
     seed: int = 0,
     min_partition_size: int = 1,
+    rows_per_client: int | None = None,
 ) -> Partition:
     """Draws a label mixture for each client, Dirichlet over classes, and fills client by client.
 
@@ -118,6 +119,8 @@ def dirichlet_hsu(
       alpha: Concentration, shared among the classes: with 10 equal classes, alpha = 1 is 0.1 each.
       seed: Chooses the partition.
       min_partition_size: The fewest rows a client may have; sizes differ by at most one anyway.
+      rows_per_client: How many rows each client draws; None for all rows / N. Classes last longer
+        where clients draw fewer, so that more of them get their mixture.
 
     Returns:
       A partition over N clients.
@@ -140,7 +143,14 @@ def dirichlet_hsu(
         return np.repeat(order, sizes)
 
     return _by_mixtures(
-        labels, num_clients, alpha, seed, min_partition_size, one_after_another, "dirichlet_hsu"
+        labels,
+        num_clients,
+        alpha,
+        seed,
+        min_partition_size,
+        rows_per_client,
+        one_after_another,
+        "dirichlet_hsu",
     )
 
 
@@ -151,6 +161,7 @@ def dirichlet_per_client(
     alpha: float = 0.5,
     seed: int = 0,
     min_partition_size: int = 1,
+    rows_per_client: int | None = None,
 ) -> Partition:
     """Draws a label mixture for each client, Dirichlet over classes; clients take turns.
 
@@ -164,6 +175,8 @@ def dirichlet_per_client(
       alpha: Concentration, shared among the classes: with 10 equal classes, alpha = 1 is 0.1 each.
       seed: Chooses the partition.
       min_partition_size: The fewest rows a client may have; sizes differ by at most one anyway.
+      rows_per_client: How many rows each client draws; None for all rows / N. Classes last longer
+        where clients draw fewer, so that more of them get their mixture.
 
     Returns:
       A partition over N clients.
@@ -184,15 +197,25 @@ def dirichlet_per_client(
         return np.tile(order, -(-num_rows // order.size))[:num_rows]
 
     return _by_mixtures(
-        labels, num_clients, alpha, seed, min_partition_size, in_turns, "dirichlet_per_client"
+        labels,
+        num_clients,
+        alpha,
+        seed,
+        min_partition_size,
+        rows_per_client,
+        in_turns,
+        "dirichlet_per_client",
     )
 
 
-def _by_mixtures(labels, num_clients, alpha, seed, min_partition_size, places, name) -> Partition:
+def _by_mixtures(
+    labels, num_clients, alpha, seed, min_partition_size, rows_per_client, places, name
+) -> Partition:
     """Returns the partition of clients that draw rows by a mixture of their own.
 
     Args:
-      labels, num_clients, alpha, seed, min_partition_size: As for `dirichlet_hsu`.
+      labels, num_clients, alpha, seed, min_partition_size, rows_per_client: As for
+        `dirichlet_hsu`.
       places: (clients in a random order, number of rows) -> the client of each draw, in turn.
       name: Of the partition; its stream of random numbers.
     """
@@ -207,12 +230,18 @@ def _by_mixtures(labels, num_clients, alpha, seed, min_partition_size, places, n
     log_q = np.stack(
         [_log_gamma_draws(rng, alpha * n / labels.size, num_clients) for n in left], axis=1
     )
-    slots = places(rng.permutation(num_clients), labels.size)
+    drawn = labels.size
+    if rows_per_client is not None:
+        drawn = num_clients * _checked_rows(rows_per_client, labels.size // num_clients)
+    slots = places(rng.permutation(num_clients), drawn)
     chosen = _draw_without_replacement(log_q, slots, left, rng)
-    owner = np.empty(labels.size, np.int64)
+    owner = np.full(labels.size, num_clients)
     for k, rows in enumerate(by_class):
-        owner[rows] = slots[chosen == k]
-    return partition_by_owner(owner, num_clients)
+        takers = slots[chosen == k]
+        owner[rows[: takers.size]] = takers
+    if drawn == labels.size:
+        return partition_by_owner(owner, num_clients)
+    return partition_by_owner(owner, num_clients + 1).subset(np.arange(num_clients))
 
 
 def _draw_without_replacement(log_q, slots, left, rng) -> np.ndarray:
@@ -224,12 +253,12 @@ def _draw_without_replacement(log_q, slots, left, rng) -> np.ndarray:
 
     Args:
       log_q: float64[N, K] unnormalized log-probabilities of each client.
-      slots: int64[rows], the client of each slot, in the order of the draws.
-      left: int64[K] rows of each class; they sum to the number of slots.
+      slots: int64[slots], the client of each slot, in the order of the draws.
+      left: int64[K] rows of each class; they sum to the number of slots at least.
       rng: NumPy generator.
 
     Returns:
-      int64[rows] class of each slot; class k occurs left[k] times.
+      int64[slots] class of each slot; class k occurs left[k] times at most.
     """
     num_classes = len(left)
     open_classes = np.ones(num_classes, bool)
@@ -274,6 +303,16 @@ def _log_gamma_draws(rng, concentration: float, size: int) -> np.ndarray:
     return np.log(rng.gamma(concentration + 1.0, size=size)) - (
         rng.standard_exponential(size) / concentration
     )
+
+
+def _checked_rows(rows_per_client: int, most: int) -> int:
+    rows = partition_setting("rows_per_client", rows_per_client)
+    if rows > most:
+        raise ValueError(
+            f"rows_per_client = {rows}, but the data have {most} rows for each client: take fewer "
+            "rows or fewer clients"
+        )
+    return rows
 
 
 def _checked_alpha(alpha: float) -> float:

@@ -118,14 +118,18 @@ def mnist_writers(
     arrays = _idx_arrays("mnist", data_dir, download)
     train_labels, test_labels = _writer_labels(resolve_data_dir(data_dir), arrays)
     owners = first_of_groups(train_labels[:, 2], writers_per_client)
-    ids = {"client_ids": owners, "test_client_ids": test_labels[:, 2]}
+    test_owners = test_labels[:, 2]
+    if clients.get("own_test_fraction"):  # these writers are clients as well
+        test_owners = first_of_groups(test_owners, writers_per_client)
+    ids = {"client_ids": owners, "test_client_ids": test_owners}
     dataset = _image_dataset(
         "mnist_writers", arrays, _MNIST_MOMENTS, standardize, {**ids, **clients}
     )
     if dataset.client_ids is None:
         return dataset
-    writers, rows = np.unique(train_labels[:, 2], return_index=True)
-    of_client = train_labels[rows[np.searchsorted(writers, dataset.client_ids)], 1]
+    labels = np.concatenate([train_labels, test_labels])
+    writers, rows = np.unique(labels[:, 2], return_index=True)
+    of_client = labels[rows[np.searchsorted(writers, dataset.client_ids)], 1]
     return dataclasses.replace(dataset, groups={"hsf_series": of_client.astype(np.int32)})
 
 

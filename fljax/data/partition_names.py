@@ -12,6 +12,7 @@ from fljax.core import parts
 from fljax.core.values import shown
 from fljax.data.dataset import Partition
 from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
+from fljax.data.own_rows import limited
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_arguments import row_count
 
@@ -45,7 +46,9 @@ def make_partition(
       labels: int[rows], or the number of rows where labels play no part.
       num_clients: N; None for natural clients, and for functions that do not name it.
       seed: Chooses the partition.
-      **options: The partitioner's own arguments, such as `alpha` or `min_partition_size`.
+      **options: The partitioner's own arguments, such as `alpha` or `min_partition_size`, and
+        `rows_per_client`: partitioners that do not name it are made first, and of each client a
+        sample, stratified by label, is kept.
 
     Raises:
       ValueError: If the name, an option or a value is not known or not possible.
@@ -71,7 +74,12 @@ def named_partition(
     options: Mapping[str, Any],
 ) -> Partition:
     """Builds a partition as `make_partition` does, for rows whose ids need not play a part."""
-    call = call_of(text)
+    call, options = call_of(text), dict(options)
+    if not _names(call, "rows_per_client"):
+        rows = options.pop("rows_per_client", None)
+        if rows is not None:
+            whole = named_partition(text, labels, num_clients, seed, client_ids, options)
+            return limited(whole, labels, rows, seed)
     offered = {"labels": labels, "seed": seed}
     if client_ids is not None:
         offered["client_ids"] = client_ids
@@ -90,6 +98,10 @@ def named_partition(
 def call_of(text: str) -> parts.Call:
     """Returns the partitioner that a text names; raises ValueError where there is none."""
     return parts.read_one("partition", text, PARTITIONERS)
+
+
+def _names(call: parts.Call, parameter: str) -> bool:
+    return any(each.name == parameter for each in parts.parameters_of(call.function))
 
 
 def is_natural_name(text: str | None) -> bool:

@@ -118,6 +118,8 @@ def load(
     num_clients: int | None = None,
     seed: int = 0,
     data_dir=None,
+    rows_per_client: int | None = None,
+    own_test_fraction: float = 0.0,
     val_fraction: float = 0.0,
     **options,
 ) -> FederatedDataset:
@@ -131,6 +133,9 @@ def load(
       num_clients: N; not needed for natural clients.
       seed: Chooses the partition and the validation rows.
       data_dir: Where the files are; default $FLJAX_DATA_DIR, else ~/.cache/fljax.
+      rows_per_client: Of what the partition gives each client, a sample of so many rows; None: all.
+      own_test_fraction: Share of its own rows that each client is tested on; training and test rows
+        of the source are then divided among the clients alike, see `from_arrays`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       **options: The partition's (such as `alpha`) and the source's own (such as `standardize`).
 
@@ -151,6 +156,8 @@ def load(
         "partition": partition,
         "num_clients": num_clients,
         "data_dir": data_dir,
+        "rows_per_client": rows_per_client,
+        "own_test_fraction": own_test_fraction or None,
         "val_fraction": val_fraction or None,
     }
     said = {key: value for key, value in settings.items() if value is not None}
@@ -170,9 +177,12 @@ def make(name: str, offered: Mapping[str, Any], **options: Any) -> FederatedData
 
 
 # What `**clients` stands for.
-_CLIENTS = ["partition", "num_clients", "seed", "val_fraction"] + [
-    name
-    for partitioner in PARTITIONERS.values()
-    for name in inspect.signature(partitioner).parameters
-    if name not in ("labels", "client_ids")
+_CLIENTS = [
+    *("partition", "num_clients", "seed", "rows_per_client", "own_test_fraction", "val_fraction"),
+    *(
+        name
+        for partitioner in PARTITIONERS.values()
+        for name in inspect.signature(partitioner).parameters
+        if name not in ("labels", "client_ids")
+    ),
 ]
