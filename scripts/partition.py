@@ -26,10 +26,11 @@ _OUT = flags.DEFINE_string("out", None, "Where to save the figure; none is drawn
 
 _OPTIONS = (
     *("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"),
-    *("rows_per_client", "own_test_fraction"),
+    *("rows_per_client", "own_test_fraction", "feature_skew"),
 )
+_DEFINE = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
 for _name in _OPTIONS:
-    _define = {float: flags.DEFINE_float, int: flags.DEFINE_integer}[DATA[_name].kind]
+    _define = _DEFINE[DATA[_name].kind]
     _define(_name, None, DATA[_name].meaning)
 
 

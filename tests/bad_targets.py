@@ -211,7 +211,7 @@ DATA: dict[str, Target] = {
             "partition", "seed", "val_fraction", "num_classes", "preprocess", "name", "kind",
             "alpha", "x_test", "y_test", "client_ids", "test_client_ids", "groups",
             "min_partition_size", "class_names", "on_nonfinite", "own_test_fraction",
-            "rows_per_client",
+            "rows_per_client", "feature_skew",
         ),
         {"partition": ("shard", "natural", data.iid)},
         weight=4,
@@ -222,7 +222,7 @@ DATA: dict[str, Target] = {
         {"name": "digits", "partition": "dirichlet", "num_clients": 5, "alpha": 0.5},
         (
             "seed", "data_dir", "val_fraction", "split_seed", "test_fraction", "self_balancing",
-            "min_partition_size", "own_test_fraction", "rows_per_client",
+            "min_partition_size", "own_test_fraction", "rows_per_client", "feature_skew",
         ),
         weight=3,
     ),

@@ -17,6 +17,7 @@ from fljax.core.parts import (
     defaults_of,
     name_of,
     parameters_of,
+    read,
     read_one,
     untyped,
     written,
@@ -111,6 +112,8 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     for key, table in tables.items():
         if values[key] is not None:
             read_one(key, values[key], table)
+    if values["feature_skew"] is not None:
+        read("feature_skew", values["feature_skew"], data.SKEWS)
     check_name(values["sampler"], values["separation"])
 
 

@@ -83,10 +83,17 @@ DATA: dict[str, Field] = {
         meaning="Divides training and test rows alike among clients, then tests each client on "
         "this share of its own rows; 0: the test set of the data.",
     ),
+    "feature_skew": Field(
+        None, str, optional=True,
+        meaning="Gives clients unlike features, by domain: calls such as 'rotations(4)', "
+        "'gaussian_noise(0.5)', 'blur(2.0)', named in fljax.data.feature_skew; unset: as they are.",
+    ),
     "val_fraction": Field(
         0.0, float, DECAY, meaning="Splits this share of each client's rows off for validation."
     ),
-    "data_seed": Field(0, int, SEED, meaning="Draws the partition and the validation rows."),
+    "data_seed": Field(
+        0, int, SEED, meaning="Draws the partition, own test and validation rows, and domains."
+    ),
 }  # fmt: skip
 
 MODEL: dict[str, Field] = {

@@ -10,6 +10,14 @@ from fljax.data.dataset import (
     Split,
 )
 from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
+from fljax.data.feature_skew import (
+    SKEWS,
+    Skew,
+    blur,
+    gaussian_noise,
+    rotations,
+    with_feature_skew,
+)
 from fljax.data.files import resolve_data_dir
 from fljax.data.heart import heart_disease
 from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
@@ -29,6 +37,7 @@ from fljax.data.synthetic import synthetic
 
 __all__ = [
     "PARTITIONERS",
+    "SKEWS",
     "SOURCES",
     "ArrayExamples",
     "Examples",
@@ -36,7 +45,9 @@ __all__ = [
     "LazyExamples",
     "Partition",
     "PartitionStatistics",
+    "Skew",
     "Split",
+    "blur",
     "cifar10",
     "classes_per_client",
     "digits",
@@ -45,6 +56,7 @@ __all__ = [
     "dirichlet_per_client",
     "fashion_mnist",
     "from_arrays",
+    "gaussian_noise",
     "heart_disease",
     "iid",
     "image_scaling",
@@ -58,9 +70,11 @@ __all__ = [
     "plot_partition",
     "quantity",
     "resolve_data_dir",
+    "rotations",
     "shakespeare",
     "shards",
     "split_label_counts",
     "synthetic",
+    "with_feature_skew",
     "with_own_test",
 ]

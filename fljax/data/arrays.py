@@ -19,6 +19,7 @@ from fljax.data.dataset import (
     partition_by_owner,
 )
 from fljax.data.examples import ArrayExamples, named_arrays
+from fljax.data.feature_skew import Skew, with_feature_skew
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
 from fljax.data.own_rows import pooled, with_own_test
@@ -44,6 +45,7 @@ def from_arrays(
     groups: Mapping[str, Sequence | Mapping] | None = None,
     seed: int = 0,
     own_test_fraction: float = 0.0,
+    feature_skew: str | Skew | None = None,
     val_fraction: float = 0.0,
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -86,6 +88,7 @@ def from_arrays(
       own_test_fraction: Share of its own rows that each client is tested on. Training and test rows
         are then pooled, divided among the clients alike, and each client's own divided by class;
         see `with_own_test`.
+      feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       num_classes: Default: as many as have names, else the largest label plus one.
       class_names: Names of the classes in the order of their numbers, where labels are texts and
@@ -184,6 +187,8 @@ def from_arrays(
     )
     if own_test_fraction:
         dataset = with_own_test(dataset, own_test_fraction, seed)
+    if feature_skew is not None:
+        dataset = with_feature_skew(dataset, feature_skew, seed)
     return dataset.with_validation(val_fraction, seed) if val_fraction else dataset
 
 

@@ -120,6 +120,7 @@ def load(
     data_dir=None,
     rows_per_client: int | None = None,
     own_test_fraction: float = 0.0,
+    feature_skew: str | None = None,
     val_fraction: float = 0.0,
     **options,
 ) -> FederatedDataset:
@@ -136,6 +137,7 @@ def load(
       rows_per_client: Of what the partition gives each client, a sample of so many rows; None: all.
       own_test_fraction: Share of its own rows that each client is tested on; training and test rows
         of the source are then divided among the clients alike, see `from_arrays`.
+      feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       **options: The partition's (such as `alpha`) and the source's own (such as `standardize`).
 
@@ -158,6 +160,7 @@ def load(
         "data_dir": data_dir,
         "rows_per_client": rows_per_client,
         "own_test_fraction": own_test_fraction or None,
+        "feature_skew": feature_skew,
         "val_fraction": val_fraction or None,
     }
     said = {key: value for key, value in settings.items() if value is not None}
@@ -178,7 +181,8 @@ def make(name: str, offered: Mapping[str, Any], **options: Any) -> FederatedData
 
 # What `**clients` stands for.
 _CLIENTS = [
-    *("partition", "num_clients", "seed", "rows_per_client", "own_test_fraction", "val_fraction"),
+    *("partition", "num_clients", "seed", "rows_per_client", "own_test_fraction"),
+    *("feature_skew", "val_fraction"),
     *(
         name
         for partitioner in PARTITIONERS.values()
