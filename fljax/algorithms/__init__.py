@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fljax.algorithms.centralized import centralized
+from fljax.algorithms.cfl import cfl
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedprox import fedprox
 from fljax.algorithms.fedsgd import fedsgd
+from fljax.algorithms.fedsoft import fedsoft
 from fljax.algorithms.hypcluster import hypcluster
 from fljax.algorithms.ifca import ifca
 from fljax.algorithms.local_only import local_only
@@ -24,10 +26,12 @@ __all__ = [
     "ALGORITHMS",
     "SERVER_OPTIMIZERS",
     "centralized",
+    "cfl",
     "fedavg",
     "fedopt",
     "fedprox",
     "fedsgd",
+    "fedsoft",
     "hypcluster",
     "ifca",
     "local_only",
@@ -37,10 +41,12 @@ __all__ = [
 
 # name -> function (**hyperparameters) -> AlgorithmSpec
 ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
+    "cfl": cfl,
     "fedavg": functools.partial(fedopt, server_optimizer="sgd"),
     "fedopt": fedopt,
     "fedprox": fedprox,
     "fedsgd": fedsgd,
+    "fedsoft": fedsoft,
     "hypcluster": hypcluster,
     "ifca": ifca,
     "local_only": local_only,

@@ -125,7 +125,7 @@ ALGORITHM: dict[str, Field] = {
     "algorithm": Field(
         "fedavg", str,
         meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
-        "hypcluster.",
+        "hypcluster, fedsoft, cfl.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -188,6 +188,30 @@ ALGORITHM: dict[str, Field] = {
     "restart_rounds": Field(
         None, float, Interval(1), optional=True, unit="rounds",
         meaning="Lets sets of IFCA's models compete for so many rounds.",
+    ),
+    "population": Field(
+        None, int, COUNT, optional=True, unit="clients",
+        meaning="Tells CFL how many clients there are at most; unset: 100.",
+    ),
+    "eps1": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Lets CFL cut a cluster whose mean update has a norm below this.",
+    ),
+    "eps2": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Lets CFL cut a cluster of which some client's update has a norm above this.",
+    ),
+    "gamma_max": Field(
+        None, float, DECAY, optional=True,
+        meaning="Asks that the parts of a cluster that CFL cuts point apart by more than this.",
+    ),
+    "min_rounds": Field(
+        None, float, NON_NEGATIVE, optional=True, unit="rounds",
+        meaning="Lets CFL train for so many rounds before its first cut.",
+    ),
+    "smoothing": Field(
+        None, float, FACTOR, optional=True,
+        meaning="Sets the least importance of a center for a client of FedSoft.",
     ),
     "warmup_rounds": Field(
         None, float, Interval(1), optional=True, unit="rounds",

@@ -189,6 +189,65 @@ def test_hypcluster():
     assert set(history[0].values()) == {0, 1}
 
 
+def fedsoft_loop(start, mu, smoothing):
+    """FedSoft as loops over clients; returns (centers, own models, largest importances)."""
+    centers, own, largest = start, {}, []
+    for cohort in COHORTS:
+        models, weights, where = [], [], {}
+        for client in cohort:
+            x, y = toy.clients()[client]
+            if not len(y):
+                continue
+            by_row = [
+                [reference.loss_and_gradient(c, x[i : i + 1], y[i : i + 1])[0] for c in centers]
+                for i in range(len(y))
+            ]
+            counts = np.bincount(np.argmin(by_row, axis=1), minlength=len(centers))
+            u = np.maximum(counts / len(y), smoothing)
+            where[client] = int(np.argmax(u))
+            model = own.get(client, start[0])
+            for batch_x, batch_y in reference.batches(x, y, 4, 2):
+                _, gradient = reference.loss_and_gradient(model, batch_x, batch_y)
+                model = reference.combine(
+                    lambda w, g, *c, u=u: w - LR * (
+                        g + mu * sum(us * (w - cs) for us, cs in zip(u, c, strict=True))
+                    ),
+                    model, gradient, *centers,
+                )  # fmt: skip
+            own[client] = model
+            models.append(model)
+            weights.append(u * len(y))
+        centers = [reference.weighted_mean(models, of_center) for of_center in np.array(weights).T]
+        largest.append(where)
+    return centers, own, largest
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_fedsoft(seed):
+    spec = algorithms.fedsoft(2, 0.3, LR, smoothing=0.01)
+    federation, stats, start, got = run(spec, seed=seed)
+    centers, own, largest = fedsoft_loop(start, 0.3, 0.01)
+    assert_equal(got, centers)
+    rows = federation.store.rows_of(np.arange(9)).algorithm.own.params
+    for client, model in own.items():
+        toy.assert_close(
+            jax.tree.map(lambda leaf, i=client: np.asarray(leaf[i]), rows), model, 1e-9
+        )
+    for number in range(2):
+        counted = [list(where.values()).count(number) for where in largest]
+        assert sizes_of(stats, number) == counted
+
+
+def test_fedsoft_without_pull_is_training_alone():
+    federation, _, start, _ = run(algorithms.fedsoft(2, 0.0, LR, smoothing=0.01))
+    alone = reference.local_only(start[0], toy.clients(), COHORTS, lr=LR, batch_size=4, epochs=2)
+    rows = federation.store.rows_of(np.arange(9)).algorithm.own.params
+    for client, model in enumerate(alone):
+        toy.assert_close(
+            jax.tree.map(lambda leaf, i=client: np.asarray(leaf[i]), rows), model, 1e-9
+        )
+
+
 def test_own_models_are_those_with_the_lowest_loss():
     federation, _, _, after = run(algorithms.ifca(3, LR))
     server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
