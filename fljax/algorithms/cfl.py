@@ -77,7 +77,7 @@ def cfl(
     first; the global model is that of the largest cluster.
 
     Args:
-      population: At least the clients of the data set, for each of which the server keeps an update.
+      population: At least the clients of the data set; the server keeps an update of each.
       num_clusters: The most clusters.
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
