@@ -20,7 +20,7 @@ from fljax.config.algorithm import make_algorithm
 from fljax.config.dry_run import describe
 from fljax.config.key_checks import partition_options
 from fljax.config.schema import FIELDS
-from fljax.core import parts
+from fljax.core import parts, random
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.digits import figures
 from fljax.core.metrics import Metric
@@ -226,7 +226,8 @@ def make_experiment(
     config = resolve(config)
     dataset = dataset or make_dataset(config)
     task = _make_task(config, dataset)
-    options = _options(config) | {"pipeline": make_pipeline(config, dataset, task, traced)}
+    options = _options(config, dataset.num_clients)
+    options["pipeline"] = make_pipeline(config, dataset, task, traced)
     built_in = _built_in(config, dataset, task)
     with _as_config_error():
         return with_protection(Experiment(dataset, task, make_algorithm(config), options, built_in))
@@ -330,7 +331,7 @@ def num_participants(config, dataset: FederatedDataset, task: Task | None = None
       task: The configured task, where it is made already.
     """
     sizes = dataset.train.partition.sizes
-    round_options, _ = split_options(_options(config))
+    round_options, _ = split_options(_options(config, dataset.num_clients))
     schedules = schedules_of(task or _make_task(config, dataset), make_algorithm(config))
     works = works_of(local_work(sizes, round_options), schedules)
     return int(np.count_nonzero(takes_part(sizes, works)))
@@ -356,7 +357,7 @@ def _shapes(task: Task) -> Any:
     return jax.eval_shape(task.init, jax.random.key(0))[0]
 
 
-def _options(config) -> dict[str, Any]:
+def _options(config, num_clients: int) -> dict[str, Any]:
     """Returns the options of `simulate` that stand in the configuration by the same name."""
     known = {
         name
@@ -365,6 +366,11 @@ def _options(config) -> dict[str, Any]:
     } - {"config", "workdir", "resume", "sinks"}
     options = {name: config[name] for name in config if name in known}
     options["local_epochs"] = config.local_epochs
+    if config.max_local_epochs is not None:
+        # of no seed: trials of unlike seeds share a program, which has one such list
+        draw = random.generator(0, "local epochs")
+        most = config.max_local_epochs + 1
+        options["local_epochs"] = draw.integers(config.local_epochs, most, num_clients).tolist()
     options["local_steps"] = config.local_steps
     for side in ("client", "server"):
         options[f"{side}_lr_schedule"] = make_schedule(

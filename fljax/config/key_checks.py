@@ -197,10 +197,16 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             f"local_epochs = {epochs} and local_steps = {steps} exclude each other. Set the one "
             "that does not count to 0."
         )
-    elif values["algorithm"] == "fedsgd" and epochs != 1:
+    most = values["max_local_epochs"]
+    if most is not None and (not epochs or most < epochs):
+        yield (
+            f"max_local_epochs = {most} and local_epochs = {epochs}: clients draw theirs from "
+            "local_epochs to max_local_epochs. Set local_epochs to the smaller of two numbers."
+        )
+    elif values["algorithm"] == "fedsgd" and (epochs != 1 or most not in (None, 1)):
         yield (
             "algorithm = 'fedsgd' takes one gradient over all rows of a client. Set local_epochs = "
-            "1 and local_steps = 0, or choose 'fedavg'."
+            "1, leave local_steps and max_local_epochs unset, or choose 'fedavg'."
         )
     for name, (other, kinds) in ONLY_WITH.items():
         default = FIELDS[name].default

@@ -266,6 +266,11 @@ TRAINING: dict[str, Field] = {
         meaning="Passes so often over a client's rows in a round; unset: once, or what "
         "local_steps says.",
     ),
+    "max_local_epochs": Field(
+        None, int, COUNT, optional=True, unit="epochs",
+        meaning="Gives clients unlike epochs, drawn from local_epochs to so many, the same in "
+        "every round, run and trial; unset: all take local_epochs.",
+    ),
     "local_steps": Field(
         None, int, NON_NEGATIVE, optional=True, unit="steps",
         meaning="Takes so many local steps in a round, instead of local_epochs.",

@@ -165,6 +165,8 @@ def test_numbers_are_converted_where_nothing_is_lost():
         ({"local_epochs": 2, "local_steps": 3}, "local_epochs = 2 and local_steps = 3"),
         ({"local_epochs": 0}, "clients need one of the two"),
         ({"algorithm": "fedsgd", "local_epochs": 2}, "fedsgd"),
+        ({"local_epochs": 3, "max_local_epochs": 2}, "max_local_epochs = 2 and local_epochs = 3"),
+        ({"local_steps": 3, "local_epochs": 0, "max_local_epochs": 2}, "max_local_epochs = 2 and"),
         ({"mu": 0.1}, "choose 'fedprox'"),
         ({"algorithm": "scaffold", "client_momentum": 0.9}, "client_momentum = 0.9 has no effect"),
         ({"algorithm": "fedsgd", "server_optimizer": "adam"}, "server_optimizer = 'adam' has no"),

@@ -22,6 +22,7 @@ from fljax.config import (
     to_plain,
     with_keys,
 )
+from fljax.config.experiment import make_experiment
 from fljax.config.key_checks import partition_options
 from fljax.core.settings import ALGORITHM
 from fljax.studies.groups import key_of, same_key
@@ -377,3 +378,13 @@ def test_an_algorithm_of_ones_own_may_wrap_ours_and_name_fewer_numbers(tmp_path)
     values = resolve(with_keys(default_config(), keys))
     assert to_plain(resolve(values)) == to_plain(values)
     assert values["client_lr"] == 0.3 and values["server_lr"] is None
+
+
+def test_unlike_epochs_are_those_of_every_trial():
+    """They follow from no seed: trials of unlike seeds train side by side."""
+    given = {"num_clients": 40, "local_epochs": 2, "max_local_epochs": 5}
+    drawn = [
+        make_experiment({**given, "seed": seed, "data_seed": seed}).options["local_epochs"]
+        for seed in (0, 1)
+    ]
+    assert drawn[0] == drawn[1] and sorted(set(drawn[0])) == [2, 3, 4, 5] and len(drawn[0]) == 40
