@@ -21,12 +21,14 @@ that float32 has gone, and float32 from a start rounded to bfloat16 by 31 %.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from fljax.core.representation import head_of, with_representation
 from fljax.core.task import Measured, Task
 from fljax.core.values import shown
 from fljax.core.wide_sums import with_wide_sums
@@ -54,12 +56,18 @@ class LocalTask(NamedTuple):
       measure: (params, model_state, batch) -> fljax.core.task.Measured.
       state_changes: Whether clients send what has changed in a model's state, and not the state:
         transforms for privacy bound what is sent, and a state as a whole is no small number.
+      representation: (params, model_state, batch, key, train) -> (float[B, ...], LossSums,
+        model_state'): what the model's last layer reads, beside what `loss` returns, of one pass
+        through the model; see `fljax.core.representation`. Models without such a layer are refused.
+      head: (params, model_state) -> pytree of bools like `params`: which are that last layer's.
     """
 
     gradient: Callable[..., tuple[PyTree, LossSums, PyTree]]
     loss: Callable[..., tuple[LossSums, PyTree]]
     measure: Callable[..., Measured]
     state_changes: bool = False
+    representation: Callable[..., tuple[jax.Array, LossSums, PyTree]] | None = None
+    head: Callable[[PyTree, PyTree], PyTree] | None = None
 
 
 def plain(loss: Callable) -> Callable:
@@ -85,6 +93,7 @@ def bind(
     estimator: Callable[[Callable], Callable] = plain,
     compute_dtype: str = "float32",
     state_changes: bool = False,
+    like: Mapping[str, Any] | None = None,
 ) -> LocalTask:
     """Binds a task to its frozen constants, its data's preprocessing and an estimator.
 
@@ -98,6 +107,7 @@ def bind(
         gradients keep their dtypes, sums within a gradient accumulate in float32, and `measure` is
         as with "float32". See above for how near gradients are to those of float32.
       state_changes: As in a `LocalTask`.
+      like: Shapes of a batch of the data, of any size and before `preprocess`; `head` needs them.
 
     Raises:
       ValueError: For another dtype.
@@ -115,13 +125,33 @@ def bind(
         beside = {name: batch[name] for name in ("mask", "size") if name in batch}
         return preprocess({k: v for k, v in batch.items() if k not in beside}) | beside
 
-    def loss(params, model_state, batch, key, train):
-        batch = prepared(batch)
-        batch = {**batch, "x": lower(batch["x"])}
+    def losses(params, x, model_state, batch, key, train):
+        batch = {**batch, "x": lower(x)}
         found = task.loss(lower(params), constants, model_state, batch, key, train)
         (values, weights), new_state = checked_loss(found, batch["mask"])
         values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-        return LossSums(values.sum(), weights.sum().astype(values.dtype)), new_state
+        return values, weights, new_state
+
+    def loss(params, model_state, batch, key, train):
+        batch = prepared(batch)
+        values, weights, new_state = losses(params, batch["x"], model_state, batch, key, train)
+        return _sums(values, weights), new_state
+
+    def representation(params, model_state, batch, key, train):
+        batch = prepared(batch)
+        represented = with_representation(partial(losses, train=train))
+        found, values, weights, new_state = represented(params, batch["x"], model_state, batch, key)
+        found = found.astype(jnp.promote_types(found.dtype, jnp.float32))
+        return found, _sums(values, weights), new_state
+
+    def head(params, model_state):
+        if like is None:
+            raise ValueError(
+                "The head of a model is found with the shapes of a batch: bind(like=)."
+            )
+        batch = jax.eval_shape(prepared, dict(like))
+        evaluated = partial(losses, key=None, train=False)
+        return head_of(evaluated, params, batch["x"], model_state, batch)
 
     def measure(params, model_state, batch):
         return task.measure(params, frozen, model_state, prepared(batch))
@@ -129,7 +159,11 @@ def bind(
     gradient = estimator(loss)
     if compute_dtype == "bfloat16":
         gradient = with_wide_sums(gradient)
-    return LocalTask(gradient, loss, measure, state_changes)
+    return LocalTask(gradient, loss, measure, state_changes, representation, head)
+
+
+def _sums(values: jax.Array, weights: jax.Array) -> LossSums:
+    return LossSums(values.sum(), weights.sum().astype(values.dtype))
 
 
 def checked_loss(found: Any, mask: jax.Array) -> tuple[tuple[jax.Array, jax.Array], PyTree]:

@@ -119,6 +119,19 @@ def zeros_like_shape(tree: PyTree, size: int) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), tree)
 
 
+def leaf_paths(tree: PyTree) -> list[str]:
+    """Returns the path of each leaf, in the order of leaves.
+
+    Example:
+      >>> leaf_paths({"layers": [{"kernel": 0, "bias": 0}]})
+      ['layers/0/bias', 'layers/0/kernel']
+    """
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
 def nbytes(tree: PyTree) -> int:
     """Returns the bytes of a tree of arrays or shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from fljax.core.jaxprs import bind, inlined
+from fljax.core.jaxprs import bind, bodies, inlined, is_body
 
 PyTree = Any
 
@@ -50,7 +50,7 @@ def _apply(equation: Any, operands: Sequence[Any]) -> list:
         else:
             (total,) = bind(equation, operands)
         return [total.astype(out.aval.dtype)]
-    if not any(map(_has_narrow_sums, _bodies(equation.params))):
+    if not any(map(_has_narrow_sums, bodies(equation.params))):
         return bind(equation, operands)
     params = {name: _rewritten(value) for name, value in equation.params.items()}
     return bind(equation.replace(params=params), operands)
@@ -70,30 +70,16 @@ def _wide(value: jax.Array) -> jax.Array:
 
 def _has_narrow_sums(jaxpr: core.Jaxpr) -> bool:
     return any(
-        _is_narrow_sum(equation) or any(map(_has_narrow_sums, _bodies(equation.params)))
+        _is_narrow_sum(equation) or any(map(_has_narrow_sums, bodies(equation.params)))
         for equation in jaxpr.eqns
     )
-
-
-def _bodies(params: dict[str, Any]) -> list[core.Jaxpr]:
-    """Returns the jaxprs in the parameters of an equation."""
-    values = [part for value in params.values() for part in _as_tuple(value)]
-    return [getattr(body, "jaxpr", body) for body in values if _is_body(body)]
-
-
-def _as_tuple(value: Any) -> tuple:
-    return value if isinstance(value, tuple) else (value,)
-
-
-def _is_body(value: Any) -> bool:
-    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
 
 
 def _rewritten(value: Any) -> Any:
     """Returns a parameter of an equation, with the sums of its jaxprs in float32."""
     if isinstance(value, tuple):
         return tuple(_rewritten(part) for part in value)
-    if not _is_body(value):
+    if not is_body(value):
         return value
     is_closed = isinstance(value, core.ClosedJaxpr)
     jaxpr, consts = (value.jaxpr, value.consts) if is_closed else (value, ())

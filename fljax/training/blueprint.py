@@ -144,7 +144,8 @@ def _bound(
         if mechanism.estimator is not None:
             own = {name: hparams[name] for name in mechanism.hparams}
             estimator = mechanism.estimator(own, options.privacy.setting)
-    return bind(task, frozen, dataset.preprocess, estimator, options.compute_dtype, bounded)
+    like = batch_spec(dataset.train.examples.spec, 1)
+    return bind(task, frozen, dataset.preprocess, estimator, options.compute_dtype, bounded, like)
 
 
 def _checked_algorithm(spec, local_task, hparams, options, model, batch) -> Algorithm:

@@ -91,7 +91,7 @@ def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[
 
     def sent_and_kept(batch, variables, frozen, key):
         given.extend(jax.tree.leaves(batch))
-        local = bind(task, frozen, dataset.preprocess)._replace(gradient=gradient)
+        local = bind(task, frozen, dataset.preprocess, like=batch)._replace(gradient=gradient)
         algorithm = spec.build(local, hparams)
         selects.extend(each.select for each in algorithm.passes if each.select is not None)
         job = blank_job(key)._replace(rows=jnp.int32(1))

@@ -65,7 +65,9 @@ def check_protection(
     if link is None:
         return
     hparams = {**spec.hparams, "num_clients": dataset.num_clients}
-    algorithm = spec.build(bind(task, initial_shapes(task)[1], dataset.preprocess), hparams)
+    like = batch_spec(dataset.train.examples.spec, 1)
+    frozen = initial_shapes(task)[1]
+    algorithm = spec.build(bind(task, frozen, dataset.preprocess, like=like), hparams)
     _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
     params, *_ = initial_shapes(task)
     _refuse(where, _of_pipeline(pipeline, params, link))
@@ -205,8 +207,10 @@ def weighting_of(
         for name, value in {**spec.hparams, "num_clients": dataset.num_clients}.items()
     }
 
+    like = batch_spec(dataset.train.examples.spec, 1)
+
     def build(frozen):
-        return spec.build(bind(task, frozen, dataset.preprocess), hparams)
+        return spec.build(bind(task, frozen, dataset.preprocess, like=like), hparams)
 
     def weights(rows, job, own, variables, frozen, key, batch):
         sent = rehearse(
@@ -216,10 +220,7 @@ def weighting_of(
 
     variables, job = Variables(params, model_state), blank_job(jax.random.key(0))
     own = jax.eval_shape(lambda v, f: default_row(build(f), Pipeline(), v), variables, frozen)
-    closed = jax.make_jaxpr(weights)(
-        job.rows, job, own.algorithm, variables, frozen, job.key,
-        batch_spec(dataset.train.examples.spec, 1),
-    )  # fmt: skip
+    closed = jax.make_jaxpr(weights)(job.rows, job, own.algorithm, variables, frozen, job.key, like)
     outputs = [True] * len(closed.jaxpr.outvars)
     needed, (by_rows, *others) = partial_eval.dce_jaxpr(closed.jaxpr, outputs)
     if any(others):
