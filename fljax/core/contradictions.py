@@ -14,13 +14,13 @@ from fljax.core.settings import PARTITIONS, PRIVACY
 _LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
 # The algorithms whose options stand below; others take those that their signatures name.
 _TOLD_OF = (*_LOCAL_SGD, "fedsgd", "scaffold")
-_DIRICHLET = ("dirichlet", "dirichlet_hsu", "dirichlet_per_client")
+_DIRICHLET = ("dirichlet", "dirichlet_hsu", "dirichlet_per_client", "pfllib_dirichlet")
 _ADAPTIVE = ("adagrad", "adam", "yogi")
 # {option: (other option, values of it with which the first one has an effect)}
 ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "alpha": ("partition", _DIRICHLET),
     "shards_per_client": ("partition", ("shards",)),
-    "classes_per_client": ("partition", ("classes_per_client",)),
+    "classes_per_client": ("partition", ("classes_per_client", "pfllib_pathological")),
     "sigma": ("partition", ("quantity",)),
     "min_partition_size": ("partition", tuple(name for name in PARTITIONS if name != "natural")),
     "client_lr": ("algorithm", (*_LOCAL_SGD, "scaffold")),

@@ -28,7 +28,7 @@ from fljax.core.values import (
 
 PARTITIONS = (
     "iid", "dirichlet", "dirichlet_hsu", "dirichlet_per_client", "shards", "classes_per_client",
-    "quantity", "natural",
+    "quantity", "pfllib_pathological", "pfllib_dirichlet", "natural",
 )  # fmt: skip
 
 DATA: dict[str, Field] = {

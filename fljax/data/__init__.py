@@ -24,6 +24,7 @@ from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnis
 from fljax.data.own_rows import with_own_test
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_names import PARTITIONERS, make_partition
+from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 from fljax.data.plots import plot_partition
 from fljax.data.shakespeare import shakespeare
 from fljax.data.sources import SOURCES, digits, load
@@ -67,6 +68,8 @@ __all__ = [
     "mnist_writers",
     "natural",
     "partition_statistics",
+    "pfllib_dirichlet",
+    "pfllib_pathological",
     "plot_partition",
     "quantity",
     "resolve_data_dir",

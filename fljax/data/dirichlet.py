@@ -64,14 +64,36 @@ def dirichlet(
       >>> data.label_counts(labels, partition, 3).tolist()
       [[2, 0, 3], [0, 3, 0], [2, 1, 1]]
     """
+    checked("self_balancing", self_balancing, Field(False, bool))
+    return by_class_draws(
+        labels,
+        num_clients,
+        alpha,
+        self_balancing,
+        seed,
+        min_partition_size,
+        _MAX_REDRAWS + 1,
+        "dirichlet",
+    )
+
+
+def by_class_draws(
+    labels, num_clients, alpha, self_balancing, seed, min_partition_size, most_draws, name
+) -> Partition:
+    """Returns the partition of classes that are divided among the clients.
+
+    Args:
+      labels, num_clients, alpha, self_balancing, seed, min_partition_size: As for `dirichlet`.
+      most_draws: After so many, rows move.
+      name: Of the partition; its stream of random numbers.
+    """
     labels = class_labels(labels)
     num_clients, min_partition_size, seed = check_room(
         labels.size, num_clients, min_partition_size, seed
     )
     alpha = _checked_alpha(alpha)
-    checked("self_balancing", self_balancing, Field(False, bool))
-    for draw in range(_MAX_REDRAWS + 1):
-        rng = random.generator(seed, "partition/dirichlet", draw)
+    for draw in range(most_draws):
+        rng = random.generator(seed, f"partition/{name}", draw)
         owner = _dirichlet_draw(labels, num_clients, alpha, self_balancing, rng)
         if np.bincount(owner, minlength=num_clients).min() >= min_partition_size:
             break

@@ -35,6 +35,11 @@ class Skew(NamedTuple):
     Attributes:
       names: Of the domains, such as "rotated_90".
       apply: (x [rows, ...], number of a domain, NumPy generator) -> x of the same shape and type.
+
+    Example:
+      >>> brighter = data.Skew(["plain", "brighter"], lambda x, domain, rng: x + domain)
+      >>> brighter.apply(np.zeros(2), 1, None).tolist()
+      [1.0, 1.0]
     """
 
     names: Sequence[str]

@@ -15,6 +15,7 @@ from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.own_rows import limited
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_arguments import row_count
+from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 
 # name -> function (labels, num_clients, *, seed, **options) -> Partition
 PARTITIONERS: dict[str, Callable[..., Partition]] = {
@@ -25,6 +26,8 @@ PARTITIONERS: dict[str, Callable[..., Partition]] = {
     "shards": shards,
     "classes_per_client": classes_per_client,
     "quantity": quantity,
+    "pfllib_pathological": pfllib_pathological,
+    "pfllib_dirichlet": pfllib_dirichlet,
     "natural": natural,
 }
 

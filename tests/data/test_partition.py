@@ -20,6 +20,8 @@ OPTIONS = {
     "shards": {"shards_per_client": 2},
     "classes_per_client": {"classes_per_client": 2},
     "quantity": {"sigma": 1.5},
+    "pfllib_pathological": {"classes_per_client": 2},
+    "pfllib_dirichlet": {"alpha": 0.3},
 }
 
 
@@ -50,7 +52,7 @@ def test_dirichlet_partitions_own_every_row_once(name, seed, alpha, num_clients,
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-@pytest.mark.parametrize("name", ["iid", "shards", "classes_per_client", "quantity"])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if "dirichlet" not in name])
 def test_other_partitions_own_every_row_once(name, data):
     num_clients = data.draw(st.integers(5, 400))
     minimum = data.draw(st.integers(0, 5))
