@@ -323,6 +323,10 @@ class Pipeline(NamedTuple):
         """Returns whether payloads of a name are summed, integers as integers, and then decoded."""
         return any(link.linear and link.meets([name]) for link in self.uplink)
 
+    def leaves_alone(self, name: str) -> bool:
+        """Returns whether no link of the uplink covers a name."""
+        return not any(link.meets([name]) for link in self.uplink)
+
     def weighs(self, name: str) -> bool:
         """Returns whether the payloads of a name hold their weights already."""
         return any(link.weighs and link.meets([name]) for link in self.uplink)

@@ -148,6 +148,25 @@ def all_finite(tree: PyTree) -> jax.Array:
     return jnp.stack([jnp.array(True), *finite]).all()
 
 
+def square_norm(tree: PyTree) -> jax.Array:
+    """Returns the squared L2 norm of a tree; NaN exactly where `all_finite` says no.
+
+    So one reading of a tree tells both. A number whose square is beyond 2^-40 of what its type
+    holds counts as that much: 1.8e13 in float32.
+
+    Example:
+      >>> float(square_norm({"w": jnp.array([3.0, 4.0])})), float(square_norm(jnp.array(jnp.inf)))
+      (25.0, nan)
+    """
+
+    def squares(leaf):
+        leaf = leaf.astype(jnp.result_type(jnp.float32, leaf.dtype))
+        largest = jnp.finfo(leaf.dtype).max * 2.0**-40
+        return jnp.where(jnp.isfinite(leaf), jnp.minimum(leaf * leaf, largest), jnp.nan).sum()
+
+    return sum(map(squares, jax.tree.leaves(tree)), jnp.zeros((), jnp.float32))
+
+
 def beside(column: jax.Array, leaf: jax.Array) -> jax.Array:
     """Returns column[n] with trailing axes, so that it broadcasts against leaf[n, ...].
 

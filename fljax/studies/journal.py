@@ -24,7 +24,7 @@ from fljax.studies.results import Status
 from fljax.studies.slots import Running, Slots
 from fljax.studies.space import Trial, with_tuples
 from fljax.training.resume import check_identity, extent_of, records_fault
-from fljax.training.round_records import RoundTotals
+from fljax.training.totals import RoundTotals
 
 # A kill loses at most about so much work.
 _SAVE_SECONDS = 30.0

@@ -38,8 +38,9 @@ from fljax.training.options import RoundOptions, RunOptions, split_options
 from fljax.training.privacy import facts_of_clients
 from fljax.training.privacy_records import Ledger, ledger_of
 from fljax.training.rehearsal import rehearsed
-from fljax.training.round_records import LinkSpeeds, RoundTotals, training_record
+from fljax.training.round_records import LinkSpeeds, training_record
 from fljax.training.sampling import make_sampler
+from fljax.training.totals import RoundTotals
 
 Record = dict[str, Any]
 

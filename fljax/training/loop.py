@@ -25,6 +25,7 @@ from fljax.recording import progress as progress_bar
 from fljax.recording.client_results import ClientResults
 from fljax.recording.runs import CLIENTS
 from fljax.training.dispatch import Block, Dispatcher
+from fljax.training.drift import alarm
 from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import Federation
 from fljax.training.model_files import ModelFiles
@@ -187,6 +188,8 @@ class Loop:
             self._record(record)
             bar.update(record["round"], record)
             check_diverged(record, facts.clients[diverged(stats)], self.federation)
+            if said := alarm(record, self.totals):
+                warnings.warn(said, stacklevel=2)
         if outputs is not None:
             self._agree_to_end()
 

@@ -11,8 +11,9 @@ from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.clusterings import is_clustered
 from fljax.core.metrics import SPREAD, Metric
 from fljax.core.task import Task
-from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
+from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
+from fljax.training import drift
 from fljax.training.client_tables import as_text, recorded_groups
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
@@ -87,7 +88,8 @@ def training_keys(
       transfers: Whether transfers are simulated.
       private: Whether a mechanism of privacy accounts for the rounds.
     """
-    passes = rehearsed(dataset, task, spec, pipeline).kept
+    rehearsal = rehearsed(dataset, task, spec, pipeline)
+    passes = rehearsal.kept
     own = [
         f"train/{name}"
         for name in passes[-1][1]
@@ -97,4 +99,7 @@ def training_keys(
         own += [agreement_key(name) for name in dataset.groups]
     own += ["train/clients_refused"] * as_configured(pipeline).agrees
     own += ["train/clients_unselected"] * (len(passes) > 1)
+    if UPDATE in rehearsal.contributions[-1]:
+        own += drift.KEYS
+        own += drift.KEYS_OF_WHOLE_UPDATES * as_configured(pipeline).leaves_alone(UPDATE)
     return [*_TRAINING, *own, *(_TRANSFERS * transfers), *([EPSILON] * private)]

@@ -30,7 +30,7 @@ from fljax.training.model_files import BestModel
 from fljax.training.options import RunOptions
 from fljax.training.own_code import OWN_CODE, warn_of_changes
 from fljax.training.privacy_records import EPSILON, ledger_of, named_protection
-from fljax.training.round_records import RoundTotals
+from fljax.training.totals import RoundTotals
 
 # what stands for records of functions
 _NAMED = {"privacy", "secure_aggregation"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,25 +9,10 @@ import numpy as np
 
 from fljax.core.clusterings import adjusted_rand_index, clusters_of
 from fljax.engine.plan.round_plan import HostPlan
+from fljax.training import drift
+from fljax.training.totals import RoundTotals
 
 NO_GROUPS: Mapping[str, np.ndarray] = {}
-
-
-@dataclasses.dataclass
-class RoundTotals:
-    """Totals over a run, in Python numbers; checkpoints keep them.
-
-    Attributes:
-      uplink_bits: Bits sent by all clients so far.
-      downlink_bits: Bits sent to all clients so far.
-      elapsed: Seconds of rounds and evaluations so far.
-      transfer: Seconds of simulated transfers so far.
-    """
-
-    uplink_bits: int = 0
-    downlink_bits: int = 0
-    elapsed: float = 0.0
-    transfer: float = 0.0
 
 
 class LinkSpeeds(NamedTuple):
@@ -107,7 +91,9 @@ def training_record(
         record["train/clients_unselected"] = int(np.sum(left_out))
     if "refused" in last:
         record["train/clients_refused"] = _exact_sum(last["refused"])
+    record |= drift.drift_record(last, record.get("train/loss"), totals)
     known = {
+        *drift.STATISTICS,
         "unselected",
         "refused",
         "jobs",

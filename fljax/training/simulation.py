@@ -59,8 +59,8 @@ from fljax.training.resume import (
     fingerprint,
     restore,
 )
-from fljax.training.round_records import RoundTotals
 from fljax.training.stopping import check_patience, check_target
+from fljax.training.totals import RoundTotals
 
 
 def simulate(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fljax.engine.plan.round_plan import HostPlan
-from fljax.training.round_records import LinkSpeeds, RoundTotals, round_record
+from fljax.training.round_records import LinkSpeeds, round_record
+from fljax.training.totals import RoundTotals
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

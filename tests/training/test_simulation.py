@@ -14,7 +14,7 @@ import toy
 
 import fljax
 from fljax import algorithms
-from fljax.training import dispatch, loop
+from fljax.training import dispatch, drift, loop
 from fljax.training.federation import Federation
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -149,6 +149,7 @@ def test_records_hold_the_documented_keys(records):
         if record["train/clients"]:
             want |= {"train/loss", "utilization"}
             want |= {f"comm/client_uplink_bytes_{name}" for name in ("mean", "min", "max")}
+            want |= {*drift.KEYS, *drift.KEYS_OF_WHOLE_UPDATES}
         if record["round"] in (3, 6, 7):
             want |= evaluation | {"time/eval_seconds"}
         assert set(record) == want

@@ -12,6 +12,7 @@ from fljax.core import transmission
 from fljax.core.algorithm import Aggregate
 from fljax.core.transforms import UPDATE, Cohort, Pipeline, PipelineState
 from fljax.engine.devices.execution import AXIS
+from fljax.engine.program import drift
 from fljax.engine.program.accumulators import Trained
 from fljax.engine.program.agreement import by_trial
 from fljax.engine.program.cohort_order import gathered, in_cohort_order
@@ -31,8 +32,9 @@ def aggregate(
       states: Server-side states of the pipeline, leaves [S, ...].
 
     Returns:
-      ({name: Aggregate} with leaves [S, ...], the pipeline's new states, {name: [J]} statistics;
-      where links agree on something, "refused" counts jobs that arrived in a sum that is refused).
+      ({name: Aggregate} with leaves [S, ...], the pipeline's new states, {name: [J]} statistics,
+      the norm of the mean update among them; where links agree on something, "refused" counts jobs
+      that arrived in a sum that is refused).
     """
     trials, stats = a_pass.trials, trained.stats
     needs_stack = trials.first.pipeline.needs_stack
@@ -48,6 +50,7 @@ def aggregate(
     def one_trial(built: Built, round, sums, states: PipelineState, key, agreed, arrived):
         chain, aggregator, server = built.pipeline, states.aggregator, states.server
         sums, uplink = transmission.absorb(chain, sums, states.uplink, agreed, arrived)
+        mean = drift.norm_of_mean(sums[UPDATE]) if UPDATE in sums else ()
         refused = () if arrived is None else _is_refused(sums, arrived)
         if any(link.release for link in chain.uplink):
             own = jax.random.fold_in(key, RELEASE)
@@ -61,13 +64,15 @@ def aggregate(
                 serve = jax.vmap(serve, (0, None, 0))
             sums[UPDATE], (aggregator, server) = serve(sums[UPDATE], (aggregator, server), key)
         states = states._replace(uplink=uplink, aggregator=aggregator, server=server)
-        return sums, states, refused
+        return sums, states, refused, mean
 
-    sums, states, refused = trials.each(
+    sums, states, refused, mean = trials.each(
         one_trial, trials.rounds, sums, states, a_pass.keys, a_pass.agreed, arrived
     )
     if arrived is not None:
         stats = stats | {"refused": trained.arrived & refused[a_pass.jobs.trial]}
+    if UPDATE in sums:
+        stats = stats | {drift.NORM_OF_MEAN: mean[a_pass.jobs.trial]}
     return sums, states, stats
 
 

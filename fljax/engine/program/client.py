@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from fljax.core import transmission
 from fljax.core.algorithm import ClientPass, Contribution, Job
 from fljax.core.precision import check_numbers, summable
-from fljax.core.transforms import Pipeline
-from fljax.core.trees import all_finite
+from fljax.core.transforms import UPDATE, Pipeline
+from fljax.core.trees import all_finite, square_norm
 from fljax.engine.program.accumulators import Finished
+from fljax.engine.program.drift import of_update
 from fljax.engine.program.inputs import ClientRows
 from fljax.engine.program.keys import UPLINK
 from fljax.engine.program.layout import Work
@@ -53,7 +54,8 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
             check_numbers({"value": contribution.value, "weight": contribution.weight}, name)
             _check_cluster(name, contribution.cluster, a_pass.structure.num_clusters)
         # before the uplink too: rounding to integers would hide what is not a number
-        finite = all_finite((contributions, stats))
+        square = square_norm(contributions[UPDATE].value) if UPDATE in contributions else 0.0
+        finite = all_finite((_but_update(contributions), stats)) & jnp.isfinite(square)
         pipeline, states = trials.of_job(job).pipeline, trials.select(uplink_states, job.trial)
         sound = finite
         if pipeline.makes_finite:
@@ -67,10 +69,13 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
             pipeline, contributions, rows.uplink, states, job, agreed
         )
         clusters = {n: part.cluster for n, part in sent.items() if part.cluster is not None}
-        sound &= all_finite(sent)
+        arrives_whole = pipeline.leaves_alone(UPDATE)
+        sound &= all_finite(_but_update(sent) if arrives_whole else sent)
         for cluster in clusters.values():
             sound &= (cluster >= 0) & (cluster < a_pass.structure.num_clusters)
         stats = with_reports(stats, reported) | {"jobs": jnp.int32(1)}
+        if UPDATE in contributions:
+            stats |= of_update(square, contributions[UPDATE].weight, arrives_whole)
         finite = finite & sound if pipeline.makes_finite else sound
         stats = jax.tree.map(lambda value: jnp.where(finite & job.accepted, value, 0), stats)
         stats |= {
@@ -94,6 +99,13 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         )
 
     return Work(start, step, finish)
+
+
+def _but_update(parts: dict[str, Contribution]) -> dict[str, Contribution]:
+    """Returns contributions without the value of the update."""
+    if UPDATE not in parts:
+        return parts
+    return parts | {UPDATE: parts[UPDATE]._replace(value=())}
 
 
 def _check_cluster(name: str, cluster: Any, num_clusters: int) -> None:
