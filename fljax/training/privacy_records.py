@@ -20,8 +20,8 @@ EPSILON, EPSILON_PLD = "privacy/epsilon", f"privacy/epsilon_{PLD}"
 _MOST_LISTED = 100
 # What a record holds, and nobody but the simulator sees.
 NOT_COVERED = (
-    "statistics of training (train/*, drift/*, client_metrics.npz, hooks): the simulator's own view, which "
-    "a deployment would not have",
+    "statistics of training (train/*, drift/*, client_metrics.npz, hooks): the simulator's own "
+    "view, which a deployment would not have",
     "evaluations on rows of the clients that train (eval/val/*), and whatever is chosen by them: "
     "the best round, patience, hyperparameters",
     "baselines, which train without privacy",
