@@ -1,5 +1,6 @@
 """Federated data: sources, partitions, statistics."""
 
+from fljax.data.adult import adult
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import (
     ArrayExamples,
@@ -48,6 +49,7 @@ __all__ = [
     "PartitionStatistics",
     "Skew",
     "Split",
+    "adult",
     "blur",
     "cifar10",
     "classes_per_client",
