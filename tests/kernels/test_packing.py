@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.tree_util import Partial
 from quantization_reference import pack_bits_reference, pack_trits_reference
 
 from fljax_kernels.packing import pack_bits, packed_size, unpack_bits
@@ -21,44 +22,66 @@ def integers(shape, below):
     return np.random.default_rng(sum(shape)).integers(0, below, shape).astype(np.uint8)
 
 
-@settings(max_examples=25, deadline=None)
-@given(size=st.integers(1, 70), bits=st.integers(1, 8))
-def test_bytes_are_the_definition_and_come_back(size, bits):
-    values = integers((size,), 1 << bits)
-    packed = jax.jit(pack_bits, static_argnums=1)(values, bits)
-    assert packed.dtype == jnp.uint8 and packed.shape == (packed_size(size, bits),)
-    assert packed_size(size, bits) == -(-size * bits // 8)
-    np.testing.assert_array_equal(packed, pack_bits_reference(values, bits))
-    got = jax.jit(unpack_bits, static_argnums=(1, 2))(packed, bits, size)
-    np.testing.assert_array_equal(got, values)
+# what is left over of a group of 1, 2, 4 or 8 values, and of bytes
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 8, 9, 14, 23, 36, 64, 70])
+def test_bytes_are_the_definition_and_come_back(size):
+    values = {bits: integers((size,), 1 << bits) for bits in range(1, 9)}
+
+    @jax.jit
+    def there_and_back(values):
+        packed = {bits: pack_bits(value, bits) for bits, value in values.items()}
+        return packed, {bits: unpack_bits(packed[bits], bits, size) for bits in packed}
+
+    packed, got = there_and_back(values)
+    for bits, value in values.items():
+        assert packed[bits].dtype == jnp.uint8
+        assert packed[bits].shape == (packed_size(size, bits),) == (-(-size * bits // 8),)
+        np.testing.assert_array_equal(packed[bits], pack_bits_reference(value, bits))
+        np.testing.assert_array_equal(got[bits], value)
 
 
-@settings(max_examples=20, deadline=None)
-@given(size=st.integers(1, 40))
-def test_trits_are_the_definition_and_come_back(size):
-    trits = integers((size,), 3)
-    packed = jax.jit(pack_trits)(trits)
-    assert packed.dtype == jnp.uint8
-    np.testing.assert_array_equal(packed, pack_trits_reference(trits))
-    np.testing.assert_array_equal(jax.jit(unpack_trits, static_argnums=1)(packed, size), trits)
+def test_trits_are_the_definition_and_come_back():
+    trits = {size: integers((size,), 3) for size in (*range(1, 13), 24, 25, 40)}
+
+    @jax.jit
+    def there_and_back(trits):
+        packed = {size: pack_trits(value) for size, value in trits.items()}
+        return packed, {size: unpack_trits(packed[size], size) for size in packed}
+
+    packed, got = there_and_back(trits)
+    for size, value in trits.items():
+        assert packed[size].dtype == jnp.uint8
+        np.testing.assert_array_equal(packed[size], pack_trits_reference(value))
+        np.testing.assert_array_equal(got[size], value)
 
 
 def test_all_bytes_of_five_trits_come_back():
     packed = np.arange(243, dtype=np.uint8)
-    np.testing.assert_array_equal(pack_trits(unpack_trits(packed, 5 * 243)), packed)
+    again = jax.jit(lambda packed: pack_trits(unpack_trits(packed, 5 * 243)))(packed)
+    np.testing.assert_array_equal(again, packed)
 
 
 @pytest.mark.parametrize("bits", [1, 5, 6])
 def test_any_leading_axes(bits):
     values = integers((2, 3, 21), 1 << bits)
-    packed = pack_bits(values, bits)
-    one_by_one = jax.vmap(jax.vmap(partial(pack_bits, bits=bits)))(values)
+
+    @jax.jit
+    def there_and_back(values, pack, unpack):
+        packed = pack(values)
+        return packed, jax.vmap(jax.vmap(pack))(values), unpack(packed)
+
+    packed, one_by_one, got = there_and_back(
+        values, Partial(partial(pack_bits, bits=bits)), Partial(lambda p: unpack_bits(p, bits, 21))
+    )
     np.testing.assert_array_equal(packed, one_by_one)
     np.testing.assert_array_equal(packed[1, 2], pack_bits_reference(values[1, 2], bits))
-    np.testing.assert_array_equal(unpack_bits(packed, bits, 21), values)
+    np.testing.assert_array_equal(got, values)
     trits = values % 3
-    np.testing.assert_array_equal(pack_trits(trits), jax.vmap(jax.vmap(pack_trits))(trits))
-    np.testing.assert_array_equal(unpack_trits(pack_trits(trits), 21), trits)
+    packed, one_by_one, got = there_and_back(
+        trits, Partial(pack_trits), Partial(lambda p: unpack_trits(p, 21))
+    )
+    np.testing.assert_array_equal(packed, one_by_one)
+    np.testing.assert_array_equal(got, trits)
 
 
 def test_integers_of_any_type_are_packed_and_higher_bits_dropped():
@@ -91,15 +114,21 @@ def test_signs_come_back_and_zero_is_positive(x):
     x = np.array(x, np.float32)
     packed = jax.jit(pack_signs)(x)
     np.testing.assert_array_equal(packed, pack_bits_reference(x >= 0, 1))
-    got = unpack_signs(packed, np.float32(1.5), 13)
+    got = jax.jit(unpack_signs, static_argnums=2)(packed, np.float32(1.5), 13)
     np.testing.assert_array_equal(got, np.where(x >= 0, np.float32(1.5), np.float32(-1.5)))
 
 
 def test_scaled_signs_are_the_nearest_multiple_of_the_signs():
     x = np.random.default_rng(0).standard_normal((3, 50)).astype(np.float32)
-    scale = mean_magnitude(x)
+
+    @jax.jit
+    def scaled_signs(x):
+        scale = mean_magnitude(x)
+        return scale, unpack_signs(pack_signs(x), scale, 50)
+
+    scale, got = scaled_signs(x)
     np.testing.assert_allclose(scale, np.abs(np.float64(x)).mean(1), rtol=1e-6)
-    error = ((unpack_signs(pack_signs(x), scale, 50) - x) ** 2).sum(1)
+    error = ((np.asarray(got) - x) ** 2).sum(1)
     np.testing.assert_allclose(error, (x**2).sum(1) - np.abs(x).sum(1) ** 2 / 50, rtol=1e-5)
 
 
