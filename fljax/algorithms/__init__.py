@@ -7,17 +7,23 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fljax.algorithms.afl import afl
 from fljax.algorithms.centralized import centralized
 from fljax.algorithms.cfl import cfl
+from fljax.algorithms.fairfed import fairfed
 from fljax.algorithms.fedavg import fedavg
+from fljax.algorithms.fedmgda import fedmgda
 from fljax.algorithms.fedprox import fedprox
 from fljax.algorithms.fedsgd import fedsgd
 from fljax.algorithms.fedsoft import fedsoft
+from fljax.algorithms.gifair import gifair
 from fljax.algorithms.hypcluster import hypcluster
 from fljax.algorithms.ifca import ifca
 from fljax.algorithms.local_only import local_only
+from fljax.algorithms.q_fedavg import q_fedavg
 from fljax.algorithms.scaffold import scaffold
 from fljax.algorithms.server_optimizers import SERVER_OPTIMIZERS, fedopt
+from fljax.algorithms.term import term
 from fljax.core import parts
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.values import shown
@@ -25,32 +31,44 @@ from fljax.core.values import shown
 __all__ = [
     "ALGORITHMS",
     "SERVER_OPTIMIZERS",
+    "afl",
     "centralized",
     "cfl",
+    "fairfed",
     "fedavg",
+    "fedmgda",
     "fedopt",
     "fedprox",
     "fedsgd",
     "fedsoft",
+    "gifair",
     "hypcluster",
     "ifca",
     "local_only",
     "make",
+    "q_fedavg",
     "scaffold",
+    "term",
 ]
 
 # name -> function (**hyperparameters) -> AlgorithmSpec
 ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
+    "afl": afl,
     "cfl": cfl,
+    "fairfed": fairfed,
     "fedavg": functools.partial(fedopt, server_optimizer="sgd"),
+    "fedmgda": fedmgda,
     "fedopt": fedopt,
     "fedprox": fedprox,
     "fedsgd": fedsgd,
     "fedsoft": fedsoft,
+    "gifair": gifair,
     "hypcluster": hypcluster,
     "ifca": ifca,
     "local_only": local_only,
+    "q_fedavg": q_fedavg,
     "scaffold": scaffold,
+    "term": term,
 }
 
 # What `**options` stands for; functions cannot be written in a text.

@@ -244,6 +244,9 @@ class Algorithm(NamedTuple):
       initial_models: How many models the server starts from, each of a key of its own: of several,
         `init` gets leaves with a leading axis over them, the first of which is the run's initial
         model, which `init_client` gets.
+      combine: A rule that makes the mean "update" of all updates of the cohort: (stack[P, d],
+        `fljax.core.transforms.Cohort`) -> value[d], as an aggregator that needs a stack has it.
+        None for the weighted mean.
       has_global_model: False where clients share none. Evaluations of everybody's rows are then the
         mean over some clients' own models; `personalize` gives these without batch and key.
 
@@ -265,6 +268,7 @@ class Algorithm(NamedTuple):
     personalize: Callable[[PyTree, PyTree, PyTree, jax.Array], PyTree] | None = None
     has_global_model: bool = True
     initial_models: int = 1
+    combine: Callable[[jax.Array, Any], jax.Array] | None = None
 
 
 class AlgorithmSpec(NamedTuple):

@@ -46,6 +46,22 @@ class LossSums(NamedTuple):
     weight: jax.Array
 
 
+class Population(NamedTuple):
+    """What an algorithm may know of a population before it trains: sizes that shapes depend on.
+
+    Attributes:
+      num_clients: N; the clients of jobs are 0 to N - 1.
+      num_groups: How many values the first of the data set's groups of clients has; 0 without.
+      num_classes: Of the targets, or None.
+      row_groups: {name: how many values} of the groups of rows, which batches have as "groups".
+    """
+
+    num_clients: int = 1
+    num_groups: int = 0
+    num_classes: int | None = None
+    row_groups: Mapping[str, int] = {}
+
+
 class LocalTask(NamedTuple):
     """A task inside the round program.
 
@@ -60,6 +76,8 @@ class LocalTask(NamedTuple):
         model_state'): what the model's last layer reads, beside what `loss` returns, of one pass
         through the model; see `fljax.core.representation`. Models without such a layer are refused.
       head: (params, model_state) -> pytree of bools like `params`: which are that last layer's.
+      population: Sizes, for servers that hold a number for each client or group; None where an
+        algorithm is built for its structure alone.
     """
 
     gradient: Callable[..., tuple[PyTree, LossSums, PyTree]]
@@ -68,6 +86,7 @@ class LocalTask(NamedTuple):
     state_changes: bool = False
     representation: Callable[..., tuple[jax.Array, LossSums, PyTree]] | None = None
     head: Callable[[PyTree, PyTree], PyTree] | None = None
+    population: Population | None = None
 
 
 def plain(loss: Callable) -> Callable:
@@ -94,6 +113,7 @@ def bind(
     compute_dtype: str = "float32",
     state_changes: bool = False,
     like: Mapping[str, Any] | None = None,
+    population: Population | None = None,
 ) -> LocalTask:
     """Binds a task to its frozen constants, its data's preprocessing and an estimator.
 
@@ -106,7 +126,7 @@ def bind(
         constants and floating-point inputs in `loss` and `gradient`; `model_state`, loss sums and
         gradients keep their dtypes, sums within a gradient accumulate in float32, and `measure` is
         as with "float32". See above for how near gradients are to those of float32.
-      state_changes: As in a `LocalTask`.
+      state_changes, population: As in a `LocalTask`.
       like: Shapes of a batch of the data, of any size and before `preprocess`; `head` needs them.
 
     Raises:
@@ -122,7 +142,7 @@ def bind(
     def prepared(batch):
         if preprocess is None:
             return batch
-        beside = {name: batch[name] for name in ("mask", "size") if name in batch}
+        beside = {name: batch[name] for name in ("mask", "size", "groups") if name in batch}
         return preprocess({k: v for k, v in batch.items() if k not in beside}) | beside
 
     def losses(params, x, model_state, batch, key, train):
@@ -159,7 +179,7 @@ def bind(
     gradient = estimator(loss)
     if compute_dtype == "bfloat16":
         gradient = with_wide_sums(gradient)
-    return LocalTask(gradient, loss, measure, state_changes, representation, head)
+    return LocalTask(gradient, loss, measure, state_changes, representation, head, population)
 
 
 def _sums(values: jax.Array, weights: jax.Array) -> LossSums:

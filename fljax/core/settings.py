@@ -125,7 +125,7 @@ ALGORITHM: dict[str, Field] = {
     "algorithm": Field(
         "fedavg", str,
         meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
-        "hypcluster, fedsoft, cfl.",
+        "hypcluster, fedsoft, cfl, q_fedavg, afl, term, fedmgda, gifair, fairfed.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -142,6 +142,53 @@ ALGORITHM: dict[str, Field] = {
     "mu": Field(
         None, float, NON_NEGATIVE, optional=True,
         meaning="Sets FedProx's proximal coefficient: how strongly clients are pulled back.",
+    ),
+    "q": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Sets how fair q-FedAvg is; 0 counts clients alike.",
+    ),
+    "t": Field(
+        None, float, FINITE, optional=True,
+        meaning="Sets TERM's tilt towards clients with a large loss; 0 is FedAvg.",
+    ),
+    "lam": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Weights GIFAIR's differences between groups; 0 is FedAvg.",
+    ),
+    "beta": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Sets how strongly FairFed's weights follow the gaps between groups of rows.",
+    ),
+    "lambda_lr": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Sets the learning rate of AFL's weights of clients or groups.",
+    ),
+    "epsilon": Field(
+        None, float, Interval(0, 1), optional=True,
+        meaning="Sets how far FedMGDA+ moves a client's weight from its share of the rows.",
+    ),
+    "normalize_updates": Field(
+        None, bool, optional=True, meaning="Gives all of FedMGDA+'s updates the length 1."
+    ),
+    "fair_among": Field(
+        None, str, ("clients", "groups"), optional=True,
+        meaning="Says what AFL and GIFAIR treat alike: clients, or the first of their groups.",
+    ),
+    "average_iterates": Field(
+        None, bool, optional=True,
+        meaning="Evaluates the mean of AFL's models of all rounds, not the last one.",
+    ),
+    "sensitive": Field(
+        None, str, optional=True,
+        meaning="Names the groups of rows that FairFed compares; unset: the first.",
+    ),
+    "privileged": Field(
+        None, int, NON_NEGATIVE, optional=True,
+        meaning="Numbers the group of rows that FairFed compares all others with.",
+    ),
+    "gap": Field(
+        None, str, ("equal_opportunity", "demographic_parity"), optional=True,
+        meaning="Says what FairFed compares: predictions of class 1 among rows of class 1, or all.",
     ),
     "weighting": Field(
         None, str, ("examples", "uniform"), optional=True,

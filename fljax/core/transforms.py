@@ -420,6 +420,33 @@ def pipeline_at(pipeline: Pipeline | PipelineSpec, hparams: Mapping[str, Any]) -
     return pipeline.build(hparams) if isinstance(pipeline, PipelineSpec) else pipeline
 
 
+def with_combine(pipeline: Pipeline, combine: Callable | None) -> Pipeline:
+    """Returns the pipeline with the rule by which an algorithm combines updates, if it has one.
+
+    Args:
+      pipeline: Transforms between clients and server.
+      combine: As in a `fljax.core.algorithm.Algorithm`.
+
+    Raises:
+      ValueError: If the pipeline has an aggregator of its own.
+
+    Example:
+      >>> first = lambda stack, cohort: stack[0]
+      >>> with_combine(Pipeline(), first).needs_stack, with_combine(Pipeline(), None).needs_stack
+      (True, False)
+    """
+    if combine is None:
+        return pipeline
+    if pipeline.aggregator is not weighted_mean:
+        raise ValueError(
+            "The algorithm combines the updates of a cohort by a rule of its own, and the pipeline "
+            "has an aggregator, which would take its place. Leave the aggregator out, or choose "
+            "an algorithm that averages, such as fedavg."
+        )
+    rule = Aggregator("stack", lambda stack, cohort, state: (combine(stack, cohort), state))
+    return pipeline._replace(aggregator=rule)
+
+
 def hparams_of(pipeline: Pipeline | PipelineSpec) -> Mapping[str, float]:
     """Returns {name: number} of the hyperparameters that a pipeline has.
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from fljax.core.digits import counted
+from fljax.core.gradients import Population
 from fljax.data.examples import ArrayExamples, Examples, LazyExamples, shapes
 from fljax.data.ids import as_ids
 
@@ -233,6 +234,9 @@ class FederatedDataset:
         `class_names[k]`. None where labels were numbers.
       dropped: {split: rows} that were left out when the data were loaded, since they were not
         finite.
+      row_groups: {name: the name of each value} of groups of rows, such as sex, which cut across
+        clients and which the model does not see. Examples then have {"groups": {name: [R] number
+        of each row's value}} beside x and y, in every split. Metrics are reported by group.
       preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
@@ -256,6 +260,7 @@ class FederatedDataset:
     held_out_groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    row_groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -318,6 +323,13 @@ class FederatedDataset:
     @property
     def num_clients(self) -> int:
         return self.train.partition.num_clients
+
+    @property
+    def population(self) -> Population:
+        """What algorithms may know of the population before they train."""
+        first = next(iter(self.groups.values()), ())
+        row_groups = {name: len(values) for name, values in self.row_groups.items()}
+        return Population(self.num_clients, len(np.unique(first)), self.num_classes, row_groups)
 
     @property
     def spec(self) -> dict[str, Any]:

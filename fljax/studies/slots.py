@@ -19,7 +19,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fljax.core.gradients import bind
 from fljax.core.trees import nbytes
 from fljax.core.values import shown
 from fljax.engine.devices.execution import free_memory_of, make_mesh
@@ -30,6 +29,7 @@ from fljax.recording import host_peak_memory_bytes
 from fljax.recording.checkpoints import CHECKPOINT_COPIES
 from fljax.studies.groups import Group
 from fljax.studies.space import Trial
+from fljax.training.binding import bound
 from fljax.training.dispatch import Dispatcher
 from fljax.training.evaluations import Evaluations, check_judged, make_evaluations
 from fljax.training.federation import Federation, build
@@ -94,7 +94,7 @@ def check_group(group: Group) -> None:
             "give. Use one with feedback='none', or run what best.json says by itself with it."
         )
     dataset, task, spec, *_ = group.experiment
-    own = bind(task, initial_shapes(task)[1], dataset.preprocess)
+    own = bound(task, initial_shapes(task)[1], dataset)
     algorithm = spec.build(own, {**spec.hparams, "num_clients": dataset.num_clients})
     judged = (run_options.eval_clients, run_options.eval_personal)
     check_judged(dataset, spec.name, *judged, has_global_model=algorithm.has_global_model)

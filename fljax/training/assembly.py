@@ -45,7 +45,10 @@ def execution_of(blueprint: Blueprint, layout: JobLayout | None) -> ExecutionPla
         client = client_bytes_of(blueprint)
     param_bytes = nbytes(blueprint.model.params)
     jobs = blueprint.cohorts.max_jobs
-    plan = plan_execution(blueprint.dataset, jobs, param_bytes, blueprint.steps, wanted, client)
+    plan = plan_execution(
+        blueprint.dataset, jobs, param_bytes, blueprint.steps, wanted, client,
+        needs_stack=blueprint.pipeline.needs_stack,
+    )  # fmt: skip
     return plan._replace(forms=forms)
 
 

@@ -14,14 +14,16 @@ import numpy as np
 
 from fljax.algorithms.optimizers import check_starts_anew
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
-from fljax.core.gradients import LocalTask, bind, plain
+from fljax.core.gradients import LocalTask, plain
 from fljax.core.reads import Recorded
 from fljax.core.task import Task
+from fljax.core.transforms import Pipeline, as_configured, with_combine
 from fljax.data.dataset import FederatedDataset, Partition, Split, joined
 from fljax.data.examples import batch_spec
 from fljax.engine.plan.batching import LocalWork, steps_per_job, takes_part, works_of
 from fljax.engine.plan.cohorts import Cohorts
 from fljax.engine.program.inputs import Build
+from fljax.training.binding import bound
 from fljax.training.hyperparameters import check_lengths, hyperparameters, scheduled
 from fljax.training.local_work import check_plan_size, local_work, schedules_of, structure_of
 from fljax.training.metric_checks import check_metrics
@@ -76,6 +78,11 @@ class Blueprint(NamedTuple):
     local_task: LocalTask
     algorithm: Algorithm
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """The transforms between clients and server, with the algorithm's rule among them."""
+        return with_combine(as_configured(self.options.pipeline), self.algorithm.combine)
+
 
 def draw_blueprint(
     dataset: FederatedDataset,
@@ -110,6 +117,7 @@ def draw_blueprint(
     check_model(local_task, model, batch)
     check_metrics(task, local_task, model, batch)
     algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
+    with_combine(as_configured(options.pipeline), algorithm.combine)  # or refuses
     steps = steps_per_job(partition.sizes, work)
     check_plan_size(steps, work, cohorts.max_jobs)
     split = Split(dataset.train.examples, partition)
@@ -144,8 +152,10 @@ def _bound(
         if mechanism.estimator is not None:
             own = {name: hparams[name] for name in mechanism.hparams}
             estimator = mechanism.estimator(own, options.privacy.setting)
-    like = batch_spec(dataset.train.examples.spec, 1)
-    return bind(task, frozen, dataset.preprocess, estimator, options.compute_dtype, bounded, like)
+    return bound(
+        task, frozen, dataset, estimator=estimator, compute_dtype=options.compute_dtype,
+        state_changes=bounded,
+    )  # fmt: skip
 
 
 def _checked_algorithm(spec, local_task, hparams, options, model, batch) -> Algorithm:

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
 from fljax.core.algorithm import AlgorithmSpec, Variables, blank_job
-from fljax.core.gradients import LossSums, bind
+from fljax.core.gradients import LossSums
 from fljax.core.task import Task
 from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
 from fljax.privacy.per_example import MIXES_EXAMPLES
+from fljax.training.binding import bound
 from fljax.training.initialization import initial_shapes
 from fljax.training.local_work import schedules_of
 from fljax.training.options import RoundOptions
@@ -91,7 +92,7 @@ def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[
 
     def sent_and_kept(batch, variables, frozen, key):
         given.extend(jax.tree.leaves(batch))
-        local = bind(task, frozen, dataset.preprocess, like=batch)._replace(gradient=gradient)
+        local = bound(task, frozen, dataset, like=batch)._replace(gradient=gradient)
         algorithm = spec.build(local, hparams)
         selects.extend(each.select for each in algorithm.passes if each.select is not None)
         job = blank_job(key)._replace(rows=jnp.int32(1))

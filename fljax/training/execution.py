@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from fljax.core.task import Task
-from fljax.core.transforms import as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.execution import (
     ClientBytes,
@@ -100,6 +99,8 @@ def plan_execution(
     steps: np.ndarray,
     options: RoundOptions,
     client: ClientBytes | None = None,
+    *,
+    needs_stack: bool = False,
 ) -> ExecutionPlan:
     """Chooses the execution plan of a run.
 
@@ -110,6 +111,7 @@ def plan_execution(
       steps: int64[N] local steps of each client.
       options: What a round does.
       client: What a client takes; None guesses it from the size of the model.
+      needs_stack: Whether the whole cohort's updates must be held at once.
     """
     examples = dataset.train.examples
     in_memory = examples.arrays is not None
@@ -124,7 +126,7 @@ def plan_execution(
         equal_steps=equal_steps,
         data_bytes=examples.nbytes if in_memory else np.iinfo(np.int64).max,
         param_bytes=param_bytes,
-        needs_stack=as_configured(options.pipeline).needs_stack,
+        needs_stack=needs_stack,
         client=client,
         devices=options.devices,
         lanes=options.lanes,

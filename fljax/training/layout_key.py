@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 
 from fljax.core.per_client import described
-from fljax.core.transforms import as_configured
 from fljax.engine.devices.execution import Forms
 from fljax.recording import versions
 from fljax.training.blueprint import Blueprint
@@ -29,7 +28,7 @@ PyTree = Any
 def layout_facts(blueprint: Blueprint) -> dict[str, Any]:
     """Returns what the fastest layout depends on besides the machine, as JSON values."""
     options, model, steps = blueprint.options, blueprint.model, blueprint.steps
-    pipeline = as_configured(options.pipeline)
+    pipeline = blueprint.pipeline
     chains = (pipeline.downlink, pipeline.uplink, pipeline.cohort, pipeline.server)
     key = jax.random.key(0)
 

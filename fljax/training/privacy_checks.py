@@ -11,13 +11,12 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables, blank_job
-from fljax.core.gradients import bind
 from fljax.core.task import Task
-from fljax.core.transforms import Pipeline, UplinkLink, as_configured
+from fljax.core.transforms import Pipeline, UplinkLink, as_configured, with_combine
 from fljax.data.dataset import FederatedDataset
-from fljax.data.examples import batch_spec
 from fljax.privacy.mechanism import Guarantee
 from fljax.privacy.protection import Protection
+from fljax.training.binding import bound
 from fljax.training.client_state import default_row
 from fljax.training.example_checks import problems_of_examples
 from fljax.training.initialization import initial_shapes
@@ -47,7 +46,9 @@ def check_protection(
     Raises:
       ValueError: With the reason and the remedy.
     """
-    pipeline = as_configured(options.pipeline)
+    hparams = {**spec.hparams, "num_clients": dataset.num_clients}
+    algorithm = spec.build(bound(task, initial_shapes(task)[1], dataset), hparams)
+    pipeline = with_combine(as_configured(options.pipeline), algorithm.combine)
     mechanism = protection.mechanism
     if mechanism is None:
         _refuse("secure_aggregation", _of_stacks(pipeline, "under secure aggregation the server"))
@@ -64,10 +65,6 @@ def check_protection(
         _refuse(where, problems_of_examples(dataset, task, spec, options))
     if link is None:
         return
-    hparams = {**spec.hparams, "num_clients": dataset.num_clients}
-    like = batch_spec(dataset.train.examples.spec, 1)
-    frozen = initial_shapes(task)[1]
-    algorithm = spec.build(bind(task, frozen, dataset.preprocess, like=like), hparams)
     _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
     params, *_ = initial_shapes(task)
     _refuse(where, _of_pipeline(pipeline, params, link))
@@ -124,6 +121,11 @@ def _of_algorithm(
         yield (
             f"{spec.name} selects clients by what others have shown, so that one client decides on "
             "more than its own message. Use an algorithm that keeps all, such as fedavg."
+        )
+    if algorithm.combine is not None:
+        yield (
+            f"{spec.name} combines updates by what each of them is, so that one client changes how "
+            "much the others count. Use an algorithm that averages, such as fedavg."
         )
     if any(each.num_clusters > 1 for each in algorithm.passes):
         yield (
@@ -207,10 +209,8 @@ def weighting_of(
         for name, value in {**spec.hparams, "num_clients": dataset.num_clients}.items()
     }
 
-    like = batch_spec(dataset.train.examples.spec, 1)
-
     def build(frozen):
-        return spec.build(bind(task, frozen, dataset.preprocess, like=like), hparams)
+        return spec.build(bound(task, frozen, dataset), hparams)
 
     def weights(rows, job, own, variables, frozen, key, batch):
         sent = rehearse(

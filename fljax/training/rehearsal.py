@@ -23,13 +23,12 @@ from fljax.core.algorithm import (
     Variables,
     blank_job,
 )
-from fljax.core.gradients import bind
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
-from fljax.data.examples import batch_spec
 from fljax.engine.program.client import with_reports
 from fljax.engine.program.inputs import ClientRows, RoundState
+from fljax.training.binding import bound
 from fljax.training.client_state import default_row
 from fljax.training.initialization import initial_shapes
 
@@ -144,10 +143,8 @@ def rehearsed(
         for name, value in {**spec.hparams, "num_clients": dataset.num_clients}.items()
     }
 
-    like = batch_spec(dataset.train.examples.spec, 1)
-
     def one_round(variables, frozen, key):
-        algorithm = spec.build(bind(task, frozen, dataset.preprocess, like=like), hparams)
+        algorithm = spec.build(bound(task, frozen, dataset), hparams)
         return rehearse(algorithm, variables, key, pipeline=as_configured(pipeline))
 
     return jax.eval_shape(one_round, Variables(params, model_state), frozen, jax.random.key(0))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from fljax.core.algorithm import Algorithm, Job
-from fljax.core.transforms import Pipeline, pipeline_at
+from fljax.core.transforms import Pipeline, pipeline_at, with_combine
 from fljax.core.trees import batched
 from fljax.engine.program.inputs import Inputs, Program
 
@@ -78,4 +78,5 @@ def _built(
     program: Program, inputs: Inputs, hparams: Mapping[str, jax.Array], round: jax.Array
 ) -> Built:
     algorithm = program.build(inputs.frozen, hparams, round)
-    return Built(algorithm, pipeline_at(program.pipeline, hparams))
+    pipeline = pipeline_at(program.pipeline, hparams)
+    return Built(algorithm, with_combine(pipeline, algorithm.combine))
