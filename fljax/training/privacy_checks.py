@@ -14,6 +14,7 @@ from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables, blank_job
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, UplinkLink, as_configured, with_combine
 from fljax.data.dataset import FederatedDataset
+from fljax.data.examples import batch_spec
 from fljax.privacy.mechanism import Guarantee
 from fljax.privacy.protection import Protection
 from fljax.training.binding import bound
@@ -218,6 +219,7 @@ def weighting_of(
         ).contributions
         return [[part.weight for part in each.values()] for each in sent]
 
+    like = batch_spec(dataset.train.examples.spec, 1)
     variables, job = Variables(params, model_state), blank_job(jax.random.key(0))
     own = jax.eval_shape(lambda v, f: default_row(build(f), Pipeline(), v), variables, frozen)
     closed = jax.make_jaxpr(weights)(job.rows, job, own.algorithm, variables, frozen, job.key, like)
