@@ -78,17 +78,19 @@ def transposed_weights(
     """
     index, *_ = arguments
     carry = jax.eval_shape(work.start, message, index, client_rows)
-    result = jax.eval_shape(work.finish, message, carry, index, client_rows)
-    start = trace(work.start, message, index, client_rows)
+    if not any(map(_is_narrow, jax.tree.leaves(carry))):
+        return as_given(work)
     step = trace(work.step, message, carry, *arguments)
-    finish = trace(work.finish, message, carry, index, client_rows)
     if step.results != jax.tree.structure(carry):
         return as_given(work)  # the loop over steps says best what is wrong
-    still = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
     chosen = _narrow_weights(step)
     if not any(jax.tree.leaves(chosen)):
         return as_given(work)
 
+    start = trace(work.start, message, index, client_rows)
+    finish = trace(work.finish, message, carry, index, client_rows)
+    result = jax.eval_shape(work.finish, message, carry, index, client_rows)
+    still = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
     job = False, still(client_rows)
     in_start = start.containing((still(message), *job), chosen)
     in_step = step.containing((still(message), chosen, *still(arguments)), chosen)
@@ -121,17 +123,17 @@ def _narrow_weights(step: Traced) -> PyTree:
     before = step.jaxpr.invars[message.num_leaves :][: carry.num_leaves]
     products, of = step.products(), step.groups.of
     marks = [
-        _is_narrow(old) and is_matrix(new) and of(old) == of(new) and of(old) in products
+        _is_narrow(old.aval) and is_matrix(new) and of(old) == of(new) and of(old) in products
         for old, new in zip(before, step.jaxpr.outvars, strict=True)
     ]
     return step.results.unflatten(marks)
 
 
-def _is_narrow(var: Any) -> bool:
-    if not is_matrix(var) or var.aval.size < _MIN_SIZE:
+def _is_narrow(leaf: Any) -> bool:
+    if leaf.ndim != 2 or leaf.size < _MIN_SIZE:
         return False
-    inputs, outputs = var.aval.shape
-    return outputs <= min(_MAX_OUTPUTS, inputs // 2)
+    inputs, outputs = leaf.shape
+    return 1 < outputs <= min(_MAX_OUTPUTS, inputs // 2)
 
 
 def _are_numbers(weights: PyTree) -> bool:

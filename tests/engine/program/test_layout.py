@@ -158,6 +158,16 @@ def test_work_without_products_stays_as_it_is():
     assert transposed_weights(work, message, (), (jnp.int32(0), x, y), True).work is work
 
 
+def test_work_without_narrow_weights_is_not_even_traced():
+    def refuse(*_):
+        raise AssertionError("traced")
+
+    x, y = _data()
+    message = {name: leaf for name, leaf in _params().items() if name != "narrow"}
+    work = _work(refuse)._replace(finish=refuse)
+    assert transposed_weights(work, message, (), (jnp.int32(0), x, y), True).work is work
+
+
 def test_a_step_that_returns_something_else_is_left_to_the_loop():
     x, y = _data()
     message = _params()
