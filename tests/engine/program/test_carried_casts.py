@@ -21,8 +21,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 COHORTS = [[0, 2, 3, 8], [5, 3, 1, 3]]
 ALGORITHMS = {
     "fedavg": algorithms.fedavg(0.2),
-    "momentum, weight decay": algorithms.fedavg(0.2, client_momentum=0.9, client_weight_decay=0.01),
-    "fedprox": algorithms.fedprox(0.1, 0.2),
+    "fedprox, momentum, weight decay": algorithms.fedprox(
+        0.1, 0.2, client_momentum=0.9, client_weight_decay=0.01
+    ),
     "scaffold": algorithms.scaffold(0.2),
 }
 
@@ -45,9 +46,7 @@ def prepared(spec, layout=MANY, dtype="bfloat16"):
     return harness.prepare(spec, COHORTS, layout, parts=parts, task=task, compute_dtype=dtype)
 
 
-@pytest.mark.parametrize(
-    ("name", "layout"), [("fedavg", ONE), *((name, MANY) for name in ALGORITHMS)]
-)
+@pytest.mark.parametrize(("name", "layout"), list(zip(ALGORITHMS, (ONE, MANY, MANY), strict=True)))
 def test_rounds_are_the_same(name, layout, as_written):
     found = harness.drive(prepared(ALGORITHMS[name], layout), COHORTS)
     as_written()
