@@ -53,7 +53,7 @@ SUPPORTED = (
 )  # fmt: skip
 PRIVACY = Path(fljax.privacy.__file__).parent
 MODULES = (
-    *SUPPORTED, "core.digits", "core.transmission", "core.trees", "data.examples",
+    *SUPPORTED, "algorithms.cfl", "core.clusterings", "core.digits", "core.transmission", "core.trees", "data.examples",
     "studies.criterion", "studies.search", "training.record_keys",
     *sorted(
         ".".join(path.relative_to(PRIVACY.parent).with_suffix("").parts)

@@ -2,6 +2,7 @@
 
 from fljax.data.adult import adult
 from fljax.data.arrays import from_arrays
+from fljax.data.client_clusters import cluster_clients, plot_client_clusters
 from fljax.data.dataset import (
     ArrayExamples,
     Examples,
@@ -53,6 +54,7 @@ __all__ = [
     "blur",
     "cifar10",
     "classes_per_client",
+    "cluster_clients",
     "digits",
     "dirichlet",
     "dirichlet_hsu",
@@ -72,6 +74,7 @@ __all__ = [
     "partition_statistics",
     "pfllib_dirichlet",
     "pfllib_pathological",
+    "plot_client_clusters",
     "plot_partition",
     "quantity",
     "resolve_data_dir",
