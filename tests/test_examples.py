@@ -53,8 +53,8 @@ SUPPORTED = (
 )  # fmt: skip
 PRIVACY = Path(fljax.privacy.__file__).parent
 MODULES = (
-    *SUPPORTED, "algorithms.cfl", "core.clusterings", "core.digits", "core.transmission", "core.trees", "data.examples",
-    "studies.criterion", "studies.search", "training.record_keys",
+    *SUPPORTED, "algorithms.cfl", "core.clusterings", "core.digits", "core.transmission",
+    "core.trees", "data.examples", "studies.criterion", "studies.search", "training.record_keys",
     *sorted(
         ".".join(path.relative_to(PRIVACY.parent).with_suffix("").parts)
         for path in PRIVACY.rglob("[!_]*.py")
