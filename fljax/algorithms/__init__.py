@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fljax.algorithms.afl import afl
+from fljax.algorithms.apfl import apfl
 from fljax.algorithms.centralized import centralized
 from fljax.algorithms.cfl import cfl
+from fljax.algorithms.ditto import ditto
 from fljax.algorithms.fairfed import fairfed
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedmgda import fedmgda
@@ -20,6 +22,8 @@ from fljax.algorithms.gifair import gifair
 from fljax.algorithms.hypcluster import hypcluster
 from fljax.algorithms.ifca import ifca
 from fljax.algorithms.local_only import local_only
+from fljax.algorithms.per_fedavg import per_fedavg
+from fljax.algorithms.pfedme import pfedme
 from fljax.algorithms.q_fedavg import q_fedavg
 from fljax.algorithms.scaffold import scaffold
 from fljax.algorithms.server_optimizers import SERVER_OPTIMIZERS, fedopt
@@ -32,8 +36,10 @@ __all__ = [
     "ALGORITHMS",
     "SERVER_OPTIMIZERS",
     "afl",
+    "apfl",
     "centralized",
     "cfl",
+    "ditto",
     "fairfed",
     "fedavg",
     "fedmgda",
@@ -46,6 +52,8 @@ __all__ = [
     "ifca",
     "local_only",
     "make",
+    "per_fedavg",
+    "pfedme",
     "q_fedavg",
     "scaffold",
     "term",
@@ -54,7 +62,9 @@ __all__ = [
 # name -> function (**hyperparameters) -> AlgorithmSpec
 ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "afl": afl,
+    "apfl": apfl,
     "cfl": cfl,
+    "ditto": ditto,
     "fairfed": fairfed,
     "fedavg": functools.partial(fedopt, server_optimizer="sgd"),
     "fedmgda": fedmgda,
@@ -66,6 +76,8 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "hypcluster": hypcluster,
     "ifca": ifca,
     "local_only": local_only,
+    "per_fedavg": per_fedavg,
+    "pfedme": pfedme,
     "q_fedavg": q_fedavg,
     "scaffold": scaffold,
     "term": term,

@@ -102,6 +102,8 @@ def cfl(
     numbers = {"eps1": eps1, "eps2": eps2, "gamma_max": gamma_max, "min_rounds": min_rounds}
     values = {**plain.hparams, **hyperparameters("cfl", numbers)}
 
+    build_fedavg = plain.build
+
     def build(task, hp) -> Algorithm:
         clients = hp["num_clients"]
         if not isinstance(clients, jax.core.Tracer) and clients > population:
@@ -109,7 +111,7 @@ def cfl(
                 f"population = {population}, and {int(clients)} clients may take part. Set it to "
                 "the number of clients of the data set."
             )
-        return _algorithm(plain.build(task, hp), population, num_clusters, hp)
+        return _algorithm(build_fedavg(task, hp), population, num_clusters, hp)
 
     return plain._replace(build=build, hparams=values)
 

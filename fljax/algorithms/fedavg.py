@@ -116,15 +116,7 @@ def fedavg(
     proximal = mu is not None
 
     def build(task: LocalTask, hp: Hparams) -> Algorithm:
-        correct = None
-        if proximal:
-            coefficient = hp["mu"]
-            correct = lambda grads, params, message: jax.tree.map(  # noqa: E731
-                lambda g, w, start: g + coefficient * difference(w, start),
-                grads,
-                params,
-                message.params,
-            )
+        correct = pull_towards_message(hp["mu"]) if proximal else None
         local = local_training(task, client_optimizer(hp), weighting, correct)
         return from_passes((local,), server_optimizer(hp))
 
@@ -142,6 +134,13 @@ def sgd(momentum: float | None = None, weight_decay: float | None = None) -> Opt
         return optax.chain(optax.add_decayed_weights(hp["client_weight_decay"]), step)
 
     return optimizer
+
+
+def pull_towards_message(coefficient: jax.Array) -> Callable:
+    """Returns the `correct` of a proximal term, coefficient / 2 |w - w_message|^2."""
+    return lambda grads, params, message: jax.tree.map(
+        lambda g, w, start: g + coefficient * difference(w, start), grads, params, message.params
+    )
 
 
 def check_weighting(weighting: str) -> None:

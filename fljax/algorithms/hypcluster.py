@@ -58,13 +58,15 @@ def hypcluster(
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
     values = hyperparameters("hypcluster", {"warmup_rounds": warmup_rounds})
 
+    build_fedavg = plain.build
+
     def build(task, hp):
         def pick(message: Message, losses: jax.Array, job: Job):
             best, sent = by_lowest_loss(message, losses, job)
             drawn = jax.random.randint(job.key, (), 0, num_clusters, jnp.int32)
             return jnp.where(job.round < hp["warmup_rounds"], drawn, best), sent
 
-        algorithm = clustered(task, plain.build(task, hp), num_clusters, pick=pick)
+        algorithm = clustered(task, build_fedavg(task, hp), num_clusters, pick=pick)
 
         def init(variables: Variables):
             alike = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_clusters), variables)

@@ -79,8 +79,10 @@ def ifca(
     if restarts > 1:
         values |= hyperparameters("ifca", {"restart_rounds": restart_rounds})
 
+    build_plain = plain.build
+
     def build(task, hp):
-        algorithm = plain.build(task, hp)
+        algorithm = build_plain(task, hp)
         if num_clusters * restarts == 1:
             return algorithm._replace(
                 personalize=lambda server, own, batch, key: algorithm.variables(server)

@@ -200,7 +200,7 @@ class ClientPass(NamedTuple):
         flat dict of scalars, summed over jobs into the round's metrics. `client_state'` is kept
         only if the job was accepted.
       schedule: "local" runs the configured local work (epochs or steps, shuffled); "epoch" reads
-        every row exactly once.
+        every row exactly once; a number runs so many local epochs, whatever is configured.
       num_clusters: How many sums there are for contributions that say their cluster. A client of
         IFCA (Ghosh et al. 2020, arXiv:2006.04088) sends `Contribution(update, weight, cluster)`,
         and the server updates its models from an Aggregate with leaves [num_clusters, ...].
@@ -221,7 +221,7 @@ class ClientPass(NamedTuple):
     start: Callable[[PyTree, PyTree, Job], PyTree]
     step: Callable[[PyTree, PyTree, PyTree, Job], PyTree]
     finish: Callable[[PyTree, PyTree, Job], tuple[dict[str, Contribution], PyTree, dict]]
-    schedule: str = "local"
+    schedule: str | int = "local"
     num_clusters: int = 1
     select: Callable[[dict[str, jax.Array], jax.Array], jax.Array] | None = None
 
@@ -235,8 +235,9 @@ class Algorithm(NamedTuple):
       passes: One or more `ClientPass`, run in order within a round.
       server_update: (server_state, {name: Aggregate}, round) -> server_state'.
       variables: (server_state) -> `Variables` of the global model, for evaluation.
-      init_client: (variables) -> client_state of a client that never took part; None if the
-        algorithm keeps nothing per client.
+      init_client: (variables) -> client_state of a client that never took part, whatever the
+        hyperparameters, which trials have of their own; None if the algorithm keeps nothing per
+        client.
       personalize: (server_state, client_state, batch, key) -> `Variables` of a client's own model,
         which is judged on held-out rows of that client. `batch` is all its training rows in one
         batch, with padding behind; `key` is a key of seed, round and client. None if clients use

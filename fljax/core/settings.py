@@ -125,7 +125,8 @@ ALGORITHM: dict[str, Field] = {
     "algorithm": Field(
         "fedavg", str,
         meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
-        "hypcluster, fedsoft, cfl, q_fedavg, afl, term, fedmgda, gifair, fairfed.",
+        "hypcluster, fedsoft, cfl, q_fedavg, afl, term, fedmgda, gifair, fairfed, ditto, "
+        "apfl, pfedme, per_fedavg.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -153,7 +154,8 @@ ALGORITHM: dict[str, Field] = {
     ),
     "lam": Field(
         None, float, NON_NEGATIVE, optional=True,
-        meaning="Weights GIFAIR's differences between groups; 0 is FedAvg.",
+        meaning="Sets lambda: the pull of Ditto's and pFedMe's own models to the shared one, the "
+        "weight of GIFAIR's differences between groups.",
     ),
     "beta": Field(
         None, float, NON_NEGATIVE, optional=True,
@@ -255,6 +257,34 @@ ALGORITHM: dict[str, Field] = {
     "min_rounds": Field(
         None, float, NON_NEGATIVE, optional=True, unit="rounds",
         meaning="Lets CFL train for so many rounds before its first cut.",
+    ),
+    "personal_epochs": Field(
+        None, int, COUNT, optional=True, unit="epochs",
+        meaning="Trains Ditto's own models so many local epochs; unset: on the batches of the "
+        "shared one.",
+    ),
+    "mixture": Field(
+        None, float, Interval(0, 1), optional=True,
+        meaning="Sets the share of the own part in a client's model of APFL, its alpha.",
+    ),
+    "adaptive_mixture": Field(
+        None, bool, optional=True, meaning="Lets each client of APFL learn a share of its own."
+    ),
+    "inner_lr": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Sets the learning rate of the inner steps of Per-FedAvg and pFedMe.",
+    ),
+    "inner_steps": Field(
+        None, int, COUNT, optional=True, unit="steps",
+        meaning="Lets pFedMe take so many inner steps on each batch.",
+    ),
+    "hessian": Field(
+        None, str, ("first_order", "hessian_free"), optional=True,
+        meaning="Says whether Per-FedAvg has second derivatives, from a difference of gradients.",
+    ),
+    "hessian_step": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Sets how far from the model the gradients of that difference are taken.",
     ),
     "smoothing": Field(
         None, float, FACTOR, optional=True,

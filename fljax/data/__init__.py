@@ -1,6 +1,5 @@
 """Federated data: sources, partitions, statistics."""
 
-from fljax.data.adult import adult
 from fljax.data.arrays import from_arrays
 from fljax.data.client_clusters import cluster_clients, plot_client_clusters
 from fljax.data.dataset import (
@@ -50,7 +49,6 @@ __all__ = [
     "PartitionStatistics",
     "Skew",
     "Split",
-    "adult",
     "blur",
     "cifar10",
     "classes_per_client",

@@ -13,7 +13,6 @@ import numpy as np
 from fljax.core import parts, random
 from fljax.core.settings import DATA
 from fljax.core.values import Field, Interval, checked, shown
-from fljax.data.adult import adult
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.heart import heart_disease
@@ -105,7 +104,6 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "cifar10": cifar10,
     "shakespeare": shakespeare,
     "heart_disease": heart_disease,
-    "adult": adult,
     "synthetic": synthetic,
 }
 

@@ -82,7 +82,7 @@ def structure_of(task: Task, spec: AlgorithmSpec) -> Algorithm:
     return spec.build(bind(task, {}), {**spec.hparams, "num_clients": 1})
 
 
-def schedules_of(task: Task, spec: AlgorithmSpec, batches: str = "shuffled") -> list[str]:
+def schedules_of(task: Task, spec: AlgorithmSpec, batches: str = "shuffled") -> list[str | int]:
     """Returns the schedule of each pass of an algorithm, which no number decides on.
 
     Raises:

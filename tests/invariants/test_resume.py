@@ -24,6 +24,7 @@ ROUNDS = 12
 SPECS = {
     "fedadam": algorithms.fedopt("adam", 0.2, 0.05),
     "scaffold": algorithms.scaffold(0.2),
+    "apfl": algorithms.apfl(0.4, 0.2),
 }
 
 

@@ -10,7 +10,8 @@ import optax
 import pytest
 from ml_collections import FieldReference
 
-from fljax.algorithms import fedavg, fedprox
+from fljax.algorithms import ALGORITHMS, fedavg, fedprox
+from fljax.algorithms import make as make_algorithm
 from fljax.config import default_config, resolve
 from fljax.config.experiment import Experiment, make_dataset, make_experiment
 from fljax.data.dataset import Split
@@ -197,3 +198,11 @@ def test_what_refuses_to_be_compared_is_not_alike():
 
     value, other = Rude(), Rude()
     assert not same_key(key_of(value), key_of(other))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_numbers_of_algorithms_are_no_part_of_the_program(name):
+    spec = make_algorithm(name)
+    further = {key: 1.01 * value or 0.01 for key, value in spec.hparams.items()}
+    keys = [key_of(each._replace(hparams={})) for each in (spec, make_algorithm(name, **further))]
+    assert same_key(*keys)

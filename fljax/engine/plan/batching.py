@@ -67,15 +67,31 @@ class LocalWork(NamedTuple):
 EVERY_ROW_ONCE = LocalWork(epochs=1, steps=None, batch_size=0, remainder="partial", shuffle=False)
 
 
-def works_of(work: LocalWork, schedules: Sequence[str]) -> tuple[LocalWork, ...]:
+def works_of(work: LocalWork, schedules: Sequence[str | int]) -> tuple[LocalWork, ...]:
     """Returns the local work of each pass.
 
     Args:
       work: The configured local work.
-      schedules: Schedule of each pass: "local" or "epoch".
+      schedules: Schedule of each pass, as in `fljax.core.algorithm.ClientPass`.
+
+    Raises:
+      ValueError: For a schedule that there is not.
     """
-    once = EVERY_ROW_ONCE._replace(batch_size=work.batch_size)
-    return tuple(work if schedule == "local" else once for schedule in schedules)
+    return tuple(_work_of(work, schedule) for schedule in schedules)
+
+
+def _work_of(work: LocalWork, schedule: str | int) -> LocalWork:
+    match schedule:
+        case "local":
+            return work
+        case "epoch":
+            return EVERY_ROW_ONCE._replace(batch_size=work.batch_size)
+        case int() if schedule > 0 and schedule is not True:
+            return work._replace(epochs=schedule, steps=None)
+    raise ValueError(
+        f"A pass has schedule = {schedule!r}; write 'local' for the configured local work, 'epoch' "
+        "to read every row once, or a number of local epochs, such as 2."
+    )
 
 
 def takes_part(sizes: np.ndarray, works: Sequence[LocalWork]) -> np.ndarray:

@@ -56,7 +56,7 @@ class Planner(NamedTuple):
     Attributes:
       split: The training split.
       works: The local work of each pass; numbers of each client's own are by the partition's.
-      schedules: "local" or "epoch", for each pass; jobs that bring their own number of steps take
+      schedules: Of each pass, as in `ClientPass`; jobs that bring their own number of steps take
         them in the local passes.
       execution: The execution plan.
       capacities: Array sizes that hold for the whole run.
@@ -71,7 +71,7 @@ class Planner(NamedTuple):
 
     split: Split
     works: tuple[LocalWork, ...]
-    schedules: tuple[str, ...]
+    schedules: tuple[str | int, ...]
     execution: ExecutionPlan
     capacities: Capacities
     seeds: np.ndarray
@@ -272,7 +272,7 @@ class Planner(NamedTuple):
 def make_planner(
     split: Split,
     work: LocalWork,
-    schedules: Sequence[str],
+    schedules: Sequence[str | int],
     execution: ExecutionPlan,
     *,
     max_cohort: int,
@@ -287,7 +287,7 @@ def make_planner(
     Args:
       split: The training split, with its partition.
       work: The configured local work.
-      schedules: Schedule of each pass: "local" or "epoch".
+      schedules: Schedule of each pass, as in `ClientPass`.
       execution: The execution plan.
       max_cohort: Largest number of jobs in a round.
       seeds: One seed for each trial.
