@@ -85,8 +85,10 @@ def afl(
     options.setdefault("name", "afl")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
 
+    build_fedavg = plain.build
+
     def build(task: LocalTask, hp) -> Algorithm:
-        algorithm = plain.build(task, hp)
+        algorithm = build_fedavg(task, hp)
         domains = domains_of(fair_among, task.population)
 
         def report(loss, job):

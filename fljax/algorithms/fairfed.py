@@ -87,8 +87,10 @@ def fairfed(
     options.setdefault("name", "fairfed")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
 
+    build_fedavg = plain.build
+
     def build(task: LocalTask, hp) -> Algorithm:
-        algorithm = plain.build(task, hp)
+        algorithm = build_fedavg(task, hp)
         clients = domains_of("clients", task.population)
         groups = _checked_name(task.population, sensitive)
 

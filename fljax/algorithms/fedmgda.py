@@ -64,6 +64,8 @@ def fedmgda(
     options.setdefault("name", "fedmgda")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
 
+    build_fedavg = plain.build
+
     def build(task: LocalTask, hp) -> Algorithm:
         epsilon = hp["epsilon"]
 
@@ -79,7 +81,7 @@ def fedmgda(
             weights = shortest(products, first.astype(stack.dtype), low, high)
             return (stack * weights[:, None]).sum(0)
 
-        return plain.build(task, hp)._replace(combine=combine)
+        return build_fedavg(task, hp)._replace(combine=combine)
 
     values = {**plain.hparams, **hyperparameters("fedmgda", {"epsilon": epsilon})}
     return plain._replace(build=build, hparams=values, defaults=defaults_of(fedmgda))

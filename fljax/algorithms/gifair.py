@@ -80,8 +80,10 @@ def gifair(
     options.setdefault("name", "gifair")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
 
+    build_fedavg = plain.build
+
     def build(task: LocalTask, hp) -> Algorithm:
-        algorithm = plain.build(task, hp)
+        algorithm = build_fedavg(task, hp)
         domains = domains_of(fair_among, task.population)
         (local,) = algorithm.passes
 
@@ -106,7 +108,7 @@ def gifair(
             return Scaled(here, jnp.maximum(factor, 0))
 
         def step(message: Message, carry: Scaled, batch, job) -> Scaled:
-            (scaled,) = plain.build(_times(task, carry.factor), hp).passes
+            (scaled,) = build_fedavg(_times(task, carry.factor), hp).passes
             return carry._replace(local=scaled.step(message.variables, carry.local, batch, job))
 
         def finish(message: Message, carry: Scaled, job):

@@ -56,8 +56,10 @@ def q_fedavg(
     options.setdefault("name", "q_fedavg")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
 
+    build_fedavg = plain.build
+
     def build(task: LocalTask, hp) -> Algorithm:
-        algorithm = plain.build(task, hp)
+        algorithm = build_fedavg(task, hp)
         (local,) = algorithm.passes
 
         def weigh(told, loss, update: Contribution, job):

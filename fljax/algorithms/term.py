@@ -58,8 +58,10 @@ def term(
     options.setdefault("name", "term")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
 
+    build_fedavg = plain.build
+
     def build(task: LocalTask, hp) -> Algorithm:
-        algorithm = plain.build(task, hp)
+        algorithm = build_fedavg(task, hp)
         clients = domains_of("clients", task.population)
 
         def report(loss, job):
