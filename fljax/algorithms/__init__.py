@@ -14,13 +14,19 @@ from fljax.algorithms.cfl import cfl
 from fljax.algorithms.ditto import ditto
 from fljax.algorithms.fairfed import fairfed
 from fljax.algorithms.fedavg import fedavg
+from fljax.algorithms.fedbabu import fedbabu
+from fljax.algorithms.fedbn import fedbn
 from fljax.algorithms.fedmgda import fedmgda
+from fljax.algorithms.fedper import fedper
 from fljax.algorithms.fedprox import fedprox
+from fljax.algorithms.fedrep import fedrep
 from fljax.algorithms.fedsgd import fedsgd
 from fljax.algorithms.fedsoft import fedsoft
+from fljax.algorithms.fine_tuning import fine_tuning
 from fljax.algorithms.gifair import gifair
 from fljax.algorithms.hypcluster import hypcluster
 from fljax.algorithms.ifca import ifca
+from fljax.algorithms.lg_fedavg import lg_fedavg
 from fljax.algorithms.local_only import local_only
 from fljax.algorithms.per_fedavg import per_fedavg
 from fljax.algorithms.pfedme import pfedme
@@ -42,14 +48,20 @@ __all__ = [
     "ditto",
     "fairfed",
     "fedavg",
+    "fedbabu",
+    "fedbn",
     "fedmgda",
     "fedopt",
+    "fedper",
     "fedprox",
+    "fedrep",
     "fedsgd",
     "fedsoft",
+    "fine_tuning",
     "gifair",
     "hypcluster",
     "ifca",
+    "lg_fedavg",
     "local_only",
     "make",
     "per_fedavg",
@@ -67,14 +79,20 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "ditto": ditto,
     "fairfed": fairfed,
     "fedavg": functools.partial(fedopt, server_optimizer="sgd"),
+    "fedbabu": fedbabu,
+    "fedbn": fedbn,
     "fedmgda": fedmgda,
     "fedopt": fedopt,
+    "fedper": fedper,
     "fedprox": fedprox,
+    "fedrep": fedrep,
     "fedsgd": fedsgd,
     "fedsoft": fedsoft,
+    "fine_tuning": fine_tuning,
     "gifair": gifair,
     "hypcluster": hypcluster,
     "ifca": ifca,
+    "lg_fedavg": lg_fedavg,
     "local_only": local_only,
     "per_fedavg": per_fedavg,
     "pfedme": pfedme,

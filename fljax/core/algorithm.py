@@ -36,6 +36,7 @@ __all__ = [
     "OptimizerFactory",
     "Variables",
     "blank_job",
+    "sent_params",
     "step_key",
 ]
 
@@ -248,6 +249,8 @@ class Algorithm(NamedTuple):
       combine: A rule that makes the mean "update" of all updates of the cohort: (stack[P, d],
         `fljax.core.transforms.Cohort`) -> value[d], as an aggregator that needs a stack has it.
         None for the weighted mean.
+      shared: (variables) -> the part of them that clients send changes of, with None in the place
+        of other leaves; None is all of them. State of transforms is made for its parameters.
       has_global_model: False where clients share none. Evaluations of everybody's rows are then the
         mean over some clients' own models; `personalize` gives these without batch and key.
 
@@ -268,8 +271,14 @@ class Algorithm(NamedTuple):
     init_client: Callable[[PyTree], PyTree] | None = None
     personalize: Callable[[PyTree, PyTree, PyTree, jax.Array], PyTree] | None = None
     has_global_model: bool = True
+    shared: Callable[[PyTree], PyTree] | None = None
     initial_models: int = 1
     combine: Callable[[jax.Array, Any], jax.Array] | None = None
+
+
+def sent_params(algorithm: Algorithm, variables: Variables) -> PyTree:
+    """Returns the parameters that clients send changes of."""
+    return (variables if algorithm.shared is None else algorithm.shared(variables)).params
 
 
 class AlgorithmSpec(NamedTuple):

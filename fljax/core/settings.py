@@ -294,6 +294,33 @@ ALGORITHM: dict[str, Field] = {
         None, float, Interval(1), optional=True, unit="rounds",
         meaning="Lets HypCluster's clients train models drawn at random for so many rounds.",
     ),
+    "personal": Field(
+        None, str, optional=True,
+        meaning="Says which part of the model stays with clients, in algorithms that share the "
+        "rest: 'head', 'norm', a path, 'not head', as in fljax.core.personal.",
+    ),
+    "head_share": Field(
+        None, float, Interval(0, 1), optional=True,
+        meaning="Trains the client's own part in this share of FedRep's local steps, and then the "
+        "shared one.",
+    ),
+    "finetune": Field(
+        None, str, optional=True,
+        meaning="Says which part of a client's model is trained further where it is judged, as "
+        "'personal' does.",
+    ),
+    "finetune_epochs": Field(
+        None, int, NON_NEGATIVE, optional=True, unit="epochs",
+        meaning="Trains a client's model further for so many epochs where it is judged.",
+    ),
+    "finetune_lr": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Sets the learning rate of that training; unset: client_lr.",
+    ),
+    "finetune_batch_size": Field(
+        None, int, NON_NEGATIVE, optional=True, unit="rows",
+        meaning="Sets the rows of its batches; 0: all rows of the client at once.",
+    ),
 }  # fmt: skip
 
 

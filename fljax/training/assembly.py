@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fljax.core import transforms as links
-from fljax.core.algorithm import Variables
+from fljax.core.algorithm import Variables, sent_params
 from fljax.core.memory import in_place
 from fljax.core.transforms import as_configured
 from fljax.core.trees import batched, nbytes
@@ -104,7 +104,8 @@ def make_starter(blueprint: Blueprint, mesh: Mesh) -> Callable[[InitialTrials], 
     def first_state(variables: Variables, several: Variables | None, frozen, hparams) -> RoundState:
         algorithm = build_algorithm(frozen, hparams, 0)
         server = algorithm.init(variables if several is None else several)
-        chains = links.init_server(as_configured(pipeline), variables.params)
+        params = sent_params(algorithm, variables)
+        chains = links.init_server(as_configured(pipeline), params)
         return jax.tree.map(_strongly_typed, RoundState(server, chains))
 
     each_trial = batched(first_state, len(blueprint.trials), (0, 0, None, 0))

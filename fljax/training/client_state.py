@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fljax.core import transforms as links
-from fljax.core.algorithm import Algorithm, Variables
+from fljax.core.algorithm import Algorithm, Variables, sent_params
 from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
 from fljax.core.trees import batched
 from fljax.engine.devices.distributed import allgather
@@ -44,7 +44,8 @@ def default_row(
 ) -> ClientRows:
     """Returns the state of a client that never took part, of one trial."""
     own = () if algorithm.init_client is None else algorithm.init_client(variables)
-    return ClientRows(own, links.init_client(as_configured(pipeline), variables.params))
+    params = sent_params(algorithm, variables)
+    return ClientRows(own, links.init_client(as_configured(pipeline), params))
 
 
 def make_store(default: ClientRows, num_clients: int, mesh: Mesh, largest: int) -> ClientStore:

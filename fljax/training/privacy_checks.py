@@ -22,12 +22,17 @@ from fljax.training.client_state import default_row
 from fljax.training.example_checks import problems_of_examples
 from fljax.training.initialization import initial_shapes
 from fljax.training.options import RoundOptions, RunOptions
-from fljax.training.rehearsal import rehearse
+from fljax.training.rehearsal import rehearse, rehearsed
 from fljax.training.sampling import make_sampler
 
 # With fewer clients, noise that hides one of them drowns what the others say: a delta below 1 / N,
 # at which the guarantee may fail altogether, means nothing there.
 FEWEST_CLIENTS = 20
+
+_SENDS_NOTHING = (
+    "the clients of {} send nothing, so that there is nothing to protect from a server. Hide "
+    "single examples: privacy = 'dpsgd'."
+)
 
 
 def check_protection(
@@ -66,6 +71,8 @@ def check_protection(
         _refuse(where, problems_of_examples(dataset, task, spec, options))
     if link is None:
         return
+    if not algorithm.has_global_model and not any(rehearsed(dataset, task, spec).contributions):
+        _refuse(where, iter([_SENDS_NOTHING.format(spec.name)]))
     _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
     params, *_ = initial_shapes(task)
     _refuse(where, _of_pipeline(pipeline, params, link))
@@ -113,11 +120,6 @@ def _of_algorithm(
     algorithm: Algorithm, spec: AlgorithmSpec, link: UplinkLink, guarantee: Guarantee
 ) -> Iterator[str]:
     """Yields what is wrong with what the algorithm makes of the clients' messages."""
-    if not algorithm.has_global_model:
-        yield (
-            f"the clients of {spec.name} send nothing, so that there is nothing to protect from a "
-            "server. Hide single examples: privacy = 'dpsgd'."
-        )
     if any(each.select is not None for each in algorithm.passes):
         yield (
             f"{spec.name} selects clients by what others have shown, so that one client decides on "

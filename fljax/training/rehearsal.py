@@ -22,6 +22,7 @@ from fljax.core.algorithm import (
     Job,
     Variables,
     blank_job,
+    sent_params,
 )
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, PipelineSpec, as_configured
@@ -85,7 +86,8 @@ def rehearse(
     first = variables
     if (several := algorithm.initial_models) > 1:
         first = jax.tree.map(lambda x: jnp.broadcast_to(x, (several, *jnp.shape(x))), variables)
-    state = RoundState(algorithm.init(first), links.init_server(pipeline, variables.params))
+    params = sent_params(algorithm, variables)
+    state = RoundState(algorithm.init(first), links.init_server(pipeline, params))
     row = default_row(algorithm, pipeline, variables)
     job = blank_job(key) if job is None else job
     aggregates: dict[str, Aggregate] = {}

@@ -1,0 +1,71 @@
+"""FedRep: each client fits a head of its own to the shared representation, then improves that.
+
+Collins et al. 2021, "Exploiting shared representations for personalized federated learning"
+(arXiv:2102.07089), Algorithm 1; w is the representation, h_i the head of client i:
+
+    clients   h_i <- h_i - lr g_h(w, h_i)     in the first steps
+              w   <- w - lr g_w(w, h_i)       in the others
+    server    w <- mean w_i                   judged   (w, h_i)
+
+How local steps are divided is a share here, which holds for clients of any size. The paper's code
+takes ten epochs for the head and one for the rest (local_epochs = 11, head_share = 10/11), PFLlib
+one each (local_epochs = 2).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fljax.algorithms.partly_personal import Tuning, partly_personal
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.personal import Filter
+
+
+def fedrep(
+    client_lr: float = 0.1,
+    server_lr: float = 1.0,
+    *,
+    head_share: float = 0.5,
+    personal: Filter = "head",
+    finetune: Filter | None = None,
+    finetune_epochs: int = 0,
+    finetune_lr: float | None = None,
+    finetune_batch_size: int = 20,
+    **options,
+) -> AlgorithmSpec:
+    """Returns FedRep.
+
+    Args:
+      client_lr: Learning rate of the clients.
+      server_lr: Learning rate of the server.
+      head_share: Share of the local steps that train what is personal; the others train the rest.
+      personal: What stays with clients, as in `fljax.core.personal`.
+      finetune: What is trained further where a client's model is judged; None is `personal`.
+      finetune_epochs: How often it then reads each of its client's rows; 0 for not at all.
+      finetune_lr: Its learning rate; None is `client_lr`.
+      finetune_batch_size: Its rows of a step; 0 takes all at once.
+      **options: Further arguments of `fedavg`.
+
+    Example:
+      >>> algorithms.fedrep(client_lr=0.05).hparams
+      {'client_lr': 0.05, 'server_lr': 1.0, 'head_share': 0.5}
+    """
+    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size)
+    return partly_personal(
+        "fedrep",
+        personal,
+        tuning,
+        client_lr,
+        server_lr,
+        options,
+        trained=head_first,
+        head_share=head_share,
+    )
+
+
+def head_first(own, hp, job):
+    """Returns which parameters train in a step: a client's own at first, then the others."""
+    steps = jnp.round(job.steps * hp["head_share"])
+    is_first = job.step < steps
+    return jax.tree.map(lambda is_own: is_first if is_own else ~is_first, own)

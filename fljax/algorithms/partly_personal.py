@@ -1,0 +1,183 @@
+"""Models of which clients share a part and keep the rest: what these algorithms have in common.
+
+FedAvg trains the shared part. The rest stays with the client from round to round: it is neither
+sent nor received, so that it costs no traffic, and compressors and privacy see what is sent. The
+algorithms differ in
+
+    what is a client's own          `personal`, a filter as in `fljax.core.personal`
+    what trains at which step       `trained`: all of the model, or one part after the other
+    what a client's model is        the two parts; or trained further on its own rows where judged
+
+Pillutla et al. 2022, "Federated learning with partial model personalization" (arXiv:2204.03809),
+compare such algorithms. Where each client has a part of its own, there is no global model: what
+`variables` gives is the shared part with that which every client starts with, and rows of everybody
+are judged by the mean over some clients' models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from fljax.algorithms.adaptation import adapted, only, selected
+from fljax.algorithms.fedavg import ServerState, contributions, fedavg
+from fljax.algorithms.optimizer_arguments import hyperparameters
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, Job, Variables
+from fljax.core.gradients import LocalTask
+from fljax.core.personal import Filter, check_filter, chosen, like_part, part_of, rest_of, together
+from fljax.core.precision import difference, state_change
+from fljax.core.settings import ALGORITHM
+from fljax.core.values import checked
+
+PyTree = Any
+# (which parameters are a client's own, hparams, job) -> which of them train in a step
+Trained = Callable[[PyTree, Any, Job], PyTree]
+
+
+class Tuning(NamedTuple):
+    """How a client's model is trained further where it is judged.
+
+    Attributes:
+      finetune: What changes; None is what is a client's own.
+      epochs: How often each of the client's rows is read; 0 leaves the model as it is.
+      lr: Learning rate; None is the one of the clients.
+      batch_size: Rows of a step; 0 takes all at once.
+    """
+
+    finetune: Filter | None = None
+    epochs: int = 0
+    lr: float | None = None
+    batch_size: int = 20
+
+
+class PartlyPersonal(NamedTuple):
+    """FedAvg's server, which knows the shared part, and what every client's own part starts as."""
+
+    server: ServerState
+    first: Variables
+
+
+def partly_personal(
+    name: str,
+    personal: Filter,
+    tuning: Tuning,
+    client_lr: float,
+    server_lr: float,
+    options: dict[str, Any],
+    *,
+    trained: Trained | None = None,
+    keeps_own: bool = True,
+    **own: float,
+) -> AlgorithmSpec:
+    """Returns FedAvg of a part of the model.
+
+    Args:
+      name: Shown in records.
+      personal: What stays with clients.
+      tuning: What becomes of a client's model where it is judged.
+      client_lr, server_lr: Learning rates.
+      options: Further arguments of `fedavg`.
+      trained: What trains in a step; None for all of the model.
+      keeps_own: Whether what stays with clients is trained, so that their models differ.
+      **own: The algorithm's own hyperparameters.
+
+    Raises:
+      ValueError: If a filter is none, or a number is out of range.
+    """
+    check_filter("personal", personal)
+    if tuning.finetune is not None:
+        check_filter("finetune", tuning.finetune)
+    for key, value in (("finetune_epochs", tuning.epochs), ("finetune_batch_size", tuning[3])):
+        checked(key, value, ALGORITHM[key]._replace(optional=False))
+    base = fedavg(client_lr, server_lr, name=name, **options)
+    further = hyperparameters(name, own, finetune_lr=tuning.lr)
+
+    def build(task: LocalTask, hp) -> Algorithm:
+        averaging, known = base.build(task, hp), []
+        rate = {"client_lr": hp["finetune_lr"]} if tuning.epochs and tuning.lr is not None else {}
+        local = averaging.passes[0]
+
+        def own_of(variables: Variables) -> Variables:
+            """Returns which leaves are a client's own, found once."""
+            if not known:
+                known.append(chosen("personal", personal, task, variables))
+            return known[0]
+
+        def init(variables: Variables) -> PartlyPersonal:
+            mask = own_of(variables)
+            return PartlyPersonal(
+                averaging.init(rest_of(variables, mask)), part_of(variables, mask)
+            )
+
+        def start(shared: Variables, own: Variables, job: Job):
+            return local.start(together(shared, own), (), job)
+
+        def step(shared: Variables, carry, batch, job: Job):
+            whole = together(shared, Variables(carry.params, carry.model_state))
+            if trained is None:
+                return local.step(whole, carry, batch, job)
+            mask = trained(own_of(whole).params, hp, job)
+            masked = base.build(with_trained(task, mask), hp).passes[0]
+            new = masked.step(whole, carry, batch, job)
+            return new._replace(params=selected(mask, new.params, carry.params))
+
+        def finish(shared: Variables, carry, job: Job):
+            now = Variables(carry.params, carry.model_state)
+            sent, _, stats = local.finish(together(shared, now), carry, job)
+            own = part_of(now, own_of(now))
+            if not jax.tree.leaves(shared):
+                return {}, own, stats
+            params, state = like_part(now, shared)
+            change = state_change(state, shared.model_state, task.state_changes)
+            update = difference(params, shared.params)
+            return contributions(update, change, sent["update"].weight), own, stats
+
+        def server_update(state: PartlyPersonal, aggregates, round) -> PartlyPersonal:
+            if not aggregates:
+                return state
+            return state._replace(server=averaging.server_update(state.server, aggregates, round))
+
+        def personalize(state: PartlyPersonal, own: Variables, batch, key) -> Variables:
+            variables = together(averaging.variables(state.server), own)
+            if not tuning.epochs or batch is None:
+                return variables
+            part = personal if tuning.finetune is None else tuning.finetune
+            optimizer = base.client_optimizer({**hp, **rate})
+            return adapted(
+                task, optimizer, variables, batch, key, epochs=tuning.epochs,
+                batch_size=tuning.batch_size,
+                trained=chosen("finetune", part, task, variables).params,
+            )  # fmt: skip
+
+        return Algorithm(
+            init=init,
+            passes=(
+                ClientPass(
+                    broadcast=lambda state, aggregates: averaging.variables(state.server),
+                    start=start,
+                    step=step,
+                    finish=finish,
+                ),
+            ),
+            server_update=server_update,
+            variables=lambda state: together(averaging.variables(state.server), state.first),
+            init_client=lambda variables: part_of(variables, own_of(variables)),
+            personalize=personalize,
+            has_global_model=personal == "none" or not keeps_own,
+            shared=lambda variables: rest_of(variables, own_of(variables)),
+        )
+
+    values = {**base.hparams, **further}
+    return AlgorithmSpec(name, build, values, base.client_optimizer, base.defaults)
+
+
+def with_trained(task: LocalTask, trained: PyTree) -> LocalTask:
+    """Returns a task whose gradients are zero where nothing is trained."""
+
+    def gradient(params, model_state, batch, key):
+        grads, sums, model_state = task.gradient(params, model_state, batch, key)
+        return only(grads, trained), sums, model_state
+
+    return task._replace(gradient=gradient)
