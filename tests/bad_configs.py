@@ -16,7 +16,7 @@ from fljax.config.schema import FIELDS
 BASE = {"num_clients": 20, "clients_per_round": 4, "num_rounds": 3, "partition": "iid"}
 DATA_KEYS = (
     *("dataset", "partition", "num_clients", "data_dir", "data_seed", "val_fraction"),
-    *("own_test_fraction", "rows_per_client", "feature_skew"),
+    *("own_test_fraction", "rows_per_client", "feature_skew", "held_out_fraction"),
 )
 # What else an option may wrongly be, besides values of wrong kinds.
 POOL: dict[str, tuple[Any, ...]] = {

@@ -212,6 +212,7 @@ DATA: dict[str, Target] = {
             "alpha", "x_test", "y_test", "client_ids", "test_client_ids", "groups",
             "min_partition_size", "class_names", "on_nonfinite", "own_test_fraction",
             "rows_per_client", "feature_skew",
+            "held_out_fraction",
         ),
         {"partition": ("shard", "natural", data.iid)},
         weight=4,
@@ -223,6 +224,7 @@ DATA: dict[str, Target] = {
         (
             "seed", "data_dir", "val_fraction", "split_seed", "test_fraction", "self_balancing",
             "min_partition_size", "own_test_fraction", "rows_per_client", "feature_skew",
+            "held_out_fraction",
         ),
         weight=3,
     ),

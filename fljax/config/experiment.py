@@ -258,7 +258,14 @@ def parameter_shapes(config) -> Any:
 def make_dataset(config) -> FederatedDataset:
     """Loads and partitions the configured data."""
     keys = {"partition": "partition", "num_clients": "num_clients", "seed": "data_seed"}
-    same = ("data_dir", "rows_per_client", "own_test_fraction", "feature_skew", "val_fraction")
+    same = (
+        "data_dir",
+        "rows_per_client",
+        "own_test_fraction",
+        "feature_skew",
+        "held_out_fraction",
+        "val_fraction",
+    )
     keys |= {name: name for name in (*same, *partition_options(config))}
     offered = {name: config[key] for name, key in keys.items() if config[key] is not None}
     with _as_config_error():

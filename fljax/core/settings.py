@@ -88,11 +88,17 @@ DATA: dict[str, Field] = {
         meaning="Gives clients unlike features, by domain: calls such as 'rotations(4)', "
         "'gaussian_noise(0.5)', 'blur(2.0)', named in fljax.data.feature_skew; unset: as they are.",
     ),
+    "held_out_fraction": Field(
+        0.0, float, DECAY,
+        meaning="Keeps this share of the clients out of training, to be judged as new ones; 0: "
+        "those that the data hold out.",
+    ),
     "val_fraction": Field(
         0.0, float, DECAY, meaning="Splits this share of each client's rows off for validation."
     ),
     "data_seed": Field(
-        0, int, SEED, meaning="Draws the partition, own test and validation rows, and domains."
+        0, int, SEED,
+        meaning="Draws the partition, own test and validation rows, domains, held-out clients.",
     ),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Federated data: sources, partitions, statistics."""
 
+from fljax.data.adult import adult
 from fljax.data.arrays import from_arrays
 from fljax.data.client_clusters import cluster_clients, plot_client_clusters
 from fljax.data.dataset import (
@@ -21,6 +22,7 @@ from fljax.data.feature_skew import (
 )
 from fljax.data.files import resolve_data_dir
 from fljax.data.heart import heart_disease
+from fljax.data.held_out import with_held_out
 from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
 from fljax.data.own_rows import with_own_test
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
@@ -49,6 +51,7 @@ __all__ = [
     "PartitionStatistics",
     "Skew",
     "Split",
+    "adult",
     "blur",
     "cifar10",
     "classes_per_client",
@@ -82,5 +85,6 @@ __all__ = [
     "split_label_counts",
     "synthetic",
     "with_feature_skew",
+    "with_held_out",
     "with_own_test",
 ]

@@ -20,6 +20,7 @@ from fljax.data.dataset import (
 )
 from fljax.data.examples import ArrayExamples, named_arrays
 from fljax.data.feature_skew import Skew, with_feature_skew
+from fljax.data.held_out import with_held_out
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
 from fljax.data.own_rows import pooled, with_own_test
@@ -46,6 +47,7 @@ def from_arrays(
     seed: int = 0,
     own_test_fraction: float = 0.0,
     feature_skew: str | Skew | None = None,
+    held_out_fraction: float = 0.0,
     val_fraction: float = 0.0,
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -89,6 +91,7 @@ def from_arrays(
         are then pooled, divided among the clients alike, and each client's own divided by class;
         see `with_own_test`.
       feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
+      held_out_fraction: Share of the clients that never train, see `with_held_out`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       num_classes: Default: as many as have names, else the largest label plus one.
       class_names: Names of the classes in the order of their numbers, where labels are texts and
@@ -119,6 +122,7 @@ def from_arrays(
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT, optional=True))
     seed = partition_setting("seed", seed)
     own_test_fraction = partition_setting("own_test_fraction", own_test_fraction)
+    held_out_fraction = partition_setting("held_out_fraction", held_out_fraction)
     val_fraction = partition_setting("val_fraction", val_fraction)
     num_clients = partition_setting("num_clients", num_clients)
     check_same_rows(x, client_ids, "x", "client_ids")
@@ -189,6 +193,8 @@ def from_arrays(
         dataset = with_own_test(dataset, own_test_fraction, seed)
     if feature_skew is not None:
         dataset = with_feature_skew(dataset, feature_skew, seed)
+    if held_out_fraction:
+        dataset = with_held_out(dataset, held_out_fraction, seed)
     return dataset.with_validation(val_fraction, seed) if val_fraction else dataset
 
 

@@ -22,6 +22,8 @@ from fljax.data.ids import as_ids
 
 Preprocess = Callable[[dict[str, Any]], dict[str, Any]]
 KINDS = ("classification", "next_token", "targets")
+# The splits of a dataset.
+ROLES = ("train", "val", "test", "held_out", "held_out_train")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -210,6 +212,17 @@ class Split:
         return Split(LazyExamples(len(rows), lambda r: examples.take(rows[r]), examples.spec))
 
 
+def _check_alike(name: str, train: Split, held_out: Split | None) -> None:
+    """Raises ValueError unless held-out clients have rows to adapt to and rows to be judged on."""
+    partitions = [split and split.partition for split in (train, held_out)]
+    clients = [partition and partition.num_clients for partition in partitions]
+    if clients[0] is None or clients[0] != clients[1]:
+        raise ValueError(
+            f"held_out_train of {name!r} is over {clients[0] or 'no'} clients and held_out over "
+            f"{clients[1] or 'no'}: both must be rows of the same held-out clients"
+        )
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FederatedDataset:
     """A population's data.
@@ -225,6 +238,8 @@ class FederatedDataset:
         after `repartition`), or None.
       test: Global (partition None) or partitioned over the same N clients, or None.
       held_out: Clients that never train, on a client axis of their own, or None.
+      held_out_train: Further rows of the clients of `held_out`, which adapt a model to them before
+        it is judged on those, or None.
       client_ids: [N] the clients' names in the source, as they were given there, or None where the
         clients are synthetic.
       held_out_ids: [clients of `held_out`] their names, or None.
@@ -261,6 +276,7 @@ class FederatedDataset:
     class_names: tuple[str, ...] | None = None
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     row_groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    held_out_train: Split | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -279,6 +295,8 @@ class FederatedDataset:
                     f"the {role} split of {self.name!r} has {partition.num_clients} clients, the "
                     f"training data have {self.num_clients}"
                 )
+        if self.held_out_train is not None:
+            _check_alike(self.name, self.held_out_train, self.held_out)
         for name, values in self.groups.items():
             if len(values) != self.num_clients:
                 raise ValueError(
@@ -308,7 +326,7 @@ class FederatedDataset:
     def __repr__(self) -> str:
         rows = ", ".join(
             f"{role} {split.num_rows:,}"
-            for role in ("train", "val", "test", "held_out")
+            for role in ROLES
             if (split := getattr(self, role)) is not None
         )
         return (
@@ -393,7 +411,7 @@ class FederatedDataset:
         sizes = self.train.partition.sizes
         heading = f"{self.name}: {self.kind}{self._classes}"
         lines = [f"{heading}, {self.num_clients} clients"]
-        for role in ("train", "val", "test", "held_out"):
+        for role in ROLES:
             split = getattr(self, role)
             if split is None:
                 continue

@@ -130,7 +130,8 @@ def mnist_writers(
     labels = np.concatenate([train_labels, test_labels])
     writers, rows = np.unique(labels[:, 2], return_index=True)
     of_client = labels[rows[np.searchsorted(writers, dataset.client_ids)], 1]
-    return dataclasses.replace(dataset, groups={"hsf_series": of_client.astype(np.int32)})
+    series = {"hsf_series": of_client.astype(np.int32)}
+    return dataclasses.replace(dataset, groups=series | dict(dataset.groups))
 
 
 def first_of_groups(ids: np.ndarray, size: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from fljax.core import parts, random
 from fljax.core.settings import DATA
 from fljax.core.values import Field, Interval, checked, shown
+from fljax.data.adult import adult
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.heart import heart_disease
@@ -104,6 +105,7 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "cifar10": cifar10,
     "shakespeare": shakespeare,
     "heart_disease": heart_disease,
+    "adult": adult,
     "synthetic": synthetic,
 }
 
@@ -121,6 +123,7 @@ def load(
     rows_per_client: int | None = None,
     own_test_fraction: float = 0.0,
     feature_skew: str | None = None,
+    held_out_fraction: float = 0.0,
     val_fraction: float = 0.0,
     **options,
 ) -> FederatedDataset:
@@ -138,6 +141,7 @@ def load(
       own_test_fraction: Share of its own rows that each client is tested on; training and test rows
         of the source are then divided among the clients alike, see `from_arrays`.
       feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
+      held_out_fraction: Share of the clients that never train, see `with_held_out`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       **options: The partition's (such as `alpha`) and the source's own (such as `standardize`).
 
@@ -161,6 +165,7 @@ def load(
         "rows_per_client": rows_per_client,
         "own_test_fraction": own_test_fraction or None,
         "feature_skew": feature_skew,
+        "held_out_fraction": held_out_fraction or None,
         "val_fraction": val_fraction or None,
     }
     said = {key: value for key, value in settings.items() if value is not None}
@@ -182,7 +187,7 @@ def make(name: str, offered: Mapping[str, Any], **options: Any) -> FederatedData
 # What `**clients` stands for.
 _CLIENTS = [
     *("partition", "num_clients", "seed", "rows_per_client", "own_test_fraction"),
-    *("feature_skew", "val_fraction"),
+    *("feature_skew", "held_out_fraction", "val_fraction"),
     *(
         name
         for partitioner in PARTITIONERS.values()

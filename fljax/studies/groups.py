@@ -35,7 +35,7 @@ from fljax.config.experiment import (
 )
 from fljax.core.settings import DATA
 from fljax.core.transforms import PipelineSpec
-from fljax.data.dataset import Examples, FederatedDataset, Split
+from fljax.data.dataset import ROLES, Examples, FederatedDataset, Split
 from fljax.privacy import names as mechanisms
 from fljax.privacy.mechanism import Mechanism
 from fljax.studies.space import Trial, identity
@@ -260,7 +260,7 @@ def _sharing(dataset: FederatedDataset, others: Iterable[FederatedDataset]) -> F
 
 
 def _splits(dataset: FederatedDataset) -> dict[str, Split]:
-    splits = {name: getattr(dataset, name) for name in ("train", "val", "test", "held_out")}
+    splits = {name: getattr(dataset, name) for name in ROLES}
     return {name: split for name, split in splits.items() if split is not None}
 
 

@@ -18,7 +18,7 @@ from fljax.core.per_client import is_per_client
 from fljax.core.reads import Recorded
 from fljax.core.task import Task
 from fljax.core.values import brief, shown
-from fljax.data.dataset import FederatedDataset
+from fljax.data.dataset import ROLES, FederatedDataset
 from fljax.data.labels import sample_labels
 from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import rehearse
@@ -67,7 +67,7 @@ def check_labels(task: Task, dataset: FederatedDataset) -> None:
     """
     if task.num_classes is None:
         return
-    for role in ("train", "val", "test", "held_out"):
+    for role in ROLES:
         split = getattr(dataset, role)
         y, rows = (None, None) if split is None else sample_labels(split.examples)
         if y is None or y.dtype.kind not in "iu" or not y.size:

@@ -18,7 +18,7 @@ from fljax.core.per_client import described
 from fljax.core.sampler import Sampler
 from fljax.core.settings import affecting
 from fljax.core.values import FILES, RECORD, RESULTS, SPEED, shown
-from fljax.data.dataset import FederatedDataset, Partition
+from fljax.data.dataset import ROLES, FederatedDataset, Partition
 from fljax.engine.devices.distributed import is_main
 from fljax.engine.plan.feedback import Statistics
 from fljax.recording import Checkpoints, say
@@ -232,7 +232,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
 def data_checksums(dataset: FederatedDataset) -> dict[str, int]:
     """Returns checksums of some rows of each split, of the clients' ids and the classes' names."""
     found = {}
-    for name in ("train", "val", "test", "held_out"):
+    for name in ROLES:
         split = getattr(dataset, name)
         if split is None or not (count := split.examples.num_examples):
             continue
