@@ -9,11 +9,12 @@ direction alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from fljax.core.spread import EVENNESS, SPREAD, spread
 
 __all__ = [
     "ACCURACY",
@@ -157,7 +158,8 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
     """
     parts = key.split("/")
     if parts[:-1] in (["eval", "clients"], ["eval", "personal"]) and parts[-1] in SPREAD:
-        return metrics[0]
+        better = {True: HIGHER, False: LOWER}.get(EVENNESS.get(parts[-1]), metrics[0].better)
+        return metrics[0]._replace(better=better)
     is_value = parts[0] == "eval" or key == "train/loss"
     return next((metric for metric in metrics if is_value and metric.name == parts[-1]), None)
 
@@ -207,9 +209,20 @@ def unit_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> tuple[flo
       (1.0, ' (m²)')
     """
     metric = metric_of(key, metrics)
+    if rows_of(key) in ("clients", "personal") and key.rpartition("/")[2] in SPREAD:
+        return _unit_of_spread(key.rpartition("/")[2], metrics[0])
     if (metric.name if metric else key.rpartition("/")[2]) in _SHARES:
         return 100.0, " (%)"
     return 1.0, f" ({metric.unit})" if metric and metric.unit else ""
+
+
+def _unit_of_spread(name: str, metric: Metric) -> tuple[float, str]:
+    factor, unit = (100.0, "%") if metric.name in _SHARES else (1.0, metric.unit)
+    if name in ("jain", "gini", "entropy"):
+        return 1.0, ""
+    if name == "variance":
+        factor, unit = factor**2, unit and f"({unit})²" if " " in unit else unit and f"{unit}²"
+    return factor, f" ({unit})" if unit else ""
 
 
 def global_metrics(
@@ -309,9 +322,6 @@ def group_metrics(
     }
 
 
-SPREAD = ("mean", "std", "p10", "p50", "p90", "worst")
-
-
 def client_summary(table: Mapping[str, np.ndarray], metric: Metric) -> dict[str, float]:
     """Describes how a metric is spread over clients, each client counting once.
 
@@ -321,26 +331,14 @@ def client_summary(table: Mapping[str, np.ndarray], metric: Metric) -> dict[str,
       metric: The metric.
 
     Returns:
-      {"mean", "std", "p10", "p50", "p90", "worst"}: the population's standard deviation,
-      percentiles by linear interpolation, and the mean over the tenth of the clients that fare
-      worst (rounded up, so at least one client). Without clients, and where the model of one
-      diverged, NaN.
+      As `fljax.core.spread.spread`. Where the model of a client diverged, all are NaN.
 
     Example:
       >>> client_summary({"loss": np.array([1.0, 2.0, 6.0])}, LOSS)["worst"]
       6.0
     """
     values, losses = (np.asarray(table[name], np.float64) for name in (metric.name, LOSS.name))
-    ordered = np.sort(values[~np.isnan(values) | ~np.isfinite(losses)])
-    if not ordered.size or np.isnan(ordered[-1]):
-        return dict.fromkeys(SPREAD, math.nan)
-    worst = (ordered if metric.sign > 0 else ordered[::-1])[: -(-ordered.size // 10)]
-    # infinite ones have no deviation, and nothing lies between them and others
-    method = "linear" if np.isfinite(ordered).all() else "nearest"
-    with np.errstate(invalid="ignore"):
-        middle = np.percentile(ordered, (10, 50, 90), method=method)
-        found = (ordered.mean(), ordered.std(), *middle, worst.mean())
-    return dict(zip(SPREAD, map(float, found), strict=True))
+    return spread(values[~np.isnan(values) | ~np.isfinite(losses)], metric.sign > 0)
 
 
 def spread_metric(metrics: Sequence[Metric]) -> Metric:

@@ -54,6 +54,7 @@ _KINDS = {
     "Trinadad&Tobago Peru Hong Holand-Netherlands",
 }
 _FEATURES = (*_MOMENTS, *_KINDS)
+_ROW_GROUPS = ("sex", "race")
 _MISSING = Field("keep", str, ("keep", "drop"))
 _DOCTORATE = "doctorate"
 _BY = Field(None, str, ("education", *_KINDS, _DOCTORATE), optional=True)
@@ -111,6 +112,8 @@ def adult(
         y_test=_income(test, paths["adult.test"]),
         num_classes=2,
         name="adult",
+        row_groups={name: train[name] for name in _ROW_GROUPS},
+        test_row_groups={name: test[name] for name in _ROW_GROUPS},
         **{**ids, **clients},
     )
 

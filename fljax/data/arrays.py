@@ -27,6 +27,7 @@ from fljax.data.own_rows import pooled, with_own_test
 from fljax.data.partition import chosen_clients
 from fljax.data.partition_arguments import partition_setting
 from fljax.data.partition_names import PARTITIONERS, call_of, is_natural_name, named_partition
+from fljax.data.row_groups import numbered
 from fljax.data.rows import Rows, check_raw, finite, read
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 
@@ -44,6 +45,8 @@ def from_arrays(
     partition: str | Partition | None = None,
     num_clients: int | None = None,
     groups: Mapping[str, Sequence | Mapping] | None = None,
+    row_groups: Mapping[str, Sequence] | None = None,
+    test_row_groups: Mapping[str, Sequence] | None = None,
     seed: int = 0,
     own_test_fraction: float = 0.0,
     feature_skew: str | Skew | None = None,
@@ -86,6 +89,9 @@ def from_arrays(
       groups: {name: [N] group of each client}, integers or strings, in the order of the clients;
         natural clients are in the order of their sorted ids, all of them. Or {name: {client id:
         group}}.
+      row_groups: {name: [rows] group of each row}, integers or texts, such as sex: what the model
+        does not see, and metrics are reported by; see `FederatedDataset.row_groups`.
+      test_row_groups: The same of the test rows, by the same names.
       seed: Chooses the partition and the validation rows.
       own_test_fraction: Share of its own rows that each client is tested on. Training and test rows
         are then pooled, divided among the clients alike, and each client's own divided by class;
@@ -136,6 +142,12 @@ def from_arrays(
     if preprocess is None and kind != "next_token":
         check_raw(train.x)
     test = _test_rows(x_test, y_test, test_client_ids, kind)
+    row_group_names, of_train, of_test = numbered(
+        row_groups, test_row_groups, train.size, None if test is None else test.size
+    )
+    train = train._replace(groups=of_train)
+    if test is not None:
+        test = test._replace(groups=of_test)
     pools = bool(own_test_fraction) and test is not None
     if pools and isinstance(partition, Partition):
         raise ValueError(
@@ -188,6 +200,7 @@ def from_arrays(
         preprocess=preprocess,
         class_names=class_names,
         dropped={role: rows for role, rows in dropped.items() if rows},
+        row_groups=row_group_names,
     )
     if own_test_fraction:
         dataset = with_own_test(dataset, own_test_fraction, seed)
@@ -261,10 +274,11 @@ def _examples(train: Rows, test: Rows | None, kind: str, num_classes, class_name
             raise ValueError("class_names are for kind='classification'")
         if kind == "next_token":
             num_classes = _num_tokens([train, test], num_classes)
-    examples = ArrayExamples({"x": train.x, "y": y})
+    examples = ArrayExamples({"x": train.x, "y": y, **_beside(train)})
     if test is None:
         return examples, None, num_classes, names
-    test_examples = ArrayExamples({"x": _as_trained(test.x, train.x), "y": y_test})
+    arrays = {"x": _as_trained(test.x, train.x), "y": y_test, **_beside(test)}
+    test_examples = ArrayExamples(arrays)
     given, wanted = named_arrays(test_examples.spec), named_arrays(examples.spec)
     if given.keys() != wanted.keys():
         raise ValueError(
@@ -278,6 +292,11 @@ def _examples(train: Rows, test: Rows | None, kind: str, num_classes, class_name
                 f"{list(other.shape)}, but a training row is {expected.dtype}{list(expected.shape)}"
             )
     return examples, test_examples, num_classes, names
+
+
+def _beside(rows: Rows) -> dict[str, Any]:
+    """Returns what examples hold beside x and y."""
+    return {"groups": dict(rows.groups)} if rows.groups else {}
 
 
 def _as_trained(x_test: np.ndarray, x: np.ndarray) -> np.ndarray:

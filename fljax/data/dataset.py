@@ -303,6 +303,7 @@ class FederatedDataset:
                     f"the groups {name!r} of {self.name!r} have {len(values)} entries, one for "
                     f"each client, but the training data have {self.num_clients} clients"
                 )
+        _check_row_groups(self)
         groups = {
             name: as_ids(values, self.num_clients, f"groups[{name!r}]")
             for name, values in self.groups.items()
@@ -430,3 +431,18 @@ class FederatedDataset:
         stored, seen = shapes(self.train.examples.spec), shapes(self.spec)
         lines.append(f"  example: {stored}" + ("" if stored == seen else f"; model sees {seen}"))
         return "\n".join(lines)
+
+
+def _check_row_groups(dataset: FederatedDataset) -> None:
+    """Refuses groups of rows that a split's examples do not have."""
+    for role in ("train", "val", "test", "held_out"):
+        split = getattr(dataset, role)
+        if split is None:
+            continue
+        found = split.examples.spec.get("groups", {})
+        if set(found) != set(dataset.row_groups):
+            raise ValueError(
+                f"row_groups of {dataset.name!r} are {', '.join(dataset.row_groups) or 'none'}, "
+                f"and the {role} examples have {', '.join(found) or 'none'}: give each example "
+                "{'groups': {name: the number of its value}} beside x and y"
+            )

@@ -35,12 +35,14 @@ class Rows(NamedTuple):
         tuple of arrays.
       ids: [rows] client ids, or None.
       columns: Names of the features, or None.
+      groups: {name: int8[rows] number of the row's group}, or None.
     """
 
     x: np.ndarray
     y: Any
     ids: np.ndarray | None
     columns: Sequence[str] | None
+    groups: Mapping[str, np.ndarray] | None = None
 
     @property
     def size(self) -> int:
@@ -50,7 +52,8 @@ class Rows(NamedTuple):
         """Returns the rows at which a mask is true."""
         ids = None if self.ids is None else self.ids[kept]
         y = each_array(lambda values, name: values[kept], self.y, "y")
-        return Rows(self.x[kept], y, ids, self.columns)
+        groups = self.groups and {name: values[kept] for name, values in self.groups.items()}
+        return Rows(self.x[kept], y, ids, self.columns, groups)
 
 
 def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:

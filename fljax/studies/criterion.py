@@ -15,8 +15,6 @@ from fljax.training.record_keys import evaluation_keys, training_keys
 # What must not decide unless it is allowed to: clients and groups are evaluated on test rows if
 # there are any.
 ON_TEST = ("test", "held_out", "clients", "groups", "personal")
-# Of what is spread over clients, less is better whatever the metric.
-_SPREAD = "std"
 
 
 class Criterion(NamedTuple):
@@ -82,9 +80,9 @@ def filled(
 
 def _direction(key: str, maximize: bool | None, metrics: Sequence[Metric]) -> bool:
     """Returns whether high values of a key are good."""
-    metric, spread = metric_of(key, metrics), key.endswith(f"/clients/{_SPREAD}")
-    if metric is None or spread:
-        if maximize is None and not spread:
+    metric = metric_of(key, metrics)
+    if metric is None:
+        if maximize is None:
             raise ValueError(
                 f"Nothing says whether high or low values of {key} are good: set maximize=True or "
                 "maximize=False in the criterion."

@@ -16,6 +16,7 @@ from fljax.core.trees import zeros_like_shape
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.devices.placement import host_readable
 from fljax.training import evaluation, personalization
+from fljax.training.audit import AuditedRows, audit_record, audited_rows
 from fljax.training.client_tables import (
     TRAINING,
     as_text,
@@ -44,6 +45,7 @@ class Evaluations(NamedTuple):
         "training" or "held_out" clients'}; `eval/clients/` summarizes the first.
       groups_of: Name of the set whose rows are also reported by group of clients, or None.
       groups: {name: [N] group of each client} that are reported so.
+      audited: (name of the set whose rows are also reported by group of rows, its rows), or None.
       dataset: Whose clients are evaluated.
       metrics: Of the task.
       stand_ins: Clients whose own models are evaluated because there is no global one, or None.
@@ -59,6 +61,7 @@ class Evaluations(NamedTuple):
     by_client: dict[str, str]
     groups_of: str | None
     groups: dict[str, np.ndarray]
+    audited: tuple[str, AuditedRows] | None
     dataset: FederatedDataset
     metrics: Sequence[Metric]
     stand_ins: np.ndarray | None
@@ -143,6 +146,10 @@ class Evaluations(NamedTuple):
                 record |= {f"eval/{name}/{key}": value for key, value in found.items()}
         if self.groups_of is not None:
             record |= self._of_groups(outputs[self.groups_of], self.sets[self.groups_of])
+        if self.audited is not None:
+            name, rows = self.audited
+            sums = evaluation.sums_by_row(outputs[name], self.sets[name])
+            record |= audit_record(self.metrics, sums, rows)
         tables = [
             identified(
                 evaluation.finish_clients(self.metrics, outputs[name], self.sets[name]),
@@ -251,6 +258,7 @@ def make_evaluations(
         by_client,
         groups_of,
         groups,
+        _audited(dataset, splits, sets),
         dataset,
         federation.task.metrics,
         _stand_ins(federation, dataset, eval_clients, seed),
@@ -307,6 +315,19 @@ def _single_clients(
     count = min(eval_clients, len(with_rows))
     chosen = with_rows[evaluation.sample_clients(len(with_rows), count, seed)]
     return {_CLIENTS: population_of(order[0] if order else "train")}, (split, chosen)
+
+
+def _audited(
+    dataset: FederatedDataset, splits: Mapping[str, Split], sets: Mapping[str, EvalSet]
+) -> tuple[str, AuditedRows] | None:
+    """Returns the set that is reported by group of rows: test, else held-out, else validation."""
+    if not dataset.row_groups:
+        return None
+    name = next((name for name in ("test", "held_out", "val") if name in splits), None)
+    if name is None:
+        return None
+    owners, num_owners = sets[name].owners, sets[name].num_clients
+    return name, audited_rows(dataset, splits[name], owners, num_owners)
 
 
 def _stand_ins(

@@ -14,6 +14,7 @@ from fljax.core.task import Task
 from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.training import drift
+from fljax.training.audit import audit_keys
 from fljax.training.client_tables import as_text, recorded_groups
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
@@ -61,6 +62,7 @@ def evaluation_keys(
         warnings.simplefilter("ignore")  # those with too many values are told of by the run
         groups = recorded_groups(dataset)
     by_client = [metric.name for metric in metrics if not metric.of_counts]
+    keys += audit_keys(dataset, metrics)
     return keys + [
         f"eval/groups/{name}/{as_text(value)}/{metric}"
         for name, values in groups.items()

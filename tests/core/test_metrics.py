@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fljax.core import metrics
 from fljax.core.metrics import ACCURACY, LOSS, Metric
+from fljax.core.spread import SPREAD, lorenz
 
 BOTH = (ACCURACY, LOSS)
 
@@ -96,24 +97,40 @@ def spread(values, metric=ACCURACY, losses=0.0):
 
 def test_client_summary_describes_the_spread():
     accuracy = np.arange(21)[::-1] / 20
+    shares = accuracy / accuracy.sum()
+    variance = sum((value / 20 - 0.5) ** 2 for value in range(21)) / 21
     expected = {
         "mean": 0.5,
-        "std": math.sqrt(sum((value / 20 - 0.5) ** 2 for value in range(21)) / 21),
+        "std": math.sqrt(variance),
         "p10": 0.1,
         "p50": 0.5,
         "p90": 0.9,
         "worst": 0.05,  # the mean of the lowest 3 of 21: 0, 0.05 and 0.1
+        "best": 0.95,
+        "variance": variance,
+        "jain": 0.25 / (0.25 + variance),
+        "gini": sum(abs(a - b) for a in shares for b in shares) / (2 * 21),
+        "entropy": -sum(share * math.log(share) for share in shares if share) / math.log(21),
     }
     assert spread(accuracy) == pytest.approx(expected)
-    assert spread(accuracy, LOSS, accuracy) == pytest.approx(expected | {"worst": 0.95})
+    turned = expected | {"worst": 0.95, "best": 0.05}
+    assert spread(accuracy, LOSS, accuracy) == pytest.approx(turned)
+    assert lorenz(accuracy)[1][10] == pytest.approx(sum(range(10)) / sum(range(21)))
 
 
 def test_client_summary_of_one_client_and_of_none():
     alone = spread(np.array([0.25], np.float32))
-    assert alone == {"mean": 0.25, "std": 0, "p10": 0.25, "p50": 0.25, "p90": 0.25, "worst": 0.25}
+    even = {"std": 0, "variance": 0, "jain": 1, "gini": 0, "entropy": 1}
+    assert alone == dict.fromkeys(SPREAD, 0.25) | even
     nobody = spread(np.array([]))
     assert nobody.keys() == alone.keys()
     assert all(math.isnan(value) for value in nobody.values())
+
+
+def test_indices_of_shares_are_not_defined_below_zero():
+    found = spread(np.array([-1.0, 2.0]))
+    assert found["variance"] == 2.25
+    assert all(math.isnan(found[name]) for name in ("jain", "gini", "entropy"))
 
 
 def test_clients_without_a_value_are_left_out_of_the_spread_and_diverged_ones_are_not():

@@ -14,6 +14,7 @@ import toy
 
 import fljax
 from fljax import algorithms
+from fljax.core.spread import SPREAD
 from fljax.training import dispatch, drift, loop
 from fljax.training.federation import Federation
 
@@ -143,7 +144,7 @@ def test_records_hold_the_documented_keys(records):
         "throughput/clients_per_second", "throughput/examples_per_second", "my/norm",
     }  # fmt: skip
     evaluation = {f"eval/{split}/{name}" for split in ("val", "test") for name in EVALUATION}
-    evaluation |= {f"eval/clients/{name}" for name in ("mean", "std", "p10", "p50", "p90", "worst")}
+    evaluation |= {f"eval/clients/{name}" for name in SPREAD}
     for record in records[1:]:
         want = set(always)
         if record["train/clients"]:
