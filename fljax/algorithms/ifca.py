@@ -15,8 +15,8 @@ that it never clusters.)
 
 The result depends on the first models, which are drawn independently: clusters that begin in one
 model may never part. The paper starts several times. Here `restarts` sets of k models compete
-inside one run: for `restart_rounds` rounds each client trains for one set, in turns, so that there
-is no more training than without; then the set with the lowest loss over clients goes on alone.
+inside one run: for `restart_rounds` rounds each client trains for a set that is drawn anew, so that
+there is no more training than without; then the set with the lowest loss goes on alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def ifca(
     *,
     averaging: str = "models",
     restarts: int = 1,
-    restart_rounds: float = 5.0,
+    restart_rounds: float = 8.0,
     weighting: str = "examples",
     **options,
 ) -> AlgorithmSpec:
@@ -125,8 +125,8 @@ def _competition(restarts: int, num_clusters: int, hp) -> dict:
 
     def pick(message: Message, losses: jax.Array, job: Job):
         by_set = losses.reshape(restarts, num_clusters)
-        turn = (job.position + job.round) % restarts
-        own = jnp.where(message.known < 0, turn, message.known)
+        drawn = jax.random.randint(job.key, (), 0, restarts, jnp.int32)
+        own = jnp.where(message.known < 0, drawn, message.known)
         lowest = Contribution(by_set.min(1), job.rows.astype(losses.dtype))
         return own * num_clusters + jnp.argmin(by_set[own]), {"losses": lowest}
 

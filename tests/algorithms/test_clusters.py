@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 import reference
 import toy
+from contracts import harness
 
 import fljax
 from fljax import algorithms, data, models
+from fljax.core.transforms import Pipeline
+from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
 from fljax.training.federation import RoundOptions, build
+from fljax.training.hyperparameters import hyperparameters
 from fljax.training.record_keys import training_keys
+from fljax.training.trials import TrialInputs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -42,17 +47,21 @@ def drawn_task():
     return classification((init, apply), toy.CLASSES)
 
 
-def run(spec, cohorts=COHORTS, **options):
-    """Runs rounds; returns (federation, stats of each round, models at the start, those after)."""
+def run(spec, cohorts=COHORTS, chosen=None, **options):
+    """Runs rounds; returns (federation, stats of each round, models at the start, those after).
+
+    Clusters that clients have chosen after each round are added to `chosen`, int[9] each.
+    """
     task = options.pop("task", None) or drawn_task()
     options = {"local_epochs": 2, "batch_size": 4, "shuffle": False} | options
     rounds = RoundOptions(num_rounds=len(COHORTS), cohorts=COHORTS, clients_per_round=5, **options)
     federation = build(toy.dataset(toy.clients()), task, spec, rounds)
     before = models_of(federation)
-    stats = [
-        jax.device_get(federation.step(plan, facts))
-        for plan, facts in federation.plans(0, len(cohorts))
-    ]
+    stats = []
+    for plan, facts in federation.plans(0, len(cohorts)):
+        stats.append(jax.device_get(federation.step(plan, facts)))
+        if chosen is not None:
+            chosen.append(np.asarray(federation.store.rows_of(np.arange(9)).algorithm))
     return federation, stats, before, models_of(federation)
 
 
@@ -65,7 +74,7 @@ def losses_on(models, x, y):
     return [reference.loss_and_gradient(model, x, y)[0] / len(y) for model in models]
 
 
-def chosen_by_loss(models, x, y, client, position, round):
+def chosen_by_loss(models, x, y, client, round):
     return int(np.argmin(losses_on(models, x, y)))
 
 
@@ -76,20 +85,20 @@ def loop(
 
     Args:
       models: At the start.
-      choose: (models, x, y, client, position, round) -> cluster.
+      choose: (models, x, y, client, round) -> cluster.
       seen: Told of the losses [clients, K] of a round and its sizes, after it.
     """
     history = []
     for round, cohort in enumerate(COHORTS):
         changes, weights = [[] for _ in models], [[] for _ in models]
         where, losses, sizes = {}, [], []
-        for position, client in enumerate(cohort):
+        for client in cohort:
             x, y = toy.clients()[client]
             if not len(y):
                 continue
             losses.append(losses_on(models, x, y))
             sizes.append(len(y))
-            best = where[client] = choose(models, x, y, client, position, round)
+            best = where[client] = choose(models, x, y, client, round)
             if averaging == "models":
                 trained = reference.local_sgd(models[best], x, y, LR, 4, 2)[0]
                 change = reference.combine(np.subtract, trained, models[best])
@@ -154,10 +163,11 @@ def test_one_cluster_is_fedavg_bit_for_bit():
 
 
 def test_sets_of_models_compete_and_the_best_goes_on():
-    kept = -1
+    """Which set a client trains for is drawn; the loop takes that from the run."""
+    kept, drawn = -1, []
 
-    def choose(models, x, y, client, position, round):
-        own = (position + round) % 3 if kept < 0 else kept
+    def choose(models, x, y, client, round):
+        own = drawn[round][client] // 2 if kept < 0 else kept
         return own * 2 + int(np.argmin(losses_on(models, x, y)[own * 2 : own * 2 + 2]))
 
     def seen(losses, sizes, round):
@@ -166,7 +176,9 @@ def test_sets_of_models_compete_and_the_best_goes_on():
             of_sets = losses.reshape(len(losses), 3, 2).min(2)
             kept = int(np.argmin(np.average(of_sets, axis=0, weights=sizes)))
 
-    federation, stats, start, got = run(algorithms.ifca(2, LR, restarts=3, restart_rounds=2))
+    federation, stats, start, got = run(
+        algorithms.ifca(2, LR, restarts=3, restart_rounds=2), chosen=drawn
+    )
     expected, history = loop(start, choose, seen=seen)
     assert_equal(got, expected)
     assert int(federation.state.server.known[0]) == kept
@@ -176,13 +188,12 @@ def test_sets_of_models_compete_and_the_best_goes_on():
 
 def test_hypcluster():
     """The clusters of its first round are drawn; the loop takes them from the run."""
-    federation, stats, start, got = run(algorithms.hypcluster(2, LR))
+    drawn = []
+    _, _, start, got = run(algorithms.hypcluster(2, LR), chosen=drawn)
     jax.tree.map(np.testing.assert_array_equal, *start)
-    first, *_ = run(algorithms.hypcluster(2, LR), COHORTS[:1])
-    drawn = np.asarray(first.store.rows_of(np.arange(9)).algorithm)
 
-    def choose(models, x, y, client, position, round):
-        return drawn[client] if round == 0 else chosen_by_loss(models, x, y, 0, 0, 0)
+    def choose(models, x, y, client, round):
+        return drawn[0][client] if round == 0 else chosen_by_loss(models, x, y, client, round)
 
     expected, history = loop(start, choose)
     assert_equal(got, expected)
@@ -255,7 +266,7 @@ def test_own_models_are_those_with_the_lowest_loss():
         x, y = toy.clients()[client]
         batch = {"x": jnp.asarray(x), "y": jnp.asarray(y), "mask": jnp.ones(len(y), bool)}
         own = federation.algorithm.personalize(server, jnp.int32(-1), batch, jax.random.key(0))
-        best = chosen_by_loss(after, x, y, client, 0, 0)
+        best = chosen_by_loss(after, x, y, client, 0)
         toy.assert_close(jax.device_get(own.params), after[best], 1e-12)
     nobody = {"x": jnp.zeros((1, 6)), "y": jnp.zeros(1, int), "mask": jnp.zeros(1, bool)}
     own = federation.algorithm.personalize(server, jnp.int32(-1), nobody, jax.random.key(0))
@@ -280,6 +291,36 @@ def test_records_compare_clusters_with_groups():
     assert found.curves["train/cluster_0"][-1] == 6
     keys = training_keys(dataset, task, algorithms.hypcluster(2, 2.0))
     assert {key for key in found.curves if key.startswith("train/")} <= {*keys, "train/loss"}
+
+
+PAIRS = {
+    "ifca": lambda lr, r: algorithms.ifca(2, lr, restarts=2, restart_rounds=r),
+    "cfl": lambda lr, r: algorithms.cfl(9, 3, lr, eps1=10.0, eps2=0.01, min_rounds=r),
+}
+
+
+@pytest.mark.parametrize("make", PAIRS.values(), ids=PAIRS)
+def test_trials_of_one_program_are_runs_of_their_own(make):
+    """Two trials on two devices, with their own numbers, against each alone on one."""
+    specs, seeds = (make(0.2, 1.0), make(0.05, 2.0)), (0, 7)
+    trials = [
+        TrialInputs(seed, hyperparameters(spec, Pipeline()))
+        for spec, seed in zip(specs, seeds, strict=True)
+    ]
+    tables = [job_table(cohort * 2, trial=np.repeat([0, 1], len(cohort))) for cohort in COHORTS]
+    shared = {"task": drawn_task(), "local_epochs": 2}
+    together = harness.rounds(specs[0], tables, harness.Layout(2, 2, 3), trials=trials, **shared)
+    for number, (spec, seed) in enumerate(zip(specs, seeds, strict=True)):
+        alone = harness.rounds(spec, COHORTS, seed=seed, **shared)
+        ours, theirs = (
+            jax.tree.map(lambda leaf, n=n: np.asarray(leaf[n]), run.states[-1].server)
+            for run, n in ((together, number), (alone, 0))
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), ours, theirs
+        )
+        rows = [run.client_rows(n).algorithm for run, n in ((together, number), (alone, 0))]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), *rows)
 
 
 def test_what_clusters_cannot_do_is_refused():
