@@ -92,10 +92,11 @@ def partly_personal(
     for key, value in (("finetune_epochs", tuning.epochs), ("finetune_batch_size", tuning[3])):
         checked(key, value, ALGORITHM[key]._replace(optional=False))
     base = fedavg(client_lr, server_lr, name=name, **options)
+    build_fedavg, client_optimizer = base.build, base.client_optimizer
     further = hyperparameters(name, own, finetune_lr=tuning.lr)
 
     def build(task: LocalTask, hp) -> Algorithm:
-        averaging, known = base.build(task, hp), []
+        averaging, known = build_fedavg(task, hp), []
         rate = {"client_lr": hp["finetune_lr"]} if tuning.epochs and tuning.lr is not None else {}
         local = averaging.passes[0]
 
@@ -119,7 +120,7 @@ def partly_personal(
             if trained is None:
                 return local.step(whole, carry, batch, job)
             mask = trained(own_of(whole).params, hp, job)
-            masked = base.build(with_trained(task, mask), hp).passes[0]
+            masked = build_fedavg(with_trained(task, mask), hp).passes[0]
             new = masked.step(whole, carry, batch, job)
             return new._replace(params=selected(mask, new.params, carry.params))
 
@@ -144,7 +145,7 @@ def partly_personal(
             if not tuning.epochs or batch is None:
                 return variables
             part = personal if tuning.finetune is None else tuning.finetune
-            optimizer = base.client_optimizer({**hp, **rate})
+            optimizer = client_optimizer({**hp, **rate})
             return adapted(
                 task, optimizer, variables, batch, key, epochs=tuning.epochs,
                 batch_size=tuning.batch_size,
