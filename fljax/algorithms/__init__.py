@@ -11,17 +11,23 @@ from fljax.algorithms.afl import afl
 from fljax.algorithms.apfl import apfl
 from fljax.algorithms.centralized import centralized
 from fljax.algorithms.cfl import cfl
+from fljax.algorithms.delta_sgd import delta_sgd
 from fljax.algorithms.ditto import ditto
 from fljax.algorithms.fairfed import fairfed
+from fljax.algorithms.fedadmm import fedadmm
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedbabu import fedbabu
 from fljax.algorithms.fedbn import fedbn
+from fljax.algorithms.feddc import feddc
+from fljax.algorithms.fedexp import fedexp
 from fljax.algorithms.fedmgda import fedmgda
 from fljax.algorithms.fedper import fedper
 from fljax.algorithms.fedprox import fedprox
 from fljax.algorithms.fedrep import fedrep
+from fljax.algorithms.fedsam import fedsam
 from fljax.algorithms.fedsgd import fedsgd
 from fljax.algorithms.fedsoft import fedsoft
+from fljax.algorithms.fedspeed import fedspeed
 from fljax.algorithms.fine_tuning import fine_tuning
 from fljax.algorithms.gifair import gifair
 from fljax.algorithms.hypcluster import hypcluster
@@ -45,18 +51,24 @@ __all__ = [
     "apfl",
     "centralized",
     "cfl",
+    "delta_sgd",
     "ditto",
     "fairfed",
+    "fedadmm",
     "fedavg",
     "fedbabu",
     "fedbn",
+    "feddc",
+    "fedexp",
     "fedmgda",
     "fedopt",
     "fedper",
     "fedprox",
     "fedrep",
+    "fedsam",
     "fedsgd",
     "fedsoft",
+    "fedspeed",
     "fine_tuning",
     "gifair",
     "hypcluster",
@@ -76,18 +88,24 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "afl": afl,
     "apfl": apfl,
     "cfl": cfl,
+    "delta_sgd": delta_sgd,
     "ditto": ditto,
     "fairfed": fairfed,
+    "fedadmm": fedadmm,
     "fedavg": functools.partial(fedopt, server_optimizer="sgd"),
     "fedbabu": fedbabu,
     "fedbn": fedbn,
+    "feddc": feddc,
+    "fedexp": fedexp,
     "fedmgda": fedmgda,
     "fedopt": fedopt,
     "fedper": fedper,
     "fedprox": fedprox,
     "fedrep": fedrep,
+    "fedsam": fedsam,
     "fedsgd": fedsgd,
     "fedsoft": fedsoft,
+    "fedspeed": fedspeed,
     "fine_tuning": fine_tuning,
     "gifair": gifair,
     "hypcluster": hypcluster,

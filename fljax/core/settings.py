@@ -132,7 +132,8 @@ ALGORITHM: dict[str, Field] = {
         "fedavg", str,
         meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
         "hypcluster, fedsoft, cfl, q_fedavg, afl, term, fedmgda, gifair, fairfed, ditto, "
-        "apfl, pfedme, per_fedavg.",
+        "apfl, pfedme, per_fedavg, fedexp, fedsam, "
+        "fedspeed, fedadmm, feddc, delta_sgd.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -148,7 +149,24 @@ ALGORITHM: dict[str, Field] = {
     ),
     "mu": Field(
         None, float, NON_NEGATIVE, optional=True,
-        meaning="Sets FedProx's proximal coefficient: how strongly clients are pulled back.",
+        meaning="Sets FedProx's proximal coefficient: how strongly clients are pulled back; in "
+        "FedSpeed the inverse of lambda, in FedADMM rho, in FedDC alpha.",
+    ),
+    "rho": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Says how far uphill FedSAM takes a gradient, and FedSpeed in lengths of it.",
+    ),
+    "ascent_share": Field(
+        None, float, Interval(0, 1), optional=True,
+        meaning="Sets the share of the gradient uphill in a step of FedSpeed, its alpha.",
+    ),
+    "gamma": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Lets rates of Delta-SGD be so many halves of the inverse of the smoothness.",
+    ),
+    "growth": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Says how fast rates of Delta-SGD may grow, its delta.",
     ),
     "q": Field(
         None, float, NON_NEGATIVE, optional=True,
@@ -173,7 +191,8 @@ ALGORITHM: dict[str, Field] = {
     ),
     "epsilon": Field(
         None, float, Interval(0, 1), optional=True,
-        meaning="Sets how far FedMGDA+ moves a client's weight from its share of the rows.",
+        meaning="Sets how far FedMGDA+ moves a client's weight from its share of the rows; keeps "
+        "FedExP's rate small where updates cancel out.",
     ),
     "normalize_updates": Field(
         None, bool, optional=True, meaning="Gives all of FedMGDA+'s updates the length 1."

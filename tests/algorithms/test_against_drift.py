@@ -1,0 +1,134 @@
+"""Algorithms against drift equal NumPy loops over clients, and FedAvg at their neutral settings."""
+
+import drift_reference
+import jax
+import pytest
+import reference
+import toy
+from contracts import harness
+
+from fljax import algorithms
+
+# ragged cohorts with an empty client (1), one of a single row (4), an empty cohort, and an absence
+COHORTS = [[0, 1, 2, 3, 8], [], [3, 4, 8, 6], [5, 6, 7, 0, 4]]
+LR = 0.2
+WORK = {"batch_size": 4, "epochs": 2}
+SEEDS = (0, 3)
+
+
+@pytest.fixture(autouse=True)
+def x64(quick_compilation):
+    with jax.enable_x64(True):
+        yield
+
+
+def run(spec, seed=0, cohorts=COHORTS, layout=harness.ONE):
+    options = {"parts": toy.clients(seed=seed), "local_epochs": WORK["epochs"]}
+    return harness.rounds(spec, cohorts, layout, **options)
+
+
+def expected(algorithm, seed, **numbers):
+    work = WORK | {"lr": LR} | numbers
+    return algorithm(toy.initial_params(), toy.clients(seed=seed), COHORTS, **work)
+
+
+def check(found, want):
+    toy.assert_close(found, want, 1e-9)
+
+
+def rows(run, *names):
+    """Returns what clients keep, one tree a client for each name."""
+    kept = run.client_rows().algorithm
+    parts = [getattr(kept, name) for name in names] if names else [kept]
+    return [
+        [jax.tree.map(lambda leaf, c=client: leaf[c], part) for client in range(len(toy.SIZES))]
+        for part in parts
+    ]
+
+
+def check_rows(found, want):
+    """Of clients that take part, what they keep; no one else has moved."""
+    for client in range(len(toy.SIZES)):
+        check(found[client], want[client])
+
+
+@pytest.mark.parametrize(
+    ("weighting", "seed", "epsilon"), [("examples", 0, 0.01), ("uniform", 3, 0.1)]
+)
+def test_fedexp(weighting, seed, epsilon):
+    numbers = {"epsilon": epsilon, "weighting": weighting}
+    want, rates = expected(drift_reference.fedexp, seed, **numbers)
+    assert min(rates) == 1 < max(rates)
+    check(run(algorithms.fedexp(client_lr=LR, **numbers), seed, layout=harness.MANY).params, want)
+
+
+def test_fedexp_of_equal_updates_steps_by_one():
+    """Then the ratio is a half, and the last of the two iterates FedAvg's."""
+    cohorts = [[3, 3, 3], [3, 3]]
+    plain = (
+        run(algorithms.fedavg(LR), cohorts=cohorts[:1]).params,
+        run(algorithms.fedavg(LR), cohorts=cohorts).params,
+    )
+    extrapolated = run(algorithms.fedexp(client_lr=LR), cohorts=cohorts)
+    check(extrapolated.params, reference.combine(lambda a, b: (a + b) / 2, *plain))
+
+
+@pytest.mark.parametrize(("weighting", "seed"), [("examples", 0), ("uniform", 3)])
+def test_fedsam(weighting, seed):
+    want = expected(drift_reference.fedsam, seed, rho=0.3, server_lr=0.8, weighting=weighting)
+    check(run(algorithms.fedsam(0.3, LR, 0.8, weighting=weighting), seed).params, want)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fedspeed(seed):
+    numbers = {"mu": 0.5, "rho": 0.3, "server_lr": 0.8}
+    want, own = expected(drift_reference.fedspeed, seed, share=0.7, **numbers)
+    found = run(algorithms.fedspeed(client_lr=LR, ascent_share=0.7, **numbers), seed)
+    check(found.params, want)
+    check_rows(rows(found)[0], own)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fedadmm(seed):
+    numbers = {"mu": 0.5, "server_lr": 0.8}
+    want, models, duals = expected(drift_reference.fedadmm, seed, **numbers)
+    found = run(algorithms.fedadmm(client_lr=LR, **numbers), seed)
+    check(found.params, want)
+    kept = rows(found, "params", "dual")
+    check_rows(kept[0], models)
+    check_rows(kept[1], duals)
+
+
+@pytest.mark.parametrize(("weighting", "seed"), [("examples", 0), ("uniform", 3)])
+def test_feddc(weighting, seed):
+    numbers = {"mu": 0.3, "weighting": weighting}
+    want, drifts, controls = expected(drift_reference.feddc, seed, **numbers)
+    found = run(algorithms.feddc(client_lr=LR, **numbers), seed, layout=harness.MANY)
+    check(found.params, want)
+    kept = rows(found, "drift", "control")
+    check_rows(kept[0], drifts)
+    check_rows(kept[1], controls)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_delta_sgd(seed):
+    numbers = {"gamma": 1.5, "growth": 0.4, "server_lr": 0.8}
+    want = expected(drift_reference.delta_sgd, seed, **numbers)
+    check(run(algorithms.delta_sgd(LR, 0.8, gamma=1.5, growth=0.4), seed).params, want)
+
+
+NEUTRAL = {
+    "fedsam": algorithms.fedsam(0.0, LR),
+    "delta_sgd": algorithms.delta_sgd(LR, gamma=1e9, growth=0.0),
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_neutral_settings_are_fedavg(name):
+    check(run(NEUTRAL[name]).params, run(algorithms.fedavg(LR)).params)
+
+
+@pytest.mark.parametrize("make", [algorithms.fedspeed, algorithms.fedadmm])
+def test_a_coefficient_of_zero_that_divides_is_refused(make):
+    with pytest.raises(ValueError, match=r"mu.*0.*above 0 with fed"):
+        make(mu=0.0)
