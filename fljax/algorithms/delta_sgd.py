@@ -69,8 +69,10 @@ def delta_sgd(
     )  # fmt: skip
     own = hyperparameters("delta_sgd", {"gamma": gamma, "growth": growth})
 
+    averaging = plain.build
+
     def build(task: LocalTask, hp):
-        algorithm = plain.build(task, hp)
+        algorithm = averaging(task, hp)
         (local,) = algorithm.passes
 
         def start(message: Variables, client_state, job):

@@ -55,12 +55,14 @@ def fedsam(
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
     values = {**plain.hparams, **hyperparameters("fedsam", {"rho": rho})}
 
+    averaging = plain.build
+
     def build(task: LocalTask, hp):
         def to_radius(gradient):
             norm = jnp.sqrt(square_norm(gradient))
             return hp["rho"] / jnp.where(norm > 0, norm, 1)
 
-        return plain.build(with_ascent(task, to_radius, lambda here, uphill: uphill), hp)
+        return averaging(with_ascent(task, to_radius, lambda here, uphill: uphill), hp)
 
     return plain._replace(build=build, hparams=values)
 

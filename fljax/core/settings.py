@@ -157,7 +157,7 @@ ALGORITHM: dict[str, Field] = {
         meaning="Says how far uphill FedSAM takes a gradient, and FedSpeed in lengths of it.",
     ),
     "ascent_share": Field(
-        None, float, Interval(0, 1), optional=True,
+        None, float, NON_NEGATIVE, optional=True,
         meaning="Sets the share of the gradient uphill in a step of FedSpeed, its alpha.",
     ),
     "gamma": Field(
