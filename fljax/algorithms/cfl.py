@@ -188,6 +188,7 @@ def _algorithm(algorithm: Algorithm, population: int, num_clusters: int, hp) -> 
         variables=variables,
         init_client=lambda variables: jnp.int32(-1),
         personalize=personalize,
+        cluster=lambda state, number: jnp.where(number < 0, -1, state.assigned[number]),
     )
 
 

@@ -154,6 +154,7 @@ def clustered(
         variables=variables,
         init_client=lambda variables: jnp.int32(-1),
         personalize=personalize,
+        cluster=lambda state, cluster: jnp.where(cluster < 0, -1, cluster % reported),
         initial_models=num_models,
     )
 

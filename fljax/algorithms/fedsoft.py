@@ -181,6 +181,9 @@ def _algorithm(task: LocalTask, hp, num_clusters: int, weighting: str, optimizer
         variables=variables,
         init_client=init_client,
         personalize=lambda state, client, batch, key: client.own,
+        cluster=lambda state, client: jnp.where(
+            client.importance.any(), jnp.argmax(client.importance), -1
+        ),
         initial_models=num_clusters,
     )
 

@@ -243,6 +243,8 @@ class Algorithm(NamedTuple):
         which is judged on held-out rows of that client. `batch` is all its training rows in one
         batch, with padding behind; `key` is a key of seed, round and client. None if clients use
         the global model.
+      cluster: (server_state, client_state) -> int32, the cluster of a client, -1 before it has one;
+        results of clients' own models tell it. None if the algorithm has no clusters.
       initial_models: How many models the server starts from, each of a key of its own: of several,
         `init` gets leaves with a leading axis over them, the first of which is the run's initial
         model, which `init_client` gets.
@@ -271,6 +273,7 @@ class Algorithm(NamedTuple):
     init_client: Callable[[PyTree], PyTree] | None = None
     personalize: Callable[[PyTree, PyTree, PyTree, jax.Array], PyTree] | None = None
     has_global_model: bool = True
+    cluster: Callable[[PyTree, PyTree], jax.Array] | None = None
     shared: Callable[[PyTree], PyTree] | None = None
     initial_models: int = 1
     combine: Callable[[jax.Array, Any], jax.Array] | None = None

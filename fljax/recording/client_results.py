@@ -3,7 +3,8 @@
 One entry a client says who it is (`client`, `id`, `split`, `groups/NAME`) and how it fared at the
 last evaluation (`examples`, `weight`, and the metrics: `loss`, `accuracy`, ...). `rounds` and
 `history/loss`, `history/accuracy`, ... [evaluations, clients] hold all evaluations. The same
-columns of clients' own models stand under `personal/`, for the clients that have one. The file is
+columns of clients' own models stand under `personal/`, for the clients that have one, and beside
+them `personal/cluster` where an algorithm has clusters, -1 before a client is in one. The file is
 written before each checkpoint, so that a resumed run finds what was found before.
 """
 

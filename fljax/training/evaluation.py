@@ -73,10 +73,13 @@ class EvalOutputs(NamedTuple):
       sums: {name: Sum of arrays [D, S, B, ...]} as the task measures them, in the order of the
         rows; padding comes last.
       counts: The task's counts over all rows, exact up to 2^31 - 1 each; None where it has none.
+      clusters: int32[D x K] cluster of each client whose own model is judged; None where an
+        algorithm has no clusters.
     """
 
     sums: dict[str, Sum]
     counts: PyTree = None
+    clusters: jax.Array | None = None
 
 
 def prepare(

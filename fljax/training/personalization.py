@@ -167,7 +167,10 @@ def make_evaluate(
     """
 
     def one_device(server, hparams, states, key, frozen, inputs: PersonalInputs):
-        task, personalize = bind(frozen), personalization_of(build(frozen, hparams))
+        task, algorithm = bind(frozen), build(frozen, hparams)
+        personalize, clusters = personalization_of(algorithm), None
+        if algorithm.cluster is not None:
+            clusters = jax.vmap(lambda state: algorithm.cluster(server, state))(states)
         held_out, own = (
             split._replace(
                 counts=split.counts[0], rows=_first(split.rows), staged=_first(split.staged)
@@ -195,7 +198,7 @@ def make_evaluate(
 
         none = jax.tree.map(jnp.zeros_like, jax.eval_shape(model_of, place[0]))
         steps = ((held_out.counts, held_out.rows, held_out.staged), place, first)
-        return measure_batches(measured, none, steps)
+        return measure_batches(measured, none, steps)._replace(clusters=clusters)
 
     each, same = PartitionSpec(AXIS), PartitionSpec()
     rows = EvalInputs(counts=each, rows=each, data=same, staged=each)
@@ -203,7 +206,7 @@ def make_evaluate(
         one_device,
         mesh=mesh,
         in_specs=(same, same, each, same, same, PersonalInputs(rows, rows, each, each, each)),
-        out_specs=EvalOutputs(sums=each, counts=same),
+        out_specs=EvalOutputs(sums=each, counts=same, clusters=each),
         check_vma=False,
     )
 
@@ -222,13 +225,18 @@ def finish(
 
     Returns:
       ({name: value} of each metric over all their rows, and how the first one is spread over
-      clients; the metrics of each client, as `fljax.core.metrics.client_metrics`).
+      clients; the metrics of each client, as `fljax.core.metrics.client_metrics`, and "cluster"
+      where the algorithm has clusters).
     """
     real = evaluated.owners >= 0
     sums = jax.tree.map(lambda leaf: np.asarray(leaf)[real], outputs.sums)
     counts = jax.tree.map(np.asarray, outputs.counts)
     table = client_metrics(metrics, sums, evaluated.owners[real], evaluated.num_clients)
     spread = client_summary(table, spread_metric(metrics))
+    if outputs.clusters is not None:
+        cluster = np.full(evaluated.num_clients, -1)
+        cluster[evaluated.clients.reshape(-1)] = np.asarray(outputs.clusters)
+        table["cluster"] = cluster[table["client"]]
     return global_metrics(metrics, sums, counts) | spread, table
 
 

@@ -10,6 +10,7 @@ from contracts import harness
 
 import fljax
 from fljax import algorithms, data, models
+from fljax.core.clusterings import adjusted_rand_index
 from fljax.core.transforms import Pipeline
 from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
@@ -275,22 +276,27 @@ def test_own_models_are_those_with_the_lowest_loss():
 
 def test_records_compare_clusters_with_groups():
     """Planted: clients of a group have labels of their own, so that they agree on a model."""
-    groups = np.arange(12) % 2
-    x, y = np.ones((60, 2), np.float32), np.repeat(groups, 5)
+    groups, owners = np.arange(12) % 2, np.repeat(np.arange(12), 5)
+    x, y = np.ones((60, 2), np.float32), groups[owners]
     dataset = data.from_arrays(
-        x, y, client_ids=np.repeat(np.arange(12), 5), x_test=x, y_test=y, num_classes=2,
+        x, y, client_ids=owners, x_test=x, y_test=y, test_client_ids=owners, num_classes=2,
         groups={"kind": groups, "alone": np.arange(12)},
     )  # fmt: skip
     task = classification(models.softmax_regression(2, 2), 2)
     found = fljax.simulate(
         dataset, task, algorithms.hypcluster(2, 2.0), num_rounds=6, clients_per_round=12,
-        progress=False,
+        eval_personal=-1, eval_every=3, devices=2, progress=False,
     )  # fmt: skip
     assert found.curves["train/adjusted_rand/kind"][-1] == 1
     assert found.curves["train/adjusted_rand/alone"][-1] == 0
     assert found.curves["train/cluster_0"][-1] == 6
+    assert found.curves["eval/personal/accuracy"][-1] == 1
     keys = training_keys(dataset, task, algorithms.hypcluster(2, 2.0))
     assert {key for key in found.curves if key.startswith("train/")} <= {*keys, "train/loss"}
+    of_clients = found.client_metrics
+    assert adjusted_rand_index(of_clients["personal/cluster"], groups) == 1
+    history = of_clients["history/personal/cluster"]
+    assert history[0].tolist() == [-1] * 12 and set(history[1]) == {0, 1}
 
 
 PAIRS = {
