@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fljax.core import random
+from fljax.core.values import Field, checked
 from fljax.data.dataset import Partition
 from fljax.data.dirichlet import by_class_draws
 from fljax.data.partition_arguments import (
@@ -29,6 +30,7 @@ def pfllib_pathological(
     num_clients: int,
     *,
     classes_per_client: int = 2,
+    balanced: bool = False,
     seed: int = 0,
     min_partition_size: int = 1,
 ) -> Partition:
@@ -43,6 +45,7 @@ def pfllib_pathological(
       labels: int[rows].
       num_clients: N.
       classes_per_client: Classes of a client, at most the number of classes present.
+      balanced: Whether the clients of a class get equal parts of it, as PFLlib's "balance" says.
       seed: Chooses the rows, and how many.
       min_partition_size: The fewest rows a client may have; PFLlib's rule keeps to none.
 
@@ -63,6 +66,7 @@ def pfllib_pathological(
         labels.size, num_clients, min_partition_size, seed
     )
     per_client = partition_setting("classes_per_client", classes_per_client)
+    balanced = checked("balanced", balanced, Field(False, bool))
     rng = random.generator(seed, "partition/pfllib_pathological")
     by_class = rows_by_class(labels, rng)
     if per_client > len(by_class):
@@ -83,6 +87,8 @@ def pfllib_pathological(
         equal = rows.size / takers.size
         low = int(max(equal / 10, 1 / len(by_class)))
         counts = rng.integers(low, max(int(equal), low + 1), takers.size - 1)
+        if balanced:
+            counts[:] = int(equal)
         ends = np.append(np.cumsum(counts), rows.size)
         owner[rows] = takers[np.searchsorted(ends, np.arange(rows.size), side="right")]
         lacking[takers] -= 1

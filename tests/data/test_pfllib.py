@@ -44,6 +44,14 @@ def test_pathological_clients_share_classes_as_the_rule_says(num_clients, num_cl
     np.testing.assert_allclose(np.std(shares), 0.9 / math.sqrt(12), rtol=0.05)
 
 
+def test_balanced_clients_get_equal_parts_of_their_classes():
+    labels = np.random.default_rng(1).permutation(np.arange(6000) % 10)
+    partition = make_partition("pfllib_pathological", labels, 20, balanced=True)
+    counts = label_counts(labels, partition, 10)
+    for label, takers in enumerate(classes_of_clients(20, 10, 2)):
+        assert counts[takers, label].tolist() == [150] * 4 and counts[:, label].sum() == 600
+
+
 def test_classes_that_nobody_would_own_are_refused():
     labels = np.arange(100) % 10
     with pytest.raises(ValueError, match="3 clients x 2 classes leave class number 6 of 10"):
