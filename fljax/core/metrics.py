@@ -38,7 +38,9 @@ __all__ = [
 ]
 
 HIGHER, LOWER = "higher", "lower"
-_WORDS = {"val": "validation", "held_out": "held-out"}
+_WORDS = {"val": "validation", "held_out": "held-out", "new_clients": "new clients'"}
+# What records say of how a metric is spread over clients.
+_SPREADS = (["clients"], ["personal"], ["new_clients"])
 # Shown in percent.
 _SHARES = ("accuracy", "top5")
 
@@ -157,7 +159,7 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
       'lower'
     """
     parts = key.split("/")
-    if parts[:-1] in (["eval", "clients"], ["eval", "personal"]) and parts[-1] in SPREAD:
+    if parts[:1] == ["eval"] and parts[1:-1] in _SPREADS and parts[-1] in SPREAD:
         better = {True: HIGHER, False: LOWER}.get(EVENNESS.get(parts[-1]), metrics[0].better)
         return metrics[0]._replace(better=better)
     is_value = parts[0] == "eval" or key == "train/loss"
@@ -187,9 +189,9 @@ def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
       ('validation loss', 'accuracy, p10 over clients')
     """
     rows, name = rows_of(key), key.rpartition("/")[2]
-    if rows in ("clients", "personal") and name in SPREAD:
-        own = " of their own models" if rows == "personal" else ""
-        return f"{spread_metric(metrics).words}, {name} over clients{own}"
+    if [rows] in _SPREADS and name in SPREAD:
+        whose = {"personal": "clients of their own models", "new_clients": "new clients"}
+        return f"{spread_metric(metrics).words}, {name} over {whose.get(rows, rows)}"
     if rows == "comm":
         return name.replace("_", " ")
     metric = metric_of(key, metrics)
@@ -209,7 +211,7 @@ def unit_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> tuple[flo
       (1.0, ' (m²)')
     """
     metric = metric_of(key, metrics)
-    if rows_of(key) in ("clients", "personal") and key.rpartition("/")[2] in SPREAD:
+    if [rows_of(key)] in _SPREADS and key.rpartition("/")[2] in SPREAD:
         return _unit_of_spread(key.rpartition("/")[2], metrics[0])
     if (metric.name if metric else key.rpartition("/")[2]) in _SHARES:
         return 100.0, " (%)"

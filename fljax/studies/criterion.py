@@ -14,7 +14,7 @@ from fljax.training.record_keys import evaluation_keys, training_keys
 
 # What must not decide unless it is allowed to: clients and groups are evaluated on test rows if
 # there are any.
-ON_TEST = ("test", "held_out", "clients", "groups", "personal")
+ON_TEST = ("test", "held_out", "clients", "groups", "personal", "new_clients")
 
 
 class Criterion(NamedTuple):

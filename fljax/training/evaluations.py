@@ -18,6 +18,7 @@ from fljax.engine.devices.placement import host_readable
 from fljax.training import evaluation, personalization
 from fljax.training.audit import AuditedRows, audit_record, audited_rows
 from fljax.training.client_tables import (
+    HELD_OUT,
     TRAINING,
     as_text,
     identified,
@@ -29,7 +30,8 @@ from fljax.training.evaluation import EvalOutputs, EvalSet
 from fljax.training.federation import Federation
 from fljax.training.personalization import PersonalSet
 
-_CLIENTS, _PERSONAL = "clients", "personal"
+_CLIENTS, _PERSONAL, _NEW_CLIENTS = "clients", "personal", "new_clients"
+_POPULATIONS = {_PERSONAL: TRAINING, _NEW_CLIENTS: HELD_OUT}
 # Own models that stand for the population where clients share none.
 STAND_INS = 10
 
@@ -49,7 +51,8 @@ class Evaluations(NamedTuple):
       dataset: Whose clients are evaluated.
       metrics: Of the task.
       stand_ins: Clients whose own models are evaluated because there is no global one, or None.
-      personal: Clients whose own models are judged on held-out rows of their own, or None.
+      personal: Clients whose own models are judged on held-out rows of their own, {"personal":
+        those of the population, "new_clients": clients that never trained}, as far as there are.
       evaluate_personal: (federation, personal, round, trial) -> the evaluation of these, or None.
       evaluate: The compiled evaluation of one model.
       evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
@@ -65,7 +68,7 @@ class Evaluations(NamedTuple):
     dataset: FederatedDataset
     metrics: Sequence[Metric]
     stand_ins: np.ndarray | None
-    personal: PersonalSet | None
+    personal: dict[str, PersonalSet]
     evaluate_personal: Any
     evaluate: Any
     evaluate_many: Any
@@ -113,9 +116,10 @@ class Evaluations(NamedTuple):
         return self._dispatch_many(models, len(self.stand_ins), federation.inputs.frozen)
 
     def _dispatch_personal(self, federation, round: int, trial: int) -> dict[str, EvalOutputs]:
-        if self.personal is None:
-            return {}
-        return {_PERSONAL: self.evaluate_personal(federation, self.personal, round, trial)}
+        return {
+            name: self.evaluate_personal(federation, own, round, trial)
+            for name, own in self.personal.items()
+        }
 
     def _dispatch_many(self, models, count, frozen):
         return {
@@ -131,12 +135,12 @@ class Evaluations(NamedTuple):
           of clients' own models stand under "personal/").
         """
         own: dict[str, float] = {}
-        columns: dict[str, np.ndarray] = {}
-        if self.personal is not None:
-            found, table = personalization.finish(self.metrics, outputs[_PERSONAL], self.personal)
-            table = identified(table, self.dataset, TRAINING)
-            own = {f"eval/{_PERSONAL}/{key}": value for key, value in found.items()}
-            columns = {f"{_PERSONAL}/{name}": values for name, values in table.items()}
+        judged: list[dict[str, np.ndarray]] = []
+        for name, clients in self.personal.items():
+            found, table = personalization.finish(self.metrics, outputs[name], clients)
+            own |= {f"eval/{name}/{key}": value for key, value in found.items()}
+            judged.append(identified(table, self.dataset, _POPULATIONS[name]))
+        columns = {f"{_PERSONAL}/{name}": values for name, values in joined(judged).items()}
         if self.stand_ins is not None:
             return _mean_over_models(self.metrics, outputs, self.sets) | own, columns
         record: dict[str, float] = {}
@@ -201,7 +205,8 @@ def make_evaluations(
         have such rows, or all of them where there are no more than k.
       personal: Clients whose own models are judged as well, on the rows that they own of the test
         set, else of the validation set: 0 none, -1 all, k a seeded sample of those that have such
-        rows. The same sample as that of as many `eval_clients`.
+        rows. The same sample as that of as many `eval_clients`. Beside them as many clients that
+        never trained, where the data have rows to adapt to and rows to be judged on of such.
       dataset: The data of the trials that are evaluated; None is the federation's.
       seed: Of the samples of clients; None is the federation's.
       others: Made before for the same federation and data of the same preprocessing: what they
@@ -241,9 +246,12 @@ def make_evaluations(
         among = [name for name in ("test", "val") if name in owned]
         among += [name for name, who in by_client.items() if who == TRAINING]
         groups_of = next(iter(among), None)
-    own, evaluate_own = None, None
+    own, evaluate_own = {}, None
     if personal:
-        own = personalization.personal_set(federation, dataset, personal, batch_size, seed)
+        asked = (federation, dataset, personal, batch_size, seed)
+        own[_PERSONAL] = personalization.personal_set(*asked)
+        if (new := personalization.new_client_set(*asked)) is not None:
+            own[_NEW_CLIENTS] = new
         evaluate_own = (
             others[0].evaluate_personal
             if others

@@ -35,6 +35,7 @@ from fljax.training.evaluation import (
     sample_clients,
 )
 from fljax.training.federation import Federation
+from fljax.training.new_clients import PassWork, make_states, planned
 
 PyTree = Any
 
@@ -65,12 +66,15 @@ class PersonalSet(NamedTuple):
       clients: int64[D, K] client numbers; the last one again where devices have fewer than others.
       owners: int64[D, S, B] client of each held-out row, -1 in padding.
       num_clients: Size of the population.
+      works: The local work of clients that never trained, and take part once before (of each pass);
+        None of clients of the population.
     """
 
     inputs: PersonalInputs
     clients: np.ndarray
     owners: np.ndarray
     num_clients: int
+    works: tuple[PassWork, ...] | None = None
 
 
 def prepare(
@@ -81,6 +85,7 @@ def prepare(
     batch_size: int,
     train_data: PyTree = None,
     held_out_data: PyTree = None,
+    first: int = 0,
 ) -> PersonalSet:
     """Lays out the rows of clients on the devices, which share the clients.
 
@@ -91,6 +96,7 @@ def prepare(
       mesh: The devices.
       batch_size: Most held-out rows of a batch.
       train_data, held_out_data: Arrays of the examples where they are on the devices already.
+      first: Number of client 0 for keys and jobs: new clients come behind the population.
     """
     share = -(-len(clients) // mesh.size)
     chosen = np.full((mesh.size, share), clients[-1], np.int64)
@@ -103,15 +109,15 @@ def prepare(
     # what stands in for the rows of a client that has none
     somebody = np.where(own_sizes > 0, chosen, np.argmax(train.partition.sizes))
     own_rows = train.partition.row_at(somebody[..., None], np.maximum(position, 0))
-    first = np.diff(place, axis=1, prepend=-1) > 0
+    begins = np.diff(place, axis=1, prepend=-1) > 0
     owners = np.take_along_axis(chosen, place, 1)[..., None]
     return PersonalSet(
         inputs=PersonalInputs(
             held_out=place_rows(held_out.examples, rows, counts, mesh, held_out_data),
             own=place_rows(train.examples, own_rows, own_sizes, mesh, train_data),
-            client=put_sharded(chosen.astype(np.int32), mesh),
+            client=put_sharded((first + chosen).astype(np.int32), mesh),
             place=put_sharded(place.astype(np.int32), mesh),
-            first=put_sharded(first, mesh),
+            first=put_sharded(begins, mesh),
         ),
         clients=chosen,
         owners=np.where(np.arange(rows.shape[-1]) < counts[..., None], owners, -1),
@@ -271,9 +277,40 @@ def personal_set(
     held_out = held_out_split(dataset, asked)
     with_rows = clients_with_rows(held_out, asked, "eval_personal", "held-out")
     clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
-    shared = [split.examples is dataset.train.examples for split in (dataset.train, held_out)]
-    data = [federation.inputs.data if is_shared else None for is_shared in shared]
+    data = _placed(federation, dataset, (dataset.train, held_out))
     return prepare(dataset.train, held_out, clients, federation.mesh, batch_size, *data)
+
+
+def new_client_set(
+    federation: Federation, dataset: FederatedDataset, asked: int, batch_size: int, seed: int
+) -> PersonalSet | None:
+    """Lays out the rows of clients that never trained, those to adapt to and those to be judged on.
+
+    Args:
+      federation, dataset, asked, batch_size, seed: As for `personal_set`.
+
+    Returns:
+      The clients; None where the data hold out none that have such rows.
+    """
+    train, held_out = dataset.held_out_train, dataset.held_out
+    if train is None or not held_out.partition.num_rows:
+        return None
+    with_rows = np.flatnonzero(held_out.partition.sizes > 0)
+    clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
+    data, first = _placed(federation, dataset, (train, held_out)), dataset.num_clients
+    found = prepare(train, held_out, clients, federation.mesh, batch_size, *data, first)
+    if federation.algorithm.init_client is None:
+        return found._replace(works=())
+    sizes = train.partition.sizes[found.clients]
+    schedules = [each.schedule for each in federation.algorithm.passes]
+    works = planned(sizes, first + found.clients, schedules, federation.options, seed)
+    return found._replace(works=put_sharded(works, federation.mesh))
+
+
+def _placed(federation: Federation, dataset: FederatedDataset, splits: Sequence[Split]) -> list:
+    """Returns the training data on the devices for each split that shares the examples."""
+    shared = [split.examples is dataset.train.examples for split in splits]
+    return [federation.inputs.data if is_shared else None for is_shared in shared]
 
 
 def held_out_split(dataset: FederatedDataset, asked: int) -> Split:
@@ -305,10 +342,18 @@ def personal_program(
         federation.mesh,
     )
 
+    has_weights = federation.inputs.own.weights is not None
+    states_of_new = make_states(federation.build_algorithm, federation.mesh, has_weights)
+
     def dispatch(federation: Federation, own: PersonalSet, round: int, trial: int) -> EvalOutputs:
-        states = federation.store.rows_of(own.clients.reshape(-1), trial).algorithm
-        given = federation.inputs
+        given, store = federation.inputs, federation.store
         where = (federation.state.server, given.hparams, given.keys, trial)
+        if own.works:
+            rows, clients = own.inputs.own, own.inputs.client
+            default = store.default.algorithm
+            states = states_of_new(*where, default, round, given.frozen, rows, clients, own.works)
+        else:
+            states = store.rows_of(own.clients.reshape(-1), trial).algorithm
         return evaluate(*where, states, round, given.frozen, own.inputs)
 
     return dispatch

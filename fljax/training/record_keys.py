@@ -57,7 +57,8 @@ def evaluation_keys(
         keys += [f"eval/clients/{name}" for name in SPREAD]
     if eval_personal:
         names = [*(metric.name for metric in metrics), *SPREAD]
-        keys += [f"eval/personal/{name}" for name in names]
+        judged = ["personal", "new_clients"][: 1 + (dataset.held_out_train is not None)]
+        keys += [f"eval/{whose}/{name}" for whose in judged for name in names]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those with too many values are told of by the run
         groups = recorded_groups(dataset)

@@ -1,5 +1,7 @@
 """A client has its own evaluation: its own model, judged on its own held-out rows."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import reference
 import toy
 
 import fljax
-from fljax import algorithms
+from fljax import algorithms, data
+from fljax.training.record_keys import evaluation_keys
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -218,3 +221,95 @@ def test_own_rows_are_needed_and_a_model_for_what_judges_it():
         federate(algorithms.local_only(RATE), eval_clients=2)
     with pytest.raises(ValueError, match="own no held-out rows.*val_fraction=0.2"):
         federate(a_step_of_its_own(), toy.dataset(toy.clients(dtype=np.float32)))
+
+
+@pytest.fixture(scope="module")
+def adapting():
+    """Nine clients, an empty one among them, four of which never train; each owns test rows."""
+    whole = dataclasses.replace(toy.dataset(toy.clients(dtype=np.float32)), test=None)
+    found = data.with_held_out(data.with_own_test(whole, 0.3), 0.4, seed=3)
+    assert 0 in (found.held_out.partition.sizes + found.held_out_train.partition.sizes)
+    return found
+
+
+def trained(params, x, y, epochs=1, batch_size=None):
+    """Parameters after SGD on rows in the stored order, in float64."""
+    params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
+    width = batch_size or max(len(y), 1)
+    for start in list(range(0, len(y), width)) * epochs:
+        batch = slice(start, start + width)
+        gradient = reference.loss_and_gradient(params, x[batch], y[batch])[1]
+        params = {name: leaf - RATE * gradient[name] for name, leaf in params.items()}
+    return params
+
+
+def judged_of_new(adapting, params, client):
+    x, y = rows_of(adapting.held_out, client)
+    return reference.loss_and_gradient(params, x, y)[0] / len(y)
+
+
+def assert_judged_by(run, adapting, model_of, models):
+    """Asserts the losses of all new clients in all rounds, in the record and client by client."""
+    owners = np.flatnonzero(adapting.held_out.partition.sizes)
+    expected = np.array(
+        [
+            [
+                judged_of_new(adapting, model_of(models[round], *own), client)
+                for client in owners
+                for own in [rows_of(adapting.held_out_train, client)]
+            ]
+            for round in run.rounds
+        ]
+    )
+    table = run.client_metrics
+    new = table["personal/split"] == "held_out"
+    assert table["personal/client"][new].tolist() == owners.tolist()
+    assert table["personal/id"][new].tolist() == adapting.held_out_ids[owners].tolist()
+    np.testing.assert_allclose(table["history/personal/loss"][:, new], expected, rtol=1e-4)
+    sizes = adapting.held_out.partition.sizes[owners]
+    pooled = np.average(expected, axis=1, weights=sizes)
+    np.testing.assert_allclose(run.curves["eval/new_clients/loss"], pooled, rtol=1e-4)
+    accuracies = table["history/personal/accuracy"][:, new].mean(1)
+    np.testing.assert_allclose(run.curves["eval/new_clients/mean"], accuracies, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"placement": "stream", "devices": 3}, {"local_epochs": 2, "batch_size": 3}]
+)
+def test_what_a_new_client_would_keep_is_its_state(adapting, options):
+    """A client keeps the bias of its local model, which it trains from the newest model."""
+    options = {"shuffle": False, "clients_per_round": 5} | options
+    run, models = federate(a_bias_of_its_own(), adapting, **options)
+    work = options.get("local_epochs", 1), options.get("batch_size")
+
+    def own_model(params, x, y):
+        kept = trained(params, x, y, *work) if len(y) else toy.initial_params(np.float64)
+        return {**params, "b": kept["b"]}
+
+    assert_judged_by(run, adapting, own_model, models)
+
+
+def test_new_clients_adapt_as_the_algorithm_says(adapting):
+    run, models = federate(a_step_of_its_own(), adapting, clients_per_round=5)
+    assert_judged_by(run, adapting, trained, models)
+
+
+def test_new_clients_use_the_global_model_where_there_are_no_others(adapting):
+    run, _ = federate(algorithms.fedavg(RATE), adapting, clients_per_round=5, num_rounds=1)
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(
+            run.curves[f"eval/new_clients/{name}"], run.curves[f"eval/held_out/{name}"], rtol=1e-6
+        )
+    metrics = toy.softmax_task(np.float32).metrics
+    evaluated = {key for key in run.curves if key.startswith("eval/")}
+    assert evaluated == set(evaluation_keys(adapting, metrics, eval_personal=-1))
+    assert fljax.core.metrics.name_of("eval/new_clients/p10") == "accuracy, p10 over new clients"
+
+
+def test_passes_of_several_kinds_follow_one_another(adapting):
+    """Ditto without its pull, own epochs in a pass of their own: SGD from the initial model."""
+    spec = algorithms.ditto(0.0, RATE, personal_epochs=3)
+    options = {"shuffle": False, "batch_size": 4, "num_rounds": 1, "clients_per_round": 5}
+    run, _ = federate(spec, adapting, **options)
+    start = toy.initial_params(np.float64)
+    assert_judged_by(run, adapting, lambda params, x, y: trained(start, x, y, 3, 4), [start, start])

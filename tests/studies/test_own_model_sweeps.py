@@ -9,6 +9,8 @@ import fljax
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 NAMES = ("eval/personal/loss", "eval/test/loss", "train/loss")
+# Clients that never train, with rows to adapt to.
+NEW_CLIENTS = {"own_test_fraction": 0.25, "held_out_fraction": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -21,11 +23,12 @@ NAMES = ("eval/personal/loss", "eval/test/loss", "train/loss")
     ],
 )
 def test_trials_share_a_program_and_are_the_trials_alone(algorithm, axes, tmp_path):
-    config = small_config(algorithm=algorithm, eval_personal=-1, num_rounds=2)
+    new = NEW_CLIENTS if algorithm == "ditto" else {}
+    config = small_config(algorithm=algorithm, eval_personal=-1, num_rounds=2, **new)
     found = fljax.sweep(config, tmp_path, axes=axes, progress=False)
     assert found.summary["groups"] == 1
     trial = found.results.trials[-1]
     curves, last = alone(config, trial), rows_of(found, trial)[-1]
-    for name in NAMES:
+    for name in (*NAMES, "eval/new_clients/loss") if new else NAMES:
         np.testing.assert_allclose(last[name], curves[name][-1], rtol=1e-5, err_msg=name)
     assert len({rows_of(found, each)[-1][NAMES[0]] for each in found.results.trials}) > 1

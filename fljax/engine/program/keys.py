@@ -7,7 +7,8 @@
                             ├─ release ─ link                            UplinkLink.release
                             ├─ agreed ─ link                             UplinkLink.agree
                             └─ server ─ link                             ServerLink.apply
-                      └ personal ─ client                                Algorithm.personalize
+                      ├ personal ─ client                                Algorithm.personalize
+                      └ new client ─ client ─ pass                       training/new_clients.py
 
 Lane, device and order never enter.
 """
@@ -17,8 +18,8 @@ from __future__ import annotations
 import jax
 
 # Streams beside the local steps of a job, and the passes of a round, which count from 0.
-UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL, RELEASE, AGREED = (
-    0x7FFFFFF0 + number for number in range(7)
+UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL, RELEASE, AGREED, NEW_CLIENT = (
+    0x7FFFFFF0 + number for number in range(8)
 )
 
 

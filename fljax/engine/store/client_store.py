@@ -115,6 +115,11 @@ class ClientStore:
             self._default,
         )
 
+    @property
+    def default(self) -> PyTree:
+        """State of a client that never took part, with a leading axis over trials."""
+        return self._default
+
     def rows_of(self, clients: np.ndarray, trial: int = 0) -> PyTree:
         """Returns the rows of some clients of one trial, leaves [len(clients), ...]."""
         devices = self._mesh.size
