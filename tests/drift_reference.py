@@ -167,3 +167,51 @@ def delta_sgd(params, clients, cohorts, *, gamma, growth, lr, server_lr=1.0,
         return now
 
     return averaged(params, clients, cohorts, train, server_lr=server_lr, weighting=weighting)
+
+
+def hidden(params, x):
+    """Returns what the last layer of a network with one hidden layer reads."""
+    return np.tanh(x @ params["w1"] + params["b1"])
+
+
+def moon_gradient(params, x, y, near, far, mu, temperature):
+    """Returns (summed loss without the contrast, gradient with it) of that network."""
+    z = hidden(params, x)
+    loss, head = loss_and_gradient({"w": params["w2"], "b": params["b2"]}, z, y)
+    logits = z @ params["w2"] + params["b2"]
+    chances = np.exp(logits - logits.max(1, keepdims=True))
+    chances /= chances.sum(1, keepdims=True)
+    chances[np.arange(len(y)), y] -= 1
+    slope = chances @ params["w2"].T
+
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    cosines, slopes = [], []
+    for model in (near, far):
+        other = hidden(model, x)
+        other = other / np.linalg.norm(other, axis=1, keepdims=True)
+        cosines.append((unit * other).sum(1))
+        away = other - cosines[-1][:, None] * unit
+        slopes.append(away / np.linalg.norm(z, axis=1, keepdims=True))
+    share = 1 / (1 + np.exp((cosines[0] - cosines[1]) / temperature))
+    slope = slope + mu * share[:, None] / temperature * (slopes[1] - slopes[0])
+
+    slope = slope * (1 - z**2) / len(y)
+    return loss, {"w1": x.T @ slope, "b1": slope.sum(0), "w2": head["w"], "b2": head["b"]}
+
+
+def moon(params, clients, cohorts, *, mu, temperature, lr, server_lr=1.0, weighting="examples",
+         **work):  # fmt: skip
+    """Returns (parameters, the models that clients ended with)."""
+    ended = [params for _ in clients]
+
+    def train(start, c):
+        before = ended[c]
+
+        def direction(params, x, y):
+            return moon_gradient(params, x, y, start, before, mu, temperature)[1]
+
+        ended[c], _ = stepped(start, clients, c, of(lr, c), direction, **work)
+        return ended[c]
+
+    end = averaged(params, clients, cohorts, train, server_lr=server_lr, weighting=weighting)
+    return end, ended

@@ -34,6 +34,7 @@ from fljax.algorithms.hypcluster import hypcluster
 from fljax.algorithms.ifca import ifca
 from fljax.algorithms.lg_fedavg import lg_fedavg
 from fljax.algorithms.local_only import local_only
+from fljax.algorithms.moon import moon
 from fljax.algorithms.per_fedavg import per_fedavg
 from fljax.algorithms.pfedme import pfedme
 from fljax.algorithms.q_fedavg import q_fedavg
@@ -76,6 +77,7 @@ __all__ = [
     "lg_fedavg",
     "local_only",
     "make",
+    "moon",
     "per_fedavg",
     "pfedme",
     "q_fedavg",
@@ -112,6 +114,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "ifca": ifca,
     "lg_fedavg": lg_fedavg,
     "local_only": local_only,
+    "moon": moon,
     "per_fedavg": per_fedavg,
     "pfedme": pfedme,
     "q_fedavg": q_fedavg,

@@ -132,7 +132,7 @@ ALGORITHM: dict[str, Field] = {
         "fedavg", str,
         meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
         "hypcluster, fedsoft, cfl, q_fedavg, afl, term, fedmgda, gifair, fairfed, ditto, "
-        "apfl, pfedme, per_fedavg, fedexp, fedsam, "
+        "apfl, pfedme, per_fedavg, fedexp, fedsam, moon, "
         "fedspeed, fedadmm, feddc, delta_sgd.",
     ),
     "client_lr": Field(
@@ -150,7 +150,12 @@ ALGORITHM: dict[str, Field] = {
     "mu": Field(
         None, float, NON_NEGATIVE, optional=True,
         meaning="Sets FedProx's proximal coefficient: how strongly clients are pulled back; in "
-        "FedSpeed the inverse of lambda, in FedADMM rho, in FedDC alpha.",
+        "FedSpeed the inverse of lambda, in FedADMM rho, in FedDC alpha; weighs MOON's "
+        "contrast.",
+    ),
+    "temperature": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Divides the cosines of MOON's contrast.",
     ),
     "rho": Field(
         None, float, NON_NEGATIVE, optional=True,

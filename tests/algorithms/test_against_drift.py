@@ -2,12 +2,18 @@
 
 import drift_reference
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import reference
 import toy
 from contracts import harness
 
 from fljax import algorithms
+from fljax.algorithms.moon import contrasted
+from fljax.core.algorithm import Variables
+from fljax.core.gradients import bind
+from fljax.tasks import classification
 
 # ragged cohorts with an empty client (1), one of a single row (4), an empty cohort, and an absence
 COHORTS = [[0, 1, 2, 3, 8], [], [3, 4, 8, 6], [5, 6, 7, 0, 4]]
@@ -22,8 +28,8 @@ def x64(quick_compilation):
         yield
 
 
-def run(spec, seed=0, cohorts=COHORTS, layout=harness.ONE):
-    options = {"parts": toy.clients(seed=seed), "local_epochs": WORK["epochs"]}
+def run(spec, seed=0, cohorts=COHORTS, layout=harness.ONE, **options):
+    options |= {"parts": toy.clients(seed=seed), "local_epochs": WORK["epochs"]}
     return harness.rounds(spec, cohorts, layout, **options)
 
 
@@ -115,6 +121,50 @@ def test_delta_sgd(seed):
     numbers = {"gamma": 1.5, "growth": 0.4, "server_lr": 0.8}
     want = expected(drift_reference.delta_sgd, seed, **numbers)
     check(run(algorithms.delta_sgd(LR, 0.8, gamma=1.5, growth=0.4), seed).params, want)
+
+
+def two_layers():
+    """Returns (initial parameters, task) of a network with one hidden layer."""
+    generator = np.random.default_rng(5)
+    shapes = {"w1": (toy.FEATURES, 5), "b1": 5, "w2": (5, toy.CLASSES), "b2": toy.CLASSES}
+    params = {name: 0.5 * generator.standard_normal(shape) for name, shape in shapes.items()}
+
+    def apply(params, x, *, key=None, train=False):
+        return jnp.tanh(x @ params["w1"] + params["b1"]) @ params["w2"] + params["b2"]
+
+    init = lambda key: jax.tree.map(jnp.asarray, params)  # noqa: E731
+    return params, classification((init, apply), toy.CLASSES)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_moon(seed):
+    start, task = two_layers()
+    numbers = {"mu": 2.0, "temperature": 0.4, "server_lr": 0.8}
+    want, ended = drift_reference.moon(
+        start, toy.clients(seed=seed), COHORTS, lr=LR, **numbers, **WORK
+    )
+    found = run(algorithms.moon(client_lr=LR, **numbers), seed, layout=harness.MANY, task=task)
+    check(found.params, want)
+    check_rows(rows(found, "params")[0], ended)
+
+
+def test_moon_without_its_contrast_is_fedavg():
+    task = two_layers()[1]
+    neutral = run(algorithms.moon(0.0, LR), task=task)
+    check(neutral.params, run(algorithms.fedavg(LR), task=task).params)
+
+
+def test_rows_without_representation_have_no_contrast():
+    """Of a row of zeros (all of a ReLU layer off) there is no direction, and no NaN."""
+    task = two_layers()[1]
+    local = bind(task, {}, like=None)
+    start = {"w1": jnp.zeros((toy.FEATURES, 5)), "b1": jnp.zeros(5)}
+    start |= {"w2": jnp.ones((5, toy.CLASSES)), "b2": jnp.zeros(toy.CLASSES)}
+    model = Variables(start, {})
+    batch = {"x": jnp.ones((3, toy.FEATURES)), "y": jnp.zeros(3, int), "mask": jnp.ones(3, bool)}
+    both = [contrasted(local, model, model, 1.0, 0.5).gradient, local.gradient]
+    found, want = (jax.jit(each)(start, {}, batch, jax.random.key(0))[0] for each in both)
+    check(found, want)
 
 
 NEUTRAL = {
