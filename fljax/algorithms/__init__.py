@@ -15,6 +15,7 @@ from fljax.algorithms.delta_sgd import delta_sgd
 from fljax.algorithms.ditto import ditto
 from fljax.algorithms.fairfed import fairfed
 from fljax.algorithms.fedadmm import fedadmm
+from fljax.algorithms.fedala import fedala
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedbabu import fedbabu
 from fljax.algorithms.fedbn import fedbn
@@ -22,6 +23,7 @@ from fljax.algorithms.feddc import feddc
 from fljax.algorithms.fedexp import fedexp
 from fljax.algorithms.fedmgda import fedmgda
 from fljax.algorithms.fedper import fedper
+from fljax.algorithms.fedproto import fedproto
 from fljax.algorithms.fedprox import fedprox
 from fljax.algorithms.fedrep import fedrep
 from fljax.algorithms.fedsam import fedsam
@@ -32,6 +34,7 @@ from fljax.algorithms.fine_tuning import fine_tuning
 from fljax.algorithms.gifair import gifair
 from fljax.algorithms.hypcluster import hypcluster
 from fljax.algorithms.ifca import ifca
+from fljax.algorithms.knn_per import knn_per
 from fljax.algorithms.lg_fedavg import lg_fedavg
 from fljax.algorithms.local_only import local_only
 from fljax.algorithms.moon import moon
@@ -56,6 +59,7 @@ __all__ = [
     "ditto",
     "fairfed",
     "fedadmm",
+    "fedala",
     "fedavg",
     "fedbabu",
     "fedbn",
@@ -64,6 +68,7 @@ __all__ = [
     "fedmgda",
     "fedopt",
     "fedper",
+    "fedproto",
     "fedprox",
     "fedrep",
     "fedsam",
@@ -74,6 +79,7 @@ __all__ = [
     "gifair",
     "hypcluster",
     "ifca",
+    "knn_per",
     "lg_fedavg",
     "local_only",
     "make",
@@ -94,6 +100,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "ditto": ditto,
     "fairfed": fairfed,
     "fedadmm": fedadmm,
+    "fedala": fedala,
     "fedavg": functools.partial(fedopt, server_optimizer="sgd"),
     "fedbabu": fedbabu,
     "fedbn": fedbn,
@@ -102,6 +109,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "fedmgda": fedmgda,
     "fedopt": fedopt,
     "fedper": fedper,
+    "fedproto": fedproto,
     "fedprox": fedprox,
     "fedrep": fedrep,
     "fedsam": fedsam,
@@ -112,6 +120,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "gifair": gifair,
     "hypcluster": hypcluster,
     "ifca": ifca,
+    "knn_per": knn_per,
     "lg_fedavg": lg_fedavg,
     "local_only": local_only,
     "moon": moon,

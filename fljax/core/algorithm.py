@@ -248,6 +248,9 @@ class Algorithm(NamedTuple):
       initial_models: How many models the server starts from, each of a key of its own: of several,
         `init` gets leaves with a leading axis over them, the first of which is the run's initial
         model, which `init_client` gets.
+      predict: (server_state, model, batch) -> outputs such as the task's model has, of what
+        `personalize` made: for clients whose predictors are more than a model. It is then a
+        NamedTuple of `params`, `model_state` and what else there is. None if the model predicts.
       combine: A rule that makes the mean "update" of all updates of the cohort: (stack[P, d],
         `fljax.core.transforms.Cohort`) -> value[d], as an aggregator that needs a stack has it.
         None for the weighted mean.
@@ -276,6 +279,7 @@ class Algorithm(NamedTuple):
     cluster: Callable[[PyTree, PyTree], jax.Array] | None = None
     shared: Callable[[PyTree], PyTree] | None = None
     initial_models: int = 1
+    predict: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
     combine: Callable[[jax.Array, Any], jax.Array] | None = None
 
 

@@ -78,6 +78,12 @@ class LocalTask(NamedTuple):
       head: (params, model_state) -> pytree of bools like `params`: which are that last layer's.
       population: Sizes, for servers that hold a number for each client or group; None where an
         algorithm is built for its structure alone.
+      outputs: (params, model_state, batch) -> the model's outputs in evaluation mode, of tasks that
+        have them.
+      judge: (outputs, batch) -> Measured, of outputs that were made in another way.
+      targets: (batch) -> what the task sees as y.
+      num_classes: As in a `Task`.
+      like: Shapes of a batch; None where nobody knows the data.
     """
 
     gradient: Callable[..., tuple[PyTree, LossSums, PyTree]]
@@ -87,6 +93,11 @@ class LocalTask(NamedTuple):
     representation: Callable[..., tuple[jax.Array, LossSums, PyTree]] | None = None
     head: Callable[[PyTree, PyTree], PyTree] | None = None
     population: Population | None = None
+    outputs: Callable[..., PyTree] | None = None
+    judge: Callable[..., Measured] | None = None
+    targets: Callable[[PyTree], PyTree] | None = None
+    num_classes: int | None = None
+    like: Mapping[str, Any] | None = None
 
 
 def plain(loss: Callable) -> Callable:
@@ -176,10 +187,29 @@ def bind(
     def measure(params, model_state, batch):
         return task.measure(params, frozen, model_state, prepared(batch))
 
+    def outputs(params, model_state, batch):
+        return task.apply(params, frozen, model_state, prepared(batch)["x"])
+
+    def judge(outputs, batch):
+        return task.judge(outputs, prepared(batch))
+
     gradient = estimator(loss)
     if compute_dtype == "bfloat16":
         gradient = with_wide_sums(gradient)
-    return LocalTask(gradient, loss, measure, state_changes, representation, head, population)
+    return LocalTask(
+        gradient,
+        loss,
+        measure,
+        state_changes,
+        representation,
+        head,
+        population,
+        outputs=None if task.apply is None else outputs,
+        judge=None if task.judge is None else judge,
+        targets=lambda batch: prepared(batch)["y"],
+        num_classes=task.num_classes,
+        like=like,
+    )
 
 
 def _sums(values: jax.Array, weights: jax.Array) -> LossSums:

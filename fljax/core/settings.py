@@ -132,8 +132,8 @@ ALGORITHM: dict[str, Field] = {
         "fedavg", str,
         meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
         "hypcluster, fedsoft, cfl, q_fedavg, afl, term, fedmgda, gifair, fairfed, ditto, "
-        "apfl, pfedme, per_fedavg, fedexp, fedsam, moon, "
-        "fedspeed, fedadmm, feddc, delta_sgd.",
+        "apfl, pfedme, per_fedavg, fedexp, fedsam, moon, fedspeed, fedadmm, feddc, delta_sgd, "
+        "fedala, fedproto, knn_per.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -183,8 +183,8 @@ ALGORITHM: dict[str, Field] = {
     ),
     "lam": Field(
         None, float, NON_NEGATIVE, optional=True,
-        meaning="Sets lambda: the pull of Ditto's and pFedMe's own models to the shared one, the "
-        "weight of GIFAIR's differences between groups.",
+        meaning="Sets lambda: the pull of Ditto's and pFedMe's own models to the shared one, of "
+        "FedProto's representations to prototypes, the weight of GIFAIR's group differences.",
     ),
     "beta": Field(
         None, float, NON_NEGATIVE, optional=True,
@@ -315,6 +315,34 @@ ALGORITHM: dict[str, Field] = {
     "hessian_step": Field(
         None, float, POSITIVE, optional=True,
         meaning="Sets how far from the model the gradients of that difference are taken.",
+    ),
+    "knn_weight": Field(
+        None, float, Interval(0, 1), optional=True,
+        meaning="Sets the weight of the nearest rows of a client in kNN-Per's predictions.",
+    ),
+    "knn_scale": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Sets how wide kNN-Per's kernel over the nearest rows is.",
+    ),
+    "num_neighbors": Field(
+        None, int, COUNT, optional=True, unit="rows",
+        meaning="Lets kNN-Per ask so many nearest rows.",
+    ),
+    "ala_lr": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Sets the learning rate of FedALA's weights.",
+    ),
+    "ala_layers": Field(
+        None, str, optional=True,
+        meaning="Says which layers FedALA mixes, by a filter such as head, all or layers/0.",
+    ),
+    "ala_share": Field(
+        None, float, FACTOR, optional=True,
+        meaning="Sets the share of a client's rows on which FedALA learns its weights.",
+    ),
+    "ala_start_steps": Field(
+        None, int, COUNT, optional=True, unit="steps",
+        meaning="Lets FedALA's clients take so many steps a batch when they first learn weights.",
     ),
     "smoothing": Field(
         None, float, FACTOR, optional=True,

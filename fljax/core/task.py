@@ -60,6 +60,9 @@ class Task(NamedTuple):
       needs_full_batches: Whether a batch with padding rows would spoil `model_state`.
       apply: (params, frozen, model_state, x) -> the model's outputs in evaluation mode, for
         predictions after training; None where there are none.
+      judge: (outputs, batch) -> Measured, of outputs such as `apply` returns, however they were
+        made: for clients whose own predictors are more than a model. None where `measure` cannot
+        be told so.
       replaced_layers: Names of the model's layers whose place a faster one took.
 
     Example:
@@ -79,6 +82,7 @@ class Task(NamedTuple):
     num_classes: int | None = None
     needs_full_batches: bool = False
     apply: Callable[..., PyTree] | None = None
+    judge: Callable[..., Measured] | None = None
     replaced_layers: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

@@ -116,15 +116,8 @@ def _task(
         raise wrong("loss_fn", loss_fn, "a function of logits and labels, or None")
     needs_integers, loss_fn = loss_fn is None, loss_fn or softmax_cross_entropy
 
-    def forward(params, frozen, model_state, batch, key, train):
-        """Returns losses, logits, labels and counts, each per target, and model_state'."""
-        mask, counts = jnp.asarray(batch["mask"]), jnp.asarray(counted(batch))
-        # zeros, not the losses alone: 0 x NaN in a gradient is NaN
-        x = jax.tree.map(lambda leaf: _only_real(mask, leaf), batch["x"])
-        try:
-            logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
-        except Exception as error:
-            raise ValueError(_misfit(params, x, error)) from error
+    def scored(logits, batch, counts):
+        """Returns losses, logits and labels, each per target; 0 where it does not count."""
         if getattr(logits, "shape", None) != (*counts.shape, num_classes):
             raise ValueError(_wrong_logits(logits, kind, counts.shape, num_classes))
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -142,7 +135,18 @@ def _task(
                 f"{list(counts.shape)} is wanted: one loss for each target and no mean over them, "
                 "so that rows of padding can be left out."
             )
-        return jnp.where(counts, losses, 0), logits, labels, counts, model_state
+        return jnp.where(counts, losses, 0), logits, labels
+
+    def forward(params, frozen, model_state, batch, key, train):
+        """Returns losses, logits, labels and counts, each per target, and model_state'."""
+        mask, counts = jnp.asarray(batch["mask"]), jnp.asarray(counted(batch))
+        # zeros, not the losses alone: 0 x NaN in a gradient is NaN
+        x = jax.tree.map(lambda leaf: _only_real(mask, leaf), batch["x"])
+        try:
+            logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
+        except Exception as error:
+            raise ValueError(_misfit(params, x, error)) from error
+        return *scored(logits, batch, counts), counts, model_state
 
     def loss(params, frozen, model_state, batch, key, train):
         losses, _, _, counts, model_state = forward(params, frozen, model_state, batch, key, train)
@@ -151,6 +155,10 @@ def _task(
     def measure(params, frozen, model_state, batch):
         losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
         return _measured(losses, logits, labels, counts)
+
+    def judge(outputs, batch):
+        counts = jnp.asarray(counted(batch))
+        return _measured(*scored(outputs, batch, counts), counts)
 
     def apply(params, frozen, model_state, x):
         return network.apply(params, frozen, model_state, x, None, False, None)[0]
@@ -164,6 +172,7 @@ def _task(
         num_classes=num_classes,
         needs_full_batches=network.needs_full_batches,
         apply=apply,
+        judge=judge,
         replaced_layers=network.replaced_layers,
     )
 

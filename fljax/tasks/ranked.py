@@ -46,17 +46,22 @@ def binary(
         model, num_classes, frozen=frozen, loss_fn=loss_fn, fast_layers=fast_layers
     )
 
-    def measure(params, frozen, model_state, batch):
-        measured = task.measure(params, frozen, model_state, batch)
-        logits = task.apply(params, frozen, model_state, batch["x"]).astype(jnp.float32)
-        weight = measured.sums["loss"].weight
-        ranked = {
+    def ranked(measured, logits, batch):
+        weight, logits = measured.sums["loss"].weight, logits.astype(jnp.float32)
+        scores = {
             SCORE: Sum(logits[:, 1] - logits[:, 0], weight),
             LABEL: Sum(batch["y"].astype(jnp.int32), weight),
         }
-        return measured._replace(sums={**measured.sums, **ranked})
+        return measured._replace(sums={**measured.sums, **scores})
 
-    return task._replace(measure=measure, metrics=(AUC, *task.metrics))
+    def measure(params, frozen, model_state, batch):
+        measured = task.measure(params, frozen, model_state, batch)
+        return ranked(measured, task.apply(params, frozen, model_state, batch["x"]), batch)
+
+    def judge(outputs, batch):
+        return ranked(task.judge(outputs, batch), outputs, batch)
+
+    return task._replace(measure=measure, judge=judge, metrics=(AUC, *task.metrics))
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -200,7 +200,9 @@ def make_evaluate(
             # a branch, not a select, since nothing is mapped: a model is made once a client
             model = jax.lax.cond(first, model_of, lambda place: model, place)
             batch = batch_of(*rows, held_out.data)
-            return model, task.measure(model.params, model.model_state, batch)
+            if algorithm.predict is None:
+                return model, task.measure(model.params, model.model_state, batch)
+            return model, task.judge(algorithm.predict(server, model, batch), batch)
 
         none = jax.tree.map(jnp.zeros_like, jax.eval_shape(model_of, place[0]))
         steps = ((held_out.counts, held_out.rows, held_out.staged), place, first)

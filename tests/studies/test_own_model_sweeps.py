@@ -20,6 +20,7 @@ NEW_CLIENTS = {"own_test_fraction": 0.25, "held_out_fraction": 0.3}
         ("apfl", {"mixture": (0.25, 0.75)}),
         ("pfedme", {"lam": (1.0, 5.0), "inner_lr": (0.05, 0.1)}),
         ("per_fedavg", {"inner_lr": (0.0, 0.1)}),
+        ("knn_per", {"knn_weight": (0.0, 0.5)}),
     ],
 )
 def test_trials_share_a_program_and_are_the_trials_alone(algorithm, axes, tmp_path):
