@@ -22,7 +22,7 @@ def fedbabu(
     server_lr: float = 1.0,
     *,
     personal: Filter = "head",
-    finetune: Filter | None = "all",
+    finetune: Filter | None = None,
     finetune_epochs: int = 5,
     finetune_lr: float | None = None,
     finetune_batch_size: int = 20,
@@ -34,7 +34,7 @@ def fedbabu(
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
       personal: What is not trained before, as in `fljax.core.personal`.
-      finetune: What is trained further where a client's model is judged; None is `personal`.
+      finetune: What is trained further where a client's model is judged; None is all of it.
       finetune_epochs: How often it then reads each of its client's rows.
       finetune_lr: Its learning rate; None is `client_lr`.
       finetune_batch_size: Its rows of a step; 0 takes all at once.
@@ -44,7 +44,7 @@ def fedbabu(
       >>> algorithms.fedbabu(client_lr=0.05).hparams
       {'client_lr': 0.05, 'server_lr': 1.0}
     """
-    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size)
+    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size, usual="all")
     return partly_personal(
         "fedbabu",
         personal,

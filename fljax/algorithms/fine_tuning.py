@@ -20,7 +20,7 @@ def fine_tuning(
     server_lr: float = 1.0,
     *,
     personal: Filter = "none",
-    finetune: Filter | None = "all",
+    finetune: Filter | None = None,
     finetune_epochs: int = 5,
     finetune_lr: float | None = None,
     finetune_batch_size: int = 20,
@@ -32,7 +32,7 @@ def fine_tuning(
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
       personal: What stays with clients from round to round, as in `fljax.core.personal`.
-      finetune: What is trained further where a client's model is judged; None is `personal`.
+      finetune: What is trained further where a client's model is judged; None is all of it.
       finetune_epochs: How often it then reads each of its client's rows.
       finetune_lr: Its learning rate; None is `client_lr`.
       finetune_batch_size: Its rows of a step; 0 takes all at once.
@@ -42,5 +42,5 @@ def fine_tuning(
       >>> algorithms.fine_tuning(client_lr=0.05).hparams
       {'client_lr': 0.05, 'server_lr': 1.0}
     """
-    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size)
+    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size, usual="all")
     return partly_personal("fine_tuning", personal, tuning, client_lr, server_lr, options)

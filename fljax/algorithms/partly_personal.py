@@ -29,7 +29,7 @@ from fljax.core.gradients import LocalTask
 from fljax.core.personal import Filter, check_filter, chosen, like_part, part_of, rest_of, together
 from fljax.core.precision import difference, state_change
 from fljax.core.settings import ALGORITHM
-from fljax.core.values import checked
+from fljax.core.values import checked, shown
 
 PyTree = Any
 # (which parameters are a client's own, hparams, job) -> which of them train in a step
@@ -40,16 +40,18 @@ class Tuning(NamedTuple):
     """How a client's model is trained further where it is judged.
 
     Attributes:
-      finetune: What changes; None is what is a client's own.
+      finetune: What changes; None is what is usual.
       epochs: How often each of the client's rows is read; 0 leaves the model as it is.
       lr: Learning rate; None is the one of the clients.
       batch_size: Rows of a step; 0 takes all at once.
+      usual: What changes by default; None is what is a client's own.
     """
 
     finetune: Filter | None = None
     epochs: int = 0
     lr: float | None = None
     batch_size: int = 20
+    usual: Filter | None = None
 
 
 class PartlyPersonal(NamedTuple):
@@ -87,27 +89,38 @@ def partly_personal(
       ValueError: If a filter is none, or a number is out of range.
     """
     check_filter("personal", personal)
-    if tuning.finetune is not None:
-        check_filter("finetune", tuning.finetune)
-    for key, value in (("finetune_epochs", tuning.epochs), ("finetune_batch_size", tuning[3])):
-        checked(key, value, ALGORITHM[key]._replace(optional=False))
+    _check(tuning)
     base = fedavg(client_lr, server_lr, name=name, **options)
     build_fedavg, client_optimizer = base.build, base.client_optimizer
     further = hyperparameters(name, own, finetune_lr=tuning.lr)
+    # what `build` holds tells programs apart, and numbers that are traced do not
+    has_rate, tuning = tuning.lr is not None, tuning._replace(lr=None)
 
     def build(task: LocalTask, hp) -> Algorithm:
-        averaging, known = build_fedavg(task, hp), []
-        rate = {"client_lr": hp["finetune_lr"]} if tuning.epochs and tuning.lr is not None else {}
+        averaging, known = build_fedavg(task, hp), {}
+        rate = {"client_lr": hp["finetune_lr"]} if has_rate else {}
         local = averaging.passes[0]
 
+        def found(name: str, part: Filter, variables: Variables) -> Variables:
+            """Returns which leaves a filter means, found once."""
+            if name not in known:
+                known[name] = chosen(name, part, task, variables)
+            return known[name]
+
         def own_of(variables: Variables) -> Variables:
-            """Returns which leaves are a client's own, found once."""
-            if not known:
-                known.append(chosen("personal", personal, task, variables))
-            return known[0]
+            return found("personal", personal, variables)
+
+        def tuned(variables: Variables) -> PyTree:
+            """Returns which parameters are trained further where a client's model is judged."""
+            part = tuning.usual if tuning.finetune is None else tuning.finetune
+            if part is None:
+                return own_of(variables).params
+            return found("finetune", part, variables).params
 
         def init(variables: Variables) -> PartlyPersonal:
             mask = own_of(variables)
+            if tuning.epochs:
+                tuned(variables)  # what the model does not have is refused now
             return PartlyPersonal(
                 averaging.init(rest_of(variables, mask)), part_of(variables, mask)
             )
@@ -146,10 +159,10 @@ def partly_personal(
                 return variables
             part = personal if tuning.finetune is None else tuning.finetune
             optimizer = client_optimizer({**hp, **rate})
+            optimizer = base.client_optimizer({**hp, **rate})
             return adapted(
                 task, optimizer, variables, batch, key, epochs=tuning.epochs,
-                batch_size=tuning.batch_size,
-                trained=chosen("finetune", part, task, variables).params,
+                batch_size=tuning.batch_size, trained=tuned(variables),
             )  # fmt: skip
 
         return Algorithm(
@@ -172,6 +185,27 @@ def partly_personal(
 
     values = {**base.hparams, **further}
     return AlgorithmSpec(name, build, values, base.client_optimizer, base.defaults)
+
+
+def _check(tuning: Tuning) -> None:
+    """Raises ValueError for what is out of range, or has no effect."""
+    for name in ("epochs", "batch_size"):
+        key = f"finetune_{name}"
+        checked(key, getattr(tuning, name), ALGORITHM[key]._replace(optional=False))
+    if tuning.finetune is not None:
+        check_filter("finetune", tuning.finetune)
+    if tuning.epochs:
+        return
+    for key, value, usual in (
+        ("finetune", tuning.finetune, None),
+        ("finetune_lr", tuning.lr, None),
+        ("finetune_batch_size", tuning.batch_size, Tuning().batch_size),
+    ):
+        if value != usual:
+            raise ValueError(
+                f"{key} = {shown(value)} has no effect with finetune_epochs = 0. Leave it out, or "
+                "set finetune_epochs."
+            )
 
 
 def with_trained(task: LocalTask, trained: PyTree) -> LocalTask:

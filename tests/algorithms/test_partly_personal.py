@@ -3,10 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import reference
 import toy
+from contracts import harness
+from contracts import test_batchnorm as batchnorm
 
 from fljax import algorithms, tasks
+from fljax.compression import error_feedback, top_k, uplink
+from fljax.core.transforms import Pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -108,17 +114,21 @@ def run(spec, rounds=COHORTS, seed=0, **options):
 
 
 def models_of(federation, own_rows=None):
-    """Returns each client's own model, as it is judged on `own_rows` of (x, y, mask, key)."""
+    """Returns the parameters of each client's own model, trained further on `own_rows`."""
+    own_rows = own_rows or [(None, None)] * len(SIZES)
+    return [variables.params for variables in judged(federation, own_rows)]
+
+
+def judged(federation, own_rows):
+    """Returns each client's own model; `own_rows` are (batch, key) of each client."""
     server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
-    own = federation.store.rows_of(np.arange(len(SIZES)), 0).algorithm
+    own = federation.store.rows_of(np.arange(len(own_rows)), 0).algorithm
     personalize = jax.jit(federation.algorithm.personalize)
-    rows = [
-        jax.tree.unflatten(jax.tree.structure(own), row)
-        for row in zip(*jax.tree.leaves(own), strict=True)
-    ] or [own] * len(SIZES)
-    batches = own_rows or [(None, None)] * len(SIZES)
+    leaves, structure = jax.tree.flatten(own)
+    rows = zip(*map(list, leaves), strict=True) if leaves else [()] * len(own_rows)
     return [
-        personalize(server, row, *batch).params for row, batch in zip(rows, batches, strict=True)
+        personalize(server, structure.unflatten(row), *batch)
+        for row, batch in zip(rows, own_rows, strict=True)
     ]
 
 
@@ -135,7 +145,6 @@ METHODS = {
         HEAD,
         lambda step, steps: ("a", "s"),
     ),
-    "a path": (algorithms.fedper(RATE, personal="a, b"), ("a", "b"), None),
 }
 
 
@@ -203,9 +212,9 @@ def test_judged_models_are_trained_further_on_their_clients_rows(spec, own, sche
 
 
 def test_nothing_of_ones_own_is_fedavg_bit_for_bit():
-    expected = toy.params_of(run(algorithms.fedavg(RATE, client_momentum=0.9)))
+    expected = toy.params_of(run(algorithms.fedavg(RATE)))
     for make in (algorithms.fedper, algorithms.lg_fedavg, algorithms.fine_tuning):
-        federation = run(make(RATE, personal="none", client_momentum=0.9))
+        federation = run(make(RATE, personal="none"))
         assert federation.algorithm.has_global_model
         jax.tree.map(np.testing.assert_array_equal, toy.params_of(federation), expected)
         assert federation.store.row_bytes == 0
@@ -233,3 +242,78 @@ def test_momentum_and_weight_decay_leave_alone_what_does_not_train():
     spec = algorithms.fedbabu(RATE, finetune_epochs=0, client_momentum=0.9, client_weight_decay=0.1)
     for own in models_of(run(spec)):
         toy.assert_close({name: own[name] for name in HEAD}, {n: start(0)[n] for n in HEAD}, 0)
+
+
+def test_fedbn_keeps_scales_and_statistics_with_clients():
+    rows, rounds = toy.clients(), batchnorm.COHORTS
+    task = tasks.classification(batchnorm.Normalized, toy.CLASSES)
+    spec = algorithms.fedbn(batchnorm.LR)
+    federation = harness.prepare(spec, rounds, task=task, batch_size=batchnorm.BATCH)
+    params, statistics = jax.device_get(batchnorm.flat(federation.variables))
+    federation = harness.drive(federation, rounds).federation
+    shared = {name: params[name] for name in ("w", "b")}
+    kept = [({name: params[name] for name in ("scale", "shift")}, statistics) for _ in rows]
+    for cohort in rounds:
+        present = [client for client in cohort if len(rows[client][1])]
+        changes = []
+        for client in present:
+            own, state = kept[client]
+            end, state = batchnorm.local_training(shared | own, state, *rows[client])
+            kept[client] = {name: end[name] for name in own}, state
+            changes.append({name: end[name] - shared[name] for name in shared})
+        if present:
+            weights = [len(rows[client][1]) for client in present]
+            mean = reference.weighted_mean(changes, weights)
+            shared = reference.combine(np.add, shared, mean)
+    found = judged(federation, [(None, None)] * len(rows))
+    for variables, (own, state) in zip(found, kept, strict=True):
+        toy.assert_close(jax.device_get(batchnorm.flat(variables)), (shared | own, state), 1e-9)
+
+
+def test_what_stays_with_clients_is_not_sent_received_or_compressed():
+    def bits(spec, **options):
+        _, stats = toy.run_rounds(
+            ROWS, spec, COHORTS, task=small_task(), local_epochs=EPOCHS, batch_size=BATCH, **options
+        )
+        (of_pass,) = stats[0]
+        return of_pass["uplink_bits"].max(), of_pass["downlink_bits"].max()
+
+    sizes = {name: leaf.size for name, leaf in start(0).items()}
+    shared = 64 * (sizes["a"] + sizes["s"])
+    assert bits(algorithms.fedper(RATE)) == (shared, shared)
+    assert bits(algorithms.fedper(RATE, personal="all")) == (0, 0)
+    halved = Pipeline(uplink=(uplink(top_k(0.5)),))
+    kept = -(-shared // 128)
+    assert 64 * kept < bits(algorithms.fedper(RATE), pipeline=halved)[0] < 64 * (kept + 1)
+
+
+def test_memories_and_server_optimizers_are_those_of_the_shared_part():
+    spec = algorithms.fedper(RATE, server_optimizer=lambda hp: optax.adam(hp["server_lr"]))
+    memory = Pipeline(uplink=(error_feedback(uplink(top_k(0.3))),))
+    runs = [run(spec, pipeline=memory, devices=d, lanes=n) for d, n in ((1, 1), (3, 2))]
+    one, other = (models_of(federation) for federation in runs)
+    toy.assert_close(other, one, 1e-9)
+    kept = jax.tree.leaves(runs[0].store.rows_of(np.arange(2), 0).uplink)
+    assert sum(leaf[0].size for leaf in kept) == start(0)["a"].size + start(0)["s"].size
+    moments = jax.tree.leaves(runs[0].state.server.server.opt_state)
+    assert sum(leaf.size for leaf in moments if leaf.ndim > 1) == 2 * sum(
+        start(0)[name].size for name in "as"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: algorithms.fedper(RATE, personal="dense_9"), "dense_9.*no parameter.*It has a, b"),
+        (lambda: algorithms.fedbn(RATE), "personal = 'norm'.*no normalization layer.*It has a, b"),
+        (lambda: algorithms.fedper(RATE, personal=["a"]), "personal = .*a text such as 'head'"),
+        (lambda: algorithms.fedper(RATE, finetune="q", finetune_epochs=1), "finetune = 'q'"),
+        (lambda: algorithms.fedper(RATE, finetune_lr=0.1), "finetune_lr = 0.1 has no effect"),
+        (lambda: algorithms.fedper(RATE, finetune="head"), "finetune = 'head' has no effect"),
+        (lambda: algorithms.fedrep(RATE, head_share=1.5), "head_share = 1.5"),
+        (lambda: algorithms.fine_tuning(RATE, finetune_epochs=-1), "finetune_epochs = -1"),
+    ],
+)
+def test_what_a_model_does_not_have_is_refused_before_the_first_round(make, said):
+    with pytest.raises(ValueError, match=said):
+        run(make(), rounds=COHORTS[:1])
