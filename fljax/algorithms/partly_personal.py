@@ -157,9 +157,7 @@ def partly_personal(
             variables = together(averaging.variables(state.server), own)
             if not tuning.epochs or batch is None:
                 return variables
-            part = personal if tuning.finetune is None else tuning.finetune
             optimizer = client_optimizer({**hp, **rate})
-            optimizer = base.client_optimizer({**hp, **rate})
             return adapted(
                 task, optimizer, variables, batch, key, epochs=tuning.epochs,
                 batch_size=tuning.batch_size, trained=tuned(variables),
@@ -184,7 +182,7 @@ def partly_personal(
         )
 
     values = {**base.hparams, **further}
-    return AlgorithmSpec(name, build, values, base.client_optimizer, base.defaults)
+    return AlgorithmSpec(name, build, values, client_optimizer, base.defaults)
 
 
 def _check(tuning: Tuning) -> None:
