@@ -6,6 +6,8 @@ lower one first, on a last axis of size 2. Both compute the same bits.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -33,6 +35,7 @@ def shape_of(numbers: jax.Array) -> tuple[int, ...]:
     return numbers.shape if numbers.dtype == jnp.uint64 else numbers.shape[:-1]
 
 
+@functools.partial(jax.jit, static_argnames="shape")
 def random(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Returns uniformly distributed numbers.
 
@@ -44,6 +47,7 @@ def random(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return _wide(limbs) if is_wide() else limbs
 
 
+@functools.partial(jax.jit, static_argnames="fractional_bits")
 def encode(values: jax.Array, fractional_bits: int) -> jax.Array:
     """Returns round(value x 2^fractional_bits) in two's complement, modulo 2^64.
 
@@ -66,6 +70,7 @@ def encode(values: jax.Array, fractional_bits: int) -> jax.Array:
     return jnp.where((scaled < 0)[..., None], negative(limbs), limbs)
 
 
+@functools.partial(jax.jit, static_argnames="fractional_bits")
 def decode(numbers: jax.Array, fractional_bits: int) -> jax.Array:
     """Returns the floating-point numbers that were encoded.
 
@@ -81,6 +86,7 @@ def decode(numbers: jax.Array, fractional_bits: int) -> jax.Array:
     return jnp.where(is_below, -value, value)
 
 
+@jax.jit
 def add(first: jax.Array, second: jax.Array) -> jax.Array:
     """Returns first + second modulo 2^64.
 
@@ -96,6 +102,7 @@ def add(first: jax.Array, second: jax.Array) -> jax.Array:
     return jnp.stack([low, first[..., 1] + second[..., 1] + carry], axis=-1)
 
 
+@jax.jit
 def negative(numbers: jax.Array) -> jax.Array:
     """Returns -numbers modulo 2^64.
 
@@ -109,6 +116,7 @@ def negative(numbers: jax.Array) -> jax.Array:
     return jnp.stack([-low, ~high + (low == 0).astype(jnp.uint32)], axis=-1)
 
 
+@jax.jit
 def subtract(first: jax.Array, second: jax.Array) -> jax.Array:
     """Returns first - second modulo 2^64.
 
@@ -120,6 +128,7 @@ def subtract(first: jax.Array, second: jax.Array) -> jax.Array:
     return add(first, negative(second))
 
 
+@jax.jit
 def total(numbers: jax.Array) -> jax.Array:
     """Returns the sum over the first axis modulo 2^64; that axis has at most 65,536 entries.
 
@@ -135,6 +144,7 @@ def total(numbers: jax.Array) -> jax.Array:
     return _of_quarters(quarters)
 
 
+@jax.jit
 def multiply(first: jax.Array, second: jax.Array) -> jax.Array:
     """Returns first x second modulo 2^64.
 
@@ -150,6 +160,7 @@ def multiply(first: jax.Array, second: jax.Array) -> jax.Array:
     return jnp.stack([low, high], axis=-1)
 
 
+@jax.jit
 def matmul(first: jax.Array, second: jax.Array) -> jax.Array:
     """Returns the matrix product [M, K] x [K, N] modulo 2^64; K is at most 65,536.
 
@@ -164,6 +175,7 @@ def matmul(first: jax.Array, second: jax.Array) -> jax.Array:
     return total(multiply(columns[:, :, None], second[:, None]))
 
 
+@functools.partial(jax.jit, static_argnames="bits")
 def shift(numbers: jax.Array, bits: int) -> jax.Array:
     """Returns floor(number / 2^bits) of numbers in two's complement; `bits` is 1 to 31.
 
@@ -179,6 +191,7 @@ def shift(numbers: jax.Array, bits: int) -> jax.Array:
     return jnp.stack([moved, kept], axis=-1)
 
 
+@jax.jit
 def wraps(shares: jax.Array) -> jax.Array:
     """Returns how often the sum over the first axis, of signed numbers, leaves the signed range.
 
@@ -203,6 +216,7 @@ def wraps(shares: jax.Array) -> jax.Array:
     return count
 
 
+@functools.partial(jax.jit, static_argnames="number")
 def times(count: jax.Array, number: int) -> jax.Array:
     """Returns a small signed integer times a number of the ring."""
     limbs = jnp.array([number & 0xFFFFFFFF, number >> 32 & 0xFFFFFFFF], jnp.uint32)

@@ -17,6 +17,7 @@ is the cost: bytes that all parties together send, and rounds of messages.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -224,22 +225,8 @@ def truncate(shares: jax.Array, bits: int, key: jax.Array) -> tuple[jax.Array, C
       (True, Cost(bytes=48, rounds=1))
     """
     _check_bits(bits)
-    num_parties = shares.shape[0]
-    if num_parties == 2:
-        # both round down; party 1 shifts -x, so that no wrap is left over
-        second = ring.negative(ring.shift(ring.negative(shares[1]), bits))
-        return jnp.stack([ring.shift(shares[0], bits), second]), Cost(0, 0)
-    keys = jax.random.split(key, 2)
-    shape = ring.shape_of(shares)
-    mask = ring.random(keys[0], shape)
-    masked = ring.add(shares, mask)
-    own = jnp.stack([ring.wraps(jnp.stack(pair)) for pair in zip(shares, mask, strict=True)])
-    of_mask = _split(keys[1], ring.times(ring.wraps(mask), 1), num_parties)
-    wraps = ring.subtract(ring.times(own, 1), of_mask)
-    # all parties learn the masked shares, the first adds how often these wrap around
-    wraps = wraps.at[0].set(ring.add(wraps[0], ring.times(ring.wraps(masked), 1)))
-    lost = ring.multiply(wraps, ring.times(jnp.ones(shape, jnp.int32), 2 ** (ring.BITS - bits)))
-    return ring.subtract(ring.shift(shares, bits), lost), _opened(shares)
+    cost = Cost(0, 0) if shares.shape[0] == 2 else _opened(shares)
+    return _truncated(shares, bits, key), cost
 
 
 def aggregate(
@@ -284,19 +271,45 @@ def aggregate(
 
 
 def _product(product, first, second, triple: Triple, key, fractional_bits: int):
-    """Multiplies by a triple (a, b, ab): xy = ab + (x - a) b + a (y - b) + (x - a) (y - b)."""
-    left, right = ring.subtract(first, triple.first), ring.subtract(second, triple.second)
+    _check_bits(fractional_bits)
     # both differences are opened in one round
-    x, y = ring.total(left), ring.total(right)
-    found = jax.vmap(lambda b, a, ab: ring.add(ab, ring.add(product(x, b), product(a, y))))(
-        triple.second, triple.first, triple.product
-    )
-    found = found.at[0].set(ring.add(found[0], product(x, y)))
-    opened = Cost(_opened(left).bytes + _opened(right).bytes, 1)
+    opened = Cost(_opened(first).bytes + _opened(second).bytes, 1)
+    found = _multiplied(product, first, second, triple)
     short, cost = truncate(found, fractional_bits, key)
     return short, opened + cost
 
 
+@functools.partial(jax.jit, static_argnames="product")
+def _multiplied(product, first: jax.Array, second: jax.Array, triple: Triple) -> jax.Array:
+    """Multiplies by a triple (a, b, ab): xy = ab + (x - a) b + a (y - b) + (x - a) (y - b)."""
+    x = ring.total(ring.subtract(first, triple.first))
+    y = ring.total(ring.subtract(second, triple.second))
+    found = jax.vmap(lambda b, a, ab: ring.add(ab, ring.add(product(x, b), product(a, y))))(
+        triple.second, triple.first, triple.product
+    )
+    return found.at[0].set(ring.add(found[0], product(x, y)))
+
+
+@functools.partial(jax.jit, static_argnames="bits")
+def _truncated(shares: jax.Array, bits: int, key: jax.Array) -> jax.Array:
+    if shares.shape[0] == 2:
+        # both round down; party 1 shifts -x, so that no wrap is left over
+        second = ring.negative(ring.shift(ring.negative(shares[1]), bits))
+        return jnp.stack([ring.shift(shares[0], bits), second])
+    keys = jax.random.split(key, 2)
+    shape = ring.shape_of(shares)
+    mask = ring.random(keys[0], shape)
+    masked = ring.add(shares, mask)
+    own = jnp.stack([ring.wraps(jnp.stack(pair)) for pair in zip(shares, mask, strict=True)])
+    of_mask = _split(keys[1], ring.times(ring.wraps(mask), 1), shares.shape[0])
+    wraps = ring.subtract(ring.times(own, 1), of_mask)
+    # all parties learn the masked shares, the first adds how often these wrap around
+    wraps = wraps.at[0].set(ring.add(wraps[0], ring.times(ring.wraps(masked), 1)))
+    lost = ring.multiply(wraps, ring.times(jnp.ones(shape, jnp.int32), 2 ** (ring.BITS - bits)))
+    return ring.subtract(ring.shift(shares, bits), lost)
+
+
+@functools.partial(jax.jit, static_argnames="num_parties")
 def _split(key: jax.Array, numbers: jax.Array, num_parties: int) -> jax.Array:
     """Returns [P, ...] shares of numbers of the ring, all but the first drawn at random."""
     drawn = ring.random(key, (num_parties - 1, *ring.shape_of(numbers)))
