@@ -25,6 +25,7 @@ from fljax.data.examples import ArrayExamples, Examples
 from fljax.data.partition_arguments import partition_setting
 
 DOMAIN = "domain"
+_HELD_OUT = ("held_out", "held_out_train")
 # Rows that are held as floats at once.
 _CHUNK = 4096
 
@@ -139,7 +140,7 @@ def with_feature_skew(
 
     Clients, those that are held out as well, are dealt evenly to the domains; the group "domain"
     says which is whose, and records report on each, `eval/groups/domain/...`. A test set that
-    nobody owns is repeated, once in each domain.
+    nobody owns is repeated, once in each domain, and "domain" is a group of rows as well.
 
     Args:
       dataset: Whose examples are arrays in memory; they are copied.
@@ -158,7 +159,7 @@ def with_feature_skew(
     """
     skew = feature_skew if isinstance(feature_skew, Skew) else named_skew(feature_skew)
     seed = partition_setting("seed", seed)
-    if DOMAIN in dataset.groups:
+    if DOMAIN in {*dataset.groups, *dataset.row_groups}:
         raise ValueError(f"{dataset.name!r} has groups {DOMAIN!r} already: rename them")
     names = np.array(skew.names)
     domains = _dealt(dataset.num_clients, len(names), seed, "clients")
@@ -166,16 +167,25 @@ def with_feature_skew(
     for role in ("train", "val", "test"):
         if (split := getattr(dataset, role)) is not None:
             (unowned if split.partition is None else owned)[role] = split
-    split_of = _skewed_splits(owned, domains, skew, seed)
-    split_of |= {role: _in_each_domain(split, skew, seed, role) for role, split in unowned.items()}
+    tells = "test" in unowned
+    split_of = _skewed_splits(owned, domains, skew, seed, tells)
+    split_of |= {
+        role: _in_each_domain(split, skew, seed, role, tells) for role, split in unowned.items()
+    }
     held_out_groups = dict(dataset.held_out_groups)
     if dataset.held_out is not None:
         clients = dataset.held_out.partition.num_clients
         held_out_domains = _dealt(clients, len(names), seed, "held_out")
-        split_of |= _skewed_splits({"held_out": dataset.held_out}, held_out_domains, skew, seed)
+        held_out = {role: split for role in _HELD_OUT if (split := getattr(dataset, role))}
+        split_of |= _skewed_splits(held_out, held_out_domains, skew, seed, tells)
         held_out_groups[DOMAIN] = names[held_out_domains]
-    groups = {**dataset.groups, DOMAIN: names[domains]}
-    return dataclasses.replace(dataset, groups=groups, held_out_groups=held_out_groups, **split_of)
+    return dataclasses.replace(
+        dataset,
+        groups={**dataset.groups, DOMAIN: names[domains]},
+        held_out_groups=held_out_groups,
+        row_groups={**dataset.row_groups, **({DOMAIN: tuple(skew.names)} if tells else {})},
+        **split_of,
+    )
 
 
 def named_skew(text: str) -> Skew:
@@ -208,7 +218,7 @@ def _dealt(num_clients: int, num_domains: int, seed: int, whose: str) -> np.ndar
 
 
 def _skewed_splits(
-    splits: Mapping[str, Split], domains: np.ndarray, skew: Skew, seed: int
+    splits: Mapping[str, Split], domains: np.ndarray, skew: Skew, seed: int, tells: bool
 ) -> dict[str, Split]:
     """Returns splits over the same clients, each row in its client's domain.
 
@@ -216,6 +226,7 @@ def _skewed_splits(
       splits: {role: split that clients own}; those that share examples share the new ones.
       domains: int[N] of the clients.
       skew, seed: As given.
+      tells: Whether each row says its domain.
     """
     made: dict[int, ArrayExamples] = {}
     for role, split in splits.items():
@@ -225,13 +236,13 @@ def _skewed_splits(
             for other in splits.values():
                 if other.examples is split.examples:
                     of_row[other.rows()] = domains[other.partition.owners()]
-            made[key] = _skewed(split.examples, of_row, skew, seed, role)
+            made[key] = _skewed(split.examples, of_row, skew, seed, role, tells)
     return {
         role: Split(made[id(split.examples)], split.partition) for role, split in splits.items()
     }
 
 
-def _skewed(examples: Examples, of_row: np.ndarray, skew: Skew, seed: int, role: str):
+def _skewed(examples: Examples, of_row: np.ndarray, skew: Skew, seed: int, role: str, tells: bool):
     """Returns the examples with each row in its domain; rows of domain -1 stay as they are."""
     x = _features(examples).copy()
     for domain, name in enumerate(skew.names):
@@ -240,10 +251,18 @@ def _skewed(examples: Examples, of_row: np.ndarray, skew: Skew, seed: int, role:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
             x[chunk] = _applied(skew, name, x[chunk], domain, rng)
-    return ArrayExamples({**examples.arrays, "x": x})
+    return _told({**examples.arrays, "x": x}, of_row, tells)
 
 
-def _in_each_domain(split: Split, skew: Skew, seed: int, role: str) -> Split:
+def _told(arrays: dict, of_row: np.ndarray, tells: bool) -> ArrayExamples:
+    """Returns examples that say their domains, where they are to; rows of nobody say the first."""
+    if tells:
+        groups = {**arrays.get("groups", {}), DOMAIN: of_row.clip(0).astype(np.int16)}
+        arrays = {**arrays, "groups": groups}
+    return ArrayExamples(arrays)
+
+
+def _in_each_domain(split: Split, skew: Skew, seed: int, role: str, tells: bool) -> Split:
     """Returns a set that nobody owns, repeated in each domain, one domain after another."""
     x = _features(split.examples)
     copies = []
@@ -254,7 +273,8 @@ def _in_each_domain(split: Split, skew: Skew, seed: int, role: str) -> Split:
             for start in range(0, len(x), _CHUNK)
         ]
     rows = np.tile(np.arange(len(x)), len(skew.names))
-    return Split(ArrayExamples({**split.examples.take(rows), "x": np.concatenate(copies)}))
+    arrays = {**split.examples.take(rows), "x": np.concatenate(copies)}
+    return Split(_told(arrays, np.repeat(np.arange(len(skew.names)), len(x)), tells))
 
 
 def _features(examples: Examples) -> np.ndarray:

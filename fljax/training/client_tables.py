@@ -68,6 +68,8 @@ def recorded_groups(dataset: FederatedDataset) -> dict[str, np.ndarray]:
     """Returns the groups of clients that records report on; warns of those with too many values."""
     found = {}
     for name, values in dataset.groups.items():
+        if name in dataset.row_groups:  # rows say it themselves, those of nobody too
+            continue
         count = len(np.unique(values))
         if count <= _MOST_VALUES:
             found[name] = np.asarray(values)

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fljax import config, data
+import fljax
+from fljax import algorithms, config, data, models, tasks
 from fljax.config import experiment
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (240, 6, 6, 2), np.uint8)
 LABELS = np.arange(240) % 3
 SCALE = data.image_scaling(None)
+NAMES = [f"rotated_{angle}" for angle in (0, 180, 270, 90)]
 
 
 def skewed(feature_skew="rotations(4)", x=IMAGES, preprocess=SCALE, **options):
@@ -24,7 +26,7 @@ def test_clients_are_dealt_evenly_and_turned_by_right_angles():
     dataset = skewed(own_test_fraction=0.25, val_fraction=0.2)
     domains = dataset.groups["domain"]
     names, sizes = np.unique(domains, return_counts=True)
-    assert names.tolist() == [f"rotated_{angle}" for angle in (0, 180, 270, 90)]
+    assert names.tolist() == NAMES
     assert sizes.tolist() == [2] * 4
     examples = dataset.train.examples
     assert examples.arrays["x"].dtype == np.uint8
@@ -104,6 +106,34 @@ def test_a_test_set_that_nobody_owns_is_repeated_in_each_domain():
     for domain in range(4):
         expected = np.rot90(IMAGES[:10], domain, (1, 2))
         np.testing.assert_array_equal(found["x"][10 * domain : 10 * domain + 10], expected)
+    assert dataset.row_groups == {
+        "domain": tuple(f"rotated_{angle}" for angle in (0, 90, 180, 270))
+    }
+    np.testing.assert_array_equal(found["groups"]["domain"], np.repeat(np.arange(4), 10))
+    names = np.array(dataset.row_groups["domain"])
+    own = dataset.train.examples.arrays["groups"]["domain"][dataset.train.rows()]
+    of_client = dataset.groups["domain"][dataset.train.partition.owners()]
+    np.testing.assert_array_equal(names[own], of_client)
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_records_report_on_each_domain(owned, quick_compilation):
+    test = {"own_test_fraction": 0.25} if owned else {"x_test": IMAGES[:20], "y_test": LABELS[:20]}
+    dataset = skewed("rotations(4)", val_fraction=0.2, **test)
+    task = tasks.classification(models.softmax_regression(72, 3), 3)
+    run = fljax.simulate(
+        dataset, task, algorithms.fedavg(0.1), num_rounds=1, clients_per_round=4, progress=False
+    )
+    final = run.summary["final"]
+    found = [final[f"eval/groups/domain/{name}/loss"] for name in NAMES]
+    if owned:
+        sizes = dataset.test.partition.sizes
+        weights = [sizes[dataset.groups["domain"] == name].sum() for name in NAMES]
+    else:
+        weights = [20] * 4
+    np.testing.assert_allclose(
+        np.average(found, weights=weights), final["eval/test/loss"], rtol=1e-5
+    )
 
 
 def test_held_out_clients_have_domains_of_their_own():
