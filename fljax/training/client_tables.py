@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.metrics import Metric, Sum, group_metrics
 from fljax.data.dataset import FederatedDataset
 
 TRAINING, HELD_OUT = "training", "held_out"
+# Whose own models records judge under which name.
+POPULATIONS = {"personal": TRAINING, "new_clients": HELD_OUT}
 # Groups with more values are told apart in client_metrics.npz alone.
 _MOST_VALUES = 100
 
@@ -68,8 +71,6 @@ def recorded_groups(dataset: FederatedDataset) -> dict[str, np.ndarray]:
     """Returns the groups of clients that records report on; warns of those with too many values."""
     found = {}
     for name, values in dataset.groups.items():
-        if name in dataset.row_groups:  # rows say it themselves, those of nobody too
-            continue
         count = len(np.unique(values))
         if count <= _MOST_VALUES:
             found[name] = np.asarray(values)
@@ -80,6 +81,48 @@ def recorded_groups(dataset: FederatedDataset) -> dict[str, np.ndarray]:
             stacklevel=3,
         )
     return found
+
+
+def groups_of(dataset: FederatedDataset, population: str) -> dict[str, np.ndarray]:
+    """Returns the recorded groups of "training" or "held_out" clients, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those with too many values are told of once
+        recorded = recorded_groups(dataset)
+    known = dataset.groups if population == TRAINING else dataset.held_out_groups
+    return {name: np.asarray(known[name]) for name in recorded if name in known}
+
+
+def group_record(
+    metrics: Sequence[Metric],
+    sums: Mapping[str, Sum],
+    owners: np.ndarray,
+    groups: Mapping[str, np.ndarray],
+) -> dict[str, float]:
+    """Returns {"groups/NAME/VALUE/METRIC": number} of rows by the groups of their clients.
+
+    Args:
+      metrics: Of the task.
+      sums: {name: Sum of [R]}, as measured.
+      owners: int[R] client of each row.
+      groups: {name: [N] group of each client}.
+    """
+    return {
+        f"groups/{name}/{as_text(value)}/{key}": number
+        for name, values in groups.items()
+        for value, found in group_metrics(metrics, sums, owners, values).items()
+        for key, number in found.items()
+    }
+
+
+def group_keys(metrics: Sequence[Metric], groups: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns the keys that `group_record` writes, as far as groups have rows."""
+    return [
+        f"groups/{name}/{as_text(value)}/{metric.name}"
+        for name, values in groups.items()
+        for value in np.unique(values).tolist()
+        for metric in metrics
+        if not metric.of_counts
+    ]
 
 
 def as_text(value: Any) -> str:

@@ -11,16 +11,17 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.gradients import bind
-from fljax.core.metrics import Metric, client_summary, group_metrics, spread_metric
+from fljax.core.metrics import Metric, client_summary, spread_metric
 from fljax.core.trees import zeros_like_shape
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.devices.placement import host_readable
 from fljax.training import evaluation, personalization
 from fljax.training.audit import AuditedRows, audit_record, audited_rows
 from fljax.training.client_tables import (
-    HELD_OUT,
+    POPULATIONS,
     TRAINING,
-    as_text,
+    group_record,
+    groups_of,
     identified,
     joined,
     population_of,
@@ -31,7 +32,6 @@ from fljax.training.federation import Federation
 from fljax.training.personalization import PersonalSet
 
 _CLIENTS, _PERSONAL, _NEW_CLIENTS = "clients", "personal", "new_clients"
-_POPULATIONS = {_PERSONAL: TRAINING, _NEW_CLIENTS: HELD_OUT}
 # Own models that stand for the population where clients share none.
 STAND_INS = 10
 
@@ -137,9 +137,11 @@ class Evaluations(NamedTuple):
         own: dict[str, float] = {}
         judged: list[dict[str, np.ndarray]] = []
         for name, clients in self.personal.items():
-            found, table = personalization.finish(self.metrics, outputs[name], clients)
+            whose = POPULATIONS[name]
+            groups = groups_of(self.dataset, whose)
+            found, table = personalization.finish(self.metrics, outputs[name], clients, groups)
             own |= {f"eval/{name}/{key}": value for key, value in found.items()}
-            judged.append(identified(table, self.dataset, _POPULATIONS[name]))
+            judged.append(identified(table, self.dataset, whose))
         columns = {f"{_PERSONAL}/{name}": values for name, values in joined(judged).items()}
         if self.stand_ins is not None:
             return _mean_over_models(self.metrics, outputs, self.sets) | own, columns
@@ -169,16 +171,8 @@ class Evaluations(NamedTuple):
 
     def _of_groups(self, outputs: EvalOutputs, eval_set: EvalSet) -> dict[str, float]:
         sums = evaluation.sums_by_row(outputs, eval_set)
-        found = {
-            name: group_metrics(self.metrics, sums, eval_set.owners, groups)
-            for name, groups in self.groups.items()
-        }
-        return {
-            f"eval/groups/{name}/{as_text(value)}/{key}": number
-            for name, by_group in found.items()
-            for value, values in by_group.items()
-            for key, number in values.items()
-        }
+        found = group_record(self.metrics, sums, eval_set.owners, self.groups)
+        return {f"eval/{key}": number for key, number in found.items()}
 
 
 def make_evaluations(
@@ -241,11 +235,13 @@ def make_evaluations(
     by_client, sample = _single_clients(dataset, owned, eval_clients, seed)
     if sample is not None:
         sets[_CLIENTS] = prepare(*sample)
-    groups_of, groups = None, recorded_groups(dataset)
+    reported_on, groups = None, recorded_groups(dataset)
+    # rows say their groups themselves, those of nobody too
+    groups = {name: of for name, of in groups.items() if name not in dataset.row_groups}
     if groups:
         among = [name for name in ("test", "val") if name in owned]
         among += [name for name, who in by_client.items() if who == TRAINING]
-        groups_of = next(iter(among), None)
+        reported_on = next(iter(among), None)
     own, evaluate_own = {}, None
     if personal:
         asked = (federation, dataset, personal, batch_size, seed)
@@ -264,7 +260,7 @@ def make_evaluations(
         sets,
         splits,
         by_client,
-        groups_of,
+        reported_on,
         groups,
         _audited(dataset, splits, sets),
         dataset,

@@ -25,6 +25,7 @@ from fljax.data.dataset import FederatedDataset, Partition, Split
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.devices.placement import host_readable, put_sharded
 from fljax.engine.program.keys import PERSONAL
+from fljax.training.client_tables import group_record
 from fljax.training.evaluation import (
     EvalInputs,
     EvalOutputs,
@@ -227,25 +228,35 @@ def make_evaluate(
 
 
 def finish(
-    metrics: Sequence[Metric], outputs: EvalOutputs, evaluated: PersonalSet
+    metrics: Sequence[Metric],
+    outputs: EvalOutputs,
+    evaluated: PersonalSet,
+    groups: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Waits for an evaluation of clients' own models.
 
+    Args:
+      metrics: Of the task.
+      outputs: The evaluation.
+      evaluated: The clients.
+      groups: {name: [clients] group of each}; those of the population that they belong to.
+
     Returns:
-      ({name: value} of each metric over all their rows, and how the first one is spread over
-      clients; the metrics of each client, as `fljax.core.metrics.client_metrics`, and "cluster"
-      where the algorithm has clusters).
+      ({name: value} of each metric over all their rows, how the first one is spread over clients,
+      and "groups/NAME/VALUE/METRIC"; the metrics of each client, as
+      `fljax.core.metrics.client_metrics`, and "cluster" where the algorithm has clusters).
     """
     real = evaluated.owners >= 0
     sums = jax.tree.map(lambda leaf: np.asarray(leaf)[real], outputs.sums)
     counts = jax.tree.map(np.asarray, outputs.counts)
-    table = client_metrics(metrics, sums, evaluated.owners[real], evaluated.num_clients)
-    spread = client_summary(table, spread_metric(metrics))
+    owners = evaluated.owners[real]
+    table = client_metrics(metrics, sums, owners, evaluated.num_clients)
+    found = global_metrics(metrics, sums, counts) | client_summary(table, spread_metric(metrics))
     if outputs.clusters is not None:
         cluster = np.full(evaluated.num_clients, -1)
         cluster[evaluated.clients.reshape(-1)] = np.asarray(outputs.clusters)
         table["cluster"] = cluster[table["client"]]
-    return global_metrics(metrics, sums, counts) | spread, table
+    return found | group_record(metrics, sums, owners, groups or {}), table
 
 
 def _first(tree: PyTree) -> PyTree:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-
-import numpy as np
 
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.clusterings import is_clustered
@@ -15,7 +12,7 @@ from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.training import drift
 from fljax.training.audit import audit_keys
-from fljax.training.client_tables import as_text, recorded_groups
+from fljax.training.client_tables import POPULATIONS, TRAINING, group_keys, groups_of
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
 from fljax.training.round_records import agreement_key
@@ -57,19 +54,16 @@ def evaluation_keys(
         keys += [f"eval/clients/{name}" for name in SPREAD]
     if eval_personal:
         names = [*(metric.name for metric in metrics), *SPREAD]
-        judged = ["personal", "new_clients"][: 1 + (dataset.held_out_train is not None)]
-        keys += [f"eval/{whose}/{name}" for whose in judged for name in names]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those with too many values are told of by the run
-        groups = recorded_groups(dataset)
-    by_client = [metric.name for metric in metrics if not metric.of_counts]
+        for whose, population in POPULATIONS.items():
+            if population == TRAINING or dataset.held_out_train is not None:
+                groups = groups_of(dataset, population)
+                own = [*names, *group_keys(metrics, groups)]
+                keys += [f"eval/{whose}/{name}" for name in own]
     keys += audit_keys(dataset, metrics)
-    return keys + [
-        f"eval/groups/{name}/{as_text(value)}/{metric}"
-        for name, values in groups.items()
-        for value in np.unique(values).tolist()
-        for metric in by_client
-    ]
+    groups = groups_of(dataset, TRAINING)
+    # rows say it themselves, those of nobody too
+    others = {name: values for name, values in groups.items() if name not in dataset.row_groups}
+    return keys + [f"eval/{key}" for key in group_keys(metrics, others)]
 
 
 def training_keys(

@@ -226,7 +226,9 @@ def test_own_rows_are_needed_and_a_model_for_what_judges_it():
 @pytest.fixture(scope="module")
 def adapting():
     """Nine clients, an empty one among them, four of which never train; each owns test rows."""
-    whole = dataclasses.replace(toy.dataset(toy.clients(dtype=np.float32)), test=None)
+    whole = dataclasses.replace(
+        toy.dataset(toy.clients(dtype=np.float32)), test=None, groups={"site": list("aabbaabba")}
+    )
     found = data.with_held_out(data.with_own_test(whole, 0.3), 0.4, seed=3)
     assert 0 in (found.held_out.partition.sizes + found.held_out_train.partition.sizes)
     return found
@@ -269,6 +271,10 @@ def assert_judged_by(run, adapting, model_of, models):
     sizes = adapting.held_out.partition.sizes[owners]
     pooled = np.average(expected, axis=1, weights=sizes)
     np.testing.assert_allclose(run.curves["eval/new_clients/loss"], pooled, rtol=1e-4)
+    for site in np.unique(sites := adapting.held_out_groups["site"][owners]).tolist():
+        there = np.average(expected[:, sites == site], axis=1, weights=sizes[sites == site])
+        found = run.curves[f"eval/new_clients/groups/site/{site}/loss"]
+        np.testing.assert_allclose(found, there, rtol=1e-4)
     accuracies = table["history/personal/accuracy"][:, new].mean(1)
     np.testing.assert_allclose(run.curves["eval/new_clients/mean"], accuracies, rtol=1e-6)
 
