@@ -100,9 +100,24 @@ def moon(
 
         contrast = local._replace(start=start, step=step, finish=finish)
         algorithm = from_passes((contrast,), optax.sgd(hp["server_lr"]))
-        return algorithm._replace(init_client=lambda variables: variables)
+
+        def init(variables: Variables):
+            check_represents(task.head(*variables))
+            return algorithm.init(variables)
+
+        return algorithm._replace(init=init, init_client=lambda variables: variables)
 
     return AlgorithmSpec("moon", build, values, client_optimizer)
+
+
+def check_represents(head: PyTree) -> None:
+    """Raises ValueError where the head is all of a model, and nothing trained represents."""
+    if all(jax.tree.leaves(head)):
+        raise ValueError(
+            "moon contrasts what the model's last layer reads, and here that layer is the whole "
+            "model and reads the inputs themselves. Use a model with a layer before it, such as "
+            "an mlp, or fedavg."
+        )
 
 
 def contrasted(

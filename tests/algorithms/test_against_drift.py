@@ -154,6 +154,11 @@ def test_moon_without_its_contrast_is_fedavg():
     check(neutral.params, run(algorithms.fedavg(LR), task=task).params)
 
 
+def test_moon_needs_a_layer_before_the_last():
+    with pytest.raises(ValueError, match="is the whole model and reads the inputs"):
+        run(algorithms.moon())
+
+
 def test_rows_without_representation_have_no_contrast():
     """Of a row of zeros (all of a ReLU layer off) there is no direction, and no NaN."""
     task = two_layers()[1]
