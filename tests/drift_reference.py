@@ -22,7 +22,7 @@ def present(clients, cohort):
 def stepped(params, clients, client, rate, direction, *, batch_size, epochs):
     """Goes on along direction(params, x, y) of each batch; returns (parameters, steps)."""
     steps = 0
-    for x, y in batches(*clients[client], batch_size, epochs):
+    for x, y in batches(*clients[client], of(batch_size, client), of(epochs, client)):
         params = combine(lambda p, d: p - rate * d, params, direction(params, x, y))
         steps += 1
     return params, steps
@@ -38,14 +38,17 @@ def weights_of(weighting, clients, cohort):
     return [len(clients[client][1]) if weighting == "examples" else 1 for client in cohort]
 
 
-def fedexp(params, clients, cohorts, *, epsilon, lr, weighting="examples", **work):
+def fedexp(params, clients, cohorts, *, epsilon, lr, batch_size, epochs, weighting="examples"):
     """Returns (the mean of the last two iterates, the rates of the rounds)."""
     before, rates = params, []
     for cohort in cohorts:
         cohort = present(clients, cohort)
         if not cohort:
             continue
-        ends = [local_sgd(params, *clients[c], of(lr, c), **work)[0] for c in cohort]
+        ends = [
+            local_sgd(params, *clients[c], *(of(n, c) for n in (lr, batch_size, epochs)))[0]
+            for c in cohort
+        ]
         updates = [combine(np.subtract, end, params) for end in ends]
         weights = weights_of(weighting, clients, cohort)
         mean = weighted_mean(updates, weights)
@@ -156,7 +159,7 @@ def delta_sgd(params, clients, cohorts, *, gamma, growth, lr, server_lr=1.0,
               weighting="examples", batch_size, epochs):  # fmt: skip
     def train(start, c):
         now, before, rate, theta = start, start, of(lr, c), 1.0
-        for step, (x, y) in enumerate(batches(*clients[c], batch_size, epochs)):
+        for step, (x, y) in enumerate(batches(*clients[c], of(batch_size, c), of(epochs, c))):
             here = gradient(now, x, y)
             if step:
                 way = norm(combine(np.subtract, now, before))

@@ -8,12 +8,17 @@ import pytest
 import reference
 import toy
 from contracts import harness
+from contracts.test_trials import COHORTS as TRIAL_COHORTS
+from contracts.test_trials import interleave
+from training.test_own_numbers import COHORTS as OWN_COHORTS
+from training.test_own_numbers import OWN, of_references
 
 from fljax import algorithms
 from fljax.algorithms.moon import contrasted
 from fljax.core.algorithm import Variables
 from fljax.core.gradients import bind
 from fljax.tasks import classification
+from fljax.training.trials import TrialInputs
 
 # ragged cohorts with an empty client (1), one of a single row (4), an empty cohort, and an absence
 COHORTS = [[0, 1, 2, 3, 8], [], [3, 4, 8, 6], [5, 6, 7, 0, 4]]
@@ -181,6 +186,47 @@ NEUTRAL = {
 @pytest.mark.parametrize("name", NEUTRAL)
 def test_neutral_settings_are_fedavg(name):
     check(run(NEUTRAL[name]).params, run(algorithms.fedavg(LR)).params)
+
+
+WITH_NUMBERS = {
+    "fedexp": (algorithms.fedexp(0.01, LR), {"epsilon": 0.01}),
+    "fedspeed": (algorithms.fedspeed(0.5, 0.3, LR), {"mu": 0.5, "rho": 0.3, "share": 1.0}),
+    "fedadmm": (algorithms.fedadmm(0.5, LR), {"mu": 0.5}),
+    "feddc": (algorithms.feddc(0.3, LR), {"mu": 0.3}),
+    "delta_sgd": (algorithms.delta_sgd(LR), {"gamma": 2.0, "growth": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", WITH_NUMBERS)
+def test_own_numbers_of_clients(name):
+    """Weights, rates, epochs and batch sizes of each client's own."""
+    spec, numbers = WITH_NUMBERS[name]
+    algorithm = getattr(drift_reference, name)
+    want = algorithm(
+        toy.initial_params(), toy.clients(), OWN_COHORTS, **of_references(LR), **numbers
+    )
+    options = {"devices": 3, "lanes": 2, "wave": 2}
+    federation, _ = toy.run_rounds(toy.clients(), spec, OWN_COHORTS, **OWN, **options)
+    check(toy.params_of(federation), want[0] if isinstance(want, tuple) else want)
+
+
+@pytest.mark.parametrize("name", ["fedexp", "feddc"])
+def test_trials_of_one_program(name):
+    """Of two trials, with numbers and cohorts of their own, each is what it is alone."""
+    key = {"fedexp": "epsilon", "feddc": "mu"}[name]
+    values, rates = (0.02, 0.3), (LR, 0.05)
+    make = getattr(algorithms, name)
+    specs = [make(value, rate) for value, rate in zip(values, rates, strict=True)]
+    trials = [TrialInputs(0, spec.hparams) for spec in specs]
+    tables = [interleave(round) for round in range(3)]
+    found = harness.rounds(specs[0], tables, harness.MANY, trials=trials)
+    for trial, (value, rate) in enumerate(zip(values, rates, strict=True)):
+        want = getattr(drift_reference, name)(
+            toy.initial_params(), toy.clients(), TRIAL_COHORTS[trial],
+            **{key: value}, lr=rate, batch_size=4, epochs=1,
+        )[0]  # fmt: skip
+        variables = found.federation.variables_of(trial)
+        check(jax.device_get(variables.params), want)
 
 
 @pytest.mark.parametrize("make", [algorithms.fedspeed, algorithms.fedadmm])
