@@ -20,8 +20,11 @@ from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedbabu import fedbabu
 from fljax.algorithms.fedbn import fedbn
 from fljax.algorithms.feddc import feddc
+from fljax.algorithms.feddyn import feddyn
 from fljax.algorithms.fedexp import fedexp
+from fljax.algorithms.fedlin import fedlin
 from fljax.algorithms.fedmgda import fedmgda
+from fljax.algorithms.fednova import fednova
 from fljax.algorithms.fedper import fedper
 from fljax.algorithms.fedproto import fedproto
 from fljax.algorithms.fedprox import fedprox
@@ -37,6 +40,7 @@ from fljax.algorithms.ifca import ifca
 from fljax.algorithms.knn_per import knn_per
 from fljax.algorithms.lg_fedavg import lg_fedavg
 from fljax.algorithms.local_only import local_only
+from fljax.algorithms.mime import mime, mimelite
 from fljax.algorithms.moon import moon
 from fljax.algorithms.per_fedavg import per_fedavg
 from fljax.algorithms.pfedme import pfedme
@@ -64,8 +68,11 @@ __all__ = [
     "fedbabu",
     "fedbn",
     "feddc",
+    "feddyn",
     "fedexp",
+    "fedlin",
     "fedmgda",
+    "fednova",
     "fedopt",
     "fedper",
     "fedproto",
@@ -83,6 +90,8 @@ __all__ = [
     "lg_fedavg",
     "local_only",
     "make",
+    "mime",
+    "mimelite",
     "moon",
     "per_fedavg",
     "pfedme",
@@ -105,8 +114,11 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "fedbabu": fedbabu,
     "fedbn": fedbn,
     "feddc": feddc,
+    "feddyn": feddyn,
     "fedexp": fedexp,
+    "fedlin": fedlin,
     "fedmgda": fedmgda,
+    "fednova": fednova,
     "fedopt": fedopt,
     "fedper": fedper,
     "fedproto": fedproto,
@@ -123,6 +135,8 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "knn_per": knn_per,
     "lg_fedavg": lg_fedavg,
     "local_only": local_only,
+    "mime": mime,
+    "mimelite": mimelite,
     "moon": moon,
     "per_fedavg": per_fedavg,
     "pfedme": pfedme,

@@ -5,7 +5,9 @@ Karimireddy et al. 2020 (arXiv:1910.06378), Algorithm 1, option II:
     clients   y <- y - lr (g(y) - c_i + c)          c_i' = c_i - c + (x - y) / (K lr)
     server    x <- x + server_lr mean(y - x)        c <- c + |S| / N mean(c_i' - c_i)
 
-where N counts the clients that can take part: clients without a batch never do. A client that
+Option I reads the client's rows once more for c_i' = grad f_i(x), the gradient over all of them.
+
+N counts the clients that can take part: clients without a batch never do. A client that
 stands several times in a cohort adds each of its changes to c, and keeps the c_i of the last.
 """
 
@@ -31,9 +33,12 @@ from fljax.algorithms.fedavg import (
     start_server,
     step_server,
 )
+from fljax.algorithms.fedsgd import gradient_pass
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, Contribution, Variables
 from fljax.core.gradients import LocalTask
 from fljax.core.precision import difference, state_change, widened
+from fljax.core.settings import ALGORITHM
+from fljax.core.values import checked
 
 PyTree = Any
 
@@ -60,13 +65,20 @@ class Corrected(NamedTuple):
 
 
 def scaffold(
-    client_lr: float = 0.1, server_lr: float = 1.0, *, weighting: str = "uniform"
+    client_lr: float = 0.1,
+    server_lr: float = 1.0,
+    *,
+    option: str = "II",
+    weighting: str = "uniform",
 ) -> AlgorithmSpec:
     """Returns SCAFFOLD with plain SGD on both sides.
+
+    With option I the recorded loss of training is that of the broadcast model on clients' rows.
 
     Args:
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
+      option: "II" makes control variates of the way that a client went, "I" of a second pass.
       weighting: Weights of the model changes: "uniform" as in the paper, or "examples".
 
     Example:
@@ -74,6 +86,7 @@ def scaffold(
       {'client_lr': 0.1, 'server_lr': 1.0}
     """
     check_weighting(weighting)
+    checked("option", option, ALGORITHM["option"]._replace(optional=False))
     client_optimizer = sgd()
 
     def build(task: LocalTask, hp) -> Algorithm:
@@ -94,6 +107,13 @@ def scaffold(
 
         def finish(message: Message, carry: Corrected, job):
             update = difference(carry.local.params, message.variables.params)
+            weight = job_weight(weighting, job, carry.local.loss)
+            state = state_change(
+                carry.local.model_state, message.variables.model_state, task.state_changes
+            )
+            sent = contributions(update, state, weight)
+            if option == "I":
+                return sent, carry.client_control, loss_stats(carry.local)
             # a schedule may end at 0: then nothing moved, and nothing was learned about the drift
             moves = hp["client_lr"] > 0
             travelled = jnp.maximum(job.steps, 1) * jnp.where(moves, hp["client_lr"], 1)
@@ -101,11 +121,6 @@ def scaffold(
                 lambda c, d: jnp.where(moves, -c - d / travelled, 0), message.control, update
             )
             control = jax.tree.map(jnp.add, carry.client_control, change)
-            weight = job_weight(weighting, job, carry.local.loss)
-            state = state_change(
-                carry.local.model_state, message.variables.model_state, task.state_changes
-            )
-            sent = contributions(update, state, weight)
             sent["control"] = Contribution(change, jnp.ones_like(weight))
             return sent, control, loss_stats(carry.local)
 
@@ -121,18 +136,15 @@ def scaffold(
         def init(variables: Variables) -> ScaffoldState:
             return ScaffoldState(start_server(variables, server_optimizer), no_control(variables))
 
+        local = ClientPass(
+            broadcast=lambda state, aggregates: Message(state.server.variables, state.control),
+            start=start,
+            step=step,
+            finish=finish,
+        )
         return Algorithm(
             init=init,
-            passes=(
-                ClientPass(
-                    broadcast=lambda state, aggregates: Message(
-                        state.server.variables, state.control
-                    ),
-                    start=start,
-                    step=step,
-                    finish=finish,
-                ),
-            ),
+            passes=(local, control_pass(task)) if option == "I" else (local,),
             server_update=server_update,
             variables=lambda state: state.server.variables,
             init_client=no_control,
@@ -141,6 +153,30 @@ def scaffold(
     own = {"client_lr": client_lr, "server_lr": server_lr}
     values = optimizer_arguments.hyperparameters("scaffold", own)
     return AlgorithmSpec("scaffold", build, values, client_optimizer)
+
+
+def control_pass(task: LocalTask) -> ClientPass:
+    """Returns the pass of option I: c_i' is the gradient at the global model over all rows."""
+    gradient = gradient_pass(task, lambda total, job: total)
+
+    def finish(message: Variables, carry, job):
+        summed, client_control = carry
+        total = gradient.finish(message, summed, job)
+        control = total.mean()
+        change = difference(control, client_control)
+        sent = {"control": Contribution(change, jnp.ones_like(total.loss))}
+        return sent, control, loss_stats(total)
+
+    return ClientPass(
+        broadcast=lambda state, aggregates: state.server.variables,
+        start=lambda message, own, job: (gradient.start(message, own, job), own),
+        step=lambda message, carry, batch, job: (
+            gradient.step(message, carry[0], batch, job),
+            carry[1],
+        ),
+        finish=finish,
+        schedule=gradient.schedule,
+    )
 
 
 def no_control(variables: Variables) -> PyTree:

@@ -133,7 +133,8 @@ ALGORITHM: dict[str, Field] = {
         meaning="Names the federated algorithm: fedavg, fedsgd, fedprox, scaffold, fedopt, ifca, "
         "hypcluster, fedsoft, cfl, q_fedavg, afl, term, fedmgda, gifair, fairfed, ditto, "
         "apfl, pfedme, per_fedavg, fedexp, fedsam, moon, fedspeed, fedadmm, feddc, delta_sgd, "
-        "fedala, fedproto, knn_per.",
+        "fedala, fedproto, knn_per, "
+        "fednova, feddyn, mime, mimelite, fedlin.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -150,7 +151,7 @@ ALGORITHM: dict[str, Field] = {
     "mu": Field(
         None, float, NON_NEGATIVE, optional=True,
         meaning="Sets FedProx's proximal coefficient: how strongly clients are pulled back; in "
-        "FedSpeed the inverse of lambda, in FedADMM rho, in FedDC alpha; weighs MOON's "
+        "FedSpeed the inverse of lambda, in FedADMM rho, in FedDyn and FedDC alpha; weighs MOON's "
         "contrast.",
     ),
     "temperature": Field(
@@ -172,6 +173,15 @@ ALGORITHM: dict[str, Field] = {
     "growth": Field(
         None, float, NON_NEGATIVE, optional=True,
         meaning="Says how fast rates of Delta-SGD may grow, its delta.",
+    ),
+    "option": Field(
+        None, str, ("I", "II"), optional=True,
+        meaning="Makes SCAFFOLD's control variates of a second pass over the rows (I), or of the "
+        "way that clients went (II).",
+    ),
+    "base_optimizer": Field(
+        None, str, ("sgd", "momentum", "adagrad", "adam", "yogi"), optional=True,
+        meaning="Names the optimizer that Mime's clients step with, its statistics frozen.",
     ),
     "q": Field(
         None, float, NON_NEGATIVE, optional=True,
@@ -234,11 +244,12 @@ ALGORITHM: dict[str, Field] = {
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the server."
     ),
     "server_momentum": Field(
-        None, float, DECAY, optional=True, meaning="Sets the momentum of FedAvgM's server."
+        None, float, DECAY, optional=True,
+        meaning="Sets the momentum of FedAvgM's and FedNova's server.",
     ),
     "beta1": Field(
         None, float, DECAY, optional=True,
-        meaning="Sets the decay of an adaptive server's first moment.",
+        meaning="Sets the decay of an adaptive server's first moment, or Mime's momentum.",
     ),
     "beta2": Field(
         None, float, DECAY, optional=True,
