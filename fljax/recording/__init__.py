@@ -1,6 +1,7 @@
 """Records, summary, plots and checkpoints of a run, and how to read them back."""
 
 from fljax.recording.checkpoints import Checkpoints
+from fljax.recording.client_plots import plot_clients
 from fljax.recording.models import load_model, save_model
 from fljax.recording.plots import plot_curves
 from fljax.recording.progress import Progress, progress, say
@@ -31,6 +32,7 @@ __all__ = [
     "load_model",
     "load_run",
     "peak_memory_bytes",
+    "plot_clients",
     "plot_curves",
     "progress",
     "save_model",

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.core.digits import counted
-from fljax.core.metrics import Metric, from_plain, target_of
+from fljax.core.metrics import Metric, from_plain, spread_metric, target_of
 from fljax.core.values import checked_path, shown
 from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
+from fljax.recording.client_plots import plot_clients
 from fljax.recording.models import BEST, FINAL, model_path, read_model
 from fljax.recording.npz import load_arrays
 from fljax.recording.plots import plot_curves
@@ -93,6 +94,8 @@ class Run(NamedTuple):
     def plot(self, directory: str | Path | None = None, label: str = "federated") -> list[Path]:
         """Draws loss, first metric and bytes over the baselines; returns the PNG files.
 
+        Where single clients were evaluated, also how the metric is spread over them.
+
         Args:
           directory: Where to write them; `plots/` of the run if None.
           label: How the legend calls this run.
@@ -101,12 +104,13 @@ class Run(NamedTuple):
             raise ValueError("this run was kept in memory; say where to draw: plot(directory)")
         curves = {label: self.curves}
         curves |= {name: baseline.curves for name, baseline in self.baselines.items()}
-        return plot_curves(
-            curves,
-            self.directory / "plots" if directory is None else directory,
-            metric=self.metrics[0],
-            target=target_of(self.config),
-        )
+        directory = self.directory / "plots" if directory is None else directory
+        target, metric = target_of(self.config), spread_metric(self.metrics)
+        clients = (self.client_metrics or {}).get(metric.name, ())
+        return [
+            *plot_curves(curves, directory, metric=self.metrics[0], target=target),
+            *plot_clients({label: clients}, directory, metric=metric),
+        ]
 
 
 def to_curves(records: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

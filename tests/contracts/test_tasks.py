@@ -242,7 +242,8 @@ def test_the_first_metric_chooses_round_model_and_target(run, models):
 def test_pictures_and_lines_name_the_metric(run, tmp_path, capsys):
     read = fljax.load_run(run.directory)
     assert read.metrics[0] == MSE_A and "test mse_a" in repr(read)
-    assert [path.name for path in read.plot()] == ["loss.png", "mse_a.png", "bytes.png"]
+    pictures = ["loss.png", "mse_a.png", "bytes.png", "clients.png"]
+    assert [path.name for path in read.plot()] == pictures
     federate(num_rounds=2, progress=True)
     assert "test mse_a " in capsys.readouterr().err
 
