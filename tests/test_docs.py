@@ -82,7 +82,7 @@ def test_commands_name_flags_and_keys_that_exist(command, monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_paths_lead_somewhere(page):
     text = outside_blocks(page)
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
     paths = r"`((?:fljax|kernels|scripts|configs|tests|docs)/[\w/.]+\.(?:py|md))`"
     for path in re.findall(paths, text):
