@@ -23,6 +23,7 @@ def fedper(
     finetune_epochs: int = 0,
     finetune_lr: float | None = None,
     finetune_batch_size: int = 20,
+    weighting: str = "examples",
     **options,
 ) -> AlgorithmSpec:
     """Returns FedPer.
@@ -35,11 +36,13 @@ def fedper(
       finetune_epochs: How often it then reads each of its client's rows; 0 for not at all.
       finetune_lr: Its learning rate; None is `client_lr`.
       finetune_batch_size: Its rows of a step; 0 takes all at once.
+      weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       **options: Further arguments of `fedavg`.
 
     Example:
       >>> algorithms.fedper(client_lr=0.05).hparams
       {'client_lr': 0.05, 'server_lr': 1.0}
     """
+    options["weighting"] = weighting
     tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size)
     return partly_personal("fedper", personal, tuning, client_lr, server_lr, options)

@@ -24,6 +24,7 @@ def fine_tuning(
     finetune_epochs: int = 5,
     finetune_lr: float | None = None,
     finetune_batch_size: int = 20,
+    weighting: str = "examples",
     **options,
 ) -> AlgorithmSpec:
     """Returns FedAvg with fine-tuning at evaluation.
@@ -36,11 +37,13 @@ def fine_tuning(
       finetune_epochs: How often it then reads each of its client's rows.
       finetune_lr: Its learning rate; None is `client_lr`.
       finetune_batch_size: Its rows of a step; 0 takes all at once.
+      weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       **options: Further arguments of `fedavg`.
 
     Example:
       >>> algorithms.fine_tuning(client_lr=0.05).hparams
       {'client_lr': 0.05, 'server_lr': 1.0}
     """
+    options["weighting"] = weighting
     tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size, usual="all")
     return partly_personal("fine_tuning", personal, tuning, client_lr, server_lr, options)
