@@ -17,6 +17,7 @@ CLUSTERS = 4
 def get_config():
     config = default_config()
     config.dataset = "mnist"
+    config.dataset_options.standardize = False
     config.partition = "iid"
     config.num_clients = 120
     config.rows_per_client = 150
@@ -56,7 +57,15 @@ def get_study():
         },
         "reference": "fedavg",
         "seeds": tuple(range(10)),
-        "columns": ("final/eval/personal/accuracy", "gap", "gap to local only"),
+        "columns": (
+            "best",
+            "gap",
+            "gap to local only",
+            "eval/personal/worst",
+            "train/adjusted_rand/domain",
+        ),
         "pictures": ("bars", "clients", "curves"),
-        "criterion": Criterion("eval/personal/accuracy", at="last", allow_test=True),
+        "criterion": Criterion(
+            "eval/personal/accuracy", "eval/personal/accuracy", at="last", allow_test=True
+        ),
     }
