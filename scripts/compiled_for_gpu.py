@@ -19,8 +19,8 @@ import jax
 from absl import app, flags
 
 from fljax import algorithms
-from fljax.benchmarks.compression_cost import links_of
 from fljax.benchmarks.gpu import compiled, program_figures
+from fljax.benchmarks.round_cost import links_of
 from fljax.benchmarks.workloads import find, make_model, make_task, varied
 from fljax.core.files import atomic_file
 from fljax.recording import say

@@ -11,8 +11,8 @@ import jax
 import pytest
 
 from fljax import algorithms
-from fljax.benchmarks.compression_cost import links_of
 from fljax.benchmarks.gpu import compiled, program_figures
+from fljax.benchmarks.round_cost import links_of
 from fljax.benchmarks.workloads import WORKLOADS, make_model, make_task
 from fljax.engine.program import round as round_program
 from fljax.engine.program.layout import as_given

@@ -1,0 +1,39 @@
+"""Times what algorithms, compressors or privacy add to a round, with and without them by turns.
+
+python scripts/round_cost.py --vary=uplink
+python scripts/round_cost.py --vary=uplink --workload=mlp_100 --variant='qsgd(4)' --variant='drive'
+python scripts/round_cost.py --vary=privacy --variant='gaussian(0.3, 1.0)'
+python scripts/round_cost.py --vary=algorithm --variant=scaffold --variant='ditto(0.1)'
+"""
+
+from fljax import commands  # isort: skip, it answers for what the others do
+
+
+from absl import flags
+
+import fljax
+from fljax.benchmarks import round_cost
+from fljax.benchmarks.workloads import find
+
+_VARY = flags.DEFINE_enum("vary", "uplink", list(round_cost.SUBJECTS), "What differs.")
+_WORKLOAD = flags.DEFINE_string("workload", "emnist_cnn_100", "A workload of scripts/benchmark.py.")
+_VARIANTS = flags.DEFINE_multi_string(
+    "variant",
+    [],
+    "An algorithm, compressor or mechanism of privacy, and behind a plus a compressor's memory "
+    "or secure aggregation; some of each unless said.",
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds of each.", lower_bound=1)
+
+
+def main(argv):
+    fljax.use_all_cores()
+    fljax.use_compilation_cache()
+    variants = _VARIANTS.value or round_cost.SUBJECTS[_VARY.value].variants
+    found = round_cost.costs(find(_WORKLOAD.value), _VARY.value, variants, _ROUNDS.value)
+    commands.show(round_cost.table(found, _VARY.value))
+    return 0
+
+
+if __name__ == "__main__":
+    commands.run(main)
