@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import reference
 import toy
+from contracts import harness
+from contracts.test_trials import COHORTS as TRIAL_COHORTS
+from contracts.test_trials import interleave
 
 from fljax import algorithms
 from fljax.core.metrics import Metric
 from fljax.core.task import Measured, Task
+from fljax.training.trials import TrialInputs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -35,14 +39,14 @@ def gradient(params, x, y):
     return reference.loss_and_gradient(params, x, y)[1]
 
 
-def loop(algorithm, clients, *, lr=LR, epochs=2, weighting="uniform", **numbers):
+def loop(algorithm, clients, *, cohorts=COHORTS, lr=LR, epochs=2, weighting="uniform", **numbers):
     """Runs the rounds of one algorithm; returns (params, what the server keeps, the clients' own).
 
     algorithm: (params, kept, own, present, work, weights, **numbers) -> (params, kept), where
       `present` is a list of (client, x, y) and `own` what each client keeps, changed in place.
     """
     params, kept, own = toy.initial_params(), None, [zeros(toy.initial_params()) for _ in clients]
-    for cohort in COHORTS:
+    for cohort in cohorts:
         present = [(c, *clients[c]) for c in cohort if len(clients[c][1])]
         work = {c: (reference.of(lr, c), 4, reference.of(epochs, c)) for c, _, _ in present}
         weights = [reference.weight_of(weighting, c, len(y)) for c, _, y in present]
@@ -93,7 +97,7 @@ def mime(params, kept, own, present, work, weights, *, kind, corrects, b1=0.8, b
 
     def step(g, m, v):
         mixed = b1 * m + (1 - b1) * g
-        return {"sgd": g, "momentum": mixed}.get(kind, mixed / (np.sqrt(v) + tau))
+        return mixed if kind == "momentum" else mixed / (np.sqrt(v) + tau)
 
     changes = []
     for client, x, y in present:
@@ -156,7 +160,6 @@ CASES = {
         {"momentum": 0.8, "mu": 0.5, "beta": 0.7},
     ),
     "feddyn": (algorithms.feddyn(0.7, LR), feddyn, {"mu": 0.7}),
-    "mime sgd": of_mime("mime", "sgd"),
     "mime momentum": of_mime("mime", "momentum", **B1),
     "mimelite adam": of_mime("mimelite", "adam", beta2=0.95, **B1, **TAU),
     "fedlin": (algorithms.fedlin(LR, 0.9), fedlin, {}),
@@ -168,8 +171,9 @@ CASES = {
 def test_equals_a_loop_over_clients(name):
     spec, algorithm, numbers = CASES[name]
     factors, weights = OWN["client_lr_factors"], OWN["client_weights"]
+    spread = {"devices": 3, "lanes": 2, "wave": 2}
     own = {"lr": LR * factors, "epochs": OWN["local_epochs"], "weighting": weights}
-    for seed, options, work in ((0, {"local_epochs": 2}, {}), (1, OWN, own)):
+    for seed, options, work in ((0, {"local_epochs": 2}, {}), (1, OWN | spread, own)):
         clients = toy.clients(seed=seed)
         federation, _ = toy.run_rounds(clients, spec, COHORTS, **options)
         params, kept, states = loop(algorithm, clients, **numbers, **work)
@@ -181,6 +185,40 @@ def test_equals_a_loop_over_clients(name):
             for client in {client for cohort in COHORTS for client in cohort} - {1}:
                 mine = jax.tree.map(lambda leaf, n=client: np.asarray(leaf[n]), rows)
                 toy.assert_close(mine, states[client], 1e-9)
+
+
+TRIALS = {
+    "fednova": (
+        lambda lr, number: algorithms.fednova(lr, 0.9, mu=number, weighting="uniform"),
+        fednova,
+        lambda number: {"mu": number},
+    ),
+    "mime": (
+        lambda lr, number: algorithms.mime(lr, 0.9, beta1=number),
+        mime,
+        lambda number: {"kind": "momentum", "corrects": True, "b1": number},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_trials_of_one_program_are_the_trials_alone(name):
+    make, algorithm, numbers = TRIALS[name]
+    settings = [(0.2, 0.3), (0.05, 0.8)]
+    specs = [make(*setting) for setting in settings]
+    found = harness.rounds(
+        specs[0],
+        [interleave(round) for round in range(3)],
+        harness.MANY,
+        trials=[TrialInputs(0, spec.hparams) for spec in specs],
+    )
+    for trial, (lr, number) in enumerate(settings):
+        expected, _, _ = loop(
+            algorithm, toy.clients(), cohorts=TRIAL_COHORTS[trial], lr=lr, epochs=1,
+            **numbers(number),
+        )  # fmt: skip
+        variables = found.federation.variables_of(trial)
+        toy.assert_close(jax.device_get(variables.params), expected, 1e-9)
 
 
 def params_after(spec, parts=None, **options):

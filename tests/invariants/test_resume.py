@@ -25,6 +25,8 @@ SPECS = {
     "fedadam": algorithms.fedopt("adam", 0.2, 0.05),
     "scaffold": algorithms.scaffold(0.2),
     "apfl": algorithms.apfl(0.4, 0.2),
+    "feddyn": algorithms.feddyn(0.5, 0.2),
+    "mime": algorithms.mime(0.2, base_optimizer="adam"),
 }
 
 
