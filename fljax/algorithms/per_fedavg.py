@@ -10,13 +10,14 @@ Algorithm 1. A batch is cut into D and D', and into D'' where the Hessian counts
     server    w <- w + server_lr mean(w_i - w)
     own model w - inner_lr g(w)                              on all rows of the client
 
-So a batch costs one gradient over its rows, or 4/3 of one. Where D' is empty (a batch of one row),
-nothing moves. PFLlib adapts own models by a whole step of the meta-learner.
+So a batch costs one gradient over its rows, or 4/3 of one. A batch with fewer rows than parts
+moves nothing. PFLlib adapts own models by a whole step of the meta-learner.
 """
 
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
 from fljax.algorithms.fedavg import LocalState, fedavg, stepped
 from fljax.algorithms.optimizer_arguments import hyperparameters
@@ -90,14 +91,20 @@ def per_fedavg(
                     *map(widened, (gradient, ahead, behind)),
                 )
             params, opt_state = stepped(optimizer, gradient, carry.opt_state, carry.params)
-            return LocalState(
+            new = LocalState(
                 params, state, opt_state, carry.loss + sums.loss, carry.weight + sums.weight
             )
+            # the last part has the fewest rows; of none there are neither gradients nor statistics
+            is_whole = (third[0] if third else second)["mask"].any()
+            return jax.tree.map(lambda new, old: jnp.where(is_whole, new, old), new, carry)
 
         def personalize(server, own, batch, key) -> Variables:
             params, model_state = algorithm.variables(server)
             gradient, _, _ = task.gradient(params, model_state, batch, key)
-            return Variables(moved(params, gradient, -hp["inner_lr"]), model_state)
+            adapted = moved(params, gradient, -hp["inner_lr"])
+            has_rows = batch["mask"].any()
+            params = jax.tree.map(lambda new, old: jnp.where(has_rows, new, old), adapted, params)
+            return Variables(params, model_state)
 
         return algorithm._replace(passes=(average._replace(step=step),), personalize=personalize)
 
