@@ -94,8 +94,11 @@ def fednova(
         client_lr, server_lr, client_momentum=client_momentum, mu=mu, weighting=weighting, **options
     )
 
+    build_fedavg = plain.build
+    has_momentum, is_proximal = client_momentum is not None, mu is not None
+
     def build(task, hp):
-        algorithm = plain.build(task, hp)
+        algorithm = build_fedavg(task, hp)
         (local,) = algorithm.passes
 
         def start(message, client_state, job):
@@ -105,9 +108,9 @@ def fednova(
 
         def step(message, carry, batch, job):
             last = 1.0
-            if client_momentum is not None:
+            if has_momentum:
                 last += hp["client_momentum"] * carry.last
-            if mu is not None:
+            if is_proximal:
                 last -= hp["client_lr"] * hp["mu"] * carry.norm
             last = jnp.asarray(last, carry.last.dtype)
             stepped = local.step(message, carry.local, batch, job)
