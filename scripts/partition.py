@@ -33,7 +33,7 @@ _OUT = flags.DEFINE_string("out", None, "Where to save the figure; none is drawn
 
 _OPTIONS = (
     *("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"),
-    *("rows_per_client", "own_test_fraction", "feature_skew"),
+    *("rows_per_client", "own_test_fraction", "feature_skew", "held_out_fraction"),
 )
 _DEFINE = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
 for _name in _OPTIONS:
@@ -56,6 +56,10 @@ def main(argv):
     counts = None if dataset.num_classes is None else data.split_label_counts(dataset)
     commands.show(dataset.describe())
     commands.show(data.partition_statistics(partition, counts))
+    for name, values in dataset.groups.items():
+        found = zip(*np.unique(values, return_counts=True), strict=True)
+        each = ", ".join(f"{value} {count}" for value, count in found)
+        commands.show(f"{name:<18} {each} (clients)")
     if _CLUSTERS.value:
         _show_clusters(dataset, counts)
     if _OUT.value:

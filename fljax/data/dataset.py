@@ -419,7 +419,8 @@ class FederatedDataset:
             owners = "global"
             if split.partition is not None:
                 owners = f"over {split.partition.num_clients} clients"
-            lines.append(f"  {role:<8} {split.num_rows:>10} rows, {owners}")
+            width = 8 if self.held_out_train is None else 14
+            lines.append(f"  {role:<{width}} {split.num_rows:>10} rows, {owners}")
         if sizes.size:
             lines.append(
                 f"  rows per client: min {sizes.min()}, median {np.median(sizes):g}, "
