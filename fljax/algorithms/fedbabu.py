@@ -6,6 +6,8 @@ judged, which is fine-tuned on the client's rows:
 
     clients   w <- w - lr g(w; h)                         server   w <- mean w_i
     judged    (w, h), then epochs of steps on the client's own rows
+
+PFLlib fine-tunes once, behind the last round; here every evaluation does, on a copy.
 """
 
 from __future__ import annotations

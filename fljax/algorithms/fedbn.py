@@ -5,6 +5,9 @@ client's own; all else is FedAvg:
 
     clients   (w, n_i) <- (w, n_i) - lr g(w, n_i)         server   w <- mean w_i
     judged    (w, n_i)
+
+The authors' code and PFLlib know such layers by the letters "bn" in a name, and share all others;
+here they are known by what they hold. PFLlib never averages statistics, whatever the algorithm.
 """
 
 from __future__ import annotations
