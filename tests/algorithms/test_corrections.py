@@ -310,8 +310,24 @@ def end_of(spec, num_rounds=60, steps=10):
         (algorithms.feddyn(1.0, 0.05), OPTIMUM, 1e-6),
         (algorithms.fedlin(0.5), OPTIMUM, 1e-6),
         (algorithms.mime(0.05, base_optimizer="sgd"), OPTIMUM, 1e-6),
+        (algorithms.fedspeed(1.0, 0.0, 0.05), OPTIMUM, 1e-6),
+        # the gradient uphill is that of other quadratics, whose optimum it finds
+        (algorithms.fedspeed(1.0, 0.1, 0.05), 2.5075, 5e-4),
+        (algorithms.fedadmm(1.0, 0.05), OPTIMUM, 1e-6),
+        (algorithms.feddc(0.1, 0.05), OPTIMUM, 1e-6),
     ],
-    ids=["fedavg", "scaffold II", "scaffold I", "feddyn", "fedlin", "mime"],
+    ids=[
+        "fedavg",
+        "scaffold II",
+        "scaffold I",
+        "feddyn",
+        "fedlin",
+        "mime",
+        "fedspeed",
+        "fedspeed uphill",
+        "fedadmm",
+        "feddc",
+    ],  # fmt: skip
 )
 def test_two_quadratics(spec, expected, within):
     assert abs(end_of(spec) - expected) < within
