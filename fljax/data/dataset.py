@@ -436,7 +436,7 @@ class FederatedDataset:
 
 def _check_row_groups(dataset: FederatedDataset) -> None:
     """Refuses groups of rows that a split's examples do not have."""
-    for role in ("train", "val", "test", "held_out"):
+    for role in ROLES:
         split = getattr(dataset, role)
         if split is None:
             continue

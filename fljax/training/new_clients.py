@@ -21,7 +21,7 @@ from fljax.core.precision import summable
 from fljax.core.trees import beside
 from fljax.engine.devices.execution import AXIS
 from fljax.engine.plan.batching import make_batches, steps_per_job, works_of
-from fljax.engine.program.inputs import Build
+from fljax.engine.program.inputs import Build, OwnNumbers
 from fljax.engine.program.keys import NEW_CLIENT
 from fljax.training.evaluation import EvalInputs, batch_of
 from fljax.training.local_work import local_work
@@ -88,13 +88,13 @@ def _pass_work(sizes, clients, work, seed: int, shape: tuple[int, ...]) -> PassW
     return PassWork(*(a.reshape(*shape, *a.shape[1:]) for a in (positions, counts, steps)))
 
 
-def make_states(build: Build, mesh: Mesh, has_weights: bool) -> Callable[..., PyTree]:
+def make_states(build: Build, mesh: Mesh, own: OwnNumbers) -> Callable[..., PyTree]:
     """Makes the compiled participation of new clients.
 
     Args:
       build: (frozen, hparams, round) -> the algorithm.
       mesh: The devices, which share the clients.
-      has_weights: Whether clients have weights of their own; new ones weigh 1.
+      own: Numbers of training clients' own; new ones weigh 1, and have the median batch size.
 
     Returns:
       A jitted function (server_states, hparams, keys, trial, default_states, round, frozen, rows,
@@ -102,20 +102,21 @@ def make_states(build: Build, mesh: Mesh, has_weights: bool) -> Callable[..., Py
       over trials, `rows` are [D, K, R] training rows, `clients` int32[D, K] their numbers.
     """
 
+    weight = None if own.weights is None else jnp.ones((), own.weights.dtype)
+    batch_size = None if own.batch_sizes is None else jnp.median(own.batch_sizes)
+
     def one_device(server, hparams, default, key, round, frozen, rows: EvalInputs, clients, works):
         algorithm = build(frozen, hparams, round)
 
         def state_of(each):
             (count, numbers, staged), client, works = each
-            job = blank_job(
-                jax.random.fold_in(key, client), jnp.float32(1) if has_weights else None
-            )
+            job = blank_job(jax.random.fold_in(key, client), weight)
             job = job._replace(client=client, rows=count, round=round)
             batch = batch_of(count, numbers, staged, rows.data)
-            return take_part(algorithm, server, default, batch, works, job)
+            return take_part(algorithm, server, default, batch, works, job, batch_size)
 
-        own = jax.tree.map(lambda leaf: leaf[0], (rows[:2] + (rows.staged,), clients, works))
-        return jax.lax.map(state_of, own)
+        mine = jax.tree.map(lambda leaf: leaf[0], (rows[:2] + (rows.staged,), clients, works))
+        return jax.lax.map(state_of, mine)
 
     each, same = PartitionSpec(AXIS), PartitionSpec()
     sharded = jax.shard_map(
@@ -144,6 +145,7 @@ def take_part(
     rows: dict[str, Any],
     works: Sequence[PassWork],
     job: Job,
+    batch_size: jax.Array | None = None,
 ) -> PyTree:
     """Returns the state of a client after it took part alone; as it was where it has no batch.
 
@@ -154,6 +156,7 @@ def take_part(
       rows: All rows of the client in one batch, "mask" among them.
       works: Its local work in each pass, leaves [T, B], [T] and scalars.
       job: Its job, but for steps.
+      batch_size: Rows of a batch on average, where batches are drawn, as in `OwnNumbers`.
     """
     examples = {name: leaf for name, leaf in rows.items() if name != "mask"}
 
@@ -171,6 +174,8 @@ def take_part(
                 places, count = work.positions[time], work.counts[time]
                 batch = jax.tree.map(lambda leaf: leaf[places], examples)
                 batch["mask"] = jnp.arange(places.shape[0]) < count
+                if batch_size is not None:
+                    batch["size"] = jnp.minimum(batch_size, own.rows.astype(batch_size.dtype))
                 after = each.step(message, carry, batch, own._replace(step=time))
                 return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
 

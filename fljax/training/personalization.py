@@ -355,8 +355,7 @@ def personal_program(
         federation.mesh,
     )
 
-    has_weights = federation.inputs.own.weights is not None
-    states_of_new = make_states(federation.build_algorithm, federation.mesh, has_weights)
+    states_of_new = make_states(federation.build_algorithm, federation.mesh, federation.inputs.own)
 
     def dispatch(federation: Federation, own: PersonalSet, round: int, trial: int) -> EvalOutputs:
         given, store = federation.inputs, federation.store
