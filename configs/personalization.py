@@ -19,7 +19,7 @@ from fljax.studies import Criterion
 
 METHODS = (
     "fedavg", "local_only", "fine_tuning", "ditto", "fedper", "fedrep", "lg_fedavg", "fedbabu",
-    "apfl", "per_fedavg",
+    "apfl", "per_fedavg", "fedala", "knn_per",
 )  # fmt: skip
 PFLLIB = {"pfllib_pat": "pfllib_pathological", "pfllib_dir": "pfllib_dirichlet"}
 

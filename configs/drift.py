@@ -1,0 +1,51 @@
+"""Drift of clients under label skew and unlike local work: a study.
+
+For `scripts/study.py`; `scripts/simulate.py` runs single ones. Fashion-MNIST, 30 clients by
+Dirichlet(0.1), a third of them a round, each with 2 to 5 local epochs of its own (Wang et al. 2020,
+arXiv:2007.07481, have such clients): where clients take unlike numbers of steps, FedAvg solves
+another problem than the one it was given. All methods have the same rates; `--axis=client_lr=...`
+tunes them. Variants of the setting:
+
+    --config=configs/drift.py                 2 to 5 epochs of a client's own
+    --config=configs/drift.py:tenth           100 clients of two classes each, 10 a round, one epoch
+"""
+
+from fljax.config import default_config
+
+METHODS = (
+    "fedavg", "fedprox", "fednova", "scaffold", "feddyn", "mimelite", "fedexp", "fedsam",
+    "fedspeed", "fedadmm", "feddc", "fedlin", "delta_sgd",
+)  # fmt: skip
+
+
+def get_config(setting="unlike_epochs"):
+    config = default_config()
+    config.dataset = "fashion_mnist"
+    config.model = "mlp"
+    config.model_options.hidden = (100,)
+    config.batch_size = 32
+    config.client_lr = 0.05
+    config.val_fraction = 0.1
+    config.num_rounds = 100
+    config.eval_every = 5
+    if setting == "tenth":
+        config.num_clients = 100
+        config.partition = "classes_per_client"
+        config.classes_per_client = 2
+        config.clients_per_round = 10
+        return config
+    config.num_clients = 30
+    config.partition = "dirichlet"
+    config.alpha = 0.1
+    config.clients_per_round = 10
+    config.local_epochs = 2
+    config.max_local_epochs = 5
+    return config
+
+
+def get_study():
+    return {
+        "variants": {name: {"algorithm": name} for name in METHODS},
+        "reference": "fedavg",
+        "seeds": (0, 1, 2),
+    }
