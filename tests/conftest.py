@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import hypothesis
 import jax
@@ -20,6 +21,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Nothing of earlier runs, and nothing for later ones.
 jax.config.update("jax_enable_compilation_cache", False)
 quick.compile_equal_programs_once()
+quick.lower_in_few_contexts()
 # What runs and libraries leave in temporary folders, here and in other processes, lies in one that
 # is removed at the end. That of `tmp_path` stays where pytest would have it.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
@@ -86,6 +88,18 @@ def quick_compilation():
     """Compiles without optimizations, for tests of values whose programs run once."""
     jax.devices()  # starts the tests' own devices, before a test asks for one per core
     with quick.compilation():
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights_as_written():
+    """Lets no run of a module hold narrow weights transposed.
+
+    To rewrite the work of clients for it takes a sixth of the time until a small run is there.
+    """
+    from fljax.engine.program import layout, round
+
+    with mock.patch.object(round, "transposed_weights", layout.as_given):
         yield
 
 

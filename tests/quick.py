@@ -6,11 +6,13 @@ import collections
 import contextlib
 import functools
 import os
+import threading
 from typing import Any
 from unittest import mock
 
 import jax
 from jax._src import compiler
+from jax._src.interpreters import mlir
 
 # On CPUs most of XLA's time goes into its emitters of fused loops, which JAX's own option leaves
 # on: without them a test of a round takes two thirds of the time. And where every core has a worker
@@ -73,3 +75,23 @@ def compile_equal_programs_once() -> None:
         return _programs[key]
 
     compiler.compile_or_get_cached = compiled
+
+
+# What a context holds, constants too, is there as long as it.
+_PROGRAMS_OF_A_CONTEXT = 50
+
+
+def lower_in_few_contexts() -> None:
+    """Lets this process make MLIR's context for many programs at once.
+
+    Its dialects take longer to load than a small program takes to lower, and tests have thousands.
+    """
+    make_context, mine = mlir.make_ir_context, threading.local()
+
+    def context():
+        if getattr(mine, "left", 0) == 0:
+            mine.context, mine.left = make_context(), _PROGRAMS_OF_A_CONTEXT
+        mine.left -= 1
+        return mine.context
+
+    mlir.make_ir_context = context

@@ -1,6 +1,7 @@
 """The GPU report at its small size, on CPUs: every section, and what happens when one fails."""
 
 import dataclasses
+import functools
 import gzip
 import json
 import os
@@ -43,6 +44,9 @@ def test_a_section_gives_a_table(name, workdir, monkeypatch):
     monkeypatch.setattr(timed_loop, "SECONDS", 1e-3)
     monkeypatch.setattr(layers, "LENGTH", 3)
     monkeypatch.setattr(flag_section, "VARIANTS", dict([*flag_section.VARIANTS.items()][:2]))
+    # all of them are in the tests of the kernels' benchmark
+    forms = layers.forms
+    monkeypatch.setattr(layers, "forms", lambda *of: forms(*of)[:2])
     for key, value in quick.ENVIRONMENT.items():
         monkeypatch.setenv(key, value)
     result = report.run_section(name, Context(SIZE, workdir, {}, seconds=300.0))
@@ -211,6 +215,7 @@ def test_bars_are_met_or_missed(tmp_path):
     assert "| a loss | nan nats | at most 1 nats | **missed** |" in text
 
 
+@functools.cache
 def change_after(rounds):
     """Returns what a process of the section says of the change by real rounds."""
     return cases.run_case("softmax_60:2:0:4", rounds - 1)["change"]

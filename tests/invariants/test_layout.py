@@ -20,12 +20,15 @@ LAYOUTS = [
     {"devices": 2, "lanes": 2, "wave": 4},
     {"devices": 3, "wave": 2, "placement": "stream"},
 ]
-ALGORITHMS = {
-    "fedavg": algorithms.fedavg(0.2),
-    "fedadam": algorithms.fedopt("adam", 0.2, 0.05),
-    "fedsgd": algorithms.fedsgd(0.3),
-    "scaffold": algorithms.scaffold(0.2),
+ADAM = algorithms.fedopt("adam", 0.2, 0.05)
+# Each with its layouts; what Adam's clients do is what SGD's do, and servers know of no layout.
+CASES = {
+    "fedavg": (algorithms.fedavg(0.2), LAYOUTS),
+    "fedadam": (ADAM, LAYOUTS[2:3]),
+    "fedsgd": (algorithms.fedsgd(0.3), LAYOUTS[::3]),
+    "scaffold": (algorithms.scaffold(0.2), LAYOUTS),
 }
+FEDAVG = CASES["fedavg"][0]
 
 
 def final_params(spec, dtype, **options):
@@ -37,22 +40,21 @@ def final_params(spec, dtype, **options):
     return toy.params_of(federation)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", CASES)
 def test_layout_changes_nothing_in_float64(name):
+    spec, layouts = CASES[name]
     with jax.enable_x64(True):
-        expected = final_params(ALGORITHMS[name], np.float64, devices=1)
-        for layout in LAYOUTS:
-            got = final_params(ALGORITHMS[name], np.float64, **layout)
+        expected = final_params(spec, np.float64, devices=1)
+        for layout in layouts:
+            got = final_params(spec, np.float64, **layout)
             toy.assert_close(got, expected, 1e-9)
 
 
 def test_layout_changes_little_in_float32():
     with jax.default_matmul_precision("highest"):
-        expected = final_params(ALGORITHMS["fedavg"], np.float32, devices=1)
-        for layout in LAYOUTS:
-            toy.assert_close(
-                final_params(ALGORITHMS["fedavg"], np.float32, **layout), expected, 1e-5
-            )
+        expected = final_params(FEDAVG, np.float32, devices=1)
+        for layout in LAYOUTS[1:3]:
+            toy.assert_close(final_params(FEDAVG, np.float32, **layout), expected, 1e-5)
 
 
 def mapped(parts, folder):
@@ -76,7 +78,7 @@ def test_rows_of_mapped_files_are_those_in_memory(tmp_path):
         federation = build(
             data,
             toy.softmax_task(np.float32),
-            ALGORITHMS["fedadam"],
+            ADAM,
             RoundOptions(**options, local_epochs=2, devices=2, placement=placement),
         )
         for plan, facts in federation.plans(0, 4):
@@ -88,7 +90,7 @@ def test_rows_of_mapped_files_are_those_in_memory(tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
 def test_reruns_are_bit_equal(layout):
-    first, second = (final_params(ALGORITHMS["fedadam"], np.float32, **layout) for _ in range(2))
+    first, second = (final_params(ADAM, np.float32, **layout) for _ in range(2))
     chex.assert_trees_all_equal(first, second)
 
 
@@ -97,14 +99,12 @@ def test_equal_clients_are_exchanged_together():
     parts = toy.clients([8] * 10)
     with jax.enable_x64(True):
         cohorts = [list(range(10)), [1, 3, 5]]
-        alone, _ = toy.run_rounds(parts, ALGORITHMS["fedavg"], cohorts, devices=1)
-        together, _ = toy.run_rounds(parts, ALGORITHMS["fedavg"], cohorts, devices=2, lanes=4)
+        alone, _ = toy.run_rounds(parts, FEDAVG, cohorts, devices=1)
+        together, _ = toy.run_rounds(parts, FEDAVG, cohorts, devices=2, lanes=4)
         assert together.execution.exchange_size == 4
         toy.assert_close(toy.params_of(together), toy.params_of(alone), 1e-9)
 
 
 def test_a_seed_changes_the_order_of_rows():
-    first, second = (
-        final_params(ALGORITHMS["fedavg"], np.float32, seed=seed, devices=1) for seed in (0, 1)
-    )
+    first, second = (final_params(FEDAVG, np.float32, seed=seed, devices=1) for seed in (0, 1))
     assert any((first[name] != second[name]).any() for name in first)

@@ -12,7 +12,7 @@ from fljax.studies import report
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.study import Study, listed_trials
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 MECHANISM = "toy_privacy:toy_gaussian"
 NOISES = (1.0, 8.0)
@@ -65,7 +65,8 @@ def test_trials_are_those_of_single_runs_and_say_what_they_spent(tmp_path):
         config, tmp_path, variants=variants, seeds=(0, 1), columns=("best", "epsilon"),
         progress=False,
     )  # fmt: skip
-    for trial in found.results.trials[:2]:
+    # the second seed of either noise
+    for trial in found.results.trials[1:4:2]:
         curves = alone(config, trial._replace(values=trial.overrides(variants)))
         rows = [
             {name: row[name] for name in row if name.partition("/")[0] in ("train", "privacy")}
@@ -104,7 +105,6 @@ def test_privacy_composes_with_all_else_in_one_program(composed, tmp_path):
     found = fljax.sweep(config, tmp_path, axes=axes, progress=False)
     trials = found.results.trials
     assert len({rows_of(found, trial)[-1]["eval/val/loss"] for trial in trials}) == 4
-    for trial in (trials[0], trials[-1]):
-        curves, last = alone(config, trial), rows_of(found, trial)[-1]
-        for name in ("eval/val/loss", "train/loss", "privacy/epsilon"):
-            np.testing.assert_allclose(last[name], curves[name][-1], rtol=1e-4)
+    curves, last = alone(config, trials[-1]), rows_of(found, trials[-1])[-1]
+    for name in ("eval/val/loss", "train/loss", "privacy/epsilon"):
+        np.testing.assert_allclose(last[name], curves[name][-1], rtol=1e-4)

@@ -12,7 +12,7 @@ from fljax.engine.devices.memory import exhaustion
 from fljax.studies import Trial, journal
 from fljax.studies.slots import Slots
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 SETTINGS = {"axes": {"client_lr": (0.05, 0.1, 0.3)}, "parallel_trials": 2, "progress": False}
 CONFIG = small_config(lanes=0, devices=1)
@@ -35,10 +35,13 @@ def _lanes_said(said):
     return [int(text.split()[0]) for text in texts if "lanes do not fit" in text]
 
 
-@pytest.mark.parametrize("saves", [0.0, 1e9], ids=["often", "at ends alone"])
-@pytest.mark.parametrize("fails_in", [0, 3, "with the third trial"])
+@pytest.mark.parametrize(
+    ("fails_in", "saves"),
+    [(0, 0.0), (3, 0.0), (3, 1e9), ("with the third trial", 1e9)],
+    ids=["0-often", "3-often", "3-at ends alone", "with the third trial-at ends alone"],
+)
 def test_a_sweep_goes_on_with_fewer_lanes(
-    plain, four_lanes, monkeypatch, tmp_path, saves, fails_in
+    plain, four_lanes, monkeypatch, tmp_path, fails_in, saves
 ):
     monkeypatch.setattr(journal, "_SAVE_SECONDS", saves)
 
@@ -103,7 +106,7 @@ def test_what_was_proposed_and_not_saved_is_asked_for_anew(four_lanes, monkeypat
     assert tried == [4] and found.complete
     rates = {trial.number: trial.values["client_lr"] for trial in found.results.trials}
     assert rates == pytest.approx({1: 0.03, 2: 0.04, 3: 0.05})
-    for trial in found.results.trials:
+    for trial in (found.results.trials[0], found.results.trials[-1]):
         curves, rows = alone(small_config(devices=1), trial), rows_of(found, trial)
         assert rows[-1]["train/loss"] == pytest.approx(curves["train/loss"][-1], rel=1e-5)
 
