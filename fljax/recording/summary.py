@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import math
 import platform
@@ -194,12 +195,15 @@ def versions() -> dict[str, str | None]:
     """
     # a checkout that is not installed has a version, too
     found: dict[str, str | None] = {"python": platform.python_version(), "fljax": __version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+    return found | {package: _version(package) for package in _PACKAGES}
+
+
+@functools.cache  # which reads files
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def device() -> str:

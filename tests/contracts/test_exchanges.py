@@ -27,10 +27,17 @@ def assert_controls(run, expected):
         np.testing.assert_allclose(rows[name], own, rtol=1e-9, atol=1e-12)
 
 
+MANY, EQUAL, ONE = [8, 4, 8, 8, 12, 4, 12, 8, 0, 16], [8] * 10, [0] * 9 + [3]
+
+
 @pytest.mark.parametrize(
-    ("devices", "lanes", "size"), [(2, 3, 3), (1, 3, 2), (2, 4, 2), (1, 12, 12), (1, 5, 4)]
+    ("sizes", "devices", "lanes", "size"),
+    [
+        *((MANY, *counts) for counts in [(2, 3, 3), (1, 3, 2), (2, 4, 2), (1, 12, 12), (1, 5, 4)]),
+        *((EQUAL, *counts) for counts in [(2, 3, 3), (1, 3, 2)]),
+        *((ONE, *counts) for counts in [(2, 4, 2), (1, 12, 12)]),
+    ],
 )
-@pytest.mark.parametrize("sizes", [[8] * 10, [8, 4, 8, 8, 12, 4, 12, 8, 0, 16], [0] * 9 + [3]])
 def test_lanes_exchange_together(sizes, devices, lanes, size):
     """Whether clients end together or wait for others, beside lanes that never have a job."""
     cohorts, parts = [list(range(10)), [1, 3, 5, 9], [9]], toy.clients(sizes)

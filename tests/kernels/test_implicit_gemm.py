@@ -67,8 +67,14 @@ def definition(x, w, bias, dy, strides, pads, dilation, ending):
     return result, *conv_gradients_reference(x, w, slopes, *where), slopes.sum((0, 1, 2))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", CASES)
+DTYPES = ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    # by turns, and one with both
+    [*zip(CASES, 6 * DTYPES, strict=True), ("color", "float32")],
+)
 def test_results_and_all_gradients_are_the_definition(name, dtype):
     clients, batch, size, channels, kernel, strides, padding, dilation, ending = CASES[name]
     shapes = (clients, batch, *size, channels[0]), (clients, *kernel, *channels)
@@ -148,8 +154,10 @@ def test_without_a_card_the_form_computes_from_matrix_products(ending):
     jax.tree.map(close, run(*arguments), expected(*arguments))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("channels", [(1, 32), (32, 64), (64, 6)])
+@pytest.mark.parametrize(
+    ("channels", "dtype"),
+    [((1, 32), "float32"), ((32, 64), "bfloat16"), ((64, 6), "float32"), ((64, 6), "bfloat16")],
+)
 @pytest.mark.parametrize("ending", [name for name in ENDINGS if name != "nothing to pool"])
 def test_kernels_lower_for_a_card(ending, channels, dtype):
     shapes = (3, 2, 9, 12, channels[0]), (3, 3, 3, *channels), (3, channels[1])

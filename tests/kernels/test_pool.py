@@ -8,6 +8,8 @@ from flax import nnx
 from fljax.benchmarks.kernels.reference import max_pool_reference
 from fljax_kernels import max_pool
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("shape, window", [((2, 6, 8, 3), (2, 2)), ((1, 7, 5, 2), (3, 2))])
 def test_values_are_the_maxima(shape, window):

@@ -11,6 +11,8 @@ import pytest
 
 from fljax.privacy.clipping import bounded, clipped
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZES = {"b": (4,), "w": (5, 7), "z": (0, 3)}
 # Around the largest and the smallest numbers of float32, and where squares leave its range.
 SCALES = (0.0, 1e-45, 1e-38, 1e-30, 1e-22, 1e-3, 1.0, 7.3, 1e18, 1e20, 1e30, 3.4e38)

@@ -41,13 +41,11 @@ ENLARGING = UplinkLink(
     decode=lambda payload, state: payload,
 )
 
-# What an algorithm sends, beside the update.
+# What an algorithm sends, beside the update. What FedProx and FedAdam send is what FedAvg sends.
 CASES = {
     "fedavg": (algorithms.fedavg(0.3, weighting="uniform"), ()),
     "weights": (algorithms.fedavg(0.3), ()),
-    "fedprox": (algorithms.fedprox(0.1, 0.3, weighting="uniform"), ()),
     "fedsgd": (algorithms.fedsgd(0.3, weighting="uniform"), ()),
-    "adam": (algorithms.fedopt("adam", 0.3, weighting="uniform"), ()),
     "scaffold": (algorithms.scaffold(0.3), ("control",)),
     "statistics": (algorithms.fedavg(0.3, weighting="uniform"), ("model_state",)),
     "per_layer": (algorithms.scaffold(0.3), ("control",)),

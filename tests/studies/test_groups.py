@@ -20,6 +20,8 @@ from fljax.studies.groups import from_config, from_function, grouped, key_of, sa
 from fljax.studies.study import Study, listed_trials
 from fljax.tasks import classification
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def small_config(**values):
     config = default_config()

@@ -14,6 +14,8 @@ from fljax import data, tasks
 from fljax.core import metrics
 from fljax.tasks.ranked import AUC
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def by_pairs(scores, labels):
     """Returns the share of pairs in which the positive example is ahead; ties count one half."""

@@ -82,10 +82,9 @@ def record_of(run, round, trial=0):
     return drift_record(own(run.stats[round], run.facts[round], trial), None, RoundTotals())
 
 
-@pytest.mark.parametrize("layout", harness.LAYOUTS)
-def test_records_tell_what_all_updates_would(layout, x64):
+def test_records_tell_what_all_updates_would(x64):
     cohorts = [[0, 2, 3, 8], [3, 1, 4, 5], [1], [7]]
-    run = harness.rounds(algorithms.fedavg(RATE), cohorts, layout)
+    run = harness.rounds(algorithms.fedavg(RATE), cohorts, harness.MANY)
     for round, (updates, weights) in enumerate(updates_of(cohorts)):
         assert record_of(run, round) == pytest.approx(described(updates, weights), rel=1e-9)
 

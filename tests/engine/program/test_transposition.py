@@ -8,6 +8,8 @@ from jax import lax
 
 from fljax.engine.program.transposition import is_matrix, rewrite, trace
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 _KEY = jax.random.key(3)
 
 
