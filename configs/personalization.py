@@ -6,8 +6,8 @@ are those of the last round. Settings, behind a colon:
 
     two_classes   Fashion-MNIST, 20 clients of 600 + 200 rows and two classes each, all of them in
                   each of 60 rounds, an MLP 784-100-10 (the default)
-    dirichlet     the same, class proportions of each client by Dirichlet(0.1)
-    weak          the same, by Dirichlet(1): where one shared model serves clients as well
+    dirichlet     the same, class proportions of each client by Dirichlet(0.1, ..., 0.1)
+    weak          the same, by Dirichlet(10, ..., 10): where one shared model serves all clients
     pfllib_pat    PFLlib (Zhang et al. 2023, arXiv:2312.04992): all 70,000 rows over 20 clients of
                   two classes, a quarter of each to test on, a CNN of four layers, rate 0.005, one
                   epoch of batches of 10. Its table is of 2,000 rounds; here are 100
@@ -49,7 +49,8 @@ def get_config(setting="two_classes"):
         config.partition = "pfllib_pathological(balanced=True)"
     else:
         config.partition = "dirichlet_per_client"
-        config.alpha = 1.0 if setting == "weak" else 0.1
+        # the sum over ten classes
+        config.alpha = 100.0 if setting == "weak" else 1.0
     return config
 
 

@@ -16,6 +16,7 @@ docs/configuration.md explains them.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import runpy
@@ -157,7 +158,8 @@ def call_in_file(path: str | os.PathLike, function: str) -> Any:
     """Calls a function that a config file defines beside `get_config()`.
 
     Args:
-      path: Python file; "file.py:text" calls the function with "text".
+      path: Python file; "file.py:text" calls the function with "text". Only `get_config` must take
+        it: a study may be the same whatever the configuration is.
       function: Its name.
 
     Returns:
@@ -175,7 +177,8 @@ def call_in_file(path: str | os.PathLike, function: str) -> Any:
         found = runpy.run_path(file).get(function)
         if found is None:
             return None
-        return found(argument) if argument else found()
+        takes_text = function == "get_config" or inspect.signature(found).parameters
+        return found(argument) if argument and takes_text else found()
 
 
 def check_overrides(
