@@ -284,7 +284,16 @@ class Algorithm(NamedTuple):
 
 
 def sent_params(algorithm: Algorithm, variables: Variables) -> PyTree:
-    """Returns the parameters that clients send changes of."""
+    """Returns the parameters that clients send changes of.
+
+    Example:
+      >>> spec = algorithms.fedavg(client_lr=0.1)
+      >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
+      >>> algorithm = spec.build(task, {**spec.hparams, "num_clients": 10})
+      >>> params, _, model_state = task.init(jax.random.key(0))
+      >>> sorted(sent_params(algorithm, Variables(params, model_state))) == sorted(params)
+      True
+    """
     return (variables if algorithm.shared is None else algorithm.shared(variables)).params
 
 

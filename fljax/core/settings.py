@@ -55,7 +55,8 @@ DATA: dict[str, Field] = {
     ),
     "alpha": Field(
         None, float, POSITIVE, optional=True,
-        meaning="Sets the concentration of a Dirichlet partition, small if skewed; unset: 0.5.",
+        meaning="Sets the concentration of a Dirichlet partition, small if skewed; unset: 0.5, "
+        "PFLlib's 0.1.",
     ),
     "shards_per_client": Field(
         None, int, COUNT, optional=True, unit="shards",
