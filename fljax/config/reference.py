@@ -111,8 +111,8 @@ def _facts(key: str, field: Field) -> list[str]:
         facts.append(", ".join(field.allowed))
     elif field.kind is bool:
         facts.append("True, False")
-    if key in ONLY_WITH:
-        other, values = ONLY_WITH[key]
+    other, values = ONLY_WITH.get(key, ("algorithm", ()))
+    if other != "algorithm":  # which algorithm has which stands in a table of its own
         facts.append(f"with {other} = {', '.join(values)}")
     return [*facts, f"affects {field.affects}"]
 
