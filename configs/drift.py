@@ -1,13 +1,13 @@
 """Drift of clients under label skew and unlike local work: a study.
 
-For `scripts/study.py`; `scripts/simulate.py` runs single ones. Fashion-MNIST, 30 clients by
-Dirichlet(0.1), a third of them a round, each with 2 to 5 local epochs of its own (Wang et al. 2020,
-arXiv:2007.07481, have such clients): where clients take unlike numbers of steps, FedAvg solves
-another problem than the one it was given. All methods have the same rates; `--axis=client_lr=...`
-tunes them. Variants of the setting:
+For `scripts/study.py`; `scripts/simulate.py` runs single ones. All methods have the same rates;
+`--axis=client_lr=...` tunes them. Settings, behind a colon:
 
-    --config=configs/drift.py                 2 to 5 epochs of a client's own
-    --config=configs/drift.py:tenth           100 clients of two classes each, 10 a round, one epoch
+    unlike_epochs   Fashion-MNIST, 16 clients by Dirichlet(0.1), all of them in each of 100 rounds,
+                    each with 2 to 5 local epochs of its own, as Wang et al. 2020
+                    (arXiv:2007.07481) have them on CIFAR-10: clients take unlike numbers of steps,
+                    and FedAvg solves another problem than the one it was given (the default)
+    tenth           100 clients of two classes each, of whom 10 take part in a round, one epoch
 """
 
 from fljax.config import default_config
@@ -34,10 +34,10 @@ def get_config(setting="unlike_epochs"):
         config.classes_per_client = 2
         config.clients_per_round = 10
         return config
-    config.num_clients = 30
+    config.num_clients = 16
     config.partition = "dirichlet"
     config.alpha = 0.1
-    config.clients_per_round = 10
+    config.clients_per_round = 16
     config.local_epochs = 2
     config.max_local_epochs = 5
     return config
