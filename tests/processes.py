@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 import toy
 
 import fljax
@@ -144,6 +145,7 @@ def refusals() -> list[str]:
 
 
 def main(process: int, port: int, directory: Path, only: str = "") -> None:
+    quick.compile_equal_programs_once()
     fljax.initialize_distributed(f"127.0.0.1:{port}", 2, process)
     jax.config.update("jax_num_cpu_devices", DEVICES // 2)
     if only:

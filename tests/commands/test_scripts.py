@@ -112,7 +112,6 @@ def test_a_second_start_in_the_same_place_is_refused(finished):
     [
         (["--config.clientlr=1"], ["Unknown config key 'clientlr'", "Did you mean 'client_lr'?"]),
         (["--config.comm_round=3"], ["FedML's name", "'num_rounds'"]),
-        (["--config.client_lr=-1"], ["client_lr = -1.0 must be above 0"]),
         (["--config.dataset=mnits"], ["'mnits'", "mnist"]),
     ],
 )
@@ -210,7 +209,7 @@ def test_a_signal_during_start_up_ends_with_a_line(seconds, number, code, tmp_pa
     assert errors.splitlines()[-1] == "Stopped at once. What was saved until now stays."
 
 
-@pytest.mark.parametrize("where", ["2>&1 | head -1", "2>&-", "2>/dev/full", ">&- 2>&-"])
+@pytest.mark.parametrize("where", ["2>&1 | head -1", "2>/dev/full", ">&- 2>&-"])
 def test_closed_or_full_output_ends_no_run(where, tmp_path):
     workdir = tmp_path / "run"
     command = [*COMMAND, f"--workdir={workdir}", "--config.num_rounds=2", "--config.baselines=()"]

@@ -1,7 +1,9 @@
 """Invariant 3: a run that was stopped or killed goes on as if nothing had happened."""
 
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,17 +73,22 @@ def stop_after(round):
     return hook
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns the uninterrupted run of an algorithm, by its name."""
+    return functools.cache(lambda name: run(tmp_path_factory.mktemp(name) / "whole", SPECS[name]))
+
+
 @pytest.mark.parametrize("name", SPECS)
-def test_interrupted_and_resumed_equals_uninterrupted(name, tmp_path):
-    whole = run(tmp_path / "whole", SPECS[name])
+def test_interrupted_and_resumed_equals_uninterrupted(name, whole, tmp_path):
     half = run(tmp_path / "parts", SPECS[name], hooks=(stop_after(5),))
     assert half.interrupted and half.summary["rounds"] < ROUNDS
     assert not (tmp_path / "parts" / "summary.json").exists()
     resumed = run(tmp_path / "parts", SPECS[name], resume=True)
     assert not resumed.interrupted
-    assert_same(whole, resumed)
+    assert_same(whole(name), resumed)
     for figure in ("uplink_bytes", "transfer_seconds"):
-        assert resumed.summary[figure] == whole.summary[figure] > 0
+        assert resumed.summary[figure] == whole(name).summary[figure] > 0
 
 
 def test_resume_uses_the_execution_plan_of_the_checkpoint(tmp_path):
@@ -91,27 +98,29 @@ def test_resume_uses_the_execution_plan_of_the_checkpoint(tmp_path):
     assert config["execution"]["lanes"] == 2
 
 
-@pytest.mark.parametrize("given, expected", [({}, 2), ({"rounds_per_dispatch": 1}, 1)])
-def test_resume_dispatches_as_many_rounds_together(tmp_path, given, expected):
-    run(tmp_path, SPECS["fedadam"], num_rounds=8, rounds_per_dispatch=2)
-    run(tmp_path, SPECS["fedadam"], resume=True, **given)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["execution"]["rounds_per_dispatch"] == expected
+def test_resume_dispatches_as_many_rounds_together(tmp_path):
+    first = tmp_path / "first"
+    run(first, SPECS["fedadam"], num_rounds=8, rounds_per_dispatch=2)
+    copy = shutil.copytree(first, tmp_path / "copy")
+    for workdir, given, expected in ((first, {}, 2), (copy, {"rounds_per_dispatch": 1}, 1)):
+        run(workdir, SPECS["fedadam"], resume=True, **given)
+        config = json.loads((workdir / "config.json").read_text())
+        assert config["execution"]["rounds_per_dispatch"] == expected
 
 
-def test_resume_of_a_finished_run_changes_nothing(tmp_path):
-    first = run(tmp_path, SPECS["fedadam"])
-    before = lines(tmp_path)
-    second = run(tmp_path, SPECS["fedadam"], resume=True)
-    assert lines(tmp_path) == before
+def test_resume_of_a_finished_run_changes_nothing(whole, tmp_path):
+    first = whole("fedadam")
+    workdir = shutil.copytree(first.directory, tmp_path / "copy")
+    before = lines(workdir)
+    second = run(workdir, SPECS["fedadam"], resume=True)
+    assert lines(workdir) == before
     jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
 
 
-def test_a_finished_run_can_be_extended(tmp_path):
+def test_a_finished_run_can_be_extended(whole, tmp_path):
     run(tmp_path / "short", SPECS["scaffold"], num_rounds=8)
     longer = run(tmp_path / "short", SPECS["scaffold"], resume=True)
-    whole = run(tmp_path / "whole", SPECS["scaffold"])
-    jax.tree.map(np.testing.assert_array_equal, whole.variables, longer.variables)
+    jax.tree.map(np.testing.assert_array_equal, whole("scaffold").variables, longer.variables)
 
 
 def nesterov(hp):
@@ -156,13 +165,12 @@ def test_resume_refuses_another_configuration_and_touches_nothing(saved, message
     assert before == after
 
 
-def test_a_second_run_does_not_overwrite(tmp_path):
-    run(tmp_path, SPECS["fedadam"], num_rounds=1)
+def test_a_second_run_does_not_overwrite(saved):
     with pytest.raises(FileExistsError, match="--resume"):
-        run(tmp_path, SPECS["fedadam"], num_rounds=1)
+        run(saved, SPECS["fedadam"], num_rounds=1)
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):
     """SIGKILL at some moment after the first checkpoint; the resumed run repeats the rest."""
     script = (
         "import sys, time; sys.path[:0] = sys.argv[2:]\n"
@@ -186,4 +194,4 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     process.wait()
     assert checkpoint.exists()
     resumed = run(workdir, SPECS["scaffold"], resume=True)
-    assert_same(run(tmp_path / "whole", SPECS["scaffold"]), resumed)
+    assert_same(whole("scaffold"), resumed)
