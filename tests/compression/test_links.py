@@ -134,7 +134,7 @@ def test_the_uplink_runs_once_a_job():
 
 @pytest.mark.parametrize(
     "code",
-    [c.qsgd(4), c.rand_k(0.3), c.chain(c.top_k(0.4), c.int8(stochastic=True))],
+    [c.rand_k(0.3), c.chain(c.top_k(0.4), c.int8(stochastic=True))],
     ids=lambda code: code.name,
 )
 def test_devices_and_lanes_change_nothing(code):

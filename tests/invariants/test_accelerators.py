@@ -12,7 +12,7 @@ from contracts import harness
 from contracts.harness import Layout
 from jax.export import export
 
-from fljax import algorithms, models
+from fljax import algorithms, compression, models
 from fljax.compression import names
 from fljax.core.gradients import bind
 from fljax.core.transforms import Aggregator, Pipeline
@@ -30,7 +30,7 @@ COHORTS = [[0, 2, 3, 8], [5, 3, 1]]
 LAYOUT, WIDE = Layout(2, 2, 3), Layout(2, 3, 1)
 UPLINKS = (
     "none", "top_k(0.3)", "traced", "prune(0.3)", "rand_k(0.4)", "qsgd(4)", "powersgd(1)",
-    "fetch_sgd(columns=7)", "rotated_uniform(4)", "eden(2)", "natural", "terngrad", "sign",
+    "fetch_sgd(columns=7)", "rotated_uniform(4)", "eden(2)", "sign",
 )  # fmt: skip
 
 
@@ -65,6 +65,19 @@ def test_their_forms_lower_and_compute_the_same_round(uplink, accelerator):
     rows = federation.store.gather(facts.trials, facts.clients)
     arguments = federation.state, rows, federation.place(pack(plan)), federation.inputs
     assert lowered(federation.program, *arguments)
+
+
+@pytest.mark.parametrize(
+    "code", [compression.natural(), compression.terngrad()], ids=lambda code: code.name
+)
+def test_codes_of_single_coordinates_lower(code, accelerator):
+    """They have one form everywhere."""
+    accelerator()
+
+    def through(key, x):
+        return code.decode(code.encode(key, x), x.size)
+
+    assert lowered(jax.jit(through), jax.random.key(0), jnp.zeros(28))
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -53,11 +53,10 @@ STATEFUL = Pipeline(
 CASES = {
     "float32": {},
     "float64, streamed, two lanes": {"dtype": np.float64, "placement": "stream", "lanes": 2},
-    "learning rate schedule": {
-        "spec": algorithms.fedsgd(0.1),
+    "server state, learning rate schedule": {
+        "pipeline": STATEFUL,
         "server_lr_schedule": lambda round: 0.9**round,
     },
-    "server state": {"pipeline": STATEFUL},
 }
 
 
