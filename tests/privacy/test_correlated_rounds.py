@@ -78,7 +78,6 @@ SPEC = algorithms.fedopt("momentum", 0.2, 0.5, weighting="uniform", server_momen
     ("name", "layout"),
     [
         ("independent", harness.ONE),
-        ("banded", harness.ONE),
         ("banded", harness.MANY),
         ("tree", harness.MANY),
     ],

@@ -154,7 +154,7 @@ def with_decay(hp):
     return optax.chain(optax.add_decayed_weights(hp["decay"]), optax.sgd(hp["client_lr"]))
 
 
-@pytest.mark.parametrize("make", [algorithms.fedavg, algorithms.fedopt, algorithms.fedprox])
+@pytest.mark.parametrize("make", [algorithms.fedopt, algorithms.fedprox])
 def test_baselines_use_the_clients_optimizer(make):
     """One local step a round on one batch: full-batch descent with weight decay, for either."""
     spec = make(client_lr=LR, client_optimizer=with_decay, decay=0.3)
