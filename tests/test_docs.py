@@ -33,7 +33,8 @@ def outside_blocks(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
-def test_python_runs_as_printed(page, tmp_path, monkeypatch, quick_compilation):
+@pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+def test_python_runs_as_printed(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
     for line, code in blocks(page, "python"):

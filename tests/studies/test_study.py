@@ -22,7 +22,7 @@ COEFFICIENTS = 64 * 10 + 10
 COLUMNS = ("client_uplink_bytes", "uplink_factor", "best", "gap")
 SETTINGS = {"reference": "none", "columns": COLUMNS, "progress": False, "resume": True}
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 def config_of(**values):
@@ -50,7 +50,10 @@ def test_a_study_leaves_a_line_for_each_variant_and_seed(whole):
     assert [(line["variant"], line["seed"]) for line in lines] == [
         (name, seed) for name in VARIANTS for seed in ("0", "1")
     ]
-    for line, trial in zip(lines, found.results.trials, strict=True):
+    for line in lines:
+        assert (line["diverged"], line["rounds"]) == ("False", "4") and float(line["seconds"]) > 0
+    # either variant, either seed
+    for line, trial in [*zip(lines, found.results.trials, strict=True)][::3]:
         own = {"num_rounds": 4, "eval_clients": -1, "data_seed": trial.seed}
         curves = alone(small_config(**own, **trial.overrides(VARIANTS)), trial)
         chosen = np.nanargmax(curves["eval/val/accuracy"])
@@ -62,7 +65,6 @@ def test_a_study_leaves_a_line_for_each_variant_and_seed(whole):
                 rtol=1e-5,
             )
         assert float(line["final/comm/uplink_bytes"]) == curves["comm/uplink_bytes"][-1]
-        assert (line["diverged"], line["rounds"]) == ("False", "4") and float(line["seconds"]) > 0
 
 
 def test_bytes_are_exact_and_trials_of_a_variant_train_side_by_side(whole):

@@ -13,7 +13,7 @@ from fljax.studies import results as tables
 from fljax.studies.groups import from_config, grouped, part_of
 from fljax.studies.study import Study, judged_late, listed_trials
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 AXES = {"client_lr": (0.05, 0.3), "server_lr": (0.5, 1.0)}
 METRICS = ("train/loss", "eval/val/loss", "eval/test/loss")
