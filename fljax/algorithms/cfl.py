@@ -106,7 +106,7 @@ def cfl(
 
     def build(task, hp) -> Algorithm:
         clients = hp["num_clients"]
-        if not isinstance(clients, jax.core.Tracer) and clients > population:
+        if not isinstance(clients, jax.core.Tracer) and int(clients) > population:
             raise ValueError(
                 f"population = {population}, and {int(clients)} clients may take part. Set it to "
                 "the number of clients of the data set."

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 from jax.interpreters import partial_eval
 
 from fljax.core.algorithm import AlgorithmSpec, Variables, blank_job
 from fljax.core.gradients import LossSums
+from fljax.core.jaxprs import bodies
 from fljax.core.task import Task
 from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
 from fljax.privacy.per_example import MIXES_EXAMPLES
 from fljax.training.binding import bound
 from fljax.training.initialization import initial_shapes
-from fljax.training.local_work import schedules_of
+from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import rehearse
 
@@ -48,12 +51,7 @@ def problems_of_examples(
             "for fedsgd that is fedavg with local_steps = 1."
         )
         return
-    gradients, shows_more, changes_batches = _shown(dataset, task, spec)
-    if gradients != 1:
-        yield (
-            f"{spec.name} takes {gradients} gradients a step, which would share one noise, and the "
-            "accountant counts one. Use an algorithm with one, such as fedavg or scaffold."
-        )
+    gradients, shows_more, changes_batches = _shown(dataset, task, spec, options)
     if shows_more:
         yield (
             f"the clients of {spec.name} send, keep or select by numbers that depend on their rows "
@@ -66,13 +64,21 @@ def problems_of_examples(
             "which one example might count in the place of others. Give task.gradient the batch as "
             "it is, and change single examples in the preprocess of the data set."
         )
+    if gradients > 1:
+        yield (
+            f"{spec.name} takes {gradients:g} gradients a step, each of which shows the examples "
+            "of the batch, and the accountant counts one. Use an algorithm with one, such as "
+            "fedavg or scaffold."
+        )
 
 
 # Steps of a job that are traced: what one takes from its batch the next one may pass on.
 _STEPS = 2
 
 
-def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[int, bool, bool]:
+def _shown(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> tuple[float, bool, bool]:
     """Returns the gradients of a local step, and whether clients show more, or change batches.
 
     The algorithm is traced with gradients that do not depend on the batch: nothing that leaves a
@@ -82,13 +88,13 @@ def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
     numbers = {**spec.hparams, "num_clients": dataset.num_clients}
     hparams = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}
-    given, calls, selects = [], [], []
+    given, as_given, selects = [], [], []
 
     def gradient(params, model_state, batch, key):
         leaves = jax.tree.leaves(batch)
-        calls.append([id(leaf) for leaf in leaves] == [id(leaf) for leaf in given])
+        as_given.append([id(leaf) for leaf in leaves] == [id(leaf) for leaf in given])
         total = sum(leaf.astype(dtype).sum() for leaf in leaves)
-        return jax.tree.map(jnp.zeros_like, params), LossSums(total, total), model_state
+        return _no_gradient(params, key), LossSums(total, total), model_state
 
     def sent_and_kept(batch, variables, frozen, key):
         given.extend(jax.tree.leaves(batch))
@@ -99,9 +105,40 @@ def _shown(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> tuple[
         round = rehearse(algorithm, variables, key, batch=batch, steps=_STEPS, job=job)
         return round.contributions, [state for state, _ in round.kept]
 
-    batch = batch_spec(dataset.train.examples.spec, 1)
-    variables = Variables(params, model_state)
-    closed = jax.make_jaxpr(sent_and_kept)(batch, variables, frozen, jax.random.key(0))
+    work = local_work(dataset.train.partition.sizes, options)
+    batch = batch_spec(dataset.train.examples.spec, work.width)
+    variables, key = Variables(params, model_state), jax.random.key(0)
+    closed = jax.make_jaxpr(sent_and_kept)(batch, variables, frozen, key)
     _, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     shows_more = bool(selects) or any(used[: len(jax.tree.leaves(batch))])
-    return len(calls) // _STEPS, shows_more, not all(calls)
+    sizes = [leaf.size for leaf in jax.tree.leaves((params, key))]
+    return _gradients_of(closed.jaxpr, sizes) / _STEPS, shows_more, not all(as_given)
+
+
+@jax.jit
+def _no_gradient(params, key):
+    """Returns zeros, by a call that is found again in a program."""
+    del key
+    return jax.tree.map(jnp.zeros_like, params)
+
+
+def _gradients_of(jaxpr: core.Jaxpr, sizes: list[int]) -> float:
+    """Returns how many gradients a program takes at most, infinitely many in a loop without end.
+
+    Args:
+      jaxpr: The program.
+      sizes: Numbers in each argument of one gradient; several at once, under vmap, have more.
+    """
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.params.get("name") == _no_gradient.__name__:
+            arguments = zip(equation.invars, sizes, strict=True)
+            total += max(var.aval.size / max(size, 1) for var, size in arguments)
+            continue
+        inside = [_gradients_of(body, sizes) for body in bodies(equation.params)]
+        if not any(inside):
+            continue
+        each = max(inside) if equation.primitive.name == "cond" else sum(inside)
+        loops = {"scan": equation.params.get("length"), "while": math.inf}
+        total += loops.get(equation.primitive.name, 1) * each
+    return total

@@ -15,24 +15,34 @@ from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, UplinkLink, as_configured, with_combine
 from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
-from fljax.privacy.mechanism import Guarantee
+from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.protection import Protection
 from fljax.training.binding import bound
 from fljax.training.client_state import default_row
 from fljax.training.example_checks import problems_of_examples
 from fljax.training.initialization import initial_shapes
+from fljax.training.local_work import local_work
 from fljax.training.options import RoundOptions, RunOptions
-from fljax.training.rehearsal import rehearse, rehearsed
+from fljax.training.rehearsal import rehearse
 from fljax.training.sampling import make_sampler
 
 # With fewer clients, noise that hides one of them drowns what the others say: a delta below 1 / N,
 # at which the guarantee may fail altogether, means nothing there.
 FEWEST_CLIENTS = 20
 
-_SENDS_NOTHING = (
-    "the clients of {} send nothing, so that there is nothing to protect from a server. Hide "
-    "single examples: privacy = 'dpsgd'."
-)
+
+def check_sends(name: str, mechanism: Mechanism, setting: Setting) -> None:
+    """Raises ValueError for messages that are to be protected where clients send none.
+
+    Args:
+      name: Of the algorithm.
+      mechanism, setting: Of the run.
+    """
+    if mechanism.link is not None and not setting.message_size:
+        raise ValueError(
+            f"privacy = {mechanism.name}: the clients of {name} send nothing, so that there is "
+            "nothing to protect from a server. Hide single examples: privacy = 'dpsgd'."
+        )
 
 
 def check_protection(
@@ -71,8 +81,6 @@ def check_protection(
         _refuse(where, problems_of_examples(dataset, task, spec, options))
     if link is None:
         return
-    if not algorithm.has_global_model and not any(rehearsed(dataset, task, spec).contributions):
-        _refuse(where, iter([_SENDS_NOTHING.format(spec.name)]))
     _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
     params, *_ = initial_shapes(task)
     _refuse(where, _of_pipeline(pipeline, params, link))
@@ -221,7 +229,8 @@ def weighting_of(
         ).contributions
         return [[part.weight for part in each.values()] for each in sent]
 
-    like = batch_spec(dataset.train.examples.spec, 1)
+    work = local_work(dataset.train.partition.sizes, options)
+    like = batch_spec(dataset.train.examples.spec, work.width)
     variables, job = Variables(params, model_state), blank_job(jax.random.key(0))
     own = jax.eval_shape(lambda v, f: default_row(build(f), Pipeline(), v), variables, frozen)
     closed = jax.make_jaxpr(weights)(job.rows, job, own.algorithm, variables, frozen, job.key, like)

@@ -240,6 +240,18 @@ def own_algorithm(shows):
                 batch = batch | {"x": jnp.broadcast_to(batch["x"].mean(0), batch["x"].shape)}
             if shows == "padding":
                 batch = batch | {"mask": jnp.ones_like(batch["mask"])}
+            if shows == "loop":
+                again = lambda _, carry: local.step(message, carry, batch, job)  # noqa: E731
+                return jax.lax.fori_loop(0, 3, again, carry)
+            if shows == "endless loop":
+                goes_on = lambda carry: carry.params["b"][0] > 0  # noqa: E731
+                again = lambda carry: local.step(message, carry, batch, job)  # noqa: E731
+                return jax.lax.while_loop(goes_on, again, carry)
+            if shows == "side by side":
+                noises = jax.random.split(job.key, 4)
+                at = lambda key: task.gradient(carry.params, {}, batch, key)[0]  # noqa: E731
+                mean = jax.tree.map(lambda leaf: leaf.mean(0), jax.vmap(at)(noises))
+                return carry._replace(params=jax.tree.map(jnp.subtract, carry.params, mean))
             new = local.step(message, carry, batch, job)
             if shows == "early stop":
                 # by the loss of the steps before
@@ -271,6 +283,10 @@ REFUSALS = {
     "mixture": ({"spec": own_algorithm("mixture")}, "of other batches than they are given"),
     "padding": ({"spec": own_algorithm("padding")}, "of other batches than they are given"),
     "twice": ({"spec": own_algorithm("twice")}, "takes 2 gradients a step"),
+    "loop": ({"spec": own_algorithm("loop")}, "takes 3 gradients a step"),
+    "endless loop": ({"spec": own_algorithm("endless loop")}, "no noise covers"),
+    "side by side": ({"spec": own_algorithm("side by side")}, "takes 4 gradients a step"),
+    "pfedme": ({"spec": algorithms.pfedme(inner_steps=5)}, "pfedme takes 5 gradients a step"),
     "delta": ({"mechanism": privacy.dpsgd(1.0, 1.0, delta=0.1)}, "must be below 1/N"),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from fljax import algorithms
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.sampler import Sampler
 from fljax.core.transforms import Aggregator, CohortLink, Pipeline, UplinkLink
-from fljax.privacy import privunit
+from fljax.privacy import privunit, skellam
 from fljax.privacy.secagg import rehearsal
 from fljax.training.federation import RoundOptions, build
 from fljax.training.privacy_checks import weighting_of
@@ -225,6 +225,9 @@ REFUSED = {
     "few clients": ({"dataset": federation_of(4), "clients_per_round": 2}, "of 4 clients.*dpsgd"),
     "delta": ({"privacy": toy_gaussian(0.5, 3.0, delta=1 / 24)}, r"below 1 / 24 = 0.0417"),
     "local only": ({"algorithm": algorithms.local_only(0.1)}, "send nothing"),
+    "nothing in shares": (
+        {"algorithm": algorithms.local_only(0.1), "privacy": skellam(0.5)}, "send nothing"
+    ),
     "selection": ({"algorithm": passes(SELECT)}, "selects clients"),
     "clusters": ({"algorithm": passes({"num_clusters": 2})}, "has clusters"),
     "two passes": ({"algorithm": passes(None)}, "2 passes a round"),
@@ -276,11 +279,13 @@ def test_choices_by_the_clients_own_rows_are_warned_of():
         (algorithms.scaffold(), "uniform"),
         (algorithms.fedopt("adam", weighting="uniform"), "uniform"),
         (algorithms.fedprox(weighting="uniform"), "uniform"),
+        (algorithms.per_fedavg(), "examples"),
+        (algorithms.cfl(population=24, weighting="uniform"), "uniform"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_what_weights_depend_on_is_found_in_the_algorithm(spec, weighting):
-    options = RoundOptions(num_rounds=1, clients_per_round=3)
+    options = RoundOptions(num_rounds=1, clients_per_round=3, local_steps=1)
     assert weighting_of(federation_of(), toy.softmax_task(np.float32), spec, options) == weighting
 
 
@@ -328,7 +333,7 @@ def weighing(weight):
     ],
 )
 def test_weights_are_uniform_only_if_all_are_1_whoever_the_client(weight, weighting):
-    options = RoundOptions(num_rounds=1, clients_per_round=3)
+    options = RoundOptions(num_rounds=1, clients_per_round=3, local_steps=1)
     task = toy.softmax_task(np.float32)
     assert weighting_of(federation_of(), task, weighing(weight), options) == weighting
 
