@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fljax.core.algorithm import Aggregate
 from fljax.core.precision import widened
@@ -148,6 +149,8 @@ class UplinkLink(NamedTuple):
       sent_norm: Of a link of the whole message that rounds numbers, the bound of the norm of what
         is sent, times its weight; infinity where rounding may make messages longer. None where
         nothing is rounded.
+      refused_share: Of a link whose `decode_sum` may refuse a sum: (int[n] sizes of cohorts) ->
+        bounds of the share of rounds in which it does, though all messages arrived. None for never.
 
     Example:
       >>> halved = UplinkLink(
@@ -177,6 +180,7 @@ class UplinkLink(NamedTuple):
     reports: bool = False
     adds: tuple[str, ...] = ()
     sent_norm: float | None = None
+    refused_share: Callable[[np.ndarray], np.ndarray] | None = None
 
     def meets(self, names: Collection[str | None]) -> bool:
         """Returns whether it covers some of these names; None among them stands for all."""

@@ -17,6 +17,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
 from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
 from fljax.privacy.protection import Protection
+from fljax.privacy.secagg.refusals import chance_of_refusal
 from fljax.training.binding import bound
 from fljax.training.client_state import default_row
 from fljax.training.example_checks import problems_of_examples
@@ -29,6 +30,8 @@ from fljax.training.sampling import make_sampler
 # With fewer clients, noise that hides one of them drowns what the others say: a delta below 1 / N,
 # at which the guarantee may fail altogether, means nothing there.
 FEWEST_CLIENTS = 20
+# Share of delta that what happens hardly ever may have.
+_OF_DELTA = 0.01
 
 
 def check_sends(name: str, mechanism: Mechanism, setting: Setting) -> None:
@@ -86,6 +89,7 @@ def check_protection(
     _refuse(where, _of_pipeline(pipeline, params, link))
     if link.release is not None:
         _refuse(where, _of_rounding(protection, guarantee))
+        _refuse(where, _of_refusals(protection, guarantee))
 
 
 def _refuse(where: str, problems: Iterator[str]) -> None:
@@ -175,6 +179,27 @@ def _of_rounding(protection: Protection, guarantee: Guarantee) -> Iterator[str]:
             "proportion to this norm does not hide them. Give secure_aggregation "
             f"clip={most:g}, by_norm=True, max_weight={cap:g} (from a text it has the first two by "
             "itself, and the largest weight of all clients, which weight_cap must not be below)."
+        )
+
+
+def _of_refusals(protection: Protection, guarantee: Guarantee) -> Iterator[str]:
+    """Yields what is wrong with sums that are not opened, which shows who came."""
+    secure, setting = protection.secure_aggregation, protection.setting
+    if secure is None or secure.refused_share is None or not guarantee.noise_multiplier:
+        return
+    if guarantee.relation != "add_or_remove_one":
+        return
+    rate = setting.clients_per_round / setting.num_clients
+    chance = chance_of_refusal(secure.refused_share, setting.num_clients, rate)
+    if setting.num_rounds * chance > _OF_DELTA * guarantee.delta:
+        yield (
+            "secure aggregation opens no sum of fewer than two messages, nor one for which too few "
+            f"clients answer, and with {setting.clients_per_round:g} clients a round one client "
+            f"may decide on that in up to {chance:.2g} of all rounds, which no noise hides: in "
+            f"{setting.num_rounds} rounds this must be below {_OF_DELTA:g} delta = "
+            f"{_OF_DELTA * guarantee.delta:.2g}. Raise clients_per_round, lower vanishing or the "
+            "threshold, leave out secure_aggregation, or use privacy = 'discrete_gaussian', which "
+            "does not count on hiding who takes part."
         )
 
 

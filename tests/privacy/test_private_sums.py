@@ -1,11 +1,18 @@
 """Differential privacy behind secure aggregation: integers change rounding alone."""
 
+import functools
+from typing import NamedTuple
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fljax
 from fljax import algorithms, data, models, privacy, tasks
+from fljax.core.transforms import Participants
+from fljax.privacy.secagg.masks import enough, make_graph
+from fljax.privacy.secagg.refusals import chance_of_refusal, refused_share
 from fljax.training.options import RoundOptions
 from fljax.training.privacy import with_privacy
 
@@ -87,3 +94,62 @@ def test_weights_are_capped_where_they_are_rounded_or_not_at_all(cap, refused):
         return
     with pytest.raises(ValueError, match="largest weight of all clients, which weight_cap must"):
         with_privacy(dataset, task, algorithms.fedavg(0.1), options)
+
+
+class Case(NamedTuple):
+    clients: int
+    members: float
+    secure: dict
+
+
+REFUSALS = {
+    "crowds": (Case(60, 12, {}), False),
+    "everybody": (Case(40, 40, {}), False),
+    "a cohort of two": (Case(60, 4, {}), True),
+    "answers of nearly all": (Case(60, 30, {"vanishing": 0.2, "threshold": 0.75}), True),
+    "answers of few neighbours": (Case(60, 30, {"vanishing": 0.05, "graph": 8}), True),
+    "answers of half": (Case(60, 40, {"vanishing": 0.05, "threshold": 0.5}), False),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_sums_that_are_opened_or_not_by_who_came_are_refused(name):
+    """Noise in proportion to one message does not hide whether there is a sum at all."""
+    (clients, members, secure), refused = REFUSALS[name]
+    dataset = data.digits(partition="iid", num_clients=clients)
+    task = tasks.classification(models.softmax_regression(64, 10), 10)
+    spec = algorithms.fedavg(0.1, weighting="uniform")
+    options = RoundOptions(
+        num_rounds=5, clients_per_round=members, privacy=privacy.gaussian(0.3, 1.0),
+        sampler="uniform" if members == clients else "poisson",
+        secure_aggregation=privacy.secure_aggregation(clip=0.3, by_norm=True, **secure),
+    )  # fmt: skip
+    if not refused:
+        with_privacy(dataset, task, spec, options)
+        return
+    with pytest.raises(ValueError, match=f"opens no sum.*with {members} clients a round"):
+        with_privacy(dataset, task, spec, options)
+
+
+def test_the_chance_that_one_client_decides_is_at_least_what_is_drawn():
+    """Cohorts, who stays and who are neighbours are drawn; `enough` opens sums."""
+    clients, rate, threshold, vanishing, degree = 12, 0.4, 0.7, 0.3, 4
+    share = functools.partial(
+        refused_share, degree=degree, threshold=threshold, vanishing=vanishing
+    )
+
+    @jax.vmap
+    def is_opened(key, present):
+        graph = make_graph(Participants(present, jnp.int32(0), key), degree, vanishing)
+        return enough(graph, present, threshold)
+
+    cohort_key, key = jax.random.split(jax.random.key(0))
+    present = jax.random.bernoulli(cohort_key, rate, (4000, clients))
+    keys = jax.random.split(key, len(present))
+    opened = is_opened(keys, present), is_opened(keys, present.at[:, 0].set(False))
+    decides = (opened[0] != opened[1]).mean()
+    assert 0.02 < decides <= chance_of_refusal(share, clients, rate)
+    sizes = np.asarray(present.sum(1))
+    for size in (2, 4, 6, 8):
+        refused = 1 - np.asarray(opened[0])[sizes == size].mean()
+        assert 0 < refused <= share(np.array([size]))[0] + 0.03

@@ -295,7 +295,7 @@ def test_a_run_by_name_has_the_largest_weight_and_the_clipping_norm(text, mechan
     dataset = data.digits(partition="dirichlet", alpha=0.5, num_clients=25)
     spec = algorithms.fedavg(0.1, weighting="uniform" if mechanism else "examples")
     options = {
-        "num_rounds": 3, "clients_per_round": 10, "privacy": mechanism, "progress": False,
+        "num_rounds": 3, "clients_per_round": 15, "privacy": mechanism, "progress": False,
         "sampler": "poisson" if mechanism else "uniform", "local_steps": 3,
         "devices": 1, "lanes": 2,
     }  # fmt: skip

@@ -47,11 +47,17 @@ CASES = {
     "weights": (algorithms.fedavg(0.3), ()),
     "fedsgd": (algorithms.fedsgd(0.3, weighting="uniform"), ()),
     "scaffold": (algorithms.scaffold(0.3), ("control",)),
+    "feddc": (algorithms.feddc(0.1, 0.3), ("control", "drift")),
+    "fedexp": (algorithms.fedexp(0.001, 0.3, weighting="uniform"), ("square_norm",)),
+    "fednova": (algorithms.fednova(0.3, weighting="uniform"), ("path",)),
     "statistics": (algorithms.fedavg(0.3, weighting="uniform"), ("model_state",)),
     "per_layer": (algorithms.scaffold(0.3), ("control",)),
     "adaptive": (algorithms.fedavg(0.3, weighting="uniform"), ()),
     "compressed": (algorithms.fedavg(0.3, weighting="uniform"), ()),
 }
+
+# Of what is sent, names of single numbers.
+NUMBERS = (BIT, "square_norm", "path")
 
 
 @functools.cache
@@ -73,8 +79,7 @@ def federation_of(name):
         values = {"update": params} | dict.fromkeys(rest, params)
         if "model_state" in rest:
             values["model_state"] = task.init(jax.random.key(0))[2]
-        if BIT in rest:
-            values[BIT] = jnp.zeros(())
+        values |= {name: jnp.zeros(()) for name in rest if name in NUMBERS}
         return jax.tree.map(jnp.zeros_like, values)
 
     def keeping(link):

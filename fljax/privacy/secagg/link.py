@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from fljax.core.transforms import Participants, UplinkLink
 from fljax.core.values import DECAY, FACTOR, Field, Interval, checked, wrong
 from fljax.privacy.secagg.fixed_point import fixed_point, ring_size
 from fljax.privacy.secagg.masks import Graph, Halves, enough, make_graph, masked, unmasked
+from fljax.privacy.secagg.refusals import refused_share
 
 PyTree = Any
 
@@ -66,7 +68,13 @@ def secure_aggregation(
     def decode_sum(message, state, graph, arrived):
         return codes.decode_sum(hidden.decode_sum(message, state, graph, arrived), (), (), arrived)
 
-    return codes._replace(bits=hidden.bits, agree=agree, encode=encode, decode_sum=decode_sum)
+    return codes._replace(
+        bits=hidden.bits,
+        agree=agree,
+        encode=encode,
+        decode_sum=decode_sum,
+        refused_share=hidden.refused_share,
+    )
 
 
 def masks(
@@ -133,6 +141,9 @@ def masks(
         refuses_rest=True,
         agree=agree,
         decode_sum=decode_sum,
+        refused_share=functools.partial(
+            refused_share, degree=degree, threshold=threshold, vanishing=vanishing
+        ),
     )
 
 
