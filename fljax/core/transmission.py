@@ -160,7 +160,7 @@ def with_additions(
     pipeline: Pipeline, contributions: Mapping[str, Contribution]
 ) -> dict[str, Contribution]:
     """Returns contributions with those that links of the uplink add, which have no value yet."""
-    added = [name for link in pipeline.uplink for name in link.adds]
+    added = [name for link in pipeline.uplink if link.meets(contributions) for name in link.adds]
     return {**contributions, **dict.fromkeys(added, Contribution((), jnp.ones(())))}
 
 

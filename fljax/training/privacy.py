@@ -28,7 +28,7 @@ from fljax.privacy.protection import (
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
 from fljax.training.participations import participations_of
-from fljax.training.privacy_checks import check_protection, check_sends, weighting_of
+from fljax.training.privacy_checks import check_messages, check_protection, weighting_of
 from fljax.training.rehearsal import rehearsed
 from fljax.training.sampling import make_sampler
 
@@ -50,10 +50,10 @@ def with_privacy(
     asked = (options.privacy, options.secure_aggregation)
     if asked == (None, None) or isinstance(options.privacy, Protection):
         return options
-    setting = setting_of(dataset, task, spec, options)
     mechanism, is_open = _mechanism(options.privacy, options)
     if mechanism is not None:
-        check_sends(spec.name, mechanism, setting)
+        check_messages(dataset, task, spec, mechanism)
+    setting = setting_of(dataset, task, spec, options)
     if mechanism is not None and is_open:
         mechanism = calibrated(mechanism, setting, options.target_epsilon)
     secure, *bounds = _secure_aggregation(options, setting, mechanism)

@@ -15,7 +15,7 @@ from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, UplinkLink, as_configured, with_combine
 from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
-from fljax.privacy.mechanism import Guarantee, Mechanism, Setting
+from fljax.privacy.mechanism import Guarantee, Mechanism
 from fljax.privacy.protection import Protection
 from fljax.privacy.secagg.refusals import chance_of_refusal
 from fljax.training.binding import bound
@@ -24,7 +24,7 @@ from fljax.training.example_checks import problems_of_examples
 from fljax.training.initialization import initial_shapes
 from fljax.training.local_work import local_work
 from fljax.training.options import RoundOptions, RunOptions
-from fljax.training.rehearsal import rehearse
+from fljax.training.rehearsal import rehearse, rehearsed
 from fljax.training.sampling import make_sampler
 
 # With fewer clients, noise that hides one of them drowns what the others say: a delta below 1 / N,
@@ -34,18 +34,28 @@ FEWEST_CLIENTS = 20
 _OF_DELTA = 0.01
 
 
-def check_sends(name: str, mechanism: Mechanism, setting: Setting) -> None:
-    """Raises ValueError for messages that are to be protected where clients send none.
+def check_messages(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, mechanism: Mechanism
+) -> None:
+    """Refuses algorithms whose messages a mechanism cannot protect, whatever its numbers.
 
     Args:
-      name: Of the algorithm.
-      mechanism, setting: Of the run.
+      dataset, task, spec: As for `fljax.training.federation.build`.
+      mechanism: The mechanism.
+
+    Raises:
+      ValueError: With the reason and the remedy.
     """
-    if mechanism.link is not None and not setting.message_size:
-        raise ValueError(
-            f"privacy = {mechanism.name}: the clients of {name} send nothing, so that there is "
-            "nothing to protect from a server. Hide single examples: privacy = 'dpsgd'."
-        )
+    if mechanism.link is None:
+        return
+    releases = sum(map(bool, rehearsed(dataset, task, spec).contributions))
+    algorithm = _built(dataset, task, spec)
+    _refuse(f"privacy = {mechanism.name}", _of_algorithm(algorithm, spec.name, releases))
+
+
+def _built(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> Algorithm:
+    hparams = {**spec.hparams, "num_clients": dataset.num_clients}
+    return spec.build(bound(task, initial_shapes(task)[1], dataset), hparams)
 
 
 def check_protection(
@@ -65,9 +75,8 @@ def check_protection(
     Raises:
       ValueError: With the reason and the remedy.
     """
-    hparams = {**spec.hparams, "num_clients": dataset.num_clients}
-    algorithm = spec.build(bound(task, initial_shapes(task)[1], dataset), hparams)
-    pipeline = with_combine(as_configured(options.pipeline), algorithm.combine)
+    combine = _built(dataset, task, spec).combine
+    pipeline = with_combine(as_configured(options.pipeline), combine)
     mechanism = protection.mechanism
     if mechanism is None:
         _refuse("secure_aggregation", _of_stacks(pipeline, "under secure aggregation the server"))
@@ -84,7 +93,6 @@ def check_protection(
         _refuse(where, problems_of_examples(dataset, task, spec, options))
     if link is None:
         return
-    _refuse(where, _of_algorithm(algorithm, spec, link, guarantee))
     params, *_ = initial_shapes(task)
     _refuse(where, _of_pipeline(pipeline, params, link))
     if link.release is not None:
@@ -128,30 +136,39 @@ def _of_population(guarantee: Guarantee, clients: int) -> Iterator[str]:
         )
 
 
-def _of_algorithm(
-    algorithm: Algorithm, spec: AlgorithmSpec, link: UplinkLink, guarantee: Guarantee
-) -> Iterator[str]:
-    """Yields what is wrong with what the algorithm makes of the clients' messages."""
+def _of_algorithm(algorithm: Algorithm, name: str, releases: int) -> Iterator[str]:
+    """Yields what is wrong with what an algorithm makes of the clients' messages.
+
+    Args:
+      algorithm: The algorithm.
+      name: Its name.
+      releases: In how many passes of a round clients send something.
+    """
+    if not releases:
+        yield (
+            f"the clients of {name} send nothing, so that there is nothing to protect from a "
+            "server. Hide single examples: privacy = 'dpsgd'."
+        )
     if any(each.select is not None for each in algorithm.passes):
         yield (
-            f"{spec.name} selects clients by what others have shown, so that one client decides on "
+            f"{name} selects clients by what others have shown, so that one client decides on "
             "more than its own message. Use an algorithm that keeps all, such as fedavg."
         )
     if algorithm.combine is not None:
         yield (
-            f"{spec.name} combines updates by what each of them is, so that one client changes how "
+            f"{name} combines updates by what each of them is, so that one client changes how "
             "much the others count. Use an algorithm that averages, such as fedavg."
         )
     if any(each.num_clusters > 1 for each in algorithm.passes):
         yield (
-            f"{spec.name} has clusters, and which of them a client joins is covered by no noise. "
+            f"{name} has clusters, and which of them a client joins is covered by no noise. "
             "Use an algorithm with one model, such as fedavg."
         )
-    if len(algorithm.passes) > 1:
+    if releases > 1:
         yield (
-            f"{spec.name} has {len(algorithm.passes)} passes a round, each of which releases "
-            "messages of its own, and the accountant counts one release a round. Use an algorithm "
-            "with one pass, such as fedavg or scaffold."
+            f"{name} has {releases} passes a round in which clients send messages, and the "
+            "accountant counts one release a round. Use an algorithm with one, such as fedavg or "
+            "scaffold."
         )
 
 

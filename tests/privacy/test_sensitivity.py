@@ -53,8 +53,12 @@ CASES = {
     "statistics": (algorithms.fedavg(0.3, weighting="uniform"), ("model_state",)),
     "per_layer": (algorithms.scaffold(0.3), ("control",)),
     "adaptive": (algorithms.fedavg(0.3, weighting="uniform"), ()),
+    # in the first of its passes clients send nothing
+    "adaptive, two passes": (
+        algorithms.ditto(0.1, 0.3, personal_epochs=1, weighting="uniform"), ()
+    ),
     "compressed": (algorithms.fedavg(0.3, weighting="uniform"), ()),
-}
+}  # fmt: skip
 
 # Of what is sent, names of single numbers.
 NUMBERS = (BIT, "square_norm", "path")
@@ -72,7 +76,7 @@ def federation_of(name):
         options["weight_cap"] = 10.0
 
     mechanism = gaussian(1.0, 0.0, **options)
-    if name == "adaptive":
+    if name.startswith("adaptive"):
         mechanism, rest = adaptive_clipping(1.0, 0.0), (BIT,)
 
     def kept(params):

@@ -14,9 +14,10 @@ from fljax import algorithms
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.sampler import Sampler
 from fljax.core.transforms import Aggregator, CohortLink, Pipeline, UplinkLink
-from fljax.privacy import privunit, skellam
+from fljax.privacy import gaussian, privunit, skellam
 from fljax.privacy.secagg import rehearsal
 from fljax.training.federation import RoundOptions, build
+from fljax.training.privacy import with_privacy
 from fljax.training.privacy_checks import weighting_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -230,6 +231,9 @@ REFUSED = {
     ),
     "selection": ({"algorithm": passes(SELECT)}, "selects clients"),
     "clusters": ({"algorithm": passes({"num_clusters": 2})}, "has clusters"),
+    "weights of losses": (
+        {"algorithm": algorithms.term(), "privacy": gaussian(0.5)}, "term has clusters"
+    ),
     "two passes": ({"algorithm": passes(None)}, "2 passes a round"),
     "two passes of messages": (
         {"algorithm": passes(None), "privacy": privunit(0.5)}, "2 passes a round"
@@ -256,6 +260,15 @@ def test_what_no_theorem_covers_is_refused_with_the_reason(case):
     options, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         simulate(**{"privacy": toy_gaussian(0.5, 3.0), **options})
+
+
+def test_a_pass_in_which_clients_send_nothing_releases_nothing():
+    spec = algorithms.ditto(0.1, personal_epochs=1, weighting="uniform")
+    options = RoundOptions(
+        num_rounds=1, clients_per_round=12, local_steps=1, privacy=toy_gaussian(0.5, 3.0)
+    )
+    drawn = with_privacy(federation_of(), toy.softmax_task(np.float32), spec, options)
+    assert drawn.privacy.mechanism.name == "toy_gaussian"
 
 
 def test_messages_that_are_randomized_need_no_crowd():
