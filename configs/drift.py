@@ -8,6 +8,9 @@ For `scripts/study.py`; `scripts/simulate.py` runs single ones. All methods have
                     (arXiv:2007.07481) have them on CIFAR-10: clients take unlike numbers of steps,
                     and FedAvg solves another problem than the one it was given (the default)
     tenth           100 clients of two classes each, of whom 10 take part in a round, one epoch
+
+Costs: 190,000 examples a round of each method, 0.5 MFLOP each.
+Reaches: not measured yet at full length.
 """
 
 from fljax.config import default_config

@@ -12,6 +12,10 @@ are those of the last round. Settings, behind a colon:
                   two classes, a quarter of each to test on, a CNN of four layers, rate 0.005, one
                   epoch of batches of 10. Its table is of 2,000 rounds; here are 100
     pfllib_dir    the same, every class over the clients by Dirichlet(0.1)
+
+Costs: 36 runs in 12 programs, some ten minutes on two cores; PFLlib's settings take hours.
+Reaches: 77.8 % with FedAvg, 99.0 % with fine-tuning, Ditto, FedPer, FedRep and without a
+federation, two classes a client, three seeds; figures: BENCHMARKS.md.
 """
 
 from fljax.config import default_config

@@ -159,7 +159,8 @@ def test_optimizers_uplinks_and_trials_count():
     assert together.carry == plain.carry + model
 
 
-@pytest.mark.parametrize("name", algorithms.ALGORITHMS)
+# fairfed is for data of two classes
+@pytest.mark.parametrize("name", sorted(algorithms.ALGORITHMS.keys() - {"fairfed"}))
 def test_every_algorithm_holds_its_model(name):
     # the model has no normalization layers
     own = {"personal": "head"} if name == "fedbn" else {}
