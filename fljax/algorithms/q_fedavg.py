@@ -11,7 +11,9 @@ q = 0 is FedAvg in which clients count alike; q -> infinity serves the client th
 belongs to the broadcast model and to all rows, hence the pass of forward computations before local
 training: the mean loss of the local steps would cost nothing, but is the lower the longer a client
 trains. Losses below 1e-10 count as 1e-10. Both sums are divided by L, so that q = 0 is a mean also
-where clients have learning rates of their own.
+where clients have learning rates of their own, and by a q-th power of the cohort's losses, which
+leaves the ratio as it is and keeps F_k^q in the range of floats: clients send F_k^2 first, and the
+server tells the root of its mean.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.optimizer_arguments import defaults_of, hyperparameters
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Contribution
 from fljax.core.gradients import LocalTask
+from fljax.core.trees import square_norm
 
 _SMALLEST_LOSS = 1e-10
+# Of the logarithm of the largest float: how far F^q may go, so that sums over a cohort fit as well.
+_SHARE_OF_RANGE = 0.75
 
 
 def q_fedavg(
@@ -62,13 +67,25 @@ def q_fedavg(
         algorithm = build_fedavg(task, hp)
         (local,) = algorithm.passes
 
-        def weigh(told, loss, update: Contribution, job):
-            del told, job
-            loss, own = jnp.maximum(loss, _SMALLEST_LOSS), update.weight
+        def report(loss, job):
+            del job
+            loss = jnp.maximum(loss, _SMALLEST_LOSS)
+            return {"square_loss": Contribution(loss**2, jnp.ones_like(loss))}, loss
+
+        def broadcast(server, aggregates) -> Message:
+            square = aggregates["square_loss"].mean()
+            usual = jnp.sqrt(jnp.where(square > 0, square, 1))  # 1 where nobody has said a loss
+            return Message(algorithm.variables(server), usual)
+
+        def weigh(usual, loss, update: Contribution, job):
+            del job
+            loss = jnp.maximum(loss, _SMALLEST_LOSS)  # of a client that has not found one
+            exponent = hp["q"] * jnp.log(loss / usual)
+            # with a steep q a loss far above the others' would be out of range even so
+            most = _SHARE_OF_RANGE * jnp.log(jnp.finfo(exponent.dtype).max)
+            weight = update.weight * jnp.exp(jnp.minimum(exponent, most))
             rate = jnp.where(hp["client_lr"] > 0, hp["client_lr"], 1)
-            square = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(update.value))
-            weight = own * loss ** hp["q"]
-            h = weight + own * hp["q"] * loss ** (hp["q"] - 1) * square / rate
+            h = weight * (1 + hp["q"] * square_norm(update.value) / (loss * rate))
             return weight, {"h": Contribution(h, jnp.ones_like(h))}
 
         def server_update(server, aggregates, round):
@@ -78,10 +95,7 @@ def q_fedavg(
             shorter = update._replace(sum=shorter)
             return algorithm.server_update(server, aggregates | {"update": shorter}, round)
 
-        def broadcast(server, aggregates) -> Message:
-            return Message(algorithm.variables(server), ())
-
-        losses = loss_pass(task, algorithm.variables, lambda loss, job: ({}, loss))
+        losses = loss_pass(task, algorithm.variables, report)
         return algorithm._replace(
             passes=(losses, reweighted(local, broadcast, weigh)),
             server_update=server_update,

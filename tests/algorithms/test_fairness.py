@@ -142,6 +142,40 @@ def test_q_fedavg(q, seed):
     check(algorithms.q_fedavg(q, LR, RATE), params, seed)
 
 
+@pytest.mark.parametrize(
+    ("q", "losses"),
+    [(15.0, (800, 0.5)), (15.0, (0.002, 0.0008)), (60.0, (3e9, 20, 2.9e9)), (0.5, (300, 0.01))],
+)
+def test_powers_of_losses_stay_in_range_in_float32(q, losses):
+    """The worst client decides where q is large, and no client is left out."""
+    losses = np.array(losses, float)
+    margins = -np.log(np.expm1(np.minimum(losses, 100))) - np.maximum(losses - 100, 0)
+    rows = [(np.array([[m, i + 1]], np.float32), np.zeros(1, int)) for i, m in enumerate(margins)]
+
+    def apply(params, x):  # the model starts from zero, beside what decides on the losses
+        return x[:, :1] * jax.numpy.array([0.5, -0.5]) + x[:, 1:] @ params["w"] + params["b"]
+
+    wrong = LR * -np.expm1(-losses)[:, None] * [1, -1]  # step of the logits of one row
+    changes = {"w": np.arange(1, len(losses) + 1)[:, None] * wrong, "b": wrong}
+    squares = sum((change**2).sum(1) for change in changes.values())
+    shares = (losses / losses.max()) ** q
+    length = (shares * (1 + q * squares / (losses * LR))).sum()
+    with jax.enable_x64(False):
+        zeros = {"w": np.zeros((1, 2), np.float32), "b": np.zeros(2, np.float32)}
+        task = tasks.classification((lambda key: jax.tree.map(jax.numpy.asarray, zeros), apply), 2)
+        options = RoundOptions(num_rounds=1, clients_per_round=len(rows), batch_size=4)
+        federation = build(
+            toy.dataset(rows, num_classes=2), task, algorithms.q_fedavg(q, LR), options
+        )
+        ((plan, facts),) = federation.plans(0, 1)
+        federation.step(plan, facts)
+        got = toy.params_of(federation)
+    expected = {name: shares @ change / length for name, change in changes.items()}
+    # float32 holds a small loss to 6e-8 alone, which counts q times
+    rtol = 1e-5 + 1e-7 * q / min(losses.min(), 1)
+    toy.assert_close(got, expected | {"w": expected["w"][None]}, rtol)
+
+
 @pytest.mark.parametrize(("t", "seed"), [(1.5, 0), (-3.0, 1)])
 def test_term(t, seed):
     parts, _ = parts_of(seed)
