@@ -9,7 +9,9 @@ Collins et al. 2021, "Exploiting shared representations for personalized federat
 
 How local steps are divided is a share here, which holds for clients of any size. The paper's code
 takes ten epochs for the head and one for the rest (local_epochs = 11, head_share = 10/11), PFLlib
-one each (local_epochs = 2).
+one each (local_epochs = 2). Every client trains both parts, as in the paper: a share between 0 and
+1 gives each of them one step at least, and a client that takes a single step moves both in it. Only
+a share of 0 never trains the head (FedBABU), only a share of 1 nothing but the head.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ def fedrep(
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
       head_share: Share of the local steps that train what is personal; the others train the rest.
+        Each part has a step at least, but for a share of 0 or 1.
       personal: What stays with clients, as in `fljax.core.personal`.
       finetune: What is trained further where a client's model is judged; None is `personal`.
       finetune_epochs: How often it then reads each of its client's rows; 0 for not at all.
@@ -69,6 +72,12 @@ def fedrep(
 
 def head_first(own, hp, job):
     """Returns which parameters train in a step: a client's own at first, then the others."""
-    steps = jnp.round(job.steps * hp["head_share"])
-    is_first = job.step < steps
-    return jax.tree.map(lambda is_own: is_first if is_own else ~is_first, own)
+    share = hp["head_share"]
+    first = jnp.round(job.steps * share)
+    in_both = jnp.clip(first, 1, jnp.maximum(job.steps - 1, 1))
+    is_divided = (share > 0) & (share < 1)
+    head_ends = jnp.where(is_divided, in_both, first)
+    # a single step is the head's and the others' alike
+    rest_begins = jnp.where(is_divided, jnp.minimum(in_both, job.steps - 1), first)
+    of_head, of_rest = job.step < head_ends, job.step >= rest_begins
+    return jax.tree.map(lambda is_own: of_head if is_own else of_rest, own)

@@ -61,38 +61,38 @@ def loss_and_gradient(p, x, y):
 HEAD = ("h", "b")
 
 
-def trained(params, x, y, schedule, rate=RATE):
+def trained(params, x, y, schedule, epochs=EPOCHS):
     """Returns parameters after steps on batches; `schedule` gives what trains in each step."""
-    order = np.concatenate([np.arange(len(y))] * EPOCHS)
+    order = np.concatenate([np.arange(len(y))] * epochs)
     per_epoch = -(-len(y) // BATCH)
     batches = [
         np.arange(start, min(start + BATCH, len(y)))
-        for _ in range(EPOCHS)
+        for _ in range(epochs)
         for start in range(0, len(y), BATCH)
     ]
-    assert len(order) == sum(map(len, batches)) and len(batches) == EPOCHS * per_epoch
+    assert len(order) == sum(map(len, batches)) and len(batches) == epochs * per_epoch
     for step, batch in enumerate(batches):
         gradient = loss_and_gradient(params, x[batch], y[batch])[1]
         trains = schedule(step, len(batches))
         params = {
-            name: leaf - rate * gradient[name] if name in trains else leaf
+            name: leaf - RATE * gradient[name] if name in trains else leaf
             for name, leaf in params.items()
         }
     return params
 
 
-def federated(first, own, schedule=lambda step, steps: tuple("ashb"), rounds=COHORTS):
+def federated(first, own, schedule=lambda step, steps: tuple("ashb"), epochs=EPOCHS):
     """Returns (the shared leaves, the own leaves of each client) after some rounds."""
     shared = {name: leaf for name, leaf in first.items() if name not in own}
     kept = [{name: first[name] for name in own} for _ in SIZES]
-    for cohort in rounds:
+    for cohort in COHORTS:
         after = dict(enumerate(kept))
         changes, weights = [], []
         for client in cohort:
             x, y = ROWS[client]
             if not len(y):
                 continue
-            new = trained(shared | kept[client], x, y, schedule)
+            new = trained(shared | kept[client], x, y, schedule, epochs)
             after[client] = {name: new[name] for name in own}
             changes.append({name: new[name] - shared[name] for name in shared})
             weights.append(len(y))
@@ -107,9 +107,8 @@ def federated(first, own, schedule=lambda step, steps: tuple("ashb"), rounds=COH
 
 def run(spec, rounds=COHORTS, seed=0, **options):
     """Returns the federation after some rounds."""
-    federation, _ = toy.run_rounds(
-        ROWS, spec, rounds, task=small_task(seed), local_epochs=EPOCHS, batch_size=BATCH, **options
-    )
+    options = {"local_epochs": EPOCHS, "batch_size": BATCH, **options}
+    federation, _ = toy.run_rounds(ROWS, spec, rounds, task=small_task(seed), **options)
     return federation
 
 
@@ -132,13 +131,20 @@ def judged(federation, own_rows):
     ]
 
 
-def first_half(step, steps):
-    return HEAD if step < np.round(0.5 * steps) else ("a", "s")
+def head_first(share):
+    """Returns what trains in a step of FedRep: each part in some step, both where there is one."""
+
+    def schedule(step, steps):
+        if steps == 1:
+            return (*HEAD, "a", "s")
+        return HEAD if step < min(max(np.round(share * steps), 1), steps - 1) else ("a", "s")
+
+    return schedule
 
 
 METHODS = {
     "fedper": (algorithms.fedper(RATE), HEAD, None),
-    "fedrep": (algorithms.fedrep(RATE), HEAD, first_half),
+    "fedrep": (algorithms.fedrep(RATE), HEAD, head_first(0.5)),
     "lg_fedavg": (algorithms.lg_fedavg(RATE), ("a", "s"), None),
     "fedbabu": (
         algorithms.fedbabu(RATE, finetune_epochs=0),
@@ -160,6 +166,17 @@ def test_methods_equal_a_loop_over_clients(method, seed):
     # the global model is the shared part with what every client starts with
     first = {name: leaf for name, leaf in start(seed).items() if name in own}
     toy.assert_close(toy.params_of(federation), shared | first, 1e-9)
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(0.01, 1), (0.99, 1), (0.99, 2)])
+def test_both_parts_of_fedrep_train_at_every_client(share, epochs):
+    """Also at those with one step, and where a share of the steps rounds to none or to all."""
+    shared, kept = federated(start(0), HEAD, head_first(share), epochs=epochs)
+    federation = run(algorithms.fedrep(RATE, head_share=share), local_epochs=epochs)
+    for client, model in enumerate(models_of(federation)):
+        toy.assert_close(model, shared | kept[client], 1e-9)
+        if SIZES[client]:
+            assert all((model[name] != start(0)[name]).any() for name in "ashb")
 
 
 def batches_of_everybody():
