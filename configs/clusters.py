@@ -50,7 +50,6 @@ def get_study():
             "fedsoft": {"algorithm": "fedsoft", "num_clusters": CLUSTERS, "mu": 0.1},
             "cfl": {
                 "algorithm": "cfl",
-                "population": 120,
                 "num_clusters": CLUSTERS,
                 "eps1": 0.4,
                 "eps2": 0.6,

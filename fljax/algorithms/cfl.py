@@ -16,8 +16,11 @@ gamma_max).
 All is decided on the devices, within the round: the server keeps the last update of every client,
 population x model numbers, and compares them in a round in which there is something to cut. The
 paper has all clients in each round; where they are not, the last update of an absent client counts,
-and one that never came stays in the part that keeps its number. One cluster is cut in a round at
-most. The record counts the models of all clusters as received; a client needs that of its own.
+and one that never came trains in the part that keeps its number. One cluster is cut in a round at
+most: of those that gamma_max lets be cut, that of the largest update. The paper leads a new client
+down the tree of cuts by its update, for which models and updates of all past cuts would be kept;
+here it uses the model that fits its rows best. The record counts the models of all clusters as
+received; a client needs that of its own.
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from fljax.algorithms.clusters import Message, model_of
+from fljax.algorithms.clusters import Message, comparable, losses_of, model_of
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.optimizer_arguments import hyperparameters
-from fljax.core.algorithm import Aggregate, Algorithm, AlgorithmSpec, Job, Variables
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Job, Variables
 from fljax.core.clusterings import membership
+from fljax.core.gradients import LocalTask, Population
 from fljax.core.settings import ALGORITHM
 from fljax.core.trees import beside
 from fljax.core.values import checked
@@ -59,7 +63,6 @@ class CflState(NamedTuple):
 
 
 def cfl(
-    population: int = 100,
     num_clusters: int = 8,
     client_lr: float = 0.1,
     server_lr: float = 1.0,
@@ -73,11 +76,11 @@ def cfl(
 ) -> AlgorithmSpec:
     """Returns CFL.
 
-    `personalize` gives the model of a client's cluster, of one that never took part that of the
-    first; the global model is that of the largest cluster.
+    `personalize` gives the model of a client's cluster. A client that is in none, since it never
+    took part or is new, gets the model of the lowest loss on its rows; without rows the global one,
+    which is that of the largest cluster.
 
     Args:
-      population: At least the clients of the data set; the server keeps an update of each.
       num_clusters: The most clusters.
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
@@ -89,14 +92,13 @@ def cfl(
       **options: Further arguments of `fedavg`.
 
     Raises:
-      TypeError, ValueError: As `fedavg`; before the first round, if more clients take part.
+      TypeError, ValueError: As `fedavg`.
 
     Example:
-      >>> algorithms.cfl(population=100, eps1=0.1, eps2=0.5).hparams["eps1"]
+      >>> algorithms.cfl(num_clusters=4, eps1=0.1, eps2=0.5).hparams["eps1"]
       0.1
     """
-    for name, value in (("population", population), ("num_clusters", num_clusters)):
-        checked(name, value, ALGORITHM[name]._replace(optional=False))
+    checked("num_clusters", num_clusters, ALGORITHM["num_clusters"]._replace(optional=False))
     options.setdefault("name", "cfl")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
     numbers = {"eps1": eps1, "eps2": eps2, "gamma_max": gamma_max, "min_rounds": min_rounds}
@@ -104,36 +106,37 @@ def cfl(
 
     build_fedavg = plain.build
 
-    def build(task, hp) -> Algorithm:
-        clients = hp["num_clients"]
-        if not isinstance(clients, jax.core.Tracer) and int(clients) > population:
-            raise ValueError(
-                f"population = {population}, and {int(clients)} clients may take part. Set it to "
-                "the number of clients of the data set."
-            )
-        return _algorithm(build_fedavg(task, hp), population, num_clusters, hp)
+    def build(task: LocalTask, hp) -> Algorithm:
+        return _algorithm(task, build_fedavg(task, hp), num_clusters, hp)
 
     return plain._replace(build=build, hparams=values)
 
 
-def _algorithm(algorithm: Algorithm, population: int, num_clusters: int, hp) -> Algorithm:
+def _algorithm(task: LocalTask, algorithm: Algorithm, num_clusters: int, hp) -> Algorithm:
     (local,) = algorithm.passes
+    population = (task.population or Population()).num_clients
 
     def broadcast(state: CflState, aggregates) -> Message:
         models = jax.vmap(lambda server: local.broadcast(server, {}))(state.servers)
         return Message(models, state.assigned)
 
+    def in_training(message: Message, job: Job) -> jax.Array:
+        return jnp.maximum(cluster_of(message.known, job.client), 0)  # of a new client the first
+
     def mine(message: Message, job: Job) -> Variables:
-        return model_of(message, message.known[job.client])
+        return model_of(message, in_training(message, job))
 
     def finish(message: Message, carry, job: Job):
         sent, _, stats = local.finish(mine(message, job), carry, job)
         sent = {name: part._replace(cluster=job.client) for name, part in sent.items()}
-        return sent, job.client, stats | membership(message.known[job.client], num_clusters)
+        return sent, job.client, stats | membership(in_training(message, job), num_clusters)
+
+    def members(state: CflState) -> jax.Array:
+        return state.assigned == jnp.arange(num_clusters)[:, None]
 
     def server_update(state: CflState, aggregates, round) -> CflState:
-        member = state.assigned == jnp.arange(num_clusters)[:, None]
-        by_cluster = {name: _summed(total, member) for name, total in aggregates.items()}
+        member = members(state)
+        by_cluster = {name: total.of_members(member) for name, total in aggregates.items()}
         servers = jax.vmap(algorithm.server_update, (0, 0, None))(state.servers, by_cluster, round)
         came = aggregates["update"].count > 0
         updates = jax.vmap(lambda tree: ravel_pytree(tree)[0])(aggregates["update"].mean())
@@ -145,8 +148,8 @@ def _algorithm(algorithm: Algorithm, population: int, num_clusters: int, hp) -> 
         at_rest, norm = _norms(state, member)
         may_be_cut = (at_rest < hp["eps1"]) & (norm > hp["eps2"])
         may_be_cut &= (round + 1 >= hp["min_rounds"]) & (state.clusters < num_clusters)
-        chosen = jnp.argmax(jnp.where(may_be_cut, norm, -1))
-        cut = lambda state: _cut(state, chosen, hp["gamma_max"])  # noqa: E731
+        order = jnp.where(may_be_cut, norm, -1)
+        cut = lambda state: _cut(state, order, hp["gamma_max"])  # noqa: E731
         return jax.lax.cond(may_be_cut.any(), cut, lambda state: state, state)
 
     def init(variables: Variables) -> CflState:
@@ -164,12 +167,21 @@ def _algorithm(algorithm: Algorithm, population: int, num_clusters: int, hp) -> 
         )
 
     def variables(state: CflState) -> Variables:
-        member = state.assigned == jnp.arange(num_clusters)[:, None]
-        return model_of(broadcast(state, {}), jnp.argmax((member * state.weights).sum(1)))
+        return model_of(broadcast(state, {}), largest(state))
+
+    def largest(state: CflState) -> jax.Array:
+        return jnp.argmax((members(state) * state.weights).sum(1))
 
     def personalize(state: CflState, number, batch, key) -> Variables:
-        cluster = jnp.where(number < 0, 0, state.assigned[number])
-        return model_of(broadcast(state, {}), cluster)
+        message, cluster = broadcast(state, {}), cluster_of(state.assigned, number)
+
+        def best_of_rows():
+            losses = losses_of(task, message.models, batch, key)
+            there_is = jnp.arange(num_clusters) < state.clusters
+            best = jnp.argmin(comparable(losses, there_is))
+            return jnp.where(batch["mask"].any(), best, largest(state)).astype(cluster.dtype)
+
+        return model_of(message, jax.lax.cond(cluster < 0, best_of_rows, lambda: cluster))
 
     return algorithm._replace(
         init=init,
@@ -182,19 +194,26 @@ def _algorithm(algorithm: Algorithm, population: int, num_clusters: int, hp) -> 
                 ),
                 finish=finish,
                 num_clusters=population,
+                members=members,
             ),
         ),
         server_update=server_update,
         variables=variables,
         init_client=lambda variables: jnp.int32(-1),
         personalize=personalize,
-        cluster=lambda state, number: jnp.where(number < 0, -1, state.assigned[number]),
+        cluster=lambda state, number: cluster_of(state.assigned, number),
     )
 
 
-def _summed(total: Aggregate, member: jax.Array) -> Aggregate:
-    """Returns the sums over the clients of each cluster, leaves [K, ...] of leaves [N, ...]."""
-    return jax.tree.map(lambda x: jnp.tensordot(member.astype(x.dtype), x, 1), total)
+def cluster_of(assigned: jax.Array, number: jax.Array) -> jax.Array:
+    """Returns the cluster of a client; -1 of one that has no number or one beyond the population.
+
+    Example:
+      >>> [int(cluster_of(jnp.array([4, 5]), number)) for number in (1, 2, -1)]
+      [5, -1, -1]
+    """
+    known = (number >= 0) & (number < len(assigned))
+    return jnp.where(known, assigned[number], -1)
 
 
 def _norms(state: CflState, member: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -209,13 +228,33 @@ def _norms(state: CflState, member: jax.Array) -> tuple[jax.Array, jax.Array]:
     return at_rest, jnp.max(jnp.where(weights > 0, jnp.linalg.norm(state.updates, axis=1), 0), 1)
 
 
-def _cut(state: CflState, cluster: jax.Array, gamma_max: jax.Array) -> CflState:
-    """Returns the state after one cluster was cut, unless its parts are too much alike."""
+def _cut(state: CflState, order: jax.Array, gamma_max: jax.Array) -> CflState:
+    """Returns the state after the first cluster was cut whose parts are not too much alike.
+
+    Args:
+      state: The state.
+      order: [K], which cluster is tried before which, the largest first; those below 0 are not.
+      gamma_max: As for `cfl`.
+    """
     norms = jnp.linalg.norm(state.updates, axis=1, keepdims=True)
     unit = state.updates / jnp.maximum(norms, 1e-12)
-    member = (state.assigned == cluster) & (state.weights > 0)
-    part, across = bipartition(unit @ unit.T, member)
-    part &= jnp.sqrt((1 - jnp.minimum(across, 1)) / 2) > gamma_max
+    similarity = unit @ unit.T
+
+    def goes_on(tried):
+        left, _, part = tried
+        return (left >= 0).any() & ~part.any()
+
+    def next_one(tried):
+        left, _, _ = tried
+        cluster = jnp.argmax(left)
+        member = (state.assigned == cluster) & (state.weights > 0)
+        part, across = bipartition(similarity, member)
+        part &= jnp.sqrt((1 - jnp.minimum(across, 1)) / 2) > gamma_max
+        return left.at[cluster].set(-1), cluster, part
+
+    nobody = jnp.zeros_like(state.assigned, bool)
+    start = order, jnp.argmax(order), nobody
+    _, cluster, part = jax.lax.while_loop(goes_on, next_one, start)
     new, is_new = state.clusters, part.any()
 
     def copied(leaf):

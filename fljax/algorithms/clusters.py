@@ -102,7 +102,7 @@ def clustered(
         )
 
     def choose(message: Message, losses: LossSums, job: Job):
-        mean = _comparable(losses.losses, allowed(message.known)) / jnp.maximum(losses.weight, 1)
+        mean = comparable(losses.losses, allowed(message.known)) / jnp.maximum(losses.weight, 1)
         cluster, sent = pick(message, mean, job)
         return sent, cluster.astype(jnp.int32), {}
 
@@ -139,7 +139,7 @@ def clustered(
     def personalize(state: ClusterState, cluster, batch, key) -> Variables:
         message = broadcast(state, {})
         losses = losses_of(task, message.models, batch, key)
-        best = jnp.argmin(_comparable(losses, allowed(state.known)))
+        best = jnp.argmin(comparable(losses, allowed(state.known)))
         return model_of(message, jnp.where(batch["mask"].any(), best, jnp.argmax(state.weight)))
 
     return algorithm._replace(
@@ -192,6 +192,6 @@ def model_of(message: Message, cluster: jax.Array) -> Variables:
     return jax.tree.map(lambda leaf: leaf[cluster], message.models)
 
 
-def _comparable(losses: jax.Array, allowed: jax.Array) -> jax.Array:
+def comparable(losses: jax.Array, allowed: jax.Array) -> jax.Array:
     """Returns losses that are the largest number where a model diverged, or is not to be chosen."""
     return jnp.where(jnp.isfinite(losses) & allowed, losses, jnp.finfo(losses.dtype).max)

@@ -189,6 +189,20 @@ class Aggregate(NamedTuple):
             self.sum,
         )
 
+    def of_members(self, members: jax.Array) -> Aggregate:
+        """Returns the sums of clusters, each of them over several sums of this.
+
+        Args:
+          members: [K, num_clusters] of zeros and ones, which sums make up each of K clusters.
+
+        Example:
+          >>> weights = jnp.array([1.0, 3.0, 1.0])
+          >>> clients = Aggregate(jnp.array([2.0, 9.0, 4.0]), weights, jnp.ones(3))
+          >>> clients.of_members(jnp.array([[1, 0, 1], [0, 1, 0]])).mean().tolist()
+          [3.0, 3.0]
+        """
+        return jax.tree.map(lambda leaf: jnp.tensordot(members.astype(leaf.dtype), leaf, 1), self)
+
 
 class ClientPass(NamedTuple):
     """One traversal of the cohort's data.
@@ -205,6 +219,9 @@ class ClientPass(NamedTuple):
       num_clusters: How many sums there are for contributions that say their cluster. A client of
         IFCA (Ghosh et al. 2020, arXiv:2006.04088) sends `Contribution(update, weight, cluster)`,
         and the server updates its models from an Aggregate with leaves [num_clusters, ...].
+      members: (server_state) -> [K, num_clusters] of zeros and ones, the sums that make up each of
+        K clusters, where the server keeps finer sums than those of its clusters; what records say
+        of drift is about clusters. None where each sum is a cluster.
       select: A rule that decides on the devices which jobs the later passes keep, or None: ({name:
         [P]} statistics of the pass, bool[P] which of them arrived) -> bool[P], in cohort order. Of
         a job that is left out the later passes count nothing, and its client's state stays as this
@@ -224,6 +241,7 @@ class ClientPass(NamedTuple):
     finish: Callable[[PyTree, PyTree, Job], tuple[dict[str, Contribution], PyTree, dict]]
     schedule: str | int = "local"
     num_clusters: int = 1
+    members: Callable[[PyTree], jax.Array] | None = None
     select: Callable[[dict[str, jax.Array], jax.Array], jax.Array] | None = None
 
 

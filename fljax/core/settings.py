@@ -280,10 +280,6 @@ ALGORITHM: dict[str, Field] = {
         None, float, Interval(1), optional=True, unit="rounds",
         meaning="Lets sets of IFCA's models compete for so many rounds.",
     ),
-    "population": Field(
-        None, int, COUNT, optional=True, unit="clients",
-        meaning="Tells CFL how many clients there are at most; unset: 100.",
-    ),
     "eps1": Field(
         None, float, NON_NEGATIVE, optional=True,
         meaning="Lets CFL cut a cluster whose mean update has a norm below this.",

@@ -6,8 +6,9 @@ exactly, so that no update has to be kept, nor read again,
     drift/variance   sum(w_i |u_i - u|^2) / sum(w_i)           =  sum(w_i n_i^2) / sum(w_i) - |u|^2
     drift/cosine     sum(w_i n_i cos(u_i, u)) / sum(w_i n_i)   =  |u| sum(w_i) / sum(w_i n_i)
 
-The cosine is thus a mean over clients by the length of what they add to the sum: 1 where all go
-one way, about 1 / sqrt(clients) where none agree. Statistics of norms count clients alike.
+Of several clusters, u is the mean of a client's own; |u| and |u|^2 are then means over clusters,
+by weight. The cosine is thus a mean over clients by the length of what they add to the sum: 1 where
+all go one way, about 1 / sqrt(clients) where none agree. Statistics of norms count clients alike.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from fljax.engine.program.drift import NORM, NORM_OF_MEAN, WEIGHT
+from fljax.engine.program.drift import NORM, NORM_OF_MEAN, SQUARE_OF_MEAN, WEIGHT
 from fljax.training.totals import RoundTotals
 
-STATISTICS = (NORM, WEIGHT, NORM_OF_MEAN)
+STATISTICS = (NORM, WEIGHT, NORM_OF_MEAN, SQUARE_OF_MEAN)
 KEYS = (
     *(f"drift/norm_{name}" for name in ("mean", "std", "p10", "p50", "p90", "max")),
     NORM_OF_MEAN,
@@ -64,7 +65,9 @@ def drift_record(
         norms, weights = (np.asarray(stats[name], np.float64)[kept] for name in (NORM, WEIGHT))
         total, length = weights.sum(), weights @ norms
         if total:
-            record["drift/variance"] = max(0.0, float(weights @ norms**2 / total) - together**2)
+            squares = stats.get(SQUARE_OF_MEAN)
+            square = together**2 if squares is None else float(np.asarray(squares)[kept][0])
+            record["drift/variance"] = max(0.0, float(weights @ norms**2 / total) - square)
         if length:
             # rounding alone goes beyond 1
             record["drift/cosine"] = min(1.0, float(together * total / length))

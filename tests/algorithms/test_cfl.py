@@ -52,14 +52,14 @@ def test_no_cut_is_better(seed):
     assert across == pytest.approx(greatest, rel=1e-12)
 
 
-def loop(eps1, eps2, min_rounds, most):
-    """Returns (models, assignment) after each round, as loops over clients."""
+def loop(eps1, eps2, min_rounds, most, gamma_max=0.0, parts=None):
+    """Returns (models, assignment, clusters protected) after each round, as loops over clients."""
     models, assigned = [toy.initial_params()], np.zeros(9, int)
     updates, sizes, history = {}, {}, []
     for round, cohort in enumerate(EVERYBODY):
         changes = {}
         for client in cohort:
-            x, y = toy.clients()[client]
+            x, y = (parts or toy.clients())[client]
             start = models[assigned[client]]
             trained = reference.local_sgd(start, x, y, LR, 4, 1)[0]
             changes[client] = reference.combine(np.subtract, trained, start)
@@ -79,26 +79,31 @@ def loop(eps1, eps2, min_rounds, most):
             largest = max(np.linalg.norm(updates[i]) for i in own)
             if np.linalg.norm(mean) < eps1 and largest > eps2 and len(own) > 2:
                 norms[cluster] = largest
-        if norms and round + 1 >= min_rounds and len(models) < most:
-            cluster = max(norms, key=norms.get)
+        protected = []
+        may_cut = round + 1 >= min_rounds and len(models) < most
+        for cluster in sorted(norms, key=norms.get, reverse=True) if may_cut else ():
             own = sorted(client for client in updates if assigned[client] == cluster)
             unit = np.zeros((9, len(updates[0])))
             for i in own:
                 unit[i] = updates[i] / np.linalg.norm(updates[i])
-            part, _ = best_cut(unit @ unit.T, own)
+            part, across = best_cut(unit @ unit.T, own)
+            if np.sqrt((1 - min(across, 1)) / 2) <= gamma_max:
+                protected.append(cluster)
+                continue
             assigned = assigned.copy()
             assigned[list(part)] = len(models)
             models.append(models[cluster])
-        history.append((list(models), assigned))
+            break
+        history.append((list(models), assigned, protected))
     return history
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_cfl(seed):
-    spec = algorithms.cfl(9, 3, LR, eps1=10.0, eps2=0.01, min_rounds=2)
+    spec = algorithms.cfl(3, LR, eps1=10.0, eps2=0.01, min_rounds=2)
     federation, stats = toy.run_rounds(toy.clients(), spec, EVERYBODY, seed=seed)
     history = loop(10.0, 0.01, 2, 3)
-    models, assigned = history[-1]
+    models, assigned, _ = history[-1]
     assert len(models) == 3
     state = jax.tree.map(lambda leaf: np.asarray(leaf[0]), federation.state.server)
     assert int(state.clusters) == 3
@@ -109,25 +114,57 @@ def test_cfl(seed):
     before = history[-2][1][EVERYBODY[-1]]
     counted = [int(stats[-1][-1][f"cluster_{number}"].sum()) for number in range(3)]
     assert counted == np.bincount(before, minlength=3).tolist()
-    own = federation.algorithm.personalize(state, jnp.int32(8), None, None)
-    toy.assert_close(jax.device_get(own.params), models[assigned[8]], 1e-9)
+    own = personal(federation, state, 8, *toy.clients()[0])
+    toy.assert_close(own, models[assigned[8]], 1e-9)
+
+
+def personal(federation, state, number, x, y):
+    """Returns the parameters of a client's own model."""
+    batch = {"x": jnp.asarray(x), "y": jnp.asarray(y), "mask": jnp.ones(len(y), bool)}
+    personalize = federation.algorithm.personalize
+    return jax.device_get(personalize(state, jnp.int32(number), batch, None).params)
+
+
+def test_a_cluster_that_may_not_be_cut_keeps_no_other_from_being_cut():
+    parts = toy.clients(seed=21)
+    spec = algorithms.cfl(5, LR, eps1=10.0, eps2=0.01, min_rounds=1, gamma_max=0.58)
+    federation, _ = toy.run_rounds(parts, spec, EVERYBODY)
+    history = loop(10.0, 0.01, 1, 5, 0.58, parts)
+    counts = [1, *(len(models) for models, _, _ in history)]
+    protected = [len(protected) for _, _, protected in history]
+    assert (np.diff(counts) * protected).any()
+    state = jax.tree.map(lambda leaf: np.asarray(leaf[0]), federation.state.server)
+    assert state.assigned.tolist() == history[-1][1].tolist()
+    assert int(state.clusters) == counts[-1]
+
+
+def test_who_is_in_no_cluster_uses_the_model_that_fits_their_rows():
+    """Whoever is the last of the population, and however far beyond it the number lies."""
+    spec = algorithms.cfl(4, LR, eps1=10.0, eps2=0.01, min_rounds=1)
+    federation, _ = toy.run_rounds(toy.clients(), spec, EVERYBODY[:2])
+    models = loop(10.0, 0.01, 1, 4)[1][0]
+    assert len(models) == 3
+    state = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
+    x = np.random.default_rng(0).standard_normal((50, toy.FEATURES))
+    for place, model in enumerate(models):
+        # what is no cluster's fits best, and is not taken
+        surer = jax.tree.map(lambda leaf, n=place: leaf.at[3].set(100 * leaf[n]), state.servers)
+        unused = state._replace(servers=surer)
+        y = (x @ model["w"] + model["b"]).argmax(1).astype(np.int32)
+        best = np.argmin([reference.loss_and_gradient(other, x, y)[0] for other in models])
+        for number in (-1, 9, 12, 50):
+            toy.assert_close(personal(federation, unused, number, x, y), models[best], 1e-9)
+            assert int(federation.algorithm.cluster(state, jnp.int32(number))) == -1
+    nobody = {"x": x, "y": y, "mask": np.zeros(50, bool)}
+    own = federation.algorithm.personalize(state, jnp.int32(9), nobody, None)
+    toy.assert_close(jax.device_get(own.params), toy.params_of(federation), 1e-12)
 
 
 def test_without_a_cut_it_is_fedavg():
-    spec = algorithms.cfl(9, 3, LR, eps1=0.0, eps2=0.01, min_rounds=2)
+    spec = algorithms.cfl(3, LR, eps1=0.0, eps2=0.01, min_rounds=2)
     federation, _ = toy.run_rounds(toy.clients(), spec, EVERYBODY)
     plain, _ = toy.run_rounds(toy.clients(), algorithms.fedavg(LR), EVERYBODY)
     toy.assert_close(toy.params_of(federation), toy.params_of(plain), 1e-12)
-    parts_alike = algorithms.cfl(9, 3, LR, eps1=10.0, eps2=0.01, min_rounds=2, gamma_max=0.999)
+    parts_alike = algorithms.cfl(3, LR, eps1=10.0, eps2=0.01, min_rounds=2, gamma_max=0.999)
     federation, _ = toy.run_rounds(toy.clients(), parts_alike, EVERYBODY)
     assert int(federation.state.server.clusters[0]) == 1
-
-
-def test_clients_beyond_the_population_are_left_out_and_counted():
-    spec = algorithms.cfl(8, 3, LR, eps1=0.0)
-    federation, stats = toy.run_rounds(toy.clients(), spec, EVERYBODY[-1:])
-    alone, _ = toy.run_rounds(toy.clients(), algorithms.fedavg(LR), [[0, 3]])
-    toy.assert_close(toy.params_of(federation), toy.params_of(alone), 1e-12)
-    assert stats[0][-1]["nonfinite"].sum() == 1
-    with pytest.raises(ValueError, match="population = 4, and 8 clients may take part"):
-        toy.run_rounds(toy.clients(), algorithms.cfl(4, 3, LR), EVERYBODY[-1:])

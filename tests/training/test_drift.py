@@ -101,23 +101,65 @@ def test_each_trial_has_its_own(x64):
             assert record_of(run, round, trial) == pytest.approx(want, rel=1e-9)
 
 
+def described_by_cluster(groups):
+    """Returns what a record says of agreement, from (updates, weights) of each cluster."""
+    deviations, cosines, norms, lengths, weights = [], [], [], [], []
+    for updates, own in groups:
+        mean = own @ updates / own.sum()
+        length = np.linalg.norm(mean)
+        deviations += np.square(updates - mean).sum(1).tolist()
+        norms += np.linalg.norm(updates, axis=1).tolist()
+        cosines += (updates @ mean / (np.linalg.norm(updates, axis=1) * length)).tolist()
+        lengths += [length] * len(own)
+        weights += own.tolist()
+    return {
+        "drift/norm_of_mean": np.average(lengths, weights=weights),
+        "drift/variance": np.average(deviations, weights=weights),
+        "drift/cosine": np.average(cosines, weights=np.multiply(weights, norms)),
+    }
+
+
+def assert_agrees(found, want):
+    assert {name: found[name] for name in want} == pytest.approx(want, rel=1e-9)
+
+
+def updates_from(model, clients):
+    """Returns (updates [clients, P], weights [clients]) of clients that start from one model."""
+    parts = toy.clients()
+    ends = [reference.local_sgd(model, *parts[client], RATE, 4, 1)[0] for client in clients]
+    updates = np.array([flat(reference.combine(np.subtract, end, model)) for end in ends])
+    return updates, np.array([len(parts[client][1]) for client in clients])
+
+
 def test_of_clusters_each_update_is_compared_with_its_own(x64):
     run = harness.rounds(ifca(), CLUSTERED)
-    parts, lengths, total, weight = toy.clients(), 0.0, 0.0, 0.0
-    groups = run.by_client("cluster", 0)
+    chosen = run.by_client("cluster", 0)
     start = toy.initial_params()
     models = [start, reference.combine(np.negative, start)]
-    for number, model in enumerate(models):
-        clients = [client for client, cluster in groups.items() if cluster == number]
-        ends = [reference.local_sgd(model, *parts[client], RATE, 4, 1)[0] for client in clients]
-        updates = np.array([flat(end) - flat(model) for end in ends])
-        weights = np.array([len(parts[client][1]) for client in clients])
-        lengths += np.linalg.norm(weights @ updates)
-        total += weights @ np.linalg.norm(updates, axis=1)
-        weight += weights.sum()
-    found = record_of(run, 0)
-    assert found["drift/norm_of_mean"] == pytest.approx(lengths / weight, rel=1e-9)
-    assert found["drift/cosine"] == pytest.approx(lengths / total, rel=1e-9)
+    clusters = [[client for client, mine in chosen.items() if mine == n] for n in (0, 1)]
+    groups = [updates_from(*each) for each in zip(models, clusters, strict=True)]
+    lengths = [np.linalg.norm(weights @ updates / weights.sum()) for updates, weights in groups]
+    assert max(lengths) > 1.2 * min(lengths)  # unlike clusters
+    assert_agrees(record_of(run, 0), described_by_cluster(groups))
+
+
+def test_sums_of_single_clients_are_no_clusters(x64):
+    """CFL keeps a sum for each client, and clients of a cluster share its model."""
+    cohorts = [[0, 2, 3, 4, 5, 6, 7, 8]] * 2
+    spec = algorithms.cfl(2, RATE, eps1=10.0, eps2=0.01, min_rounds=1)
+    run = harness.rounds(spec, cohorts, harness.MANY)
+    first = updates_from(toy.initial_params(), cohorts[0])
+    assert_agrees(record_of(run, 0), described(*first))
+    # a server tells of clusters as they were when its clients trained
+    after = jax.tree.map(lambda leaf: leaf[0], run.states[0].server)
+    assert int(after.clusters) == 2
+    model = jax.tree.map(lambda leaf: np.asarray(leaf[0]), after.servers.variables.params)
+    assigned = np.asarray(after.assigned)
+    groups = [
+        updates_from(model, [client for client in cohorts[1] if assigned[client] == n])
+        for n in (0, 1)
+    ]
+    assert_agrees(record_of(run, 1), described_by_cluster(groups))
 
 
 def test_behind_an_uplink_nothing_is_said_of_agreement(x64):

@@ -293,7 +293,7 @@ def test_choices_by_the_clients_own_rows_are_warned_of():
         (algorithms.fedopt("adam", weighting="uniform"), "uniform"),
         (algorithms.fedprox(weighting="uniform"), "uniform"),
         (algorithms.per_fedavg(), "examples"),
-        (algorithms.cfl(population=24, weighting="uniform"), "uniform"),
+        (algorithms.cfl(weighting="uniform"), "uniform"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )

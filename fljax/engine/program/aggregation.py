@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +21,24 @@ from fljax.engine.program.keys import COHORT, RELEASE, SERVER
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.trials import Built
 
+PyTree = Any
+
 
 def aggregate(
-    a_pass: Pass, trained: Trained, states: PipelineState
+    a_pass: Pass, trained: Trained, servers: PyTree, states: PipelineState
 ) -> tuple[dict[str, Aggregate], PipelineState, dict[str, jax.Array]]:
     """Adds up what all devices have, and runs the server half of the pipeline on the update.
 
     Args:
       a_pass: The pass.
       trained: What the jobs of this device left.
+      servers: States of the algorithm's servers, leaves [S, ...].
       states: Server-side states of the pipeline, leaves [S, ...].
 
     Returns:
       ({name: Aggregate} with leaves [S, ...], the pipeline's new states, {name: [J]} statistics,
-      the norm of the mean update among them; where links agree on something, "refused" counts jobs
-      that arrived in a sum that is refused).
+      what is told of the mean update among them; where links agree on something, "refused" counts
+      jobs that arrived in a sum that is refused).
     """
     trials, stats = a_pass.trials, trained.stats
     needs_stack = trials.first.pipeline.needs_stack
@@ -47,10 +51,14 @@ def aggregate(
 
     arrived = None if a_pass.agreed is None else by_trial(a_pass, trained.arrived)
 
-    def one_trial(built: Built, round, sums, states: PipelineState, key, agreed, arrived):
+    def one_trial(built: Built, round, sums, owner, states, key, agreed, arrived):
         chain, aggregator, server = built.pipeline, states.aggregator, states.server
         sums, uplink = transmission.absorb(chain, sums, states.uplink, agreed, arrived)
-        mean = drift.norm_of_mean(sums[UPDATE]) if UPDATE in sums else ()
+        mean = {}
+        if UPDATE in sums:
+            members = built.algorithm.passes[a_pass.number].members
+            total = sums[UPDATE]
+            mean = drift.of_mean(total if members is None else total.of_members(members(owner)))
         refused = () if arrived is None else _is_refused(sums, arrived)
         if any(link.release for link in chain.uplink):
             own = jax.random.fold_in(key, RELEASE)
@@ -67,12 +75,11 @@ def aggregate(
         return sums, states, refused, mean
 
     sums, states, refused, mean = trials.each(
-        one_trial, trials.rounds, sums, states, a_pass.keys, a_pass.agreed, arrived
+        one_trial, trials.rounds, sums, servers, states, a_pass.keys, a_pass.agreed, arrived
     )
     if arrived is not None:
         stats = stats | {"refused": trained.arrived & refused[a_pass.jobs.trial]}
-    if UPDATE in sums:
-        stats = stats | {drift.NORM_OF_MEAN: mean[a_pass.jobs.trial]}
+    stats = stats | {name: values[a_pass.jobs.trial] for name, values in mean.items()}
     return sums, states, stats
 
 

@@ -2,9 +2,9 @@
 
 A job's norm is of the update as the client made it, before the uplink; it comes from the same
 reading that finds out whether the update is finite. The mean is of what arrived, before noise,
-aggregator and server links. Where nothing on the uplink changes updates, their weights are told as
-well, and `fljax/training/drift.py` has what follows from the three. All of it is the simulator's
-own view.
+aggregator and server links; each of several clusters has its own. Where nothing on the uplink
+changes updates, their weights are told as well, and `fljax/training/drift.py` has what follows. All
+of it is the simulator's own view.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fljax.core.trees import square_norm
 PyTree = Any
 
 NORM, WEIGHT, NORM_OF_MEAN = "drift/norm", "drift/weight", "drift/norm_of_mean"
+SQUARE_OF_MEAN = "drift/square_of_mean"
 
 
 def of_update(square: jax.Array, weight: PyTree, arrives_whole: bool) -> dict[str, jax.Array]:
@@ -36,13 +37,20 @@ def of_update(square: jax.Array, weight: PyTree, arrives_whole: bool) -> dict[st
     return told
 
 
-def norm_of_mean(total: Aggregate) -> jax.Array:
-    """Returns the norm of the mean update; of several clusters, the weighted mean of theirs."""
+def of_mean(total: Aggregate) -> dict[str, jax.Array]:
+    """Returns the norm of the mean update; of several clusters, what is told of all their means.
+
+    That is the weighted mean of their norms, and that of the squares.
+    """
     if total.count.ndim == 0:
-        return jnp.sqrt(square_norm(total.mean()))
-    norms = jax.vmap(lambda each: jnp.sqrt(square_norm(each.mean())))(total)
+        return {NORM_OF_MEAN: jnp.sqrt(square_norm(total.mean()))}
+    squares = jax.vmap(lambda each: square_norm(each.mean()))(total)
     share = jax.tree.leaves(total.weight)[0] if _is_one_number(total.weight, 1) else total.count
-    return (share * norms).sum() / jnp.where(share.sum() == 0, 1, share.sum())
+    whole = jnp.where(share.sum() == 0, 1, share.sum())
+    return {
+        NORM_OF_MEAN: (share * jnp.sqrt(squares)).sum() / whole,
+        SQUARE_OF_MEAN: (share * squares).sum() / whole,
+    }
 
 
 def _is_one_number(weight: PyTree, axes: int = 0) -> bool:

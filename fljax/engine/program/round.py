@@ -124,7 +124,7 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
         a_pass = a_pass._replace(agreed=agreed(a_pass))
         work = client_work(a_pass, data, states.uplink)
         trained = _train(a_pass, work, messages, start_from, client_rows)
-        sums, states, stats = aggregate(a_pass, trained, states)
+        sums, states, stats = aggregate(a_pass, trained, state.server, states)
         client_rows, aggregates = trained.client_rows, aggregates | sums
         selected = select(a_pass, stats)
         all_stats.append(stats | {"downlink_bits": a_pass.received(bits)})
