@@ -168,14 +168,15 @@ def make_evaluate(
       mesh: The mesh the clients were prepared for.
 
     Returns:
-      A jitted function (server_states, hparams, keys, trial, client_states, round, frozen, inputs)
-      -> EvalOutputs: server states, hparams and the keys of seeds have an axis over trials, client
-      states are leaves [D x K, ...] of that trial.
+      A jitted function (server_states, hparams, keys, trial, client_states, round, frozen,
+      lr_factors, inputs) -> EvalOutputs: server states, hparams and the keys of seeds have an axis
+      over trials, client states are leaves [D x K, ...] of that trial, lr_factors are as in
+      `fljax.engine.program.inputs.OwnNumbers`; new clients have the plain learning rate.
     """
 
-    def one_device(server, hparams, states, key, frozen, inputs: PersonalInputs):
+    def one_device(server, hparams, states, key, frozen, lr_factors, inputs: PersonalInputs):
         task, algorithm = bind(frozen), build(frozen, hparams)
-        personalize, clusters = personalization_of(algorithm), None
+        clusters = None
         if algorithm.cluster is not None:
             clusters = jax.vmap(lambda state: algorithm.cluster(server, state))(states)
         held_out, own = (
@@ -186,13 +187,19 @@ def make_evaluate(
         )
         client, place, first = _first((inputs.client, inputs.place, inputs.first))
 
+        def personalization(client):
+            if lr_factors is None:
+                return personalization_of(algorithm)
+            rate = hparams["client_lr"] * lr_factors.at[client].get(mode="fill", fill_value=1)
+            return personalization_of(build(frozen, {**hparams, "client_lr": rate}))
+
         def model_of(place):
             count, rows, staged, state = jax.tree.map(
                 lambda leaf: leaf[place], (own.counts, own.rows, own.staged, states)
             )
             batch = batch_of(count, rows, staged, own.data)
             own_key = jax.random.fold_in(key, client[place])
-            model = personalize(server, state, batch, own_key)
+            model = personalization(client[place])(server, state, batch, own_key)
             # strongly typed, as what a loop carries must be
             return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), model)
 
@@ -214,15 +221,15 @@ def make_evaluate(
     sharded = jax.shard_map(
         one_device,
         mesh=mesh,
-        in_specs=(same, same, each, same, same, PersonalInputs(rows, rows, each, each, each)),
+        in_specs=(same, same, each, *[same] * 3, PersonalInputs(rows, rows, each, each, each)),
         out_specs=EvalOutputs(sums=each, counts=same, clusters=each),
         check_vma=False,
     )
 
-    def evaluate(servers, hparams, keys, trial, states, round, frozen, inputs):
+    def evaluate(servers, hparams, keys, trial, states, round, frozen, lr_factors, inputs):
         server, hparams, key = jax.tree.map(lambda leaf: leaf[trial], (servers, hparams, keys))
         key = jax.random.fold_in(jax.random.fold_in(key, round), PERSONAL)
-        return sharded(server, hparams, states, key, frozen, inputs)
+        return sharded(server, hparams, states, key, frozen, lr_factors, inputs)
 
     return jax.jit(evaluate, out_shardings=host_readable(mesh))
 
@@ -366,6 +373,7 @@ def personal_program(
             states = states_of_new(*where, default, round, given.frozen, rows, clients, own.works)
         else:
             states = store.rows_of(own.clients.reshape(-1), trial).algorithm
-        return evaluate(*where, states, round, given.frozen, own.inputs)
+        factors = given.own.lr_factors
+        return evaluate(*where, states, round, given.frozen, factors, own.inputs)
 
     return dispatch

@@ -234,14 +234,14 @@ def adapting():
     return found
 
 
-def trained(params, x, y, epochs=1, batch_size=None):
+def trained(params, x, y, epochs=1, batch_size=None, rate=RATE):
     """Parameters after SGD on rows in the stored order, in float64."""
     params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
     width = batch_size or max(len(y), 1)
     for start in list(range(0, len(y), width)) * epochs:
         batch = slice(start, start + width)
         gradient = reference.loss_and_gradient(params, x[batch], y[batch])[1]
-        params = {name: leaf - RATE * gradient[name] for name, leaf in params.items()}
+        params = {name: leaf - rate * gradient[name] for name, leaf in params.items()}
     return params
 
 
@@ -298,6 +298,23 @@ def test_what_a_new_client_would_keep_is_its_state(adapting, options):
 def test_new_clients_adapt_as_the_algorithm_says(adapting):
     run, models = federate(a_step_of_its_own(), adapting, clients_per_round=5)
     assert_judged_by(run, adapting, trained, models)
+
+
+def test_clients_adapt_at_rates_of_their_own_and_new_ones_at_the_plain_rate(adapting):
+    factors = np.linspace(0.2, 1.8, adapting.num_clients)
+    spec = algorithms.fine_tuning(RATE, finetune_epochs=1, finetune_batch_size=0)
+    options = {"client_lr_factors": factors, "clients_per_round": 5, "num_rounds": 1}
+    run, models = federate(spec, adapting, **options)
+    assert_judged_by(run, adapting, trained, models)
+    known = run.client_metrics["personal/split"] == "training"
+    found = run.client_metrics["history/personal/loss"][-1, known]
+    owners = run.client_metrics["personal/client"][known]
+    assert owners.tolist() == np.flatnonzero(adapting.test.partition.sizes).tolist()
+    for client, loss in zip(owners, found, strict=True):
+        own = trained(models[-1], *rows_of(adapting.train, client), rate=RATE * factors[client])
+        x, y = rows_of(adapting.test, client)
+        expected = reference.loss_and_gradient(own, x, y)[0] / len(y)
+        assert loss == pytest.approx(expected, rel=1e-4)
 
 
 def test_new_clients_use_the_global_model_where_there_are_no_others(adapting):
