@@ -7,7 +7,9 @@ Jhunjhunwala et al. 2023, "FedExP: speeding up federated averaging via extrapola
 
 Clients that are weighted by their rows have these weights in the mean of |d_i|^2, too. What is
 evaluated is the mean of the last two x, since single ones oscillate. (The authors' code has
-M epsilon in place of epsilon, and lets it fall by 0.998^2 a round.)
+M epsilon in place of epsilon, and lets it fall by 0.998^2 a round.) Clients find |d_i|^2 of the
+update that they made and send it beside it; d is the mean of what arrived. Under compression the
+rate hence makes up for what d has lost, and is not the one of the decoded d_i.
 """
 
 from __future__ import annotations
