@@ -106,7 +106,9 @@ def fedlin(
 
         corrected = local._replace(
             broadcast=lambda server, aggregates: Message(
-                *server.variables, aggregates["gradient"].mean()
+                server.variables.params,
+                server.variables.model_state,
+                aggregates["gradient"].mean(),
             ),
             start=start,
             step=step,

@@ -144,7 +144,8 @@ def _algorithm(task: LocalTask, hp, num_clusters: int, weighting: str, optimizer
             return difference(local.params, center.params), state
 
         weight = job_weight(weighting, job, importance) * importance
-        sent = contributions(*jax.vmap(change)(message.models), weight)
+        update, state = jax.vmap(change)(message.models)
+        sent = contributions(update, state, weight)
         client = Client(Variables(local.params, local.model_state), importance)
         member = membership(jnp.argmax(importance), num_clusters)
         return sent, client, loss_stats(local) | member

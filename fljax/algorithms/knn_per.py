@@ -81,7 +81,8 @@ def knn_per(
         def personalize(server, own, batch, key) -> Memory:
             model = algorithm.variables(server)
             rows = represented(task, model, batch)
-            return Memory(*model, rows, labels_of(task, batch), batch["mask"])
+            labels = labels_of(task, batch)
+            return Memory(model.params, model.model_state, rows, labels, batch["mask"])
 
         def predict(server, memory: Memory, batch) -> jax.Array:
             model = memory[:2]

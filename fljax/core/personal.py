@@ -137,16 +137,20 @@ def _meant(
     name: str, text: str, task: LocalTask, variables: Variables, paths: tuple[list, list]
 ) -> tuple[list[bool], list[bool]]:
     """Returns which leaves of parameters and of state one text means."""
+    params, state = paths
     if text in ("all", "none"):
-        return tuple([text == "all"] * len(of_tree) for of_tree in paths)
+        return [text == "all"] * len(params), [text == "all"] * len(state)
     if text == "head":
-        return jax.tree.leaves(task.head(*variables)), [False] * len(paths[1])
+        return jax.tree.leaves(task.head(*variables)), [False] * len(state)
     if text == "norm":
         layers = _normalizations(*paths)
-        found = tuple([_layer(path) in layers for path in of_tree] for of_tree in paths)
+        found = (
+            [_layer(path) in layers for path in params],
+            [_layer(path) in layers for path in state],
+        )
         what = "no normalization layer (one with a scale and no kernel, or with a mean and a var)"
     else:
-        found = tuple([_matches(path, text) for path in of_tree] for of_tree in paths)
+        found = [_matches(path, text) for path in params], [_matches(path, text) for path in state]
         what = "no parameter of that path"
     if not any(map(any, found)):
         every = [path for of_tree in paths for path in of_tree]

@@ -78,7 +78,8 @@ def limited(partition: Partition, labels: np.ndarray | int, rows: int, seed: int
             f"fewer, or set min_partition_size = {rows} where the partition has it"
         )
     counts = np.full(partition.num_clients, rows)
-    owned = labels[partition.all_rows()] if np.ndim(labels) else np.zeros(partition.num_rows)
+    rows_of_all = partition.all_rows()
+    owned = np.asarray(labels)[rows_of_all] if np.ndim(labels) else np.zeros(len(rows_of_all))
     _, kept = _divided(partition, owned, counts, seed)
     return kept
 

@@ -317,8 +317,9 @@ def new_client_set(
         return None
     with_rows = np.flatnonzero(held_out.partition.sizes > 0)
     clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
-    data, first = _placed(federation, dataset, (train, held_out)), dataset.num_clients
-    found = prepare(train, held_out, clients, federation.mesh, batch_size, *data, first)
+    own, judged = _placed(federation, dataset, (train, held_out))
+    first = dataset.num_clients
+    found = prepare(train, held_out, clients, federation.mesh, batch_size, own, judged, first)
     if federation.algorithm.init_client is None:
         return found._replace(works=())
     sizes = train.partition.sizes[found.clients]
