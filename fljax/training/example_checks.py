@@ -52,7 +52,14 @@ def problems_of_examples(
         )
         return
     gradients, shows_more, changes_batches = _shown(dataset, task, spec, options)
-    if shows_more:
+    if shows_more and not gradients:
+        yield (
+            f"{spec.name} never calls task.gradient, which is what clips and adds noise: what its "
+            "clients learn from their rows they find by themselves, such as by a loss of their "
+            "own, and no noise covers it. Use an algorithm that takes its gradients from "
+            "task.gradient, such as fedavg or scaffold."
+        )
+    elif shows_more:
         yield (
             f"the clients of {spec.name} send, keep or select by numbers that depend on their rows "
             "in other ways than by gradients (a loss, the rows of a batch), and no noise covers "

@@ -234,6 +234,10 @@ def own_algorithm(shows):
             return sent, state, stats
 
         def step(message, carry, batch, job):
+            if shows == "own gradients":
+                loss = lambda params: task.loss(params, {}, batch, job.key, True)[0].loss  # noqa: E731
+                grads = jax.grad(loss)(carry.params)
+                return carry._replace(params=jax.tree.map(jnp.subtract, carry.params, grads))
             if shows == "twice":
                 local.step(message, carry, batch, job)
             if shows == "mixture":
@@ -282,6 +286,8 @@ REFUSALS = {
     "early stop": ({"spec": own_algorithm("early stop")}, "no noise covers"),
     "mixture": ({"spec": own_algorithm("mixture")}, "of other batches than they are given"),
     "padding": ({"spec": own_algorithm("padding")}, "of other batches than they are given"),
+    "own gradients": ({"spec": own_algorithm("own gradients")}, "own never calls task.gradient"),
+    "per_fedavg": ({"spec": algorithms.per_fedavg()}, "per_fedavg .* the rows of a batch"),
     "twice": ({"spec": own_algorithm("twice")}, "takes 2 gradients a step"),
     "loop": ({"spec": own_algorithm("loop")}, "takes 3 gradients a step"),
     "endless loop": ({"spec": own_algorithm("endless loop")}, "no noise covers"),
