@@ -99,7 +99,8 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
 
     Error bars are standard deviations over seeds. A hollow point never reached the target with some
     seed; it stands at the bytes of its whole runs. Both axes say what they show: bytes by powers,
-    the metric evenly. Points far from all others are drawn at the edge, with their value.
+    the metric evenly. Points far from all others are drawn at the edge, with their value; variants
+    that send nothing are lines.
 
     Args:
       figure: Empty matplotlib figure; is given a fitting size.
@@ -107,7 +108,10 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
     """
     from matplotlib.ticker import LogLocator
 
-    placed, (factor, unit) = points(comparison), unit_of(comparison.headline, comparison.metrics)
+    every, (factor, unit) = points(comparison), unit_of(comparison.headline, comparison.metrics)
+    # an axis of powers has no place for those that send nothing: they are lines
+    placed = [point for point in every if point.bytes.mean > 0]
+    silent = [point for point in every if point not in placed]
     target = comparison.target
     reference = next((entry for entry in comparison.compared if entry.is_reference), None)
     levels = []
@@ -116,6 +120,7 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
         levels.append((level, "--", f"reference: {comparison.study.reference}"))
     if target is not None and comparison.headline == comparison.target_key:
         levels.append((factor * target, ":", f"target {factor * target:g}{' %' * (factor != 1)}"))
+    levels += [(point.value.mean, "-.", f"{point.label}: sends nothing") for point in silent]
     figure.set_size_inches(9.2, 6.2)
     axes = figure.add_subplot()
     axes.set_xscale("log")

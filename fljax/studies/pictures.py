@@ -173,7 +173,7 @@ def _pareto(comparison: Comparison) -> dict[str, Draw]:
     known = (
         entry.spread(lambda outcome: outcome.client_bytes).mean for entry in comparison.compared
     )
-    sizes = {round(size, 1) for size in known if math.isfinite(size)}
+    sizes = {round(size, 1) for size in known if math.isfinite(size) and size > 0}
     if not comparison.study.variants or len(sizes) < 2:
         return {}
     return {"pareto": lambda figure: draw_pareto(figure, comparison)}

@@ -59,6 +59,28 @@ def test_a_pareto_picture_has_even_axes_with_units_and_tells_what_lies_beyond():
     assert {"far: 20.0", "c"} <= labels
 
 
+def test_what_sends_nothing_is_a_line(tmp_path):
+    """An axis of powers has no place for 0 bytes; a label there once ended the whole report."""
+    levels = {"fedavg": 0.9, "half": 0.91, "local": 0.93}
+    sent = {"fedavg": 2e6, "half": 1e6, "local": 0.0}
+    study = Study(variants=dict.fromkeys(levels, {}), reference="fedavg")
+    trials = repeat([{}], (0,), tuple(levels))
+    rows = [
+        {"trial": trial.number, "seed": 0, "round": 1, "train/clients": 1}
+        | {"comm/uplink_bytes": sent[trial.variant]}
+        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), levels[trial.variant])
+        for trial in trials
+    ]
+    figure = Figure()
+    draw_pareto(figure, compare(study, {}, Results(trials, rows, {})))
+    axes = figure.axes[0]
+    assert axes.get_xlim()[0] > 0.1
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    assert lines["local: sends nothing"] == pytest.approx([93, 93])
+    assert {"fedavg", "half"} <= {text.get_text() for text in axes.texts}
+    figure.savefig(tmp_path / "pareto.png")
+
+
 @pytest.mark.parametrize(
     ("size", "unit", "ticks"),
     [(2e9, "GB", {"2", "5"}), (2e6, "MB", {"2", "5"}), (3e3, "kB", {"5"}), (30, "bytes", {"50"})],
