@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from fljax.core.algorithm import Aggregate
 from fljax.engine.program.accumulators import Finished
-from fljax.engine.program.transposition import Traced, is_matrix, rewrite, trace
+from fljax.engine.program.transposition import Traced, call, is_matrix, rewrite, trace
 
 PyTree = Any
 
@@ -77,7 +77,8 @@ def transposed_weights(
         and so do those with one weight an entry.
     """
     index, *_ = arguments
-    carry = jax.eval_shape(work.start, message, index, client_rows)
+    starting = call(work.start, message, index, client_rows)
+    carry = starting.shapes
     if not any(map(_is_narrow, jax.tree.leaves(carry))):
         return as_given(work)
     step = trace(work.step, message, carry, *arguments)
@@ -87,9 +88,8 @@ def transposed_weights(
     if not any(jax.tree.leaves(chosen)):
         return as_given(work)
 
-    start = trace(work.start, message, index, client_rows)
-    finish = trace(work.finish, message, carry, index, client_rows)
-    result = jax.eval_shape(work.finish, message, carry, index, client_rows)
+    start, ending = starting.written_out(), call(work.finish, message, carry, index, client_rows)
+    finish, result = ending.written_out(), ending.shapes
     still = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
     job = False, still(client_rows)
     in_start = start.containing((still(message), *job), chosen)

@@ -91,13 +91,31 @@ class Traced(NamedTuple):
         return self.arguments.unflatten(arguments), self.results.unflatten(results)
 
 
+class Called(NamedTuple):
+    """A function as a jaxpr with inner calls: what it is made of, its arguments, its results."""
+
+    closed: core.ClosedJaxpr
+    arguments: tuple
+    shapes: PyTree
+
+    def written_out(self) -> Traced:
+        """Returns it without inner calls."""
+        leaves, structure = jax.tree.flatten(self.arguments)
+        jaxpr, consts = self.closed.jaxpr, self.closed.consts
+        whole = jax.make_jaxpr(lambda *leaves: inlined(jaxpr, consts, leaves))(*leaves)
+        results = jax.tree.structure(self.shapes)
+        return Traced(whole.jaxpr, whole.consts, structure, results, _groups(whole.jaxpr))
+
+
+def call(function: Callable[..., PyTree], *arguments: PyTree) -> Called:
+    """Traces a function of arguments like these arrays or shapes, as far as its results' shapes."""
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    return Called(closed, arguments, shapes)
+
+
 def trace(function: Callable[..., PyTree], *arguments: PyTree) -> Traced:
     """Traces a function of arguments like these arrays or shapes."""
-    closed, results = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    leaves, structure = jax.tree.flatten(arguments)
-    whole = jax.make_jaxpr(lambda *leaves: inlined(closed.jaxpr, closed.consts, leaves))(*leaves)
-    groups = _groups(whole.jaxpr)
-    return Traced(whole.jaxpr, whole.consts, structure, jax.tree.structure(results), groups)
+    return call(function, *arguments).written_out()
 
 
 def rewrite(
