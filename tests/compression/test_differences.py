@@ -12,7 +12,7 @@ from fljax import compression as c
 from fljax.core.transforms import Pipeline, UplinkLink
 from fljax.engine.plan.round_plan import job_table
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # those with rows: the others never take part
 PRESENT = [client for client, size in enumerate(toy.SIZES) if size]

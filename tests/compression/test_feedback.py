@@ -24,7 +24,7 @@ from fljax.core.transforms import Pipeline, UplinkLink
 from fljax.tasks import classification
 from fljax.training.rehearsal import rehearsed
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @pytest.fixture(autouse=True)

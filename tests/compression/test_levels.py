@@ -11,7 +11,7 @@ from fljax.compression.names import CODES, LEVELS
 from fljax.core.algorithm import Variables
 from fljax.core.transforms import Pipeline, PipelineSpec, as_configured, hparams_of
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 OTHERS = sorted(set(CODES) - set(LEVELS) - {"fetch_sgd"})
 NUMBERS = {"fraction": (0.03, 0.5, 1.0), "bits": (2, 8)}

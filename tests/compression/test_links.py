@@ -15,7 +15,7 @@ from fljax.core import transmission
 from fljax.core.algorithm import Contribution, Variables, blank_job
 from fljax.core.transforms import Pipeline
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 COHORTS = [[0, 1, 2, 3], [3, 4, 8, 0], [5, 3, 0, 4]]
 TREE = {

@@ -13,7 +13,7 @@ from fljax import compression as c
 from fljax.compression.lowrank import orthonormal
 from fljax.core.transforms import Pipeline
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 LR = 0.2
 COHORTS = [[0, 2, 3], [3, 4, 0], [0, 3, 4]]

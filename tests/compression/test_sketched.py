@@ -13,7 +13,7 @@ from fljax import compression as c
 from fljax.core.transforms import Pipeline
 from fljax_kernels import sketch, unsketch
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 ROWS, COLUMNS, SEED = 3, 12, 7
 

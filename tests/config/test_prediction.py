@@ -18,7 +18,7 @@ from fljax.core.algorithm import Variables
 from fljax.data.dataset import Split
 from fljax.recording.models import load_saved, model_path, save_model
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 DATA = toy.dataset(toy.clients(dtype=np.float32)).with_validation(0.2)
 

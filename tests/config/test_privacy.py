@@ -8,7 +8,7 @@ from small_sweeps import small_config
 from fljax.config import ConfigError, resolve
 from fljax.config.experiment import dry_run, make_experiment, privacy_report
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 PRIVATE = {"privacy": "gaussian(0.3)", "sampler": "poisson", "weighting": "uniform"}
 PRIVATE |= {"num_clients": 24, "delta": 1e-3}

@@ -24,7 +24,7 @@ from fljax.privacy.trees import tree_aggregation, tree_noise
 from fljax.training.hyperparameters import hyperparameters
 from fljax.training.trials import TrialInputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 CLIP, NOISE, MEMBERS = 0.4, 0.7, 3.0
 COHORTS = [[0, 2, 3], [], [4, 8, 6], [0, 3, 2], [7], [4]]

@@ -20,7 +20,7 @@ from fljax.privacy.distributed import sum_bound
 from fljax.privacy.integer_messages import integers, norm_before, rotated, rotated_back
 from fljax.privacy.integer_noise import discrete_gaussian_table, draw, skellam_table
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 TABLES = {
     "discrete_gaussian": discrete_gaussian_table,

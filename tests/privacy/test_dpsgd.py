@@ -16,7 +16,7 @@ from fljax.privacy import Setting, accounting
 from fljax.training.federation import RoundOptions, build
 from fljax.training.trials import TrialInputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 FEDAVG = algorithms.fedavg(0.1)
 SIZES = np.array([13, 0, 5, 31, 1, 8, 20])

@@ -13,7 +13,7 @@ from fljax.core.transforms import Participants
 from fljax.privacy.secagg import masks
 
 HALF = 3
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @functools.partial(jax.jit, static_argnums=0)

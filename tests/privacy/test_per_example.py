@@ -16,7 +16,7 @@ from fljax.core.gradients import bind
 from fljax.privacy.ghost import Product, factored
 from fljax.privacy.per_example import clipped_gradients
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 MODELS = {
     "mlp": ((6,), {"hidden": (5,)}),

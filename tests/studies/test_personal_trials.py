@@ -1,6 +1,5 @@
 """Trials whose clients have models of their own: judged side by side as in runs of their own."""
 
-import jax
 import numpy as np
 import pytest
 import toy
@@ -19,24 +18,6 @@ TASK = toy.softmax_task(np.float32)
 AT_LAST = Criterion("eval/personal/accuracy", "eval/personal/mean", at="last", allow_test=True)
 
 
-def a_step_of_its_own(client_lr):
-    """A client's model is the global one after a step of its rows, with the trial's rate."""
-    spec = algorithms.fedavg(client_lr)
-
-    def build(task, hp):
-        algorithm = spec.build(task, hp)
-
-        def personalize(server, own, batch, key):
-            params, state = algorithm.variables(server)
-            gradient, _, state = task.gradient(params, state, batch, key)
-            stepped = jax.tree.map(lambda p, g: p - hp["client_lr"] * g, params, gradient)
-            return algorithm.variables(server)._replace(params=stepped, model_state=state)
-
-        return algorithm._replace(personalize=personalize)
-
-    return spec._replace(build=build)
-
-
 def experiment(make, trial):
     options = {
         "num_rounds": 3, "clients_per_round": 5, "batch_size": 4, "eval_every": 1,
@@ -48,7 +29,8 @@ def experiment(make, trial):
     )
 
 
-@pytest.mark.parametrize("make", [a_step_of_its_own, algorithms.local_only, algorithms.fedavg])
+# with and without a global model; algorithms that adapt it: test_own_model_sweeps.py
+@pytest.mark.parametrize("make", [algorithms.local_only, algorithms.fedavg])
 def test_trials_equal_runs_of_their_own(tmp_path, make):
     def of_trial(trial):
         return experiment(make, trial)

@@ -9,7 +9,7 @@ from fljax import algorithms, data, models, tasks
 from fljax.core import fairness
 from fljax.training.record_keys import evaluation_keys
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 GENERATOR = np.random.default_rng(0)
 SEX = np.where(GENERATOR.random(160) < 0.4, "f", "m")

@@ -13,7 +13,7 @@ import toy
 import fljax
 from fljax import algorithms
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 COHORTS = [[0, 2, 3], [1, 4, 5, 6], [3, 8, 7, 2], [5, 0, 4, 7]]
 NAMES = ("centralized", "local_only")

@@ -13,7 +13,7 @@ import fljax
 from fljax import algorithms, data
 from fljax.recording.client_results import ClientResults
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 ROUNDS = 7
 NAMES = ["zoe", "ada", "élise", "bob", "a/b", "7", "dan", "eve", "fay"]

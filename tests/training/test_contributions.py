@@ -18,7 +18,7 @@ from fljax.training.contributions import (
 )
 from fljax.training.options import RoundOptions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 OPTIONS = RoundOptions(num_rounds=2, clients_per_round=3, batch_size=10)
 SPEC = algorithms.fedavg(0.3)

@@ -23,7 +23,7 @@ from fljax.training.record_keys import training_keys
 from fljax.training.totals import RoundTotals
 from fljax.training.trials import TrialInputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 RATE = 0.3
 

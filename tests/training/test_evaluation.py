@@ -25,7 +25,7 @@ from fljax.training import evaluation
 from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import RoundOptions, build
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 NUM_CLASSES, NUM_FEATURES, NUM_EXAMPLES = 7, 4, 90
 # a population with empty clients at both ends and in the middle

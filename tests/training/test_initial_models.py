@@ -8,7 +8,7 @@ import pytest
 from fljax.tasks import Task
 from fljax.training.initialization import init_model
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 KEY = jax.random.key(3)
 

@@ -16,7 +16,7 @@ from fljax.privacy.names import MECHANISMS
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.study import Study, listed_trials
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 CLIENTS = 24
 POISSON = {"sampler": "poisson"}

@@ -17,7 +17,7 @@ from fljax.engine.plan.batching import LocalWork, make_batches, steps_per_job
 from fljax.engine.plan.packed_plan import pack
 from fljax.training.federation import RoundOptions, build
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # client 1 has no rows; client 3 the most, client 4 one
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [5, 6, 7, 0, 4], [8, 2, 3]]

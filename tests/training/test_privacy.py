@@ -20,7 +20,7 @@ from fljax.training.federation import RoundOptions, build
 from fljax.training.privacy import with_privacy
 from fljax.training.privacy_checks import weighting_of
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 CLIENTS = 24
 FEDAVG = algorithms.fedavg(0.1, weighting="uniform")

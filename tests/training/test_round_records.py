@@ -7,7 +7,7 @@ from fljax.engine.plan.round_plan import HostPlan
 from fljax.training.round_records import LinkSpeeds, round_record
 from fljax.training.totals import RoundTotals
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # two passes of two devices with three places each; two places are padding, one client is lost
 UP = ([[800, 1601, 0], [0, 24, 0]], [[8, 8, 0], [0, 8, 0]])

@@ -18,7 +18,7 @@ from fljax.core.spread import SPREAD
 from fljax.training import dispatch, drift, loop
 from fljax.training.federation import Federation
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # 4, 3, 5, 0, 4, 5 and 3 clients with rows: client 1 has none
 COHORTS = [

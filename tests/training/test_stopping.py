@@ -15,7 +15,7 @@ from fljax import algorithms
 from fljax.core.metrics import ACCURACY, LOSS
 from fljax.training.stopping import Validation
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 DATA = toy.dataset(toy.clients(dtype=np.float32)).with_validation(0.2)
 

@@ -12,7 +12,7 @@ from fljax.compression import top_k, uplink
 from fljax.core.transforms import Pipeline
 from fljax.training.simulation import as_task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 FITTING = models.softmax_regression(toy.FEATURES, toy.CLASSES)
 NET = nnx.Linear(toy.FEATURES, toy.CLASSES, rngs=nnx.Rngs(0))
