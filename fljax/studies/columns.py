@@ -56,7 +56,8 @@ def _gap_to(comparison: Comparison, name: str) -> Column:
     def cell(entry: Compared) -> str:
         return plain.cell(entry._replace(reference=outcomes))
 
-    return Column(f"{plain.title.replace('gap', _GAP_TO + name)}", cell)
+    # after the colon: the name of a metric may hold the word as well
+    return Column(plain.title.replace(": gap", f": {_GAP_TO}{name}"), cell)
 
 
 def _reported(comparison: Comparison) -> Column:

@@ -110,8 +110,8 @@ def draw_pareto(figure: Any, comparison: Comparison) -> None:
 
     every, (factor, unit) = points(comparison), unit_of(comparison.headline, comparison.metrics)
     # an axis of powers has no place for those that send nothing: they are lines
-    placed = [point for point in every if point.bytes.mean > 0]
-    silent = [point for point in every if point not in placed]
+    placed = [point for point in every if point.bytes.mean != 0]
+    silent = [point for point in every if point.bytes.mean == 0]
     target = comparison.target
     reference = next((entry for entry in comparison.compared if entry.is_reference), None)
     levels = []
