@@ -69,7 +69,8 @@ def plot_clients(
             ylabel=f"Share of the sum of {metric.words}",
             title="Lorenz curve",
         )
-        bars.legend(fontsize=9)
+        if len(found) > 1:  # of one the other half says whose it is, and bars leave no room
+            bars.legend(fontsize=9, loc="lower right")
         curve.legend(fontsize=9)
         path = directory / "clients.png"
         save_figure(figure, path, dpi=150)
