@@ -54,6 +54,7 @@ def run(config: flags.FlagHolder, resume: bool, variants: list[str] = ()) -> int
 def _given(settings: dict[str, Any], variants: list[str]) -> dict[str, Any]:
     """Returns the settings that flags set."""
     from fljax import studies
+    from fljax.studies.columns import columns_among
 
     given: dict[str, Any] = {
         "parallel_trials": _FLAGS.parallel_trials,
@@ -61,6 +62,8 @@ def _given(settings: dict[str, Any], variants: list[str]) -> dict[str, Any]:
     }
     if variants:
         given["variants"] = studies.parse_variants(variants, settings.get("variants", {}))
+        # the file's columns compare the file's variants, of which some may be left out
+        given["columns"] = columns_among(settings.get("columns", ()), given["variants"])
     if _FLAGS.axis:
         given["axes"] = studies.parse_axes(_FLAGS.axis)
     if _FLAGS.seeds is not None:

@@ -161,6 +161,20 @@ def columns_of(study: Study, known: Collection[str] | None = None) -> tuple[str,
     )
 
 
+def columns_among(names: Sequence[str], variants: Collection[str]) -> tuple[str, ...]:
+    """Returns the names of columns without gaps to variants that are not among some.
+
+    Example:
+      >>> columns_among(("best", "gap to local", "gap to none"), {"none": {}, "fast": {}})
+      ('best', 'gap to none')
+    """
+    return tuple(
+        name
+        for name in names
+        if not name.startswith(_GAP_TO) or name.removeprefix(_GAP_TO) in variants
+    )
+
+
 def table(comparison: Comparison) -> list[list[str]]:
     """Returns the table of a comparison as texts, the head first."""
     columns = [_column(name, comparison) for name in columns_of(comparison.study)]
