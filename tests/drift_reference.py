@@ -69,15 +69,41 @@ def averaged(params, clients, cohorts, train, *, server_lr=1.0, weighting="examp
     return params
 
 
+def gradient_uphill(params, x, y, rho):
+    here = gradient(params, x, y)
+    return gradient(combine(lambda p, g: p + rho * g / norm(here), params, here), x, y)
+
+
 def fedsam(params, clients, cohorts, *, rho, lr, server_lr=1.0, weighting="examples", **work):
     def uphill(params, x, y):
-        here = gradient(params, x, y)
-        return gradient(combine(lambda p, g: p + rho * g / norm(here), params, here), x, y)
+        return gradient_uphill(params, x, y, rho)
 
     def train(params, c):
         return stepped(params, clients, c, of(lr, c), uphill, **work)[0]
 
     return averaged(params, clients, cohorts, train, server_lr=server_lr, weighting=weighting)
+
+
+def mofedsam(params, clients, cohorts, *, rho, beta, lr, server_lr=1.0, weighting="uniform",
+             **work):  # fmt: skip
+    """Returns (parameters, the direction of the last round in which somebody came)."""
+    momentum = zeros(params)
+
+    def direction(params, x, y):
+        uphill = gradient_uphill(params, x, y, rho)
+        return combine(lambda g, m: beta * g + (1 - beta) * m, uphill, momentum)
+
+    for cohort in cohorts:
+        cohort = present(clients, cohort)
+        if cohort:
+            found = [stepped(params, clients, c, of(lr, c), direction, **work) for c in cohort]
+            weights = weights_of(weighting, clients, cohort)
+            mean = weighted_mean([combine(np.subtract, end, params) for end, _ in found], weights)
+            paths = [of(lr, c) * steps for c, (_, steps) in zip(cohort, found, strict=True)]
+            path = np.average(paths, weights=weights)
+            momentum = combine(lambda d, path=path: -d / path, mean)
+            params = combine(lambda p, d: p + server_lr * d, params, mean)
+    return params, momentum
 
 
 def fedspeed(params, clients, cohorts, *, mu, rho, share, lr, server_lr=1.0, weighting="uniform",

@@ -41,6 +41,7 @@ from fljax.algorithms.knn_per import knn_per
 from fljax.algorithms.lg_fedavg import lg_fedavg
 from fljax.algorithms.local_only import local_only
 from fljax.algorithms.mime import mime, mimelite
+from fljax.algorithms.mofedsam import mofedsam
 from fljax.algorithms.moon import moon
 from fljax.algorithms.per_fedavg import per_fedavg
 from fljax.algorithms.pfedme import pfedme
@@ -92,6 +93,7 @@ __all__ = [
     "make",
     "mime",
     "mimelite",
+    "mofedsam",
     "moon",
     "per_fedavg",
     "pfedme",
@@ -137,6 +139,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "local_only": local_only,
     "mime": mime,
     "mimelite": mimelite,
+    "mofedsam": mofedsam,
     "moon": moon,
     "per_fedavg": per_fedavg,
     "pfedme": pfedme,

@@ -58,13 +58,19 @@ def fedsam(
     averaging = plain.build
 
     def build(task: LocalTask, hp):
-        def to_radius(gradient):
-            norm = jnp.sqrt(square_norm(gradient))
-            return hp["rho"] / jnp.where(norm > 0, norm, 1)
-
-        return averaging(with_ascent(task, to_radius, lambda here, uphill: uphill), hp)
+        return averaging(sharpness_aware(task, hp["rho"]), hp)
 
     return plain._replace(build=build, hparams=values)
+
+
+def sharpness_aware(task: LocalTask, rho: jax.Array) -> LocalTask:
+    """Returns a task whose gradients are those at the distance `rho` uphill."""
+
+    def to_radius(gradient):
+        norm = jnp.sqrt(square_norm(gradient))
+        return rho / jnp.where(norm > 0, norm, 1)
+
+    return with_ascent(task, to_radius, lambda here, uphill: uphill)
 
 
 def with_ascent(

@@ -15,7 +15,7 @@ ALGORITHM: dict[str, Field] = {
         "fedadmm, fedala, fedavg, fedbabu, fedbn, feddc, feddyn, fedexp, fedlin, fedmgda, "
         "fednova, fedopt, fedper, fedproto, fedprox, fedrep, fedsam, fedsgd, fedsoft, "
         "fedspeed, fine_tuning, gifair, hypcluster, ifca, knn_per, lg_fedavg, local_only, "
-        "mime, mimelite, moon, per_fedavg, pfedme, q_fedavg, scaffold, term.",
+        "mime, mimelite, mofedsam, moon, per_fedavg, pfedme, q_fedavg, scaffold, term.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -42,6 +42,11 @@ ALGORITHM: dict[str, Field] = {
     "rho": Field(
         None, float, NON_NEGATIVE, optional=True,
         meaning="Says how far uphill FedSAM takes a gradient, and FedSpeed in lengths of it.",
+    ),
+    "gradient_share": Field(
+        None, float, FACTOR, optional=True,
+        meaning="Sets the share of the gradient in a step of MoFedSAM, its beta; the rest is the "
+        "server's last direction.",
     ),
     "ascent_share": Field(
         None, float, NON_NEGATIVE, optional=True,

@@ -90,6 +90,16 @@ def test_fedsam(weighting, seed):
     check(run(algorithms.fedsam(0.3, LR, 0.8, weighting=weighting), seed).params, want)
 
 
+@pytest.mark.parametrize(("weighting", "seed"), [("uniform", 0), ("examples", 3)])
+def test_mofedsam(weighting, seed):
+    numbers = {"rho": 0.3, "server_lr": 0.8, "weighting": weighting}
+    want, momentum = expected(drift_reference.mofedsam, seed, beta=0.3, **numbers)
+    found = run(algorithms.mofedsam(client_lr=LR, gradient_share=0.3, **numbers), seed)
+    check(found.params, want)
+    kept = found.federation.state.server.momentum
+    check(jax.tree.map(lambda leaf: np.asarray(leaf[0]), kept), momentum)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_fedspeed(seed):
     numbers = {"mu": 0.5, "rho": 0.3, "server_lr": 0.8}
@@ -188,12 +198,18 @@ def test_neutral_settings_are_fedavg(name):
     check(run(NEUTRAL[name]).params, run(algorithms.fedavg(LR)).params)
 
 
+def test_mofedsam_of_gradients_alone_is_fedsam():
+    alone = algorithms.mofedsam(0.3, 1.0, LR, weighting="examples")
+    check(run(alone).params, run(algorithms.fedsam(0.3, LR)).params)
+
+
 WITH_NUMBERS = {
     "fedexp": (algorithms.fedexp(0.01, LR), {"epsilon": 0.01}),
     "fedspeed": (algorithms.fedspeed(0.5, 0.3, LR), {"mu": 0.5, "rho": 0.3, "share": 1.0}),
     "fedadmm": (algorithms.fedadmm(0.5, LR), {"mu": 0.5}),
     "feddc": (algorithms.feddc(0.3, LR), {"mu": 0.3}),
     "delta_sgd": (algorithms.delta_sgd(LR), {"gamma": 2.0, "growth": 0.1}),
+    "mofedsam": (algorithms.mofedsam(0.3, 0.4, LR), {"rho": 0.3, "beta": 0.4}),
 }
 
 
