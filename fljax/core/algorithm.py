@@ -233,6 +233,10 @@ class ClientPass(NamedTuple):
         >>> stats = {"loss": jnp.array([4.0, 9.0, 1.0]), "weight": jnp.array([4.0, 3.0, 1.0])}
         >>> select(stats, arrived=jnp.array([True, True, False]))
         Array([False,  True, False], dtype=bool)
+      repeats: Whether a client goes over its rows again, for a pass that sends nothing, or None:
+        (client_state) -> bool, of the state that the pass has left. The pass starts once more from
+        that state, for those who ask for it, until nobody does; it must come to an end. The rows
+        are the same and in the same order, and so are the job's keys.
     """
 
     broadcast: Callable[[PyTree, Mapping[str, Aggregate]], PyTree]
@@ -243,6 +247,7 @@ class ClientPass(NamedTuple):
     num_clusters: int = 1
     members: Callable[[PyTree], jax.Array] | None = None
     select: Callable[[dict[str, jax.Array], jax.Array], jax.Array] | None = None
+    repeats: Callable[[PyTree], jax.Array] | None = None
 
 
 class Algorithm(NamedTuple):

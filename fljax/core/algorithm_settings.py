@@ -233,9 +233,18 @@ ALGORITHM: dict[str, Field] = {
         None, float, FACTOR, optional=True,
         meaning="Sets the share of a client's rows on which FedALA learns its weights.",
     ),
-    "ala_start_steps": Field(
-        None, int, COUNT, optional=True, unit="steps",
-        meaning="Lets FedALA's clients take so many steps a batch when they first learn weights.",
+    "ala_threshold": Field(
+        None, float, POSITIVE, optional=True,
+        meaning="Lets FedALA's clients, when they first learn weights, go over their rows until "
+        "losses have a standard deviation below this.",
+    ),
+    "ala_losses": Field(
+        None, int, COUNT, optional=True, unit="losses",
+        meaning="Takes so many of the last losses for that.",
+    ),
+    "ala_max_passes": Field(
+        None, int, COUNT, optional=True, unit="passes",
+        meaning="Ends that after so many passes.",
     ),
     "smoothing": Field(
         None, float, FACTOR, optional=True,

@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from fljax.core.algorithm import Aggregate, Algorithm, Contribution, Job, blank_job
+from fljax.core.algorithm import (
+    Aggregate,
+    Algorithm,
+    ClientPass,
+    Contribution,
+    Job,
+    blank_job,
+)
 from fljax.core.precision import summable
 from fljax.core.trees import beside
 from fljax.engine.devices.execution import AXIS
@@ -160,6 +167,24 @@ def take_part(
     """
     examples = {name: leaf for name, leaf in rows.items() if name != "mask"}
 
+    def passed(each: ClientPass, message, state, own: Job, work: PassWork):
+        """Returns (contributions, state) of the client after a pass."""
+
+        def step(time, carry):
+            places, count = work.positions[time], work.counts[time]
+            batch = jax.tree.map(lambda leaf: leaf[places], examples)
+            batch["mask"] = jnp.arange(places.shape[0]) < count
+            if batch_size is not None:
+                batch["size"] = jnp.minimum(batch_size, own.rows.astype(batch_size.dtype))
+            after = each.step(message, carry, batch, own._replace(step=time))
+            return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
+
+        # strongly typed, as what a loop carries must be
+        carry = jax.tree.map(_strong, each.start(message, state, own))
+        carry = jax.lax.fori_loop(jnp.int32(0), own.steps, step, carry)
+        sent, state, _ = each.finish(message, carry, own)
+        return sent, jax.tree.map(_strong, state)
+
     def trained(state):
         aggregates: dict[str, Aggregate] = {}
         for number, (each, work) in enumerate(zip(algorithm.passes, works, strict=True)):
@@ -167,22 +192,15 @@ def take_part(
             own = job._replace(
                 steps=work.steps.astype(jnp.int32), key=jax.random.fold_in(job.key, number)
             )
-            # strongly typed, as what a loop carries must be
-            carry = jax.tree.map(_strong, each.start(message, state, own))
+            sent, state = passed(each, message, state, own, work)
+            if each.repeats is not None:
 
-            def step(time, carry, each=each, message=message, own=own, work=work):
-                places, count = work.positions[time], work.counts[time]
-                batch = jax.tree.map(lambda leaf: leaf[places], examples)
-                batch["mask"] = jnp.arange(places.shape[0]) < count
-                if batch_size is not None:
-                    batch["size"] = jnp.minimum(batch_size, own.rows.astype(batch_size.dtype))
-                after = each.step(message, carry, batch, own._replace(step=time))
-                return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
+                def once_more(state, each=each, message=message, own=own, work=work):
+                    return passed(each, message, state, own, work)[1]
 
-            carry = jax.lax.fori_loop(jnp.int32(0), own.steps, step, carry)
-            sent, state, _ = each.finish(message, carry, own)
+                state = jax.lax.while_loop(each.repeats, once_more, state)
             aggregates |= {name: _alone(part, each.num_clusters) for name, part in sent.items()}
-        return jax.tree.map(_strong, state)
+        return state
 
     works_everywhere = jnp.all(jnp.stack([work.steps > 0 for work in works]))
     state = jax.tree.map(_strong, state)

@@ -79,9 +79,9 @@ def x64():
         yield
 
 
-def run(spec, seed=0):
+def run(spec, seed=0, **layout):
     federation, _ = toy.run_rounds(
-        toy.clients(seed=seed), spec, COHORTS, task=task(), local_epochs=EPOCHS
+        toy.clients(seed=seed), spec, COHORTS, task=task(), local_epochs=EPOCHS, **layout
     )
     rows = federation.store.rows_of(np.arange(len(toy.SIZES))).algorithm
     server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
@@ -98,9 +98,15 @@ def batch_of(x, y, padding=0):
     return jax.tree.map(jnp.asarray, {"x": x, "y": y, "mask": mask})
 
 
-def ala_loop(seed, share, steps, rate, server_lr):
+def loss_of(params, x, y):
+    chances = probabilities(represented(params, x) @ params["w"] + params["c"])
+    return -np.log(chances[np.arange(len(y)), y]).mean()
+
+
+def ala_loop(seed, share, rate, server_lr, threshold, number, most):
+    """Returns (parameters, {client: (model, weights, whether learned, passes until then)})."""
     w, clients = initial(), toy.clients(seed=seed)
-    own = {n: (initial(), {k: np.ones_like(w[k]) for k in HEAD}, False) for n in range(9)}
+    own = {n: (initial(), {k: np.ones_like(w[k]) for k in HEAD}, False, 0) for n in range(9)}
 
     def mixed(v, weights):
         return {**w, **{k: v[k] + (w[k] - v[k]) * weights[k] for k in HEAD}}
@@ -111,17 +117,27 @@ def ala_loop(seed, share, steps, rate, server_lr):
             x, y = clients[client]
             if not len(y):
                 continue
-            v, weights, learned = own[client]
-            used = int(np.ceil(share * len(y)))
-            for batch in batches(x[:used], y[:used], 1):
-                for _ in range(1 if learned else steps):
-                    step = gradient(mixed(v, weights), *batch)
+            v, weights, learned, passes = own[client]
+            used, losses = int(np.ceil(share * len(y))), []
+            differs = any((w[k] != v[k]).any() for k in HEAD)
+            while True:
+                for batch in batches(x[:used], y[:used], 1):
+                    loss, step = (
+                        loss_of(mixed(v, weights), *batch),
+                        gradient(mixed(v, weights), *batch),
+                    )
                     weights = {
                         k: np.clip(weights[k] - rate * step[k] * (w[k] - v[k]), 0, 1) for k in HEAD
                     }
-            learned |= any((w[k] != v[k]).any() for k in HEAD)
+                losses.append(loss)
+                if learned or not differs:
+                    break
+                settled = len(losses) > number and np.std(losses[-number:]) < threshold
+                if settled or len(losses) == most:
+                    learned, passes = True, len(losses)
+                    break
             trained = sgd(mixed(v, weights), x, y)
-            own[client] = trained, weights, learned
+            own[client] = trained, weights, learned, passes
             changes.append(reference.combine(np.subtract, trained, w))
             sizes.append(len(y))
         if changes:
@@ -129,18 +145,23 @@ def ala_loop(seed, share, steps, rate, server_lr):
     return w, own
 
 
-@SEEDS
-def test_fedala(x64, seed):
-    spec = algorithms.fedala(2.0, LR, 0.9, ala_share=0.6, ala_start_steps=3)
-    federation, _, rows = run(spec, seed)
-    expected, own = ala_loop(seed, 0.6, 3, 2.0, 0.9)
+@pytest.mark.parametrize(("seed", "layout"), [(0, {"devices": 1}), (1, {"devices": 2, "lanes": 2})])
+def test_fedala(x64, seed, layout):
+    """Clients learn their weights for the first time until losses settle, each in its own time."""
+    spec = algorithms.fedala(
+        2.0, LR, 0.9, ala_share=0.6, ala_threshold=0.004, ala_losses=3, ala_max_passes=15
+    )
+    federation, _, rows = run(spec, seed, **layout)
+    expected, own = ala_loop(seed, 0.6, 2.0, 0.9, 0.004, 3, 15)
     toy.assert_close(toy.params_of(federation), expected, 1e-9)
-    for client, (model, weights, learned) in own.items():
+    for client, (model, weights, learned, passes) in own.items():
         mine = own_of(rows, client)
         toy.assert_close(mine.model.params, model, 1e-9)
         toy.assert_close({k: mine.weights[k] for k in HEAD}, weights, 1e-9)
-        assert bool(mine.learned) == learned
-    assert any((weights["w"] < 1).any() for _, weights, _ in own.values())
+        assert (bool(mine.convergence.reached), mine.convergence.passes) == (learned, passes)
+    found = {passes for *_, passes in own.values()}
+    assert 0 in found and 4 in found and len(found) > 3, found
+    assert any((weights["w"] < 1).any() for _, weights, *_ in own.values())
     assert mine.weights["a"] is None
 
 

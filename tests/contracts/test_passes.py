@@ -17,8 +17,11 @@ from fljax.core.algorithm import (
     ClientPass,
     Contribution,
     Variables,
+    blank_job,
     step_key,
 )
+from fljax.engine.plan.round_plan import job_table
+from fljax.training.new_clients import PassWork, take_part
 
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 6, 7, 0, 4]]
 
@@ -150,3 +153,92 @@ def test_each_pass_draws_its_own_random_numbers():
     for number in (0, 1):
         assert runs[0].by_client("draw", 0, number) == runs[1].by_client("draw", 0, number)
     np.testing.assert_array_less(0, first)
+
+
+class Own(NamedTuple):
+    times: Any
+    rows: Any
+
+
+def repeating(repeats=None, sends=False):
+    """Clients go over their rows until they have done so as often as their number says, then once.
+
+    What client 3 finds is not finite.
+    """
+
+    def build(task, hp):
+        def start(message, own, job):
+            return Own(own.times, own.rows)
+
+        def finish(message, own, job):
+            sent = {"rows": Contribution(own.rows, jnp.ones(()))} if sends else {}
+            return sent, own._replace(times=own.times + 1), found(job)
+
+        def found(job):
+            return {"found": jnp.where(job.client == 3, jnp.nan, 1.0)}
+
+        first = ClientPass(
+            broadcast=lambda server, aggregates: (),
+            start=start,
+            step=lambda message, own, batch, job: own._replace(rows=own.rows + batch["mask"].sum()),
+            finish=finish,
+            schedule="epoch",
+            repeats=repeats or (lambda own: own.times % 4 != 0),
+        )
+        last = first._replace(finish=lambda message, own, job: ({}, own, found(job)), repeats=None)
+        return Algorithm(
+            init=lambda variables: variables,
+            passes=(first, last),
+            server_update=lambda server, aggregates, round: server,
+            variables=lambda server: server,
+            init_client=lambda variables: Own(jnp.int32(0), jnp.zeros(())),
+        )
+
+    return AlgorithmSpec("repeating", build, {})
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_clients_repeat_a_pass_until_they_are_done(layout):
+    """Those that are done, lost or not finite rest meanwhile, and nobody waits for them."""
+    tables = [job_table([0, 2, 3, 8], accepted=[True, True, True, False]), [6, 8, 2]]
+    asks = lambda own: 5 * own.times**2 < own.rows  # noqa: E731
+    run = harness.rounds(repeating(asks), tables, layout)
+    kept = run.client_rows().algorithm
+    for client in range(len(toy.SIZES)):
+        rounds = [cohort for cohort in ([0, 2], [6, 8, 2]) if client in cohort]
+        times = rows = 0
+        for _ in rounds:
+            once = True
+            while once or 5 * times**2 < rows:
+                times, rows, once = times + 1, rows + toy.SIZES[client], False
+            rows += toy.SIZES[client]
+        assert (kept.times[client], kept.rows[client]) == (times, rows), client
+    assert len(set(kept.times.tolist())) > 3
+    assert [run.total("jobs", round, 0) for round in (0, 1)] == [2, 3]
+    assert [run.total("nonfinite", round, 0) for round in (0, 1)] == [1, 0]
+    assert run.total("lost", 0, 0) == 1
+    assert run.total("found", 1, 0) == 3
+    assert "unselected" not in run.stats[0][0]
+
+
+def test_new_clients_repeat_a_pass_as_well():
+    algorithm = repeating(lambda own: 5 * own.times**2 < own.rows).build(None, {})
+    rows = {"x": jnp.zeros((13, 1)), "mask": jnp.ones(13, bool)}
+    work = PassWork(
+        jnp.minimum(jnp.arange(16).reshape(4, 4), 12), jnp.array([4, 4, 4, 1]), jnp.int32(4)
+    )
+    job = blank_job(jax.random.key(0))
+    own = take_part(algorithm, (), algorithm.init_client(None), rows, (work, work), job)
+    assert (own.times, own.rows) == (3, 4 * 13)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (repeating(sends=True), "Pass 0 has `repeats` and sends 'rows'"),
+        (repeating(lambda own: own.times), r"`repeats` of pass 0 returns int32\[\]"),
+    ],
+)
+def test_repeats_that_make_no_sense_are_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        harness.rounds(spec, [[0, 2]])

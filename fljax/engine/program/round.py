@@ -11,6 +11,7 @@ plans.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -33,9 +34,10 @@ from fljax.engine.program.carried_casts import carried_casts
 from fljax.engine.program.client import client_work
 from fljax.engine.program.fused_updates import fused_updates
 from fljax.engine.program.inputs import Build, ClientRows, Inputs, Program, RoundState
-from fljax.engine.program.layout import Work, transposed_weights
+from fljax.engine.program.layout import transposed_weights
 from fljax.engine.program.loops import run_jobs
 from fljax.engine.program.passes import Pass
+from fljax.engine.program.repeats import repeated, resting
 from fljax.engine.program.selection import select
 from fljax.engine.program.trials import Built, Trials, trials_of
 from fljax.engine.program.versions import recalled
@@ -122,8 +124,8 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
         messages, states, bits = _broadcast(a_pass, state.server, aggregates, states)
         past, messages, start_from = recalled(a_pass, past, messages)
         a_pass = a_pass._replace(agreed=agreed(a_pass))
-        work = client_work(a_pass, data, states.uplink)
-        trained = _train(a_pass, work, messages, start_from, client_rows)
+        train = functools.partial(_train, data, states.uplink, messages, start_from)
+        trained = repeated(a_pass, train, client_rows)
         sums, states, stats = aggregate(a_pass, trained, state.server, states)
         client_rows, aggregates = trained.client_rows, aggregates | sums
         selected = select(a_pass, stats)
@@ -155,18 +157,25 @@ def _broadcast(
 
 
 def _train(
-    a_pass: Pass, work: Work, messages: PyTree, start_from: jax.Array, client_rows: ClientRows
+    data: dict[str, jax.Array],
+    uplink_states: tuple,
+    messages: PyTree,
+    start_from: jax.Array,
+    a_pass: Pass,
+    client_rows: ClientRows,
 ) -> Trained:
     """Lets the clients of a pass train and send.
 
     Args:
-      a_pass: The pass.
-      work: What one job does.
+      data: {name: array} rows that batches are made of.
+      uplink_states: Server-side states of the uplink, leaves [S, ...].
       messages: Leaves [M, ...].
       start_from: int32[J] the message of each job.
+      a_pass: The pass.
       client_rows: What clients keep, leaves [J, ...].
     """
     trials, plan = a_pass.trials, a_pass.plan
+    work = client_work(a_pass, data, uplink_states)
     needs_stack = trials.first.pipeline.needs_stack
     accumulators = Accumulators(
         trial=plan.jobs.trial,
@@ -185,9 +194,8 @@ def _train(
     layout = lay_out(work, message, row, first, not needs_stack)
     if trials.program.forms.fused_updates and not trials.program.on_cpu:
         layout = layout._replace(work=fused_updates(layout.work, message, row, first))
-    trained = run_jobs(
-        layout.work, layout.pack(messages), start_from, plan, client_rows, accumulators
-    )
+    work = resting(layout.work, a_pass)
+    trained = run_jobs(work, layout.pack(messages), start_from, plan, client_rows, accumulators)
     return trained._replace(sums=layout.unpack(trained.sums))
 
 
