@@ -19,6 +19,7 @@ import optax
 from fljax.algorithms import optimizer_arguments
 from fljax.algorithms.optimizers import at_present
 from fljax.core.algorithm import (
+    Aggregate,
     Algorithm,
     AlgorithmSpec,
     ClientPass,
@@ -29,8 +30,16 @@ from fljax.core.algorithm import (
     step_key,
 )
 from fljax.core.gradients import LocalTask
-from fljax.core.precision import difference, rounded, state_after, state_change, widened
+from fljax.core.precision import (
+    Differences,
+    difference,
+    rounded,
+    state_after,
+    state_change,
+    widened,
+)
 from fljax.core.settings import ALGORITHM
+from fljax.core.trees import beside
 from fljax.core.values import checked
 
 PyTree = Any
@@ -190,9 +199,27 @@ def step_server(
     opt_state = at_present(optimizer, server.opt_state, params)
     params, opt_state = stepped(optimizer, pseudo_gradient, opt_state, params)
     if "model_state" in aggregates:
-        model_state = state_after(model_state, aggregates["model_state"].mean())
+        model_state = _after_mean(model_state, aggregates["model_state"])
     new = ServerState(Variables(params, model_state), rounded(opt_state, server.opt_state))
     return jax.tree.map(lambda new, old: jnp.where(update.count > 0, new, old), new, server)
+
+
+def _after_mean(model_state: PyTree, sent: Aggregate) -> PyTree:
+    """Returns the state of the model after what clients sent; as it was where no weight arrived.
+
+    Of no weight there is no mean, and a variance of 0 would be none.
+    """
+    after = state_after(model_state, sent.mean())
+    if isinstance(sent.sum, Differences):
+        return after  # differences of 0 leave it as it was
+    return jax.tree.map(
+        lambda weight, new, old: jax.tree.map(
+            lambda new, old: jnp.where(beside(weight != 0, new), new, old), new, old
+        ),
+        sent.weight,
+        after,
+        model_state,
+    )
 
 
 def stepped(
