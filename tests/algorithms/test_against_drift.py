@@ -28,7 +28,7 @@ SEEDS = (0, 3)
 
 
 @pytest.fixture(autouse=True)
-def x64(quick_compilation):
+def x64(quick_compilation, weights_as_written):
     with jax.enable_x64(True):
         yield
 

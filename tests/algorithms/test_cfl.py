@@ -12,7 +12,7 @@ import toy
 from fljax import algorithms
 from fljax.algorithms.cfl import bipartition
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 EVERYBODY = [[0, 2, 3, 4, 5, 6, 7, 8]] * 4 + [[0, 3, 8]]
 LR = 0.2

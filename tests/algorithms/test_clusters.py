@@ -20,7 +20,7 @@ from fljax.training.hyperparameters import hyperparameters
 from fljax.training.record_keys import training_keys
 from fljax.training.trials import TrialInputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 COHORTS = [[0, 1, 2, 3, 8], [3, 4, 8, 6], [5, 6, 7, 0, 4]]
 LR = 0.2

@@ -16,7 +16,7 @@ from fljax.core.metrics import Metric
 from fljax.core.task import Measured, Task
 from fljax.training.trials import TrialInputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # client 1 has no rows, client 4 one; client 3 trains in three of four rounds
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 3, 7, 0, 4]]

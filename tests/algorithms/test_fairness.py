@@ -15,7 +15,7 @@ from fljax.data.dataset import Split
 from fljax.data.examples import ArrayExamples
 from fljax.training.federation import RoundOptions, build
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # ragged cohorts with an empty client (1), one of a single row (4), one that comes twice, and none
 COHORTS = [[0, 1, 2, 3], [3, 4, 8, 3], [], [8, 2, 0, 7]]

@@ -13,7 +13,7 @@ import toy
 from fljax import algorithms
 from fljax.algorithms.optimizers import check_starts_anew
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 COHORTS = [[0, 2, 3], [3, 4], [], [5, 0]]
 PARAMS = {"w": jnp.ones((3, 2)), "b": jnp.ones(2, jnp.bfloat16)}

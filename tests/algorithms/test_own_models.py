@@ -11,7 +11,7 @@ import toy
 import fljax
 from fljax import algorithms
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # ragged cohorts with an empty client (1), one of a single row (4), and an empty cohort
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 6, 7, 0, 4]]

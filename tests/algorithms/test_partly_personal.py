@@ -14,7 +14,7 @@ from fljax import algorithms, tasks
 from fljax.compression import error_feedback, top_k, uplink
 from fljax.core.transforms import Pipeline
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import toy
 from fljax import algorithms
 from fljax.core.contradictions import ONLY_WITH
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # ragged cohorts with an empty client (1), one of a single row (4), and an empty cohort
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [5, 6, 7, 0, 4], [], [8, 2]]

@@ -15,7 +15,7 @@ from fljax import algorithms
 from fljax.core.gradients import bind
 from fljax.tasks import classification, next_token
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 6, 7, 0, 4]]
 LR, EPOCHS, BATCH, HIDDEN = 0.2, 2, 4, 5

@@ -26,7 +26,7 @@ from fljax.tasks import Measured, Task
 from fljax.training.federation import RoundOptions, build
 from fljax.training.trials import TrialInputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 LR, BATCH = 0.25, 64
 SIZES = (4096, 64, 4, 0, 256, 128)

@@ -5,6 +5,6 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def x64(quick_compilation):
+def x64(quick_compilation, weights_as_written):
     with jax.enable_x64(True):
         yield

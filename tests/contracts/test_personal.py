@@ -12,7 +12,7 @@ import fljax
 from fljax import algorithms, data
 from fljax.training.record_keys import evaluation_keys
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 RATE, ROUNDS = 0.3, 3
 DATA = toy.dataset(toy.clients(dtype=np.float32)).with_validation(0.3)

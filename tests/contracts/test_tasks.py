@@ -12,7 +12,7 @@ from fljax.core.metrics import LOSS, Metric, name_of, unit_of
 from fljax.studies import Criterion
 from fljax.tasks import Measured, Task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 SIZES, TEST_SIZES = (7, 1, 12, 4, 9), (5, 3, 0, 6, 8)
 SITES = ("north", "south", "north", "south", "south")

@@ -14,7 +14,7 @@ import fljax_kernels
 from fljax import algorithms, models, tasks
 from fljax.core.gradients import bind
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 MODELS = {
     "softmax_regression": ((6,), {}),

@@ -12,7 +12,7 @@ from fljax import algorithms
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.settings import ALGORITHM
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 def simulate(spec, **options):

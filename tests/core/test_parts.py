@@ -19,7 +19,7 @@ from fljax.core.own_modules import beside
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.space import repeat
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import fljax
 from fljax import algorithms
 from fljax.core import signals
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @pytest.fixture(autouse=True)

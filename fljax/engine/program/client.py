@@ -98,7 +98,8 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
             clusters=clusters,
         )
 
-    return Work(start, step, finish)
+    # their shapes are asked for before they run: each is traced once, not twice
+    return Work(jax.jit(start, inline=True), step, jax.jit(finish, inline=True))
 
 
 def _but_update(parts: dict[str, Contribution]) -> dict[str, Contribution]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ class Pass(NamedTuple):
 
     def job(self, index: jax.Array, time: jax.Array | int = 0) -> Job:
         """Returns a job as an algorithm sees it, at step `time` of its lane."""
-        row = jax.tree.map(lambda column: column[index], self.jobs)
+        row = _row(self.jobs, index)
         kept = row.accepted if self.selected is None else row.accepted & self.selected[index]
         key = jax.random.fold_in(self.keys[row.trial], row.client)
         weights = self.trials.inputs.own.weights
@@ -69,3 +70,9 @@ class Pass(NamedTuple):
             key=jax.random.fold_in(key, row.occurrence),
             weight=None if weights is None else weights[row.client],
         )
+
+
+@functools.partial(jax.jit, inline=True)  # traced once for all programs with so many jobs
+def _row(jobs: JobArrays, index: jax.Array) -> JobArrays:
+    """Returns the columns of one job."""
+    return jax.tree.map(lambda column: column[index], jobs)
