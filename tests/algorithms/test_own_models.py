@@ -1,5 +1,7 @@
 """Algorithms whose clients have models of their own equal float64 NumPy loops over clients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import nets
@@ -16,7 +18,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 # ragged cohorts with an empty client (1), one of a single row (4), and an empty cohort
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 6, 7, 0, 4]]
 LR, EPOCHS, BATCH = 0.2, 2, 4
-SEEDS = pytest.mark.parametrize("seed", [0, 1])
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def moved(params, direction, distance):
     return tree(lambda p, d: p + distance * d, params, direction)
 
 
-def loop(local, seed, *, server_lr=1.0, weighting="examples", start=lambda params: params):
+def loop(local, seed=0, *, server_lr=1.0, weighting="examples", start=lambda params: params):
     """Returns (global parameters, {client: own state}) after the rounds.
 
     Args:
@@ -70,6 +71,11 @@ def run(spec, seed=0, **options):
         toy.clients(seed=seed), spec, COHORTS, **({"local_epochs": EPOCHS} | options)
     )
     return federation, stats
+
+
+@functools.cache
+def plain(name):
+    return run(algorithms.make(name, client_lr=LR))
 
 
 def states_of(federation):
@@ -103,8 +109,7 @@ def sgd(params, x, y, pull=0.0, towards=None, epochs=EPOCHS):
     return params
 
 
-@SEEDS
-@pytest.mark.parametrize("epochs", [None, 3])
+@pytest.mark.parametrize(("epochs", "seed"), [(None, 0), (3, 1)])
 def test_ditto(epochs, seed):
     def local(w, own, x, y):
         return sgd(w, x, y), sgd(own, x, y, 0.6, w, epochs or EPOCHS)
@@ -118,8 +123,7 @@ def test_ditto(epochs, seed):
 
 def test_ditto_without_pull_is_fedavg_beside_local_only():
     federation, stats = run(algorithms.ditto(0.0, LR))
-    shared, shared_stats = run(algorithms.fedavg(LR))
-    alone, alone_stats = run(algorithms.local_only(LR))
+    (shared, shared_stats), (alone, alone_stats) = plain("fedavg"), plain("local_only")
     toy.assert_close(toy.params_of(federation), toy.params_of(shared), 1e-14)
     for mine, theirs in zip(states_of(federation), states_of(alone), strict=True):
         toy.assert_close(mine.params, theirs.params, 1e-14)
@@ -128,8 +132,7 @@ def test_ditto_without_pull_is_fedavg_beside_local_only():
         np.testing.assert_allclose(mine[-1]["personal_loss"], of_alone[-1]["loss"], rtol=1e-12)
 
 
-@SEEDS
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("adaptive", "seed"), [(False, 0), (True, 1)])
 def test_apfl(adaptive, seed):
     def local(w, own, x, y):
         v, share = own
@@ -157,14 +160,12 @@ def test_apfl(adaptive, seed):
 def test_apfl_without_mixture_is_fedavg_and_with_nothing_else_local_only():
     none, _ = run(algorithms.apfl(0.0, LR, adaptive_mixture=False))
     all_own, _ = run(algorithms.apfl(1.0, LR, adaptive_mixture=False))
-    shared, _ = run(algorithms.fedavg(LR))
-    alone, _ = run(algorithms.local_only(LR))
+    (shared, _), (alone, _) = plain("fedavg"), plain("local_only")
     toy.assert_close(own_model(none, 3), toy.params_of(shared), 1e-14)
     toy.assert_close(own_model(all_own, 3), states_of(alone)[3].params, 1e-14)
 
 
-@SEEDS
-def test_pfedme(seed):
+def test_pfedme():
     lam, inner_lr, steps = 3.0, 0.05, 3
 
     def local(w, own, x, y):
@@ -176,15 +177,14 @@ def test_pfedme(seed):
             w = tree(lambda w, t: w - LR * lam * (w - t), w, theta)
         return w, theta
 
-    expected, own = loop(local, seed, server_lr=0.8, weighting="uniform")
+    expected, own = loop(local, server_lr=0.8, weighting="uniform")
     spec = algorithms.pfedme(lam, LR, 0.8, inner_lr=inner_lr, inner_steps=steps)
-    federation, _ = run(spec, seed)
+    federation, _ = run(spec)
     check(federation, expected, own)
-    toy.assert_close(own_model(federation, 3, seed), own[3], 1e-9)
+    toy.assert_close(own_model(federation, 3), own[3], 1e-9)
 
 
-@SEEDS
-@pytest.mark.parametrize("hessian", ["first_order", "hessian_free"])
+@pytest.mark.parametrize(("hessian", "seed"), [("first_order", 0), ("hessian_free", 1)])
 def test_per_fedavg(hessian, seed):
     inner_lr, distance = 0.3, 1e-2
     parts = 2 if hessian == "first_order" else 3
