@@ -8,7 +8,8 @@ the last layer reads, and of a new row x with representation r predicts
     q(y | x) ~ sum of exp(-|r - r_j|^2 / (dim(r) knn_scale)) over the k nearest rows with y_j = y
 
 The kernel is that of the authors' code, whose distances are squared too. A client with fewer than k
-rows uses all of them; one without rows the global model.
+rows uses all of them; one without rows the global model. Each client's weight is that of 0, 0.1,
+..., 1 which predicts most of its validation rows (`adaptive_knn_weight`), or all have one.
 """
 
 from __future__ import annotations
@@ -30,13 +31,26 @@ PyTree = Any
 
 
 class Memory(NamedTuple):
-    """The global model and a client's training rows: float[R, D], their classes, which are real."""
+    """The global model, and what a client remembers.
+
+    Attributes:
+      params, model_state: Of the global model.
+      rows: float[R, D], its training rows as the last layer reads them.
+      labels: int[R], their classes.
+      mask: bool[R], which of them are real.
+      weight: What the nearest rows weigh.
+    """
 
     params: PyTree
     model_state: PyTree
     rows: jax.Array
     labels: jax.Array
     mask: jax.Array
+    weight: jax.Array
+
+
+# What clients choose from, as in the authors' evaluation.
+WEIGHTS = tuple(tenths / 10 for tenths in range(11))
 
 
 def knn_per(
@@ -44,6 +58,7 @@ def knn_per(
     client_lr: float = 0.1,
     server_lr: float = 1.0,
     *,
+    adaptive_knn_weight: bool = False,
     num_neighbors: int = 10,
     knn_scale: float = 1.0,
     weighting: str = "examples",
@@ -52,10 +67,13 @@ def knn_per(
     """Returns kNN-Per; `personalize` gives the global model with the memory of a client's rows.
 
     Args:
-      knn_weight: The paper's lambda: the weight of the nearest rows, in [0, 1]. The paper chooses
-        one for each client on validation rows; here all have one, which a sweep chooses.
+      knn_weight: The paper's lambda: the weight of the nearest rows, in [0, 1].
       client_lr: Learning rate of the clients.
       server_lr: Learning rate of the server.
+      adaptive_knn_weight: Whether each client has a weight of its own, as in the paper: that which
+        is right most often on its validation rows, and of equal ones that of the lowest loss there.
+        Clients without such rows, and new ones, have `knn_weight`. Own models are then judged on
+        own test rows (`own_test_fraction` beside `val_fraction`), or refused.
       num_neighbors: Nearest rows, the paper's k; a sweep over it compiles for each value.
       knn_scale: Width of the kernel, a temperature.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
@@ -69,6 +87,8 @@ def knn_per(
       {'client_lr': 0.05, 'server_lr': 1.0, 'knn_weight': 0.5, 'knn_scale': 1.0}
     """
     checked("num_neighbors", num_neighbors, ALGORITHM["num_neighbors"]._replace(optional=False))
+    field = ALGORITHM["adaptive_knn_weight"]._replace(optional=False)
+    checked("adaptive_knn_weight", adaptive_knn_weight, field)
     options.setdefault("name", "knn_per")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
     build_fedavg = plain.build
@@ -82,22 +102,43 @@ def knn_per(
             model = algorithm.variables(server)
             rows = represented(task, model, batch)
             labels = labels_of(task, batch)
-            return Memory(model.params, model.model_state, rows, labels, batch["mask"])
+            return Memory(*model, rows, labels, batch["mask"], weight_of_rows)
 
-        def predict(server, memory: Memory, batch) -> jax.Array:
+        def both(memory: Memory, batch) -> tuple[jax.Array, jax.Array]:
+            """Returns [B, C] twice: the probabilities of the nearest rows, those of the model."""
             model = memory[:2]
             of_model = jax.nn.softmax(task.outputs(*model, batch))
-            of_rows = nearest_classes(
-                represented(task, model, batch), memory, num_neighbors, scale, of_model
-            )
-            weight = jnp.where(memory.mask.any(), weight_of_rows, 0)
-            mixture = weight * of_rows + (1 - weight) * of_model
-            return jnp.log(jnp.maximum(mixture, jnp.finfo(mixture.dtype).tiny))
+            rows = represented(task, model, batch)
+            return nearest_classes(rows, memory, num_neighbors, scale, of_model), of_model
 
-        return algorithm._replace(personalize=personalize, predict=predict)
+        def predict(server, memory: Memory, batch) -> jax.Array:
+            return mixed(*both(memory, batch), jnp.where(memory.mask.any(), memory.weight, 0))
+
+        def tune(server, memory: Memory, batch) -> Memory:
+            weights = jnp.asarray(WEIGHTS, memory.rows.dtype)
+            predictions = jax.vmap(mixed, (None, None, 0))(*both(memory, batch), weights)
+            best = weights[most_right(predictions, labels_of(task, batch), batch["mask"])]
+            return memory._replace(weight=jnp.where(batch["mask"].any(), best, memory.weight))
+
+        tuned = tune if adaptive_knn_weight else None
+        return algorithm._replace(personalize=personalize, predict=predict, tune=tuned)
 
     values = hyperparameters("knn_per", {"knn_weight": knn_weight, "knn_scale": knn_scale})
     return plain._replace(build=build, hparams={**plain.hparams, **values})
+
+
+def mixed(of_rows: jax.Array, of_model: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns the logarithms of probabilities that are mixed, those of rows by `weight`."""
+    mixture = weight * of_rows + (1 - weight) * of_model
+    return jnp.log(jnp.maximum(mixture, jnp.finfo(mixture.dtype).tiny))
+
+
+def most_right(predictions: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns which of [N, B, C] predictions are right most often, then of the lowest loss."""
+    right = ((predictions.argmax(-1) == labels) & mask).sum(1)
+    of_labels = jnp.take_along_axis(predictions, labels[None, :, None], 2)[..., 0]
+    likelihood = jnp.where(mask, of_labels, 0).sum(1)
+    return jnp.argmax(jnp.where(right == right.max(), likelihood, -jnp.inf))
 
 
 def nearest_classes(

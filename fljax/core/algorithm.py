@@ -266,6 +266,10 @@ class Algorithm(NamedTuple):
         which is judged on held-out rows of that client. `batch` is all its training rows in one
         batch, with padding behind; `key` is a key of seed, round and client. None if clients use
         the global model.
+      tune: (server_state, model, batch) -> model', which chooses numbers of what `personalize` made
+        by the client's own validation rows, all of them in one batch; these must be others than
+        the rows it is judged on. A client that has none gets a batch whose mask is false. None if
+        nothing is chosen in this way.
       cluster: (server_state, client_state) -> int32, the cluster of a client, -1 before it has one;
         results of clients' own models tell it. None if the algorithm has no clusters.
       initial_models: How many models the server starts from, each of a key of its own: of several,
@@ -304,6 +308,7 @@ class Algorithm(NamedTuple):
     initial_models: int = 1
     predict: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
     combine: Callable[[jax.Array, Any], jax.Array] | None = None
+    tune: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
 
 
 def sent_params(algorithm: Algorithm, variables: Variables) -> PyTree:

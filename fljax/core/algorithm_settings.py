@@ -213,6 +213,10 @@ ALGORITHM: dict[str, Field] = {
         None, float, Interval(0, 1), optional=True,
         meaning="Sets the weight of the nearest rows of a client in kNN-Per's predictions.",
     ),
+    "adaptive_knn_weight": Field(
+        None, bool, optional=True,
+        meaning="Lets each client of kNN-Per choose that weight on its own validation rows.",
+    ),
     "knn_scale": Field(
         None, float, POSITIVE, optional=True,
         meaning="Sets how wide kNN-Per's kernel over the nearest rows is.",

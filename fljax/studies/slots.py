@@ -97,7 +97,13 @@ def check_group(group: Group) -> None:
     own = bound(task, initial_shapes(task)[1], dataset)
     algorithm = spec.build(own, {**spec.hparams, "num_clients": dataset.num_clients})
     judged = (run_options.eval_clients, run_options.eval_personal)
-    check_judged(dataset, spec.name, *judged, has_global_model=algorithm.has_global_model)
+    check_judged(
+        dataset,
+        spec.name,
+        *judged,
+        has_global_model=algorithm.has_global_model,
+        tunes=algorithm.tune is not None,
+    )
 
 
 class Slots:

@@ -279,6 +279,7 @@ def check_judged(
     eval_personal: int = 0,
     *,
     has_global_model: bool,
+    tunes: bool = False,
 ) -> None:
     """Raises ValueError where clients are to be judged by rows or models that there are not.
 
@@ -287,6 +288,7 @@ def check_judged(
       algorithm: Its name.
       eval_clients, eval_personal: As they were given.
       has_global_model: Whether the algorithm trains one.
+      tunes: Whether clients choose numbers of their own models by validation rows.
     """
     if eval_clients and not has_global_model:
         raise ValueError(
@@ -295,6 +297,8 @@ def check_judged(
         )
     if eval_personal:
         personalization.held_out_split(dataset, eval_personal)
+        if tunes:
+            personalization.validation_split(dataset, algorithm)
 
 
 def _single_clients(

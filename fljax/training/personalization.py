@@ -50,6 +50,7 @@ class PersonalInputs(NamedTuple):
       client: int32[D, K] client numbers.
       place: int32[D, S] whose rows a batch holds, among the K clients of its device.
       first: bool[D, S], whether it is the first batch of its client.
+      validation: [D, K, V] validation rows of each client; None where nothing is chosen by them.
     """
 
     held_out: EvalInputs
@@ -57,6 +58,7 @@ class PersonalInputs(NamedTuple):
     client: jax.Array
     place: jax.Array
     first: jax.Array
+    validation: EvalInputs | None = None
 
 
 class PersonalSet(NamedTuple):
@@ -105,17 +107,12 @@ def prepare(
     sizes = held_out.partition.sizes[chosen]
     sizes.reshape(-1)[len(clients) :] = 0
     place, rows, counts = _batches(held_out.partition, chosen, sizes, batch_size)
-    own_sizes = train.partition.sizes[chosen]
-    position = np.minimum(np.arange(max(own_sizes.max(), 1)), own_sizes[..., None] - 1)
-    # what stands in for the rows of a client that has none
-    somebody = np.where(own_sizes > 0, chosen, np.argmax(train.partition.sizes))
-    own_rows = train.partition.row_at(somebody[..., None], np.maximum(position, 0))
     begins = np.diff(place, axis=1, prepend=-1) > 0
     owners = np.take_along_axis(chosen, place, 1)[..., None]
     return PersonalSet(
         inputs=PersonalInputs(
             held_out=place_rows(held_out.examples, rows, counts, mesh, held_out_data),
-            own=place_rows(train.examples, own_rows, own_sizes, mesh, train_data),
+            own=_rows_of(train, chosen, mesh, train_data),
             client=put_sharded((first + chosen).astype(np.int32), mesh),
             place=put_sharded(place.astype(np.int32), mesh),
             first=put_sharded(begins, mesh),
@@ -124,6 +121,16 @@ def prepare(
         owners=np.where(np.arange(rows.shape[-1]) < counts[..., None], owners, -1),
         num_clients=train.partition.num_clients,
     )
+
+
+def _rows_of(split: Split, clients: np.ndarray, mesh: Mesh, data: PyTree = None) -> EvalInputs:
+    """Lays out all rows that clients [D, K] own of a split, one batch a client."""
+    sizes = split.partition.sizes[clients]
+    position = np.minimum(np.arange(max(sizes.max(), 1)), sizes[..., None] - 1)
+    # what stands in for the rows of a client that has none
+    somebody = np.where(sizes > 0, clients, np.argmax(split.partition.sizes))
+    rows = split.partition.row_at(somebody[..., None], np.maximum(position, 0))
+    return place_rows(split.examples, rows, sizes, mesh, data)
 
 
 def _batches(
@@ -179,11 +186,12 @@ def make_evaluate(
         clusters = None
         if algorithm.cluster is not None:
             clusters = jax.vmap(lambda state: algorithm.cluster(server, state))(states)
-        held_out, own = (
-            split._replace(
+        held_out, own, validation = (
+            split
+            and split._replace(
                 counts=split.counts[0], rows=_first(split.rows), staged=_first(split.staged)
             )
-            for split in (inputs.held_out, inputs.own)
+            for split in (inputs.held_out, inputs.own, inputs.validation)
         )
         client, place, first = _first((inputs.client, inputs.place, inputs.first))
 
@@ -193,13 +201,16 @@ def make_evaluate(
             rate = hparams["client_lr"] * lr_factors.at[client].get(mode="fill", fill_value=1)
             return personalization_of(build(frozen, {**hparams, "client_lr": rate}))
 
+        def all_rows(split, place):
+            batch = jax.tree.map(lambda leaf: leaf[place], (split.counts, split.rows, split.staged))
+            return batch_of(*batch, split.data)
+
         def model_of(place):
-            count, rows, staged, state = jax.tree.map(
-                lambda leaf: leaf[place], (own.counts, own.rows, own.staged, states)
-            )
-            batch = batch_of(count, rows, staged, own.data)
+            state = jax.tree.map(lambda leaf: leaf[place], states)
             own_key = jax.random.fold_in(key, client[place])
-            model = personalization(client[place])(server, state, batch, own_key)
+            model = personalization(client[place])(server, state, all_rows(own, place), own_key)
+            if validation is not None:
+                model = algorithm.tune(server, model, all_rows(validation, place))
             # strongly typed, as what a loop carries must be
             return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), model)
 
@@ -218,13 +229,17 @@ def make_evaluate(
 
     each, same = PartitionSpec(AXIS), PartitionSpec()
     rows = EvalInputs(counts=each, rows=each, data=same, staged=each)
-    sharded = jax.shard_map(
-        one_device,
-        mesh=mesh,
-        in_specs=(same, same, each, *[same] * 3, PersonalInputs(rows, rows, each, each, each)),
-        out_specs=EvalOutputs(sums=each, counts=same, clusters=each),
-        check_vma=False,
-    )
+
+    def sharded(*given):
+        validation = None if given[-1].validation is None else rows
+        of_clients = PersonalInputs(rows, rows, each, each, each, validation)
+        return jax.shard_map(
+            one_device,
+            mesh=mesh,
+            in_specs=(same, same, each, *[same] * 3, of_clients),
+            out_specs=EvalOutputs(sums=each, counts=same, clusters=each),
+            check_vma=False,
+        )(*given)
 
     def evaluate(servers, hparams, keys, trial, states, round, frozen, lr_factors, inputs):
         server, hparams, key = jax.tree.map(lambda leaf: leaf[trial], (servers, hparams, keys))
@@ -298,7 +313,13 @@ def personal_set(
     with_rows = clients_with_rows(held_out, asked, "eval_personal", "held-out")
     clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
     data = _placed(federation, dataset, (dataset.train, held_out))
-    return prepare(dataset.train, held_out, clients, federation.mesh, batch_size, *data)
+    made = prepare(dataset.train, held_out, clients, federation.mesh, batch_size, *data)
+    if federation.algorithm.tune is None:
+        return made
+    validation = validation_split(dataset, federation.spec.name)
+    (data,) = _placed(federation, dataset, (validation,))
+    rows = _rows_of(validation, made.clients, federation.mesh, data)
+    return made._replace(inputs=made.inputs._replace(validation=rows))
 
 
 def new_client_set(
@@ -346,6 +367,25 @@ def held_out_split(dataset: FederatedDataset, asked: int) -> Split:
     raise ValueError(
         f"eval_personal = {asked}, but the clients of {dataset.name!r} own no held-out rows: "
         "give test_client_ids with the test rows, or split some off, val_fraction=0.2."
+    )
+
+
+def validation_split(dataset: FederatedDataset, algorithm: str) -> Split:
+    """Returns the rows by which clients choose numbers of their own models.
+
+    Raises:
+      ValueError: If clients own no validation rows beside those that they are judged on.
+    """
+    val, test = dataset.val, dataset.test
+    if val is not None and val.partition and test is not None and test.partition:
+        return val
+    owned = "validation rows, and are judged on these" if val and val.partition else "no such rows"
+    raise ValueError(
+        f"Clients of {algorithm!r} choose numbers of their own models by validation rows of their "
+        f"own, beside the test rows that they are judged on; those of {dataset.name!r} own "
+        f"{owned}. Give val_fraction = 0.2 and own_test_fraction = 0.2 (in Python "
+        "fljax.data.with_own_test(dataset, 0.2).with_validation(0.2)), or let all clients have one "
+        "number."
     )
 
 

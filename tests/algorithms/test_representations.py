@@ -3,6 +3,7 @@
 What these need of a model is its last layer, and what that reads.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -15,7 +16,9 @@ import toy
 import fljax
 from fljax import algorithms
 from fljax.core.gradients import bind
+from fljax.data import with_own_test
 from fljax.tasks import classification, next_token
+from fljax.training.evaluations import check_judged
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
@@ -274,6 +277,61 @@ def test_own_predictors_are_judged_on_held_out_rows(name):
             predicted = predicted.argmax(1)
         accuracy = found.client_metrics["personal/accuracy"][place]
         assert accuracy == pytest.approx((predicted == y).mean())
+
+
+def test_each_client_of_knn_per_chooses_its_weight_on_validation_rows():
+    """In a whole run: of 0, 0.1, ... that which is right most often, then of the lowest loss."""
+    whole = toy.dataset(toy.clients(dtype=np.float32))
+    data = with_own_test(dataclasses.replace(whole, test=None), 0.3).with_validation(0.15)
+    states = []
+    found = fljax.simulate(
+        data, task(np.float32), algorithms.knn_per(0.25, 0.3, adaptive_knn_weight=True),
+        num_rounds=2, devices=2, clients_per_round=9, batch_size=4, eval_personal=-1,
+        progress=False, hooks=[lambda federation, record: states.append(state_of(federation))],
+    )  # fmt: skip
+    params, chosen = states[-1][0].variables.params, {}
+
+    def mixtures(client, x):
+        of_model = probabilities(represented(params, x) @ params["w"] + params["c"])
+        if not len(y := rows_of(data.train, client)[1]):
+            return [of_model] * 11
+        of_rows = neighbours(params, rows_of(data.train, client)[0], y, x, 10, 1.0)
+        return [(w * of_rows + (10 - w) * of_model) / 10 for w in range(11)]
+
+    for place, client in enumerate(found.client_metrics["personal/client"]):
+        weight, (x, y) = 2.5, rows_of(data.val, client)
+        if len(y):
+            scores = [
+                (
+                    (p.argmax(1) == y).mean(),
+                    np.log(np.maximum(p[np.arange(len(y)), y], 1e-38)).sum(),
+                )
+                for p in mixtures(client, x)
+            ]
+            weight = max(range(11), key=lambda w: scores[w])
+        chosen[client] = weight
+        x, y = rows_of(data.test, client)
+        ends = mixtures(client, x)
+        expected = (weight * ends[10] + (10 - weight) * ends[0]) / 10
+        loss = -np.log(expected[np.arange(len(y)), y]).mean()
+        assert found.client_metrics["personal/loss"][place] == pytest.approx(loss, rel=1e-4)
+    assert 2.5 in chosen.values() and len(set(chosen.values())) > 2
+
+
+@pytest.mark.parametrize("data", ["neither", "validation"])
+def test_choosing_a_weight_needs_validation_rows_beside_those_of_the_test(data):
+    whole = toy.dataset(toy.clients(dtype=np.float32))
+    given = with_own_test(dataclasses.replace(whole, test=None), 0.3)
+    if data == "validation":
+        given = whole.with_validation(0.3)
+    message = r"'knn_per' choose .* validation rows .* val_fraction"
+    with pytest.raises(ValueError, match=message):  # of a sweep, for all its trials
+        check_judged(given, "knn_per", 0, -1, has_global_model=True, tunes=True)
+    with pytest.raises(ValueError, match=message):
+        fljax.simulate(
+            given, task(np.float32), algorithms.knn_per(adaptive_knn_weight=True), num_rounds=1,
+            clients_per_round=9, eval_personal=-1, progress=False,
+        )  # fmt: skip
 
 
 def state_of(federation):

@@ -23,7 +23,8 @@ def test_every_held_out_row_is_read_once_with_its_client(devices, batch_size, cl
     train, held_out = split((3, 1, 7, 2, 9, 4, 0), 0), split((5, 1, 9, 8, 0, 2, 6), 1)
     made = prepare(train, held_out, np.array(clients), make_mesh(devices), batch_size)
     batches, own = made.inputs.held_out, made.inputs.own
-    x, place, first = (np.asarray(array) for array in (batches.staged["x"], *made.inputs[3:]))
+    arrays = batches.staged["x"], made.inputs.place, made.inputs.first
+    x, place, first = map(np.asarray, arrays)
     counts = np.asarray(batches.counts)
     real = np.arange(x.shape[-1]) < counts[..., None]
     np.testing.assert_array_equal(real, made.owners >= 0)
