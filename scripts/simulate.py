@@ -35,6 +35,8 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, 
 
 
 def main(argv):
+    if _WORKDIR.value is None and not (_DRY_RUN.value or _PRIVACY.value):
+        raise app.UsageError("--workdir is needed: a directory for what the run leaves behind.")
     from fljax.config import experiment
 
     process = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -47,8 +49,6 @@ def main(argv):
     if _PRIVACY.value:
         commands.show(experiment.privacy_report(config_of(_CONFIG)))
         return 0
-    if _WORKDIR.value is None:
-        raise app.UsageError("--workdir is needed: a directory for what the run leaves behind.")
     run, plots = experiment.run_config(
         config_of(_CONFIG), _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
     )

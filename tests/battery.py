@@ -14,7 +14,7 @@ import argparse
 import ast
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -83,6 +83,10 @@ AXES: dict[str, tuple] = {
     "trials": (1, 2),
     "placement": ("device", "stream"),
 }
+
+
+# Drawn for each case of a covering; that with most pairs is taken, so more make fewer cases.
+_CANDIDATES = 200
 
 
 class Case(NamedTuple):
@@ -194,10 +198,10 @@ def covering(seed: int = 0, **axes: Sequence) -> list[Case]:
     while missing:
         pair = next(iter(missing))
         candidates = []
-        for _ in range(40):
+        for _ in range(_CANDIDATES):
             some = {name: values[generator.integers(len(values))] for name, values in axes.items()}
             candidates.append(drawn(generator, **some | dict(pair)))
-        met = [_pairs(candidate) & missing.keys() for candidate in candidates]
+        met = [_pairs(candidate, axes) & missing.keys() for candidate in candidates]
         best = max(range(len(met)), key=lambda number: len(met[number]))
         if met[best]:
             cases.append(candidates[best])
@@ -207,8 +211,9 @@ def covering(seed: int = 0, **axes: Sequence) -> list[Case]:
     return cases
 
 
-def _pairs(case: Case) -> set[frozenset]:
-    return {frozenset(pair) for pair in itertools.combinations(case._asdict().items(), 2)}
+def _pairs(case: Case, axes: Iterable[str]) -> set[frozenset]:
+    values = [(axis, getattr(case, axis)) for axis in axes]
+    return {frozenset(pair) for pair in itertools.combinations(values, 2)}
 
 
 def wrong(case: Case, seed: int = 0) -> str | None:

@@ -84,7 +84,9 @@ def test_the_script_runs_a_study(tmp_path):
         "--variant=fast: client_lr=0.3", "--config.num_rounds=2", "--config.eval_every=1",
         "--config.eval_clients=0",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT
+    )
     assert done.returncode == 0, done.stderr
     with (tmp_path / "study.csv").open(newline="") as file:
         assert [line["variant"] for line in csv.DictReader(file)] == ["slow", "fast"]

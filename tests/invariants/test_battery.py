@@ -11,12 +11,14 @@ SCAFFOLD = [
     )
     for model, shape in (("products", (2, 2)), ("nnx", (8, 2)))
 ]  # fmt: skip
-# Held against the float64 loops. The last shape has weights that are held transposed; where several
-# lanes exchange together, as on accelerators, they wait for each other, or are all replaced.
+# Held against the float64 loops, in few cases. The last shape has weights that are held transposed;
+# where several lanes exchange together, as on accelerators, they wait for each other, or are all
+# replaced.
 LOOPS = battery.covering(
+    5,
     algorithm=battery.AXES["algorithm"],
-    shape=((1, 1), (1, 2), (3, 5), (130, 2)),
-    sizes=battery.AXES["sizes"],
+    shape=((1, 2), (3, 5), (130, 2)),
+    sizes=((4, 9, 6, 2), (1, 1, 3, 1), (5, 0, 1, 7)),
     batch=battery.AXES["batch"],
     lanes=battery.AXES["lanes"],
     exchange=battery.AXES["exchange"],
@@ -25,19 +27,27 @@ LOOPS = battery.covering(
     memory=("no code",),
     downlink=("none",),
 )
-# Held against the same rounds on other lanes, compiled in another way. Of this seed, a case for
-# each memory of the uplink; all memories of the downlink and numbers of lanes are among them.
-COMPRESSED = battery.covering(
-    4,
-    memory=("none", "error_feedback", "ef21", "diana", "marina(0.4)"),
-    algorithm=("fedavg",),
-    model=("mlp",),
-    trials=(1,),
-)
+# Held against the same rounds on other lanes, compiled in another way: a case for each memory of
+# the uplink; all memories of the downlink and numbers of lanes are among them, and no single class,
+# which learns nothing.
+COMPRESSED = [
+    case._replace(model=model)
+    for case, model in zip(
+        battery.covering(
+            165,
+            memory=("none", "error_feedback", "ef21", "diana", "marina(0.4)"),
+            algorithm=("fedavg",),
+            model=("mlp",),
+            trials=(1,),
+        ),
+        ("mlp", "products", "entries", "nnx", "products"),
+        strict=True,
+    )
+]
 # What waits keeps its momentum and the statistics of its batches.
 WAITING = battery.covering(
     momentum=(0.9,), model=("norm",), exchange=(2,), lanes=(3,), algorithm=("fedavg",),
-    sizes=((4, 9, 6, 2),), memory=("no code",), downlink=("none",), trials=(1,),
+    sizes=((4, 9, 6, 2),), memory=("no code",), downlink=("none",), trials=(1,), shape=((3, 5),),
 )  # fmt: skip
 
 
