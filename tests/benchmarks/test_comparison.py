@@ -11,7 +11,7 @@ from fljax.benchmarks import comparison, comparison_table, neutral, runner, work
 from fljax.benchmarks.comparison import Runner
 from fljax.benchmarks.workloads import WORKLOADS, equal, find, generate
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 # takes its seconds from a file, one number a call, and notes who was called
 PEER = """

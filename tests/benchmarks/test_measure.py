@@ -21,7 +21,7 @@ from fljax.benchmarks.workloads import (
     writers,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from fljax.benchmarks import population
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @pytest.mark.parametrize("source", population.SOURCES)

@@ -7,7 +7,7 @@ import pytest
 from fljax.benchmarks import round_cost
 from fljax.benchmarks.workloads import equal, find
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 PARAMETERS = 784 * 8 + 8 + 8 * 10 + 10
 PLAIN = 4 * PARAMETERS

@@ -8,7 +8,7 @@ import pytest
 from fljax.benchmarks import runner, workload_file
 from fljax.benchmarks.workload_file import WorkloadFile
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 SIZES = np.array([7, 1, 12, 5, 9])
 

@@ -7,7 +7,7 @@ import pytest
 from fljax.config import dry_run as dry_runs
 from fljax.config import experiment, resolve
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @pytest.fixture(autouse=True)

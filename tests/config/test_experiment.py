@@ -1,5 +1,6 @@
 """From names in a configuration to the things they stand for, with their numbers."""
 
+import functools
 import inspect
 import math
 from pathlib import Path
@@ -25,11 +26,12 @@ from fljax.config import (
 from fljax.config.experiment import make_experiment
 from fljax.config.key_checks import partition_options
 from fljax.core.settings import ALGORITHM
+from fljax.data import images
 from fljax.studies.groups import key_of, same_key
 from fljax.training.options import split_options
 from fljax.training.simulation import simulate
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written", "files_read_once")
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 # These need no files; the others are tested where FLJAX_DATA_DIR names a folder with them.
@@ -98,6 +100,15 @@ def test_numbers_at_which_an_algorithm_is_another_one_have_to_be_set():
     assert resolve({}).mu is None
     rates = {name: resolve({"server_optimizer": name}).server_lr for name in SERVER_OPTIMIZERS}
     assert rates == {"sgd": 1, "momentum": 1, "adagrad": 0.01, "adam": 0.01, "yogi": 0.01}
+
+
+@pytest.fixture(scope="module")
+def files_read_once():
+    """Keeps what is unpacked of large files, which many configurations share."""
+    with pytest.MonkeyPatch.context() as patch:
+        for function in ("_idx_arrays", "_cifar10_subset"):
+            patch.setattr(images, function, functools.cache(getattr(images, function)))
+        yield
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from fljax.compression.links import vector_of
 from fljax.config import experiment
 from fljax.training.simulation import simulate
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 COHORT = 12
 CONFIG = {

@@ -15,7 +15,6 @@ from fljax.benchmarks.workloads import WORKLOADS
 from fljax.core.files import atomic_file
 
 _TITLE = "Other simulators on the same device"
-_NAMES = ("cifar10_cnn_50", "emnist_cnn_10")
 _RESULTS = "peers.jsonl"
 # of the section's time, what is left for the table
 _RESERVE_SECONDS = 10.0
@@ -24,7 +23,7 @@ _RESERVE_SECONDS = 10.0
 def peers(context: Context) -> Iterator[Table]:
     """Gives the same work to other simulators on the same device."""
     begin, size = time.monotonic(), context.size
-    files = {name: context.workdir / f"{name}.npz" for name in _NAMES}
+    files = {name: context.workdir / f"{name}.npz" for name in size.peer_workloads}
     # this process only writes the files; the device's memory is for the runners
     jax.config.update("jax_platforms", "cpu")
     for name, path in files.items():

@@ -37,6 +37,7 @@ class Size:
       conv_clients: For how many clients side by side; 0 is one without that axis.
       conv_batch: Batch of each client.
       cpu_rounds: Rounds of the run on the CPU.
+      peer_workloads: What runners are given, of `fljax.benchmarks.workloads.WORKLOADS`.
       peer_rounds: Timed rounds of a runner.
       peer_repetitions: How often each runner is run.
       calibrate: Whether layouts are searched for, which compiles each candidate.
@@ -75,6 +76,7 @@ class Size:
     conv_clients: tuple[int, ...] = (50, 10)
     conv_batch: int = 20
     cpu_rounds: int = 150
+    peer_workloads: tuple[str, ...] = ("cifar10_cnn_50", "emnist_cnn_10")
     peer_rounds: int = 10
     peer_repetitions: int = 2
     calibrate: bool = True
@@ -105,6 +107,7 @@ SIZES = {
         conv_clients=(0, 2),
         conv_batch=1,
         cpu_rounds=2,
+        peer_workloads=("cifar10_cnn_50",),
         peer_rounds=1,
         peer_repetitions=1,
     ),
