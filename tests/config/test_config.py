@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 from absl import flags
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax.config import (
@@ -88,6 +88,7 @@ def test_resolve_leaves_its_argument_alone():
     assert to_plain(config) == before
 
 
+@settings(max_examples=40)
 @given(
     st.fixed_dictionaries(
         {},

@@ -48,6 +48,7 @@ COMPRESSED = [
 WAITING = battery.covering(
     momentum=(0.9,), model=("norm",), exchange=(2,), lanes=(3,), algorithm=("fedavg",),
     sizes=((4, 9, 6, 2),), memory=("no code",), downlink=("none",), trials=(1,), shape=((3, 5),),
+    devices=(1,),
 )  # fmt: skip
 
 
