@@ -16,7 +16,7 @@ from contracts.test_trials import COHORTS, LAYOUT, SEEDS, interleave
 import fljax
 from fljax import algorithms
 from fljax.compression import qsgd, uplink
-from fljax.core.transforms import Pipeline
+from fljax.core.transforms import Aggregator, Pipeline
 from fljax.core.trees import all_finite, square_norm
 from fljax.training.drift import KEYS, KEYS_OF_WHOLE_UPDATES, drift_record
 from fljax.training.record_keys import training_keys
@@ -99,6 +99,25 @@ def test_each_trial_has_its_own(x64):
         for round, (updates, weights) in enumerate(updates_of(COHORTS[trial], rate)):
             want = described(updates, weights)
             assert record_of(run, round, trial) == pytest.approx(want, rel=1e-9)
+
+
+def median(stack, cohort, state):
+    return jnp.median(jnp.where(cohort.valid[:, None], stack, jnp.nan), 0), state
+
+
+@pytest.mark.parametrize(
+    ("spec", "pipeline"),
+    [
+        (algorithms.fedmgda(1.0, RATE), Pipeline()),
+        (algorithms.fedavg(RATE), Pipeline(aggregator=Aggregator("stack", median))),
+    ],
+    ids=["combined", "aggregated"],
+)
+def test_records_are_of_what_arrives_whatever_rule_makes_one_of_it(x64, spec, pipeline):
+    cohorts = [[0, 2, 3, 8]]
+    run = harness.rounds(spec, cohorts, harness.MANY, pipeline=pipeline)
+    (every_update,) = updates_of(cohorts)
+    assert record_of(run, 0) == pytest.approx(described(*every_update), rel=1e-9)
 
 
 def described_by_cluster(groups):

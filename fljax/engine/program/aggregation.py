@@ -46,18 +46,21 @@ def aggregate(
     sums = jax.lax.psum(trained.sums, AXIS)
     _check_serves_clusters(trials.first.pipeline, states, sums)
     clustered = UPDATE in sums and _is_clustered(sums[UPDATE])
+    plain = None
     if needs_stack and UPDATE in sums:
+        if trials.first.pipeline.leaves_alone(UPDATE):
+            plain = sums[UPDATE]  # what arrived, whatever a rule makes of all updates
         sums[UPDATE], states = _reduce(a_pass, trained, sums[UPDATE], states)
 
     arrived = None if a_pass.agreed is None else by_trial(a_pass, trained.arrived)
 
-    def one_trial(built: Built, round, sums, owner, states, key, agreed, arrived):
+    def one_trial(built: Built, round, sums, plain, owner, states, key, agreed, arrived):
         chain, aggregator, server = built.pipeline, states.aggregator, states.server
         sums, uplink = transmission.absorb(chain, sums, states.uplink, agreed, arrived)
         mean = {}
         if UPDATE in sums:
             members = built.algorithm.passes[a_pass.number].members
-            total = sums[UPDATE]
+            total = sums[UPDATE] if plain is None else plain
             mean = drift.of_mean(total if members is None else total.of_members(members(owner)))
         refused = () if arrived is None else _is_refused(sums, arrived)
         if any(link.release for link in chain.uplink):
@@ -75,7 +78,7 @@ def aggregate(
         return sums, states, refused, mean
 
     sums, states, refused, mean = trials.each(
-        one_trial, trials.rounds, sums, servers, states, a_pass.keys, a_pass.agreed, arrived
+        one_trial, trials.rounds, sums, plain, servers, states, a_pass.keys, a_pass.agreed, arrived
     )
     if arrived is not None:
         stats = stats | {"refused": trained.arrived & refused[a_pass.jobs.trial]}
