@@ -29,6 +29,7 @@ from fljax.training.client_tables import (
 )
 from fljax.training.evaluation import EvalOutputs, EvalSet
 from fljax.training.federation import Federation
+from fljax.training.judged_rows import held_out_split, validation_split
 from fljax.training.personalization import PersonalSet
 
 _CLIENTS, _PERSONAL, _NEW_CLIENTS = "clients", "personal", "new_clients"
@@ -296,9 +297,9 @@ def check_judged(
             f"of {algorithm!r} share none. Set it to 0; eval_personal judges their own models."
         )
     if eval_personal:
-        personalization.held_out_split(dataset, eval_personal)
+        held_out_split(dataset, eval_personal)
         if tunes:
-            personalization.validation_split(dataset, algorithm)
+            validation_split(dataset, algorithm)
 
 
 def _single_clients(
