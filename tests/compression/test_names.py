@@ -25,9 +25,10 @@ def pipeline(num_clients=10, traced=(), **keys):
     return names.pipeline(Names(**keys), PARAMS, num_clients, 0, traced)
 
 
-def sent(link, update=PARAMS, job=None):
-    payload, state = link.encode(update, link.init_client(PARAMS), job, KEY)
-    return payload, state
+def sent(link):
+    """Returns (payload, client state) of a first update."""
+    encode = lambda update: link.encode(update, link.init_client(PARAMS), None, KEY)  # noqa: E731
+    return jax.jit(encode)(PARAMS)
 
 
 def assert_same(first, second):

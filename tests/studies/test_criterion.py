@@ -14,7 +14,7 @@ from fljax.training.record_keys import evaluation_keys, training_keys
 MSE, CLOSE = Metric("mse", "lower", label="Squared error"), Metric("close")
 METRICS = (MSE, CLOSE, LOSS)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from small_sweeps import alone, rows_of, small_config
 
 import fljax
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 NAMES = ("eval/personal/loss", "eval/test/loss", "train/loss")
 # Clients that never train, with rows to adapt to.

@@ -9,7 +9,7 @@ from fljax import algorithms
 from fljax.config.experiment import Experiment
 from fljax.studies import Criterion
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 RATES, SEEDS = (0.1, 0.5), (0, 1)
 EXAMPLES = toy.dataset(toy.clients(dtype=np.float32))
@@ -39,7 +39,8 @@ def test_trials_equal_runs_of_their_own(tmp_path, make):
         of_trial, tmp_path, axes={"client_lr": RATES}, seeds=SEEDS, criterion=AT_LAST,
         parallel_trials=3, progress=False,
     )  # fmt: skip
-    for trial in found.results.trials:
+    # one of the first three, and the one that takes the slot of another
+    for trial in (found.results.trials[0], found.results.trials[-1]):
         made = of_trial(trial)
         options = {**made.options, "seed": trial.seed, "progress": False}
         run = fljax.simulate(made.dataset, made.task, made.algorithm, **options)
