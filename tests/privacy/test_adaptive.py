@@ -16,6 +16,8 @@ from fljax.core.algorithm import Aggregate, blank_job
 from fljax.core.transforms import UplinkLink
 from fljax.privacy.adaptive import BIT, adaptive_clipping, noise_of_messages
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 MEMBERS = 3.5
 COHORTS = [[0, 2, 3], [], [3, 4, 8, 6], [7]]
 NUMBERS = {
@@ -40,7 +42,7 @@ DOUBLED = UplinkLink(
     ("behind", "layout"),
     [("nothing", harness.MANY), ("sums", harness.ONE)],
 )
-def test_rounds_equal_a_loop_over_clients(layout, behind, quick_compilation):
+def test_rounds_equal_a_loop_over_clients(layout, behind):
     links = (DOUBLED,) if behind == "sums" else ()
     with jax.enable_x64(True):
         run = harness.rounds(

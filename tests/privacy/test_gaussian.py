@@ -18,13 +18,15 @@ from fljax.engine.plan.round_plan import job_table
 from fljax.privacy import accounting
 from fljax.privacy.gaussian import gaussian
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 CLIP, NOISE, MEMBERS = 0.4, 0.7, 3.5
 COHORTS = [[0, 2, 3], [], [3, 4, 8, 6], [7]]
 SHAPES = {"b": (toy.CLASSES,), "w": (toy.FEATURES, toy.CLASSES)}
 
 
 @pytest.fixture
-def x64(quick_compilation):
+def x64():
     with jax.enable_x64(True):
         yield
 
@@ -176,7 +178,7 @@ def test_noise_has_its_deviation_whatever_the_round():
     assert abs(following).max() < 0.05
 
 
-def test_noise_is_the_same_on_all_layouts_and_when_a_run_goes_on(quick_compilation):
+def test_noise_is_the_same_on_all_layouts_and_when_a_run_goes_on():
     """Of rounds without clients, bit for bit."""
     chain = pipeline(gaussian(CLIP, NOISE), MEMBERS)
 
@@ -193,7 +195,7 @@ def test_noise_is_the_same_on_all_layouts_and_when_a_run_goes_on(quick_compilati
         jax.tree.map(np.testing.assert_array_equal, whole.params, params)
 
 
-def test_a_sweep_over_noise_and_clip_norm_compiles_once(quick_compilation):
+def test_a_sweep_over_noise_and_clip_norm_compiles_once():
     chain = pipeline(gaussian(CLIP, NOISE), MEMBERS)
     federation = harness.prepare(
         algorithms.fedavg(0.2, weighting="uniform"), [[0, 3]], pipeline=chain

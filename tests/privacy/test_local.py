@@ -23,6 +23,8 @@ from fljax.privacy import local_gaussian, privunit, randomized_sign
 from fljax.privacy.privunit import best_cap, randomized_direction
 from fljax.training.participations import participations_of
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 FEDAVG = algorithms.fedavg(0.2, weighting="uniform")
 MESSAGE = {"update": {"w": jnp.array([[0.3, -0.1], [0.0, 0.25]]), "b": jnp.array([-0.05])}}
 SIZE = 5
@@ -39,7 +41,7 @@ MECHANISMS = {
 
 
 @pytest.fixture
-def x64(quick_compilation):
+def x64():
     with jax.enable_x64(True):
         yield
 
@@ -87,7 +89,7 @@ def expected(name, x):
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
-def test_means_and_variances_are_those_of_the_formulas(name, quick_compilation):
+def test_means_and_variances_are_those_of_the_formulas(name):
     sent = drawn(MECHANISMS[name], MESSAGE)
     mean, variance = expected(name, vector(MESSAGE))
     deviations = sent.std(axis=0) / math.sqrt(len(sent))
@@ -96,7 +98,7 @@ def test_means_and_variances_are_those_of_the_formulas(name, quick_compilation):
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
-def test_what_counts_no_more_is_sent_like_a_zero_bit_for_bit(name, quick_compilation):
+def test_what_counts_no_more_is_sent_like_a_zero_bit_for_bit(name):
     """A second job, what is not finite, and a client's data beyond the bound that it counts."""
     zero = jax.tree.map(jnp.zeros_like, MESSAGE)
     broken = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), MESSAGE)
@@ -106,18 +108,24 @@ def test_what_counts_no_more_is_sent_like_a_zero_bit_for_bit(name, quick_compila
         mechanism.name.removeprefix("local_"), randomized_sign
     )
     bounded = link_of(make(*mechanism.hparams.values(), max_participations=2))
-    link, zeros = link_of(mechanism), None
-    zeros = vector(link.encode(zero, (), job_of(), key)[0])
-    again = link.encode(MESSAGE, (), job_of(occurrence=jnp.int32(1)), key)[0]
-    for sent in (again, link.encode(broken, (), job_of(), key)[0]):
+
+    def sender_of(link):
+        @jax.jit
+        def send(message, count=(), occurrence=0):
+            return link.encode(message, count, job_of(occurrence=jnp.int32(occurrence)), key)
+
+        return send
+
+    send = sender_of(link_of(mechanism))
+    zeros = vector(send(zero)[0])
+    for sent, _ in (send(MESSAGE, occurrence=1), send(broken)):
         np.testing.assert_array_equal(vector(sent), zeros)
-    assert (vector(link.encode(MESSAGE, (), job_of(), key)[0]) != zeros).any()
-    count = bounded.init_client(None)
-    zeros = vector(bounded.encode(zero, count, job_of(), key)[0])
+    assert (vector(send(MESSAGE)[0]) != zeros).any()
+    send, count = sender_of(bounded), bounded.init_client(None)
+    zeros = vector(send(zero, count)[0])
     counts, counted = [], []
     for occurrence in (0, 1, 0, 0):
-        job = job_of(occurrence=jnp.int32(occurrence))
-        sent, count = bounded.encode(MESSAGE, count, job, key)
+        sent, count = send(MESSAGE, count, occurrence)
         counted.append(bool((vector(sent) != zeros).any()))
         counts.append(int(count))
     assert counts == [1, 1, 2, 2] and counted == [True, False, True, False]
@@ -164,7 +172,7 @@ def test_privunit_errs_as_little_as_on_the_sphere(epsilon, x64):
     assert (dimension + gamma * s) / s**2 == pytest.approx(best, rel=0.01)
 
 
-def test_privunit_draws_from_its_density(quick_compilation):
+def test_privunit_draws_from_its_density():
     """Along the direction: cells of a mixture of normal numbers on both sides of the threshold."""
     epsilon, unit = 3.0, jnp.array([0.6, 0.0, 0.8])
     cap = best_cap(epsilon, 3)
@@ -182,9 +190,7 @@ def test_privunit_draws_from_its_density(quick_compilation):
 
 
 @pytest.mark.parametrize("rounding", ["stochastic", "sign"])
-def test_all_that_signs_may_say_is_about_as_likely_for_any_two_messages(
-    rounding, quick_compilation
-):
+def test_all_that_signs_may_say_is_about_as_likely_for_any_two_messages(rounding):
     """Enumerated: two coordinates of three values each, all outcomes, at the limit of epsilon."""
     epsilon, number = 1.2, 30_000
     send = sender(randomized_sign(0.5, epsilon, rounding=rounding))
@@ -373,9 +379,7 @@ def simulated(**options):
     )
 
 
-def test_a_run_of_fixed_cohorts_counts_participations_and_sends_compressed_messages(
-    quick_compilation,
-):
+def test_a_run_of_fixed_cohorts_counts_participations_and_sends_compressed_messages():
     """What is done to a message behind the mechanism undoes nothing, by memories of servers too."""
     most = participations_of(uniform(24, 6, 0), 24)
     memory = compression.ef21(compression.uplink(compression.top_k(0.5)), 24)

@@ -16,11 +16,12 @@ from fljax.privacy.gaussian import gaussian
 from fljax.privacy.protection import Protection, protected
 from fljax.tasks import classification
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 CLIP, MEMBERS = 0.3, 2.5
 COHORTS = [[0, 2, 3], [], [3, 4, 8]]
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_batch_statistics_move_by_clipped_changes():
     """Statistics as a whole would be cut to the clip norm, and shrink with every absence."""
     with jax.enable_x64(True):

@@ -18,6 +18,8 @@ from fljax.engine.plan.round_plan import job_table
 from fljax.tasks import classification
 from fljax.training.trials import TrialInputs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 LR, BROKEN = 0.2, 6
 COHORTS = [[0, 2, 3, 1, 6, 5, 8], [3, 4, 0, 7, 2], [5, 0, 2, 3, 4, 8, 7]]
 LOST = [{3}, {4}, {5, 3}]
@@ -28,7 +30,7 @@ TABLES = [
 
 
 @pytest.fixture(autouse=True)
-def x64(quick_compilation):
+def x64():
     with jax.enable_x64(True):
         yield
 

@@ -21,6 +21,8 @@ from fljax.privacy.adaptive import BIT, adaptive_clipping
 from fljax.privacy.gaussian import gaussian
 from fljax.tasks import classification
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 MEMBERS = 4
 CLIENTS = [client for client, size in enumerate(toy.SIZES) if size]
 
@@ -148,7 +150,6 @@ CHANGES = {
 }
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", CASES)
 @hypothesis.given(
     cohort=st.lists(st.sampled_from(CLIENTS), min_size=1, max_size=5),
