@@ -19,7 +19,7 @@ def small_config(**values):
         "eval_every": 2,
         "batch_size": 16,
         "lanes": 1,
-        "devices": 2,
+        "devices": 1,
         "matmul_precision": "highest",
     }
     for name, value in (settings | values).items():

@@ -15,14 +15,23 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 OTHERS = sorted(set(CODES) - set(LEVELS) - {"fetch_sgd"})
 NUMBERS = {"fraction": (0.03, 0.5, 1.0), "bits": (2, 8)}
-TEXTS = [
+EACH = [
     *((name + "({})", NUMBERS[LEVELS[name]]) for name in LEVELS if name != "int8"),
     ("int8(bits={})", NUMBERS["bits"]),
+]
+# levels beside other arguments, and in chains
+BESIDE = [
     ("int8(bits={}, stochastic=True)", NUMBERS["bits"]),
     ("rotation, qsgd({})", (4,)),
     ("qsgd({}, bucket=5)", (4,)),
     ("top_k({}, index_format='raw')", (0.5,)),
-]  # fmt: skip
+]
+PLAIN, LEAF_BY_LEAF = (False, "none"), (True, "error_feedback")
+CASES = [
+    pytest.param(*case, *how, id=f"{case[0]}-{how[1]}")
+    for cases, how in ((EACH + BESIDE, PLAIN), (EACH, LEAF_BY_LEAF))
+    for case in cases
+]
 
 
 def assert_close(one, other):
@@ -36,8 +45,7 @@ def through(link, update, state=None):
     return link.decode(payload, ()), link.bits(payload), state
 
 
-@pytest.mark.parametrize(("per_leaf", "memory"), [(False, "none"), (True, "error_feedback")])
-@pytest.mark.parametrize(("text", "numbers"), TEXTS, ids=[text for text, _ in TEXTS])
+@pytest.mark.parametrize(("text", "numbers", "per_leaf", "memory"), CASES)
 def test_a_traced_level_is_the_number(text, numbers, per_leaf, memory):
     keys = {"uplink_memory": memory, "uplink_per_leaf": per_leaf}
     spec = pipeline(uplink=text.format(numbers[0]), traced=["uplink"], **keys)

@@ -98,7 +98,7 @@ def test_downlink_compresses_the_whole_message_and_counts_it():
 @pytest.fixture(scope="module")
 def uncompressed():
     with jax.enable_x64(True):
-        return harness.rounds(algorithms.fedavg(0.2), COHORTS, harness.MANY).params
+        return harness.rounds(algorithms.fedavg(0.2), COHORTS).params
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def uncompressed():
 def test_lossless_settings_are_no_compression(code, uncompressed):
     with jax.enable_x64(True):
         pipeline = Pipeline(uplink=(c.uplink(code),), downlink=(c.downlink(code),))
-        run = harness.rounds(algorithms.fedavg(0.2), COHORTS, harness.MANY, pipeline=pipeline)
+        run = harness.rounds(algorithms.fedavg(0.2), COHORTS, pipeline=pipeline)
         toy.assert_close(run.params, uncompressed, 1e-12)
 
 

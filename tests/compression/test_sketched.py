@@ -26,14 +26,15 @@ def x64():
 
 def test_momentum_and_error_live_in_sketches():
     key = jax.random.key(SEED)
-    matrix = np.asarray(sketch(jnp.eye(28), key, ROWS, COLUMNS))
+    matrix = np.asarray(jax.jit(lambda: sketch(jnp.eye(28), key, ROWS, COLUMNS))())
+    unsketched = jax.jit(lambda table: unsketch(table, key, 28))
     speed, error = np.zeros((2, ROWS, COLUMNS))
 
     def receive(mean, jobs):
         nonlocal speed, error
         speed = 0.8 * speed + np.tensordot(mean, matrix, 1)
         error = error + speed
-        update = largest(np.asarray(unsketch(jnp.asarray(error), key, 28)), 6)
+        update = largest(np.asarray(unsketched(error)), 6)
         error = error - np.tensordot(update, matrix, 1)
         return update
 

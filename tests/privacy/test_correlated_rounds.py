@@ -78,7 +78,7 @@ SPEC = algorithms.fedopt("momentum", 0.2, 0.5, weighting="uniform", server_momen
     ("name", "layout"),
     [
         ("independent", harness.ONE),
-        ("banded", harness.MANY),
+        ("banded", harness.ONE),
         ("tree", harness.MANY),
     ],
 )

@@ -229,7 +229,7 @@ COHORTS = [[0, 2, 3], [3, 4, 8, 6], [7]]
 def test_rounds_of_gaussian_messages_equal_a_loop_over_clients():
     clip, noise = 0.4, 0.3
     chain = pipeline(local_gaussian(clip, noise), 3)
-    run = harness.rounds(FEDAVG, COHORTS, harness.MANY, pipeline=chain)
+    run = harness.rounds(FEDAVG, COHORTS, pipeline=chain)
     params = toy.initial_params()
     for round, cohort in enumerate(COHORTS):
         total = reference.zeros(params)

@@ -28,7 +28,7 @@ def masked_sum(degree, key, present, arrived, words):
 
 
 @pytest.mark.parametrize("degree", [None, 26])
-@pytest.mark.parametrize("cohort", [2, 10, 27, 100, 1000])
+@pytest.mark.parametrize("cohort", [2, 10, 27, 1000])
 def test_sums_are_those_of_the_words_whoever_is_lost(cohort, degree):
     generator = np.random.default_rng(cohort)
     fates = [(0, 0), (0.2, 0.1), (0.5, 0.6), (0.97, 0)]

@@ -27,7 +27,7 @@ def test_batch_statistics_move_by_clipped_changes():
     with jax.enable_x64(True):
         protection = Protection(gaussian(CLIP, 0.0), setting(clients_per_round=MEMBERS))
         federation = harness.prepare(
-            algorithms.fedavg(test_batchnorm.LR, weighting="uniform"), COHORTS, harness.MANY,
+            algorithms.fedavg(test_batchnorm.LR, weighting="uniform"), COHORTS,
             task=classification(test_batchnorm.Normalized, toy.CLASSES),
             batch_size=test_batchnorm.BATCH,
             privacy=protection, pipeline=protected(Pipeline(), protection),

@@ -21,7 +21,7 @@ AT_LAST = Criterion("eval/personal/accuracy", "eval/personal/mean", at="last", a
 def experiment(make, trial):
     options = {
         "num_rounds": 3, "clients_per_round": 5, "batch_size": 4, "eval_every": 1,
-        "eval_personal": -1, "devices": 2, "lanes": 1, "matmul_precision": "highest",
+        "eval_personal": -1, "devices": 1, "lanes": 1, "matmul_precision": "highest",
     }  # fmt: skip
     dataset = DATA[trial.seed]
     return Experiment(

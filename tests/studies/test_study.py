@@ -143,24 +143,27 @@ def mixed(tmp_path_factory):
     return fljax.sweep(config_of(), workdir, variants=MIXED, seeds=(0, 1), progress=False)
 
 
-@pytest.mark.parametrize("killed_in", [2, 4])
-def test_a_killed_study_whose_groups_are_mixed_goes_on(mixed, tmp_path, monkeypatch, killed_in):
+def test_a_killed_study_whose_groups_are_mixed_goes_on(mixed, tmp_path, monkeypatch):
+    """Killed in the middle of its first group, and of the other one when it went on."""
     from fljax.studies.slots import Slots
 
     train, calls = Slots.train, []
 
     def killed(self, num_rounds):
         calls.append(num_rounds)
-        if len(calls) == killed_in:
+        if len(calls) in (2, 5):
             raise KeyboardInterrupt
         return train(self, num_rounds)
 
     settings = {"variants": MIXED, "seeds": (0, 1), "progress": False, "resume": True}
     monkeypatch.setattr(Slots, "train", killed)
     monkeypatch.setattr("fljax.studies.journal._SAVE_SECONDS", 0.0)
-    with pytest.raises(KeyboardInterrupt):
-        fljax.sweep(config_of(), tmp_path, **settings)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            fljax.sweep(config_of(), tmp_path, **settings)
     found = fljax.sweep(config_of(), tmp_path, **settings)
+    # two stretches of two groups, and the two that were cut off
+    assert len(calls) == 6
     assert found.complete and found.results.trials == mixed.results.trials
     timeless = [
         [{name: cell for name, cell in line.items() if name != "seconds"} for line in lines_of(run)]

@@ -21,9 +21,9 @@ METRICS = ("train/loss", "eval/val/loss", "eval/test/loss")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A finished sweep, all trials side by side."""
-    directory = tmp_path_factory.mktemp("whole")
-    return fljax.sweep(small_config(), directory, axes=AXES, seeds=(0, 1), progress=False)
+    """A finished sweep, all trials side by side on two devices."""
+    directory, config = tmp_path_factory.mktemp("whole"), small_config(devices=2)
+    return fljax.sweep(config, directory, axes=AXES, seeds=(0, 1), progress=False)
 
 
 def test_trials_are_the_trials_alone(whole):
@@ -74,8 +74,8 @@ def test_fewer_slots_than_trials_change_nothing(whole, tmp_path):
     assert found.best["values"] == whole.best["values"]
 
 
-@pytest.mark.parametrize("killed_in, rounds_left", [(4, 3 * 6), (5, 3 * 4)])
-def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch, killed_in, rounds_left):
+def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch):
+    """Killed before the first checkpoint of some trials, and after it when it went on."""
     from fljax.studies import journal
     from fljax.studies.slots import Slots
 
@@ -87,7 +87,7 @@ def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch, killed_in, rounds_
 
     def killed_in_the_middle(self, num_rounds):
         calls.append(num_rounds * len(self.active))
-        if len(calls) == killed_in:
+        if len(calls) in (4, 6):
             raise KilledError
         return train(self, num_rounds)
 
@@ -97,9 +97,11 @@ def test_a_killed_sweep_goes_on(whole, tmp_path, monkeypatch, killed_in, rounds_
         fljax.sweep(small_config(), tmp_path, **settings)
     with pytest.raises(FileExistsError, match="--resume"):
         fljax.sweep(small_config(), tmp_path, **settings)
+    with pytest.raises(KilledError):
+        fljax.sweep(small_config(), tmp_path, resume=True, **settings)
     found = fljax.sweep(small_config(), tmp_path, resume=True, **settings)
     # five trials were over: the three others, from their last checkpoint on, are all that ran
-    assert sum(calls[killed_in:]) == rounds_left
+    assert (calls[4], sum(calls[6:])) == (3 * 2, 3 * 4)
     # what was spent is that of both sessions
     assert found.summary["rounds"] == 8 * 6 and found.summary["groups"] == 1
     assert found.summary["slots"] == 5 and 0 < found.summary["utilization"] <= 1

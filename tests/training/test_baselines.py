@@ -30,7 +30,7 @@ def simulate(parts=None, task=None, algorithm=None, **options):
         "shuffle": False,
         "eval_every": 2,
         "progress": False,
-        "devices": 2,
+        "devices": 1,
         "baselines": NAMES,
     }
     data = toy.dataset(toy.clients(dtype=np.float32) if parts is None else parts)
@@ -40,7 +40,7 @@ def simulate(parts=None, task=None, algorithm=None, **options):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return simulate(workdir=tmp_path_factory.mktemp("runs") / "one")
+    return simulate(workdir=tmp_path_factory.mktemp("runs") / "one", devices=2)
 
 
 def pooled():
@@ -124,7 +124,7 @@ def test_baselines_are_runs_beneath_the_run(run):
 def test_a_finished_run_resumes_with_its_baselines(run):
     before = {path: path.read_bytes() for path in run.directory.rglob("metrics.jsonl")}
     assert len(before) == 3
-    again = simulate(workdir=run.directory, resume=True)
+    again = simulate(workdir=run.directory, resume=True, devices=2)
     assert {path: path.read_bytes() for path in before} == before
     for name in NAMES:
         assert again.baselines[name].summary["final"] == run.baselines[name].summary["final"]
@@ -135,9 +135,9 @@ def test_a_baseline_that_was_interrupted_goes_on(run, tmp_path):
         if (federation.spec.name, record["round"]) == ("centralized", 2):
             os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = simulate(workdir=tmp_path, hooks=(stop,))
+    stopped = simulate(workdir=tmp_path, hooks=(stop,), devices=2)
     assert stopped.interrupted and set(stopped.baselines) == {"centralized"}
-    resumed = simulate(workdir=tmp_path, resume=True)
+    resumed = simulate(workdir=tmp_path, resume=True, devices=2)
     assert not resumed.interrupted
     for name in NAMES:
         assert resumed.baselines[name].summary["final"] == run.baselines[name].summary["final"]

@@ -22,7 +22,7 @@ from fljax.training.federation import RoundOptions
 from fljax.training.partial_rounds import apart
 from fljax_kernels import fused_conv
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 CHANGES = [{"conv": "pallas"}, {"fused_updates": True}]
 BOTH = Forms(conv="pallas", fused_updates=True)

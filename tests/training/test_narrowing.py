@@ -23,7 +23,7 @@ from fljax.training.federation import Federation
 from fljax.training.options import RoundOptions
 
 # what does not fit is collected before the next try
-pytestmark = pytest.mark.usefixtures("quick_compilation", "few_objects")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written", "few_objects")
 
 
 @pytest.fixture
