@@ -21,7 +21,7 @@ from fljax.core.network import Network
 from fljax.engine.plan.packed_plan import pack
 from fljax.recording.checkpoints import Checkpoints
 from fljax.tasks import classification
-from fljax.training.federation import RoundOptions, build
+from fljax.training.federation import Federation, RoundOptions, build
 from fljax.training.trials import TrialInputs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
@@ -91,6 +91,7 @@ class Alone(NamedTuple):
     Attributes:
       state, variables, rows: The round state, the model, what clients keep, at the end.
       half, num_rows: What a checkpoint has after two of the three rounds; rows of its store.
+      federation: That is what it was at the end, or what somebody loads.
     """
 
     state: Any
@@ -98,6 +99,7 @@ class Alone(NamedTuple):
     rows: Any
     half: dict[str, Any]
     num_rows: int
+    federation: Federation
 
 
 _programs = {}
@@ -122,7 +124,7 @@ def alone(name, number):
     num_rows = federation.store.num_rows
     go_on(federation, COHORTS[number], [2])
     final = jax.device_get((federation.state, federation.variables))
-    return Alone(*final, rows_of(federation), half, num_rows)
+    return Alone(*final, rows_of(federation), half, num_rows, federation)
 
 
 def go_on(federation, tables, rounds):
@@ -162,7 +164,8 @@ def test_trials_on_several_devices_are_the_runs_alone(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_resumed_runs_are_the_runs_bit_for_bit(name, tmp_path):
-    expected, resumed = alone(name, 0), start(name, 0)
+    expected = alone(name, 0)
+    resumed = expected.federation
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(2, expected.half)
         checkpoints.wait()
