@@ -99,10 +99,10 @@ def knn_per(
         weight_of_rows, scale = hp["knn_weight"], hp["knn_scale"]
 
         def personalize(server, own, batch, key) -> Memory:
-            model = algorithm.variables(server)
-            rows = represented(task, model, batch)
+            params, model_state = algorithm.variables(server)
+            rows = represented(task, (params, model_state), batch)
             labels = labels_of(task, batch)
-            return Memory(*model, rows, labels, batch["mask"], weight_of_rows)
+            return Memory(params, model_state, rows, labels, batch["mask"], weight_of_rows)
 
         def both(memory: Memory, batch) -> tuple[jax.Array, jax.Array]:
             """Returns [B, C] twice: the probabilities of the nearest rows, those of the model."""
