@@ -222,6 +222,10 @@ class ClientPass(NamedTuple):
       members: (server_state) -> [K, num_clusters] of zeros and ones, the sums that make up each of
         K clusters, where the server keeps finer sums than those of its clusters; what records say
         of drift is about clusters. None where each sum is a cluster.
+      repeats: Whether a client goes over its rows again, for a pass that sends nothing, or None:
+        (client_state) -> bool, of the state that the pass has left. The pass starts once more from
+        that state, for those who ask for it, until nobody does; it must come to an end. The rows
+        are the same and in the same order, and so are the job's keys.
       select: A rule that decides on the devices which jobs the later passes keep, or None: ({name:
         [P]} statistics of the pass, bool[P] which of them arrived) -> bool[P], in cohort order. Of
         a job that is left out the later passes count nothing, and its client's state stays as this
@@ -233,10 +237,6 @@ class ClientPass(NamedTuple):
         >>> stats = {"loss": jnp.array([4.0, 9.0, 1.0]), "weight": jnp.array([4.0, 3.0, 1.0])}
         >>> select(stats, arrived=jnp.array([True, True, False]))
         Array([False,  True, False], dtype=bool)
-      repeats: Whether a client goes over its rows again, for a pass that sends nothing, or None:
-        (client_state) -> bool, of the state that the pass has left. The pass starts once more from
-        that state, for those who ask for it, until nobody does; it must come to an end. The rows
-        are the same and in the same order, and so are the job's keys.
     """
 
     broadcast: Callable[[PyTree, Mapping[str, Aggregate]], PyTree]
