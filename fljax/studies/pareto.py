@@ -225,7 +225,10 @@ def _draw_legend(axes: Any, placed: Sequence[Point]) -> None:
     """Adds a key to colours and markers, without points of its own."""
     from matplotlib.legend_handler import HandlerTuple
 
-    for colour, marker, text in dict.fromkeys(point.look for point in placed):
+    looks = dict.fromkeys(point.look for point in placed)
+    if list(looks) == [_LOOKS["none"]]:
+        looks = {}  # nobody has a memory
+    for colour, marker, text in looks:
         axes.plot([], [], color=colour, marker=marker, linewidth=0, markersize=6, label=text)
     handles, labels = axes.get_legend_handles_labels()
     beyond = sorted({_marker(point) for point in placed if point.height is not None})

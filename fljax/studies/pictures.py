@@ -169,12 +169,12 @@ def _bars(comparison: Comparison) -> dict[str, Draw]:
 
 
 def _pareto(comparison: Comparison) -> dict[str, Draw]:
-    """Bytes against the reported metric, where variants send different amounts."""
+    """Bytes against the reported metric, where variants send amounts that differ by a twentieth."""
     known = (
         entry.spread(lambda outcome: outcome.client_bytes).mean for entry in comparison.compared
     )
-    sizes = {round(size, 1) for size in known if math.isfinite(size) and size > 0}
-    if not comparison.study.variants or len(sizes) < 2:
+    sizes = [size for size in known if math.isfinite(size) and size > 0]
+    if not comparison.study.variants or not sizes or max(sizes) < 1.05 * min(sizes):
         return {}
     return {"pareto": lambda figure: draw_pareto(figure, comparison)}
 

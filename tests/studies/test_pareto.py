@@ -10,6 +10,7 @@ from fljax.recording.label_places import Box, arrange
 from fljax.studies import repeat
 from fljax.studies.comparison import compare
 from fljax.studies.pareto import draw_pareto
+from fljax.studies.pictures import plot_study
 from fljax.studies.results import Results
 from fljax.studies.study import Study
 
@@ -57,6 +58,23 @@ def test_a_pareto_picture_has_even_axes_with_units_and_tells_what_lies_beyond():
     assert 80 < low < 88 and 90 < high < 91
     labels = {text.get_text() for text in axes.texts}
     assert {"far: 20.0", "c"} <= labels
+    # nobody keeps a memory, so there are no colours to explain
+    keys = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert keys == {"reference: none", "beyond this axis, with its value"}
+
+
+@pytest.mark.parametrize(("factor", "kinds"), [(1.04, set()), (1.06, {"pareto"})])
+def test_variants_of_almost_equal_bytes_are_no_trade_of_bytes(factor, kinds, tmp_path):
+    study = Study(variants={"a": {}, "b": {}})
+    trials = repeat([{}], (0,), ("a", "b"))
+    rows = [
+        {"trial": trial.number, "seed": 0, "round": 1, "train/clients": 1}
+        | {"comm/uplink_bytes": 1e6 * factor**trial.number}
+        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), 0.9 - 0.1 * trial.number)
+        for trial in trials
+    ]
+    drawn = plot_study(compare(study, {}, Results(trials, rows, {})), tmp_path)
+    assert {path.stem for path in drawn} & {"pareto"} == kinds
 
 
 def test_what_sends_nothing_is_a_line(tmp_path):
