@@ -147,7 +147,7 @@ def clustered(
         passes=(
             loss_pass(task, broadcast, choose),
             local._replace(
-                broadcast=broadcast, start=start, step=step, finish=finish, num_clusters=num_models
+                broadcast=None, start=start, step=step, finish=finish, num_clusters=num_models
             ),
         ),
         server_update=server_update,

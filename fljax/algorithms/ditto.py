@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
+
 from fljax.algorithms.fedavg import (
     LocalState,
     fedavg,
-    loss_stats,
     pull_towards_message,
     sgd_step,
     start_local,
@@ -31,11 +32,11 @@ from fljax.core.settings import ALGORITHM
 from fljax.core.values import checked
 
 
-class Both(NamedTuple):
-    """What a client sends its part of, as FedAvg trains it; and what it keeps."""
+class Shared(NamedTuple):
+    """Training of the shared model, and the own one beside, which waits."""
 
-    shared: LocalState
-    own: LocalState | Variables
+    local: LocalState
+    own: Variables
 
 
 def ditto(
@@ -53,8 +54,7 @@ def ditto(
       lam: How strongly own models are pulled towards the global one; 0 for not at all.
       client_lr: Learning rate of both models.
       server_lr: Learning rate of the server.
-      personal_epochs: Local epochs of the own model, in a pass of its own; None for the batches of
-        the shared one.
+      personal_epochs: Local epochs of the own model; None for the batches of the shared one.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       **options: Further arguments of `fedavg`; its client optimizer trains both models, and starts
         anew in each round.
@@ -80,33 +80,24 @@ def ditto(
         def own_step(message: Variables, own: LocalState, batch, job: Job):
             return sgd_step(task, optimizer, message, own, batch, job, pull)
 
-        together = ClientPass(
-            broadcast=shared.broadcast,
-            start=lambda message, own, job: Both(
-                shared.start(message, (), job), start_local(own, optimizer)
-            ),
-            step=lambda message, both, batch, job: Both(
-                shared.step(message, both.shared, batch, job),
-                own_step(message, both.own, batch, job),
-            ),
-            finish=lambda message, both, job: _finished(shared, message, both, job),
-        )
-        alone = ClientPass(
+        personal = ClientPass(
             broadcast=shared.broadcast,
             start=lambda message, own, job: start_local(own, optimizer),
             step=own_step,
-            finish=lambda message, own, job: ({}, _model(own), loss_stats(own)),
+            finish=lambda message, own, job: ({}, _model(own), _own_loss(own)),
             schedule=personal_epochs or "local",
         )
-        beside = shared._replace(
-            start=lambda message, own, job: Both(shared.start(message, (), job), own),
-            step=lambda message, both, batch, job: both._replace(
-                shared=shared.step(message, both.shared, batch, job)
+        # one pass after the other, so that a processor's cache has one model to hold
+        shared_beside = shared._replace(
+            broadcast=None,
+            start=lambda message, own, job: Shared(shared.start(message, (), job), own),
+            step=lambda message, carry, batch, job: carry._replace(
+                local=shared.step(message, carry.local, batch, job)
             ),
-            finish=lambda message, both, job: _finished(shared, message, both, job),
+            finish=lambda message, carry, job: _finished(shared, message, carry, job),
         )
         return algorithm._replace(
-            passes=(together,) if personal_epochs is None else (alone, beside),
+            passes=(personal, shared_beside),
             init_client=lambda variables: variables,
             personalize=lambda server, own, batch, key: own,
         )
@@ -115,13 +106,14 @@ def ditto(
     return plain._replace(build=build, hparams={**plain.hparams, **values})
 
 
-def _finished(shared: ClientPass, message: Variables, both: Both, job: Job):
-    """Sends what FedAvg sends, and keeps the own model."""
-    sent, _, stats = shared.finish(message, both.shared, job)
-    if isinstance(both.own, Variables):
-        return sent, both.own, stats
-    stats |= {"personal_loss": both.own.loss, "personal_loss/weight": both.own.weight}
-    return sent, _model(both.own), stats
+def _finished(shared: ClientPass, message: Variables, carry: Shared, job: Job):
+    """Sends what FedAvg sends, and keeps the own model as it is."""
+    sent, _, stats = shared.finish(message, carry.local, job)
+    return sent, carry.own, stats
+
+
+def _own_loss(local: LocalState) -> dict[str, jax.Array]:
+    return {"personal_loss": local.loss, "personal_loss/weight": local.weight}
 
 
 def _model(local: LocalState) -> Variables:

@@ -186,7 +186,7 @@ def fedala(
             repeats=lambda own: goes_on(own.convergence),
         )
         return algorithm._replace(
-            passes=(learning, ClientPass(average.broadcast, start, step, finish)),
+            passes=(learning, ClientPass(None, start, step, finish)),
             init_client=init_client,
             personalize=lambda server, own, batch, key: own.model,
         )

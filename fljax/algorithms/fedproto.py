@@ -182,7 +182,7 @@ def fedproto(
                         loss_stats(carry),
                     ),
                 ),
-                ClientPass(broadcast, begin_collecting, collect, send, schedule="epoch"),
+                ClientPass(None, begin_collecting, collect, send, schedule="epoch"),
             ),
             server_update=server_update,
             variables=lambda state: state.first,

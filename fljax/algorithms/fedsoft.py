@@ -176,7 +176,7 @@ def _algorithm(task: LocalTask, hp, num_clusters: int, weighting: str, optimizer
         init=_of_one(init) if num_clusters == 1 else init,
         passes=(
             _importance_pass(task, broadcast, num_clusters, hp["smoothing"]),
-            ClientPass(broadcast, start, step, finish),
+            ClientPass(None, start, step, finish),
         ),
         server_update=server_update,
         variables=variables,

@@ -208,7 +208,8 @@ class ClientPass(NamedTuple):
     """One traversal of the cohort's data.
 
     Attributes:
-      broadcast: (server_state, aggregates so far) -> message.
+      broadcast: (server_state, aggregates so far) -> message. None, behind a first pass: clients
+        still have the message of the pass before, and receive nothing.
       start: (message, client_state, job) -> carry.
       step: (message, carry, batch, job) -> carry.
       finish: (message, carry, job) -> ({name: Contribution}, client_state', stats). `stats` is a
@@ -239,7 +240,7 @@ class ClientPass(NamedTuple):
         Array([False,  True, False], dtype=bool)
     """
 
-    broadcast: Callable[[PyTree, Mapping[str, Aggregate]], PyTree]
+    broadcast: Callable[[PyTree, Mapping[str, Aggregate]], PyTree] | None
     start: Callable[[PyTree, PyTree, Job], PyTree]
     step: Callable[[PyTree, PyTree, PyTree, Job], PyTree]
     finish: Callable[[PyTree, PyTree, Job], tuple[dict[str, Contribution], PyTree, dict]]

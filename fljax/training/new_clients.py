@@ -188,7 +188,8 @@ def take_part(
     def trained(state):
         aggregates: dict[str, Aggregate] = {}
         for number, (each, work) in enumerate(zip(algorithm.passes, works, strict=True)):
-            message = each.broadcast(server, aggregates)
+            if each.broadcast is not None:
+                message = each.broadcast(server, aggregates)
             own = job._replace(
                 steps=work.steps.astype(jnp.int32), key=jax.random.fold_in(job.key, number)
             )

@@ -15,7 +15,7 @@ from fljax.training.audit import audit_keys
 from fljax.training.client_tables import POPULATIONS, TRAINING, group_keys, groups_of
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
-from fljax.training.round_records import agreement_key
+from fljax.training.round_records import agreement_key, recorded
 
 # What `fljax.training.round_records.training_record` writes, whatever the algorithm.
 _TRAINING = (
@@ -86,16 +86,14 @@ def training_keys(
       private: Whether a mechanism of privacy accounts for the rounds.
     """
     rehearsal = rehearsed(dataset, task, spec, pipeline)
-    passes = rehearsal.kept
+    statistics = recorded([of_pass for _, of_pass in rehearsal.kept])
     own = [
-        f"train/{name}"
-        for name in passes[-1][1]
-        if name != "weight" and not name.endswith("/weight")
+        f"train/{name}" for name in statistics if name != "weight" and not name.endswith("/weight")
     ]
-    if is_clustered(passes[-1][1]):
+    if is_clustered(statistics):
         own += [agreement_key(name) for name in dataset.groups]
     own += ["train/clients_refused"] * as_configured(pipeline).agrees
-    own += ["train/clients_unselected"] * (len(passes) > 1)
+    own += ["train/clients_unselected"] * (len(rehearsal.kept) > 1)
     if UPDATE in rehearsal.contributions[-1]:
         own += drift.KEYS
         own += drift.KEYS_OF_WHOLE_UPDATES * as_configured(pipeline).leaves_alone(UPDATE)

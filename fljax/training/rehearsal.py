@@ -94,8 +94,10 @@ def rehearse(
     messages, sent, arrived, kept = [], [], [], []
     own, chains = row.algorithm if own is None else own, state.pipeline
     for each in algorithm.passes:
-        messages.append(each.broadcast(state.server, aggregates))
-        received, _, _ = transmission.broadcast(pipeline, messages[-1], chains.downlink, key)
+        if each.broadcast is not None:
+            message = each.broadcast(state.server, aggregates)
+            received, _, _ = transmission.broadcast(pipeline, message, chains.downlink, key)
+        messages.append(message)
         carry = each.start(received, own, job)
         for step in range(steps if batch is not None else 0):
             carry = each.step(received, carry, batch, job._replace(step=job.step + step))

@@ -14,6 +14,20 @@ from fljax.training.totals import RoundTotals
 
 NO_GROUPS: Mapping[str, np.ndarray] = {}
 
+# Statistics that every algorithm has, or the engine; of several passes those of the last one count.
+_OF_THE_LAST_PASS = {
+    *drift.STATISTICS,
+    "unselected",
+    "refused",
+    "jobs",
+    "nonfinite",
+    "lost",
+    "uplink_bits",
+    "downlink_bits",
+    "loss",
+    "weight",
+}
+
 
 class LinkSpeeds(NamedTuple):
     """Megabits (10^6 bits) a second of every client's link; None takes no time."""
@@ -73,7 +87,7 @@ def training_record(
         own = (facts.trials == trial) & (facts.clients >= 0)
         stats = [{name: values[own] for name, values in of_pass.items()} for of_pass in stats]
         clients = clients[own]
-    last = stats[-1]
+    last = recorded(stats)
     record = {
         "round": int(np.broadcast_to(facts.round, len(facts.steps))[trial]) + 1,
         "train/clients": _exact_sum(last["jobs"]),
@@ -92,26 +106,26 @@ def training_record(
     if "refused" in last:
         record["train/clients_refused"] = _exact_sum(last["refused"])
     record |= drift.drift_record(last, record.get("train/loss"), totals)
-    known = {
-        *drift.STATISTICS,
-        "unselected",
-        "refused",
-        "jobs",
-        "nonfinite",
-        "lost",
-        "uplink_bits",
-        "downlink_bits",
-        "loss",
-        "weight",
-    }
     reported = {name for name in last if f"{name}/weight" in last}  # by links of the uplink
     for name in sorted(reported):
         if weight := float(np.sum(last[f"{name}/weight"], dtype=np.float64)):
             record[key_of(name)] = float(np.sum(last[name], dtype=np.float64)) / weight
-    known |= reported | {f"{name}/weight" for name in reported}
+    known = _OF_THE_LAST_PASS | reported | {f"{name}/weight" for name in reported}
     for name in sorted(last.keys() - known):
         record[key_of(name)] = float(np.sum(last[name], dtype=np.float64))
     return record | _agreements(last, clients, groups)
+
+
+def recorded(stats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns {name: statistic} of a round: the last pass's, and what only earlier ones tell.
+
+    Example:
+      >>> recorded([{"loss": 1, "own_loss": 2}, {"loss": 3}])
+      {'own_loss': 2, 'loss': 3}
+    """
+    earlier = {name: value for of_pass in stats[:-1] for name, value in of_pass.items()}
+    own = {name: value for name, value in earlier.items() if name not in _OF_THE_LAST_PASS}
+    return own | dict(stats[-1])
 
 
 def agreement_key(group: str) -> str:

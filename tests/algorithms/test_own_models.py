@@ -129,7 +129,7 @@ def test_ditto_without_pull_is_fedavg_beside_local_only():
         toy.assert_close(mine.params, theirs.params, 1e-14)
     for mine, of_shared, of_alone in zip(stats, shared_stats, alone_stats, strict=True):
         np.testing.assert_allclose(mine[-1]["loss"], of_shared[-1]["loss"], rtol=1e-12)
-        np.testing.assert_allclose(mine[-1]["personal_loss"], of_alone[-1]["loss"], rtol=1e-12)
+        np.testing.assert_allclose(mine[0]["personal_loss"], of_alone[-1]["loss"], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("adaptive", "seed"), [(False, 0), (True, 1)])

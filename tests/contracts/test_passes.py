@@ -10,6 +10,7 @@ import reference
 import toy
 from contracts import harness
 
+from fljax import algorithms
 from fljax.algorithms.fedsgd import gradient_pass
 from fljax.core.algorithm import (
     Algorithm,
@@ -242,3 +243,36 @@ def test_new_clients_repeat_a_pass_as_well():
 def test_repeats_that_make_no_sense_are_refused(spec, message):
     with pytest.raises(ValueError, match=message):
         harness.rounds(spec, [[0, 2]])
+
+
+def with_broadcasts(first=True, second=True):
+    """Ditto, whose passes broadcast the model or leave clients what they have."""
+    ditto = algorithms.ditto(0.5, 0.1)
+
+    def build(task, hp):
+        algorithm = ditto.build(task, hp)
+        model = algorithm.passes[0].broadcast
+        given = [model if broadcasts else None for broadcasts in (first, second)]
+        passes = zip(algorithm.passes, given, strict=True)
+        return algorithm._replace(
+            passes=tuple(each._replace(broadcast=broadcast) for each, broadcast in passes)
+        )
+
+    return ditto._replace(build=build)
+
+
+def test_a_pass_without_a_broadcast_goes_on_with_the_message_of_the_one_before():
+    tables = [[0, 2, 3], [3, 5]]
+    once, twice = (harness.rounds(with_broadcasts(second=each), tables) for each in (False, True))
+    toy.assert_close(toy.params_of(once.federation), toy.params_of(twice.federation), 1e-14)
+    toy.assert_close(once.client_rows().algorithm, twice.client_rows().algorithm, 1e-14)
+    for round, cohort in enumerate(tables):
+        own, all = once.by_client("downlink_bits", round), twice.by_client("downlink_bits", round)
+        assert set(own.values()) == {0} and list(own) == cohort
+        assert all == once.by_client("downlink_bits", round, 0)
+        assert min(all.values()) > 0
+
+
+def test_a_first_pass_needs_a_broadcast():
+    with pytest.raises(ValueError, match="the first pass has no `broadcast`"):
+        harness.rounds(with_broadcasts(first=False), [[0]])

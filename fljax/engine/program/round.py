@@ -118,11 +118,14 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
     trials = trials_of(program, inputs, plan.round)
     round_keys = keys.of_round(inputs.keys, plan.round)
     states, past, aggregates, selected, all_stats = state.pipeline, state.past, {}, None, []
+    received = None
     for number, schedule in enumerate(plan.passes):
         pass_keys = keys.of_pass(round_keys, number)
         a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected)
-        messages, states, bits = _broadcast(a_pass, state.server, aggregates, states)
-        past, messages, start_from = recalled(a_pass, past, messages)
+        received, states, past = _broadcast(
+            a_pass, received, state.server, aggregates, states, past
+        )
+        messages, start_from, bits = received
         a_pass = a_pass._replace(agreed=agreed(a_pass))
         train = functools.partial(_train, data, states.uplink, messages, start_from)
         trained = repeated(a_pass, train, client_rows)
@@ -137,13 +140,32 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
 
 
 def _broadcast(
-    a_pass: Pass, server: PyTree, aggregates: dict[str, Aggregate], states: PipelineState
-) -> tuple[PyTree, PipelineState, jax.Array]:
+    a_pass: Pass,
+    before: tuple[PyTree, jax.Array, jax.Array] | None,
+    server: PyTree,
+    aggregates: dict[str, Aggregate],
+    states: PipelineState,
+    past: PyTree,
+):
     """Makes what the clients of a pass receive.
 
+    Args:
+      a_pass: The pass.
+      before: What they received in the pass before; None in the first.
+      server: Leaves [S, ...].
+      aggregates: Of the passes before.
+      states: The pipeline's.
+      past: The ring of past messages.
+
     Returns:
-      (messages [S, ...], the pipeline's new states, uint32[S] bits of a message).
+      ((messages [M, ...], int32[J] the message of each job, uint32[S] bits of a message), the
+      pipeline's new states, the new ring).
     """
+    if a_pass.structure.broadcast is None:
+        if before is None:
+            raise ValueError("the first pass has no `broadcast`, so its clients have no message")
+        messages, start_from, bits = before
+        return (messages, start_from, jnp.zeros_like(bits)), states, past
 
     def one_trial(built: Built, server, aggregates, states, key):
         message = built.algorithm.passes[a_pass.number].broadcast(server, aggregates)
@@ -153,7 +175,8 @@ def _broadcast(
     messages, downlink, bits = a_pass.trials.each(
         one_trial, server, aggregates, states.downlink, a_pass.keys
     )
-    return messages, states._replace(downlink=downlink), bits
+    past, messages, start_from = recalled(a_pass, past, messages)
+    return (messages, start_from, bits), states._replace(downlink=downlink), past
 
 
 def _train(
