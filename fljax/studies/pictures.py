@@ -34,7 +34,7 @@ from fljax.studies.selection import Configuration, Spread, is_known
 from fljax.studies.space import described_apart
 
 _MOST_MAPS = 6
-_NAMED = 6  # as many as there are colours, but black
+_NAMED = 6  # as many as there are colours; black is for one more
 _MOST_CURVES = 12
 _MOST_BARS = 40
 
@@ -317,7 +317,9 @@ def _draw_curves(figure: Any, comparison: Comparison) -> None:
         ranked.sort(key=lambda configuration: configuration.variant != comparison.study.reference)
     finite = [configuration for configuration in ranked if math.isfinite(configuration.score)]
     shown = finite[:_MOST_CURVES]
-    named, rest = shown[:_NAMED], shown[_NAMED:]
+    # a single one left is named as well: "the next 1" would take as much room
+    count = _NAMED + (len(shown) == _NAMED + 1)
+    named, rest = shown[:count], shown[count:]
     factor, unit = unit_of(criterion.metric, comparison.metrics)
     words = described_apart(configuration.values for configuration in named)
     number = apart([configuration.score for configuration in named if not configuration.failed])

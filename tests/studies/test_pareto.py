@@ -1,4 +1,4 @@
-"""The Pareto picture: what its axes say, and labels of crowded points."""
+"""Pictures of studies: axes of the Pareto picture, labels of crowded points, named curves."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from fljax.recording.label_places import Box, arrange
 from fljax.studies import repeat
 from fljax.studies.comparison import compare
 from fljax.studies.pareto import draw_pareto
-from fljax.studies.pictures import plot_study
+from fljax.studies.pictures import _draw_curves, plot_study
 from fljax.studies.results import Results
 from fljax.studies.study import Study
 
@@ -124,3 +124,21 @@ def test_bytes_have_the_unit_that_fits_and_each_meaning_its_markers(size, unit, 
     assert labels.count("target not reached: whole run") == 1
     hollow = [line for line in legend.get_lines() if line.get_markerfacecolor() == "white"]
     assert {line.get_marker() for line in hollow} == {"s"}
+
+
+@pytest.mark.parametrize(("count", "named"), [(6, 6), (7, 7), (8, 6)])
+def test_curves_name_as_many_variants_as_there_are_colours_and_no_single_one_is_left(count, named):
+    names = [f"variant {number}" for number in range(count)]
+    study = Study(variants={name: {} for name in names})
+    trials = repeat([{}], (0,), tuple(names))
+    rows = [
+        {"trial": trial.number, "seed": 0, "round": round, "train/clients": 1}
+        | dict.fromkeys(("eval/val/accuracy", "eval/test/accuracy"), 0.1 * round)
+        for trial in trials
+        for round in (1, 2)
+    ]
+    figure = Figure()
+    _draw_curves(figure, compare(study, {}, Results(trials, rows, {})))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sum(label.startswith("variant") for label in labels) == named
+    assert [label for label in labels if "the next" in label] == ["the next 2 of 8"] * (count == 8)
