@@ -6,8 +6,8 @@ MLP of 200 hidden units, full batches, 10 local steps of 0.1, everybody in each 
 start from the same seeds; `train/adjusted_rand/domain` says how far clusters agree with rotations.
 "ifca" is what the paper writes, "ifca, restarts" lets five sets of models compete for eight rounds.
 Costs: 120,000 examples a round, 1 MFLOP each, and for IFCA a forward pass by every model.
-Reaches: 66.3 % with FedAvg, 88.8 % with IFCA and restarts, which has found all four clusters by
-round 9 (seed 0, round 20). Figures: BENCHMARKS.md.
+Reaches: 65.8 % with FedAvg, 88.9 % with IFCA and restarts, which has found all four clusters by
+round 10 with each of ten seeds. Figures: BENCHMARKS.md.
 """
 
 from fljax.config import default_config
