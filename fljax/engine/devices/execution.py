@@ -13,7 +13,6 @@ import numpy as np
 
 from fljax.core.values import COUNT, Field, checked
 from fljax.engine.devices.distributed import allgather, cores, neighbours, num_processes
-from fljax.engine.devices.patience import wait_for_slow_devices
 
 AXIS = "devices"
 
@@ -127,8 +126,6 @@ def use_all_cores(count: int | None = None) -> None:
       >>> fljax.use_all_cores()  # doctest: +SKIP
     """
     count = checked("count", count, Field(None, int, COUNT, optional=True))
-    if count != 1:
-        wait_for_slow_devices()
     if count is None:
         if jax.config.jax_num_cpu_devices > 0 or _flags_set_devices():
             return  # somebody chose a number already

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fljax.engine.devices import execution, patience
+from fljax.engine.devices import execution
 from fljax.engine.devices.execution import (
     AXIS,
     ClientBytes,
@@ -148,18 +148,6 @@ def test_a_number_of_devices_that_is_set_stays(setting):
         capture_output=True, text=True, check=True, env=environment | setting,
     )  # fmt: skip
     assert done.stdout.split() == ["3"]
-
-
-def test_devices_wait_for_slow_ones_as_long_as_xla_knows_how(monkeypatch):
-    """XLA ends a process over a flag that it does not know, or over 40 seconds at a meeting."""
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_collective_call_warn_stuck_timeout_seconds=7")
-    patience.wait_for_slow_devices()
-    first, second = os.environ["XLA_FLAGS"].split()
-    assert first == "--xla_cpu_collective_call_warn_stuck_timeout_seconds=7"
-    assert second == "--xla_cpu_collective_call_terminate_timeout_seconds=86400"
-    monkeypatch.setattr(patience, "_SECONDS", {"xla_cpu_collective_" + "call_patience": 5})
-    patience.wait_for_slow_devices()
-    assert os.environ["XLA_FLAGS"].split() == [first, second]
 
 
 @given(jobs=st.integers(1, 2000), most=st.integers(1, 300))
