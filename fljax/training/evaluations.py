@@ -75,7 +75,7 @@ class Evaluations(NamedTuple):
     evaluate_many: Any
 
     def dispatch(self, federation: Federation, round: int) -> dict[str, EvalOutputs]:
-        """Starts an evaluation of the models after a round; nothing waits for it."""
+        """Starts an evaluation of the models after a round; nothing waits, but for stand-ins."""
         frozen = federation.inputs.frozen
         if self.stand_ins is None:
             variables = federation.variables
@@ -90,7 +90,7 @@ class Evaluations(NamedTuple):
     def dispatch_trials(
         self, federation: Federation, trials: Sequence[int], rounds: Sequence[int]
     ) -> list[dict[str, EvalOutputs]]:
-        """Starts an evaluation of the models of some trials, after their rounds; nothing waits.
+        """Starts an evaluation of the models of some trials, after their rounds, as `dispatch`.
 
         Returns:
           As `dispatch`, of each trial.
@@ -114,7 +114,10 @@ class Evaluations(NamedTuple):
 
     def _dispatch_stand_ins(self, federation: Federation, trial: int) -> dict[str, EvalOutputs]:
         models = _own_models(federation, self.stand_ins, trial)
-        return self._dispatch_many(models, len(self.stand_ins), federation.inputs.frozen)
+        found = self._dispatch_many(models, len(self.stand_ins), federation.inputs.frozen)
+        # several CPU devices that run what follows beside so long a program may wait for each other
+        # for ever
+        return jax.block_until_ready(found)
 
     def _dispatch_personal(self, federation, round: int, trial: int) -> dict[str, EvalOutputs]:
         return {
