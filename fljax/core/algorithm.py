@@ -312,6 +312,12 @@ class Algorithm(NamedTuple):
     tune: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
 
 
+def check_passes(algorithm: Algorithm) -> None:
+    """Raises ValueError where the clients of the first pass would have no message."""
+    if algorithm.passes[0].broadcast is None:
+        raise ValueError("the first pass has no `broadcast`, so its clients would have no message")
+
+
 def sent_params(algorithm: Algorithm, variables: Variables) -> PyTree:
     """Returns the parameters that clients send changes of.
 

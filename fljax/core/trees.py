@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 PyTree = Any
 
-# A function of arrays alone, which all programs with such shapes hold.
-_traced_once = functools.partial(jax.jit, inline=True)
+# Traces a function of arrays alone once for each shape, and writes it into every program that calls
+# it, which is then as if it had been traced anew.
+traced_once = functools.partial(jax.jit, inline=True)
 
 
 def batched(function: Callable, size: int, in_axes: Any = 0) -> Callable:
@@ -34,7 +35,7 @@ def batched(function: Callable, size: int, in_axes: Any = 0) -> Callable:
     return single
 
 
-@_traced_once
+@traced_once
 def take_rows(tree: PyTree, indices: jax.Array) -> PyTree:
     """Returns rows of every leaf; indices[n] beyond the end read the last row.
 
@@ -53,7 +54,7 @@ def take_rows(tree: PyTree, indices: jax.Array) -> PyTree:
     return jax.tree.map(rows_of, tree)
 
 
-@_traced_once
+@traced_once
 def put_rows(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
     """Writes rows into every leaf; indices[n] beyond the end are dropped. No two are equal.
 
@@ -73,7 +74,7 @@ def put_rows(tree: PyTree, indices: jax.Array, rows: PyTree) -> PyTree:
     return jax.tree.map(with_rows, tree, rows)
 
 
-@_traced_once
+@traced_once
 def add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
     """Returns total[S, ...] with rows[n] added at indices[n], which may repeat.
 
@@ -101,7 +102,7 @@ def add_rows_in_order(total: jax.Array, indices: jax.Array, rows: jax.Array) -> 
     return total + jax.vmap(of_place)(jnp.arange(total.shape[0]))
 
 
-@_traced_once
+@traced_once
 def put_wanted_rows(tree: PyTree, indices: jax.Array, rows: PyTree, wanted: jax.Array) -> PyTree:
     """Writes those rows[n] that are wanted[n] into every leaf; the others are left as they are.
 
@@ -145,7 +146,7 @@ def nbytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-@_traced_once
+@traced_once
 def all_finite(tree: PyTree) -> jax.Array:
     """Returns whether no leaf holds NaN or infinity, as a bool scalar."""
 
@@ -157,7 +158,7 @@ def all_finite(tree: PyTree) -> jax.Array:
     return jnp.stack([jnp.array(True), *finite]).all()
 
 
-@_traced_once
+@traced_once
 def square_norm(tree: PyTree) -> jax.Array:
     """Returns the squared L2 norm of a tree; NaN exactly where `all_finite` says no.
 

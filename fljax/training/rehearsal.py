@@ -22,6 +22,7 @@ from fljax.core.algorithm import (
     Job,
     Variables,
     blank_job,
+    check_passes,
     sent_params,
 )
 from fljax.core.task import Task
@@ -93,6 +94,7 @@ def rehearse(
     aggregates: dict[str, Aggregate] = {}
     messages, sent, arrived, kept = [], [], [], []
     own, chains = row.algorithm if own is None else own, state.pipeline
+    check_passes(algorithm)
     for each in algorithm.passes:
         if each.broadcast is not None:
             message = each.broadcast(state.server, aggregates)

@@ -23,6 +23,7 @@ from fljax.core.algorithm import (
 )
 from fljax.engine.plan.round_plan import job_table
 from fljax.training.new_clients import PassWork, take_part
+from fljax.training.rehearsal import rehearsed
 
 COHORTS = [[0, 1, 2, 3], [3, 4, 8], [], [5, 6, 7, 0, 4]]
 
@@ -276,3 +277,5 @@ def test_a_pass_without_a_broadcast_goes_on_with_the_message_of_the_one_before()
 def test_a_first_pass_needs_a_broadcast():
     with pytest.raises(ValueError, match="the first pass has no `broadcast`"):
         harness.rounds(with_broadcasts(first=False), [[0]])
+    with pytest.raises(ValueError, match="the first pass has no `broadcast`"):
+        rehearsed(toy.dataset(toy.clients()), toy.softmax_task(), with_broadcasts(first=False))

@@ -11,7 +11,7 @@ from fljax.core import transmission
 from fljax.core.algorithm import ClientPass, Contribution, Job
 from fljax.core.precision import check_numbers, summable
 from fljax.core.transforms import UPDATE, Pipeline
-from fljax.core.trees import all_finite, square_norm
+from fljax.core.trees import all_finite, square_norm, traced_once
 from fljax.engine.program.accumulators import Finished
 from fljax.engine.program.drift import of_update
 from fljax.engine.program.inputs import ClientRows
@@ -99,7 +99,7 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         )
 
     # their shapes are asked for before they run: each is traced once, not twice
-    return Work(jax.jit(start, inline=True), step, jax.jit(finish, inline=True))
+    return Work(traced_once(start), step, traced_once(finish))
 
 
 def _but_update(parts: dict[str, Contribution]) -> dict[str, Contribution]:

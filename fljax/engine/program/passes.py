@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fljax.core.algorithm import ClientPass, Job
+from fljax.core.trees import traced_once
 from fljax.engine.plan.round_plan import JobArrays, PassPlan
 from fljax.engine.program.trials import Trials
 
@@ -72,7 +72,7 @@ class Pass(NamedTuple):
         )
 
 
-@functools.partial(jax.jit, inline=True)  # traced once for all programs with so many jobs
+@traced_once
 def _row(jobs: JobArrays, index: jax.Array) -> JobArrays:
     """Returns the columns of one job."""
     return jax.tree.map(lambda column: column[index], jobs)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from fljax.core import transmission
-from fljax.core.algorithm import Aggregate
+from fljax.core.algorithm import Aggregate, check_passes
 from fljax.core.precision import rounded
 from fljax.core.transforms import Pipeline, PipelineSpec, PipelineState
 from fljax.engine.devices.compilation import cpu_options, gpu_options
@@ -118,7 +118,8 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
     trials = trials_of(program, inputs, plan.round)
     round_keys = keys.of_round(inputs.keys, plan.round)
     states, past, aggregates, selected, all_stats = state.pipeline, state.past, {}, None, []
-    received = None
+    check_passes(trials.first.algorithm)
+    received: tuple = ()
     for number, schedule in enumerate(plan.passes):
         pass_keys = keys.of_pass(round_keys, number)
         a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected)
@@ -141,7 +142,7 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
 
 def _broadcast(
     a_pass: Pass,
-    before: tuple[PyTree, jax.Array, jax.Array] | None,
+    before: tuple,
     server: PyTree,
     aggregates: dict[str, Aggregate],
     states: PipelineState,
@@ -151,7 +152,7 @@ def _broadcast(
 
     Args:
       a_pass: The pass.
-      before: What they received in the pass before; None in the first.
+      before: What they received in the pass before, as here; empty in the first.
       server: Leaves [S, ...].
       aggregates: Of the passes before.
       states: The pipeline's.
@@ -162,8 +163,6 @@ def _broadcast(
       pipeline's new states, the new ring).
     """
     if a_pass.structure.broadcast is None:
-        if before is None:
-            raise ValueError("the first pass has no `broadcast`, so its clients have no message")
         messages, start_from, bits = before
         return (messages, start_from, jnp.zeros_like(bits)), states, past
 
