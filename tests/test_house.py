@@ -64,10 +64,10 @@ MODULES = modules()
 
 
 def room_of(module: str) -> str:
-    """Returns the room of a module, for benchmarks the floor it stands on."""
+    """Returns the room of a module; for benchmarks and data, whose folders are one, the floor."""
     if MODULES[module].name != "__init__.py":
         module = module.rpartition(".")[0]
-    return "benchmarks" if module.startswith("benchmarks") else module
+    return next((whole for whole in ("benchmarks", "data") if module.startswith(whole)), module)
 
 
 def imported(path: Path) -> set[str]:

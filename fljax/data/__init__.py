@@ -1,6 +1,5 @@
 """Federated data: sources, partitions, statistics."""
 
-from fljax.data.adult import adult
 from fljax.data.arrays import from_arrays
 from fljax.data.client_clusters import cluster_clients, plot_client_clusters
 from fljax.data.dataset import (
@@ -21,23 +20,24 @@ from fljax.data.feature_skew import (
     with_feature_skew,
 )
 from fljax.data.files import resolve_data_dir
-from fljax.data.heart import heart_disease
 from fljax.data.held_out import with_held_out
-from fljax.data.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
 from fljax.data.own_rows import with_own_test
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 from fljax.data.plots import plot_partition
-from fljax.data.shakespeare import shakespeare
 from fljax.data.sources import SOURCES, digits, load
+from fljax.data.sources.adult import adult
+from fljax.data.sources.heart import heart_disease
+from fljax.data.sources.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
+from fljax.data.sources.shakespeare import shakespeare
+from fljax.data.sources.synthetic import synthetic
 from fljax.data.statistics import (
     PartitionStatistics,
     label_counts,
     partition_statistics,
     split_label_counts,
 )
-from fljax.data.synthetic import synthetic
 
 __all__ = [
     "PARTITIONERS",

@@ -131,13 +131,13 @@ def fake_tfds(calls, fails=None):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    monkeypatch.setattr("fljax.data.images.is_online", lambda: False)
+    monkeypatch.setattr("fljax.data.sources.images.is_online", lambda: False)
 
 
 @pytest.mark.parametrize("online", [False, True])
 def test_tensorflow_datasets_serve_where_files_are_missing(tmp_path, monkeypatch, online):
     calls = []
-    monkeypatch.setattr("fljax.data.images.is_online", lambda: online)
+    monkeypatch.setattr("fljax.data.sources.images.is_online", lambda: online)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake_tfds(calls))
     (tmp_path / "tfds").mkdir()
     dataset = mnist(data_dir=tmp_path, num_clients=2)
@@ -150,7 +150,7 @@ def test_failing_tensorflow_datasets_are_quoted(tmp_path, monkeypatch):
     calls = []
     fake = fake_tfds(calls, RuntimeError("nothing prepared"))
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
-    monkeypatch.setattr("fljax.data.tfds._has_tensorflow", lambda: False)
+    monkeypatch.setattr("fljax.data.readers.tfds._has_tensorflow", lambda: False)
     with pytest.raises(FileNotFoundError, match="nothing prepared\nNothing was downloaded"):
         mnist(data_dir=tmp_path, num_clients=2)
     with pytest.raises(FileNotFoundError, match="nothing prepared$"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax.data import shakespeare
-from fljax.data.shakespeare import BOS, EOS, NUM_IDS, OOV, PAD, VOCABULARY, tokenize
+from fljax.data.sources.shakespeare import BOS, EOS, NUM_IDS, OOV, PAD, VOCABULARY, tokenize
 
 
 def reference_chunks(snippet, length):

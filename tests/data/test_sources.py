@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fljax import data
-from fljax.data import sources
-from fljax.data.images import first_of_groups
+from fljax.data.sources.digits import _digits_of_scikit_learn
+from fljax.data.sources.images import first_of_groups
 
 
 def require(data_dir, *paths):
@@ -169,11 +169,12 @@ def test_heavy_packages_are_not_imported():
 def test_digits_are_those_of_scikit_learn_without_importing_it():
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
     code = (
-        "import sys; from fljax.data.sources import _digits_of_scikit_learn as load; load(); "
+        "import sys; from fljax.data.sources.digits import _digits_of_scikit_learn as load; "
+        "load(); "
         "print('sklearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    found = sources._digits_of_scikit_learn()
+    found = _digits_of_scikit_learn()
     for got, want in zip(found, load_digits(return_X_y=True), strict=True):
         np.testing.assert_array_equal(got, want)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fljax.data import synthetic
-from fljax.data.synthetic import _client_models
+from fljax.data.sources.synthetic import _client_models
 
 
 def test_lazy_rows_equal_materialized_rows():

@@ -19,7 +19,7 @@ from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset, Preprocess
 from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
 from fljax.data.partition_arguments import check_count
-from fljax.data.tfds import is_online, load_tfds
+from fljax.data.readers.tfds import is_online, load_tfds
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

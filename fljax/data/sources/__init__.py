@@ -2,100 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fljax.core import parts, random
-from fljax.core.settings import DATA
-from fljax.core.values import Field, Interval, checked, shown
-from fljax.data.adult import adult
-from fljax.data.arrays import from_arrays
+from fljax.core import parts
+from fljax.core.values import shown
 from fljax.data.dataset import FederatedDataset
-from fljax.data.heart import heart_disease
-from fljax.data.images import cifar10, fashion_mnist, mnist, mnist_writers
 from fljax.data.partition_names import PARTITIONERS
-from fljax.data.shakespeare import shakespeare
-from fljax.data.synthetic import synthetic
-
-_SHARE = Interval(0, 1, low_open=True, high_open=True)
-
-
-def digits(
-    *, data_dir=None, split_seed: int = 0, test_fraction: float = 0.2, **clients
-) -> FederatedDataset:
-    """The digits of scikit-learn: 1,797 images of 8 x 8 pixels, x float32[64] in [0, 1].
-
-    Needs no files. A stratified 80 / 20 split into training and test rows, which does not change
-    with `seed`.
-
-    Args:
-      data_dir: Not used.
-      split_seed: Chooses the test rows.
-      test_fraction: Share of each class that is tested on.
-      **clients: partition, num_clients, seed, val_fraction and the partition's options, as in
-        `from_arrays`.
-
-    Raises:
-      ImportError: If scikit-learn is not installed.
-      ValueError: If the partition is not possible.
-
-    Example:
-      >>> dataset = data.digits(partition='dirichlet', alpha=0.5, num_clients=10)
-      >>> dataset.num_clients, dataset.train.num_rows
-      (10, 1438)
-    """
-    del data_dir
-    test_fraction = checked("test_fraction", test_fraction, Field(0.2, float, _SHARE))
-    split_seed = checked("split_seed", split_seed, DATA["data_seed"])
-    try:
-        x, y = _digits_of_scikit_learn()
-    except ImportError as error:
-        raise ImportError(
-            "the digits dataset needs scikit-learn: pip install scikit-learn"
-        ) from error
-    x = (x / 16.0).astype(np.float32)
-    is_test = _stratified(y, test_fraction, split_seed)
-    return from_arrays(
-        x[~is_test],
-        y[~is_test],
-        x_test=x[is_test],
-        y_test=y[is_test],
-        num_classes=10,
-        name="digits",
-        **clients,
-    )
-
-
-def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
-    """Returns (x float64[1797, 64], y int64[1797]), from the file where it lies where it used to.
-
-    To import scikit-learn for it takes longer than all else before the first round.
-    """
-    package = importlib.util.find_spec("sklearn")
-    if package is not None and package.submodule_search_locations:
-        path = Path(package.submodule_search_locations[0]) / "datasets/data/digits.csv.gz"
-        if path.is_file():
-            table = np.loadtxt(path, delimiter=",")
-            return table[:, :-1], table[:, -1].astype(np.int64)
-    from sklearn.datasets import load_digits
-
-    return load_digits(return_X_y=True)
-
-
-def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Returns bool[rows], true for the rounded share of each class."""
-    rng = random.generator(seed, "digits/split")
-    chosen = np.zeros(labels.size, bool)
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        chosen[rows[: round(fraction * rows.size)]] = True
-    return chosen
-
+from fljax.data.sources.adult import adult
+from fljax.data.sources.digits import digits
+from fljax.data.sources.heart import heart_disease
+from fljax.data.sources.images import cifar10, fashion_mnist, mnist, mnist_writers
+from fljax.data.sources.shakespeare import shakespeare
+from fljax.data.sources.synthetic import synthetic
 
 SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "digits": digits,

@@ -1,0 +1,1 @@
+"""Readers: what other tools wrote, as arrays."""
