@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from fljax.core.metrics import Sum
 from fljax.core.network import as_network
 from fljax.core.task import Measured, Task
-from fljax.core.values import COUNT, FINITE, Field, brief, checked, wrong
+from fljax.core.values import COUNT, FINITE, Field, checked, wrong
+from fljax.tasks.batches import applied, only_real, per_example
 from fljax.tasks.class_counts import CLASS_METRICS, ClassCounts
 
 
@@ -121,7 +122,7 @@ def _task(
         if getattr(logits, "shape", None) != (*counts.shape, num_classes):
             raise ValueError(_wrong_logits(logits, kind, counts.shape, num_classes))
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        logits = _only_real(counts, logits)
+        logits = only_real(counts, logits)
         if needs_integers and not _holds_integers(batch["y"]):
             raise ValueError(
                 f"y is {batch['y'].dtype}, and a {kind} task learns classes, 0, 1, 2, ...: give "
@@ -140,17 +141,14 @@ def _task(
     def forward(params, frozen, model_state, batch, key, train):
         """Returns losses, logits, labels and counts, each per target, and model_state'."""
         mask, counts = jnp.asarray(batch["mask"]), jnp.asarray(counted(batch))
-        # zeros, not the losses alone: 0 x NaN in a gradient is NaN
-        x = jax.tree.map(lambda leaf: _only_real(mask, leaf), batch["x"])
-        try:
-            logits, model_state = network.apply(params, frozen, model_state, x, key, train, mask)
-        except Exception as error:
-            raise ValueError(_misfit(params, x, error)) from error
+        logits, model_state = applied(
+            network, params, frozen, model_state, batch["x"], key, train, mask
+        )
         return *scored(logits, batch, counts), counts, model_state
 
     def loss(params, frozen, model_state, batch, key, train):
         losses, _, _, counts, model_state = forward(params, frozen, model_state, batch, key, train)
-        return (_per_example(losses), _per_example(counts.astype(jnp.int32))), model_state
+        return (per_example(losses), per_example(counts.astype(jnp.int32))), model_state
 
     def measure(params, frozen, model_state, batch):
         losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
@@ -183,12 +181,12 @@ def _measured(
     """Returns what is measured of a batch, whose arguments hold an entry for each target."""
     rank, predicted = _rank(logits, labels), _is_prediction(logits)
     correct = counts & predicted & (rank == 0)
-    weight = _per_example(counts.astype(jnp.int32))
+    weight = per_example(counts.astype(jnp.int32))
     hits, in_top5 = (
-        _per_example(each.astype(jnp.int32)) for each in (correct, counts & predicted & (rank < 5))
+        per_example(each.astype(jnp.int32)) for each in (correct, counts & predicted & (rank < 5))
     )
     sums = {
-        "loss": Sum(_per_example(losses), weight),
+        "loss": Sum(per_example(losses), weight),
         "accuracy": Sum(hits, weight),
         "top5": Sum(in_top5, weight),
     }
@@ -199,26 +197,6 @@ def _measured(
         predicted=none.at[logits.argmax(-1)].add((counts & predicted).astype(jnp.int32)),
     )
     return Measured(sums, by_class)
-
-
-def _misfit(params: Any, x: Any, error: Exception) -> str:
-    """Says that a model cannot be applied to its inputs, with the shapes of both."""
-    matrices = [
-        (path, leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if jnp.ndim(leaf) > 1
-    ]
-    has = f", and its first weights are {_described(*matrices[0][::-1])}" if matrices else ""
-    inputs = " and ".join(map(_described, jax.tree.leaves(x)))
-    return (
-        f"The model cannot be applied to a batch of the data: x is {inputs}{has} ({brief(error)})."
-    )
-
-
-def _described(leaf: Any, path: tuple = ()) -> str:
-    """Returns type and shape of an array, after the names that lead to it."""
-    name = "/".join(str(getattr(key, "key", key)) for key in path)
-    return f"{name} {jnp.result_type(leaf)}{list(jnp.shape(leaf))}".strip()
 
 
 def _wrong_logits(logits: Any, kind: str, targets: tuple, num_classes: int) -> str:
@@ -239,17 +217,6 @@ def _wrong_logits(logits: Any, kind: str, targets: tuple, num_classes: int) -> s
 
 def _holds_integers(y: jax.Array) -> bool:
     return jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_
-
-
-def _only_real(mask: jax.Array, values: jax.Array) -> jax.Array:
-    """Returns the values with zeros where the mask, over the first axes, is false."""
-    values = jnp.asarray(values)
-    mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
-    return jnp.where(mask, values, jnp.zeros((), values.dtype))
-
-
-def _per_example(targets: jax.Array) -> jax.Array:
-    return targets.reshape(targets.shape[0], -1).sum(1, dtype=targets.dtype)
 
 
 def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
