@@ -1,4 +1,4 @@
-"""Writes files that are whole or not there, with errors that name the file."""
+"""Writes files that are whole or not there, with errors that name the file; finds caches."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+
+def cache_dir() -> Path:
+    """Returns the folder of what runs keep: $FLJAX_CACHE_DIR, else ~/.cache/fljax."""
+    chosen = os.environ.get("FLJAX_CACHE_DIR") or "~/.cache/fljax"
+    return Path(chosen).expanduser()
 
 
 @contextlib.contextmanager

@@ -15,20 +15,19 @@ from fljax.data.dataset import (
     Partition,
     Preprocess,
     Split,
-    offsets_of,
     partition_by_owner,
 )
 from fljax.data.examples import ArrayExamples, named_arrays
-from fljax.data.feature_skew import Skew, with_feature_skew
-from fljax.data.held_out import with_held_out
+from fljax.data.feature_skew import Skew
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
 from fljax.data.labels import encode
-from fljax.data.own_rows import pooled, with_own_test
+from fljax.data.own_rows import pooled
 from fljax.data.partition import chosen_clients
 from fljax.data.partition_arguments import partition_setting
 from fljax.data.partition_names import PARTITIONERS, call_of, is_natural_name, named_partition
 from fljax.data.row_groups import numbered
 from fljax.data.rows import Rows, check_raw, finite, read
+from fljax.data.splits import finished, splits_of_test
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 
 ON_NONFINITE = ("error", "drop", "keep")
@@ -182,7 +181,11 @@ def from_arrays(
         partition = partition or "natural"
     _warn_of_dropped(name, dropped, everyone, ids_of_rows)
     chosen = _partition(partition, examples, num_clients, seed, ids_of_rows, partition_options)
-    test_split, held_out, held_out_ids = _test_splits(test_examples, test, present, ids)
+    test_split, held_out, held_out_ids = test_examples and Split(test_examples), None, None
+    if test is not None and test.ids is not None:
+        test_ids, owner = unique_ids(test.ids, test.size, "test_client_ids")
+        owned = Split(test_examples, partition_by_owner(owner, len(test_ids)))
+        test_split, held_out, held_out_ids = splits_of_test(owned, test_ids, present, ids)
     dataset = FederatedDataset(
         name=name,
         kind=kind,
@@ -202,13 +205,7 @@ def from_arrays(
         dropped={role: rows for role, rows in dropped.items() if rows},
         row_groups=row_group_names,
     )
-    if own_test_fraction:
-        dataset = with_own_test(dataset, own_test_fraction, seed)
-    if feature_skew is not None:
-        dataset = with_feature_skew(dataset, feature_skew, seed)
-    if held_out_fraction:
-        dataset = with_held_out(dataset, held_out_fraction, seed)
-    return dataset.with_validation(val_fraction, seed) if val_fraction else dataset
+    return finished(dataset, seed, own_test_fraction, feature_skew, held_out_fraction, val_fraction)
 
 
 def _ids_of_rows(train: Rows, test: Rows | None, pools: bool) -> np.ndarray | None:
@@ -332,49 +329,6 @@ def _partition(partition, examples, num_clients, seed, client_ids, options) -> P
     y = examples.arrays["y"]
     labels = y if getattr(y, "ndim", 0) == 1 and y.dtype.kind in "iub" else examples.num_examples
     return named_partition(partition or "iid", labels, num_clients, seed, client_ids, options)
-
-
-def _test_splits(
-    examples: ArrayExamples | None, test: Rows | None, everyone, ids
-) -> tuple[Split | None, Split | None, np.ndarray | None]:
-    """Returns (test, held_out, ids of held-out clients), by whether the clients of test rows train.
-
-    Args:
-      examples: The test examples.
-      test: The same as rows, with their ids.
-      everyone: [M] ids of the training rows, sorted, or None.
-      ids: [N] those of the natural clients that were taken, or None where others are the clients.
-    """
-    if test is None or test.ids is None:
-        return None if examples is None else Split(examples), None, None
-    if everyone is None:
-        raise ValueError("test_client_ids were given without client_ids of the training rows")
-    test_ids, owner = unique_ids(test.ids, test.size, "test_client_ids")
-    by_client = partition_by_owner(owner, len(test_ids))
-    others = np.flatnonzero(places_among(everyone, test_ids) < 0)
-    held_out = Split(examples, by_client.subset(others)) if others.size else None
-    held_out_ids = test_ids[others] if others.size else None
-    if ids is None or len(others) == len(test_ids):
-        return Split(examples), held_out, held_out_ids
-    place = places_among(ids, test_ids)
-    trains = np.flatnonzero(place >= 0)
-    if not trains.size:
-        warnings.warn(
-            "None of the clients taken has a test row: there is no test set.", stacklevel=3
-        )
-        return None, held_out, held_out_ids
-    return (
-        Split(examples, _over(by_client.subset(trains), place[trains], len(ids))),
-        held_out,
-        held_out_ids,
-    )
-
-
-def _over(partition: Partition, place: np.ndarray, num_clients: int) -> Partition:
-    """Returns a partition over more clients, of which those at increasing `place` have the rows."""
-    sizes = np.zeros(num_clients, np.int64)
-    sizes[place] = partition.sizes
-    return Partition(offsets_of(sizes), partition.index)
 
 
 def _held_out_groups(groups: Mapping, ids: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ from fljax.core.task import Task
 from fljax.core.transforms import as_configured
 from fljax.core.trees import beside
 from fljax.data.dataset import FederatedDataset, Partition
-from fljax.engine.devices.compilation import cache_dir, give_back_after_compiling
+from fljax.engine.devices.compilation import give_back_after_compiling
 from fljax.engine.devices.execution import ExecutionPlan, make_mesh
 from fljax.engine.devices.memory import exhaustion_anywhere
 from fljax.engine.devices.placement import copied, put_own, put_same, put_sharded

@@ -6,16 +6,16 @@ import collections
 import ctypes
 import functools
 import hashlib
-import os
 import platform
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.monitoring
 from jax.sharding import SingleDeviceSharding
+
+from fljax.core.files import cache_dir
 
 # What takes less leaves little behind.
 _MIN_TRIM_SECONDS = 0.03
@@ -25,12 +25,6 @@ _COMMAND_BUFFERS = (
     "WHILE",
 )  # fmt: skip
 _COMPILATION = "/jax/core/compile/backend_compile_duration"
-
-
-def cache_dir() -> Path:
-    """Returns the folder of what runs keep: $FLJAX_CACHE_DIR, else ~/.cache/fljax."""
-    chosen = os.environ.get("FLJAX_CACHE_DIR") or "~/.cache/fljax"
-    return Path(chosen).expanduser()
 
 
 def use_compilation_cache() -> None:

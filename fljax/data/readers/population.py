@@ -1,0 +1,189 @@
+"""Makes a federated data set of a cache: its clients are those of the rows, or a partition's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fljax.data.dataset import (
+    FederatedDataset,
+    Partition,
+    Preprocess,
+    Split,
+    offsets_of,
+    partition_by_owner,
+)
+from fljax.data.examples import ArrayExamples
+from fljax.data.labels import encode
+from fljax.data.own_rows import pooled
+from fljax.data.partition import chosen_clients
+from fljax.data.partition_arguments import partition_setting
+from fljax.data.partition_names import is_natural_name, named_partition
+from fljax.data.readers.cache import Cache
+from fljax.data.rows import check_raw
+from fljax.data.splits import finished, splits_of_test
+
+
+def population(
+    cache: Cache,
+    *,
+    name: str,
+    kind: str | None = None,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
+    natural: bool = True,
+    partition: str | None = None,
+    num_clients: int | None = None,
+    seed: int = 0,
+    own_test_fraction: float = 0.0,
+    feature_skew: str | None = None,
+    held_out_fraction: float = 0.0,
+    val_fraction: float = 0.0,
+    **partition_options: Any,
+) -> FederatedDataset:
+    """Returns the data set of a cache, as `from_arrays` makes it of arrays.
+
+    Of test rows, those of clients that train are a test set over these, and those of others are
+    held-out clients, or the test set of all where no client of a test row trains.
+
+    Args:
+      cache: With the columns x and y, or "x/..." and "y/...".
+      name: For logs and records.
+      kind: See `FederatedDataset`; by default "classification" where y is one whole number or text
+        a row, else "targets".
+      num_classes: Default: as many as are named, else the largest label plus one.
+      class_names: Names of the classes; by default the texts that y was.
+      preprocess: See `FederatedDataset`.
+      natural: Whether the ids of rows are those of clients; else a partition is needed.
+      partition, num_clients, seed: As in `from_arrays`.
+      own_test_fraction, feature_skew, held_out_fraction, val_fraction: Likewise.
+      **partition_options: Such as `alpha`.
+
+    Raises:
+      ValueError: If labels are no classes, or the partition is not possible.
+    """
+    seed = partition_setting("seed", seed)
+    num_clients = partition_setting("num_clients", num_clients)
+    own_test_fraction = partition_setting("own_test_fraction", own_test_fraction)
+    examples = {split: ArrayExamples(_tree(arrays)) for split, arrays in cache.arrays.items()}
+    kind = kind or _kind(cache)
+    if kind == "classification":
+        examples, num_classes, class_names = _labelled(cache, examples, num_classes, class_names)
+    elif kind == "next_token" and num_classes is None:
+        num_classes = 1 + max(int(cache.columns[column]["high"]) for column in ("x", "y"))
+    if preprocess is None and kind != "next_token" and "x" in cache.arrays["train"]:
+        check_raw(cache.arrays["train"]["x"])
+    train, test, val = (examples.get(split) for split in ("train", "test", "val"))
+    owners = Partition(cache.offsets["train"])
+    if own_test_fraction and test is not None:
+        train, owners = _pooled(train, owners, test, Partition(cache.offsets["test"]))
+        test = None
+    present = np.flatnonzero(owners.sizes)
+    is_natural = natural and (partition is None or is_natural_name(partition))
+    taken = present[chosen_clients(len(present), num_clients, seed)] if is_natural else None
+    if is_natural and not partition_options:
+        clients = _of(owners, taken)
+    else:
+        named = partition or ("natural" if is_natural else "iid")
+        row_ids = _row_ids(cache, owners) if is_natural or (natural and ":" in named) else None
+        labels = _labels(train)
+        clients = named_partition(named, labels, num_clients, seed, row_ids, partition_options)
+    test_split, held_out, held_out_ids = test and Split(test), None, None
+    ids = None if taken is None else cache.clients[taken]
+    if test is not None and natural:
+        by_client = Partition(cache.offsets["test"])
+        tested = np.flatnonzero(by_client.sizes)
+        test_split, held_out, held_out_ids = splits_of_test(
+            Split(test, _of(by_client, tested)), cache.clients[tested], cache.clients[present], ids
+        )
+    if val is not None:
+        val = Split(val, None if taken is None else _of(Partition(cache.offsets["val"]), taken))
+    dataset = FederatedDataset(
+        name=name,
+        kind=kind,
+        num_classes=num_classes,
+        train=Split(train, clients),
+        val=val,
+        test=test_split,
+        held_out=held_out,
+        client_ids=ids,
+        held_out_ids=held_out_ids,
+        preprocess=preprocess,
+        class_names=class_names,
+        dropped={split: rows for split, rows in cache.facts.get("dropped", {}).items() if rows},
+        row_groups={
+            column.removeprefix("groups/"): tuple(described["names"])
+            for column, described in cache.columns.items()
+            if column.startswith("groups/")
+        },
+    )
+    return finished(dataset, seed, own_test_fraction, feature_skew, held_out_fraction, val_fraction)
+
+
+def _tree(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns {"x": ..., "y": {"age": ...}} of {"x": ..., "y/age": ...}."""
+    tree: dict[str, Any] = {}
+    for name, values in arrays.items():
+        *parents, last = name.split("/")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = values
+    return tree
+
+
+def _kind(cache: Cache) -> str:
+    y = cache.columns.get("y", {"dtype": "float", "shape": ()})
+    is_class = not y["shape"] and np.dtype(y["dtype"]).kind in "iub"
+    return "classification" if is_class else "targets"
+
+
+def _labelled(cache: Cache, examples, num_classes, class_names):
+    """Returns (examples whose y are class numbers, how many classes there are, their names)."""
+    names = cache.columns["y"]["names"]
+    if names is not None and class_names is not None:
+        raise ValueError("class_names are for labels that are numbers, and these are texts")
+    test = examples.get("test")
+    labels = encode(
+        examples["train"].arrays["y"],
+        None if test is None else test.arrays["y"],
+        num_classes,
+        names or class_names,
+    )
+    changed = {"train": labels.y, "test": labels.y_test}
+    examples = {
+        split: ArrayExamples({**rows.arrays, "y": changed.get(split, rows.arrays["y"])})
+        for split, rows in examples.items()
+    }
+    return examples, labels.num_classes, labels.class_names
+
+
+def _labels(examples: ArrayExamples) -> np.ndarray | int:
+    """Returns what partitions go by: the class of each row, or the number of rows."""
+    y = examples.arrays["y"]
+    is_class = getattr(y, "ndim", 0) == 1 and y.dtype.kind in "iub"
+    return np.asarray(y) if is_class else examples.num_examples
+
+
+def _of(partition: Partition, clients: np.ndarray) -> Partition:
+    """Returns the partition of some clients; without an index where they have all rows in order."""
+    sizes = partition.sizes[clients]
+    if partition.index is None and sizes.sum() == partition.num_rows:
+        return Partition(offsets_of(sizes))
+    return partition.subset(clients)
+
+
+def _row_ids(cache: Cache, owners: Partition) -> np.ndarray:
+    """Returns the id of each row's client."""
+    number = np.empty(owners.num_rows, np.int64)
+    number[owners.all_rows()] = owners.owners()
+    return cache.clients[number]
+
+
+def _pooled(train, owners: Partition, test, tested: Partition):
+    """Returns (training and test rows as one, over the same clients)."""
+    owner = np.concatenate([owners.owners(), tested.owners()])
+    return pooled(train, test), partition_by_owner(owner, owners.num_clients)
