@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables
+from fljax.core.files import cache_dir
 from fljax.core.task import Task
 from fljax.core.transforms import as_configured
 from fljax.core.trees import beside
