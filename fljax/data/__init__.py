@@ -21,6 +21,7 @@ from fljax.data.feature_skew import (
 )
 from fljax.data.files import resolve_data_dir
 from fljax.data.held_out import with_held_out
+from fljax.data.image_scaling import image_scaling
 from fljax.data.own_rows import with_own_test
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_names import PARTITIONERS, make_partition
@@ -29,7 +30,7 @@ from fljax.data.plots import plot_partition
 from fljax.data.sources import SOURCES, digits, load
 from fljax.data.sources.adult import adult
 from fljax.data.sources.heart import heart_disease
-from fljax.data.sources.images import cifar10, fashion_mnist, image_scaling, mnist, mnist_writers
+from fljax.data.sources.images import cifar10, fashion_mnist, mnist, mnist_writers
 from fljax.data.sources.shakespeare import shakespeare
 from fljax.data.sources.synthetic import synthetic
 from fljax.data.statistics import (
