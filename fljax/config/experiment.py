@@ -29,6 +29,7 @@ from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, PipelineSpec
 from fljax.core.values import checked, checked_path
 from fljax.data import sources
+from fljax.data.checks import checked as checked_data
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.distributed import all_or_none, is_main
 from fljax.engine.plan.batching import takes_part, works_of
@@ -269,13 +270,14 @@ def make_dataset(config) -> FederatedDataset:
     keys |= {name: name for name in (*same, *partition_options(config))}
     offered = {name: config[key] for name, key in keys.items() if config[key] is not None}
     with _as_config_error():
-        return sources.make(
+        dataset = sources.make(
             config.dataset,
             offered,
             needed=[name for name in offered if config[keys[name]] != FIELDS[keys[name]].default],
             given=config.dataset_options.to_dict(),
             said={name: f"the key {key!r}" for name, key in keys.items()},
         )
+        return checked_data(dataset, config.data_checks) if config.data_checks else dataset
 
 
 @contextlib.contextmanager

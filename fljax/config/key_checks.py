@@ -99,6 +99,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     """Raises ValueError for texts that name no part."""
     from fljax import data, models, tasks  # they import JAX, which defaults do without
     from fljax.core.sampler import check_name
+    from fljax.data.checks import policy_of
     from fljax.privacy import names
 
     tables = {
@@ -114,6 +115,8 @@ def _check_parts(values: Mapping[str, Any]) -> None:
             read_one(key, values[key], table)
     if values["feature_skew"] is not None:
         read("feature_skew", values["feature_skew"], data.SKEWS)
+    if values["data_checks"] is not None:
+        policy_of(values["data_checks"])
     check_name(values["sampler"], values["separation"])
 
 

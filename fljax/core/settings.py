@@ -98,6 +98,11 @@ DATA: dict[str, Field] = {
     "val_fraction": Field(
         0.0, float, DECAY, meaning="Splits this share of each client's rows off for validation."
     ),
+    "data_checks": Field(
+        None, str, optional=True,
+        meaning="Looks for faults client by client, and says what is done about them: error, "
+        "exclude, drop_rows, warn, named in fljax.data.checks; unset: nothing is looked for.",
+    ),
     "data_seed": Field(
         0, int, SEED,
         meaning="Draws the partition, own test and validation rows, domains, held-out clients.",

@@ -1,6 +1,7 @@
 """Federated data: sources, partitions, statistics."""
 
 from fljax.data.arrays import from_arrays
+from fljax.data.checks import check, checked
 from fljax.data.client_clusters import cluster_clients, plot_client_clusters
 from fljax.data.dataset import (
     ArrayExamples,
@@ -54,6 +55,8 @@ __all__ = [
     "Split",
     "adult",
     "blur",
+    "check",
+    "checked",
     "cifar10",
     "classes_per_client",
     "cluster_clients",

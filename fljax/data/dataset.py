@@ -252,6 +252,7 @@ class FederatedDataset:
       row_groups: {name: the name of each value} of groups of rows, such as sex, which cut across
         clients and which the model does not see. Examples then have {"groups": {name: [R] number
         of each row's value}} beside x and y, in every split. Metrics are reported by group.
+      checks: What checks of the data found, and what was left out for it; see `data.checked`.
       preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
@@ -277,6 +278,7 @@ class FederatedDataset:
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     row_groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     held_out_train: Split | None = None
+    checks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -429,6 +431,12 @@ class FederatedDataset:
         lines += [
             f"  left out as not finite: {n} rows of {role}" for role, n in self.dropped.items()
         ]
+        lines += [
+            f"  left out by checks: {n} rows of {role}"
+            for role, n in self.checks.get("dropped_rows", {}).items()
+        ]
+        if gone := self.checks.get("excluded_clients"):
+            lines.append(f"  left out by checks: {counted(len(gone), 'client')}")
         stored, seen = shapes(self.train.examples.spec), shapes(self.spec)
         lines.append(f"  example: {stored}" + ("" if stored == seen else f"; model sees {seen}"))
         return "\n".join(lines)

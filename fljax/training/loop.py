@@ -293,6 +293,8 @@ class Loop:
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
         summary |= self.parts
+        if federation.dataset.checks:
+            summary["data_checks"] = dict(federation.dataset.checks)
         if self.ledger is not None:
             summary["privacy"] = self.ledger.summary(done, federation.dataset.client_ids)
         if not interrupted:

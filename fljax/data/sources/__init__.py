@@ -8,6 +8,7 @@ from typing import Any
 
 from fljax.core import parts
 from fljax.core.values import shown
+from fljax.data.checks import checked
 from fljax.data.dataset import FederatedDataset
 from fljax.data.partition_names import PARTITIONERS
 from fljax.data.sources.adult import adult
@@ -45,6 +46,7 @@ def load(
     feature_skew: str | None = None,
     held_out_fraction: float = 0.0,
     val_fraction: float = 0.0,
+    data_checks: str | None = None,
     **options,
 ) -> FederatedDataset:
     """Loads a source by name and divides it among clients.
@@ -63,6 +65,7 @@ def load(
       feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
       held_out_fraction: Share of the clients that never train, see `with_held_out`.
       val_fraction: Share of the training rows to split off for validation, client by client.
+      data_checks: Looks for faults, and says what is done about them, see `checked`.
       **options: The partition's (such as `alpha`) and the source's own (such as `standardize`).
 
     Returns:
@@ -89,7 +92,8 @@ def load(
         "val_fraction": val_fraction or None,
     }
     said = {key: value for key, value in settings.items() if value is not None}
-    return make(name, {"seed": seed, **said}, needed=said, given=options)
+    dataset = make(name, {"seed": seed, **said}, needed=said, given=options)
+    return dataset if data_checks is None else checked(dataset, data_checks)
 
 
 def make(name: str, offered: Mapping[str, Any], **options: Any) -> FederatedDataset:
