@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax import models, recording, tasks
+from fljax import recording
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
@@ -41,7 +41,8 @@ from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RunOptions, check_workdir, split_options
 from fljax.training.privacy import with_privacy
 from fljax.training.privacy_records import described, ledger_of
-from fljax.training.simulation import as_task, simulate
+from fljax.training.simulation import simulate
+from fljax.training.task_choice import as_task, fitted
 
 
 class Experiment(NamedTuple):
@@ -235,9 +236,11 @@ def make_experiment(
 
 
 def with_protection(experiment: Experiment) -> Experiment:
-    """Returns the experiment with what protects its clients drawn; see `fljax.training.privacy`."""
+    """Returns the experiment with its task fitted to the data, and its protection drawn."""
     dataset, task, algorithm, options, _ = experiment
     given, _ = split_options(options)
+    task = fitted(task, dataset, given.privacy)
+    experiment = experiment._replace(task=task)
     drawn = with_privacy(dataset, task, algorithm, given)
     if drawn is given:
         return experiment
@@ -293,12 +296,8 @@ def _as_config_error() -> Iterator[None]:
 
 def _make_task(config, dataset: FederatedDataset) -> Task:
     with _as_config_error():
-        if config.model is None:
-            return tasks.make(config.task, None, dataset.num_classes)
-        shape = tuple(dataset.train.examples.spec["x"].shape)
         options = config.model_options.to_dict()
-        model = models.named(config.model, dataset.num_classes, shape, options)
-        return as_task(model, dataset, config.task, config.fast_layers)
+        return as_task(config.model, dataset, config.task, config.fast_layers, options)
 
 
 def make_pipeline(

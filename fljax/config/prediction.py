@@ -110,16 +110,29 @@ def _config_of(run: Run | str | Path) -> dict[str, Any]:
 
 
 def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
-    shape, num_classes = tuple(about["example"]["x"]["shape"]), about["num_classes"]
+    spec, num_classes, task = _spec(about), about["num_classes"], config.get("task")
     with beside(config.get("code_dir")):
         if config["model"] is None:
-            return tasks.make(config["task"], None, num_classes)
-        model = models.named(config["model"], num_classes, shape, config["model_options"])
+            return tasks.make(task, None, num_classes, spec)
+        outputs = tasks.num_outputs(task, num_classes, spec)
+        shape = tuple(spec["x"].shape)
+        model = models.named(config["model"], outputs, shape, config["model_options"])
         if not config.get("fast_layers", True):
             model = as_network(model, fast_layers=False)
-        return (
-            model if config.get("task") is None else tasks.make(config["task"], model, num_classes)
-        )
+        return model if task is None else tasks.make(task, model, num_classes, spec)
+
+
+def _spec(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns shapes and dtypes of a row, as the data set had them."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(tuple(leaf["shape"]), leaf["dtype"]),
+        about["example"],
+        is_leaf=_is_described,
+    )
+
+
+def _is_described(node: Any) -> bool:
+    return isinstance(node, dict) and "shape" in node
 
 
 def _configured_preprocess(config: Mapping[str, Any]) -> Callable[[dict], dict] | None:
@@ -132,8 +145,8 @@ def _configured_preprocess(config: Mapping[str, Any]) -> Callable[[dict], dict] 
 def _as_task(model: Any, about: Mapping[str, Any]) -> tasks.Task:
     if isinstance(model, tasks.Task):
         return model
-    make = tasks.TASKS.get(about["kind"], tasks.classification)
-    return make(model, about["num_classes"])
+    kind = about["kind"] if about["kind"] in tasks.TASKS else "classification"
+    return tasks.make(kind, model, about["num_classes"], _spec(about))
 
 
 def _fitted(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:
@@ -166,7 +179,7 @@ def _in_batches(outputs: Callable, x: np.ndarray, example: Mapping[str, Any]) ->
     y = jax.tree.map(
         lambda described: jnp.zeros((_BATCH_SIZE, *described["shape"]), described["dtype"]),
         example["y"],
-        is_leaf=lambda node: isinstance(node, dict) and "shape" in node,
+        is_leaf=_is_described,
     )
     parts = []
     for start in range(0, max(len(x), 1), _BATCH_SIZE):

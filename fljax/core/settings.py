@@ -122,7 +122,8 @@ MODEL: dict[str, Field] = {
         None,
         str,
         optional=True,
-        meaning="Names the task: classification, binary (two classes, judged by AUC), next_token; "
+        meaning="Names the task: classification, binary (two classes, judged by AUC), next_token, "
+        "regression, ... (docs/tasks.md); "
         "unset: what the data are made for.",
     ),
     "fast_layers": Field(

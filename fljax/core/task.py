@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -64,6 +64,11 @@ class Task(NamedTuple):
         made: for clients whose own predictors are more than a model. None where `measure` cannot
         be told so.
       replaced_layers: Names of the model's layers whose place a faster one took.
+      fit: (blocks of y) -> the task, of one that first takes something from the targets of all
+        training rows, such as weights that balance classes; it comes without `fit`. None where
+        nothing is needed. Refused where clients are promised privacy.
+      problem: (y of some rows, in NumPy, their row numbers) -> what is wrong with these targets, a
+        sentence, or "". Runs ask it before the first round; None where shapes and types say all.
 
     Example:
       >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
@@ -84,6 +89,8 @@ class Task(NamedTuple):
     apply: Callable[..., PyTree] | None = None
     judge: Callable[..., Measured] | None = None
     replaced_layers: tuple[str, ...] = ()
+    fit: Callable[[Iterable[PyTree]], Task] | None = None
+    problem: Callable[[PyTree, Any], str] | None = None
 
     def __repr__(self) -> str:
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"

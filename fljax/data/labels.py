@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fljax.core.values import sequence
@@ -91,10 +92,19 @@ def sample_labels(examples: Examples) -> tuple[np.ndarray | None, np.ndarray]:
     """
     if not hasattr(examples.spec.get("y"), "dtype") or not examples.num_examples:
         return None, np.arange(0)
+    return sample_targets(examples)
+
+
+def sample_targets(examples: Examples) -> tuple[Any, np.ndarray]:
+    """Returns (y, its rows) as `sample_labels`, of one array or several."""
     if examples.arrays is None:
-        rows = np.unique(np.linspace(0, examples.num_examples - 1, _GENERATED).astype(np.int64))
+        last = max(examples.num_examples - 1, 0)
+        rows = np.unique(np.linspace(0, last, _GENERATED).astype(np.int64))
         return examples.take(rows)["y"], rows
-    return sample(examples.arrays["y"])
+    leaves, structure = jax.tree.flatten(examples.arrays["y"])
+    rows = min((sample(leaf)[1] for leaf in leaves), key=len)
+    taken = [leaf if len(rows) == len(leaf) else np.asarray(leaf[rows]) for leaf in leaves]
+    return jax.tree.unflatten(structure, taken), rows
 
 
 def _one_per_row(y: np.ndarray, name: str) -> np.ndarray:

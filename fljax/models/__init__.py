@@ -85,7 +85,7 @@ def make(name: str, num_classes: int, input_shape: Sequence[int], **options) -> 
       name: One of `MODELS`, a call of one, or "module:function" of your own, which gets those of
         `num_classes` and `input_shape` that it names and returns a model as `fljax.simulate` takes
         it. One that names `rngs`, such as the class of a module, is the model itself.
-      num_classes: Number of classes, or size of the vocabulary.
+      num_classes: Number of classes, size of the vocabulary, or of whatever outputs the task wants.
       input_shape: Shape of one example.
       **options: Those of the model, such as hidden=(100,) for "mlp".
 
@@ -108,7 +108,8 @@ def named(
     if num_classes is None and not call.is_own:
         raise ValueError(
             f"model = {name!r} has an output for each class, and these data have none: give a "
-            "model of your own, my_module:my_model, and a task of your own."
+            "model of your own, my_module:my_model, and a task of your own; or name a task that "
+            "says how many outputs it wants, such as task = 'regression'."
         )
     offered = {"num_classes": num_classes, "input_shape": counts("input_shape", input_shape)}
     found = parts.parameters_of(call.function)

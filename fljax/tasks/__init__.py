@@ -1,8 +1,8 @@
 """Tasks: a model together with its loss and its metrics.
 
-A task is a record of pure functions, `Task`. `classification` and `next_token` make one of a model
-(see `fljax.core.network`); a problem of another kind fills the record itself, as
-[docs/extending.md](../../docs/extending.md) shows.
+A task is a record of pure functions, `Task`. The functions of `TASKS` make one of a model (see
+`fljax.core.network`), and `supervised` makes one of a loss of one's own (docs/tasks.md). A problem
+of another kind fills the record itself, as docs/extending.md shows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from fljax.core.metrics import Metric, Sum
 from fljax.core.network import Network, from_functions, from_linen, from_nnx
 from fljax.core.task import Measured, Task
 from fljax.core.values import shown
+from fljax.tasks import outputs
 from fljax.tasks.integer_targets import classification, next_token, softmax_cross_entropy
+from fljax.tasks.outputs import Spec, of_targets
 from fljax.tasks.ranked import auc, binary
+from fljax.tasks.regression import regression
+from fljax.tasks.supervised import supervised
 
 __all__ = [
     "TASKS",
@@ -33,15 +37,24 @@ __all__ = [
     "from_nnx",
     "make",
     "next_token",
+    "num_outputs",
+    "regression",
     "softmax_cross_entropy",
+    "supervised",
     "takes_model",
 ]
 
-# name -> function (model, num_classes, **options) -> Task
+# name -> function (model, num_classes or outputs, **options) -> Task
 TASKS: dict[str, Callable[..., Task]] = {
     "classification": classification,
     "next_token": next_token,
     "binary": binary,
+    "regression": regression,
+}
+
+# name -> (spec of a row) -> how many outputs a model by name has, of tasks without classes
+OUTPUTS: dict[str, Callable[[Spec], int]] = {
+    "regression": of_targets,
 }
 
 
@@ -56,14 +69,36 @@ def takes_model(name: str) -> bool:
     return any(each.name == "model" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
-def make(name: str, model: Any, num_classes: int | None) -> Task:
+def num_outputs(name: str | None, num_classes: int | None, spec: Spec | None = None) -> int | None:
+    """Returns how many outputs a model by name has: one for each class, or as the task wants.
+
+    Args:
+      name: The task, as for `make`; None is what the data are made for.
+      num_classes: Of the data, or None.
+      spec: {"x", "y"}: shapes and dtypes of a row.
+
+    Returns:
+      The number; None if neither the data nor the task say it.
+
+    Example:
+      >>> tasks.num_outputs("regression", None, {"y": jax.ShapeDtypeStruct((2,), jnp.float32)})
+      2
+    """
+    if num_classes is not None or name is None:
+        return num_classes
+    return outputs.num_outputs(parts.read_one("task", name, TASKS), OUTPUTS, spec)
+
+
+def make(name: str, model: Any, num_classes: int | None, spec: Spec | None = None) -> Task:
     """Returns a task by name.
 
     Args:
       name: One of `TASKS`, a call of one, or "module:function" of your own, which gets those of
-        `model` and `num_classes` that it names and returns a Task.
+        `model`, `num_classes` and `outputs` that it names and returns a Task.
       model: What the task trains; None where it makes its own.
       num_classes: Number of classes, or size of the vocabulary; None of targets without classes.
+      spec: {"x", "y"}: shapes and dtypes of a row, of which tasks without classes take how many
+        outputs they have.
 
     Raises:
       ValueError: For an unknown name or argument, a model that the task does not take, or where a
@@ -74,13 +109,20 @@ def make(name: str, model: Any, num_classes: int | None) -> Task:
       Task('classification', 3 classes)
     """
     call = parts.read_one("task", name, TASKS)
-    if num_classes is None and not call.is_own:
+    unsaid = {each.name for each in parts.parameters_of(call.function)} - {*outputs.written(call)}
+    needs_classes = "num_classes" in unsaid
+    if num_classes is None and needs_classes and not call.is_own:
         raise ValueError(
             f"{call.where} learns classes, and these data have none: their targets are numbers of "
-            "another kind. Give integers or texts as y, with kind='classification', or a task of "
-            "your own, my_module:my_task."
+            "another kind. Give integers or texts as y, with kind='classification', name a task of "
+            "such numbers (regression), or a task of your own, my_module:my_task."
         )
-    offered = {"num_classes": num_classes}
+    offered: dict[str, Any] = {}
+    if num_classes is not None or call.is_own:
+        offered["num_classes"] = num_classes
+    wanted = [each for each in ("outputs", "num_labels") if each in unsaid]
+    if wanted and num_classes is None and spec is not None:
+        offered[wanted[0]] = num_outputs(name, None, spec)
     if model is not None:
         if not takes_model(name):
             raise ValueError(
@@ -88,7 +130,7 @@ def make(name: str, model: Any, num_classes: int | None) -> Task:
                 f"{call.name} name a parameter `model`."
             )
         offered["model"] = model
-    said = {"model": "the key 'model'", "num_classes": "the data"}
+    said = {"model": "the key 'model'", "num_classes": "the data", "outputs": "the data"}
     task = parts.make(call, offered=offered, said=said)
     if not isinstance(task, Task):
         raise ValueError(

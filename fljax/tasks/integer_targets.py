@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from fljax.core.metrics import Sum
-from fljax.core.network import as_network
 from fljax.core.task import Measured, Task
 from fljax.core.values import COUNT, FINITE, Field, checked, wrong
-from fljax.tasks.batches import applied, only_real, per_example
+from fljax.tasks.batches import only_real, per_example
 from fljax.tasks.class_counts import CLASS_METRICS, ClassCounts
+from fljax.tasks.supervised import of_rows, supervised, wide
 
 
 def classification(
@@ -46,10 +46,7 @@ def classification(
       >>> params, _, _ = task.init(jax.random.key(0))
     """
 
-    def counted(batch):
-        return batch["mask"]
-
-    return _task(model, num_classes, "classification", counted, frozen, loss_fn, fast_layers)
+    return _task(model, num_classes, "classification", of_rows, frozen, loss_fn, fast_layers)
 
 
 def next_token(
@@ -111,7 +108,6 @@ def _task(
     In all metrics, the first of equal logits is ahead, and a target whose logits have no softmax (a
     NaN or an infinity among them, or nothing but -inf) is wrong.
     """
-    network = as_network(model, frozen, fast_layers)
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
     if not (loss_fn is None or callable(loss_fn)):
         raise wrong("loss_fn", loss_fn, "a function of logits and labels, or None")
@@ -121,8 +117,7 @@ def _task(
         """Returns losses, logits and labels, each per target; 0 where it does not count."""
         if getattr(logits, "shape", None) != (*counts.shape, num_classes):
             raise ValueError(_wrong_logits(logits, kind, counts.shape, num_classes))
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        logits = only_real(counts, logits)
+        logits = only_real(counts, wide(logits))
         if needs_integers and not _holds_integers(batch["y"]):
             raise ValueError(
                 f"y is {batch['y'].dtype}, and a {kind} task learns classes, 0, 1, 2, ...: give "
@@ -138,47 +133,22 @@ def _task(
             )
         return jnp.where(counts, losses, 0), logits, labels
 
-    def forward(params, frozen, model_state, batch, key, train):
-        """Returns losses, logits, labels and counts, each per target, and model_state'."""
-        mask, counts = jnp.asarray(batch["mask"]), jnp.asarray(counted(batch))
-        logits, model_state = applied(
-            network, params, frozen, model_state, batch["x"], key, train, mask
-        )
-        return *scored(logits, batch, counts), counts, model_state
-
-    def loss(params, frozen, model_state, batch, key, train):
-        losses, _, _, counts, model_state = forward(params, frozen, model_state, batch, key, train)
-        return (per_example(losses), per_example(counts.astype(jnp.int32))), model_state
-
-    def measure(params, frozen, model_state, batch):
-        losses, logits, labels, counts, _ = forward(params, frozen, model_state, batch, None, False)
-        return _measured(losses, logits, labels, counts)
-
-    def judge(outputs, batch):
-        counts = jnp.asarray(counted(batch))
-        return _measured(*scored(outputs, batch, counts), counts)
-
-    def apply(params, frozen, model_state, x):
-        return network.apply(params, frozen, model_state, x, None, False, None)[0]
-
-    return Task(
-        init=network.init,
-        loss=loss,
-        measure=measure,
-        metrics=CLASS_METRICS,
+    return supervised(
+        model,
         kind=kind,
+        metrics=CLASS_METRICS,
+        scored=scored,
+        measured=_measured,
+        counted=counted,
         num_classes=num_classes,
-        needs_full_batches=network.needs_full_batches,
-        apply=apply,
-        judge=judge,
-        replaced_layers=network.replaced_layers,
+        frozen=frozen,
+        fast_layers=fast_layers,
     )
 
 
-def _measured(
-    losses: jax.Array, logits: jax.Array, labels: jax.Array, counts: jax.Array
-) -> Measured:
+def _measured(scores: tuple[jax.Array, ...], counts: jax.Array) -> Measured:
     """Returns what is measured of a batch, whose arguments hold an entry for each target."""
+    losses, logits, labels = scores
     rank, predicted = _rank(logits, labels), _is_prediction(logits)
     correct = counts & predicted & (rank == 0)
     weight = per_example(counts.astype(jnp.int32))

@@ -38,6 +38,7 @@ from fljax.training.preflight import (
 )
 from fljax.training.privacy import with_privacy
 from fljax.training.sampling import make_cohorts
+from fljax.training.task_choice import fitted
 from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
 
 
@@ -98,6 +99,7 @@ def draw_blueprint(
       ValueError: If options, data and model do not fit together, or local work into memory.
     """
     check_lengths(options, dataset.num_clients)
+    task = fitted(task, dataset, options.privacy)
     check_classes(task, dataset)
     check_labels(task, dataset)
     options = with_privacy(dataset, task, spec, options)

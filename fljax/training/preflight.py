@@ -19,7 +19,7 @@ from fljax.core.reads import Recorded
 from fljax.core.task import Task
 from fljax.core.values import brief, shown
 from fljax.data.dataset import ROLES, FederatedDataset
-from fljax.data.labels import sample_labels
+from fljax.data.labels import sample_labels, sample_targets
 from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import rehearse
 
@@ -63,23 +63,35 @@ def check_classes(task: Task, dataset: FederatedDataset) -> None:
 def check_labels(task: Task, dataset: FederatedDataset) -> None:
     """Raises ValueError for labels that are none of the task's classes; they would count nothing.
 
-    Of generated examples and of large files, some rows are looked at.
+    So it does for other targets that the task refuses. Of generated examples and of large files,
+    some rows are looked at.
     """
-    if task.num_classes is None:
+    if task.num_classes is None and task.problem is None:
         return
     for role in ROLES:
         split = getattr(dataset, role)
-        y, rows = (None, None) if split is None else sample_labels(split.examples)
-        if y is None or y.dtype.kind not in "iu" or not y.size:
+        if split is None:
             continue
-        wrong = y.max() if y.max() >= task.num_classes else y.min()
-        if not 0 <= wrong < task.num_classes:
-            place = np.argwhere(y == wrong)[0]
-            raise ValueError(
-                f"The {role} labels of {dataset.name!r} hold {wrong} (row {rows[place[0]]}), and "
-                f"the classes are 0 to {task.num_classes - 1}. Number the labels from 0, or make "
-                "data set and task for more classes."
-            )
+        if task.num_classes is not None:
+            _check_classes_of(role, *sample_labels(split.examples), task.num_classes, dataset.name)
+        if task.problem and (found := task.problem(*sample_targets(split.examples))):
+            raise ValueError(f"The {role} targets of {dataset.name!r}: {found}")
+
+
+def _check_classes_of(
+    role: str, y: np.ndarray | None, rows: np.ndarray, num_classes: int, name: str
+) -> None:
+    """Raises ValueError for labels of a split that are no classes."""
+    if y is None or y.dtype.kind not in "iu" or not y.size:
+        return
+    wrong = y.max() if y.max() >= num_classes else y.min()
+    if not 0 <= wrong < num_classes:
+        place = np.argwhere(y == wrong)[0]
+        raise ValueError(
+            f"The {role} labels of {name!r} hold {wrong} (row {rows[place[0]]}), and the classes "
+            f"are 0 to {num_classes - 1}. Number the labels from 0, or make data set and task for "
+            "more classes."
+        )
 
 
 def check_schedules(options: RoundOptions, hparams: Mapping[str, Any]) -> None:

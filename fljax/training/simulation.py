@@ -12,14 +12,11 @@ from typing import Any
 
 import jax
 
-from fljax import algorithms, models, tasks
+from fljax import algorithms
 from fljax.core import metrics, signals
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.fast_layers import named
-from fljax.core.network import as_network
 from fljax.core.per_client import described
-from fljax.core.settings import OPTIONS
-from fljax.core.values import checked
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.distributed import (
@@ -60,6 +57,7 @@ from fljax.training.resume import (
     restore,
 )
 from fljax.training.stopping import check_patience, check_target
+from fljax.training.task_choice import as_task, fitted
 from fljax.training.totals import RoundTotals
 
 
@@ -68,6 +66,7 @@ def simulate(
     model: Any,
     algorithm: AlgorithmSpec | str | None = None,
     *,
+    task: str | None = None,
     fast_layers: bool = True,
     **options: Any,
 ) -> Run:
@@ -78,6 +77,8 @@ def simulate(
       model: A task, or what `fljax.tasks.classification` and `next_token` make one of: an NNX
         module factory, a pair of plain functions, ...; or a name, see `fljax.models.make`.
       algorithm: From `fljax.algorithms`, or a name, see `fljax.algorithms.make`; FedAvg by default.
+      task: Name of what the model learns, see `fljax.tasks.make`; what the data are made for by
+        default. A model by name has the outputs that it wants.
       fast_layers: Whether convolutions of an NNX module are computed from matrix products, many
         times as fast; the run says which, and `config.json` too (`replaced_layers`).
       **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
@@ -108,7 +109,7 @@ def simulate(
       [0, 1, 2]
     """
     round_options, run_options = split_options(options)
-    given = {"model": model, "algorithm": algorithm}
+    given = {"model": model, "task": task, "algorithm": algorithm}
     if algorithm is None or isinstance(algorithm, str):
         algorithm = algorithms.make("fedavg" if algorithm is None else algorithm)
     check_kinds(dataset, algorithm)
@@ -120,14 +121,14 @@ def simulate(
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
     use_all_cores()
     use_compilation_cache()
-    task = as_task(model, dataset, fast_layers=fast_layers)
+    made = fitted(as_task(model, dataset, task, fast_layers), dataset, round_options.privacy)
     run_options = _with_own_code(run_options, round_options, dataset, given)
-    check_described(task)
-    check_target(vars(run_options), task.metrics[0])
-    round_options = with_privacy(dataset, task, algorithm, round_options)
+    check_described(made)
+    check_target(vars(run_options), made.metrics[0])
+    round_options = with_privacy(dataset, made, algorithm, round_options)
     if round_options.privacy is not None:
         warn_of_choices(dataset, run_options)
-    setting = (dataset, task, algorithm, round_options)
+    setting = (dataset, made, algorithm, round_options)
     with _held(run_options), matmul_precision(run_options.matmul_precision):
         run = _simulate(*setting, run_options, announced=True)
         if run_options.baselines and not run.interrupted:
@@ -169,34 +170,6 @@ def _held(options: RunOptions):
             "--workdir of the run."
         )
     return locked(workdir) if is_main() else contextlib.nullcontext()
-
-
-def as_task(
-    model: Any, dataset: FederatedDataset, name: str | None = None, fast_layers: bool = True
-) -> tasks.Task:
-    """Returns the model as a task that fits the dataset, or as the task of a name."""
-    fast_layers = checked("fast_layers", fast_layers, OPTIONS["fast_layers"])
-    if isinstance(model, str):
-        shape = tuple(dataset.train.examples.spec["x"].shape)
-        model = models.make(model, dataset.num_classes, shape)
-    if isinstance(model, tasks.Task):
-        for key, value, default in (("task", name, None), ("fast_layers", fast_layers, True)):
-            if value != default:
-                raise ValueError(
-                    f"{key} = {value!r} has no effect: the model is a task already. Leave it out, "
-                    "or give the model alone."
-                )
-        return model
-    if not fast_layers:
-        model = as_network(model, fast_layers=False)
-    if name is not None:
-        return tasks.make(name, model, dataset.num_classes)
-    if dataset.num_classes is None:
-        raise ValueError(
-            f"{dataset.name!r} has targets of its own kind, and a model alone does not say what is "
-            "learned of them: give a fljax.tasks.Task (docs/extending.md)."
-        )
-    return tasks.TASKS[dataset.kind](model, dataset.num_classes)
 
 
 def _simulate(

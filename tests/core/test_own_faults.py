@@ -10,7 +10,7 @@ import fljax
 from fljax import algorithms, data, models
 from fljax.config import ConfigError, default_config, experiment, resolve
 from fljax.core.own_modules import beside
-from fljax.training.simulation import as_task
+from fljax.training.task_choice import as_task
 
 FAULTS = """
 import numpy as np
