@@ -1,0 +1,181 @@
+"""Reads columns of a table as numbers, texts or arrays, and says in which row one cannot.
+
+A missing value is NaN among numbers, null among texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fljax.core.archives import refused
+from fljax.data.readers.tables import Batch
+
+INTEGER = "^(0|-?[1-9][0-9]{0,18})$"
+TRUTHS = {"true": 1.0, "false": 0.0}
+
+
+def numbers(batch: Batch, name: str) -> np.ndarray:
+    """Returns float64[R] of a column of numbers, truth values, or texts that are numbers.
+
+    Raises:
+      ValueError: If a text is no number, or a number is infinite.
+    """
+    import pyarrow as pa
+
+    column = batch.columns[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        listed = enumerate(column.to_pylist())
+        row, value = next(((n, v) for n, v in listed if not _is_number(v)), (0, str(error)))
+        raise refused_at(batch, name, row, f"is {value!r}, which is no number") from None
+    if np.isinf(values).any():
+        row = int(np.flatnonzero(np.isinf(values))[0])
+        raise refused_at(batch, name, row, f"is {values[row]}: bring it into a range, or drop it")
+    return values
+
+
+def truths(batch: Batch, name: str) -> np.ndarray:
+    """Returns float64[R] of truth values, or texts that say true or false in any case."""
+    import pyarrow.compute as pc
+
+    column = batch.columns[name]
+    if str(column.type) not in ("string", "large_string", "string_view"):
+        return numbers(batch, name)
+    lower = pc.utf8_lower(column)
+    known = batch._replace(
+        columns={name: pc.if_else(pc.is_null(lower), None, pc.equal(lower, "true"))}
+    )
+    return numbers(known, name)
+
+
+def are_numbers(batch: Batch, name: str) -> bool:
+    """Returns whether all texts of a column are numbers, or missing."""
+    import pyarrow as pa
+
+    try:
+        batch.columns[name].cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def are_integers(batch: Batch, name: str) -> bool:
+    """Returns whether all texts of a column are what an integer is written as, or missing."""
+    import pyarrow.compute as pc
+
+    return pc.all(pc.match_substring_regex(batch.columns[name], INTEGER)).as_py() is not False
+
+
+def texts(batch: Batch, name: str) -> Any:
+    """Returns a pyarrow array of texts."""
+    import pyarrow as pa
+
+    column = batch.columns[name]
+    return column.cast(pa.string()) if isinstance(column, pa.Array) else pa.array(column)
+
+
+def ids(batch: Batch, name: str, kind: str) -> np.ndarray:
+    """Returns int64[R] or texts of a column of ids without missing values.
+
+    Args:
+      kind: "integer" or "text".
+    """
+    import pyarrow as pa
+
+    column = batch.columns[name]
+    if kind == "text":
+        return texts(batch, name).to_numpy(zero_copy_only=False)
+    if pa.types.is_uint64(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    return column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def classes(batch: Batch, name: str, kind: str) -> np.ndarray:
+    """Returns the labels of a column without missing values: int64[R], or texts.
+
+    Raises:
+      ValueError: If one is a fraction.
+    """
+    if kind in ("integer", "text"):
+        return ids(batch, name, kind)
+    values = numbers(batch, name)
+    if np.any(values != np.floor(values)):
+        row = int(np.flatnonzero(values != np.floor(values))[0])
+        raise refused_at(
+            batch, name, row, f"is {values[row]:g}, which is no class: give it as target, not label"
+        )
+    return values.astype(np.int64)
+
+
+def vectors(batch: Batch, name: str) -> np.ndarray:
+    """Returns [R, ...] of a column whose values are arrays of one shape.
+
+    Raises:
+      ValueError: If one is of another length than the others, or missing.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = batch.columns[name]
+    if isinstance(column, np.ndarray):
+        return column
+    shape = [len(column)]
+    while hasattr(column.type, "value_type"):
+        lengths = pc.list_value_length(column)
+        odd = pc.fill_null(pc.not_equal(lengths, lengths[0]), True)
+        if column.null_count or pc.any(odd).as_py():
+            row = pc.index(odd, True).as_py() if column.null_count == 0 else _first_null(column)
+            row //= max(1, int(np.prod(shape[1:])))
+            raise refused_at(
+                batch,
+                name,
+                row,
+                "is missing or of another length than those before it: pad or "
+                "cut them to one length",
+            )
+        shape.append(lengths[0].as_py())
+        column = column.flatten()
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    values = column.to_numpy(zero_copy_only=False).reshape(shape)
+    if values.dtype.kind == "f" and np.isnan(values).any() or column.null_count:
+        row = int(np.argwhere(np.isnan(values.astype(np.float64)))[0][0])
+        raise refused_at(batch, name, row, "has a missing value: fill or drop it beforehand")
+    return values
+
+
+def missing(batch: Batch, names: Sequence[str]) -> np.ndarray:
+    """Returns bool[R, names], true where a value is not there."""
+    import pyarrow.compute as pc
+
+    found = np.zeros((batch.num_rows, len(names)), bool)
+    for place, name in enumerate(names):
+        column = batch.columns[name]
+        if not isinstance(column, np.ndarray):
+            is_float = str(column.type) in ("float", "double", "halffloat")
+            is_null = pc.is_null(column, nan_is_null=True) if is_float else pc.is_null(column)
+            found[:, place] = is_null.to_numpy(zero_copy_only=False)
+    return found
+
+
+def refused_at(batch: Batch, name: str, row: int, why: str) -> ValueError:
+    """Returns the error for one value of a batch."""
+    return refused(batch.path, f"row {batch.first + row}, column {name!r}: this {why}")
+
+
+def _first_null(column) -> int:
+    return column.is_null().to_pylist().index(True)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return value is None
+    return True

@@ -1,0 +1,262 @@
+"""Tables of one's own as data sets: CSV, Parquet, Arrow and NumPy files, a column saying whose."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fljax.core.archives import refused
+from fljax.core.names import nearest
+from fljax.core.values import DECAY, Field, checked, checked_path, wrong
+from fljax.data.dataset import KINDS, FederatedDataset
+from fljax.data.files import resolve_data_dir
+from fljax.data.partition_arguments import partition_setting
+from fljax.data.readers import features as made
+from fljax.data.readers import tables
+from fljax.data.readers.blocks import Reading
+from fljax.data.readers.cache import cached
+from fljax.data.readers.population import population
+from fljax.data.readers.survey import Roles
+from fljax.data.readers.tables import Files, Table
+from fljax.data.sources.images import image_scaling
+
+_ENCODING = Field("one_hot", str, ("one_hot", "codes"))
+_POLICIES = ("error", "drop", "mean", "most_frequent")
+Names = str | Sequence[str]
+
+
+def csv(
+    path: Names,
+    *,
+    delimiter: str = ",",
+    column_names: Sequence[str] | None = None,
+    null_values: Sequence[str] = tables.NULL_VALUES,
+    **options: Any,
+) -> FederatedDataset:
+    """Reads CSV files, plain or compressed, in UTF-8.
+
+    Columns all of whose values are integers, numbers or true and false are that; others are texts.
+
+    Args:
+      path: See `table`.
+      delimiter: Between two values.
+      column_names: Where the first line is a row already.
+      null_values: Texts that stand for a missing value.
+      **options: Those of `table`.
+
+    Raises:
+      As `table`.
+
+    Example:
+      >>> dataset = data.load(  # doctest: +SKIP
+      ...     "csv", path="visits.csv", client="hospital", label="outcome"
+      ... )
+    """
+    delimiter = checked("delimiter", delimiter, Field(",", str))
+    settings = {
+        "delimiter": {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter),
+        "column_names": None if column_names is None else _names("column_names", column_names),
+        "null_values": _names("null_values", null_values),
+    }
+    return table("csv", tables.csv_table, (".csv", ".csv.gz", ".tsv"), path, settings, **options)
+
+
+def parquet(path: Names, **options: Any) -> FederatedDataset:
+    """Reads Parquet files; options are those of `table`."""
+    return table("parquet", tables.parquet_table, (".parquet", ".pq"), path, {}, **options)
+
+
+def arrow(path: Names, **options: Any) -> FederatedDataset:
+    """Reads Arrow files or streams (Feather version 2); options are those of `table`."""
+    return table("arrow", tables.arrow_table, (".arrow", ".feather", ".ipc"), path, {}, **options)
+
+
+def numpy(path: Names, **options: Any) -> FederatedDataset:
+    """Reads `.npz` archives, each of whose arrays is a column; options are those of `table`."""
+    return table("numpy", tables.numpy_table, (".npz",), path, {}, **options)
+
+
+def table(
+    format: str,
+    open_table: Callable[..., Table],
+    suffixes: Sequence[str],
+    path: Names,
+    settings: dict[str, Any],
+    *,
+    client: str | None = None,
+    label: str | None = None,
+    target: Names | None = None,
+    features: Names | None = None,
+    test_path: Names | None = None,
+    test_clients: float | str | Sequence | None = None,
+    missing: str | float = "error",
+    encoding: str = "one_hot",
+    standardize: bool = False,
+    kind: str | None = None,
+    num_classes: int | None = None,
+    seed: int = 0,
+    data_dir=None,
+    cache_dir=None,
+    verify: bool = False,
+    **clients: Any,
+) -> FederatedDataset:
+    """Reads files with rows and columns into a data set, through a cache that later runs open.
+
+    Numbers and truth values are features as they are; of a column of texts each text is a feature,
+    0 or 1. One column of arrays is the features alone, in its own type and shape; bytes, as of
+    images, are scaled to [0, 1]. Whatever features depend on is of training rows alone.
+
+    Args:
+      format: Its name.
+      open_table: (files, **settings) -> Table.
+      suffixes: Of the files that are taken of a folder.
+      path: A file, several, a pattern such as "part-*.csv", or a folder; relative to the current
+        folder or, if it is not there, to the data directory.
+      settings: Of the format.
+      client: The column of client ids, integers or texts; None where a partition makes clients.
+      label: The column of classes, texts or 0, 1, 2, ...
+      target: The column or columns of numbers that a task such as regression learns.
+      features: The columns that the model sees; by default all others.
+      test_path: Files of test rows.
+      test_clients: Clients whose rows are test rows and never trained on: a share of them, their
+        ids, or the path of a file with an id a line.
+      missing: What becomes of missing values: "error" refuses them, "drop" leaves their rows out,
+        "mean" takes the column's mean, and of texts and truth values the most frequent one, which
+        "most_frequent" takes of all columns. A number takes their place among numbers; a missing
+        text is then a text of its own.
+      encoding: "one_hot", or "codes": each text is its number in the sorted order, for embeddings.
+      standardize: Whether numbers are brought to mean 0 and deviation 1.
+      kind: Of the data set, see `FederatedDataset`; None for what label or target say.
+      num_classes: Default: as many as there are, or the largest label plus one.
+      seed: Chooses test clients, and the partition.
+      data_dir: See `fljax.data.files.resolve_data_dir`.
+      cache_dir, verify: See `fljax.data.readers.cache.cached`.
+      **clients: As in `load`; the default partition is "natural" where there is a client column.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If a file is damaged or a value is not what its column is for, with the file, the
+        row, the column and the remedy; what was cached before stays.
+    """
+    train = _files("path", path, data_dir, suffixes)
+    test = [] if test_path is None else _files("test_path", test_path, data_dir, suffixes)
+    files: Files = [*(("train", file) for file in train), *(("test", file) for file in test)]
+    seed = partition_setting("seed", seed)
+    if not isinstance(missing, int | float) or isinstance(missing, bool):
+        missing = checked("missing", missing, Field("error", str, _POLICIES))
+    roles = Roles(
+        client,
+        label,
+        () if target is None else _names("target", target),
+        () if features is None else _names("features", features),
+        missing,
+        checked("encoding", encoding, _ENCODING),
+        checked("standardize", standardize, Field(False, bool)),
+        _test_clients(test_clients, client, test_path, data_dir),
+    )
+    roles = roles._replace(seed=seed if isinstance(roles.test_clients, float) else 0)
+    if (label is None) == (target is None):
+        raise ValueError(
+            f"{format}: give the column of classes as label, or those of numbers as target"
+            + (", not both" if label is not None else "")
+        )
+    options = {"files": [[split, str(file)] for split, file in files], **settings}
+
+    def opened():
+        found = open_table(files, **settings)
+        return made.opened(found, _complete(roles, found))
+
+    found = cached(
+        Reading(format, [*train, *test], {**options, **roles._asdict()}, opened), cache_dir, verify
+    )
+    if client is None and clients.get("partition") is None and clients.get("num_clients") is None:
+        raise ValueError(
+            f"{format}: name the column of clients as client, or give num_clients, and a "
+            "partition such as 'dirichlet(alpha=0.3)'"
+        )
+    if kind is None and target is not None:
+        kind = KINDS[-1]
+    is_bytes = found.columns["x"]["dtype"] == "uint8" and kind != "next_token"
+    return population(
+        found,
+        name=format,
+        kind=kind,
+        num_classes=num_classes,
+        preprocess=image_scaling(None) if is_bytes else None,
+        natural=client is not None,
+        seed=seed,
+        **clients,
+    )
+
+
+def _complete(roles: Roles, found: Table) -> Roles:
+    """Returns the roles with all features named; refuses columns that are not there."""
+    path = found.files[0][1]
+    for name in roles.columns:
+        if name not in found.columns:
+            near = nearest(name, found.columns)
+            raise refused(
+                path,
+                f"has no column {name!r}"
+                + (f"; did you mean {near!r}?" if near else "")
+                + f" It has {', '.join(found.columns)}.",
+            )
+    taken = {roles.client, roles.label, *roles.targets}
+    features = roles.features or tuple(name for name in found.columns if name not in taken)
+    if twice := next((name for name in features if name in taken), None):
+        raise ValueError(f"features has {twice!r}, which is client, label or target already")
+    if not features:
+        raise refused(path, "has no column that is left for features")
+    return roles._replace(features=features)
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    """Returns names as a tuple; a single text is one name."""
+    names = (value,) if isinstance(value, str) else value
+    is_list = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    if not is_list or len(set(names)) != len(names):
+        raise wrong(key, value, "names of columns, each once")
+    return tuple(names)
+
+
+def _files(key: str, path: Names, data_dir, suffixes: Sequence[str]) -> list[Path]:
+    """Returns the files that a path names, sorted."""
+    if isinstance(path, list | tuple):
+        return [file for each in path for file in _files(key, each, data_dir, suffixes)]
+    given = checked_path(key, path).expanduser()
+    for place in dict.fromkeys((given, resolve_data_dir(data_dir) / given)):
+        if place.is_dir():
+            files = (file for file in place.rglob("*") if file.name.endswith(tuple(suffixes)))
+        else:
+            files = map(Path, [place] if place.is_file() else glob.glob(str(place)))
+        if found := sorted(file for file in files if file.is_file()):
+            return found
+    what = f"with files *{', *'.join(suffixes)} " if given.is_dir() else ""
+    raise FileNotFoundError(
+        f"{key} = {os.fspath(path)!r}: there is no such file or folder {what}here or in "
+        f"{resolve_data_dir(data_dir)}"
+    )
+
+
+def _test_clients(value: Any, client: str | None, test_path: Any, data_dir) -> float | tuple | None:
+    """Returns the share of clients that are tested on, or their ids."""
+    if value is None:
+        return None
+    for key, clashes in (("client", client is None), ("test_path", test_path is not None)):
+        if clashes:
+            need = "needs the column of clients" if client is None else "and test_path exclude each"
+            raise ValueError(f"test_clients {need}{' other' if client else ''}: see {key}")
+    if isinstance(value, str | os.PathLike):
+        (file,) = _files("test_clients", value, data_dir, ("",))[:1]
+        return tuple(filter(None, map(str.strip, file.read_text("utf-8").splitlines())))
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    share = checked("test_clients", value, Field(0.1, float, DECAY))
+    if not share:
+        raise ValueError("test_clients = 0: give a share above 0, or leave it out")
+    return share
+
+
