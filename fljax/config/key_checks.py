@@ -146,13 +146,14 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 def _clients(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the partition and number of clients, as far as the data are ours."""
     from fljax.data.partition_names import takes_num_clients
-    from fljax.data.sources import NATURAL
+    from fljax.data.sources import has_clients
 
     name, num_clients = values["partition"], values["num_clients"]
     if ":" in name_of(values["dataset"]):
         return {}
     if name is None:
-        name = "natural" if name_of(values["dataset"]) in NATURAL else "iid"
+        own = has_clients(values["dataset"], values["dataset_options"])
+        name = "natural" if own else "iid"
     if num_clients is None and takes_num_clients(name):
         num_clients = 100
     return {"partition": name, "num_clients": num_clients}

@@ -112,7 +112,8 @@ def _check_integers(values, target, name, columns) -> None:
 def _check_floats(values, target, name, columns) -> None:
     finfo = np.finfo(target)
     largest = np.zeros(values.shape[1:], np.float64)
-    first = np.asarray(values[0]).astype(target) if len(values) else None
+    with np.errstate(over="ignore"):
+        first = np.asarray(values[0]).astype(target) if len(values) else None
     differs, remains = (np.zeros(values.shape[1:], bool) for _ in range(2))
     for start, chunk in _chunks(values):
         with np.errstate(over="ignore"):

@@ -98,17 +98,23 @@ def cached(
     what = json.loads(json.dumps(what))
     key = json.dumps([what["format"], what["options"], sorted(files)], sort_keys=True)
     folder = root / f"{reading.format}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    if (found := _found(folder, what, verify)) is not None:
+    if isinstance(found := _found(folder, what, verify), Cache):
         return found
     with naming(root):
         root.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_suffix(".lock")) as is_alone:
         # another process may have built it meanwhile
-        if (found := _found(folder, what, verify)) is not None:
+        if isinstance(found := _found(folder, what, verify), Cache):
             return found
+        if found:
+            warnings.warn(f"The cache is built again: {found}.", stacklevel=3)
         own = ".building" if is_alone else f".{os.getpid()}.building"
         building = folder.with_suffix(own)
-        _build(reading, building, what)
+        try:
+            _build(reading, building, what)
+        except ValueError:  # no further reading of the same files would go on here
+            shutil.rmtree(building, ignore_errors=True)
+            raise
         _replace(building, folder)
     return opened(folder)
 
@@ -160,19 +166,22 @@ def verify(folder: str | os.PathLike) -> None:
             raise ValueError(f"{folder / name} is damaged: it is not what was written")
 
 
-def _found(folder: Path, what: Mapping[str, Any], is_verified: bool) -> Cache | None:
-    """Returns the cache in a folder, or None where it has to be built; says so if it is damaged."""
+def _found(folder: Path, what: Mapping[str, Any], is_verified: bool) -> Cache | str:
+    """Returns the cache in a folder; where it has to be built, what is wrong with it, if anything.
+
+    One that was read from files that have changed is right, and of no use.
+    """
     try:
         if _header(folder)["read"] != what:
-            return None
+            return ""
+        found = opened(folder)
         if is_verified:
             verify(folder)
-        return opened(folder)
-    except FileNotFoundError:
-        return None
+        return found
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing" if folder.is_dir() else ""
     except (OSError, ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"The cache is built again: {error}.", stacklevel=3)
-        return None
+        return str(error)
 
 
 def _header(folder: Path) -> dict[str, Any]:
@@ -239,11 +248,8 @@ def _build(reading: Reading, building: Path, what: Mapping[str, Any]) -> None:
     """Reads everything into a folder, or what is missing there."""
     spilled = spill.opened(building / "spill", what)
     made = reading.open()
-    try:
-        if not spilled.is_whole:
-            _ingest(reading, made, spilled, what)
-    finally:
-        spill.close(spilled)
+    if not spilled.is_whole:
+        _ingest(reading, made, spilled, what)
     for path in building.iterdir():
         if path.name != "spill":
             path.unlink()
@@ -260,17 +266,28 @@ def _build(reading: Reading, building: Path, what: Mapping[str, Any]) -> None:
 def _ingest(reading: Reading, made: Opened, spilled: spill.Spill, what) -> None:
     """Stores all blocks that are not stored yet."""
     done = sum(spilled.rows.values())
-    with tqdm(
-        total=made.rows, initial=done, unit=" rows", unit_scale=True, desc=reading.format,
+    try:
+        with _progress(reading.format, " rows", made.rows, done) as progress:
+            for block in made.blocks(spilled.blocks):
+                spill.append(spilled, block, what)
+                progress.update(len(block["client"]))
+        if not spilled.rows.get("train"):
+            raise ValueError(f"{reading.files[0]}: there are no training rows")
+        spilled.is_whole = True
+        spill.note_at_times(spilled, what)
+    except BaseException:
+        spill.note(spilled, what)
+        raise
+    finally:
+        spill.close(spilled)
+
+
+def _progress(what: str, unit: str, total: int | None = None, done: int = 0) -> tqdm:
+    """Returns a line on standard error, where that is a terminal and it takes over a second."""
+    return tqdm(
+        desc=what, unit=unit, total=total, initial=done, unit_scale=True,
         delay=1, disable=None, leave=False,
-    ) as progress:  # fmt: skip
-        for block in made.blocks(spilled.blocks):
-            spill.append(spilled, block, what)
-            progress.update(len(block["client"]))
-    if not spilled.rows.get("train"):
-        raise ValueError(f"{', '.join(map(str, reading.files[:3]))}: there are no training rows")
-    spilled.is_whole = True
-    spill.note(spilled, what)
+    )  # fmt: skip
 
 
 def _grouped(spilled: spill.Spill, building: Path) -> dict[str, Any]:

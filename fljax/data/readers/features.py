@@ -35,8 +35,8 @@ def opened(table: Table, roles: Roles) -> Opened:
 
 
 def names(roles: Roles, survey: Survey) -> list[str]:
-    """Returns the names of features; those of a single column of arrays have none."""
-    if is_array(roles, survey):
+    """Returns the names of features; where one of the columns holds arrays, there are none."""
+    if any(survey.kinds[name] == "vector" for name in roles.features):
         return []
     found = []
     for name in roles.features:
@@ -62,9 +62,7 @@ def _blocks(batch: Batch, roles: Roles, survey: Survey) -> list[Block]:
     if roles.label is not None:
         block["y"] = read.classes(batch, roles.label, survey.kinds[roles.label])
     else:
-        y = np.stack([read.numbers(batch, name) for name in roles.targets], 1)
-        y = y.astype(held_type(np.float64))
-        block["y"] = y if len(roles.targets) > 1 else y[:, 0]
+        block["y"] = _y(batch, roles, survey)
     if survey.test_clients is None:
         return [block]
     tested = is_test(block["client"], survey.test_clients)
@@ -103,6 +101,15 @@ def _x(batch: Batch, roles: Roles, survey: Survey) -> np.ndarray:
         return read.vectors(batch, roles.features[0])
     parts = [_feature(batch, name, roles, survey) for name in roles.features]
     return np.concatenate(parts, 1).astype(held_type(np.float64))
+
+
+def _y(batch: Batch, roles: Roles, survey: Survey) -> np.ndarray:
+    """Returns [R] or [R, targets], or the arrays of the one column that has such."""
+    if [survey.kinds[name] for name in roles.targets] == ["vector"]:
+        return read.vectors(batch, roles.targets[0])
+    y = np.stack([read.numbers(batch, name) for name in roles.targets], 1)
+    y = y.astype(held_type(np.float64))
+    return y if len(roles.targets) > 1 else y[:, 0]
 
 
 def _feature(batch: Batch, name: str, roles: Roles, survey: Survey) -> np.ndarray:

@@ -41,7 +41,7 @@ class Spill:
       sizes: {file: bytes}.
       is_whole: Whether the last block is among them.
       files: Those that are open.
-      noted: When the journal was written.
+      noted: When the journal was written, or would have been.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Spill:
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     is_whole: bool = False
     files: dict[str, BinaryIO] = dataclasses.field(default_factory=dict)
-    noted: float = 0.0
+    noted: float = dataclasses.field(default_factory=time.monotonic)
 
 
 _NOTED = ("blocks", "columns", "rows", "sizes", "is_whole")
@@ -97,7 +97,7 @@ def append(spill: Spill, block: Block, reading: Mapping[str, Any]) -> None:
     Raises:
       ValueError: For what is no block, or unlike those before it.
     """
-    split = block.get("split", "train")
+    split = str(block.get("split", "train"))
     if split not in SPLITS:
         raise ValueError(f"a block of the split {split!r}, which is none of {', '.join(SPLITS)}")
     columns = {name: np.asarray(values) for name, values in block.items() if name != "split"}
@@ -115,9 +115,15 @@ def append(spill: Spill, block: Block, reading: Mapping[str, Any]) -> None:
             stored = _stored(spill, name, values)
         except ValueError as error:
             raise ValueError(f"{error} (behind {before:,} {split} rows)") from None
-        _write(spill, file_of(split, name), memoryview(stored).cast("B"))
-    spill.rows[split] = before + next(iter(lengths.values()))
+        if len(stored):
+            _write(spill, file_of(split, name), memoryview(stored).cast("B"))
+    spill.rows[split] = before + lengths["client"]
     spill.blocks += 1
+    note_at_times(spill, reading)
+
+
+def note_at_times(spill: Spill, reading: Mapping[str, Any]) -> None:
+    """Does what `note` does where that was a while ago."""
     if time.monotonic() - spill.noted > _SECONDS:
         note(spill, reading)
 

@@ -19,6 +19,7 @@ from fljax.core.archives import refused, whole
 
 # Rows of a batch, and bytes where rows are large.
 _ROWS, _BYTES = 1 << 16, 16 << 20
+_CSV_BYTES = 4 << 20
 # What stands in CSV files for a value that is not there.
 NULL_VALUES = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?")
 _AGAIN = "write it again, or get it again"
@@ -90,7 +91,7 @@ def csv_table(
             str(path),
             # one thread counts lines, and blocks come in the same order
             read_options=pacsv.ReadOptions(
-                use_threads=False, block_size=4 << 20, column_names=column_names or None
+                use_threads=False, block_size=_CSV_BYTES, column_names=column_names or None
             ),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from fljax.core.names import nearest
 from fljax.core.values import DECAY, Field, checked, checked_path, wrong
 from fljax.data.dataset import KINDS, FederatedDataset
 from fljax.data.files import resolve_data_dir
+from fljax.data.image_scaling import image_scaling
 from fljax.data.partition_arguments import partition_setting
 from fljax.data.readers import features as made
 from fljax.data.readers import tables
@@ -21,62 +23,10 @@ from fljax.data.readers.cache import cached
 from fljax.data.readers.population import population
 from fljax.data.readers.survey import Roles
 from fljax.data.readers.tables import Files, Table
-from fljax.data.sources.images import image_scaling
 
 _ENCODING = Field("one_hot", str, ("one_hot", "codes"))
 _POLICIES = ("error", "drop", "mean", "most_frequent")
 Names = str | Sequence[str]
-
-
-def csv(
-    path: Names,
-    *,
-    delimiter: str = ",",
-    column_names: Sequence[str] | None = None,
-    null_values: Sequence[str] = tables.NULL_VALUES,
-    **options: Any,
-) -> FederatedDataset:
-    """Reads CSV files, plain or compressed, in UTF-8.
-
-    Columns all of whose values are integers, numbers or true and false are that; others are texts.
-
-    Args:
-      path: See `table`.
-      delimiter: Between two values.
-      column_names: Where the first line is a row already.
-      null_values: Texts that stand for a missing value.
-      **options: Those of `table`.
-
-    Raises:
-      As `table`.
-
-    Example:
-      >>> dataset = data.load(  # doctest: +SKIP
-      ...     "csv", path="visits.csv", client="hospital", label="outcome"
-      ... )
-    """
-    delimiter = checked("delimiter", delimiter, Field(",", str))
-    settings = {
-        "delimiter": {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter),
-        "column_names": None if column_names is None else _names("column_names", column_names),
-        "null_values": _names("null_values", null_values),
-    }
-    return table("csv", tables.csv_table, (".csv", ".csv.gz", ".tsv"), path, settings, **options)
-
-
-def parquet(path: Names, **options: Any) -> FederatedDataset:
-    """Reads Parquet files; options are those of `table`."""
-    return table("parquet", tables.parquet_table, (".parquet", ".pq"), path, {}, **options)
-
-
-def arrow(path: Names, **options: Any) -> FederatedDataset:
-    """Reads Arrow files or streams (Feather version 2); options are those of `table`."""
-    return table("arrow", tables.arrow_table, (".arrow", ".feather", ".ipc"), path, {}, **options)
-
-
-def numpy(path: Names, **options: Any) -> FederatedDataset:
-    """Reads `.npz` archives, each of whose arrays is a column; options are those of `table`."""
-    return table("numpy", tables.numpy_table, (".npz",), path, {}, **options)
 
 
 def table(
@@ -163,6 +113,11 @@ def table(
             f"{format}: give the column of classes as label, or those of numbers as target"
             + (", not both" if label is not None else "")
         )
+    if client is None and clients.get("partition") is None and clients.get("num_clients") is None:
+        raise ValueError(
+            f"{format}: name the column of clients as client, or give num_clients, and a "
+            "partition such as 'dirichlet(alpha=0.3)'"
+        )
     options = {"files": [[split, str(file)] for split, file in files], **settings}
 
     def opened():
@@ -172,11 +127,6 @@ def table(
     found = cached(
         Reading(format, [*train, *test], {**options, **roles._asdict()}, opened), cache_dir, verify
     )
-    if client is None and clients.get("partition") is None and clients.get("num_clients") is None:
-        raise ValueError(
-            f"{format}: name the column of clients as client, or give num_clients, and a "
-            "partition such as 'dirichlet(alpha=0.3)'"
-        )
     if kind is None and target is not None:
         kind = KINDS[-1]
     is_bytes = found.columns["x"]["dtype"] == "uint8" and kind != "next_token"
@@ -192,6 +142,72 @@ def table(
     )
 
 
+def _with_options(function: Callable[..., FederatedDataset]) -> Callable[..., FederatedDataset]:
+    """Lets the signature of a format name the options of `table`, so that texts may give them."""
+    own = list(inspect.signature(function).parameters.values())[:-1]
+    shared = list(inspect.signature(table).parameters.values())
+    shared = [
+        parameter for parameter in shared if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD
+    ]
+    vars(function)["__signature__"] = inspect.Signature([*own, *shared])
+    return function
+
+
+@_with_options
+def csv(
+    path: Names,
+    *,
+    delimiter: str = ",",
+    column_names: Sequence[str] | None = None,
+    null_values: Sequence[str] = tables.NULL_VALUES,
+    **options: Any,
+) -> FederatedDataset:
+    """Reads CSV files, plain or compressed, in UTF-8.
+
+    Columns all of whose values are integers, numbers or true and false are that; others are texts.
+
+    Args:
+      path: See `table`.
+      delimiter: Between two values.
+      column_names: Where the first line is a row already.
+      null_values: Texts that stand for a missing value.
+      **options: Those of `table`.
+
+    Raises:
+      As `table`.
+
+    Example:
+      >>> dataset = data.load(  # doctest: +SKIP
+      ...     "csv", path="visits.csv", client="hospital", label="outcome"
+      ... )
+    """
+    delimiter = checked("delimiter", delimiter, Field(",", str))
+    settings = {
+        "delimiter": {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter),
+        "column_names": None if column_names is None else _names("column_names", column_names),
+        "null_values": _names("null_values", null_values),
+    }
+    return table("csv", tables.csv_table, (".csv", ".csv.gz", ".tsv"), path, settings, **options)
+
+
+@_with_options
+def parquet(path: Names, **options: Any) -> FederatedDataset:
+    """Reads Parquet files; options are those of `table`."""
+    return table("parquet", tables.parquet_table, (".parquet", ".pq"), path, {}, **options)
+
+
+@_with_options
+def arrow(path: Names, **options: Any) -> FederatedDataset:
+    """Reads Arrow files or streams (Feather version 2); options are those of `table`."""
+    return table("arrow", tables.arrow_table, (".arrow", ".feather", ".ipc"), path, {}, **options)
+
+
+@_with_options
+def numpy(path: Names, **options: Any) -> FederatedDataset:
+    """Reads `.npz` archives, each of whose arrays is a column; options are those of `table`."""
+    return table("numpy", tables.numpy_table, (".npz",), path, {}, **options)
+
+
 def _complete(roles: Roles, found: Table) -> Roles:
     """Returns the roles with all features named; refuses columns that are not there."""
     path = found.files[0][1]
@@ -201,7 +217,7 @@ def _complete(roles: Roles, found: Table) -> Roles:
             raise refused(
                 path,
                 f"has no column {name!r}"
-                + (f"; did you mean {near!r}?" if near else "")
+                + (f"; did you mean {near!r}?" if near else ".")
                 + f" It has {', '.join(found.columns)}.",
             )
     taken = {roles.client, roles.label, *roles.targets}
@@ -258,5 +274,3 @@ def _test_clients(value: Any, client: str | None, test_path: Any, data_dir) -> f
     if not share:
         raise ValueError("test_clients = 0: give a share above 0, or leave it out")
     return share
-
-

@@ -11,6 +11,7 @@ from fljax.core.values import shown
 from fljax.data.checks import checked
 from fljax.data.dataset import FederatedDataset
 from fljax.data.partition_names import PARTITIONERS
+from fljax.data.readers.tabular import arrow, csv, numpy, parquet
 from fljax.data.sources.adult import adult
 from fljax.data.sources.digits import digits
 from fljax.data.sources.heart import heart_disease
@@ -28,10 +29,17 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "heart_disease": heart_disease,
     "adult": adult,
     "synthetic": synthetic,
+    "csv": csv,
+    "parquet": parquet,
+    "arrow": arrow,
+    "numpy": numpy,
 }
 
 # Those whose rows have clients of their own.
 NATURAL = ("mnist_writers", "shakespeare", "heart_disease", "synthetic")
+
+# Those whose rows have clients where an option says which: {source: option}.
+BY_OPTION = {"csv": "client", "parquet": "client", "arrow": "client", "numpy": "client"}
 
 
 def load(
@@ -94,6 +102,21 @@ def load(
     said = {key: value for key, value in settings.items() if value is not None}
     dataset = make(name, {"seed": seed, **said}, needed=said, given=options)
     return dataset if data_checks is None else checked(dataset, data_checks)
+
+
+def has_clients(text: str, options: Mapping[str, Any]) -> bool:
+    """Returns whether the rows of a source have clients of their own.
+
+    Args:
+      text: What names it.
+      options: Those beside the text.
+    """
+    name = parts.name_of(text)
+    option = BY_OPTION.get(name)
+    if option is None:
+        return name in NATURAL
+    written = parts.written(parts.read_one("dataset", text, SOURCES))
+    return {**written, **options}.get(option) is not None
 
 
 def make(name: str, offered: Mapping[str, Any], **options: Any) -> FederatedDataset:
