@@ -1,14 +1,17 @@
-"""Prints how unlike the clients of a partition are, and draws it.
+"""Prints how unlike the clients of a partition are, and draws it; looks at the data themselves.
 
-Example:
+Examples:
   python scripts/partition.py --dataset=fashion_mnist --partition=dirichlet --num_clients=100 \
       --alpha=0.3 --out=partition.png
+  python scripts/partition.py --dataset=mnist --num_clients=50 --partition='dirichlet(alpha=0.1)' \
+      --partition=shards --partition=iid --examples=6 --check --html=mnist.html
 """
 
 from fljax.core.own_modules import beside
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +19,16 @@ from absl import flags
 
 from fljax import data
 from fljax.core.clusterings import adjusted_rand_index
+from fljax.core.files import naming
 from fljax.core.settings import DATA
+from fljax.recording import page
 
 _DATASET = flags.DEFINE_string(
     "dataset", "digits", f"{', '.join(data.SOURCES)}, or 'module:function' of your own."
 )
-_PARTITION = flags.DEFINE_string("partition", None, DATA["partition"].meaning)
+_PARTITIONS = flags.DEFINE_multi_string(
+    "partition", [], DATA["partition"].meaning + " Several are drawn side by side."
+)
 _NUM_CLIENTS = flags.DEFINE_integer("num_clients", None, "Number of clients.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Chooses the partition.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data directory; default $FLJAX_DATA_DIR.")
@@ -29,11 +36,16 @@ _CODE_DIR = flags.DEFINE_string("code_dir", None, "Folder of your module; defaul
 _CLUSTERS = flags.DEFINE_integer(
     "clusters", None, "Joins clients whose labels are alike to so many clusters.", lower_bound=1
 )
-_OUT = flags.DEFINE_string("out", None, "Where to save the figure; none is drawn without it.")
+_EXAMPLES = flags.DEFINE_integer(
+    "examples", None, "Shows examples of so many clients: a picture, or lines.", lower_bound=1
+)
+_CHECK = flags.DEFINE_bool("check", False, "Looks for faults in the data, client by client.")
+_OUT = flags.DEFINE_string("out", None, "Where to save the figures; none is drawn without it.")
+_HTML = flags.DEFINE_string("html", None, "Where to save one page of all that is found.")
 
 _OPTIONS = (
     *("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"),
-    *("rows_per_client", "own_test_fraction", "feature_skew", "held_out_fraction"),
+    *("rows_per_client", "own_test_fraction", "feature_skew", "held_out_fraction", "data_checks"),
 )
 _DEFINE = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
 for _name in _OPTIONS:
@@ -42,47 +54,109 @@ for _name in _OPTIONS:
 
 
 def main(argv):
+    with tempfile.TemporaryDirectory() as folder:
+        kept = None if _OUT.value is None else Path(_OUT.value)
+        out = Path(folder) / "partition.png" if kept is None and _HTML.value else kept
+        blocks = [page.Heading(f"{_DATASET.value}: its clients", 1)]
+        datasets = {name or "natural": _load(name) for name in _PARTITIONS.value or [None]}
+        for name, dataset in datasets.items():
+            blocks += _described(name, dataset, len(datasets) > 1)
+        first = next(iter(datasets.values()))
+        blocks += _drawn(datasets, out)
+        if _CLUSTERS.value:
+            blocks += _clusters(first, out)
+        if _EXAMPLES.value:
+            blocks += _examples(first, out)
+        if _CHECK.value:
+            blocks += _verbatim("Checks", str(data.check(first)))
+        if kept is not None:
+            for block in blocks:
+                if isinstance(block, page.Picture):
+                    commands.show(f"figure             {block.path}")
+        if _HTML.value:
+            with naming(Path(_HTML.value)):
+                Path(_HTML.value).write_text(page.as_html(blocks), encoding="utf-8")
+            commands.show(f"page               {_HTML.value}")
+
+
+def _load(partition):
     options = {name: flags.FLAGS[name].value for name in _OPTIONS}
     with beside(_CODE_DIR.value):
-        dataset = data.load(
+        return data.load(
             _DATASET.value,
-            partition=_PARTITION.value,
+            partition=partition,
             num_clients=_NUM_CLIENTS.value,
             seed=_SEED.value,
             data_dir=_DATA_DIR.value,
             **{name: value for name, value in options.items() if value is not None},
         )
-    partition = dataset.train.partition
-    counts = None if dataset.num_classes is None else data.split_label_counts(dataset)
-    commands.show(dataset.describe())
-    commands.show(data.partition_statistics(partition, counts))
-    for name, values in dataset.groups.items():
+
+
+def _described(name, dataset, several):
+    """Shows splits, sizes and skew; returns them as blocks of a page."""
+    lines = [dataset.describe(), str(data.partition_statistics(*_counted(dataset)))]
+    for group, values in dataset.groups.items():
         found = zip(*np.unique(values, return_counts=True), strict=True)
         each = ", ".join(f"{value} {count}" for value, count in found)
-        commands.show(f"{name:<18} {each} (clients)")
-    if _CLUSTERS.value:
-        _show_clusters(dataset, counts)
-    if _OUT.value:
-        title = dataset.name + (f", {_PARTITION.value} partition" if _PARTITION.value else "")
-        data.plot_partition(partition, counts, title=title, path=_OUT.value)
-        commands.show(f"figure             {_OUT.value}")
+        lines.append(f"{group:<18} {each} (clients)")
+    return _verbatim(f"Partition {name}" if several else "Clients", "\n".join(lines), several)
 
 
-def _show_clusters(dataset, counts):
+def _drawn(datasets, out):
+    """Draws the partitions; returns blocks of a page."""
+    if out is None:
+        return []
+    if len(datasets) == 1:
+        ((name, dataset),) = datasets.items()
+        title = dataset.name + (f", {name} partition" if _PARTITIONS.value else "")
+        data.plot_partition(*_counted(dataset), title=title, path=out)
+    else:
+        pairs = {name: _counted(dataset) for name, dataset in datasets.items()}
+        data.plot_partitions(pairs, title=next(iter(datasets.values())).name, path=out)
+    return [page.Picture(out, "Sizes and labels of the clients")]
+
+
+def _examples(dataset, out):
+    """Shows examples of a few clients; returns blocks of a page."""
+    lines = data.example_lines(dataset, clients=_EXAMPLES.value)
+    if not data.is_of_images(dataset):
+        return _verbatim("Examples", lines)
+    if out is None:
+        raise ValueError("--examples of images are a picture: say where with --out or --html.")
+    path = out.with_name(f"{out.stem}_examples{out.suffix}")
+    data.plot_examples(dataset, clients=_EXAMPLES.value, path=path)
+    return [page.Heading("Examples"), page.Picture(path, "Examples of a few clients")]
+
+
+def _verbatim(heading, text, headed=False):
+    """Shows lines, below their heading where that is wanted; returns blocks of a page."""
+    commands.show(f"{heading}\n{text}\n" if headed else text)
+    return [page.Heading(heading), page.Verbatim(text)]
+
+
+def _counted(dataset):
+    """Returns the training partition, and its clients' labels where there are classes."""
+    has_classes = dataset.num_classes is not None
+    return dataset.train.partition, data.split_label_counts(dataset) if has_classes else None
+
+
+def _clusters(dataset, out):
     """Shows the clusters by labels, and how far they agree with the groups of the data."""
+    _, counts = _counted(dataset)
     if counts is None:
         raise ValueError("--clusters goes by labels, and the targets have no classes.")
     found = data.cluster_clients(counts, _CLUSTERS.value)
     sizes = ", ".join(str(size) for size in np.bincount(found[found >= 0]))
-    commands.show(f"clusters           {sizes} clients, by their labels")
+    lines = [f"clusters           {sizes} clients, by their labels"]
     for name, groups in dataset.groups.items():
         agreement = adjusted_rand_index(found, groups)
-        commands.show(f"                   adjusted Rand index with {name}: {agreement:.3f}")
-    if _OUT.value:
-        out = Path(_OUT.value)
+        lines.append(f"                   adjusted Rand index with {name}: {agreement:.3f}")
+    blocks = _verbatim("Clusters", "\n".join(lines))
+    if out is not None:
         path = out.with_name(f"{out.stem}_clusters{out.suffix}")
         data.plot_client_clusters(counts, found, title=dataset.name, path=path)
-        commands.show(f"figure             {path}")
+        blocks.append(page.Picture(path, "Clients by cluster"))
+    return blocks
 
 
 if __name__ == "__main__":

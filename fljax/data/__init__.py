@@ -3,6 +3,7 @@
 from fljax.data.arrays import from_arrays
 from fljax.data.checks import check, checked
 from fljax.data.client_clusters import cluster_clients, plot_client_clusters
+from fljax.data.contact_sheet import example_lines, is_of_images, plot_examples
 from fljax.data.dataset import (
     ArrayExamples,
     Examples,
@@ -28,6 +29,7 @@ from fljax.data.partition import classes_per_client, iid, natural, quantity, sha
 from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 from fljax.data.plots import plot_partition
+from fljax.data.side_by_side import plot_partitions
 from fljax.data.sources import SOURCES, digits, load
 from fljax.data.sources.adult import adult
 from fljax.data.sources.heart import heart_disease
@@ -64,12 +66,14 @@ __all__ = [
     "dirichlet",
     "dirichlet_hsu",
     "dirichlet_per_client",
+    "example_lines",
     "fashion_mnist",
     "from_arrays",
     "gaussian_noise",
     "heart_disease",
     "iid",
     "image_scaling",
+    "is_of_images",
     "label_counts",
     "load",
     "make_partition",
@@ -80,7 +84,9 @@ __all__ = [
     "pfllib_dirichlet",
     "pfllib_pathological",
     "plot_client_clusters",
+    "plot_examples",
     "plot_partition",
+    "plot_partitions",
     "quantity",
     "resolve_data_dir",
     "rotations",

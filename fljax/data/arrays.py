@@ -100,7 +100,8 @@ def from_arrays(
       val_fraction: Share of the training rows to split off for validation, client by client.
       num_classes: Default: as many as have names, else the largest label plus one.
       class_names: Names of the classes in the order of their numbers, where labels are texts and
-        another order than the sorted one is wanted, or where integers have names.
+        another order than the sorted one is wanted, or where integers have names; of tokens, what
+        each stands for.
       preprocess: See `FederatedDataset`.
       on_nonfinite: What is done with rows that hold a NaN or an infinity: "error" refuses them with
         their place, "drop" leaves them out and warns of how many, "keep" leaves them to
@@ -267,10 +268,12 @@ def _examples(train: Rows, test: Rows | None, kind: str, num_classes, class_name
         )
     else:
         y, y_test, names = train.y, None if test is None else test.y, None
-        if class_names is not None:
-            raise ValueError("class_names are for kind='classification'")
+        if class_names is not None and kind == "targets":
+            raise ValueError("class_names are for classes and tokens, and targets have none")
         if kind == "next_token":
-            num_classes = _num_tokens([train, test], num_classes)
+            given = num_classes or (None if class_names is None else len(class_names))
+            num_classes = _num_tokens([train, test], given)
+            names = None if class_names is None else tuple(map(str, class_names))
     examples = ArrayExamples({"x": train.x, "y": y, **_beside(train)})
     if test is None:
         return examples, None, num_classes, names

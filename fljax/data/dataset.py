@@ -245,8 +245,8 @@ class FederatedDataset:
       held_out_ids: [clients of `held_out`] their names, or None.
       groups: {name: [N] group of each client, numbers or strings}, such as hospital or domain.
       held_out_groups: {name: [clients of `held_out`] group of each}.
-      class_names: The name of each class, where labels came as texts: prediction k means
-        `class_names[k]`. None where labels were numbers.
+      class_names: The name of each class, where labels came as texts, or of each token: prediction
+        k means `class_names[k]`. None where labels were numbers.
       dropped: {split: rows} that were left out when the data were loaded, since they were not
         finite.
       row_groups: {name: the name of each value} of groups of rows, such as sex, which cut across

@@ -58,11 +58,11 @@ def plot_partition(
     caption = f"{title}\n" * bool(title) + f"{stats.num_clients:,} clients, {stats.num_rows:,} rows"
     if counts is None:
         figure = Figure(figsize=(6, 4.8), layout="constrained")
-        _draw_sizes(figure.subplots(), partition.sizes)
+        draw_sizes(figure.subplots(), partition.sizes)
     else:
         figure = Figure(figsize=(12, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
-        _draw_sizes(left, partition.sizes)
+        draw_sizes(left, partition.sizes)
         _draw_labels(figure, right, counts)
         caption += f"; label divergence {stats.label_divergence:.3f} bits, "
         caption += f"{stats.effective_classes:.1f} effective classes"
@@ -73,7 +73,7 @@ def plot_partition(
     return figure
 
 
-def _draw_sizes(axes, sizes: np.ndarray) -> None:
+def draw_sizes(axes, sizes: np.ndarray) -> None:
     """Draws how many clients have how many rows, on a logarithmic axis if sizes vary widely."""
     filled = sizes[sizes > 0]
     num_bins = int(np.clip(np.sqrt(sizes.size) + 2, 5, 30))
@@ -104,7 +104,7 @@ def _draw_labels(figure, axes, counts: np.ndarray) -> None:
     if len(counts) <= _MAX_BARS and counts.shape[1] <= _MAX_LEGEND:
         _draw_bars(axes, counts)
     else:
-        _draw_shares(figure, axes, counts)
+        draw_shares(figure, axes, counts)
 
 
 def _draw_bars(axes, counts: np.ndarray) -> None:
@@ -134,8 +134,8 @@ def _draw_bars(axes, counts: np.ndarray) -> None:
     )
 
 
-def _draw_shares(figure, axes, counts: np.ndarray) -> None:
-    """Draws the label shares of all clients as a heat map."""
+def draw_shares(figure, axes, counts: np.ndarray, highest: float | None = None) -> None:
+    """Draws the label shares of all clients as a heat map, up to the highest share of any."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     order = np.lexsort((-shares.max(axis=1), shares.argmax(axis=1), totals[:, 0] == 0))
@@ -149,6 +149,7 @@ def _draw_shares(figure, axes, counts: np.ndarray) -> None:
         interpolation="nearest",
         cmap="Blues",
         vmin=0.0,
+        vmax=highest,
     )
     if counts.shape[1] <= _MAX_LEGEND:
         axes.set_yticks(np.arange(counts.shape[1]))

@@ -143,16 +143,22 @@ def test_script_prints_and_draws(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     script = Path(__file__).parents[2] / "scripts" / "partition.py"
-    arguments = ["--partition=dirichlet", "--num_clients=5", "--alpha=0.3"]
+    arguments = ["--partition=dirichlet(alpha=0.3)", "--partition=iid", "--num_clients=5"]
     done = subprocess.run(
-        [sys.executable, str(script), *arguments, f"--out={tmp_path / 'p.png'}"],
+        [
+            *(sys.executable, str(script), *arguments, "--examples=2", "--check"),
+            *(f"--out={tmp_path / 'p.png'}", f"--html={tmp_path / 'p.html'}"),
+        ],
         capture_output=True,
         text=True,
         cwd=script.parents[1],
         env={"PYTHONPATH": str(script.parents[1]), "PATH": ""},
     )
     assert done.returncode == 0, done.stderr
-    assert "effective classes" in done.stdout and (tmp_path / "p.png").exists()
+    assert done.stdout.count("effective classes") == 2 and (tmp_path / "p.png").exists()
+    assert "Partition iid" in done.stdout and "digits: " in done.stdout
+    page = (tmp_path / "p.html").read_text()
+    assert page.count("<img") == 1 and "Examples" in page and "Checks" in page
 
 
 def test_heavy_packages_are_not_imported():

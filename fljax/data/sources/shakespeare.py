@@ -36,6 +36,8 @@ OOV = len(VOCABULARY) + 1
 BOS = len(VOCABULARY) + 2
 EOS = len(VOCABULARY) + 3
 NUM_IDS = len(VOCABULARY) + 4
+# Of the pad, of any other character, and of a snippet's beginning and end.
+_NAMES = ("\0", *VOCABULARY, "\ufffd", "\u2039", "\u203a")
 
 _MOST_BYTES = 256 << 20  # the texts are 4 MB
 _FOLDER, _FILE = "shakespeare_tff", "shakespeare_tff.json"
@@ -72,7 +74,7 @@ def shakespeare(*, data_dir=None, sequence_length: int = 80, **clients) -> Feder
         x_test=x_test,
         y_test=y_test,
         test_client_ids=test_roles,
-        num_classes=NUM_IDS,
+        class_names=_NAMES,
         preprocess=_to_int32,
         name="shakespeare",
         kind="next_token",
