@@ -85,6 +85,9 @@ def skipping(blocks: Callable[[], Iterable[Block]]) -> Callable[[int], Iterator[
 def identity(files: Sequence[Path]) -> dict[str, list]:
     """Returns {path: [bytes, SHA-256 of a small file or time of change of a large one]}.
 
+    Of a folder, these are the bytes of all files below it, and the SHA-256 of their names, sizes
+    and times of change.
+
     Raises:
       FileNotFoundError: If one is not there.
     """
@@ -93,6 +96,20 @@ def identity(files: Sequence[Path]) -> dict[str, list]:
 
 def _identity(path: Path) -> list:
     status = path.stat()
+    if path.is_dir():
+        return _identity_of_folder(path)
     if status.st_size <= _HASHED_BYTES:
         return [status.st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
     return [status.st_size, status.st_mtime_ns]
+
+
+def _identity_of_folder(folder: Path) -> list:
+    size, digest = 0, hashlib.sha256()
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            status = os.stat(os.path.join(place, name))
+            size += status.st_size
+            inside = os.path.relpath(os.path.join(place, name), folder)
+            digest.update(f"{inside}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return [size, digest.hexdigest()]

@@ -12,6 +12,10 @@ from fljax.data.checks import checked
 from fljax.data.dataset import FederatedDataset
 from fljax.data.partition_names import PARTITIONERS
 from fljax.data.readers.tabular import arrow, csv, numpy, parquet
+from fljax.data.readers.fedjax import fedjax
+from fljax.data.readers.image_folder import image_folder
+from fljax.data.readers.leaf import leaf
+from fljax.data.readers.tff import tff
 from fljax.data.sources.adult import adult
 from fljax.data.sources.digits import digits
 from fljax.data.sources.heart import heart_disease
@@ -33,6 +37,10 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "parquet": parquet,
     "arrow": arrow,
     "numpy": numpy,
+    "leaf": leaf,
+    "tff": tff,
+    "fedjax": fedjax,
+    "image_folder": image_folder,
 }
 
 # Those whose rows have clients of their own.
