@@ -52,6 +52,7 @@ def write_tff(path: Path, splits: dict[str, dict[str, list[dict]]], packed: bool
     """Writes {split: {client: [features of an example]}}; packs it where the name ends in .lzma."""
     plain = path.with_suffix("") if path.suffix == ".lzma" else path
     with sqlite3.connect(plain) as database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE examples (split_name TEXT, client_id TEXT, "
                          "serialized_example_proto BLOB)")  # fmt: skip
         database.execute("CREATE TABLE client_metadata (client_id TEXT, split_name TEXT, "
@@ -85,6 +86,7 @@ def fedjax_bytes(features: dict[str, np.ndarray | list[bytes]]) -> bytes:
 def write_fedjax(path: Path, clients: dict[str, dict]) -> Path:
     """Writes {client: {feature: array[rows, ...] or list of bytes}}."""
     with sqlite3.connect(path) as database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE federated_data (client_id BLOB NOT NULL PRIMARY KEY, "
                          "data BLOB NOT NULL, num_examples INTEGER NOT NULL)")  # fmt: skip
         for client, features in clients.items():

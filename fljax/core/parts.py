@@ -3,6 +3,7 @@
     "mlp"                                 a name of ours
     "top_k(0.01), qsgd(8)"                calls, one after another, with literals as arguments
     "my_module:my_function(width=3)"      a function of a module of one's own
+    "tfds:mnist"                          a call of "tfds:NAME" in the table, with the name after it
 
 Every table of the library, such as `fljax.models.MODELS`, is read here. Nothing in a text is ever
 evaluated but literals. A module of one's own lies where Python finds it, in the current folder, or
@@ -292,7 +293,8 @@ def _read(where: str, text: str, table: Mapping[str, Any]) -> Call:
     node = ast.parse(f"f{head[2] or '()'}" if head else text, mode="eval").body
     if not head or not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(f"{where}: {text!r} is no name and no call of one. {_meant(text, table)}")
-    function = _function(where, head[1], table)
+    name, family = head[1], _family(head[1], table)
+    function = table[family] if family else _function(where, name, table)
     try:
         positional = tuple(ast.literal_eval(argument) for argument in node.args)
         named = {_name_of(word): ast.literal_eval(word.value) for word in node.keywords}
@@ -301,7 +303,16 @@ def _read(where: str, text: str, table: Mapping[str, Any]) -> Call:
             f"{where}: the arguments of {shown(text)} must be numbers, quoted texts, True, False, "
             "None, or lists of them."
         ) from None
-    return Call(where, head[1], function, positional, named)
+    if family:
+        name, _, member = name.partition(":")
+        positional = (member, *positional)
+    return Call(where, name, function, positional, named)
+
+
+def _family(name: str, table: Mapping[str, Any]) -> str | None:
+    """Returns the entry of a table, such as "tfds:NAME", of whose names this is one."""
+    family = name.partition(":")[0] + ":NAME"
+    return family if ":" in name and family in table else None
 
 
 def _name_of(keyword: ast.keyword) -> str:

@@ -160,10 +160,11 @@ def as_label(values: Any, name: str, where: str) -> np.ndarray:
     if y.dtype.kind == "f" and np.array_equal(y, np.floor(y)):
         y = y.astype(np.int64)
     if y.ndim != 1 or y.dtype.kind not in "iubU":
-        what = f"{shown(y.ravel()[0])} ({y.dtype})" if y.size else str(y.dtype)
+        odd = y[y != np.floor(y)] if y.dtype.kind == "f" else y
+        what = f"{shown(odd.ravel()[0].item())} ({y.dtype})" if odd.size else str(y.dtype)
         raise ValueError(
             f"{where}: the label {name!r} must be one class a row, an integer or a text, not {what}"
-            f" of shape {list(y.shape[1:])}; numbers to be predicted are a target=..."
+            f" of shape {list(y.shape[1:])}; numbers to be predicted are named by target, not label"
         )
     return y.astype(np.int64) if y.dtype.kind in "iub" else y
 

@@ -34,7 +34,7 @@ def image_folder(
     verify: bool = False,
     **clients,
 ) -> FederatedDataset:
-    """Images in folders, `class/*.png` or `client/class/*.png`; x is uint8[rows, columns, channels].
+    """Images in folders, `class/*.png` or `client/class/*.png`; x is uint8[rows, columns, 1 or 3].
 
     A folder whose folders are `train` and `test` (and `val`) holds these splits. Classes are
     numbered by name. Pixels are scaled to [0, 1] inside the compiled program.

@@ -15,6 +15,7 @@ from fljax.data.readers.tabular import arrow, csv, numpy, parquet
 from fljax.data.readers.fedjax import fedjax
 from fljax.data.readers.image_folder import image_folder
 from fljax.data.readers.leaf import leaf
+from fljax.data.readers.tfds import tfds
 from fljax.data.readers.tff import tff
 from fljax.data.sources.adult import adult
 from fljax.data.sources.digits import digits
@@ -41,10 +42,11 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "tff": tff,
     "fedjax": fedjax,
     "image_folder": image_folder,
+    "tfds:NAME": tfds,
 }
 
 # Those whose rows have clients of their own.
-NATURAL = ("mnist_writers", "shakespeare", "heart_disease", "synthetic")
+NATURAL = ("mnist_writers", "shakespeare", "heart_disease", "synthetic", "leaf", "tff", "fedjax")
 
 # Those whose rows have clients where an option says which: {source: option}.
 BY_OPTION = {"csv": "client", "parquet": "client", "arrow": "client", "numpy": "client"}
