@@ -329,3 +329,12 @@ def test_scripts_find_modules_beside_a_configuration(folder, tmp_path_factory):
         f"--code_dir={folder}", "--num_clients=5",
     )  # fmt: skip
     assert "min 250, median 300" in said
+
+
+def test_a_family_of_names_is_one_function_of_its_members():
+    table = {"tfds:NAME": lambda name, split="train": (name, split)}
+    call = parts.read_one("dataset", "tfds:glue(split='test')", table)
+    assert not call.is_own and parts.make(call) == ("glue", "test")
+    assert parts.make(parts.read_one("dataset", "tfds:mnist", table)) == ("mnist", "train")
+    with pytest.raises(ValueError, match="tfds:NAME"):
+        parts.read_one("dataset", "mnist", table)

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import types
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from fljax.core.files import cache_dir as default_cache_dir
 from fljax.core.files import naming
@@ -282,8 +282,12 @@ def _ingest(reading: Reading, made: Opened, spilled: spill.Spill, what) -> None:
         spill.close(spilled)
 
 
-def _progress(what: str, unit: str, total: int | None = None, done: int = 0) -> tqdm:
+def _progress(what: str, unit: str, total: int | None = None, done: int = 0):
     """Returns a line on standard error, where that is a terminal and it takes over a second."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return contextlib.nullcontext(types.SimpleNamespace(update=lambda amount: None))
     return tqdm(
         desc=what, unit=unit, total=total, initial=done, unit_scale=True,
         delay=1, disable=None, leave=False,

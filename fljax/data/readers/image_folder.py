@@ -34,7 +34,7 @@ def image_folder(
     verify: bool = False,
     **clients,
 ) -> FederatedDataset:
-    """Images in folders, `class/*.png` or `client/class/*.png`; x is uint8[rows, columns, 1 or 3].
+    """Images in folders, `class/*.png` or `client/class/*.png`: x is uint8[rows, columns, colours].
 
     A folder whose folders are `train` and `test` (and `val`) holds these splits. Classes are
     numbered by name. Pixels are scaled to [0, 1] inside the compiled program.
@@ -141,7 +141,8 @@ def _size(size: int | Sequence[int]) -> tuple[int, int]:
         raise wrong("size", size, "rows and columns, such as 64 or [64, 48]")
     if min(pair) < 1:
         raise wrong("size", size, "at least 1")
-    return tuple(pair)
+    rows, columns = pair
+    return rows, columns
 
 
 def _shown(shape: tuple[int, ...]) -> str:

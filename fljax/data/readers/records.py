@@ -161,18 +161,25 @@ def _training_texts(records: Iterable[Record], name: str) -> Iterator[str]:
             yield from record.features[name]
 
 
+def _one_name(wanted: Fields) -> str:
+    """Returns the name of x, where it is a single feature, as texts are."""
+    assert isinstance(wanted.features, str)
+    return wanted.features
+
+
 def _piece(record: Record, wanted: Fields) -> Piece:
     found = columns(record.features, wanted, record.where)
     return Piece(record.split, record.client, found, record.where)
 
 
 def _features(record: Record, wanted: Fields, vocabulary: Vocabulary, length: int) -> Piece:
-    ids = vocabulary.features(record.features[wanted.features], length)
-    return _piece(record._replace(features={**record.features, wanted.features: ids}), wanted)
+    name = _one_name(wanted)
+    ids = vocabulary.features(record.features[name], length)
+    return _piece(record._replace(features={**record.features, name: ids}), wanted)
 
 
 def _sequences(record: Record, wanted: Fields, vocabulary: Vocabulary, length: int) -> Piece:
-    ids, chunks = vocabulary.sequences(record.features[wanted.features], length)
+    ids, chunks = vocabulary.sequences(record.features[_one_name(wanted)], length)
     client = record.client
     if isinstance(client, np.ndarray):
         client = np.repeat(client, chunks)

@@ -11,10 +11,10 @@ from fljax.core.values import shown
 from fljax.data.checks import checked
 from fljax.data.dataset import FederatedDataset
 from fljax.data.partition_names import PARTITIONERS
-from fljax.data.readers.tabular import arrow, csv, numpy, parquet
 from fljax.data.readers.fedjax import fedjax
 from fljax.data.readers.image_folder import image_folder
 from fljax.data.readers.leaf import leaf
+from fljax.data.readers.tabular import arrow, csv, numpy, parquet
 from fljax.data.readers.tfds import tfds
 from fljax.data.readers.tff import tff
 from fljax.data.sources.adult import adult

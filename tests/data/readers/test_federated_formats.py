@@ -58,6 +58,38 @@ def as_tff(path, rows, **options):
     )
 
 
+def as_table(rows, split):
+    return {
+        "user": np.repeat(list(rows[split]), [len(y) for _, y in rows[split].values()]).tolist(),
+        **{
+            f"x{column}": [row[column] for x, _ in rows[split].values() for row in x.tolist()]
+            for column in range(4)
+        },
+        "label": [label for _, y in rows[split].values() for label in y],
+    }
+
+
+def as_csv(folder, rows):
+    paths = []
+    for split in rows:
+        table = as_table(rows, split)
+        values = zip(*table.values(), strict=True)
+        lines = [",".join(table), *(",".join(map(str, row)) for row in values)]
+        paths.append(folder / f"{split}.csv")
+        paths[-1].write_text("\n".join(lines) + "\n")
+    return paths
+
+
+def as_parquet(folder, rows):
+    import pyarrow
+    from pyarrow import parquet
+
+    paths = [folder / f"{split}.parquet" for split in rows]
+    for split, path in zip(rows, paths, strict=True):
+        parquet.write_table(pyarrow.table(as_table(rows, split)), path)
+    return paths
+
+
 def as_fedjax(folder, rows):
     return [
         write_fedjax(
@@ -113,6 +145,10 @@ def test_one_population_in_all_formats_is_one_data_set(tmp_path):
     assert_equal(data.load("tff", path=str(one_by_one)), expected)
     train, test = as_fedjax(tmp_path, rows)
     assert_equal(data.load("fedjax", path=str(train), test_path=str(test)), expected)
+    for name, write in (("csv", as_csv), ("parquet", as_parquet)):
+        train, test = write(tmp_path, rows)
+        how = {"client": "user", "label": "label"}
+        assert_equal(data.load(name, path=str(train), test_path=str(test), **how), expected)
 
 
 def shakespeare_like():
