@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def plot_partitions(
     figure = Figure(
         figsize=(2 + 4.2 * len(partitions), 7.6 if has_labels else 4.2), layout="constrained"
     )
-    rows = figure.subplots(1 + has_labels, len(partitions), squeeze=False)
+    rows: Any = figure.subplots(1 + has_labels, len(partitions), squeeze=False)
     for place, (name, (partition, _)) in enumerate(partitions.items()):
         draw_sizes(rows[0, place], partition.sizes)
         found = partition_statistics(partition, counts[name])
