@@ -16,9 +16,12 @@ from fljax.core.network import Network, from_functions, from_linen, from_nnx
 from fljax.core.task import Measured, Task
 from fljax.core.values import shown
 from fljax.tasks import outputs
+from fljax.tasks.binary import binary
+from fljax.tasks.class_weights import balanced_weights
 from fljax.tasks.integer_targets import classification, next_token, softmax_cross_entropy
+from fljax.tasks.multi_label import multi_label
 from fljax.tasks.outputs import Spec, of_targets
-from fljax.tasks.ranked import auc, binary
+from fljax.tasks.ranked import auc, auc_of_histograms
 from fljax.tasks.regression import regression
 from fljax.tasks.supervised import supervised
 
@@ -30,12 +33,15 @@ __all__ = [
     "Sum",
     "Task",
     "auc",
+    "auc_of_histograms",
+    "balanced_weights",
     "binary",
     "classification",
     "from_functions",
     "from_linen",
     "from_nnx",
     "make",
+    "multi_label",
     "next_token",
     "num_outputs",
     "regression",
@@ -49,11 +55,13 @@ TASKS: dict[str, Callable[..., Task]] = {
     "classification": classification,
     "next_token": next_token,
     "binary": binary,
+    "multi_label": multi_label,
     "regression": regression,
 }
 
 # name -> (spec of a row) -> how many outputs a model by name has, of tasks without classes
 OUTPUTS: dict[str, Callable[[Spec], int]] = {
+    "multi_label": of_targets,
     "regression": of_targets,
 }
 

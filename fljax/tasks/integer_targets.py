@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fljax.core.metrics import Sum
+from fljax.core.metrics import Metric, Sum
 from fljax.core.task import Measured, Task
 from fljax.core.values import COUNT, FINITE, Field, checked, wrong
 from fljax.tasks.batches import only_real, per_example
-from fljax.tasks.class_counts import CLASS_METRICS, ClassCounts
+from fljax.tasks.class_counts import (
+    ACTUAL,
+    BY_CLASS,
+    DEFAULT,
+    HITS,
+    PREDICTED,
+    ClassCounts,
+    class_metrics,
+)
+from fljax.tasks.class_weights import PLAIN, Weighting, balanced_weights, weighting
+from fljax.tasks.metric_names import chosen
 from fljax.tasks.supervised import of_rows, supervised, wide
+
+# Up to so many, metrics that are named exist for clients and groups.
+MOST_CLASSES = 256
 
 
 def classification(
     model: Any,
     num_classes: int,
     *,
+    metrics: Sequence[str] | None = None,
+    class_weights: Sequence[float] | str | None = None,
+    focal_gamma: float = 0.0,
     frozen: Any = None,
     loss_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     fast_layers: bool = True,
@@ -31,6 +48,14 @@ def classification(
         current parameters), `from_linen(module, example_x)`, a pair of functions (init, apply), or
         a `Network`. It maps x[B, ...] to logits [B, num_classes].
       num_classes: Number of classes; labels are 0 ... num_classes - 1.
+      metrics: Names of what it is judged by, the one that chooses first: docs/tasks.md lists them.
+        What is named exists for each client and group as well; up to 256 classes, it takes 3 bytes
+        for each class of each evaluated row. By default, metrics by class are of all rows alone.
+      class_weights: A weight for each class, or "balanced", which counts the training labels of all
+        clients; see `balanced_weights`. Losses are multiplied, and the mean divides by the number
+        of rows as without.
+      focal_gamma: Of the focal loss (Lin et al. 2017, arXiv:1708.02002), with `class_weights` as
+        its alpha; 0 is the cross entropy.
       frozen: NNX filter of the parameters that are never trained.
       loss_fn: (logits [B, C], labels [B]) -> [B]; softmax cross entropy by default.
       fast_layers: Whether NNX convolutions are computed by `fljax_kernels.conv_general_dilated`,
@@ -39,14 +64,28 @@ def classification(
     Returns:
       The task; y is int[B].
 
+    Raises:
+      ValueError: For arguments that are out of range, unknown or contradict each other.
+
     Example:
       >>> task = tasks.classification(models.mlp((4, 8, 3)), num_classes=3)
       >>> task
       Task('classification', 3 classes)
       >>> params, _, _ = task.init(jax.random.key(0))
     """
-
-    return _task(model, num_classes, "classification", of_rows, frozen, loss_fn, fast_layers)
+    num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
+    by_example = metrics is not None and num_classes <= MOST_CLASSES
+    return class_task(
+        model,
+        num_classes,
+        "classification",
+        of_rows,
+        metrics=chosen(metrics, class_metrics(by_example), DEFAULT),
+        weights=weighting(num_classes, class_weights, focal_gamma),
+        frozen=frozen,
+        loss_fn=loss_fn,
+        fast_layers=fast_layers,
+    )
 
 
 def next_token(
@@ -54,6 +93,7 @@ def next_token(
     num_classes: int,
     *,
     pad_id: int | None = 0,
+    metrics: Sequence[str] | None = None,
     frozen: Any = None,
     fast_layers: bool = True,
 ) -> Task:
@@ -63,6 +103,7 @@ def next_token(
       model: As for `classification`; maps tokens [B, T] to logits [B, T, num_classes].
       num_classes: Size of the vocabulary.
       pad_id: Targets of this value do not count; None if all count.
+      metrics: As for `classification`; those by class are of all rows alone.
       frozen: NNX filter of the parameters that are never trained.
       fast_layers: As for `classification`.
 
@@ -79,7 +120,15 @@ def next_token(
         real = jnp.broadcast_to(batch["mask"][:, None], batch["y"].shape)
         return real if pad_id is None else real & (batch["y"] != pad_id)
 
-    return _task(model, num_classes, "next_token", counted, frozen, None, fast_layers)
+    return class_task(
+        model,
+        num_classes,
+        "next_token",
+        counted,
+        metrics=chosen(metrics, class_metrics(of_examples=False), DEFAULT),
+        frozen=frozen,
+        fast_layers=fast_layers,
+    )
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -94,24 +143,44 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.sum(log_probabilities, where=_one_hot(logits, labels), axis=-1)
 
 
-def _task(
+def class_task(
     model: Any,
     num_classes: int,
     kind: str,
     counted: Callable[[Mapping], jax.Array],
-    frozen: Any,
-    loss_fn: Callable | None,
-    fast_layers: bool,
+    *,
+    metrics: Sequence[Metric],
+    weights: Weighting = PLAIN,
+    also: Callable[[jax.Array, jax.Array, jax.Array], dict[str, Sum]] | None = None,
+    frozen: Any = None,
+    loss_fn: Callable | None = None,
+    fast_layers: bool = True,
 ) -> Task:
     """Makes a task of integer targets, of which those where `counted(batch)` is true count.
 
     In all metrics, the first of equal logits is ahead, and a target whose logits have no softmax (a
     NaN or an infinity among them, or nothing but -inf) is wrong.
+
+    Args:
+      model, num_classes, frozen, loss_fn, fast_layers: As for `classification`.
+      kind: What it is called.
+      counted: (batch) -> bool[B, ...].
+      metrics: What it is judged by; sums that none of them reads are not measured.
+      weights: Of the losses.
+      also: (logits, labels, counts) -> further sums by example.
     """
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
     if not (loss_fn is None or callable(loss_fn)):
         raise wrong("loss_fn", loss_fn, "a function of logits and labels, or None")
-    needs_integers, loss_fn = loss_fn is None, loss_fn or softmax_cross_entropy
+    if loss_fn is not None and weights.focal_gamma:
+        raise ValueError(
+            f"focal_gamma = {weights.focal_gamma:g} is of the cross entropy, and loss_fn is given: "
+            "leave one of them out."
+        )
+    needs_integers, loss_of = loss_fn is None, loss_fn or softmax_cross_entropy
+    is_plain = weights.is_plain and needs_integers
+    reads = {metric.name for metric in metrics}
+    by_example = any(not each.of_counts for each in metrics if each.name in BY_CLASS)
 
     def scored(logits, batch, counts):
         """Returns losses, logits and labels, each per target; 0 where it does not count."""
@@ -124,31 +193,60 @@ def _task(
                 "the data set y.astype(np.int32), or the task a loss_fn."
             )
         labels = jnp.where(counts, batch["y"], 0)
-        losses = loss_fn(logits, labels)
+        losses = loss_of(logits, labels)
         if getattr(losses, "shape", None) != counts.shape:
             raise ValueError(
                 f"loss_fn returns an array of shape {list(jnp.shape(losses))}, and "
                 f"{list(counts.shape)} is wanted: one loss for each target and no mean over them, "
                 "so that rows of padding can be left out."
             )
+        if not weights.is_plain:
+            losses = weights.of(losses, labels)
         return jnp.where(counts, losses, 0), logits, labels
 
-    return supervised(
+    def measured(scores, counts):
+        losses, logits, labels = scores
+        sums, by_class = _measured(losses, logits, labels, counts)
+        if "log_loss" in reads:
+            plain = losses if is_plain else softmax_cross_entropy(logits, labels)
+            sums["log_loss"] = Sum(per_example(jnp.where(counts, plain, 0)), sums["loss"].weight)
+        if by_example:
+            sums |= _by_example(logits, labels, counts)
+        if also is not None:
+            sums |= also(logits, labels, counts)
+        if "top5" not in reads:
+            del sums["top5"]
+        return Measured(sums, by_class if any(each.of_counts for each in metrics) else None)
+
+    task = supervised(
         model,
         kind=kind,
-        metrics=CLASS_METRICS,
+        metrics=metrics,
         scored=scored,
-        measured=_measured,
+        measured=measured,
         counted=counted,
         num_classes=num_classes,
         frozen=frozen,
         fast_layers=fast_layers,
     )
+    if not weights.waits:
+        return task
+
+    def fit(blocks):
+        rows = sum(np.bincount(y, minlength=num_classes)[:num_classes] for y in blocks)
+        return class_task(
+            model, num_classes, kind, counted, metrics=metrics,
+            weights=weights._replace(weights=balanced_weights(rows)), also=also, frozen=frozen,
+            loss_fn=loss_fn, fast_layers=fast_layers,
+        )  # fmt: skip
+
+    return task._replace(fit=fit)
 
 
-def _measured(scores: tuple[jax.Array, ...], counts: jax.Array) -> Measured:
-    """Returns what is measured of a batch, whose arguments hold an entry for each target."""
-    losses, logits, labels = scores
+def _measured(
+    losses: jax.Array, logits: jax.Array, labels: jax.Array, counts: jax.Array
+) -> tuple[dict[str, Sum], ClassCounts]:
+    """Returns (sums, counts by class) of a batch, whose arguments hold an entry for each target."""
     rank, predicted = _rank(logits, labels), _is_prediction(logits)
     correct = counts & predicted & (rank == 0)
     weight = per_example(counts.astype(jnp.int32))
@@ -166,7 +264,16 @@ def _measured(scores: tuple[jax.Array, ...], counts: jax.Array) -> Measured:
         actual=none.at[labels].add(counts.astype(jnp.int32)),
         predicted=none.at[logits.argmax(-1)].add((counts & predicted).astype(jnp.int32)),
     )
-    return Measured(sums, by_class)
+    return sums, by_class
+
+
+def _by_example(logits: jax.Array, labels: jax.Array, counts: jax.Array) -> dict[str, Sum]:
+    """Returns the counts by class of single examples, bool[B, C], for clients and groups."""
+    actual = counts[:, None] & _one_hot(logits, labels)
+    predicted = (counts & _is_prediction(logits))[:, None] & _one_hot(logits, logits.argmax(-1))
+    weight = counts.astype(jnp.int32)
+    each = {HITS: actual & predicted, ACTUAL: actual, PREDICTED: predicted}
+    return {name: Sum(value, weight) for name, value in each.items()}
 
 
 def _wrong_logits(logits: Any, kind: str, targets: tuple, num_classes: int) -> str:

@@ -1,4 +1,4 @@
-"""Makes tasks of two classes that are judged by how examples are ranked: the area under the ROC."""
+"""Measures how well scores rank examples: the area under the ROC, exactly or from histograms."""
 
 from __future__ import annotations
 
@@ -9,59 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.core.metrics import Metric, Sum
-from fljax.core.task import Task
+from fljax.core import parts
+from fljax.core.metrics import LOWER, Metric, Sum
 from fljax.core.values import Field, Interval, checked
-from fljax.tasks.integer_targets import classification
-
-
-def binary(
-    model: Any,
-    num_classes: int = 2,
-    *,
-    frozen: Any = None,
-    loss_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
-    fast_layers: bool = True,
-) -> Task:
-    """Makes a classification task of two classes that is judged by AUC first.
-
-    Args:
-      model: As for `classification`; it has two logits.
-      num_classes: 2.
-      frozen, loss_fn, fast_layers: As for `classification`.
-
-    Returns:
-      The task; the score of an example is the logit of class 1 minus that of class 0.
-
-    Raises:
-      ValueError: For another number of classes.
-
-    Example:
-      >>> task = tasks.binary(models.softmax_regression(13, 2))
-      >>> [metric.name for metric in task.metrics][:2]
-      ['auc', 'accuracy']
-    """
-    num_classes = checked("num_classes", num_classes, Field(2, int, Interval(2, 2)))
-    task = classification(
-        model, num_classes, frozen=frozen, loss_fn=loss_fn, fast_layers=fast_layers
-    )
-
-    def ranked(measured, logits, batch):
-        weight, logits = measured.sums["loss"].weight, logits.astype(jnp.float32)
-        scores = {
-            SCORE: Sum(logits[:, 1] - logits[:, 0], weight),
-            LABEL: Sum(batch["y"].astype(jnp.int32), weight),
-        }
-        return measured._replace(sums={**measured.sums, **scores})
-
-    def measure(params, frozen, model_state, batch):
-        measured = task.measure(params, frozen, model_state, batch)
-        return ranked(measured, task.apply(params, frozen, model_state, batch["x"]), batch)
-
-    def judge(outputs, batch):
-        return ranked(task.judge(outputs, batch), outputs, batch)
-
-    return task._replace(measure=measure, judge=judge, metrics=(AUC, *task.metrics))
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -101,3 +51,90 @@ def _auc_of(sums: Mapping[str, Sum]) -> float:
 
 
 AUC = Metric("auc", value=_auc_of, of_examples=True, label="AUC")
+
+# the sum by example, bool[B, 2, bins]
+HISTOGRAM = "score_histogram"
+
+
+def num_bins(text: str) -> int | None:
+    """Returns the bins of "histogram(bins)", or None of "exact"."""
+    call = parts.read_one("auc", text, {"exact": _exact, "histogram": _histogram})
+    return parts.make(call)
+
+
+def _exact() -> None:
+    return None
+
+
+def _histogram(bins: int = 100) -> int:
+    return checked("bins", bins, Field(100, int, Interval(2, 10_000)))
+
+
+def bin_of(scores: jax.Array, bins: int) -> jax.Array:
+    """Returns int32[...], the bin of each score, a log odds; bins are alike in probability.
+
+    Which bin a score is in never falls as it grows, whatever is rounded.
+    """
+    shares = np.arange(1, bins) / bins
+    edges = jnp.asarray(np.log(shares / (1 - shares)), scores.dtype)
+    return jnp.searchsorted(edges, scores, side="right").astype(jnp.int32)
+
+
+def histograms(scores: jax.Array, labels: jax.Array, bins: int) -> jax.Array:
+    """Returns bool[B, 2, bins]: where each example lies in the histograms of classes 0 and 1."""
+    of_class = jnp.arange(2) == labels[:, None]
+    of_bin = (jnp.arange(bins) == bin_of(scores, bins)[:, None]) & ~jnp.isnan(scores)[:, None]
+    return of_class[:, :, None] & of_bin[:, None, :]
+
+
+def auc_of_histograms(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the area under the ROC from histograms of scores, and how far it may be off.
+
+    Scores within one bin count as equal. So a pair of examples in one bin, which counts one half,
+    may count 0 or 1, and pairs of unlike bins count as they are: the exact area differs by half the
+    share of pairs within a bin at most.
+
+    Args:
+      counts: Integer[..., 2, bins] examples of class 0 and of class 1.
+
+    Returns:
+      (area float64[...], bound float64[...]); NaN where there is no example of a class.
+
+    Example:
+      >>> area, bound = tasks.auc_of_histograms(np.array([[3, 1], [1, 3]]))
+      >>> float(area), float(bound)
+      (0.75, 0.1875)
+    """
+    negatives, positives = np.moveaxis(np.asarray(counts).astype(np.float64), -2, 0)
+    below = negatives.cumsum(-1) - negatives
+    pairs = positives.sum(-1) * negatives.sum(-1)
+    with np.errstate(all="ignore"):
+        halves = (positives * negatives).sum(-1) / 2
+        area = ((positives * below).sum(-1) + halves) / pairs
+        return area, halves / pairs
+
+
+def histogram_metrics(
+    name: str, label: str, read: Callable[[Any], Any], **of: bool
+) -> list[Metric]:
+    """Returns the metrics of histograms of scores: the area, and its bound `NAME_error`.
+
+    Args:
+      name, label: Of the area.
+      read: What the metric is given -> (area, bound).
+      **of: As for `Metric`: what it is given.
+    """
+    return [
+        Metric(name, value=lambda given: read(given)[0], label=label, **of),
+        Metric(f"{name}_error", LOWER, lambda given: read(given)[1], label=f"{label}, error", **of),
+    ]
+
+
+def _of_sums(sums: Mapping[str, Sum]) -> tuple[Any, Any]:
+    counts, weight = np.asarray(sums[HISTOGRAM].value), sums[HISTOGRAM].weight
+    whole = counts.sum((-1, -2)) == weight  # scores that are NaN are in no bin
+    area, bound = auc_of_histograms(counts)
+    return np.where(whole, area, np.nan), np.where(whole, bound, np.nan)
+
+
+HISTOGRAM_AUC = histogram_metrics("auc", "AUC", _of_sums)

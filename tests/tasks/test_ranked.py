@@ -2,11 +2,12 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fljax
@@ -61,6 +62,66 @@ def test_clients_and_groups_have_auc_of_their_own():
     assert table["client"].tolist() == [0, 1, 2, 3, 4] and math.isnan(table["auc"][3])
     groups = metrics.group_metrics(both, sums, owners, np.array([*"aabbbcc"]))
     assert groups["a"]["auc"] == pytest.approx(by_pairs(scores[owners < 2], labels[owners < 2]))
+
+
+@given(
+    pairs=st.lists(st.tuples(st.floats(-6, 6, width=32), st.integers(0, 1)), min_size=1),
+    bins=st.integers(2, 30),
+)
+@settings(max_examples=50)
+def test_histograms_are_off_by_their_bound_at_most(pairs, bins):
+    scores = np.array([score for score, _ in pairs], np.float32)
+    labels = np.array([label for _, label in pairs])
+    edges = np.log(np.arange(1, bins) / np.arange(bins - 1, 0, -1)).astype(np.float32)
+    places = np.searchsorted(edges, scores, side="right")
+    counts = np.stack([np.bincount(places[labels == of], minlength=bins) for of in (0, 1)])
+    area, bound = tasks.auc_of_histograms(counts)
+    exact = by_pairs(scores, labels)
+    if math.isnan(exact):
+        assert math.isnan(area) and math.isnan(bound)
+    else:
+        assert abs(area - exact) <= bound + 1e-12
+        assert area == pytest.approx(by_pairs(places, labels))  # scores of a bin are equal
+
+
+def test_histograms_add_up_over_clients_and_groups():
+    generator = np.random.default_rng(2)
+    x = (3 * generator.standard_normal((40, 1))).astype(np.float32)
+    y, owners = generator.integers(0, 2, 40), np.arange(40) % 3
+    apply = lambda params, x: jnp.concatenate([0 * x, x], 1)  # noqa: E731
+    model = (lambda key: {}, apply)
+    batch = {"x": x, "y": y, "mask": np.ones(40, bool)}
+    found = {}
+    for text in ("exact", "histogram(8)"):
+        task = tasks.binary(model, auc=text, metrics=("auc", "f1", "recall_macro"))
+        sums = jax.device_get(jax.jit(task.measure)({}, {}, {}, batch)).sums
+        everybody = metrics.global_metrics(task.metrics, sums)
+        table = metrics.client_metrics(task.metrics, sums, owners, 3)
+        found[text] = [everybody, *({name: table[name][n] for name in everybody} for n in range(3))]
+        rows = owners < 2
+        groups = metrics.group_metrics(task.metrics, sums, owners, np.array([*"aab"]))
+        of_group = metrics.global_metrics(
+            task.metrics, jax.tree.map(lambda leaf, rows=rows: leaf[rows], dict(sums))
+        )
+        assert groups["a"] == pytest.approx(of_group)
+    names = [metric.name for metric in task.metrics]
+    assert names == ["auc", "f1", "recall_macro", "loss"]
+    for own, rows in zip(
+        found["exact"], [owners < 3, *(owners == n for n in range(3))], strict=True
+    ):
+        assert own["auc"] == pytest.approx(by_pairs(x[rows, 0], y[rows]))
+    with_bound = tasks.binary(model, auc="histogram(8)")
+    assert [metric.name for metric in with_bound.metrics][:2] == ["auc", "auc_error"]
+    sums = jax.device_get(jax.jit(with_bound.measure)({}, {}, {}, batch)).sums
+    table = metrics.client_metrics(with_bound.metrics, sums, owners, 3)
+    for client in range(3):
+        exact, near = found["exact"][1 + client]["auc"], found["histogram(8)"][1 + client]["auc"]
+        assert 0 < abs(exact - near) <= table["auc_error"][client] < 0.2
+    for own, other in zip(*found.values(), strict=True):
+        assert own["f1"] == other["f1"]
+    broken = jnp.asarray(x).at[5].set(jnp.nan)
+    sums = jax.device_get(jax.jit(with_bound.measure)({}, {}, {}, {**batch, "x": broken})).sums
+    assert math.isnan(metrics.global_metrics(with_bound.metrics, sums)["auc"])
 
 
 def test_padding_and_batches_change_nothing():
