@@ -85,7 +85,7 @@ def run(
             dataset = data.synthetic(
                 1, 1, num_clients=population, seed=seed, max_size=111, materialize=False
             )
-        return {"source": source} | _timed(dataset, cohort, rounds, placement, seed)
+        return {"source": source} | timed(dataset, cohort, rounds, placement, seed)
 
 
 def mapped_images(folder: Path, population: int, seed: int = 0) -> FederatedDataset:
@@ -119,7 +119,7 @@ def _forget(path: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, seed: int):
+def timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, seed: int):
     """Returns the figures of `rounds` rounds after a first one."""
     begin = time.perf_counter()
     federation = build(

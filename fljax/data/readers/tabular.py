@@ -17,9 +17,11 @@ from fljax.data.files import resolve_data_dir
 from fljax.data.image_scaling import image_scaling
 from fljax.data.partition_arguments import partition_setting
 from fljax.data.readers import features as made
-from fljax.data.readers import tables
+from fljax.data.readers.arrow_tables import arrow_table, parquet_table
 from fljax.data.readers.blocks import Reading
 from fljax.data.readers.cache import cached
+from fljax.data.readers.csv_tables import NULL_VALUES, csv_table
+from fljax.data.readers.npz_tables import npz_table
 from fljax.data.readers.population import population
 from fljax.data.readers.survey import Roles
 from fljax.data.readers.tables import Files, Table
@@ -159,7 +161,7 @@ def csv(
     *,
     delimiter: str = ",",
     column_names: Sequence[str] | None = None,
-    null_values: Sequence[str] = tables.NULL_VALUES,
+    null_values: Sequence[str] = NULL_VALUES,
     **options: Any,
 ) -> FederatedDataset:
     """Reads CSV files, plain or compressed, in UTF-8.
@@ -187,25 +189,25 @@ def csv(
         "column_names": None if column_names is None else _names("column_names", column_names),
         "null_values": _names("null_values", null_values),
     }
-    return table("csv", tables.csv_table, (".csv", ".csv.gz", ".tsv"), path, settings, **options)
+    return table("csv", csv_table, (".csv", ".csv.gz", ".tsv"), path, settings, **options)
 
 
 @_with_options
 def parquet(path: Names, **options: Any) -> FederatedDataset:
     """Reads Parquet files; options are those of `table`."""
-    return table("parquet", tables.parquet_table, (".parquet", ".pq"), path, {}, **options)
+    return table("parquet", parquet_table, (".parquet", ".pq"), path, {}, **options)
 
 
 @_with_options
 def arrow(path: Names, **options: Any) -> FederatedDataset:
     """Reads Arrow files or streams (Feather version 2); options are those of `table`."""
-    return table("arrow", tables.arrow_table, (".arrow", ".feather", ".ipc"), path, {}, **options)
+    return table("arrow", arrow_table, (".arrow", ".feather", ".ipc"), path, {}, **options)
 
 
 @_with_options
 def numpy(path: Names, **options: Any) -> FederatedDataset:
     """Reads `.npz` archives, each of whose arrays is a column; options are those of `table`."""
-    return table("numpy", tables.numpy_table, (".npz",), path, {}, **options)
+    return table("numpy", npz_table, (".npz",), path, {}, **options)
 
 
 def _complete(roles: Roles, found: Table) -> Roles:

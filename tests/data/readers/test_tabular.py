@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fljax import config, data
 from fljax.config.experiment import make_dataset
-from fljax.data.readers import tables
+from fljax.data.readers import arrow_tables, csv_tables, tables
 from fljax.data.readers.cache import opened
 from fljax.data.sources import load
 
@@ -168,7 +169,7 @@ def test_a_reading_of_parquet_that_was_killed_enters_where_it_ended(monkeypatch)
     for number in (0, 1):
         half = {name: values[150 * number :][:150] for name, values in columns.items()}
         written(half, f"{number}.parquet", row_group_size=40)
-    table = tables.parquet_table([("train", tables.Path(f"{n}.parquet")) for n in (0, 1)])
+    table = arrow_tables.parquet_table([("train", Path(f"{n}.parquet")) for n in (0, 1)])
     names = ["age", "hospital"]
     batches = [*table.read(names, 0)]
     for start in (1, 3, 5, 11, 13, 99):
@@ -301,7 +302,7 @@ CSV = "hospital,age,kind,outcome\n" + "Bern,20,a,ill\n" * 700
 def test_what_cannot_be_read_is_one_line_with_place_and_remedy(
     content, options, said, here, monkeypatch
 ):
-    monkeypatch.setattr(tables, "_CSV_BYTES", 4096)  # several blocks
+    monkeypatch.setattr(csv_tables, "_BLOCK_BYTES", 4096)  # several blocks
     content = content if isinstance(content, bytes) else content.encode()
     (here / "t.csv").write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match=said) as caught:

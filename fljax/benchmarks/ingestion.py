@@ -1,0 +1,133 @@
+"""Measures how a large table becomes a data set: seconds, memory, resuming after a kill, rounds.
+
+    python -c "from fljax.benchmarks import ingestion; ingestion.measure('FOLDER')"
+
+writes a Parquet file of 1,000,000 clients and 20,000,000 rows in any order, and prints one JSON
+object a step. Each step is a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fljax import data
+from fljax.benchmarks import population
+from fljax.data.dataset import FederatedDataset
+from fljax.recording import host_peak_memory_bytes
+
+FEATURES = 8
+_CHUNK = 1 << 20
+
+
+def measure(
+    folder: str | Path, clients: int = 1_000_000, rows: int = 20_000_000, kill_after: float = 20.0
+) -> None:
+    """Writes a table, reads it, kills another reading of it and lets it go on, times rounds.
+
+    Args:
+      folder: Where everything lies; what is there already is taken as it is.
+      clients: In the table.
+      rows: In the table.
+      kill_after: Seconds after which the second reading is killed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / f"{clients}.parquet"
+    if not table.exists():
+        write_table(table, clients, rows)
+    print(json.dumps({"table_bytes": table.stat().st_size}), flush=True)
+    for step, cache in (("read", "whole"), ("open", "whole")):
+        _say(step, _in_process(table, folder / cache))
+    _in_process(table, folder / "killed", kill_after)
+    (building,) = (folder / "killed").glob("*.building")
+    stored = json.loads((building / "spill" / "journal.json").read_bytes())["rows"]
+    _say("killed", {"after_seconds": kill_after, "rows_stored": stored.get("train", 0)})
+    _say("resumed", _in_process(table, folder / "killed"))
+    _say("equal", {"files": _are_equal(folder / "whole", folder / "killed")})
+    small = folder / "10000.parquet"
+    if not small.exists():
+        write_table(small, 10_000, 200_000)
+    seconds = [_rounds(path, folder / "whole") for path in (small, table, small, table)]
+    _say("rounds", {"seconds_of_10000_and_of_all_in_turns": seconds})
+
+
+def write_table(path: Path, clients: int, rows: int, seed: int = 0) -> None:
+    """Writes a Parquet file: texts as ids, float32 features, labels of two kinds, in any order."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    draw = np.random.default_rng(seed)
+    names = pa.array([f"user-{number:07}" for number in range(clients)])
+    fields = [("user", pa.string()), *((f"x{n}", pa.float32()) for n in range(FEATURES))]
+    with parquet.ParquetWriter(path, pa.schema([*fields, ("y", pa.int8())])) as file:
+        for start in range(0, rows, _CHUNK):
+            count = min(_CHUNK, rows - start)
+            x = draw.normal(size=(FEATURES, count)).astype(np.float32)
+            columns = {f"x{n}": values for n, values in enumerate(x)}
+            user = names.take(pa.array(draw.integers(0, clients, count)))
+            y = (x[0] + draw.normal(size=count) > 0).astype(np.int8)
+            file.write_table(pa.table({"user": user, **columns, "y": y}))
+
+
+def read(table: str | Path, cache_dir: str | Path) -> FederatedDataset:
+    """Reads the table through the cache."""
+    return data.load("parquet", path=str(table), client="user", label="y", cache_dir=str(cache_dir))
+
+
+def figures(table: str | Path, cache_dir: str | Path) -> None:
+    """Reads the table, and prints seconds, CPU seconds and peaks of memory as JSON."""
+    before, start, cpu = host_peak_memory_bytes(), time.perf_counter(), time.process_time()
+    dataset = read(table, cache_dir)
+    found = {
+        "clients": dataset.num_clients,
+        "rows": dataset.train.num_rows,
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_memory_bytes": host_peak_memory_bytes(),
+        "peak_memory_bytes_before": before,
+        "cache_bytes": sum(f.stat().st_size for f in Path(cache_dir).rglob("*") if f.is_file()),
+    }
+    print(json.dumps(found))
+
+
+def _in_process(table: Path, cache_dir: Path, kill_after: float | None = None) -> dict[str, Any]:
+    """Returns what `figures` prints in a process of its own, which may be killed."""
+    call = f"figures({str(table)!r}, {str(cache_dir)!r})"
+    code = f"from fljax.benchmarks import ingestion; ingestion.{call}"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        output, _ = process.communicate(timeout=kill_after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return {}
+    return json.loads(output)
+
+
+def _rounds(table: Path, cache_dir: Path) -> float:
+    """Returns the median seconds of a round of 1,000 clients."""
+    dataset = read(table, cache_dir)
+    return population.timed(dataset, cohort=1000, rounds=30, placement="stream", seed=0)[
+        "seconds_median"
+    ]
+
+
+def _are_equal(one: Path, other: Path) -> bool:
+    """Returns whether two caches hold the same bytes."""
+    sums = []
+    for folder in (one, other):
+        (header,) = folder.glob("*/header.json")
+        sums.append(json.loads(header.read_bytes())["files"])
+    return sums[0] == sums[1]
+
+
+def _say(step: str, found: dict[str, Any]) -> None:
+    print(json.dumps({"step": step, **found}), flush=True)
