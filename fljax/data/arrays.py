@@ -205,6 +205,7 @@ def from_arrays(
         class_names=class_names,
         dropped={role: rows for role, rows in dropped.items() if rows},
         row_groups=row_group_names,
+        feature_names=None if train.columns is None else tuple(train.columns),
     )
     return finished(dataset, seed, own_test_fraction, feature_skew, held_out_fraction, val_fraction)
 

@@ -247,8 +247,8 @@ class FederatedDataset:
       held_out_groups: {name: [clients of `held_out`] group of each}.
       class_names: The name of each class, where labels came as texts, or of each token: prediction
         k means `class_names[k]`. None where labels were numbers.
-      dropped: {split: rows} that were left out when the data were loaded, since they were not
-        finite.
+      dropped: {split: rows} that were left out when the data were loaded, since a value of theirs
+        was missing or not finite.
       row_groups: {name: the name of each value} of groups of rows, such as sex, which cut across
         clients and which the model does not see. Examples then have {"groups": {name: [R] number
         of each row's value}} beside x and y, in every split. Metrics are reported by group.
@@ -256,6 +256,7 @@ class FederatedDataset:
       preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
+      feature_names: The name of each feature of an x that was columns of a table, or None.
 
     Example:
       >>> data.synthetic(num_clients=3).num_clients
@@ -279,6 +280,7 @@ class FederatedDataset:
     row_groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     held_out_train: Split | None = None
     checks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    feature_names: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -429,7 +431,7 @@ class FederatedDataset:
                 f"mean {sizes.mean():.1f}, max {sizes.max()}"
             )
         lines += [
-            f"  left out as not finite: {n} rows of {role}" for role, n in self.dropped.items()
+            f"  left out as not whole: {n} rows of {role}" for role, n in self.dropped.items()
         ]
         lines += [
             f"  left out by checks: {n} rows of {role}"

@@ -119,6 +119,7 @@ def population(
             for column, described in cache.columns.items()
             if column.startswith("groups/")
         },
+        feature_names=tuple(cache.facts.get("features", ())) or None,
     )
     return finished(dataset, seed, own_test_fraction, feature_skew, held_out_fraction, val_fraction)
 

@@ -180,7 +180,7 @@ def csv(
 
     Example:
       >>> dataset = data.load(  # doctest: +SKIP
-      ...     "csv", path="visits.csv", client="hospital", label="outcome"
+      ...     "csv", path="visits.csv", client="user", label="outcome"
       ... )
     """
     delimiter = checked("delimiter", delimiter, Field(",", str))
