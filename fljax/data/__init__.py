@@ -29,6 +29,7 @@ from fljax.data.partition import classes_per_client, iid, natural, quantity, sha
 from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 from fljax.data.plots import plot_partition
+from fljax.data.readers.objects import from_biosilo, from_huggingface, from_torch
 from fljax.data.side_by_side import plot_partitions
 from fljax.data.sources import SOURCES, digits, load
 from fljax.data.sources.adult import adult
@@ -69,6 +70,9 @@ __all__ = [
     "example_lines",
     "fashion_mnist",
     "from_arrays",
+    "from_biosilo",
+    "from_huggingface",
+    "from_torch",
     "gaussian_noise",
     "heart_disease",
     "iid",

@@ -35,6 +35,7 @@ def population(
     class_names: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     natural: bool = True,
+    owned_test: bool = True,
     partition: str | None = None,
     num_clients: int | None = None,
     seed: int = 0,
@@ -58,6 +59,7 @@ def population(
       class_names: Names of the classes; by default the texts that y was.
       preprocess: See `FederatedDataset`.
       natural: Whether the ids of rows are those of clients; else a partition is needed.
+      owned_test: Whether those of test rows are as well; else the test set is nobody's.
       partition, num_clients, seed: As in `from_arrays`.
       own_test_fraction, feature_skew, held_out_fraction, val_fraction: Likewise.
       **partition_options: Such as `alpha`.
@@ -78,6 +80,12 @@ def population(
         check_raw(cache.arrays["train"]["x"])
     train, test, val = (examples.get(split) for split in ("train", "test", "val"))
     owners = Partition(cache.offsets["train"])
+    owned_test &= natural
+    if own_test_fraction and test is not None and natural and not owned_test:
+        raise ValueError(
+            f"own_test_fraction pools all rows of {name!r}, and its test rows are no client's: "
+            "name another partition, or leave one of them out"
+        )
     if own_test_fraction and test is not None:
         train, owners = _pooled(train, owners, test, Partition(cache.offsets["test"]))
         test = None
@@ -93,7 +101,7 @@ def population(
         clients = named_partition(named, labels, num_clients, seed, row_ids, partition_options)
     test_split, held_out, held_out_ids = test and Split(test), None, None
     ids = None if taken is None else cache.clients[taken]
-    if test is not None and natural:
+    if test is not None and owned_test:
         by_client = Partition(cache.offsets["test"])
         tested = np.flatnonzero(by_client.sizes)
         test_split, held_out, held_out_ids = splits_of_test(

@@ -12,6 +12,7 @@ from fljax.data.checks import checked
 from fljax.data.dataset import FederatedDataset
 from fljax.data.partition_names import PARTITIONERS
 from fljax.data.readers.fedjax import fedjax
+from fljax.data.readers.huggingface import huggingface
 from fljax.data.readers.image_folder import image_folder
 from fljax.data.readers.leaf import leaf
 from fljax.data.readers.tabular import arrow, csv, numpy, parquet
@@ -43,6 +44,7 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "fedjax": fedjax,
     "image_folder": image_folder,
     "tfds:NAME": tfds,
+    "huggingface": huggingface,
 }
 
 # Those whose rows have clients of their own.
