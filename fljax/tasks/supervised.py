@@ -48,6 +48,14 @@ def supervised(
 
     Returns:
       The task; the loss of a batch is the mean over the targets that count.
+
+    Example:
+      >>> loss = tasks.Metric("loss", "lower", label="Cubed error")
+      >>> scored = lambda out, batch, counts: (counts * jnp.abs(out[:, 0] - batch["y"]) ** 3,)
+      >>> measured = lambda scores, counts: tasks.Measured({"loss": (scores[0], counts)})
+      >>> options = {"kind": "cubes", "metrics": [loss], "scored": scored, "measured": measured}
+      >>> tasks.supervised(models.mlp((4, 1)), **options)
+      Task('cubes')
     """
     network = as_network(model, frozen, fast_layers)
 
