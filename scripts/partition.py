@@ -45,7 +45,8 @@ _HTML = flags.DEFINE_string("html", None, "Where to save one page of all that is
 
 _OPTIONS = (
     *("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"),
-    *("rows_per_client", "own_test_fraction", "feature_skew", "held_out_fraction", "data_checks"),
+    *("rows_per_client", "own_test_fraction", "feature_skew", "concept_shift", "label_noise"),
+    *("held_out_fraction", "held_out_folds", "held_out_fold", "concept_drift", "data_checks"),
 )
 _DEFINE = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
 for _name in _OPTIONS:

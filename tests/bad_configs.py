@@ -17,6 +17,7 @@ BASE = {"num_clients": 20, "clients_per_round": 4, "num_rounds": 3, "partition":
 DATA_KEYS = (
     *("dataset", "partition", "num_clients", "data_dir", "data_seed", "val_fraction"),
     *("own_test_fraction", "rows_per_client", "feature_skew", "held_out_fraction"),
+    *("concept_shift", "label_noise", "held_out_folds", "held_out_fold", "concept_drift"),
 )
 # What else an option may wrongly be, besides values of wrong kinds.
 POOL: dict[str, tuple[Any, ...]] = {

@@ -267,8 +267,13 @@ def make_dataset(config) -> FederatedDataset:
         "rows_per_client",
         "own_test_fraction",
         "feature_skew",
+        "concept_shift",
+        "label_noise",
         "held_out_fraction",
+        "held_out_folds",
+        "held_out_fold",
         "val_fraction",
+        "concept_drift",
     )
     keys |= {name: name for name in (*same, *partition_options(config))}
     offered = {name: config[key] for name, key in keys.items() if config[key] is not None}

@@ -107,6 +107,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
         "partition": data.PARTITIONERS,
         "model": models.MODELS,
         "task": tasks.TASKS,
+        "label_noise": data.NOISES,
         "privacy": names.MECHANISMS,
         "secure_aggregation": names.SECURE_AGGREGATION,
     }
@@ -117,6 +118,10 @@ def _check_parts(values: Mapping[str, Any]) -> None:
         read("feature_skew", values["feature_skew"], data.SKEWS)
     if values["data_checks"] is not None:
         policy_of(values["data_checks"])
+    if values["concept_shift"] is not None:
+        read("concept_shift", values["concept_shift"], data.CONCEPTS)
+    if values["concept_drift"] is not None:
+        read("concept_drift", values["concept_drift"], data.DRIFTS)
     check_name(values["sampler"], values["separation"])
 
 
@@ -127,6 +132,9 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
     filled = own_values(values)
     filled |= _clients(values)
     filled |= _partition_defaults(filled)
+    if values["held_out_folds"] is not None and values["held_out_fold"] is None:
+        # a study over seeds has each fold once
+        filled["held_out_fold"] = values["seed"] % values["held_out_folds"]
     if values["model"] is None and _takes_model(values):
         filled["model"] = "softmax_regression"
     filled["batch_size"] = values["batch_size"] or 0
@@ -227,6 +235,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{name} = {values[name]!r} has no effect: task = {values['task']!r} takes no "
                 "model. Leave it out, or let the task's function name a parameter `model`."
             )
+    yield from _fold_conflicts(values)
     if values["patience"] and values["val_fraction"] == 0:
         yield "patience needs validation data. Set val_fraction, such as 0.1."
     rounds = values["rounds_per_dispatch"]
@@ -240,6 +249,19 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
     yield from _compression_conflicts(values)
+
+
+def _fold_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
+    folds, fold = values["held_out_folds"], values["held_out_fold"]
+    if folds is None and fold is not None:
+        yield f"held_out_fold = {fold} needs held_out_folds, such as 5."
+    if folds is not None and fold is not None and fold >= folds:
+        yield f"held_out_fold = {fold}, and {folds} folds are numbered 0 to {folds - 1}."
+    if folds is not None and values["held_out_fraction"]:
+        yield (
+            f"held_out_fraction = {values['held_out_fraction']} and held_out_folds = {folds} both "
+            "hold clients out. Leave one of them out."
+        )
 
 
 def _unnamed_by_own_partition(values: Mapping[str, Any]) -> Iterator[str]:

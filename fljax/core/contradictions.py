@@ -8,20 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fljax.core.data_settings import PARTITIONS
 from fljax.core.parts import name_of
-from fljax.core.settings import PARTITIONS, PRIVACY
+from fljax.core.settings import PRIVACY
 
 _LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
 # The algorithms whose options stand below; others take those that their signatures name.
 _TOLD_OF = (*_LOCAL_SGD, "fedsgd", "scaffold")
-_DIRICHLET = ("dirichlet", "dirichlet_hsu", "dirichlet_per_client", "pfllib_dirichlet")
+_DIRICHLET = (
+    *("dirichlet", "dirichlet_hsu", "dirichlet_per_client", "pfllib_dirichlet"),
+    *("quantity_label", "pachinko"),
+)
 _ADAPTIVE = ("adagrad", "adam", "yogi")
 # {option: (other option, values of it with which the first one has an effect)}
 ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "alpha": ("partition", _DIRICHLET),
     "shards_per_client": ("partition", ("shards",)),
     "classes_per_client": ("partition", ("classes_per_client", "pfllib_pathological")),
-    "sigma": ("partition", ("quantity",)),
+    "sigma": ("partition", ("quantity", "quantity_label")),
     "min_partition_size": ("partition", tuple(name for name in PARTITIONS if name != "natural")),
     "client_lr": ("algorithm", (*_LOCAL_SGD, "scaffold")),
     "client_lr_schedule": ("algorithm", (*_LOCAL_SGD, "scaffold")),

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fljax.core.algorithm_settings import ALGORITHM
+from fljax.core.data_settings import DATA
 from fljax.core.values import (
     COUNT,
-    DECAY,
     FACTOR,
     FILES,
     FINITE,
@@ -26,88 +26,6 @@ from fljax.core.values import (
     Interval,
     checked,
 )
-
-PARTITIONS = (
-    "iid", "dirichlet", "dirichlet_hsu", "dirichlet_per_client", "shards", "classes_per_client",
-    "quantity", "pfllib_pathological", "pfllib_dirichlet", "natural",
-)  # fmt: skip
-
-DATA: dict[str, Field] = {
-    "dataset": Field("digits", str, meaning="Names the data set."),
-    "dataset_options": Field({}, dict, meaning="Passes further arguments to the data set."),
-    "data_dir": Field(
-        None, str, optional=True, affects=FILES,
-        meaning="Holds the files of the data; unset: $FLJAX_DATA_DIR, else ~/.cache/fljax.",
-    ),
-    "code_dir": Field(
-        None, str, optional=True, affects=FILES,
-        meaning="Holds modules of your own, as in dataset = 'my_module:my_function'; unset: the "
-        "folder of the config file.",
-    ),
-    "num_clients": Field(
-        None, int, COUNT, optional=True, unit="clients",
-        meaning="Divides the data among so many clients; unset: all clients of a natural "
-        "partition, else 100. A natural partition takes so many of its own, by data_seed.",
-    ),
-    "partition": Field(
-        None, str, optional=True,
-        meaning=f"Names how rows are divided among clients: {', '.join(PARTITIONS)}; unset: "
-        "natural clients where the data have them, else iid.",
-    ),
-    "alpha": Field(
-        None, float, POSITIVE, optional=True,
-        meaning="Sets the concentration of a Dirichlet partition, small if skewed; unset: 0.5, "
-        "PFLlib's 0.1.",
-    ),
-    "shards_per_client": Field(
-        None, int, COUNT, optional=True, unit="shards",
-        meaning="Gives each client so many shards of sorted rows; unset: 2.",
-    ),
-    "classes_per_client": Field(
-        None, int, COUNT, optional=True, unit="classes",
-        meaning="Gives each client rows of so many classes; unset: 2.",
-    ),
-    "sigma": Field(
-        None, float, Interval(0, 100), optional=True,
-        meaning="Sets the standard deviation of the logarithm of clients' sizes; unset: 1.0.",
-    ),
-    "min_partition_size": Field(
-        None, int, NON_NEGATIVE, optional=True, unit="rows",
-        meaning="Gives each client so many rows at least; unset: 1.",
-    ),
-    "rows_per_client": Field(
-        None, int, COUNT, optional=True, unit="rows",
-        meaning="Gives each client exactly so many rows, a sample of those that the partition "
-        "gives it; the others belong to nobody. Unset: all.",
-    ),
-    "own_test_fraction": Field(
-        0.0, float, DECAY,
-        meaning="Divides training and test rows alike among clients, then tests each client on "
-        "this share of its own rows; 0: the test set of the data.",
-    ),
-    "feature_skew": Field(
-        None, str, optional=True,
-        meaning="Gives clients unlike features, by domain: calls such as 'rotations(4)', "
-        "'gaussian_noise(0.5)', 'blur(2.0)', named in fljax.data.feature_skew; unset: as they are.",
-    ),
-    "held_out_fraction": Field(
-        0.0, float, DECAY,
-        meaning="Keeps this share of the clients out of training, to be judged as new ones; 0: "
-        "those that the data hold out.",
-    ),
-    "val_fraction": Field(
-        0.0, float, DECAY, meaning="Splits this share of each client's rows off for validation."
-    ),
-    "data_checks": Field(
-        None, str, optional=True,
-        meaning="Looks for faults client by client, and says what is done about them: error, "
-        "exclude, drop_rows, warn, named in fljax.data.checks; unset: nothing is looked for.",
-    ),
-    "data_seed": Field(
-        0, int, SEED,
-        meaning="Draws the partition, own test and validation rows, domains, held-out clients.",
-    ),
-}  # fmt: skip
 
 MODEL: dict[str, Field] = {
     "model": Field(

@@ -3,6 +3,23 @@
 from fljax.data.arrays import from_arrays
 from fljax.data.checks import check, checked
 from fljax.data.client_clusters import cluster_clients, plot_client_clusters
+from fljax.data.concept_drift import (
+    DRIFTS,
+    SCHEDULES,
+    Schedule,
+    gradual,
+    recurrent,
+    sudden,
+    window,
+    with_concept_drift,
+)
+from fljax.data.concept_shift import (
+    CONCEPTS,
+    label_permutations,
+    label_rotations,
+    label_swap,
+    with_concept_shift,
+)
 from fljax.data.contact_sheet import example_lines, is_of_images, plot_examples
 from fljax.data.dataset import (
     ArrayExamples,
@@ -13,24 +30,36 @@ from fljax.data.dataset import (
     Split,
 )
 from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
-from fljax.data.feature_skew import (
-    SKEWS,
-    Skew,
-    blur,
-    gaussian_noise,
-    rotations,
-    with_feature_skew,
-)
+from fljax.data.feature_skew import with_feature_skew
 from fljax.data.files import resolve_data_dir
-from fljax.data.held_out import with_held_out
+from fljax.data.held_out import with_fold, with_held_out
 from fljax.data.image_scaling import image_scaling
+from fljax.data.label_noise import (
+    NOISES,
+    NoiseKind,
+    NoisyLabels,
+    asymmetric,
+    pairwise,
+    symmetric,
+    with_label_noise,
+)
 from fljax.data.own_rows import with_own_test
+from fljax.data.pachinko import pachinko, quantity_label
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 from fljax.data.plots import plot_partition
 from fljax.data.readers.objects import from_biosilo, from_huggingface, from_torch
 from fljax.data.side_by_side import plot_partitions
+from fljax.data.skews import (
+    SKEWS,
+    Skew,
+    blur,
+    colour,
+    gaussian_noise,
+    pixel_permutation,
+    rotations,
+)
 from fljax.data.sources import SOURCES, digits, load
 from fljax.data.sources.adult import adult
 from fljax.data.sources.heart import heart_disease
@@ -45,24 +74,33 @@ from fljax.data.statistics import (
 )
 
 __all__ = [
+    "CONCEPTS",
+    "DRIFTS",
+    "NOISES",
     "PARTITIONERS",
+    "SCHEDULES",
     "SKEWS",
     "SOURCES",
     "ArrayExamples",
     "Examples",
     "FederatedDataset",
     "LazyExamples",
+    "NoiseKind",
+    "NoisyLabels",
     "Partition",
     "PartitionStatistics",
+    "Schedule",
     "Skew",
     "Split",
     "adult",
+    "asymmetric",
     "blur",
     "check",
     "checked",
     "cifar10",
     "classes_per_client",
     "cluster_clients",
+    "colour",
     "digits",
     "dirichlet",
     "dirichlet_hsu",
@@ -74,31 +112,47 @@ __all__ = [
     "from_huggingface",
     "from_torch",
     "gaussian_noise",
+    "gradual",
     "heart_disease",
     "iid",
     "image_scaling",
     "is_of_images",
     "label_counts",
+    "label_permutations",
+    "label_rotations",
+    "label_swap",
     "load",
     "make_partition",
     "mnist",
     "mnist_writers",
     "natural",
+    "pachinko",
+    "pairwise",
     "partition_statistics",
     "pfllib_dirichlet",
     "pfllib_pathological",
+    "pixel_permutation",
     "plot_client_clusters",
     "plot_examples",
     "plot_partition",
     "plot_partitions",
     "quantity",
+    "quantity_label",
+    "recurrent",
     "resolve_data_dir",
     "rotations",
     "shakespeare",
     "shards",
     "split_label_counts",
+    "sudden",
+    "symmetric",
     "synthetic",
+    "window",
+    "with_concept_shift",
+    "with_concept_drift",
     "with_feature_skew",
+    "with_fold",
     "with_held_out",
+    "with_label_noise",
     "with_own_test",
 ]

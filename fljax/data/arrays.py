@@ -18,8 +18,8 @@ from fljax.data.dataset import (
     partition_by_owner,
 )
 from fljax.data.examples import ArrayExamples, named_arrays
-from fljax.data.feature_skew import Skew
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
+from fljax.data.label_noise import NoiseKind
 from fljax.data.labels import encode
 from fljax.data.own_rows import pooled
 from fljax.data.partition import chosen_clients
@@ -27,7 +27,10 @@ from fljax.data.partition_arguments import partition_setting
 from fljax.data.partition_names import PARTITIONERS, call_of, is_natural_name, named_partition
 from fljax.data.row_groups import numbered
 from fljax.data.rows import Rows, check_raw, finite, read
+from fljax.data.skews import Skew
 from fljax.data.splits import finished, splits_of_test
+from fljax.data.subject_partitions import partition_of_subjects
+from fljax.data.subjects import numbered_subjects, read_subjects
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 
 ON_NONFINITE = ("error", "drop", "keep")
@@ -48,9 +51,16 @@ def from_arrays(
     test_row_groups: Mapping[str, Sequence] | None = None,
     seed: int = 0,
     own_test_fraction: float = 0.0,
+    split_by: Any = None,
+    test_split_by: Any = None,
     feature_skew: str | Skew | None = None,
+    concept_shift: str | Skew | None = None,
+    label_noise: str | NoiseKind | None = None,
     held_out_fraction: float = 0.0,
+    held_out_folds: int | None = None,
+    held_out_fold: int | None = None,
     val_fraction: float = 0.0,
+    concept_drift: str | None = None,
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
@@ -95,9 +105,17 @@ def from_arrays(
       own_test_fraction: Share of its own rows that each client is tested on. Training and test rows
         are then pooled, divided among the clients alike, and each client's own divided by class;
         see `with_own_test`.
+      split_by: [rows] the subject of each row, such as a patient, numbers or texts: rows of a
+        subject stay with one client, and on one side of every split.
+      test_split_by: [test rows], of the same type.
       feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
+      concept_shift: Lets labels mean unlike things to clients, see `with_concept_shift`.
+      label_noise: Gives training rows wrong labels, see `with_label_noise`.
       held_out_fraction: Share of the clients that never train, see `with_held_out`.
+      held_out_folds, held_out_fold: Hold one of so many folds out instead, the first one unless
+        another is named; see `with_fold`.
       val_fraction: Share of the training rows to split off for validation, client by client.
+      concept_drift: Lets what clients hold change from round to round, see `with_concept_drift`.
       num_classes: Default: as many as have names, else the largest label plus one.
       class_names: Names of the classes in the order of their numbers, where labels are texts and
         another order than the sorted one is wanted, or where integers have names; of tokens, what
@@ -145,9 +163,11 @@ def from_arrays(
     row_group_names, of_train, of_test = numbered(
         row_groups, test_row_groups, train.size, None if test is None else test.size
     )
-    train = train._replace(groups=of_train)
+    subjects = read_subjects(split_by, train.size, "split_by")
+    train = train._replace(groups=of_train, subjects=subjects)
     if test is not None:
-        test = test._replace(groups=of_test)
+        subjects = read_subjects(test_split_by, test.size, "test_split_by")
+        test = test._replace(groups=of_test, subjects=subjects)
     pools = bool(own_test_fraction) and test is not None
     if pools and isinstance(partition, Partition):
         raise ValueError(
@@ -168,6 +188,8 @@ def from_arrays(
 
     is_natural = is_natural_name(named) or (partition is None and train.ids is not None)
     ids, present, ids_of_rows = None, everyone, _ids_of_rows(train, test, pools)
+    of_test = None if test is None else test.subjects
+    subjects = numbered_subjects(train.subjects, of_test, pools)
     if pools:
         examples, test, test_examples = pooled(examples, test_examples), None, None
     if is_natural:
@@ -181,7 +203,8 @@ def from_arrays(
         ids = present[chosen_clients(len(present), num_clients, seed)]
         partition = partition or "natural"
     _warn_of_dropped(name, dropped, everyone, ids_of_rows)
-    chosen = _partition(partition, examples, num_clients, seed, ids_of_rows, partition_options)
+    given = num_clients, seed, ids_of_rows, subjects, partition_options
+    chosen = _partition(partition, examples, *given)
     test_split, held_out, held_out_ids = test_examples and Split(test_examples), None, None
     if test is not None and test.ids is not None:
         test_ids, owner = unique_ids(test.ids, test.size, "test_client_ids")
@@ -206,8 +229,12 @@ def from_arrays(
         dropped={role: rows for role, rows in dropped.items() if rows},
         row_groups=row_group_names,
         feature_names=None if train.columns is None else tuple(train.columns),
+        subjects=subjects,
     )
-    return finished(dataset, seed, own_test_fraction, feature_skew, held_out_fraction, val_fraction)
+    return finished(
+        dataset, seed, own_test_fraction, feature_skew, concept_shift, label_noise,
+        held_out_fraction, held_out_folds, held_out_fold, val_fraction, concept_drift,
+    )  # fmt: skip
 
 
 def _ids_of_rows(train: Rows, test: Rows | None, pools: bool) -> np.ndarray | None:
@@ -315,7 +342,7 @@ def _num_tokens(rows: Sequence[Rows | None], given: int | None) -> int:
     return seen if given is None else given
 
 
-def _partition(partition, examples, num_clients, seed, client_ids, options) -> Partition:
+def _partition(partition, examples, num_clients, seed, client_ids, subjects, options) -> Partition:
     """Returns the partition that was given, or builds the one that was named."""
     if isinstance(partition, Partition):
         if num_clients not in (None, partition.num_clients):
@@ -332,7 +359,10 @@ def _partition(partition, examples, num_clients, seed, client_ids, options) -> P
         )
     y = examples.arrays["y"]
     labels = y if getattr(y, "ndim", 0) == 1 and y.dtype.kind in "iub" else examples.num_examples
-    return named_partition(partition or "iid", labels, num_clients, seed, client_ids, options)
+    name = partition or "iid"
+    if subjects is not None and not is_natural_name(name):
+        return partition_of_subjects(name, labels, subjects, num_clients, seed, options)
+    return named_partition(name, labels, num_clients, seed, client_ids, options)
 
 
 def _held_out_groups(groups: Mapping, ids: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -8,9 +8,8 @@ partitions can therefore share one copy of the data, and a cohort's rows are fou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -19,141 +18,27 @@ from fljax.core.digits import counted
 from fljax.core.gradients import Population
 from fljax.data.examples import ArrayExamples, Examples, LazyExamples, shapes
 from fljax.data.ids import as_ids
+from fljax.data.ownership import Partition, joined, offsets_of, partition_by_owner
+
+if TYPE_CHECKING:
+    from fljax.data.label_noise import NoisyLabels
+
+__all__ = [
+    "ArrayExamples",
+    "Examples",
+    "FederatedDataset",
+    "LazyExamples",
+    "Partition",
+    "Split",
+    "joined",
+    "offsets_of",
+    "partition_by_owner",
+]
 
 Preprocess = Callable[[dict[str, Any]], dict[str, Any]]
 KINDS = ("classification", "next_token", "targets")
 # The splits of a dataset.
 ROLES = ("train", "val", "test", "held_out", "held_out_train")
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Partition:
-    """The rows that each client owns.
-
-    Attributes:
-      offsets: int64[N + 1], non-decreasing, starting at 0.
-      index: int32 or int64 [num_rows] row numbers, or None where client i owns the consecutive
-        rows `offsets[i]:offsets[i+1]`: a million clients then cost one array of offsets.
-
-    Raises:
-      ValueError: If the offsets decrease, do not start at 0, or do not fit the index, or one of
-        them is no vector of integers.
-
-    Example:
-      >>> data.iid(6, 2).sizes.tolist()
-      [3, 3]
-    """
-
-    offsets: np.ndarray
-    index: np.ndarray | None = None
-
-    def __post_init__(self):
-        offsets = _integers(self.offsets, "offsets").astype(np.int64, copy=False)
-        object.__setattr__(self, "offsets", offsets)
-        if offsets.size < 1 or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
-            raise ValueError("offsets must be a vector that starts at 0 and never decreases")
-        if self.index is None:
-            return
-        index = _integers(self.index, "index")
-        object.__setattr__(self, "index", index)
-        if len(index) != offsets[-1]:
-            raise ValueError(
-                f"the offsets end at {offsets[-1]}, but the index has {len(index)} rows"
-            )
-
-    def __repr__(self) -> str:
-        return f"Partition({counted(self.num_clients, 'client')}, {counted(self.num_rows, 'row')})"
-
-    @property
-    def num_clients(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def num_rows(self) -> int:
-        return int(self.offsets[-1])
-
-    @cached_property
-    def sizes(self) -> np.ndarray:
-        """int64[N], the number of rows of each client."""
-        return np.diff(self.offsets)
-
-    def rows(self, client: int) -> np.ndarray:
-        """Returns the row numbers of one client, int[sizes[client]]."""
-        start, stop = self.offsets[client], self.offsets[client + 1]
-        return np.arange(start, stop) if self.index is None else self.index[start:stop]
-
-    def all_rows(self) -> np.ndarray:
-        """Returns the rows of all clients, client after client: int[num_rows]."""
-        return np.arange(self.num_rows) if self.index is None else self.index
-
-    def owners(self) -> np.ndarray:
-        """Returns the client of each entry of `all_rows()`: int64[num_rows]."""
-        return np.repeat(np.arange(self.num_clients), self.sizes)
-
-    def row_at(self, clients: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Returns the row number of each client's row at a position; the arguments broadcast.
-
-        Args:
-          clients: int array of client numbers.
-          positions: int array, each in [0, sizes[client]); not checked.
-        """
-        flat = self.offsets[clients] + positions
-        return flat if self.index is None else self.index[flat]
-
-    def subset(self, clients: np.ndarray) -> Partition:
-        """Returns the partition of some clients, in the order given, over the same rows.
-
-        Raises:
-          ValueError: If a number is not that of a client.
-        """
-        clients = _integers(clients, "clients").astype(np.int64, copy=False)
-        wrong = clients[(clients < 0) | (clients >= self.num_clients)]
-        if wrong.size:
-            raise ValueError(f"there is no client {wrong[0]} among {self.num_clients} clients")
-        sizes = self.sizes[clients]
-        offsets = offsets_of(sizes)
-        flat = np.arange(offsets[-1]) + np.repeat(self.offsets[clients] - offsets[:-1], sizes)
-        return Partition(offsets, flat if self.index is None else self.index[flat])
-
-
-def _integers(values: np.ndarray, name: str) -> np.ndarray:
-    """Returns a vector of integers as an array; refuses what would be cut off, or is a mask."""
-    values = np.asarray(values)
-    if not values.size:
-        values = values.astype(np.int64)
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} must be a vector of integers, not {values.dtype} of shape {list(values.shape)}"
-            + (": give np.flatnonzero of a mask" if values.dtype.kind == "b" else "")
-        )
-    return values
-
-
-def offsets_of(sizes: np.ndarray) -> np.ndarray:
-    """Returns int64[N + 1] offsets of clients with these sizes."""
-    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-
-
-def joined(partitions: Sequence[Partition]) -> Partition:
-    """Returns the clients of several partitions of the same rows, one partition after the other."""
-    if len(partitions) == 1:
-        return partitions[0]
-    sizes = np.concatenate([partition.sizes for partition in partitions])
-    rows = np.concatenate([partition.all_rows() for partition in partitions])
-    return Partition(offsets_of(sizes), rows)
-
-
-def partition_by_owner(owner: np.ndarray, num_clients: int) -> Partition:
-    """Returns the partition in which client `owner[r]` owns row r; rows keep their order.
-
-    Args:
-      owner: int[rows], each in [0, num_clients).
-      num_clients: N.
-    """
-    index = np.argsort(owner, kind="stable")
-    small = len(index) <= np.iinfo(np.int32).max
-    sizes = np.bincount(owner, minlength=num_clients)
-    return Partition(offsets_of(sizes), index.astype(np.int32) if small else index)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -253,6 +138,10 @@ class FederatedDataset:
         clients and which the model does not see. Examples then have {"groups": {name: [R] number
         of each row's value}} beside x and y, in every split. Metrics are reported by group.
       checks: What checks of the data found, and what was left out for it; see `data.checked`.
+      subjects: int[rows of the training examples] number of each row's subject, such as a patient,
+        whose rows stay together however they are divided; None where rows stand for themselves.
+      noisy_labels: Which training rows have wrong labels, where labels were made wrong; see
+        `with_label_noise`.
       preprocess: JAX function that maps a gathered batch {"x", "y"}, with any leading axes, to what
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
@@ -281,6 +170,8 @@ class FederatedDataset:
     held_out_train: Split | None = None
     checks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     feature_names: tuple[str, ...] | None = None
+    subjects: np.ndarray | None = None
+    noisy_labels: NoisyLabels | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -308,6 +199,8 @@ class FederatedDataset:
                     f"each client, but the training data have {self.num_clients} clients"
                 )
         _check_row_groups(self)
+        if self.subjects is not None:
+            _check_subjects(self)
         groups = {
             name: as_ids(values, self.num_clients, f"groups[{name!r}]")
             for name, values in self.groups.items()
@@ -360,6 +253,21 @@ class FederatedDataset:
         spec = dict(self.train.examples.spec)
         return spec if self.preprocess is None else dict(jax.eval_shape(self.preprocess, spec))
 
+    @property
+    def moves(self) -> bool:
+        """Whether what clients own changes from round to round."""
+        return self.train.partition.motion is not None
+
+    def at(self, round: int) -> FederatedDataset:
+        """Returns the dataset of what clients own in a round."""
+        splits = {role: getattr(self, role) for role in ROLES}
+        now = {
+            role: dataclasses.replace(split, partition=split.partition.at(round))
+            for role, split in splits.items()
+            if split is not None and split.partition is not None
+        }
+        return dataclasses.replace(self, **now) if self.moves else self
+
     def repartition(self, partition: Partition) -> FederatedDataset:
         """Returns the same training data divided among other clients.
 
@@ -367,8 +275,10 @@ class FederatedDataset:
         that the old clients owned become global sets. Held-out clients stay.
 
         Raises:
-          ValueError: If the partition reaches beyond the examples, or takes validation rows.
+          ValueError: If the partition reaches beyond the examples, or takes validation rows, or
+            what clients own changes over the rounds.
         """
+        check_stays(self, "divided among other clients")
         train = Split(self.train.examples, partition)
         if self.val is not None and np.isin(self.val.rows(), partition.all_rows()).any():
             raise ValueError(
@@ -405,9 +315,10 @@ class FederatedDataset:
         """
         from fljax.data.validation import split_validation
 
+        check_stays(self, "split off for validation")
         if self.val is not None:
             raise ValueError(f"{self.name!r} has a validation split already")
-        train, val = split_validation(self.train.partition, fraction, seed)
+        train, val = split_validation(self.train.partition, fraction, seed, self.subjects)
         examples = self.train.examples
         return dataclasses.replace(self, train=Split(examples, train), val=Split(examples, val))
 
@@ -430,6 +341,14 @@ class FederatedDataset:
                 f"  rows per client: min {sizes.min()}, median {np.median(sizes):g}, "
                 f"mean {sizes.mean():.1f}, max {sizes.max()}"
             )
+        if self.moves:
+            lines.append("  what clients own changes over the rounds; this is round 0")
+        if self.noisy_labels is not None:
+            count = len(self.noisy_labels.rows)
+            lines.append(f"  wrong labels: {counted(count, 'row')} of those that clients train on")
+        if self.subjects is not None:
+            count = len(np.unique(self.subjects))
+            lines.append(f"  rows are of {counted(count, 'subject')}, and stay together by subject")
         lines += [
             f"  left out as not whole: {n} rows of {role}" for role, n in self.dropped.items()
         ]
@@ -442,6 +361,30 @@ class FederatedDataset:
         stored, seen = shapes(self.train.examples.spec), shapes(self.spec)
         lines.append(f"  example: {stored}" + ("" if stored == seen else f"; model sees {seen}"))
         return "\n".join(lines)
+
+
+def check_stays(dataset: FederatedDataset, what: str) -> None:
+    """Refuses rows that change over the rounds where they would be changed or divided once."""
+    if dataset.moves:
+        raise ValueError(
+            f"rows of {dataset.name!r} drift over the rounds, and cannot be {what} any more: do "
+            "that first, and let them drift last"
+        )
+
+
+def _check_subjects(dataset: FederatedDataset) -> None:
+    """Refuses subjects that are none of the rows, or whose rows are parted."""
+    from fljax.data.subjects import check_together
+
+    examples = dataset.train.examples
+    if dataset.subjects.shape != (examples.num_examples,):
+        raise ValueError(
+            f"{dataset.name!r} has the subjects of {len(dataset.subjects)} rows, and "
+            f"{examples.num_examples} training examples"
+        )
+    sides = {role: getattr(dataset, role) for role in ROLES}
+    shared = {role: side for role, side in sides.items() if side and side.examples is examples}
+    check_together(dataset.subjects, shared, dataset.name)
 
 
 def _check_row_groups(dataset: FederatedDataset) -> None:

@@ -33,12 +33,7 @@ held_out 4, held_out_train 4)
     """
     fraction = partition_setting("held_out_fraction", fraction)
     seed = partition_setting("seed", seed)
-    for role in ("held_out", "val"):
-        if getattr(dataset, role) is not None:
-            raise ValueError(
-                f"held_out_fraction = {fraction}, but {dataset.name!r} has a {role} split already: "
-                "clients are held out of those that train, and validation rows chosen after them"
-            )
+    _check_none_yet(dataset, f"held_out_fraction = {fraction}")
     num_clients = dataset.num_clients
     count = max(1, round(fraction * num_clients))
     if not fraction or count >= num_clients:
@@ -46,8 +41,61 @@ held_out 4, held_out_train 4)
             f"held_out_fraction = {fraction} of {num_clients} clients would hold out "
             f"{count if fraction else 0}: one at least must be held out, and one must train"
         )
-    order = random.generator(seed, "held-out clients").permutation(num_clients)
-    held_out, trained = np.sort(order[:count]), np.sort(order[count:])
+    return _without(dataset, _order(num_clients, seed)[:count])
+
+
+def with_fold(dataset: FederatedDataset, fold: int, folds: int, seed: int = 0) -> FederatedDataset:
+    """Returns the dataset with one of several folds of its clients held out.
+
+    Every client is held out in one fold, and trains in all others: cross-validation over clients.
+    Sizes of folds differ by one client at most. Otherwise as `with_held_out`.
+
+    Args:
+      dataset: Without held-out clients and validation rows.
+      fold: Which one is held out, from 0.
+      folds: How many there are, from 2 to the number of clients.
+      seed: Deals the clients to folds.
+
+    Raises:
+      ValueError: If clients are held out already, or there is no such fold.
+
+    Example:
+      >>> clients = data.from_arrays(np.eye(12), [0, 1] * 6, num_clients=6)
+      >>> each = [data.with_fold(clients, fold, 3).held_out_ids.tolist() for fold in range(3)]
+      >>> sorted(sum(each, []))
+      [0, 1, 2, 3, 4, 5]
+    """
+    folds = partition_setting("held_out_folds", folds)
+    fold = partition_setting("held_out_fold", fold)
+    seed = partition_setting("seed", seed)
+    _check_none_yet(dataset, f"held_out_folds = {folds}")
+    if folds > dataset.num_clients:
+        raise ValueError(
+            f"held_out_folds = {folds}, but there are {dataset.num_clients} clients: each fold "
+            "holds one out at least"
+        )
+    if fold >= folds:
+        raise ValueError(f"held_out_fold = {fold}, and {folds} folds are numbered 0 to {folds - 1}")
+    return _without(dataset, _order(dataset.num_clients, seed)[fold::folds])
+
+
+def _check_none_yet(dataset: FederatedDataset, asked: str) -> None:
+    for role in ("held_out", "val"):
+        if getattr(dataset, role) is not None:
+            raise ValueError(
+                f"{asked}, but {dataset.name!r} has a {role} split already: "
+                "clients are held out of those that train, and validation rows chosen after them"
+            )
+
+
+def _order(num_clients: int, seed: int) -> np.ndarray:
+    return random.generator(seed, "held-out clients").permutation(num_clients)
+
+
+def _without(dataset: FederatedDataset, clients: np.ndarray) -> FederatedDataset:
+    """Returns the dataset with these clients held out."""
+    held_out = np.sort(clients)
+    trained = np.setdiff1d(np.arange(dataset.num_clients), held_out)
 
     def of(split: Split, clients: np.ndarray) -> Split:
         return Split(split.examples, split.partition.subset(clients))

@@ -12,16 +12,18 @@ import jax
 import numpy as np
 
 from fljax.core import random
-from fljax.data.dataset import FederatedDataset, Partition, Split, offsets_of
+from fljax.data.dataset import FederatedDataset, Partition, Split, check_stays, offsets_of
 from fljax.data.examples import ArrayExamples, Examples
 from fljax.data.partition_arguments import partition_setting
+from fljax.data.subjects import divided_by_subject
 
 
 def with_own_test(dataset: FederatedDataset, fraction: float, seed: int = 0) -> FederatedDataset:
     """Returns the dataset with each client's training rows divided into training and test rows.
 
     Of n rows, the whole number nearest to fraction x n is tested on, at least one where there are
-    two; each class has its share of them, up to one row. Examples are shared, and no row is copied.
+    two; each class has its share of them, up to one row. Of rows with subjects, whole subjects are
+    tested on, and shares hold as nearly as that allows. Examples are shared, and no row is copied.
 
     Args:
       dataset: Without a test set; `from_arrays(own_test_fraction=...)` pools one with the rest.
@@ -40,6 +42,7 @@ def with_own_test(dataset: FederatedDataset, fraction: float, seed: int = 0) -> 
     seed = partition_setting("seed", seed)
     if not fraction:
         raise ValueError("own_test_fraction = 0 leaves nothing to test on; give a share above 0.")
+    check_stays(dataset, "split off for tests")
     for role in ("test", "val"):
         if getattr(dataset, role) is not None:
             raise ValueError(
@@ -47,6 +50,16 @@ def with_own_test(dataset: FederatedDataset, fraction: float, seed: int = 0) -> 
                 "that train, and validation rows after them"
             )
     examples, partition = dataset.train.examples, dataset.train.partition
+    if dataset.subjects is not None:
+        train, test = divided_by_subject(
+            partition, dataset.subjects, fraction, seed, purpose="own rows/subjects", least=1
+        )
+        if not test.num_rows:
+            raise ValueError(
+                f"own_test_fraction = {fraction}, but no client of {dataset.name!r} has two "
+                "subjects, one to train and one to test on"
+            )
+        return _with_test(dataset, train, test)
     sizes = partition.sizes
     counts = np.clip(np.rint(fraction * sizes), 1, sizes - 1).clip(0).astype(np.int64)
     if not counts.any():
@@ -55,6 +68,11 @@ def with_own_test(dataset: FederatedDataset, fraction: float, seed: int = 0) -> 
             "to train and one to test on"
         )
     train, test = _divided(partition, labels_of(examples, partition), counts, seed)
+    return _with_test(dataset, train, test)
+
+
+def _with_test(dataset: FederatedDataset, train: Partition, test: Partition) -> FederatedDataset:
+    examples = dataset.train.examples
     return dataclasses.replace(dataset, train=Split(examples, train), test=Split(examples, test))
 
 

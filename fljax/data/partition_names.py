@@ -13,6 +13,7 @@ from fljax.core.values import shown
 from fljax.data.dataset import Partition
 from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
 from fljax.data.own_rows import limited
+from fljax.data.pachinko import pachinko, quantity_label
 from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
 from fljax.data.partition_arguments import row_count
 from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
@@ -26,6 +27,8 @@ PARTITIONERS: dict[str, Callable[..., Partition]] = {
     "shards": shards,
     "classes_per_client": classes_per_client,
     "quantity": quantity,
+    "quantity_label": quantity_label,
+    "pachinko": pachinko,
     "pfllib_pathological": pfllib_pathological,
     "pfllib_dirichlet": pfllib_dirichlet,
     "natural": natural,

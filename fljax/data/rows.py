@@ -36,6 +36,7 @@ class Rows(NamedTuple):
       ids: [rows] client ids, or None.
       columns: Names of the features, or None.
       groups: {name: int8[rows] number of the row's group}, or None.
+      subjects: [rows] the subject of each row, or None.
     """
 
     x: np.ndarray
@@ -43,6 +44,7 @@ class Rows(NamedTuple):
     ids: np.ndarray | None
     columns: Sequence[str] | None
     groups: Mapping[str, np.ndarray] | None = None
+    subjects: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -53,7 +55,8 @@ class Rows(NamedTuple):
         ids = None if self.ids is None else self.ids[kept]
         y = each_array(lambda values, name: values[kept], self.y, "y")
         groups = self.groups and {name: values[kept] for name, values in self.groups.items()}
-        return Rows(self.x[kept], y, ids, self.columns, groups)
+        subjects = None if self.subjects is None else self.subjects[kept]
+        return Rows(self.x[kept], y, ids, self.columns, groups, subjects)
 
 
 def read(x: Any, y: Any, ids: Any, suffix: str, kind: str) -> Rows:

@@ -1,4 +1,4 @@
-"""Makes splits: of test rows by who trains, and those that a data set is asked for."""
+"""Makes splits: of test rows by who trains, and what a data set is asked for beside its rows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import warnings
 
 import numpy as np
 
+from fljax.data.concept_drift import with_concept_drift
+from fljax.data.concept_shift import with_concept_shift
 from fljax.data.dataset import FederatedDataset, Partition, Split, offsets_of
-from fljax.data.feature_skew import Skew, with_feature_skew
-from fljax.data.held_out import with_held_out
+from fljax.data.feature_skew import with_feature_skew
+from fljax.data.held_out import with_fold, with_held_out
 from fljax.data.ids import places_among
+from fljax.data.label_noise import NoiseKind, with_label_noise
 from fljax.data.own_rows import with_own_test
+from fljax.data.skews import Skew
 
 
 def splits_of_test(
@@ -61,14 +65,44 @@ def finished(
     seed: int,
     own_test_fraction: float = 0.0,
     feature_skew: str | Skew | None = None,
+    concept_shift: str | Skew | None = None,
+    label_noise: str | NoiseKind | None = None,
     held_out_fraction: float = 0.0,
+    held_out_folds: int | None = None,
+    held_out_fold: int | None = None,
     val_fraction: float = 0.0,
+    concept_drift: str | None = None,
 ) -> FederatedDataset:
-    """Returns a data set with the splits and the skew that it is asked for, in this order."""
+    """Returns a data set with the splits, skews, noise and drift that it is asked for.
+
+    The order is own test rows, features, concepts, held-out clients, wrong labels, validation rows,
+    drift.
+
+    Raises:
+      ValueError: If one of them is not possible, or two exclude each other.
+    """
     if own_test_fraction:
         dataset = with_own_test(dataset, own_test_fraction, seed)
     if feature_skew is not None:
         dataset = with_feature_skew(dataset, feature_skew, seed)
-    if held_out_fraction:
-        dataset = with_held_out(dataset, held_out_fraction, seed)
-    return dataset.with_validation(val_fraction, seed) if val_fraction else dataset
+    if concept_shift is not None:
+        dataset = with_concept_shift(dataset, concept_shift, seed)
+    dataset = _held_out(dataset, held_out_fraction, held_out_folds, held_out_fold, seed)
+    if label_noise is not None:
+        dataset = with_label_noise(dataset, label_noise, seed)
+    if val_fraction:
+        dataset = dataset.with_validation(val_fraction, seed)
+    return dataset if concept_drift is None else with_concept_drift(dataset, concept_drift, seed)
+
+
+def _held_out(dataset: FederatedDataset, fraction: float, folds, fold, seed: int):
+    if fraction and folds is not None:
+        raise ValueError(
+            f"held_out_fraction = {fraction} and held_out_folds = {folds} both hold clients out: "
+            "leave one of them out"
+        )
+    if folds is not None:
+        return with_fold(dataset, 0 if fold is None else fold, folds, seed)
+    if fold is not None:
+        raise ValueError(f"held_out_fold = {fold} needs held_out_folds, such as 5")
+    return with_held_out(dataset, fraction, seed) if fraction else dataset

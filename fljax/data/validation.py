@@ -7,10 +7,11 @@ import numpy as np
 from fljax.core import random
 from fljax.data.dataset import Partition, offsets_of
 from fljax.data.partition_arguments import partition_setting
+from fljax.data.subjects import divided_by_subject
 
 
 def split_validation(
-    partition: Partition, fraction: float, seed: int
+    partition: Partition, fraction: float, seed: int, subjects: np.ndarray | None = None
 ) -> tuple[Partition, Partition]:
     """Divides every client's rows into training and validation rows.
 
@@ -18,6 +19,8 @@ def split_validation(
       partition: Over N clients.
       fraction: Share of all rows that goes to validation, in (0, 1).
       seed: Chooses the rows.
+      subjects: int[rows] number of each row's subject, whose rows go one way; a client with one
+        subject gives none, and shares hold as nearly as subjects allow.
 
     Returns:
       (train, val), two partitions over the same N clients and rows; each client with rows keeps at
@@ -30,6 +33,15 @@ def split_validation(
     seed = partition_setting("seed", seed)
     if not fraction:
         raise ValueError("val_fraction = 0 leaves nothing for validation; give a share above 0.")
+    if subjects is not None:
+        given = partition, subjects, fraction, seed
+        train, val = divided_by_subject(*given, purpose="validation/subjects", least=0)
+        if not val.num_rows:
+            raise ValueError(
+                f"a validation fraction of {fraction} takes no subject from any client, since each "
+                "keeps one: take a larger one"
+            )
+        return train, val
     sizes = partition.sizes
     counts = _systematic_rounding(_quotas(sizes, fraction), seed)
     if not counts.any():

@@ -105,6 +105,11 @@ def check_baselines(names: Sequence[str], options: RoundOptions, dataset: Federa
     for name in names:
         if name not in BASELINES:
             raise ValueError(f"baselines has {name!r}; choose from {', '.join(BASELINES)}.")
+    if "centralized" in names and dataset.moves:
+        raise ValueError(
+            "baselines has 'centralized', which pools the rows of all clients once, and those of "
+            f"{dataset.name!r} drift over the rounds. Leave it out; 'local_only' drifts along."
+        )
     if "local_only" not in names:
         return
     feedback = make_sampler(dataset, options, options.seed).feedback

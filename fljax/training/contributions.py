@@ -320,6 +320,11 @@ def _federation(dataset, task, spec, options: RoundOptions, partitions, width: i
 
 
 def _check_rows(dataset: FederatedDataset, rows: str) -> None:
+    if dataset.moves:
+        raise ValueError(
+            f"the data of {dataset.name!r} drift, and coalitions are of rows that stay: leave "
+            "drift out"
+        )
     if rows not in ("val", "test") or getattr(dataset, rows) is None:
         raise ValueError(
             f"rows = {rows!r}, and the data have "

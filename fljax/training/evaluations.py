@@ -58,6 +58,8 @@ class Evaluations(NamedTuple):
       evaluate: The compiled evaluation of one model.
       evaluate_many: (models, count, frozen, inputs) -> the same for the first `count` models of a
         stack.
+      at: (number of completed rounds) -> the evaluations on what clients held in the last of them;
+        None where they hold the same in all rounds.
     """
 
     sets: dict[str, EvalSet]
@@ -73,9 +75,12 @@ class Evaluations(NamedTuple):
     evaluate_personal: Any
     evaluate: Any
     evaluate_many: Any
+    at: Callable[[int], Evaluations] | None = None
 
     def dispatch(self, federation: Federation, round: int) -> dict[str, EvalOutputs]:
         """Starts an evaluation of the models after a round; nothing waits, but for stand-ins."""
+        if self.at is not None:
+            return self.at(round).dispatch(federation, round)
         frozen = federation.inputs.frozen
         if self.stand_ins is None:
             variables = federation.variables
@@ -95,6 +100,12 @@ class Evaluations(NamedTuple):
         Returns:
           As `dispatch`, of each trial.
         """
+        if self.at is not None:
+            found = [
+                self.at(round).dispatch_trials(federation, [trial], [round])
+                for trial, round in zip(trials, rounds, strict=True)
+            ]
+            return [outputs for (outputs,) in found]
         if self.stand_ins is None:
             # always of one size: any number of trials is one program
             order = np.zeros(len(federation.trials), np.int32)
@@ -260,7 +271,7 @@ def make_evaluations(
     programs = (
         (others[0].evaluate, others[0].evaluate_many) if others else _programs(federation, dataset)
     )
-    return Evaluations(
+    made = Evaluations(
         sets,
         splits,
         by_client,
@@ -274,6 +285,16 @@ def make_evaluations(
         evaluate_own,
         *programs,
     )
+    if not dataset.moves:
+        return made
+
+    def at(round: int) -> Evaluations:
+        held = dataset.at(max(round - 1, 0))
+        return make_evaluations(
+            federation, batch_size, eval_clients, personal, held, seed, others=(made,)
+        )
+
+    return made._replace(at=at)
 
 
 def check_judged(

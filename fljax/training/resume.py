@@ -273,11 +273,11 @@ def optimizer_fingerprint(federation: Federation) -> dict[str, Any] | None:
 
 
 def fingerprint(partition: Partition) -> int:
-    """Returns a checksum of which client owns which rows."""
-    checksum = zlib.crc32(np.ascontiguousarray(partition.offsets).tobytes())
-    if partition.index is None:
-        return checksum
-    return zlib.crc32(np.ascontiguousarray(partition.index).tobytes(), checksum)
+    """Returns a checksum of which client owns which rows, and when."""
+    arrays = [partition.offsets]
+    if partition.index is not None:
+        arrays.append(partition.index)
+    return checksum([*arrays, *(partition.motion or ())])
 
 
 def check_identity(now: Mapping[str, Any], saved: Mapping[str, Any], what: str) -> None:

@@ -35,6 +35,7 @@ FUNCTIONS = {
 OWN = {
     "natural": {"min_partition_size"},  # its rows do not move
     "pfllib_dirichlet": {"alpha"},  # PFLlib's own
+    "pachinko": {"alpha"},  # that of the paper
     "synthetic": {"alpha", "num_clients"},  # of the paper's data
 }
 

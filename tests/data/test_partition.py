@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax.data import PARTITIONERS, label_counts, make_partition
-from fljax.data.dirichlet import _draw_without_replacement
+from fljax.data.mixtures import _draw_without_replacement, flat
 from fljax.data.repair import repaired_partition
 
 ALPHAS = st.sampled_from([0.01, 0.1, 1.0, 100.0, 1e6])
@@ -20,6 +20,8 @@ OPTIONS = {
     "shards": {"shards_per_client": 2},
     "classes_per_client": {"classes_per_client": 2},
     "quantity": {"sigma": 1.5},
+    "quantity_label": {"alpha": 0.3, "sigma": 1.5},
+    "pachinko": {"coarse": [c // 3 for c in range(20)], "alpha": 0.3, "beta": 1.0},
     "pfllib_pathological": {"classes_per_client": 2},
     "pfllib_dirichlet": {"alpha": 0.3},
 }
@@ -190,7 +192,7 @@ def test_drawing_without_replacement_equals_drawing_one_after_another():
     draws = 6000
     seen = dict.fromkeys(exact, 0)
     for _ in range(draws):
-        seen[tuple(_draw_without_replacement(np.log(q), slots, left, rng).tolist())] += 1
+        seen[tuple(_draw_without_replacement(flat(np.log(q)), slots, left, rng).tolist())] += 1
     for outcome, chance in exact.items():
         assert abs(seen[outcome] / draws - chance) < 5 * np.sqrt(chance / draws)
 

@@ -14,7 +14,7 @@ from fljax.core.digits import counted
 from fljax.core.values import wrong
 from fljax.data.checks.report import CLIENT_CHECKS, MEANINGS, ROW_CHECKS, Report, check
 from fljax.data.checks.settings import Settings, settings_of
-from fljax.data.dataset import ROLES, FederatedDataset, Partition, Split, offsets_of
+from fljax.data.dataset import ROLES, FederatedDataset, Partition, Split, check_stays, offsets_of
 from fljax.data.examples import ArrayExamples, LazyExamples
 
 _SURE = ("nonfinite", "out_of_range", "duplicates", "contradictions", "overlap", "few_rows")
@@ -104,6 +104,7 @@ def checked(dataset: FederatedDataset, policy: str) -> FederatedDataset:
     if found and chosen.name == "warn":
         warnings.warn(f"{_said(dataset, found)} {_remedy(found)}", stacklevel=2)
     if found and chosen.name == "drop_rows":
+        check_stays(dataset, "left out")
         dataset, done["dropped_rows"] = _without_rows(report, chosen.checks)
     if found and chosen.name == "exclude":
         dataset, done["excluded_clients"] = _without_clients(report, chosen.checks)

@@ -41,8 +41,13 @@ def population(
     seed: int = 0,
     own_test_fraction: float = 0.0,
     feature_skew: str | None = None,
+    concept_shift: str | None = None,
+    label_noise: str | None = None,
     held_out_fraction: float = 0.0,
+    held_out_folds: int | None = None,
+    held_out_fold: int | None = None,
     val_fraction: float = 0.0,
+    concept_drift: str | None = None,
     **partition_options: Any,
 ) -> FederatedDataset:
     """Returns the data set of a cache, as `from_arrays` makes it of arrays.
@@ -61,7 +66,8 @@ def population(
       natural: Whether the ids of rows are those of clients; else a partition is needed.
       owned_test: Whether those of test rows are as well; else the test set is nobody's.
       partition, num_clients, seed: As in `from_arrays`.
-      own_test_fraction, feature_skew, held_out_fraction, val_fraction: Likewise.
+      own_test_fraction, feature_skew, concept_shift, label_noise: Likewise.
+      held_out_fraction, held_out_folds, held_out_fold, val_fraction, concept_drift: Likewise.
       **partition_options: Such as `alpha`.
 
     Raises:
@@ -129,7 +135,10 @@ def population(
         },
         feature_names=tuple(cache.facts.get("features", ())) or None,
     )
-    return finished(dataset, seed, own_test_fraction, feature_skew, held_out_fraction, val_fraction)
+    return finished(
+        dataset, seed, own_test_fraction, feature_skew, concept_shift, label_noise,
+        held_out_fraction, held_out_folds, held_out_fold, val_fraction, concept_drift,
+    )  # fmt: skip
 
 
 def _tree(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -64,9 +64,14 @@ def load(
     rows_per_client: int | None = None,
     own_test_fraction: float = 0.0,
     feature_skew: str | None = None,
+    concept_shift: str | None = None,
+    label_noise: str | None = None,
     held_out_fraction: float = 0.0,
+    held_out_folds: int | None = None,
+    held_out_fold: int | None = None,
     val_fraction: float = 0.0,
     data_checks: str | None = None,
+    concept_drift: str | None = None,
     **options,
 ) -> FederatedDataset:
     """Loads a source by name and divides it among clients.
@@ -83,9 +88,13 @@ def load(
       own_test_fraction: Share of its own rows that each client is tested on; training and test rows
         of the source are then divided among the clients alike, see `from_arrays`.
       feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
+      concept_shift: Lets labels mean unlike things to clients, see `with_concept_shift`.
+      label_noise: Gives training rows wrong labels, see `with_label_noise`.
       held_out_fraction: Share of the clients that never train, see `with_held_out`.
+      held_out_folds, held_out_fold: Hold one of so many folds out instead, see `with_fold`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       data_checks: Looks for faults, and says what is done about them, see `checked`.
+      concept_drift: Lets what clients hold change from round to round, see `with_concept_drift`.
       **options: The partition's (such as `alpha`) and the source's own (such as `standardize`).
 
     Returns:
@@ -108,8 +117,13 @@ def load(
         "rows_per_client": rows_per_client,
         "own_test_fraction": own_test_fraction or None,
         "feature_skew": feature_skew,
+        "concept_shift": concept_shift,
+        "label_noise": label_noise,
         "held_out_fraction": held_out_fraction or None,
+        "held_out_folds": held_out_folds,
+        "held_out_fold": held_out_fold,
         "val_fraction": val_fraction or None,
+        "concept_drift": concept_drift,
     }
     said = {key: value for key, value in settings.items() if value is not None}
     dataset = make(name, {"seed": seed, **said}, needed=said, given=options)
@@ -146,7 +160,8 @@ def make(name: str, offered: Mapping[str, Any], **options: Any) -> FederatedData
 # What `**clients` stands for.
 _CLIENTS = [
     *("partition", "num_clients", "seed", "rows_per_client", "own_test_fraction"),
-    *("feature_skew", "held_out_fraction", "val_fraction"),
+    *("feature_skew", "concept_shift", "label_noise", "val_fraction", "concept_drift"),
+    *("held_out_fraction", "held_out_folds", "held_out_fold"),
     *(
         name
         for partitioner in PARTITIONERS.values()

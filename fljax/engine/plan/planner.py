@@ -212,7 +212,10 @@ class Planner(NamedTuple):
             begin = (assignment.device * length + assignment.start) * lanes + assignment.lane
             where = begin[batches.job] + batches.step * lanes
             owner = self._owner(table)[batches.job][:, None]
-            rows.reshape(-1, width)[where] = self.split.partition.row_at(owner, batches.positions)
+            partition, when = self.split.partition, ()
+            if partition.motion is not None:
+                when = (rounds[table.trial][batches.job][:, None],)
+            rows.reshape(-1, width)[where] = partition.row_at(owner, batches.positions, *when)
             counts.reshape(-1)[where] = batches.counts
         return rows, counts
 

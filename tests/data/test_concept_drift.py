@@ -1,0 +1,188 @@
+"""Drift: what each client holds in each round, as a loop over rounds and clients says."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fljax import data
+from fljax.data.motion import joined_motions, still
+
+RNG = np.random.default_rng(7)
+X, Y = RNG.normal(size=(120, 6, 6)).astype(np.float32), np.arange(120) % 4
+IDS = np.repeat(np.arange(5), [8, 16, 24, 32, 40])
+
+
+def drifting(drift, **options):
+    options = {"client_ids": IDS, "own_test_fraction": 0.25, "seed": 1} | options
+    return data.from_arrays(X, Y, concept_drift=drift, **options)
+
+
+def held(dataset, role, round):
+    """[(features, labels) of each client] in a round."""
+    split = getattr(dataset.at(round), role)
+    clients = range(split.partition.num_clients)
+    taken = [split.examples.take(split.partition.rows(client)) for client in clients]
+    return [(rows["x"], rows["y"]) for rows in taken]
+
+
+@pytest.mark.parametrize(
+    ("when", "concept_of"),
+    [
+        ("sudden([3, 5])", lambda round: (round >= 3) + (round >= 5)),
+        ("recurrent(2)", lambda round: round // 2 % 3),
+    ],
+)
+@pytest.mark.parametrize("what", ["label_rotations(3)", "rotations(3)"])
+def test_all_rows_of_a_client_are_of_the_concept_of_the_round(what, when, concept_of):
+    dataset = drifting(f"{what}, {when}", val_fraction=0.2, held_out_fraction=0.4)
+    same = drifting(None, val_fraction=0.2, held_out_fraction=0.4)
+    for round in (0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 100):
+        concept = concept_of(round)
+        for role in ("train", "val", "test", "held_out", "held_out_train"):
+            expected = held(same, role, round)
+            for (x, y), (x_given, y_given) in zip(
+                held(dataset, role, round), expected, strict=True
+            ):
+                if what.startswith("label"):
+                    y_given = (y_given + concept) % 4
+                else:
+                    x_given = data.rotations(3).apply(x_given, concept, None)
+                np.testing.assert_array_equal(x, x_given)
+                np.testing.assert_array_equal(y, y_given)
+
+
+@pytest.mark.parametrize(
+    ("when", "changed_of"),
+    [
+        ("gradual(4, over=6)", lambda round: min(max(round - 4, 0), 6) / 6),
+        (
+            "recurrent(8, over=4)",
+            lambda round: [0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25][
+                round % 16
+            ],
+        ),
+    ],
+)
+def test_a_gradual_change_goes_row_by_row(when, changed_of):
+    dataset, same = drifting(f"label_swap(0, 1), {when}"), drifting(None)
+    swapped = np.array([1, 0, 2, 3])
+    for round in range(40):
+        for (x, y), (x_given, y_given) in zip(
+            held(dataset, "train", round), held(same, "train", round), strict=True
+        ):
+            # each of the client's rows is there once, whichever concept it is of
+            order, given_order = (
+                np.lexsort(rows.reshape(len(rows), -1).T) for rows in (x, x_given)
+            )
+            np.testing.assert_array_equal(x[order], x_given[given_order])
+            y, y_given = y[order], y_given[given_order]
+            movable = y_given < 2
+            changed = y != y_given
+            np.testing.assert_array_equal(y, np.where(changed, swapped[y_given], y_given))
+            # of all rows the share has changed, of which only these two classes show it
+            assert abs(changed.sum() - changed_of(round) * len(y) / 2) <= (~movable).sum() + 1
+            if changed_of(round) in (0, 1):
+                assert changed.sum() == changed_of(round) * movable.sum()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.05, 1.0), st.integers(1, 30), st.integers(0, 9), st.integers(0, 99))
+def test_a_window_moves_from_the_first_rows_to_the_last(share, over, spread, seed):
+    stream = data.from_arrays(X, Y, client_ids=IDS)
+    dataset = data.with_concept_drift(
+        stream, f"window({share!r}, over={over}, spread={spread})", seed
+    )
+    delays = dataset.train.partition.motion.delays
+    assert 0 <= delays.min() <= delays.max() <= spread
+    for round in (0, 1, over // 2, over, over + spread, 1000):
+        now = dataset.at(round).train.partition
+        for client in range(5):
+            rows = np.flatnonzero(IDS == client)
+            size = int(np.ceil(share * len(rows) - 1e-9))
+            time = min(max(round - delays[client], 0), over)
+            begin = (len(rows) - size) * time // over
+            np.testing.assert_array_equal(now.rows(client), rows[begin : begin + size])
+    np.testing.assert_array_equal(dataset.train.rows(), dataset.at(0).train.rows())
+
+
+def test_clients_come_later_each_by_itself():
+    dataset, same = drifting("label_swap(0, 1), sudden(10, spread=8)"), drifting(None)
+    delays = dataset.train.partition.motion.delays
+    assert len(set(delays)) > 2
+    np.testing.assert_array_equal(delays, dataset.test.partition.motion.delays)
+    for round in (9, 12, 14, 18):
+        pairs = zip(held(dataset, "test", round), held(same, "test", round), strict=True)
+        changed = [np.any(y != y_given) for (_, y), (_, y_given) in pairs]
+        assert changed == [round >= 10 + delay for delay in delays]
+
+
+def test_a_test_set_that_nobody_owns_is_repeated_in_each_concept():
+    test = {"x_test": X[:7], "y_test": Y[:7], "own_test_fraction": 0.0}
+    dataset = drifting("label_swap(0, 1), sudden(5)", **test)
+    assert dataset.row_groups == {"concept_drift": ("plain", "swapped_0_1")}
+    expected = np.concatenate([Y[:7], np.array([1, 0, 2, 3])[Y[:7]]])
+    np.testing.assert_array_equal(dataset.test.examples.arrays["y"], expected)
+    moving = drifting("window(0.5)", **test)
+    assert moving.test.num_rows == 7 and not moving.row_groups
+    assert "changes over the rounds" in moving.describe()
+
+
+def test_motions_of_unlike_partitions_are_joined_and_parted():
+    static, moving = drifting(None).train.partition, drifting("window(0.3, over=9)").train.partition
+    again = drifting("label_swap(0, 1), recurrent(3)").train.partition
+    motions = [still(static.offsets, static.all_rows()), moving.motion, again.motion]
+    both = joined_motions(motions)
+    for round in (0, 4, 7, 50):
+        for number, partition in enumerate((static, moving, again)):
+            for client in range(5):
+                positions = np.arange(partition.sizes[client])
+                found = both.row_at(5 * number + client, positions, round)
+                np.testing.assert_array_equal(found, partition.at(round).rows(client))
+    some = moving.subset(np.array([3, 1]))
+    for round in (0, 5, 20):
+        for place, client in enumerate((3, 1)):
+            np.testing.assert_array_equal(some.at(round).rows(place), moving.at(round).rows(client))
+
+
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        ("label_swap(0, 1)", "and then once when"),
+        ("sudden(5), label_swap(0, 1)", "and then once when"),
+        ("label_swap(0, 1), sudden(5), sudden(9)", "and then once when"),
+        ("sudden(5)", "says when, and not what drifts"),
+        ("label_swap(0, 1), window(0.5)", "choose one of them"),
+        ("label_swap(0, 1), rotations(2), sudden(5)", "labels and features cannot drift at once"),
+        ("label_rotations(3), sudden(5)", "3 concepts need 2"),
+        ("label_rotations(3), sudden([5, 5])", "one later than the other"),
+        ("label_rotations(3), gradual([5, 8], over=4)", "come sooner"),
+        ("label_rotations(1), sudden(5)", "there is one concept"),
+        ("label_swap(0, 1), recurrent(5, over=9)", "changes would overlap"),
+        ("window(1.5)", "share = 1.5"),
+        ("label_swap(0, 9), sudden(5)", "the classes are 0 to 3"),
+        ("windoww(0.5)", "Did you mean 'window'"),
+    ],
+)
+def test_what_cannot_drift_is_refused(drift, message):
+    with pytest.raises(ValueError, match=message):
+        drifting(drift)
+
+
+def test_what_needs_rows_that_stay_is_refused():
+    dataset = drifting("window(0.5)")
+    with pytest.raises(ValueError, match="drift already"):
+        data.with_concept_drift(dataset, "window(0.5)")
+    changes = [
+        lambda: dataset.repartition(data.iid(120, 3)),
+        lambda: dataset.with_validation(0.1),
+        lambda: data.with_feature_skew(dataset, "rotations(2)"),
+        lambda: data.with_concept_shift(dataset, "label_swap(0, 1)"),
+        lambda: data.with_label_noise(dataset, "symmetric(0.2)"),
+        lambda: data.with_own_test(drifting("window(0.5)", own_test_fraction=0.0), 0.2),
+    ]
+    for change in changes:
+        with pytest.raises(ValueError, match="cannot be .* any more: do that first"):
+            change()
+    with pytest.raises(ValueError, match="groups of rows .sex. are read once"):
+        drifting("window(0.5)", row_groups={"sex": Y % 2})
