@@ -31,8 +31,8 @@ import numpy as np
 Block = Mapping[str, np.ndarray | str]
 SPLITS = ("train", "val", "test")
 
-# Smaller files are known by their content, larger ones by size and time of change.
-_HASHED_BYTES = 1 << 20
+# A few smaller files are known by their content, others by size and time of change.
+_HASHED_BYTES, _HASHED_FILES = 1 << 20, 100
 
 
 class Opened(NamedTuple):
@@ -91,14 +91,15 @@ def identity(files: Sequence[Path]) -> dict[str, list]:
     Raises:
       FileNotFoundError: If one is not there.
     """
-    return {os.path.abspath(path): _identity(Path(path)) for path in files}
+    is_few = len(files) <= _HASHED_FILES
+    return {os.path.abspath(path): _identity(Path(path), is_few) for path in files}
 
 
-def _identity(path: Path) -> list:
+def _identity(path: Path, is_hashed: bool) -> list:
     status = path.stat()
     if path.is_dir():
         return _identity_of_folder(path)
-    if status.st_size <= _HASHED_BYTES:
+    if is_hashed and status.st_size <= _HASHED_BYTES:
         return [status.st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
     return [status.st_size, status.st_mtime_ns]
 

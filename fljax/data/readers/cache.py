@@ -253,7 +253,8 @@ def _build(reading: Reading, building: Path, what: Mapping[str, Any]) -> None:
     for path in building.iterdir():
         if path.name != "spill":
             path.unlink()
-    header = _grouped(spilled, building)
+    with _progress(f"{reading.format}, by client", " columns") as progress:
+        header = _grouped(spilled, building, progress)
     header |= {"version": VERSION, "read": what, "facts": dict(made.facts)}
     header = json.loads(json.dumps(header))
     with open(building / HEADER, "w") as file:
@@ -294,7 +295,7 @@ def _progress(what: str, unit: str, total: int | None = None, done: int = 0):
     )  # fmt: skip
 
 
-def _grouped(spilled: spill.Spill, building: Path) -> dict[str, Any]:
+def _grouped(spilled: spill.Spill, building: Path, progress: Any) -> dict[str, Any]:
     """Writes all columns in the order of clients; returns what the header says of them."""
     order = {name: _sorted_values(codes) for name, codes in spilled.codes.items()}
     ids, ranks = order.pop("client")
@@ -314,6 +315,7 @@ def _grouped(spilled: spill.Spill, building: Path) -> dict[str, Any]:
             file = spill.file_of(split, name)
             source = grouping.Column(spilled.folder / file, dtype, tuple(shape), renumbered)
             written = grouping.ordered(source, owners, ranks, sizes, building / file)
+            progress.update(1)
             files[file] = [written.size, written.crc32]
             column = columns.setdefault(
                 name,

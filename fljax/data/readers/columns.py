@@ -13,7 +13,8 @@ import numpy as np
 from fljax.core.archives import refused
 from fljax.data.readers.tables import Batch
 
-INTEGER = "^(0|-?[1-9][0-9]{0,18})$"
+# of 18 digits at most, which all fit 64 bits
+INTEGER = "^(0|-?[1-9][0-9]{0,17})$"
 TRUTHS = {"true": 1.0, "false": 0.0}
 
 

@@ -25,8 +25,14 @@ def opened(table: Table, roles: Roles) -> Opened:
     parts = 1 if survey.test_clients is None else 2
 
     def blocks(start: int) -> Iterator[Block]:
+        shape = None
         for batch in table.read(roles.columns, start // parts):
             made = _blocks(batch, roles, survey)
+            if shape not in (None, shape := made[0]["x"].shape[1:]):
+                raise read.refused_at(
+                    batch, roles.features[0], 0, f"is of the shape {list(shape)}, unlike those "
+                    "before it: pad or cut them to one length",
+                )  # fmt: skip
             yield from made[start % parts :]
             start = 0
 

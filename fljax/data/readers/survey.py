@@ -83,18 +83,7 @@ def surveyed(table: Table, roles: Roles) -> Survey:
       ValueError: If a column cannot be what it is for; says where, and what to do.
     """
     kinds = {name: table.columns[name] for name in roles.columns}
-    if roles.client is not None and kinds[roles.client] not in ("integer", "text", "unknown"):
-        raise refused(
-            table.files[0][1],
-            f"column {roles.client!r} holds {kinds[roles.client]}: ids are integers or texts",
-        )
-    for name in roles.features:
-        if kinds[name] not in ("number", "integer", "truth", "text", "vector", "unknown"):
-            raise refused(
-                table.files[0][1],
-                f"column {name!r} holds {kinds[name]}, which is no feature: name the others as "
-                "features, or make numbers or texts of it",
-            )
+    _check_kinds(table, roles, kinds)
     kinds |= _ids_known(table, roles, kinds)
     test_clients = _test_clients(table, roles, kinds)
     is_known = all(kinds[name] not in ("unknown", "text") for name in roles.features)
@@ -116,6 +105,26 @@ def surveyed(table: Table, roles: Roles) -> Survey:
             tally.add(batch)
         else:
             return tally.survey(table.files[0][1])
+
+
+def _check_kinds(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
+    """Raises ValueError where a column is of a type that cannot be what it is for."""
+    ids, numbers = {"integer", "text", "unknown"}, {"number", "integer", "truth", "unknown"}
+    for what, names, fitting, remedy in (
+        ("client", [roles.client], ids, "write ids as integers or texts"),
+        ("label", [roles.label], ids | numbers, "write classes as texts or as 0, 1, 2, ..."),
+        ("target", roles.targets, numbers, "write it as numbers"),
+        ("feature", roles.features, ids | numbers | {"vector"}, "name the others as features, or "
+         "make numbers or texts of it"),
+    ):  # fmt: skip
+        if what == "target" and len(names) == 1:
+            fitting = fitting | {"vector"}
+        for name in names:
+            if name is not None and kinds[name] not in fitting:
+                raise refused(
+                    table.files[0][1],
+                    f"column {name!r} holds {kinds[name]}, which is no {what}: {remedy}",
+                )
 
 
 def _ids_known(table: Table, roles: Roles, kinds: Mapping[str, str]) -> dict[str, str]:

@@ -211,6 +211,30 @@ def test_arrays_in_a_column_are_the_features_as_they_are():
     np.testing.assert_allclose(one.preprocess(batch)["x"], images[order] / 255, rtol=1e-6)
 
 
+def test_columns_of_no_fitting_type_and_ragged_lists_are_refused(monkeypatch):
+    monkeypatch.setattr(tables, "_ROWS", 2)
+    columns = {
+        "client": ["a", "a", "b", "b"], "y": [0, 1, 0, 1],
+        "day": pa.array([1, 2, 3, 4], pa.date32()),
+        "x": [[1.0], [2.0], [1.0], [2.0, 3.0]], "z": [[1.0], [2.0], [1.0, 1.0], [2.0, 3.0]],
+        "n": [[1.0], [2.0], None, [1.0]], "i": [1.0, 2.0, 3.0, 4.0],
+    }  # fmt: skip
+    parquet.write_table(pa.table(columns), "t.parquet")
+    for options, said in (
+        ({"client": "i"}, "column 'i' holds number, which is no client: write ids as"),
+        ({"label": "day"}, r"column 'day' holds date32\[day\], which is no label: write classes"),
+        ({"features": "day"}, "which is no feature: name the others as features"),
+        ({"label": None, "target": "client"}, "'client' holds text, which is no target"),
+        ({"features": "x"}, "row 4, column 'x': this is missing or of another length"),
+        ({"features": "z"}, r"row 3, column 'z': this is of the shape \[2\], unlike those"),
+        ({"features": "n"}, "row 3, column 'n': this is missing: give missing='drop'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load("parquet", path="t.parquet", **{"client": "client", "label": "y", **options})
+    options = {"client": "client", "label": "y", "features": "n", "missing": "drop"}
+    assert load("parquet", path="t.parquet", **options).dropped == {"train": 1}
+
+
 def test_targets_and_tokens():
     draw = np.random.default_rng(0)
     columns = {"client": draw.integers(0, 3, 20), "a": draw.normal(size=20),
