@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax import recording
+from fljax import recording, tasks
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
@@ -302,7 +302,8 @@ def _as_config_error() -> Iterator[None]:
 def _make_task(config, dataset: FederatedDataset) -> Task:
     with _as_config_error():
         options = config.model_options.to_dict()
-        return as_task(config.model, dataset, config.task, config.fast_layers, options)
+        task = as_task(config.model, dataset, config.task, config.fast_layers, options)
+        return task if config.augmentation is None else tasks.augmented(task, config.augmentation)
 
 
 def make_pipeline(

@@ -116,6 +116,8 @@ def _check_parts(values: Mapping[str, Any]) -> None:
             read_one(key, values[key], table)
     if values["feature_skew"] is not None:
         read("feature_skew", values["feature_skew"], data.SKEWS)
+    if values["augmentation"] is not None:
+        tasks.augmentation.chain_of(values["augmentation"])
     if values["data_checks"] is not None:
         policy_of(values["data_checks"])
     if values["concept_shift"] is not None:

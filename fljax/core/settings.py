@@ -44,6 +44,13 @@ MODEL: dict[str, Field] = {
         "regression, ... (docs/tasks.md); "
         "unset: what the data are made for.",
     ),
+    "augmentation": Field(
+        None,
+        str,
+        optional=True,
+        meaning="Changes training examples at random: calls such as 'crop(4), flip', named in "
+        "fljax.tasks.augmentation; unset: as they are.",
+    ),
     "fast_layers": Field(
         True,
         bool,

@@ -20,20 +20,26 @@ from fljax.core.task import Task
 from fljax.core.values import shown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
+from fljax.models.gru import char_gru, gru_classifier
 from fljax.models.inputs import counts
+from fljax.models.mobile import mobilenet_gn
 from fljax.models.recurrent import char_lstm
-from fljax.models.residual import resnet18_gn
+from fljax.models.residual import resnet18_gn, resnet_gn
 
 __all__ = [
     "MODELS",
+    "char_gru",
     "char_lstm",
     "emnist_cnn",
+    "gru_classifier",
     "lenet_cnn",
     "make",
     "mcmahan_cnn",
     "mlp",
+    "mobilenet_gn",
     "pfl_cifar10_cnn",
     "resnet18_gn",
+    "resnet_gn",
     "softmax_regression",
     "with_fast_convolutions",
 ]
@@ -65,16 +71,33 @@ def _char_lstm(
     return char_lstm(num_classes, **sizes, lstm_form=lstm_form)
 
 
+def _char_gru(
+    num_classes: int,
+    input_shape: Sequence[int],
+    *,
+    embedding: int = 8,
+    hidden: int = 256,
+    layers: int = 2,
+) -> Factory:
+    del input_shape  # any sequence length
+    return char_gru(num_classes, embedding=embedding, hidden=hidden, layers=layers)
+
+
 # name -> function (num_classes, input_shape, **options) -> factory
 MODELS: dict[str, Callable[..., Factory]] = {
     "softmax_regression": _softmax,
+    "logistic": _softmax,
     "mlp": _mlp,
     "mcmahan_cnn": mcmahan_cnn,
     "emnist_cnn": emnist_cnn,
     "pfl_cifar10_cnn": pfl_cifar10_cnn,
     "lenet_cnn": lenet_cnn,
     "resnet18_gn": resnet18_gn,
+    "resnet_gn": resnet_gn,
+    "mobilenet_gn": mobilenet_gn,
     "char_lstm": _char_lstm,
+    "char_gru": _char_gru,
+    "gru_classifier": gru_classifier,
 }
 
 

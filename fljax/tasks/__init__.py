@@ -16,6 +16,7 @@ from fljax.core.network import Network, from_functions, from_linen, from_nnx
 from fljax.core.task import Measured, Task
 from fljax.core.values import shown
 from fljax.tasks import outputs
+from fljax.tasks.augmentation import AUGMENTATIONS, Augmentation, augmented
 from fljax.tasks.binary import binary
 from fljax.tasks.class_weights import balanced_weights
 from fljax.tasks.integer_targets import classification, next_token, softmax_cross_entropy
@@ -26,7 +27,9 @@ from fljax.tasks.regression import regression
 from fljax.tasks.supervised import supervised
 
 __all__ = [
+    "AUGMENTATIONS",
     "TASKS",
+    "Augmentation",
     "Measured",
     "Metric",
     "Network",
@@ -35,6 +38,7 @@ __all__ = [
     "auc",
     "auc_of_histograms",
     "balanced_weights",
+    "augmented",
     "binary",
     "classification",
     "from_functions",

@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fljax_kernels.depthwise import depthwise_conv
 from fljax_kernels.forms import form_of
 from fljax_kernels.winograd import winograd_conv
 
@@ -161,6 +162,13 @@ def conv_general_dilated(
     accumulator = jnp.promote_types(jnp.result_type(lhs, rhs), jnp.float32)
     # what a direct convolution multiplies; the zeros between dilated inputs need no product
     direct = prod(size) * prod(rhs.shape[:2]) / prod(x_dilation)
+    if feature_group_count == x.shape[3] > 1 and form != "pallas":
+        with jax.named_scope(f"{DIRECT_PRODUCTS}{1 / prod(x_dilation)!r}"):
+            y = depthwise_conv(
+                x.astype(accumulator), rhs.astype(accumulator),
+                window_strides, padding, w_dilation, size,
+            )  # fmt: skip
+        return y.astype(preferred_element_type or lhs.dtype)
     if _use_winograd(form, x, rhs, window_strides, padding, w_dilation, feature_group_count):
         share = direct / _winograd_products(size, rhs)
 

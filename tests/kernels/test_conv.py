@@ -81,6 +81,7 @@ CASES = {
     "transposed": dict(padding=((2, 2), (1, 2)), lhs_dilation=(2, 3)),
     "crop": dict(padding=((-1, 0), (0, -2))),
     "groups": dict(padding="SAME", feature_group_count=2),
+    "depthwise": dict(padding=((1, -1), (0, 2)), strides=(2, 1), feature_group_count=4),
 }
 
 
@@ -88,7 +89,7 @@ CASES = {
 def test_output_and_both_gradients_are_xlas_in_float64(name, x64):
     options = CASES[name]
     groups = options.get("feature_group_count", 1)
-    x, w = normal(1, (2, 9, 8, 4), (3, 2, 4 // groups, 6), dtype=np.float64)
+    x, w = normal(1, (2, 9, 8, 4), (3, 2, 4 // groups, 8 if groups == 4 else 6), dtype=np.float64)
     (dy,) = normal(2, xla(x, w, **options).shape, dtype=np.float64)
 
     @jax.jit

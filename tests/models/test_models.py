@@ -29,17 +29,22 @@ def parameters(module):
         ("lenet_cnn", 10, (32, 32, 3), 62_006),
         ("resnet18_gn", 100, (32, 32, 3), 11_220_132),
         ("resnet18_gn", 10, (24, 24, 3), 11_173_962),
+        ("resnet_gn(depth=20)", 10, (32, 32, 3), 272_474),
+        ("mobilenet_gn", 10, (32, 32, 3), 1_350_250),
+        ("mobilenet_gn(width=0.5)", 10, (28, 28, 1), 362_330),
         ("char_lstm", 90, (20,), 820_522),
+        ("char_gru", 90, (20,), 621_866),
+        ("gru_classifier", 6, (128, 9), 14_662),
     ],
 )
 def test_parameter_counts_and_output_shapes(name, num_classes, shape, count):
     factory = models.make(name, num_classes, shape)
-    dtype = np.int32 if name == "char_lstm" else np.float32
+    dtype = np.int32 if name.startswith("char") else np.float32
     abstract = nnx.eval_shape(lambda: factory(nnx.Rngs(0)))
     assert parameters(abstract) == count
     x = jax.ShapeDtypeStruct((3, *shape), dtype)
     logits = jax.eval_shape(lambda x: factory(nnx.Rngs(0))(x), x)
-    targets = (3, *shape) if name == "char_lstm" else (3,)
+    targets = (3, *shape) if name.startswith("char") else (3,)
     assert logits.shape == (*targets, num_classes)
 
 
