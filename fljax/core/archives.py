@@ -1,4 +1,4 @@
-"""Reads compressed files and archives in memory, up to a size: gzip, tar, npz.
+"""Reads compressed files and archives in memory, up to a size: gzip, bzip2, tar, npz.
 
 A small archive may unpack to more than a machine holds, and may contain what is no file. So nothing
 is unpacked to disk, members that are not regular files are refused, and reading ends at a limit.
@@ -6,6 +6,7 @@ is unpacked to disk, members that are not regular files are refused, and reading
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -24,6 +25,7 @@ from fljax.core import memory
 # Of an archive whose content is not known beforehand; real data compress to a tenth at most.
 _MOST_BYTES, _MOST_GROWTH = 1 << 30, 20
 _CHUNK_BYTES = 1 << 20
+_OPEN = {".gz": gzip.open, ".bz2": bz2.open}
 _BROKEN = (
     EOFError,
     OSError,
@@ -44,7 +46,7 @@ def most_bytes(path: pathlib.Path) -> int:
 
 @contextmanager
 def open_bounded(path: pathlib.Path, most: int | None = None) -> Iterator[io.BufferedReader]:
-    """Opens a file, unpacked if its name ends in .gz; reading beyond a limit raises ValueError.
+    """Opens a file, unpacked if its name ends in .gz or .bz2; a limit ends in a ValueError.
 
     Args:
       path: Of the file.
@@ -55,8 +57,8 @@ def open_bounded(path: pathlib.Path, most: int | None = None) -> Iterator[io.Buf
     """
     most = most_bytes(path) if most is None else most
     with whole(path):
-        packed = path.suffix == ".gz"
-        with gzip.open(path) if packed else open(path, "rb", buffering=0) as file:
+        unpack = _OPEN.get(path.suffix)
+        with unpack(path) if unpack else open(path, "rb", buffering=0) as file:
             yield io.BufferedReader(_Bounded(file, most, path), _CHUNK_BYTES)
 
 
@@ -79,7 +81,7 @@ def refused(path: pathlib.Path, why: str) -> ValueError:
 
 
 def read_bytes(path: pathlib.Path, most: int | None = None) -> bytes:
-    """Returns the content of a file, unpacked if its name ends in .gz.
+    """Returns the content of a file, unpacked if its name ends in .gz or .bz2.
 
     Args:
       path: Of the file.
@@ -93,7 +95,7 @@ def read_bytes(path: pathlib.Path, most: int | None = None) -> bytes:
 
 
 def read_members(path: pathlib.Path, names: Sequence[str], most: int | None = None) -> list[bytes]:
-    """Returns the content of some files in a .tar.gz archive.
+    """Returns the content of some files in a .tar.gz or .tar.bz2 archive.
 
     Args:
       path: Of the archive.

@@ -50,9 +50,10 @@ from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 from fljax.data.plots import plot_partition
 from fljax.data.readers.objects import from_biosilo, from_huggingface, from_torch
+from fljax.data.scanners import scanners
 from fljax.data.side_by_side import plot_partitions
+from fljax.data.skew_names import SKEWS
 from fljax.data.skews import (
-    SKEWS,
     Skew,
     blur,
     colour,
@@ -61,10 +62,16 @@ from fljax.data.skews import (
     rotations,
 )
 from fljax.data.sources import SOURCES, digits, load
+from fljax.data.sources.activity import uci_har
 from fljax.data.sources.adult import adult
+from fljax.data.sources.cifar100 import cifar100
+from fljax.data.sources.emnist import emnist
 from fljax.data.sources.heart import heart_disease
 from fljax.data.sources.images import cifar10, fashion_mnist, mnist, mnist_writers
+from fljax.data.sources.libsvm import a9a, mushrooms, w8a
+from fljax.data.sources.medical import brain_mri, pneumonia_xray
 from fljax.data.sources.shakespeare import shakespeare
+from fljax.data.sources.stackoverflow import stackoverflow_lr, stackoverflow_nwp
 from fljax.data.sources.synthetic import synthetic
 from fljax.data.statistics import (
     PartitionStatistics,
@@ -92,12 +99,15 @@ __all__ = [
     "Schedule",
     "Skew",
     "Split",
+    "a9a",
     "adult",
     "asymmetric",
     "blur",
+    "brain_mri",
     "check",
     "checked",
     "cifar10",
+    "cifar100",
     "classes_per_client",
     "cluster_clients",
     "colour",
@@ -105,6 +115,7 @@ __all__ = [
     "dirichlet",
     "dirichlet_hsu",
     "dirichlet_per_client",
+    "emnist",
     "example_lines",
     "fashion_mnist",
     "from_arrays",
@@ -125,6 +136,7 @@ __all__ = [
     "make_partition",
     "mnist",
     "mnist_writers",
+    "mushrooms",
     "natural",
     "pachinko",
     "pairwise",
@@ -136,20 +148,26 @@ __all__ = [
     "plot_examples",
     "plot_partition",
     "plot_partitions",
+    "pneumonia_xray",
     "quantity",
     "quantity_label",
     "recurrent",
     "resolve_data_dir",
     "rotations",
+    "scanners",
     "shakespeare",
     "shards",
     "split_label_counts",
+    "stackoverflow_lr",
+    "stackoverflow_nwp",
     "sudden",
     "symmetric",
     "synthetic",
+    "uci_har",
+    "w8a",
     "window",
-    "with_concept_shift",
     "with_concept_drift",
+    "with_concept_shift",
     "with_feature_skew",
     "with_fold",
     "with_held_out",

@@ -28,7 +28,8 @@ from fljax.data.feature_skew import FEATURES
 from fljax.data.motion import Motion
 from fljax.data.ownership import Partition, offsets_of
 from fljax.data.partition_arguments import partition_setting
-from fljax.data.skews import SKEWS, Skew, checked_skew, combined
+from fljax.data.skew_names import SKEWS, checked_skew, combined
+from fljax.data.skews import Skew
 
 KEY = "concept_drift"
 _ROUNDS = Field(None, int, COUNT)

@@ -15,7 +15,8 @@ from fljax.core import parts, random
 from fljax.core.values import COUNT, NON_NEGATIVE, SEED, Field, Interval, checked
 from fljax.data.dataset import FederatedDataset
 from fljax.data.domains import Kind, with_domains
-from fljax.data.skews import Skew, checked_skew, combined
+from fljax.data.skew_names import checked_skew, combined
+from fljax.data.skews import Skew
 
 LABELS = Kind("concept_shift", "y", "labels", "concept", "concept shift")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fljax.data.dataset import FederatedDataset
 from fljax.data.domains import Kind, with_domains
-from fljax.data.skews import Skew, named_skew
+from fljax.data.skew_names import named_skew
+from fljax.data.skews import Skew
 
 FEATURES = Kind("feature_skew", "x", "features", "domain", "feature skew")
 

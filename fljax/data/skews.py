@@ -3,8 +3,9 @@
 rotations(4)                   turned by 0, 90, 180, 270 degrees, as IFCA's (arXiv:2006.04088)
 gaussian_noise(0.5, levels=4)  noise that grows from domain to domain, as in NIID-Bench
 blur(2.0, levels=3)            Gaussian blur
-colour(4)                      hue, contrast and gains of channels, as of several scanners
+colour(4)                      hue, contrast and gains of channels, as of several cameras
 pixel_permutation(4)           pixels in another order, as in permuted MNIST
+scanners(4)                    medical images of several scanners, see `fljax.data.scanners`
 rotations(2), blur(1.0)        every pair of both
 """
 
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from fljax.core import parts, random
+from fljax.core import random
 from fljax.core.values import (
     COUNT,
     DECAY,
@@ -26,7 +27,6 @@ from fljax.core.values import (
     Field,
     Interval,
     checked,
-    shown,
 )
 
 
@@ -73,7 +73,7 @@ def rotations(count: int = 4) -> Skew:
         x = np.rot90(x, int(quarters), axes=(1, 2))
         return x if not rest else _as_given(_turned(x.astype(np.float32), rest), x.dtype)
 
-    return Skew([f"rotated_{angle:g}" for angle in angles], _of_images("rotations", apply))
+    return Skew([f"rotated_{angle:g}" for angle in angles], of_images("rotations", apply))
 
 
 def gaussian_noise(deviation: float, levels: int = 4) -> Skew:
@@ -123,7 +123,7 @@ def blur(deviation: float, levels: int = 4) -> Skew:
         blurred = np.einsum("ij,njkc,lk->nilc", rows, flat, columns, optimize=True)
         return _as_given(blurred.reshape(x.shape), x.dtype)
 
-    return Skew([f"blurred_{grade:g}" for grade in grades], _of_images("blur", apply))
+    return Skew([f"blurred_{grade:g}" for grade in grades], of_images("blur", apply))
 
 
 def colour(
@@ -168,7 +168,7 @@ def colour(
         return _as_given((pixels * gains.astype(np.float32)).reshape(x.shape), x.dtype)
 
     names = [f"colour_{number}" for number in range(count)]
-    return Skew(names, _of_images("colour", apply))
+    return Skew(names, of_images("colour", apply))
 
 
 def pixel_permutation(count: int = 4, *, seed: int = 0) -> Skew:
@@ -201,50 +201,10 @@ def pixel_permutation(count: int = 4, *, seed: int = 0) -> Skew:
     return Skew([f"order_{number}" for number in range(count)], apply)
 
 
-SKEWS: dict[str, Callable[..., Skew]] = {
-    "rotations": rotations,
-    "gaussian_noise": gaussian_noise,
-    "blur": blur,
-    "colour": colour,
-    "pixel_permutation": pixel_permutation,
-}
-
-
-def named_skew(text: str) -> Skew:
-    """Returns the skew that a text names; of several, each combination is a domain."""
-    calls = parts.read("feature_skew", text, SKEWS)
-    return combined([checked_skew(call, parts.make(call)) for call in calls])
-
-
-def checked_skew(call: parts.Call, found: Any) -> Skew:
-    """Returns what a call made; refuses what is no skew."""
-    if not isinstance(found, Skew):
-        raise parts.FailedCall(
-            f"{call.where}: {call.name} returned {shown(found)} ({type(found).__name__}), and a "
-            "skew is a fljax.data.Skew(names, apply)."
-        )
-    return found
-
-
-def combined(kinds: Sequence[Skew]) -> Skew:
-    """Returns the skew of which each combination of the domains of others is a domain."""
-    if len(kinds) == 1:
-        return kinds[0]
-    combinations = list(itertools.product(*(range(len(kind.names)) for kind in kinds)))
-
-    def apply(x, domain, rng):
-        for kind, number in zip(kinds, combinations[domain], strict=True):
-            x = kind.apply(x, number, rng)
-        return x
-
-    names = itertools.product(*(kind.names for kind in kinds))
-    return Skew(["+".join(several) for several in names], apply)
-
-
-def _of_images(name: str, apply: Callable) -> Callable:
+def of_images(name: str, apply: Callable) -> Callable:
     """Returns the function, which refuses what is no stack of images [rows, height, width, ...]."""
 
-    def of_images(x, domain, rng):
+    def checked_images(x, domain, rng):
         if x.ndim not in (3, 4):
             raise ValueError(
                 f"{name} needs images [rows, height, width] or [rows, height, width, channels], "
@@ -252,7 +212,7 @@ def _of_images(name: str, apply: Callable) -> Callable:
             )
         return apply(x, domain, rng)
 
-    return of_images
+    return checked_images
 
 
 def _grades(name: str, most: float, levels: int) -> list[float]:

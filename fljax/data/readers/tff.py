@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,16 +18,27 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.readers.blocks import Block, Opened, Reading, skipping
 from fljax.data.readers.cache import cached
 from fljax.data.readers.databases import Database
-from fljax.data.readers.fields import Fields, fields
+from fljax.data.readers.fields import fields
 from fljax.data.readers.gathering import gathered, joined
-from fljax.data.readers.records import Record, dataset_of, files_of, plain, reader, split_names
-from fljax.data.readers.texts import TextOptions, files_of_text, text_options
+from fljax.data.readers.records import (
+    Reader,
+    Record,
+    dataset_of,
+    files_of,
+    plain,
+    reader,
+    split_names,
+)
+from fljax.data.readers.texts import files_of_text, text_options
 from fljax.data.readers.tf_example import parse
 
 _HDF5 = (".h5", ".hdf5")
 _TABLES = ("examples", "client_metadata")
 _BLOCK_BYTES, _FEWEST_ROWS, _MOST_ROWS = 2 << 20, 64, 50_000
 _SAMPLED_ROWS = 100
+
+# (function that reads records from the beginning, what people call the data) -> what reads them.
+Read = Callable[[Callable[[], Iterable[Record]], str], Reader]
 
 
 def tff(
@@ -96,32 +107,26 @@ def tff(
         )
     if is_hdf5 and splits is not None:
         raise ValueError("splits names those of a database: give test_path=... of HDF5 files")
+
+    def read(records, where):
+        return reader(records, wanted, texts, where)
+
     reading = Reading(
         "tff",
         [*paths.values(), *files_of_text(texts)],
         plain(fields=wanted, text=texts, splits=splits, roles=paths),
-        lambda: (
-            open_hdf5(paths, wanted, texts)
-            if is_hdf5
-            else open_sqlite(paths["train"], wanted, texts, splits)
-        ),
+        lambda: open_hdf5(paths, read) if is_hdf5 else open_sqlite(paths["train"], read, splits),
     )
     cache = cached(reading, cache_dir, verify)
     return dataset_of(cache, paths["train"].name.partition(".")[0], clients)
 
 
-def open_sqlite(
-    path: pathlib.Path,
-    wanted: Fields,
-    text: TextOptions,
-    splits: Mapping[str, str] | None = None,
-) -> Opened:
+def open_sqlite(path: pathlib.Path, read: Read, splits: Mapping[str, str] | None = None) -> Opened:
     """Opens a database of TensorFlow Federated.
 
     Args:
       path: Of the file, unpacked or packed (.sqlite.lzma).
-      wanted: What becomes x and y.
-      text: How texts are read.
+      read: What makes rows of records.
       splits: {split: its name in the database}; None: each name that says itself what it is.
 
     Raises:
@@ -136,7 +141,7 @@ def open_sqlite(
     names = split_names(list(counts), splits, str(path))
     rows = {split: counts[name] for split, name in names.items()}
     size = _rows_of_a_block(database)
-    found = reader(lambda: _records(database, names, rows, size), wanted, text, str(path))
+    found = read(lambda: _records(database, names, rows, size), str(path))
 
     def blocks(start: int) -> Iterator[Block]:
         for record in _records(database, names, rows, size, start):
@@ -207,20 +212,19 @@ def _features(messages: list[bytes], where: str) -> dict[str, np.ndarray | list[
     return found
 
 
-def open_hdf5(paths: Mapping[str, pathlib.Path], wanted: Fields, text: TextOptions) -> Opened:
+def open_hdf5(paths: Mapping[str, pathlib.Path], read: Read) -> Opened:
     """Opens HDF5 files of TensorFlow Federated.
 
     Args:
       paths: {split: file}.
-      wanted: What becomes x and y.
-      text: How texts are read.
+      read: What makes rows of records.
 
     Raises:
       ImportError: If h5py is not installed.
       ValueError: If a file is truncated, corrupt or of another format, or the fields do not fit.
     """
     first = next(iter(paths.values()))
-    found = reader(lambda: _hdf5_records(paths), wanted, text, str(first))
+    found = read(lambda: _hdf5_records(paths), str(first))
     return Opened(skipping(lambda: gathered(found.pieces(_hdf5_records(paths)))), found.facts)
 
 

@@ -18,11 +18,17 @@ from fljax.data.readers.leaf import leaf
 from fljax.data.readers.tabular import arrow, csv, numpy, parquet
 from fljax.data.readers.tfds import tfds
 from fljax.data.readers.tff import tff
+from fljax.data.sources.activity import uci_har
 from fljax.data.sources.adult import adult
+from fljax.data.sources.cifar100 import cifar100
 from fljax.data.sources.digits import digits
+from fljax.data.sources.emnist import emnist
 from fljax.data.sources.heart import heart_disease
 from fljax.data.sources.images import cifar10, fashion_mnist, mnist, mnist_writers
+from fljax.data.sources.libsvm import a9a, libsvm, mushrooms, w8a
+from fljax.data.sources.medical import brain_mri, pneumonia_xray
 from fljax.data.sources.shakespeare import shakespeare
+from fljax.data.sources.stackoverflow import stackoverflow_lr, stackoverflow_nwp
 from fljax.data.sources.synthetic import synthetic
 
 SOURCES: dict[str, Callable[..., FederatedDataset]] = {
@@ -31,9 +37,20 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "fashion_mnist": fashion_mnist,
     "mnist_writers": mnist_writers,
     "cifar10": cifar10,
+    "cifar100": cifar100,
+    "emnist": emnist,
     "shakespeare": shakespeare,
+    "stackoverflow_nwp": stackoverflow_nwp,
+    "stackoverflow_lr": stackoverflow_lr,
     "heart_disease": heart_disease,
     "adult": adult,
+    "uci_har": uci_har,
+    "brain_mri": brain_mri,
+    "pneumonia_xray": pneumonia_xray,
+    "a9a": a9a,
+    "mushrooms": mushrooms,
+    "w8a": w8a,
+    "libsvm": libsvm,
     "synthetic": synthetic,
     "csv": csv,
     "parquet": parquet,
@@ -48,7 +65,11 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
 }
 
 # Those whose rows have clients of their own.
-NATURAL = ("mnist_writers", "shakespeare", "heart_disease", "synthetic", "leaf", "tff", "fedjax")
+NATURAL = (
+    *("mnist_writers", "emnist", "cifar100", "shakespeare", "stackoverflow_nwp"),
+    *("stackoverflow_lr", "heart_disease", "uci_har", "brain_mri", "synthetic"),
+    *("leaf", "tff", "fedjax"),
+)
 
 # Those whose rows have clients where an option says which: {source: option}.
 BY_OPTION = {"csv": "client", "parquet": "client", "arrow": "client", "numpy": "client"}

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fljax.core import random
-from fljax.core.settings import DATA
-from fljax.core.values import Field, Interval, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-
-_SHARE = Interval(0, 1, low_open=True, high_open=True)
+from fljax.data.stratified import stratified
 
 
 def digits(
@@ -41,8 +37,6 @@ def digits(
       (10, 1438)
     """
     del data_dir
-    test_fraction = checked("test_fraction", test_fraction, Field(0.2, float, _SHARE))
-    split_seed = checked("split_seed", split_seed, DATA["data_seed"])
     try:
         x, y = _digits_of_scikit_learn()
     except ImportError as error:
@@ -50,7 +44,7 @@ def digits(
             "the digits dataset needs scikit-learn: pip install scikit-learn"
         ) from error
     x = (x / 16.0).astype(np.float32)
-    is_test = _stratified(y, test_fraction, split_seed)
+    is_test = stratified(y, test_fraction, split_seed, "digits/split")
     return from_arrays(
         x[~is_test],
         y[~is_test],
@@ -76,13 +70,3 @@ def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     return load_digits(return_X_y=True)
-
-
-def _stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Returns bool[rows], true for the rounded share of each class."""
-    rng = random.generator(seed, "digits/split")
-    chosen = np.zeros(labels.size, bool)
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        chosen[rows[: round(fraction * rows.size)]] = True
-    return chosen

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,8 +37,7 @@ _WRITER_NAMES = ("qmnist-train-labels-idx2-int", "qmnist-test-labels-idx2-int")
 _CIFAR10_BINARY = "cifar-10-batches-bin"
 _CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 _CIFAR10_SUBSET = "cifar10_subset/cifar10_subset.npz"
-_CIFAR10_RECORD = 1 + 3 * 32 * 32
-_CIFAR10_MOST = 256 << 20  # all records are 184 MB
+_CIFAR_MOST = 256 << 20  # all records are 185 MB
 
 
 def mnist(
@@ -251,38 +251,66 @@ def _cifar10_binary(root: pathlib.Path) -> Arrays | None:
     """Reads the official binary version, or returns None where it is not."""
     names = [f"{_CIFAR10_BINARY}/data_batch_{i}.bin" for i in range(1, 6)]
     names.append(f"{_CIFAR10_BINARY}/test_batch.bin")
-    for folder in (root, root / "cifar10"):
+    found = cifar_binary(root, "cifar10", _CIFAR10_ARCHIVE, names, (10,))
+    if found is None:
+        return None
+    pairs = [(x, labels[:, 0]) for x, labels in found]
+    x, y = (np.concatenate(parts) for parts in zip(*pairs[:5], strict=True))
+    return x, y, *pairs[5]
+
+
+def cifar_binary(
+    root: pathlib.Path, dataset: str, archive: str, names: Sequence[str], classes: Sequence[int]
+) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Reads the binary version of a CIFAR data set, or returns None where it is not.
+
+    Args:
+      root: The data directory; its folder `dataset` is looked into as well.
+      dataset: "cifar10" or "cifar100".
+      archive: Name of the official archive.
+      names: Its members, as they lie in it, or unpacked.
+      classes: How many there are of each of a record's labels.
+
+    Returns:
+      For each member (images uint8[rows, 32, 32, 3], labels uint8[rows, labels of a record]).
+
+    Raises:
+      FileNotFoundError: If some of the members are there, and others are not.
+      ValueError: If one is truncated or corrupt.
+    """
+    for folder in (root, root / dataset):
         if (folder / names[0]).is_file():
             missing = [name for name in names if not (folder / name).is_file()]
             if missing:
-                raise FileNotFoundError(missing_files("cifar10", missing, folder))
-            batches = [read_bytes(folder / name, _CIFAR10_MOST) for name in names]
-        elif (folder / _CIFAR10_ARCHIVE).is_file():
-            batches = read_members(folder / _CIFAR10_ARCHIVE, names, _CIFAR10_MOST)
+                raise FileNotFoundError(missing_files(dataset, missing, folder))
+            contents = [read_bytes(folder / name, _CIFAR_MOST) for name in names]
+        elif (folder / archive).is_file():
+            contents = read_members(folder / archive, names, _CIFAR_MOST)
         else:
             continue
-        pairs = [_cifar10_batch(b, folder / n) for b, n in zip(batches, names, strict=True)]
-        x, y = (np.concatenate(parts) for parts in zip(*pairs[:5], strict=True))
-        return x, y, *pairs[5]
+        paths = [folder / name for name in names]
+        return [_records(c, path, classes) for c, path in zip(contents, paths, strict=True)]
     return None
 
 
-def _cifar10_batch(content: bytes, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes records of one label byte and three 32 x 32 colour planes."""
-    if not content or len(content) % _CIFAR10_RECORD:
+def _records(content: bytes, path: pathlib.Path, classes: Sequence[int]):
+    """Decodes records of label bytes and three 32 x 32 colour planes."""
+    size = len(classes) + 3 * 32 * 32
+    if not content or len(content) % size:
         raise ValueError(
-            f"{path} has {len(content)} bytes, which is no multiple of {_CIFAR10_RECORD}: it is "
+            f"{path} has {len(content)} bytes, which is no multiple of {size}: it is "
             "incomplete, download it again"
         )
-    records = np.frombuffer(content, np.uint8).reshape(-1, _CIFAR10_RECORD)
-    _check_classes(records[:, 0], path)
-    planes = records[:, 1:].reshape(-1, 3, 32, 32)
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
+    records = np.frombuffer(content, np.uint8).reshape(-1, size)
+    for column, count in enumerate(classes):
+        _check_classes(records[:, column], path, count)
+    planes = records[:, len(classes) :].reshape(-1, 3, 32, 32)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, : len(classes)]
 
 
 def _cifar10_subset(path: pathlib.Path) -> Arrays:
     """Reads the subset, and checks that its arrays are images and their labels."""
-    found = read_npz(path, _CIFAR10_MOST)
+    found = read_npz(path, _CIFAR_MOST)
     names = ("x_train", "y_train", "x_test", "y_test")
     if missing := [name for name in names if name not in found]:
         raise refused(path, f"holds no array {missing[0]!r}: download it again")
@@ -299,8 +327,13 @@ def _cifar10_subset(path: pathlib.Path) -> Arrays:
     return x_train, y_train, x_test, y_test
 
 
-def _check_classes(labels: np.ndarray, path: pathlib.Path) -> None:
-    """Raises ValueError if labels of a file are not the numbers of ten classes."""
-    if labels.dtype.kind not in "iu" or labels.size and not 0 <= labels.min() <= labels.max() < 10:
+def _check_classes(labels: np.ndarray, path: pathlib.Path, classes: int = 10) -> None:
+    """Raises ValueError if labels of a file are not the numbers of the classes."""
+    last = classes - 1
+    if (
+        labels.dtype.kind not in "iu"
+        or labels.size
+        and not 0 <= labels.min() <= labels.max() <= last
+    ):
         found = f", {labels.min()} to {labels.max()}" if labels.size else ""
-        raise refused(path, f"holds labels that are not 0 to 9 ({labels.dtype}{found})")
+        raise refused(path, f"holds labels that are not 0 to {last} ({labels.dtype}{found})")
