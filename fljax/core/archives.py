@@ -15,8 +15,9 @@ import pathlib
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from fljax.core import memory
 # Of an archive whose content is not known beforehand; real data compress to a tenth at most.
 _MOST_BYTES, _MOST_GROWTH = 1 << 30, 20
 _CHUNK_BYTES = 1 << 20
-_OPEN = {".gz": gzip.open, ".bz2": bz2.open}
+_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 _BROKEN = (
     EOFError,
     OSError,

@@ -112,11 +112,12 @@ def _limited(found: Opened, limit: int) -> Opened:
                 continue
             ids, number = np.unique(block["client"], return_inverse=True)
             order = np.argsort(number, kind="stable")
-            first = np.searchsorted(number[order], np.arange(len(ids)))
+            counts = np.bincount(number)
+            first = np.cumsum(counts) - counts
             rank = np.empty(len(number), np.int64)
             rank[order] = np.arange(len(number)) - first[number[order]]
             kept = rank + np.array([seen[client] for client in ids.tolist()])[number] < limit
-            seen.update(dict(zip(ids.tolist(), np.bincount(number).tolist(), strict=True)))
+            seen.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
             yield {
                 name: column if name == "split" else column[kept] for name, column in block.items()
             }
