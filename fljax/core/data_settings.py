@@ -74,7 +74,7 @@ DATA: dict[str, Field] = {
     "feature_skew": Field(
         None, str, optional=True,
         meaning="Gives clients unlike features, by domain: calls such as 'rotations(4)', "
-        "'gaussian_noise(0.5)', 'colour(4)', named in fljax.data.skews; unset: as they are.",
+        "'gaussian_noise(0.5)', 'scanners(4)', named in fljax.data.skew_names; unset: as they are.",
     ),
     "concept_shift": Field(
         None, str, optional=True,

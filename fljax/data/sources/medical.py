@@ -99,7 +99,7 @@ def pneumonia_xray(*, data_dir=None, standardize: bool = True, **clients) -> Fed
     2023; X-rays of Kermany et al. 2018; 4,708 + 524 + 624 images, of which 74 % show pneumonia), or
     a balanced part of it; how many there are, records say. The validation images of the official
     split are a global validation set. With `val_fraction` or `own_test_fraction`, which divide
-    clients' own rows, they train.
+    clients' own rows, they train. `feature_skew="scanners(5)"` simulates unlike devices.
 
     Args:
       data_dir: See `fljax.data.files.resolve_data_dir`.
