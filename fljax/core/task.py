@@ -69,6 +69,8 @@ class Task(NamedTuple):
         nothing is needed. Refused where clients are promised privacy.
       problem: (y of some rows, in NumPy, their row numbers) -> what is wrong with these targets, a
         sentence, or "". Runs ask it before the first round; None where shapes and types say all.
+      compares_examples: Whether the loss of an example depends on others of its batch, so that
+        there is no loss of single examples, which some mechanisms of privacy need.
 
     Example:
       >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)
@@ -91,6 +93,7 @@ class Task(NamedTuple):
     replaced_layers: tuple[str, ...] = ()
     fit: Callable[[Iterable[PyTree]], Task] | None = None
     problem: Callable[[PyTree, Any], str] | None = None
+    compares_examples: bool = False
 
     def __repr__(self) -> str:
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"

@@ -34,6 +34,7 @@ from fljax.data.feature_skew import with_feature_skew
 from fljax.data.files import resolve_data_dir
 from fljax.data.held_out import with_fold, with_held_out
 from fljax.data.image_scaling import image_scaling
+from fljax.data.interactions import from_interactions
 from fljax.data.label_noise import (
     NOISES,
     NoiseKind,
@@ -121,6 +122,7 @@ __all__ = [
     "from_arrays",
     "from_biosilo",
     "from_huggingface",
+    "from_interactions",
     "from_torch",
     "gaussian_noise",
     "gradual",

@@ -20,11 +20,13 @@ from fljax.core.task import Task
 from fljax.core.values import shown
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
+from fljax.models.factorization import matrix_factorization
 from fljax.models.gru import char_gru, gru_classifier
 from fljax.models.inputs import counts
 from fljax.models.mobile import mobilenet_gn
 from fljax.models.recurrent import char_lstm
 from fljax.models.residual import resnet18_gn, resnet_gn
+from fljax.models.unet import unet
 
 __all__ = [
     "MODELS",
@@ -34,6 +36,7 @@ __all__ = [
     "gru_classifier",
     "lenet_cnn",
     "make",
+    "matrix_factorization",
     "mcmahan_cnn",
     "mlp",
     "mobilenet_gn",
@@ -41,6 +44,7 @@ __all__ = [
     "resnet18_gn",
     "resnet_gn",
     "softmax_regression",
+    "unet",
     "with_fast_convolutions",
 ]
 
@@ -83,6 +87,18 @@ def _char_gru(
     return char_gru(num_classes, embedding=embedding, hidden=hidden, layers=layers)
 
 
+def _matrix_factorization(
+    num_classes: int,
+    input_shape: Sequence[int],
+    *,
+    num_items: int | None = None,
+    dim: int = 16,
+    user: str = "personal",
+) -> Factory:
+    del input_shape  # any number of items
+    return matrix_factorization(num_classes if num_items is None else num_items, dim, user=user)
+
+
 # name -> function (num_classes, input_shape, **options) -> factory
 MODELS: dict[str, Callable[..., Factory]] = {
     "softmax_regression": _softmax,
@@ -98,6 +114,8 @@ MODELS: dict[str, Callable[..., Factory]] = {
     "char_lstm": _char_lstm,
     "char_gru": _char_gru,
     "gru_classifier": gru_classifier,
+    "unet": unet,
+    "matrix_factorization": _matrix_factorization,
 }
 
 

@@ -17,14 +17,21 @@ from fljax.core.task import Measured, Task
 from fljax.core.values import shown
 from fljax.tasks import outputs
 from fljax.tasks.augmentation import AUGMENTATIONS, Augmentation, augmented
+from fljax.tasks.autoencoding import autoencoder
 from fljax.tasks.binary import binary
 from fljax.tasks.class_weights import balanced_weights
+from fljax.tasks.concordance import concordance
+from fljax.tasks.contrastive import DIMENSIONS, contrastive
 from fljax.tasks.integer_targets import classification, next_token, softmax_cross_entropy
+from fljax.tasks.masked_tokens import masked_token
 from fljax.tasks.multi_label import multi_label
-from fljax.tasks.outputs import Spec, of_targets
+from fljax.tasks.outputs import Spec, of_inputs, of_targets
 from fljax.tasks.ranked import auc, auc_of_histograms
+from fljax.tasks.recommendation import recommendation
 from fljax.tasks.regression import regression
+from fljax.tasks.segmentation import segmentation
 from fljax.tasks.supervised import supervised
+from fljax.tasks.survival import survival
 
 __all__ = [
     "AUGMENTATIONS",
@@ -37,20 +44,27 @@ __all__ = [
     "Task",
     "auc",
     "auc_of_histograms",
-    "balanced_weights",
     "augmented",
+    "autoencoder",
+    "balanced_weights",
     "binary",
     "classification",
+    "concordance",
+    "contrastive",
     "from_functions",
     "from_linen",
     "from_nnx",
     "make",
+    "masked_token",
     "multi_label",
     "next_token",
     "num_outputs",
+    "recommendation",
     "regression",
+    "segmentation",
     "softmax_cross_entropy",
     "supervised",
+    "survival",
     "takes_model",
 ]
 
@@ -61,12 +75,21 @@ TASKS: dict[str, Callable[..., Task]] = {
     "binary": binary,
     "multi_label": multi_label,
     "regression": regression,
+    "masked_token": masked_token,
+    "segmentation": segmentation,
+    "survival": survival,
+    "recommendation": recommendation,
+    "autoencoder": autoencoder,
+    "contrastive": contrastive,
 }
 
-# name -> (spec of a row) -> how many outputs a model by name has, of tasks without classes
+# name -> (spec of a row) -> how many outputs a model by name has, of tasks that learn no classes
 OUTPUTS: dict[str, Callable[[Spec], int]] = {
     "multi_label": of_targets,
     "regression": of_targets,
+    "survival": lambda spec: 1,
+    "autoencoder": of_inputs,
+    "contrastive": lambda spec: DIMENSIONS,
 }
 
 
@@ -96,9 +119,11 @@ def num_outputs(name: str | None, num_classes: int | None, spec: Spec | None = N
       >>> tasks.num_outputs("regression", None, {"y": jax.ShapeDtypeStruct((2,), jnp.float32)})
       2
     """
-    if num_classes is not None or name is None:
+    call = None if name is None else parts.read_one("task", name, TASKS)
+    # tasks of the table want what they say of data with classes, too: an autoencoder of images
+    if call is None or (num_classes is not None and call.name not in OUTPUTS):
         return num_classes
-    return outputs.num_outputs(parts.read_one("task", name, TASKS), OUTPUTS, spec)
+    return outputs.num_outputs(call, OUTPUTS, spec)
 
 
 def make(name: str, model: Any, num_classes: int | None, spec: Spec | None = None) -> Task:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fljax.core import parts
 
@@ -40,6 +41,17 @@ def of_targets(spec: Spec) -> int:
     return math.prod(targets[0].shape)
 
 
+def of_inputs(spec: Spec) -> int:
+    """Returns how many numbers a row has as inputs.
+
+    Example:
+      >>> from fljax.tasks.outputs import of_inputs
+      >>> of_inputs({"x": jax.ShapeDtypeStruct((8, 8, 1), jnp.float32)})
+      64
+    """
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(spec["x"]))
+
+
 def num_outputs(
     call: parts.Call, table: Mapping[str, Callable[[Spec], int]], spec: Spec | None
 ) -> int | None:
@@ -53,7 +65,16 @@ def num_outputs(
         return said[0]
     names = {parameter.name for parameter in parts.parameters_of(call.function)}
     rule = table.get(call.name, of_targets if call.is_own and "outputs" in names else None)
+    if rule is None and spec is not None and "num_classes" in names and _are_integers(spec["y"]):
+        raise ValueError(
+            f"{call.where}: the data do not say of how many classes their integers are. Write "
+            f"{call.name}(num_classes=...)."
+        )
     return None if rule is None or spec is None else rule(spec)
+
+
+def _are_integers(targets: Any) -> bool:
+    return all(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(targets))
 
 
 def written(call: parts.Call) -> dict[str, Any]:

@@ -99,3 +99,25 @@ def supervised(
 def wide(values: jax.Array) -> jax.Array:
     """Returns numbers as floats of 32 bits at least, in which losses are computed."""
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def floats(outputs: Any, shape: tuple[int, ...], what: str) -> jax.Array:
+    """Returns a model's outputs in that shape, in float32 at least.
+
+    Args:
+      outputs: What the model returned.
+      shape: What is wanted; one that differs in axes of length 1 alone will do.
+      what: The outputs in words, for errors.
+
+    Raises:
+      ValueError: For another shape.
+    """
+    found = getattr(outputs, "shape", None)
+    if found is None or _without_ones(found) != _without_ones(shape):
+        returns = type(outputs).__name__ if found is None else f"an array of shape {list(found)}"
+        raise ValueError(f"The model returns {returns}; {list(shape)} is wanted: {what}.")
+    return wide(outputs).reshape(shape)
+
+
+def _without_ones(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size > 1]

@@ -44,6 +44,12 @@ def problems_of_examples(
         )
     if jax.tree.leaves(initial_shapes(task)[2]):
         yield MIXES_EXAMPLES
+    if task.compares_examples:
+        yield (
+            f"the loss of the task {task.kind!r} compares the examples of a batch, and has no "
+            "gradient of a single one, which could be clipped. Protect clients as a whole, such as "
+            "by privacy = 'gaussian'."
+        )
     if schedules_of(task, spec) != ["local"]:
         yield (
             f"{spec.name} reads every row once, or in several passes, and the accountant counts "
