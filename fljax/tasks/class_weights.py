@@ -12,8 +12,9 @@ import numpy as np
 from fljax.core.values import NON_NEGATIVE, Field, Interval, checked, sequence, wrong
 
 BALANCED = "balanced"
-_GAMMA = Field(0.0, float, NON_NEGATIVE)
-_ALPHA = Field(None, float, Interval(0, 1), optional=True)
+# Of the focal loss.
+GAMMA = Field(0.0, float, NON_NEGATIVE)
+ALPHA = Field(None, float, Interval(0, 1), optional=True)
 
 
 class Weighting(NamedTuple):
@@ -70,8 +71,8 @@ def weighting(
     Raises:
       ValueError: For numbers out of range, of another count, or that contradict each other.
     """
-    gamma = checked("focal_gamma", focal_gamma, _GAMMA)
-    alpha = checked("focal_alpha", focal_alpha, _ALPHA)
+    gamma = checked("focal_gamma", focal_gamma, GAMMA)
+    alpha = checked("focal_alpha", focal_alpha, ALPHA)
     if alpha is not None:
         if class_weights is not None:
             raise ValueError(

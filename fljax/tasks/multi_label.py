@@ -11,10 +11,10 @@ import numpy as np
 
 from fljax.core.metrics import LOSS, Sum
 from fljax.core.task import Measured, Task
-from fljax.core.values import COUNT, NON_NEGATIVE, Field, Interval, checked
+from fljax.core.values import COUNT, Field, checked
 from fljax.tasks.batches import only_real, per_example
 from fljax.tasks.class_counts import ACTUAL, HITS, LOG_LOSS, PREDICTED, ClassCounts
-from fljax.tasks.class_weights import checked_weights, focal
+from fljax.tasks.class_weights import ALPHA, GAMMA, checked_weights, focal
 from fljax.tasks.integer_targets import MOST_CLASSES
 from fljax.tasks.label_metrics import (
     DEFAULT,
@@ -28,9 +28,6 @@ from fljax.tasks.label_metrics import (
 from fljax.tasks.metric_names import chosen
 from fljax.tasks.ranked import LABEL, SCORE, bin_of, num_bins
 from fljax.tasks.supervised import supervised, wide
-
-_ALPHA = Field(None, float, Interval(0, 1), optional=True)
-_GAMMA = Field(0.0, float, NON_NEGATIVE)
 
 
 def multi_label(
@@ -77,8 +74,8 @@ def multi_label(
     """
     num_labels = checked("num_labels", num_labels, Field(None, int, COUNT))
     weights = checked_weights("positive_weights", positive_weights, num_labels)
-    gamma = checked("focal_gamma", focal_gamma, _GAMMA)
-    alpha = checked("focal_alpha", focal_alpha, _ALPHA)
+    gamma = checked("focal_gamma", focal_gamma, GAMMA)
+    alpha = checked("focal_alpha", focal_alpha, ALPHA)
     bins = num_bins(auc)
     areas = EXACT_AREAS if bins is None else HISTOGRAM_AREAS
     by_example = num_labels <= MOST_CLASSES

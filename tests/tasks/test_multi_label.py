@@ -148,4 +148,4 @@ def test_targets_that_are_no_labels_are_refused_by_row_and_label():
     task = as_task(models.mlp((4, 3)), dataset, "multi_label")
     batch = {**dataset.train.examples.take(np.arange(4)), "mask": np.ones(4, bool)}
     with pytest.raises(ValueError, match=r"returns logits of shape \[4, 3\], and .* 2 labels"):
-        task.measure(*task.init(jax.random.key(0)), batch)
+        jax.eval_shape(task.measure, *jax.eval_shape(task.init, jax.random.key(0)), batch)

@@ -110,6 +110,8 @@ def test_histograms_add_up_over_clients_and_groups():
         found["exact"], [owners < 3, *(owners == n for n in range(3))], strict=True
     ):
         assert own["auc"] == pytest.approx(by_pairs(x[rows, 0], y[rows]))
+        hits = (y[rows] * (x[rows, 0] > 0)).sum()
+        assert own["f1"] == pytest.approx(2 * hits / (y[rows].sum() + (x[rows] > 0).sum()))
     with_bound = tasks.binary(model, auc="histogram(8)")
     assert [metric.name for metric in with_bound.metrics][:2] == ["auc", "auc_error"]
     sums = jax.device_get(jax.jit(with_bound.measure)({}, {}, {}, batch)).sums

@@ -15,6 +15,8 @@ from fljax.core import metrics
 from fljax.tasks.regression import squares
 from fljax.training.task_choice import as_task
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 OWNERS = np.array([0, 0, 0, 1, 1, 1, 1, 2, 3, 3])
 MASK = np.arange(12) < 10
 
@@ -29,7 +31,7 @@ def predictions(outputs, offset=0.0):
 def judged(task, outputs, y):
     """Returns the sums of the real rows, as an evaluation hands them over."""
     batch = {"x": jnp.zeros((12, 1)), "y": jnp.asarray(y), "mask": jnp.asarray(MASK)}
-    measured = task.judge(jnp.asarray(outputs), batch)
+    measured = jax.jit(task.judge)(jnp.asarray(outputs), batch)
     assert measured.counts is None
     return jax.tree.map(lambda leaf: np.asarray(leaf)[MASK], dict(measured.sums))
 
@@ -100,7 +102,8 @@ def test_losses_and_gradients_are_their_formulas(loss):
             (losses, weights), _ = task.loss(params, {}, {}, batch, None, True)
             return losses.sum(), (losses, weights)
 
-        slope, (losses, weights) = jax.grad(total, has_aux=True)({"w": jnp.asarray(w)})
+        gradient = jax.jit(jax.grad(total, has_aux=True))
+        slope, (losses, weights) = gradient({"w": jnp.asarray(w)})
     value = lambda w: reference(loss, 0.7, x @ w - y)  # noqa: E731
     np.testing.assert_allclose(losses, np.where(MASK, value(w).sum(1), 0), rtol=1e-12)
     assert weights.tolist() == [2] * 10 + [0] * 2 and weights.dtype == jnp.int32
@@ -151,14 +154,14 @@ def test_what_is_no_regression_is_refused(change, message):
 
 
 def test_other_widths_are_refused():
-    batch = {"x": jnp.ones((2, 4)), "y": jnp.ones((2, 3)), "mask": jnp.ones(2, bool)}
+    batch = {"x": np.ones((2, 4)), "y": np.ones((2, 3)), "mask": np.ones(2, bool)}
     for outputs, model, message in (
         (1, 3, r"y has the shape \[2, 3\], and a regression task of outputs = 1 wants \[rows, 1\]"),
         (3, 2, r"The model returns the shape \[2, 2\], and .* outputs = 3 .* last layer"),
     ):
         task = tasks.regression(models.mlp((4, model)), outputs)
         with pytest.raises(ValueError, match=message):
-            task.measure(*task.init(jax.random.key(0)), batch)
+            jax.eval_shape(task.measure, *jax.eval_shape(task.init, jax.random.key(0)), batch)
     several = {"y": {"a": jax.ShapeDtypeStruct((), float), "b": jax.ShapeDtypeStruct((2,), float)}}
     with pytest.raises(ValueError, match=r"the shape \[\] and \[2\] here"):
         tasks.num_outputs("regression", None, several)
