@@ -50,6 +50,7 @@ from fljax.data.partition import classes_per_client, iid, natural, quantity, sha
 from fljax.data.partition_names import PARTITIONERS, make_partition
 from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
 from fljax.data.plots import plot_partition
+from fljax.data.readers.download import download
 from fljax.data.readers.objects import from_biosilo, from_huggingface, from_torch
 from fljax.data.scanners import scanners
 from fljax.data.side_by_side import plot_partitions
@@ -118,6 +119,7 @@ __all__ = [
     "dirichlet_per_client",
     "emnist",
     "example_lines",
+    "download",
     "fashion_mnist",
     "from_arrays",
     "from_biosilo",

@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import shutil
-import types
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -34,6 +33,7 @@ from fljax.core.values import checked_path
 from fljax.data.dataset import offsets_of
 from fljax.data.readers import grouping, spill
 from fljax.data.readers.blocks import SPLITS, Opened, Reading, identity
+from fljax.data.readers.progress import progress
 from fljax.data.values import held_type
 
 try:
@@ -253,8 +253,8 @@ def _build(reading: Reading, building: Path, what: Mapping[str, Any]) -> None:
     for path in building.iterdir():
         if path.name != "spill":
             path.unlink()
-    with _progress(f"{reading.format}, by client", " columns") as progress:
-        header = _grouped(spilled, building, progress)
+    with progress(f"{reading.format}, by client", " columns") as line:
+        header = _grouped(spilled, building, line)
     header |= {"version": VERSION, "read": what, "facts": dict(made.facts)}
     header = json.loads(json.dumps(header))
     with open(building / HEADER, "w") as file:
@@ -268,12 +268,13 @@ def _ingest(reading: Reading, made: Opened, spilled: spill.Spill, what) -> None:
     """Stores all blocks that are not stored yet."""
     done = sum(spilled.rows.values())
     try:
-        with _progress(reading.format, " rows", made.rows, done) as progress:
+        with progress(reading.format, " rows", made.rows, done) as line:
             for block in made.blocks(spilled.blocks):
                 spill.append(spilled, block, what)
-                progress.update(len(block["client"]))
+                line.update(len(block["client"]))
         if not spilled.rows.get("train"):
-            raise ValueError(f"{reading.files[0]}: there are no training rows")
+            source = reading.files[0] if reading.files else reading.format
+            raise ValueError(f"{source}: there are no training rows")
         spilled.is_whole = True
         spill.note_at_times(spilled, what)
     except BaseException:
@@ -283,19 +284,7 @@ def _ingest(reading: Reading, made: Opened, spilled: spill.Spill, what) -> None:
         spill.close(spilled)
 
 
-def _progress(what: str, unit: str, total: int | None = None, done: int = 0):
-    """Returns a line on standard error, where that is a terminal and it takes over a second."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return contextlib.nullcontext(types.SimpleNamespace(update=lambda amount: None))
-    return tqdm(
-        desc=what, unit=unit, total=total, initial=done, unit_scale=True,
-        delay=1, disable=None, leave=False,
-    )  # fmt: skip
-
-
-def _grouped(spilled: spill.Spill, building: Path, progress: Any) -> dict[str, Any]:
+def _grouped(spilled: spill.Spill, building: Path, line: Any) -> dict[str, Any]:
     """Writes all columns in the order of clients; returns what the header says of them."""
     order = {name: _sorted_values(codes) for name, codes in spilled.codes.items()}
     ids, ranks = order.pop("client")
@@ -315,7 +304,7 @@ def _grouped(spilled: spill.Spill, building: Path, progress: Any) -> dict[str, A
             file = spill.file_of(split, name)
             source = grouping.Column(spilled.folder / file, dtype, tuple(shape), renumbered)
             written = grouping.ordered(source, owners, ranks, sizes, building / file)
-            progress.update(1)
+            line.update(1)
             files[file] = [written.size, written.crc32]
             column = columns.setdefault(
                 name,

@@ -15,6 +15,7 @@ from fljax.data.files import resolve_data_dir
 from fljax.data.image_scaling import image_scaling
 from fljax.data.readers.blocks import SPLITS
 from fljax.data.readers.cache import Cache
+from fljax.data.readers.download import LOCATIONS
 from fljax.data.readers.fields import Fields, chosen, columns
 from fljax.data.readers.gathering import Piece
 from fljax.data.readers.population import population
@@ -219,9 +220,10 @@ def files_of(data_dir, **paths) -> dict[str, pathlib.Path]:
         root = resolve_data_dir(data_dir)
         place = given if given.exists() else root / given
         if not place.exists():
+            known = f"; fljax.data.download({given.name!r}) gets it" * (given.name in LOCATIONS)
             raise FileNotFoundError(
                 f"{name} = {str(value)!r} is not there, nor is {root / given}: name a file or "
-                "folder that is, with its whole path or relative to the data directory"
+                f"folder that is, with its whole path or relative to the data directory{known}"
             )
         found[{"path": "train"}.get(name, name.removesuffix("_path"))] = place
     return found
