@@ -138,14 +138,16 @@ def timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, s
         ),
     )
     build_seconds = time.perf_counter() - begin
-    seconds, planning, rows, memory = [], [], [], []
-    begin = time.perf_counter()
+    seconds, planning, rows, memory, processor = [], [], [], [], []
+    begin, busy = time.perf_counter(), time.process_time()
     for plan, facts in federation.plans(0, rounds + 1):
         federation.step(plan, facts)
         jax.block_until_ready(federation.state)
         end = time.perf_counter()
         seconds.append(end - begin)
         begin = end
+        processor.append(time.process_time() - busy)
+        busy += processor[-1]
         planning.append(facts.seconds)
         rows.append(facts.rows_real)
         memory.append(_anonymous_bytes())
@@ -160,6 +162,7 @@ def timed(dataset: FederatedDataset, cohort: int, rounds: int, placement: str, s
         "first_round_seconds": seconds[0],
         "seconds_median": statistics.median(seconds[1:]),
         "seconds_max": max(seconds[1:]),
+        "cpu_seconds_median": statistics.median(processor[1:]),
         "plan_seconds_median": statistics.median(planning[1:]),
         "plan_seconds_max": max(planning[1:]),
         "anonymous_memory_bytes": max(memory),

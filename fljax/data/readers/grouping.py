@@ -8,6 +8,7 @@ ordered at once, and what came in order is only copied.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-# The bytes of a bucket; about four times as many are needed to order it.
-BUCKET_BYTES = 128 << 20
+# The memory in which a bucket is ordered: its values, the ranks of their clients and their order.
+BUCKET_BYTES = 256 << 20
 _CHUNK_BYTES = 8 << 20
 
 
@@ -75,8 +76,7 @@ def ordered(
       sizes: int64[N], what `counts` returned.
       target: File to be written; files beside it, named like it, are there meanwhile.
     """
-    row_bytes = column.dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
-    buckets = _buckets(sizes, max(1, BUCKET_BYTES // max(row_bytes, 1)))
+    buckets = _buckets(sizes, max(1, BUCKET_BYTES // (_row_bytes(column) + 16)))
     with open(target, "wb") as file:
         if _is_in_order(owners, ranks):
             return _copied(file, column.path, column, Written())
@@ -172,13 +172,16 @@ def _put(file: BinaryIO, values: np.ndarray, column: Column, written: Written) -
 
 
 def _rows_per_chunk(column: Column) -> int:
-    row_bytes = column.dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
-    return max(1, _CHUNK_BYTES // max(row_bytes, 1))
+    return max(1, _CHUNK_BYTES // max(_row_bytes(column), 1))
+
+
+def _row_bytes(column: Column) -> int:
+    return column.dtype.itemsize * math.prod(column.shape)
 
 
 def _chunks(path: Path, dtype: np.dtype, shape, rows: int | None = None) -> Iterator[np.ndarray]:
     """Yields the rows of a file, some at a time."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     rows = rows or max(1, _CHUNK_BYTES // dtype.itemsize)
     with open(path, "rb") as file:
         while (values := np.fromfile(file, dtype, rows * count)).size:
