@@ -60,9 +60,7 @@ def as_network(model: Any, frozen: Any = None, fast_layers: bool = True) -> Netw
     Raises:
       TypeError: For anything else.
     """
-    if isinstance(model, nnx.Module) or (
-        callable(model) and not (isinstance(model, Network) or _is_linen(model))
-    ):
+    if is_nnx(model):
         return from_nnx(model, frozen=frozen, fast_layers=fast_layers)
     if frozen is not None:
         raise TypeError(
@@ -73,6 +71,13 @@ def as_network(model: Any, frozen: Any = None, fast_layers: bool = True) -> Netw
         return model
     check_model(model)
     return from_functions(*model)
+
+
+def is_nnx(model: Any) -> bool:
+    """Returns whether a model is one for `from_nnx`: an NNX module, or what may make one."""
+    if isinstance(model, nnx.Module):
+        return True
+    return callable(model) and not (isinstance(model, Network) or _is_linen(model))
 
 
 def check_model(model: Any) -> None:

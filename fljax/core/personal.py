@@ -16,7 +16,7 @@ over trees takes it as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -44,7 +44,7 @@ def check_filter(name: str, part: Filter) -> None:
     """
     if callable(part):
         return
-    if not isinstance(part, str) or not all(_texts(part)[1]):
+    if not isinstance(part, str) or not all(texts_of(part)[1]):
         must = (
             "a text such as 'head', 'norm', 'layers/0' or 'not head, norm', or a function (path, "
             "leaf) -> bool"
@@ -71,11 +71,11 @@ def chosen(name: str, part: Filter, task: LocalTask, variables: Variables) -> Va
     paths = leaf_paths(params), _state_paths(params, state)
     if callable(part):
         leaves = [
-            [_asked(name, part, path, leaf) for path, leaf in zip(names, tree, strict=True)]
+            [_answer(name, part, path, leaf) for path, leaf in zip(names, tree, strict=True)]
             for names, tree in zip(paths, map(jax.tree.leaves, variables), strict=True)
         ]
     else:
-        negated, texts = _texts(part)
+        negated, texts = texts_of(part)
         found = [_meant(name, text, task, variables, paths) for text in texts]
         leaves = [
             [any(each) != negated for each in zip(*of_tree, strict=True)]
@@ -123,14 +123,52 @@ def together(part: PyTree, rest: PyTree) -> PyTree:
     )
 
 
-def _is_none(leaf: Any) -> bool:
-    return leaf is None
-
-
-def _texts(part: str) -> tuple[bool, list[str]]:
+def texts_of(part: str) -> tuple[bool, list[str]]:
     """Returns (whether all but them is meant, the texts of a filter)."""
     negated = part.lstrip().startswith(_NOT)
     return negated, [text.strip() for text in part.lstrip().removeprefix(_NOT).split(",")]
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Returns whether a pattern fits a leaf, or a layer that it belongs to.
+
+    Example:
+      >>> fits("layers/0/bias", "layers/*"), fits("layers/0/bias", "bias")
+      (True, False)
+    """
+    names = path.split("/")
+    return any(
+        fnmatchcase("/".join(names[:length]), pattern) for length in range(1, len(names) + 1)
+    )
+
+
+def asked(
+    name: str, part: Filter | None, path: str, leaf: Any, words: Mapping[str, bool] | None = None
+) -> bool:
+    """Returns whether a filter of paths means a leaf, without a look at the model as a whole.
+
+    Args:
+      name: How the user calls the filter, for errors.
+      part: The filter; None means nothing.
+      path: Of the leaf.
+      leaf: The leaf; its shape will do.
+      words: Of texts that are no paths, whether they mean the leaf.
+
+    Example:
+      >>> asked("train", "not head", "layers/0/bias", np.zeros(3))
+      True
+    """
+    if part is None:
+        return False
+    if callable(part):
+        return _answer(name, part, path, leaf)
+    negated, texts = texts_of(part)
+    found = (words[text] if text in (words or ()) else fits(path, text) for text in texts)
+    return any(found) != negated
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
 
 
 def _meant(
@@ -150,7 +188,7 @@ def _meant(
         )
         what = "no normalization layer (one with a scale and no kernel, or with a mean and a var)"
     else:
-        found = [_matches(path, text) for path in params], [_matches(path, text) for path in state]
+        found = [fits(path, text) for path in params], [fits(path, text) for path in state]
         what = "no parameter of that path"
     if not any(map(any, found)):
         every = [path for of_tree in paths for path in of_tree]
@@ -197,15 +235,7 @@ def _layer(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _matches(path: str, pattern: str) -> bool:
-    """Returns whether a pattern fits a leaf, or a layer that it belongs to."""
-    names = path.split("/")
-    return any(
-        fnmatchcase("/".join(names[:length]), pattern) for length in range(1, len(names) + 1)
-    )
-
-
-def _asked(name: str, function: Callable, path: str, leaf: Any) -> bool:
+def _answer(name: str, function: Callable, path: str, leaf: Any) -> bool:
     """Returns what a filter of the user's says of a leaf."""
     shape = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     try:

@@ -15,9 +15,11 @@ from flax import nnx
 
 from fljax.core import parts
 from fljax.core.fast_layers import with_fast_convolutions
+from fljax.core.lora import lora, merged
 from fljax.core.network import Network, check_model
 from fljax.core.task import Task
 from fljax.core.values import shown
+from fljax.core.weights import with_weights
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.factorization import matrix_factorization
@@ -27,6 +29,8 @@ from fljax.models.mobile import mobilenet_gn
 from fljax.models.recurrent import char_lstm
 from fljax.models.residual import resnet18_gn, resnet_gn
 from fljax.models.unet import unet
+from fljax.models.transformer import gpt, transformer_encoder
+from fljax.models.vit import vit
 
 __all__ = [
     "MODELS",
@@ -34,10 +38,13 @@ __all__ = [
     "char_lstm",
     "emnist_cnn",
     "gru_classifier",
+    "gpt",
     "lenet_cnn",
+    "lora",
     "make",
     "matrix_factorization",
     "mcmahan_cnn",
+    "merged",
     "mlp",
     "mobilenet_gn",
     "pfl_cifar10_cnn",
@@ -45,7 +52,10 @@ __all__ = [
     "resnet_gn",
     "softmax_regression",
     "unet",
+    "transformer_encoder",
+    "vit",
     "with_fast_convolutions",
+    "with_weights",
 ]
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -116,6 +126,9 @@ MODELS: dict[str, Callable[..., Factory]] = {
     "gru_classifier": gru_classifier,
     "unet": unet,
     "matrix_factorization": _matrix_factorization,
+    "gpt": gpt,
+    "transformer_encoder": transformer_encoder,
+    "vit": vit,
 }
 
 
