@@ -302,7 +302,8 @@ def _as_config_error() -> Iterator[None]:
 def _make_task(config, dataset: FederatedDataset) -> Task:
     with _as_config_error():
         options = config.model_options.to_dict()
-        task = as_task(config.model, dataset, config.task, config.fast_layers, options)
+        of_model = {key: config[key] for key in ("fast_layers", "init_from", "adapters")}
+        task = as_task(config.model, dataset, config.task, model_options=options, **of_model)
         return task if config.augmentation is None else tasks.augmented(task, config.augmentation)
 
 

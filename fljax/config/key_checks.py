@@ -106,6 +106,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
         "dataset": data.SOURCES,
         "partition": data.PARTITIONERS,
         "model": models.MODELS,
+        "adapters": models.ADAPTERS,
         "task": tasks.TASKS,
         "label_noise": data.NOISES,
         "privacy": names.MECHANISMS,
@@ -231,7 +232,8 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{leave}, or choose {' or '.join(map(repr, kinds))}."
             )
     yield from _unnamed_by_own_partition(values)
-    for name in () if _takes_model(values) else ("model", "model_options", "fast_layers"):
+    of_model = ("model", "model_options", "fast_layers", "init_from", "adapters")
+    for name in () if _takes_model(values) else of_model:
         if values[name] != FIELDS[name].default:
             yield (
                 f"{name} = {values[name]!r} has no effect: task = {values['task']!r} takes no "

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from fljax import models, tasks
 from fljax.config.schema import FIELDS
-from fljax.core.network import as_network
+from fljax.core.lora import has_adapters, merged
 from fljax.core.own_modules import beside
 from fljax.data.tables import as_array, numbers_of
 from fljax.data.values import narrowed
@@ -117,8 +118,8 @@ def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> An
         outputs = tasks.num_outputs(task, num_classes, spec)
         shape = tuple(spec["x"].shape)
         model = models.named(config["model"], outputs, shape, config["model_options"])
-        if not config.get("fast_layers", True):
-            model = as_network(model, fast_layers=False)
+        # neither first weights nor adapters, which `_fitted` adds to the trained weights
+        model = models.prepared(model, fast_layers=config.get("fast_layers", True))
         return model if task is None else tasks.make(task, model, num_classes, spec)
 
 
@@ -155,11 +156,23 @@ def _fitted(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:
         params, frozen, model_state = jax.eval_shape(task.init, jax.random.key(0))
     except jax.errors.JAXTypeError:  # it works on the host: with weights from a file, say
         params, frozen, model_state = task.init(jax.random.key(0))
+    if has_adapters(saved.frozen) and not has_adapters(frozen):
+        saved = _without_adapters(saved, frozen)
     variables = saved.variables._replace(
         params=in_structure_of(params, saved.variables.params),
         model_state=in_structure_of(model_state, saved.variables.model_state),
     )
     return variables, in_structure_of(frozen, saved.frozen)
+
+
+def _without_adapters(saved: SavedModel, frozen: Any) -> SavedModel:
+    """Returns a model whose adapters are added to its weights, with constants as the task's own."""
+    flat = traverse_util.flatten_dict(merged(saved.variables.params, saved.frozen))
+    constants = {
+        path: flat.pop(path) for path in traverse_util.flatten_dict(frozen) if path in flat
+    }
+    variables = saved.variables._replace(params=traverse_util.unflatten_dict(flat))
+    return saved._replace(variables=variables, frozen=traverse_util.unflatten_dict(constants))
 
 
 def _held(x: Any) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Adapters: a model stays as it is, and clients train a small change of its weights (LoRA).
 
-Hu et al. (arXiv:2106.09685) replace a weight matrix W by W + alpha / rank * A B, where A has `rank`
-columns and B as many rows; W is constant. A starts at random and B at zero, so that nothing changes
-at first. Here the model becomes a network whose parameters are A and B alone: they are what clients
-train, send, clip and compress. All else is among its constants, of which all clients share one copy.
+Hu et al. (arXiv:2106.09685) replace a matrix of weights W by W + alpha / rank * A B, where A has
+`rank` columns and B as many rows; W is constant. A starts at random and B at zero, so that nothing
+changes at first. Here the model becomes a network whose parameters are A and B alone: they are what
+clients train, send, clip and compress. All else is among its constants, of which all clients share
+one copy.
 
 An adapter is a dict {"a", "b", "scale"} in place of a dense layer's `dot_general`, or beside a leaf
 NAME as "NAME_lora"; `merged` adds it to its weights.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,12 +22,13 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 from jax import lax
 
-from fljax.core.network import Network, as_network, check_model, is_nnx
+from fljax.core.network import Network, as_network, is_nnx
 from fljax.core.personal import Filter, asked, check_filter
 from fljax.core.values import COUNT, POSITIVE, Field, checked, shown
 
 PyTree = Any
-_Flat = dict[tuple[str, ...], Any]
+_Path = tuple[str, ...]
+_Flat = dict[_Path, Any]
 
 DENSE = "dense"
 _DOT, _BESIDE, _KERNEL = "dot_general", "_lora", "kernel"
@@ -100,11 +102,29 @@ def lora(
     if train is not None:
         check_filter("train", train)
     make = _matrices_of(rank, alpha / rank, freeze_a)
-    check_model(model)
-    if is_nnx(model):
-        model = _adapted(model, targets, train, make)
     network = as_network(model, fast_layers=fast_layers)
-    return _of_low_rank(network, targets, train, make, freeze_a)
+    leaves = _flat(_shapes(network)[0])
+    whole = _meant("train", train, leaves)
+    if train is not None and not whole:
+        raise ValueError(f"train = {shown(train)} means no parameter. {_listed(leaves)}")
+    adapters: set[_Path] = set()
+    if is_nnx(model):
+        model = _adapted(model, _meant("targets", targets, leaves, leaves) - whole, make)
+        network = as_network(model, fast_layers=fast_layers)
+        adapters = set(_adapters_in(_flat(_shapes(network)[0])))
+    others = {
+        path: leaf
+        for path, leaf in leaves.items()
+        if len(leaf.shape) > 1 and path not in whole | {_kernel_of(each) for each in adapters}
+    }
+    matrices = () if is_nnx(model) else [path for path in others if len(others[path].shape) == 2]
+    beside = _meant("targets", targets, others, matrices)
+    if not adapters | beside:
+        raise ValueError(_no_target(targets, leaves))
+    network = _with_adapters_beside(network, beside, make)
+    adapters |= {(*path[:-1], path[-1] + _BESIDE) for path in beside}
+    names = ("b",) if freeze_a else ("a", "b")
+    return _training(network, whole | {(*path, name) for path in adapters for name in names})
 
 
 def merged(params: PyTree, frozen: PyTree) -> PyTree:
@@ -143,34 +163,27 @@ def _matrices_of(rank: int, scale: float, freeze_a: bool) -> Callable:
     return make
 
 
-def _adapted(model: Any, targets: Filter, train: Filter | None, make: Callable) -> Any:
+def _adapted(model: Any, meant: set[_Path], make: Callable) -> Any:
     """Returns an NNX model whose dense layers that are meant have adapters."""
 
     def adapt(module, rngs):
         for path, layer, inner in list(_dense_layers(module)):
-            kernel = layer.kernel[...]
-            is_target = asked("targets", targets, path, kernel, {DENSE: True})
-            if is_target and not asked("train", train, path, kernel):
-                matrices = make(path, kernel.shape, inner, rngs.params())
+            if path in meant:
+                matrices = make("/".join(path), layer.kernel[...].shape, inner, rngs.params())
                 adapter = Adapter(matrices, layer.dot_general or lax.dot_general)
                 layer.dot_general = nnx.data(adapter)
         return module
 
     if isinstance(model, nnx.Module):
         return adapt(nnx.clone(model), nnx.Rngs(0))
-
-    def factory(rngs):
-        module = model(rngs)
-        # the base draws first, and so the same numbers as without adapters
-        return adapt(module, rngs) if isinstance(module, nnx.Module) else module
-
-    return factory
+    # the model draws first, and so the same numbers as without adapters
+    return lambda rngs: adapt(model(rngs), rngs)
 
 
-def _dense_layers(module: nnx.Module) -> Iterator[tuple[str, Any, int]]:
+def _dense_layers(module: nnx.Module) -> Iterator[tuple[_Path, Any, int]]:
     """Yields (path of the kernel, layer, axes of its kernel that inputs are summed over)."""
     for path, layer in nnx.iter_modules(module):
-        where = "/".join([*map(str, path), _KERNEL])
+        where = (*map(str, path), _KERNEL)
         if isinstance(layer, nnx.Linear):
             yield where, layer, 1
         elif isinstance(layer, nnx.LinearGeneral):
@@ -178,58 +191,42 @@ def _dense_layers(module: nnx.Module) -> Iterator[tuple[str, Any, int]]:
                 yield where, layer, len(layer.axis)
 
 
-def _of_low_rank(
-    network: Network, targets: Filter, train: Filter | None, make: Callable, freeze_a: bool
-) -> Network:
-    """Returns a network whose parameters are adapters, those of its dense layers and further ones.
+def _with_adapters_beside(network: Network, targets: set[_Path], make: Callable) -> Network:
+    """Returns a network with adapters beside some leaves, which are added in each call."""
+    if not targets:
+        return network
 
-    Args:
-      network: Whose dense layers have adapters, if it is of NNX.
-      make: As `_matrices_of` returns it.
-    """
-    shapes, own = map(_flat, _shapes(network)[:2])
-    adapters = set(_adapters_in(shapes))
-    in_layers = {path for path in shapes if path[:-1] in adapters}
-    kernels = {_kernel_of(path) for path in adapters}
-    whole = {
-        path
-        for path, leaf in shapes.items()
-        if path not in in_layers and asked("train", train, "/".join(path), leaf)
-    }
-    # matrices of models that are not of NNX; for a dense layer "dense" has been answered
-    dense = not adapters
-    beside = {
-        path
-        for path, leaf in shapes.items()
-        if leaf.ndim > 1
-        and path not in in_layers | kernels | whole
-        and asked("targets", targets, "/".join(path), leaf, {DENSE: dense and leaf.ndim == 2})
-    }
-    if not adapters | beside:
-        raise ValueError(_no_target(targets, shapes))
-    if train is not None and not whole:
-        raise ValueError(f"train = {shown(train)} means no parameter. {_listed(shapes)}")
-    trained = {path for path in in_layers if path[-1] == "b" or (path[-1] == "a" and not freeze_a)}
+    def init(key):
+        params, *others = network.init(key)
+        flat = _flat(params)
+        for number, path in enumerate(sorted(targets)):
+            shape, draw = flat[path].shape, jax.random.fold_in(key, number)
+            for name, leaf in make("/".join(path), shape, len(shape) - 1, draw).items():
+                flat[(*path[:-1], path[-1] + _BESIDE, name)] = leaf
+        return traverse_util.unflatten_dict(flat), *others
+
+    def apply(params, *rest):
+        flat = _flat(params)
+        flat = _changed(flat, [path for path in _adapters_in(flat) if path[-1] != _DOT])
+        return network.apply(traverse_util.unflatten_dict(flat), *rest)
+
+    return network._replace(init=init, apply=apply)
+
+
+def _training(network: Network, trained: set[_Path]) -> Network:
+    """Returns a network of which some parameters are trained and the others are constants."""
+    own = _flat(_shapes(network)[1]).keys()
 
     def init(key):
         params, frozen, model_state = network.init(key)
         flat = _flat(params)
-        mine = {path: flat.pop(path) for path in trained | whole}
-        for number, path in enumerate(sorted(beside)):
-            shape, draw = shapes[path].shape, jax.random.fold_in(key, number)
-            place = (*path[:-1], path[-1] + _BESIDE)
-            for name, leaf in make("/".join(path), shape, len(shape) - 1, draw).items():
-                constant = name == _SCALE or (name == "a" and freeze_a)
-                (flat if constant else mine)[(*place, name)] = leaf
-        flat |= _flat(frozen)
-        return *map(traverse_util.unflatten_dict, (mine, flat)), model_state
+        mine = {path: flat.pop(path) for path in trained}
+        return *map(traverse_util.unflatten_dict, (mine, flat | _flat(frozen))), model_state
 
-    def apply(params, frozen, model_state, x, key, train, mask):
+    def apply(params, frozen, *rest):
         flat = _flat(frozen) | _flat(params)
-        flat = _changed(flat, [path for path in _adapters_in(flat) if path[-1] != _DOT])
         constants = {path: flat.pop(path) for path in own}
-        parts = map(traverse_util.unflatten_dict, (flat, constants))
-        return network.apply(*parts, model_state, x, key, train, mask)
+        return network.apply(*map(traverse_util.unflatten_dict, (flat, constants)), *rest)
 
     return network._replace(init=init, apply=apply)
 
@@ -241,7 +238,7 @@ def _shapes(network: Network) -> tuple[PyTree, PyTree, PyTree]:
         return network.init(jax.random.key(0))
 
 
-def _changed(flat: _Flat, adapters: Sequence[tuple[str, ...]]) -> _Flat:
+def _changed(flat: _Flat, adapters: Sequence[_Path]) -> _Flat:
     """Returns leaves without some adapters, which are added to their weights."""
     flat = dict(flat)
     for path in adapters:
@@ -252,7 +249,7 @@ def _changed(flat: _Flat, adapters: Sequence[tuple[str, ...]]) -> _Flat:
     return flat
 
 
-def _adapters_in(flat: _Flat) -> Iterator[tuple[str, ...]]:
+def _adapters_in(flat: _Flat) -> Iterator[_Path]:
     """Yields the paths of adapters."""
     for path in flat:
         *adapter, name = path
@@ -260,7 +257,7 @@ def _adapters_in(flat: _Flat) -> Iterator[tuple[str, ...]]:
             yield tuple(adapter)
 
 
-def _kernel_of(adapter: tuple[str, ...]) -> tuple[str, ...]:
+def _kernel_of(adapter: _Path) -> _Path:
     """Returns the path of the weights that an adapter changes."""
     *layer, name = adapter
     return (*layer, _KERNEL if name == _DOT else name.removesuffix(_BESIDE))
@@ -275,6 +272,17 @@ def _flat(tree: PyTree) -> _Flat:
     return traverse_util.flatten_dict(tree)
 
 
+def _meant(
+    name: str, part: Filter | None, leaves: _Flat, dense: Collection[_Path] = ()
+) -> set[_Path]:
+    """Returns the paths of leaves that a filter means; `dense` is what "dense" means."""
+    return {
+        path
+        for path, leaf in leaves.items()
+        if asked(name, part, "/".join(path), leaf, {DENSE: path in dense})
+    }
+
+
 def _no_target(targets: Filter, shapes: _Flat) -> str:
     if targets == DENSE:
         return (
@@ -285,6 +293,6 @@ def _no_target(targets: Filter, shapes: _Flat) -> str:
 
 
 def _listed(shapes: _Flat) -> str:
-    paths = sorted("/".join(path) for path in shapes if _DOT not in path)
+    paths = sorted("/".join(path) for path in shapes)
     more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
     return f"The model has {', '.join(paths[:_LISTED])}{more}."

@@ -36,6 +36,20 @@ MODEL: dict[str, Field] = {
         "takes none.",
     ),
     "model_options": Field({}, dict, meaning="Passes further arguments to the model."),
+    "init_from": Field(
+        None,
+        str,
+        optional=True,
+        meaning="Starts the model from the weights of a safetensors file; see "
+        "fljax.models.with_weights. Unset: as the model draws them.",
+    ),
+    "adapters": Field(
+        None,
+        str,
+        optional=True,
+        meaning="Trains and sends small changes of the model's weights alone: a call such as "
+        "'lora(rank=8)', see fljax.models.lora; unset: all weights.",
+    ),
     "task": Field(
         None,
         str,

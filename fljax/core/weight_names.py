@@ -1,7 +1,7 @@
 """What weights are called in files, and which way round they lie there.
 
-A convention says, for a leaf of ours, its name in a file and the order of its axes there. Ours go by
-their paths: `trunk/blocks/0/up/kernel` is `trunk.blocks.0.up.kernel`.
+A convention says, for a leaf of ours, its name in a file and the order of its axes there. Files of
+our own go by paths: `trunk/blocks/0/up/kernel` is `trunk.blocks.0.up.kernel`.
 """
 
 from __future__ import annotations

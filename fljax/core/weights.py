@@ -1,6 +1,7 @@
 """Starts models from weights of files, and names weights for files.
 
-    model = models.with_weights(models.gpt(50257, layers=12, heads=12, width=768), "gpt2.safetensors")
+    gpt2 = models.gpt(50257, layers=12, heads=12, width=768)
+    model = models.with_weights(gpt2, "gpt2.safetensors")
 
 Names decide which array goes where: those that we write ourselves, those of PyTorch for a module of
 the same structure, and those of Hugging Face's GPT-2 for `gpt`; see `fljax.core.weight_names`.
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 
-from fljax.core.network import Network, as_network, check_model, is_nnx
+from fljax.core.network import as_network, check_model, is_nnx
 from fljax.core.personal import Filter, asked, check_filter
 from fljax.core.safetensors import read_tensors
 from fljax.core.values import Field, brief, checked, shown

@@ -26,13 +26,15 @@ from fljax.models.factorization import matrix_factorization
 from fljax.models.gru import char_gru, gru_classifier
 from fljax.models.inputs import counts
 from fljax.models.mobile import mobilenet_gn
+from fljax.models.preparation import ADAPTERS, prepared
 from fljax.models.recurrent import char_lstm
 from fljax.models.residual import resnet18_gn, resnet_gn
-from fljax.models.unet import unet
 from fljax.models.transformer import gpt, transformer_encoder
+from fljax.models.unet import unet
 from fljax.models.vit import vit
 
 __all__ = [
+    "ADAPTERS",
     "MODELS",
     "char_gru",
     "char_lstm",
@@ -48,6 +50,7 @@ __all__ = [
     "mlp",
     "mobilenet_gn",
     "pfl_cifar10_cnn",
+    "prepared",
     "resnet18_gn",
     "resnet_gn",
     "softmax_regression",

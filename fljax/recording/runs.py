@@ -16,6 +16,7 @@ from fljax.core.values import checked_path, shown
 from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
 from fljax.recording.client_plots import plot_clients
+from fljax.recording.export import export_weights
 from fljax.recording.models import BEST, FINAL, model_path, read_model
 from fljax.recording.npz import load_arrays
 from fljax.recording.plots import plot_curves
@@ -111,6 +112,30 @@ class Run(NamedTuple):
             *plot_curves(curves, directory, metric=self.metrics[0], target=target),
             *plot_clients({label: clients}, directory, metric=metric),
         ]
+
+    def export(self, path: str | Path, which: str = FINAL, names: str = "fljax") -> Path:
+        """Writes the trained weights to a safetensors file; returns its path.
+
+        What adapters have learned is added to the weights, so that the file is one of the model
+        that was adapted.
+
+        Args:
+          path: The file.
+          which: "final", or "best" by validation.
+          names: Whose names and order of axes: "fljax", "torch" or "gpt2".
+
+        Raises:
+          ValueError: If the run has no such model.
+
+        Example:
+          >>> run.export("trained.safetensors", which="best")  # doctest: +SKIP
+        """
+        model_path("", which)  # is `which` one of them?
+        variables = self.variables if which == FINAL else self.best_variables
+        if variables is None:
+            why = (self.about_model or {}).get("no_best") or "it has not ended"
+            raise ValueError(f"This run has no {which} model: {why}.")
+        return export_weights(path, variables, self.frozen, names)
 
 
 def to_curves(records: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -273,7 +273,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
 
 
 # Arguments of `simulate` that neither record holds.
-_OF_MODELS = ("fast_layers",)
+_OF_MODELS = ("fast_layers", "init_from", "adapters")
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

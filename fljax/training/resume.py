@@ -36,7 +36,7 @@ from fljax.training.totals import RoundTotals
 _NAMED = {"privacy", "secure_aggregation"}
 _SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
 # keys of an identity that older checkpoints have not, and how many rows of each split are read
-_DATA, _OPTIMIZER, _ROWS = "data", "client_optimizer", 256
+_DATA, _OPTIMIZER, _FROZEN, _ROWS = "data", "client_optimizer", "constants of the model", 256
 
 
 class ResumePoint(NamedTuple):
@@ -224,6 +224,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {name: described(given[name]) for name in decisive | own}
         | named_protection(rounds)
         | {_OPTIMIZER: optimizer_fingerprint(federation)}
+        | frozen_fingerprint(federation.inputs.frozen)
         | {"x64": jax.config.jax_enable_x64}
         | schedules
     )
@@ -250,6 +251,18 @@ def checksum(arrays: Iterable[Any]) -> int:
     for array in arrays:
         total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
     return total
+
+
+def frozen_fingerprint(frozen: Any) -> dict[str, int]:
+    """Returns a checksum of some numbers of each of a model's constants; nothing without any.
+
+    Checkpoints do not hold them: they may come from a file, which may be another one by now.
+    """
+    leaves = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(frozen)]
+    if not leaves:
+        return {}
+    some = [leaf[np.linspace(0, leaf.size - 1, _ROWS).astype(np.int64)] for leaf in leaves]
+    return {_FROZEN: checksum(some)}
 
 
 def optimizer_fingerprint(federation: Federation) -> dict[str, Any] | None:
@@ -307,4 +320,4 @@ def _is_comparable(name: str, now: Mapping[str, Any], saved: Mapping[str, Any]) 
     if name == _OPTIMIZER:
         found, before = now.get(name) or {}, saved.get(name) or {}
         return all(found.get(package) == before.get(package) for package in ("jax", "optax"))
-    return name != OWN_CODE and (name != _DATA or name in saved)
+    return name != OWN_CODE and (name not in (_DATA, _FROZEN) or name in saved)

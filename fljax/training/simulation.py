@@ -68,6 +68,8 @@ def simulate(
     *,
     task: str | None = None,
     fast_layers: bool = True,
+    init_from: str | os.PathLike | None = None,
+    adapters: str | None = None,
     **options: Any,
 ) -> Run:
     """Runs a federated simulation.
@@ -81,6 +83,10 @@ def simulate(
         default. A model by name has the outputs that it wants.
       fast_layers: Whether convolutions of an NNX module are computed from matrix products, many
         times as fast; the run says which, and `config.json` too (`replaced_layers`).
+      init_from: A safetensors file whose weights the model starts from, see
+        `fljax.models.with_weights`.
+      adapters: What is trained in the model's place, such as "lora(rank=8)", see
+        `fljax.models.lora`; by default the model.
       **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
         `RunOptions`; docs/configuration.md explains those that a configuration has too.
 
@@ -109,7 +115,8 @@ def simulate(
       [0, 1, 2]
     """
     round_options, run_options = split_options(options)
-    given = {"model": model, "task": task, "algorithm": algorithm}
+    given = {"model": model, "task": task, "algorithm": algorithm, "adapters": adapters}
+    of_model = {"fast_layers": fast_layers, "init_from": init_from, "adapters": adapters}
     if algorithm is None or isinstance(algorithm, str):
         algorithm = algorithms.make("fedavg" if algorithm is None else algorithm)
     check_kinds(dataset, algorithm)
@@ -121,7 +128,8 @@ def simulate(
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
     use_all_cores()
     use_compilation_cache()
-    made = fitted(as_task(model, dataset, task, fast_layers), dataset, round_options.privacy)
+    made = as_task(model, dataset, task, **of_model)
+    made = fitted(made, dataset, round_options.privacy)
     run_options = _with_own_code(run_options, round_options, dataset, given)
     check_described(made)
     check_target(vars(run_options), made.metrics[0])
@@ -273,7 +281,7 @@ def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]
         {name: value for name, value in config.items() if name not in free},
         fingerprint(federation.dataset.train.partition),
         data_checksums(federation.dataset),
-        checksum(jax.tree.leaves(federation.variables)),
+        checksum(jax.tree.leaves((federation.variables, federation.inputs.frozen))),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,6 @@ import jax
 import numpy as np
 
 from fljax import models, tasks
-from fljax.core.network import as_network
 from fljax.core.settings import OPTIONS
 from fljax.core.values import checked
 from fljax.data.dataset import FederatedDataset, Split
@@ -24,6 +24,8 @@ def as_task(
     name: str | None = None,
     fast_layers: bool = True,
     model_options: Mapping[str, Any] | None = None,
+    init_from: str | os.PathLike | None = None,
+    adapters: str | None = None,
 ) -> tasks.Task:
     """Returns the model as a task that fits the dataset.
 
@@ -34,6 +36,7 @@ def as_task(
       name: Of the task; None is what the data are made for.
       fast_layers: As for `fljax.tasks.classification`.
       model_options: Further arguments of a model by name.
+      init_from, adapters: As for `fljax.simulate`.
 
     Raises:
       ValueError: If task, model and data do not fit together.
@@ -44,15 +47,17 @@ def as_task(
         shape, outputs = tuple(spec["x"].shape), tasks.num_outputs(name, num_classes, spec)
         model = models.named(model, outputs, shape, model_options or {})
     if isinstance(model, tasks.Task):
-        for key, value, default in (("task", name, None), ("fast_layers", fast_layers, True)):
-            if value != default:
+        given = {"task": name, "init_from": init_from, "adapters": adapters}
+        for key, value in {**given, "fast_layers": None if fast_layers else False}.items():
+            if value is not None:
                 raise ValueError(
                     f"{key} = {value!r} has no effect: the model is a task already. Leave it out, "
                     "or give the model alone."
                 )
         return model
-    if not fast_layers and model is not None:
-        model = as_network(model, fast_layers=False)
+    if model is not None:
+        of_model = {"init_from": init_from, "adapters": adapters, "fast_layers": fast_layers}
+        model = models.prepared(model, **of_model)
     if name is not None:
         return tasks.make(name, model, num_classes, spec)
     if num_classes is None:
