@@ -91,7 +91,7 @@ def lora(
 
     Example:
       >>> network = models.lora(models.mlp((64, 32, 10)), rank=2)
-      >>> params, frozen, _ = network.init(jax.random.key(0))
+      >>> params, frozen, _ = jax.eval_shape(network.init, jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))  # 2 * (64 + 32 + 32 + 10)
       276
     """

@@ -37,9 +37,9 @@ def prepared(
       ValueError: For weights that are not those of the model, and adapters that are none.
 
     Example:
-      >>> from fljax.models.preparation import prepared
-      >>> network = prepared(models.mlp((64, 10)), adapters="lora(rank=2)")
-      >>> jax.tree.map(jnp.shape, network.init(jax.random.key(0))[0])
+      >>> network = models.prepared(models.mlp((64, 10)), adapters="lora(rank=2)")
+      >>> params, *_ = jax.eval_shape(network.init, jax.random.key(0))
+      >>> jax.tree.map(jnp.shape, params)
       {'layers': {'0': {'dot_general': {'a': (64, 2), 'b': (2, 10)}}}}
     """
     if init_from is not None:

@@ -65,7 +65,8 @@ def gpt(
       ValueError: For sizes that do not fit together.
 
     Example:
-      >>> model = models.gpt(90, (80,), layers=2, heads=2, width=16)(nnx.Rngs(0))
+      >>> gpt = models.gpt(90, (80,), layers=1, heads=2, width=16)
+      >>> model = nnx.eval_shape(lambda: gpt(nnx.Rngs(0)))
       >>> model.trunk.blocks[0].attention.qkv.kernel.shape
       (16, 48)
     """
@@ -107,8 +108,8 @@ def transformer_encoder(
       ValueError: For sizes that do not fit together.
 
     Example:
-      >>> model = models.transformer_encoder(3, (20,), vocab=90, width=16)(nnx.Rngs(0))
-      >>> model.head.kernel.shape
+      >>> encoder = models.transformer_encoder(3, (20,), vocab=90, layers=1, width=16)
+      >>> nnx.eval_shape(lambda: encoder(nnx.Rngs(0))).head.kernel.shape
       (16, 3)
     """
     trunk = _trunk(

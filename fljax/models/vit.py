@@ -55,7 +55,8 @@ def vit(
       ValueError: For sizes that do not fit together.
 
     Example:
-      >>> model = models.vit(10, (8, 8, 1), patch=4, layers=1, width=16)(nnx.Rngs(0))
+      >>> vit = models.vit(10, (8, 8, 1), patch=4, layers=1, width=16)
+      >>> model = nnx.eval_shape(lambda: vit(nnx.Rngs(0)))
       >>> model.patches.kernel.shape, model.positions.shape
       ((16, 16), (4, 16))
     """
