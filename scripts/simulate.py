@@ -5,7 +5,8 @@
 
 `--dry_run` prints what the run would do and cost, `--privacy` what it would spend of privacy; both
 run no round. `--resume` goes on from the newest checkpoint of the workdir. `--profile=DIR` leaves a
-trace of the run for XProf or Perfetto.
+trace of the run for XProf or Perfetto. `--export=FILE` writes the trained weights for other runs
+(`init_from`) and frameworks.
 
 Several processes, on one host or many, make one run: `--distributed` where a launcher such as
 Slurm's `srun` starts them, else `--coordinator_address`, `--num_processes` and `--process_id`; see
@@ -28,6 +29,9 @@ _PRIVACY = flags.DEFINE_bool(
     "privacy", False, "Print sampling, noise, epsilon and what it covers; run no round."
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Directory for a profiler trace of the run.")
+_EXPORT = flags.DEFINE_string(
+    "export", None, "File for the trained weights, the best by validation if any: safetensors."
+)
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of a launcher's job.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of process 0.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run.")
@@ -52,6 +56,8 @@ def main(argv):
     run, plots = experiment.run_config(
         config_of(_CONFIG), _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
     )
+    if _EXPORT.value is not None and run.directory is not None and not run.interrupted:
+        run.export(_EXPORT.value, "final" if run.best_variables is None else "best")
     if run.directory is not None:
         commands.show(experiment.report(run, plots))
     return signals.exit_code() if run.interrupted else 0
