@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fljax.core.values import FINITE, NON_NEGATIVE, Field, checked
+from fljax.core.values import FINITE, Field, checked
 from fljax.models.attention import DEVIATION, EPSILON, Block, block_sizes, dense, dropped
 from fljax.models.dropout import Dropout
 from fljax.models.inputs import count, counts
@@ -19,7 +19,6 @@ Factory = Callable[[nnx.Rngs], nnx.Module]
 _POSITIONS = Field("learned", str, ("learned", "rotary"))
 _FLAG = Field(True, bool)
 _PAD = Field(None, int, FINITE, optional=True)
-_EXTRA = Field(0, int, NON_NEGATIVE)
 
 
 def gpt(
@@ -36,7 +35,6 @@ def gpt(
     causal: bool = True,
     dropout: float = 0.0,
     pad_id: int | None = None,
-    extra_ids: int = 0,
 ) -> Factory:
     """Returns a transformer that predicts a token at every place, as GPT-2 does.
 
@@ -58,8 +56,6 @@ def gpt(
       dropout: Share of entries that training drops, of embeddings and of what blocks add.
       pad_id: A token that no place reads. Needed where causal is False and examples are padded;
         else padding stands behind what is judged.
-      extra_ids: Ids above the vocabulary that inputs may hold and that are never predicted, such as
-        a mask.
 
     Raises:
       ValueError: For sizes that do not fit together.
@@ -70,9 +66,9 @@ def gpt(
       >>> model.trunk.blocks[0].attention.qkv.kernel.shape
       (16, 48)
     """
-    vocab, extra = count("num_classes", num_classes), checked("extra_ids", extra_ids, _EXTRA)
+    vocab = count("num_classes", num_classes)
     trunk = _trunk(
-        "gpt", vocab + extra, input_shape, length, positions, pad_id, causal,
+        "gpt", vocab, input_shape, length, positions, pad_id, causal,
         layers=layers, heads=heads, width=width, hidden=hidden, dropout=dropout,
     )  # fmt: skip
     return partial(GPT, vocab, checked("tied", tied, _FLAG), trunk)
@@ -123,7 +119,6 @@ class GPT(nnx.Module):
     """Predicts a token at every place: int[B, T] -> float[B, T, vocab]."""
 
     def __init__(self, vocab: int, tied: bool, trunk: Callable, rngs: nnx.Rngs):
-        self.vocab = vocab
         self.trunk = trunk(rngs=rngs)
         width = self.trunk.width
         self.head = None if tied else dense(width, vocab, DEVIATION, rngs, use_bias=False)
@@ -132,7 +127,7 @@ class GPT(nnx.Module):
         x = self.trunk(tokens)
         if self.head is not None:
             return self.head(x)
-        return x @ self.trunk.embed.embedding[...][: self.vocab].T
+        return x @ self.trunk.embed.embedding[...].T
 
 
 class Classifier(nnx.Module):
