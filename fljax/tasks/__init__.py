@@ -158,7 +158,7 @@ def make(name: str, model: Any, num_classes: int | None, spec: Spec | None = Non
     if num_classes is not None or call.is_own:
         offered["num_classes"] = num_classes
     wanted = [each for each in ("outputs", "num_labels") if each in unsaid]
-    if wanted and num_classes is None and spec is not None:
+    if wanted and spec is not None and (num_classes is None or call.name in OUTPUTS):
         offered[wanted[0]] = num_outputs(name, None, spec)
     if model is not None:
         if not takes_model(name):
@@ -167,7 +167,7 @@ def make(name: str, model: Any, num_classes: int | None, spec: Spec | None = Non
                 f"{call.name} name a parameter `model`."
             )
         offered["model"] = model
-    said = {"model": "the key 'model'", "num_classes": "the data", "outputs": "the data"}
+    said = {"model": "the key 'model'", **dict.fromkeys(outputs.NAMES, "the data")}
     task = parts.make(call, offered=offered, said=said)
     if not isinstance(task, Task):
         raise ValueError(

@@ -62,7 +62,7 @@ def multi_label(
       frozen, fast_layers: As for `classification`.
 
     Returns:
-      The task; y is [B, L] of 0 and 1, of any type.
+      The task; y is [B, L] of 0 and 1, of any type, or [B] of one label.
 
     Raises:
       ValueError: For arguments that are out of range, unknown or contradict each other.
@@ -91,7 +91,10 @@ def multi_label(
         return jnp.broadcast_to(batch["mask"][:, None], (len(batch["mask"]), num_labels))
 
     def scored(logits, batch, counts):
-        for what, found in (("y is", batch["y"]), ("The model returns logits", logits)):
+        y = batch["y"]
+        if num_labels == 1 and getattr(y, "ndim", 0) == 1:
+            y = y[:, None]
+        for what, found in (("y is", y), ("The model returns logits", logits)):
             if getattr(found, "shape", None) != counts.shape:
                 raise ValueError(
                     f"{what} of shape {list(getattr(found, 'shape', []))}, and a multi_label task "
@@ -102,7 +105,7 @@ def multi_label(
                 "positive_weights = 'balanced' waits for the labels, which runs count before they "
                 "begin. Elsewhere give numbers."
             )
-        logits, applies = only_real(counts, wide(logits)), counts & (batch["y"] > 0)
+        logits, applies = only_real(counts, wide(logits)), counts & (y > 0)
         plain = sigmoid_cross_entropy(logits, applies)
         losses = focal(plain, gamma)
         if weights is not None:

@@ -138,6 +138,19 @@ def test_a_run_by_name_judges_clients_by_labels():
     assert run.curves["eval/clients/mean"][-1] == pytest.approx(np.mean(expected))
 
 
+def test_two_classes_may_be_one_label_with_one_output():
+    y = np.array([0, 1, 1, 0, 1, 0])
+    dataset = data.from_arrays(np.ones((6, 2)), y, client_ids=np.arange(6) % 2)
+    task = as_task("softmax_regression", dataset, "multi_label")
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    assert shapes[0]["layers"]["0"]["kernel"].shape == (2, 1)
+    batch = {**dataset.train.examples.take(np.arange(6)), "mask": np.ones(6, bool)}
+    measured = jax.eval_shape(task.measure, *shapes, batch)
+    assert measured.sums["loss"].value.shape == (6,)
+    ratings = as_task("softmax_regression", dataset, "regression")
+    assert jax.eval_shape(ratings.init, jax.random.key(0))[0]["layers"]["0"]["bias"].shape == (1,)
+
+
 def test_targets_that_are_no_labels_are_refused_by_row_and_label():
     y = np.array([[0, 1], [1, 1], [0, 2], [1, 0]])
     dataset = labelled(y)
