@@ -39,7 +39,12 @@ def example_rows(dataset: FederatedDataset, client: int, examples: int, seed: in
 
 
 def is_of_images(dataset: FederatedDataset) -> bool:
-    """Returns whether x is one image: [H, W], [H, W, 1] or [H, W, 3] numbers."""
+    """Returns whether x is one image: [H, W], [H, W, 1] or [H, W, 3] numbers.
+
+    Example:
+      >>> data.is_of_images(data.synthetic(num_clients=3))
+      False
+    """
     spec = dataset.train.examples.spec["x"]
     shape = getattr(spec, "shape", ())
     is_grid = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))

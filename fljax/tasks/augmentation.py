@@ -28,6 +28,10 @@ class Augmentation(NamedTuple):
       change: (key, batch) -> batch; None where examples are mixed.
       mix: (key, batch) -> (batch, the rows that each is mixed with, each one's own share), for
         `mixup`: the loss is that of both targets by their shares.
+
+    Example:
+      >>> darker = tasks.Augmentation(lambda key, batch: {**batch, "x": 0.5 * batch["x"]})
+      >>> task = tasks.augmented(tasks.classification(models.mlp((4, 3)), 3), [darker])
     """
 
     change: Callable[[jax.Array, Batch], Batch] | None = None

@@ -19,8 +19,8 @@ def suspect_labels(dataset: FederatedDataset, settings: Settings) -> dict[str, n
 
     The distance is Euclidean, of features brought to unit deviation. Of more than 20,000 rows a
     seeded sample is judged, by neighbours among 10,000; rows of data without classes are not, nor
-    are texts. A suspicion, no proof: rows at the border of two classes are found as well, so that
-    a client's share says more than its rows.
+    are texts, nor so few rows that none has all its neighbours. A suspicion, no proof: rows at the
+    border of two classes are found as well, so that a client's share says more than its rows.
     """
     split = dataset.train
     if dataset.kind != "classification" or not split.num_rows:
@@ -46,9 +46,8 @@ def _features(dataset: FederatedDataset, places: np.ndarray) -> tuple[np.ndarray
 
 def _disagree(x: np.ndarray, y: np.ndarray, at: np.ndarray, settings: Settings) -> np.ndarray:
     """Returns bool[rows], true where enough of the nearest references share another label."""
-    neighbours = min(settings.neighbours, len(at) - 1)
-    marks = np.zeros(len(x), bool)
-    if neighbours < 1:
+    neighbours, marks = settings.neighbours, np.zeros(len(x), bool)
+    if len(at) <= neighbours:
         return marks
     squares = (x[at] ** 2).sum(1)
     for start in range(0, len(x), _BLOCK):
