@@ -14,6 +14,7 @@ from fljax.core.metrics import LOSS, LOWER, Metric, Sum
 from fljax.core.network import as_network
 from fljax.core.task import Measured, Task
 from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, checked, wrong
+from fljax.tasks.augmentation import chain_of
 from fljax.tasks.batches import applied, only_real
 from fljax.tasks.metric_names import chosen
 from fljax.tasks.probes import nearest_neighbors
@@ -32,7 +33,7 @@ def contrastive(
     outputs: int | None = None,
     *,
     temperature: float = 0.5,
-    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    augment: str | Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     compared: int = 256,
     neighbors: int = 0,
     metrics: Sequence[str] | None = None,
@@ -56,8 +57,9 @@ def contrastive(
       model: As for `classification`; it maps x[B, ...] to [B, outputs].
       outputs: Length of its vectors; None is any, and 64 of a model by name.
       temperature: What similarities are divided by.
-      augment: (key, x of one example) -> a view of it, of the same shape. By default a fifth of the
-        features become 0, and the others have noise of 0.1 added.
+      augment: What makes a view: names of `AUGMENTATIONS`, such as "crop(4), flip, noise(0.1)", or
+        a function (key, x of one example) -> a view of it, of the same shape. By default a fifth of
+        the features become 0, and the others have noise of 0.1 added.
       compared: How many examples are compared with each other in evaluation.
       neighbors: Where above 0, labels y are read, in evaluation alone: "knn_accuracy" is the share
         of rows whose label most of their so many nearest rows have, by cosine similarity.
@@ -68,7 +70,7 @@ def contrastive(
       The task; x is float[B, ...], and y is not read unless for `neighbors`.
 
     Raises:
-      ValueError: For numbers out of range.
+      ValueError: For numbers out of range, or another `augment`.
 
     Example:
       >>> task = tasks.contrastive(models.mlp((64, 32, 8)))
@@ -80,9 +82,7 @@ def contrastive(
     compared = checked("compared", compared, Field(256, int, COUNT))
     outputs = checked("outputs", outputs, Field(None, int, COUNT, optional=True))
     neighbors = checked("neighbors", neighbors, Field(0, int, NON_NEGATIVE))
-    if not (augment is None or callable(augment)):
-        raise wrong("augment", augment, "a function (key, x) of one example, or None")
-    augment = _corrupted if augment is None else augment
+    augment = _view_maker(augment)
 
     def embedded(params, frozen, model_state, x, key, train, mask):
         """Returns unit vectors float[B, D] and model_state'."""
@@ -149,6 +149,28 @@ def contrastive(
         replaced_layers=network.replaced_layers,
         compares_examples=True,
     )
+
+
+def _view_maker(augment: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns a function (key, x of one example) -> a view of it."""
+    if augment is None or callable(augment):
+        return augment or _corrupted
+    if not isinstance(augment, str):
+        must = "names of augmentations, a function (key, x) of one example, or None"
+        raise wrong("augment", augment, must)
+    chain = chain_of(augment)
+    if any(each.change is None for each in chain):
+        raise ValueError(
+            f"augment = {augment!r} mixes examples, and a view is made of one. Leave mixup out."
+        )
+
+    def view(key, x):
+        batch = {"x": x[None], "y": jnp.zeros(1), "mask": jnp.ones(1, bool)}
+        for number, each in enumerate(chain):
+            batch = each.change(jax.random.fold_in(key, number), batch)
+        return batch["x"][0]
+
+    return view
 
 
 def _corrupted(key: jax.Array, x: jax.Array) -> jax.Array:

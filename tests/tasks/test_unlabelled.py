@@ -9,6 +9,8 @@ import pytest
 
 from fljax import tasks
 from fljax.core import metrics
+from fljax.data import from_arrays
+from fljax.training.task_choice import as_task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -151,6 +153,19 @@ def test_losses_of_views_are_those_of_loops():
     assert not np.allclose(first, second)
 
 
+def test_views_are_augmented_by_name():
+    batch = rows()
+    make = partial(tasks.contrastive, augment="flip, flip(vertical=True)")
+    seen, *_ = seen_by(make, lambda x: x.reshape(len(x), -1), batch)(KEY)
+    for view, image in zip(seen.reshape(2, ROWS, 2, 3).swapaxes(0, 1), batch["x"], strict=True):
+        kinds = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
+        if not np.isnan(image).any():  # no padding
+            assert all(any((each == kind).all() for kind in kinds) for each in view)
+    for augment, message in (("mixup", "Leave mixup out"), ("flop", "flip"), (3, "augment = 3")):
+        with pytest.raises(ValueError, match=message):
+            make((lambda key: {}, lambda params, x: x), augment=augment)
+
+
 def test_evaluations_compare_rows_whatever_the_batches():
     batch = rows(2)
     model = (lambda key: {}, lambda params, x: x.reshape(len(x), -1)[:, :4])
@@ -204,3 +219,25 @@ def test_the_metric_that_chooses_is_named(task, first):
     assert [metric.name for metric in made.metrics] == list(dict.fromkeys([first, "loss"]))
     with pytest.raises(ValueError, match="metrics = 'accurate'"):
         task((lambda key: {}, lambda params, x: x), metrics=["accurate"])
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs"),
+    [
+        ("autoencoder(loss='bce')", 12),
+        ("contrastive(augment='flip', neighbors=3)", 64),
+        ("contrastive(outputs=5)", 5),
+        ("survival", 1),
+    ],
+)
+def test_models_by_name_have_the_outputs_that_a_task_wants(text, outputs):
+    """Also where the data have classes, which these tasks do not learn."""
+    images = from_arrays(
+        np.zeros((9, 3, 4, 1), np.float32), np.arange(9) % 3, partition="iid", num_clients=3
+    )
+    task = as_task("mlp(hidden=[7])", images, text)
+    params, *_ = jax.eval_shape(task.init, KEY)
+    assert params["layers"]["1"]["kernel"].shape == (7, outputs)
+    batch = {"x": np.zeros((2, 3, 4, 1), np.float32), "y": np.zeros(2, np.int32)}
+    if text != "survival":
+        jax.eval_shape(task.measure, params, {}, {}, batch | {"mask": np.ones(2, bool)})
