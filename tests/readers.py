@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fljax.data.examples import named_arrays
+
 
 def assert_equal(one, other):
     """Asserts that two data sets are equal, client by client."""
@@ -25,6 +27,8 @@ def assert_equal(one, other):
         left, right = (split.examples.take(split.rows()) for split in (ours, theirs))
         if ours.partition is None:  # nobody's rows, in any order
             left, right = ({k: np.sort(v, axis=0) for k, v in s.items()} for s in (left, right))
+        left, right = named_arrays(left), named_arrays(right)
+        assert left.keys() == right.keys()
         for name in right:
             assert left[name].dtype == right[name].dtype
             np.testing.assert_array_equal(left[name], right[name])

@@ -57,15 +57,20 @@ def numbered(
         if rows_test is not None:
             parts.append(_of_rows(f"test_row_groups[{name!r}]", groups_test[name], rows_test))
         values, number = np.unique(np.concatenate(parts), return_inverse=True)
-        if len(values) > _MOST_VALUES:
-            raise ValueError(
-                f"row_groups[{name!r}] has {len(values)} values, of which {_MOST_VALUES} are the "
-                "most: put values together, such as ages in decades"
-            )
+        check_values(name, len(values))
         number = number.astype(np.int8)
         texts[name] = tuple(map(str, values.tolist()))
         train[name], test[name] = number[:rows], number[rows:]
     return texts, train, test if rows_test is not None else None
+
+
+def check_values(name: str, count: int) -> None:
+    """Raises ValueError where groups of rows have too many values."""
+    if count > _MOST_VALUES:
+        raise ValueError(
+            f"row_groups[{name!r}] has {count} values, of which {_MOST_VALUES} are the most: put "
+            "values together, such as ages in decades"
+        )
 
 
 def _of_rows(what: str, values: Any, rows: int) -> np.ndarray:

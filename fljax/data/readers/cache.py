@@ -309,7 +309,8 @@ def _grouped(spilled: spill.Spill, building: Path, line: Any) -> dict[str, Any]:
             column = columns.setdefault(
                 name,
                 {"dtype": dtype.name, "shape": shape, "low": written.low, "high": written.high}
-                | {"names": None if names is None else names.tolist()},
+                # subjects are many, and nobody asks for their names
+                | {"names": None if names is None or name == "subject" else names.tolist()},
             )
             column["low"] = min(column["low"], written.low)
             column["high"] = max(column["high"], written.high)

@@ -64,6 +64,10 @@ def _blocks(batch: Batch, roles: Roles, survey: Survey) -> list[Block]:
     block: dict[str, Any] = {"split": batch.split, "client": np.zeros(batch.num_rows, np.int64)}
     if roles.client is not None:
         block["client"] = read.ids(batch, roles.client, survey.kinds[roles.client])
+    if roles.subject is not None:
+        block["subject"] = read.ids(batch, roles.subject, survey.kinds[roles.subject])
+    for name in roles.row_groups:
+        block[f"groups/{name}"] = read.ids(batch, name, "text")
     block["x"] = _x(batch, roles, survey)
     if roles.label is not None:
         block["y"] = read.classes(batch, roles.label, survey.kinds[roles.label])

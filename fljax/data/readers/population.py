@@ -22,8 +22,11 @@ from fljax.data.partition import chosen_clients
 from fljax.data.partition_arguments import partition_setting
 from fljax.data.partition_names import is_natural_name, named_partition
 from fljax.data.readers.cache import Cache
+from fljax.data.row_groups import check_values
 from fljax.data.rows import check_raw
 from fljax.data.splits import finished, splits_of_test
+from fljax.data.subject_partitions import partition_of_subjects
+from fljax.data.subjects import numbered_subjects
 
 
 def population(
@@ -77,6 +80,9 @@ def population(
     num_clients = partition_setting("num_clients", num_clients)
     own_test_fraction = partition_setting("own_test_fraction", own_test_fraction)
     examples = {split: ArrayExamples(_tree(arrays)) for split, arrays in cache.arrays.items()}
+    pools = bool(own_test_fraction) and "test" in examples
+    of_train, of_test = (cache.arrays.get(split, {}).get("subject") for split in ("train", "test"))
+    subjects = numbered_subjects(of_train, of_test, pools)
     kind = kind or _kind(cache)
     if kind == "classification":
         examples, num_classes, class_names = _labelled(cache, examples, num_classes, class_names)
@@ -87,12 +93,12 @@ def population(
     train, test, val = (examples.get(split) for split in ("train", "test", "val"))
     owners = Partition(cache.offsets["train"])
     owned_test &= natural
-    if own_test_fraction and test is not None and natural and not owned_test:
+    if pools and natural and not owned_test:
         raise ValueError(
             f"own_test_fraction pools all rows of {name!r}, and its test rows are no client's: "
             "name another partition, or leave one of them out"
         )
-    if own_test_fraction and test is not None:
+    if pools:
         train, owners = _pooled(train, owners, test, Partition(cache.offsets["test"]))
         test = None
     present = np.flatnonzero(owners.sizes)
@@ -103,8 +109,7 @@ def population(
     else:
         named = partition or ("natural" if is_natural else "iid")
         row_ids = _row_ids(cache, owners) if is_natural or (natural and ":" in named) else None
-        labels = _labels(train)
-        clients = named_partition(named, labels, num_clients, seed, row_ids, partition_options)
+        clients = _named(named, train, subjects, num_clients, seed, row_ids, partition_options)
     test_split, held_out, held_out_ids = test and Split(test), None, None
     ids = None if taken is None else cache.clients[taken]
     if test is not None and owned_test:
@@ -128,11 +133,8 @@ def population(
         preprocess=preprocess,
         class_names=class_names,
         dropped={split: rows for split, rows in cache.facts.get("dropped", {}).items() if rows},
-        row_groups={
-            column.removeprefix("groups/"): tuple(described["names"])
-            for column, described in cache.columns.items()
-            if column.startswith("groups/")
-        },
+        row_groups=_row_groups(cache),
+        subjects=subjects,
         feature_names=tuple(cache.facts.get("features", ())) or None,
     )
     return finished(
@@ -142,15 +144,29 @@ def population(
 
 
 def _tree(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns {"x": ..., "y": {"age": ...}} of {"x": ..., "y/age": ...}."""
+    """Returns {"x": ..., "y": {"age": ...}} of {"x": ..., "y/age": ...}, without subjects."""
     tree: dict[str, Any] = {}
     for name, values in arrays.items():
+        if name == "subject":
+            continue
         *parents, last = name.split("/")
         place = tree
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = values
+        place[last] = values.astype(np.int8) if parents[:1] == ["groups"] else values
     return tree
+
+
+def _row_groups(cache: Cache) -> dict[str, tuple[str, ...]]:
+    """Returns {name: the name of each value} of groups of rows."""
+    found = {
+        column.removeprefix("groups/"): tuple(described["names"])
+        for column, described in cache.columns.items()
+        if column.startswith("groups/")
+    }
+    for name, values in found.items():
+        check_values(name, len(values))
+    return found
 
 
 def _kind(cache: Cache) -> str:
@@ -179,11 +195,14 @@ def _labelled(cache: Cache, examples, num_classes, class_names):
     return examples, labels.num_classes, labels.class_names
 
 
-def _labels(examples: ArrayExamples) -> np.ndarray | int:
-    """Returns what partitions go by: the class of each row, or the number of rows."""
+def _named(name, examples, subjects, num_clients, seed, row_ids, options) -> Partition:
+    """Returns the partition of a name, by the class of each row where rows have classes."""
     y = examples.arrays["y"]
     is_class = getattr(y, "ndim", 0) == 1 and y.dtype.kind in "iub"
-    return np.asarray(y) if is_class else examples.num_examples
+    labels = np.asarray(y) if is_class else examples.num_examples
+    if subjects is not None and not is_natural_name(name):
+        return partition_of_subjects(name, labels, subjects, num_clients, seed, options)
+    return named_partition(name, labels, num_clients, seed, row_ids, options)
 
 
 def _of(partition: Partition, clients: np.ndarray) -> Partition:

@@ -55,6 +55,8 @@ class Spill:
     noted: float = dataclasses.field(default_factory=time.monotonic)
 
 
+# Columns whose integers are names, not numbers.
+_IDS = ("client", "subject")
 _NOTED = ("blocks", "columns", "rows", "sizes", "is_whole")
 
 
@@ -148,9 +150,9 @@ def close(spill: Spill) -> None:
 def _stored(spill: Spill, name: str, values: np.ndarray) -> np.ndarray:
     """Returns what is stored of a column of a block: numbers as JAX holds them, or codes."""
     is_text = values.dtype.kind in "UTO"
-    if name == "client" and not is_text and values.dtype.kind not in "iu":
-        raise ValueError(f"client must hold integers or texts, not {values.dtype}")
-    is_coded = is_text or name == "client"
+    if name in _IDS and not is_text and values.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold integers or texts, not {values.dtype}")
+    is_coded = is_text or name in _IDS
     if not is_coded:
         values = np.ascontiguousarray(narrowed(values, name))
         if (place := first_nonfinite(values)) is not None:

@@ -33,6 +33,8 @@ class Roles(NamedTuple):
     Attributes:
       client, label: Columns, or None.
       targets, features: Columns.
+      subject: The column of subjects, or None.
+      row_groups: Columns by which metrics are reported.
       missing: "error", "drop", "mean", "most_frequent", or a number.
       encoding: "one_hot" or "codes".
       standardize: Whether numbers get mean 0 and deviation 1.
@@ -44,6 +46,8 @@ class Roles(NamedTuple):
     label: str | None
     targets: tuple[str, ...]
     features: tuple[str, ...]
+    subject: str | None = None
+    row_groups: tuple[str, ...] = ()
     missing: str | float = "error"
     encoding: str = "one_hot"
     standardize: bool = False
@@ -52,7 +56,8 @@ class Roles(NamedTuple):
 
     @property
     def columns(self) -> list[str]:
-        named = (self.client, self.label, *self.targets, *self.features)
+        ids = (self.client, self.subject, self.label)
+        named = (*ids, *self.targets, *self.features, *self.row_groups)
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -85,6 +90,7 @@ def surveyed(table: Table, roles: Roles) -> Survey:
     kinds = {name: table.columns[name] for name in roles.columns}
     _check_kinds(table, roles, kinds)
     kinds |= _ids_known(table, roles, kinds)
+    kinds |= dict.fromkeys((n for n in roles.row_groups if n not in roles.features), "text")
     test_clients = _test_clients(table, roles, kinds)
     is_known = all(kinds[name] not in ("unknown", "text") for name in roles.features)
     if is_known and roles.missing not in _COUNTED and not roles.standardize:
@@ -112,6 +118,8 @@ def _check_kinds(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
     ids, numbers = {"integer", "text", "unknown"}, {"number", "integer", "truth", "unknown"}
     for what, names, fitting, remedy in (
         ("client", [roles.client], ids, "write ids as integers or texts"),
+        ("subject", [roles.subject], ids, "write ids as integers or texts"),
+        ("group", roles.row_groups, ids | {"truth"}, "write it as texts"),
         ("label", [roles.label], ids | numbers, "write classes as texts or as 0, 1, 2, ..."),
         ("target", roles.targets, numbers, "write it as numbers"),
         ("feature", roles.features, ids | numbers | {"vector"}, "name the others as features, or "
@@ -129,7 +137,8 @@ def _check_kinds(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
 
 def _ids_known(table: Table, roles: Roles, kinds: Mapping[str, str]) -> dict[str, str]:
     """Returns whether ids and labels whose type is open are integers or texts."""
-    open_ones = [n for n in (roles.client, roles.label) if n and kinds[n] == "unknown"]
+    ids = (roles.client, roles.subject, roles.label)
+    open_ones = [name for name in ids if name and kinds[name] == "unknown"]
     are_integers = dict.fromkeys(open_ones, True)
     if open_ones:
         for batch in table.read(open_ones, 0):

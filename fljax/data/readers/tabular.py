@@ -42,6 +42,8 @@ def table(
     label: str | None = None,
     target: Names | None = None,
     features: Names | None = None,
+    split_by: str | None = None,
+    row_groups: Names | None = None,
     test_path: Names | None = None,
     test_clients: float | str | Sequence | None = None,
     missing: str | float = "error",
@@ -72,6 +74,9 @@ def table(
       label: The column of classes, texts or 0, 1, 2, ...
       target: The column or columns of numbers that a task such as regression learns.
       features: The columns that the model sees; by default all others.
+      split_by: The column of subjects, such as patients, whose rows stay with one client and on one
+        side of every split.
+      row_groups: Columns, such as sex, by whose values metrics are reported as well.
       test_path: Files of test rows.
       test_clients: Clients whose rows are test rows and never trained on: a share of them, their
         ids, or the path of a file with an id a line.
@@ -104,6 +109,8 @@ def table(
         label,
         () if target is None else _names("target", target),
         () if features is None else _names("features", features),
+        split_by,
+        () if row_groups is None else _names("row_groups", row_groups),
         missing,
         checked("encoding", encoding, _ENCODING),
         checked("standardize", standardize, Field(False, bool)),
@@ -222,10 +229,12 @@ def _complete(roles: Roles, found: Table) -> Roles:
                 + (f"; did you mean {near!r}?" if near else ".")
                 + f" It has {', '.join(found.columns)}.",
             )
-    taken = {roles.client, roles.label, *roles.targets}
+    taken = {roles.client, roles.subject, roles.label, *roles.targets}
     features = roles.features or tuple(name for name in found.columns if name not in taken)
     if twice := next((name for name in features if name in taken), None):
-        raise ValueError(f"features has {twice!r}, which is client, label or target already")
+        raise ValueError(
+            f"features has {twice!r}, which is client, split_by, label or target already"
+        )
     if not features:
         raise refused(path, "has no column that is left for features")
     return roles._replace(features=features)

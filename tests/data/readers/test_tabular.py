@@ -308,7 +308,7 @@ CSV = "hospital,age,kind,outcome\n" + "Bern,20,a,ill\n" * 700
         ("a,a\n1,2\n", {}, r"t.csv has two columns 'a': name them differently"),
         (CSV.encode() + b"Bern,20,\xe9,ill\n", {}, r"t.csv is not UTF-8 .*: write it as UTF-8"),
         (CSV, {"client": "hospitl"}, r"no column 'hospitl'; did you mean 'hospital'\? It has"),
-        (CSV, {"features": ["age", "outcome"]}, "has 'outcome', which is client, label or"),
+        (CSV, {"features": ["age", "outcome"]}, "has 'outcome', which is client, split_by"),
         (CSV, {"target": "age"}, "label, or those of numbers as target, not both"),
         (CSV, {"label": None}, "give the column of classes as label, or those"),
         (CSV, {"test_clients": ["Bern"]}, "names all 1 clients: none is left to train"),
@@ -350,3 +350,33 @@ def test_damaged_files_are_named_and_the_cache_stays(ending, here):
         assert "\n" not in str(caught.value)
     assert [path.name for path in made_caches()] == [kept.name]
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"val_fraction": 0.3},
+        {"own_test_fraction": 0.3},
+        {"partition": "dirichlet", "alpha": 1.0, "num_clients": 3},
+    ],
+)
+def test_subjects_stay_together_and_groups_of_rows_are_reported(ending, options):
+    columns = people()
+    columns = {name: values[np.argsort(columns["hospital"])] for name, values in columns.items()}
+    patient = np.char.add(columns["hospital"], (np.arange(300) // 3 % 9).astype(str))
+    columns |= {"patient": patient, "ward": (np.arange(300) % 2).astype(bool)}
+    written(columns, f"p.{ending}")
+    groups = {"ward": np.where(columns["ward"], "true", "false"), "kind": columns["kind"]}
+    found = load(
+        ending, path=f"p.{ending}", split_by="patient", row_groups=["ward", "kind"],
+        features=["age", "dose"], **ROLES, **options,
+    )  # fmt: skip
+    x = np.stack([columns["age"], columns["dose"]], 1).astype(np.float32)
+    expected = data.from_arrays(
+        x, columns["outcome"], client_ids=columns["hospital"], split_by=patient,
+        row_groups=groups, **options,
+    )  # fmt: skip
+    assert_equal(found, expected)
+    assert found.row_groups == expected.row_groups
+    np.testing.assert_array_equal(found.subjects, expected.subjects)
