@@ -55,7 +55,7 @@ PRIVACY = Path(fljax.privacy.__file__).parent
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "core.clusterings", "core.digits", "core.transmission",
     "core.trees", "data.examples", "studies.criterion", "studies.search", "training.record_keys",
-    "core.item_sets", "tasks.concordance", "tasks.probes", "tasks.row_keys",
+    "core.item_sets", "tasks.concordance", "tasks.probes", "tasks.keys",
     *sorted(
         ".".join(path.relative_to(PRIVACY.parent).with_suffix("").parts)
         for path in PRIVACY.rglob("[!_]*.py")

@@ -16,9 +16,9 @@ from fljax.core.task import Measured, Task
 from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, checked, wrong
 from fljax.tasks.augmentation import chain_of
 from fljax.tasks.batches import applied, only_real
+from fljax.tasks.keys import row_keys
 from fljax.tasks.metric_names import chosen
 from fljax.tasks.probes import nearest_neighbors
-from fljax.tasks.row_keys import row_keys
 from fljax.tasks.supervised import floats
 
 # Of the keys of a step, whose smaller numbers are the model's.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from fljax.core.task import Task
 from fljax.core.values import COUNT, FACTOR, Field, Interval, checked
 from fljax.tasks.integer_targets import next_token
-from fljax.tasks.row_keys import row_keys
+from fljax.tasks.keys import row_keys
 from fljax_kernels import random_words
 
 # What becomes of a chosen token, in shares: the mask, another token, or itself.

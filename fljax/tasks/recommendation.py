@@ -15,8 +15,8 @@ from fljax.core.metrics import LOSS, Metric, Sum
 from fljax.core.task import Measured, Task
 from fljax.core.values import COUNT, Field, checked, sequence, wrong
 from fljax.tasks.batches import only_real, per_example
+from fljax.tasks.keys import row_keys
 from fljax.tasks.metric_names import chosen
-from fljax.tasks.row_keys import row_keys
 from fljax.tasks.supervised import floats, supervised
 
 _LOSSES = ("softmax", "bpr")
