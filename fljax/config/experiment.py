@@ -304,6 +304,7 @@ def _make_task(config, dataset: FederatedDataset) -> Task:
         options = config.model_options.to_dict()
         of_model = {key: config[key] for key in ("fast_layers", "init_from", "adapters")}
         task = as_task(config.model, dataset, config.task, model_options=options, **of_model)
+        task = fitted(task, dataset, config.privacy)
         return task if config.augmentation is None else tasks.augmented(task, config.augmentation)
 
 

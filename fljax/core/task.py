@@ -65,8 +65,9 @@ class Task(NamedTuple):
         be told so.
       replaced_layers: Names of the model's layers whose place a faster one took.
       fit: (blocks of y) -> the task, of one that first takes something from the targets of all
-        training rows, such as weights that balance classes; it comes without `fit`. None where
-        nothing is needed. Refused where clients are promised privacy.
+        training rows, such as weights that balance classes; it comes without `fit`. A task made of
+        such a one has a `fit` that fits that one first. None where nothing is needed. Refused where
+        clients are promised privacy.
       problem: (y of some rows, in NumPy, their row numbers) -> what is wrong with these targets, a
         sentence, or "". Runs ask it before the first round; None where shapes and types say all.
       compares_examples: Whether the loss of an example depends on others of its batch, so that

@@ -233,7 +233,10 @@ def augmented(task: Task, augmentation: str | Sequence[Augmentation]) -> Task:
         value = share * values[0] + (1 - share) * values[1]
         return (value, weights[0]), state
 
-    return task._replace(loss=loss)
+    changed = task._replace(loss=loss)
+    if (fit := task.fit) is None:
+        return changed
+    return changed._replace(fit=lambda blocks: augmented(fit(blocks), chosen))
 
 
 def chain_of(text: str) -> tuple[Augmentation, ...]:

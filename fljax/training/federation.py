@@ -125,7 +125,7 @@ def build(
     if layout is not None:
         return proven(assemble(layout))
     jobs = blueprint.cohorts.max_jobs
-    if not is_calibrated(options, dataset, task, blueprint.steps, blueprint.work, jobs):
+    if not is_calibrated(options, dataset, blueprint.task, blueprint.steps, blueprint.work, jobs):
         if options.lanes:
             return proven(assemble())
         return narrowing(lambda layout: proven(assemble(layout)), options.wave)

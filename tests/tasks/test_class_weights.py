@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,6 +162,10 @@ def test_balanced_weights_count_the_training_labels_alone():
         waiting.measure(zeros, {}, {}, batch)
     with pytest.raises(ValueError, match="no noise of privacy covers"):
         fitted(waiting, dataset, privacy="gaussian(0.3)")
+    shifted = tasks.augmented(waiting, "noise(0.1)")  # what changes inputs does so of both
+    changed = fitted(shifted, dataset)
+    jax.eval_shape(partial(changed.loss, train=True), zeros, {}, {}, batch, jax.random.key(0))
+    assert changed.fit is None and changed.loss.__code__ is shifted.loss.__code__
     fewer = fitted(waiting, labelled(np.array([0, 0, 1, 2])))
     assert not same_key(key_of(task), key_of(fewer))  # a study shares no program of both
     assert same_key(key_of(task), key_of(fitted(waiting, dataset)))

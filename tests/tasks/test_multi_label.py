@@ -119,8 +119,8 @@ def labelled(y):
 def test_a_run_by_name_judges_clients_by_labels():
     dataset = labelled(Y[MASK][:, 2:5])
     run = fljax.simulate(
-        dataset, "softmax_regression", task="multi_label", num_rounds=2, clients_per_round=3,
-        batch_size=4, eval_clients=-1, progress=False,
+        dataset, "softmax_regression", task="multi_label(positive_weights='balanced')",
+        num_rounds=2, clients_per_round=3, batch_size=4, eval_clients=-1, progress=False,
     )  # fmt: skip
     assert jax.tree.leaves(run.variables.params)[1].shape == (4, 3)
     x, y = (dataset.test.examples.arrays[name] for name in "xy")
