@@ -22,17 +22,13 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)
 quick.compile_equal_programs_once()
 quick.lower_in_few_contexts()
+quick.collect_rarely()
 # What runs and libraries leave in temporary folders, here and in other processes, lies in one that
 # is removed at the end. That of `tmp_path` stays where pytest would have it.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 _temporary = tempfile.mkdtemp(prefix="fljax-tests-")
 os.environ["TMPDIR"] = tempfile.tempdir = _temporary
 os.environ["FLJAX_CACHE_DIR"] = os.path.join(_temporary, "cache")
-
-# Tracing makes and drops small objects by the million, which Python would look through for cycles
-# every 700; what is imported stays for good. A tenth of what tests of rounds take.
-gc.freeze()
-gc.set_threshold(200_000, 20, 100)
 
 # What takes 20 seconds of a core and more, the longest first.
 LONGEST = (

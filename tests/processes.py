@@ -146,6 +146,8 @@ def refusals() -> list[str]:
 
 def main(process: int, port: int, directory: Path, only: str = "") -> None:
     quick.compile_equal_programs_once()
+    quick.lower_in_few_contexts()
+    quick.collect_rarely()
     fljax.initialize_distributed(f"127.0.0.1:{port}", 2, process)
     jax.config.update("jax_num_cpu_devices", DEVICES // 2)
     if only:

@@ -26,6 +26,7 @@ from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.optimizer_arguments import hyperparameters
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.contradictions import ONLY_WITH
+from fljax.core.parts import defaults_of
 from fljax.core.settings import ALGORITHM
 from fljax.core.values import checked, shown
 
@@ -171,8 +172,9 @@ def fedopt(
 
 def _check_used(kind: str, given: Mapping[str, Any]) -> None:
     """Raises ValueError for an argument that the optimizer does not use, unless at its default."""
+    defaults = defaults_of(fedopt)
     for name, value in given.items():
-        default = signature(fedopt).parameters[name].default
+        default = defaults[name]
         field = ALGORITHM[name]._replace(optional=False)
         if not _uses(kind, name) and checked(name, value, field) != default:
             raise ValueError(

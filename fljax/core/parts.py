@@ -13,6 +13,7 @@ in that of the configuration (`beside`).
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import io
 import os
@@ -20,7 +21,7 @@ import re
 import sys
 import tokenize
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fljax.core.names import foreign, nearest
@@ -103,8 +104,18 @@ def read_one(key: str, text: str, table: Mapping[str, Any]) -> Call:
 def parameters_of(function: Any) -> list[inspect.Parameter]:
     """Returns the parameters of a function, or of a class as one calls it."""
     if inspect.isclass(function):  # whose metaclass may take anything
-        return list(inspect.signature(function.__init__).parameters.values())[1:]
-    return list(inspect.signature(function).parameters.values())
+        return list(_signature(function.__init__).parameters.values())[1:]
+    return list(_signature(function).parameters.values())
+
+
+def _signature(function: Callable) -> inspect.Signature:
+    """Returns the signature of a function, read once: every key of a configuration asks for it."""
+    if not inspect.isfunction(function):  # what can be called may have no hash
+        return inspect.signature(function)
+    return _signature_of_function(function)
+
+
+_signature_of_function = functools.lru_cache(maxsize=512)(inspect.signature)
 
 
 def untyped(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:

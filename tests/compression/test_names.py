@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fljax import compression
-from fljax.compression import names
+from fljax.compression import names, sizes
 from fljax.compression.names import CODES, Names
 from fljax.config import ConfigError, resolve
 
@@ -104,6 +104,27 @@ def test_sizes_are_those_of_what_is_sent(text):
     size = names.update_size(Names(uplink=text), PARAMS, 10)
     assert size.bits == int(link.bits(sent(link)[0]))
     assert size.dense_bits == 32 * 28
+
+
+def test_a_size_is_found_once_for_equal_calls_and_models_of_the_librarys_codes():
+    found = {}
+    for text in ("top_k(0.25)", "top_k(0.1)"):
+        for per_leaf in (False, True):
+            for rows in (6, 60):
+                params = PARAMS | {"w": jnp.ones((rows, 4))}
+                code = names.uplink_code(Names(text, uplink_per_leaf=per_leaf))
+                payload, _ = jax.eval_shape(code.link.encode, params, (), None, KEY)
+                found[text, per_leaf, rows] = bits = int(code.link.bits(payload))
+                assert sizes.uplink_size(code, params).bits == bits
+    assert len(set(found.values())) == 8
+    # the user's own may be another one under the same name
+    for bits in (7, 8):
+        own = code._replace(
+            calls=[code.calls[0]._replace(name="mine:code")],
+            link=code.link._replace(bits=lambda payload, bits=bits: bits),
+        )
+        assert sizes.uplink_size(own, PARAMS).bits == bits
+    assert sizes.uplink_size(code._replace(link=None), params).bits == found["top_k(0.1)", True, 60]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -56,10 +57,12 @@ def digits(
     )
 
 
+@functools.cache
 def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
     """Returns (x float64[1797, 64], y int64[1797]), from the file where it lies where it used to.
 
-    To import scikit-learn for it takes longer than all else before the first round.
+    To import scikit-learn for it takes longer than all else before the first round, and to read the
+    file as long as many a small run: it is read once. Nobody writes to these arrays.
     """
     package = importlib.util.find_spec("sklearn")
     if package is not None and package.submodule_search_locations:
