@@ -9,9 +9,9 @@ import numpy as np
 
 from fljax.data.readers import columns as read
 from fljax.data.readers.blocks import Block, Opened
+from fljax.data.readers.narrowing import Columns, check_differences, narrowed
 from fljax.data.readers.survey import Roles, Survey, is_test, surveyed
 from fljax.data.readers.tables import Batch, Table
-from fljax.data.values import held_type
 
 
 def opened(table: Table, roles: Roles) -> Opened:
@@ -25,9 +25,10 @@ def opened(table: Table, roles: Roles) -> Opened:
     parts = 1 if survey.test_clients is None else 2
 
     def blocks(start: int) -> Iterator[Block]:
-        shape = None
+        shape, is_whole = None, not start
+        seen = _seen(roles, survey)
         for batch in table.read(roles.columns, start // parts):
-            made = _blocks(batch, roles, survey)
+            made = _blocks(batch, roles, survey, seen)
             if shape not in (None, shape := made[0]["x"].shape[1:]):
                 raise read.refused_at(
                     batch, roles.features[0], 0, f"is of the shape {list(shape)}, unlike those "
@@ -35,14 +36,17 @@ def opened(table: Table, roles: Roles) -> Opened:
                 )  # fmt: skip
             yield from made[start % parts :]
             start = 0
+        if is_whole:  # else nothing is known of the rows before
+            for columns in seen:
+                check_differences(columns, table.files[0][1])
 
     facts = {"features": names(roles, survey), "dropped": dict(survey.dropped)}
     return Opened(blocks, facts, table.rows)
 
 
 def names(roles: Roles, survey: Survey) -> list[str]:
-    """Returns the names of features; where one of the columns holds arrays, there are none."""
-    if any(survey.kinds[name] == "vector" for name in roles.features):
+    """Returns the names of features; those of a column of arrays have none."""
+    if is_array(roles, survey):
         return []
     found = []
     for name in roles.features:
@@ -58,7 +62,12 @@ def is_array(roles: Roles, survey: Survey) -> bool:
     return [survey.kinds[name] for name in roles.features] == ["vector"]
 
 
-def _blocks(batch: Batch, roles: Roles, survey: Survey) -> list[Block]:
+def _seen(roles: Roles, survey: Survey) -> tuple[Columns, Columns]:
+    """Returns what is to be seen of features and of targets."""
+    return Columns(names(roles, survey)), Columns(roles.targets)
+
+
+def _blocks(batch: Batch, roles: Roles, survey: Survey, seen) -> list[Block]:
     """Returns the block of a batch, or its training and its test rows."""
     batch = _complete(batch, roles, survey)
     block: dict[str, Any] = {"split": batch.split, "client": np.zeros(batch.num_rows, np.int64)}
@@ -68,11 +77,11 @@ def _blocks(batch: Batch, roles: Roles, survey: Survey) -> list[Block]:
         block["subject"] = read.ids(batch, roles.subject, survey.kinds[roles.subject])
     for name in roles.row_groups:
         block[f"groups/{name}"] = read.ids(batch, name, "text")
-    block["x"] = _x(batch, roles, survey)
+    block["x"] = _x(batch, roles, survey, seen[0])
     if roles.label is not None:
         block["y"] = read.classes(batch, roles.label, survey.kinds[roles.label])
     else:
-        block["y"] = _y(batch, roles, survey)
+        block["y"] = _y(batch, roles, survey, seen[1])
     if survey.test_clients is None:
         return [block]
     tested = is_test(block["client"], survey.test_clients)
@@ -105,28 +114,26 @@ def _complete(batch: Batch, roles: Roles, survey: Survey) -> Batch:
     raise read.refused_at(batch, needed[place], row, f"is missing: {remedy}")
 
 
-def _x(batch: Batch, roles: Roles, survey: Survey) -> np.ndarray:
+def _x(batch: Batch, roles: Roles, survey: Survey, seen: Columns) -> np.ndarray:
     """Returns [R, features], or the arrays of the one column that has such."""
     if is_array(roles, survey):
         return read.vectors(batch, roles.features[0])
     parts = [_feature(batch, name, roles, survey) for name in roles.features]
-    return np.concatenate(parts, 1).astype(held_type(np.float64))
+    return narrowed(seen, batch, np.concatenate(parts, 1))
 
 
-def _y(batch: Batch, roles: Roles, survey: Survey) -> np.ndarray:
+def _y(batch: Batch, roles: Roles, survey: Survey, seen: Columns) -> np.ndarray:
     """Returns [R] or [R, targets], or the arrays of the one column that has such."""
     if [survey.kinds[name] for name in roles.targets] == ["vector"]:
         return read.vectors(batch, roles.targets[0])
     y = np.stack([read.numbers(batch, name) for name in roles.targets], 1)
-    y = y.astype(held_type(np.float64))
+    y = narrowed(seen, batch, y)
     return y if len(roles.targets) > 1 else y[:, 0]
 
 
 def _feature(batch: Batch, name: str, roles: Roles, survey: Survey) -> np.ndarray:
     """Returns float64[R, K] of one column."""
     fill, kind = survey.fills.get(name), survey.kinds[name]
-    if kind == "vector":
-        return read.vectors(batch, name).reshape(batch.num_rows, -1).astype(np.float64)
     if kind == "text":
         place = {text: number for number, text in enumerate(survey.categories[name])}
         coded = read.texts(batch, name).dictionary_encode()

@@ -134,6 +134,15 @@ def _check_kinds(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
                     f"column {name!r} holds {kinds[name]}, which is no {what}: {remedy}",
                 )
 
+    arrays = [name for name in roles.features if kinds[name] == "vector"]
+    if arrays and len(roles.features) > 1:
+        others = ", ".join(repr(name) for name in roles.features if name != arrays[0])
+        raise refused(
+            table.files[0][1],
+            f"column {arrays[0]!r} holds arrays, which are all features or none, and {others} "
+            f"would be features as well: give features={arrays[0]!r}, or the others",
+        )
+
 
 def _ids_known(table: Table, roles: Roles, kinds: Mapping[str, str]) -> dict[str, str]:
     """Returns whether ids and labels whose type is open are integers or texts."""
@@ -230,7 +239,7 @@ class Tally:
             self.dropped[split] += int((rows & ~kept).sum())
         for name in self.roles.features:
             if self.kinds[name] == "vector":
-                continue
+                return
             if self.kinds[name] == "text":
                 column = read.texts(batch, name)
                 seen = self.elsewhere.setdefault(name, set())
@@ -264,7 +273,7 @@ class Tally:
         categories, fills, moments, kinds = {}, {}, {}, dict(self.kinds)
         for name in self.roles.features:
             if kinds[name] == "vector":
-                continue
+                break
             if kinds[name] == "text":
                 if {text.lower() for text in self.counts[name]} <= read.TRUTHS.keys():
                     kinds[name] = "truth"
@@ -322,5 +331,6 @@ def _merged(moments, values: np.ndarray) -> tuple[int, float, float]:
         return count, mean, squares
     own = float(values.mean())
     both, gap = count + values.size, own - mean
-    squares += float(((values - own) ** 2).sum()) + gap * gap * count * values.size / both
+    with np.errstate(over="ignore"):
+        squares += float(((values - own) ** 2).sum()) + gap * gap * count * values.size / both
     return both, mean + gap * values.size / both, squares

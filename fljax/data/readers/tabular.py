@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fljax.data.partition_arguments import partition_setting
 from fljax.data.readers import features as made
 from fljax.data.readers.arrow_tables import arrow_table, parquet_table
 from fljax.data.readers.blocks import Reading
-from fljax.data.readers.cache import cached
+from fljax.data.readers.cache import Cache, cached
 from fljax.data.readers.csv_tables import NULL_VALUES, csv_table
 from fljax.data.readers.npz_tables import npz_table
 from fljax.data.readers.population import population
@@ -60,7 +61,7 @@ def table(
     """Reads files with rows and columns into a data set, through a cache that later runs open.
 
     Numbers and truth values are features as they are; of a column of texts each text is a feature,
-    0 or 1. One column of arrays is the features alone, in its own type and shape; bytes, as of
+    0 or 1. A column of arrays is all features or none, in its own type and shape; bytes, as of
     images, are scaled to [0, 1]. Whatever features depend on is of training rows alone.
 
     Args:
@@ -102,42 +103,28 @@ def table(
     test = [] if test_path is None else _files("test_path", test_path, data_dir, suffixes)
     files: Files = [*(("train", file) for file in train), *(("test", file) for file in test)]
     seed = partition_setting("seed", seed)
-    if not isinstance(missing, int | float) or isinstance(missing, bool):
-        missing = checked("missing", missing, Field("error", str, _POLICIES))
-    roles = Roles(
-        client,
-        label,
-        () if target is None else _names("target", target),
-        () if features is None else _names("features", features),
-        split_by,
-        () if row_groups is None else _names("row_groups", row_groups),
-        missing,
-        checked("encoding", encoding, _ENCODING),
-        checked("standardize", standardize, Field(False, bool)),
-        _test_clients(test_clients, client, test_path, data_dir),
-    )
-    roles = roles._replace(seed=seed if isinstance(roles.test_clients, float) else 0)
-    if (label is None) == (target is None):
-        raise ValueError(
-            f"{format}: give the column of classes as label, or those of numbers as target"
-            + (", not both" if label is not None else "")
-        )
+    given = Roles(
+        client, label, target, features, split_by, row_groups, missing, encoding, standardize,
+        _test_clients(test_clients, client, test_path, data_dir), seed,
+    )  # fmt: skip
+    roles = _checked(format, given)
     if client is None and clients.get("partition") is None and clients.get("num_clients") is None:
         raise ValueError(
             f"{format}: name the column of clients as client, or give num_clients, and a "
             "partition such as 'dirichlet(alpha=0.3)'"
         )
-    options = {"files": [[split, str(file)] for split, file in files], **settings}
 
     def opened():
         found = open_table(files, **settings)
         return made.opened(found, _complete(roles, found))
 
+    options = {"files": [[split, os.path.abspath(file)] for split, file in files], **settings}
     found = cached(
         Reading(format, [*train, *test], {**options, **roles._asdict()}, opened), cache_dir, verify
     )
     if kind is None and target is not None:
         kind = KINDS[-1]
+    _say_of(format, found, label)
     is_bytes = found.columns["x"]["dtype"] == "uint8" and kind != "next_token"
     return population(
         found,
@@ -193,8 +180,8 @@ def csv(
     delimiter = checked("delimiter", delimiter, Field(",", str))
     settings = {
         "delimiter": {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter),
-        "column_names": None if column_names is None else _names("column_names", column_names),
-        "null_values": _names("null_values", null_values),
+        "column_names": _names("column_names", column_names) or None,
+        "null_values": _names("null_values", null_values, "texts, each once"),
     }
     return table("csv", csv_table, (".csv", ".csv.gz", ".tsv"), path, settings, **options)
 
@@ -215,6 +202,45 @@ def arrow(path: Names, **options: Any) -> FederatedDataset:
 def numpy(path: Names, **options: Any) -> FederatedDataset:
     """Reads `.npz` archives, each of whose arrays is a column; options are those of `table`."""
     return table("numpy", npz_table, (".npz",), path, {}, **options)
+
+
+def _checked(format: str, given: Roles) -> Roles:
+    """Returns the roles as they were given, their values checked and names as tuples."""
+    for name in ("client", "label", "subject"):
+        key = "split_by" if name == "subject" else name
+        checked(key, getattr(given, name), Field(None, str, optional=True))
+    if (given.label is None) == (given.targets is None):
+        raise ValueError(
+            f"{format}: give the column of classes as label, or those of numbers as target"
+            + (", not both" if given.label is not None else "")
+        )
+    missing = given.missing
+    if not isinstance(missing, int | float) or isinstance(missing, bool):
+        missing = checked("missing", missing, Field("error", str, _POLICIES))
+    return given._replace(
+        targets=_names("target", given.targets),
+        features=_names("features", given.features),
+        row_groups=_names("row_groups", given.row_groups),
+        missing=missing,
+        encoding=checked("encoding", given.encoding, _ENCODING),
+        standardize=checked("standardize", given.standardize, Field(False, bool)),
+        seed=given.seed if isinstance(given.test_clients, float) else 0,
+    )
+
+
+def _say_of(format: str, found: Cache, label: str | None) -> None:
+    """Warns of rows that were left out, and refuses integers that are no classes."""
+    left_out = [f"{rows} {split} rows" for split, rows in found.facts["dropped"].items() if rows]
+    if left_out:
+        warnings.warn(
+            f"{format}: {' and '.join(left_out)} lack a value and were left out.", stacklevel=3
+        )
+    low, high = found.columns["y"]["low"], found.columns["y"]["high"]
+    if label is not None and low < 0:
+        raise ValueError(
+            f"{format}: the column {label!r} holds {low} to {high}, and classes are 0, 1, 2, ... "
+            "or texts: write it so, or give it as target"
+        )
 
 
 def _complete(roles: Roles, found: Table) -> Roles:
@@ -240,12 +266,12 @@ def _complete(roles: Roles, found: Table) -> Roles:
     return roles._replace(features=features)
 
 
-def _names(key: str, value: Any) -> tuple[str, ...]:
-    """Returns names as a tuple; a single text is one name."""
-    names = (value,) if isinstance(value, str) else value
+def _names(key: str, value: Any, what: str = "names of columns, each once") -> tuple[str, ...]:
+    """Returns texts as a tuple; a single one is one name, None is none."""
+    names = (value,) if isinstance(value, str) else () if value is None else value
     is_list = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
     if not is_list or len(set(names)) != len(names):
-        raise wrong(key, value, "names of columns, each once")
+        raise wrong(key, value, what)
     return tuple(names)
 
 

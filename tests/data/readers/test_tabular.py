@@ -152,7 +152,8 @@ def test_missing_values_become_what_scikit_learn_makes_of_training_rows(policy, 
 def test_rows_with_missing_values_are_dropped_and_counted(ending):
     columns, with_none = with_missing()
     whole = np.array([None not in row for row in zip(*with_none.values(), strict=True)])
-    found = load(ending, path=f"missing.{ending}", missing="drop", **ROLES)
+    with pytest.warns(UserWarning, match="train rows lack a value and were left out"):
+        found = load(ending, path=f"missing.{ending}", missing="drop", **ROLES)
     kept = {name: values[whole] for name, values in columns.items()}
     x = features(kept).astype(np.float32)
     assert_equal(found, data.from_arrays(x, kept["outcome"], client_ids=kept["hospital"]))
@@ -227,12 +228,14 @@ def test_columns_of_no_fitting_type_and_ragged_lists_are_refused(monkeypatch):
         ({"label": None, "target": "client"}, "'client' holds text, which is no target"),
         ({"features": "x"}, "row 4, column 'x': this is missing or of another length"),
         ({"features": "z"}, r"row 3, column 'z': this is of the shape \[2\], unlike those"),
+        ({"features": ["x", "i"]}, "'x' holds arrays, which are all features or none, and 'i'"),
         ({"features": "n"}, "row 3, column 'n': this is missing: give missing='drop'"),
     ):
         with pytest.raises(ValueError, match=said):
             load("parquet", path="t.parquet", **{"client": "client", "label": "y", **options})
     options = {"client": "client", "label": "y", "features": "n", "missing": "drop"}
-    assert load("parquet", path="t.parquet", **options).dropped == {"train": 1}
+    with pytest.warns(UserWarning, match="parquet: 1 train rows lack a value and were left out"):
+        assert load("parquet", path="t.parquet", **options).dropped == {"train": 1}
 
 
 def test_targets_and_tokens():
@@ -307,6 +310,10 @@ CSV = "hospital,age,kind,outcome\n" + "Bern,20,a,ill\n" * 700
         ("hospital,age,outcome\n", {}, "no training rows"),
         ("a,a\n1,2\n", {}, r"t.csv has two columns 'a': name them differently"),
         (CSV.encode() + b"Bern,20,\xe9,ill\n", {}, r"t.csv is not UTF-8 .*: write it as UTF-8"),
+        (CSV + "Bern,1e300,a,ill\n", {}, r"row 701, column 'age': this is 1e.300, beyond float32"),
+        (CSV.replace("20", "1600000000") + "Bern,1600000001,a,ill\n", {},
+         r"column 'age': its values differ, but are all 1.6e.09 in float32, in which JAX holds"),
+        (CSV.replace("ill", "-1"), {}, "'outcome' holds -1 to -1, and classes are 0, 1, 2"),
         (CSV, {"client": "hospitl"}, r"no column 'hospitl'; did you mean 'hospital'\? It has"),
         (CSV, {"features": ["age", "outcome"]}, "has 'outcome', which is client, split_by"),
         (CSV, {"target": "age"}, "label, or those of numbers as target, not both"),
