@@ -82,18 +82,25 @@ def rows_of(piece: Piece) -> int:
 
 
 def _check_alike(first: Piece, piece: Piece) -> None:
-    wanted, found = (
-        {name: _row(column) for name, column in each.columns.items()} for each in (first, piece)
-    )
+    wanted, found = _rows(first), _rows(piece)
     if wanted != found:
         name = next(n for n in [*wanted, *found] if wanted.get(n) != found.get(n))
         raise ValueError(
-            f"{piece.where}: a row of {name} is {found.get(name, 'missing')}, but "
-            f"{wanted.get(name, 'missing')} in {first.where}: all rows must be of one type and "
-            "shape"
+            f"{piece.where}: a row of {name} is {_shown(found.get(name))}, but "
+            f"{_shown(wanted.get(name))} in {first.where}: all rows must be of one type and shape"
         )
 
 
-def _row(column: np.ndarray) -> str:
-    kind = "text" if column.dtype.kind in "US" else column.dtype.name
-    return f"{kind}{list(column.shape[1:])}"
+def _rows(piece: Piece) -> dict[str, tuple]:
+    """Returns {column: (type, shape of a row)}; all texts are of one type."""
+    return {
+        name: ("U" if column.dtype.kind == "U" else column.dtype, column.shape[1:])
+        for name, column in piece.columns.items()
+    }
+
+
+def _shown(row: tuple | None) -> str:
+    if row is None:
+        return "missing"
+    kind, shape = row
+    return f"{'text' if kind == 'U' else kind}{list(shape)}"

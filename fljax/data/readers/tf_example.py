@@ -32,17 +32,17 @@ def parse(message: bytes) -> dict[str, np.ndarray | list[bytes]]:
         for entry in _messages(features, 1):
             fields = dict(_fields(entry))
             name, feature = fields.get(1, b""), fields.get(2, b"")
-            found[bytes(name).decode()] = _values(feature)
+            found[name.decode()] = _values(feature)
     return found
 
 
-def _values(feature) -> np.ndarray | list[bytes]:
+def _values(feature: bytes) -> np.ndarray | list[bytes]:
     kinds = list(_fields(feature))
     if not kinds:
         return []
     kind, values = kinds[-1]
     if kind == _TEXTS:
-        return [bytes(text) for text in _messages(values, 1)]
+        return [*_messages(values, 1)]
     if kind == _FLOATS:
         parts = [np.frombuffer(part, "<f4") for _, part in _fields(values)]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
@@ -56,7 +56,7 @@ def _values(feature) -> np.ndarray | list[bytes]:
     raise ValueError(f"a feature has values of the unknown kind {kind}")
 
 
-def _messages(message, number: int) -> Iterator[memoryview]:
+def _messages(message: bytes, number: int) -> Iterator[bytes]:
     """Yields the values of one field of a message that are bytes or messages themselves."""
     for found, value in _fields(message):
         if found == number:
@@ -65,19 +65,18 @@ def _messages(message, number: int) -> Iterator[memoryview]:
             yield value
 
 
-def _fields(message) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yields (number, value) of each field: an integer, or its bytes."""
-    message = memoryview(message)
     at, size = 0, len(message)
     while at < size:
         key, at = _varint(message, at)
         stored = key & 7
-        if stored == _VARINT:
+        if stored == _BYTES:
+            length, at = _varint(message, at)
+        elif stored == _VARINT:
             value, at = _varint(message, at)
             yield key >> 3, value
             continue
-        if stored == _BYTES:
-            length, at = _varint(message, at)
         elif stored in (_FIXED32, _FIXED64):
             length = 4 if stored == _FIXED32 else 8
         else:
@@ -88,8 +87,10 @@ def _fields(message) -> Iterator[tuple[int, int | memoryview]]:
         at += length
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
+def _varint(message: bytes, at: int) -> tuple[int, int]:
     """Returns an integer stored in 7 bits a byte, the lowest first, and the place behind it."""
+    if at < len(message) and message[at] < 0x80:  # most numbers are below 128
+        return message[at], at + 1
     value = shift = 0
     for place in range(at, min(at + 10, len(message))):
         byte = message[place]
@@ -100,7 +101,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("ends inside a number")
 
 
-def _varints(packed: memoryview) -> np.ndarray:
+def _varints(packed: bytes) -> np.ndarray:
     """Returns uint64[n], all integers of a packed list at once."""
     stored = np.frombuffer(packed, np.uint8)
     ends = np.flatnonzero(stored < 0x80)
