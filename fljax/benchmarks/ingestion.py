@@ -2,20 +2,25 @@
 
     python -c "from fljax.benchmarks import ingestion; ingestion.measure('FOLDER')"
 
-writes a Parquet file of 1,000,000 clients and 20,000,000 rows in any order, and prints one JSON
-object a step. Each step is a process of its own, so that its peak of memory is its own.
+writes a Parquet file of 1,000,000 clients and 20,000,000 rows in any order (or, with
+`format="sqlite"`, FedJAX's database of as many, a row a client), and prints one JSON object a
+step. Each step is a process of its own, so that its peak of memory is its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 
 from fljax import data
@@ -28,7 +33,11 @@ _CHUNK = 1 << 20
 
 
 def measure(
-    folder: str | Path, clients: int = 1_000_000, rows: int = 20_000_000, kill_after: float = 20.0
+    folder: str | Path,
+    clients: int = 1_000_000,
+    rows: int = 20_000_000,
+    kill_after: float = 20.0,
+    format: str = "parquet",
 ) -> None:
     """Writes a table, reads it, kills another reading of it and lets it go on, times rounds.
 
@@ -37,12 +46,14 @@ def measure(
       clients: In the table.
       rows: In the table.
       kill_after: Seconds after which the second reading is killed.
+      format: "parquet" or "sqlite".
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table = folder / f"{clients}.parquet"
+    write = {"parquet": write_table, "sqlite": write_database}[format]
+    table = folder / f"{clients}.{format}"
     if not table.exists():
-        write_table(table, clients, rows)
+        write(table, clients, rows)
     print(json.dumps({"table_bytes": table.stat().st_size}), flush=True)
     for step, cache in (("read", "whole"), ("open", "whole")):
         _say(step, _in_process(table, folder / cache))
@@ -52,9 +63,9 @@ def measure(
     _say("killed", {"after_seconds": kill_after, "rows_stored": stored.get("train", 0)})
     _say("resumed", _in_process(table, folder / "killed"))
     _say("equal", {"files": _are_equal(folder / "whole", folder / "killed")})
-    small = folder / "10000.parquet"
+    small = folder / f"10000.{format}"
     if not small.exists():
-        write_table(small, 10_000, 200_000)
+        write(small, 10_000, 200_000)
     _say("rounds", rounds(small, table, folder / "whole"))
 
 
@@ -76,8 +87,32 @@ def write_table(path: Path, clients: int, rows: int, seed: int = 0) -> None:
             file.write_table(pa.table({"user": user, **columns, "y": y}))
 
 
+def write_database(path: Path, clients: int, rows: int, seed: int = 0) -> None:
+    """Writes FedJAX's SQLite database: equally many rows of each client, as `write_table` draws."""
+    draw = np.random.default_rng(seed)
+    count = rows // clients
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(
+            "CREATE TABLE federated_data (client_id BLOB NOT NULL PRIMARY KEY, data BLOB NOT NULL, "
+            "num_examples INTEGER NOT NULL)"
+        )
+        for number in range(clients):
+            x = draw.normal(size=(count, FEATURES)).astype(np.float32)
+            y = (x[:, 0] + draw.normal(size=count) > 0).astype(np.int8)
+            packed = msgpack.packb({"x": _extension(x), "label": _extension(y)})
+            row = f"user-{number:07}".encode(), zlib.compress(packed, 1), count
+            database.execute("INSERT INTO federated_data VALUES (?, ?, ?)", row)
+
+
+def _extension(array: np.ndarray) -> msgpack.ExtType:
+    return msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes())))
+
+
 def read(table: str | Path, cache_dir: str | Path) -> FederatedDataset:
     """Reads the table through the cache."""
+    if Path(table).suffix == ".sqlite":
+        return data.load("fedjax", path=str(table), cache_dir=str(cache_dir))
     return data.load("parquet", path=str(table), client="user", label="y", cache_dir=str(cache_dir))
 
 

@@ -11,9 +11,11 @@ from fljax.benchmarks import ingestion
 pytest.importorskip("pyarrow")
 
 
-def test_figures_of_a_small_table(tmp_path, capsys):
-    table = tmp_path / "table.parquet"
-    ingestion.write_table(table, clients=20, rows=300)
+@pytest.mark.parametrize("format", ["parquet", "sqlite"])
+def test_figures_of_a_small_table(format, tmp_path, capsys):
+    table = tmp_path / f"table.{format}"
+    write = ingestion.write_table if format == "parquet" else ingestion.write_database
+    write(table, clients=20, rows=300)
     for _ in ("read", "open"):
         ingestion.figures(table, tmp_path / "cache")
         found = json.loads(capsys.readouterr().out)
