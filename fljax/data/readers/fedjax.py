@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fljax.core.archives import refused
+from fljax.core.values import shown
 from fljax.data.dataset import FederatedDataset
 from fljax.data.readers.blocks import Block, Opened, Reading
 from fljax.data.readers.cache import cached
@@ -131,6 +132,11 @@ def _record(split: str, path: pathlib.Path, client, packed: bytes, num_examples:
     client = client.decode(errors="backslashreplace") if isinstance(client, bytes) else client
     with readable(path):
         features = _unpack(path, packed, f"client {client!r}")
+    for name, values in features.items():
+        if not isinstance(values, list) and not (isinstance(values, np.ndarray) and values.ndim):
+            raise refused(
+                path, f"holds no rows as {name!r} of client {client!r}, but {shown(values)}"
+            )
     counts = {name: len(values) for name, values in features.items()}
     if wrong := {name: count for name, count in counts.items() if count != num_examples}:
         name, count = next(iter(wrong.items()))

@@ -14,8 +14,8 @@ class Fields(NamedTuple):
     """What becomes x and y.
 
     Attributes:
-      features: The feature that is x, or several that hold one number each, side by side; None: the
-        only one beside the label.
+      features: The feature that is x, or several that hold one number each, side by side as floats;
+        None: the only one beside the label.
       label: The feature that is y, a class; None: "label" or "y" where there is one.
       target: The feature that is y, a number or several, in place of a label.
       shape: Of one x, where the format stores it flat; None: as it is stored.
@@ -110,10 +110,10 @@ def columns(record: Mapping[str, Any], wanted: Fields, where: str) -> dict[str, 
     for name in [*needed, *([] if y is None else [y])]:
         if name not in record:
             raise ValueError(f"{where}: has no feature {name!r}")
-    if isinstance(features, str):
-        x = np.asarray(record[features])
-    else:
-        x = np.stack([_numbers(record[name], name, where) for name in features], axis=-1)
+    x = np.asarray(record[needed[0]])
+    if len(needed) > 1 or x.ndim == 1 and x.dtype.kind in "iufb":
+        numbers = [_numbers(record[name], name, where) for name in needed]
+        x = np.stack(numbers, axis=-1).astype(np.float64)
     found = {"x": as_x(x, wanted, where)}
     if wanted.target is not None:
         found["y"] = _numbers(record[y], y, where).astype(np.float32)
@@ -153,20 +153,30 @@ def as_label(values: Any, name: str, where: str) -> np.ndarray:
     y = np.asarray(values)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.dtype.kind == "S" or (y.dtype.kind == "O" and all(isinstance(v, bytes) for v in y)):
-        y = np.array([value.decode() for value in y])
-    if y.dtype.kind == "O":
-        y = np.array(y.tolist())
-    if y.dtype.kind == "f" and np.array_equal(y, np.floor(y)):
+    if y.dtype.kind in "SUO":
+        y = _texts(y, values, name, where)
+    if y.dtype.kind == "f" and np.isfinite(y).all() and np.array_equal(y, np.floor(y)):
         y = y.astype(np.int64)
     if y.ndim != 1 or y.dtype.kind not in "iubU":
-        odd = y[y != np.floor(y)] if y.dtype.kind == "f" else y
+        odd = y[(y != np.floor(y)) | ~np.isfinite(y)] if y.dtype.kind == "f" else y
         what = f"{shown(odd.ravel()[0].item())} ({y.dtype})" if odd.size else str(y.dtype)
         raise ValueError(
             f"{where}: the label {name!r} must be one class a row, an integer or a text, not {what}"
             f" of shape {list(y.shape[1:])}; numbers to be predicted are named by target, not label"
         )
-    return y.astype(np.int64) if y.dtype.kind in "iub" else y
+    return (
+        y.astype(np.int64) if y.dtype.kind in "ib" or y.dtype.kind == "u" and y.itemsize < 8 else y
+    )
+
+
+def _texts(y: np.ndarray, values: Any, name: str, where: str) -> np.ndarray:
+    """Returns labels that are texts or bytes; refuses numbers, of which NumPy would make texts."""
+    listed = values if isinstance(values, list) else y.tolist()
+    listed = [value.decode() if isinstance(value, bytes) else value for value in listed]
+    odd = next((value for value in listed if not isinstance(value, str)), None)
+    if odd is not None and y.dtype.kind != "O":
+        raise ValueError(f"{where}: the label {name!r} holds {shown(odd)}, and others are texts")
+    return np.array(listed)
 
 
 def _numbers(values: Any, name: str, where: str) -> np.ndarray:

@@ -86,6 +86,8 @@ def leaf(
     texts = text_options(text, vocabulary, vocabulary_size, sequence_length)
     files = _files(files_of(data_dir, path=path, test_path=test_path))
     folder = None if images is None else files_of(data_dir, images=images)["images"]
+    if folder is None and image_size is not None:
+        raise ValueError("image_size is of image files that x names: give their folder as images")
     load = None if folder is None else image_loader(folder, image_size)
     reading = Reading(
         "leaf",
@@ -222,6 +224,8 @@ def _x(x: list, load, where: str) -> Any:
         x = [parts[-1] for parts in x]  # Sent140: the text of a tweet comes last
     if isinstance(x[0], str):
         return x if load is None else np.stack([load(name) for name in x])
+    if load is not None:
+        raise ValueError(f"{where}: x names no image files: leave images out")
     if isinstance(x[0], list) and x[0] and isinstance(x[0][0], list) and _holds_text(x[0]):
         return x  # Reddit
     try:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.values import checked_path
+from fljax.core.values import checked_path, wrong
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import resolve_data_dir
 from fljax.data.image_scaling import image_scaling
@@ -83,6 +83,11 @@ def reader(
             f"{first.where}: text = {text.unit!r}, but {wanted.features!r} holds no texts: leave "
             "it out"
         )
+    if is_text and (wanted.shape or wanted.dtype):
+        raise ValueError(
+            f"{first.where}: {wanted.features!r} holds texts, which become ids of int32, "
+            "sequence_length of them: leave shape and dtype out"
+        )
     y = wanted.label or wanted.target
     if y is None and not is_text:
         raise ValueError(
@@ -124,6 +129,8 @@ def split_names(
       ValueError: If a name is not there, or none of them is for training.
     """
     there = ", ".join(found)
+    if not isinstance(wanted, Mapping | None):
+        raise wrong("splits", wanted, "a dict such as {'train': ..., 'test': ...}, or None")
     if wanted is not None:
         if unknown := [split for split in wanted if split not in SPLITS]:
             raise ValueError(f"splits has the key {unknown[0]!r}; keys are {', '.join(SPLITS)}")

@@ -21,6 +21,7 @@ from fljax.data.files import missing_files
 # Ids of one example, by what a text is made of; those of LEAF's Shakespeare and Sent140.
 DEFAULT_LENGTHS = {"characters": 80, "words": 25}
 PAD = 0
+DEFAULT_SIZE = 10_000
 # Of the texts of LEAF: words with their apostrophes, and signs of punctuation.
 _WORD = re.compile(r"[\w']+|[.,!?;]")
 
@@ -45,7 +46,7 @@ class TextOptions(NamedTuple):
 def text_options(
     text: str | None = None,
     vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
+    vocabulary_size: int = DEFAULT_SIZE,
     sequence_length: int | None = None,
 ) -> TextOptions:
     """Returns TextOptions of options as users write them.
@@ -55,11 +56,14 @@ def text_options(
       FileNotFoundError: If the vocabulary is not there.
     """
     unit = checked("text", text, Field(None, str, tuple(DEFAULT_LENGTHS), optional=True))
-    vocabulary_size = checked("vocabulary_size", vocabulary_size, Field(10_000, int, COUNT))
+    vocabulary_size = checked("vocabulary_size", vocabulary_size, Field(DEFAULT_SIZE, int, COUNT))
     length = checked("sequence_length", sequence_length, Field(None, int, COUNT, optional=True))
     path = None if vocabulary is None else checked_path("vocabulary", vocabulary).expanduser()
-    if unit is None and (path is not None or length is not None):
-        raise ValueError("vocabulary and sequence_length are for texts: give text='words' as well")
+    if unit is None and (path, vocabulary_size, length) != (None, DEFAULT_SIZE, None):
+        raise ValueError(
+            "vocabulary, vocabulary_size and sequence_length are for texts: give text='words' or "
+            "text='characters' as well"
+        )
     if path is not None and not path.is_file():
         raise FileNotFoundError(missing_files("vocabulary", [path.name], path.parent))
     return TextOptions(unit, path, vocabulary_size, length)

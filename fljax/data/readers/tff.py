@@ -194,12 +194,14 @@ def _features(messages: list[bytes], where: str) -> dict[str, np.ndarray | list[
             examples.append(parse(message))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{where}: example {number:,} is corrupt ({error})") from None
-    names = sorted(examples[0])
+    names = sorted(set().union(*examples))
+    if not names:
+        raise ValueError(f"{where}: its examples have no features")
     found: dict[str, np.ndarray | list[str]] = {}
     for name in names:
         values = [example.get(name, ()) for example in examples]
         lengths = {len(value) for value in values}
-        if len(lengths) > 1 or any(len(example) != len(names) for example in examples):
+        if len(lengths) > 1:
             raise ValueError(
                 f"{where}: the feature {name!r} is not there in all examples, or not of one length"
             )

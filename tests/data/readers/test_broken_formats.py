@@ -3,7 +3,9 @@
 import json
 import lzma
 import sqlite3
+import zlib
 
+import msgpack
 import numpy as np
 import pytest
 from federated_formats import fedjax_bytes, tf_example, write_fedjax, write_leaf, write_tff
@@ -61,6 +63,7 @@ def test_databases(name, tmp_path):
     refuses(name, path, "no [3]", shape=[3])
     refuses(name, path, "0.5", "no uint8", dtype="uint8")
     refuses(name, path, "text = 'words'", "holds no texts", text="words")
+    refuses(name, path, "are for texts", vocabulary_size=9)
     refuses(name, tmp_path / "b.sqlite", "b.sqlite", "is not there")
 
 
@@ -90,13 +93,16 @@ def test_databases_whose_rows_are_wrong(tmp_path):
             (tf_example({"x": [1.0], "label": 0}), "'x' is not there in all examples"),
             (tf_example({"x": [1.0, 2.0]}), "'label' is not there in all examples"),
             (7, "example 1 is corrupt"),
+            (b"", "'label' is not there in all examples"),
         ]
     ):
         path = changed(tff(tmp_path / f"{number}.sqlite"), (set_example, [example]))
         refuses("tff", path, said)
     path = changed(tff(tmp_path / "fewer.sqlite"), ("DELETE FROM examples WHERE rowid = 3", []))
     refuses("tff", path, "has 2 examples of 'train'", "there are 3")
-    refuses("tff", tff(tmp_path / "split.sqlite"), "no split 'fit'", splits={"train": "fit"})
+    path = tff(tmp_path / "split.sqlite")
+    refuses("tff", path, "no split 'fit'", splits={"train": "fit"})
+    refuses("tff", path, "splits", "a dict such as", splits="train")
     refuses("fedjax", path, "no table 'federated_data'")
 
     set_data = "UPDATE federated_data SET data = ? WHERE client_id = ?"
@@ -105,6 +111,8 @@ def test_databases_whose_rows_are_wrong(tmp_path):
             (fedjax_bytes({"x": np.ones((3, 2)), "label": np.ones(3, int)}), "has 2 examples, but"),
             (fedjax_bytes({"x": np.ones((2, 2)), "label": np.ones(2, int)})[:-9], "truncated"),
             (b"nothing", "truncated or corrupt"),
+            (zlib.compress(msgpack.packb({"x": 3})), "holds no rows as 'x' of client 'ann', but 3"),
+            (zlib.compress(msgpack.packb([1])), "holds no features of client 'ann'"),
         ]
     ):
         path = changed(fedjax(tmp_path / f"f{number}.sqlite"), (set_data, [packed, b"ann"]))
@@ -127,6 +135,11 @@ def test_leaf(tmp_path):
     refuses("leaf", folder, "'ann' has 2 examples, but has 1")
     with_user(user_data={"ann": {"x": [[1.0, 2.0]] * 2, "y": [0, 0.5]}})
     refuses("leaf", folder, "one class a row", "not 0.5", "target")
+    with_user(user_data={"ann": {"x": [[1.0, 2.0]] * 2, "y": ["a", 1]}})
+    refuses("leaf", folder, "the label 'y' holds 1, and others are texts")
+    with_user(user_data={"ann": {"x": ["to", "be"], "y": [0, 1]}})
+    refuses("leaf", folder, "'x' holds texts: say how to read them")
+    refuses("leaf", folder, "leave shape and dtype out", text="words", shape=[3])
     with_user(user_data={})
     refuses("leaf", folder, "names the user 'ann', but has no data")
     with_user(user_data={"ann": {"x": [[1.0, 2.0, 3.0]] * 2, "y": [0, 1]}})

@@ -151,6 +151,25 @@ def test_one_population_in_all_formats_is_one_data_set(tmp_path):
         assert_equal(data.load(name, path=str(train), test_path=str(test), **how), expected)
 
 
+def test_features_side_by_side_shapes_types_and_targets(tmp_path):
+    """A database stores numbers flat and wide, and what they are to be is said."""
+    rows = [{"age": 3, "height": 1.5, "image": [0, 255, 7, 9], "score": n / 2} for n in range(3)]
+    path = str(
+        write_tff(tmp_path / "a.sqlite", {"default_split": {"ann": rows[:2], "bob": rows[2:]}})
+    )
+    both = data.load("tff", path=path, features=["age", "height"], target="score")
+    assert both.kind == "targets" and both.train.examples.take([2])["y"].tolist() == [1.0]
+    assert both.train.examples.take([0])["x"].tolist() == [[3.0, 1.5]]
+    one = data.load("tff", path=path, features="age", target="score")
+    assert one.train.examples.take([0])["x"].tolist() == [[3.0]]
+    how = {"features": "image", "shape": [2, 2, 1], "dtype": "uint8", "label": "age"}
+    how["num_classes"] = 4
+    images = data.load("tff", path=path, splits={"train": "default_split"}, **how)
+    x = images.train.examples.take([0])["x"]
+    assert x.dtype == np.uint8 and x.tolist() == [[[[0], [255]], [[7], [9]]]]
+    assert images.preprocess is not None
+
+
 def shakespeare_like():
     return {
         "train": {"ROMEO": ["to be", "or"], "NURSE": ["not to be, that"]},
