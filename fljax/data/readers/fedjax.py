@@ -46,6 +46,7 @@ def fedjax(
     vocabulary: str | None = None,
     vocabulary_size: int = 10_000,
     sequence_length: int | None = None,
+    num_classes: int | None = None,
     data_dir=None,
     cache_dir=None,
     verify: bool = False,
@@ -58,7 +59,7 @@ def fedjax(
       test_path: That of the test split.
       val_path: That of the validation split, which FedJAX calls held_out.
       features, label, target, shape, dtype, text, vocabulary, vocabulary_size, sequence_length,
-        data_dir, cache_dir, verify, **clients: As in `tff`.
+        num_classes, data_dir, cache_dir, verify, **clients: As in `tff`.
 
     Raises:
       FileNotFoundError: If a file is not there.
@@ -78,7 +79,9 @@ def fedjax(
         lambda: open_sqlite(paths, wanted, texts),
     )
     cache = cached(reading, cache_dir, verify)
-    return dataset_of(cache, paths["train"].name.partition(".")[0], clients)
+    return dataset_of(
+        cache, paths["train"].name.partition(".")[0], {"num_classes": num_classes, **clients}
+    )
 
 
 def open_sqlite(paths: Mapping[str, pathlib.Path], wanted: Fields, text: TextOptions) -> Opened:

@@ -25,6 +25,7 @@ def huggingface(
     vocabulary: str | None = None,
     vocabulary_size: int = 10_000,
     sequence_length: int | None = None,
+    num_classes: int | None = None,
     data_dir=None,
     **clients,
 ) -> FederatedDataset:
@@ -34,7 +35,7 @@ def huggingface(
       path: A folder that `save_to_disk` wrote, as it is or in the data directory; else a name on
         the hub, which is downloaded.
       client, splits, features, label, target, shape, dtype, text, vocabulary, vocabulary_size,
-        sequence_length, **clients: As in `from_huggingface`.
+        sequence_length, num_classes, **clients: As in `from_huggingface`.
       data_dir: See `resolve_data_dir`.
 
     Raises:
@@ -71,6 +72,7 @@ def huggingface(
         vocabulary=vocabulary,
         vocabulary_size=vocabulary_size,
         sequence_length=sequence_length,
+        num_classes=num_classes,
         name=given.name,
         **clients,
     )

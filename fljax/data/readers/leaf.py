@@ -53,6 +53,7 @@ def leaf(
     vocabulary: str | None = None,
     vocabulary_size: int = 10_000,
     sequence_length: int | None = None,
+    num_classes: int | None = None,
     data_dir=None,
     cache_dir=None,
     verify: bool = False,
@@ -72,8 +73,8 @@ def leaf(
       images: Folder of the image files that x names (CelebA).
       image_size: Rows and columns to which images are scaled, see `image_folder`.
       text: "characters" (Shakespeare) or "words" (Sent140, Reddit), where x is a text.
-      vocabulary, vocabulary_size, sequence_length, data_dir, cache_dir, verify, **clients: As in
-        `tff`.
+      vocabulary, vocabulary_size, sequence_length, num_classes, data_dir, cache_dir, verify,
+        **clients: As in `tff`.
 
     Raises:
       FileNotFoundError: If the folder is not there, or has no JSON files.
@@ -104,7 +105,7 @@ def leaf(
     )
     cache = cached(reading, cache_dir, verify)
     name = pathlib.Path(path).name.partition(".")[0]
-    dataset = dataset_of(cache, name, clients)
+    dataset = dataset_of(cache, name, {"num_classes": num_classes, **clients})
     groups = cache.facts["hierarchies"]
     if dataset.client_ids is None or not all(c in groups for c in dataset.client_ids.tolist()):
         return dataset

@@ -41,6 +41,7 @@ def from_huggingface(
     vocabulary: str | None = None,
     vocabulary_size: int = 10_000,
     sequence_length: int | None = None,
+    num_classes: int | None = None,
     name: str = "huggingface",
     **clients,
 ) -> FederatedDataset:
@@ -59,6 +60,7 @@ def from_huggingface(
       target: The column that is y in place of a label: a number.
       shape, dtype, text, vocabulary, vocabulary_size, sequence_length: As in
         `fljax.data.load("tff")`.
+      num_classes: Default: as many as have names, else the largest label plus one.
       name: For logs and records.
       **clients: As in `from_arrays`.
 
@@ -97,7 +99,7 @@ def from_huggingface(
         client is not None or owned.get(split, [(None, None)])[0][0] is not None
         for split in ("train", "test")
     )
-    known = {"natural": is_natural, "owned_test": owned_test}
+    known = {"natural": is_natural, "owned_test": owned_test, "num_classes": num_classes}
     return _dataset(records, wanted, texts, name, {**known, **clients})
 
 
@@ -116,6 +118,7 @@ def from_torch(
     vocabulary: str | None = None,
     vocabulary_size: int = 10_000,
     sequence_length: int | None = None,
+    num_classes: int | None = None,
     name: str = "torch",
     **clients,
 ) -> FederatedDataset:
@@ -134,6 +137,7 @@ def from_torch(
       target: Of dicts, the key of y in place of a label; "y" says of pairs that the second is a
         number.
       dtype, text, vocabulary, vocabulary_size, sequence_length: As in `fljax.data.load("tff")`.
+      num_classes: Default: the largest label plus one.
       name: For logs and records.
       **clients: As in `from_arrays`.
 
@@ -164,7 +168,7 @@ def from_torch(
     is_natural, owned_test = (
         owned.get(split, [(None, None)])[0][0] is not None for split in ("train", "test")
     )
-    known = {"natural": is_natural, "owned_test": owned_test}
+    known = {"natural": is_natural, "owned_test": owned_test, "num_classes": num_classes}
     return _dataset(records, wanted, texts, name, {**known, **clients})
 
 

@@ -205,7 +205,8 @@ def dataset_of(cache: Cache, name: str, clients: Mapping[str, Any]) -> Federated
     known = {"kind": cache.facts["kind"], "num_classes": cache.facts.get("num_classes")}
     if cache.columns["x"]["dtype"] == "uint8":
         known["preprocess"] = image_scaling(None)
-    return population(cache, name=name, **{**known, **clients})
+    said = {key: value for key, value in clients.items() if value is not None}
+    return population(cache, name=name, **{**known, **said})
 
 
 def files_of(data_dir, **paths) -> dict[str, pathlib.Path]:

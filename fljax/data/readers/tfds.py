@@ -39,6 +39,7 @@ def tfds(
     vocabulary: str | None = None,
     vocabulary_size: int = 10_000,
     sequence_length: int | None = None,
+    num_classes: int | None = None,
     download: bool = False,
     data_dir=None,
     cache_dir=None,
@@ -52,8 +53,8 @@ def tfds(
       client: The feature that is the client's id, an integer or a text; default: rows have no
         clients of their own, and the partition is "iid".
       splits: {"train" | "val" | "test": its name there}. Default: the names say it.
-      features, label, target, shape, dtype, text, vocabulary, vocabulary_size, sequence_length: As
-        in `tff`. A feature in another is called "outer/inner".
+      features, label, target, shape, dtype, text, vocabulary, vocabulary_size, sequence_length,
+        num_classes: As in `tff`. A feature in another is called "outer/inner".
       download: Whether data that are not prepared may be; that needs TensorFlow and the network.
       data_dir: Its `tfds/` is used where it exists, else the package's own folder.
       cache_dir, verify, **clients: As in `tff`.
@@ -92,7 +93,11 @@ def tfds(
         open_records,
     )
     cache = cached(reading, cache_dir, verify)
-    return dataset_of(cache, name.replace("/", "_"), {"natural": client is not None, **clients})
+    return dataset_of(
+        cache,
+        name.replace("/", "_"),
+        {"natural": client is not None, "num_classes": num_classes, **clients},
+    )
 
 
 def _builder(name: str, data_dir: str | None):

@@ -56,6 +56,7 @@ def tff(
     vocabulary: str | None = None,
     vocabulary_size: int = 10_000,
     sequence_length: int | None = None,
+    num_classes: int | None = None,
     data_dir=None,
     cache_dir=None,
     verify: bool = False,
@@ -81,6 +82,7 @@ def tff(
       vocabulary: A file with an entry a line; default: that of the training texts.
       vocabulary_size: Entries of it that are used, the most frequent ones.
       sequence_length: Ids of one x; default 80 characters or 25 words.
+      num_classes: Default: as many as there are texts, or ids, or the largest label plus one.
       data_dir: Where a relative path is looked for as well, see `resolve_data_dir`.
       cache_dir: See `fljax.data.readers.cache`.
       verify: Whether the checksums of what is cached are compared.
@@ -118,7 +120,9 @@ def tff(
         lambda: open_hdf5(paths, read) if is_hdf5 else open_sqlite(paths["train"], read, splits),
     )
     cache = cached(reading, cache_dir, verify)
-    return dataset_of(cache, paths["train"].name.partition(".")[0], clients)
+    return dataset_of(
+        cache, paths["train"].name.partition(".")[0], {"num_classes": num_classes, **clients}
+    )
 
 
 def open_sqlite(path: pathlib.Path, read: Read, splits: Mapping[str, str] | None = None) -> Opened:
