@@ -6,6 +6,7 @@ import pytest
 
 import fljax
 from fljax import algorithms, config, data, models, tasks
+from fljax.engine.devices.compilation import compiled_seconds
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.slots import Slots
 from fljax.studies.study import Study, listed_trials
@@ -48,7 +49,9 @@ def whole():
 
 
 def test_a_sudden_change_is_a_run_that_goes_on_with_other_data(whole):
-    run = run_of(whole, 4)
+    compiled = []
+    run = run_of(whole, 4, hooks=[lambda federation, record: compiled.append(compiled_seconds())])
+    assert len(set(compiled)) == 1  # new rows compile nothing
     before = run_of(drifting(None), 2)
     after = run_of(whole.at(2), 2, initial_params=before.variables.params)
     near = {"rtol": 1e-5, "atol": 1e-7}
