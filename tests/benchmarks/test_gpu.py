@@ -21,7 +21,7 @@ from fljax.benchmarks.gpu.changes import farthest_leaf, sketch
 from fljax.benchmarks.gpu.records import SIZES, Bar, Context
 from fljax.benchmarks.kernels import errors, layers, timed_loop
 from fljax.benchmarks.workloads import WORKLOADS, generate
-from fljax.data import images
+from fljax.data.sources import images
 
 ROOT = Path(__file__).parents[2]
 SIZE = SIZES["small"]

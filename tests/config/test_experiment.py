@@ -26,7 +26,7 @@ from fljax.config import (
 from fljax.config.experiment import make_experiment
 from fljax.config.key_checks import partition_options
 from fljax.core.settings import ALGORITHM
-from fljax.data import images
+from fljax.data.sources import images
 from fljax.studies.groups import key_of, same_key
 from fljax.training.options import split_options
 from fljax.training.simulation import simulate
