@@ -119,11 +119,9 @@ def num_outputs(name: str | None, num_classes: int | None, spec: Spec | None = N
       >>> tasks.num_outputs("regression", None, {"y": jax.ShapeDtypeStruct((2,), jnp.float32)})
       2
     """
-    call = None if name is None else parts.read_one("task", name, TASKS)
-    # tasks of the table want what they say of data with classes, too: an autoencoder of images
-    if call is None or (num_classes is not None and call.name not in OUTPUTS):
+    if name is None:
         return num_classes
-    return outputs.num_outputs(call, OUTPUTS, spec)
+    return outputs.num_outputs(parts.read_one("task", name, TASKS), OUTPUTS, spec, num_classes)
 
 
 def make(name: str, model: Any, num_classes: int | None, spec: Spec | None = None) -> Task:
@@ -155,7 +153,7 @@ def make(name: str, model: Any, num_classes: int | None, spec: Spec | None = Non
             "such numbers (regression), or a task of your own, my_module:my_task."
         )
     offered: dict[str, Any] = {}
-    if num_classes is not None or call.is_own:
+    if (num_classes is not None or call.is_own) and "num_classes" not in outputs.written(call):
         offered["num_classes"] = num_classes
     wanted = [each for each in ("outputs", "num_labels") if each in unsaid]
     if wanted and spec is not None and (num_classes is None or call.name in OUTPUTS):

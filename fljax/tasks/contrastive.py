@@ -30,8 +30,8 @@ DIMENSIONS = 64
 
 def contrastive(
     model: Any,
-    outputs: int | None = None,
     *,
+    dimensions: int | None = None,
     temperature: float = 0.5,
     augment: str | Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     compared: int = 256,
@@ -54,8 +54,8 @@ def contrastive(
     and Isola (arXiv:2005.10242), the mean squared distance of both views.
 
     Args:
-      model: As for `classification`; it maps x[B, ...] to [B, outputs].
-      outputs: Length of its vectors; None is any, and 64 of a model by name.
+      model: As for `classification`; it maps x[B, ...] to [B, dimensions].
+      dimensions: Length of its vectors; None is any, and 64 of a model by name.
       temperature: What similarities are divided by.
       augment: What makes a view: names of `AUGMENTATIONS`, such as "crop(4), flip, noise(0.1)", or
         a function (key, x of one example) -> a view of it, of the same shape. By default a fifth of
@@ -80,14 +80,14 @@ def contrastive(
     network = as_network(model, frozen, fast_layers)
     temperature = checked("temperature", temperature, Field(0.5, float, POSITIVE))
     compared = checked("compared", compared, Field(256, int, COUNT))
-    outputs = checked("outputs", outputs, Field(None, int, COUNT, optional=True))
+    dimensions = checked("dimensions", dimensions, Field(None, int, COUNT, optional=True))
     neighbors = checked("neighbors", neighbors, Field(0, int, NON_NEGATIVE))
     augment = _view_maker(augment)
 
     def embedded(params, frozen, model_state, x, key, train, mask):
         """Returns unit vectors float[B, D] and model_state'."""
         found, model_state = applied(network, params, frozen, model_state, x, key, train, mask)
-        length = jnp.shape(found)[-1] if outputs is None and jnp.ndim(found) == 2 else outputs
+        length = jnp.shape(found)[-1] if dimensions is None and jnp.ndim(found) == 2 else dimensions
         found = floats(found, (len(x), length or 1), "a vector for each view of an example")
         return found * jax.lax.rsqrt(jnp.square(found).sum(1, keepdims=True) + 1e-12), model_state
 

@@ -14,7 +14,7 @@ from fljax.core import parts
 Spec = Mapping[str, Any]
 
 # What a task's function calls the number of its model's outputs.
-NAMES = ("outputs", "num_labels", "num_classes")
+NAMES = ("outputs", "num_labels", "num_classes", "dimensions")
 
 
 def of_targets(spec: Spec) -> int:
@@ -53,18 +53,26 @@ def of_inputs(spec: Spec) -> int:
 
 
 def num_outputs(
-    call: parts.Call, table: Mapping[str, Callable[[Spec], int]], spec: Spec | None
+    call: parts.Call,
+    table: Mapping[str, Callable[[Spec], int]],
+    spec: Spec | None,
+    num_classes: int | None,
 ) -> int | None:
     """Returns how many outputs a task by name wants of its model; None if nobody says so.
 
-    Its text may say it, as in "segmentation(num_classes=3)", or `table` by the data; a function of
-    the user's own that names a parameter `outputs` gets as many as a row has targets.
+    Its text may say it, as in "segmentation(num_classes=3)", or `table` by the data, or these have
+    classes; a function of the user's own that names a parameter `outputs` gets as many as a row has
+    targets.
     """
     said = [number for name, number in written(call).items() if name in NAMES]
     if said and isinstance(said[0], int):  # of anything else, the task says what is wrong
         return said[0]
     names = {parameter.name for parameter in parts.parameters_of(call.function)}
-    rule = table.get(call.name, of_targets if call.is_own and "outputs" in names else None)
+    rule = table.get(call.name)
+    if rule is None and num_classes is not None:
+        return num_classes
+    if rule is None and call.is_own and "outputs" in names:
+        rule = of_targets
     if rule is None and spec is not None and "num_classes" in names and _are_integers(spec["y"]):
         raise ValueError(
             f"{call.where}: the data do not say of how many classes their integers are. Write "

@@ -226,12 +226,13 @@ def test_the_metric_that_chooses_is_named(task, first):
     [
         ("autoencoder(loss='bce')", 12),
         ("contrastive(augment='flip', neighbors=3)", 64),
-        ("contrastive(outputs=5)", 5),
+        ("contrastive(dimensions=5)", 5),
+        ("classification(num_classes=4)", 4),
         ("survival", 1),
     ],
 )
 def test_models_by_name_have_the_outputs_that_a_task_wants(text, outputs):
-    """Also where the data have classes, which these tasks do not learn."""
+    """Also where the data have classes, which these tasks do not learn, or fewer."""
     images = from_arrays(
         np.zeros((9, 3, 4, 1), np.float32), np.arange(9) % 3, partition="iid", num_clients=3
     )
