@@ -28,6 +28,8 @@ class Augmentation(NamedTuple):
       change: (key, batch) -> batch; None where examples are mixed.
       mix: (key, batch) -> (batch, the rows that each is mixed with, each one's own share), for
         `mixup`: the loss is that of both targets by their shares.
+      moves: Whether `change` moves the pixels of images: then it moves those of `segmentation`'s
+        targets alike.
 
     Example:
       >>> darker = tasks.Augmentation(lambda key, batch: {**batch, "x": 0.5 * batch["x"]})
@@ -36,6 +38,7 @@ class Augmentation(NamedTuple):
 
     change: Callable[[jax.Array, Batch], Batch] | None = None
     mix: Callable[[jax.Array, Batch], tuple[Batch, jax.Array, jax.Array]] | None = None
+    moves: bool = False
 
 
 def crop(padding: int = 4) -> Augmentation:
@@ -50,7 +53,7 @@ def crop(padding: int = 4) -> Augmentation:
         rows, columns = jax.random.randint(key, (2, len(x)), -padding, padding + 1)
         return _shifted(x, rows, columns)
 
-    return _of_images(change)
+    return _of_images(change, moves=True)
 
 
 def flip(vertical: bool = False) -> Augmentation:
@@ -65,7 +68,7 @@ def flip(vertical: bool = False) -> Augmentation:
         coin = jax.random.bernoulli(key, shape=(len(x), *(1,) * (x.ndim - 1)))
         return jnp.where(coin, jnp.flip(x, 1 if vertical else 2), x)
 
-    return _of_images(change)
+    return _of_images(change, moves=True)
 
 
 def rotation(degrees: float = 15.0) -> Augmentation:
@@ -81,7 +84,7 @@ def rotation(degrees: float = 15.0) -> Augmentation:
         angles = jax.random.uniform(key, (len(x),), jnp.float32, -limit, limit)
         return jax.vmap(_rotated)(x, angles)
 
-    return _of_images(change)
+    return _of_images(change, moves=True)
 
 
 def cutout(size: int = 8) -> Augmentation:
@@ -212,6 +215,12 @@ def augmented(task: Task, augmentation: str | Sequence[Augmentation]) -> Task:
     """
     is_text = isinstance(augmentation, str)
     chosen = chain_of(augmentation) if is_text else _checked(augmentation)
+    has_pixels = task.kind == "segmentation"
+    if has_pixels and task.num_classes is None and any(each.moves for each in chosen):
+        raise ValueError(
+            f"augmentation = {augmentation!r} moves pixels, and those of y cannot be moved where "
+            "some are ignored. Leave ignore_label out, or crop, flip and rotation."
+        )
 
     def loss(params, frozen, model_state, batch, key, train):
         if not train or key is None:
@@ -219,7 +228,11 @@ def augmented(task: Task, augmentation: str | Sequence[Augmentation]) -> Task:
         keys = jax.random.split(jax.random.fold_in(key, _PURPOSE), len(chosen))
         for each, own in zip(chosen, keys, strict=True):
             if each.mix is None:
-                batch = each.change(own, batch)
+                changed_batch = each.change(own, batch)
+                if has_pixels and each.moves:
+                    y = _moved(each.change, own, batch, task.num_classes)
+                    changed_batch = {**changed_batch, "y": y}
+                batch = changed_batch
         if chosen[-1].mix is None:
             return task.loss(params, frozen, model_state, batch, key, train)
         batch, other, share = chosen[-1].mix(keys[-1], batch)
@@ -267,7 +280,9 @@ def _checked(chosen: Sequence[Augmentation]) -> tuple[Augmentation, ...]:
     return tuple(chosen)
 
 
-def _of_images(change: Callable[[jax.Array, jax.Array], jax.Array]) -> Augmentation:
+def _of_images(
+    change: Callable[[jax.Array, jax.Array], jax.Array], moves: bool = False
+) -> Augmentation:
     """Returns the augmentation of batches whose x are images [B, H, W] or [B, H, W, C]."""
 
     def change_batch(key, batch):
@@ -280,7 +295,13 @@ def _of_images(change: Callable[[jax.Array, jax.Array], jax.Array]) -> Augmentat
             )
         return {**batch, "x": change(key, x).astype(x.dtype)}
 
-    return Augmentation(change_batch)
+    return Augmentation(change_batch, moves=moves)
+
+
+def _moved(moves: Callable[[jax.Array, Batch], Batch], key: jax.Array, batch: Batch, classes: int):
+    """Returns the class of each pixel after the pixels were moved; 0 where there was no image."""
+    shares = moves(key, {**batch, "x": jax.nn.one_hot(batch["y"], classes)})["x"]
+    return shares.argmax(-1).astype(batch["y"].dtype)
 
 
 def _shape(x: Any) -> str:

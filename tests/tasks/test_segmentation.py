@@ -101,3 +101,37 @@ def test_gradients_are_finite_whatever_is_ignored():
     )
     total = lambda scale: task.loss(scale, {}, {}, batch, None, True)[0][0].sum()  # noqa: E731
     assert np.isfinite(jax.jit(jax.grad(total))(1.0))
+
+
+@pytest.mark.parametrize("text", ["flip", "crop(1)", "rotation(90)", "crop(1), noise(0.0)"])
+def test_augmentations_move_pixels_and_their_classes_alike(text):
+    """Where x shows each pixel's class, it does so after it was moved; nothing is class 0."""
+    y = np.random.default_rng(0).integers(0, 2, (6, 4, 4)).astype(np.int32)
+    batch = {"x": np.eye(2, dtype=np.float32)[y] * 60, "y": y, "mask": np.ones(6, bool)}
+    seen = []
+
+    def apply(params, x):
+        seen.append(x)
+        return x.at[..., 0].add(1.0)
+
+    task = tasks.augmented(tasks.segmentation(((lambda key: {}), apply), 2, dice_weight=0), text)
+
+    @jax.jit
+    def step(key):
+        (value, _), _ = task.loss({}, {}, {}, batch, key, True)
+        return value, seen[-1]
+
+    value, x = step(jax.random.key(1))
+    assert (np.asarray(x) != batch["x"]).any()
+    if "rotation" not in text:
+        assert np.all(value < 0.35)
+    else:  # between pixels, both classes are near to each other
+        sure = np.abs(x[..., 0] - x[..., 1]) > 5
+        assert np.all(value <= 5.1 * (1 - sure.mean((1, 2))) + 0.4)
+
+
+def test_pixels_that_are_ignored_are_not_moved():
+    task = tasks.segmentation(IDENTITY, 2, ignore_label=IGNORED)
+    tasks.augmented(task, "cutout(2), noise")
+    with pytest.raises(ValueError, match="Leave ignore_label out"):
+        tasks.augmented(task, "flip")
