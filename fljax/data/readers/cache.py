@@ -100,7 +100,7 @@ def cached(
     folder = root / f"{reading.format}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if isinstance(found := _found(folder, what, verify), Cache):
         return found
-    with naming(root):
+    with naming(f"{root} (cache_dir or FLJAX_CACHE_DIR names another folder)"):
         root.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_suffix(".lock")) as is_alone:
         # another process may have built it meanwhile
@@ -277,10 +277,7 @@ def _ingest(reading: Reading, made: Opened, spilled: spill.Spill, what) -> None:
             raise ValueError(f"{source}: there are no training rows")
         spilled.is_whole = True
         spill.note_at_times(spilled, what)
-    except BaseException:
-        spill.note(spilled, what)
-        raise
-    finally:
+    finally:  # a block may be stored in part: the journal does not know of it
         spill.close(spilled)
 
 
@@ -303,7 +300,8 @@ def _grouped(spilled: spill.Spill, building: Path, line: Any) -> dict[str, Any]:
             dtype = np.dtype(kind if names is None else np.int32)
             file = spill.file_of(split, name)
             source = grouping.Column(spilled.folder / file, dtype, tuple(shape), renumbered)
-            written = grouping.ordered(source, owners, ranks, sizes, building / file)
+            with naming(building / file):
+                written = grouping.ordered(source, owners, ranks, sizes, building / file)
             line.update(1)
             files[file] = [written.size, written.crc32]
             column = columns.setdefault(

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fljax.core.files import atomic_file
+from fljax.core.files import atomic_file, naming
 from fljax.data.readers.blocks import SPLITS, Block
 from fljax.data.values import first_nonfinite, narrowed, place_of
 
@@ -132,9 +132,10 @@ def note_at_times(spill: Spill, reading: Mapping[str, Any]) -> None:
 
 def note(spill: Spill, reading: Mapping[str, Any]) -> None:
     """Brings all that is stored to the disk, and notes how much it is."""
-    for file in spill.files.values():
-        file.flush()
-        os.fsync(file.fileno())
+    for name, file in spill.files.items():
+        with naming(spill.folder / name):
+            file.flush()
+            os.fsync(file.fileno())
     journal = {name: getattr(spill, name) for name in _NOTED}
     with atomic_file(spill.folder / JOURNAL) as file:
         file.write(json.dumps({"reading": reading, "coded": list(spill.codes), **journal}).encode())
@@ -144,7 +145,9 @@ def note(spill: Spill, reading: Mapping[str, Any]) -> None:
 def close(spill: Spill) -> None:
     """Closes the files."""
     while spill.files:
-        spill.files.popitem()[1].close()
+        name, file = spill.files.popitem()
+        with naming(spill.folder / name):
+            file.close()
 
 
 def _stored(spill: Spill, name: str, values: np.ndarray) -> np.ndarray:
@@ -191,9 +194,10 @@ def _values(folder: Path, column: str) -> dict:
 
 
 def _write(spill: Spill, name: str, data: bytes | memoryview) -> None:
-    if name not in spill.files:
-        spill.files[name] = open(spill.folder / name, "ab")
-    spill.files[name].write(data)
+    with naming(spill.folder / name):
+        if name not in spill.files:
+            spill.files[name] = open(spill.folder / name, "ab")
+        spill.files[name].write(data)
     spill.sizes[name] = spill.sizes.get(name, 0) + len(data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import resource
 import threading
 import time
 import warnings
@@ -105,6 +106,8 @@ def test_a_killed_reading_goes_on_behind_what_is_stored(reading, tmp_path, monke
         (folder,) = tmp_path.glob("*.building")
         with open(folder / "spill" / "train.x.bin", "ab") as file:
             file.write(b"what a kill left behind the last entry of the journal")
+        with open(folder / "spill" / "client.values", "ab") as file:
+            file.write(b'"half of an i')
     last, yielded = stopping(whole, -1)
     found = cached(last, tmp_path)
     assert yielded == [*range(9, 16)]
@@ -112,7 +115,27 @@ def test_a_killed_reading_goes_on_behind_what_is_stored(reading, tmp_path, monke
     assert_equal(population(found, name="mine"), expected)
 
 
-def test_a_killed_reading_of_other_rows_is_thrown_away(reading, tmp_path):
+def test_a_full_disk_is_named_and_the_reading_goes_on_when_there_is_room(
+    reading, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(spill, "_SECONDS", 0.0)
+    train = rows()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # 333 rows of x
+    try:
+        with pytest.raises(OSError, match=r"train\.x\.bin"):
+            cached(reading(train), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    last, yielded = stopping(reading(train), -1)
+    found = cached(last, tmp_path)
+    assert yielded[0] in range(1, 6)
+    expected = data.from_arrays(train["x"], train["y"], client_ids=train["client"])
+    assert_equal(population(found, name="mine"), expected)
+
+
+def test_a_killed_reading_of_other_rows_is_thrown_away(reading, tmp_path, monkeypatch):
+    monkeypatch.setattr(spill, "_SECONDS", 0.0)
     whole = reading(rows())
     killed, _ = stopping(whole, 3)
     with pytest.raises(KeyboardInterrupt):
