@@ -94,11 +94,19 @@ def surveyed(table: Table, roles: Roles) -> Survey:
     test_clients = _test_clients(table, roles, kinds)
     is_known = all(kinds[name] not in ("unknown", "text") for name in roles.features)
     if is_known and roles.missing not in _COUNTED and not roles.standardize:
-        fills = {} if isinstance(roles.missing, str) else dict.fromkeys(kinds, roles.missing)
+        fills = {} if roles.missing == "error" else dict.fromkeys(roles.features, roles.missing)
         return Survey(kinds, fills=fills, test_clients=test_clients)
+    return _tallied(table, roles, kinds, test_clients)
+
+
+def _tallied(table: Table, roles: Roles, kinds: dict[str, str], test_clients) -> Survey:
+    """Returns the survey of a table that is read for it.
+
+    Columns that may be anything are taken for numbers, until a text is none: they are texts then,
+    and all is counted again.
+    """
     opened = [name for name in kinds if kinds[name] == "unknown"]
     while True:
-        # what is open is taken for numbers, until a text is none
         tally = Tally({**kinds, **dict.fromkeys(opened, "number")}, roles, test_clients)
         for batch in table.read(roles.columns, 0):
             odd = [name for name in opened if not read.are_numbers(batch, name)]
@@ -133,7 +141,11 @@ def _check_kinds(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
                     table.files[0][1],
                     f"column {name!r} holds {kinds[name]}, which is no {what}: {remedy}",
                 )
+    _check_arrays(table, roles, kinds)
 
+
+def _check_arrays(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
+    """Raises ValueError where a column of arrays is one feature among others."""
     arrays = [name for name in roles.features if kinds[name] == "vector"]
     if arrays and len(roles.features) > 1:
         others = ", ".join(repr(name) for name in roles.features if name != arrays[0])

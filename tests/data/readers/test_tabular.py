@@ -219,6 +219,7 @@ def test_columns_of_no_fitting_type_and_ragged_lists_are_refused(monkeypatch):
         "day": pa.array([1, 2, 3, 4], pa.date32()),
         "x": [[1.0], [2.0], [1.0], [2.0, 3.0]], "z": [[1.0], [2.0], [1.0, 1.0], [2.0, 3.0]],
         "n": [[1.0], [2.0], None, [1.0]], "i": [1.0, 2.0, 3.0, 4.0],
+        "m": [0, None, 1, 0],
     }  # fmt: skip
     parquet.write_table(pa.table(columns), "t.parquet")
     for options, said in (
@@ -228,6 +229,7 @@ def test_columns_of_no_fitting_type_and_ragged_lists_are_refused(monkeypatch):
         ({"label": None, "target": "client"}, "'client' holds text, which is no target"),
         ({"features": "x"}, "row 4, column 'x': this is missing or of another length"),
         ({"features": "z"}, r"row 3, column 'z': this is of the shape \[2\], unlike those"),
+        ({"features": "i", "label": "m", "missing": 0}, "row 2, column 'm': this is missing"),
         ({"features": ["x", "i"]}, "'x' holds arrays, which are all features or none, and 'i'"),
         ({"features": "n"}, "row 3, column 'n': this is missing: give missing='drop'"),
     ):
