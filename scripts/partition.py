@@ -64,6 +64,8 @@ def main(argv):
             blocks += _described(name, dataset, len(datasets) > 1)
         first = next(iter(datasets.values()))
         blocks += _drawn(datasets, out)
+        if first.moves:
+            blocks += _drift(first, out)
         if _CLUSTERS.value:
             blocks += _clusters(first, out)
         if _EXAMPLES.value:
@@ -115,6 +117,18 @@ def _drawn(datasets, out):
         pairs = {name: _counted(dataset) for name, dataset in datasets.items()}
         data.plot_partitions(pairs, title=next(iter(datasets.values())).name, path=out)
     return [page.Picture(out, "Sizes and labels of the clients")]
+
+
+def _drift(dataset, out):
+    """Shows what clients hold in a few rounds; returns blocks of a page."""
+    rounds = data.telling_rounds(dataset)
+    blocks = _verbatim("Drift", data.drift_lines(dataset, rounds), headed=True)
+    if out is not None:
+        path = out.with_name(f"{out.stem}_drift{out.suffix}")
+        held = {f"round {round}": _counted(dataset.at(round)) for round in rounds.tolist()}
+        data.plot_partitions(held, title=f"{dataset.name}, drifting", path=path)
+        blocks.append(page.Picture(path, "What clients hold in a few rounds"))
+    return blocks
 
 
 def _examples(dataset, out):

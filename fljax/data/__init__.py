@@ -30,6 +30,7 @@ from fljax.data.dataset import (
     Split,
 )
 from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
+from fljax.data.drift_report import drift_lines, telling_rounds
 from fljax.data.feature_skew import with_feature_skew
 from fljax.data.files import resolve_data_dir
 from fljax.data.held_out import with_fold, with_held_out
@@ -117,9 +118,10 @@ __all__ = [
     "dirichlet",
     "dirichlet_hsu",
     "dirichlet_per_client",
+    "download",
+    "drift_lines",
     "emnist",
     "example_lines",
-    "download",
     "fashion_mnist",
     "from_arrays",
     "from_biosilo",
@@ -167,6 +169,7 @@ __all__ = [
     "sudden",
     "symmetric",
     "synthetic",
+    "telling_rounds",
     "uci_har",
     "w8a",
     "window",

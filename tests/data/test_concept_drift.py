@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 
 from fljax import data
 from fljax.data.motion import joined_motions, still
@@ -143,6 +144,26 @@ def test_motions_of_unlike_partitions_are_joined_and_parted():
     for round in (0, 5, 20):
         for place, client in enumerate((3, 1)):
             np.testing.assert_array_equal(some.at(round).rows(place), moving.at(round).rows(client))
+
+
+def test_a_table_says_what_is_left_of_round_0():
+    dataset = drifting("label_swap(0, 1), gradual(4, over=4, spread=2)")
+    rounds = data.telling_rounds(dataset, most=20)
+    assert {0, 4, 8, 10} <= set(rounds.tolist()) and len(data.telling_rounds(dataset)) == 6
+    for line, round in zip(data.drift_lines(dataset, rounds).splitlines()[1:], rounds, strict=True):
+        number, kept, moved = map(float, line.split())
+        first, now = (dataset.at(r).train.partition for r in (0, round))
+        same = [np.isin(now.rows(client), first.rows(client)) for client in range(5)]
+        assert number == round and abs(np.concatenate(same).mean() - kept) < 6e-4
+        y = dataset.train.examples.arrays["y"]
+        counts = [data.label_counts(y, partition, 4) for partition in (first, now)]
+        shares = [each / each.sum(1, keepdims=True) for each in counts]
+        expected = np.mean(
+            [jensenshannon(*pair, base=2) ** 2 for pair in zip(*shares, strict=True)]
+        )
+        assert abs(np.nan_to_num(expected) - moved) < 6e-4
+    with pytest.raises(ValueError, match="do not drift"):
+        data.drift_lines(drifting(None))
 
 
 @pytest.mark.parametrize(
