@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import pathlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,9 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.readers.blocks import Block, Opened, Reading
 from fljax.data.readers.cache import cached
 from fljax.data.readers.databases import Database, readable
-from fljax.data.readers.fields import Fields, fields
 from fljax.data.readers.gathering import joined
-from fljax.data.readers.records import Record, dataset_of, files_of, plain, reader
-from fljax.data.readers.texts import TextOptions, files_of_text, text_options
+from fljax.data.readers.options import How, with_how
+from fljax.data.readers.records import Read, Record, dataset_of, files_of, roles_of
 
 _TABLE = "federated_data"
 _ARRAY, _TEXTS = 1, 4
@@ -32,21 +31,13 @@ _MOST_BYTES = 1 << 30  # of one client, unpacked
 _BLOCK_ROWS, _MOST_CLIENTS = 20_000, 10_000
 
 
+@with_how
 def fedjax(
     *,
     path: str,
     test_path: str | None = None,
     val_path: str | None = None,
-    features: str | Sequence[str] | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: str | None = None,
-    text: str | None = None,
-    vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
-    sequence_length: int | None = None,
-    num_classes: int | None = None,
+    how: How,
     data_dir=None,
     cache_dir=None,
     verify: bool = False,
@@ -58,8 +49,8 @@ def fedjax(
       path: The database of the training split.
       test_path: That of the test split.
       val_path: That of the validation split, which FedJAX calls held_out.
-      features, label, target, shape, dtype, text, vocabulary, vocabulary_size, sequence_length,
-        num_classes, data_dir, cache_dir, verify, **clients: As in `tff`.
+      how: The options of `fljax.data.readers.options.how`, by their names.
+      data_dir, cache_dir, verify, **clients: As in `tff`.
 
     Raises:
       FileNotFoundError: If a file is not there.
@@ -69,28 +60,25 @@ def fedjax(
       >>> dataset = data.load('fedjax', path='shakespeare_train.sqlite',
       ...     test_path='shakespeare_test.sqlite', text='characters')  # doctest: +SKIP
     """
-    wanted = fields(features, label, target, shape, dtype)
-    texts = text_options(text, vocabulary, vocabulary_size, sequence_length)
     paths = files_of(data_dir, path=path, val_path=val_path, test_path=test_path)
     reading = Reading(
         "fedjax",
-        [*paths.values(), *files_of_text(texts)],
-        plain(fields=wanted, text=texts, roles=paths),
-        lambda: open_sqlite(paths, wanted, texts),
+        [*paths.values(), *how.files],
+        {**how.plain, "roles": roles_of(paths)},
+        lambda: open_sqlite(paths, how.reader),
     )
     cache = cached(reading, cache_dir, verify)
     return dataset_of(
-        cache, paths["train"].name.partition(".")[0], {"num_classes": num_classes, **clients}
+        cache, paths["train"].name.partition(".")[0], {"num_classes": how.num_classes, **clients}
     )
 
 
-def open_sqlite(paths: Mapping[str, pathlib.Path], wanted: Fields, text: TextOptions) -> Opened:
+def open_sqlite(paths: Mapping[str, pathlib.Path], read: Read) -> Opened:
     """Opens FedJAX's databases.
 
     Args:
       paths: {split: file}.
-      wanted: What becomes x and y.
-      text: How texts are read.
+      read: What makes rows of records.
 
     Raises:
       ValueError: If a file is truncated, corrupt or of another format, or the fields do not fit.
@@ -108,7 +96,7 @@ def open_sqlite(paths: Mapping[str, pathlib.Path], wanted: Fields, text: TextOpt
     def all_records() -> Iterator[Record]:
         return itertools.chain.from_iterable(_records(databases, clients, size))
 
-    found = reader(all_records, wanted, text, str(next(iter(paths.values()))))
+    found = read(all_records, str(next(iter(paths.values()))))
 
     def blocks(start: int) -> Iterator[Block]:
         for records in _records(databases, clients, size, start):

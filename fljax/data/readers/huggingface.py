@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fljax.core.values import checked_path
 from fljax.data.dataset import FederatedDataset
@@ -11,32 +12,14 @@ from fljax.data.files import resolve_data_dir
 from fljax.data.readers.objects import from_huggingface
 
 
-def huggingface(
-    *,
-    path: str,
-    client: str | None = None,
-    splits: Mapping[str, str] | None = None,
-    features: str | Sequence[str] | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: str | None = None,
-    text: str | None = None,
-    vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
-    sequence_length: int | None = None,
-    num_classes: int | None = None,
-    data_dir=None,
-    **clients,
-) -> FederatedDataset:
+def huggingface(*, path: str, data_dir=None, **options: Any) -> FederatedDataset:
     """A data set of Hugging Face's `datasets`, which must be installed.
 
     Args:
       path: A folder that `save_to_disk` wrote, as it is or in the data directory; else a name on
         the hub, which is downloaded.
-      client, splits, features, label, target, shape, dtype, text, vocabulary, vocabulary_size,
-        sequence_length, num_classes, **clients: As in `from_huggingface`.
       data_dir: See `resolve_data_dir`.
+      **options: Those of `from_huggingface`.
 
     Raises:
       ImportError: If `datasets` is not installed.
@@ -53,26 +36,15 @@ def huggingface(
             "datasets of Hugging Face is not installed: pip install 'fljax[huggingface]'"
         ) from error
     given = checked_path("path", path).expanduser()
-    folder = next((p for p in (given, resolve_data_dir(data_dir) / given) if p.is_dir()), None)
-    found = (
-        datasets.load_dataset(os.fspath(path))
-        if folder is None
-        else datasets.load_from_disk(os.fspath(folder))
-    )
-    return from_huggingface(
-        found,
-        client=client,
-        splits=splits,
-        features=features,
-        label=label,
-        target=target,
-        shape=shape,
-        dtype=dtype,
-        text=text,
-        vocabulary=vocabulary,
-        vocabulary_size=vocabulary_size,
-        sequence_length=sequence_length,
-        num_classes=num_classes,
-        name=given.name,
-        **clients,
-    )
+    places = (given, resolve_data_dir(data_dir) / given)
+    if folder := next((place for place in places if place.is_dir()), None):
+        found = datasets.load_from_disk(os.fspath(folder))
+    else:
+        found = datasets.load_dataset(os.fspath(path))
+    return from_huggingface(found, **{"name": given.name, **options})
+
+
+_OWN = [*inspect.signature(huggingface).parameters.values()][:-1]
+_SHARED = [*inspect.signature(from_huggingface).parameters.values()][1:]
+# The options stand in the signature, so that texts may give them.
+vars(huggingface)["__signature__"] = inspect.Signature([*_OWN, *_SHARED])

@@ -21,15 +21,13 @@ from fljax.core.archives import refused
 from fljax.data.dataset import FederatedDataset
 from fljax.data.readers.blocks import SPLITS, Opened, Reading, skipping
 from fljax.data.readers.cache import cached
-from fljax.data.readers.fields import Fields, fields
 from fljax.data.readers.gathering import Piece, gathered
 from fljax.data.readers.image_folder import image_loader
 from fljax.data.readers.json_stream import members
-from fljax.data.readers.records import Reader, Record, dataset_of, files_of, plain, reader
+from fljax.data.readers.options import How, with_how
+from fljax.data.readers.records import Reader, Record, dataset_of, files_of
 from fljax.data.readers.texts import (
     TextOptions,
-    files_of_text,
-    text_options,
     vocabulary_of,
 )
 
@@ -39,21 +37,14 @@ _USERS, _COUNTS, _GROUPS, _DATA = "users", "num_samples", "hierarchies", "user_d
 _PADDING = "<PAD>"
 
 
+@with_how
 def leaf(
     *,
     path: str,
     test_path: str | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: str | None = None,
     images: str | None = None,
     image_size: int | Sequence[int] | None = None,
-    text: str | None = None,
-    vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
-    sequence_length: int | None = None,
-    num_classes: int | None = None,
+    how: How,
     data_dir=None,
     cache_dir=None,
     verify: bool = False,
@@ -66,15 +57,11 @@ def leaf(
     Args:
       path: LEAF's folder with `train/` and `test/`, or one of JSON files, or one such file.
       test_path: Folder or file of the test rows, where `path` holds training rows alone.
-      label: "y", a class: an integer or a text (the default).
-      target: "y" in place of a label: numbers.
-      shape: Of one x, which LEAF stores flat, such as [28, 28, 1].
-      dtype: Of x; default float32.
       images: Folder of the image files that x names (CelebA).
       image_size: Rows and columns to which images are scaled, see `image_folder`.
-      text: "characters" (Shakespeare) or "words" (Sent140, Reddit), where x is a text.
-      vocabulary, vocabulary_size, sequence_length, num_classes, data_dir, cache_dir, verify,
-        **clients: As in `tff`.
+      how: The options of `fljax.data.readers.options.how`, by their names; examples have the
+        features "x" and "y". Texts are characters (Shakespeare) or words (Sent140, Reddit).
+      data_dir, cache_dir, verify, **clients: As in `tff`.
 
     Raises:
       FileNotFoundError: If the folder is not there, or has no JSON files.
@@ -83,29 +70,24 @@ def leaf(
     Example:
       >>> dataset = data.load('leaf', path='femnist/data', shape=[28, 28, 1])  # doctest: +SKIP
     """
-    wanted = fields("x", "y" if label is None and target is None else label, target, shape, dtype)
-    texts = text_options(text, vocabulary, vocabulary_size, sequence_length)
     files = _files(files_of(data_dir, path=path, test_path=test_path))
     folder = None if images is None else files_of(data_dir, images=images)["images"]
     if folder is None and image_size is not None:
         raise ValueError("image_size is of image files that x names: give their folder as images")
     load = None if folder is None else image_loader(folder, image_size)
+    options = {
+        "splits": {split: [str(file) for file in some] for split, some in files.items()},
+        "images": folder and [os.path.abspath(folder), image_size],
+    }
     reading = Reading(
         "leaf",
-        [*(file for some in files.values() for file in some), *files_of_text(texts)],
-        plain(
-            fields=wanted,
-            text=texts,
-            splits={
-                split: [os.path.abspath(file) for file in some] for split, some in files.items()
-            },
-            images=folder and [os.path.abspath(folder), image_size],
-        ),
-        lambda: open_json(files, wanted, texts, load),
+        [*(file for some in files.values() for file in some), *how.files],
+        {**how.plain, **options},
+        lambda: open_json(files, how, load),
     )
     cache = cached(reading, cache_dir, verify)
     name = pathlib.Path(path).name.partition(".")[0]
-    dataset = dataset_of(cache, name, {"num_classes": num_classes, **clients})
+    dataset = dataset_of(cache, name, {"num_classes": how.num_classes, **clients})
     groups = cache.facts["hierarchies"]
     if dataset.client_ids is None or not all(c in groups for c in dataset.client_ids.tolist()):
         return dataset
@@ -115,16 +97,14 @@ def leaf(
 
 def open_json(
     files: Mapping[str, Sequence[pathlib.Path]],
-    wanted: Fields,
-    text: TextOptions,
+    how: How,
     load: Callable[[str], np.ndarray] | None = None,
 ) -> Opened:
     """Opens LEAF's files.
 
     Args:
       files: {split: its files}.
-      wanted: What becomes x and y.
-      text: How texts are read.
+      how: How examples are read.
       load: Name of an image file -> uint8[height, width, channels]; None: x names no files.
 
     Raises:
@@ -140,9 +120,9 @@ def open_json(
 
     first = next((record for record in records() if len(record.features["y"])), None)
     if first is not None and _is_sequence(first.features["y"][0]):
-        found = _sequence_reader(records, text, first)
+        found = _sequence_reader(records, how.text, first)
     else:
-        found = reader(records, wanted, text, str(next(iter(files.values()))[0]))
+        found = how.reader(records, str(next(iter(files.values()))[0]))
     facts = {**found.facts, "hierarchies": groups}
     return Opened(skipping(lambda: gathered(found.pieces(records()))), facts)
 

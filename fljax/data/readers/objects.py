@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,30 +18,22 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.ids import as_ids
 from fljax.data.readers.blocks import Opened, Reading, skipping
 from fljax.data.readers.cache import cached
-from fljax.data.readers.fields import Fields, fields
+from fljax.data.readers.fields import Fields
 from fljax.data.readers.gathering import gathered
-from fljax.data.readers.records import Record, dataset_of, reader, split_names
-from fljax.data.readers.texts import TextOptions, text_options
+from fljax.data.readers.options import How, how, with_how
+from fljax.data.readers.records import Record, dataset_of, split_names
 
 _BATCH = 512
 
 
+@with_how
 def from_huggingface(
     dataset: Any,
     *,
     test: Any = None,
     client: str | None = None,
     splits: Mapping[str, str] | None = None,
-    features: str | Sequence[str] | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: str | None = None,
-    text: str | None = None,
-    vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
-    sequence_length: int | None = None,
-    num_classes: int | None = None,
+    how: How,
     name: str = "huggingface",
     **clients,
 ) -> FederatedDataset:
@@ -53,14 +45,9 @@ def from_huggingface(
       test: The same of test rows, where `dataset` has no splits: a `Dataset` of all, or a list.
       client: The column of client ids, integers or texts.
       splits: {"train" | "val" | "test": its name in a `DatasetDict`}. Default: the names say it.
-      features: The column that becomes x, or several of numbers side by side. Default: the only one
-        beside the label. Images become uint8[height, width, channels].
-      label: The column that is y, a class. Default: "label" or "y" where there is one; the names of
-        a `ClassLabel` become those of classes.
-      target: The column that is y in place of a label: a number.
-      shape, dtype, text, vocabulary, vocabulary_size, sequence_length: As in
-        `fljax.data.load("tff")`.
-      num_classes: Default: as many as have names, else the largest label plus one.
+      how: The options of `fljax.data.readers.options.how`, by their names: features, label, target,
+        shape, dtype, text and so on are of columns. Images become uint8[height, width, channels];
+        the names of a `ClassLabel` become those of classes.
       name: For logs and records.
       **clients: As in `from_arrays`.
 
@@ -84,9 +71,7 @@ def from_huggingface(
         for _, part in some:
             if not hasattr(part, "column_names"):
                 raise wrong(split, part, "a Dataset of Hugging Face, or a list of them")
-    wanted = fields(features, label, target, shape, dtype)
-    texts = text_options(text, vocabulary, vocabulary_size, sequence_length)
-    names = _class_names(owned["train"][0][1], wanted)
+    names = _class_names(owned["train"][0][1], how.fields)
     if names is not None:
         clients = {"class_names": names, **clients}
 
@@ -99,10 +84,11 @@ def from_huggingface(
         client is not None or owned.get(split, [(None, None)])[0][0] is not None
         for split in ("train", "test")
     )
-    known = {"natural": is_natural, "owned_test": owned_test, "num_classes": num_classes}
-    return _dataset(records, wanted, texts, name, {**known, **clients})
+    known = {"natural": is_natural, "owned_test": owned_test}
+    return _dataset(records, how, name, {**known, **clients})
 
 
+@with_how
 def from_torch(
     dataset: Any,
     *,
@@ -110,15 +96,7 @@ def from_torch(
     client_ids: Any = None,
     test_client_ids: Any = None,
     channels_first: bool | None = None,
-    features: str | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    dtype: str | None = None,
-    text: str | None = None,
-    vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
-    sequence_length: int | None = None,
-    num_classes: int | None = None,
+    how: How,
     name: str = "torch",
     **clients,
 ) -> FederatedDataset:
@@ -132,12 +110,9 @@ def from_torch(
       test_client_ids: [rows of `test`].
       channels_first: Whether an x is [channels, height, width], as PyTorch has images; channels are
         then put last, where models here have them. It must be said of what looks like that.
-      features: Where items are dicts, the key of x. Default: the only one beside the label.
-      label: The key of y, a class. Default: "label" or "y"; of pairs, the second.
-      target: Of dicts, the key of y in place of a label; "y" says of pairs that the second is a
-        number.
-      dtype, text, vocabulary, vocabulary_size, sequence_length: As in `fljax.data.load("tff")`.
-      num_classes: Default: the largest label plus one.
+      how: The options of `fljax.data.readers.options.how`, by their names: features, label, target,
+        dtype, text and so on are of dicts. Of pairs, "y" is the second one: `target="y"` says that
+        it is a number.
       name: For logs and records.
       **clients: As in `from_arrays`.
 
@@ -157,19 +132,17 @@ def from_torch(
     }
     if test is None and test_client_ids is not None:
         raise ValueError("test_client_ids were given without test")
-    wanted = fields(features, label, target, None, dtype)
-    texts = text_options(text, vocabulary, vocabulary_size, sequence_length)
 
     def records() -> Iterator[Record]:
         for split, some in owned.items():
             for owners, part in some:
-                yield from _rows_of_torch(part, split, owners, channels_first, wanted)
+                yield from _rows_of_torch(part, split, owners, channels_first)
 
     is_natural, owned_test = (
         owned.get(split, [(None, None)])[0][0] is not None for split in ("train", "test")
     )
-    known = {"natural": is_natural, "owned_test": owned_test, "num_classes": num_classes}
-    return _dataset(records, wanted, texts, name, {**known, **clients})
+    known = {"natural": is_natural, "owned_test": owned_test}
+    return _dataset(records, how, name, {**known, **clients})
 
 
 def from_biosilo(
@@ -206,24 +179,25 @@ def from_biosilo(
                 inputs = x._asdict() if hasattr(x, "_asdict") else {"x": x}
                 yield Record(split, client, {**inputs, "y": y}, f"client {client!r}, {split}")
 
-    wanted = fields(features, None if target else "y", "y" if target else None)
-    return _dataset(records, wanted, text_options(), name or str(partition.dataset), clients)
+    of_y = {"target": "y"} if target else {"label": "y"}
+    chosen = how(features=features, **of_y)
+    return _dataset(records, chosen, name or str(partition.dataset), clients)
 
 
 def _dataset(
     records: Callable[[], Iterable[Record]],
-    wanted: Fields,
-    text: TextOptions,
+    chosen: How,
     name: str,
     clients: Mapping[str, Any],
 ) -> FederatedDataset:
     def opened() -> Opened:
-        found = reader(records, wanted, text, repr(name))
+        found = chosen.reader(records, repr(name))
         return Opened(skipping(lambda: gathered(found.pieces(records()))), found.facts)
 
     # arrays that are mapped stay readable when their files are gone
     with tempfile.TemporaryDirectory(prefix="fljax-", ignore_cleanup_errors=True) as folder:
-        return dataset_of(cached(Reading("objects", [], {}, opened), folder), name, clients)
+        cache = cached(Reading("objects", [], {}, opened), folder)
+        return dataset_of(cache, name, {"num_classes": chosen.num_classes, **clients})
 
 
 def _owned(part: Any) -> list[tuple[int | None, Any]]:
@@ -281,12 +255,10 @@ def _rows_of_huggingface(part, split: str, owner, client: str | None) -> Iterato
         yield Record(split, ids, found, where)
 
 
-def _rows_of_torch(part, split: str, owners, channels_first, wanted: Fields) -> Iterator[Record]:
+def _rows_of_torch(part, split: str, owners, channels_first) -> Iterator[Record]:
     for begin in range(0, len(part), _BATCH):
         where = f"{split}, rows from {begin:,}"
-        items = [
-            _named(part[row], wanted, where) for row in range(begin, min(begin + _BATCH, len(part)))
-        ]
+        items = [_named(part[row], where) for row in range(begin, min(begin + _BATCH, len(part)))]
         found = {key: _column([_plain(item[key]) for item in items]) for key in items[0]}
         for key, values in found.items():
             if isinstance(values, np.ndarray) and values.ndim == 4:
@@ -298,7 +270,7 @@ def _rows_of_torch(part, split: str, owners, channels_first, wanted: Fields) -> 
         yield Record(split, ids, found, where)
 
 
-def _named(item: Any, wanted: Fields, where: str) -> Mapping[str, Any]:
+def _named(item: Any, where: str) -> Mapping[str, Any]:
     if isinstance(item, Mapping):
         return item
     if not isinstance(item, tuple | list) or len(item) != 2:

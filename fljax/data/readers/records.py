@@ -54,6 +54,10 @@ class Reader(NamedTuple):
     facts: dict[str, Any]
 
 
+# (function that reads records from the beginning, what people call the data) -> what reads them.
+Read = Callable[[Callable[[], Iterable[Record]], str], Reader]
+
+
 def reader(
     records: Callable[[], Iterable[Record]], wanted: Fields, text: TextOptions, where: str
 ) -> Reader:
@@ -237,15 +241,6 @@ def files_of(data_dir, **paths) -> dict[str, pathlib.Path]:
     return found
 
 
-def plain(**options) -> dict[str, Any]:
-    """Returns options as a Reading holds them, in what JSON can hold."""
-    if "roles" in options:
-        options["roles"] = {
-            split: os.path.abspath(path) for split, path in options["roles"].items()
-        }
-    text = options.get("text")
-    if isinstance(text, TextOptions):
-        options["text"] = {**text._asdict(), "vocabulary": text.vocabulary is not None}
-    if isinstance(options.get("fields"), Fields):
-        options["fields"] = options["fields"]._asdict()
-    return options
+def roles_of(paths: Mapping[str, pathlib.Path]) -> dict[str, str]:
+    """Returns {split: whole path}: which file is which, as a Reading holds it."""
+    return {split: os.path.abspath(path) for split, path in paths.items()}

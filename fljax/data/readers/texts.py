@@ -69,11 +69,6 @@ def text_options(
     return TextOptions(unit, path, vocabulary_size, length)
 
 
-def files_of_text(options: TextOptions) -> list[pathlib.Path]:
-    """Returns the files that texts are read by."""
-    return [] if options.vocabulary is None else [options.vocabulary]
-
-
 class Vocabulary:
     """Ids of characters or words.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.files import resolve_data_dir
 from fljax.data.readers.blocks import Block, Opened, Reading
 from fljax.data.readers.cache import cached
-from fljax.data.readers.fields import fields
 from fljax.data.readers.gathering import joined
-from fljax.data.readers.records import Record, dataset_of, plain, reader, split_names
-from fljax.data.readers.texts import files_of_text, text_options
+from fljax.data.readers.options import How, with_how
+from fljax.data.readers.records import Record, dataset_of, split_names
 
 _BLOCK_BYTES, _MOST_ROWS = 4 << 20, 20_000
 
@@ -25,21 +24,13 @@ _BLOCK_BYTES, _MOST_ROWS = 4 << 20, 20_000
 _HOST, _PORT, _SECONDS = "storage.googleapis.com", 443, 3.0
 
 
+@with_how
 def tfds(
     name: str,
     *,
     client: str | None = None,
     splits: Mapping[str, str] | None = None,
-    features: str | Sequence[str] | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: str | None = None,
-    text: str | None = None,
-    vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
-    sequence_length: int | None = None,
-    num_classes: int | None = None,
+    how: How,
     download: bool = False,
     data_dir=None,
     cache_dir=None,
@@ -53,8 +44,8 @@ def tfds(
       client: The feature that is the client's id, an integer or a text; default: rows have no
         clients of their own, and the partition is "iid".
       splits: {"train" | "val" | "test": its name there}. Default: the names say it.
-      features, label, target, shape, dtype, text, vocabulary, vocabulary_size, sequence_length,
-        num_classes: As in `tff`. A feature in another is called "outer/inner".
+      how: The options of `fljax.data.readers.options.how`, by their names. A feature in another is
+        called "outer/inner".
       download: Whether data that are not prepared may be; that needs TensorFlow and the network.
       data_dir: Its `tfds/` is used where it exists, else the package's own folder.
       cache_dir, verify, **clients: As in `tff`.
@@ -67,8 +58,6 @@ def tfds(
     Example:
       >>> dataset = data.load('tfds:mnist', features='image', num_clients=100)  # doctest: +SKIP
     """
-    wanted = fields(features, label, target, shape, dtype)
-    texts = text_options(text, vocabulary, vocabulary_size, sequence_length)
     builder = _builder(name, _folder(resolve_data_dir(data_dir)))
     if not builder.info.splits:
         _prepare(builder, name, download)
@@ -78,7 +67,7 @@ def tfds(
     def open_records() -> Opened:
         sources = {split: builder.as_data_source(split=names[split]) for split in names}
         size = _rows_of_a_block(sources["train"])
-        found = reader(lambda: _records(sources, client, size, where), wanted, texts, where)
+        found = how.reader(lambda: _records(sources, client, size, where), where)
 
         def blocks(start: int) -> Iterator[Block]:
             for record in _records(sources, client, size, where, start):
@@ -88,15 +77,15 @@ def tfds(
 
     reading = Reading(
         "tfds",
-        [pathlib.Path(builder.data_dir), *files_of_text(texts)],
-        plain(fields=wanted, text=texts, splits=names, client=client),
+        [pathlib.Path(builder.data_dir), *how.files],
+        {**how.plain, "splits": names, "client": client},
         open_records,
     )
     cache = cached(reading, cache_dir, verify)
     return dataset_of(
         cache,
         name.replace("/", "_"),
-        {"natural": client is not None, "num_classes": num_classes, **clients},
+        {"natural": client is not None, "num_classes": how.num_classes, **clients},
     )
 
 

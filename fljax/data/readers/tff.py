@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,18 +18,16 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.readers.blocks import Block, Opened, Reading, skipping
 from fljax.data.readers.cache import cached
 from fljax.data.readers.databases import Database
-from fljax.data.readers.fields import fields
 from fljax.data.readers.gathering import gathered, joined
+from fljax.data.readers.options import How, with_how
 from fljax.data.readers.records import (
-    Reader,
+    Read,
     Record,
     dataset_of,
     files_of,
-    plain,
-    reader,
+    roles_of,
     split_names,
 )
-from fljax.data.readers.texts import files_of_text, text_options
 from fljax.data.readers.tf_example import parse
 
 _HDF5 = (".h5", ".hdf5")
@@ -37,26 +35,15 @@ _TABLES = ("examples", "client_metadata")
 _BLOCK_BYTES, _FEWEST_ROWS, _MOST_ROWS = 2 << 20, 64, 50_000
 _SAMPLED_ROWS = 100
 
-# (function that reads records from the beginning, what people call the data) -> what reads them.
-Read = Callable[[Callable[[], Iterable[Record]], str], Reader]
 
-
+@with_how
 def tff(
     *,
     path: str,
     test_path: str | None = None,
     val_path: str | None = None,
     splits: Mapping[str, str] | None = None,
-    features: str | Sequence[str] | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    shape: Sequence[int] | None = None,
-    dtype: str | None = None,
-    text: str | None = None,
-    vocabulary: str | None = None,
-    vocabulary_size: int = 10_000,
-    sequence_length: int | None = None,
-    num_classes: int | None = None,
+    how: How,
     data_dir=None,
     cache_dir=None,
     verify: bool = False,
@@ -71,18 +58,7 @@ def tff(
       val_path: HDF5 file of the validation split.
       splits: {"train" | "val" | "test": its name in the database}. Default: the names say it, and
         "held_out" is for validation.
-      features: What becomes x: a feature, or several numbers side by side. Default: the only one
-        beside the label.
-      label: The feature that is y, a class: integers or texts. Default: "label" or "y" where there
-        is one; texts without a label are sequences whose next id is predicted.
-      target: The feature that is y in place of a label: a number.
-      shape: Of one x, which a database stores flat, such as [28, 28, 1].
-      dtype: Of x, such as "uint8" of images, which databases store as integers of 64 bits.
-      text: "characters" or "words", where x is a text.
-      vocabulary: A file with an entry a line; default: that of the training texts.
-      vocabulary_size: Entries of it that are used, the most frequent ones.
-      sequence_length: Ids of one x; default 80 characters or 25 words.
-      num_classes: Default: as many as there are texts, or ids, or the largest label plus one.
+      how: The options of `fljax.data.readers.options.how`, by their names.
       data_dir: Where a relative path is looked for as well, see `resolve_data_dir`.
       cache_dir: See `fljax.data.readers.cache`.
       verify: Whether the checksums of what is cached are compared.
@@ -98,8 +74,6 @@ def tff(
       >>> dataset = data.load('tff', path='cifar100.sqlite.lzma', features='image',
       ...     shape=[32, 32, 3], dtype='uint8')  # doctest: +SKIP
     """
-    wanted = fields(features, label, target, shape, dtype)
-    texts = text_options(text, vocabulary, vocabulary_size, sequence_length)
     paths = files_of(data_dir, path=path, val_path=val_path, test_path=test_path)
     is_hdf5 = paths["train"].suffix in _HDF5
     if not is_hdf5 and len(paths) > 1:
@@ -110,18 +84,19 @@ def tff(
     if is_hdf5 and splits is not None:
         raise ValueError("splits names those of a database: give test_path=... of HDF5 files")
 
-    def read(records, where):
-        return reader(records, wanted, texts, where)
-
     reading = Reading(
         "tff",
-        [*paths.values(), *files_of_text(texts)],
-        plain(fields=wanted, text=texts, splits=splits, roles=paths),
-        lambda: open_hdf5(paths, read) if is_hdf5 else open_sqlite(paths["train"], read, splits),
+        [*paths.values(), *how.files],
+        {**how.plain, "splits": splits, "roles": roles_of(paths)},
+        lambda: (
+            open_hdf5(paths, how.reader)
+            if is_hdf5
+            else open_sqlite(paths["train"], how.reader, splits)
+        ),
     )
     cache = cached(reading, cache_dir, verify)
     return dataset_of(
-        cache, paths["train"].name.partition(".")[0], {"num_classes": num_classes, **clients}
+        cache, paths["train"].name.partition(".")[0], {"num_classes": how.num_classes, **clients}
     )
 
 
@@ -145,7 +120,8 @@ def open_sqlite(path: pathlib.Path, read: Read, splits: Mapping[str, str] | None
     names = split_names(list(counts), splits, str(path))
     rows = {split: counts[name] for split, name in names.items()}
     size = _rows_of_a_block(database)
-    found = read(lambda: _records(database, names, rows, size), str(path))
+    looked_at = min(size, _SAMPLED_ROWS)
+    found = read(lambda: _records(database, names, rows, looked_at), str(path))
 
     def blocks(start: int) -> Iterator[Block]:
         for record in _records(database, names, rows, size, start):
