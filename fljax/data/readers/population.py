@@ -110,14 +110,10 @@ def population(
         named = partition or ("natural" if is_natural else "iid")
         row_ids = _row_ids(cache, owners) if is_natural or (natural and ":" in named) else None
         clients = _named(named, train, subjects, num_clients, seed, row_ids, partition_options)
-    test_split, held_out, held_out_ids = test and Split(test), None, None
     ids = None if taken is None else cache.clients[taken]
+    test_split, held_out, held_out_ids = test and Split(test), None, None
     if test is not None and owned_test:
-        by_client = Partition(cache.offsets["test"])
-        tested = np.flatnonzero(by_client.sizes)
-        test_split, held_out, held_out_ids = splits_of_test(
-            Split(test, _of(by_client, tested)), cache.clients[tested], cache.clients[present], ids
-        )
+        test_split, held_out, held_out_ids = _tested(cache, test, cache.clients[present], ids)
     if val is not None:
         val = Split(val, None if taken is None else _of(Partition(cache.offsets["val"]), taken))
     dataset = FederatedDataset(
@@ -211,6 +207,14 @@ def _of(partition: Partition, clients: np.ndarray) -> Partition:
     if partition.index is None and sizes.sum() == partition.num_rows:
         return Partition(offsets_of(sizes))
     return partition.subset(clients)
+
+
+def _tested(cache: Cache, test: ArrayExamples, everyone: np.ndarray, ids: np.ndarray | None):
+    """Returns (test, held_out, ids of held-out clients) of test rows that clients own."""
+    by_client = Partition(cache.offsets["test"])
+    tested = np.flatnonzero(by_client.sizes)
+    owned = Split(test, _of(by_client, tested))
+    return splits_of_test(owned, cache.clients[tested], everyone, ids)
 
 
 def _row_ids(cache: Cache, owners: Partition) -> np.ndarray:
