@@ -6,11 +6,11 @@ A reader turns files of one format into blocks. A block is a dict of NumPy array
 
 `client` holds integers or texts, of one kind in all blocks; so does `subject`, where rows of one
 subject are to stay together. Rows of a client come in any order, in any blocks, and keep their
-order among themselves. Any other name is a column as well, "y/age" and "y/event" being two targets
-of one example, and "groups/sex" a group of rows; all blocks have the same names, types and shapes
-of a row. Texts become numbers, in the sorted order of their values over all rows, with their names
-kept. `"split"` is no array but one text for the whole block: "train" (where it is left out), "val"
-or "test".
+order among themselves. Any other name is a column as well: "y/age" and "y/event" are two targets of
+one example, "groups/sex" is a group of rows, "client_groups/region" one of clients. All blocks have
+the same names, types and shapes of a row. Texts become numbers, in the sorted order of their values
+over all rows, with their names kept. `"split"` is no array but one text for the whole block:
+"train" (where it is left out), "val" or "test".
 
 Blocks come in the same order whenever the same files are read, so that a reading which was killed
 goes on behind those that are stored: `Opened.blocks(start)` leaves the first ones out. A format

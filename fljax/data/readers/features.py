@@ -77,6 +77,8 @@ def _blocks(batch: Batch, roles: Roles, survey: Survey, seen) -> list[Block]:
         block["subject"] = read.ids(batch, roles.subject, survey.kinds[roles.subject])
     for name in roles.row_groups:
         block[f"groups/{name}"] = read.ids(batch, name, "text")
+    for name in roles.groups:
+        block[f"client_groups/{name}"] = read.ids(batch, name, "text")
     block["x"] = _x(batch, roles, survey, seen[0])
     if roles.label is not None:
         block["y"] = read.classes(batch, roles.label, survey.kinds[roles.label])

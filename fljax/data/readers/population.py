@@ -111,6 +111,12 @@ def population(
         row_ids = _row_ids(cache, owners) if is_natural or (natural and ":" in named) else None
         clients = _named(named, train, subjects, num_clients, seed, row_ids, partition_options)
     ids = None if taken is None else cache.clients[taken]
+    groups = _groups(cache)
+    if groups and taken is None:
+        raise ValueError(
+            f"the groups {', '.join(groups)} are of the clients in the data, and a partition makes "
+            "others: leave one of them out"
+        )
     test_split, held_out, held_out_ids = test and Split(test), None, None
     if test is not None and owned_test:
         test_split, held_out, held_out_ids = _tested(cache, test, cache.clients[present], ids)
@@ -129,6 +135,8 @@ def population(
         preprocess=preprocess,
         class_names=class_names,
         dropped={split: rows for split, rows in cache.facts.get("dropped", {}).items() if rows},
+        groups={key: values[taken] for key, values in groups.items()},
+        held_out_groups=_held_out_groups(cache, groups, held_out_ids),
         row_groups=_row_groups(cache),
         subjects=subjects,
         feature_names=tuple(cache.facts.get("features", ())) or None,
@@ -140,10 +148,10 @@ def population(
 
 
 def _tree(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns {"x": ..., "y": {"age": ...}} of {"x": ..., "y/age": ...}, without subjects."""
+    """Returns {"x": ..., "y": {"age": ...}} of {"x": ..., "y/age": ...}: what examples hold."""
     tree: dict[str, Any] = {}
     for name, values in arrays.items():
-        if name == "subject":
+        if name == "subject" or name.startswith("client_groups/"):
             continue
         *parents, last = name.split("/")
         place = tree
@@ -163,6 +171,38 @@ def _row_groups(cache: Cache) -> dict[str, tuple[str, ...]]:
     for name, values in found.items():
         check_values(name, len(values))
     return found
+
+
+def _groups(cache: Cache) -> dict[str, np.ndarray]:
+    """Returns {name: [N] group of each client}; refuses clients that have several."""
+    found = {}
+    for column in filter(lambda name: name.startswith("client_groups/"), cache.columns):
+        name = column.removeprefix("client_groups/")
+        number = np.full(len(cache.clients), -1)
+        for split, offsets in cache.offsets.items():
+            sizes, codes = np.diff(offsets), cache.arrays[split][column]
+            present = np.flatnonzero(sizes)
+            first = codes[offsets[present]]
+            owner = np.repeat(present, sizes[present])
+            is_other = codes != np.repeat(first, sizes[present])
+            is_other |= (number[owner] >= 0) & (number[owner] != codes)
+            if is_other.any():
+                client = cache.clients[owner[np.argmax(is_other)]].item()
+                raise ValueError(
+                    f"client {client!r} has rows of several groups {name!r}: such groups are of "
+                    "rows (row_groups), not of clients"
+                )
+            number[present] = first
+        found[name] = np.array(cache.columns[column]["names"])[number]
+    return found
+
+
+def _held_out_groups(cache: Cache, groups: Mapping[str, np.ndarray], ids) -> dict[str, np.ndarray]:
+    """Returns {name: group of each held-out client}."""
+    if ids is None:
+        return {}
+    places = np.searchsorted(cache.clients, ids)
+    return {name: values[places] for name, values in groups.items()}
 
 
 def _kind(cache: Cache) -> str:

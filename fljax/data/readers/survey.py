@@ -34,7 +34,7 @@ class Roles(NamedTuple):
       client, label: Columns, or None.
       targets, features: Columns.
       subject: The column of subjects, or None.
-      row_groups: Columns by which metrics are reported.
+      row_groups, groups: Columns by which metrics of rows, and of clients, are reported.
       missing: "error", "drop", "mean", "most_frequent", or a number.
       encoding: "one_hot" or "codes".
       standardize: Whether numbers get mean 0 and deviation 1.
@@ -48,6 +48,7 @@ class Roles(NamedTuple):
     features: tuple[str, ...]
     subject: str | None = None
     row_groups: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     missing: str | float = "error"
     encoding: str = "one_hot"
     standardize: bool = False
@@ -57,7 +58,7 @@ class Roles(NamedTuple):
     @property
     def columns(self) -> list[str]:
         ids = (self.client, self.subject, self.label)
-        named = (*ids, *self.targets, *self.features, *self.row_groups)
+        named = (*ids, *self.targets, *self.features, *self.row_groups, *self.groups)
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -90,7 +91,8 @@ def surveyed(table: Table, roles: Roles) -> Survey:
     kinds = {name: table.columns[name] for name in roles.columns}
     _check_kinds(table, roles, kinds)
     kinds |= _ids_known(table, roles, kinds)
-    kinds |= dict.fromkeys((n for n in roles.row_groups if n not in roles.features), "text")
+    groups = {*roles.row_groups, *roles.groups} - {*roles.features}
+    kinds |= dict.fromkeys(groups, "text")
     test_clients = _test_clients(table, roles, kinds)
     is_known = all(kinds[name] not in ("unknown", "text") for name in roles.features)
     if is_known and roles.missing not in _COUNTED and not roles.standardize:
@@ -127,7 +129,7 @@ def _check_kinds(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
     for what, names, fitting, remedy in (
         ("client", [roles.client], ids, "write ids as integers or texts"),
         ("subject", [roles.subject], ids, "write ids as integers or texts"),
-        ("group", roles.row_groups, ids | {"truth"}, "write it as texts"),
+        ("group", [*roles.row_groups, *roles.groups], ids | {"truth"}, "write it as texts"),
         ("label", [roles.label], ids | numbers, "write classes as texts or as 0, 1, 2, ..."),
         ("target", roles.targets, numbers, "write it as numbers"),
         ("feature", roles.features, ids | numbers | {"vector"}, "name the others as features, or "

@@ -45,6 +45,7 @@ def table(
     features: Names | None = None,
     split_by: str | None = None,
     row_groups: Names | None = None,
+    groups: Names | None = None,
     test_path: Names | None = None,
     test_clients: float | str | Sequence | None = None,
     missing: str | float = "error",
@@ -78,6 +79,8 @@ def table(
       split_by: The column of subjects, such as patients, whose rows stay with one client and on one
         side of every split.
       row_groups: Columns, such as sex, by whose values metrics are reported as well.
+      groups: Columns, such as the region of a hospital, that are alike in all rows of a client and
+        by whose values clients are reported; no features unless `features` names them.
       test_path: Files of test rows.
       test_clients: Clients whose rows are test rows and never trained on: a share of them, their
         ids, or the path of a file with an id a line.
@@ -104,8 +107,8 @@ def table(
     files: Files = [*(("train", file) for file in train), *(("test", file) for file in test)]
     seed = partition_setting("seed", seed)
     given = Roles(
-        client, label, target, features, split_by, row_groups, missing, encoding, standardize,
-        _test_clients(test_clients, client, test_path, data_dir), seed,
+        client, label, target, features, split_by, row_groups, groups, missing, encoding,
+        standardize, _test_clients(test_clients, client, test_path, data_dir), seed,
     )  # fmt: skip
     roles = _checked(format, given)
     if client is None and clients.get("partition") is None and clients.get("num_clients") is None:
@@ -221,6 +224,7 @@ def _checked(format: str, given: Roles) -> Roles:
         targets=_names("target", given.targets),
         features=_names("features", given.features),
         row_groups=_names("row_groups", given.row_groups),
+        groups=_names("groups", given.groups),
         missing=missing,
         encoding=checked("encoding", given.encoding, _ENCODING),
         standardize=checked("standardize", given.standardize, Field(False, bool)),
@@ -256,7 +260,9 @@ def _complete(roles: Roles, found: Table) -> Roles:
                 + f" It has {', '.join(found.columns)}.",
             )
     taken = {roles.client, roles.subject, roles.label, *roles.targets}
-    features = roles.features or tuple(name for name in found.columns if name not in taken)
+    features = roles.features or tuple(
+        name for name in found.columns if name not in {*taken, *roles.groups}
+    )
     if twice := next((name for name in features if name in taken), None):
         raise ValueError(
             f"features has {twice!r}, which is client, split_by, label or target already"

@@ -361,6 +361,24 @@ def test_damaged_files_are_named_and_the_cache_stays(ending, here):
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
 
 
+@pytest.mark.parametrize("options", [{}, {"test_clients": ["Basel"]}, {"own_test_fraction": 0.2}])
+def test_clients_have_the_groups_of_their_rows(options):
+    columns = people()
+    region = {"Basel": "west", "Bern": "west", "007": "?", "Zürich": "east"}
+    columns["region"] = np.array([region[name] for name in columns["hospital"].tolist()])
+    written(columns, "p.npz")
+    found = load("numpy", path="p.npz", groups="region", **ROLES, **options)
+    expected = [region[name] for name in found.client_ids.tolist()]
+    assert found.groups["region"].tolist() == expected
+    if found.held_out is not None:
+        assert found.held_out_groups["region"].tolist() == ["west"]
+    assert not any("region" in name for name in found.feature_names)
+    with pytest.raises(ValueError, match="client '007' has rows of several groups 'kind': such gr"):
+        load("numpy", path="p.npz", groups="kind", **ROLES)
+    with pytest.raises(ValueError, match="the groups region are of the clients in the data, and"):
+        load("numpy", path="p.npz", groups="region", partition="iid", num_clients=3, **ROLES)
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 @pytest.mark.parametrize(
     "options",
