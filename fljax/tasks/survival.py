@@ -46,8 +46,9 @@ def survival(
       frozen, fast_layers: As for `classification`.
 
     Returns:
-      The task; y is {"time": number[B], "event": 0 or 1 [B]}, 0 where the time is censored. Times
-      may be integers; as floats they are compared in float32.
+      The task; y is {"time": number[B], "event": 0 or 1 [B]}, 0 where the time is censored, or
+      number[B, 2] with these as columns, as tables give them (target=["time", "event"]). Times are
+      compared as they are stored: in float32, or as integers.
 
     Raises:
       ValueError: For other ties, or where outputs and y do not fit.
@@ -93,27 +94,37 @@ def survival(
 
 def _times(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
     """Returns times, and whether there was an event, of a batch [B]."""
-    y = batch["y"]
-    if not (isinstance(y, Mapping) and set(y) == {"time", "event"}):
+    found = _columns(batch["y"])
+    if found is None:
+        y = batch["y"]
+        have = ", ".join(sorted(y)) if isinstance(y, Mapping) else f"{y.dtype}{list(y.shape)}"
         raise ValueError(
-            'A survival task learns y = {"time": [rows], "event": [rows]}, with 0 as the event '
-            f"where the time is censored; these data have "
-            f"{', '.join(sorted(y)) if isinstance(y, Mapping) else 'one array'}."
+            'A survival task learns y = {"time": [rows], "event": [rows]}, or [rows, 2] with these '
+            f"as columns, and 0 as the event where the time is censored; these data have {have}."
         )
-    time, event = (jnp.asarray(y[name]).reshape(len(batch["mask"])) for name in ("time", "event"))
+    time, event = (jnp.asarray(each).reshape(len(batch["mask"])) for each in found)
     return time, event > 0
+
+
+def _columns(y: Any) -> tuple[Any, Any] | None:
+    """Returns times and events of y, as both were given; None for anything else."""
+    if isinstance(y, Mapping):
+        return (y["time"], y["event"]) if set(y) == {"time", "event"} else None
+    is_pair = getattr(y, "ndim", 0) == 2 and y.shape[1] == 2
+    return (y[:, 0], y[:, 1]) if is_pair else None
 
 
 def _problem(y: Any, rows: np.ndarray) -> str:
     """Returns what is wrong with events; times may be any numbers."""
-    if not (isinstance(y, Mapping) and "event" in y):
+    found = _columns(y)
+    if found is None:
         return ""  # tracing says so
-    event = np.asarray(y["event"]).reshape(len(rows))
+    event = np.asarray(found[1]).reshape(len(rows))
     wrong = np.flatnonzero((event != 0) & (event != 1))
     if not len(wrong):
         return ""
     return (
-        f"y/event holds {event[wrong[0]]} (row {rows[wrong[0]]}), and an event is 1 where it was "
+        f"an event is {event[wrong[0]]:g} (row {rows[wrong[0]]}), and must be 1 where it was "
         "observed and 0 where the time is censored."
     )
 

@@ -138,7 +138,7 @@ def test_evaluations_do_not_depend_on_batches():
 def test_what_does_not_fit_is_refused():
     batch, task = batch_of(0), tasks.survival(IDENTITY)
     for change, message in (
-        ({"y": batch["y"]["time"]}, "one array"),
+        ({"y": batch["y"]["time"]}, r"these data have int32\[9\]"),
         ({"y": {"time": batch["y"]["time"], "died": batch["y"]["event"]}}, "have died, time"),
         ({"x": np.ones((9, 2), np.float32)}, r"shape \[9, 2\]; \[9\] is wanted.*hazard"),
     ):
@@ -184,7 +184,7 @@ def test_hazards_are_learned_by_name_and_judged_for_clients_and_groups():
 def test_events_that_are_no_events_are_refused():
     x, y = np.ones((6, 2), np.float32), {"time": np.arange(6), "event": [0, 1, 2, 0, 1, 1]}
     dataset = data.from_arrays(x, y, kind="targets", client_ids=[0, 0, 0, 1, 1, 1])
-    with pytest.raises(ValueError, match=r"y/event holds 2 \(row 2\)"):
+    with pytest.raises(ValueError, match=r"an event is 2 \(row 2\)"):
         fljax.simulate(
             dataset, "softmax_regression", task="survival", num_rounds=1, clients_per_round=2
         )
@@ -200,3 +200,18 @@ def test_examples_that_are_compared_are_not_hidden_one_by_one():
             dataset, "softmax_regression", task="survival", num_rounds=1, clients_per_round=2,
             local_steps=1, privacy=privacy.dpsgd(1.0, 1.0),
         )  # fmt: skip
+
+
+def test_times_and_events_may_be_columns():
+    batch, task = batch_of(6), tasks.survival(IDENTITY)
+    columns = np.stack([batch["y"]["time"], batch["y"]["event"]], 1).astype(np.float32)
+    measure = jax.jit(task.measure)
+    found = [measure({}, {}, {}, {**batch, "y": y}).sums for y in (batch["y"], columns)]
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
+    dataset = data.from_arrays(
+        batch["x"][:6], columns[:6] + 1, kind="targets", client_ids=[0, 0, 0, 1, 1, 1]
+    )
+    with pytest.raises(ValueError, match=r"an event is 2 \(row"):
+        fljax.simulate(
+            dataset, "softmax_regression", task="survival", num_rounds=1, clients_per_round=2
+        )
