@@ -71,6 +71,7 @@ from fljax.data.sources.cifar100 import cifar100
 from fljax.data.sources.emnist import emnist
 from fljax.data.sources.heart import heart_disease
 from fljax.data.sources.images import cifar10, fashion_mnist, mnist, mnist_writers
+from fljax.data.sources.interactions import interactions
 from fljax.data.sources.libsvm import a9a, mushrooms, w8a
 from fljax.data.sources.medical import brain_mri, pneumonia_xray
 from fljax.data.sources.shakespeare import shakespeare
@@ -133,6 +134,7 @@ __all__ = [
     "heart_disease",
     "iid",
     "image_scaling",
+    "interactions",
     "is_of_images",
     "label_counts",
     "label_permutations",

@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 from flax import nnx
 
@@ -159,6 +162,31 @@ def test_histories_are_in_the_order_of_times():
     assert test["x"].tolist() == [[1, 0], [3, 1]] and test["y"].tolist() == [[3, 0], [2, 0]]
     longest = data.from_interactions(people, items, times, longest=1)
     assert longest.train.examples.take(np.arange(2))["x"].tolist() == [[1], [1]]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_tables_of_choices_are_read(suffix, tmp_path):
+    people, items = pairs()
+    names = [f"item{number}" for number in items]
+    times = np.random.default_rng(1).permutation(len(items))
+    path = tmp_path / f"choices.{suffix}"
+    table = pyarrow.table({"who": people, "what": names, "stars": items, "when": times})
+    write = pyarrow.csv.write_csv if suffix == "csv" else pyarrow.parquet.write_table
+    write(table, path)
+    columns = {"user": "who", "item": "what", "time": "when"}
+    found = data.load("interactions", path=str(path), held_out=2, val_fraction=0.0, **columns)
+    expected = data.from_interactions(people, names, times, held_out=2)
+    assert found.client_ids.tolist() == expected.client_ids.tolist()
+    for split in ("train", "test"):
+        rows = [getattr(each, split) for each in (found, expected)]
+        rows = [each.examples.take(each.rows()) for each in rows]
+        for part in ("x", "y"):
+            np.testing.assert_array_equal(rows[0][part], rows[1][part])
+    with pytest.raises(ValueError, match="no column 'whom'.*did you mean 'who'"):
+        data.interactions(str(path), user="whom")
+    write(table.set_column(1, "what", pyarrow.array([None, *names[1:]])), path)
+    with pytest.raises(ValueError, match="row 1, column 'what': this is missing"):
+        data.interactions(str(path), **columns)
 
 
 def test_users_keep_their_vectors_and_learn_from_each_other():

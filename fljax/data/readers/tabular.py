@@ -102,8 +102,8 @@ def table(
       ValueError: If a file is damaged or a value is not what its column is for, with the file, the
         row, the column and the remedy; what was cached before stays.
     """
-    train = _files("path", path, data_dir, suffixes)
-    test = [] if test_path is None else _files("test_path", test_path, data_dir, suffixes)
+    train = files_at("path", path, data_dir, suffixes)
+    test = [] if test_path is None else files_at("test_path", test_path, data_dir, suffixes)
     files: Files = [*(("train", file) for file in train), *(("test", file) for file in test)]
     seed = partition_setting("seed", seed)
     given = Roles(
@@ -281,10 +281,10 @@ def _names(key: str, value: Any, what: str = "names of columns, each once") -> t
     return tuple(names)
 
 
-def _files(key: str, path: Names, data_dir, suffixes: Sequence[str]) -> list[Path]:
+def files_at(key: str, path: Names, data_dir, suffixes: Sequence[str]) -> list[Path]:
     """Returns the files that a path names, sorted."""
     if isinstance(path, list | tuple):
-        return [file for each in path for file in _files(key, each, data_dir, suffixes)]
+        return [file for each in path for file in files_at(key, each, data_dir, suffixes)]
     given = checked_path(key, path).expanduser()
     for place in dict.fromkeys((given, resolve_data_dir(data_dir) / given)):
         if place.is_dir():
@@ -309,7 +309,7 @@ def _test_clients(value: Any, client: str | None, test_path: Any, data_dir) -> f
             need = "needs the column of clients" if client is None else "and test_path exclude each"
             raise ValueError(f"test_clients {need}{' other' if client else ''}: see {key}")
     if isinstance(value, str | os.PathLike):
-        (file,) = _files("test_clients", value, data_dir, ("",))[:1]
+        (file,) = files_at("test_clients", value, data_dir, ("",))[:1]
         return tuple(filter(None, map(str.strip, file.read_text("utf-8").splitlines())))
     if isinstance(value, list | tuple):
         return tuple(value)

@@ -25,6 +25,7 @@ from fljax.data.sources.digits import digits
 from fljax.data.sources.emnist import emnist
 from fljax.data.sources.heart import heart_disease
 from fljax.data.sources.images import cifar10, fashion_mnist, mnist, mnist_writers
+from fljax.data.sources.interactions import interactions
 from fljax.data.sources.libsvm import a9a, libsvm, mushrooms, w8a
 from fljax.data.sources.medical import brain_mri, pneumonia_xray
 from fljax.data.sources.shakespeare import shakespeare
@@ -51,6 +52,7 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "mushrooms": mushrooms,
     "w8a": w8a,
     "libsvm": libsvm,
+    "interactions": interactions,
     "synthetic": synthetic,
     "csv": csv,
     "parquet": parquet,
@@ -68,7 +70,7 @@ SOURCES: dict[str, Callable[..., FederatedDataset]] = {
 NATURAL = (
     *("mnist_writers", "emnist", "cifar100", "shakespeare", "stackoverflow_nwp"),
     *("stackoverflow_lr", "heart_disease", "uci_har", "brain_mri", "synthetic"),
-    *("leaf", "tff", "fedjax"),
+    *("leaf", "tff", "fedjax", "interactions"),
 )
 
 # Those whose rows have clients where an option says which: {source: option}.
