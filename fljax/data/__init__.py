@@ -44,6 +44,7 @@ from fljax.data.label_noise import (
     pairwise,
     symmetric,
     with_label_noise,
+    wrong_label_shares,
 )
 from fljax.data.own_rows import with_own_test
 from fljax.data.pachinko import pachinko, quantity_label
@@ -182,4 +183,5 @@ __all__ = [
     "with_held_out",
     "with_label_noise",
     "with_own_test",
+    "wrong_label_shares",
 ]

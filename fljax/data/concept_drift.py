@@ -154,7 +154,8 @@ def with_concept_drift(
       dataset: Whose examples are arrays in memory, where concepts change them; each concept is a
         further copy of them.
       concept_drift: Calls of `CONCEPTS` or of `SKEWS`, of which each combination is a concept, and
-        then one of `SCHEDULES`; or "window(...)" alone.
+        then one of `SCHEDULES`; or "window(...)" alone. Functions of one's own that return a `Skew`
+        are taken to change features.
       seed: Chooses the order of rows in a change, and by how much a client is late.
 
     Raises:

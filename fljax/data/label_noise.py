@@ -207,6 +207,25 @@ def with_label_noise(
     )
 
 
+def wrong_label_shares(dataset: FederatedDataset) -> np.ndarray:
+    """Returns float64[N], the share of each client's training rows that have wrong labels.
+
+    Args:
+      dataset: From `with_label_noise`, or without wrong labels.
+
+    Example:
+      >>> dataset = data.from_arrays(np.eye(8), [0, 1] * 4, num_clients=2)
+      >>> data.wrong_label_shares(data.with_label_noise(dataset, 'pairwise(0.5)')).tolist()
+      [0.5, 0.5]
+    """
+    partition = dataset.train.partition
+    if dataset.noisy_labels is None:
+        return np.zeros(partition.num_clients)
+    wrong = np.isin(partition.all_rows(), dataset.noisy_labels.rows)
+    counts = np.bincount(partition.owners(), wrong, partition.num_clients)
+    return counts / np.maximum(partition.sizes, 1)
+
+
 def _named(text: str) -> NoiseKind:
     call = parts.read_one("label_noise", text, NOISES)
     kind = parts.make(call)

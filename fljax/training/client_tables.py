@@ -10,6 +10,7 @@ import numpy as np
 
 from fljax.core.metrics import Metric, Sum, group_metrics
 from fljax.data.dataset import FederatedDataset
+from fljax.data.label_noise import wrong_label_shares
 
 TRAINING, HELD_OUT = "training", "held_out"
 # Whose own models records judge under which name.
@@ -35,13 +36,21 @@ def identified(
 
     Returns:
       The arrays, and beside them "id" [K] as given with the data (the client's number where the
-      data have no ids), "split" [K] the population, and "groups/NAME" [K].
+      data have no ids), "split" [K] the population, "groups/NAME" [K], and "wrong_labels" [K], the
+      share of their training rows that were given wrong labels, where such were (NaN of held-out
+      clients).
     """
     numbers = clients["client"]
     ids = dataset.client_ids if population == TRAINING else dataset.held_out_ids
     groups = dataset.groups if population == TRAINING else dataset.held_out_groups
+    wrong = {}
+    if dataset.noisy_labels is not None:
+        wrong["wrong_labels"] = np.full(len(numbers), np.nan)
+        if population == TRAINING:
+            wrong["wrong_labels"] = wrong_label_shares(dataset)[numbers]
     return {
         **clients,
+        **wrong,
         "id": numbers if ids is None else np.asarray(ids)[numbers],
         "split": np.full(len(numbers), population),
         **{f"groups/{name}": np.asarray(values)[numbers] for name, values in groups.items()},

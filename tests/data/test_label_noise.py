@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fljax import data
+from fljax.training.client_tables import identified
 
 X = np.zeros((4000, 2), np.float32)
 Y = np.arange(4000) % 5
@@ -72,6 +73,18 @@ def test_held_out_clients_are_judged_by_right_labels():
     whole = noisy("symmetric(0.5)", held_out_fraction=0.3, own_test_fraction=0.0)
     judged = whole.held_out.rows()
     np.testing.assert_array_equal(whole.train.examples.arrays["y"][judged], Y[judged])
+
+
+def test_results_of_clients_say_how_many_of_their_labels_are_wrong():
+    dataset = noisy("symmetric(0.1, most=0.5)", held_out_fraction=0.3)
+    of_training = identified({"client": np.array([5, 2])}, dataset, "training")
+    y = dataset.train.examples.arrays["y"]
+    rows = [dataset.train.partition.rows(client) for client in (5, 2)]
+    expected = [np.mean(y[own] != Y[own]) for own in rows]
+    np.testing.assert_allclose(of_training["wrong_labels"], expected)
+    of_held_out = identified({"client": np.array([0, 3])}, dataset, "held_out")
+    assert np.isnan(of_held_out["wrong_labels"]).all()
+    assert "wrong_labels" not in identified({"client": np.zeros(1, int)}, noisy(None), "training")
 
 
 @pytest.mark.parametrize(
