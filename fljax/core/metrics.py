@@ -187,6 +187,8 @@ def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
     Example:
       >>> name_of("eval/val/loss"), name_of("eval/clients/p10")
       ('validation loss', 'accuracy, p10 over clients')
+      >>> name_of("eval/groups/hospital/va/loss")
+      'groups loss, hospital va'
     """
     rows, name = rows_of(key), key.rpartition("/")[2]
     if [rows] in _SPREADS and name in SPREAD:
@@ -196,7 +198,9 @@ def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
         return name.replace("_", " ")
     metric = metric_of(key, metrics)
     words = metric.words if metric else name.replace("_", " ")
-    return f"{_WORDS.get(rows, rows)} {words}"
+    _, grouped, group = key.rpartition("/")[0].partition("/groups/")
+    whose = f", {group.replace('/', ' ')}" if grouped else ""
+    return f"{_WORDS.get(rows, rows)} {words}{whose}"
 
 
 def unit_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> tuple[float, str]:
