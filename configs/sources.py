@@ -21,14 +21,16 @@ SOURCES = {
     "fashion_mnist": {"model": "mlp"},
     "mnist_writers": {"model": "lenet_cnn", "clients_per_round": 20},
     "cifar10": {"model": "lenet_cnn"},
-    "shakespeare": {"model": "char_lstm(hidden=64, layers=1)", "num_rounds": 20},
+    "shakespeare": {
+        "model": "char_lstm(hidden=64, layers=1)", "num_rounds": 40, "client_lr": 1.0,
+    },
     "heart_disease": {"task": "binary", "clients_per_round": 4, "batch_size": 4},
     "adult": {"task": "binary", "client_lr": 0.1},
     "synthetic": {"num_clients": 30},
     "uci_har": {"model": "mlp(hidden=[100])", "clients_per_round": 21},
     "brain_mri": {
         "task": "binary", "model": "lenet_cnn", "clients_per_round": 4, "batch_size": 8,
-        "num_rounds": 60,
+        "num_rounds": 60, "client_lr": 0.05, "augmentation": "flip, crop(4), rotation(15)",
     },
     "pneumonia_xray": {"task": "binary", "model": "lenet_cnn", "num_clients": 10},
     "a9a": {"task": "binary", "num_clients": 80},

@@ -75,7 +75,8 @@ def test_cifar100_has_clients_of_two_splits_that_share_numbers(root):
 
     train = {"0": [image(7), image(99)], "1": [image(5)]}
     test = {"0": [image(8)], "1": [image(1), image(2)]}
-    write_tff(root / "cifar100" / "cifar100.sqlite", {"train": train, "test": test})
+    # in the data directory itself, where `data.download` puts it
+    write_tff(root / "cifar100.sqlite", {"train": train, "test": test})
     dataset = load("cifar100", root)
     assert dataset.client_ids.tolist() == ["0", "1"]
     assert dataset.held_out_ids.tolist() == ["test_0", "test_1"]

@@ -247,14 +247,21 @@ def _vocabulary(kind: str, option: str, size: int, data_dir) -> tuple[dict[str, 
     size = checked(option, size, _SIZE)
     root = resolve_data_dir(data_dir)
     name = f"stackoverflow.{kind}_count"
-    path = root / "stackoverflow" / name
-    if path.is_file():
-        content = read_bytes(path, _MOST_BYTES)
-    elif (path := path.with_name(f"{name}.tar.bz2")).is_file():
+    there = [
+        path
+        for folder in (root / "stackoverflow", root)
+        for path in (folder / name, folder / f"{name}.tar.bz2")
+        if path.is_file()
+    ]
+    if not there:
+        wanted = [f"stackoverflow/{name}.tar.bz2"]
+        also = f"data.download('{name}.tar.bz2') fetches it."
+        raise FileNotFoundError(missing_files(f"stackoverflow ({kind}s)", wanted, root, also))
+    path = there[0]
+    if path.suffix == ".bz2":
         [content] = read_members(path, [name], _MOST_BYTES)
     else:
-        wanted = [f"stackoverflow/{name}.tar.bz2"]
-        raise FileNotFoundError(missing_files(f"stackoverflow ({kind}s)", wanted, root))
+        content = read_bytes(path, _MOST_BYTES)
     try:
         counts = _COUNTS[kind](content.decode())
     except (ValueError, AttributeError, TypeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -127,13 +128,15 @@ def _limited(found: Opened, limit: int) -> Opened:
 
 def _paths(name: str, database: str, hdf5: Mapping[str, str], root: pathlib.Path):
     """Returns {split: path} of what is there: the database as "train", else the HDF5 files."""
-    for packed in ("", ".lzma", ".xz"):
-        if (path := root / name / f"{database}{packed}").is_file():
+    folders = (root / name, root)  # the latter is where `data.download` puts files
+    for folder, packed in itertools.product(folders, ("", ".lzma", ".xz")):
+        if (path := folder / f"{database}{packed}").is_file():
             return {"train": path}
-    paths = {split: root / name / file for split, file in hdf5.items()}
-    if paths and all(path.is_file() for path in paths.values()):
-        return paths
-    also = ""
+    for folder in folders:
+        paths = {split: folder / file for split, file in hdf5.items()}
+        if paths and all(path.is_file() for path in paths.values()):
+            return paths
+    also = f"data.download('{database}.lzma') fetches it."
     if hdf5:
-        also = f"Or, to be read by h5py: {', '.join(f'{name}/{file}' for file in hdf5.values())}"
+        also += f" Or, to be read by h5py: {', '.join(f'{name}/{file}' for file in hdf5.values())}"
     raise FileNotFoundError(missing_files(name, [f"{name}/{database}.lzma"], root, also))
