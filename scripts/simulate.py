@@ -15,6 +15,8 @@ docs/many_hosts.md.
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
+from pathlib import Path
+
 from absl import app, flags
 
 import fljax
@@ -42,7 +44,10 @@ def main(argv):
     if _WORKDIR.value is None and not (_DRY_RUN.value or _PRIVACY.value):
         raise app.UsageError("--workdir is needed: a directory for what the run leaves behind.")
     from fljax.config import experiment
+    from fljax.core.files import check_kind
 
+    if _EXPORT.value is not None:
+        check_kind(Path(_EXPORT.value))
     process = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or process != (None, None, None):
         fljax.initialize_distributed(*process)
@@ -56,10 +61,11 @@ def main(argv):
     run, plots = experiment.run_config(
         config_of(_CONFIG), _WORKDIR.value, resume=_RESUME.value, profile=_PROFILE.value
     )
-    if _EXPORT.value is not None and run.directory is not None and not run.interrupted:
-        run.export(_EXPORT.value, "final" if run.best_variables is None else "best")
     if run.directory is not None:
         commands.show(experiment.report(run, plots))
+        if _EXPORT.value is not None and not run.interrupted:
+            which = "final" if run.best_variables is None else "best"
+            commands.show(f"{which} weights: {run.export(_EXPORT.value, which)}")
     return signals.exit_code() if run.interrupted else 0
 
 

@@ -15,6 +15,7 @@ from fljax import models, tasks
 from fljax.config.schema import FIELDS
 from fljax.core.lora import has_adapters, merged
 from fljax.core.own_modules import beside
+from fljax.core.parts import name_of
 from fljax.data.tables import as_array, numbers_of
 from fljax.data.values import narrowed
 from fljax.recording import Run, jsonio
@@ -118,8 +119,10 @@ def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> An
         outputs = tasks.num_outputs(task, num_classes, spec)
         shape = tuple(spec["x"].shape)
         model = models.named(config["model"], outputs, shape, config["model_options"])
-        # neither first weights nor adapters, which `_fitted` adds to the trained weights
-        model = models.prepared(model, fast_layers=config.get("fast_layers", True))
+        # without first weights, and without adapters of ours, which `_fitted` adds to the weights
+        adapters = config.get("adapters")
+        own = adapters if adapters is not None and ":" in name_of(adapters) else None
+        model = models.prepared(model, adapters=own, fast_layers=config.get("fast_layers", True))
         return model if task is None else tasks.make(task, model, num_classes, spec)
 
 

@@ -258,11 +258,18 @@ def frozen_fingerprint(frozen: Any) -> dict[str, int]:
 
     Checkpoints do not hold them: they may come from a file, which may be another one by now.
     """
-    leaves = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(frozen)]
+    leaves = [np.ravel(_numbers_of(leaf)) for leaf in jax.tree.leaves(frozen)]
     if not leaves:
         return {}
-    some = [leaf[np.linspace(0, leaf.size - 1, _ROWS).astype(np.int64)] for leaf in leaves]
+    places = [np.linspace(0, leaf.size - 1, min(leaf.size, _ROWS)) for leaf in leaves]
+    some = [leaf[at.astype(np.int64)] for leaf, at in zip(leaves, places, strict=True)]
     return {_FROZEN: checksum(some)}
+
+
+def _numbers_of(leaf: Any) -> np.ndarray:
+    """Returns an array on the host; of random keys, their words."""
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def optimizer_fingerprint(federation: Federation) -> dict[str, Any] | None:

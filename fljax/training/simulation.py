@@ -130,6 +130,8 @@ def simulate(
     use_compilation_cache()
     made = as_task(model, dataset, task, **of_model)
     made = fitted(made, dataset, round_options.privacy)
+    of_model = {key: plain(value) for key, value in of_model.items() if key != "fast_layers"}
+    run_options = _with_settings(run_options, of_model)
     run_options = _with_own_code(run_options, round_options, dataset, given)
     check_described(made)
     check_target(vars(run_options), made.metrics[0])
@@ -147,6 +149,14 @@ def simulate(
     where = "nothing is saved" if run.directory is None else f"saved in {run.directory}"
     signals.conclude(f"stopped after round {run.summary['rounds']}, {where}.")
     return run
+
+
+def _with_settings(options: RunOptions, given: Mapping[str, Any]) -> RunOptions:
+    """Returns the options with a config that tells of settings of the model that are set."""
+    told = {name: value for name, value in given.items() if value is not None}
+    if not told:
+        return options
+    return dataclasses.replace(options, config={**(options.config or {}), **told})
 
 
 def _with_own_code(

@@ -12,12 +12,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import quick
 
 import fljax
 from fljax.config import experiment
+from fljax.core.safetensors import read_tensors
+from fljax.core.trees import leaf_paths
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "scripts/simulate.py", "--config=configs/quickstart.py"]
@@ -42,6 +45,7 @@ def finished(tmp_path_factory):
     done = simulate(
         f"--workdir={workdir}", "--config.num_rounds=3", "--config.eval_every=1",
         "--config.client_lr=0.05", "--config.target_accuracy=0.01", "--config.seed=3",
+        f"--export={workdir}.safetensors",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done, workdir
@@ -80,13 +84,24 @@ def test_the_closing_lines_name_results_and_places(finished):
     assert str(workdir / "plots" / "accuracy.png") in done.stdout
 
 
+def test_the_best_weights_are_exported(finished):
+    done, workdir = finished
+    assert f"best weights: {workdir}.safetensors" in done.stdout
+    arrays, _ = read_tensors(f"{workdir}.safetensors")
+    best = fljax.load_run(workdir).best_variables.params
+    names = [path.replace("/", ".") for path in leaf_paths(best)]
+    assert sorted(arrays) == sorted(names)
+    for name, leaf in zip(names, jax.tree.leaves(best), strict=True):
+        np.testing.assert_array_equal(arrays[name], leaf)
+
+
 def test_nothing_but_own_lines_is_shown(finished):
     done, _ = finished
     layout, *progress = done.stderr.splitlines()
     assert re.fullmatch(r"\d+ devices? x 1 lane", layout)
     for line, name in zip(progress, ("fedavg", "centralized", "local_only"), strict=True):
         assert line.startswith(f"{name}: round 3/3, loss ")
-    own = r"(federated|centralized|local_only): final|best by|target|\d+ rounds in|run dir|plot: "
+    own = r"(federated|centralized|local_only): final|best |target|\d+ rounds in|run dir|plot: "
     assert all(re.match(own, line) for line in done.stdout.splitlines())
     (local,) = (line for line in done.stdout.splitlines() if line.startswith("local_only"))
     assert "clients' own models on everybody's rows" in local

@@ -229,3 +229,4 @@ def test_constants_that_are_others_are_refused_on_resume():
     with pytest.raises(ValueError, match="constants of the model was"):
         check_identity(now, saved, "The checkpoint")
     check_identity(now, {}, "An older checkpoint")
+    assert frozen_fingerprint({"key": KEY, "none": np.zeros((0, 2))})
