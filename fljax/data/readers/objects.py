@@ -156,7 +156,8 @@ def from_biosilo(
     """Makes a federated dataset of a partition of BioSilo; its clients are the natural ones.
 
     Args:
-      partition: What `biosilo.load(...)` returns; its test rows are over the same clients.
+      partition: What `biosilo.load(...)` returns; its test rows are over the same clients. Its groups,
+        such as patients, are subjects: their rows stay together wherever rows are divided.
       features: The input that becomes x, where the data have several.
       target: Whether y is a number to be predicted, and no class.
       name: For logs and records. Default: the data set's.
@@ -175,9 +176,14 @@ def from_biosilo(
     def records() -> Iterator[Record]:
         for split in ("train", "test"):
             for number, client in enumerate(ids):
-                x, y, _ = partition.client(number, split)
+                x, y, subjects = partition.client(number, split)
                 inputs = x._asdict() if hasattr(x, "_asdict") else {"x": x}
-                yield Record(split, client, {**inputs, "y": y}, f"client {client!r}, {split}")
+                beside = {}
+                if subjects is not None:  # they are numbered client by client
+                    of_rows = as_ids(subjects, len(y), "groups").tolist()
+                    beside["subject"] = np.array([f"{client}/{subject}" for subject in of_rows])
+                where = f"client {client!r}, {split}"
+                yield Record(split, client, {**inputs, "y": y}, where, beside)
 
     of_y = {"target": "y"} if target else {"label": "y"}
     chosen = how(features=features, **of_y)

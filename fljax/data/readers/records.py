@@ -33,12 +33,14 @@ class Record(NamedTuple):
       client: The id of their client, or an array of one for each row.
       features: {name: array[rows, ...] or list of texts}.
       where: What people call the place, for messages.
+      beside: {name: array[rows]} of further columns of a block, such as "subject".
     """
 
     split: str
     client: Any
     features: Mapping[str, Any]
     where: str
+    beside: Mapping[str, np.ndarray] = {}
 
 
 class Reader(NamedTuple):
@@ -180,7 +182,7 @@ def _one_name(wanted: Fields) -> str:
 
 
 def _piece(record: Record, wanted: Fields) -> Piece:
-    found = columns(record.features, wanted, record.where)
+    found = {**columns(record.features, wanted, record.where), **record.beside}
     return Piece(record.split, record.client, found, record.where)
 
 

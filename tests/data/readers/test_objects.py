@@ -129,7 +129,8 @@ def test_biosilo():
 
     def client(number, split):
         rows = number + (2 if split == "train" else 1)
-        return inputs(np.full((rows, 3), number, np.float32), np.ones(rows)), np.arange(rows), None
+        x = inputs(np.full((rows, 3), number, np.float32), np.ones(rows))
+        return x, np.arange(rows), np.array([f"{split} {row // 2}" for row in range(rows)])
 
     partition = types.SimpleNamespace(client_ids=["east", "west"], client=client, dataset="scans")
     dataset = data.from_biosilo(partition, features="scan")
@@ -137,6 +138,7 @@ def test_biosilo():
     assert dataset.train.partition.sizes.tolist() == [2, 3]
     assert dataset.test.partition.sizes.tolist() == [1, 2]
     assert dataset.train.examples.take([2])["x"].tolist() == [[1, 1, 1]]
+    assert dataset.subjects.tolist() == [0, 0, 1, 1, 2]
     with pytest.raises(ValueError, match="which of its features is x .*scan, age"):
         data.from_biosilo(partition)
 
