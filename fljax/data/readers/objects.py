@@ -156,8 +156,8 @@ def from_biosilo(
     """Makes a federated dataset of a partition of BioSilo; its clients are the natural ones.
 
     Args:
-      partition: What `biosilo.load(...)` returns; its test rows are over the same clients. Its groups,
-        such as patients, are subjects: their rows stay together wherever rows are divided.
+      partition: What `biosilo.load(...)` returns; its test rows are over the same clients. Its
+        groups, such as patients, are subjects: their rows stay together wherever rows are divided.
       features: The input that becomes x, where the data have several.
       target: Whether y is a number to be predicted, and no class.
       name: For logs and records. Default: the data set's.
