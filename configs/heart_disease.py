@@ -54,6 +54,7 @@ def get_config(setting="tuned"):
     config = default_config()
     config.dataset = "heart_disease:hospitals"
     config.task = "binary"
+    config.model = "softmax_regression"
     config.clients_per_round = 4
     config.eval_personal = -1
     config.local_epochs = None
