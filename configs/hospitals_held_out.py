@@ -18,6 +18,7 @@ def get_config():
     config.dataset = "heart_disease"
     config.dataset_options.scaling = "public"
     config.task = "binary"
+    config.model = "softmax_regression"
     config.held_out_folds = 4
     config.clients_per_round = 3
     config.num_rounds = 60
