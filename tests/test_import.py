@@ -18,6 +18,9 @@ OPTIONAL = {
     "orbax": "orbax-checkpoint",
     "ml_collections": "ml_collections",
     "tqdm": "tqdm",
+    "datasets": "datasets",
+    "h5py": "h5py",
+    "PIL": "pillow",
 }
 
 BLOCK = f"""

@@ -117,7 +117,7 @@ def split(text: str | Sequence[str], unit: str) -> Iterable[str]:
 
 
 def chunked(
-    texts: Sequence[np.ndarray], width: int, begin: int, end: int
+    texts: Sequence[np.ndarray], width: int, begin: int, end: int, dtype=np.int32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Puts `begin` before and `end` behind each text, and cuts it into padded chunks.
 
@@ -126,15 +126,16 @@ def chunked(
       width: Ids of a chunk.
       begin: Id before a text.
       end: Id behind it.
+      dtype: Of the chunks.
 
     Returns:
-      (array[chunks, width] of the type of the ids, int64[texts] chunks of each text).
+      (array[chunks, width], int64[texts] chunks of each text).
     """
     lengths = np.array([len(text) for text in texts], np.int64)
     chunks = -(-(lengths + 2) // width)
     starts = (np.cumsum(chunks) - chunks) * width
-    flat = np.concatenate(texts) if len(texts) else np.zeros(0, np.int32)
-    ids = np.full(int(chunks.sum()) * width, PAD, flat.dtype)
+    flat = np.concatenate(texts) if len(texts) else np.zeros(0, dtype)
+    ids = np.full(int(chunks.sum()) * width, PAD, dtype)
     ids[starts] = begin
     ids[starts + 1 + lengths] = end
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

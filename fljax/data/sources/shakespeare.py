@@ -26,6 +26,7 @@ from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import find_file, missing_files, read_json, resolve_data_dir
 from fljax.data.partition_arguments import check_count
+from fljax.data.readers.texts import chunked
 
 # The order of TensorFlow Federated's text generation tutorial, so that ids agree with other work.
 VOCABULARY = (
@@ -92,19 +93,9 @@ def tokenize(snippets: Sequence[str], sequence_length: int) -> tuple[np.ndarray,
     Returns:
       (uint8[chunks, L + 1] ids, int64[snippets] number of chunks of each snippet).
     """
-    encoded = [snippet.encode() for snippet in snippets]
-    lengths = np.array([len(text) for text in encoded], np.int64)
-    width = sequence_length + 1
-    chunks = -(-(lengths + 2) // width)
-    starts = (np.cumsum(chunks) - chunks) * width
-    ids = np.full(int(chunks.sum()) * width, PAD, np.uint8)
-    ids[starts] = BOS
-    ids[starts + 1 + lengths] = EOS
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    ids[np.repeat(starts + 1, lengths) + within] = _id_of_byte()[
-        np.frombuffer(b"".join(encoded), np.uint8)
-    ]
-    return ids.reshape(-1, width), chunks
+    table = _id_of_byte()
+    encoded = [table[np.frombuffer(snippet.encode(), np.uint8)] for snippet in snippets]
+    return chunked(encoded, sequence_length + 1, BOS, EOS, np.uint8)
 
 
 def _id_of_byte() -> np.ndarray:
