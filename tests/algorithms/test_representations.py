@@ -212,7 +212,7 @@ def test_fedproto(x64, weighting, seed):
         toy.assert_close(own_of(rows, client).params, expected, 1e-9)
     x, y = toy.clients(seed=seed)[6]
     mine = jax.tree.map(jnp.asarray, own_of(rows, 3))
-    outputs = federation.algorithm.predict(server, mine, batch_of(x, y))
+    outputs = jax.jit(federation.algorithm.predict)(server, mine, batch_of(x, y))
     far = ((represented(own[3], x)[:, None] - prototypes[known]) ** 2).sum(-1)
     np.testing.assert_allclose(np.asarray(outputs)[:, known], -far, rtol=1e-9)
 
@@ -241,10 +241,15 @@ def test_knn_per(x64):
     params = of_fedavg()
     toy.assert_close(toy.params_of(federation), params, 1e-14)
     rows, labels = toy.clients()[6]
+
+    @jax.jit
+    def outputs_of(own, batch):
+        made = federation.algorithm.personalize(server, (), own, jax.random.key(0))
+        return federation.algorithm.predict(server, made, batch)
+
     for client in (3, 2, 1):  # of 31, 5 and no rows
         x, y = toy.clients()[client]
-        made = federation.algorithm.personalize(server, (), batch_of(x, y, 2), jax.random.key(0))
-        outputs = federation.algorithm.predict(server, made, batch_of(rows, labels))
+        outputs = outputs_of(batch_of(x, y, 2), batch_of(rows, labels))
         expected = probabilities(represented(params, rows) @ params["w"] + params["c"])
         if len(y):
             of_rows = neighbours(params, x, y, rows, number, scale)
