@@ -121,7 +121,7 @@ def test_cfl(seed):
 def personal(federation, state, number, x, y):
     """Returns the parameters of a client's own model."""
     batch = {"x": jnp.asarray(x), "y": jnp.asarray(y), "mask": jnp.ones(len(y), bool)}
-    personalize = federation.algorithm.personalize
+    personalize = jax.jit(federation.algorithm.personalize)
     return jax.device_get(personalize(state, jnp.int32(number), batch, None).params)
 
 
@@ -156,7 +156,7 @@ def test_who_is_in_no_cluster_uses_the_model_that_fits_their_rows():
             toy.assert_close(personal(federation, unused, number, x, y), models[best], 1e-9)
             assert int(federation.algorithm.cluster(state, jnp.int32(number))) == -1
     nobody = {"x": x, "y": y, "mask": np.zeros(50, bool)}
-    own = federation.algorithm.personalize(state, jnp.int32(9), nobody, None)
+    own = jax.jit(federation.algorithm.personalize)(state, jnp.int32(9), nobody, None)
     toy.assert_close(jax.device_get(own.params), toy.params_of(federation), 1e-12)
 
 

@@ -96,7 +96,8 @@ def own_model(federation, client, seed=0):
     batch = {"x": jnp.asarray(x), "y": jnp.asarray(y), "mask": jnp.ones(len(y), bool)}
     server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
     state = jax.tree.map(jnp.asarray, states_of(federation)[client])
-    made = federation.algorithm.personalize(server, state, batch, jax.random.key(0))
+    personalize = jax.jit(federation.algorithm.personalize)
+    made = personalize(server, state, batch, jax.random.key(0))
     return jax.device_get(made.params)
 
 
