@@ -6,6 +6,7 @@ A divergence is what one release costs at an order, releases add up at each orde
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -103,6 +104,7 @@ def log_sum(logs: np.ndarray) -> float:
     return largest + np.log(np.exp(logs - largest).sum()) if np.isfinite(largest) else largest
 
 
+@functools.lru_cache(maxsize=2**14)  # a study asks for every trial
 def _whole_log_moment(order: float, noise_multiplier: float, sampling_rate: float) -> float:
     """Returns log E[(density ratio)^order] under N(0, z²), expanded by the binomial theorem."""
     terms = np.arange(order + 1)
@@ -114,6 +116,7 @@ def _whole_log_moment(order: float, noise_multiplier: float, sampling_rate: floa
     )
 
 
+@functools.lru_cache(maxsize=2**14)
 def _bound_of_log_moment(order: float, noise_multiplier: float, sampling_rate: float) -> float:
     """Returns the logarithm of the series' absolute values; infinity where they converge slowly.
 
