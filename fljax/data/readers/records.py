@@ -19,7 +19,13 @@ from fljax.data.readers.download import LOCATIONS
 from fljax.data.readers.fields import Fields, chosen, columns
 from fljax.data.readers.gathering import Piece
 from fljax.data.readers.population import population
-from fljax.data.readers.texts import DEFAULT_LENGTHS, TextOptions, Vocabulary, vocabulary_of
+from fljax.data.readers.texts import (
+    DEFAULT_LENGTHS,
+    TextOptions,
+    Vocabulary,
+    token_names,
+    vocabulary_of,
+)
 
 # What formats call the splits that are "val" here.
 _OTHER_NAMES = {"validation": "val", "valid": "val", "held_out": "val", "heldout": "val"}
@@ -212,6 +218,8 @@ def dataset_of(cache: Cache, name: str, clients: Mapping[str, Any]) -> Federated
     if cache.columns["x"]["dtype"] == "uint8":
         known["preprocess"] = image_scaling(None)
     said = {key: value for key, value in clients.items() if value is not None}
+    if known["num_classes"] is not None and "num_classes" not in said:
+        known["class_names"] = token_names(cache.facts["vocabulary"])
     return population(cache, name=name, **{**known, **said})
 
 

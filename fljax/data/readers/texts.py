@@ -109,6 +109,11 @@ class Vocabulary:
         return chunked(encoded, length + 1, self.begin, self.end)
 
 
+def token_names(vocabulary: Sequence[str]) -> tuple[str, ...]:
+    """Returns the name of each id: of padding, a vocabulary, unknown, begin and end."""
+    return ("\0", *vocabulary, "\ufffd", "\u2039", "\u203a")
+
+
 def split(text: str | Sequence[str], unit: str) -> Iterable[str]:
     """Returns the characters or words of a text; a list of words is taken as it is."""
     if not isinstance(text, str):

@@ -26,7 +26,7 @@ from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import find_file, missing_files, read_json, resolve_data_dir
 from fljax.data.partition_arguments import check_count
-from fljax.data.readers.texts import chunked
+from fljax.data.readers.texts import chunked, token_names
 
 # The order of TensorFlow Federated's text generation tutorial, so that ids agree with other work.
 VOCABULARY = (
@@ -37,8 +37,6 @@ OOV = len(VOCABULARY) + 1
 BOS = len(VOCABULARY) + 2
 EOS = len(VOCABULARY) + 3
 NUM_IDS = len(VOCABULARY) + 4
-# Of the pad, of any other character, and of a snippet's beginning and end.
-_NAMES = ("\0", *VOCABULARY, "\ufffd", "\u2039", "\u203a")
 
 _MOST_BYTES = 256 << 20  # the texts are 4 MB
 _FOLDER, _FILE = "shakespeare_tff", "shakespeare_tff.json"
@@ -75,7 +73,7 @@ def shakespeare(*, data_dir=None, sequence_length: int = 80, **clients) -> Feder
         x_test=x_test,
         y_test=y_test,
         test_client_ids=test_roles,
-        class_names=_NAMES,
+        class_names=token_names(VOCABULARY),
         preprocess=_to_int32,
         name="shakespeare",
         kind="next_token",

@@ -196,6 +196,7 @@ def test_texts_are_sequences_of_ids_in_all_formats(tmp_path):
     assert_equal(data.load("fedjax", path=str(train), test_path=str(test), **how), dataset)
     letters = sorted(set("to beornot to be, that"))
     assert (dataset.kind, dataset.num_classes) == ("next_token", len(letters) + 4)
+    assert dataset.class_names == ("\0", *letters, "\ufffd", "\u2039", "\u203a")
     ids = {letter: number + 1 for number, letter in enumerate(letters)}
     other, begin, end = len(letters) + 1, len(letters) + 2, len(letters) + 3
     romeo = dataset.client_ids.tolist().index("ROMEO")
