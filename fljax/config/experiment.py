@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax import recording, tasks
+from fljax import recording
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
@@ -302,10 +302,10 @@ def _as_config_error() -> Iterator[None]:
 def _make_task(config, dataset: FederatedDataset) -> Task:
     with _as_config_error():
         options = config.model_options.to_dict()
-        of_model = {key: config[key] for key in ("fast_layers", "init_from", "adapters")}
+        keys = ("fast_layers", "init_from", "adapters", "augmentation")
+        of_model = {key: config[key] for key in keys}
         task = as_task(config.model, dataset, config.task, model_options=options, **of_model)
-        task = fitted(task, dataset, config.privacy)
-        return task if config.augmentation is None else tasks.augmented(task, config.augmentation)
+        return fitted(task, dataset, config.privacy)
 
 
 def make_pipeline(

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from fljax import algorithms
+from fljax import algorithms, tasks
 from fljax.core import metrics, signals
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.fast_layers import named
@@ -70,6 +70,7 @@ def simulate(
     fast_layers: bool = True,
     init_from: str | os.PathLike | None = None,
     adapters: str | None = None,
+    augmentation: str | Sequence[tasks.Augmentation] | None = None,
     **options: Any,
 ) -> Run:
     """Runs a federated simulation.
@@ -87,6 +88,8 @@ def simulate(
         `fljax.models.with_weights`.
       adapters: What is trained in the model's place, such as "lora(rank=8)", see
         `fljax.models.lora`; by default the model.
+      augmentation: What changes training examples at random, such as "crop(4), flip", see
+        `fljax.tasks.augmented`.
       **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
         `RunOptions`; docs/configuration.md explains those that a configuration has too.
 
@@ -116,7 +119,7 @@ def simulate(
     """
     round_options, run_options = split_options(options)
     given = {"model": model, "task": task, "algorithm": algorithm, "adapters": adapters}
-    of_model = {"fast_layers": fast_layers, "init_from": init_from, "adapters": adapters}
+    of_model = {"init_from": init_from, "adapters": adapters, "augmentation": augmentation}
     if algorithm is None or isinstance(algorithm, str):
         algorithm = algorithms.make("fedavg" if algorithm is None else algorithm)
     check_kinds(dataset, algorithm)
@@ -128,9 +131,9 @@ def simulate(
         round_options = dataclasses.replace(round_options, rounds_per_dispatch=1)
     use_all_cores()
     use_compilation_cache()
-    made = as_task(model, dataset, task, **of_model)
+    made = as_task(model, dataset, task, fast_layers, **of_model)
     made = fitted(made, dataset, round_options.privacy)
-    of_model = {key: plain(value) for key, value in of_model.items() if key != "fast_layers"}
+    of_model = {key: plain(value) for key, value in of_model.items()}
     run_options = _with_settings(run_options, of_model)
     run_options = _with_own_code(run_options, round_options, dataset, given)
     check_described(made)

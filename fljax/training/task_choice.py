@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,8 +26,9 @@ def as_task(
     model_options: Mapping[str, Any] | None = None,
     init_from: str | os.PathLike | None = None,
     adapters: str | None = None,
+    augmentation: str | Sequence[tasks.Augmentation] | None = None,
 ) -> tasks.Task:
-    """Returns the model as a task that fits the dataset.
+    """Returns the model as a task that fits the dataset, with what changes its examples.
 
     Args:
       model: A task, a model, or the name of one, which then has as many outputs as the task wants
@@ -36,11 +37,17 @@ def as_task(
       name: Of the task; None is what the data are made for.
       fast_layers: As for `fljax.tasks.classification`.
       model_options: Further arguments of a model by name.
-      init_from, adapters: As for `fljax.simulate`.
+      init_from, adapters, augmentation: As for `fljax.simulate`.
 
     Raises:
       ValueError: If task, model and data do not fit together.
     """
+    made = _plain(model, dataset, name, fast_layers, model_options, init_from, adapters)
+    return made if augmentation is None else tasks.augmented(made, augmentation)
+
+
+def _plain(model, dataset, name, fast_layers, model_options, init_from, adapters) -> tasks.Task:
+    """Returns the task of examples as they are."""
     fast_layers = checked("fast_layers", fast_layers, OPTIONS["fast_layers"])
     spec, num_classes = dict(dataset.train.examples.spec), dataset.num_classes
     if isinstance(model, str):

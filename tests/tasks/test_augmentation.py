@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from fljax import models, tasks
+import fljax
+from fljax import data, models, tasks
 from fljax.config import ConfigError, resolve
 from fljax.tasks.augmentation import Augmentation, _rotated, chain_of
 
@@ -142,3 +145,19 @@ def test_one_of_ones_own():
     (found, _), _ = tasks.augmented(task, [own]).loss(params, frozen, state, batch, KEY, True)
     turned = {**batch, "x": -batch["x"]}
     np.testing.assert_array_equal(found, task.loss(params, frozen, state, turned, KEY, True)[0][0])
+
+
+def test_a_run_says_what_changed_its_examples(tmp_path):
+    rng = np.random.default_rng(0)
+    dataset = data.from_arrays(rng.normal(size=(12, 4)), np.arange(12) % 3, num_clients=2)
+    shared = {
+        "num_rounds": 1, "clients_per_round": 2, "progress": False, "lanes": 1, "devices": 1,
+        "rounds_per_dispatch": 1,
+    }  # fmt: skip
+    run = fljax.simulate(
+        dataset, "softmax_regression", augmentation="noise(1.0)", workdir=tmp_path, **shared
+    )
+    calm = fljax.simulate(dataset, "softmax_regression", augmentation="noise(0.0)", **shared)
+    assert json.loads((tmp_path / "config.json").read_text())["augmentation"] == "noise(1.0)"
+    ours, theirs = (jax.tree.leaves(each.variables.params)[0] for each in (run, calm))
+    assert (ours != theirs).any()
