@@ -9,7 +9,7 @@ seen, adapt it together, all weights or adapters alone. Two commands:
 
 The study needs the file of the first command, runs/base.safetensors; its round 0 is the base as it
 is. More rounds: --config.num_rounds=400 of both.
-Costs: 28,000 sequences for the base and 10,000 for each variant, three minutes of a core in all.
+Costs: 22,000 sequences for the base and 10,000 for each variant, three minutes of a core in all.
 Reaches: 39.3 % with all weights, 39.8 % with adapters of rank 8 for a sixth of the bytes;
 BENCHMARKS.md.
 """
