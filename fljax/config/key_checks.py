@@ -156,7 +156,7 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 
 def _clients(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the partition and number of clients, as far as the data are ours."""
-    from fljax.data.partition_names import takes_num_clients
+    from fljax.data.partitions.partition_names import takes_num_clients
     from fljax.data.sources import has_clients
 
     name, num_clients = values["partition"], values["num_clients"]
@@ -175,7 +175,7 @@ def _partition_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
     A partitioner of the user's own keeps its own defaults to itself.
     """
-    from fljax.data import partition_names  # it imports JAX, which defaults do without
+    from fljax.data.partitions import partition_names  # it imports JAX, which defaults do without
 
     if values["partition"] is None:
         return {}
@@ -270,7 +270,7 @@ def _fold_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _unnamed_by_own_partition(values: Mapping[str, Any]) -> Iterator[str]:
     """Yields the options that are set, and that a partitioner of the user's does not name."""
-    from fljax.data import partition_names
+    from fljax.data.partitions import partition_names
 
     if ":" not in name_of(values["partition"]):
         return

@@ -74,18 +74,19 @@ DATA: dict[str, Field] = {
     "feature_skew": Field(
         None, str, optional=True,
         meaning="Gives clients unlike features, by domain: calls such as 'rotations(4)', "
-        "'gaussian_noise(0.5)', 'scanners(4)', named in fljax.data.skew_names; unset: as they are.",
+        "'gaussian_noise(0.5)', 'scanners(4)', named in fljax.data.heterogeneity.skew_names; "
+        "unset: as they are.",
     ),
     "concept_shift": Field(
         None, str, optional=True,
         meaning="Lets labels mean unlike things to clients, by concept: calls such as "
-        "'label_permutations(3)', 'label_swap(0, 1)', named in fljax.data.concept_shift; unset: "
-        "the same to all.",
+        "'label_permutations(3)', 'label_swap(0, 1)', named in "
+        "fljax.data.heterogeneity.concept_shift; unset: the same to all.",
     ),
     "label_noise": Field(
         None, str, optional=True,
         meaning="Gives training rows wrong labels: a call such as 'symmetric(0.2)', "
-        "'pairwise(0.1, most=0.4)', named in fljax.data.label_noise; unset: none.",
+        "'pairwise(0.1, most=0.4)', named in fljax.data.heterogeneity.label_noise; unset: none.",
     ),
     "held_out_fraction": Field(
         0.0, float, DECAY,
@@ -114,7 +115,7 @@ DATA: dict[str, Field] = {
         None, str, optional=True,
         meaning="Lets what a client holds change from round to round: what drifts, and when, such "
         "as 'label_swap(0, 1), sudden(50)', 'rotations(4), recurrent(25)', 'window(0.2)', named in "
-        "fljax.data.concept_drift; unset: it stays.",
+        "fljax.data.heterogeneity.concept_drift; unset: it stays.",
     ),
     "data_seed": Field(
         0, int, SEED,

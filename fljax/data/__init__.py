@@ -2,8 +2,16 @@
 
 from fljax.data.arrays import from_arrays
 from fljax.data.checks import check, checked
-from fljax.data.client_clusters import cluster_clients, plot_client_clusters
-from fljax.data.concept_drift import (
+from fljax.data.dataset import (
+    ArrayExamples,
+    Examples,
+    FederatedDataset,
+    LazyExamples,
+    Partition,
+    Split,
+)
+from fljax.data.files import resolve_data_dir
+from fljax.data.heterogeneity.concept_drift import (
     DRIFTS,
     SCHEDULES,
     Schedule,
@@ -13,30 +21,16 @@ from fljax.data.concept_drift import (
     window,
     with_concept_drift,
 )
-from fljax.data.concept_shift import (
+from fljax.data.heterogeneity.concept_shift import (
     CONCEPTS,
     label_permutations,
     label_rotations,
     label_swap,
     with_concept_shift,
 )
-from fljax.data.contact_sheet import example_lines, is_of_images, plot_examples
-from fljax.data.dataset import (
-    ArrayExamples,
-    Examples,
-    FederatedDataset,
-    LazyExamples,
-    Partition,
-    Split,
-)
-from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
-from fljax.data.drift_report import drift_lines, telling_rounds
-from fljax.data.feature_skew import with_feature_skew
-from fljax.data.files import resolve_data_dir
-from fljax.data.held_out import with_fold, with_held_out
-from fljax.data.image_scaling import image_scaling
-from fljax.data.interactions import from_interactions
-from fljax.data.label_noise import (
+from fljax.data.heterogeneity.drift_report import drift_lines, telling_rounds
+from fljax.data.heterogeneity.feature_skew import with_feature_skew
+from fljax.data.heterogeneity.label_noise import (
     NOISES,
     NoiseKind,
     NoisyLabels,
@@ -46,18 +40,9 @@ from fljax.data.label_noise import (
     with_label_noise,
     wrong_label_shares,
 )
-from fljax.data.own_rows import with_own_test
-from fljax.data.pachinko import pachinko, quantity_label
-from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
-from fljax.data.partition_names import PARTITIONERS, make_partition
-from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
-from fljax.data.plots import plot_partition
-from fljax.data.readers.download import download
-from fljax.data.readers.objects import from_biosilo, from_huggingface, from_torch
-from fljax.data.scanners import scanners
-from fljax.data.side_by_side import plot_partitions
-from fljax.data.skew_names import SKEWS
-from fljax.data.skews import (
+from fljax.data.heterogeneity.scanners import scanners
+from fljax.data.heterogeneity.skew_names import SKEWS
+from fljax.data.heterogeneity.skews import (
     Skew,
     blur,
     colour,
@@ -65,6 +50,25 @@ from fljax.data.skews import (
     pixel_permutation,
     rotations,
 )
+from fljax.data.image_scaling import image_scaling
+from fljax.data.interactions import from_interactions
+from fljax.data.partitions.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
+from fljax.data.partitions.pachinko import pachinko, quantity_label
+from fljax.data.partitions.partition import classes_per_client, iid, natural, quantity, shards
+from fljax.data.partitions.partition_names import PARTITIONERS, make_partition
+from fljax.data.partitions.pfllib import pfllib_dirichlet, pfllib_pathological
+from fljax.data.partitions.statistics import (
+    PartitionStatistics,
+    label_counts,
+    partition_statistics,
+    split_label_counts,
+)
+from fljax.data.pictures.client_clusters import cluster_clients, plot_client_clusters
+from fljax.data.pictures.contact_sheet import example_lines, is_of_images, plot_examples
+from fljax.data.pictures.plots import plot_partition
+from fljax.data.pictures.side_by_side import plot_partitions
+from fljax.data.readers.download import download
+from fljax.data.readers.objects import from_biosilo, from_huggingface, from_torch
 from fljax.data.sources import SOURCES, digits, load
 from fljax.data.sources.activity import uci_har
 from fljax.data.sources.adult import adult
@@ -78,12 +82,8 @@ from fljax.data.sources.medical import brain_mri, pneumonia_xray
 from fljax.data.sources.shakespeare import shakespeare
 from fljax.data.sources.stackoverflow import stackoverflow_lr, stackoverflow_nwp
 from fljax.data.sources.synthetic import synthetic
-from fljax.data.statistics import (
-    PartitionStatistics,
-    label_counts,
-    partition_statistics,
-    split_label_counts,
-)
+from fljax.data.splits.held_out import with_fold, with_held_out
+from fljax.data.splits.own_rows import with_own_test
 
 __all__ = [
     "CONCEPTS",

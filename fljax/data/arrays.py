@@ -18,19 +18,24 @@ from fljax.data.dataset import (
     partition_by_owner,
 )
 from fljax.data.examples import ArrayExamples, named_arrays
+from fljax.data.heterogeneity.label_noise import NoiseKind
+from fljax.data.heterogeneity.skews import Skew
 from fljax.data.ids import as_ids, places_among, some_of, unique_ids
-from fljax.data.label_noise import NoiseKind
 from fljax.data.labels import encode
-from fljax.data.own_rows import pooled
-from fljax.data.partition import chosen_clients
-from fljax.data.partition_arguments import partition_setting
-from fljax.data.partition_names import PARTITIONERS, call_of, is_natural_name, named_partition
+from fljax.data.partitions.partition import chosen_clients
+from fljax.data.partitions.partition_arguments import partition_setting
+from fljax.data.partitions.partition_names import (
+    PARTITIONERS,
+    call_of,
+    is_natural_name,
+    named_partition,
+)
+from fljax.data.partitions.subject_partitions import partition_of_subjects
 from fljax.data.row_groups import numbered
 from fljax.data.rows import Rows, check_raw, finite, read
-from fljax.data.skews import Skew
-from fljax.data.splits import finished, splits_of_test
-from fljax.data.subject_partitions import partition_of_subjects
-from fljax.data.subjects import numbered_subjects, read_subjects
+from fljax.data.splits.own_rows import pooled
+from fljax.data.splits.subjects import numbered_subjects, read_subjects
+from fljax.data.splits.test_rows import finished, splits_of_test
 from fljax.data.tables import as_array, check_same_columns, check_same_rows
 
 ON_NONFINITE = ("error", "drop", "keep")

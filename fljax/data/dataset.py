@@ -21,7 +21,7 @@ from fljax.data.ids import as_ids
 from fljax.data.ownership import Partition, joined, offsets_of, partition_by_owner
 
 if TYPE_CHECKING:
-    from fljax.data.label_noise import NoisyLabels
+    from fljax.data.heterogeneity.label_noise import NoisyLabels
 
 __all__ = [
     "ArrayExamples",
@@ -313,7 +313,7 @@ class FederatedDataset:
           ValueError: If there is a validation split already, or if the clients cannot spare so
             many rows.
         """
-        from fljax.data.validation import split_validation
+        from fljax.data.splits.validation import split_validation
 
         check_stays(self, "split off for validation")
         if self.val is not None:
@@ -374,7 +374,7 @@ def check_stays(dataset: FederatedDataset, what: str) -> None:
 
 def _check_subjects(dataset: FederatedDataset) -> None:
     """Refuses subjects that are none of the rows, or whose rows are parted."""
-    from fljax.data.subjects import check_together
+    from fljax.data.splits.subjects import check_together
 
     examples = dataset.train.examples
     if dataset.subjects.shape != (examples.num_examples,):

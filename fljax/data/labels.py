@@ -11,7 +11,7 @@ import numpy as np
 
 from fljax.core.values import sequence
 from fljax.data.examples import Examples
-from fljax.data.partition_arguments import check_count
+from fljax.data.partitions.partition_arguments import check_count
 from fljax.data.tables import is_missing
 from fljax.data.values import place_of, sample
 

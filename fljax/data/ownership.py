@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fljax.core.digits import counted
-from fljax.data.motion import Motion, joined_motions, still
+from fljax.data.heterogeneity.motion import Motion, joined_motions, still
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fljax.core.metrics import Metric, Sum, group_metrics
 from fljax.data.dataset import FederatedDataset
-from fljax.data.label_noise import wrong_label_shares
+from fljax.data.heterogeneity.label_noise import wrong_label_shares
 
 TRAINING, HELD_OUT = "training", "held_out"
 # Whose own models records judge under which name.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fljax.data import LazyExamples, Partition, from_arrays
-from fljax.data.partition import chosen_clients
+from fljax.data.partitions.partition import chosen_clients
 
 X = np.arange(24.0).reshape(12, 2)
 Y = np.arange(12) % 3

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 from fljax import data
-from fljax.data.motion import joined_motions, still
+from fljax.data.heterogeneity.motion import joined_motions, still
 
 RNG = np.random.default_rng(7)
 X, Y = RNG.normal(size=(120, 6, 6)).astype(np.float32), np.arange(120) % 4

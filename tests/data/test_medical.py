@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fljax import data
-from fljax.data.stratified import stratified
+from fljax.data.splits.stratified import stratified
 
 MRI, XRAY = "brain_mri/brain_mri_64.npz", "pneumonia_xray/pneumoniamnist.npz"
 
@@ -114,7 +114,7 @@ def test_scanners_change_images_by_their_number_alone():
 
 def test_noise_of_scanners_is_rician():
     """Where there is no signal, Rician noise has the mean sigma sqrt(pi / 2) of Rayleigh's."""
-    from fljax.data.scanners import _settings
+    from fljax.data.heterogeneity.scanners import _settings
 
     dark = np.zeros((40, 32, 32), np.float32)
     for k in (1, 2, 3):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fljax.data import label_counts, pachinko, quantity_label
-from fljax.data.mixtures import _draw_without_replacement
-from fljax.data.pachinko import _CIFAR100, hierarchical
+from fljax.data.partitions.mixtures import _draw_without_replacement
+from fljax.data.partitions.pachinko import _CIFAR100, hierarchical
 
 PARENT = np.array([0, 0, 1, 1])
 

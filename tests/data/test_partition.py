@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax.data import PARTITIONERS, label_counts, make_partition
-from fljax.data.mixtures import _draw_without_replacement, flat
-from fljax.data.repair import repaired_partition
+from fljax.data.partitions.mixtures import _draw_without_replacement, flat
+from fljax.data.partitions.repair import repaired_partition
 
 ALPHAS = st.sampled_from([0.01, 0.1, 1.0, 100.0, 1e6])
 OPTIONS = {

@@ -6,7 +6,7 @@ import pytest
 from fljax import data
 from fljax.data import Partition, label_counts, load, partition_statistics, plot_partition
 from fljax.data.dataset import partition_by_owner
-from fljax.data.statistics import label_divergence, split_label_counts
+from fljax.data.partitions.statistics import label_divergence, split_label_counts
 
 
 def entropy_bits(p):

@@ -14,7 +14,7 @@ from fljax.data.checks.reading import BLOCK_BYTES, flat_features
 from fljax.data.checks.settings import Settings
 from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import row_bytes
-from fljax.data.statistics import label_divergence, split_label_counts
+from fljax.data.partitions.statistics import label_divergence, split_label_counts
 
 # Rows of a client that are looked at for constant features.
 _LOOKED_AT = 1000

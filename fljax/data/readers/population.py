@@ -17,16 +17,16 @@ from fljax.data.dataset import (
 )
 from fljax.data.examples import ArrayExamples
 from fljax.data.labels import encode
-from fljax.data.own_rows import pooled
-from fljax.data.partition import chosen_clients
-from fljax.data.partition_arguments import partition_setting
-from fljax.data.partition_names import is_natural_name, named_partition
+from fljax.data.partitions.partition import chosen_clients
+from fljax.data.partitions.partition_arguments import partition_setting
+from fljax.data.partitions.partition_names import is_natural_name, named_partition
+from fljax.data.partitions.subject_partitions import partition_of_subjects
 from fljax.data.readers.cache import Cache
 from fljax.data.row_groups import check_values
 from fljax.data.rows import check_raw
-from fljax.data.splits import finished, splits_of_test
-from fljax.data.subject_partitions import partition_of_subjects
-from fljax.data.subjects import numbered_subjects
+from fljax.data.splits.own_rows import pooled
+from fljax.data.splits.subjects import numbered_subjects
+from fljax.data.splits.test_rows import finished, splits_of_test
 
 
 def population(

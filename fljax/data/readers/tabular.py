@@ -16,7 +16,7 @@ from fljax.core.values import DECAY, Field, checked, checked_path, wrong
 from fljax.data.dataset import KINDS, FederatedDataset
 from fljax.data.files import resolve_data_dir
 from fljax.data.image_scaling import image_scaling
-from fljax.data.partition_arguments import partition_setting
+from fljax.data.partitions.partition_arguments import partition_setting
 from fljax.data.readers import features as made
 from fljax.data.readers.arrow_tables import arrow_table, parquet_table
 from fljax.data.readers.blocks import Reading

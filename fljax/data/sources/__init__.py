@@ -10,7 +10,7 @@ from fljax.core import parts
 from fljax.core.values import shown
 from fljax.data.checks import checked
 from fljax.data.dataset import FederatedDataset
-from fljax.data.partition_names import PARTITIONERS
+from fljax.data.partitions.partition_names import PARTITIONERS
 from fljax.data.readers.fedjax import fedjax
 from fljax.data.readers.huggingface import huggingface
 from fljax.data.readers.image_folder import image_folder

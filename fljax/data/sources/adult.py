@@ -19,7 +19,7 @@ from fljax.core.values import Field, checked, sequence, wrong
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import find_file, missing_files, resolve_data_dir
-from fljax.data.partition_names import is_natural_name
+from fljax.data.partitions.partition_names import is_natural_name
 
 _FILES = ("adult.data", "adult.test")
 _PEOPLE = {"adult.data": 32561, "adult.test": 16281}

@@ -10,7 +10,7 @@ import numpy as np
 
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.stratified import stratified
+from fljax.data.splits.stratified import stratified
 
 
 def digits(

@@ -17,7 +17,7 @@ from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
 from fljax.data.image_scaling import image_scaling
-from fljax.data.partition_arguments import check_count
+from fljax.data.partitions.partition_arguments import check_count
 from fljax.data.readers.tfds import is_online, load_tfds
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

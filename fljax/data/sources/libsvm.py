@@ -18,7 +18,7 @@ from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import find_file, missing_files, resolve_data_dir
 from fljax.data.readers.libsvm import largest_place, read_libsvm
-from fljax.data.stratified import stratified
+from fljax.data.splits.stratified import stratified
 
 _FOLDER = "libsvm"
 _ROWS = {"a9a": 32561, "a9a.t": 16281, "mushrooms": 8124, "w8a": 49749, "w8a.t": 14951}

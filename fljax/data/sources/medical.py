@@ -17,11 +17,11 @@ from fljax.core.values import COUNT, Field, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.data.examples import ArrayExamples
-from fljax.data.feature_skew import with_feature_skew
 from fljax.data.files import find_file, missing_files, resolve_data_dir
+from fljax.data.heterogeneity.feature_skew import with_feature_skew
+from fljax.data.heterogeneity.scanners import scanners as made_by_scanners
 from fljax.data.image_scaling import image_scaling
-from fljax.data.scanners import scanners as made_by_scanners
-from fljax.data.stratified import stratified
+from fljax.data.splits.stratified import stratified
 
 _MRI, _XRAY = "brain_mri_64.npz", "pneumoniamnist.npz"
 # Mean and standard deviation of all slices; of X-rays those that MedMNIST's own code takes.

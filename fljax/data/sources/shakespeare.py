@@ -25,7 +25,7 @@ from fljax.core.archives import refused
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.files import find_file, missing_files, read_json, resolve_data_dir
-from fljax.data.partition_arguments import check_count
+from fljax.data.partitions.partition_arguments import check_count
 from fljax.data.readers.texts import chunked, token_names
 
 # The order of TensorFlow Federated's text generation tutorial, so that ids agree with other work.

@@ -25,7 +25,7 @@ import numpy as np
 from fljax.core import random
 from fljax.core.values import NON_NEGATIVE, Field, checked
 from fljax.data.dataset import FederatedDataset, LazyExamples, Partition, Split, offsets_of
-from fljax.data.partition_arguments import check_count, partition_setting
+from fljax.data.partitions.partition_arguments import check_count, partition_setting
 
 NUM_FEATURES = 60
 NUM_CLASSES = 10

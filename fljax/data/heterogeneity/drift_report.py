@@ -8,7 +8,7 @@ import numpy as np
 
 from fljax.core.values import NON_NEGATIVE, Field, checked, whole_numbers
 from fljax.data.dataset import FederatedDataset
-from fljax.data.statistics import split_label_counts
+from fljax.data.partitions.statistics import split_label_counts
 
 _MOST = 6
 

@@ -20,7 +20,7 @@ from fljax.core.values import FACTOR, Field, Interval, checked, shown, wrong
 from fljax.data.dataset import FederatedDataset, Split, check_stays
 from fljax.data.examples import ArrayExamples, Examples
 from fljax.data.ownership import Partition
-from fljax.data.partition_arguments import partition_setting
+from fljax.data.partitions.partition_arguments import partition_setting
 
 _SHARE = Field(0.2, float, Interval(0, 1))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fljax.data.ownership import Partition, partition_by_owner
-from fljax.data.partition_names import named_partition
+from fljax.data.partitions.partition_names import named_partition
 
 
 def partition_of_subjects(

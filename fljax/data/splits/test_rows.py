@@ -6,15 +6,15 @@ import warnings
 
 import numpy as np
 
-from fljax.data.concept_drift import with_concept_drift
-from fljax.data.concept_shift import with_concept_shift
 from fljax.data.dataset import FederatedDataset, Partition, Split, offsets_of
-from fljax.data.feature_skew import with_feature_skew
-from fljax.data.held_out import with_fold, with_held_out
+from fljax.data.heterogeneity.concept_drift import with_concept_drift
+from fljax.data.heterogeneity.concept_shift import with_concept_shift
+from fljax.data.heterogeneity.feature_skew import with_feature_skew
+from fljax.data.heterogeneity.label_noise import NoiseKind, with_label_noise
+from fljax.data.heterogeneity.skews import Skew
 from fljax.data.ids import places_among
-from fljax.data.label_noise import NoiseKind, with_label_noise
-from fljax.data.own_rows import with_own_test
-from fljax.data.skews import Skew
+from fljax.data.splits.held_out import with_fold, with_held_out
+from fljax.data.splits.own_rows import with_own_test
 
 
 def splits_of_test(

@@ -14,15 +14,15 @@ import numpy as np
 from fljax.core import random
 from fljax.core.values import Field, checked
 from fljax.data.dataset import Partition
-from fljax.data.mixtures import (
+from fljax.data.partitions.mixtures import (
     by_classes,
     by_mixtures,
     checked_alpha,
     log_gamma_draws,
     one_after_another,
 )
-from fljax.data.partition_arguments import check_room, class_labels, rows_by_class
-from fljax.data.repair import repaired_partition
+from fljax.data.partitions.partition_arguments import check_room, class_labels, rows_by_class
+from fljax.data.partitions.repair import repaired_partition
 
 _MAX_REDRAWS = 10
 

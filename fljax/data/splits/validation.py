@@ -6,8 +6,8 @@ import numpy as np
 
 from fljax.core import random
 from fljax.data.dataset import Partition, offsets_of
-from fljax.data.partition_arguments import partition_setting
-from fljax.data.subjects import divided_by_subject
+from fljax.data.partitions.partition_arguments import partition_setting
+from fljax.data.splits.subjects import divided_by_subject
 
 
 def split_validation(

@@ -20,16 +20,16 @@ import numpy as np
 
 from fljax.core import parts, random
 from fljax.core.values import COUNT, FACTOR, NON_NEGATIVE, Field, checked, shown, whole_numbers
-from fljax.data.concept_shift import CONCEPTS, LABELS, made_concepts
 from fljax.data.dataset import FederatedDataset, Split
-from fljax.data.domains import Kind, in_each_domain, told
 from fljax.data.examples import ArrayExamples
-from fljax.data.feature_skew import FEATURES
-from fljax.data.motion import Motion
+from fljax.data.heterogeneity.concept_shift import CONCEPTS, LABELS, made_concepts
+from fljax.data.heterogeneity.domains import Kind, in_each_domain, told
+from fljax.data.heterogeneity.feature_skew import FEATURES
+from fljax.data.heterogeneity.motion import Motion
+from fljax.data.heterogeneity.skew_names import SKEWS, checked_skew, combined
+from fljax.data.heterogeneity.skews import Skew
 from fljax.data.ownership import Partition, offsets_of
-from fljax.data.partition_arguments import partition_setting
-from fljax.data.skew_names import SKEWS, checked_skew, combined
-from fljax.data.skews import Skew
+from fljax.data.partitions.partition_arguments import partition_setting
 
 KEY = "concept_drift"
 _ROUNDS = Field(None, int, COUNT)

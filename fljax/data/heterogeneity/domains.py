@@ -15,8 +15,8 @@ import numpy as np
 from fljax.core import random
 from fljax.data.dataset import FederatedDataset, Split, check_stays
 from fljax.data.examples import ArrayExamples, Examples
-from fljax.data.partition_arguments import partition_setting
-from fljax.data.skews import Skew
+from fljax.data.heterogeneity.skews import Skew
+from fljax.data.partitions.partition_arguments import partition_setting
 
 _HELD_OUT = ("held_out", "held_out_train")
 # Rows that are held as floats at once.

@@ -8,7 +8,7 @@ import numpy as np
 
 from fljax.core import random
 from fljax.data.dataset import FederatedDataset, Split
-from fljax.data.partition_arguments import partition_setting
+from fljax.data.partitions.partition_arguments import partition_setting
 
 
 def with_held_out(dataset: FederatedDataset, fraction: float, seed: int = 0) -> FederatedDataset:

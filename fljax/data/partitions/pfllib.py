@@ -12,14 +12,14 @@ import numpy as np
 from fljax.core import random
 from fljax.core.values import Field, checked
 from fljax.data.dataset import Partition
-from fljax.data.dirichlet import by_class_draws
-from fljax.data.partition_arguments import (
+from fljax.data.partitions.dirichlet import by_class_draws
+from fljax.data.partitions.partition_arguments import (
     check_room,
     class_labels,
     partition_setting,
     rows_by_class,
 )
-from fljax.data.repair import repaired_partition
+from fljax.data.partitions.repair import repaired_partition
 
 # PFLlib draws for ever.
 _MOST_DRAWS = 100

@@ -14,8 +14,8 @@ import numpy as np
 from fljax.core import random
 from fljax.data.dataset import FederatedDataset, Partition, Split, check_stays, offsets_of
 from fljax.data.examples import ArrayExamples, Examples
-from fljax.data.partition_arguments import partition_setting
-from fljax.data.subjects import divided_by_subject
+from fljax.data.partitions.partition_arguments import partition_setting
+from fljax.data.splits.subjects import divided_by_subject
 
 
 def with_own_test(dataset: FederatedDataset, fraction: float, seed: int = 0) -> FederatedDataset:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.values import COUNT, NON_NEGATIVE, Field, checked
-from fljax.data.skews import Skew, blur, of_images
+from fljax.data.heterogeneity.skews import Skew, blur, of_images
 
 # The range of each setting at strength 1; without any, an image stays as it is.
 _RANGES = {

@@ -1,11 +1,11 @@
-"""Skews features by domain, a domain for each client: see `fljax.data.skews` for the ways."""
+"""Skews features by domain, a domain for each client: the ways are those of `skews`."""
 
 from __future__ import annotations
 
 from fljax.data.dataset import FederatedDataset
-from fljax.data.domains import Kind, with_domains
-from fljax.data.skew_names import named_skew
-from fljax.data.skews import Skew
+from fljax.data.heterogeneity.domains import Kind, with_domains
+from fljax.data.heterogeneity.skew_names import named_skew
+from fljax.data.heterogeneity.skews import Skew
 
 FEATURES = Kind("feature_skew", "x", "features", "domain", "feature skew")
 

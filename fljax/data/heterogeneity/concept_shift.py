@@ -14,9 +14,9 @@ import numpy as np
 from fljax.core import parts, random
 from fljax.core.values import COUNT, NON_NEGATIVE, SEED, Field, Interval, checked
 from fljax.data.dataset import FederatedDataset
-from fljax.data.domains import Kind, with_domains
-from fljax.data.skew_names import checked_skew, combined
-from fljax.data.skews import Skew
+from fljax.data.heterogeneity.domains import Kind, with_domains
+from fljax.data.heterogeneity.skew_names import checked_skew, combined
+from fljax.data.heterogeneity.skews import Skew
 
 LABELS = Kind("concept_shift", "y", "labels", "concept", "concept shift")
 

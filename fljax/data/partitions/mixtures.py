@@ -13,7 +13,7 @@ import numpy as np
 
 from fljax.core import random
 from fljax.data.ownership import Partition, partition_by_owner
-from fljax.data.partition_arguments import (
+from fljax.data.partitions.partition_arguments import (
     check_room,
     class_labels,
     partition_setting,

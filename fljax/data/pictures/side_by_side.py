@@ -11,8 +11,8 @@ import numpy as np
 from fljax.core.files import naming
 from fljax.core.values import checked_path
 from fljax.data.dataset import Partition
-from fljax.data.plots import draw_shares, draw_sizes
-from fljax.data.statistics import checked_counts, partition_statistics
+from fljax.data.partitions.statistics import checked_counts, partition_statistics
+from fljax.data.pictures.plots import draw_shares, draw_sizes
 
 _MOST = 6
 

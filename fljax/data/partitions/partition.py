@@ -13,7 +13,7 @@ import numpy as np
 from fljax.core import random
 from fljax.data.dataset import Partition, partition_by_owner
 from fljax.data.ids import unique_ids
-from fljax.data.partition_arguments import (
+from fljax.data.partitions.partition_arguments import (
     check_count,
     check_room,
     class_labels,
@@ -21,7 +21,7 @@ from fljax.data.partition_arguments import (
     row_count,
     rows_by_class,
 )
-from fljax.data.repair import repaired_partition
+from fljax.data.partitions.repair import repaired_partition
 
 
 def iid(

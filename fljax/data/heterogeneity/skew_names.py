@@ -8,8 +8,15 @@ from typing import Any
 
 from fljax.core import parts
 from fljax.core.values import shown
-from fljax.data.scanners import scanners
-from fljax.data.skews import Skew, blur, colour, gaussian_noise, pixel_permutation, rotations
+from fljax.data.heterogeneity.scanners import scanners
+from fljax.data.heterogeneity.skews import (
+    Skew,
+    blur,
+    colour,
+    gaussian_noise,
+    pixel_permutation,
+    rotations,
+)
 
 SKEWS: dict[str, Callable[..., Skew]] = {
     "rotations": rotations,

@@ -8,7 +8,8 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.values import whole_numbers
-from fljax.data.mixtures import (
+from fljax.data.ownership import Partition
+from fljax.data.partitions.mixtures import (
     Draw,
     Mixtures,
     by_classes,
@@ -17,9 +18,8 @@ from fljax.data.mixtures import (
     log_gamma_draws,
     one_after_another,
 )
-from fljax.data.ownership import Partition
-from fljax.data.partition_arguments import class_labels, partition_setting, row_count
-from fljax.data.repair import repaired_partition
+from fljax.data.partitions.partition_arguments import class_labels, partition_setting, row_count
+from fljax.data.partitions.repair import repaired_partition
 
 # The coarse label of each of the 100 fine ones of CIFAR-100 (Krizhevsky, 2009).
 _CIFAR100 = (

@@ -11,12 +11,12 @@ import numpy as np
 from fljax.core import parts
 from fljax.core.values import shown
 from fljax.data.dataset import Partition
-from fljax.data.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
-from fljax.data.own_rows import limited
-from fljax.data.pachinko import pachinko, quantity_label
-from fljax.data.partition import classes_per_client, iid, natural, quantity, shards
-from fljax.data.partition_arguments import row_count
-from fljax.data.pfllib import pfllib_dirichlet, pfllib_pathological
+from fljax.data.partitions.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
+from fljax.data.partitions.pachinko import pachinko, quantity_label
+from fljax.data.partitions.partition import classes_per_client, iid, natural, quantity, shards
+from fljax.data.partitions.partition_arguments import row_count
+from fljax.data.partitions.pfllib import pfllib_dirichlet, pfllib_pathological
+from fljax.data.splits.own_rows import limited
 
 # name -> function (labels, num_clients, *, seed, **options) -> Partition
 PARTITIONERS: dict[str, Callable[..., Partition]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from fljax.core.files import naming
 from fljax.core.values import Field, checked, checked_path
 from fljax.data.dataset import Partition
-from fljax.data.statistics import checked_counts, partition_statistics
+from fljax.data.partitions.statistics import checked_counts, partition_statistics
 
 _MAX_BARS = 40
 _MAX_COLUMNS = 2000

@@ -1,0 +1,1 @@
+"""Heterogeneity: features, labels and concepts that differ from client to client, and drift."""

@@ -1,0 +1,1 @@
+"""Partitions: who owns which rows, by rule and by name."""

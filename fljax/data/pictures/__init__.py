@@ -1,0 +1,1 @@
+"""Pictures: partitions, examples of clients, and clusters of clients."""

@@ -1,0 +1,1 @@
+"""Splits: rows and clients that are validated or tested on, and what must stay together."""
