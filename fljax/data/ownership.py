@@ -20,7 +20,7 @@ class Partition:
       offsets: int64[N + 1], non-decreasing, starting at 0.
       index: int32 or int64 [num_rows] row numbers, or None where client i owns the consecutive
         rows `offsets[i]:offsets[i+1]`: a million clients then cost one array of offsets.
-      motion: How what clients own changes from round to round, see `fljax.data.motion`; all else
+      motion: How what clients own changes from round to round, see `heterogeneity.motion`; all else
         then tells of round 0. None where it stays.
 
     Raises:

@@ -6,7 +6,7 @@
     rotations(2), recurrent(25)                there and back again, every 25 rounds
     window(0.2, over=100)                      a fifth of the rows at a time, from first to last
 
-A client has as many rows in every round (`fljax.data.motion`), so a drifting run compiles nothing
+A client has as many rows in every round (`heterogeneity.motion`), so a drifting run compiles nothing
 more than a run without. Concepts are copies of the rows, which memory must hold.
 """
 
@@ -41,7 +41,7 @@ class Schedule(NamedTuple):
 
     Attributes:
       path: (number of concepts, number of rows int64[N] of each client's window, of all its rows)
-        -> (rounds int64[M], begins int64[N, M]), the knots of `fljax.data.motion.Motion`.
+        -> (rounds int64[M], begins int64[N, M]), the knots of `heterogeneity.motion.Motion`.
       period: (number of concepts) -> rounds after which all begins anew, 0 for never.
       share: Of a client's rows, those that it holds at once; None for the rows of one concept.
       glides: Whether a window may hold rows of two concepts.

@@ -49,7 +49,7 @@ def brain_mri(
 
     The natural clients are the hospitals, among whom each class is divided evenly. With scanners,
     each hospital's slices look as from a device of its own: feature_skew = "scanners(hospitals)",
-    see `fljax.data.scanners`.
+    see `fljax.data.heterogeneity.scanners`.
 
     Args:
       data_dir: See `fljax.data.files.resolve_data_dir`.
