@@ -6,8 +6,8 @@
     rotations(2), recurrent(25)                there and back again, every 25 rounds
     window(0.2, over=100)                      a fifth of the rows at a time, from first to last
 
-A client has as many rows in every round (`heterogeneity.motion`), so a drifting run compiles nothing
-more than a run without. Concepts are copies of the rows, which memory must hold.
+A client has as many rows in every round (`heterogeneity.motion`), so a drifting run compiles
+nothing more than a run without. Concepts are copies of the rows, which memory must hold.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ gaussian_noise(0.5, levels=4)  noise that grows from domain to domain, as in NII
 blur(2.0, levels=3)            Gaussian blur
 colour(4)                      hue, contrast and gains of channels, as of several cameras
 pixel_permutation(4)           pixels in another order, as in permuted MNIST
-scanners(4)                    medical images of several scanners, see `fljax.data.heterogeneity.scanners`
+scanners(4)                    medical images of several scanners, see `scanners.py`
 rotations(2), blur(1.0)        every pair of both
 """
 

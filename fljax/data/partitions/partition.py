@@ -3,7 +3,7 @@
 Every partitioner maps labels to a `Partition` in which each row belongs to exactly one client. All
 take `(labels, num_clients, *, seed, min_partition_size, ...)`, run in bounded time, and give the
 same partition for the same seed. `labels` is an integer vector, or, where labels play no part, the
-number of rows. Dirichlet partitions come in incompatible meanings: see `fljax.data.dirichlet`.
+number of rows. Dirichlet partitions come in incompatible meanings: see `dirichlet.py`.
 """
 
 from __future__ import annotations
