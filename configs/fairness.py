@@ -8,7 +8,7 @@ For `scripts/study.py`, which runs the variants below and leaves a table, pictur
 Fashion-MNIST's three kinds of tops, each of which one client has, as in the papers of AFL (Mohri et
 al. 2019, arXiv:1902.00146) and q-FedAvg (Li et al. 2020, arXiv:1905.10497): softmax regression, all
 clients in each round, one local step. Shirts look like both others, and FedAvg gives them up. Each
-client trains on 1,000 rows and is tested on 1,000.
+client trains on 900 rows, of its 1,000 a tenth is for validation, and is tested on 1,000.
 Costs: 15 runs of q-FedAvg, in one program, two minutes on two cores. Reaches: a variance over
 clients of 117 points squared at q = 0, 74 at q = 1, 32 at q = 5, and means of 78.3, 78.4, 78.3 %.
 """

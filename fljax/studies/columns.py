@@ -107,7 +107,12 @@ def _sent(outcomes: Sequence[Outcome] | None) -> float:
 
 def _uplink_factor(comparison: Comparison) -> Column:
     def cell(entry: Compared) -> str:
-        return with_sd(Spread(_sent(entry.reference) / _sent(entry.outcomes), math.nan), 1)
+        before, after = _sent(entry.reference), _sent(entry.outcomes)
+        if before == 0:
+            return "–"  # nothing is fewer than nothing
+        if after == 0:
+            return "∞"
+        return with_sd(Spread(before / after, math.nan), 1)
 
     return Column("times fewer", cell)
 

@@ -12,7 +12,7 @@ from fljax.core.digits import figures
 from fljax.core.metrics import name_of, unit_of
 from fljax.recording.label_places import along, pixels, place_labels
 from fljax.studies.comparison import Compared, Comparison
-from fljax.studies.selection import Spread, spread
+from fljax.studies.selection import Spread, is_known, spread
 
 # By what clients keep between rounds: colour and marker. Okabe and Ito's palette.
 _LOOKS = {
@@ -53,9 +53,12 @@ class Point(NamedTuple):
 
 
 def points(comparison: Comparison) -> list[Point]:
-    """Returns where the variants stand; those that diverged with every seed stand nowhere."""
+    """Returns where the variants stand.
+
+    Those that diverged with every seed stand nowhere, nor do those without a finite value.
+    """
     factor, _ = unit_of(comparison.headline, comparison.metrics)
-    return [
+    found = (
         Point(
             entry.label.replace(" + error_feedback", " EF"),
             _look(comparison, entry),
@@ -65,7 +68,12 @@ def points(comparison: Comparison) -> list[Point]:
         )
         for entry in comparison.compared
         if len(entry.diverged) < len(entry.outcomes)
-    ]
+    )
+    return [point for point in found if _is_somewhere(point)]
+
+
+def _is_somewhere(point: Point) -> bool:
+    return is_known(point.bytes.mean) and is_known(point.value.mean)
 
 
 def _sent(entry: Compared) -> list[float | None]:
@@ -87,7 +95,7 @@ def front(candidates: Sequence[Point], maximize: bool = True) -> list[Point]:
     """
     sign = 1.0 if maximize else -1.0
     best: list[Point] = []
-    reaching = (point for point in candidates if point.reaches)
+    reaching = (point for point in candidates if point.reaches and _is_somewhere(point))
     for point in sorted(reaching, key=lambda p: (p.bytes.mean, -sign * p.value.mean)):
         if not best or sign * point.value.mean > sign * best[-1].value.mean:
             best.append(point)

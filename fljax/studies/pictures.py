@@ -27,7 +27,7 @@ from fljax.studies.axis_pictures import (
 )
 from fljax.studies.comparison import Compared, Comparison
 from fljax.studies.criterion import score_label
-from fljax.studies.pareto import draw_pareto
+from fljax.studies.pareto import draw_pareto, points
 from fljax.studies.privacy_picture import draw_privacy
 from fljax.studies.results import Results, axes_of
 from fljax.studies.selection import Configuration, Spread, is_known
@@ -176,6 +176,8 @@ def _pareto(comparison: Comparison) -> dict[str, Draw]:
     sizes = [size for size in known if math.isfinite(size) and size > 0]
     if not comparison.study.variants or not sizes or max(sizes) < 1.05 * min(sizes):
         return {}
+    if not any(point.bytes.mean > 0 for point in points(comparison)):
+        return {}  # those that send something have diverged
     return {"pareto": lambda figure: draw_pareto(figure, comparison)}
 
 

@@ -125,12 +125,16 @@ def prepare(
 
 
 def _rows_of(split: Split, clients: np.ndarray, mesh: Mesh, data: PyTree = None) -> EvalInputs:
-    """Lays out all rows that clients [D, K] own of a split, one batch a client."""
+    """Lays out all rows that clients [D, K] own of a split, one batch a client.
+
+    Padding is a client's rows over and over, for models that see it: statistics of a batch are then
+    close to those of the rows, where one row again and again would be most of them.
+    """
     sizes = split.partition.sizes[clients]
-    position = np.minimum(np.arange(max(sizes.max(), 1)), sizes[..., None] - 1)
+    position = np.arange(max(sizes.max(), 1)) % np.maximum(sizes, 1)[..., None]
     # what stands in for the rows of a client that has none
     somebody = np.where(sizes > 0, clients, np.argmax(split.partition.sizes))
-    rows = split.partition.row_at(somebody[..., None], np.maximum(position, 0))
+    rows = split.partition.row_at(somebody[..., None], position)
     return place_rows(split.examples, rows, sizes, mesh, data)
 
 

@@ -12,6 +12,7 @@ from fljax.studies.columns import columns_of, table
 from fljax.studies.comparison import compare, write_study_table
 from fljax.studies.criterion import Criterion
 from fljax.studies.pareto import Point, front, points
+from fljax.studies.pictures import plot_study
 from fljax.studies.results import Results, Status, row
 from fljax.studies.selection import Spread, spread
 from fljax.studies.study import Study
@@ -211,6 +212,31 @@ def test_trials_that_diverged_are_told_from_the_others(tmp_path):
     assert [line["diverged"] for line in lines] == ["False"] * 2 + ["True"] * 3 + ["False"]
     assert lines[2]["rounds"] == "3" and lines[2]["best/eval/test/accuracy"] == ""
     assert [point.label for point in points(found)] == ["none", "qsgd(4)"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "factors"),
+    [((400, 100, 0), ["1.0", "4.0", "∞"]), ((0, 100, 0), ["–", "–", "–"])],
+)
+def test_what_sends_nothing_is_no_error_of_the_table(sent, factors):
+    runs = zip(("none", "int8", "local"), sent, strict=True)
+    found = compared({name: [made_up(size, 0.8)] for name, size in runs})
+    assert [line[2] for line in table(found)[1:]] == factors
+
+
+def test_points_without_a_value_or_bytes_stand_nowhere(tmp_path):
+    """One of them once ended the front where it began; a picture of none ended the report."""
+    runs = {"none": [made_up(400, 0.9)], "int8": [made_up(100, 0.8)], "wild": [made_up(50, 0.7)]}
+    for record in runs["wild"][0]:
+        record["eval/test/accuracy"] = math.nan
+    found = points(compared(runs, target=None))
+    assert [point.label for point in found] == ["none", "int8"]
+    nowhere = found[0]._replace(label="x", bytes=Spread(1, 0), value=Spread(math.nan, 0))
+    nothing = found[0]._replace(label="y", bytes=Spread(math.nan, 0), value=Spread(99, 0))
+    assert [point.label for point in front([nowhere, *found, nothing])] == ["int8", "none"]
+    diverging = {"local": [made_up(0, 0.8)], "a": [diverged(400, 2)], "b": [diverged(100, 2)]}
+    drawn = plot_study(compared(diverging, reference="local", target=None), tmp_path)
+    assert "pareto" not in {path.stem for path in drawn}
 
 
 def test_a_reference_that_diverged_measures_nothing():
