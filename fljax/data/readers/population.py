@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from fljax.data.dataset import (
@@ -56,7 +57,8 @@ def population(
     """Returns the data set of a cache, as `from_arrays` makes it of arrays.
 
     Of test rows, those of clients that train are a test set over these, and those of others are
-    held-out clients, or the test set of all where no client of a test row trains.
+    held-out clients, or the test set of all where no client of a test row trains. Held-out clients
+    stay that with `own_test_fraction`, which pools the rows of the others.
 
     Args:
       cache: With the columns x and y, or "x/..." and "y/...".
@@ -82,7 +84,8 @@ def population(
     examples = {split: ArrayExamples(_tree(arrays)) for split, arrays in cache.arrays.items()}
     pools = bool(own_test_fraction) and "test" in examples
     of_train, of_test = (cache.arrays.get(split, {}).get("subject") for split in ("train", "test"))
-    subjects = numbered_subjects(of_train, of_test, pools)
+    is_pooled = _of_trained(cache) if pools else None
+    subjects = _numbered(of_train, of_test, is_pooled)
     kind = kind or _kind(cache)
     if kind == "classification":
         examples, num_classes, class_names = _labelled(cache, examples, num_classes, class_names)
@@ -98,8 +101,10 @@ def population(
             f"own_test_fraction pools all rows of {name!r}, and its test rows are no client's: "
             "name another partition, or leave one of them out"
         )
-    if pools:
-        train, owners = _pooled(train, owners, test, Partition(cache.offsets["test"]))
+    held_out, held_out_ids = None, None
+    if is_pooled is not None:
+        held_out, held_out_ids = _untrained(cache, test, is_pooled)
+        train, owners = _pooled(cache, train, owners, test, is_pooled)
         test = None
     present = np.flatnonzero(owners.sizes)
     is_natural = natural and (partition is None or is_natural_name(partition))
@@ -117,7 +122,7 @@ def population(
             f"the groups {', '.join(groups)} are of the clients in the data, and a partition makes "
             "others: leave one of them out"
         )
-    test_split, held_out, held_out_ids = test and Split(test), None, None
+    test_split = test and Split(test)
     if test is not None and owned_test:
         test_split, held_out, held_out_ids = _tested(cache, test, cache.clients[present], ids)
     if val is not None:
@@ -264,7 +269,36 @@ def _row_ids(cache: Cache, owners: Partition) -> np.ndarray:
     return cache.clients[number]
 
 
-def _pooled(train, owners: Partition, test, tested: Partition):
-    """Returns (training and test rows as one, over the same clients)."""
-    owner = np.concatenate([owners.owners(), tested.owners()])
+def _of_trained(cache: Cache) -> np.ndarray:
+    """Returns bool[test rows], whether their clients have training rows."""
+    sizes = {split: np.diff(cache.offsets[split]) for split in ("train", "test")}
+    return np.repeat(sizes["train"] > 0, sizes["test"])
+
+
+def _numbered(of_train, of_test, is_pooled: np.ndarray | None) -> np.ndarray | None:
+    """Returns the numbers of subjects, see `numbered_subjects`, of training and pooled rows."""
+    if is_pooled is None or is_pooled.all() or of_test is None:
+        return numbered_subjects(of_train, of_test, is_pooled is not None)
+    pool = np.concatenate([of_train, of_test[is_pooled]])
+    return numbered_subjects(pool, of_test[~is_pooled], False)
+
+
+def _untrained(cache: Cache, test: ArrayExamples, is_pooled: np.ndarray):
+    """Returns (held_out, ids of its clients): test rows that are not pooled, or two None."""
+    if is_pooled.all():
+        return None, None
+    absent = np.flatnonzero(np.diff(cache.offsets["train"]) == 0)
+    by_client = Partition(cache.offsets["test"])
+    clients = absent[by_client.sizes[absent] > 0]
+    return Split(test, by_client.subset(clients)), cache.clients[clients]
+
+
+def _pooled(cache: Cache, train, owners: Partition, test: ArrayExamples, is_pooled: np.ndarray):
+    """Returns (training and pooled test rows as one, over the same clients)."""
+    if not is_pooled.any():
+        return train, owners
+    owner = np.repeat(np.arange(len(cache.clients)), np.diff(cache.offsets["test"]))
+    owner = np.concatenate([owners.owners(), owner[is_pooled]])
+    if not is_pooled.all():
+        test = ArrayExamples(jax.tree.map(lambda leaf: leaf[is_pooled], test.arrays))
     return pooled(train, test), partition_by_owner(owner, owners.num_clients)

@@ -109,7 +109,8 @@ def load(
       data_dir: Where the files are; default $FLJAX_DATA_DIR, else ~/.cache/fljax.
       rows_per_client: Of what the partition gives each client, a sample of so many rows; None: all.
       own_test_fraction: Share of its own rows that each client is tested on; training and test rows
-        of the source are then divided among the clients alike, see `from_arrays`.
+        of the source are then divided among the clients alike, see `from_arrays`; clients that
+        files have test rows of alone stay held out.
       feature_skew: Gives clients unlike features by domain, see `with_feature_skew`.
       concept_shift: Lets labels mean unlike things to clients, see `with_concept_shift`.
       label_noise: Gives training rows wrong labels, see `with_label_noise`.

@@ -407,3 +407,32 @@ def test_subjects_stay_together_and_groups_of_rows_are_reported(ending, options)
     assert_equal(found, expected)
     assert found.row_groups == expected.row_groups
     np.testing.assert_array_equal(found.subjects, expected.subjects)
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+@pytest.mark.parametrize("options", [{}, {"partition": "iid", "num_clients": 2}])
+@pytest.mark.parametrize("is_file", [True, False])
+def test_clients_tested_on_stay_held_out_where_others_have_own_test_rows(ending, options, is_file):
+    columns = people()
+    held = np.isin(columns["hospital"], ["Basel", "007"])
+    given = {"test_clients": ["Basel", "007"]}
+    if is_file:  # some of whose rows are of a client that trains
+        tested = held | (np.arange(300) % 10 == 0)
+        written({name: values[tested] for name, values in columns.items()}, f"test.{ending}")
+        given = {"test_path": f"test.{ending}"}
+        columns = {name: values[~tested] for name, values in columns.items()}
+        of_file = tested[~held].sum()
+    written(columns, f"p.{ending}")
+    found = load(
+        FORMATS[ending], path=f"p.{ending}", own_test_fraction=0.25, **ROLES, **given, **options
+    )
+    assert found.held_out_ids.tolist() == ["007", "Basel"]
+    assert found.held_out.num_rows == held.sum()
+    assert found.train.num_rows + found.test.num_rows == (~held).sum()
+    assert not is_file or of_file > 0
+    assert found.test.partition.sizes.min() > 0
+    if not options:
+        assert found.client_ids.tolist() == ["Bern", "Zürich"]
+        sizes = found.train.partition.sizes + found.test.partition.sizes
+        people_of = people()["hospital"]
+        assert sizes.tolist() == [(people_of == name).sum() for name in ("Bern", "Zürich")]
