@@ -13,8 +13,8 @@ import numpy as np
 from fljax.core.archives import refused
 from fljax.data.readers.tables import Batch
 
-# of 18 digits at most, which all fit 64 bits
-INTEGER = "^(0|-?[1-9][0-9]{0,17})$"
+# of 18 digits at most, which all fit 64 bits; 1.0 is 1, as where a table was written with gaps
+INTEGER = r"^(0|-?[1-9][0-9]{0,17})(\.0*)?$"
 TRUTHS = {"true": 1.0, "false": 0.0}
 
 
@@ -31,14 +31,27 @@ def numbers(batch: Batch, name: str) -> np.ndarray:
         column = column.dictionary_decode()
     try:
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        listed = enumerate(column.to_pylist())
-        row, value = next(((n, v) for n, v in listed if not _is_number(v)), (0, str(error)))
-        raise refused_at(batch, name, row, f"is {value!r}, which is no number") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        row, value = no_number(batch, name)
+        why = f"is {value!r}, which is no number"
+        if not isinstance(value, str):
+            why = f"is {value}, beyond 2**53, up to which floats hold whole numbers"
+        raise refused_at(batch, name, row, why) from None
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values))[0])
         raise refused_at(batch, name, row, f"is {values[row]}: bring it into a range, or drop it")
     return values
+
+
+def no_number(batch: Batch, name: str) -> tuple[int, Any]:
+    """Returns (row, value) of the first value of a column that is no number.
+
+    Of whole numbers, it is the first one that no float holds.
+    """
+    listed = batch.columns[name].to_pylist()
+    rows = (row for row, value in enumerate(listed) if not (value is None or is_number(value)))
+    row = next(rows, 0)
+    return row, listed[row]
 
 
 def truths(batch: Batch, name: str) -> np.ndarray:
@@ -88,12 +101,15 @@ def ids(batch: Batch, name: str, kind: str) -> np.ndarray:
       kind: "integer" or "text".
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     column = batch.columns[name]
     if kind == "text":
         return texts(batch, name).to_numpy(zero_copy_only=False)
     if pa.types.is_uint64(column.type):
         return column.to_numpy(zero_copy_only=False)
+    if pa.types.is_string(column.type):
+        column = pc.replace_substring_regex(column, r"\.0*$", "")
     return column.cast(pa.int64()).to_numpy(zero_copy_only=False)
 
 
@@ -174,9 +190,12 @@ def _first_null(column) -> int:
     return column.is_null().to_pylist().index(True)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a number that floats hold, or a text that says one."""
+    if not isinstance(value, str):
+        return not isinstance(value, int) or abs(value) <= 2**53
     try:
         float(value)
-    except (TypeError, ValueError):
-        return value is None
-    return True
+    except ValueError:
+        return False
+    return value.isascii() and "_" not in value

@@ -17,6 +17,7 @@ from fljax.core import random
 from fljax.core.archives import refused
 from fljax.core.names import nearest
 from fljax.data.readers import columns as read
+from fljax.data.readers.categories import Odd, check_bounded, check_no_numbers
 from fljax.data.readers.tables import Batch, Table
 
 # Different texts of a column that are features each, that are numbered, and that are counted.
@@ -91,7 +92,8 @@ def surveyed(table: Table, roles: Roles) -> Survey:
     kinds = {name: table.columns[name] for name in roles.columns}
     _check_kinds(table, roles, kinds)
     kinds |= _ids_known(table, roles, kinds)
-    groups = {*roles.row_groups, *roles.groups} - {*roles.features}
+    others = {roles.client, roles.subject, roles.label, *roles.targets, *roles.features}
+    groups = {*roles.row_groups, *roles.groups} - others
     kinds |= dict.fromkeys(groups, "text")
     test_clients = _test_clients(table, roles, kinds)
     is_known = all(kinds[name] not in ("unknown", "text") for name in roles.features)
@@ -108,13 +110,18 @@ def _tallied(table: Table, roles: Roles, kinds: dict[str, str], test_clients) ->
     and all is counted again.
     """
     opened = [name for name in kinds if kinds[name] == "unknown"]
+    first_odd: dict[str, Odd] = {}
     while True:
-        tally = Tally({**kinds, **dict.fromkeys(opened, "number")}, roles, test_clients)
+        tally = Tally({**kinds, **dict.fromkeys(opened, "number")}, roles, test_clients, first_odd)
         for batch in table.read(roles.columns, 0):
             odd = [name for name in opened if not read.are_numbers(batch, name)]
             if fixed := [name for name in odd if name in roles.targets]:
                 read.numbers(batch, fixed[0])  # says where
             if odd:
+                first_odd |= {
+                    name: Odd(batch.path, batch.first + row, value)
+                    for name, (row, value) in ((n, read.no_number(batch, n)) for n in odd)
+                }
                 kinds |= dict.fromkeys(odd, "text")
                 opened = [name for name in opened if name not in odd]
                 break
@@ -160,7 +167,7 @@ def _check_arrays(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
 
 def _ids_known(table: Table, roles: Roles, kinds: Mapping[str, str]) -> dict[str, str]:
     """Returns whether ids and labels whose type is open are integers or texts."""
-    ids = (roles.client, roles.subject, roles.label)
+    ids = dict.fromkeys((roles.client, roles.subject, roles.label))
     open_ones = [name for name in ids if name and kinds[name] == "unknown"]
     are_integers = dict.fromkeys(open_ones, True)
     if open_ones:
@@ -231,6 +238,7 @@ class Tally:
     kinds: dict[str, str]
     roles: Roles
     test_clients: Collection | None
+    first_odd: Mapping[str, Odd] = dataclasses.field(default_factory=dict)
     counts: dict[str, collections.Counter] = dataclasses.field(default_factory=dict)
     elsewhere: dict[str, set] = dataclasses.field(default_factory=dict)
     moments: dict[str, tuple[int, float, float]] = dataclasses.field(default_factory=dict)
@@ -273,6 +281,8 @@ class Tally:
         if self.kinds[name] == "text":
             most = _MOST_CODES if self.roles.encoding == "codes" else _MOST_KINDS
         if len(counts) > most:
+            if name in self.first_odd:
+                check_no_numbers(name, counts, self.first_odd[name])
             remedy = "take another policy for missing values"
             if self.kinds[name] == "text":
                 remedy = "leave it out of features" + (
@@ -292,6 +302,7 @@ class Tally:
                 if {text.lower() for text in self.counts[name]} <= read.TRUTHS.keys():
                     kinds[name] = "truth"
                 else:
+                    self._check_texts(path, name)
                     categories[name] = sorted(self.counts[name])
             fills[name] = self._fill(path, name, kinds[name])
             if kinds[name] == "text":
@@ -301,6 +312,12 @@ class Tally:
             elif kinds[name] != "truth" and self.roles.standardize:
                 moments[name] = self._standard(path, name)
         return Survey(kinds, categories, fills, moments, self.test_clients, dict(self.dropped))
+
+    def _check_texts(self, path, name: str) -> None:
+        if name in self.first_odd:
+            check_no_numbers(name, self.counts[name], self.first_odd[name])
+        if self.roles.encoding == "one_hot":
+            check_bounded(path, name, self.counts[name])
 
     def _fill(self, path, name: str, kind: str) -> Any:
         """Returns what a missing value of a feature becomes, or None where it becomes nothing."""

@@ -259,6 +259,7 @@ def _complete(roles: Roles, found: Table) -> Roles:
                 + (f"; did you mean {near!r}?" if near else ".")
                 + f" It has {', '.join(found.columns)}.",
             )
+    _check_apart(roles)
     taken = {roles.client, roles.subject, roles.label, *roles.targets}
     features = roles.features or tuple(
         name for name in found.columns if name not in {*taken, *roles.groups}
@@ -270,6 +271,22 @@ def _complete(roles: Roles, found: Table) -> Roles:
     if not features:
         raise refused(path, "has no column that is left for features")
     return roles._replace(features=features)
+
+
+def _check_apart(roles: Roles) -> None:
+    """Refuses one column in two roles where that says nothing: subjects and targets are others.
+
+    Clients may be subjects, and classes to be told apart; groups may be of any column.
+    """
+    for key, names, other, others in (
+        ("split_by", (roles.subject,), "label", (roles.label,)),
+        ("split_by", (roles.subject,), "target", roles.targets),
+        ("client", (roles.client,), "target", roles.targets),
+    ):
+        if both := [name for name in names if name is not None and name in others]:
+            raise ValueError(
+                f"{key} and {other} are both the column {both[0]!r}: name another for one of them"
+            )
 
 
 def _names(key: str, value: Any, what: str = "names of columns, each once") -> tuple[str, ...]:

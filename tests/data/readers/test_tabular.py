@@ -226,7 +226,10 @@ def test_columns_of_no_fitting_type_and_ragged_lists_are_refused(monkeypatch):
         ({"client": "i"}, "column 'i' holds number, which is no client: write ids as"),
         ({"label": "day"}, r"column 'day' holds date32\[day\], which is no label: write classes"),
         ({"features": "day"}, "which is no feature: name the others as features"),
-        ({"label": None, "target": "client"}, "'client' holds text, which is no target"),
+        (
+            {"label": None, "target": "client", "client": "y"},
+            "'client' holds text, which is no tar",
+        ),
         ({"features": "x"}, "row 4, column 'x': this is missing or of another length"),
         ({"features": "z"}, r"row 3, column 'z': this is of the shape \[2\], unlike those"),
         ({"features": "i", "label": "m", "missing": 0}, "row 2, column 'm': this is missing"),
@@ -436,3 +439,76 @@ def test_clients_tested_on_stay_held_out_where_others_have_own_test_rows(ending,
         sizes = found.train.partition.sizes + found.test.partition.sizes
         people_of = people()["hospital"]
         assert sizes.tolist() == [(people_of == name).sum() for name in ("Bern", "Zürich")]
+
+
+def csv_of(values, name="t.csv", **beside):
+    """Writes rows of two clients with these values of a column a."""
+    columns = {"client": ["u", "v"] * (len(values) // 2), "a": values, "y": [0, 1, 1, 0] * 99}
+    columns |= beside
+    rows = [[*columns], *zip(*columns.values(), strict=False)]
+    Path(name).write_text("\n".join(",".join(map(str, row)) for row in rows))
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ([*range(7), "-", *range(42)], r"t.csv row 8, column 'a': this is '-', which is no number"),
+        ([*range(12), *["x"] * 8], "no number, as 12 of 20 values are: mend it; if it stands for"),
+        ([0, 1] * 99 + ["?!", 1], r"name it in null_values \(such as \['', '\?!'\]\) and say by"),
+        (["1", '"1,5"'] * 20, "row 2, column 'a': this is '1,5', a number with a decimal comma"),
+        (["2024-01-31", "2024-02-01T08:00"] * 9, "row 1, column 'a': this is '2024-01-31', a dat"),
+        (["31.1.2024", "1.2.24"] * 9, "a date, which is no feature: name the others as features"),
+        ([f"row{n}" for n in range(60)], "'a' has 60 different values in 60 rows, such as 'row0'"),
+    ],
+)
+def test_texts_that_are_no_categories_are_refused_with_place_and_remedy(values, said):
+    csv_of(values)
+    with pytest.raises(ValueError, match=said) as caught:
+        load("csv", path="t.csv", client="client", label="y")
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_that_are_categories_or_missing_values_are_taken():
+    roles = {"path": "t.csv", "client": "client", "label": "y"}
+    csv_of(["0", "1", "2", "3+"] * 9)  # codes, one of which is no number
+    assert load("csv", **roles).feature_names == ("a=0", "a=1", "a=2", "a=3+")
+    csv_of([*range(49), "-"])
+    found = load("csv", **roles, null_values=["", "-"], missing="mean")
+    assert found.feature_names == ("a",) and found.train.examples.arrays["x"].max() == 48
+    csv_of([f"row{n}" for n in range(60)])
+    assert load("csv", **roles, encoding="codes").feature_names == ("a",)
+
+
+def test_whole_numbers_are_the_same_labels_and_ids_however_they_are_written():
+    csv_of(range(4), "whole.csv", y=[0, 1, 1, 2], client=[1, 2, 10, 10])
+    csv_of(range(4), "floats.csv", y=["0.0", "1", "1.0", "2"], client=["1", "2.0", "10.", "10"])
+    roles = {"client": "client", "label": "y"}
+    whole, floats = (load("csv", path=f"{name}.csv", **roles) for name in ("whole", "floats"))
+    assert_equal(whole, floats)
+    assert (whole.num_classes, whole.class_names, whole.client_ids.tolist()) == (
+        3,
+        None,
+        [1, 2, 10],
+    )
+
+
+def test_a_column_in_two_roles_is_read_where_that_says_something():
+    csv_of(range(24), y=[*range(12)] * 2, client=np.repeat([7, 8, 9], 8))
+    roles = {"path": "t.csv", "client": "client", "label": "y", "features": "a"}
+    for options in (
+        {"split_by": "client"}, {"row_groups": ["y", "client"]}, {"groups": "client"},
+        {"split_by": "client", "row_groups": "client"},
+    ):  # fmt: skip
+        found = load("csv", **roles, **options)
+        rows = found.train.examples.take(found.train.rows())
+        assert (rows["x"][:, 0].tolist(), rows["y"].tolist()) == ([*range(24)], [*range(12)] * 2)
+        assert (found.client_ids.tolist(), found.class_names) == ([7, 8, 9], None)
+    with pytest.warns(UserWarning, match="labels"):  # 0 to 6 are none
+        assert load("csv", **roles | {"label": "client"}).num_classes == 10
+    for options, said in (
+        ({"split_by": "y"}, "split_by and label are both the column 'y': name another for one"),
+        ({"label": None, "target": ["client"]}, "client and target are both the column 'client'"),
+        ({"label": None, "target": "y", "split_by": "y"}, "split_by and target are both the col"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load("csv", **roles | options)
