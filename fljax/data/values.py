@@ -66,6 +66,33 @@ def first_nonfinite(values: np.ndarray) -> tuple[int, ...] | None:
     return None
 
 
+def first_unheld(values: np.ndarray) -> tuple[tuple[int, ...], str] | None:
+    """Returns (place, what is wrong) of the first value that JAX cannot hold, or None.
+
+    Args:
+      values: [rows, ...] numbers or truth values.
+
+    Returns:
+      For people, a text such as "nan: drop or fill it".
+    """
+    target = held_type(values.dtype)
+    if not _is_inexact(values) and values.dtype.newbyteorder("=") == target:
+        return None
+    for start, chunk in _chunks(values):
+        with np.errstate(over="ignore"):
+            held = chunk.astype(target, copy=False)
+        bad = ~np.isfinite(held) if _is_inexact(held) else held != chunk
+        if bad.any():
+            place = _first(bad, start)
+            value = values[place]
+            if not np.isfinite(value):
+                return place, f"{value}: drop or fill it"
+            return place, f"{value}, beyond {target}, in which JAX holds it: " + (
+                "scale it" if _is_inexact(values) else "number from 0 what are names, or scale it"
+            )
+    return None
+
+
 def nonfinite_rows(values: np.ndarray) -> np.ndarray:
     """Returns bool[rows], true where a value of the row is NaN or infinite."""
     found = np.zeros(len(values), bool)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fljax.core.archives import refused
 from fljax.data.readers.tables import Batch
+from fljax.data.values import first_unheld
 
 # of 18 digits at most, which all fit 64 bits; 1.0 is 1, as where a table was written with gaps
 INTEGER = r"^(0|-?[1-9][0-9]{0,17})(\.0*)?$"
@@ -133,61 +134,80 @@ def classes(batch: Batch, name: str, kind: str) -> np.ndarray:
 def vectors(batch: Batch, name: str) -> np.ndarray:
     """Returns [R, ...] of a column whose values are arrays of one shape.
 
+    Args:
+      batch: Rows in which nothing is missing.
+
     Raises:
-      ValueError: If one is of another length than the others, or missing.
+      ValueError: If one is of another length than the others, or holds what JAX does not.
     """
+    column = batch.columns[name]
+    values = column if isinstance(column, np.ndarray) else _stacked(batch, name)
+    if (found := first_unheld(values)) is not None:
+        place, why = found
+        raise refused_at(batch, name, place[0], f"holds {why}")
+    return values
+
+
+def _stacked(batch: Batch, name: str) -> np.ndarray:
+    """Returns the lists of a column, or lists of lists, as one array."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     column = batch.columns[name]
-    if isinstance(column, np.ndarray):
-        return column
     shape = [len(column)]
     while hasattr(column.type, "value_type"):
-        lengths = pc.list_value_length(column)
-        odd = pc.fill_null(pc.not_equal(lengths, lengths[0]), True)
-        if column.null_count or pc.any(odd).as_py():
-            row = pc.index(odd, True).as_py() if column.null_count == 0 else _first_null(column)
-            row //= max(1, int(np.prod(shape[1:])))
-            raise refused_at(
-                batch,
-                name,
-                row,
-                "is missing or of another length than those before it: pad or "
-                "cut them to one length",
+        if not len(column):
+            raise refused(
+                batch.path,
+                f"column {name!r}: of the rows from {batch.first} on, that are read at once, each "
+                "lacks a value, and no shape is known: drop them beforehand",
             )
+        lengths = pc.list_value_length(column)
+        odd = pc.not_equal(lengths, lengths[0])
+        if pc.any(odd).as_py():
+            row = pc.index(odd, True).as_py() // max(1, int(np.prod(shape[1:])))
+            raise refused_at(
+                batch, name, row,
+                "is of another length than those before it: pad or cut them to one length",
+            )  # fmt: skip
         shape.append(lengths[0].as_py())
         column = column.flatten()
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
-    values = column.to_numpy(zero_copy_only=False).reshape(shape)
-    if values.dtype.kind == "f" and np.isnan(values).any() or column.null_count:
-        row = int(np.argwhere(np.isnan(values.astype(np.float64)))[0][0])
-        raise refused_at(batch, name, row, "has a missing value: fill or drop it beforehand")
-    return values
+    return column.to_numpy(zero_copy_only=False).reshape(shape)
 
 
 def missing(batch: Batch, names: Sequence[str]) -> np.ndarray:
-    """Returns bool[R, names], true where a value is not there."""
-    import pyarrow.compute as pc
-
+    """Returns bool[R, names], true where a value, or one inside an array, is not there."""
     found = np.zeros((batch.num_rows, len(names)), bool)
     for place, name in enumerate(names):
-        column = batch.columns[name]
-        if not isinstance(column, np.ndarray):
-            is_float = str(column.type) in ("float", "double", "halffloat")
-            is_null = pc.is_null(column, nan_is_null=True) if is_float else pc.is_null(column)
-            found[:, place] = is_null.to_numpy(zero_copy_only=False)
+        found[:, place] = _lacks(batch.columns[name])
+    return found
+
+
+def _lacks(column: Any) -> np.ndarray:
+    """Returns bool[R], whether a value of a column, or of an array in it, is missing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(column, np.ndarray):
+        lacks = np.isnan(column) if column.dtype.kind == "f" else np.zeros((len(column), 1), bool)
+        return lacks.reshape(len(column), -1).any(1)
+    is_float = str(column.type) in ("float", "double", "halffloat")
+    is_null = pc.is_null(column, nan_is_null=True) if is_float else pc.is_null(column)
+    found = np.array(is_null.to_numpy(zero_copy_only=False))
+    if hasattr(column.type, "value_type") and not pa.types.is_dictionary(column.type):
+        inside = _lacks(column.flatten())
+        if inside.any():
+            lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+            rows = np.repeat(np.arange(len(column)), np.where(found, 0, lengths))
+            found[rows[inside]] = True
     return found
 
 
 def refused_at(batch: Batch, name: str, row: int, why: str) -> ValueError:
     """Returns the error for one value of a batch."""
     return refused(batch.path, f"row {batch.first + row}, column {name!r}: this {why}")
-
-
-def _first_null(column) -> int:
-    return column.is_null().to_pylist().index(True)
 
 
 def is_number(value: Any) -> bool:

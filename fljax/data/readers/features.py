@@ -110,10 +110,12 @@ def _complete(batch: Batch, roles: Roles, survey: Survey) -> Batch:
         }
         return batch._replace(columns=columns)
     row, place = np.argwhere(lacks)[0].tolist()
+    name, is_array = needed[place], survey.kinds[needed[place]] == "vector"
     remedy = "give missing='drop', or drop or fill it beforehand"
-    if needed[place] in roles.features:
+    if name in roles.features and not is_array:
         remedy = "give missing='drop', 'mean', 'most_frequent', or a number that it becomes"
-    raise read.refused_at(batch, needed[place], row, f"is missing: {remedy}")
+    what = "is missing, or a value inside it" if is_array else "is missing"
+    raise read.refused_at(batch, name, row, f"{what}: {remedy}")
 
 
 def _x(batch: Batch, roles: Roles, survey: Survey, seen: Columns) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.core.values import shown, wrong
+from fljax.data.values import first_unheld, place_of
 
 
 class Fields(NamedTuple):
@@ -134,6 +135,9 @@ def as_x(x: np.ndarray, wanted: Fields, where: str) -> np.ndarray:
             )
         x = x.reshape(len(x), *wanted.shape)
     if wanted.dtype is None:
+        if x.dtype.kind == "f" and x.itemsize > 4 and (found := first_unheld(x)) is not None:
+            place, why = found
+            raise ValueError(f"{where}: {place_of('x', place)} is {why}")
         return x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
     dtype = np.dtype(wanted.dtype)
     with np.errstate(invalid="ignore", over="ignore"):

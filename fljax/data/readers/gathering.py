@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.data.readers.blocks import Block
+from fljax.data.values import first_unheld, place_of
 
 _MOST_ROWS, _MOST_BYTES = 100_000, 16 << 20
 
@@ -65,7 +66,21 @@ def joined(pieces: Sequence[Piece]) -> Block:
     ]
     names = pieces[0].columns
     columns = {name: np.concatenate([piece.columns[name] for piece in pieces]) for name in names}
+    _check_held(pieces, columns)
     return {"split": pieces[0].split, "client": np.concatenate(ids), **columns}
+
+
+def _check_held(pieces: Sequence[Piece], columns: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where a number is not one that JAX holds; says whose it is."""
+    for name, values in columns.items():
+        if values.dtype.kind in "biuf" and (found := first_unheld(values)) is not None:
+            place, why = found
+            ends = np.cumsum([*map(rows_of, pieces)])
+            number = int(np.searchsorted(ends, place[0], "right"))
+            row = place[0] - (ends[number - 1] if number else 0)
+            raise ValueError(
+                f"{pieces[number].where}: {place_of(name, (row, *place[1:]))} is {why}"
+            )
 
 
 def rows_of(piece: Piece) -> int:

@@ -154,7 +154,7 @@ def _check_kinds(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
 
 
 def _check_arrays(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
-    """Raises ValueError where a column of arrays is one feature among others."""
+    """Raises ValueError where a column of arrays is asked for what only other columns give."""
     arrays = [name for name in roles.features if kinds[name] == "vector"]
     if arrays and len(roles.features) > 1:
         others = ", ".join(repr(name) for name in roles.features if name != arrays[0])
@@ -163,6 +163,19 @@ def _check_arrays(table: Table, roles: Roles, kinds: Mapping[str, str]) -> None:
             f"column {arrays[0]!r} holds arrays, which are all features or none, and {others} "
             f"would be features as well: give features={arrays[0]!r}, or the others",
         )
+    given = {
+        "missing": None if roles.missing in ("error", "drop") else roles.missing,
+        "encoding": None if roles.encoding == "one_hot" else roles.encoding,
+        "standardize": roles.standardize or None,
+    }
+    for key, value in given.items():
+        if arrays and value is not None:
+            remedy = "give 'drop', or fill" if key == "missing" else "leave it out, or change"
+            raise refused(
+                table.files[0][1],
+                f"{key} = {value!r} is of columns of numbers and texts, and {arrays[0]!r} holds "
+                f"arrays, which are taken as they are: {remedy} them beforehand",
+            )
 
 
 def _ids_known(table: Table, roles: Roles, kinds: Mapping[str, str]) -> dict[str, str]:

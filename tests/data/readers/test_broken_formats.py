@@ -174,3 +174,22 @@ def test_images(tmp_path):
     odd.write_bytes(odd.read_bytes()[:60])
     refuses("image_folder", tmp_path / "photos", "2.png is no image, or broken")
     refuses("image_folder", tmp_path / "photos/train/a/cat", "class/*.png")
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        (float("nan"), "is nan: drop or fill it"),
+        (None, "is nan"),
+        (1e39, "is 1e+39, beyond float32"),
+    ],
+)
+def test_numbers_that_nobody_holds_are_named_by_file_user_and_row(value, said, tmp_path):
+    users = {"ann": {"x": [[0.5, 1.0]] * 3, "y": [0, 1, 0]}}
+    users["bob"] = {"x": [[0.5, 1.0], [0.5, value]], "y": [0, 1]}
+    write_leaf(tmp_path / "leaf", {"train": users})
+    refuses("leaf", tmp_path / "leaf" / "train", ".json, user 'bob': x, row 1, column 1", said)
+    if value is not None:
+        x = {c: {"x": np.array(v["x"]), "label": np.array(v["y"])} for c, v in users.items()}
+        write_fedjax(tmp_path / "a.sqlite", x)
+        refuses("fedjax", tmp_path / "a.sqlite", "a.sqlite, client 'bob': x, row 1, column 1", said)

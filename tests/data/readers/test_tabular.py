@@ -230,11 +230,14 @@ def test_columns_of_no_fitting_type_and_ragged_lists_are_refused(monkeypatch):
             {"label": None, "target": "client", "client": "y"},
             "'client' holds text, which is no tar",
         ),
-        ({"features": "x"}, "row 4, column 'x': this is missing or of another length"),
+        ({"features": "x"}, "row 4, column 'x': this is of another length than those"),
         ({"features": "z"}, r"row 3, column 'z': this is of the shape \[2\], unlike those"),
         ({"features": "i", "label": "m", "missing": 0}, "row 2, column 'm': this is missing"),
         ({"features": ["x", "i"]}, "'x' holds arrays, which are all features or none, and 'i'"),
-        ({"features": "n"}, "row 3, column 'n': this is missing: give missing='drop'"),
+        (
+            {"features": "n"},
+            "row 3, column 'n': this is missing, or a value inside it: give missing='drop'",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             load("parquet", path="t.parquet", **{"client": "client", "label": "y", **options})
@@ -512,3 +515,59 @@ def test_a_column_in_two_roles_is_read_where_that_says_something():
     ):
         with pytest.raises(ValueError, match=said):
             load("csv", **roles | options)
+
+
+ARRAYS = {"client": ["u", "u", "v", "v"], "y": [0, 1, 0, 1]}
+
+
+def arrays_in(format, x):
+    """Writes rows with an array each, None where a number is missing, as lists or as an array."""
+    if format == "numpy":
+        np.savez("t.npz", **ARRAYS, x=np.array(x, np.float64))
+        return {"path": "t.npz", "client": "client", "label": "y"}
+    parquet.write_table(pa.table({**ARRAYS, "x": x}), "t.parquet")
+    return {"path": "t.parquet", "client": "client", "label": "y"}
+
+
+@pytest.mark.parametrize("format", ["numpy", "parquet"])
+@pytest.mark.parametrize(
+    "options",
+    [{"standardize": True}, {"encoding": "codes"}, {"missing": "mean"}, {"missing": 0.0}],
+)
+def test_arrays_are_taken_as_they_are_and_other_wishes_refused(format, options):
+    roles = arrays_in(format, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    (key,) = options
+    with pytest.raises(ValueError, match=f"{key} = .* is of columns of numbers and texts, and 'x'"):
+        load(format, **roles, **options)
+
+
+@pytest.mark.parametrize("format", ["numpy", "parquet"])
+@pytest.mark.parametrize("shape", [(2,), (2, 2)])
+def test_arrays_with_a_missing_number_are_missing(format, shape, monkeypatch):
+    monkeypatch.setattr(tables, "_ROWS", 2)
+    x = np.arange(4.0 * np.prod(shape)).reshape(4, *shape).tolist()
+    (x[2] if len(shape) == 1 else x[2][1])[1] = None
+    roles = arrays_in(format, x)
+    with pytest.raises(ValueError, match="row 3, column 'x': this is missing, or a value inside"):
+        load(format, **roles)
+    with pytest.warns(UserWarning, match="1 train rows lack a value and were left out"):
+        found = load(format, **roles, missing="drop")
+    assert found.dropped == {"train": 1}
+    np.testing.assert_array_equal(found.train.examples.arrays["x"], np.array(x[:2] + x[3:], "f4"))
+
+
+@pytest.mark.parametrize("format", ["numpy", "parquet"])
+@pytest.mark.parametrize(
+    "value, said",
+    [(np.inf, "inf: drop or fill it"), (1e39, r"1e\+39, beyond float32, in which JAX holds it")],
+)
+def test_faults_in_arrays_are_named_by_file_row_and_column(format, value, said):
+    roles = arrays_in(format, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, value]])
+    with pytest.raises(ValueError, match=rf"t\.\w+ row 4, column 'x': this holds {said}"):
+        load(format, **roles)
+
+
+def test_whole_numbers_in_arrays_that_jax_does_not_hold_are_named():
+    roles = arrays_in("parquet", [[1, 2], [2**40, 4], [5, 6], [7, 8]])
+    with pytest.raises(ValueError, match="row 2, column 'x': this holds 1099511627776, beyond"):
+        load("parquet", **roles)
