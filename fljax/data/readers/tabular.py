@@ -64,7 +64,8 @@ def table(
     Numbers and truth values are features as they are; of a column of texts each text is a feature,
     0 or 1. A column of arrays is all features or none, in its own type and shape; bytes, as of
     images, are scaled to [0, 1]; standardize, encoding and missing are of other columns, but for
-    "drop", to which an array with a missing number is missing. Whatever features depend on is of training rows alone.
+    "drop", to which an array with a missing number is missing. Whatever features depend on
+    is of training rows alone.
 
     Args:
       format: Its name.
