@@ -214,7 +214,8 @@ class ClientPass(NamedTuple):
       step: (message, carry, batch, job) -> carry.
       finish: (message, carry, job) -> ({name: Contribution}, client_state', stats). `stats` is a
         flat dict of scalars, summed over jobs into the round's metrics. `client_state'` is kept
-        only if the job was accepted.
+        only if the job was accepted and everything is finite, the state too where it was before;
+        a job that is not takes no part in later passes.
       schedule: "local" runs the configured local work (epochs or steps, shuffled); "epoch" reads
         every row exactly once; a number runs so many local epochs, whatever is configured.
       num_clusters: How many sums there are for contributions that say their cluster. A client of

@@ -364,6 +364,8 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
     named = some_of(clients if dataset.client_ids is None else dataset.client_ids[clients])
     clusters = max(each.num_clusters for each in federation.algorithm.passes)
     what = "a NaN or infinite update"
+    if federation.algorithm.init_client is not None:
+        what += " or state"
     if clusters > 1:
         what += f", or a cluster that is none of 0 to {clusters - 1}"
     # what a preprocess makes of its rows is its own affair

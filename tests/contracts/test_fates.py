@@ -9,8 +9,11 @@ import toy
 from contracts import harness
 
 from fljax import algorithms
+from fljax.core.algorithm import ClientPass
 from fljax.core.transforms import Pipeline, UplinkLink
 from fljax.engine.plan.round_plan import job_table
+from fljax.training.round_records import LinkSpeeds, training_record
+from fljax.training.totals import RoundTotals
 
 COHORTS = [[0, 2, 3, 6], [3, 4, 8, 2], [5, 0, 2, 3]]
 LOST = [{3}, {8, 4}, set()]
@@ -83,3 +86,68 @@ def test_a_model_that_stays_with_its_client_is_not_replaced_by_nan():
         rows,
         toy.initial_params(),
     )
+
+
+def breaking(when):
+    """FedAvg behind a pass that sends nothing and keeps a state, whose client BROKEN breaks."""
+    plain = algorithms.fedavg(0.2)
+
+    def build(task, hp):
+        algorithm = plain.build(task, hp)
+        (average,) = algorithm.passes
+
+        def broken(job, place):
+            return jnp.where((job.client == BROKEN) & (when == place), jnp.nan, 1.0)
+
+        def finish(message, own, job):
+            times = own["times"] + broken(job, "state")
+            if when == "repeat":
+                times = jnp.where((job.client == BROKEN) & (times > 1), jnp.inf, times)
+            return {}, own | {"times": times}, {"found": broken(job, "stats")}
+
+        first = ClientPass(
+            broadcast=average.broadcast,
+            start=lambda message, own, job: own,
+            step=lambda message, own, batch, job: own,
+            finish=finish,
+            repeats=(lambda own: own["times"] < 3) if when == "repeat" else None,
+        )
+        second = ClientPass(
+            broadcast=average.broadcast,
+            start=lambda message, own, job: (average.start(message, (), job), own),
+            step=lambda message, carry, batch, job: (
+                average.step(message, carry[0], batch, job), carry[1]
+            ),
+            finish=lambda message, carry, job: (
+                average.finish(message, carry[0], job)[0],
+                carry[1] | {"last": carry[1]["last"] + 1},
+                average.finish(message, carry[0], job)[2],
+            ),
+        )  # fmt: skip
+        start = {"times": jnp.zeros(()), "last": jnp.zeros(()), "lowest": jnp.full((), jnp.inf)}
+        return algorithm._replace(passes=(first, second), init_client=lambda variables: start)
+
+    return plain._replace(build=build)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("when", ["state", "stats", "repeat"])
+def test_who_breaks_in_an_early_pass_is_in_no_later_one(when):
+    """So the record and the warning agree, and a state that is no number is not kept."""
+    cohort = COHORTS[0]
+    run = harness.rounds(breaking(when), [cohort], harness.MANY)
+    arrived = [[client for client in cohort if client != BROKEN]]
+    expected, _ = reference.federated(
+        toy.initial_params(), toy.clients(), arrived, lr=0.2, batch_size=4
+    )
+    toy.assert_close(run.params, expected, 1e-9)
+    found = {client: client == BROKEN for client in cohort}
+    bits = {client: 28 * 64 * (client != BROKEN) for client in cohort}
+    assert run.by_client("nonfinite", 0, 0) == run.by_client("nonfinite", 0) == found
+    assert run.by_client("jobs", 0) == {client: client != BROKEN for client in cohort}
+    assert run.by_client("uplink_bits", 0) == run.by_client("downlink_bits", 0) == bits
+    record = training_record(run.facts[0], run.stats[0], RoundTotals(), LinkSpeeds())
+    assert (record["train/clients"], record["train/clients_nonfinite"]) == (3, 1)
+    rows = run.client_rows().algorithm
+    assert rows["last"][cohort].tolist() == [1, 0, 1, 1]
+    assert np.isfinite(rows["times"]).all() and np.isinf(rows["lowest"]).all()

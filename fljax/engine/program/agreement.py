@@ -16,11 +16,10 @@ from fljax.engine.program.trials import Built
 
 def agreed(a_pass: Pass) -> tuple | None:
     """Returns what the links of the uplink agree on, leaves [S, ...]; None where none does."""
-    trials, jobs = a_pass.trials, a_pass.jobs
+    trials = a_pass.trials
     if not trials.first.pipeline.agrees:
         return None
-    asked = jobs.client >= 0 if a_pass.selected is None else a_pass.selected
-    present = by_trial(a_pass, asked)
+    present = by_trial(a_pass, a_pass.asked)
 
     def one_trial(built: Built, present, round, key):
         people = Participants(present, round, jax.random.fold_in(key, AGREED), AXIS)

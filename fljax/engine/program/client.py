@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -56,6 +57,8 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         # before the uplink too: rounding to integers would hide what is not a number
         square = square_norm(contributions[UPDATE].value) if UPDATE in contributions else 0.0
         finite = all_finite((_but_update(contributions), stats)) & jnp.isfinite(square)
+        if jax.tree.leaves(client_state):
+            finite &= _stays_finite(client_state, rows.algorithm)
         pipeline, states = trials.of_job(job).pipeline, trials.select(uplink_states, job.trial)
         sound = finite
         if pipeline.makes_finite:
@@ -71,6 +74,8 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         clusters = {n: part.cluster for n, part in sent.items() if part.cluster is not None}
         arrives_whole = pipeline.leaves_alone(UPDATE)
         sound &= all_finite(_but_update(sent) if arrives_whole else sent)
+        if a_pass.sound is not None:
+            sound &= a_pass.sound[index]
         for cluster in clusters.values():
             sound &= (cluster >= 0) & (cluster < a_pass.structure.num_clusters)
         stats = with_reports(stats, reported) | {"jobs": jnp.int32(1)}
@@ -100,6 +105,20 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
 
     # their shapes are asked for before they run: each is traced once, not twice
     return Work(traced_once(start), step, traced_once(finish))
+
+
+def _stays_finite(new: PyTree, old: PyTree) -> jax.Array:
+    """Returns whether a client's state has no NaN or infinity in arrays that had none.
+
+    An array that has some from the start, such as the lowest loss so far, may keep them.
+    """
+    pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=False)
+    sound = [
+        all_finite(now) | ~all_finite(before)
+        for now, before in pairs
+        if jnp.issubdtype(jnp.result_type(now), jnp.inexact)
+    ]
+    return functools.reduce(jnp.logical_and, sound, jnp.bool_(True))
 
 
 def _but_update(parts: dict[str, Contribution]) -> dict[str, Contribution]:

@@ -23,6 +23,8 @@ class Pass(NamedTuple):
       cohort_index: int32[P] as in the `RoundPlan`.
       keys: Keys [S] of the pass.
       selected: bool[J] the jobs that the passes before have kept; None where no rule selects.
+      sound: bool[J] the jobs that were finite in the passes before; None in the first, and where
+        what is not finite counts as zero.
       agreed: What the links of the uplink have agreed on, leaves [S, ...]; None where none agrees.
     """
 
@@ -33,6 +35,7 @@ class Pass(NamedTuple):
     keys: jax.Array
     selected: jax.Array | None
     agreed: tuple | None = None
+    sound: jax.Array | None = None
 
     @property
     def jobs(self) -> JobArrays:
@@ -44,15 +47,22 @@ class Pass(NamedTuple):
         """The functions of the first trial: they tell what no hyperparameter decides on."""
         return self.trials.first.algorithm.passes[self.number]
 
+    @property
+    def asked(self) -> jax.Array:
+        """bool[J], the jobs that take part, whether they arrive or not."""
+        asked = self.jobs.client >= 0 if self.selected is None else self.selected
+        return asked if self.sound is None else asked & self.sound
+
     def received(self, bits: jax.Array) -> jax.Array:
         """Returns uint32[J], the bits that each job received of messages with bits [S]."""
-        asked = self.jobs.client >= 0 if self.selected is None else self.selected
-        return jnp.where(asked, bits[self.jobs.trial], 0)
+        return jnp.where(self.asked, bits[self.jobs.trial], 0)
 
     def job(self, index: jax.Array, time: jax.Array | int = 0) -> Job:
         """Returns a job as an algorithm sees it, at step `time` of its lane."""
         row = _row(self.jobs, index)
-        kept = row.accepted if self.selected is None else row.accepted & self.selected[index]
+        kept = row.accepted
+        for mask in (self.selected, self.sound):
+            kept = kept if mask is None else kept & mask[index]
         key = jax.random.fold_in(self.keys[row.trial], row.client)
         weights = self.trials.inputs.own.weights
         return Job(

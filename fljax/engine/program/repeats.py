@@ -29,7 +29,7 @@ def repeated(
       client_rows: What clients keep, leaves [J, ...].
 
     Returns:
-      What the last time left behind, with the statistics of the first.
+      What the last time left behind, with the statistics of the first; "nonfinite" is of any.
 
     Raises:
       ValueError: If a pass that repeats sends something.
@@ -40,6 +40,8 @@ def repeated(
     running = jobs.accepted & (jobs.client >= 0)
     if a_pass.selected is not None:
         running &= a_pass.selected
+    if a_pass.sound is not None:
+        running &= a_pass.sound
 
     def once(running: jax.Array, client_rows: ClientRows) -> Trained:
         return train(a_pass._replace(selected=running), client_rows)
@@ -56,10 +58,12 @@ def repeated(
         after = once(running, before.client_rows)
         again = jax.vmap(asks)(jnp.arange(len(running)), after.client_rows.algorithm)
         # of a job that is not finite nothing was kept, so it would ask for ever
-        again &= running & (after.stats["nonfinite"] == 0)
+        broken = after.stats["nonfinite"] > 0
+        again &= running & ~broken
         stats = jax.tree.map(
             lambda new, old: jnp.where(is_first, new, old), after.stats, before.stats
         )
+        stats["nonfinite"] |= running & broken
         return jnp.bool_(False), again, after._replace(stats=stats)
 
     shapes = jax.eval_shape(once, running, client_rows)

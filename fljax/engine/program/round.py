@@ -38,7 +38,7 @@ from fljax.engine.program.layout import transposed_weights
 from fljax.engine.program.loops import run_jobs
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.repeats import repeated, resting
-from fljax.engine.program.selection import select
+from fljax.engine.program.selection import select, still_sound
 from fljax.engine.program.trials import Built, Trials, trials_of
 from fljax.engine.program.versions import recalled
 from fljax_kernels.forms import choosing
@@ -69,8 +69,9 @@ def make_round_program(
     Returns:
       A jitted function (RoundState, ClientRows, PackedPlan, Inputs) -> (RoundState, ClientRows,
       stats). State and client rows are donated. `stats` is one dict a pass of per-job arrays
-      [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions or
-      statistics are not finite; "nonfinite" counts it.
+      [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions,
+      statistics or state are not finite, nor of what it does in later passes; "nonfinite" counts it
+      in all of these.
     """
     program = Program(build, pipeline, mesh, num_trials, num_versions, forms)
 
@@ -117,12 +118,13 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
     """Runs one round on one device; returns (state, client rows, stats of each pass)."""
     trials = trials_of(program, inputs, plan.round)
     round_keys = keys.of_round(inputs.keys, plan.round)
-    states, past, aggregates, selected, all_stats = state.pipeline, state.past, {}, None, []
+    states, past, aggregates, all_stats = state.pipeline, state.past, {}, []
+    selected = sound = None
     check_passes(trials.first.algorithm)
     received: tuple = ()
     for number, schedule in enumerate(plan.passes):
         pass_keys = keys.of_pass(round_keys, number)
-        a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected)
+        a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected, sound=sound)
         received, states, past = _broadcast(
             a_pass, received, state.server, aggregates, states, past
         )
@@ -132,7 +134,7 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
         trained = repeated(a_pass, train, client_rows)
         sums, states, stats = aggregate(a_pass, trained, state.server, states)
         client_rows, aggregates = trained.client_rows, aggregates | sums
-        selected = select(a_pass, stats)
+        selected, sound = select(a_pass, stats), still_sound(a_pass, stats)
         all_stats.append(stats | {"downlink_bits": a_pass.received(bits)})
     transmission.check_names_are_sent(trials.first.pipeline, aggregates)
     server = _update(trials, state.server, aggregates)

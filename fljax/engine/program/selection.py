@@ -1,4 +1,4 @@
-"""Selection on the devices: which jobs the later passes of a round keep."""
+"""Selection on the devices: which jobs the later passes of a round keep, and which cannot go on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ import jax.numpy as jnp
 from fljax.engine.program.cohort_order import gathered, in_cohort_order
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.trials import Built
+
+
+def still_sound(a_pass: Pass, stats: dict[str, jax.Array]) -> jax.Array | None:
+    """Returns bool[J], the jobs that can go on to the next pass; None for all.
+
+    A client whose work was not finite has nothing to go on with. Where the uplink makes zeros of
+    it, the client takes part all the same, as noise is for a fixed number of them.
+
+    Args:
+      a_pass: The pass.
+      stats: {name: [J]} of the pass.
+    """
+    is_last = a_pass.number + 1 == len(a_pass.trials.first.algorithm.passes)
+    if is_last or a_pass.trials.first.pipeline.makes_finite:
+        return None
+    finite = stats["nonfinite"] == 0
+    return finite if a_pass.sound is None else finite & a_pass.sound
 
 
 def select(a_pass: Pass, stats: dict[str, jax.Array]) -> jax.Array | None:
