@@ -191,8 +191,9 @@ def _lacks(column: Any) -> np.ndarray:
     import pyarrow.compute as pc
 
     if isinstance(column, np.ndarray):
-        lacks = np.isnan(column) if column.dtype.kind == "f" else np.zeros((len(column), 1), bool)
-        return lacks.reshape(len(column), -1).any(1)
+        if column.dtype.kind != "f":
+            return np.zeros(len(column), bool)
+        return np.asarray(np.isnan(column).any(axis=tuple(range(1, column.ndim))))
     is_float = str(column.type) in ("float", "double", "halffloat")
     is_null = pc.is_null(column, nan_is_null=True) if is_float else pc.is_null(column)
     found = np.array(is_null.to_numpy(zero_copy_only=False))
