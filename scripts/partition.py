@@ -5,6 +5,8 @@ Examples:
       --alpha=0.3 --out=partition.png
   python scripts/partition.py --dataset=mnist --num_clients=50 --partition='dirichlet(alpha=0.1)' \
       --partition=shards --partition=iid --examples=6 --check --html=mnist.html
+  python scripts/partition.py --dataset="csv(path='visits.csv', client='user', label='outcome')"
+  python scripts/partition.py --config=configs/quickstart.py --partition=iid --out=partition.png
 """
 
 from fljax.core.own_modules import beside
@@ -18,19 +20,26 @@ import numpy as np
 from absl import flags
 
 from fljax import data
+from fljax.config import resolve
+from fljax.config.command_line import config_of, define_config
+from fljax.config.experiment import make_dataset
 from fljax.core.clusterings import adjusted_rand_index
 from fljax.core.files import naming
 from fljax.core.settings import DATA
 from fljax.recording import page
 
+_CONFIG = define_config()
 _DATASET = flags.DEFINE_string(
-    "dataset", "digits", f"{', '.join(data.SOURCES)}, or 'module:function' of your own."
+    "dataset",
+    None,
+    f"{', '.join(data.SOURCES)}, or 'module:function' of your own; default that of --config, or "
+    "digits. Options stand in brackets: csv(path='visits.csv', client='user', label='outcome').",
 )
 _PARTITIONS = flags.DEFINE_multi_string(
     "partition", [], DATA["partition"].meaning + " Several are drawn side by side."
 )
 _NUM_CLIENTS = flags.DEFINE_integer("num_clients", None, "Number of clients.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Chooses the partition.")
+_SEED = flags.DEFINE_integer("seed", None, "Chooses the partition; default 0, or of --config.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data directory; default $FLJAX_DATA_DIR.")
 _CODE_DIR = flags.DEFINE_string("code_dir", None, "Folder of your module; default the current one.")
 _CLUSTERS = flags.DEFINE_integer(
@@ -43,8 +52,9 @@ _CHECK = flags.DEFINE_bool("check", False, "Looks for faults in the data, client
 _OUT = flags.DEFINE_string("out", None, "Where to save the figures; none is drawn without it.")
 _HTML = flags.DEFINE_string("html", None, "Where to save one page of all that is found.")
 
+_OF_PARTITION = ("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size")
 _OPTIONS = (
-    *("alpha", "shards_per_client", "classes_per_client", "sigma", "min_partition_size"),
+    *_OF_PARTITION,
     *("rows_per_client", "own_test_fraction", "feature_skew", "concept_shift", "label_noise"),
     *("held_out_fraction", "held_out_folds", "held_out_fold", "concept_drift", "data_checks"),
 )
@@ -58,8 +68,9 @@ def main(argv):
     with tempfile.TemporaryDirectory() as folder:
         kept = None if _OUT.value is None else Path(_OUT.value)
         out = Path(folder) / "partition.png" if kept is None and _HTML.value else kept
-        blocks = [page.Heading(f"{_DATASET.value}: its clients", 1)]
         datasets = {name or "natural": _load(name) for name in _PARTITIONS.value or [None]}
+        named = _DATASET.value or next(iter(datasets.values())).name
+        blocks = [page.Heading(f"{named}: its clients", 1)]
         for name, dataset in datasets.items():
             blocks += _described(name, dataset, len(datasets) > 1)
         first = next(iter(datasets.values()))
@@ -83,16 +94,22 @@ def main(argv):
 
 
 def _load(partition):
-    options = {name: flags.FLAGS[name].value for name in _OPTIONS}
-    with beside(_CODE_DIR.value):
-        return data.load(
-            _DATASET.value,
-            partition=partition,
-            num_clients=_NUM_CLIENTS.value,
-            seed=_SEED.value,
-            data_dir=_DATA_DIR.value,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+    """Loads the data; of a configuration its own, but for what flags say."""
+    said = {name: flags.FLAGS[name].value for name in ("num_clients", "data_dir", *_OPTIONS)}
+    said |= {"partition": partition, "seed": _SEED.value}
+    said = {name: value for name, value in said.items() if value is not None}
+    if _CONFIG.value is None:
+        with beside(_CODE_DIR.value):
+            return data.load(_DATASET.value or "digits", **said)
+    config = config_of(_CONFIG).copy_and_resolve_references()
+    if partition is not None:  # the options of another one
+        config.update({name: DATA[name].default for name in _OF_PARTITION})
+    said = {{"seed": "data_seed"}.get(name, name): value for name, value in said.items()}
+    of_modules = {"dataset": _DATASET.value, "code_dir": _CODE_DIR.value}
+    config.update(said | {name: value for name, value in of_modules.items() if value is not None})
+    config = resolve(config)
+    with beside(config.code_dir):
+        return make_dataset(config)
 
 
 def _described(name, dataset, several):
@@ -175,4 +192,4 @@ def _clusters(dataset, out):
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.run(main, overrides=True)

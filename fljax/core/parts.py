@@ -30,6 +30,8 @@ from fljax.core.values import brief, shown, wrong
 
 # Deeper nesting than such a text can hold would exhaust the parser's and the reader's stacks.
 _LONGEST = 400
+# Arguments that a message shows where some are missing.
+_MOST_SHOWN = 8
 _HEAD = re.compile(r"((?:[^\W\d][\w.]*:)?[^\W\d]\w*)\s*(\(.*\))?", re.DOTALL)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -172,7 +174,8 @@ def make(
     if call.is_own:
         file = getattr(sys.modules[call.name.rpartition(":")[0]], "__file__", None)
         with importable(*(() if file is None else [os.path.dirname(file)])):
-            return called(call, call.function, arguments)
+            chosen = {*needed, *(name for name in arguments if name not in (offered or {}))}
+            return called(call, call.function, arguments, chosen)
     try:
         return call.function(**arguments)
     except FailedCall:
@@ -183,8 +186,15 @@ def make(
         raise ValueError(f"{call.where}: {named}{message}.") from error
 
 
-def called(call: Call, function: Any, arguments: Mapping[str, Any]) -> Any:
+def called(
+    call: Call, function: Any, arguments: Mapping[str, Any], chosen: Collection[str] | None = None
+) -> Any:
     """Calls a function of the user's; where it fails, names the text, the error and its line.
+
+    Args:
+      call, function: Whose text it is, and what is called.
+      arguments: What with.
+      chosen: Which of them the user gave; None for all.
 
     Raises:
       FailedCall: If it fails; it also says which floats may be meant as integers.
@@ -198,6 +208,7 @@ def called(call: Call, function: Any, arguments: Mapping[str, Any]) -> Any:
             f" {name} = {value} is a float: write {int(value)} where a whole number is needed."
             for name, value in arguments.items()
             if isinstance(value, float) and value.is_integer()
+            if chosen is None or name in chosen
         ]
         remedy = "".join(whole) if isinstance(error, TypeError | ValueError) else ""
         raise FailedCall(
@@ -257,7 +268,7 @@ def bound(
     if missing := [name for name in names if name in required - arguments.keys()]:
         raise FailedCall(
             f"{call.where}: {call.name} needs {' and '.join(missing)}. It is "
-            f"{_shown_signature(call, names, offered)}."
+            f"{_shown_signature(call, names, offered, most=_MOST_SHOWN)}."
         )
     return arguments
 
@@ -362,8 +373,12 @@ def _no_argument(
     )
 
 
-def _shown_signature(call: Call, names: Collection[str], offered: Collection[str]) -> str:
+def _shown_signature(
+    call: Call, names: Collection[str], offered: Collection[str], most: int | None = None
+) -> str:
     """Returns the call as one may write it: without types, and without what the run gives."""
     own = {parameter.name: str(parameter) for parameter in untyped(parameters_of(call.function))}
     written = [own.get(name, name) for name in names if name not in offered]
+    if most is not None and len(written) > most:
+        written = [*written[:most], "..."]
     return f"{call.name}({', '.join(written)})"

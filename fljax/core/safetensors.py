@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.core.archives import refused
-from fljax.core.files import atomic_file, check_kind
+from fljax.core.files import atomic_file
 from fljax.core.values import checked_path, shown
 
 _DTYPES = {
@@ -85,12 +85,15 @@ def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 
     Raises:
       FileNotFoundError: If there is no such file.
-      ValueError: If it is cut short or no safetensors file; the message names it.
+      ValueError: If it is a folder, cut short or no safetensors file; the message names it.
     """
     path = checked_path("path", path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
-    check_kind(path)
+    if path.is_dir():
+        files = sorted(each.name for each in path.glob("*.safetensors"))
+        holds = f"which holds {', '.join(files[:4])}" if files else "and holds none"
+        raise ValueError(f"{path} is a folder, {holds}; name a safetensors file.")
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")

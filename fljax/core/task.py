@@ -70,8 +70,9 @@ class Task(NamedTuple):
         clients are promised privacy.
       problem: (y of some rows, in NumPy, their row numbers) -> what is wrong with these targets, a
         sentence, or "". Runs ask it before the first round; None where shapes and types say all.
-      compares_examples: Whether the loss of an example depends on others of its batch, so that
-        there is no loss of single examples, which some mechanisms of privacy need.
+      compares_examples: Whether the loss of an example depends on others of its batch, which it is
+        compared or mixed with, so that there is no loss of single examples, which some mechanisms
+        of privacy need.
 
     Example:
       >>> task = tasks.classification(models.softmax_regression(4, 3), num_classes=3)

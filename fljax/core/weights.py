@@ -245,7 +245,7 @@ def _taken(
     convention: Convention,
 ) -> dict[Path, np.ndarray]:
     """Returns {path: array}, or says everything that does not fit."""
-    found, missing, wrong, used = {}, [], [], set()
+    found, missing, misfits, used = {}, [], [], set()
     for path, leaf in leaves.items():
         name, axes = convention.place(path, np.ndim(leaf))
         used.add(name)
@@ -253,42 +253,53 @@ def _taken(
             continue
         if name not in arrays:
             missing.append(name)
-        elif (problem := _misfit(arrays[name], leaf, axes)) is not None:
-            wrong.append(f"{name} {problem}")
+        elif (misfit := _misfit(arrays[name], leaf, axes)) is not None:
+            misfits.append((misfit[0], f"{name} {misfit[1]}"))
         else:
             # of the file, axis k is our axis axes[k]
             found[path] = _in_type(arrays[name].transpose(np.argsort(axes)), leaf)
     left = [
         name for name in arrays if name not in used and not re.fullmatch(convention.ignored, name)
     ]
-    problems = [
-        f"{what} {_some(found)}"
-        for what, found in (("without", missing), ("left over:", left), ("of other shapes:", wrong))
-        if found
-    ]
-    if problems:
+    faults = {"without": missing, "left over:": left}
+    faults |= {f"{what}:": [text for kind, text in misfits if kind == what] for what in _REMEDIES}
+    if problems := [f"{what} {_some(names)}" for what, names in faults.items() if names]:
+        remedies = [remedy for what, remedy in _REMEDIES.items() if faults[f"{what}:"]]
+        if missing or left or faults[f"{_SHAPES}:"]:
+            remedies.append(
+                'rename= changes their names or, by None, leaves some out, and new="head" leaves a '
+                "layer as the model starts it."
+            )
         raise ValueError(
-            f"{where}: these weights are not those of the model: {'; '.join(problems)}. Give the "
-            "model the sizes of the weights; rename= changes their names or, by None, leaves some "
-            'out, and new="head" leaves a layer as the model starts it.'
+            f"{where}: these weights are not those of the model: {'; '.join(problems)}. "
+            f"{' '.join(remedies)}"
         )
     return found
 
 
-def _misfit(array: np.ndarray, leaf: Any, axes: tuple[int, ...]) -> str | None:
-    """Says why an array cannot stand in a leaf's place; None if it can."""
+# what is wrong with arrays -> what to do
+_SHAPES, _TYPES, _RANGE = "of other shapes", "of other types", "not finite"
+_REMEDIES = {
+    _SHAPES: "Give the model the sizes of the weights.",
+    _TYPES: "Save them in the model's types.",
+    _RANGE: "Save finite numbers that are in the range of the model's types.",
+}
+
+
+def _misfit(array: np.ndarray, leaf: Any, axes: tuple[int, ...]) -> tuple[str, str] | None:
+    """Returns (kind, why) where an array cannot stand in a leaf's place; None if it can."""
     wanted = tuple(np.shape(leaf)[axis] for axis in axes)
     if array.shape != wanted:
-        return f"is {list(array.shape)}, and {list(wanted)} is wanted"
+        return _SHAPES, f"is {list(array.shape)}, and {list(wanted)} is wanted"
     dtype = jnp.result_type(leaf)
     kinds = [
         next(kind for kind in (np.bool_, np.integer, np.inexact) if jnp.issubdtype(each, kind))
         for each in (array.dtype, dtype)
     ]
     if kinds[0] is not kinds[1]:
-        return f"is {array.dtype}, and {dtype} is wanted"
-    if not np.isfinite(_in_type(array, leaf)).all():
-        return f"has numbers that are not finite in the model's type, {dtype}"
+        return _TYPES, f"is {array.dtype}, and {dtype} is wanted"
+    if wrong := np.count_nonzero(~np.isfinite(_in_type(array, leaf))):
+        return _RANGE, f"has {wrong} numbers that are not finite in {dtype}"
     return None
 
 

@@ -27,6 +27,7 @@ from fljax.data.partitions.partition_arguments import partition_setting
 from fljax.data.partitions.partition_names import (
     PARTITIONERS,
     call_of,
+    check_options,
     is_natural_name,
     named_partition,
 )
@@ -147,6 +148,7 @@ def from_arrays(
       FederatedDataset('arrays': classification, 2 classes, 3 clients, rows: train 6)
     """
     _check_kinds(kind, on_nonfinite, partition, preprocess, groups)
+    check_options(partition, partition_options, from_arrays)
     named = partition if isinstance(partition, str) else None
     num_classes = checked("num_classes", num_classes, Field(None, int, COUNT, optional=True))
     seed = partition_setting("seed", seed)

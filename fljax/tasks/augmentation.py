@@ -25,7 +25,7 @@ class Augmentation(NamedTuple):
     """One change of training batches.
 
     Attributes:
-      change: (key, batch) -> batch; None where examples are mixed.
+      change: (key, batch) -> batch, each example by itself; None where examples are mixed.
       mix: (key, batch) -> (batch, the rows that each is mixed with, each one's own share), for
         `mixup`: the loss is that of both targets by their shares.
       moves: Whether `change` moves the pixels of images: then it moves those of `segmentation`'s
@@ -156,7 +156,8 @@ def mixup(alpha: float = 0.2) -> Augmentation:
 
     Zhang et al. 2017 (arXiv:1710.09412). The share is drawn once a batch from Beta(alpha, alpha);
     the other example lies a random distance further in the batch. Where that is padding, an example
-    stays as it is.
+    stays as it is. Batches of one example are refused, and so is DP-SGD, which clips the gradients
+    of single examples.
 
     Args:
       alpha: Of the Beta distribution.
@@ -166,6 +167,12 @@ def mixup(alpha: float = 0.2) -> Augmentation:
     def mix(key, batch):
         of_share, of_distance = jax.random.split(key)
         size = len(batch["mask"])
+        if size < 2:
+            raise ValueError(
+                "augmentation mixup mixes an example with another one of its batch, and the "
+                "batches of this run hold one. Set batch_size to 2 or more (0 is all rows of a "
+                "client), or leave mixup out."
+            )
         drawn = jax.random.beta(of_share, alpha, alpha)
         other = (jnp.arange(size) + jax.random.randint(of_distance, (), 0, size)) % size
         share = jnp.where(batch["mask"][other], drawn, 1.0)
@@ -246,7 +253,8 @@ def augmented(task: Task, augmentation: str | Sequence[Augmentation]) -> Task:
         value = share * values[0] + (1 - share) * values[1]
         return (value, weights[0]), state
 
-    changed = task._replace(loss=loss)
+    mixes = chosen[-1].mix is not None
+    changed = task._replace(loss=loss, compares_examples=task.compares_examples or mixes)
     if (fit := task.fit) is None:
         return changed
     return changed._replace(fit=lambda blocks: augmented(fit(blocks), chosen))

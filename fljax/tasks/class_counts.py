@@ -46,9 +46,19 @@ def f1s(counts: ClassCounts) -> np.ndarray:
 
 
 def specificities(counts: ClassCounts) -> np.ndarray:
-    """Returns, of each class, the share of the targets of others that were not taken for it."""
-    negatives = counts.actual.sum(-1, keepdims=True) - counts.actual
-    return ratio(negatives - (counts.predicted - counts.hits), negatives)
+    """Returns, of each class, the share of the targets of others that were taken for others.
+
+    What nothing is predicted of was taken for none. It counts as right for no class: how many of
+    such targets are of which class is not known, and of more than two classes a share may be lower
+    than it is.
+    """
+    others, hits, predicted = (
+        each.sum(-1, keepdims=True) - each
+        for each in (counts.actual, counts.hits, counts.predicted)
+    )
+    # those of the class itself that were missed may stand among the predictions of others
+    missed = counts.actual - counts.hits
+    return ratio(np.maximum(predicted - missed, hits), others)
 
 
 def micro(counts: ClassCounts) -> Any:

@@ -55,30 +55,44 @@ def _label_accuracy(logits, applies, counts):
     return Sum(per_example(right.astype(jnp.int32)), per_example(counts.astype(jnp.int32)))
 
 
-def _f1_samples(logits, applies, counts):
-    predicted = counts & (logits > 0)
-    hits, size = (applies & predicted).sum(1), applies.sum(1) + predicted.sum(1)
-    return Sum(2 * hits / jnp.maximum(size, 1), counts[:, 0].astype(jnp.int32))
-
-
 def _recall_at_5(logits, applies, counts):
-    """Counts the labels that apply among those of the highest scores; the first of equals first."""
-    _, best = jax.lax.top_k(logits, min(_AT, logits.shape[1]))
-    found = jnp.take_along_axis(applies, best, 1).sum(1, dtype=jnp.int32)
+    """Counts the labels that apply among those of the highest scores; the first of equals first.
+
+    A score that is NaN is among none: `top_k` would take it for the highest.
+    """
+    scored = ~jnp.isnan(logits)
+    _, best = jax.lax.top_k(jnp.where(scored, logits, -jnp.inf), min(_AT, logits.shape[1]))
+    found = jnp.take_along_axis(applies & scored, best, 1).sum(1, dtype=jnp.int32)
     return Sum(found, applies.sum(1, dtype=jnp.int32))
+
+
+def of_samples(applies: jax.Array, predicted: jax.Array, rows: jax.Array) -> dict[str, Sum]:
+    """Returns the labels of each row that were hit, and those that apply or were predicted."""
+    hits = per_example((applies & predicted).astype(jnp.int32))
+    both = per_example(applies.astype(jnp.int32)) + per_example(predicted.astype(jnp.int32))
+    return {SAMPLE_HITS: Sum(hits, rows), SAMPLE_SIZE: Sum(both, rows)}
+
+
+def _f1_samples(sums: Mapping[str, Sum]) -> float:
+    """Returns the mean F1 of rows, in float64 of whole numbers; 0 of a row without labels."""
+    rows = np.asarray(sums[SAMPLE_SIZE].weight) > 0
+    hits, size = (np.asarray(sums[name].value)[rows] for name in (SAMPLE_HITS, SAMPLE_SIZE))
+    return (2 * hits / np.maximum(size, 1)).mean() if rows.any() else np.nan
+
+
+SAMPLE_HITS, SAMPLE_SIZE = "sample_hits", "sample_size"
 
 
 # name -> (logits, which labels apply, which count) -> the sum of each row
 OF_ROW: dict[str, Callable[..., Sum]] = {
     "subset_accuracy": _subset_accuracy,
     "label_accuracy": _label_accuracy,
-    "f1_samples": _f1_samples,
     "recall_at_5": _recall_at_5,
 }
 ROW_METRICS = (
     Metric("subset_accuracy", label="Subset accuracy"),
     Metric("label_accuracy", label="Label accuracy"),
-    Metric("f1_samples", label="F1 (samples)"),
+    Metric("f1_samples", value=_f1_samples, of_examples=True, label="F1 (samples)"),
     Metric("recall_at_5", label="Recall at 5"),
 )
 DEFAULT = (

@@ -24,6 +24,7 @@ from fljax.tasks.label_metrics import (
     ROW_METRICS,
     LabelCounts,
     label_metrics,
+    of_samples,
 )
 from fljax.tasks.metric_names import chosen
 from fljax.tasks.ranked import LABEL, SCORE, bin_of, num_bins
@@ -122,6 +123,8 @@ def multi_label(
             sums["log_loss"] = Sum(per_example(plain), weight)
         predicted = counts & (logits > 0)
         sums |= {name: OF_ROW[name](logits, applies, counts) for name in reads & OF_ROW.keys()}
+        if "f1_samples" in reads:
+            sums |= of_samples(applies, predicted, rows)
         by_label = {HITS: applies & predicted, ACTUAL: applies, PREDICTED: predicted}
         totals, histogram, unranked = None, None, None
         if reads_labels and by_example:

@@ -14,7 +14,8 @@ def nearest_neighbors(vectors: np.ndarray, labels: np.ndarray, neighbors: int) -
     Args:
       vectors: float[rows, D]; their dot products say how similar rows are.
       labels: int[rows].
-      neighbors: How many of the nearest vote; of equal votes, the smaller label wins.
+      neighbors: How many of the nearest vote; of equal votes, the smaller label wins. Rows that
+        are not finite have no vote, and are wrong themselves.
 
     Returns:
       A number from 0 to 1; NaN of fewer than two rows.
@@ -28,13 +29,16 @@ def nearest_neighbors(vectors: np.ndarray, labels: np.ndarray, neighbors: int) -
         return float("nan")
     neighbors = min(neighbors, len(vectors) - 1)
     _, labels = np.unique(labels, return_inverse=True)
-    right = 0
+    finite, right = np.isfinite(vectors).all(1), 0
     for start in range(0, len(vectors), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(vectors)))
-        similar = vectors[rows] @ vectors.T
+        with np.errstate(invalid="ignore"):
+            similar = vectors[rows] @ vectors.T
+        similar = np.where(finite[rows, None] & finite, similar, -np.inf)
         similar[np.arange(len(rows)), rows] = -np.inf
-        nearest = labels[np.argpartition(-similar, neighbors - 1, axis=1)[:, :neighbors]]
+        nearest = np.argpartition(-similar, neighbors - 1, axis=1)[:, :neighbors]
+        has_vote = np.take_along_axis(similar, nearest, 1) > -np.inf
         votes = np.zeros((len(rows), labels.max() + 1), np.int64)
-        np.add.at(votes, (np.arange(len(rows))[:, None], nearest), 1)
-        right += int((votes.argmax(1) == labels[rows]).sum())
+        np.add.at(votes, (np.arange(len(rows))[:, None], labels[nearest]), has_vote)
+        right += int(((votes.argmax(1) == labels[rows]) & has_vote.any(1)).sum())
     return right / len(vectors)

@@ -53,7 +53,8 @@ def regression(
 
     Returns:
       The task; y is float[B], or float[B, K]. Metrics are means over the targets of what each of
-      them has; R² is 1 or 0 where a target does not vary, as in scikit-learn, and NaN of one row.
+      them has; R² is 1 or 0 where a target does not vary, as in scikit-learn, and NaN of one row
+      or of errors that are not finite.
 
     Raises:
       ValueError: For an unknown loss or metric, or a number out of range.
@@ -169,4 +170,4 @@ def _r2(sums: Mapping[str, Sum]) -> Any:
     errors = sums["squared_errors"].value
     constant = spread <= _ROUNDING * around_zero
     r2 = np.where(constant, errors == 0, 1 - errors / np.where(constant, 1, spread))
-    return np.where(rows < 2, np.nan, r2).mean(-1)
+    return np.where((rows < 2) | ~np.isfinite(errors), np.nan, r2).mean(-1)

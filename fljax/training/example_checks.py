@@ -46,9 +46,10 @@ def problems_of_examples(
         yield MIXES_EXAMPLES
     if task.compares_examples:
         yield (
-            f"the loss of the task {task.kind!r} compares the examples of a batch, and has no "
-            "gradient of a single one, which could be clipped. Protect clients as a whole, such as "
-            "by privacy = 'gaussian'."
+            f"the loss of the task {task.kind!r} compares the examples of a batch or mixes them, "
+            "as the augmentation mixup does, and has no gradient of a single one, which could be "
+            "clipped. Leave mixup out where it is set, or protect clients as a whole, such as by "
+            "privacy = 'gaussian'."
         )
     if schedules_of(task, spec) != ["local"]:
         yield (

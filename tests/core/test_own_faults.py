@@ -35,6 +35,10 @@ def key_of_nothing(**options):
     return options["nothing"]
 
 
+def refuses(**options):
+    raise ValueError("no")
+
+
 def offsets(labels):
     return data.Partition(np.array([0, 3, 2]))
 
@@ -83,6 +87,14 @@ def test_what_fails_in_own_code_is_said_in_a_line_with_key_and_text(faulty, key,
         said = str(failure.value)
         assert said.startswith(f"{key} = '{text}': {text.partition('(')[0]} "), said
         assert re.search(message, said) and "\n" not in said
+
+
+def test_floats_that_nobody_gave_are_not_named(faulty):
+    faulty.update({"dataset": "my_faults:refuses(share=2.0)", "val_fraction": 0.0})
+    with beside(faulty.code_dir), pytest.raises(ValueError) as failure:
+        experiment.make_dataset(faulty)
+    assert re.search(r"no \(my_faults.py, line \d+\). share = 2.0 is a float", str(failure.value))
+    assert str(failure.value).count("is a float") == 1
 
 
 def test_options_reach_own_partitions_whatever_their_value(faulty):

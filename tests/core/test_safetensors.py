@@ -97,5 +97,10 @@ def test_what_such_files_do_not_hold_is_refused(tmp_path):
         write_tensors(tmp_path / "x", {"a": np.zeros(2, complex)})
     with pytest.raises(ValueError, match="'__metadata__'; give it a text of its own"):
         write_tensors(tmp_path / "x", {"__metadata__": np.zeros(2)})
+    with pytest.raises(ValueError, match="is a folder, and holds none; name a safetensors file"):
+        read_tensors(tmp_path)
+    write_tensors(tmp_path / "model.safetensors", {"x": np.zeros(2)})
+    with pytest.raises(ValueError, match="is a folder, which holds model.safetensors; name"):
+        read_tensors(tmp_path)
     with pytest.raises(FileNotFoundError, match="no file"):
         read_tensors(tmp_path / "x")

@@ -12,6 +12,22 @@ Y = np.arange(12) % 3
 IDS = np.repeat(["ann", "bob", "cy"], [5, 4, 3])
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"data_checks": "warn"}, r"data.checked\(dataset, 'warn'\)"),
+        (
+            {"val_fracton": 0.1},
+            "from_arrays has no argument 'val_fracton' = 0.1. .* 'val_fraction'",
+        ),
+        ({"alhpa": 0.1, "partition": "dirichlet", "num_clients": 2}, "dirichlet has no .* 'alpha'"),
+    ],
+)
+def test_options_that_are_nobodys_are_answered_by_who_has_them(option, message):
+    with pytest.raises(ValueError, match=message):
+        from_arrays(X, Y, **({"client_ids": IDS} | option))
+
+
 def test_natural_clients():
     dataset = from_arrays(X, Y, client_ids=IDS)
     assert dataset.client_ids.tolist() == ["ann", "bob", "cy"]

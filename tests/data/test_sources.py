@@ -59,6 +59,7 @@ def test_load_passes_partition_options_on():
         ("digits", {}, "no clients of their own"),
         ("digits", {"partition": "natural"}, "'digits' has no natural clients"),
         ("digits", {"partition": "dirichlet"}, "needs num_clients"),
+        ("csv", {}, r"csv needs path. It is csv\(path, .{1,200}, \.\.\.\)\.$"),
     ],
 )
 def test_wrong_requests_are_refused(name, options, message):
@@ -159,6 +160,32 @@ def test_script_prints_and_draws(tmp_path):
     assert "Partition iid" in done.stdout and "digits: " in done.stdout
     page = (tmp_path / "p.html").read_text()
     assert page.count("<img") == 1 and "Examples" in page and "Checks" in page
+
+
+def test_script_takes_the_data_of_a_configuration(tmp_path):
+    (tmp_path / "visits.csv").write_text("user,a,y\n" + "u1,1,0\nu2,2,1\n" * 6)
+    (tmp_path / "visits.py").write_text(
+        "from fljax.config import default_config\n"
+        "def get_config():\n"
+        "    config = default_config()\n"
+        "    config.dataset = 'csv'\n"
+        f"    config.dataset_options.path = '{tmp_path / 'visits.csv'}'\n"
+        "    config.dataset_options.update({'client': 'user', 'label': 'y'})\n"
+        "    config.clients_per_round, config.val_fraction = 2, 0.5\n"
+        "    return config\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [
+            *(sys.executable, str(root / "scripts" / "partition.py")),
+            *(f"--config={tmp_path / 'visits.py'}", "--partition=iid", "--num_clients=3"),
+        ],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(root), "PATH": "", "FLJAX_CACHE_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "csv: classification, 2 classes, 3 clients" in done.stdout and "val" in done.stdout
 
 
 def test_heavy_packages_are_not_imported():

@@ -132,8 +132,22 @@ def test_what_does_not_fit_is_refused():
         chain_of("flip")[0].change(KEY, batch_of(np.ones((2, 5), np.float32)))
     with pytest.raises(ValueError, match="mixes floats"):
         chain_of("mixup")[0].mix(KEY, batch_of(np.ones((2, 5), np.int32), mask=jnp.ones(2, bool)))
+    with pytest.raises(ValueError, match="batches of this run hold one. Set batch_size to 2"):
+        chain_of("mixup")[0].mix(KEY, batch_of(np.ones((1, 5), np.float32), mask=jnp.ones(1, bool)))
     with pytest.raises(ValueError, match="one length"):
         chain_of("window(9)")[0].change(KEY, batch_of(np.ones((2, 5), np.int32)))
+
+
+def test_mixed_examples_have_no_gradient_of_their_own_to_clip():
+    dataset = data.from_arrays(np.ones((6, 2), np.float32), np.arange(6) % 2, client_ids=[0] * 6)
+    options = {"num_rounds": 1, "clients_per_round": 1, "local_steps": 1, "batches": "poisson"}
+    with pytest.raises(ValueError, match="mixes them, as the augmentation mixup .* Leave mixup"):
+        fljax.simulate(
+            dataset, "logistic", augmentation="noise(0.1), mixup(0.4)", batch_size=2,
+            privacy=fljax.privacy.dpsgd(1.0, 1.0), **options,
+        )  # fmt: skip
+    task = tasks.classification(models.softmax_regression(2, 2), 2)
+    assert not tasks.augmented(task, "noise(0.1)").compares_examples
 
 
 def test_one_of_ones_own():

@@ -20,6 +20,7 @@ from fljax.tasks.class_counts import (
     VALUES,
     ClassCounts,
     class_metrics,
+    specificities,
 )
 
 NUM_CLASSES = 5
@@ -145,6 +146,11 @@ def test_what_is_predicted_of_no_class_is_a_wrong_prediction():
     expected = by_scikit_learn(actual, predicted)
     for name in ("balanced_accuracy", "mcc", "recall_weighted", "recall_micro", "f1_weighted"):
         assert found[name] == pytest.approx(expected[name], abs=1e-12)
+    # what nothing is predicted of is rejected rightly by no class
+    actual, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, -1, 1, 1, -1])
+    counts = counts_of(actual, predicted, 2)
+    assert specificities(counts).tolist() == pytest.approx([1 / 2, 1 / 3], abs=1e-15)
+    assert specificities(counts_of(actual, np.full(5, -1), 2)).tolist() == [0, 0]
 
 
 def test_without_targets_there_is_no_score():

@@ -86,6 +86,29 @@ def test_metrics_equal_scikit_learn_for_all_rows_clients_and_groups():
     assert {name: groups["a"][name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
+def test_scores_that_are_no_numbers_are_never_right():
+    task = tasks.multi_label(models.mlp((1, LABELS)), LABELS, metrics=OF_ROWS[:4])
+    rows = np.arange(0, ROWS, 2)
+    broken = SCORES.copy()
+    broken[rows] = np.nan
+    found = metrics.global_metrics(task.metrics, measured(task, broken)[0])
+    best = np.argsort(-SCORES, axis=1, kind="stable")[:, :5]
+    hits = np.take_along_axis(Y, best, 1)
+    hits[rows] = 0
+    assert found["recall_at_5"] == pytest.approx(hits[MASK].sum() / Y[MASK].sum(), abs=1e-12)
+    broken[:] = np.nan
+    found = metrics.global_metrics(task.metrics, measured(task, broken)[0])
+    assert [found[name] for name in OF_ROWS[:4]] == [0, 0, 0, 0]
+
+
+def test_the_f1_of_samples_is_exact_in_single_precision():
+    learn = pytest.importorskip("sklearn.metrics")
+    task = tasks.multi_label(models.mlp((1, LABELS)), LABELS, metrics=["f1_samples"])
+    found = metrics.global_metrics(task.metrics, measured(task, SCORES.astype(np.float32))[0])
+    expected = learn.f1_score(Y[MASK], SCORES[MASK] > 0, average="samples", zero_division=0)
+    assert found["f1_samples"] == pytest.approx(expected, abs=1e-15)
+
+
 def test_histograms_of_scores_are_off_by_their_bound_at_most(monkeypatch):
     module = sys.modules["fljax.tasks.multi_label"]  # the package names the function so
     monkeypatch.setattr(module, "MOST_CLASSES", LABELS - 1)

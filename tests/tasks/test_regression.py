@@ -69,6 +69,15 @@ def test_metrics_are_those_of_scikit_learn_for_all_clients_and_groups(outputs):
     assert {name: groups["a"][name] for name in expected} == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("varies", [True, False])
+def test_errors_that_are_not_finite_have_no_r2(varies, wrong):
+    y = np.arange(12.0) if varies else np.ones(12)
+    out = np.where(np.arange(12) == 3, wrong, y)
+    task = tasks.regression(models.mlp((1, 1)))
+    assert np.isnan(metrics.global_metrics(task.metrics, judged(task, out, y))["r2"])
+
+
 def test_targets_far_from_zero_keep_their_variance():
     y, _ = predictions(1, offset=4096.0)
     y = y.astype(np.float32)

@@ -10,6 +10,7 @@ import pytest
 from fljax import tasks
 from fljax.core import metrics
 from fljax.data import from_arrays
+from fljax.tasks.probes import nearest_neighbors
 from fljax.training.task_choice import as_task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -192,6 +193,15 @@ def test_evaluations_compare_rows_whatever_the_batches():
     np.fill_diagonal(similar, -2)
     labels = batch["y"][:-1]
     assert found["knn_accuracy"] == (labels[similar.argmax(1)] == labels).mean()
+
+
+def test_vectors_that_are_no_numbers_have_no_neighbors():
+    vectors, labels = np.eye(6)[[0, 0, 1, 1, 2, 2]], np.zeros(6, int)
+    assert nearest_neighbors(vectors, labels, 1) == 1
+    vectors[[0, 2]] = np.nan
+    vectors[3] = -np.inf
+    assert nearest_neighbors(vectors, labels, 3) == 3 / 6
+    assert nearest_neighbors(np.full((6, 3), np.nan), labels, 3) == 0
 
 
 def test_gradients_are_finite_where_nothing_is_compared():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fljax.core import parts
+from fljax.core.names import nearest
 from fljax.core.values import shown
 from fljax.data.dataset import Partition
 from fljax.data.partitions.dirichlet import dirichlet, dirichlet_hsu, dirichlet_per_client
@@ -99,6 +100,34 @@ def named_partition(
     found = parts.make(call, offered=offered, given=options, needed=needed)
     _check_own(call, found, row_count(labels), num_clients)
     return found
+
+
+def check_options(partition: Any, options: Mapping[str, Any], taker: Callable) -> None:
+    """Refuses options that are nearer to arguments of who passes them on than to the partition's.
+
+    Args:
+      partition: The name of one, a `Partition`, or None.
+      options: {name: value} of the partition.
+      taker: Who takes them beside arguments of its own.
+    """
+    if (policy := options.get("data_checks")) is not None:
+        raise ValueError(
+            f"data_checks = {shown(policy)} is of data.load and of configurations. Of arrays make "
+            f"the dataset first, then data.checked(dataset, {shown(policy)})"
+        )
+    call = call_of(partition) if isinstance(partition, str) else None
+    named = parts.parameters_of(call.function) if call else []
+    if any(each.kind is each.VAR_KEYWORD for each in named):
+        return
+    known = [*(each.name for each in named), "rows_per_client"]
+    own = [each.name for each in parts.parameters_of(taker)]
+    for name, value in options.items():
+        near = nearest(name, [*known, *own])
+        if name not in known and near in own:
+            raise ValueError(
+                f"{taker.__name__} has no argument {name!r} = {shown(value)}. Did you mean "
+                f"{near!r}?"
+            )
 
 
 def call_of(text: str) -> parts.Call:
