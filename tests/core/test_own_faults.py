@@ -35,7 +35,7 @@ def key_of_nothing(**options):
     return options["nothing"]
 
 
-def refuses(**options):
+def refuses(share=1.0, **options):
     raise ValueError("no")
 
 
