@@ -10,8 +10,9 @@ the model w and the weights lambda of domains, which are clients or groups of cl
 What is evaluated is the mean of all iterates w, as in its theorem. With one local step on all rows,
 it is the paper's; more steps are FedAvg's. Of domains without a client in the cohort nothing is
 known: the step takes the mean under the lambda of the others, and the gradient is D / |cohort's
-domains| times the losses that are known, unbiased as the paper's stochastic one. Lambda starts
-uniform, so that lambda_lr = 0 is FedAvg in which domains count alike.
+domains| times the losses that are known, unbiased as the paper's stochastic one. A domain whose
+updates do not arrive (none is finite) counts as unknown: no weight goes where nothing comes from.
+Lambda starts uniform, so that lambda_lr = 0 is FedAvg in which domains count alike.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fljax.algorithms.client_losses import (
     Message,
     by_domain,
     check_fair_among,
+    counted,
     domains_of,
     in_domain,
     loss_pass,
@@ -102,12 +104,15 @@ def afl(
 
         def weigh(share, own, update: Contribution, job):
             del own
-            return update.weight * in_domain(domains, share, job), {}
+            heard = counted(update.weight)
+            further = {"heard": by_domain(domains, jnp.ones_like(heard), heard, job)}
+            return update.weight * in_domain(domains, share, job), further
 
         def server_update(state: AflState, aggregates, round) -> AflState:
             server = algorithm.server_update(state.server, aggregates, round)
             arrived = aggregates["update"].count > 0
-            mixture = _ascended(state.mixture, aggregates["losses"], hp["lambda_lr"])
+            heard = aggregates["heard"].weight > 0
+            mixture = _ascended(state.mixture, aggregates["losses"], heard, hp["lambda_lr"])
             if not average_iterates:
                 return AflState(server, mixture, (), state.rounds)
             rounds = state.rounds + arrived
@@ -131,12 +136,10 @@ def afl(
                 return last
             return last._replace(params=rounded(state.mean, last.params))
 
-        losses = loss_pass(
-            task, lambda state: algorithm.variables(state.server), report, domains.number
-        )
+        losses = loss_pass(task, lambda state: algorithm.variables(state.server), report, domains)
         return algorithm._replace(
             init=init,
-            passes=(losses, reweighted(algorithm.passes[0], broadcast, weigh)),
+            passes=(losses, reweighted(algorithm.passes[0], broadcast, weigh, domains)),
             server_update=server_update,
             variables=variables,
         )
@@ -145,9 +148,11 @@ def afl(
     return plain._replace(build=build, hparams=values, defaults=defaults_of(afl))
 
 
-def _ascended(mixture: jax.Array, losses: Aggregate, rate: jax.Array) -> jax.Array:
-    """Returns lambda [D] after a step towards the domains with the largest losses."""
-    known = (losses.weight > 0).astype(mixture.dtype)
+def _ascended(
+    mixture: jax.Array, losses: Aggregate, heard: jax.Array, rate: jax.Array
+) -> jax.Array:
+    """Returns lambda [D] after a step towards the domains heard of that have the largest losses."""
+    known = ((losses.weight > 0) & heard).astype(mixture.dtype)
     scale = len(mixture) / jnp.maximum(known.sum(), 1)
     moved = projected(mixture + rate * scale * known * losses.mean())
     return jnp.where(known.any(), moved, mixture)

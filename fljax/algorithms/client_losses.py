@@ -34,11 +34,16 @@ class Domains(NamedTuple):
 
     Attributes:
       number: How many there are.
+      name: What one of them is, "client" or "group".
       of: (job) -> int32, the one that a job's client belongs to.
     """
 
     number: int
+    name: str
     of: Callable[[Job], jax.Array]
+
+
+ONE = Domains(1, "client", lambda job: jnp.zeros_like(job.client))
 
 
 def check_fair_among(fair_among: str) -> None:
@@ -58,20 +63,20 @@ def domains_of(fair_among: str, population: Population | None) -> Domains:
     """
     population = population or Population(num_groups=1)
     if fair_among == "clients":
-        return Domains(population.num_clients, lambda job: job.client)
+        return Domains(population.num_clients, "client", lambda job: job.client)
     if not population.num_groups:
         raise ValueError(
             "fair_among = 'groups', but the clients of this data set have no groups. Give it some, "
             "as in FederatedDataset(groups={'region': [...]}), or set fair_among = 'clients'."
         )
-    return Domains(population.num_groups, lambda job: job.group)
+    return Domains(population.num_groups, "group", lambda job: job.group)
 
 
 def loss_pass(
     task: LocalTask,
     variables: Callable[[PyTree], Variables],
     finish: Callable[[jax.Array, Job], tuple[dict[str, Contribution], PyTree]],
-    num_domains: int = 1,
+    domains: Domains = ONE,
 ) -> ClientPass:
     """Returns the pass in which a client finds its mean loss at the broadcast model.
 
@@ -79,7 +84,7 @@ def loss_pass(
       task: The bound task.
       variables: (server_state) -> the model that is broadcast.
       finish: (mean loss over the client's rows, job) -> ({name: Contribution}, client_state').
-      num_domains: How many sums there are for contributions that say their domain.
+      domains: Those of contributions that say theirs.
     """
 
     def start(message: Variables, client_state, job: Job) -> LossSums:
@@ -101,7 +106,8 @@ def loss_pass(
         step=step,
         finish=finish_pass,
         schedule="epoch",
-        num_clusters=num_domains,
+        num_clusters=domains.number,
+        sums_of=domains.name,
     )
 
 
@@ -109,6 +115,7 @@ def reweighted(
     local: ClientPass,
     broadcast: Callable[[PyTree, dict[str, Aggregate]], Message],
     weigh: Callable[[PyTree, PyTree, Contribution, Job], tuple[jax.Array, dict[str, Contribution]]],
+    domains: Domains = ONE,
 ) -> ClientPass:
     """Returns FedAvg's pass in which a client counts for as much as a rule says.
 
@@ -117,6 +124,7 @@ def reweighted(
       broadcast: (server_state, aggregates so far) -> Message.
       weigh: (what the server told, client state, the client's update under its weight in FedAvg,
         job) -> (its weight, what else it sends).
+      domains: Those of what else it sends, where it says its own.
     """
 
     def start(message: Message, client_state, job: Job):
@@ -133,7 +141,14 @@ def reweighted(
         sent = {name: part._replace(weight=weight) for name, part in sent.items()}
         return sent | further, client_state, stats
 
-    return ClientPass(broadcast, start, step, finish)
+    return ClientPass(
+        broadcast, start, step, finish, num_clusters=domains.number, sums_of=domains.name
+    )
+
+
+def counted(weight: jax.Array) -> jax.Array:
+    """Returns 1 for a client that counts in averages; 0 for one of weight 0, whom nobody asks."""
+    return (weight > 0).astype(weight.dtype)
 
 
 def by_domain(domains: Domains, value: PyTree, weight: jax.Array, job: Job) -> Contribution:

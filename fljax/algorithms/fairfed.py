@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.algorithms.client_losses import Message, by_domain, domains_of, in_domain, reweighted
+from fljax.algorithms.client_losses import (
+    Message,
+    by_domain,
+    counted,
+    domains_of,
+    in_domain,
+    reweighted,
+)
 from fljax.algorithms.fedavg import fedavg, job_weight, zero_of
 from fljax.algorithms.optimizer_arguments import defaults_of, hyperparameters
 from fljax.core.algorithm import Aggregate, Algorithm, AlgorithmSpec, ClientPass, Contribution
@@ -117,7 +124,7 @@ def fairfed(
 
         def send(counts: Counts, job):
             own = job_weight(weighting, job, counts.rows)
-            return {"counts": by_domain(clients, (counts, own), jnp.ones_like(own), job)}
+            return {"counts": by_domain(clients, (counts, own), counted(own), job)}
 
         counting = _counting_pass(
             task, lambda state: algorithm.variables(state.server), send, groups, privileged
@@ -162,6 +169,7 @@ def _counting_pass(
         finish=lambda message, carry, job: (send(carry, job), (), {}),
         schedule="epoch",
         num_clusters=domains_of("clients", task.population).number,
+        sums_of="client",
     )
 
 

@@ -77,7 +77,8 @@ def fedmgda(
                 stack, products = stack * scale[:, None], products * jnp.outer(scale, scale)
             first = cohort.weights / jnp.maximum(cohort.weights.sum(), jnp.finfo(stack.dtype).tiny)
             low = jnp.maximum(first - epsilon, 0)
-            high = jnp.where(cohort.valid, jnp.minimum(first + epsilon, 1), 0)
+            counts = cohort.valid & (cohort.weights > 0)
+            high = jnp.where(counts, jnp.minimum(first + epsilon, 1), 0)
             weights = shortest(products, first.astype(stack.dtype), low, high)
             return (stack * weights[:, None]).sum(0)
 
@@ -110,23 +111,26 @@ def shortest(products: jax.Array, first: jax.Array, low: jax.Array, high: jax.Ar
     """
     epsilon = jnp.finfo(products.dtype).eps
     diagonal = jnp.diagonal(products)
-    enough = 4 * epsilon * diagonal.max()
 
     def pair(weights, slopes):
-        gains = jnp.argmin(jnp.where(weights < high, slopes, jnp.inf))
-        gives = jnp.argmax(jnp.where(weights > low, slopes, -jnp.inf))
-        return gains, gives
+        # each slope is as good as its own terms: a long vector blurs those of short ones little
+        blur = 2 * epsilon * (jnp.abs(products) @ weights)
+        lows = jnp.where(weights < high, slopes + blur, jnp.inf)
+        highs = jnp.where(weights > low, slopes - blur, -jnp.inf)
+        gains, gives = jnp.argmin(lows), jnp.argmax(highs)
+        return gains, gives, highs[gives] > lows[gains]
 
     def goes_on(state):
         weights, slopes, steps = state
-        gains, gives = pair(weights, slopes)
-        return (slopes[gives] - slopes[gains] > enough) & (steps < _MOST_STEPS)
+        *_, violates = pair(weights, slopes)
+        return violates & (steps < _MOST_STEPS)
 
     def move(state):
         weights, slopes, steps = state
-        gains, gives = pair(weights, slopes)
-        bend = diagonal[gains] + diagonal[gives] - 2 * products[gains, gives]
-        best = (slopes[gives] - slopes[gains]) / jnp.maximum(bend, epsilon * diagonal.max())
+        gains, gives, _ = pair(weights, slopes)
+        squares = diagonal[gains] + diagonal[gives]
+        bend = jnp.maximum(squares - 2 * products[gains, gives], epsilon * squares)
+        best = (slopes[gives] - slopes[gains]) / bend
         room = jnp.minimum(high[gains] - weights[gains], weights[gives] - low[gives])
         by = jnp.minimum(best, room)
         # a bound that is met is met exactly, or the pair would be chosen again

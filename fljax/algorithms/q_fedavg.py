@@ -21,8 +21,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fljax.algorithms.client_losses import Message, loss_pass, no_loss, reweighted
-from fljax.algorithms.fedavg import fedavg
+from fljax.algorithms.client_losses import Message, counted, loss_pass, no_loss, reweighted
+from fljax.algorithms.fedavg import fedavg, job_weight
 from fljax.algorithms.optimizer_arguments import defaults_of, hyperparameters
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Contribution
 from fljax.core.gradients import LocalTask
@@ -68,9 +68,9 @@ def q_fedavg(
         (local,) = algorithm.passes
 
         def report(loss, job):
-            del job
             loss = jnp.maximum(loss, _SMALLEST_LOSS)
-            return {"square_loss": Contribution(loss**2, jnp.ones_like(loss))}, loss
+            counts = counted(job_weight(weighting, job, loss))
+            return {"square_loss": Contribution(loss**2, counts)}, loss
 
         def broadcast(server, aggregates) -> Message:
             square = aggregates["square_loss"].mean()
@@ -81,9 +81,10 @@ def q_fedavg(
             del job
             loss = jnp.maximum(loss, _SMALLEST_LOSS)  # of a client that has not found one
             exponent = hp["q"] * jnp.log(loss / usual)
-            # with a steep q a loss far above the others' would be out of range even so
+            # with a steep q a loss far from the others' would be out of range even so, and nobody
+            # would count where those others do not arrive
             most = _SHARE_OF_RANGE * jnp.log(jnp.finfo(exponent.dtype).max)
-            weight = update.weight * jnp.exp(jnp.minimum(exponent, most))
+            weight = update.weight * jnp.exp(jnp.clip(exponent, -most, most))
             rate = jnp.where(hp["client_lr"] > 0, hp["client_lr"], 1)
             h = weight * (1 + hp["q"] * square_norm(update.value) / (loss * rate))
             return weight, {"h": Contribution(h, jnp.ones_like(h))}

@@ -221,6 +221,8 @@ class ClientPass(NamedTuple):
       num_clusters: How many sums there are for contributions that say their cluster. A client of
         IFCA (Ghosh et al. 2020, arXiv:2006.04088) sends `Contribution(update, weight, cluster)`,
         and the server updates its models from an Aggregate with leaves [num_clusters, ...].
+      sums_of: What these sums belong to, as messages name it: "cluster", or, where a server looks
+        at clients one by one and there is one model, "client" or "group".
       members: (server_state) -> [K, num_clusters] of zeros and ones, the sums that make up each of
         K clusters, where the server keeps finer sums than those of its clusters; what records say
         of drift is about clusters. None where each sum is a cluster.
@@ -247,6 +249,7 @@ class ClientPass(NamedTuple):
     finish: Callable[[PyTree, PyTree, Job], tuple[dict[str, Contribution], PyTree, dict]]
     schedule: str | int = "local"
     num_clusters: int = 1
+    sums_of: str = "cluster"
     members: Callable[[PyTree], jax.Array] | None = None
     select: Callable[[dict[str, jax.Array], jax.Array], jax.Array] | None = None
     repeats: Callable[[PyTree], jax.Array] | None = None
@@ -333,6 +336,22 @@ def sent_params(algorithm: Algorithm, variables: Variables) -> PyTree:
     return (variables if algorithm.shared is None else algorithm.shared(variables)).params
 
 
+class Facts(NamedTuple):
+    """What is known on the host of those who will train.
+
+    Attributes:
+      rows: int64[N] training rows of each client.
+      client_weights: float64[N] their weights in averages, where the user gives them, else None.
+      groups: int64[N] their groups, the first of the data set's; zeros without.
+      cohort_size: Clients of a round.
+    """
+
+    rows: np.ndarray
+    client_weights: np.ndarray | None
+    groups: np.ndarray
+    cohort_size: int
+
+
 class AlgorithmSpec(NamedTuple):
     """A named recipe: what `simulate` takes.
 
@@ -347,6 +366,8 @@ class AlgorithmSpec(NamedTuple):
         what `build` makes, or nothing starts: a number that nothing reads was given in vain.
       keeps_optimizer: Whether clients keep the state of that optimizer from round to round. Where
         it starts anew in each round, an optimizer with a schedule is refused.
+      caution: (hparams, Facts) -> what to beware of with such numbers, which is warned of before
+        the first round, or None.
 
     Example:
       >>> spec = algorithms.fedprox(mu=0.1)
@@ -360,3 +381,4 @@ class AlgorithmSpec(NamedTuple):
     client_optimizer: OptimizerFactory | None = None
     defaults: Mapping[str, float] = {}
     keeps_optimizer: bool = False
+    caution: Callable[[Mapping[str, float], Facts], str | None] | None = None

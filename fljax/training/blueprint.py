@@ -35,6 +35,7 @@ from fljax.training.preflight import (
     check_own_numbers,
     check_read,
     check_schedules,
+    warn_of_numbers,
 )
 from fljax.training.privacy import with_privacy
 from fljax.training.sampling import make_cohorts
@@ -120,6 +121,7 @@ def draw_blueprint(
     check_metrics(task, local_task, model, batch)
     algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
     with_combine(as_configured(options.pipeline), algorithm.combine)  # or refuses
+    warn_of_numbers(spec, trials, partitions, options, cohorts.groups)
     steps = steps_per_job(partition.sizes, work)
     check_plan_size(steps, work, cohorts.max_jobs)
     split = Split(dataset.train.examples, partition)

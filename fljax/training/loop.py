@@ -362,7 +362,8 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
     dataset = federation.dataset
     clients = np.unique(clients)
     named = some_of(clients if dataset.client_ids is None else dataset.client_ids[clients])
-    clusters = max(each.num_clusters for each in federation.algorithm.passes)
+    passes = federation.algorithm.passes
+    clusters = max((each.num_clusters for each in passes if each.sums_of == "cluster"), default=1)
     what = "a NaN or infinite update"
     if federation.algorithm.init_client is not None:
         what += " or state"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,17 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.algorithms.optimizer_arguments import checked_hyperparameter
-from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables, blank_job
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Facts, Variables, blank_job
 from fljax.core.gradients import LocalTask
 from fljax.core.names import foreign, nearest
 from fljax.core.per_client import is_per_client
 from fljax.core.reads import Recorded
 from fljax.core.task import Task
 from fljax.core.values import brief, shown
-from fljax.data.dataset import ROLES, FederatedDataset
+from fljax.data.dataset import ROLES, FederatedDataset, Partition
 from fljax.data.labels import sample_labels, sample_targets
 from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import rehearse
+from fljax.training.trials import TrialInputs
 
 PyTree = Any
 
@@ -245,6 +247,28 @@ def check_own_numbers(
             f"client_weights have no effect: {spec.name} does not read job.weight. Where it makes "
             "its Contributions, take job.weight as the weight if it is not None."
         )
+
+
+def warn_of_numbers(
+    spec: AlgorithmSpec,
+    trials: Sequence[TrialInputs],
+    partitions: Sequence[Partition],
+    options: RoundOptions,
+    groups: np.ndarray | None,
+) -> None:
+    """Warns of hyperparameters that do not suit the clients, as the algorithm says."""
+    if spec.caution is None:
+        return
+    given = options.client_weights
+    weights = None if given is None else np.asarray(given, float)
+    said = set()
+    for trial in trials:
+        sizes = partitions[trial.partition].sizes
+        of_whom = np.zeros(len(sizes), int) if groups is None else groups
+        facts = Facts(sizes, weights, of_whom, options.clients_per_round)
+        said.add(spec.caution(trial.hparams, facts))
+    for caution in sorted(said - {None}):
+        warnings.warn(caution, stacklevel=2)
 
 
 def check_model(

@@ -159,10 +159,13 @@ def _of_algorithm(algorithm: Algorithm, name: str, releases: int) -> Iterator[st
             f"{name} combines updates by what each of them is, so that one client changes how "
             "much the others count. Use an algorithm that averages, such as fedavg."
         )
-    if any(each.num_clusters > 1 for each in algorithm.passes):
+    if several := [each.sums_of for each in algorithm.passes if each.num_clusters > 1]:
+        what = "has clusters, and which of them a client joins"
+        if "cluster" not in several:
+            what = f"has a sum for each {several[0]}, and what its clients tell of themselves there"
         yield (
-            f"{name} has clusters, and which of them a client joins is covered by no noise. "
-            "Use an algorithm with one model, such as fedavg."
+            f"{name} {what} is covered by no noise. Use an algorithm with one sum of updates, such "
+            "as fedavg."
         )
     if releases > 1:
         yield (

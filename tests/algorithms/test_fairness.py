@@ -12,6 +12,8 @@ import toy
 
 from fljax import algorithms, tasks
 from fljax.algorithms.afl import projected
+from fljax.algorithms.fedmgda import shortest
+from fljax.core.algorithm import Facts
 from fljax.data.dataset import Split
 from fljax.data.examples import ArrayExamples
 from fljax.training.federation import RoundOptions, build
@@ -299,14 +301,36 @@ def test_fedmgda(epsilon, normalize, seed):
     check(spec, params, seed, cohorts=[COHORTS[0], [], COHORTS[3]])
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_one_long_update_does_not_hide_the_others_in_float32(scale):
+    updates = np.random.default_rng(0).standard_normal((4, 6))
+    updates[0] *= scale
+    ends = np.full(4, 0.25), np.zeros(4), np.ones(4)
+
+    def solved(dtype):
+        stack, *inputs = (jax.numpy.asarray(values, dtype) for values in (updates, *ends))
+        return np.asarray(shortest(stack @ stack.T, *inputs), float)
+
+    got, expected = solved(np.float32), solved(np.float64)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    # all slopes are alike: nothing is left to gain
+    slopes = updates @ (expected @ updates)
+    assert np.ptp(slopes[expected > 0]) < 1e-6 < expected.min()
+
+
 def signs(losses):
     return [sum(np.sign(mine - other) for other in losses.values()) for mine in losses.values()]
 
 
-@pytest.mark.parametrize(("among", "seed"), [("clients", 0), ("groups", 1)])
-def test_gifair(among, seed):
+@pytest.mark.parametrize(
+    ("among", "seed", "given"),
+    [("clients", 0, 0.03), ("groups", 1, 0.03), ("clients", 1, None), ("groups", 0, None)],
+)
+@pytest.mark.filterwarnings("ignore:lam = 0.03.*asks for less")
+def test_gifair(among, seed, given):
+    """Unless lam is given, it is half of what the paper allows for the cohort."""
     parts, _ = parts_of(seed)
-    params, lam = initial_params(), 0.03
+    params = initial_params()
     for cohort in rounds(parts):
         rows = [len(parts[c][1]) for c in cohort]
         names = [c if among == "clients" else GROUPS[c] for c in cohort]
@@ -318,6 +342,8 @@ def test_gifair(among, seed):
             for name, clients in members.items()
         }
         ranks = dict(zip(losses, signs(losses), strict=True))
+        smallest = min(rows) / sum(rows) * min(map(len, members.values()))
+        lam = smallest / max(len(members) - 1, 1) / 2 if given is None else given
         factors = [
             max(0, 1 + lam * ranks[name] / (n / sum(rows) * len(members[name])))
             for name, n in zip(names, rows, strict=True)
@@ -327,7 +353,26 @@ def test_gifair(among, seed):
             for c, factor in zip(cohort, factors, strict=True)
         ]
         params = moved(params, changes, rows)
-    check(algorithms.gifair(lam, LR, RATE, fair_among=among), params, seed)
+    check(algorithms.gifair(given, LR, RATE, fair_among=among), params, seed)
+
+
+def test_a_lam_beyond_gifairs_bound_is_warned_of():
+    rows, halves = np.full(100, 20), np.arange(100) % 2
+    with_groups = functools.partial(algorithms.gifair, fair_among="groups")
+    for make, bound in [(algorithms.gifair, 1 / 100 / 99), (with_groups, 1 / 100 * 50)]:
+        for lam in (None, 0.99 * bound, 1.01 * bound):
+            spec = make(lam)
+            said = spec.caution(spec.hparams, Facts(rows, None, halves, 100))
+            assert (f"less than {bound:.2g} =" in (said or "")) == (lam == 1.01 * bound)
+    weights = np.where(halves, 0.0, 1.0)  # those of weight 0 are not asked
+    assert "less than 0.00041 =" in algorithms.gifair(0.1).caution(
+        {"lam": 0.1}, Facts(rows, weights, halves, 100)
+    )
+    with pytest.warns(UserWarning, match="lam = 0.1: gifair asks for less than"):
+        build(
+            dataset_of(0), task_of(), algorithms.gifair(0.1),
+            RoundOptions(num_rounds=1, clients_per_round=4, batch_size=4),
+        )  # fmt: skip
 
 
 def predictions(params, part):

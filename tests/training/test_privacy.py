@@ -232,7 +232,7 @@ REFUSED = {
     "selection": ({"algorithm": passes(SELECT)}, "selects clients"),
     "clusters": ({"algorithm": passes({"num_clusters": 2})}, "has clusters"),
     "weights of losses": (
-        {"algorithm": algorithms.term(), "privacy": gaussian(0.5)}, "term has clusters"
+        {"algorithm": algorithms.term(), "privacy": gaussian(0.5)}, "term has a sum for each client"
     ),
     "two passes": ({"algorithm": passes(None)}, "2 passes a round"),
     "two passes of messages": (

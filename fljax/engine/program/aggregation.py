@@ -44,7 +44,7 @@ def aggregate(
     needs_stack = trials.first.pipeline.needs_stack
     _check_shows_updates(trials.first.pipeline)
     sums = jax.lax.psum(trained.sums, AXIS)
-    _check_serves_clusters(trials.first.pipeline, states, sums)
+    _check_serves_clusters(trials.first.pipeline, states, sums, a_pass.structure.sums_of)
     clustered = UPDATE in sums and _is_clustered(sums[UPDATE])
     plain = None
     if needs_stack and UPDATE in sums:
@@ -117,17 +117,18 @@ def _is_clustered(total: Aggregate) -> bool:
 
 
 def _check_serves_clusters(
-    chain: Pipeline, states: PipelineState, sums: dict[str, Aggregate]
+    chain: Pipeline, states: PipelineState, sums: dict[str, Aggregate], sums_of: str
 ) -> None:
     """Refuses transforms that are made for one value a trial where there are clusters."""
+    remedy = "one cluster" if sums_of == "cluster" else "an algorithm with one sum, such as fedavg"
     kept = jax.tree.leaves((states.uplink, states.aggregator, states.server))
     for name, total in sums.items():
         one_update = name == UPDATE and (chain.needs_stack or kept or any(chain.decodes_sums))
         if _is_clustered(total) and (one_update or chain.sums_payloads(name)):
             raise ValueError(
-                f"{name!r} goes to the sums of several clusters, but the pipeline holds all of "
+                f"{name!r} goes to the sums of several {sums_of}s, but the pipeline holds all of "
                 "them, decodes their sum, or keeps a state on the server for one a trial. "
-                "Use transforms without these, or one cluster."
+                f"Use transforms without these, or {remedy}."
             )
 
 
