@@ -77,8 +77,7 @@ def fedmgda(
                 stack, products = stack * scale[:, None], products * jnp.outer(scale, scale)
             first = cohort.weights / jnp.maximum(cohort.weights.sum(), jnp.finfo(stack.dtype).tiny)
             low = jnp.maximum(first - epsilon, 0)
-            counts = cohort.valid & (cohort.weights > 0)
-            high = jnp.where(counts, jnp.minimum(first + epsilon, 1), 0)
+            high = jnp.where(cohort.valid, jnp.minimum(first + epsilon, 1), 0)
             weights = shortest(products, first.astype(stack.dtype), low, high)
             return (stack * weights[:, None]).sum(0)
 

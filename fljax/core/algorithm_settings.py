@@ -80,7 +80,8 @@ ALGORITHM: dict[str, Field] = {
     "lam": Field(
         None, float, NON_NEGATIVE, optional=True,
         meaning="Sets lambda: the pull of Ditto's and pFedMe's own models to the shared one, of "
-        "FedProto's representations to prototypes, the weight of GIFAIR's group differences.",
+        "FedProto's representations to prototypes, the weight of GIFAIR's group differences "
+        "(by itself half of what its paper allows for a cohort).",
     ),
     "beta": Field(
         None, float, NON_NEGATIVE, optional=True,
