@@ -149,6 +149,7 @@ class UplinkLink(NamedTuple):
       sent_norm: Of a link of the whole message that rounds numbers, the bound of the norm of what
         is sent, times its weight; infinity where rounding may make messages longer. None where
         nothing is rounded.
+      max_weight: Of a link that cuts off weights, the largest that it keeps; None for any.
       refused_share: Of a link whose `decode_sum` may refuse a sum: (int[n] sizes of cohorts) ->
         bounds of the share of rounds in which it does, though all messages arrived. None for never.
 
@@ -180,6 +181,7 @@ class UplinkLink(NamedTuple):
     reports: bool = False
     adds: tuple[str, ...] = ()
     sent_norm: float | None = None
+    max_weight: float | None = None
     refused_share: Callable[[np.ndarray], np.ndarray] | None = None
 
     def meets(self, names: Collection[str | None]) -> bool:

@@ -101,12 +101,26 @@ def make_secure_aggregation(text: str, offered: Mapping[str, Any]) -> UplinkLink
 
     Args:
       text: A name of `SECURE_AGGREGATION`, a call of one, or "module:function" of the user's own.
-      offered: {parameter: value} of what the run knows, passed where the function names it.
+      offered: {parameter: value} of what the run knows, passed where the function names it; None
+        for a largest weight that nobody knows before the run.
 
     Raises:
-      ValueError: For unknown names or arguments, and where a function returns something else.
+      ValueError: For unknown names or arguments, for a largest weight that must be written and is
+        not, and where a function returns something else.
     """
     call = parts.read_one("secure_aggregation", text, SECURE_AGGREGATION)
+    named = {parameter.name for parameter in parts.parameters_of(call.function)}
+    if (
+        "max_weight" in named - parts.written(call, offered).keys()
+        and offered["max_weight"] is None
+    ):
+        raise ValueError(
+            f"{call.where}: the weights of clients follow from what the algorithm makes of their "
+            "data, so that their bound is not known before the run, and larger ones would be cut "
+            "off. Write it, as in secure_aggregation(max_weight=10.0); train/capped_share shows "
+            "whether it is large enough."
+        )
+    offered = {name: value for name, value in offered.items() if value is not None}
     link = parts.make(call, offered=offered)
     if not isinstance(link, UplinkLink):
         raise ValueError(

@@ -56,7 +56,9 @@ def with_privacy(
     setting = setting_of(dataset, task, spec, options)
     if mechanism is not None and is_open:
         mechanism = calibrated(mechanism, setting, options.target_epsilon)
-    secure, *bounds = _secure_aggregation(options, setting, mechanism)
+    largest = _largest_weight(dataset, task, spec, options)
+    secure, *bounds = _secure_aggregation(options, setting, mechanism, largest)
+    _check_weights(secure, largest)
     protection = Protection(mechanism, setting, secure, options.target_epsilon, is_open, *bounds)
     check_protection(dataset, task, spec, options, protection)
     _check_budget(protection)
@@ -132,12 +134,15 @@ _NOT_PASSED = ("privacy", "target_epsilon", "secure_aggregation")
 
 
 def _secure_aggregation(
-    options: RoundOptions, setting: Setting, mechanism: Mechanism | None
+    options: RoundOptions,
+    setting: Setting,
+    mechanism: Mechanism | None,
+    largest_weight: float | None,
 ) -> tuple[UplinkLink | None, str | None, float | None]:
     """Returns the last link of the uplink, and the `unit` and `fixed_norm` of its sums."""
     if not isinstance(options.secure_aggregation, str):
         return options.secure_aggregation, None, None
-    offered: dict[str, float | bool] = {"max_weight": _largest_weight(options, setting)}
+    offered: dict[str, float | bool | None] = {"max_weight": largest_weight}
     unit = fixed_norm = None
     if mechanism is not None and _noises_sums(mechanism, setting):
         promised = mechanism.guarantee(mechanism.hparams, setting)
@@ -157,11 +162,30 @@ def _noises_sums(mechanism: Mechanism, setting: Setting) -> bool:
     return mechanism.link(mechanism.hparams, setting).release is not None
 
 
-def _largest_weight(options: RoundOptions, setting: Setting) -> float:
-    """Returns the largest weight of a client, as far as it is known before the run."""
+def _largest_weight(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> float | None:
+    """Returns the largest weight of a client; None where it is not known before the run."""
+    without = dataclasses.replace(options, client_weights=None)
+    weighting = weighting_of(dataset, task, spec, without)
+    if weighting == "own":
+        return None
     if options.client_weights is not None:
         return float(np.max(options.client_weights))
-    return float(np.max(setting.sizes)) if setting.weighting == "examples" else 1.0
+    return float(np.max(dataset.train.partition.sizes)) if weighting == "examples" else 1.0
+
+
+def _check_weights(secure: UplinkLink | None, largest: float | None) -> None:
+    """Raises ValueError where secure aggregation would cut off a weight that is known."""
+    if secure is None or secure.max_weight is None or largest is None:
+        return
+    if largest > secure.max_weight * (1 + 1e-6):
+        raise ValueError(
+            f"secure_aggregation: max_weight = {secure.max_weight:g}, but clients weigh up to "
+            f"{largest:g}, and what is larger would be cut off. Give it max_weight={largest:g}, or "
+            "let all weigh alike: weighting='uniform'. Smaller weights are client_weights, such as "
+            f"those of the rows up to {secure.max_weight:g}."
+        )
 
 
 def _check_budget(protection: Protection) -> None:

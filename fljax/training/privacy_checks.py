@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
-from fljax.core.algorithm import Algorithm, AlgorithmSpec, Variables, blank_job
+from fljax.core.algorithm import Algorithm, AlgorithmSpec, Contribution, Variables, blank_job
 from fljax.core.task import Task
-from fljax.core.transforms import Pipeline, UplinkLink, as_configured, with_combine
+from fljax.core.transforms import UPDATE, Pipeline, UplinkLink, as_configured, with_combine
 from fljax.data.dataset import FederatedDataset
 from fljax.data.examples import batch_spec
 from fljax.privacy.mechanism import Guarantee, Mechanism
@@ -26,6 +28,8 @@ from fljax.training.local_work import local_work
 from fljax.training.options import RoundOptions, RunOptions
 from fljax.training.rehearsal import rehearse, rehearsed
 from fljax.training.sampling import make_sampler
+
+PyTree = Any
 
 # With fewer clients, noise that hides one of them drowns what the others say: a delta below 1 / N,
 # at which the guarantee may fail altogether, means nothing there.
@@ -48,9 +52,9 @@ def check_messages(
     """
     if mechanism.link is None:
         return
-    releases = sum(map(bool, rehearsed(dataset, task, spec).contributions))
-    algorithm = _built(dataset, task, spec)
-    _refuse(f"privacy = {mechanism.name}", _of_algorithm(algorithm, spec.name, releases))
+    where, sent = f"privacy = {mechanism.name}", rehearsed(dataset, task, spec).contributions
+    _refuse(where, _of_algorithm(_built(dataset, task, spec), spec.name, sum(map(bool, sent))))
+    _refuse(where, _of_single_numbers(sent, spec.name))
 
 
 def _built(dataset: FederatedDataset, task: Task, spec: AlgorithmSpec) -> Algorithm:
@@ -79,7 +83,11 @@ def check_protection(
     pipeline = with_combine(as_configured(options.pipeline), combine)
     mechanism = protection.mechanism
     if mechanism is None:
-        _refuse("secure_aggregation", _of_stacks(pipeline, "under secure aggregation the server"))
+        where, secure = "secure_aggregation", protection.secure_aggregation
+        _refuse(where, _of_stacks(pipeline, "under secure aggregation the server"))
+        if secure is not None and secure.sent_norm is not None and math.isfinite(secure.sent_norm):
+            sent = rehearsed(dataset, task, spec).contributions
+            _refuse(where, _of_single_numbers(sent, spec.name))
         return
     where = f"privacy = {mechanism.name}"
     _refuse(where, _of_cohorts(dataset, options))
@@ -173,6 +181,31 @@ def _of_algorithm(algorithm: Algorithm, name: str, releases: int) -> Iterator[st
             "accountant counts one release a round. Use an algorithm with one, such as fedavg or "
             "scaffold."
         )
+
+
+def _of_single_numbers(sent: Sequence[Mapping[str, Contribution]], name: str) -> Iterator[str]:
+    """Yields what is wrong with a norm that single numbers share with the rest of a message.
+
+    Args:
+      sent: {name: Contribution} of each pass.
+      name: Of the algorithm.
+    """
+    for message in sent:
+        for beside, part in message.items():
+            leaves = jax.tree.leaves(part.value)
+            is_like_update = UPDATE in message and _same_shapes(part.value, message[UPDATE].value)
+            if not is_like_update and all(leaf.ndim == 0 for leaf in leaves):
+                yield (
+                    f"the clients of {name} send {beside!r}, a single number with a scale of its "
+                    "own, by which the server divides or sets its pace. In one norm with all else "
+                    "either of them would cut off the other, and noise of that norm drown the "
+                    "number. Use an algorithm that sends changes of the model alone, such as "
+                    "fedavg or scaffold."
+                )
+
+
+def _same_shapes(value: PyTree, other: PyTree) -> bool:
+    return jax.tree.map(jnp.shape, value) == jax.tree.map(jnp.shape, other)
 
 
 def _of_stacks(pipeline: Pipeline, who: str) -> Iterator[str]:

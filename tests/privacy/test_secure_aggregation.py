@@ -21,6 +21,8 @@ from fljax.training.trials import TrialInputs
 pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
 LR, BROKEN = 0.2, 6
+# a step of 16 bits is a power of two
+UNIT = 32767 * 2.0**-13
 COHORTS = [[0, 2, 3, 1, 6, 5, 8], [3, 4, 0, 7, 2], [5, 0, 2, 3, 4, 8, 7]]
 LOST = [{3}, {4}, {5, 3}]
 TABLES = [
@@ -63,7 +65,12 @@ def assert_same_state(first, second):
 @pytest.mark.parametrize(
     ("spec", "graph", "options", "layout"),
     [
-        (algorithms.scaffold(LR), 4, {"ring_bits": 20}, harness.MANY),
+        (
+            algorithms.scaffold(LR),
+            4,
+            {"ring_bits": 20, "clip": {"update": UNIT, "control": UNIT}},
+            harness.MANY,
+        ),
         (
             mime(LR, 0.5),
             "complete",
@@ -78,7 +85,7 @@ def test_masks_change_no_bit_of_a_round(spec, graph, options, layout):
 
     Products with steps and rates are exact, so no compiler's choice of operations shows.
     """
-    codes = {"bits": 16, "clip": 32767 * 2.0**-13, "max_weight": 32, **options}
+    codes = {"bits": 16, "clip": UNIT, "max_weight": 32, **options}
     secure = privacy.secure_aggregation(**codes, graph=graph, threshold=0.4)
     plain = run(spec, (privacy.fixed_point(**codes),), layout)
     hidden = run(spec, (secure,), layout)

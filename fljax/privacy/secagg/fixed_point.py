@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.core.algorithm import Aggregate, Job
-from fljax.core.transforms import Participants, UplinkLink
+from fljax.core.transforms import UPDATE, Participants, UplinkLink
 from fljax.core.trees import beside
 from fljax.core.values import POSITIVE, Field, Interval, checked
 from fljax_kernels import random_words
@@ -26,8 +26,8 @@ class FixedPoint(NamedTuple):
 
     Attributes:
       bits: Of a client's integer, its sign included.
-      clip: Bound of each number of a message, or of each of a name's, or with `by_norm` of the norm
-        of the message.
+      clip: Bound of each number of the update, or of each of a name's, or with `by_norm` of the
+        norm of the message.
       by_norm: Whether messages are scaled to the bound, instead of cut off at it.
       rounding: "stochastic" or "conditional".
       max_weight: Bound of a client's weight.
@@ -52,12 +52,21 @@ class FixedPoint(NamedTuple):
         Raises:
           ValueError: If there is none for it.
         """
+        if self.by_norm:
+            return self.clip
         if not isinstance(self.clip, Mapping):
+            if name != UPDATE:
+                raise ValueError(
+                    f"clip = {self.clip:g} is the bound of the update, but clients send {name!r} "
+                    "too, on a scale of its own, and what is larger is cut off. Give a bound for "
+                    f"each name, as in clip={{'{UPDATE}': {self.clip:g}, '{name}': 10.0}}; "
+                    "train/clipped_share shows whether it is wide enough."
+                )
             return self.clip
         if name not in self.clip:
             raise ValueError(
                 f"clip has bounds for {', '.join(map(repr, sorted(self.clip)))}, but clients send "
-                f"{name!r} too. Give a bound for it as well, or one number for all."
+                f"{name!r} too. Give a bound for it as well."
             )
         return self.clip[name]
 
@@ -87,7 +96,8 @@ def fixed_point(
 
     Args:
       bits: Of a client's integers, the sign included, 2 to 31.
-      clip: Bound of the numbers of a message; {name: bound} where they differ from name to name.
+      clip: Bound of the numbers of the update; {name: bound} where clients send anything else,
+        which has a scale of its own (control variates, statistics of a model, a sum of rates).
       by_norm: Whether `clip` is instead a bound of the norm of the whole message as it is sent.
         Messages are scaled to a slightly smaller norm, since rounding may make them longer: so the
         sensitivity of the sum is `clip`, as noise for differential privacy needs.
@@ -95,7 +105,7 @@ def fixed_point(
         hardly longer (Kairouz et al. 2021, arXiv:2102.06387), so that less is lost by scaling where
         steps are coarse; it takes `by_norm`.
       max_weight: Largest weight of a client: 1 where all count alike, else the largest number of
-        examples, say. Larger ones are cut off.
+        examples, say. Larger ones are cut off; `simulate` refuses what it knows to be larger.
       ring_bits: Of the ring, at most 32: the size of a number on the wire.
 
     Wire format: ring_bits for each number, and for each weight.
@@ -134,6 +144,7 @@ def fixed_point(
         agree=agree,
         decode_sum=decode_sum,
         sent_norm=code.bound("") * code.max_weight if code.by_norm else math.inf,
+        max_weight=code.max_weight,
     )
 
 
