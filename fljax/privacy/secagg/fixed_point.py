@@ -52,23 +52,21 @@ class FixedPoint(NamedTuple):
         Raises:
           ValueError: If there is none for it.
         """
-        if self.by_norm:
-            return self.clip
-        if not isinstance(self.clip, Mapping):
-            if name != UPDATE:
+        if isinstance(self.clip, Mapping):
+            if name not in self.clip:
                 raise ValueError(
-                    f"clip = {self.clip:g} is the bound of the update, but clients send {name!r} "
-                    "too, on a scale of its own, and what is larger is cut off. Give a bound for "
-                    f"each name, as in clip={{'{UPDATE}': {self.clip:g}, '{name}': 10.0}}; "
-                    "train/clipped_share shows whether it is wide enough."
+                    f"clip has bounds for {', '.join(map(repr, sorted(self.clip)))}, but clients "
+                    f"send {name!r} too. Give a bound for it as well."
                 )
-            return self.clip
-        if name not in self.clip:
+            return self.clip[name]
+        if name != UPDATE and not self.by_norm:
             raise ValueError(
-                f"clip has bounds for {', '.join(map(repr, sorted(self.clip)))}, but clients send "
-                f"{name!r} too. Give a bound for it as well."
+                f"clip = {self.clip:g} is the bound of the update, but clients send {name!r} too, "
+                "on a scale of its own, and what is larger is cut off. Give a bound for each name, "
+                f"as in clip={{'{UPDATE}': {self.clip:g}, '{name}': 10.0}}; train/clipped_share "
+                "shows whether it is wide enough."
             )
-        return self.clip[name]
+        return self.clip
 
     def step(self, name: str) -> float:
         """Returns the distance between two numbers of a name that can be told apart."""
