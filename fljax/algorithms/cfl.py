@@ -33,7 +33,7 @@ from jax.flatten_util import ravel_pytree
 
 from fljax.algorithms.clusters import Message, comparable, losses_of, model_of
 from fljax.algorithms.fedavg import fedavg
-from fljax.algorithms.optimizer_arguments import hyperparameters
+from fljax.algorithms.optimizer_arguments import check_idle, given_of, hyperparameters
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, Job, Variables
 from fljax.core.clusterings import membership
 from fljax.core.gradients import LocalTask, Population
@@ -102,7 +102,10 @@ def cfl(
     options.setdefault("name", "cfl")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
     numbers = {"eps1": eps1, "eps2": eps2, "gamma_max": gamma_max, "min_rounds": min_rounds}
-    values = {**plain.hparams, **hyperparameters("cfl", numbers)}
+    numbers = hyperparameters("cfl", numbers)
+    if num_clusters == 1:
+        check_idle(given_of(cfl, numbers), "num_clusters = 1", "set num_clusters, such as 8")
+    values = {**plain.hparams, **numbers}
 
     build_fedavg = plain.build
 

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.algorithms.fedavg import LocalState, fedavg, zero_of
-from fljax.algorithms.optimizer_arguments import hyperparameters
+from fljax.algorithms.optimizer_arguments import check_idle, given_of, hyperparameters
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, Job, Variables, step_key
 from fljax.core.gradients import LocalTask
 from fljax.core.personal import Filter, check_filter, chosen, like_part, part_of, together
@@ -103,7 +103,7 @@ def fedala(
       ala_losses: How many losses these are, the code's `num_pre_loss`; there is one pass more at
         least.
       ala_max_passes: After so many passes weights count as converged. With 1 a first pass is as
-        all later ones.
+        all later ones. Losses are of no use up to `ala_losses` + 1 passes.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       **options: Further arguments of `fedavg`.
 
@@ -193,6 +193,14 @@ def fedala(
 
     own = {"ala_lr": ala_lr, "ala_share": ala_share, "ala_threshold": ala_threshold}
     values = hyperparameters("fedala", own)
+    if ala_max_passes <= ala_losses + 1:
+        # the last pass comes before losses may settle
+        of_losses = {"ala_threshold": ala_threshold, "ala_losses": ala_losses}
+        check_idle(
+            given_of(fedala, of_losses),
+            f"ala_max_passes = {ala_max_passes} and ala_losses = {ala_losses}",
+            f"set ala_max_passes to {ala_losses + 2} or more",
+        )
     return plain._replace(build=build, hparams={**plain.hparams, **values})
 
 

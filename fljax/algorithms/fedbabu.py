@@ -49,7 +49,7 @@ def fedbabu(
       {'client_lr': 0.05, 'server_lr': 1.0}
     """
     options["weighting"] = weighting
-    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size, usual="all")
+    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size, "all", 5)
     return partly_personal(
         "fedbabu",
         personal,

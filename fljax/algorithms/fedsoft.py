@@ -37,7 +37,7 @@ from fljax.algorithms.fedavg import (
     step_server,
     zero_of,
 )
-from fljax.algorithms.optimizer_arguments import hyperparameters
+from fljax.algorithms.optimizer_arguments import check_idle, given_of, hyperparameters
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, Job, Variables
 from fljax.core.clusterings import membership
 from fljax.core.gradients import LocalTask
@@ -102,6 +102,9 @@ def fedsoft(
         {"mu": mu, "client_lr": client_lr, "server_lr": server_lr, "smoothing": smoothing},
         client_momentum=client_momentum,
     )
+    if num_clusters == 1:
+        idle = given_of(fedsoft, {"smoothing": values["smoothing"]})
+        check_idle(idle, "num_clusters = 1", "set num_clusters, such as 2")
     client_optimizer = sgd(client_momentum)
 
     def build(task: LocalTask, hp) -> Algorithm:

@@ -45,5 +45,5 @@ def fine_tuning(
       {'client_lr': 0.05, 'server_lr': 1.0}
     """
     options["weighting"] = weighting
-    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size, usual="all")
+    tuning = Tuning(finetune, finetune_epochs, finetune_lr, finetune_batch_size, "all", 5)
     return partly_personal("fine_tuning", personal, tuning, client_lr, server_lr, options)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from fljax.algorithms.clusters import Message, by_lowest_loss, clustered
 from fljax.algorithms.fedavg import fedavg
-from fljax.algorithms.optimizer_arguments import hyperparameters
+from fljax.algorithms.optimizer_arguments import check_idle, given_of, hyperparameters
 from fljax.core.algorithm import AlgorithmSpec, Job, Variables
 from fljax.core.settings import ALGORITHM
 from fljax.core.values import checked
@@ -57,6 +57,9 @@ def hypcluster(
     options.setdefault("name", "hypcluster")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
     values = hyperparameters("hypcluster", {"warmup_rounds": warmup_rounds})
+    if num_clusters == 1:
+        idle = given_of(hypcluster, values)
+        check_idle(idle, "num_clusters = 1", "set num_clusters, such as 2")
 
     build_fedavg = plain.build
 

@@ -27,7 +27,12 @@ import jax.numpy as jnp
 from fljax.algorithms.clusters import Message, clustered
 from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedsgd import fedsgd
-from fljax.algorithms.optimizer_arguments import defaults_of, hyperparameters
+from fljax.algorithms.optimizer_arguments import (
+    check_idle,
+    defaults_of,
+    given_of,
+    hyperparameters,
+)
 from fljax.core.algorithm import AlgorithmSpec, Contribution, Job
 from fljax.core.settings import ALGORITHM
 from fljax.core.values import checked
@@ -56,7 +61,7 @@ def ifca(
       server_lr: Learning rate of the server.
       averaging: "models" or "gradients".
       restarts: Sets of k models that compete at the start.
-      restart_rounds: For so many rounds.
+      restart_rounds: For so many rounds; of no use with one restart.
       weighting: "examples" weights a client by its rows, "uniform" counts clients alike.
       **options: Further arguments of `fedavg`, or of `fedsgd` where gradients are averaged.
 
@@ -76,8 +81,11 @@ def ifca(
     else:
         plain = _gradients(client_lr, server_lr, weighting=weighting, **options)
     values, defaults = dict(plain.hparams), {**plain.defaults}
+    of_restarts = hyperparameters("ifca", {"restart_rounds": restart_rounds})
     if restarts > 1:
-        values |= hyperparameters("ifca", {"restart_rounds": restart_rounds})
+        values |= of_restarts
+    else:
+        check_idle(given_of(ifca, of_restarts), "restarts = 1", "set restarts, such as 4")
 
     build_plain = plain.build
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from fljax.algorithms.fedavg import fedavg
-from fljax.algorithms.optimizer_arguments import hyperparameters
+from fljax.algorithms.optimizer_arguments import given_of, hyperparameters
 from fljax.algorithms.representations import check_classifies, labels_of, represented
 from fljax.core.algorithm import Algorithm, AlgorithmSpec
 from fljax.core.gradients import LocalTask
@@ -89,6 +89,12 @@ def knn_per(
     checked("num_neighbors", num_neighbors, ALGORITHM["num_neighbors"]._replace(optional=False))
     field = ALGORITHM["adaptive_knn_weight"]._replace(optional=False)
     checked("adaptive_knn_weight", adaptive_knn_weight, field)
+    judging = {
+        "knn_weight": knn_weight,
+        "adaptive_knn_weight": adaptive_knn_weight,
+        "num_neighbors": num_neighbors,
+        "knn_scale": knn_scale,
+    }
     options.setdefault("name", "knn_per")
     plain = fedavg(client_lr, server_lr, weighting=weighting, **options)
     build_fedavg = plain.build
@@ -124,7 +130,8 @@ def knn_per(
         return algorithm._replace(personalize=personalize, predict=predict, tune=tuned)
 
     values = hyperparameters("knn_per", {"knn_weight": knn_weight, "knn_scale": knn_scale})
-    return plain._replace(build=build, hparams={**plain.hparams, **values})
+    values = {**plain.hparams, **values}
+    return plain._replace(build=build, hparams=values, judging=given_of(knn_per, judging))
 
 
 def mixed(of_rows: jax.Array, of_model: jax.Array, weight: jax.Array) -> jax.Array:

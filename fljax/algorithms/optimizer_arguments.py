@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import optax
 
+from fljax.core import parts
 from fljax.core.algorithm import OptimizerFactory
 from fljax.core.names import foreign, nearest
 from fljax.core.per_client import is_per_client
@@ -28,6 +29,26 @@ def defaults_of(function: Callable) -> dict[str, float]:
         for parameter in parameters
         if isinstance(parameter.default, float)
     }
+
+
+def given_of(function: Callable, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a function that are not at their defaults."""
+    defaults = parts.defaults_of(function)
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def check_idle(given: Mapping[str, Any], beside: str, remedy: str) -> None:
+    """Raises ValueError for arguments that have no effect beside others.
+
+    Args:
+      given: {name: value}, those that were given.
+      beside: What takes their effect, such as "restarts = 1".
+      remedy: What gives it back, such as "set restarts, such as 4".
+    """
+    for name, value in given.items():
+        raise ValueError(
+            f"{name} = {shown(value)} has no effect with {beside}. Leave it out, or {remedy}."
+        )
 
 
 def hyperparameters(

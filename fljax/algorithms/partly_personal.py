@@ -23,13 +23,13 @@ import jax
 
 from fljax.algorithms.adaptation import adapted, only, selected
 from fljax.algorithms.fedavg import ServerState, contributions, fedavg
-from fljax.algorithms.optimizer_arguments import hyperparameters
+from fljax.algorithms.optimizer_arguments import check_idle, hyperparameters
 from fljax.core.algorithm import Algorithm, AlgorithmSpec, ClientPass, Job, Variables
 from fljax.core.gradients import LocalTask
 from fljax.core.personal import Filter, check_filter, chosen, like_part, part_of, rest_of, together
 from fljax.core.precision import difference, state_change
 from fljax.core.settings import ALGORITHM
-from fljax.core.values import checked, shown
+from fljax.core.values import checked
 
 PyTree = Any
 # (which parameters are a client's own, hparams, job) -> which of them train in a step
@@ -45,6 +45,7 @@ class Tuning(NamedTuple):
       lr: Learning rate; None is the one of the clients.
       batch_size: Rows of a step; 0 takes all at once.
       usual: What changes by default; None is what is a client's own.
+      usual_epochs: How many epochs there are by default.
     """
 
     finetune: Filter | None = None
@@ -52,6 +53,7 @@ class Tuning(NamedTuple):
     lr: float | None = None
     batch_size: int = 20
     usual: Filter | None = None
+    usual_epochs: int = 0
 
 
 class PartlyPersonal(NamedTuple):
@@ -90,6 +92,7 @@ def partly_personal(
     """
     check_filter("personal", personal)
     _check(tuning)
+    judging = _judging(tuning)
     base = fedavg(client_lr, server_lr, name=name, **options)
     build_fedavg, client_optimizer = base.build, base.client_optimizer
     further = hyperparameters(name, own, finetune_lr=tuning.lr)
@@ -182,7 +185,7 @@ def partly_personal(
         )
 
     values = {**base.hparams, **further}
-    return AlgorithmSpec(name, build, values, client_optimizer, base.defaults)
+    return AlgorithmSpec(name, build, values, client_optimizer, base.defaults, judging=judging)
 
 
 def _check(tuning: Tuning) -> None:
@@ -194,16 +197,20 @@ def _check(tuning: Tuning) -> None:
         check_filter("finetune", tuning.finetune)
     if tuning.epochs:
         return
-    for key, value, usual in (
-        ("finetune", tuning.finetune, None),
-        ("finetune_lr", tuning.lr, None),
-        ("finetune_batch_size", tuning.batch_size, Tuning().batch_size),
-    ):
-        if value != usual:
-            raise ValueError(
-                f"{key} = {shown(value)} has no effect with finetune_epochs = 0. Leave it out, or "
-                "set finetune_epochs."
-            )
+    given = _judging(tuning)
+    given.pop("finetune_epochs", None)
+    check_idle(given, "finetune_epochs = 0", "set finetune_epochs")
+
+
+def _judging(tuning: Tuning) -> dict[str, Any]:
+    """Returns {argument: value} of what was given; no epochs leave nothing to be said of them."""
+    table = {
+        "finetune": (tuning.finetune, None),
+        "finetune_epochs": (tuning.epochs or tuning.usual_epochs, tuning.usual_epochs),
+        "finetune_lr": (tuning.lr, None),
+        "finetune_batch_size": (tuning.batch_size, Tuning().batch_size),
+    }
+    return {name: value for name, (value, usual) in table.items() if value != usual}
 
 
 def with_trained(task: LocalTask, trained: PyTree) -> LocalTask:

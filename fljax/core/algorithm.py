@@ -368,6 +368,8 @@ class AlgorithmSpec(NamedTuple):
         it starts anew in each round, an optimizer with a schedule is refused.
       caution: (hparams, Facts) -> what to beware of with such numbers, which is warned of before
         the first round, or None.
+      judging: {argument: value} of what was given that only clients' own models read, where they
+        are judged; a run that judges none refuses it.
 
     Example:
       >>> spec = algorithms.fedprox(mu=0.1)
@@ -382,3 +384,4 @@ class AlgorithmSpec(NamedTuple):
     defaults: Mapping[str, float] = {}
     keeps_optimizer: bool = False
     caution: Callable[[Mapping[str, float], Facts], str | None] | None = None
+    judging: Mapping[str, Any] = {}

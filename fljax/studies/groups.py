@@ -33,6 +33,7 @@ from fljax.config.experiment import (
     make_experiment,
     with_protection,
 )
+from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.settings import DATA
 from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import ROLES, Examples, FederatedDataset, Split
@@ -40,6 +41,7 @@ from fljax.privacy import names as mechanisms
 from fljax.privacy.mechanism import Mechanism
 from fljax.studies.space import Trial, identity
 from fljax.training.options import split_options
+from fljax.training.preflight import check_judging
 from fljax.training.privacy_records import ledger_of
 from fljax.training.trials import TrialInputs
 
@@ -160,7 +162,7 @@ def from_config(config, variants: Variants | None = None) -> Make:
         plain["privacy"] = _without_numbers(plain["privacy"], experiment.hparams)
         arguments = {"seed", "algorithm", "target_epsilon", *experiment.hparams, *DATA}
         values = {key: plain[key] for key in plain.keys() - arguments}
-        return Made(experiment, key_of((values, experiment.algorithm._replace(hparams={}))))
+        return Made(experiment, key_of((values, _algorithm_of(experiment))))
 
     return make
 
@@ -212,10 +214,16 @@ def from_function(make: Callable[[Trial], Experiment], variants: Variants | None
             options["privacy"] = _without_numbers(options["privacy"], experiment.hparams)
         if isinstance(pipeline := options.get("pipeline"), PipelineSpec):
             options["pipeline"] = pipeline.build
-        algorithm = experiment.algorithm._replace(hparams={})
+        algorithm = _algorithm_of(experiment)
         return Made(experiment, key_of((values, experiment.task, algorithm, options)))
 
     return made
+
+
+def _algorithm_of(experiment: Experiment) -> AlgorithmSpec:
+    """Returns a trial's algorithm without its numbers, once they are known to have an effect."""
+    check_judging(experiment.algorithm, experiment.options.get("eval_personal", 0))
+    return experiment.algorithm._replace(hparams={}, judging={})
 
 
 def _without_numbers(privacy: Any, traced: Collection[str]) -> Any:

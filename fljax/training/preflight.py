@@ -53,6 +53,16 @@ def check_kinds(dataset: Any, algorithm: Any) -> None:
         checked_hyperparameter(name, value)
 
 
+def check_judging(spec: AlgorithmSpec, eval_personal: int) -> None:
+    """Raises ValueError for what was given about clients' own models where none is judged."""
+    for name, value in spec.judging.items() if eval_personal == 0 else ():
+        raise ValueError(
+            f"{name} = {shown(value)} has no effect with eval_personal = 0: {spec.name} reads it "
+            "where clients' own models are judged. Leave it out, or set eval_personal, such as -1 "
+            "for all clients."
+        )
+
+
 def check_classes(task: Task, dataset: FederatedDataset) -> None:
     """Raises ValueError for a task of fewer classes than the data have."""
     if task.num_classes is not None and task.num_classes < (dataset.num_classes or 0):

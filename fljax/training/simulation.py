@@ -44,7 +44,7 @@ from fljax.training.metric_checks import check_described
 from fljax.training.narrowing import narrowing, narrowing_at_restart
 from fljax.training.options import RunOptions, check_run_options, split_options
 from fljax.training.own_code import OWN_CODE, own_code
-from fljax.training.preflight import check_kinds
+from fljax.training.preflight import check_judging, check_kinds
 from fljax.training.privacy import with_privacy
 from fljax.training.privacy_checks import warn_of_choices
 from fljax.training.privacy_records import in_a_line, ledger_of, named_protection
@@ -123,6 +123,7 @@ def simulate(
     if algorithm is None or isinstance(algorithm, str):
         algorithm = algorithms.make("fedavg" if algorithm is None else algorithm)
     check_kinds(dataset, algorithm)
+    check_judging(algorithm, run_options.eval_personal)
     check_run_options(run_options, round_options.rounds_per_dispatch)
     check_baselines(run_options.baselines, round_options, dataset)
     check_patience(run_options.patience, dataset)
