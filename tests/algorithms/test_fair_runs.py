@@ -24,7 +24,10 @@ from fljax.tasks import classification
 from fljax.training.federation import Federation, RoundOptions, build
 from fljax.training.trials import TrialInputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+pytestmark = [
+    pytest.mark.usefixtures("quick_compilation", "weights_as_written"),
+    pytest.mark.filterwarnings("ignore:lam = 0.03.*asks for less"),
+]
 
 LR, RATE = 0.2, 0.9
 # Of each algorithm two settings, which differ in numbers alone.
