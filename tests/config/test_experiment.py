@@ -25,6 +25,7 @@ from fljax.config import (
 )
 from fljax.config.experiment import make_experiment
 from fljax.config.key_checks import partition_options
+from fljax.core.parts import name_of
 from fljax.core.settings import ALGORITHM
 from fljax.data.sources import images
 from fljax.studies.groups import key_of, same_key
@@ -301,7 +302,7 @@ def test_config_files_resolve_and_say_what_they_are(path):
     assert "Costs: " in docstring and "Reaches: " in docstring
     own = f"{path.stem}:"
     assert config.dataset in data.SOURCES or config.dataset.startswith(own)
-    assert config.model in models.MODELS or config.model.startswith(own)
+    assert name_of(config.model) in models.MODELS or config.model.startswith(own)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -309,6 +310,7 @@ def test_config_files_become_experiments(path, request, monkeypatch):
     if path.stem not in ALWAYS:
         request.getfixturevalue("data_dir")
     config = load_config(path, SUPPLIED.get(path.stem))
+    config.init_from = None  # what another command leaves behind
     found = experiment.make_experiment(config)
     rounds, _ = split_options(found.options)
     assert rounds.clients_per_round <= found.dataset.num_clients
