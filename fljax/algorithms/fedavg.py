@@ -164,13 +164,6 @@ def job_weight(weighting: str, job: Job, like: jax.Array) -> jax.Array:
     return (job.rows if weighting == "examples" else jnp.ones_like(job.rows)).astype(like.dtype)
 
 
-def job_counts(job: Job, like: jax.Array) -> jax.Array:
-    """Returns 1 in sums that count clients alike; 0 for one of weight 0, which sends nothing."""
-    if job.weight is None:
-        return jnp.ones_like(like)
-    return (job.weight > 0).astype(like.dtype)
-
-
 def from_passes(
     passes: tuple[ClientPass, ...], server_optimizer: optax.GradientTransformation
 ) -> Algorithm:

@@ -27,7 +27,6 @@ from fljax.algorithms.fedavg import (
     LocalState,
     ServerState,
     check_weighting,
-    job_counts,
     local_training,
     sgd,
     sgd_step,
@@ -115,7 +114,7 @@ def feddc(mu: float = 0.01, client_lr: float = 0.1, *, weighting: str = "uniform
                 lambda c, d: jnp.where(moves, -c - d / travelled, 0), message.control, way
             )
             add = lambda a, b: jax.tree.map(jnp.add, a, b)  # noqa: E731
-            one = job_counts(job, sent["update"].weight)
+            one = jnp.ones_like(sent["update"].weight)
             sent |= {"drift": Contribution(way, one), "control": Contribution(change, one)}
             own = OwnDrift(add(carry.own.drift, way), add(carry.own.control, change))
             return sent, own, stats

@@ -25,7 +25,6 @@ from fljax.algorithms.fedavg import (
     ServerState,
     check_weighting,
     contributions,
-    job_counts,
     job_weight,
     loss_stats,
     sgd,
@@ -122,7 +121,7 @@ def scaffold(
                 lambda c, d: jnp.where(moves, -c - d / travelled, 0), message.control, update
             )
             control = jax.tree.map(jnp.add, carry.client_control, change)
-            sent["control"] = Contribution(change, job_counts(job, weight))
+            sent["control"] = Contribution(change, jnp.ones_like(weight))
             return sent, control, loss_stats(carry.local)
 
         def server_update(state: ScaffoldState, aggregates, round):
@@ -165,7 +164,7 @@ def control_pass(task: LocalTask) -> ClientPass:
         total: Any = gradient.finish(message, summed, job)  # the sum itself, by the function above
         control = total.mean()
         change = difference(control, client_control)
-        sent = {"control": Contribution(change, job_counts(job, total.loss))}
+        sent = {"control": Contribution(change, jnp.ones_like(total.loss))}
         return sent, control, loss_stats(total)
 
     return ClientPass(

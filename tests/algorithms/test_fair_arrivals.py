@@ -47,12 +47,6 @@ def dataset():
         # what a client told before it broke counts for the gaps of the others
         (algorithms.gifair(None, LR, RATE), [WEIGHTLESS]),
         (algorithms.fairfed(0.4, LR, RATE), [WEIGHTLESS]),
-        (algorithms.scaffold(LR, RATE), [WEIGHTLESS]),
-        (algorithms.scaffold(LR, RATE, option="I"), [WEIGHTLESS]),
-        (algorithms.feddc(0.1, LR), [WEIGHTLESS]),
-        (algorithms.feddyn(0.1, LR), [WEIGHTLESS]),
-        (algorithms.fedadmm(0.1, LR), [WEIGHTLESS]),
-        (algorithms.mimelite(LR, RATE), [WEIGHTLESS]),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
