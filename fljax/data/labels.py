@@ -20,6 +20,8 @@ _LARGEST = np.iinfo(np.int32).max - 1
 _MANY_CLASSES, _SPARSE = 10_000, 10
 # Rows of generated examples that are looked at.
 _GENERATED = 64
+# Labels that are looked at at a time.
+_BLOCK = 2**20
 
 
 class Labels(NamedTuple):
@@ -253,7 +255,7 @@ def _num_classes(given, wanted: int | None, names: tuple[str, ...] | None) -> in
 
 def _check_own_number(given, seen: int) -> None:
     """Looks at labels that say themselves how many classes there are."""
-    different = np.unique(np.concatenate([np.unique(labels) for labels in given.values()]))
+    different = np.unique(np.concatenate([_different(labels) for labels in given.values()]))
     if seen > _MANY_CLASSES and seen > _SPARSE * different.size:
         raise ValueError(
             f"y goes up to {seen - 1}, but has only {different.size} different labels: "
@@ -272,10 +274,21 @@ def _check_own_number(given, seen: int) -> None:
         )
 
 
+def _different(labels: np.ndarray) -> np.ndarray:
+    """Returns the different labels, none below 0, in order: of millions without sorting them."""
+    highest = int(labels.max(initial=0))
+    if highest > labels.size or labels.dtype.kind not in "iu":
+        return np.unique(labels)
+    found = np.zeros(highest + 1, bool)
+    for start in range(0, labels.size, _BLOCK):
+        found[labels[start : start + _BLOCK]] = True
+    return np.flatnonzero(found)
+
+
 def _warn_of_untrained(given) -> None:
     if "y_test" not in given:
         return
-    never = np.setdiff1d(given["y_test"], given["y"])
+    never = np.setdiff1d(*(_different(given[name]) for name in ("y_test", "y")))
     if never.size:
         warnings.warn(
             f"{never.size} classes of y_test, such as {never[0]}, have no training row.",

@@ -200,3 +200,12 @@ def test_the_key_of_a_configuration():
     for wrong, message in (("rotate", "rotations"), ("blur(1.0", "no list of calls")):
         with pytest.raises(config.ConfigError, match=message):
             config.resolve({"feature_skew": wrong})
+
+
+def test_skews_that_move_pixels_are_refused_where_targets_are_of_pixels():
+    x, y = np.zeros((8, 4, 4, 1), np.float32), np.zeros((8, 4, 4), np.int32)
+    scans = data.from_arrays(x, y, kind="targets", num_clients=4)
+    for text in ("rotations(2)", "blur(1.0), pixel_permutation(2)"):
+        with pytest.raises(ValueError, match="moves pixels of x"):
+            data.with_feature_skew(scans, text)
+    assert data.with_feature_skew(scans, "blur(1.0)").groups["domain"].size == 4

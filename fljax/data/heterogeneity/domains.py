@@ -92,7 +92,7 @@ def in_each_domain(
     examples: Examples, skew: Skew, seed: int, role: str, kind: Kind
 ) -> tuple[ArrayExamples, np.ndarray]:
     """Returns (the examples repeated in each domain, one after another, the domain of each row)."""
-    part = part_of(examples, kind)
+    part = part_of(examples, skew, kind)
     copies = []
     for domain in range(len(skew.names)):
         rng = random.generator(seed, f"{kind.stream}/{role}", domain)
@@ -105,8 +105,14 @@ def in_each_domain(
     return ArrayExamples(arrays), np.repeat(np.arange(len(skew.names)), len(part))
 
 
-def part_of(examples: Examples, kind: Kind) -> np.ndarray:
+def part_of(examples: Examples, skew: Skew, kind: Kind) -> np.ndarray:
     """Returns the part of examples that changes, an array in memory; refuses anything else."""
+    if kind.part == "x" and skew.moves and _is_of_pixels(examples):
+        raise ValueError(
+            f"{kind.key} moves pixels of x, and y has a target for each pixel, which would stay "
+            "where it is: use skews that leave pixels in their places (gaussian_noise, blur, "
+            "colour, scanners), or move x and y beforehand"
+        )
     part = None if examples.arrays is None else examples.arrays[kind.part]
     if not isinstance(part, np.ndarray) or isinstance(part, np.memmap):
         what = "generated when they are read" if part is None else f"{type(part).__name__}"
@@ -116,6 +122,12 @@ def part_of(examples: Examples, kind: Kind) -> np.ndarray:
             + (", or skew in `preprocess`" if kind.part == "x" else "")
         )
     return part
+
+
+def _is_of_pixels(examples: Examples) -> bool:
+    """Returns whether y has the height and width of the images x."""
+    x, y = (getattr(examples.spec[part], "shape", ()) for part in ("x", "y"))
+    return len(x) >= 2 and y[:2] == x[:2]
 
 
 def _dealt(num_clients: int, num_domains: int, seed: int, stream: str) -> np.ndarray:
@@ -150,7 +162,7 @@ def _changed_splits(
 
 def _changed(examples: Examples, of_row, skew: Skew, seed: int, role: str, kind: Kind, tells: bool):
     """Returns the examples with each row in its domain; rows of domain -1 stay as they are."""
-    part = part_of(examples, kind).copy()
+    part = part_of(examples, skew, kind).copy()
     for domain in range(len(skew.names)):
         rng = random.generator(seed, f"{kind.stream}/{role}", domain)
         rows = np.flatnonzero(of_row == domain)

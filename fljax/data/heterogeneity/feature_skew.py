@@ -26,7 +26,8 @@ def with_feature_skew(
       seed: Chooses the clients of a domain, and the noise.
 
     Raises:
-      ValueError: If the text names no skew, or the features are not what it needs.
+      ValueError: If the text names no skew, the features are not what it needs, or the targets are
+        of single pixels and would have to move with them.
 
     Example:
       >>> images = np.arange(16.0).reshape(4, 2, 2)

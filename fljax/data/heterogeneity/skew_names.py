@@ -56,4 +56,5 @@ def combined(kinds: Sequence[Skew]) -> Skew:
         return x
 
     names = itertools.product(*(kind.names for kind in kinds))
-    return Skew(["+".join(several) for several in names], apply)
+    moves = any(kind.moves for kind in kinds)
+    return Skew(["+".join(several) for several in names], apply, moves)

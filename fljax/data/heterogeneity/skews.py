@@ -36,6 +36,7 @@ class Skew(NamedTuple):
     Attributes:
       names: Of the domains, such as "rotated_90".
       apply: (x [rows, ...], number of a domain, NumPy generator) -> x of the same shape and type.
+      moves: Whether pixels change their places, and targets of single pixels would have to follow.
 
     Example:
       >>> brighter = data.Skew(["plain", "brighter"], lambda x, domain, rng: x + domain)
@@ -45,6 +46,7 @@ class Skew(NamedTuple):
 
     names: Sequence[str]
     apply: Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+    moves: bool = False
 
 
 def rotations(count: int = 4) -> Skew:
@@ -73,7 +75,9 @@ def rotations(count: int = 4) -> Skew:
         x = np.rot90(x, int(quarters), axes=(1, 2))
         return x if not rest else _as_given(_turned(x.astype(np.float32), rest), x.dtype)
 
-    return Skew([f"rotated_{angle:g}" for angle in angles], of_images("rotations", apply))
+    return Skew(
+        [f"rotated_{angle:g}" for angle in angles], of_images("rotations", apply), moves=True
+    )
 
 
 def gaussian_noise(deviation: float, levels: int = 4) -> Skew:
@@ -198,7 +202,7 @@ def pixel_permutation(count: int = 4, *, seed: int = 0) -> Skew:
         order = random.generator(seed, "pixel permutation", domain).permutation(flat.shape[1])
         return flat[:, order].reshape(x.shape)
 
-    return Skew([f"order_{number}" for number in range(count)], apply)
+    return Skew([f"order_{number}" for number in range(count)], apply, moves=True)
 
 
 def of_images(name: str, apply: Callable) -> Callable:

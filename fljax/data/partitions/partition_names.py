@@ -115,8 +115,10 @@ def check_options(partition: Any, options: Mapping[str, Any], taker: Callable) -
             f"data_checks = {shown(policy)} is of data.load and of configurations. Of arrays make "
             f"the dataset first, then data.checked(dataset, {shown(policy)})"
         )
-    call = call_of(partition) if isinstance(partition, str) else None
-    named = parts.parameters_of(call.function) if call else []
+    # without a name the data have clients of their own, or are dealt evenly
+    chosen = [partition] if isinstance(partition, str) else ["natural", "iid"]
+    chosen = [] if isinstance(partition, Partition) else chosen
+    named = [each for name in chosen for each in parts.parameters_of(call_of(name).function)]
     if any(each.kind is each.VAR_KEYWORD for each in named):
         return
     known = [*(each.name for each in named), "rows_per_client"]
