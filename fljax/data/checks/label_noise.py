@@ -6,6 +6,7 @@ import numpy as np
 
 from fljax.core import random
 from fljax.data.checks.reading import flat_features
+from fljax.data.checks.rows import Equal, Marks
 from fljax.data.checks.settings import Settings
 from fljax.data.dataset import FederatedDataset
 
@@ -14,7 +15,7 @@ _REFERENCES, _JUDGED = 10_000, 20_000
 _BLOCK = 1024
 
 
-def suspect_labels(dataset: FederatedDataset, settings: Settings) -> dict[str, np.ndarray]:
+def suspect_labels(dataset: FederatedDataset, settings: Settings, equal: Equal) -> Marks:
     """Marks training rows whose nearest neighbours, of all clients, agree on another label.
 
     The distance is Euclidean, of features brought to unit deviation. Of more than 20,000 rows a
@@ -22,6 +23,7 @@ def suspect_labels(dataset: FederatedDataset, settings: Settings) -> dict[str, n
     are texts, nor so few rows that none has all its neighbours. A suspicion, no proof: rows at the
     border of two classes are found as well, so that a client's share says more than its rows.
     """
+    del equal
     split = dataset.train
     if dataset.kind != "classification" or not split.num_rows:
         return {}

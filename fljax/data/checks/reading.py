@@ -38,24 +38,23 @@ def flat_features(examples: Mapping[str, Any]) -> np.ndarray:
     return np.concatenate([part.reshape(len(part), -1).astype(dtype) for part in parts], 1)
 
 
-def hashes(split: Split, parts: tuple[str, ...]) -> np.ndarray:
-    """Returns a number for each row of a split, the same for rows that hold the same bytes.
+def hashes(split: Split) -> dict[str, np.ndarray]:
+    """Returns numbers for x and for y of each row of a split, the same for the same bytes.
 
-    Two unlike rows share one with probability 2^-64: among 20 million rows, about one time in
-    100,000 any two do.
+    Two unlike ones share a number with probability 2^-64: among 20 million rows, about one time in
+    100,000 any two do. The sums of both numbers are such numbers of whole rows.
 
     Args:
       split: In the order of whose `rows()` the numbers are.
-      parts: "x", "y", or both: what counts.
 
     Returns:
-      uint64[rows].
+      {"x": uint64[rows], "y": uint64[rows]}.
     """
-    found = np.zeros(split.num_rows, np.uint64)
+    found = {part: np.zeros(split.num_rows, np.uint64) for part in ("x", "y")}
     for where, arrays in blocks(split):
         for name, values in arrays.items():
-            if name.partition("/")[0] in parts:
-                found[where] += _of_bytes(values, name)
+            if (part := name.partition("/")[0]) in found:
+                found[part][where] += _of_bytes(values, name)
     return found
 
 

@@ -13,7 +13,7 @@ from fljax.data.checks.label_noise import suspect_labels
 from fljax.data.checks.settings import Settings, settings_of
 from fljax.data.dataset import FederatedDataset, Partition
 
-# name -> function (dataset, settings) -> {role: bool[rows of the split]}
+# name -> function (dataset, settings, numbers of equal rows) -> {role: bool[rows of the split]}
 ROW_CHECKS = {
     "nonfinite": rows.nonfinite,
     "out_of_range": rows.out_of_range,
@@ -138,7 +138,8 @@ def check(dataset: FederatedDataset, **settings: Any) -> Report:
       arrays: no check found anything
     """
     made = settings_of(settings)
-    marks = {name: function(dataset, made) for name, function in ROW_CHECKS.items()}
+    equal = rows.equal_rows(dataset)
+    marks = {name: function(dataset, made, equal) for name, function in ROW_CHECKS.items()}
     found = {name: function(dataset, made, marks) for name, function in CLIENT_CHECKS.items()}
     return Report(dataset, marks, found, made)
 

@@ -1,7 +1,8 @@
 """Checks of single rows: numbers that are none, or out of range; rows that stand there twice.
 
-Each check is a function (dataset, settings) -> {role: bool[rows of that split]}, in the order of
-the split's `rows()`, and looks at the splits that hold rows of training clients or test rows.
+Each check is a function (dataset, settings, equal) -> {role: bool[rows of that split]}, in the
+order of the split's `rows()`, and looks at the splits that hold rows of training clients or test
+rows. `equal` holds numbers that equal rows share, {role: {"x", "y", "row": uint64[rows]}}.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from fljax.data.dataset import ROLES, FederatedDataset, Split
 from fljax.data.values import nonfinite_rows
 
 Marks = Mapping[str, np.ndarray]
+Equal = Mapping[str, Mapping[str, np.ndarray]]
 _OTHERS = ("val", "test", "held_out")
 
 
-def nonfinite(dataset: FederatedDataset, settings: Settings) -> Marks:
+def nonfinite(dataset: FederatedDataset, settings: Settings, equal: Equal) -> Marks:
     """Marks rows with a NaN or an infinity in x or y."""
-    del settings
+    del settings, equal
     return {
         role: _any(split, lambda name, values: nonfinite_rows(values))
         for role, split in splits(dataset).items()
     }
 
 
-def out_of_range(dataset: FederatedDataset, settings: Settings) -> Marks:
+def out_of_range(dataset: FederatedDataset, settings: Settings, equal: Equal) -> Marks:
     """Marks rows with a finite value of x outside `settings.value_range`."""
+    del equal
     if settings.value_range is None:
         return {}
     low, high = settings.value_range
@@ -43,18 +46,16 @@ def out_of_range(dataset: FederatedDataset, settings: Settings) -> Marks:
     return {role: _any(split, outside) for role, split in splits(dataset).items()}
 
 
-def duplicates(dataset: FederatedDataset, settings: Settings) -> Marks:
+def duplicates(dataset: FederatedDataset, settings: Settings, equal: Equal) -> Marks:
     """Marks training rows that a client has once more, earlier: the same x and the same y."""
     del settings
-    split = dataset.train
-    return {"train": _again(split.partition.owners(), hashes(split, ("x", "y")))}
+    return {"train": _again(dataset.train.partition.owners(), equal["train"]["row"])}
 
 
-def shared(dataset: FederatedDataset, settings: Settings) -> Marks:
+def shared(dataset: FederatedDataset, settings: Settings, equal: Equal) -> Marks:
     """Marks training rows that another client has as well."""
     del settings
-    split = dataset.train
-    owners, found = split.partition.owners(), hashes(split, ("x", "y"))
+    owners, found = dataset.train.partition.owners(), equal["train"]["row"]
     order = np.lexsort((owners, found))
     marks = np.zeros(len(found), bool)
     if len(found):
@@ -64,11 +65,11 @@ def shared(dataset: FederatedDataset, settings: Settings) -> Marks:
     return {"train": marks}
 
 
-def contradictions(dataset: FederatedDataset, settings: Settings) -> Marks:
+def contradictions(dataset: FederatedDataset, settings: Settings, equal: Equal) -> Marks:
     """Marks training rows of a client that has the same x with another y."""
     del settings
-    split = dataset.train
-    owners, inputs, targets = split.partition.owners(), *(hashes(split, (p,)) for p in ("x", "y"))
+    owners = dataset.train.partition.owners()
+    inputs, targets = equal["train"]["x"], equal["train"]["y"]
     order = np.lexsort((targets, inputs, owners))
     marks = np.zeros(len(owners), bool)
     if len(owners):
@@ -80,14 +81,19 @@ def contradictions(dataset: FederatedDataset, settings: Settings) -> Marks:
     return {"train": marks}
 
 
-def overlap(dataset: FederatedDataset, settings: Settings) -> Marks:
+def overlap(dataset: FederatedDataset, settings: Settings, equal: Equal) -> Marks:
     """Marks training rows, x and y, that are among validation, test or held-out rows as well."""
-    del settings
-    held = {role: split for role, split in splits(dataset).items() if role in _OTHERS}
-    others = [hashes(split, ("x", "y")) for split in held.values()]
+    del dataset, settings
+    others = [equal[role]["row"] for role in _OTHERS if role in equal]
     if not others:
         return {}
-    return {"train": np.isin(hashes(dataset.train, ("x", "y")), np.concatenate(others))}
+    return {"train": np.isin(equal["train"]["row"], np.concatenate(others))}
+
+
+def equal_rows(dataset: FederatedDataset) -> Equal:
+    """Returns numbers that equal x, equal y and equal rows share; reads each split once."""
+    found = {role: hashes(split) for role, split in splits(dataset).items()}
+    return {role: each | {"row": each["x"] + each["y"]} for role, each in found.items()}
 
 
 def splits(dataset: FederatedDataset) -> dict[str, Split]:
