@@ -7,8 +7,8 @@ import os
 import numpy as np
 import scipy
 
-from fljax.core.files import naming
 from fljax.core.values import COUNT, Field, checked, checked_path, shown
+from fljax.data.pictures.figures import new_figure, saved
 
 DISTANCES = ("jensenshannon", "cosine", "euclidean")
 
@@ -83,12 +83,6 @@ def plot_client_clusters(
       >>> clusters = data.cluster_clients(counts, 2)
       >>> data.plot_client_clusters(counts, clusters, path='clusters.png')  # doctest: +SKIP
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "plot_client_clusters needs matplotlib: pip install matplotlib"
-        ) from error
     title = checked("title", title, Field("", str))
     path = None if path is None else checked_path("path", path)
     features, _ = _table(features, distance)
@@ -96,7 +90,7 @@ def plot_client_clusters(
     order = np.argsort(clusters, kind="stable")
     order = order[clusters[order] >= 0]
     apart = scipy.spatial.distance.pdist(features[order], distance)
-    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    figure = new_figure("plot_client_clusters", 6.4, 5.4)
     axes = figure.subplots()
     image = axes.imshow(
         scipy.spatial.distance.squareform(np.nan_to_num(apart)), cmap="Blues_r", vmin=0.0
@@ -107,10 +101,7 @@ def plot_client_clusters(
     axes.set(xlabel="client, cluster by cluster", ylabel="client")
     figure.colorbar(image, ax=axes, label=f"distance ({distance})")
     figure.suptitle(title, fontsize=11)
-    if path is not None:
-        with naming(path):
-            figure.savefig(path, dpi=150)
-    return figure
+    return saved(figure, path)
 
 
 def _table(features: np.ndarray, distance: str) -> tuple[np.ndarray, np.ndarray]:

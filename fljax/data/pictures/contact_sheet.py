@@ -9,9 +9,9 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.digits import counted
-from fljax.core.files import naming
 from fljax.core.values import checked_path
 from fljax.data.dataset import FederatedDataset
+from fljax.data.pictures.figures import new_figure, saved
 
 _LONGEST = 100
 _PADDING = 0
@@ -78,17 +78,14 @@ def plot_examples(
     Example:
       >>> data.plot_examples(data.mnist(num_clients=10), path='sheet.png')  # doctest: +SKIP
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot_examples needs matplotlib: pip install matplotlib") from error
+    path = None if path is None else checked_path("path", path)
     if not is_of_images(dataset):
         raise ValueError(
             f"x of {dataset.name!r} are no images [H, W], [H, W, 1] or [H, W, 3]: "
             "example_lines(dataset) shows them as texts"
         )
     shown = chosen_clients(dataset, clients)
-    figure = Figure(figsize=(1.6 + 0.95 * examples, 0.4 + 1.15 * len(shown)), layout="constrained")
+    figure = new_figure("plot_examples", 1.6 + 0.95 * examples, 0.4 + 1.15 * len(shown))
     grid = figure.subplots(len(shown), examples, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
@@ -107,11 +104,7 @@ def plot_examples(
             -0.15, 0.5, f"{_name(dataset, client)}\n{size}", fontsize=8,
             transform=line[0].transAxes, ha="right", va="center",
         )  # fmt: skip
-    if path is not None:
-        path = checked_path("path", path)
-        with naming(path):
-            figure.savefig(path, dpi=150)
-    return figure
+    return saved(figure, path)
 
 
 def example_lines(

@@ -6,10 +6,10 @@ import os
 
 import numpy as np
 
-from fljax.core.files import naming
 from fljax.core.values import Field, checked, checked_path
 from fljax.data.dataset import Partition
 from fljax.data.partitions.statistics import checked_counts, partition_statistics
+from fljax.data.pictures.figures import new_figure, saved
 
 _MAX_BARS = 40
 _MAX_COLUMNS = 2000
@@ -47,30 +47,23 @@ def plot_partition(
       >>> counts = data.label_counts(np.arange(6) % 2, partition, 2)
       >>> data.plot_partition(partition, counts, path='partition.png')  # doctest: +SKIP
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot_partition needs matplotlib: pip install matplotlib") from error
     counts = checked_counts(partition, counts)
     title = checked("title", title, Field("", str))
     path = None if path is None else checked_path("path", path)
     stats = partition_statistics(partition, counts)
     caption = f"{title}\n" * bool(title) + f"{stats.num_clients:,} clients, {stats.num_rows:,} rows"
     if counts is None:
-        figure = Figure(figsize=(6, 4.8), layout="constrained")
+        figure = new_figure("plot_partition", 6, 4.8)
         draw_sizes(figure.subplots(), partition.sizes)
     else:
-        figure = Figure(figsize=(12, 4.8), layout="constrained")
+        figure = new_figure("plot_partition", 12, 4.8)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
         draw_sizes(left, partition.sizes)
         _draw_labels(figure, right, counts)
         caption += f"; label divergence {stats.label_divergence:.3f} bits, "
         caption += f"{stats.effective_classes:.1f} effective classes"
     figure.suptitle(caption, fontsize=11)
-    if path is not None:
-        with naming(path):
-            figure.savefig(path, dpi=150)
-    return figure
+    return saved(figure, path)
 
 
 def draw_sizes(axes, sizes: np.ndarray) -> None:
@@ -154,5 +147,6 @@ def draw_shares(figure, axes, counts: np.ndarray, highest: float | None = None) 
     if counts.shape[1] <= _MAX_LEGEND:
         axes.set_yticks(np.arange(counts.shape[1]))
     selection = f", {_MAX_COLUMNS:,} of {drawn:,}" if drawn > _MAX_COLUMNS else ""
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel=f"client, ordered by commonest label{selection}", ylabel="label")
     figure.colorbar(image, ax=axes, label="share of the client's labels", pad=0.02)

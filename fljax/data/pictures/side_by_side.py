@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fljax.core.files import naming
 from fljax.core.values import checked_path
 from fljax.data.dataset import Partition
 from fljax.data.partitions.statistics import checked_counts, partition_statistics
+from fljax.data.pictures.figures import new_figure, saved
 from fljax.data.pictures.plots import draw_shares, draw_sizes
 
 _MOST = 6
@@ -44,19 +44,14 @@ def plot_partitions(
       >>> both = {n: (p, data.label_counts(labels, p, 3)) for n, p in made.items()}
       >>> data.plot_partitions(both, path='partitions.png')  # doctest: +SKIP
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot_partitions needs matplotlib: pip install matplotlib") from error
+    path = None if path is None else checked_path("path", path)
     if not 0 < len(partitions) <= _MOST:
         raise ValueError(f"{len(partitions)} partitions were given: draw 1 to {_MOST} at a time")
     counts = {name: checked_counts(*pair) for name, pair in partitions.items()}
     labels = [each for each in counts.values() if each is not None]
     shares = [each / np.maximum(each.sum(1, keepdims=True), 1) for each in labels]
     has_labels, highest = bool(shares), max((each.max() for each in shares), default=0)
-    figure = Figure(
-        figsize=(2 + 4.2 * len(partitions), 7.6 if has_labels else 4.2), layout="constrained"
-    )
+    figure = new_figure("plot_partitions", 2 + 4.2 * len(partitions), 7.6 if has_labels else 4.2)
     rows: Any = figure.subplots(1 + has_labels, len(partitions), squeeze=False)
     for place, (name, (partition, _)) in enumerate(partitions.items()):
         draw_sizes(rows[0, place], partition.sizes)
@@ -68,8 +63,4 @@ def plot_partitions(
         if counts[name] is not None:
             draw_shares(figure, rows[1, place], counts[name], highest)
     figure.suptitle(title, fontsize=11)
-    if path is not None:
-        path = checked_path("path", path)
-        with naming(path):
-            figure.savefig(path, dpi=150)
-    return figure
+    return saved(figure, path)
