@@ -21,7 +21,7 @@ class Place(NamedTuple):
 
 
 class Convention(NamedTuple):
-    """How files of one origin are written.
+    """The names and layouts of weights in files of one origin.
 
     Attributes:
       place: (path, number of axes) -> Place.

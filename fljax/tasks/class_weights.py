@@ -18,7 +18,7 @@ ALPHA = Field(None, float, Interval(0, 1), optional=True)
 
 
 class Weighting(NamedTuple):
-    """How the losses of targets are weighted; the mean still divides by how many there are.
+    """Weights the losses of targets; the mean still divides by how many there are.
 
     Attributes:
       weights: float64[C] of the classes, "balanced" until the labels are counted, or None.
@@ -30,12 +30,12 @@ class Weighting(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it changes nothing."""
+        """True where it changes nothing."""
         return self.weights is None and not self.focal_gamma
 
     @property
     def waits(self) -> bool:
-        """Whether the labels are still to be counted."""
+        """True while the labels are still to be counted."""
         return isinstance(self.weights, str)
 
     def of(self, losses: jax.Array, labels: jax.Array) -> jax.Array:

@@ -29,7 +29,7 @@ MISSING = "missing"
 
 
 class Roles(NamedTuple):
-    """What columns are for.
+    """The roles of columns.
 
     Attributes:
       client, label: Columns, or None.
@@ -64,7 +64,7 @@ class Roles(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What is known of a table before its features are made.
+    """The facts of a table before its features are made.
 
     Attributes:
       kinds: {column: kind}, none of them "unknown".
@@ -246,7 +246,7 @@ def _is_whole(value: Any) -> bool:
 
 @dataclasses.dataclass
 class Tally:
-    """What is counted of the batches of a table; see `Survey`."""
+    """The counts of the batches of a table; see `Survey`."""
 
     kinds: dict[str, str]
     roles: Roles
