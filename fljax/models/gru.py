@@ -17,6 +17,7 @@ from flax import nnx
 
 from fljax.core.values import COUNT, Field, checked
 from fljax.models.inputs import count, counts
+from fljax.models.recurrent import next_tokens
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
 
@@ -91,10 +92,7 @@ class CharGRU(nnx.Module):
         self.dense = nnx.Linear(hidden, vocab, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        x = jnp.take(self.embed.embedding[...], tokens.T, axis=0)
-        for layer in self.layers:
-            x = layer(x)
-        return self.dense(x.swapaxes(0, 1))
+        return next_tokens(self.embed, self.layers, self.dense, tokens)
 
 
 class GRUClassifier(nnx.Module):

@@ -62,11 +62,18 @@ class CharLSTM(nnx.Module):
         self.dense = nnx.Linear(hidden, vocab, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        # nnx.Embed returns the dtype it was made with, even where its parameter is cast
-        x = jnp.take(self.embed.embedding[...], tokens.T, axis=0)
-        for layer in self.layers:
-            x = layer(x)
-        return self.dense(x.swapaxes(0, 1))
+        return next_tokens(self.embed, self.layers, self.dense, tokens)
+
+
+def next_tokens(
+    embed: nnx.Embed, layers: nnx.List, dense: nnx.Linear, tokens: jax.Array
+) -> jax.Array:
+    """Returns logits [B, T, vocab] of the next token at every position, of layers time first."""
+    # nnx.Embed returns the dtype it was made with, even where its parameter is cast
+    x = jnp.take(embed.embedding[...], tokens.T, axis=0)
+    for layer in layers:
+        x = layer(x)
+    return dense(x.swapaxes(0, 1))
 
 
 class LSTM(nnx.Module):
