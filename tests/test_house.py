@@ -42,6 +42,7 @@ ROOMS = {
     "privacy": {"privacy.accounting", "privacy.secagg", "core"},
     "privacy.accounting": {"core"},
     "privacy.secagg": {"core"},
+    "robustness": {"core"},
     "models": {"core"},
     "tasks": {"core"},
     "data": {"core"},
@@ -64,10 +65,11 @@ MODULES = modules()
 
 
 def room_of(module: str) -> str:
-    """Returns the room of a module; for benchmarks and data, whose folders are one, the floor."""
+    """Returns the room of a module; of rooms whose folders are one, the room."""
     if MODULES[module].name != "__init__.py":
         module = module.rpartition(".")[0]
-    return next((whole for whole in ("benchmarks", "data") if module.startswith(whole)), module)
+    one_room = ("benchmarks", "data", "robustness")
+    return next((whole for whole in one_room if module.startswith(whole)), module)
 
 
 def imported(path: Path) -> set[str]:

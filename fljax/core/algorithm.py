@@ -91,6 +91,7 @@ class Job(NamedTuple):
         own (`client_weights`), else None; an algorithm takes it instead of a rule such as `rows`.
       weights: {name: weight} of the job's contributions, for the transforms of the uplink; None
         elsewhere.
+      attacker: bool, whether the client is hostile in this round; None where a run has none such.
 
     Example:
       >>> job = blank_job(jax.random.key(0))._replace(client=jnp.int32(7), rows=jnp.int32(20))
@@ -112,6 +113,7 @@ class Job(NamedTuple):
     key: jax.Array
     weight: jax.Array | None = None
     weights: Mapping[str, PyTree] | None = None
+    attacker: jax.Array | None = None
 
 
 def blank_job(key: jax.Array, weight: jax.Array | None = None) -> Job:
@@ -123,9 +125,8 @@ def blank_job(key: jax.Array, weight: jax.Array | None = None) -> Job:
       (0, True)
     """
     numbers = dict.fromkeys(Job._fields, jnp.zeros((), jnp.int32))
-    return Job(
-        **numbers | {"accepted": jnp.bool_(True), "key": key, "weight": weight, "weights": None}
-    )
+    nothing = {"weights": None, "attacker": None}
+    return Job(**numbers | {"accepted": jnp.bool_(True), "key": key, "weight": weight} | nothing)
 
 
 def step_key(job: Job) -> jax.Array:

@@ -1,8 +1,9 @@
 """Transforms between the clients and the server, composed in optax's manner.
 
-A pipeline holds, in the order in which data meets them: downlink links (on the message), uplink
-links (on what each job sends), cohort links (on the stacked cohort), one aggregator, and server
-links (on the aggregate). The empty pipeline is plain weighted averaging at 32 bits a coordinate.
+A pipeline holds, in the order in which data meets them: downlink links (on the message), batch links
+(on what a client trains on), uplink links (on what each job sends), cohort links (on the stacked
+cohort), one aggregator, and server links (on the aggregate). It may say who of a cohort is hostile.
+The empty pipeline is plain weighted averaging at 32 bits a coordinate.
 
 All that leaves a client is one message, {name: value}: the update, a model state, control variates,
 counts. All of it goes through the uplink links, each of which says what it covers: one name (by
@@ -33,6 +34,8 @@ from fljax.core.values import wrong
 
 __all__ = [
     "Aggregator",
+    "Attackers",
+    "BatchLink",
     "Cohort",
     "CohortLink",
     "DownlinkLink",
@@ -216,6 +219,42 @@ class DownlinkLink(NamedTuple):
     init: Callable[[PyTree], PyTree] = _stateless
 
 
+class Attackers(NamedTuple):
+    """Who of a cohort is hostile, which is known before anybody trains.
+
+    Links read it as `Job.attacker` and `Cohort.attackers`; servers, of course, do not know it.
+
+    Attributes:
+      among: (clients int32[P], present bool[P], round, key) -> bool[P], in cohort order; `clients`
+        is -1 where a position has no job, and `key` one of the seed alone, the same in all rounds.
+
+    Example:
+      >>> three = Attackers(lambda clients, present, round, key: present & (clients == 3))
+      >>> three.among(jnp.array([5, 3, -1]), jnp.array([True, True, False]), 0, None).tolist()
+      [False, True, False]
+    """
+
+    among: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class BatchLink(NamedTuple):
+    """A transform of the batches that a client trains on: poisoned labels, triggers.
+
+    Attributes:
+      apply: (batch, job, key) -> batch', before the data set's preprocessing; "mask" in it says
+        which rows are there. `key` is one of the step and the link.
+
+    Example:
+      >>> def zeros(batch, job, key):
+      ...     return {**batch, "y": jnp.where(job.attacker, 0, batch["y"])}
+      >>> job = fljax.core.algorithm.blank_job(None)._replace(attacker=jnp.bool_(True))
+      >>> BatchLink(zeros).apply({"y": jnp.array([3, 4])}, job, None)["y"].tolist()
+      [0, 0]
+    """
+
+    apply: Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping[str, jax.Array]]
+
+
 class Cohort(NamedTuple):
     """The facts a cohort link or a stack aggregator may use, in cohort order.
 
@@ -225,6 +264,8 @@ class Cohort(NamedTuple):
       clients: int32[P] client numbers, -1 where a position has none.
       round: int32[].
       axis_name: Mesh axis over which parameters are sharded; sums over parameters need `psum`.
+      attackers: bool[P] who is hostile; None where nobody is.
+      key: Typed PRNG key of seed, round, pass and place, the same on all devices.
 
     Example:
       >>> cohort = Cohort(
@@ -240,6 +281,8 @@ class Cohort(NamedTuple):
     clients: jax.Array
     round: jax.Array
     axis_name: str
+    attackers: jax.Array | None = None
+    key: jax.Array | None = None
 
 
 class CohortLink(NamedTuple):
@@ -266,8 +309,15 @@ class Aggregator(NamedTuple):
     Attributes:
       needs: "sum" streams weighted sums; "stack" holds the whole cohort.
       apply: For "sum": (aggregate, state) -> (aggregate', state'). For "stack":
-        (stack[P, d], cohort, state) -> (value[d], state').
+        (stack[P, d], cohort, state) -> (value[d], state'), where d is this device's share of the
+        flattened parameters; the state is the same on all devices.
       init: (params) -> state.
+      reports: Of a stack, the names of what `apply` returns as a third result, {name: (value[P],
+        weight[P])} in cohort order; the record of a round has sum(value) / sum(weight), under NAME
+        if that has a slash, else under `train/NAME`.
+      weighs: Whether it counts clients by their weights. One that does not is refused where weights
+        differ.
+      problem: (number of updates) -> why it promises nothing for so few, or None; None for never.
 
     Example:
       >>> median = Aggregator(
@@ -278,8 +328,11 @@ class Aggregator(NamedTuple):
     """
 
     needs: str
-    apply: Callable[..., tuple[Any, PyTree]]
+    apply: Callable[..., tuple]
     init: Callable[[PyTree], PyTree] = _stateless
+    reports: tuple[str, ...] = ()
+    weighs: bool = True
+    problem: Callable[[int], str | None] | None = None
 
 
 class ServerLink(NamedTuple):
@@ -319,6 +372,8 @@ class Pipeline(NamedTuple):
     cohort: tuple[CohortLink, ...] = ()
     aggregator: Aggregator = weighted_mean
     server: tuple[ServerLink, ...] = ()
+    batches: tuple[BatchLink, ...] = ()
+    attackers: Attackers | None = None
 
     @property
     def needs_stack(self) -> bool:
@@ -403,6 +458,7 @@ def check_pipeline(pipeline: Any) -> None:
         "uplink": UplinkLink,
         "cohort": CohortLink,
         "server": ServerLink,
+        "batches": BatchLink,
     }
     for name, kind in kinds.items():
         links = getattr(pipeline, name)
@@ -413,6 +469,8 @@ def check_pipeline(pipeline: Any) -> None:
                 raise wrong(f"pipeline.{name}[{place}]", link, f"a {kind.__name__}")
     if not isinstance(pipeline.aggregator, Aggregator):
         raise wrong("pipeline.aggregator", pipeline.aggregator, "an Aggregator")
+    if not isinstance(pipeline.attackers, Attackers | None):
+        raise wrong("pipeline.attackers", pipeline.attackers, "Attackers, or None")
 
 
 def pipeline_at(pipeline: Pipeline | PipelineSpec, hparams: Mapping[str, Any]) -> Pipeline:

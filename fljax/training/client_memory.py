@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fljax.core import transmission
 from fljax.core.algorithm import Algorithm, ClientPass, Variables, blank_job
@@ -67,6 +68,8 @@ def _functions(each: ClientPass, pipeline: Pipeline) -> tuple[Callable, Callable
     def finish(server, _, carry, row, key):
         message, states = server
         job = blank_job(key)
+        if pipeline.attackers is not None:
+            job = job._replace(attacker=jnp.bool_(False))
         sent, own, stats = each.finish(message, carry, job)
         payloads, uplink, *_ = transmission.encode(pipeline, sent, row.uplink, job, key, states)
         return transmission.decode(pipeline, payloads, states), own, uplink, stats

@@ -10,12 +10,13 @@ from fljax.core.metrics import SPREAD, Metric
 from fljax.core.task import Task
 from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
+from fljax.engine.program.client import HOSTILE
 from fljax.training import drift
 from fljax.training.audit import audit_keys
 from fljax.training.client_tables import POPULATIONS, TRAINING, group_keys, groups_of
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
-from fljax.training.round_records import agreement_key, recorded
+from fljax.training.round_records import agreement_key, key_of, recorded
 
 # What `fljax.training.round_records.training_record` writes, whatever the algorithm.
 _TRAINING = (
@@ -92,9 +93,12 @@ def training_keys(
     ]
     if is_clustered(statistics):
         own += [agreement_key(name) for name in dataset.groups]
-    own += ["train/clients_refused"] * as_configured(pipeline).agrees
+    chain = as_configured(pipeline)
+    own += ["train/clients_refused"] * chain.agrees
+    own += [HOSTILE] * (chain.attackers is not None)
+    own += map(key_of, chain.aggregator.reports)
     own += ["train/clients_unselected"] * (len(rehearsal.kept) > 1)
     if UPDATE in rehearsal.contributions[-1]:
         own += drift.KEYS
-        own += drift.KEYS_OF_WHOLE_UPDATES * as_configured(pipeline).leaves_alone(UPDATE)
+        own += drift.KEYS_OF_WHOLE_UPDATES * chain.leaves_alone(UPDATE)
     return [*_TRAINING, *own, *(_TRANSFERS * transfers), *([EPSILON] * private)]

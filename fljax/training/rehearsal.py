@@ -91,6 +91,8 @@ def rehearse(
     state = RoundState(algorithm.init(first), links.init_server(pipeline, params))
     row = default_row(algorithm, pipeline, variables)
     job = blank_job(key) if job is None else job
+    if pipeline.attackers is not None:
+        job = job._replace(attacker=jnp.bool_(False))
     aggregates: dict[str, Aggregate] = {}
     messages, sent, arrived, kept = [], [], [], []
     own, chains = row.algorithm if own is None else own, state.pipeline

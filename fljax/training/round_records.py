@@ -9,6 +9,7 @@ import numpy as np
 
 from fljax.core.clusterings import adjusted_rand_index, clusters_of
 from fljax.engine.plan.round_plan import HostPlan
+from fljax.engine.program.client import HOSTILE
 from fljax.training import drift
 from fljax.training.totals import RoundTotals
 
@@ -105,12 +106,14 @@ def training_record(
         record["train/clients_unselected"] = int(np.sum(left_out))
     if "refused" in last:
         record["train/clients_refused"] = _exact_sum(last["refused"])
+    if HOSTILE in last:
+        record[HOSTILE] = _exact_sum(last[HOSTILE])
     record |= drift.drift_record(last, record.get("train/loss"), totals)
     reported = {name for name in last if f"{name}/weight" in last}  # by links of the uplink
     for name in sorted(reported):
         if weight := float(np.sum(last[f"{name}/weight"], dtype=np.float64)):
             record[key_of(name)] = float(np.sum(last[name], dtype=np.float64)) / weight
-    known = _OF_THE_LAST_PASS | reported | {f"{name}/weight" for name in reported}
+    known = _OF_THE_LAST_PASS | {HOSTILE} | reported | {f"{name}/weight" for name in reported}
     for name in sorted(last.keys() - known):
         record[key_of(name)] = float(np.sum(last[name], dtype=np.float64))
     return record | _agreements(last, clients, groups)

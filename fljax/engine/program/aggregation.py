@@ -16,8 +16,9 @@ from fljax.engine.devices.execution import AXIS
 from fljax.engine.program import drift
 from fljax.engine.program.accumulators import Trained
 from fljax.engine.program.agreement import by_trial
+from fljax.engine.program.client import with_reports
 from fljax.engine.program.cohort_order import gathered, in_cohort_order
-from fljax.engine.program.keys import COHORT, RELEASE, SERVER
+from fljax.engine.program.keys import AGGREGATOR, COHORT, RELEASE, SERVER
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.trials import Built
 
@@ -46,11 +47,11 @@ def aggregate(
     sums = jax.lax.psum(trained.sums, AXIS)
     _check_serves_clusters(trials.first.pipeline, states, sums, a_pass.structure.sums_of)
     clustered = UPDATE in sums and _is_clustered(sums[UPDATE])
-    plain = None
+    plain, reported = None, {}
     if needs_stack and UPDATE in sums:
         if trials.first.pipeline.leaves_alone(UPDATE):
             plain = sums[UPDATE]  # what arrived, whatever a rule makes of all updates
-        sums[UPDATE], states = _reduce(a_pass, trained, sums[UPDATE], states)
+        sums[UPDATE], states, reported = _reduce(a_pass, trained, sums[UPDATE], states)
 
     arrived = None if a_pass.agreed is None else by_trial(a_pass, trained.arrived)
 
@@ -83,7 +84,15 @@ def aggregate(
     if arrived is not None:
         stats = stats | {"refused": trained.arrived & refused[a_pass.jobs.trial]}
     stats = stats | {name: values[a_pass.jobs.trial] for name, values in mean.items()}
-    return sums, states, stats
+    return sums, states, with_reports(stats, _by_job(a_pass, reported))
+
+
+def _by_job(a_pass: Pass, reported: dict[str, tuple]) -> dict[str, tuple]:
+    """Returns what an aggregator reports of positions [S, P], for the jobs of this device [J]."""
+    jobs = a_pass.jobs
+    return jax.tree.map(
+        lambda table: jnp.where(jobs.client >= 0, table[jobs.trial, jobs.position], 0), reported
+    )
 
 
 def _is_refused(sums: dict[str, Aggregate], arrived: jax.Array) -> jax.Array:
@@ -133,52 +142,60 @@ def _check_serves_clusters(
 
 
 def _reduce(a_pass: Pass, trained: Trained, total: Aggregate, states: PipelineState):
-    """Makes one update of all that are held; returns (Aggregate [S, ...], states')."""
+    """Makes one update of all that are held.
+
+    Returns:
+      (Aggregate [S, ...], states', {name: ([S, P], [S, P])} what the aggregator reports).
+    """
     trials, jobs = a_pass.trials, a_pass.jobs
     table = jax.tree.map(gathered, (trained.weights, jobs.client, jobs.trial))
     stack = _transpose(trained.stack)
 
-    def one_trial(built: Built, trial, round, total, states, key):
-        key, index = jax.random.fold_in(key, COHORT), a_pass.cohort_index
-        return _reduce_stack(built.pipeline, stack, table, trial, round, index, total, states, key)
+    def one_trial(built: Built, trial, round, hostile, total, states, key):
+        index = a_pass.cohort_index
+        # rows into cohort order, so that nothing depends on the layout of lanes and devices
+        weights, clients, trials = (in_cohort_order(column, index) for column in table)
+        valid = (weights > 0) & (trials == trial)
+        weights, clients = jnp.where(valid, weights, 0), jnp.where(valid, clients, -1)
+        if hostile is not None:
+            hostile &= valid
+        cohort = Cohort(weights, valid, clients, round, AXIS, hostile)
+        matrix = jnp.where(valid[:, None], in_cohort_order(stack, index), 0)
+        return _reduce_stack(built.pipeline, matrix, cohort, total, states, key)
 
     numbers = jnp.arange(len(trials.rounds), dtype=jnp.int32)
     of_cohort = states.cohort, states.aggregator
-    total, cohort, aggregator = trials.each(
-        one_trial, numbers, trials.rounds, total, of_cohort, a_pass.keys
+    total, cohort, aggregator, reported = trials.each(
+        one_trial, numbers, trials.rounds, a_pass.attackers, total, of_cohort, a_pass.keys
     )
-    return total, states._replace(cohort=cohort, aggregator=aggregator)
+    return total, states._replace(cohort=cohort, aggregator=aggregator), reported
 
 
 def _reduce_stack(
-    chain: Pipeline, stack, table, trial, round, cohort_index, total: Aggregate, states, key
+    chain: Pipeline, matrix: jax.Array, cohort: Cohort, total: Aggregate, states: tuple, key
 ):
     """Runs cohort links and the aggregator on one trial's updates, sharded over parameters."""
     cohort_states, aggregator_state = states
     _, unravel = ravel_pytree(total.sum)
-    # rows into cohort order, so that nothing depends on the layout of lanes and devices
-    weights, clients, trials = (in_cohort_order(column, cohort_index) for column in table)
-    valid = (weights > 0) & (trials == trial)
-    weights = jnp.where(valid, weights, 0)
-    clients = jnp.where(valid, clients, -1)
-    cohort = Cohort(weights, valid, clients, round, AXIS)
-    matrix = jnp.where(valid[:, None], in_cohort_order(stack, cohort_index), 0)
-    new_states = []
+    new_states, own = [], jax.random.fold_in(key, COHORT)
     for number, (link, state) in enumerate(zip(chain.cohort, cohort_states, strict=True)):
-        matrix, state = link.apply(matrix, cohort, state, jax.random.fold_in(key, number))
+        matrix, state = link.apply(matrix, cohort, state, jax.random.fold_in(own, number))
         new_states.append(state)
+    reported: dict[str, tuple] = {}
     if chain.aggregator.needs == "stack":
-        vector, aggregator_state = chain.aggregator.apply(matrix, cohort, aggregator_state)
-        vector = jnp.where(valid.any(), vector, 0)
+        cohort = cohort._replace(key=jax.random.fold_in(key, AGGREGATOR))
+        vector, aggregator_state, *more = chain.aggregator.apply(matrix, cohort, aggregator_state)
+        reported = more[0] if more else {}
+        vector = jnp.where(cohort.valid.any(), vector, 0)
         weight = jax.tree.map(jnp.ones_like, total.weight)
     else:
-        vector, weight = (matrix * weights[:, None]).sum(0), total.weight
+        vector, weight = (matrix * cohort.weights[:, None]).sum(0), total.weight
     flat = jax.lax.all_gather(vector, AXIS, tiled=True)
     flat = flat[: sum(leaf.size for leaf in jax.tree.leaves(total.sum))]
     aggregate = Aggregate(unravel(flat), weight, total.count)
     if chain.aggregator.needs == "sum":
         aggregate, aggregator_state = chain.aggregator.apply(aggregate, aggregator_state)
-    return aggregate, tuple(new_states), aggregator_state
+    return aggregate, tuple(new_states), aggregator_state, reported
 
 
 def _transpose(stack: jax.Array) -> jax.Array:

@@ -9,18 +9,20 @@ import jax
 import jax.numpy as jnp
 
 from fljax.core import transmission
-from fljax.core.algorithm import ClientPass, Contribution, Job
+from fljax.core.algorithm import ClientPass, Contribution, Job, step_key
 from fljax.core.precision import check_numbers, summable
 from fljax.core.transforms import UPDATE, Pipeline
 from fljax.core.trees import all_finite, square_norm, traced_once
 from fljax.engine.program.accumulators import Finished
 from fljax.engine.program.drift import of_update
 from fljax.engine.program.inputs import ClientRows
-from fljax.engine.program.keys import UPLINK
+from fljax.engine.program.keys import BATCH, UPLINK
 from fljax.engine.program.layout import Work
 from fljax.engine.program.passes import Pass
 
 PyTree = Any
+# Counts hostile clients whose work arrives.
+HOSTILE = "robustness/attackers"
 
 
 def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) -> Work:
@@ -46,6 +48,7 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         batch["mask"] = jnp.arange(rows.shape[0]) < count
         if (sizes := trials.inputs.own.batch_sizes) is not None:
             batch["size"] = jnp.minimum(sizes[job.client], job.rows.astype(sizes.dtype))
+        batch = changed(trials.of_job(job).pipeline, batch, job)
         return functions_of(job).step(message, carry, batch, job)
 
     def finish(message: PyTree, carry: PyTree, index: jax.Array, rows: ClientRows) -> Finished:
@@ -88,6 +91,8 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
             "lost": (~jobs.accepted[index]).astype(jnp.int32),
             "uplink_bits": jnp.where(job.accepted, bits, 0),
         }
+        if job.attacker is not None:
+            stats[HOSTILE] = (job.attacker & job.accepted).astype(jnp.int32)
         if selected is not None:
             left_out = jobs.accepted[index] & ~selected[index]
             stats["unselected"] = left_out.astype(jnp.int32)
@@ -148,6 +153,14 @@ def _check_cluster(name: str, cluster: Any, num_clusters: int) -> None:
             f"{what} is {int(cluster)}, but the pass has num_clusters = {num_clusters}, numbered "
             f"from 0. Name one of these, or give the ClientPass more."
         )
+
+
+def changed(pipeline: Pipeline, batch: dict[str, jax.Array], job: Job) -> dict[str, jax.Array]:
+    """Returns a batch as the links of the pipeline make it."""
+    for number, link in enumerate(pipeline.batches):
+        key = jax.random.fold_in(jax.random.fold_in(step_key(job), BATCH), number)
+        batch = dict(link.apply(batch, job, key))
+    return batch
 
 
 def send(

@@ -1,14 +1,17 @@
 """Random keys of the round program: typed threefry keys, derived by `fold_in` alone.
 
     run key ─ round ─ pass ─┬─ client ─ occurrence ─┬─ step             task.gradient (dropout)
+                            │                       │    └─ batch ─ link BatchLink.apply
                             │                       └─ uplink ─ link     UplinkLink.encode
                             ├─ downlink ─ link                           DownlinkLink.apply
                             ├─ cohort ─ link                             CohortLink.apply
+                            ├─ aggregator                                Aggregator.apply
                             ├─ release ─ link                            UplinkLink.release
                             ├─ agreed ─ link                             UplinkLink.agree
                             └─ server ─ link                             ServerLink.apply
                       ├ personal ─ client                                Algorithm.personalize
                       └ new client ─ client ─ pass                       training/new_clients.py
+            └ attackers                                                  Attackers.among
 
 Lane, device and order never enter.
 """
@@ -21,6 +24,8 @@ import jax
 UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL, RELEASE, AGREED, NEW_CLIENT = (
     0x7FFFFFF0 + number for number in range(8)
 )
+# Streams of transforms, and of who is hostile.
+BATCH, AGGREGATOR, ATTACKERS = (0x7FFFFFF8 + number for number in range(3))
 
 
 def of_round(run_keys: jax.Array, rounds: jax.Array) -> jax.Array:

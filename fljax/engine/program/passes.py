@@ -26,6 +26,7 @@ class Pass(NamedTuple):
       sound: bool[J] the jobs that were finite in the passes before; None in the first, and where
         what is not finite counts as zero.
       agreed: What the links of the uplink have agreed on, leaves [S, ...]; None where none agrees.
+      attackers: bool[S, P] who of the cohort is hostile; None where nobody is.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Pass(NamedTuple):
     selected: jax.Array | None
     agreed: tuple | None = None
     sound: jax.Array | None = None
+    attackers: jax.Array | None = None
 
     @property
     def jobs(self) -> JobArrays:
@@ -64,7 +66,7 @@ class Pass(NamedTuple):
         for mask in (self.selected, self.sound):
             kept = kept if mask is None else kept & mask[index]
         key = jax.random.fold_in(self.keys[row.trial], row.client)
-        weights = self.trials.inputs.own.weights
+        weights, hostile = self.trials.inputs.own.weights, self.attackers
         return Job(
             client=row.client,
             position=row.position,
@@ -79,6 +81,7 @@ class Pass(NamedTuple):
             group=row.group,
             key=jax.random.fold_in(key, row.occurrence),
             weight=None if weights is None else weights[row.client],
+            attacker=None if hostile is None else hostile[row.trial, row.position],
         )
 
 

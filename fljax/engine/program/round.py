@@ -29,7 +29,7 @@ from fljax.engine.plan.packed_plan import PackedPlan, unpack
 from fljax.engine.program import keys
 from fljax.engine.program.accumulators import Accumulators, Trained
 from fljax.engine.program.aggregation import aggregate
-from fljax.engine.program.agreement import agreed
+from fljax.engine.program.agreement import agreed, attackers
 from fljax.engine.program.carried_casts import carried_casts
 from fljax.engine.program.client import client_work
 from fljax.engine.program.fused_updates import fused_updates
@@ -129,7 +129,7 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
             a_pass, received, state.server, aggregates, states, past
         )
         messages, start_from, bits = received
-        a_pass = a_pass._replace(agreed=agreed(a_pass))
+        a_pass = a_pass._replace(agreed=agreed(a_pass), attackers=attackers(a_pass))
         train = functools.partial(_train, data, states.uplink, messages, start_from)
         trained = repeated(a_pass, train, client_rows)
         sums, states, stats = aggregate(a_pass, trained, state.server, states)

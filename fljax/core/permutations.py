@@ -1,0 +1,51 @@
+"""Keyed permutations: a random order of 0 to n - 1 that is computed entry by entry.
+
+A Feistel network over pairs of half-words (Luby and Rackoff 1988, doi:10.1137/0217022) permutes the
+numbers below a power of 4; those that leave the range walk on through it until they are back (Black
+and Rogaway 2002, doi:10.1007/3-540-45760-7_9). Nothing of size n is held.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+_ROUNDS = 12
+
+
+def keyed_permutation(key: jax.Array, entries: jax.Array, n: int) -> jax.Array:
+    """Returns where a random permutation of 0 to n - 1 takes some entries.
+
+    Args:
+      key: Typed PRNG key; one key is one permutation.
+      entries: int32[...] from 0 to n - 1.
+      n: Size of the range, from 1 on.
+
+    Returns:
+      int32[...] from 0 to n - 1.
+
+    Example:
+      >>> sorted(keyed_permutation(jax.random.key(0), jnp.arange(5), 5).tolist())
+      [0, 1, 2, 3, 4]
+    """
+    half = max(1, -(-(n - 1).bit_length() // 2))
+    keys = [jax.random.fold_in(key, number) for number in range(_ROUNDS)]
+
+    def once(entry: jax.Array) -> jax.Array:
+        left, right = entry >> half, entry & ((1 << half) - 1)
+        for own in keys:
+            left, right = right, left ^ _hashed(own, right, half)
+        return (left << half) | right
+
+    def on_their_way(walk: jax.Array) -> jax.Array:
+        return jnp.where(walk >= n, once(walk), walk)
+
+    start = once(jnp.asarray(entries, jnp.int32))
+    return jax.lax.while_loop(lambda walk: (walk >= n).any(), on_their_way, start)
+
+
+def _hashed(key: jax.Array, words: jax.Array, bits: int) -> jax.Array:
+    """Returns int32, `bits` random bits of each word."""
+    draw = jax.vmap(lambda word: jax.random.bits(jax.random.fold_in(key, word), (), jnp.uint32))
+    found = draw(words.reshape(-1)).reshape(words.shape)
+    return (found >> (32 - bits)).astype(jnp.int32)

@@ -1,0 +1,1 @@
+"""Hostile clients, and rules that aggregate in spite of them."""

@@ -1,0 +1,1 @@
+"""Robust aggregators, and what mixes or bounds updates before them."""

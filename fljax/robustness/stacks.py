@@ -1,0 +1,87 @@
+"""Sums, norms and distances over a stack of updates whose parameters are sharded over devices.
+
+A stack is [P, d]: one row for each place of the cohort, zero where nobody is, and this device's
+share of the parameters. Numbers of rows are summed over the devices; vectors stay shares.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from fljax.core.transforms import Cohort
+
+__all__ = [
+    "counted",
+    "inner_products",
+    "mean_of",
+    "share_of",
+    "square_distances",
+    "square_norms",
+    "whole",
+    "zeros_like_update",
+]
+
+
+def counted(rows: jax.Array) -> jax.Array:
+    """Returns how many rows of bool[P] are true, as a float of the default type."""
+    return rows.sum().astype(jnp.result_type(float))
+
+
+def square_norms(stack: jax.Array, cohort: Cohort) -> jax.Array:
+    """Returns [P], the squared norm of each row over all devices."""
+    return jax.lax.psum((stack * stack).sum(1), cohort.axis_name)
+
+
+def inner_products(stack: jax.Array, others: jax.Array, cohort: Cohort) -> jax.Array:
+    """Returns [P, Q], the inner products of the rows of two stacks, by one matrix product."""
+    own = jnp.matmul(stack, others.T, precision=jax.lax.Precision.HIGHEST)
+    return jax.lax.psum(own, cohort.axis_name)
+
+
+def mean_of(stack: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns [d], the mean of rows by their weights [P] or of those chosen; zero of none."""
+    weights = rows.astype(stack.dtype)
+    return (weights @ stack) / jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
+
+
+def square_distances(stack: jax.Array, cohort: Cohort) -> jax.Array:
+    """Returns [P, P], the squared distances of all pairs, by one matrix product.
+
+    Rows are taken relative to their mean, since what they share would cost digits. Distances to
+    places where nobody is are infinite, those to oneself zero.
+    """
+    valid = cohort.valid
+    centred = jnp.where(valid[:, None], stack - mean_of(stack, valid), 0)
+    products = inner_products(centred, centred, cohort)
+    norms = jnp.diagonal(products)
+    found = jnp.maximum(norms[:, None] + norms[None] - 2 * products, 0)
+    found = jnp.where(valid[:, None] & valid[None], found, jnp.inf)
+    return jnp.where(jnp.eye(len(valid), dtype=bool), 0, found)
+
+
+def zeros_like_update(params) -> jax.Array:
+    """Returns a zero for each parameter, [p]: the state of a rule that keeps a vector."""
+    flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], params)
+    return jnp.zeros(flat.shape, flat.dtype)
+
+
+def share_of(vector: jax.Array, cohort: Cohort, width: int) -> jax.Array:
+    """Returns [..., d], this device's share of what all devices keep of all parameters, [..., p].
+
+    Args:
+      vector: The same on all devices.
+      cohort: The cohort.
+      width: d, the columns of the stack.
+    """
+    devices = jax.lax.psum(1, cohort.axis_name)
+    pad = [(0, 0)] * (vector.ndim - 1) + [(0, devices * width - vector.shape[-1])]
+    start = jax.lax.axis_index(cohort.axis_name) * width
+    return jax.lax.dynamic_slice_in_dim(jnp.pad(vector, pad), start, width, axis=-1)
+
+
+def whole(share: jax.Array, cohort: Cohort, size: int) -> jax.Array:
+    """Returns [..., p], a vector of all parameters from each device's share of it [..., d]."""
+    gathered = jax.lax.all_gather(share, cohort.axis_name, axis=share.ndim - 1, tiled=True)
+    return gathered[..., :size]
