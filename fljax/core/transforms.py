@@ -1,9 +1,9 @@
 """Transforms between the clients and the server, composed in optax's manner.
 
-A pipeline holds, in the order in which data meets them: downlink links (on the message), batch links
-(on what a client trains on), uplink links (on what each job sends), cohort links (on the stacked
-cohort), one aggregator, and server links (on the aggregate). It may say who of a cohort is hostile.
-The empty pipeline is plain weighted averaging at 32 bits a coordinate.
+A pipeline holds, in the order in which data meets them: downlink links (on the message), batch
+links (on what a client trains on), uplink links (on what each job sends), cohort links (on the
+stacked cohort), one aggregator, and server links (on the aggregate). It may say who of a cohort is
+hostile. The empty pipeline is plain weighted averaging at 32 bits a coordinate.
 
 All that leaves a client is one message, {name: value}: the update, a model state, control variates,
 counts. All of it goes through the uplink links, each of which says what it covers: one name (by
