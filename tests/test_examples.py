@@ -51,14 +51,17 @@ SUPPORTED = (
     "core.algorithm", "core.metrics", "core.sampler", "core.task", "core.transforms",
     "privacy.mechanism", "training.federation",
 )  # fmt: skip
-PRIVACY = Path(fljax.privacy.__file__).parent
+PACKAGE = Path(fljax.__file__).parent
+# rooms of which every file is asked, but those whose names are supported
+WHOLE = ("privacy", "robustness")
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "core.clusterings", "core.digits", "core.transmission",
     "core.trees", "data.examples", "studies.criterion", "studies.search", "training.record_keys",
     "core.item_sets", "tasks.concordance", "tasks.probes", "tasks.keys",
     *sorted(
-        ".".join(path.relative_to(PRIVACY.parent).with_suffix("").parts)
-        for path in PRIVACY.rglob("[!_]*.py")
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for room in WHOLE
+        for path in (PACKAGE / room).rglob("[!_]*.py")
         if ">>>" in path.read_text() and path.stem != "mechanism"
     ),
 )  # fmt: skip
