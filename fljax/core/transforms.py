@@ -3,7 +3,8 @@
 A pipeline holds, in the order in which data meets them: downlink links (on the message), batch
 links (on what a client trains on), uplink links (on what each job sends), cohort links (on the
 stacked cohort), one aggregator, and server links (on the aggregate). It may say who of a cohort is
-hostile. The empty pipeline is plain weighted averaging at 32 bits a coordinate.
+hostile, and by which rows a backdoor is judged. The empty pipeline is plain weighted averaging at
+32 bits a coordinate.
 
 All that leaves a client is one message, {name: value}: the update, a model state, control variates,
 counts. All of it goes through the uplink links, each of which says what it covers: one name (by
@@ -44,6 +45,7 @@ __all__ = [
     "PipelineSpec",
     "PipelineState",
     "ServerLink",
+    "Trigger",
     "UPDATE",
     "UplinkLink",
     "as_configured",
@@ -255,6 +257,26 @@ class BatchLink(NamedTuple):
     apply: Callable[[Mapping[str, jax.Array], Any, jax.Array], Mapping[str, jax.Array]]
 
 
+class Trigger(NamedTuple):
+    """The rows on which a backdoor opens, and what the model then says: how its success is judged.
+
+    Attributes:
+      rows: (x, y) -> (x', chosen), in NumPy, of rows as they are stored, such as those of the test
+        set: the same rows with the trigger, or others in their place, and bool[rows of x'], which
+        of them tell. Rows whose true class is the target's do not.
+      target: The class that the attacker wants.
+
+    Example:
+      >>> dark = Trigger(lambda x, y: (0 * x, y != 7), target=7)
+      >>> x, chosen = dark.rows(np.ones((2, 3)), np.array([7, 1]))
+      >>> chosen.tolist()
+      [False, True]
+    """
+
+    rows: Callable[[Any, Any], tuple[Any, np.ndarray]]
+    target: int
+
+
 class Cohort(NamedTuple):
     """The facts a cohort link or a stack aggregator may use, in cohort order.
 
@@ -359,7 +381,9 @@ weighted_mean = Aggregator(needs="sum", apply=lambda aggregate, state: (aggregat
 
 
 class Pipeline(NamedTuple):
-    """All transforms of a run; the default changes nothing.
+    """All transforms of a run, who is hostile, and the trigger by which a backdoor is judged.
+
+    The default changes nothing.
 
     Example:
       >>> pipeline = Pipeline(uplink=(compression.uplink(compression.top_k(0.1)),))
@@ -374,6 +398,7 @@ class Pipeline(NamedTuple):
     server: tuple[ServerLink, ...] = ()
     batches: tuple[BatchLink, ...] = ()
     attackers: Attackers | None = None
+    trigger: Trigger | None = None
 
     @property
     def needs_stack(self) -> bool:
@@ -471,6 +496,8 @@ def check_pipeline(pipeline: Any) -> None:
         raise wrong("pipeline.aggregator", pipeline.aggregator, "an Aggregator")
     if not isinstance(pipeline.attackers, Attackers | None):
         raise wrong("pipeline.attackers", pipeline.attackers, "Attackers, or None")
+    if not isinstance(pipeline.trigger, Trigger | None):
+        raise wrong("pipeline.trigger", pipeline.trigger, "a Trigger, or None")
 
 
 def pipeline_at(pipeline: Pipeline | PipelineSpec, hparams: Mapping[str, Any]) -> Pipeline:

@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from fljax.core.transforms import BatchLink, CohortLink, UplinkLink
+from fljax.core.algorithm import Job
+from fljax.core.transforms import BatchLink, CohortLink, Trigger, UplinkLink
 
-
-class Trigger(NamedTuple):
-    """The test rows on which a backdoor opens, and what it makes the model say.
-
-    Attributes:
-      rows: (x, y) -> (x', chosen bool[n]), in NumPy: the rows with their trigger, and which of them
-        tell: rows whose true class is the target's do not.
-      target: The class that the attacker wants.
-    """
-
-    rows: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    target: int
+__all__ = ["Attack", "is_hostile"]
 
 
 class Attack(NamedTuple):
@@ -34,8 +25,8 @@ class Attack(NamedTuple):
         other client, so that sums still stream.
       cohort: Transforms of all updates at once, of attackers that see the honest ones.
       trigger: Of a backdoor, the rows by which its success is judged; None of other attacks.
-      own_rows: (x, y, rng) -> (x', y') in NumPy, what attackers hold instead of their training rows
-        from the start; None where data stay as they are.
+      own_rows: (x, y, rng) -> (x', y') in NumPy, what an attacker holds instead of its training
+        rows from the start, as many; None where data stay as they are. See `fljax.data.poisoned`.
     """
 
     batches: tuple[BatchLink, ...] = ()
@@ -43,3 +34,22 @@ class Attack(NamedTuple):
     cohort: tuple[CohortLink, ...] = ()
     trigger: Trigger | None = None
     own_rows: Callable[[Any, Any, np.random.Generator], tuple[Any, Any]] | None = None
+
+
+def is_hostile(job: Job) -> jax.Array:
+    """Returns whether the client of a job is hostile, a bool scalar.
+
+    Raises:
+      ValueError: If nobody said who is.
+
+    Example:
+      >>> job = fljax.core.algorithm.blank_job(None)._replace(attacker=jnp.bool_(True))
+      >>> bool(is_hostile(job))
+      True
+    """
+    if job.attacker is None:
+        raise ValueError(
+            "The pipeline has an attack, but nobody is hostile: give it attackers, such as "
+            "fljax.robustness.attackers.by_client([3])."
+        )
+    return job.attacker
