@@ -288,6 +288,8 @@ class Cohort(NamedTuple):
       axis_name: Mesh axis over which parameters are sharded; sums over parameters need `psum`.
       attackers: bool[P] who is hostile; None where nobody is.
       key: Typed PRNG key of seed, round, pass and place, the same on all devices.
+      num_params: How many parameters all shares have together; zeros behind them, which make shares
+        equally wide, are none. None where nobody says.
 
     Example:
       >>> cohort = Cohort(
@@ -305,6 +307,7 @@ class Cohort(NamedTuple):
     axis_name: str
     attackers: jax.Array | None = None
     key: jax.Array | None = None
+    num_params: int | None = None
 
 
 class CohortLink(NamedTuple):

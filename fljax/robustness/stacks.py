@@ -13,15 +13,19 @@ from jax.flatten_util import ravel_pytree
 from fljax.core.transforms import Cohort
 
 __all__ = [
+    "clip_factors",
     "counted",
     "inner_products",
     "mean_of",
+    "norms",
     "share_of",
     "square_distances",
     "square_norms",
     "whole",
     "zeros_like_update",
 ]
+
+_SMALL = 2.0**-80
 
 
 def counted(rows: jax.Array) -> jax.Array:
@@ -34,6 +38,15 @@ def square_norms(stack: jax.Array, cohort: Cohort) -> jax.Array:
     return jax.lax.psum((stack * stack).sum(1), cohort.axis_name)
 
 
+def norms(stack: jax.Array, cohort: Cohort) -> jax.Array:
+    """Returns [P], the norm of each row over all devices, of rows with any finite norm."""
+    # squares overflow from norms of 2^64 on, which hostile clients may well send
+    small = stack * _SMALL
+    squares = jnp.stack([(stack * stack).sum(1), (small * small).sum(1)])
+    plain, scaled = jnp.sqrt(jax.lax.psum(squares, cohort.axis_name))
+    return jnp.where(jnp.isfinite(plain), plain, scaled / _SMALL)
+
+
 def inner_products(stack: jax.Array, others: jax.Array, cohort: Cohort) -> jax.Array:
     """Returns [P, Q], the inner products of the rows of two stacks, by one matrix product."""
     own = jnp.matmul(stack, others.T, precision=jax.lax.Precision.HIGHEST)
@@ -43,7 +56,8 @@ def inner_products(stack: jax.Array, others: jax.Array, cohort: Cohort) -> jax.A
 def mean_of(stack: jax.Array, rows: jax.Array) -> jax.Array:
     """Returns [d], the mean of rows by their weights [P] or of those chosen; zero of none."""
     weights = rows.astype(stack.dtype)
-    return (weights @ stack) / jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
+    total = jnp.matmul(weights, stack, precision=jax.lax.Precision.HIGHEST)
+    return total / jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
 
 
 def square_distances(stack: jax.Array, cohort: Cohort) -> jax.Array:
@@ -85,3 +99,8 @@ def whole(share: jax.Array, cohort: Cohort, size: int) -> jax.Array:
     """Returns [..., p], a vector of all parameters from each device's share of it [..., d]."""
     gathered = jax.lax.all_gather(share, cohort.axis_name, axis=share.ndim - 1, tiled=True)
     return gathered[..., :size]
+
+
+def clip_factors(lengths: jax.Array, bound: jax.Array | float) -> jax.Array:
+    """Returns what vectors are multiplied by that no length is above a bound: 1 where none is."""
+    return jnp.minimum(1, bound / jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny))

@@ -55,7 +55,7 @@ def applied(rule, stack, valid=None, *, devices=1, state=None, traced=None, **co
     stack, cohort = _inputs(stack, valid, **cohort)
     if state is None:
         state = _made(rule, traced or {}).init(jnp.zeros(stack.shape[1], stack.dtype))
-    program = _program(rule, _aggregate, devices)
+    program = _program(rule, _aggregate, devices, stack.shape[1])
     value, state, reports = program(_divided(stack, devices), cohort, state, traced or {})
     return Applied(np.asarray(value)[: stack.shape[1]], _agreed(state), _agreed(reports))
 
@@ -67,7 +67,7 @@ def attacked(
     stack, cohort = _inputs(stack, valid, attackers=attackers, **cohort)
     if state is None:
         state = _made(link, traced or {}).init(jnp.zeros(stack.shape[1], stack.dtype))
-    program = _program(link, _collude, devices)
+    program = _program(link, _collude, devices, stack.shape[1])
     sent, state, _ = program(_divided(stack, devices), cohort, state, traced or {})
     return Attacked(np.asarray(sent)[:, : stack.shape[1]], _agreed(state))
 
@@ -112,12 +112,12 @@ def _collude(link, stack, cohort, state):
 
 
 @functools.lru_cache(maxsize=100)
-def _program(rule, apply, devices):
+def _program(rule, apply, devices, num_params):
     """Returns the compiled program; states and reports come out once for each device."""
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:devices]), (AXIS,))
 
     def one_device(stack, cohort, state, traced):
-        cohort = cohort._replace(axis_name=AXIS)
+        cohort = cohort._replace(axis_name=AXIS, num_params=num_params)
         value, *rest = apply(_made(rule, traced), stack, cohort, state)
         return value, *jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], rest)
 

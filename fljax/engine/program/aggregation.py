@@ -159,7 +159,8 @@ def _reduce(a_pass: Pass, trained: Trained, total: Aggregate, states: PipelineSt
         weights, clients = jnp.where(valid, weights, 0), jnp.where(valid, clients, -1)
         if hostile is not None:
             hostile &= valid
-        cohort = Cohort(weights, valid, clients, round, AXIS, hostile)
+        size = sum(leaf.size for leaf in jax.tree.leaves(total.sum))
+        cohort = Cohort(weights, valid, clients, round, AXIS, hostile, num_params=size)
         matrix = jnp.where(valid[:, None], in_cohort_order(stack, index), 0)
         return _reduce_stack(built.pipeline, matrix, cohort, total, states, key)
 
@@ -191,8 +192,7 @@ def _reduce_stack(
     else:
         vector, weight = (matrix * cohort.weights[:, None]).sum(0), total.weight
     flat = jax.lax.all_gather(vector, AXIS, tiled=True)
-    flat = flat[: sum(leaf.size for leaf in jax.tree.leaves(total.sum))]
-    aggregate = Aggregate(unravel(flat), weight, total.count)
+    aggregate = Aggregate(unravel(flat[: cohort.num_params]), weight, total.count)
     if chain.aggregator.needs == "sum":
         aggregate, aggregator_state = chain.aggregator.apply(aggregate, aggregator_state)
     return aggregate, tuple(new_states), aggregator_state, reported
