@@ -14,10 +14,12 @@ from fljax.core.transforms import Cohort
 
 __all__ = [
     "clip_factors",
+    "columns_at",
     "counted",
     "inner_products",
     "mean_of",
     "norms",
+    "num_params",
     "share_of",
     "square_distances",
     "square_norms",
@@ -93,6 +95,24 @@ def share_of(vector: jax.Array, cohort: Cohort, width: int) -> jax.Array:
     pad = [(0, 0)] * (vector.ndim - 1) + [(0, devices * width - vector.shape[-1])]
     start = jax.lax.axis_index(cohort.axis_name) * width
     return jax.lax.dynamic_slice_in_dim(jnp.pad(vector, pad), start, width, axis=-1)
+
+
+def num_params(stack: jax.Array, cohort: Cohort) -> int:
+    """Returns how many parameters there are, on all devices together."""
+    if cohort.num_params is not None:
+        return cohort.num_params
+    return stack.shape[1] * jax.lax.psum(1, cohort.axis_name)
+
+
+def columns_at(stack: jax.Array, places: jax.Array, cohort: Cohort) -> jax.Array:
+    """Returns [P, k], the columns at places int[k] of all parameters; zeros where others have them.
+
+    A sum over devices of what is made of single columns is one over all of them.
+    """
+    width = stack.shape[1]
+    own = places - jax.lax.axis_index(cohort.axis_name) * width
+    here = (own >= 0) & (own < width)
+    return jnp.where(here, stack[:, jnp.clip(own, 0, width - 1)], 0)
 
 
 def whole(share: jax.Array, cohort: Cohort, size: int) -> jax.Array:
