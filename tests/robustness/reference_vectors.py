@@ -40,3 +40,59 @@ def divide_and_conquer(updates, f, filter, samples):
     final = sorted(set.intersection(*good))
     mean = sum(updates[row] for row in final) / len(final) if final else 0 * updates[0]
     return mean, final
+
+
+def mean_shift(points, bandwidth):
+    """Comaniciu and Meer 2002, flat kernel, each point a seed; returns labels, -1 of no cluster.
+
+    Modes within the bandwidth of a mode with more points in reach are none.
+    """
+    distance = lambda a, b: np.sqrt(((a - b) ** 2).sum())  # noqa: E731
+    modes = []
+    for point in points:
+        mode = point
+        for _ in range(300):
+            near = [other for other in points if distance(mode, other) <= bandwidth]
+            new = sum(near) / len(near)
+            moved, mode = distance(new, mode), new
+            if moved <= 1e-3 * bandwidth:
+                break
+        height = sum(distance(mode, other) <= bandwidth for other in points)
+        modes.append((height, tuple(mode)))
+    kept = []
+    for _, mode in sorted(modes, reverse=True):
+        mode = np.array(mode)
+        if all(distance(mode, other) > bandwidth for other in kept):
+            kept.append(mode)
+    labels = []
+    for point in points:
+        distances = [distance(point, mode) for mode in kept]
+        nearest = int(np.argmin(distances))
+        labels.append(nearest if distances[nearest] <= bandwidth else -1)
+    return np.array(labels)
+
+
+def bandwidth(points, reach=0.5):
+    """As the authors of SignGuard choose it: the mean distance to the nearest half's farthest."""
+    near = max(1, int(reach * len(points)))
+    return np.mean([sorted(np.linalg.norm(points - point, axis=1))[near - 1] for point in points])
+
+
+def signguard(updates, lower, upper, coordinates):
+    """Algorithm 2 of Xu et al. 2022, arXiv:2109.05872; returns (value, those kept)."""
+    lengths = np.linalg.norm(updates, axis=1)
+    middle = np.median(lengths)
+    features = []
+    for update in updates:
+        signs = np.sign(update[coordinates])
+        features.append([(signs == sign).mean() for sign in (1, 0, -1)])
+    features = np.array(features)
+    labels = mean_shift(features, bandwidth(features) + 1e-5)
+    largest = np.argmax([(labels == label).sum() for label in range(labels.max() + 1)])
+    kept = [
+        row
+        for row in range(len(updates))
+        if lower * middle <= lengths[row] <= upper * middle and labels[row] == largest
+    ]
+    clipped = [updates[row] * min(1, middle / lengths[row]) for row in kept]
+    return (sum(clipped) / len(kept) if kept else 0 * updates[0]), kept
