@@ -96,3 +96,38 @@ def signguard(updates, lower, upper, coordinates):
     ]
     clipped = [updates[row] * min(1, middle / lengths[row]) for row in kept]
     return (sum(clipped) / len(kept) if kept else 0 * updates[0]), kept
+
+
+def foolsgold(updates, clients, history, confidence=1.0):
+    """Algorithm 1 of Fung et al. 2020, arXiv:1808.04866, without weights of features.
+
+    Args:
+      updates: [n, p].
+      clients: n numbers.
+      history: {client: sum of its updates}, to which these are added.
+      confidence: kappa.
+
+    Returns:
+      (mean of the updates times the clients' rates, the rates).
+    """
+    for client, update in zip(clients, updates, strict=True):
+        history[client] = history.get(client, 0) + update
+    n = len(clients)
+    cosines = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            mine, other = history[clients[i]], history[clients[j]]
+            lengths = np.linalg.norm(mine) * np.linalg.norm(other)
+            if clients[i] != clients[j] and lengths:
+                cosines[i, j] = mine @ other / lengths
+    most = [max(cosines[i]) for i in range(n)]
+    for i in range(n):
+        for j in range(n):
+            if most[j] > most[i]:
+                cosines[i, j] *= most[i] / most[j]
+    rates = np.array([min(1, max(0, 1 - max(cosines[i]))) for i in range(n)])
+    rates = rates / rates.max()
+    with np.errstate(divide="ignore"):
+        rates = confidence * (np.log(rates / (1 - rates)) + 0.5)
+    rates = np.clip(rates, 0, 1)
+    return sum(rate * update for rate, update in zip(rates, updates, strict=True)) / n, rates

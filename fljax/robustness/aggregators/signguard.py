@@ -26,7 +26,7 @@ from fljax.core.values import FACTOR, NON_NEGATIVE, POSITIVE
 from fljax.robustness.arguments import check_number
 from fljax.robustness.mean_shift import largest_cluster
 from fljax.robustness.reports import REJECTIONS, rejections
-from fljax.robustness.stacks import clip_factors, mean_of, norms, num_params, share_of
+from fljax.robustness.stacks import clip_factors, mean_of, median_of, norms, num_params, share_of
 from fljax_kernels import random_k_mask
 
 __all__ = ["signguard"]
@@ -53,7 +53,7 @@ def signguard(lower: Any = 0.1, upper: Any = 3.0, coordinates: float = 0.1) -> A
 
     def apply(stack: jax.Array, cohort: Cohort, state: tuple):
         lengths = norms(stack, cohort)
-        middle = median(lengths, cohort.valid)
+        middle = median_of(lengths, cohort.valid)
         kept = cohort.valid & (lengths >= lower * middle) & (lengths <= upper * middle)
         kept &= largest_cluster(_sign_shares(stack, cohort, coordinates), cohort.valid)
         weights = jnp.where(kept, clip_factors(lengths, middle), 0)
@@ -72,11 +72,3 @@ def _sign_shares(stack: jax.Array, cohort: Cohort, share: float) -> jax.Array:
     below = (chosen & (stack < 0)).sum(1)
     above, below = jax.lax.psum(jnp.stack([above, below]), cohort.axis_name)
     return jnp.stack([above, size - above - below, below], axis=1).astype(stack.dtype) / size
-
-
-def median(values: jax.Array, valid: jax.Array) -> jax.Array:
-    """Returns the median of those of [P] that are there; of an even number, the middle of two."""
-    ordered = jnp.sort(jnp.where(valid, values, jnp.inf))
-    count = jnp.maximum(valid.sum(), 1)
-    low, high = ordered[(count - 1) // 2], ordered[count // 2]
-    return low + (high - low) / 2
