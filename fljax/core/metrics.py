@@ -151,11 +151,14 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
 
     Args:
       key: Such as "eval/val/accuracy", "eval/groups/hospital/3/loss" or "train/loss"; of
-        "eval/clients/worst" it is the first metric.
+        "eval/clients/worst" it is the first metric. Of "eval/triggered/accuracy", the success of a
+        backdoor, lower values are better.
       metrics: Of the task, as `from_plain` returns them.
 
     Example:
       >>> metric_of("eval/groups/hospital/3/loss", (ACCURACY, LOSS)).better
+      'lower'
+      >>> metric_of("eval/triggered/accuracy", (ACCURACY, LOSS)).better
       'lower'
     """
     parts = key.split("/")
@@ -163,7 +166,10 @@ def metric_of(key: str, metrics: Sequence[Metric]) -> Metric | None:
         better = {True: HIGHER, False: LOWER}.get(EVENNESS.get(parts[-1]), metrics[0].better)
         return metrics[0]._replace(better=better)
     is_value = parts[0] == "eval" or key == "train/loss"
-    return next((metric for metric in metrics if is_value and metric.name == parts[-1]), None)
+    found = next((metric for metric in metrics if is_value and metric.name == parts[-1]), None)
+    if found is not None and rows_of(key) == "triggered":  # which say what the attacker wants
+        return found._replace(better=LOWER if found.better == HIGHER else HIGHER)
+    return found
 
 
 def rows_of(key: str) -> str:

@@ -67,6 +67,7 @@ from fljax.data.pictures.client_clusters import cluster_clients, plot_client_clu
 from fljax.data.pictures.contact_sheet import example_lines, is_of_images, plot_examples
 from fljax.data.pictures.plots import plot_partition
 from fljax.data.pictures.side_by_side import plot_partitions
+from fljax.data.poisoning import poisoned
 from fljax.data.readers.download import download
 from fljax.data.readers.objects import from_biosilo, from_huggingface, from_torch
 from fljax.data.sources import SOURCES, digits, load
@@ -158,6 +159,7 @@ __all__ = [
     "plot_partition",
     "plot_partitions",
     "pneumonia_xray",
+    "poisoned",
     "quantity",
     "quantity_label",
     "recurrent",

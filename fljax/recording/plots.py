@@ -126,6 +126,9 @@ def _draw_metric(
         if key != val and val in curves:
             dashed = {"color": colour, "linestyle": "--", "linewidth": 1.3}
             drawn |= _line(axes, _rounds(curves), curves[val], f"{label}, validation", **dashed)
+        success = curves.get(f"eval/triggered/{metric.name}")
+        dotted = {"color": colour, "linestyle": ":", "linewidth": 1.3}
+        drawn |= _line(axes, _rounds(curves), success, f"{label}, with trigger", **dotted)
     _target(axes, target)
     axes.set(xlabel="Round", ylabel=metric.title, title=metric.label or metric.name)
     _whole_rounds(axes)

@@ -12,9 +12,9 @@ from fljax.studies.groups import Group
 from fljax.studies.results import Results
 from fljax.training.record_keys import evaluation_keys, training_keys
 
-# What must not decide unless it is allowed to: clients and groups are evaluated on test rows if
-# there are any.
-ON_TEST = ("test", "held_out", "clients", "groups", "personal", "new_clients")
+# What must not decide unless it is allowed to: clients, groups and backdoors are evaluated on test
+# rows if there are any.
+ON_TEST = ("test", "held_out", "clients", "groups", "personal", "new_clients", "triggered")
 
 
 class Criterion(NamedTuple):
@@ -169,11 +169,11 @@ def keys_of(group: Group, wanted: Iterable[str | None] = ()) -> list[str]:
     """
     dataset, task, spec, options, _ = group.experiment
     judged = (options.get(name, 0) for name in ("eval_clients", "eval_personal"))
-    keys = evaluation_keys(dataset, task.metrics, *judged)
+    pipeline = options.get("pipeline", Pipeline())
+    keys = evaluation_keys(dataset, task.metrics, *judged, pipeline)
     if all(key is None or key.startswith("eval/") for key in wanted):
         return keys
     transfers = any(options.get(f"{link}_mbps") is not None for link in ("uplink", "downlink"))
-    pipeline = options.get("pipeline", Pipeline())
     private = options.get("privacy") is not None
     return keys + training_keys(dataset, task, spec, pipeline, transfers=transfers, private=private)
 

@@ -12,6 +12,7 @@ import numpy as np
 from fljax.core import random
 from fljax.core.gradients import bind
 from fljax.core.metrics import Metric, client_summary, spread_metric
+from fljax.core.transforms import as_configured
 from fljax.core.trees import zeros_like_shape
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.engine.devices.placement import host_readable
@@ -31,6 +32,7 @@ from fljax.training.evaluation import EvalOutputs, EvalSet
 from fljax.training.federation import Federation
 from fljax.training.judged_rows import held_out_split, validation_split
 from fljax.training.personalization import PersonalSet
+from fljax.training.triggered_rows import TRIGGERED, opened_split, triggered
 
 _CLIENTS, _PERSONAL, _NEW_CLIENTS = "clients", "personal", "new_clients"
 # Own models that stand for the population where clients share none.
@@ -41,9 +43,10 @@ class Evaluations(NamedTuple):
     """The evaluations of a run; see `make_evaluations`.
 
     Attributes:
-      sets: {"val", "test", "held_out": EvalSet}, and "clients" where clients are evaluated on rows
-        that none of the others covers.
-      splits: What the sets are the rows of, but for "clients".
+      sets: {"val", "test", "held_out": EvalSet}, "clients" where clients are evaluated on rows
+        that none of the others covers, and "triggered" where a backdoor is judged.
+      splits: What the sets are the rows of, but for "clients"; of "triggered" as they are without
+        the trigger.
       by_client: {name of a set whose rows are also reported by client: whose rows they are,
         "training" or "held_out" clients'}; `eval/clients/` summarizes the first.
       groups_of: Name of the set whose rows are also reported by group of clients, or None.
@@ -207,6 +210,10 @@ def make_evaluations(
     evaluated on the rows that training clients own of the test set, else of the validation set,
     else on those that clients are evaluated on.
 
+    Where the pipeline has a trigger, its backdoor is judged on rows of the test set, else of the
+    validation set, else of the held-out one, where the trigger stands and the attacker's class is
+    the right one: "accuracy" of these is the attack's success.
+
     Args:
       federation: The federation.
       batch_size: Rows of a batch; 0 chooses.
@@ -250,6 +257,10 @@ def make_evaluations(
     by_client, sample = _single_clients(dataset, owned, eval_clients, seed)
     if sample is not None:
         sets[_CLIENTS] = prepare(*sample)
+    trigger, opened = as_configured(federation.options.pipeline).trigger, opened_split(dataset)
+    if trigger is not None and opened is not None:
+        splits[TRIGGERED] = opened
+        sets[TRIGGERED] = known(TRIGGERED, opened) or prepare(triggered(opened, trigger))
     reported_on, groups = None, recorded_groups(dataset)
     # rows say their groups themselves, those of nobody too
     groups = {name: of for name, of in groups.items() if name not in dataset.row_groups}
@@ -289,9 +300,12 @@ def make_evaluations(
         return made
 
     def at(round: int) -> Evaluations:
-        held = dataset.at(max(round - 1, 0))
+        held, before = dataset.at(max(round - 1, 0)), made
+        if TRIGGERED in made.splits:
+            # of other rows another number would tell, and another program run
+            before = made._replace(splits=made.splits | {TRIGGERED: opened_split(held)})
         return make_evaluations(
-            federation, batch_size, eval_clients, personal, held, seed, others=(made,)
+            federation, batch_size, eval_clients, personal, held, seed, others=(before,)
         )
 
     return made._replace(at=at)

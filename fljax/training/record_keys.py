@@ -17,6 +17,7 @@ from fljax.training.client_tables import POPULATIONS, TRAINING, group_keys, grou
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
 from fljax.training.round_records import agreement_key, key_of, recorded
+from fljax.training.triggered_rows import TRIGGERED
 
 # What `fljax.training.round_records.training_record` writes, whatever the algorithm.
 _TRAINING = (
@@ -33,6 +34,7 @@ def evaluation_keys(
     metrics: Sequence[Metric],
     eval_clients: int = 0,
     eval_personal: int = 0,
+    pipeline: Pipeline | PipelineSpec = Pipeline(),  # noqa: B008, it is immutable
 ) -> list[str]:
     """Returns the keys that evaluations write.
 
@@ -41,6 +43,7 @@ def evaluation_keys(
       metrics: Of the task.
       eval_clients: How many clients are evaluated one by one; 0 none.
       eval_personal: How many clients' own models are; 0 none.
+      pipeline: Which may have the trigger of a backdoor.
 
     Example:
       >>> dataset = data.from_arrays(np.zeros((4, 2)), [0, 0, 1, 1], client_ids=[0, 0, 1, 1])
@@ -50,6 +53,8 @@ def evaluation_keys(
       ['eval/test/mse']
     """
     splits = [name for name in ("val", "test", "held_out") if getattr(dataset, name) is not None]
+    if splits and as_configured(pipeline).trigger is not None:
+        splits.append(TRIGGERED)
     keys = [f"eval/{split}/{metric.name}" for split in splits for metric in metrics]
     if eval_clients:
         keys += [f"eval/clients/{name}" for name in SPREAD]

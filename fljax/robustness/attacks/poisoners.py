@@ -1,0 +1,143 @@
+"""Poisons a share of the rows that hostile clients train on, in each batch or before training.
+
+What a poisoner makes of rows is one function, which runs on batches in JAX and on a client's
+training rows in NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.core.transforms import BatchLink, Trigger
+from fljax.core.values import FACTOR, Field, Interval, checked
+from fljax.robustness.arguments import check_number, is_traced
+from fljax.robustness.attack import Attack, is_hostile
+
+__all__ = ["Poisoner", "check_class", "fixed_class", "poisoning"]
+
+# (xp, x, y, draws float[n] from 0 to 1) -> (x', y', which rows can be poisoned bool[n]), where xp
+# is jax.numpy or numpy, and x' is x where inputs stay as they are.
+Poisoner = Callable[[ModuleType, Any, Any, Any], tuple[Any, Any, Any]]
+
+
+def poisoning(
+    name: str, poisoner: Poisoner, share: Any, *, once: bool, trigger: Trigger | None = None
+) -> Attack:
+    """Returns the attack of clients that train on poisoned rows.
+
+    Of n rows that can be poisoned, those of a batch or, once, those of a client, the whole number
+    nearest to share x n are: other ones in each step, drawn at random. Padding stays padding.
+
+    Args:
+      name: Of the attack, for messages.
+      poisoner: What it makes of rows.
+      share: Above 0 and at most 1; may be traced where batches are poisoned.
+      once: Whether rows are poisoned before training.
+      trigger: Of a backdoor.
+
+    Raises:
+      ValueError: For arguments that are none.
+
+    Example:
+      >>> zeros = lambda xp, x, y, draws: (x, 0 * y, y > 1)
+      >>> attack = poisoning("zeros", zeros, 1.0, once=True)
+      >>> attack.own_rows(np.ones(3), np.array([1, 2, 3]), np.random.default_rng(0))[1].tolist()
+      [1, 0, 0]
+    """
+    check_number("share", share, FACTOR)
+    once = checked("once", once, Field(False, bool))
+    if not once:
+        return Attack(batches=(_of_batches(name, poisoner, share),), trigger=trigger)
+    share = checked("share", share, Field(1.0, float, FACTOR))  # data are made before any program
+
+    def own_rows(x, y, rng):
+        draws = rng.random((2, len(y)))
+        return _poisoned(np, name, poisoner, x, y, np.ones(len(y), bool), share, draws)
+
+    return Attack(own_rows=own_rows, trigger=trigger)
+
+
+def check_class(name: str, value: Any, classes: int | None) -> None:
+    """Raises ValueError for what is no class, unless it is traced.
+
+    Args:
+      name: How the user calls it.
+      value: What the user gave.
+      classes: How many there are; None where that is not known.
+
+    Example:
+      >>> check_class("target", 10, 10)
+      Traceback (most recent call last):
+      ValueError: target = 10 must be at least 0 and at most 9.
+    """
+    if not is_traced(value):
+        fixed_class(name, value, classes)
+
+
+def fixed_class(name: str, value: Any, classes: int | None) -> int:
+    """Returns a class that the rows depend on by which an attack is judged: no traced number.
+
+    Args:
+      name, value, classes: As of `check_class`.
+
+    Raises:
+      ValueError: For what is no class.
+
+    Example:
+      >>> fixed_class("target", 3.0, 10)
+      3
+    """
+    high = Interval().high if classes is None else classes - 1
+    return checked(name, value, Field(0, int, Interval(0, high)))
+
+
+def _of_batches(name: str, poisoner: Poisoner, share: Any) -> BatchLink:
+    def apply(batch, job, key):
+        x, y = batch["x"], batch["y"]
+        hostile = batch["mask"] & is_hostile(job)
+        draws = jax.random.uniform(key, (2, len(hostile)))
+        x, y = _poisoned(jnp, name, poisoner, x, y, hostile, share, draws)
+        return {**batch, "x": x, "y": y}
+
+    return BatchLink(apply)
+
+
+def _poisoned(
+    xp: ModuleType, name: str, poisoner: Poisoner, x: Any, y: Any, real: Any, share: Any, draws: Any
+) -> tuple[Any, Any]:
+    """Returns (x', y'), rows of which a share is poisoned.
+
+    Args:
+      xp: numpy or jax.numpy.
+      name, poisoner, share: As for `poisoning`.
+      x, y: The rows.
+      real: bool[n], the rows that may be touched.
+      draws: float[2, n] from 0 to 1: those of the poisoner, and those that choose rows.
+    """
+    _check_labels(name, y)
+    new_x, new_y, can = poisoner(xp, x, y, draws[0])
+    can = can & real
+    chosen = can
+    if is_traced(share) or share < 1:
+        order = xp.argsort(xp.where(can, draws[1], 2.0))
+        rank = xp.argsort(order)
+        chosen = can & (rank < xp.round(share * can.sum()))
+    if new_x is not x:
+        x = xp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), new_x, x)
+    return x, xp.where(chosen, new_y, y).astype(y.dtype)
+
+
+def _check_labels(name: str, y: Any) -> None:
+    """Raises ValueError for targets that are not one class of each row."""
+    if not hasattr(y, "dtype") or y.ndim != 1 or y.dtype.kind not in "iub":
+        found = f"{y.dtype}{list(y.shape)}" if hasattr(y, "dtype") else f"a {type(y).__name__}"
+        raise ValueError(
+            f"{name} changes the class of single rows, and the targets of a batch are {found}. Use "
+            "data of kind 'classification', or an attack on messages."
+        )
