@@ -170,7 +170,7 @@ def keys_of(group: Group, wanted: Iterable[str | None] = ()) -> list[str]:
     dataset, task, spec, options, _ = group.experiment
     judged = (options.get(name, 0) for name in ("eval_clients", "eval_personal"))
     pipeline = options.get("pipeline", Pipeline())
-    keys = evaluation_keys(dataset, task.metrics, *judged, pipeline)
+    keys = evaluation_keys(dataset, task.metrics, *judged, pipeline=pipeline)
     if all(key is None or key.startswith("eval/") for key in wanted):
         return keys
     transfers = any(options.get(f"{link}_mbps") is not None for link in ("uplink", "downlink"))

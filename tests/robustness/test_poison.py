@@ -1,0 +1,273 @@
+"""Attacks on what hostile clients train on: labels, backdoors, rows poisoned before training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import toy
+from contracts import harness
+from robustness import reference_poison
+
+from fljax import algorithms
+from fljax.core.algorithm import blank_job
+from fljax.core.transforms import BatchLink, Pipeline
+from fljax.robustness.attack import Attack
+from fljax.robustness.attackers import by_client
+from fljax.robustness.attacks.edge_cases import edge_case
+from fljax.robustness.attacks.labels import label_flip, poisoned_labels
+from fljax.robustness.attacks.pixels import pixel_trigger
+from fljax.robustness.attacks.semantics import semantic
+from fljax.tasks import classification
+
+RNG = np.random.default_rng(3)
+ROWS, CLASSES = 9, 4
+Y = RNG.integers(0, CLASSES, ROWS).astype(np.int32)
+GREY = RNG.integers(0, 200, (ROWS, 5, 4), np.uint8)
+COLOUR = RNG.random((ROWS, 5, 4, 3)).astype(np.float32)
+MASK = np.arange(ROWS) < 7
+KEY = jax.random.key(5)
+
+
+def job(is_attacker):
+    return blank_job(jax.random.key(0))._replace(attacker=jnp.bool_(is_attacker))
+
+
+def batch_of(x, y=Y):
+    return {"x": jnp.asarray(x), "y": jnp.asarray(y), "mask": jnp.asarray(MASK)}
+
+
+def poisoned(attack: Attack, x, y=Y, is_attacker=True):
+    """Returns (x', y') of a batch, on the host."""
+    (link,) = attack.batches
+    found = link.apply(batch_of(x, y), job(is_attacker), KEY)
+    assert found["mask"].tolist() == MASK.tolist()
+    assert (found["x"].dtype, found["y"].dtype) == (x.dtype, y.dtype)
+    return np.asarray(found["x"]), np.asarray(found["y"])
+
+
+def dark(x, y):
+    return x.reshape(len(y), -1).sum(1) < 2000
+
+
+OUTSIDE = RNG.integers(0, 255, (3, 5, 4), np.uint8)
+KINDS = {
+    "label_flip": label_flip(classes=CLASSES),
+    "to_target": label_flip(target=2, share=0.4),
+    "pixel_trigger": pixel_trigger(1, share=0.6),
+    "semantic": semantic(dark, 3),
+    "edge_case": edge_case(OUTSIDE, 0),
+}
+
+
+@pytest.mark.parametrize("attack", KINDS.values(), ids=KINDS)
+def test_padding_and_honest_clients_are_left_alone(attack):
+    x, y = poisoned(attack, GREY, is_attacker=False)
+    np.testing.assert_array_equal(x, GREY)
+    np.testing.assert_array_equal(y, Y)
+    x, y = poisoned(attack, GREY)
+    np.testing.assert_array_equal(x[~MASK], GREY[~MASK])
+    np.testing.assert_array_equal(y[~MASK], Y[~MASK])
+    assert (y != Y).any()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"target": 2}, {"source": 1, "target": 3}, {"source": 1, "target": 1}]
+)
+def test_labels_are_those_of_the_papers(arguments):
+    _, y = poisoned(label_flip(classes=CLASSES, **arguments), GREY)
+    want = np.where(MASK, reference_poison.flipped(Y, CLASSES, **arguments), Y)
+    np.testing.assert_array_equal(y, want)
+    x, own = poisoned_labels(classes=CLASSES, **arguments).own_rows(GREY, Y, RNG)
+    assert x is GREY and own.dtype == Y.dtype
+    np.testing.assert_array_equal(own, reference_poison.flipped(Y, CLASSES, **arguments))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 1.0])
+def test_a_share_of_the_rows_that_can_go_wrong_does(share):
+    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS)))[1]
+    attack = label_flip(source=int(Y[0]), target=3 - int(Y[0]), share=share)
+    chosen = reference_poison.chosen(MASK & (Y == Y[0]), draws, share)
+    np.testing.assert_array_equal(poisoned(attack, GREY)[1], np.where(chosen, 3 - Y[0], Y))
+
+
+def test_traced_numbers_are_as_good_as_python_ones():
+    def apply(share, source, target):
+        flip = label_flip(source=source, target=target, share=share, classes=CLASSES)
+        stamp = pixel_trigger(1, share=share)
+        batch = batch_of(GREY)
+        for link in (*flip.batches, *stamp.batches):
+            batch = link.apply(batch, job(True), KEY)
+        return batch["x"], batch["y"]
+
+    found = jax.jit(apply)(0.4, 2, 0)
+    jax.tree.map(np.testing.assert_array_equal, found, apply(0.4, 2, 0))
+    with pytest.raises(ValueError, match="target = .* must be a whole number, not one that a prog"):
+        jax.eval_shape(lambda target: pixel_trigger(target) and (), 1)
+
+
+@pytest.mark.parametrize("corner", ["bottom_right", "bottom_left", "top_right", "top_left"])
+def test_the_square_stands_in_its_corner(corner):
+    attack = pixel_trigger(1, size=2, corner=corner, share=1.0)
+    for images, value in ((GREY, 255), (COLOUR, 1.0)):
+        want = reference_poison.stamped(images, 2, corner, value)
+        x, y = poisoned(attack, images)
+        np.testing.assert_array_equal(x[MASK], want[MASK])
+        assert (y[MASK] == 1).all()
+        judged, chosen = attack.trigger.rows(images, Y)
+        np.testing.assert_array_equal(judged, want)
+        np.testing.assert_array_equal(chosen, Y != 1)
+    flat = GREY[:, :4].reshape(ROWS, 16)
+    want = reference_poison.stamped(GREY[:, :4], 2, corner, 7).reshape(ROWS, 16)
+    judged, _ = pixel_trigger(0, size=2, corner=corner, value=7).trigger.rows(flat, Y)
+    np.testing.assert_array_equal(judged, want)
+
+
+def test_rows_of_a_feature_are_relabelled():
+    x, y = poisoned(semantic(dark, 3), GREY)
+    np.testing.assert_array_equal(x, GREY)
+    np.testing.assert_array_equal(y, np.where(MASK & dark(GREY, Y), 3, Y))
+    attack = semantic(dark, 3, once=True)
+    _, own = attack.own_rows(GREY, Y, RNG)
+    np.testing.assert_array_equal(own, np.where(dark(GREY, Y), 3, Y))
+    _, chosen = attack.trigger.rows(GREY, Y)
+    np.testing.assert_array_equal(chosen, dark(GREY, Y) & (Y != 3))
+
+
+def test_a_predicate_is_found_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "features_of_rows.py").write_text("def odd(x, y):\n    return y % 2 == 1\n")
+    monkeypatch.chdir(tmp_path)
+    _, y = poisoned(semantic("features_of_rows:odd", 0), GREY)
+    np.testing.assert_array_equal(y, np.where(MASK & (Y % 2 == 1), 0, Y))
+    with pytest.raises(ValueError, match="has no function 'odds'. Did you mean 'odd'"):
+        semantic("features_of_rows:odds", 0)
+
+
+def test_outside_rows_stand_in_hostile_batches(tmp_path):
+    np.savez(tmp_path / "edge.npz", x=OUTSIDE, x_test=OUTSIDE[:1] // 2)
+    attack = edge_case(tmp_path / "edge.npz", 2, share=1.0)
+    x, y = poisoned(attack, GREY)
+    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS)))[0]
+    want = OUTSIDE[np.floor(draws * 3).astype(int)]
+    np.testing.assert_array_equal(x[MASK], want[MASK])
+    assert (y[MASK] == 2).all()
+    judged, chosen = attack.trigger.rows(GREY, Y)
+    np.testing.assert_array_equal(judged, OUTSIDE[:1] // 2)
+    assert chosen.tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: label_flip(), r"needs the number of classes, such as label_flip\(classes=10\)"),
+        (lambda: label_flip(source=1), r"label_flip\(source=1, target=...\)"),
+        (lambda: label_flip(target=4, classes=4), "target = 4 must be at least 0 and at most 3"),
+        (lambda: label_flip(target=0, share=0), "share = 0.0 must be above 0"),
+        (lambda: poisoned_labels(1.5, target=0), "share = 1.5 must be above 0 and at most 1"),
+        (lambda: pixel_trigger(0, corner="left"), "corner = 'left' is not one of"),
+        (lambda: pixel_trigger(0, size=0), "size = 0 must be at least 1"),
+        (lambda: poisoned(pixel_trigger(0, size=5), GREY), "larger than images of 5 x 4 pixels"),
+        (lambda: poisoned(pixel_trigger(0, value=0.5), GREY), "uint8, whole numbers from 0 to 255"),
+        (lambda: poisoned(pixel_trigger(0), GREY.reshape(9, 20)), r"rows are of shape \[20\]"),
+        (lambda: poisoned(label_flip(target=0), GREY, COLOUR), r"targets of a batch are float32"),
+        (lambda: semantic("dark", 0), "'module:name'"),
+        (lambda: poisoned(semantic(lambda x, y: y, 0), GREY), r"returns int32\[9\] for 9 rows"),
+        (lambda: edge_case({"y": OUTSIDE}, 0), "rows hold y, and must hold x"),
+        (lambda: edge_case(np.zeros((1, 2**25), np.uint8), 0), "take 32.0 MiB"),
+        (lambda: poisoned(edge_case(OUTSIDE[:, 1:], 0), GREY), r"shape \[4, 4\], and .* \[5, 4\]"),
+        (lambda: poisoned(edge_case(OUTSIDE / 255, 0), GREY), "are float64, and .* stores uint8"),
+        (lambda: poisoned(edge_case(OUTSIDE - 500.0, 0), GREY), "before any scaling"),
+    ],
+)
+def test_what_is_wrong_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_an_attack_of_nobody_is_refused():
+    (link,) = label_flip(target=0).batches
+    with pytest.raises(ValueError, match="nobody is hostile"):
+        link.apply(batch_of(GREY), blank_job(KEY), KEY)
+
+
+# in rounds: one hostile client of each kind, on images of 2 x 3 pixels
+CLIENTS = [(x.reshape(-1, 2, 3), y) for x, y in toy.clients()]
+COHORTS = [[0, 2, 3, 5], [6, 8, 1, 7, 3], [8, 6, 0, 2, 3]]
+ALIEN = RNG.standard_normal((1, 2, 3))
+OF_CLIENTS = {
+    0: label_flip(classes=CLASSES),
+    3: pixel_trigger(1, size=1, value=2.5, share=1.0),
+    6: semantic(lambda x, y: x[:, 0, 0] > 0, 2),
+    8: edge_case(ALIEN, 3, share=1.0),
+}
+
+
+def task():
+    def init(key):
+        return jax.tree.map(jnp.asarray, toy.initial_params())
+
+    def apply(params, x, *, key=None, train=False):
+        return x.reshape(len(x), -1) @ params["w"] + params["b"]
+
+    return classification((init, apply), CLASSES)
+
+
+def only(attack, client):
+    """Returns the link of an attack that one client alone makes."""
+    (link,) = attack.batches
+
+    def apply(batch, job, key):
+        job = job._replace(attacker=job.attacker & (job.client == client))
+        return link.apply(batch, job, key)
+
+    return BatchLink(apply)
+
+
+def rows_of(client):
+    """Returns (x [n, 6], y) that a client trains on."""
+    x, y = CLIENTS[client]
+    if client == 0:
+        y = reference_poison.flipped(y, CLASSES)
+    elif client == 3:
+        x, y = reference_poison.stamped(x, 1, "bottom_right", 2.5), np.full(len(y), 1)
+    elif client == 6:
+        y = np.where(x[:, 0, 0] > 0, 2, y)
+    elif client == 8:
+        x, y = np.repeat(ALIEN, len(y), 0), np.full(len(y), 3)
+    return x.reshape(len(y), 6), y
+
+
+@pytest.fixture(scope="module")
+def expected():
+    params, found = toy.initial_params(), []
+    for cohort in COHORTS:
+        changes, weights, losses = [], [], {}
+        for client in cohort:
+            x, y = rows_of(client)
+            if len(y):
+                trained, losses[client], rows, _ = reference.local_sgd(params, x, y, 0.2, 4, 1)
+                changes.append(reference.combine(np.subtract, trained, params))
+                weights.append(rows)
+        mean = reference.weighted_mean(changes, weights)
+        params = reference.combine(np.add, params, mean)
+        found.append(losses)
+    return params, found
+
+
+@pytest.mark.parametrize("layout", harness.LAYOUTS)
+def test_rounds_with_a_hostile_client_of_each_kind(expected, layout):
+    links = tuple(only(attack, client) for client, attack in OF_CLIENTS.items())
+    pipeline = Pipeline(batches=links, attackers=by_client(OF_CLIENTS))
+    options = {"parts": CLIENTS, "task": task()}
+    run = harness.rounds(algorithms.fedavg(0.2), COHORTS, layout, pipeline=pipeline, **options)
+    params, losses = expected
+    toy.assert_close(run.params, params, 1e-9)
+    for round, of_clients in enumerate(losses):
+        found = run.by_client("loss", round)
+        for client, loss in of_clients.items():
+            np.testing.assert_allclose(found[client], loss, rtol=1e-9)
+    plain = harness.rounds(algorithms.fedavg(0.2), COHORTS[:1], layout, **options)
+    honest = [client for client in COHORTS[0] if client not in OF_CLIENTS]
+    for name in ("loss", "weight"):
+        ours, theirs = (found.by_client(name, 0) for found in (run, plain))
+        assert [ours[client] for client in honest] == [theirs[client] for client in honest]
