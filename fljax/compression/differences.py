@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from fljax.compression.compressor_arguments import check_fraction, check_range
-from fljax.compression.feedback import check_decodes_anywhere, check_remembered, zeros_like
+from fljax.compression.feedback import check_decodes_anywhere
 from fljax.core.algorithm import Aggregate
+from fljax.core.remembered import check_remembered, zeros_like
 from fljax.core.transforms import UplinkLink, dense_bits
 
 PyTree = Any

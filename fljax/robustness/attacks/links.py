@@ -1,0 +1,95 @@
+"""Makes links of attackers: of what each sends alone, and of what colluders send together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.algorithm import Job
+from fljax.core.transforms import Cohort, CohortLink, UplinkLink
+
+__all__ = ["alone", "of_attackers", "parties", "replaced", "together"]
+
+PyTree = Any
+
+
+def alone(change: Callable[[PyTree, Job, jax.Array], PyTree]) -> UplinkLink:
+    """Returns the link by which each attacker sends something else than its update.
+
+    Args:
+      change: (update, job, key) -> what it sends, in the shapes of the update.
+
+    Example:
+      >>> link = alone(lambda update, job, key: -update)
+      >>> job = fljax.core.algorithm.blank_job(None)._replace(attacker=jnp.bool_(True))
+      >>> link.encode(jnp.ones(2), (), job, jax.random.key(0))[0].tolist()
+      [-1.0, -1.0]
+    """
+
+    def encode(update, state, job, key):
+        return of_attackers(job, change(update, job, key), update), state
+
+    return UplinkLink(encode, lambda payload, state: payload)
+
+
+def of_attackers(job: Job, sent: PyTree, update: PyTree) -> PyTree:
+    """Returns what an attacker sends, and the update of a client that is none."""
+    if job.attacker is None:
+        return update
+    return jax.tree.map(
+        lambda new, old: jnp.where(job.attacker, new.astype(old.dtype), old), sent, update
+    )
+
+
+def together(send: Callable[[jax.Array, jax.Array, jax.Array, Cohort], jax.Array]) -> CohortLink:
+    """Returns the link by which colluders, who see all updates, send something else than theirs.
+
+    Args:
+      send: (stack [P, d], honest bool[P], hostile bool[P], cohort) -> what they send: [d] the same
+        for all of them, or [P, d]. It is asked where somebody is honest and somebody hostile.
+
+    Example:
+      >>> link = together(lambda stack, honest, hostile, cohort: -stack)
+      >>> one = jax.make_mesh((1,), ("devices",))
+      >>> def apply(stack):
+      ...     there = jnp.array([True, True])
+      ...     hostile = jnp.array([False, True])
+      ...     cohort = Cohort(jnp.ones(2), there, jnp.arange(2), 0, "devices", hostile)
+      ...     return link.apply(stack, cohort, (), None)[0]
+      >>> rows = jax.sharding.PartitionSpec(None, "devices")
+      >>> jax.shard_map(apply, mesh=one, in_specs=rows, out_specs=rows)(jnp.ones((2, 3))).tolist()
+      [[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]]
+    """
+
+    def apply(stack, cohort, state, key):
+        if cohort.attackers is None:
+            return stack, state
+        return replaced(stack, cohort, send(stack, *parties(cohort), cohort)), state
+
+    return CohortLink(apply)
+
+
+def parties(cohort: Cohort) -> tuple[jax.Array, jax.Array]:
+    """Returns (honest bool[P], hostile bool[P]) of those whose updates are there."""
+    return cohort.valid & ~cohort.attackers, cohort.valid & cohort.attackers
+
+
+def replaced(stack: jax.Array, cohort: Cohort, sent: jax.Array) -> jax.Array:
+    """Returns the stack with what attackers send in place of their updates.
+
+    Where nobody is honest there is nothing to collude against. What is not finite would be left
+    out by the server, so that an attacker who computes such a thing sends its own update.
+
+    Args:
+      stack: [P, d].
+      cohort: With attackers.
+      sent: [d] or [P, d].
+    """
+    honest, hostile = parties(cohort)
+    sent = jnp.atleast_2d(sent.astype(stack.dtype))
+    broken = jax.lax.psum(jnp.where(jnp.isfinite(sent), 0.0, 1.0).sum(1), cohort.axis_name)
+    chosen = hostile & honest.any() & (broken == 0)
+    return jnp.where(chosen[:, None], sent, stack)
