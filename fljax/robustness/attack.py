@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from fljax.core.algorithm import Job
-from fljax.core.transforms import BatchLink, CohortLink, Trigger, UplinkLink
+from fljax.core.transforms import BatchLink, Cohort, CohortLink, Trigger, UplinkLink
 
-__all__ = ["Attack", "is_hostile"]
+__all__ = ["Attack", "are_hostile", "is_hostile"]
 
 
 class Attack(NamedTuple):
@@ -47,9 +47,28 @@ def is_hostile(job: Job) -> jax.Array:
       >>> bool(is_hostile(job))
       True
     """
-    if job.attacker is None:
+    return _said(job.attacker)
+
+
+def are_hostile(cohort: Cohort) -> jax.Array:
+    """Returns whose updates are hostile, bool[P].
+
+    Raises:
+      ValueError: If nobody said whose.
+
+    Example:
+      >>> there = jnp.array([True, False])
+      >>> are_hostile(Cohort(there, there, None, None, None, attackers=there)).tolist()
+      [True, False]
+    """
+    return _said(cohort.attackers) & cohort.valid
+
+
+def _said(attackers: jax.Array | None) -> jax.Array:
+    """Returns who is hostile, if somebody said it."""
+    if attackers is None:
         raise ValueError(
             "The pipeline has an attack, but nobody is hostile: give it attackers, such as "
             "fljax.robustness.attackers.by_client([3])."
         )
-    return job.attacker
+    return attackers

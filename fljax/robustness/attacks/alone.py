@@ -110,8 +110,6 @@ def scaling(factor: float | jax.Array | None = None) -> Attack:
 
 def _to_the_whole(stack, cohort, state, key):
     """Scales attackers' updates to the weight of the whole cohort."""
-    if cohort.attackers is None:
-        return stack, state
     _, hostile = parties(cohort)
     own = (cohort.weights * hostile).sum()
     factor = cohort.weights.sum() / jnp.where(own > 0, own, 1)

@@ -17,7 +17,7 @@ from fljax.core.transforms import Cohort
 from fljax.core.values import Field, checked
 from fljax.robustness.attack import Attack
 from fljax.robustness.attacks.links import together
-from fljax.robustness.stacks import inner_products, mean_of, square_distances, square_norms
+from fljax.robustness.stacks import inner_products, mean_of, norms, square_distances, square_norms
 
 __all__ = ["min_max", "min_sum", "unit"]
 
@@ -87,12 +87,12 @@ def min_sum(direction: str = "std", bound: str = "max") -> Attack:
 
     def send(stack, honest, hostile, cohort):
         mean, centred = _centred(stack, honest)
-        squares = square_norms(centred, cohort)
+        lengths = norms(centred, cohort)
         if bound == "max":
-            square = jnp.where(honest, squares, 0).max()
+            gamma = jnp.where(honest, lengths, 0).max()
         else:
-            square = jnp.where(honest, squares, jnp.inf).min()
-        return mean + jnp.sqrt(square) * unit(towards(mean, centred), cohort)
+            gamma = jnp.where(honest, lengths, jnp.inf).min()
+        return mean + gamma * unit(towards(mean, centred), cohort)
 
     return Attack(cohort=(together(send),))
 
@@ -102,7 +102,7 @@ def unit(vector: jax.Array, cohort: Cohort) -> jax.Array:
     largest = jax.lax.pmax(jnp.abs(vector).max(), cohort.axis_name)
     # its square might be too small or too large a number
     vector = vector / jnp.where(largest > 0, largest, 1)
-    norm = jnp.sqrt(square_norms(vector[None], cohort)[0])
+    norm = norms(vector[None], cohort)[0]
     return vector / jnp.where(norm > 0, norm, 1)
 
 

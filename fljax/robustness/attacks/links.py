@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fljax.core.algorithm import Job
 from fljax.core.transforms import Cohort, CohortLink, UplinkLink
+from fljax.robustness.attack import are_hostile, is_hostile
 
 __all__ = ["alone", "of_attackers", "parties", "replaced", "together"]
 
@@ -37,10 +38,9 @@ def alone(change: Callable[[PyTree, Job, jax.Array], PyTree]) -> UplinkLink:
 
 def of_attackers(job: Job, sent: PyTree, update: PyTree) -> PyTree:
     """Returns what an attacker sends, and the update of a client that is none."""
-    if job.attacker is None:
-        return update
+    hostile = is_hostile(job)
     return jax.tree.map(
-        lambda new, old: jnp.where(job.attacker, new.astype(old.dtype), old), sent, update
+        lambda new, old: jnp.where(hostile, new.astype(old.dtype), old), sent, update
     )
 
 
@@ -53,20 +53,14 @@ def together(send: Callable[[jax.Array, jax.Array, jax.Array, Cohort], jax.Array
 
     Example:
       >>> link = together(lambda stack, honest, hostile, cohort: -stack)
-      >>> one = jax.make_mesh((1,), ("devices",))
-      >>> def apply(stack):
-      ...     there = jnp.array([True, True])
-      ...     hostile = jnp.array([False, True])
-      ...     cohort = Cohort(jnp.ones(2), there, jnp.arange(2), 0, "devices", hostile)
-      ...     return link.apply(stack, cohort, (), None)[0]
-      >>> rows = jax.sharding.PartitionSpec(None, "devices")
-      >>> jax.shard_map(apply, mesh=one, in_specs=rows, out_specs=rows)(jnp.ones((2, 3))).tolist()
-      [[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]]
+      >>> there, hostile = jnp.array([True, True]), jnp.array([False, True])
+      >>> cohort = Cohort(jnp.ones(2), there, jnp.arange(2), 0, "devices", hostile)
+      >>> on_each = jax.vmap(lambda stack: link.apply(stack, cohort, (), None), axis_name="devices")
+      >>> on_each(jnp.ones((1, 2, 3)))[0].tolist()
+      [[[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]]]
     """
 
     def apply(stack, cohort, state, key):
-        if cohort.attackers is None:
-            return stack, state
         return replaced(stack, cohort, send(stack, *parties(cohort), cohort)), state
 
     return CohortLink(apply)
@@ -74,7 +68,8 @@ def together(send: Callable[[jax.Array, jax.Array, jax.Array, Cohort], jax.Array
 
 def parties(cohort: Cohort) -> tuple[jax.Array, jax.Array]:
     """Returns (honest bool[P], hostile bool[P]) of those whose updates are there."""
-    return cohort.valid & ~cohort.attackers, cohort.valid & cohort.attackers
+    hostile = are_hostile(cohort)
+    return cohort.valid & ~hostile, hostile
 
 
 def replaced(stack: jax.Array, cohort: Cohort, sent: jax.Array) -> jax.Array:
@@ -85,7 +80,7 @@ def replaced(stack: jax.Array, cohort: Cohort, sent: jax.Array) -> jax.Array:
 
     Args:
       stack: [P, d].
-      cohort: With attackers.
+      cohort: The cohort.
       sent: [d] or [P, d].
     """
     honest, hostile = parties(cohort)

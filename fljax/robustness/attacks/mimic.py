@@ -62,8 +62,6 @@ def mimic(warmup: int | jax.Array = 1) -> Attack:
     check_count("warmup", warmup)
 
     def apply(stack, cohort, state, key):
-        if cohort.attackers is None:
-            return stack, state
         honest, hostile = parties(cohort)
         learned = _learn(stack, honest, cohort, state, key)
         learns = honest.any() & hostile.any() & (state.rounds < warmup)
