@@ -57,6 +57,7 @@ _OPTIONS = (
     *_OF_PARTITION,
     *("rows_per_client", "own_test_fraction", "feature_skew", "concept_shift", "label_noise"),
     *("held_out_fraction", "held_out_folds", "held_out_fold", "concept_drift", "data_checks"),
+    "root_rows",
 )
 _DEFINE = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}
 for _name in _OPTIONS:
@@ -115,7 +116,7 @@ def _load(partition):
 def _described(name, dataset, several):
     """Shows splits, sizes and skew; returns them as blocks of a page."""
     lines = [dataset.describe(), str(data.partition_statistics(*_counted(dataset)))]
-    for group, values in dataset.groups.items():
+    for group, values in data.without_root(dataset).groups.items():
         found = zip(*np.unique(values, return_counts=True), strict=True)
         each = ", ".join(f"{value} {count}" for value, count in found)
         lines.append(f"{group:<18} {each} (clients)")
@@ -168,7 +169,7 @@ def _verbatim(heading, text, headed=False):
 
 def _counted(dataset):
     """Returns the training partition, and its clients' labels where there are classes."""
-    has_classes = dataset.num_classes is not None
+    has_classes, dataset = dataset.num_classes is not None, data.without_root(dataset)
     return dataset.train.partition, data.split_label_counts(dataset) if has_classes else None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fljax.compression.sizes import Size
 from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.digits import counted
 from fljax.core.fast_layers import named
 from fljax.core.task import Task
 from fljax.core.transforms import UPDATE, Pipeline, as_configured
@@ -43,14 +44,14 @@ def describe(
       dataset, task, spec, options: As `simulate` takes them.
       update: Size of a compressed update; None where updates are sent as they are.
     """
-    sizes = dataset.train.partition.sizes
+    sizes = dataset.train.partition.sizes[: dataset.members]
     shapes = rehearsed(dataset, task, spec, options.pipeline)
     params = shapes.variables.params
     param_bytes = nbytes(params)
     execution, needed = _prepared(dataset, task, spec, options)
-    cohort = min(options.clients_per_round, dataset.num_clients)
+    cohort = min(options.clients_per_round, dataset.members)
     steps_a_client, flops_a_step, taking_part = _local_training(dataset, task, spec, options)
-    steps_a_round = steps_a_client * cohort
+    steps_a_round = steps_a_client * (cohort + (dataset.root is not None))
     flops = flops_a_step * steps_a_round
     received, sent = _traffic_of_a_client(shapes, as_configured(options.pipeline), update)
     down, up = (cohort * taking_part * link.bits / 8 for link in (received, sent))
@@ -59,9 +60,10 @@ def describe(
         ("dataset", f"{dataset.name}, {sizes.sum():,} training rows"),
         (
             "clients",
-            f"{dataset.num_clients:,}, rows min {sizes.min():,} / median {int(np.median(sizes)):,}"
+            f"{dataset.members:,}, rows min {sizes.min():,} / median {int(np.median(sizes)):,}"
             f" / max {sizes.max():,}",
         ),
+        *([] if dataset.root is None else [("root", _root_rows(dataset))]),
         ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
         ("local steps", f"{steps_a_client:.1f} a client, {steps_a_round:,.0f} a round"),
         ("parameters", f"{param_count:,} ({_amount(param_bytes, 'B')})"),
@@ -90,6 +92,12 @@ def describe(
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _root_rows(dataset: FederatedDataset) -> str:
+    """Returns what is to be said of the server's own rows."""
+    size = int(dataset.train.partition.sizes[dataset.root])
+    return f"{counted(size, 'row')} that the server trains on in every round"
 
 
 def _local_training(

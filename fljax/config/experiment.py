@@ -31,6 +31,7 @@ from fljax.core.values import checked, checked_path
 from fljax.data import sources
 from fljax.data.checks import checked as checked_data
 from fljax.data.dataset import FederatedDataset
+from fljax.data.splits.root import with_root
 from fljax.engine.devices.distributed import all_or_none, is_main
 from fljax.engine.plan.batching import takes_part, works_of
 from fljax.recording import Run
@@ -285,7 +286,12 @@ def make_dataset(config) -> FederatedDataset:
             given=config.dataset_options.to_dict(),
             said={name: f"the key {key!r}" for name, key in keys.items()},
         )
-        return checked_data(dataset, config.data_checks) if config.data_checks else dataset
+        if config.data_checks:
+            dataset = checked_data(dataset, config.data_checks)
+        # last of all: what would change clients or rows behind it is refused
+        return (
+            with_root(dataset, config.root_rows, config.data_seed) if config.root_rows else dataset
+        )
 
 
 @contextlib.contextmanager
@@ -316,7 +322,7 @@ def make_pipeline(
     if chosen == names.Names():
         return Pipeline()
     params = _shapes(task)
-    check_cohort(config, dataset.num_clients)
+    check_cohort(config, dataset.members)
     participants = num_participants(config, dataset, task)
     with _as_config_error():
         sides = [side for side in ("uplink", "downlink") if side in traced]

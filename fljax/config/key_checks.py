@@ -240,6 +240,11 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
                 "model. Leave it out, or let the task's function name a parameter `model`."
             )
     yield from _fold_conflicts(values)
+    if values["root_rows"] and values["concept_drift"] is not None:
+        yield (
+            f"root_rows = {values['root_rows']} takes rows for the server once, and concept_drift "
+            "lets clients hold others from round to round. Leave one of them out."
+        )
     if values["patience"] and values["val_fraction"] == 0:
         yield "patience needs validation data. Set val_fraction, such as 0.1."
     rounds = values["rounds_per_dispatch"]

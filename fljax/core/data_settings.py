@@ -111,6 +111,12 @@ DATA: dict[str, Field] = {
         meaning="Looks for faults client by client, and says what is done about them: error, "
         "exclude, drop_rows, warn, named in fljax.data.checks; unset: nothing is looked for.",
     ),
+    "root_rows": Field(
+        0, int, NON_NEGATIVE, unit="rows",
+        meaning="Gives the server so many clean training rows of its own, taken from those of the "
+        "clients, for rules that trust updates by its update, such as aggregator = 'fltrust'; 0: "
+        "none.",
+    ),
     "concept_drift": Field(
         None, str, optional=True,
         meaning="Lets what a client holds change from round to round: what drifts, and when, such "
@@ -120,6 +126,6 @@ DATA: dict[str, Field] = {
     "data_seed": Field(
         0, int, SEED,
         meaning="Draws the partition, own test and validation rows, domains, concepts, wrong "
-        "labels, held-out clients, who drifts when.",
+        "labels, held-out clients, root rows, who drifts when.",
     ),
 }  # fmt: skip

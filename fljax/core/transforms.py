@@ -343,6 +343,8 @@ class Aggregator(NamedTuple):
       weighs: Whether it counts clients by their weights. One that does not is refused where weights
         differ.
       problem: (number of updates) -> why it promises nothing for so few, or None; None for never.
+      root: The client whose update it takes for the server's own, `FederatedDataset.root`; None of
+        rules that know no such client, and are refused where the data have one.
 
     Example:
       >>> median = Aggregator(
@@ -358,6 +360,7 @@ class Aggregator(NamedTuple):
     reports: tuple[str, ...] = ()
     weighs: bool = True
     problem: Callable[[int], str | None] | None = None
+    root: int | None = None
 
 
 class ServerLink(NamedTuple):

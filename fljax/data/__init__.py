@@ -85,6 +85,7 @@ from fljax.data.sources.stackoverflow import stackoverflow_lr, stackoverflow_nwp
 from fljax.data.sources.synthetic import synthetic
 from fljax.data.splits.held_out import with_fold, with_held_out
 from fljax.data.splits.own_rows import with_own_test
+from fljax.data.splits.root import with_root, without_root
 
 __all__ = [
     "CONCEPTS",
@@ -185,5 +186,7 @@ __all__ = [
     "with_held_out",
     "with_label_noise",
     "with_own_test",
+    "with_root",
+    "without_root",
     "wrong_label_shares",
 ]

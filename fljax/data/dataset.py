@@ -146,6 +146,8 @@ class FederatedDataset:
         the model sees; it is compiled into the round program, so that raw uint8 stays in memory.
         None for the identity.
       feature_names: The name of each feature of an x that was columns of a table, or None.
+      root: The client that is the server's own and none of the population: the last one, whose
+        rows are clean; see `with_root`. None where the server has no rows.
 
     Example:
       >>> data.synthetic(num_clients=3).num_clients
@@ -172,6 +174,7 @@ class FederatedDataset:
     feature_names: tuple[str, ...] | None = None
     subjects: np.ndarray | None = None
     noisy_labels: NoisyLabels | None = None
+    root: int | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -198,6 +201,7 @@ class FederatedDataset:
                     f"the groups {name!r} of {self.name!r} have {len(values)} entries, one for "
                     f"each client, but the training data have {self.num_clients} clients"
                 )
+        _check_root(self)
         _check_row_groups(self)
         if self.subjects is not None:
             _check_subjects(self)
@@ -229,7 +233,7 @@ class FederatedDataset:
         )
         return (
             f"FederatedDataset({self.name!r}: {self.kind}{self._classes}, "
-            f"{counted(self.num_clients, 'client')}, rows: {rows})"
+            f"{counted(self.members, 'client')}{self._root}, rows: {rows})"
         )
 
     @property
@@ -237,8 +241,18 @@ class FederatedDataset:
         return "" if self.num_classes is None else f", {self.num_classes:,} classes"
 
     @property
+    def _root(self) -> str:
+        return "" if self.root is None else " and the server's own"
+
+    @property
     def num_clients(self) -> int:
+        """Number of clients that train, the server's own among them."""
         return self.train.partition.num_clients
+
+    @property
+    def members(self) -> int:
+        """Number of clients of the population, without the server's own."""
+        return self.num_clients if self.root is None else self.root
 
     @property
     def population(self) -> Population:
@@ -324,52 +338,49 @@ class FederatedDataset:
 
     def describe(self) -> str:
         """Returns a few lines for people: splits, clients, rows per client, example shapes."""
-        sizes = self.train.partition.sizes
-        heading = f"{self.name}: {self.kind}{self._classes}"
-        lines = [f"{heading}, {self.num_clients} clients"]
-        for role in ROLES:
-            split = getattr(self, role)
-            if split is None:
-                continue
-            owners = "global"
-            if split.partition is not None:
-                owners = f"over {split.partition.num_clients} clients"
-            width = 8 if self.held_out_train is None else 14
-            lines.append(f"  {role:<{width}} {split.num_rows:>10} rows, {owners}")
-        if sizes.size:
-            lines.append(
-                f"  rows per client: min {sizes.min()}, median {np.median(sizes):g}, "
-                f"mean {sizes.mean():.1f}, max {sizes.max()}"
-            )
-        if self.moves:
-            lines.append("  what clients own changes over the rounds; this is round 0")
-        if self.noisy_labels is not None:
-            count = len(self.noisy_labels.rows)
-            lines.append(f"  wrong labels: {counted(count, 'row')} of those that clients train on")
-        if self.subjects is not None:
-            count = len(np.unique(self.subjects))
-            lines.append(f"  rows are of {counted(count, 'subject')}, and stay together by subject")
-        lines += [
-            f"  left out as not whole: {n} rows of {role}" for role, n in self.dropped.items()
-        ]
-        lines += [
-            f"  left out by checks: {n} rows of {role}"
-            for role, n in self.checks.get("dropped_rows", {}).items()
-        ]
-        if gone := self.checks.get("excluded_clients"):
-            lines.append(f"  left out by checks: {counted(len(gone), 'client')}")
-        stored, seen = shapes(self.train.examples.spec), shapes(self.spec)
-        lines.append(f"  example: {stored}" + ("" if stored == seen else f"; model sees {seen}"))
-        return "\n".join(lines)
+        from fljax.data.description import described
+
+        return described(self)
 
 
 def check_stays(dataset: FederatedDataset, what: str) -> None:
-    """Refuses rows that change over the rounds where they would be changed or divided once."""
+    """Refuses rows that change over the rounds where they would be changed or divided once.
+
+    So it does where the server has taken root rows, which come last of all.
+    """
+    check_has_no_root(dataset, what)
     if dataset.moves:
         raise ValueError(
             f"rows of {dataset.name!r} drift over the rounds, and cannot be {what} any more: do "
             "that first, and let them drift last"
         )
+
+
+def check_has_no_root(dataset: FederatedDataset, what: str) -> None:
+    """Refuses to change clients or rows behind those that the server has taken."""
+    if dataset.root is not None:
+        raise ValueError(
+            f"the server of {dataset.name!r} has root rows, and clients and rows cannot be {what} "
+            "any more: do that first, and take root rows last"
+        )
+
+
+def _check_root(dataset: FederatedDataset) -> None:
+    """Refuses a root that is not the last client, or that owns rows to be judged on."""
+    root = dataset.root
+    if root is None:
+        return
+    if root != dataset.num_clients - 1 or not dataset.train.partition.sizes[-1]:
+        raise ValueError(
+            f"root = {root} of {dataset.name!r} must be the last of {dataset.num_clients} clients, "
+            "and have training rows: fljax.data.with_root(dataset) makes it so"
+        )
+    for role in ("val", "test"):
+        partition = (split := getattr(dataset, role)) and split.partition
+        if partition is not None and partition.sizes[root]:
+            raise ValueError(
+                f"the root of {dataset.name!r} owns {role} rows, and is no client to be judged"
+            )
 
 
 def _check_subjects(dataset: FederatedDataset) -> None:

@@ -309,7 +309,7 @@ def _program_key(made: Made) -> tuple:
         dict(experiment.built_in),
         sorted(experiment.hparams),
         id(dataset.train.examples),
-        (dataset.num_clients, dataset.num_classes, dataset.kind),
+        (dataset.num_clients, dataset.root, dataset.num_classes, dataset.kind),
         key_of((dict(dataset.groups), dataset.preprocess)),
         made.key,
     )

@@ -202,8 +202,9 @@ class Slots:
             running.round += 1
             if running.diverged is not None:
                 continue
-            groups = self.group.datasets[self.federation.trials[slot].partition].groups
-            record = training_record(facts, stats, running.totals, self._speeds, slot, groups)
+            dataset = self.group.datasets[self.federation.trials[slot].partition]
+            told = (running.totals, self._speeds, slot, dataset.groups, dataset.root)
+            record = training_record(facts, stats, *told)
             if running.ledger is not None:
                 is_last = running.round == self.group.num_rounds
                 record |= running.ledger.record(running.round, is_last=is_last)

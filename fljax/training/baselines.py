@@ -27,6 +27,7 @@ from fljax.core.settings import PRIVACY
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset, Partition
+from fljax.data.splits.root import without_root
 from fljax.engine.devices.distributed import allgather
 from fljax.recording import Run
 from fljax.training.evaluations import STAND_INS
@@ -156,7 +157,7 @@ def _with_hparams(spec: AlgorithmSpec, hparams) -> AlgorithmSpec:
 def _centralized(dataset, task, local, options, steps):
     """One client that owns all rows, and takes the cohort's steps in each round."""
     rows = np.sort(dataset.train.rows())
-    pooled = dataset.repartition(Partition(np.array([0, len(rows)]), rows))
+    pooled = without_root(dataset).repartition(Partition(np.array([0, len(rows)]), rows))
     batch = int(np.median(options.batch_size)) or int(dataset.train.partition.sizes.max())
     options = dataclasses.replace(
         options,
@@ -189,7 +190,7 @@ def _local_only(dataset, task, local, options, steps):
         rounds_per_dispatch=1,
         **_UNPROTECTED,
     )
-    return dataset, task, local, options
+    return without_root(dataset), task, local, options
 
 
 BASELINES = {"centralized": _centralized, "local_only": _local_only}

@@ -34,6 +34,7 @@ from fljax.training.preflight import (
     check_model,
     check_own_numbers,
     check_read,
+    check_root,
     check_schedules,
     warn_of_numbers,
 )
@@ -120,7 +121,7 @@ def draw_blueprint(
     check_model(local_task, model, batch)
     check_metrics(task, local_task, model, batch)
     algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
-    with_combine(as_configured(options.pipeline), algorithm.combine)  # or refuses
+    check_root(dataset, with_combine(as_configured(options.pipeline), algorithm.combine))
     warn_of_numbers(spec, trials, partitions, options, cohorts.groups)
     steps = steps_per_job(partition.sizes, work)
     check_plan_size(steps, work, cohorts.max_jobs)

@@ -325,6 +325,10 @@ def _check_rows(dataset: FederatedDataset, rows: str) -> None:
             f"the data of {dataset.name!r} drift, and coalitions are of rows that stay: leave "
             "drift out"
         )
+    if dataset.root is not None:
+        raise ValueError(
+            f"the server of {dataset.name!r} has root rows, and is in no coalition: leave them out"
+        )
     if rows not in ("val", "test") or getattr(dataset, rows) is None:
         raise ValueError(
             f"rows = {rows!r}, and the data have "

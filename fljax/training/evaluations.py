@@ -15,6 +15,7 @@ from fljax.core.metrics import Metric, client_summary, spread_metric
 from fljax.core.transforms import as_configured
 from fljax.core.trees import zeros_like_shape
 from fljax.data.dataset import FederatedDataset, Split
+from fljax.data.splits.root import without_root
 from fljax.engine.devices.placement import host_readable
 from fljax.training import evaluation, personalization
 from fljax.training.audit import AuditedRows, audit_record, audited_rows
@@ -228,7 +229,8 @@ def make_evaluations(
       others: Made before for the same federation and data of the same preprocessing: what they
         compile and where they share a split, what they placed on the devices, is used again.
     """
-    dataset = dataset or federation.dataset
+    # the server's own client is judged nowhere
+    dataset = without_root(dataset or federation.dataset)
     mesh, seed = federation.mesh, federation.options.seed if seed is None else seed
     batch_size = batch_size or evaluation.BATCH_SIZE
     splits = {

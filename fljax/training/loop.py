@@ -171,8 +171,9 @@ class Loop:
         self.stop_agreed |= bool(vote)
         seconds = clock.lap() / len(block.facts)
         speeds = LinkSpeeds(self.options.uplink_mbps, self.options.downlink_mbps)
+        dataset = self.federation.dataset
         records = [
-            round_record(facts, stats, self.totals, seconds, speeds, self.federation.dataset.groups)
+            round_record(facts, stats, self.totals, seconds, speeds, dataset.groups, dataset.root)
             | self._of_privacy(facts.round + 1)
             | self._of_sampler(facts)
             for facts, stats in zip(block.facts, block.stats, strict=True)
@@ -277,7 +278,7 @@ class Loop:
         interrupted = self._stopping and done < num_rounds and stopped is None
         summary = summarize(
             recorder.records,
-            num_clients=federation.dataset.num_clients,
+            num_clients=federation.dataset.members,
             clients_per_round=federation.options.clients_per_round,
             seed=federation.options.seed,
             metric=self.metric,
@@ -356,11 +357,17 @@ def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: F
       clients: int[diverged jobs], whose updates were not finite.
       federation: What is trained.
     """
-    count = record.get("train/clients_nonfinite", 0)
+    count, dataset = record.get("train/clients_nonfinite", 0), federation.dataset
+    clients = np.unique(clients)
+    if dataset.root is not None and dataset.root in clients:
+        clients = clients[clients != dataset.root]
+        warnings.warn(
+            f"Round {record['round']}: the server's own update on its root rows is not finite, and "
+            "no other one is trusted by it.",
+            stacklevel=2,
+        )
     if not count:
         return
-    dataset = federation.dataset
-    clients = np.unique(clients)
     named = some_of(clients if dataset.client_ids is None else dataset.client_ids[clients])
     passes = federation.algorithm.passes
     clusters = max((each.num_clusters for each in passes if each.sums_of == "cluster"), default=1)

@@ -18,6 +18,7 @@ from fljax.core.names import foreign, nearest
 from fljax.core.per_client import is_per_client
 from fljax.core.reads import Recorded
 from fljax.core.task import Task
+from fljax.core.transforms import Pipeline
 from fljax.core.values import brief, shown
 from fljax.data.dataset import ROLES, FederatedDataset, Partition
 from fljax.data.labels import sample_labels, sample_targets
@@ -103,6 +104,23 @@ def _check_classes_of(
             f"The {role} labels of {name!r} hold {wrong} (row {rows[place[0]]}), and the classes "
             f"are 0 to {num_classes - 1}. Number the labels from 0, or make data set and task for "
             "more classes."
+        )
+
+
+def check_root(dataset: FederatedDataset, pipeline: Pipeline) -> None:
+    """Raises ValueError for root rows that no rule asks for, or another client in their place."""
+    asked, root = pipeline.aggregator.root, dataset.root
+    if root is not None and asked is None:
+        raise ValueError(
+            f"The server of {dataset.name!r} has root rows, and the aggregator would count them as "
+            "those of a client. Choose one that asks for them, such as fltrust, or set root_rows = "
+            "0."
+        )
+    if asked != root:
+        said = "has no root rows" if root is None else f"has client {root} for them"
+        raise ValueError(
+            f"The aggregator takes client {asked} for the server's own, and {dataset.name!r} "
+            f"{said}. Give the rule dataset.root, of fljax.data.with_root(dataset)."
         )
 
 

@@ -44,6 +44,7 @@ def round_record(
     seconds: float,
     speeds: LinkSpeeds,
     groups: Mapping[str, np.ndarray] = NO_GROUPS,
+    root: int | None = None,
 ) -> dict[str, Any]:
     """Returns the record of one round, and adds to the totals.
 
@@ -54,9 +55,11 @@ def round_record(
       seconds: Wall-clock time of the round.
       speeds: Of the simulated links.
       groups: {name: [N] group of each client}, to which clusters are compared.
+      root: The server's own client, which sends nothing and is none of the population; or None.
     """
     totals.elapsed += seconds
-    record = training_record(facts, stats, totals, speeds, groups=groups) | {
+    of_training = training_record(facts, stats, totals, speeds, groups=groups, root=root)
+    record = of_training | {
         "time/round_seconds": seconds,
         "time/elapsed_seconds": totals.elapsed,
         "time/plan_seconds": facts.seconds,
@@ -75,19 +78,22 @@ def training_record(
     speeds: LinkSpeeds,
     trial: int = 0,
     groups: Mapping[str, np.ndarray] = NO_GROUPS,
+    root: int | None = None,
 ) -> dict[str, Any]:
     """Returns what one trial's record says of training and messages, and adds to its totals.
 
     Args:
-      facts, stats, speeds, groups: As for `round_record`.
+      facts, stats, speeds, groups, root: As for `round_record`.
       totals: Of the trial.
       trial: Its number.
     """
     clients = facts.clients
     if len(facts.steps) > 1:
         own = (facts.trials == trial) & (facts.clients >= 0)
-        stats = [{name: values[own] for name, values in of_pass.items()} for of_pass in stats]
-        clients = clients[own]
+        stats, clients = _of_jobs(stats, own), clients[own]
+    everybody = recorded(stats)
+    if root is not None:
+        stats, clients = _of_jobs(stats, clients != root), clients[clients != root]
     last = recorded(stats)
     record = {
         "round": int(np.broadcast_to(facts.round, len(facts.steps))[trial]) + 1,
@@ -108,7 +114,8 @@ def training_record(
         record["train/clients_refused"] = _exact_sum(last["refused"])
     if HOSTILE in last:
         record[HOSTILE] = _exact_sum(last[HOSTILE])
-    record |= drift.drift_record(last, record.get("train/loss"), totals)
+    # the mean of a round's updates is that of all who trained
+    record |= drift.drift_record(everybody, record.get("train/loss"), totals)
     reported = {name for name in last if f"{name}/weight" in last}  # by links of the uplink
     for name in sorted(reported):
         if weight := float(np.sum(last[f"{name}/weight"], dtype=np.float64)):
@@ -117,6 +124,11 @@ def training_record(
     for name in sorted(last.keys() - known):
         record[key_of(name)] = float(np.sum(last[name], dtype=np.float64))
     return record | _agreements(last, clients, groups)
+
+
+def _of_jobs(stats: Sequence[Mapping[str, Any]], chosen: np.ndarray) -> list[dict[str, Any]]:
+    """Returns the statistics of those jobs at which a mask is true."""
+    return [{name: values[chosen] for name, values in of_pass.items()} for of_pass in stats]
 
 
 def recorded(stats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

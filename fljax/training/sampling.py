@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fljax.core import sampler as samplers
+from fljax.core.always import always
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.cohorts import Cohorts
 from fljax.training.options import RoundOptions
@@ -26,20 +27,22 @@ def make_cohorts(dataset: FederatedDataset, options: RoundOptions, seeds: Sequen
 
 def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) -> samplers.Sampler:
     """Returns the sampler that the options ask for."""
+    clients, sampler = dataset.members, options.sampler
     if options.cohorts is not None:
-        return samplers.replay(options.cohorts, dataset.num_clients)
-    sampler = options.sampler
-    if isinstance(sampler, str):
+        sampler = samplers.replay(options.cohorts, clients)
+    elif isinstance(sampler, str):
         sampler = samplers.make(
             sampler,
-            dataset.num_clients,
+            clients,
             options.clients_per_round,
             seed,
-            dataset.train.partition.sizes,
+            dataset.train.partition.sizes[:clients],
             options.separation,
         )
     elif options.privacy is not None and sampler.separation:
-        sampler = samplers.keeping_apart(sampler, dataset.num_clients)
+        sampler = samplers.keeping_apart(sampler, clients)
+    if dataset.root is not None:
+        sampler = always(sampler, dataset.root)
     _check_feedback(sampler.feedback, options.rounds_per_dispatch)
     return sampler
 

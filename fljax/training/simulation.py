@@ -323,7 +323,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | _named_classes(federation.dataset)
         | dict(options.config or {})
         | {
-            "num_clients": federation.dataset.num_clients,
+            "num_clients": federation.dataset.members,
             "metrics": metrics.plain(federation.task.metrics),
             "execution": federation.layout,
             "processes": num_processes(),

@@ -14,7 +14,15 @@ from fljax.core.digits import counted
 from fljax.core.values import wrong
 from fljax.data.checks.report import CLIENT_CHECKS, MEANINGS, ROW_CHECKS, Report, check
 from fljax.data.checks.settings import Settings, settings_of
-from fljax.data.dataset import ROLES, FederatedDataset, Partition, Split, check_stays, offsets_of
+from fljax.data.dataset import (
+    ROLES,
+    FederatedDataset,
+    Partition,
+    Split,
+    check_has_no_root,
+    check_stays,
+    offsets_of,
+)
 from fljax.data.examples import ArrayExamples, LazyExamples
 
 _SURE = ("nonfinite", "out_of_range", "duplicates", "contradictions", "overlap", "few_rows")
@@ -107,6 +115,7 @@ def checked(dataset: FederatedDataset, policy: str) -> FederatedDataset:
         check_stays(dataset, "left out")
         dataset, done["dropped_rows"] = _without_rows(report, chosen.checks)
     if found and chosen.name == "exclude":
+        check_has_no_root(dataset, "left out")
         dataset, done["excluded_clients"] = _without_clients(report, chosen.checks)
     said = {"policy": policy, "found": report.counts, **done}
     return dataclasses.replace(dataset, checks=said)

@@ -20,7 +20,7 @@ import numpy as np
 
 from fljax.core import parts, random
 from fljax.core.values import COUNT, FACTOR, NON_NEGATIVE, Field, checked, shown, whole_numbers
-from fljax.data.dataset import FederatedDataset, Split
+from fljax.data.dataset import FederatedDataset, Split, check_has_no_root
 from fljax.data.examples import ArrayExamples
 from fljax.data.heterogeneity.concept_shift import CONCEPTS, LABELS, made_concepts
 from fljax.data.heterogeneity.domains import Kind, in_each_domain, told
@@ -170,6 +170,7 @@ def with_concept_drift(
     seed = partition_setting("seed", seed)
     if dataset.moves:
         raise ValueError(f"the data of {dataset.name!r} drift already")
+    check_has_no_root(dataset, "let drift")
     judged = next((split for split in (dataset.test, dataset.held_out, dataset.val) if split), None)
     if dataset.row_groups and judged is not None and judged.partition is not None:
         raise ValueError(

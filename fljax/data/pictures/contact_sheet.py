@@ -25,7 +25,7 @@ def chosen_clients(dataset: FederatedDataset, clients: int) -> np.ndarray:
       >>> chosen_clients(dataset, 2).tolist()
       [0, 2]
     """
-    sizes = dataset.train.partition.sizes
+    sizes = dataset.train.partition.sizes[: dataset.members]
     filled = np.flatnonzero(sizes)
     order = filled[np.argsort(-sizes[filled], kind="stable")]
     return order[np.linspace(0, len(order) - 1, min(clients, len(order))).round().astype(np.int64)]

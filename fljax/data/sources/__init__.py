@@ -31,6 +31,7 @@ from fljax.data.sources.medical import brain_mri, pneumonia_xray
 from fljax.data.sources.shakespeare import shakespeare
 from fljax.data.sources.stackoverflow import stackoverflow_lr, stackoverflow_nwp
 from fljax.data.sources.synthetic import synthetic
+from fljax.data.splits.root import with_root
 
 SOURCES: dict[str, Callable[..., FederatedDataset]] = {
     "digits": digits,
@@ -94,6 +95,7 @@ def load(
     held_out_fold: int | None = None,
     val_fraction: float = 0.0,
     data_checks: str | None = None,
+    root_rows: int = 0,
     concept_drift: str | None = None,
     **options,
 ) -> FederatedDataset:
@@ -118,6 +120,7 @@ def load(
       held_out_folds, held_out_fold: Hold one of so many folds out instead, see `with_fold`.
       val_fraction: Share of the training rows to split off for validation, client by client.
       data_checks: Looks for faults, and says what is done about them, see `checked`.
+      root_rows: Gives the server so many rows of its own, see `with_root`.
       concept_drift: Lets what clients hold change from round to round, see `with_concept_drift`.
       **options: The partition's (such as `alpha`) and the source's own (such as `standardize`).
 
@@ -151,7 +154,8 @@ def load(
     }
     said = {key: value for key, value in settings.items() if value is not None}
     dataset = make(name, {"seed": seed, **said}, needed=said, given=options)
-    return dataset if data_checks is None else checked(dataset, data_checks)
+    dataset = dataset if data_checks is None else checked(dataset, data_checks)
+    return with_root(dataset, root_rows, seed) if root_rows else dataset
 
 
 def has_clients(text: str, options: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from fljax.core import random
-from fljax.data.dataset import FederatedDataset, Split
+from fljax.data.dataset import FederatedDataset, Split, check_has_no_root
 from fljax.data.partitions.partition_arguments import partition_setting
 
 
@@ -80,6 +80,7 @@ def with_fold(dataset: FederatedDataset, fold: int, folds: int, seed: int = 0) -
 
 
 def _check_none_yet(dataset: FederatedDataset, asked: str) -> None:
+    check_has_no_root(dataset, "held out")
     for role in ("held_out", "val"):
         if getattr(dataset, role) is not None:
             raise ValueError(
