@@ -18,6 +18,7 @@ __all__ = [
     "counted",
     "inner_products",
     "mean_of",
+    "median_of",
     "norms",
     "num_params",
     "share_of",
@@ -60,6 +61,15 @@ def mean_of(stack: jax.Array, rows: jax.Array) -> jax.Array:
     weights = rows.astype(stack.dtype)
     total = jnp.matmul(weights, stack, precision=jax.lax.Precision.HIGHEST)
     return total / jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
+
+
+def median_of(values: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns the median of those of [P] whose rows are chosen, of an even number the mean of two;
+    infinity of none."""
+    ordered = jnp.sort(jnp.where(rows, values, jnp.inf))
+    count = jnp.maximum(rows.sum(), 1)
+    low, high = ordered[(count - 1) // 2], ordered[count // 2]
+    return jnp.where(low < high, low + (high - low) / 2, low)
 
 
 def square_distances(stack: jax.Array, cohort: Cohort) -> jax.Array:

@@ -40,3 +40,94 @@ def divide_and_conquer(updates, f, filter, samples):
     final = sorted(set.intersection(*good))
     mean = sum(updates[row] for row in final) / len(final) if final else 0 * updates[0]
     return mean, final
+
+
+def mean_shift(points, bandwidth):
+    """Comaniciu and Meer 2002, flat kernel, each point a seed; returns labels, -1 of no cluster.
+
+    Modes within the bandwidth of a mode with more points in reach are none.
+    """
+    distance = lambda a, b: np.sqrt(((a - b) ** 2).sum())  # noqa: E731
+    modes = []
+    for point in points:
+        mode = point
+        for _ in range(300):
+            near = [other for other in points if distance(mode, other) <= bandwidth]
+            new = sum(near) / len(near)
+            moved, mode = distance(new, mode), new
+            if moved <= 1e-3 * bandwidth:
+                break
+        height = sum(distance(mode, other) <= bandwidth for other in points)
+        modes.append((height, tuple(mode)))
+    kept = []
+    for _, mode in sorted(modes, reverse=True):
+        mode = np.array(mode)
+        if all(distance(mode, other) > bandwidth for other in kept):
+            kept.append(mode)
+    labels = []
+    for point in points:
+        distances = [distance(point, mode) for mode in kept]
+        nearest = int(np.argmin(distances))
+        labels.append(nearest if distances[nearest] <= bandwidth else -1)
+    return np.array(labels)
+
+
+def bandwidth(points, reach=0.5):
+    """As the authors of SignGuard choose it: the mean distance to the nearest half's farthest."""
+    near = max(1, int(reach * len(points)))
+    return np.mean([sorted(np.linalg.norm(points - point, axis=1))[near - 1] for point in points])
+
+
+def signguard(updates, lower, upper, coordinates):
+    """Algorithm 2 of Xu et al. 2022, arXiv:2109.05872; returns (value, those kept)."""
+    lengths = np.linalg.norm(updates, axis=1)
+    middle = np.median(lengths)
+    features = []
+    for update in updates:
+        signs = np.sign(update[coordinates])
+        features.append([(signs == sign).mean() for sign in (1, 0, -1)])
+    features = np.array(features)
+    labels = mean_shift(features, bandwidth(features) + 1e-5)
+    largest = np.argmax([(labels == label).sum() for label in range(labels.max() + 1)])
+    kept = [
+        row
+        for row in range(len(updates))
+        if lower * middle <= lengths[row] <= upper * middle and labels[row] == largest
+    ]
+    clipped = [updates[row] * min(1, middle / lengths[row]) for row in kept]
+    return (sum(clipped) / len(kept) if kept else 0 * updates[0]), kept
+
+
+def foolsgold(updates, clients, history, confidence=1.0):
+    """Algorithm 1 of Fung et al. 2020, arXiv:1808.04866, without weights of features.
+
+    Args:
+      updates: [n, p].
+      clients: n numbers.
+      history: {client: sum of its updates}, to which these are added.
+      confidence: kappa.
+
+    Returns:
+      (mean of the updates times the clients' rates, the rates).
+    """
+    for client, update in zip(clients, updates, strict=True):
+        history[client] = history.get(client, 0) + update
+    n = len(clients)
+    cosines = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            mine, other = history[clients[i]], history[clients[j]]
+            lengths = np.linalg.norm(mine) * np.linalg.norm(other)
+            if clients[i] != clients[j] and lengths:
+                cosines[i, j] = mine @ other / lengths
+    most = [max(cosines[i]) for i in range(n)]
+    for i in range(n):
+        for j in range(n):
+            if most[j] > most[i]:
+                cosines[i, j] *= most[i] / most[j]
+    rates = np.array([min(1, max(0, 1 - max(cosines[i]))) for i in range(n)])
+    rates = rates / rates.max()
+    with np.errstate(divide="ignore"):
+        rates = confidence * (np.log(rates / (1 - rates)) + 0.5)
+    rates = np.clip(rates, 0, 1)
+    return sum(rate * update for rate, update in zip(rates, updates, strict=True)) / n, rates

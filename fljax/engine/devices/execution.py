@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fljax.core.capacity import own_bytes, physical_bytes
 from fljax.core.values import COUNT, Field, checked
 from fljax.engine.devices.distributed import allgather, cores, neighbours, num_processes
 
@@ -276,12 +277,9 @@ def taken_bytes(device: jax.Device) -> int:
 
 def device_memory_bytes(device: jax.Device) -> int:
     """Returns the memory a local device may use: its own limit, or this process's share."""
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return host_memory_bytes()
+    return own_bytes(device) or host_memory_bytes()
 
 
 def host_memory_bytes() -> int:
     """Returns the physical memory of this machine, shared equally by its processes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // neighbours()
+    return physical_bytes() // neighbours()
