@@ -5,8 +5,9 @@ import math
 from matplotlib.figure import Figure
 
 from fljax.studies import repeat
-from fljax.studies.axis_pictures import draw_heat_map, scale_of
+from fljax.studies.axis_pictures import scale_of
 from fljax.studies.criterion import BY_ACCURACY
+from fljax.studies.heat_maps import draw_heat_map
 from fljax.studies.results import Results, Status, axes_of, row
 from fljax.studies.selection import rank
 

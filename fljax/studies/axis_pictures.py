@@ -1,11 +1,10 @@
-"""Pictures of axes: the score over two of them, over each by itself, and as lines across all.
+"""Pictures of axes: the score over each by itself, and as lines across all.
 
 The lines are parallel coordinates (Inselberg, 1985, https://doi.org/10.1007/BF01898350).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +18,10 @@ from fljax.recording.plots import COLOURS
 from fljax.studies.criterion import Criterion, score_label
 from fljax.studies.results import is_number
 from fljax.studies.selection import Configuration, spread
-from fljax.studies.space import describe, identity, short
+from fljax.studies.space import describe, short
 
 GREY = "#B8B8B8"
-_DARK = "#444444"
+DARK = "#444444"
 MOST_VALUES = 12
 _PANELS = 3
 _MOST_TICKS = 8
@@ -131,104 +130,6 @@ def _round_numbers(low: float, high: float) -> list[float]:
     step *= max((f for f in (1, 2, 5) if f * step <= (high - low) / 4), default=1)
     first = math.ceil(low / step)
     return [step * k for k in range(first, math.floor(high / step) + 1)]
-
-
-def cells_of(ranked: Sequence[Configuration], x: str, y: str) -> dict[str, Configuration]:
-    """Returns {cell of a value of x and one of y: the best configuration there}."""
-    cells: dict[str, Configuration] = {}
-    for configuration in ranked:
-        cells.setdefault(_cell(configuration.point[x], configuration.point[y]), configuration)
-    return cells
-
-
-def draw_heat_map(
-    figure: Any,
-    ranked: Sequence[Configuration],
-    x: tuple[str, Scale],
-    y: tuple[str, Scale],
-    criterion: Criterion,
-    metrics: Sequence[Metric] = (ACCURACY, LOSS),
-) -> None:
-    """Draws the score over two axes: mean over seeds, other axes at their best.
-
-    Args:
-      figure: Empty matplotlib figure; is given a fitting size.
-      ranked: Configurations, best first.
-      x: (name, scale) of the horizontal axis, with one column for each value.
-      y: The same for the vertical one.
-      criterion: What the configurations were ranked by.
-      metrics: Of the task, for units.
-    """
-    (x_name, x_scale), (y_name, y_scale) = x, y
-    columns, lines = len(x_scale.values), len(y_scale.values)
-    width = 2.4 + columns * max(1.1, x_scale.widest) + max(0.0, y_scale.widest - 0.8)
-    figure.set_size_inches(max(4.8, width), max(3.4, 1.6 + 0.75 * lines))
-    axes = figure.add_subplot()
-    cells = cells_of(ranked, x_name, y_name)
-    grid = np.full((lines, columns), np.nan)
-    for (i, b), (j, a) in itertools.product(enumerate(y_scale.values), enumerate(x_scale.values)):
-        configuration = cells.get(_cell(a, b))
-        if configuration is None or configuration.failed:
-            _draw_empty(axes, i, j, configuration)
-        else:
-            grid[i, j] = configuration.score
-    colours = "viridis" if criterion.maximize else "viridis_r"
-    image = axes.imshow(
-        np.ma.masked_invalid(grid), cmap=colours, origin="lower", aspect="auto", zorder=1
-    )
-    number = apart(grid[np.isfinite(grid)].tolist())
-    for (i, j), score in np.ndenumerate(grid):
-        if math.isfinite(score):
-            more = cells[_cell(x_scale.values[j], y_scale.values[i])].note
-            _draw_score(axes, i, j, number(score), more, image.cmap(image.norm(score)))
-    best = ranked[0].point
-    _frame(axes, y_scale.values.index(best[y_name]), x_scale.values.index(best[x_name]))
-    axes.set_xticks(range(columns), x_scale.labels())
-    axes.set_yticks(range(lines), y_scale.labels())
-    several = max(len(configuration.trials) for configuration in ranked) > 1
-    meaning = ["mean over seeds"] * several
-    meaning += ["best of the other axes"] * (len(ranked) > len(cells))
-    axes.set(xlabel=x_name, ylabel=y_name)
-    axes.set_title(", ".join(meaning), fontsize=10)
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[["left", "bottom"]].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, label=score_label(criterion, metrics))
-    bar.outline.set_visible(False)
-
-
-def _cell(x: Any, y: Any) -> str:
-    # values need not be hashable
-    return identity({"x": x, "y": y})
-
-
-def _draw_empty(axes: Any, i: int, j: int, configuration: Configuration | None) -> None:
-    """Says why a cell has no score."""
-    from matplotlib.patches import Rectangle
-
-    text, colour = "not run", GREY
-    if configuration is not None:
-        text, colour = "diverged" if configuration.diverged else "no value", _DARK
-        axes.add_patch(
-            Rectangle((j - 0.5, i - 0.5), 1, 1, fc="#F4F4F4", ec="#DADADA", hatch="///", lw=0)
-        )
-    axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=9, zorder=3)
-
-
-def _draw_score(axes: Any, i: int, j: int, text: str, more: str, background: Any) -> None:
-    """Writes a cell in black or white, whichever can be read on it."""
-    luminance = float(np.dot(background[:3], (0.299, 0.587, 0.114)))
-    style = {"ha": "center", "color": "black" if luminance > 0.55 else "white", "zorder": 3}
-    axes.text(j, i, text, va="bottom" if more else "center", fontsize=10, **style)
-    axes.text(j, i - 0.06, more, va="top", fontsize=7, **style)
-
-
-def _frame(axes: Any, i: int, j: int) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(
-        Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, fill=False, ec=COLOURS[1], lw=2.5, zorder=4)
-    )
 
 
 def draw_sensitivity(
@@ -396,11 +297,11 @@ def _draw_scale(
     axes: Any, place: float, ticks: Sequence[tuple[float, str]], *, crossed: bool = True
 ) -> None:
     """Draws an axis with its labels, off the lines that cross it at the ticks."""
-    axes.vlines(place, 0, 1, color=_DARK, linewidth=1.0, zorder=4)
+    axes.vlines(place, 0, 1, color=DARK, linewidth=1.0, zorder=4)
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.6}
     style = {"textcoords": "offset points", "fontsize": 9, "bbox": box, "zorder": 5}
     for height, label in ticks:
-        axes.plot([place, place + 0.02], [height] * 2, color=_DARK, linewidth=1.0, zorder=4)
+        axes.plot([place, place + 0.02], [height] * 2, color=DARK, linewidth=1.0, zorder=4)
         up, va = (3, "bottom") if height > 0 else (-3, "top")
         up, va = (up, va) if crossed else (0, "center")
         axes.annotate(label, (place + 0.02, height), xytext=(2, up), va=va, **style)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from fljax.core.digits import decimals
 from fljax.core.metrics import name_of, unit_of
 from fljax.core.names import unknown
-from fljax.studies.comparison import Compared, Comparison, Outcome
-from fljax.studies.selection import Spread, spread
+from fljax.studies.comparison import NOTHING, Compared, Comparison, Outcome
+from fljax.studies.selection import Spread, is_known, spread
 from fljax.studies.space import describe
 from fljax.studies.study import Study
 
@@ -101,6 +101,99 @@ def _to_target(title: str, name: str, factor: float = 1.0):
     return lambda comparison: Column(title, cell)
 
 
+def _clean(comparison: Comparison) -> Column:
+    """The headline where there is nothing to face."""
+    plain = _reported(comparison)
+
+    def cell(entry: Compared) -> str:
+        return "–" if entry.calm is None else plain.cell(entry.calm)
+
+    return Column(_titled(comparison, f"{comparison.study.faced} {NOTHING}"), cell)
+
+
+def _worst(comparison: Comparison) -> Column:
+    """The headline under what is worst to face, and which that is."""
+    plain = _reported(comparison)
+
+    def cell(entry: Compared) -> str:
+        worst = worst_of(comparison, entry)
+        return "–" if worst is None else f"{plain.cell(worst)}: {worst.label}"
+
+    return Column(_titled(comparison, f"worst {comparison.study.faced}"), cell)
+
+
+def worst_of(comparison: Comparison, entry: Compared) -> Compared | None:
+    """Returns the cell of what a row faced that is worst: one that diverged, or the lowest mean."""
+
+    def order(cell: Compared) -> float:
+        mean = cell.spread(comparison.reported).mean
+        return -math.inf if math.isnan(mean) else comparison.sign * mean
+
+    return min(entry.faced, key=order, default=None)
+
+
+def _over_faced(comparison: Comparison) -> Column:
+    """The mean over all that is faced, each seed's own; of what diverged there is none."""
+    factor, _ = unit_of(comparison.headline, comparison.metrics)
+
+    def cell(entry: Compared) -> str:
+        lost = sum(len(one.diverged) == len(one.outcomes) for one in entry.faced)
+        means = _mean_by_seed(entry.faced, comparison.reported)
+        text = with_sd(means, None if factor == 1 else 2, factor)
+        return text + f" (without {lost} that diverged)" * bool(lost)
+
+    return Column(_titled(comparison, f"mean over {comparison.study.faced}s"), cell)
+
+
+def _titled(comparison: Comparison, of: str) -> str:
+    _, unit = unit_of(comparison.headline, comparison.metrics)
+    return f"{name_of(comparison.headline, comparison.metrics)}, {of}{unit}"
+
+
+def _mean_by_seed(cells: Sequence[Compared], value: Callable[[Outcome], float | None]) -> Spread:
+    """Returns mean and deviation over seeds of each seed's mean over cells."""
+    found: dict[int, list[float]] = {}
+    for outcome in (outcome for cell in cells for outcome in cell.outcomes):
+        if is_known(known := value(outcome)):
+            found.setdefault(outcome.trial.seed, []).append(known)
+    return spread(spread(values).mean for values in found.values())
+
+
+def _success(comparison: Comparison) -> Column:
+    """The share of rows with a trigger that the model takes for the attacker's class, at most."""
+
+    def cell(entry: Compared) -> str:
+        found = [(one.spread(lambda each: each.best.get(SUCCESS)), one) for one in entry.faced]
+        known = [pair for pair in found if is_known(pair[0].mean)]
+        if not known:
+            return "–"
+        highest, which = max(known, key=lambda pair: pair[0].mean)
+        return f"{with_sd(highest, 2, 100.0)}: {which.label}"
+
+    return Column("success of backdoors (%), highest", cell)
+
+
+def _rejections(title: str, key: str):
+    """A column of what a rule rejected wrongly: the mean over rounds, seeds and attacks."""
+
+    def cell(entry: Compared) -> str:
+        def mean(outcome: Outcome) -> float | None:
+            return spread(record.get(key) for record in outcome.records).mean
+
+        return with_sd(_mean_by_seed(entry.faced, mean), 1, 100.0)
+
+    return lambda comparison: Column(f"{title} (%)", cell)
+
+
+def _cost(comparison: Comparison) -> Column:
+    """The seconds of a round against those of the reference, where there is nothing to face."""
+
+    def cell(entry: Compared) -> str:
+        return "–" if math.isnan(entry.slowdown) else f"{entry.slowdown:.2f}"
+
+    return Column("times the reference's round", cell)
+
+
 def _sent(outcomes: Sequence[Outcome] | None) -> float:
     return spread(outcome.client_bytes for outcome in outcomes or ()).mean
 
@@ -135,7 +228,18 @@ COLUMNS: dict[str, Callable[[Comparison], Column]] = {
     "transfer_to_target": _to_target("transfer s to target", "transfer_seconds"),
     "epsilon": _epsilon,
     "seconds": _seconds,
+    # of a study with an axis that is faced
+    "clean": _clean,
+    "worst": _worst,
+    "mean_over_faced": _over_faced,
+    "success": _success,
+    "false_positives": _rejections("honest clients rejected", "robustness/false_positives"),
+    "false_negatives": _rejections("attackers kept", "robustness/false_negatives"),
+    "cost": _cost,
 }
+_FACING = ("clean", "worst", "mean_over_faced", "cost")
+# How often a backdoor opens, in records.
+SUCCESS = "eval/triggered/accuracy"
 
 
 def columns_of(study: Study, known: Collection[str] | None = None) -> tuple[str, ...]:
@@ -160,7 +264,7 @@ def columns_of(study: Study, known: Collection[str] | None = None) -> tuple[str,
             raise ValueError(f"{unknown('column', name, COLUMNS)} Or a record key.")
         if name not in COLUMNS and known is not None and _place_of(name)[1] not in known:
             raise ValueError(unknown("record key of a column", _place_of(name)[1], known))
-    names = study.columns or ("best", "last", "gap")
+    names = study.columns or (_FACING if study.faced_axis else ("best", "last", "gap"))
     return tuple(
         name for name in names if study.reference or name != "gap" and not name.startswith("gap/")
     )
@@ -183,7 +287,8 @@ def columns_among(names: Sequence[str], variants: Collection[str]) -> tuple[str,
 def table(comparison: Comparison) -> list[list[str]]:
     """Returns the table of a comparison as texts, the head first."""
     columns = [_column(name, comparison) for name in columns_of(comparison.study)]
-    tuned = bool(comparison.study.variants and comparison.study.axes)
+    study = comparison.study
+    tuned = bool(study.variants and study.axes) and not study.faced_axis
     kind = "variant" if comparison.study.variants else "configuration"
     rows = [[kind, *["chosen values"] * tuned, *(column.title for column in columns)]]
     for entry in comparison.compared:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fljax.core.digits import apart
-from fljax.core.metrics import ACCURACY, LOSS, Metric, target_of
+from fljax.core.metrics import ACCURACY, LOSS, Metric, metric_of, target_of
 from fljax.recording.summary import to_target
 from fljax.studies.criterion import Criterion, filled, resolve
 from fljax.studies.results import Results, Row, write_csv
@@ -19,11 +20,13 @@ from fljax.studies.selection import (
     rank,
     spread,
 )
-from fljax.studies.space import Trial, described_apart
+from fljax.studies.space import Trial, described_apart, short
 from fljax.studies.study import Study
 from fljax.training.privacy_records import EPSILON, EPSILON_PLD
 
 STUDY_TABLE = "study.csv"
+# What an axis that a study faces has where there is nothing to face.
+NOTHING = "none"
 # Of a sweep, the best so many configurations are compared in its report.
 _MOST_ROWS = 20
 
@@ -36,6 +39,7 @@ class Outcome(NamedTuple):
       diverged: The round in which it did, or None; there is no best or final round then.
       rounds: Rounds that it completed.
       seconds: That it took, of which trials side by side share; None where that is not known.
+      round_seconds: That a round of it took, without what was compiled or evaluated, shared alike.
       best: The record of the round that was chosen on validation data.
       final: The record of its last round.
       target: What it took to the target, see `fljax.recording.summary.to_target`.
@@ -46,6 +50,7 @@ class Outcome(NamedTuple):
     diverged: int | None
     rounds: int
     seconds: float | None
+    round_seconds: float | None
     best: Row
     final: Row
     target: Mapping[str, Any] | None
@@ -78,12 +83,15 @@ class Compared(NamedTuple):
       chosen: The configuration; of a variant with axes, the best one by validation data.
       outcomes: Of each seed.
       reference: Outcomes of the reference, or None without one.
+      under: The same under each value of the axis that the study faces, the ordinary one first;
+        empty where it faces none. What stands above is the first of them.
     """
 
     label: str
     chosen: Configuration
     outcomes: tuple[Outcome, ...]
     reference: tuple[Outcome, ...] | None = None
+    under: tuple[Compared, ...] = ()
 
     @property
     def diverged(self) -> tuple[int, ...]:
@@ -94,6 +102,25 @@ class Compared(NamedTuple):
     def is_reference(self) -> bool:
         """Says whether the others are measured against it."""
         return self.outcomes is self.reference
+
+    @property
+    def calm(self) -> Compared | None:
+        """What it came to where there is nothing to face; None where that was not tried."""
+        return next((cell for cell in self.under if cell.label == NOTHING), None)
+
+    @property
+    def faced(self) -> tuple[Compared, ...]:
+        """What it came to under each value that there is to face."""
+        return tuple(cell for cell in self.under if cell.label != NOTHING)
+
+    @property
+    def slowdown(self) -> float:
+        """How many times as long as the reference's a round takes; NaN where that is not known."""
+        own, other = (
+            spread(outcome.round_seconds for outcome in outcomes).mean
+            for outcomes in (self.outcomes, self.reference or ())
+        )
+        return own / other if other else math.nan
 
     @property
     def reached(self) -> tuple[Outcome, ...]:
@@ -153,6 +180,12 @@ class Comparison(NamedTuple):
         """The key of the first metric on test data."""
         return f"eval/test/{self.metrics[0].name}"
 
+    @property
+    def sign(self) -> float:
+        """1 where high values of the headline are better, -1 where low ones are."""
+        metric = metric_of(self.headline, self.metrics)
+        return metric.sign if metric else 1.0 if self.criterion.maximize else -1.0
+
     def reported(self, outcome: Outcome) -> float | None:
         """Returns the headline of a trial at its chosen round."""
         return outcome.best.get(self.headline)
@@ -163,6 +196,7 @@ def compare(
     config: Mapping[str, Any],
     results: Results,
     seconds: Mapping[int, float] | None = None,
+    round_seconds: Mapping[int, float] | None = None,
     metrics: Sequence[Metric] = (ACCURACY, LOSS),
 ) -> Comparison:
     """Returns what a study compares.
@@ -172,6 +206,7 @@ def compare(
       config: The base configuration; empty where it is not known.
       results: Of the study.
       seconds: {number of the trial: seconds it took}.
+      round_seconds: {number of the trial: seconds that its rounds took}.
       metrics: Of the task; the first one is what a target is about.
 
     Raises:
@@ -187,26 +222,12 @@ def compare(
     outcomes = {}
     for trial in results.trials:
         target = target_of({**config, **trial.overrides(study.variants)}), metrics[0]
-        spent, status = (seconds or {}).get(trial.number), results.status(trial)
+        spent = [(of or {}).get(trial.number) for of in (seconds, round_seconds)]
+        status = results.status(trial)
         own = records[trial.number]
         outcomes[trial.number] = _outcome(trial, status, own, criterion, target, spent)
     ranked = rank(results, chosen_by)
-    chosen = ranked[:_MOST_ROWS]
-    if study.variants:
-        best = {configuration.variant: configuration for configuration in reversed(ranked)}
-        chosen = [best[name] for name in study.variants if name in best]
-    words = described_apart(configuration.values for configuration in ranked)
-    compared = [
-        Compared(
-            configuration.variant or words(configuration.values) or "all trials",
-            configuration,
-            tuple(outcomes[number] for number in configuration.trials),
-        )
-        for configuration in chosen
-    ]
-    reference = next((entry for entry in compared if entry.label == study.reference), None)
-    if reference is not None:
-        compared = [entry._replace(reference=reference.outcomes) for entry in compared]
+    compared = (_over_faced if study.faced_axis else _chosen)(study, ranked, outcomes)
     return Comparison(
         study=study, config=config, results=results, criterion=criterion, headline=headline,
         target=target_of(config), metrics=metrics, ranked=ranked, compared=compared,
@@ -214,12 +235,82 @@ def compare(
     )  # fmt: skip
 
 
-def _outcome(trial, status, records, criterion, target, seconds) -> Outcome:
+def _chosen(
+    study: Study, ranked: Sequence[Configuration], outcomes: Mapping[int, Outcome]
+) -> list[Compared]:
+    """Returns the variants, each with its best configuration, or the best of all."""
+    chosen = ranked[:_MOST_ROWS]
+    if study.variants:
+        best = {configuration.variant: configuration for configuration in reversed(ranked)}
+        chosen = [best[name] for name in study.variants if name in best]
+    words = described_apart(configuration.values for configuration in ranked)
+    compared = [
+        _entry(
+            configuration.variant or words(configuration.values) or "all trials",
+            configuration,
+            outcomes,
+        )
+        for configuration in chosen
+    ]
+    return _measured(compared, study.reference)
+
+
+def _over_faced(
+    study: Study, ranked: Sequence[Configuration], outcomes: Mapping[int, Outcome]
+) -> list[Compared]:
+    """Returns what is compared over the axis that the study faces, in the order of the trials."""
+    axis, variants = study.faced_axis, list(study.variants) or [""]
+    listed = sorted(ranked, key=lambda one: (variants.index(one.variant), one.trials[0]))
+    own = {
+        one.trials: {name: value for name, value in one.values.items() if name != axis}
+        for one in listed
+    }
+    words = described_apart(own.values())
+    rows: dict[str, dict[str, Configuration]] = {}
+    for one in listed:
+        values = own[one.trials]
+        text = words(values) if study.variants or len(values) != 1 else short(*values.values())
+        label = ", ".join(filter(None, (one.variant, text))) or "all trials"
+        rows.setdefault(label, {})[_named(one.values[axis])] = one
+    # of defences without names, the mean is what they are measured against
+    reference = study.reference if study.variants else "mean"
+    columns = dict.fromkeys(_named(one.values[axis]) for one in listed)
+    found: dict[str, list[Compared]] = {label: [] for label in rows}
+    for value in sorted(columns, key=lambda value: value != NOTHING):
+        cells = [_entry(label, row[value], outcomes) for label, row in rows.items() if value in row]
+        for cell in _measured(cells, reference):
+            found[cell.label].append(cell._replace(label=value))
+    return [cells[0]._replace(label=label, under=tuple(cells)) for label, cells in found.items()]
+
+
+def _named(value: Any) -> str:
+    """Returns what a value of the axis that a study faces is called."""
+    return NOTHING if value is None else short(value)
+
+
+def _entry(label: str, configuration: Configuration, outcomes: Mapping[int, Outcome]) -> Compared:
+    return Compared(
+        label, configuration, tuple(outcomes[number] for number in configuration.trials)
+    )
+
+
+def _measured(compared: list[Compared], reference: str | None) -> list[Compared]:
+    """Returns what is compared with the outcomes of the one that is the reference."""
+    found = next((entry for entry in compared if entry.label == reference), None)
+    if found is None:
+        return compared
+    return [entry._replace(reference=found.outcomes) for entry in compared]
+
+
+def _outcome(trial, status, records, criterion, target, spent) -> Outcome:
+    seconds, of_rounds = spent
+    of_round = of_rounds / status.round if of_rounds and status.round else None
     if status.state == "diverged":
-        return Outcome(trial, status.round, status.round, seconds, {}, {}, None, records)
+        lost = status.round
+        return Outcome(trial, lost, lost, seconds, of_round, {}, {}, None, records)
     best, final = chosen_row(records, criterion), records[-1] if records else {}
     reached = to_target(records, *target)
-    return Outcome(trial, None, status.round, seconds, best, final, reached, records)
+    return Outcome(trial, None, status.round, seconds, of_round, best, final, reached, records)
 
 
 def write_study_table(directory: Path, outcomes: Sequence[Outcome]) -> Path:

@@ -27,6 +27,7 @@ class Costs:
       execution: The execution plan of each group.
       trial_seconds: {number of the trial: seconds of its rounds and evaluations}; trials that train
         side by side share theirs.
+      round_seconds: The same of rounds alone, in which nothing was compiled.
     """
 
     seconds: float = 0.0
@@ -41,18 +42,19 @@ class Costs:
     rows_computed: int = 0
     execution: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     trial_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    round_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def utilization(self) -> float | None:
         """Rows trained on ÷ rows computed; None where nothing was."""
         return self.rows_real / self.rows_computed if self.rows_computed else None
 
-    def spent(self, trials: Sequence[Trial], seconds: float) -> None:
-        """Takes note of time that some trials, side by side, took."""
-        for trial in trials:
-            number = str(trial.number)
-            own = self.trial_seconds.get(number, 0.0)
-            self.trial_seconds[number] = own + seconds / len(trials)
+    def spent(self, trials: Sequence[Trial], seconds: float, *, training: bool = False) -> None:
+        """Takes note of time that some trials, side by side, took; of rounds when `training`."""
+        for taken in (self.trial_seconds, self.round_seconds)[: 1 + training]:
+            for trial in trials:
+                number = str(trial.number)
+                taken[number] = taken.get(number, 0.0) + seconds / len(trials)
 
     def go_on(self, saved: Mapping[str, Any]) -> None:
         """Takes over what the sessions before have spent."""

@@ -68,6 +68,7 @@ class StudyRun(NamedTuple):
       best: What `best.json` says; None while trials are missing.
       summary: What `sweep.json` says of this process: trials, groups, seconds.
       seconds: {number of the trial: seconds it took}, of all processes.
+      round_seconds: The same of its rounds alone, in which nothing was compiled.
       missing: Ranks of the processes whose trials are not all over.
 
     Example:
@@ -83,6 +84,7 @@ class StudyRun(NamedTuple):
     best: dict[str, Any] | None
     summary: dict[str, Any]
     seconds: Mapping[int, float]
+    round_seconds: Mapping[int, float]
     missing: tuple[int, ...]
 
     def __repr__(self) -> str:
@@ -96,7 +98,8 @@ class StudyRun(NamedTuple):
 
     def compare(self) -> Comparison:
         """Returns what was compared, over seeds and against the reference."""
-        return compare(self.study, self.config, self.results, self.seconds, self.metrics)
+        spent = self.seconds, self.round_seconds
+        return compare(self.study, self.config, self.results, *spent, metrics=self.metrics)
 
     def plot(self) -> list[Path]:
         """Draws the study into `plots/`; returns the files."""
@@ -371,19 +374,20 @@ def _found(
         {number: status for part in parts for number, status in part.statuses.items()},
     )
     missing = tuple(rank for rank, part in enumerate(summaries) if not part.get("complete"))
-    seconds = {
-        int(number): spent
-        for part in summaries
-        for number, spent in part.get("trial_seconds", {}).items()
-    }
+    seconds, of_rounds = (
+        {int(number): spent for part in summaries for number, spent in part.get(of, {}).items()}
+        for of in ("trial_seconds", "round_seconds")
+    )
     best = None
     if not missing:
         tables.write_trials(workdir, results.trials, results.statuses)
         tables.write_table(workdir, results)
-        best = write_best(workdir, results, study.criterion, study.axes)
+        best = write_best(workdir, results, study.criterion, study.axes, study.faced_axis)
         if config and study.wandb == "table":
             tables.log_table(config, workdir, results)
-    found = StudyRun(workdir, study, metrics, config, results, best, summary, seconds, missing)
+    found = StudyRun(
+        workdir, study, metrics, config, results, best, summary, seconds, of_rounds, missing
+    )
     if not missing:
         write_study_table(workdir, found.compare().outcomes)
     return found

@@ -19,14 +19,14 @@ from fljax.studies.axis_pictures import (
     GREY,
     MOST_VALUES,
     Scale,
-    cells_of,
-    draw_heat_map,
     draw_parallel_coordinates,
     draw_sensitivity,
     scale_of,
 )
+from fljax.studies.columns import SUCCESS
 from fljax.studies.comparison import Compared, Comparison
 from fljax.studies.criterion import score_label
+from fljax.studies.heat_maps import cells_of, draw_heat_map, draw_matrix
 from fljax.studies.pareto import draw_pareto, points
 from fljax.studies.privacy_picture import draw_privacy
 from fljax.studies.results import Results, axes_of
@@ -100,7 +100,12 @@ def _in_units(comparison: Comparison) -> Comparison:
 
 
 def _scales(comparison: Comparison) -> dict[str, Scale]:
-    """Returns the scales of the axes; variants are one of them where there are others."""
+    """Returns the scales of the axes; variants are one of them where there are others.
+
+    Of a study that faces an axis there are none: its configurations are no choice.
+    """
+    if comparison.study.faced_axis:
+        return {}
     scales = {
         name: scale_of(values)
         for name, values in axes_of(comparison.results.trials).items()
@@ -156,14 +161,31 @@ def _sensitivity(comparison: Comparison) -> dict[str, Draw]:
     }
 
 
+def _matrix(comparison: Comparison) -> dict[str, Draw]:
+    """All that is compared over what it faces: the headline, and how often backdoors open."""
+    if not comparison.study.faced_axis:
+        return {}
+    found = {"matrix": (comparison.headline, comparison.sign)}
+    if any(SUCCESS in outcome.best for outcome in comparison.outcomes):
+        found["matrix-backdoors"] = (SUCCESS, -1.0)
+    return {
+        name: functools.partial(draw_matrix, comparison=comparison, key=key, better=better)
+        for name, (key, better) in found.items()
+    }
+
+
 def _curves(comparison: Comparison) -> dict[str, Draw]:
     """The curves of the best configurations, mean and standard deviation over seeds."""
+    if comparison.study.faced_axis:
+        return {}
     return {"curves": lambda figure: _draw_curves(figure, comparison)}
 
 
 def _bars(comparison: Comparison) -> dict[str, Draw]:
     """Draws what each variant reached: mean and standard deviation over seeds, and every seed."""
     if not comparison.study.variants or len(comparison.compared) < 2:
+        return {}
+    if comparison.study.faced_axis:
         return {}
     return {"bars": lambda figure: _draw_bars(figure, comparison)}
 
@@ -209,6 +231,7 @@ def _clients(comparison: Comparison) -> dict[str, Draw]:
 
 
 KINDS: dict[str, Callable[[Comparison], dict[str, Draw]]] = {
+    "matrix": _matrix,
     "bars": _bars,
     "pareto": _pareto,
     "privacy": _privacy,

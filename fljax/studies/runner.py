@@ -289,7 +289,7 @@ class Runner:
         trained = time.perf_counter() - begin - compiled
         self._round_seconds = max(trained, 1e-9) / num_rounds
         costs.training += trained
-        costs.spent([running.trial for running in slots.active.values()], trained)
+        costs.spent([running.trial for running in slots.active.values()], trained, training=True)
         costs.rounds += num_rounds * len(slots.active)
         costs.rows_real += real
         costs.rows_computed += computed

@@ -196,7 +196,10 @@ def edges(values: Mapping[str, Any], axes: Mapping[str, Any]) -> list[Edge]:
 
 
 def best(
-    results: Results, criterion: Criterion = BY_ACCURACY, axes: Mapping[str, Any] | None = None
+    results: Results,
+    criterion: Criterion = BY_ACCURACY,
+    axes: Mapping[str, Any] | None = None,
+    faced: str | None = None,
 ) -> dict[str, Any]:
     """Returns the best configuration, as `best.json` says it.
 
@@ -204,6 +207,7 @@ def best(
       results: Of the study.
       criterion: What the choice falls on.
       axes: What was tried, for `edges`.
+      faced: The axis that is no choice.
 
     Returns:
       {"variant" where there are such, "values", "edges" of axes on which they lie, "trials",
@@ -241,6 +245,8 @@ def best(
         criterion.metric: _over_seeds(chosen.scores),
     }
     notes = []
+    if faced is not None:
+        notes.append(f"best of all values of {faced}, which nobody chooses: see the report")
     if rows_of(criterion.metric) in ON_TEST:
         notes.append("best over test data: chosen on rows that are reported on, which flatters")
     if chosen.diverged:
@@ -263,13 +269,14 @@ def write_best(
     results: Results,
     criterion: Criterion = BY_ACCURACY,
     axes: Mapping[str, Any] | None = None,
+    faced: str | None = None,
 ) -> dict[str, Any]:
     """Writes `best.json` atomically and returns what it says.
 
     Raises:
       ValueError: See `best`.
     """
-    found = best(results, criterion, axes)
+    found = best(results, criterion, axes, faced)
     jsonio.write_json(Path(directory) / BEST, found)
     return found
 

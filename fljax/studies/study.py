@@ -45,6 +45,7 @@ _NAMED = {"columns": "gap", "pictures": "curves"}
 _FIELDS = {
     "num_trials": Field(None, int, COUNT, optional=True),
     "search_seed": ANY_SEED,
+    "faced": Field("attack", str),
     "min_rounds": Field(10, int, NON_NEGATIVE),
     "reduction": Field(3, int, Interval(2)),
     "parallel_trials": Field(0, int, NON_NEGATIVE),
@@ -84,6 +85,8 @@ class Study:
       variants: {name: {key: value}}: what is compared, by what each changes in the base
         configuration; nested keys with dots. Several axes' values of one variant are tuned: its
         best ones, by validation data, are compared.
+      faced: Name of the axis, if there is one, that trials face and nobody chooses: all else is
+        compared over its values, of which "none" is the ordinary one.
       reference: The variant that the others are measured against, seed by seed.
       columns: Of the report's table, beside the reported metric: names of
         `fljax.studies.comparison.COLUMNS`, or record keys such as "eval/test/loss".
@@ -108,6 +111,7 @@ class Study:
     memory_gb: float | None = None
     wandb: str = "trials"
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    faced: str = "attack"
     reference: str | None = None
     columns: Sequence[str] = ()
     pictures: Sequence[str] = ()
@@ -129,6 +133,12 @@ class Study:
                 raise wrong(name, names, what)
             object.__setattr__(self, name, tuple(names))
         _check_variants(self.variants, self.axes)
+        _check_faced(self)
+
+    @property
+    def faced_axis(self) -> str | None:
+        """The axis that trials face; None where there is none."""
+        return self.faced if self.faced in self.axes else None
 
     @property
     def is_open(self) -> bool:
@@ -172,6 +182,20 @@ def _check_variants(variants: Any, axes: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{twice[0]} is an axis, and variants[{name!r}] sets it. Leave it out of one."
             )
+
+
+def _check_faced(study: Study) -> None:
+    """Raises ValueError for an axis that is faced and is not there, or is halved."""
+    if study.faced not in ("attack", *study.axes):
+        raise ValueError(
+            f"faced = {study.faced!r} is none of the axes: {', '.join(study.axes) or 'none'}. "
+            "Name one of them, or leave it out."
+        )
+    if study.faced_axis and study.search == "halving":
+        raise ValueError(
+            f"Halving would stop trials for the {study.faced} that they face, which nobody "
+            "chooses. Use search='grid', or leave the axis out."
+        )
 
 
 def check_reference(study: Study) -> None:

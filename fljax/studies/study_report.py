@@ -18,11 +18,13 @@ from fljax.core.files import atomic_file
 from fljax.core.metrics import name_of, unit_of
 from fljax.core.transforms import dense_bits
 from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim, as_html, markdown
-from fljax.studies.columns import table, with_sd
+from fljax.studies.columns import columns_of, table, with_sd
 from fljax.studies.comparison import STUDY_TABLE, Comparison
 from fljax.studies.launch import StudyRun
+from fljax.studies.remarks import remarks
 from fljax.studies.selection import Spread, edges
 from fljax.studies.space import describe, identity
+from fljax.studies.study import Study
 from fljax.training.privacy_records import OF_CHOICES
 
 REPORTS = ("report.md", "report.html")
@@ -63,6 +65,8 @@ def blocks(
     page += [Text(_compared(comparison)), Table(table(comparison))]
     page.append(Text(_reading(comparison)))
     page += [Text(line) for line in (*_choice(run), *_of_privacy(comparison))]
+    if said := remarks(comparison):
+        page += [Heading("Remarks"), *map(Text, said)]
     page += [Picture(path, path.stem.replace("-", " ")) for path in pictures]
     if study.variants:
         rows = [[f"`{name}`", describe(values) or "–"] for name, values in study.variants.items()]
@@ -128,7 +132,8 @@ def _compared(comparison: Comparison) -> str:
     crossed = " × ".join([*parts, f"{seeds} seed{'s' * (seeds > 1)}"])
     shown = len(comparison.compared)
     best = f" The best {shown} of {len(comparison.ranked)} are listed."
-    listed = best if not study.variants and shown < len(comparison.ranked) else ""
+    is_cut = not study.variants and not study.faced_axis and shown < len(comparison.ranked)
+    listed = best if is_cut else ""
     return f"{crossed}: {trials} trials.{listed}"
 
 
@@ -145,7 +150,9 @@ def _reading(comparison: Comparison) -> str:
             f"Rounds are chosen by `{comparison.criterion.metric}` and reported by "
             f"`{comparison.headline}`. "
         )
-    if study.variants and study.axes:
+    if study.faced_axis:
+        text += _of_faced(study)
+    elif study.variants and study.axes:
         text += "Of each variant the configuration that these choose is compared. "
     if study.reference:
         text += f"The *gap* to `{study.reference}` is taken seed by seed. "
@@ -171,6 +178,22 @@ def _reading(comparison: Comparison) -> str:
     return text.strip()
 
 
+def _of_faced(study: Study) -> str:
+    """Says how the table of a study is read that faces an axis."""
+    text = f"Nobody chooses the {study.faced}: a row is judged over all. "
+    named = set(columns_of(study))
+    if named & {"false_positives", "false_negatives"}:
+        text += (
+            "Rejections are means over all rounds and every attack, of rules that reject clients. "
+        )
+    if "cost" in named:
+        text += (
+            "The last column compares the seconds of a round, as trials ran on this machine "
+            f"without {study.faced}; compilation and evaluations do not count. "
+        )
+    return text
+
+
 def _target(comparison: Comparison) -> str:
     key, metrics = comparison.target_key, comparison.metrics
     factor, _ = unit_of(key, metrics)
@@ -184,7 +207,7 @@ def _target(comparison: Comparison) -> str:
 def _choice(run: StudyRun) -> list[str]:
     """Says which configuration is best where axes were tried, and on which ends it lies."""
     best = run.best
-    if best is None or not run.study.axes:
+    if best is None or not run.study.axes or run.study.faced_axis:
         return []
     if best["values"] is None:
         return [best["note"]]
@@ -237,7 +260,7 @@ def report(run: StudyRun, command: Sequence[str] = ()) -> str:
             "one to end writes the tables. One that failed goes on by --share=RANK/COUNT --resume."
         )
         return "\n".join(lines)
-    if run.study.variants:
+    if run.study.variants or run.study.faced_axis:
         lines.insert(0, markdown([Table(table(run.compare()))], run.directory))
     lines += _of_privacy(run.compare())
     lines.append(f"table: {run.directory / STUDY_TABLE}")
@@ -252,6 +275,8 @@ def _best_lines(run: StudyRun) -> list[str]:
         return []
     if best["values"] is None:
         return [best["note"]]
+    if run.study.faced_axis:
+        return []
     point = {**({"variant": best["variant"]} if "variant" in best else {}), **best["values"]}
     lines = [f"best by {best['metric']}: {describe(point)}"]
     for key in dict.fromkeys((best["metric"], criterion.report)):
