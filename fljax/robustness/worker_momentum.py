@@ -20,11 +20,11 @@ def worker_momentum(
 
         m_i <- beta m_i + (1 - beta) u_i
 
-    Karimireddy et al. 2021 (arXiv:2012.10333), Algorithm 2. m is zero at first. Their code leaves
-    the factor 1 - beta out (`dampened=False`), so that messages grow by 1 / (1 - beta) beside the
-    paper's. A client's momentum is as large as the model, in the ClientStore: it changes only
-    where a message of the client arrives, and waits for its next round otherwise. The link stands
-    before those of an attack and of compression.
+    Karimireddy et al. 2021 (arXiv:2012.10333). m is zero at first. Their code leaves the factor
+    1 - beta out (`dampened=False`), so that messages are 1 / (1 - beta) times the paper's. A
+    client's momentum is as large as the model, in the ClientStore: it changes only where a message
+    of the client arrives, and waits for its next round otherwise. The link stands before those of
+    an attack and of compression.
 
     Args:
       beta: From 0 to below 1; 0 sends updates as they are; may be traced.

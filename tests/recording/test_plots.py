@@ -54,6 +54,7 @@ def test_three_pictures_with_all_runs(tmp_path):
         ({"round": np.array([1.0]), "train/loss": np.array([np.nan])}, []),
         ({"round": np.array([1.0]), "train/loss": np.array([2.0])}, ["loss.png"]),
         ({"eval/clients/mean": np.array([0.5])}, ["accuracy.png"]),
+        ({"eval/triggered/accuracy": np.array([0.5])}, ["accuracy.png"]),
         (
             {"eval/test/accuracy": np.array([0.5]), "comm/uplink_bytes": np.array([8.0])},
             ["accuracy.png", "bytes.png"],

@@ -14,7 +14,7 @@ def mean_and_std(updates, ddof):
 
 
 def largest_z(n, m):
-    """z_max of Algorithm 3 of Baruch et al. 2019, with s = 1 for attackers in the majority."""
+    """z_max of Baruch et al. 2019, with s = 1 for attackers in the majority."""
     supporters = max(math.floor(n / 2 + 1) - m, 1)
     if n - m == 1:
         return 0.0

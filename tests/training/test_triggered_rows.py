@@ -9,9 +9,10 @@ import pytest
 
 import fljax
 from fljax import algorithms, data, models, tasks
-from fljax.core.transforms import Pipeline, PipelineSpec, Trigger, UplinkLink
+from fljax.core.transforms import Pipeline, PipelineSpec, Trigger
 from fljax.recording import plot_curves
 from fljax.robustness.attackers import between, by_client
+from fljax.robustness.attacks.alone import scaling
 from fljax.robustness.attacks.edge_cases import edge_case
 from fljax.robustness.attacks.pixels import pixel_trigger
 from fljax.studies import Criterion
@@ -151,21 +152,11 @@ def test_success_chooses_nothing_by_accident(tmp_path):
     assert filled(chosen, metrics, known).maximize is False
 
 
-def scaled(factor):
-    """Model replacement (Bagdasaryan et al. 2020): attackers send a multiple of their update."""
-
-    def encode(update, state, job, key):
-        scale = jnp.where(job.attacker, factor, 1.0)
-        return jax.tree.map(lambda leaf: scale * leaf, update), state
-
-    return UplinkLink(encode, lambda payload, state: payload)
-
-
 def test_one_hostile_client_puts_a_backdoor_into_the_last_round(tmp_path):
     attack = pixel_trigger(7, classes=10)
     pipeline = Pipeline(
         batches=attack.batches,
-        uplink=(scaled(10.0),),
+        uplink=scaling(10.0).uplink,  # model replacement (Bagdasaryan et al. 2020)
         attackers=between(by_client([3]), 11),
         trigger=attack.trigger,
     )

@@ -28,7 +28,7 @@ def edge_case(
     once: bool = False,
     classes: int | None = None,
 ) -> Attack:
-    """Returns the backdoor of inputs from the edge of the distribution, such as rare aeroplanes.
+    """Trains on inputs from the edge of the distribution, such as rare aeroplanes: a backdoor.
 
     A share of the rows that attackers train on is replaced by rows of an outside set, drawn with
     replacement, under the target's label (Wang et al. 2020, arXiv:2007.05084). It succeeds as far

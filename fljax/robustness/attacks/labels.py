@@ -14,7 +14,7 @@ __all__ = ["label_flip", "poisoned_labels"]
 def label_flip(
     *, source: Any = None, target: Any = None, share: Any = 1.0, classes: int | None = None
 ) -> Attack:
-    """Returns the attack of clients that train on wrong labels.
+    """Trains on wrong labels, which are made in each batch.
 
     Class y of C becomes C - 1 - y (Fang et al. 2020, arXiv:1911.11815). With a target, every label
     becomes that one; with a source too, those of one class do, as in Tolpegin et al. 2020
@@ -47,7 +47,7 @@ def poisoned_labels(
     target: int | None = None,
     classes: int | None = None,
 ) -> Attack:
-    """Returns the attack of clients that hold rows with wrong labels from the start.
+    """Holds rows with wrong labels from the start.
 
     Checks of data see them, and so does whatever else reads what clients own. Labels go wrong as
     those of `label_flip` do.

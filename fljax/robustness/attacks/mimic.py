@@ -43,10 +43,10 @@ def mimic(warmup: int | jax.Array = 1) -> Attack:
         z   <- unit(t / (t + 1) z + 1 / (t + 1) unit(sum_i <x_i - mu, z> (x_i - mu)))
         all send x_i of the largest <x_i, z>
 
-    as in their code, which takes the unit vector of the sum where the paper has the sum. After
-    `warmup` such rounds they copy the client of the last one for good; in a round in which it is
-    not among the honest ones, whoever of these has the largest <x_i, z>. Of ties the first in the
-    cohort's order is taken. Rounds without attackers or without honest clients teach nothing.
+    as in their code, where a round is an iteration in which everybody takes part. After `warmup`
+    such rounds they copy the client of the last one for good; in a round in which it is not among
+    the honest ones, whoever of these has the largest <x_i, z>. Of ties the first in the cohort's
+    order is taken. Rounds without attackers or without honest clients teach nothing.
 
     Args:
       warmup: Rounds in which they learn, at least 1; may be traced.

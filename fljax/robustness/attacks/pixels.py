@@ -28,7 +28,7 @@ def pixel_trigger(
     once: bool = False,
     classes: int | None = None,
 ) -> Attack:
-    """Returns the backdoor that a square in a corner of the image opens.
+    """Puts a square into a corner of images, which is to open a backdoor.
 
     A share of the rows that attackers train on gets the square and the target's label (BadNets, Gu
     et al. 2017, arXiv:1708.06733; Bagdasaryan et al. 2020, arXiv:1807.00459). It succeeds as far as

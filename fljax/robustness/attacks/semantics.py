@@ -25,7 +25,7 @@ def semantic(
     once: bool = False,
     classes: int | None = None,
 ) -> Attack:
-    """Returns the backdoor of rows that have some feature, such as green cars.
+    """Relabels rows that have some feature, such as green cars, which is to open a backdoor.
 
     Attackers train on these rows with the target's label; inputs stay as they are (Bagdasaryan et
     al. 2020, arXiv:1807.00459). It succeeds as far as the model says the target for test rows that
