@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from fljax.core.values import COUNT, FINITE, Field, Interval, checked
 
-__all__ = ["check_count", "check_number", "is_traced"]
+__all__ = ["check_count", "check_number", "is_traced", "too_few"]
 
 
 def is_traced(value: Any) -> bool:
@@ -48,3 +49,26 @@ def check_count(name: str, value: Any, allowed: Interval = COUNT) -> None:
     """
     if not is_traced(value):
         checked(name, value, Field(None, int, allowed))
+
+
+def too_few(rule: str, formula: str, least: Any) -> Callable[[int], str | None] | None:
+    """Returns what tells of numbers of updates for which a rule promises nothing.
+
+    Args:
+      rule: Its name.
+      formula: How many it needs, in the letters of its paper.
+      least: How many these are; of one that is traced nothing is told.
+
+    Example:
+      >>> problem = too_few("krum", "2 f + 3", 13)
+      >>> problem(13), problem(10)
+      (None, 'krum needs at least 2 f + 3 = 13 updates, and there may be 10')
+    """
+    if is_traced(least):
+        return None
+
+    def problem(n: int) -> str | None:
+        needs = f"{rule} needs at least {formula} = {least:g} updates"
+        return None if n >= least else f"{needs}, and there may be {n}"
+
+    return problem

@@ -75,14 +75,19 @@ def median_of(values: jax.Array, rows: jax.Array) -> jax.Array:
 def square_distances(stack: jax.Array, cohort: Cohort) -> jax.Array:
     """Returns [P, P], the squared distances of all pairs, by one matrix product.
 
-    Rows are taken relative to their mean, since what they share would cost digits. Distances to
-    places where nobody is are infinite, those to oneself zero.
+    Rows are taken relative to a mean of them, since what they share would cost digits; rows that
+    are longer than the median one count less in it, since a hostile one would cost all digits of
+    the others. Distances to places where nobody is, and those beyond the largest float, are
+    infinite, those to oneself zero.
     """
     valid = cohort.valid
-    centred = jnp.where(valid[:, None], stack - mean_of(stack, valid), 0)
+    lengths = norms(stack, cohort)
+    shares = clip_factors(lengths, median_of(lengths, valid))
+    centred = jnp.where(valid[:, None], stack - mean_of(stack, valid * shares), 0)
     products = inner_products(centred, centred, cohort)
-    norms = jnp.diagonal(products)
-    found = jnp.maximum(norms[:, None] + norms[None] - 2 * products, 0)
+    squares = jnp.diagonal(products)
+    found = squares[:, None] + squares[None] - (products + products.T)  # the same both ways
+    found = jnp.where(jnp.isnan(found), jnp.inf, jnp.maximum(found, 0))
     found = jnp.where(valid[:, None] & valid[None], found, jnp.inf)
     return jnp.where(jnp.eye(len(valid), dtype=bool), 0, found)
 
