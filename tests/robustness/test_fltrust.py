@@ -1,6 +1,7 @@
 """FLTrust: updates that agree with the server's own count, and at its length."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,8 +16,10 @@ from fljax import algorithms
 from fljax.core.transforms import Attackers, Pipeline
 from fljax.engine.plan.round_plan import job_table
 from fljax.robustness.aggregators.fltrust import TRUST, fltrust
+from fljax.robustness.aggregators.mixing import bucketing, chain
 from fljax.robustness.reports import REJECTIONS
 from fljax.training.federation import RoundOptions, build
+from fljax.training.loop import check_diverged
 from fljax.training.round_records import LinkSpeeds, training_record
 from fljax.training.totals import RoundTotals
 
@@ -89,11 +92,14 @@ def test_reports_who_is_trusted():
     assert [means[name] for name in REJECTIONS] == pytest.approx([0.2, 0, 0.5])
 
 
-def test_a_rule_needs_the_server_own_rows():
+def test_the_rule_needs_rows_of_the_server():
     with pytest.raises(ValueError, match="root_rows, such as 100"):
         fltrust()
     with pytest.raises(ValueError, match="root = -1"):
         fltrust(-1)
+    with pytest.raises(ValueError, match="judges updates by the server's own"):
+        chain(bucketing(2), RULE)
+    assert chain(RULE).root == RULE.root
 
 
 ROOT, HOSTILE = len(toy.SIZES), (0, 3, 6)
@@ -188,12 +194,20 @@ def test_samplers_draw_clients_and_the_root_comes_to_all_of_them():
 
 def test_root_rows_and_rules_go_together():
     task, spec = toy.softmax_task(), algorithms.fedavg(0.2)
-    for dataset, chain, said in (
+    for dataset, links, said in (
         (rooted(), Pipeline(), "has root rows, and the aggregator would count them"),
         (rooted(), pipeline(root=3), "has client 9 for them"),
         (toy.dataset(toy.clients()), pipeline(), "has no root rows"),
     ):
         with pytest.raises(ValueError, match=said):
-            build(dataset, task, spec, options(rounds.ONE, pipeline=chain))
+            build(dataset, task, spec, options(rounds.ONE, pipeline=links))
     with pytest.raises(ValueError, match="names client 9, but the population has clients 0 to 8"):
         build(rooted(), task, spec, options(rounds.ONE, cohorts=[[1, ROOT]]))
+
+
+def test_it_is_said_when_the_server_own_update_is_not_finite():
+    record = {"round": 3, "train/clients": 2, "train/clients_nonfinite": 0}
+    with pytest.warns(
+        UserWarning, match="Round 3: the server's own update on its root rows is not"
+    ):
+        check_diverged(record, np.array([ROOT]), SimpleNamespace(dataset=rooted()))

@@ -63,8 +63,8 @@ def chain(*parts: Mixing | Aggregator) -> Aggregator:
         chain without one.
 
     Raises:
-      ValueError: If something is no mixing, if the rule does not hold the stack, or if two parts
-        report different numbers by one name.
+      ValueError: If something is no mixing, if the rule does not hold the stack or asks for an
+        update of the server's own, or if two parts report different numbers by one name.
 
     Example:
       >>> from fljax.robustness.aggregators.krum import krum
@@ -105,6 +105,7 @@ def chain(*parts: Mixing | Aggregator) -> Aggregator:
         reports=tuple(dict.fromkeys(name for part in parts for name in part.reports)),
         weighs=all(part.weighs for part in parts),
         problem=lambda n: _problem(mixings, rule, n),
+        root=rule.root,
     )
 
 
@@ -202,6 +203,11 @@ def _check(mixings: Sequence[Mixing], rule: Aggregator) -> None:
         raise ValueError(
             f"The rule behind mixings has needs = {rule.needs!r}: it sees sums alone, and mixings "
             "hold all updates. Use one with needs='stack', or leave it out for the weighted mean."
+        )
+    if rule.root is not None and mixings:
+        raise ValueError(
+            "The rule behind mixings judges updates by the server's own, which would be mixed with "
+            "those of clients. Leave the mixings out."
         )
     parts: tuple[Any, ...] = (*mixings, rule)
     names = [name for part in parts for name in part.reports if name not in REJECTIONS]
