@@ -28,8 +28,6 @@ __all__ = [
     "zeros_like_update",
 ]
 
-_SMALL = 2.0**-80
-
 
 def counted(rows: jax.Array) -> jax.Array:
     """Returns how many rows of bool[P] are true, as a float of the default type."""
@@ -41,13 +39,21 @@ def square_norms(stack: jax.Array, cohort: Cohort) -> jax.Array:
     return jax.lax.psum((stack * stack).sum(1), cohort.axis_name)
 
 
-def norms(stack: jax.Array, cohort: Cohort) -> jax.Array:
-    """Returns [P], the norm of each row over all devices, of rows with any finite norm."""
+def norms(stack: jax.Array, cohort: Cohort, origin: jax.Array | float = 0.0) -> jax.Array:
+    """Returns [P], the norm of each row over all devices, of rows with any finite norm.
+
+    Args:
+      stack: [P, d].
+      cohort: The cohort.
+      origin: [d], what is taken from each row first.
+    """
+
+    def scaled(factor: float) -> jax.Array:
+        return jnp.sqrt(square_norms((stack - origin) * factor, cohort)) / factor
+
+    plain = scaled(1.0)
     # squares overflow from norms of 2^64 on, which hostile clients may well send
-    small = stack * _SMALL
-    squares = jnp.stack([(stack * stack).sum(1), (small * small).sum(1)])
-    plain, scaled = jnp.sqrt(jax.lax.psum(squares, cohort.axis_name))
-    return jnp.where(jnp.isfinite(plain), plain, scaled / _SMALL)
+    return jax.lax.cond(jnp.isfinite(plain).all(), lambda: plain, lambda: scaled(2.0**-80))
 
 
 def inner_products(stack: jax.Array, others: jax.Array, cohort: Cohort) -> jax.Array:

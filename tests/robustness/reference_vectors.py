@@ -131,3 +131,30 @@ def foolsgold(updates, clients, history, confidence=1.0):
         rates = confidence * (np.log(rates / (1 - rates)) + 0.5)
     rates = np.clip(rates, 0, 1)
     return sum(rate * update for rate, update in zip(rates, updates, strict=True)) / n, rates
+
+
+def weighted_mean(updates, weights):
+    return sum(weight * update for weight, update in zip(weights, updates, strict=True)) / sum(
+        weights
+    )
+
+
+def moved_quantile(estimate, norms, quantile, learning_rate):
+    """The geometric method of Andrew et al. 2021, arXiv:1905.03871, without noise."""
+    below = np.mean([norm <= estimate for norm in norms])
+    return estimate * np.exp(-learning_rate * (below - quantile))
+
+
+def adaptive_zeroing(updates, estimate, quantile, multiplier, increment, learning_rate):
+    """Returns (updates, those zeroed, C of the next round), as TensorFlow Federated has it."""
+    norms = [max(abs(update)) for update in updates]
+    zeroed = [norm > multiplier * estimate + increment for norm in norms]
+    kept = [0 * update if out else update for update, out in zip(updates, zeroed, strict=True)]
+    return np.array(kept), zeroed, moved_quantile(estimate, norms, quantile, learning_rate)
+
+
+def adaptive_clipping(updates, estimate, quantile, learning_rate):
+    """Returns (updates, C of the next round)."""
+    norms = [np.linalg.norm(update) for update in updates]
+    clipped = np.array([clip(update, estimate) for update in updates])
+    return clipped, moved_quantile(estimate, norms, quantile, learning_rate)

@@ -49,7 +49,7 @@ def centered_clipping(tau: Any, iterations: int = 1) -> Aggregator:
         count = jnp.maximum(cohort.valid.sum(), 1)
 
         def step(_, center):
-            scale = clip_factors(norms(stack - center, cohort), tau)
+            scale = clip_factors(norms(stack, cohort, center), tau)
             kept = jnp.where(cohort.valid, scale, 0)
             # the mean of kept (x - v), in one pass over the stack
             return center + kept.sum() / count * (mean_of(stack, kept) - center)
