@@ -11,16 +11,17 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from fljax.core.transforms import Cohort
+from fljax_kernels import random_k
 
 __all__ = [
     "clip_factors",
-    "columns_at",
     "counted",
     "inner_products",
     "mean_of",
     "median_of",
     "norms",
     "num_params",
+    "random_columns",
     "share_of",
     "square_distances",
     "square_norms",
@@ -125,13 +126,22 @@ def num_params(stack: jax.Array, cohort: Cohort) -> int:
     return stack.shape[1] * jax.lax.psum(1, cohort.axis_name)
 
 
-def columns_at(stack: jax.Array, places: jax.Array, cohort: Cohort) -> jax.Array:
-    """Returns [P, k], the columns at places int[k] of all parameters; zeros where others have them.
+def random_columns(key: jax.Array, stack: jax.Array, size: int, cohort: Cohort) -> jax.Array:
+    """Returns [P, min(size, p)], columns at random places of all p parameters.
 
-    A sum over devices of what is made of single columns is one over all of them.
+    A column is on the device that has it, and zero on the others, so that sums over devices of what
+    is made of single columns are sums over all of them.
+
+    Args:
+      key: The same on all devices.
+      stack: [P, d].
+      size: How many different columns.
+      cohort: The cohort.
     """
-    width = stack.shape[1]
-    own = places - jax.lax.axis_index(cohort.axis_name) * width
+    total, width = num_params(stack, cohort), stack.shape[1]
+    if size >= total:
+        return stack
+    own = random_k(key, total, size) - jax.lax.axis_index(cohort.axis_name) * width
     here = (own >= 0) & (own < width)
     return jnp.where(here, stack[:, jnp.clip(own, 0, width - 1)], 0)
 

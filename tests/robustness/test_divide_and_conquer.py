@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
@@ -89,8 +90,9 @@ def test_float32_and_huge_updates():
 
 def test_problems_and_wrong_arguments():
     assert dnc(2).problem(5) is None
-    assert "more than 2 f = 4 updates, and there may be 4" in dnc(2).problem(4)
-    assert "filter f = 6 updates, and there may be 6" in dnc(2, filter=3.0).problem(6)
+    assert "f + 1 = 5 updates, and there may be 4" in dnc(2).problem(4)
+    assert "f + 1 = 7 updates, and there may be 6" in dnc(2, filter=3.0).problem(6)
+    assert dnc(jnp.int32(2)).problem is dnc(2, filter=jnp.float32(1)).problem is None
     for arguments in ({"f": -1}, {"f": 1.5}, {"f": 1, "iterations": 0}, {"f": 1, "subsample": 0}):
         with pytest.raises(ValueError, match="must be"):
             dnc(**arguments)

@@ -23,10 +23,9 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import COUNT, NON_NEGATIVE
-from fljax.robustness.arguments import check_count, check_number
+from fljax.robustness.arguments import check_count, check_number, is_traced, too_few
 from fljax.robustness.reports import REJECTIONS, rejections
-from fljax.robustness.stacks import columns_at, inner_products, mean_of, num_params
-from fljax_kernels import random_k
+from fljax.robustness.stacks import inner_products, mean_of, random_columns
 
 __all__ = ["dnc"]
 
@@ -47,9 +46,8 @@ def dnc(f: Any, iterations: int = 1, subsample: int = 10_000, filter: Any = 1.5)
       ValueError: If a number is out of range.
 
     Example:
-      >>> rule = dnc(f=2)
-      >>> rule.problem(10), rule.problem(4)
-      (None, 'dnc needs more than 2 f = 4 updates, and there may be 4')
+      >>> dnc(f=2).problem(4)
+      'dnc needs at least max(2, filter) f + 1 = 5 updates, and there may be 4'
     """
     check_count("f", f, NON_NEGATIVE)
     check_count("iterations", iterations)
@@ -60,29 +58,16 @@ def dnc(f: Any, iterations: int = 1, subsample: int = 10_000, filter: Any = 1.5)
         keeps = cohort.valid.sum() - jnp.ceil(filter * f - _ROUNDING)
 
         def good(key):
-            ranks = _ranks(_scores(_sampled(stack, cohort, subsample, key), cohort), cohort.valid)
-            return cohort.valid & (ranks < keeps)
+            scores = _scores(random_columns(key, stack, subsample, cohort), cohort)
+            return cohort.valid & (_ranks(scores, cohort.valid) < keeps)
 
         kept = jax.lax.map(good, jax.random.split(cohort.key, iterations)).all(0)
         return mean_of(stack, kept), state, rejections(kept, cohort)
 
-    def problem(count: int) -> str | None:
-        if count <= 2 * f:
-            return f"dnc needs more than 2 f = {2 * f} updates, and there may be {count}"
-        if count <= filter * f:
-            return f"dnc leaves out filter f = {filter * f:g} updates, and there may be {count}"
-        return None
-
+    # an honest majority, and an update that is left
+    factor = filter if is_traced(filter) else max(2, filter)
+    problem = too_few("dnc", "max(2, filter) f + 1", factor * f + 1)
     return Aggregator("stack", apply, reports=REJECTIONS, weighs=False, problem=problem)
-
-
-def _sampled(stack: jax.Array, cohort: Cohort, size: int, key: jax.Array) -> jax.Array:
-    """Returns [P, min(size, d)], random coordinates of all parameters, on the devices that have
-    them and zero on the others."""
-    total = num_params(stack, cohort)
-    if size >= total:
-        return stack
-    return columns_at(stack, random_k(key, total, size), cohort)
 
 
 def _scores(sample: jax.Array, cohort: Cohort) -> jax.Array:
