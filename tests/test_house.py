@@ -23,14 +23,16 @@ ROOMS = {
     },
     "commands": {"studies", "config", "core"},
     "studies": {
-        "config", "training", "engine", "compression", "privacy", "data", "recording", "core",
-    },
-    "config": {
-        "training", "engine", "algorithms", "compression", "privacy", "models", "tasks", "data",
+        "config", "training", "engine", "compression", "privacy", "robustness", "data",
         "recording", "core",
     },
+    "config": {
+        "training", "engine", "algorithms", "compression", "privacy", "robustness", "models",
+        "tasks", "data", "recording", "core",
+    },
     "training": {
-        "engine", "algorithms", "privacy", "models", "tasks", "data", "recording", "core",
+        "engine", "algorithms", "privacy", "robustness", "models", "tasks", "data", "recording",
+        "core",
     },
     "engine.program": {"engine.plan", "engine.devices", "core"},
     "engine.store": {"engine.plan", "engine.devices", "core"},

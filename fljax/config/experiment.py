@@ -42,6 +42,7 @@ from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RunOptions, check_workdir, split_options
 from fljax.training.privacy import with_privacy
 from fljax.training.privacy_records import described, ledger_of
+from fljax.training.robustness import with_robustness
 from fljax.training.simulation import simulate
 from fljax.training.task_choice import as_task, fitted
 
@@ -220,7 +221,7 @@ def make_experiment(
       config: From `fljax.config`.
       dataset: The configured data, where they are loaded already.
       traced: Keys whose numbers the program takes as arguments as far as it can: of an algorithm
-        always, of "uplink" and "downlink" where they are named here.
+        always, of compression and robustness where they are named here.
 
     Raises:
       fljax.config.ConfigError: For wrong keys or values, and for names or options that the dataset,
@@ -233,25 +234,30 @@ def make_experiment(
     options["pipeline"] = make_pipeline(config, dataset, task, traced)
     built_in = _built_in(config, dataset, task)
     with _as_config_error():
-        return with_protection(Experiment(dataset, task, make_algorithm(config), options, built_in))
+        experiment = Experiment(dataset, task, make_algorithm(config), options, built_in)
+        return with_protection(experiment, traced)
 
 
-def with_protection(experiment: Experiment) -> Experiment:
-    """Returns the experiment with its task fitted to the data, and its protection drawn."""
+def with_protection(experiment: Experiment, traced: Collection[str] = ()) -> Experiment:
+    """Returns the experiment with its task fitted to the data, and its protection drawn.
+
+    Args:
+      experiment: The experiment.
+      traced: Keys whose numbers the program takes as arguments, as for `make_experiment`.
+    """
     dataset, task, algorithm, options, _ = experiment
     given, _ = split_options(options)
     task = fitted(task, dataset, given.privacy)
     experiment = experiment._replace(task=task)
-    drawn = with_privacy(dataset, task, algorithm, given)
+    dataset, robust = with_robustness(dataset, task, algorithm, given, traced)
+    drawn = with_privacy(dataset, task, algorithm, robust)
     if drawn is given:
         return experiment
     built_in = dict(experiment.built_in)
-    if drawn.privacy.fixed_norm is not None:
+    if drawn is not robust and drawn.privacy.fixed_norm is not None:
         built_in["fixed_norm"] = drawn.privacy.fixed_norm
-    return experiment._replace(
-        options=options | {"privacy": drawn.privacy, "pipeline": drawn.pipeline},
-        built_in=built_in,
-    )
+    own = {name: getattr(drawn, name) for name in ("privacy", "aggregator", "pipeline")}
+    return experiment._replace(dataset=dataset, options=options | own, built_in=built_in)
 
 
 def parameter_shapes(config) -> Any:

@@ -11,6 +11,7 @@ from fljax.core.contradictions import (
     contradictions,
     has_effect,
     privacy_contradictions,
+    robustness_contradictions,
 )
 from fljax.core.own_modules import beside
 from fljax.core.parts import (
@@ -101,6 +102,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     from fljax.core.sampler import check_name
     from fljax.data.checks import policy_of
     from fljax.privacy import names
+    from fljax.robustness import names as robust
 
     tables = {
         "dataset": data.SOURCES,
@@ -112,9 +114,13 @@ def _check_parts(values: Mapping[str, Any]) -> None:
         "privacy": names.MECHANISMS,
         "secure_aggregation": names.SECURE_AGGREGATION,
     }
+    lists = {"aggregator": robust.AGGREGATORS, "attack": robust.ATTACKS}
     for key, table in tables.items():
         if values[key] is not None:
             read_one(key, values[key], table)
+    for key, table in lists.items():
+        if values[key] is not None:
+            read(key, values[key], table)
     if values["feature_skew"] is not None:
         read("feature_skew", values["feature_skew"], data.SKEWS)
     if values["augmentation"] is not None:
@@ -255,6 +261,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
         )
     yield from contradictions(values)
     yield from privacy_contradictions(values)
+    yield from robustness_contradictions(values)
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
     yield from _compression_conflicts(values)

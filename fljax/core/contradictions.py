@@ -83,6 +83,45 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def robustness_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with options of attacks that are each allowed, and what to do.
+
+    Args:
+      values: Of `ROBUSTNESS`; in Python `attack` may be an attack as well as a text.
+    """
+    hostile = bool(values["attackers"]) + (values["attacker_clients"] is not None)
+    if hostile == 2:
+        yield (
+            f"attackers = {values['attackers']} and attacker_clients = "
+            f"{values['attacker_clients']!r} both say who is hostile. Leave one of them out."
+        )
+    if values["attack"] is None:
+        for name in ("attackers", "attacker_clients", "attack_rounds"):
+            if values[name] not in (None, 0):
+                yield (
+                    f"{name} = {values[name]!r} has no effect without attack. Name one, such as "
+                    f"attack = 'sign_flip', or leave {name} out."
+                )
+    elif not hostile:
+        yield (
+            "attack is set, and nobody is hostile. Set attackers, such as 0.2, or name them by "
+            "attacker_clients."
+        )
+    if values["attackers_drawn"] != "once" and not values["attackers"]:
+        yield (
+            f"attackers_drawn = {values['attackers_drawn']!r} has no effect without attackers, the "
+            "share of each cohort. Set attackers, such as 0.2."
+        )
+    for name in ("worker_dampened", "attacker_momentum"):
+        if not values[name] and values["worker_momentum"] is None:
+            yield (
+                f"{name} = False has no effect without worker_momentum. Set worker_momentum, such "
+                "as 0.9."
+            )
+    if not values["attacker_momentum"] and values["attack"] is None:
+        yield "attacker_momentum = False has no effect without attack. Leave it out."
+
+
 def privacy_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     """Yields what is wrong with options of privacy that are each allowed, and what to do.
 

@@ -14,6 +14,7 @@ from fljax.core.algorithm_settings import ALGORITHM
 from fljax.core.data_settings import DATA
 from fljax.core.values import (
     COUNT,
+    DECAY,
     FACTOR,
     FILES,
     FINITE,
@@ -187,6 +188,48 @@ COMPRESSION: dict[str, Field] = {
     ),
 }  # fmt: skip
 
+ROBUSTNESS: dict[str, Field] = {
+    "aggregator": Field(
+        "mean", str,
+        meaning="Makes one update of those of a cohort: calls such as 'median' or 'bucketing(2), "
+        "krum(5)', named in fljax.robustness.names.",
+    ),
+    "worker_momentum": Field(
+        None, float, DECAY, optional=True,
+        meaning="Lets clients send a momentum of their updates, which they keep from round to "
+        "round: this factor times the last one, and one minus it times the update.",
+    ),
+    "worker_dampened": Field(
+        True, bool,
+        meaning="Multiplies the update by one minus worker_momentum before it joins that momentum.",
+    ),
+    "attacker_momentum": Field(
+        True, bool, meaning="Lets hostile clients send momentum too, before their attack."
+    ),
+    "attack": Field(
+        None, str, optional=True,
+        meaning="Says what hostile clients do: calls such as 'label_flip' or 'pixel_trigger(0), "
+        "scaling(10)', named in fljax.robustness.names; unset: all are honest.",
+    ),
+    "attackers": Field(
+        0.0, float, Interval(0, 1),
+        meaning="Makes this share of the clients hostile, chosen by the seed.",
+    ),
+    "attacker_clients": Field(
+        None, str, optional=True,
+        meaning="Names hostile clients by their numbers instead, such as '3, 20-24'.",
+    ),
+    "attackers_drawn": Field(
+        "once", str, ("once", "each_round"),
+        meaning="Makes the same clients hostile in all rounds, or such a share of each cohort.",
+    ),
+    "attack_rounds": Field(
+        None, str, optional=True, unit="rounds",
+        meaning="Lets hostile clients attack in one round or a range of them, such as '100' or "
+        "'10-50'; unset: in all.",
+    ),
+}  # fmt: skip
+
 PRIVACY: dict[str, Field] = {
     "privacy": Field(
         None, str, optional=True,
@@ -343,6 +386,7 @@ GROUPS: dict[str, Mapping[str, Field | dict[str, Field]]] = {
     "algorithm": ALGORITHM,
     "training": TRAINING,
     "compression": COMPRESSION,
+    "robustness": ROBUSTNESS,
     "privacy": PRIVACY,
     "evaluation": EVALUATION,
     "recording": RECORDING,

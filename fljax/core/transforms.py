@@ -155,6 +155,8 @@ class UplinkLink(NamedTuple):
         is sent, times its weight; infinity where rounding may make messages longer. None where
         nothing is rounded.
       max_weight: Of a link that cuts off weights, the largest that it keeps; None for any.
+      precedes: Whether it is what a client makes of its update before anything protects or
+        compresses that: momentum, an attack. A mechanism of privacy stands behind it.
       refused_share: Of a link whose `decode_sum` may refuse a sum: (int[n] sizes of cohorts) ->
         bounds of the share of rounds in which it does, though all messages arrived. None for never.
 
@@ -188,6 +190,7 @@ class UplinkLink(NamedTuple):
     sent_norm: float | None = None
     max_weight: float | None = None
     refused_share: Callable[[np.ndarray], np.ndarray] | None = None
+    precedes: bool = False
 
     def meets(self, names: Collection[str | None]) -> bool:
         """Returns whether it covers some of these names; None among them stands for all."""

@@ -53,6 +53,8 @@ class Protection(NamedTuple):
 def protected(pipeline: Pipeline | PipelineSpec, protection: Protection) -> Pipeline | PipelineSpec:
     """Returns a pipeline between the link of the mechanism and that of secure aggregation.
 
+    Links of what clients make of their updates before they protect them stand first.
+
     The mechanism's hyperparameters join those of the pipeline, and are traced as they are.
     """
     mechanism, secure = protection.mechanism, protection.secure_aggregation
@@ -65,7 +67,9 @@ def protected(pipeline: Pipeline | PipelineSpec, protection: Protection) -> Pipe
         if mechanism is not None and mechanism.link is not None:
             own = {name: hparams[name] for name in mechanism.hparams}
             first = (mechanism.link(own, protection.setting),)
-        return inner._replace(uplink=(*first, *inner.uplink, *last))
+        before = tuple(link for link in inner.uplink if link.precedes)
+        behind = tuple(link for link in inner.uplink if not link.precedes)
+        return inner._replace(uplink=(*before, *first, *behind, *last))
 
     own = {} if mechanism is None else mechanism.hparams
     given = hparams_of(pipeline)

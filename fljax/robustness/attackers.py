@@ -91,3 +91,18 @@ def between(attackers: Attackers, first: int, last: int | None = None, every: in
         return attackers.among(clients, present, round, key) & active
 
     return Attackers(among)
+
+
+def without(attackers: Attackers, client: int) -> Attackers:
+    """Keeps one client honest: the server's own.
+
+    Example:
+      >>> clients = jnp.array([2, 5])
+      >>> without(by_client([2, 5]), 5).among(clients, clients >= 0, 0, None).tolist()
+      [True, False]
+    """
+
+    def among(clients, present, round, key):
+        return attackers.among(clients, present & (clients != client), round, key)
+
+    return Attackers(among)

@@ -39,6 +39,7 @@ from fljax.core.transforms import PipelineSpec
 from fljax.data.dataset import ROLES, Examples, FederatedDataset, Split
 from fljax.privacy import names as mechanisms
 from fljax.privacy.mechanism import Mechanism
+from fljax.robustness import names as robust
 from fljax.studies.space import Trial, identity
 from fljax.training.options import split_options
 from fljax.training.preflight import check_judging
@@ -159,6 +160,10 @@ def from_config(config, variants: Variants | None = None) -> Make:
             experiment = make_experiment(own, loaded[data], traced=varied)
         # resolved: with what references and defaults made of the trial's values
         plain |= without_numbers(compression_names(own), experiment.hparams)
+        plain |= {
+            key: robust.without_numbers(key, plain[key], experiment.hparams)
+            for key in ("aggregator", "attack")
+        }
         plain["privacy"] = _without_numbers(plain["privacy"], experiment.hparams)
         arguments = {"seed", "algorithm", "target_epsilon", *experiment.hparams, *DATA}
         values = {key: plain[key] for key in plain.keys() - arguments}

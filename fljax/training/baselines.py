@@ -23,7 +23,7 @@ import numpy as np
 from fljax import algorithms
 from fljax.core import signals
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.settings import PRIVACY
+from fljax.core.settings import PRIVACY, ROBUSTNESS
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset, Partition
@@ -41,7 +41,11 @@ MEANT_BY = {
 
 
 # Nothing is sent, or all of it is there already.
-_UNPROTECTED = {"pipeline": Pipeline(), **dict.fromkeys(PRIVACY)}
+_UNPROTECTED = {
+    "pipeline": Pipeline(),
+    **dict.fromkeys(PRIVACY),
+    **{name: field.default for name, field in ROBUSTNESS.items()},
+}
 
 
 def run_baselines(

@@ -39,6 +39,7 @@ from fljax.training.preflight import (
     warn_of_numbers,
 )
 from fljax.training.privacy import with_privacy
+from fljax.training.robustness import with_robustness
 from fljax.training.sampling import make_cohorts
 from fljax.training.task_choice import fitted
 from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
@@ -104,6 +105,7 @@ def draw_blueprint(
     task = fitted(task, dataset, options.privacy)
     check_classes(task, dataset)
     check_labels(task, dataset)
+    dataset, options = with_robustness(dataset, task, spec, options)
     options = with_privacy(dataset, task, spec, options)
     trials = trials or [TrialInputs(options.seed, hyperparameters(spec, options.pipeline))]
     partitions = partitions or [dataset.train.partition]

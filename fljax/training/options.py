@@ -10,13 +10,17 @@ from typing import Any
 
 import jax
 
-from fljax.core.contradictions import contradictions, privacy_contradictions
+from fljax.core.contradictions import (
+    contradictions,
+    privacy_contradictions,
+    robustness_contradictions,
+)
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.sampler import MEANS, Sampler, check_name
-from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY
-from fljax.core.transforms import Pipeline, PipelineSpec, UplinkLink, check_pipeline
+from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY, ROBUSTNESS
+from fljax.core.transforms import Aggregator, Pipeline, PipelineSpec, UplinkLink, check_pipeline
 from fljax.core.values import (
     COUNT,
     NON_NEGATIVE,
@@ -30,6 +34,8 @@ from fljax.core.values import (
 from fljax.privacy.mechanism import Mechanism
 from fljax.privacy.protection import Protection
 from fljax.recording import Sink
+from fljax.robustness.attack import Attack
+from fljax.robustness.drawn import Drawn
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
@@ -42,7 +48,12 @@ PER_CLIENT = {
     "client_weights": Field(None, float, NON_NEGATIVE),
 }
 # What Python may give instead of a text.
-_GIVEN_AS_PARTS = {"privacy": (Mechanism, Protection), "secure_aggregation": UplinkLink}
+_GIVEN_AS_PARTS = {
+    "privacy": (Mechanism, Protection),
+    "secure_aggregation": UplinkLink,
+    "aggregator": (Aggregator, Drawn),
+    "attack": Attack,
+}
 # (federation, record) -> what joins the record
 Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -67,7 +78,8 @@ class RoundOptions:
     """Options of a round, apart from data, model and algorithm.
 
     `local_epochs`, `local_steps` and `batch_size` may be lists of N numbers, one for each client,
-    `sampler` a Sampler, `privacy` a mechanism of `fljax.privacy` and `secure_aggregation` a link.
+    `sampler` a Sampler, `privacy` a mechanism of `fljax.privacy`, `secure_aggregation` a link,
+    `aggregator` an Aggregator, `attack` an Attack and `attacker_clients` a list of numbers.
 
     Attributes:
       client_lr_factors: N numbers, by which each client multiplies the algorithm's client_lr; None
@@ -108,6 +120,15 @@ class RoundOptions:
     delta: float | None = _default("delta")
     target_epsilon: float | None = _default("target_epsilon")
     secure_aggregation: str | UplinkLink | None = _default("secure_aggregation")
+    aggregator: str | Aggregator | Drawn = _default("aggregator")
+    worker_momentum: float | None = _default("worker_momentum")
+    worker_dampened: bool = _default("worker_dampened")
+    attacker_momentum: bool = _default("attacker_momentum")
+    attack: str | Attack | None = _default("attack")
+    attackers: float = _default("attackers")
+    attacker_clients: str | Sequence[int] | None = _default("attacker_clients")
+    attackers_drawn: str = _default("attackers_drawn")
+    attack_rounds: str | int | None = _default("attack_rounds")
     seed: int = _default("seed")
     compute_dtype: str = _default("compute_dtype")
     fused_updates: bool | None = _default("fused_updates")
@@ -143,6 +164,7 @@ class RoundOptions:
         for name, kinds in _GIVEN_AS_PARTS.items():
             if isinstance(getattr(self, name), kinds):
                 fields.pop(name)
+        self._name_attackers()
         for name, field in PER_CLIENT.items():
             value = getattr(self, name)
             if is_per_client(value) or (name not in fields and value is not None):
@@ -162,6 +184,10 @@ class RoundOptions:
         if not isinstance(self.privacy, Protection):
             for problem in privacy_contradictions({name: getattr(self, name) for name in PRIVACY}):
                 raise ValueError(problem)
+        for problem in robustness_contradictions(
+            {name: getattr(self, name) for name in ROBUSTNESS}
+        ):
+            raise ValueError(problem)
         for name in ("client_lr_schedule", "server_lr_schedule"):
             schedule = getattr(self, name)
             if schedule is not None and not callable(schedule):
@@ -178,6 +204,14 @@ class RoundOptions:
             for number, count in enumerate(steps):
                 checked(f"steps_per_round[{number}]", count, Field(None, int, NON_NEGATIVE))
             _set(self, "steps_per_round", steps)
+
+    def _name_attackers(self) -> None:
+        """Puts numbers of clients and rounds in place as the texts that configurations have."""
+        if isinstance(self.attack_rounds, int) and not isinstance(self.attack_rounds, bool):
+            _set(self, "attack_rounds", str(self.attack_rounds))
+        if self.attacker_clients is not None and not isinstance(self.attacker_clients, str):
+            clients = whole_numbers("attacker_clients", self.attacker_clients)
+            _set(self, "attacker_clients", ", ".join(map(str, clients)))
 
 
 @_documented

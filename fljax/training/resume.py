@@ -30,10 +30,11 @@ from fljax.training.model_files import BestModel
 from fljax.training.options import RunOptions
 from fljax.training.own_code import OWN_CODE, warn_of_changes
 from fljax.training.privacy_records import EPSILON, ledger_of, named_protection
+from fljax.training.robustness import named_robustness
 from fljax.training.totals import RoundTotals
 
 # what stands for records of functions
-_NAMED = {"privacy", "secure_aggregation"}
+_NAMED = {"privacy", "secure_aggregation", "aggregator", "attack"}
 _SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
 # keys of an identity that older checkpoints have not, and how many rows of each split are read
 _DATA, _OPTIMIZER, _FROZEN, _ROWS = "data", "client_optimizer", "constants of the model", 256
@@ -223,6 +224,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {_DATA: data_checksums(dataset)}
         | {name: described(given[name]) for name in decisive | own}
         | named_protection(rounds)
+        | named_robustness(rounds)
         | {_OPTIMIZER: optimizer_fingerprint(federation)}
         | frozen_fingerprint(federation.inputs.frozen)
         | {"x64": jax.config.jax_enable_x64}

@@ -56,6 +56,7 @@ from fljax.training.resume import (
     fingerprint,
     restore,
 )
+from fljax.training.robustness import named_robustness, with_robustness
 from fljax.training.stopping import check_patience, check_target
 from fljax.training.task_choice import as_task, fitted
 from fljax.training.totals import RoundTotals
@@ -139,6 +140,7 @@ def simulate(
     run_options = _with_own_code(run_options, round_options, dataset, given)
     check_described(made)
     check_target(vars(run_options), made.metrics[0])
+    dataset, round_options = with_robustness(dataset, made, algorithm, round_options)
     round_options = with_privacy(dataset, made, algorithm, round_options)
     if round_options.privacy is not None:
         warn_of_choices(dataset, run_options)
@@ -308,7 +310,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
     }
     if isinstance(federation.options.sampler, str):
         resolved["sampler"] = federation.options.sampler
-    resolved |= named_protection(federation.options)
+    resolved |= named_protection(federation.options) | named_robustness(federation.options)
     own = {
         name: getattr(options, name)
         for name in (field.name for field in dataclasses.fields(RunOptions))
@@ -342,6 +344,8 @@ _PARTS = (
     "sampler",
     "privacy",
     "secure_aggregation",
+    "aggregator",
+    "attack",
 )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from fljax.core.algorithm import Variables
 from fljax.core.task import Task
+from fljax.engine.program.keys import ATTACKERS
 from fljax.training.initialization import init_model
 
 PyTree = Any
@@ -166,6 +167,11 @@ def _stacked_hparams(trials: Sequence[TrialInputs], dtype: Any) -> dict[str, np.
 @jax.jit
 def _stack(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def attackers_key(seed: int) -> jax.Array:
+    """Returns the key by which a trial of a seed draws its hostile clients."""
+    return jax.random.fold_in(_keys(np.array([seed & 0xFFFFFFFF], np.uint32))[0], ATTACKERS)
 
 
 @jax.jit

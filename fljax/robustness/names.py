@@ -1,0 +1,300 @@
+"""Makes the aggregators and attacks that texts in a configuration name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from fljax.core import parts
+from fljax.core.transforms import Aggregator, Attackers, weighted_mean
+from fljax.core.values import shown, wrong
+from fljax.robustness import attackers as who
+from fljax.robustness.aggregators.adaptive import adaptive_clipping, adaptive_zeroing
+from fljax.robustness.aggregators.bulyan import bulyan
+from fljax.robustness.aggregators.centered_clipping import centered_clipping
+from fljax.robustness.aggregators.coordinates import median, trimmed_mean
+from fljax.robustness.aggregators.divide_and_conquer import dnc
+from fljax.robustness.aggregators.fltrust import fltrust
+from fljax.robustness.aggregators.foolsgold import foolsgold
+from fljax.robustness.aggregators.krum import krum, multi_krum
+from fljax.robustness.aggregators.mixing import (
+    Mixing,
+    bucketing,
+    chain,
+    nearest_neighbour_mixing,
+)
+from fljax.robustness.aggregators.norm_bounding import norm_bound
+from fljax.robustness.aggregators.robust_learning_rate import robust_learning_rate
+from fljax.robustness.aggregators.signguard import signguard
+from fljax.robustness.attack import Attack
+from fljax.robustness.attacks.alone import noise, scaling, sign_flip
+from fljax.robustness.attacks.edge_cases import edge_case
+from fljax.robustness.attacks.farthest import min_max, min_sum
+from fljax.robustness.attacks.free_rider import free_rider
+from fljax.robustness.attacks.labels import label_flip, poisoned_labels
+from fljax.robustness.attacks.mimic import mimic
+from fljax.robustness.attacks.moments import alie, ipm
+from fljax.robustness.attacks.pixels import pixel_trigger
+from fljax.robustness.attacks.semantics import semantic
+
+__all__ = [
+    "AGGREGATORS",
+    "ATTACKS",
+    "make_aggregator",
+    "make_attack",
+    "make_attackers",
+    "numbers_in",
+    "without_numbers",
+]
+
+# What `aggregator` may name: one rule, behind what mixes or bounds updates before it.
+AGGREGATORS: dict[str, Callable[..., Aggregator | Mixing]] = {
+    "mean": lambda: weighted_mean,
+    "median": median,
+    "trimmed_mean": trimmed_mean,
+    "krum": krum,
+    "multi_krum": multi_krum,
+    "bulyan": bulyan,
+    "centered_clipping": centered_clipping,
+    "dnc": dnc,
+    "signguard": signguard,
+    "fltrust": fltrust,
+    "foolsgold": foolsgold,
+    "robust_learning_rate": robust_learning_rate,
+    "bucketing": bucketing,
+    "nearest_neighbour_mixing": nearest_neighbour_mixing,
+    "norm_bound": norm_bound,
+    "adaptive_zeroing": adaptive_zeroing,
+    "adaptive_clipping": adaptive_clipping,
+}
+# What `attack` may name; several are one attack of all of them.
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "none": lambda: Attack(),
+    "label_flip": label_flip,
+    "poisoned_labels": poisoned_labels,
+    "pixel_trigger": pixel_trigger,
+    "semantic": semantic,
+    "edge_case": edge_case,
+    "sign_flip": sign_flip,
+    "noise": noise,
+    "scaling": scaling,
+    "free_rider": free_rider,
+    "alie": alie,
+    "ipm": ipm,
+    "min_max": min_max,
+    "min_sum": min_sum,
+    "mimic": mimic,
+}
+# Numbers that no shape depends on, which a program can take as arguments.
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "trimmed_mean": ("share", "f"),
+    "robust_learning_rate": ("threshold",),
+    "krum": ("f",),
+    "multi_krum": ("f", "m"),
+    "bulyan": ("f",),
+    "rfa": ("iterations", "smoothing", "tolerance"),
+    "centered_clipping": ("tau",),
+    "dnc": ("f", "filter"),
+    "signguard": ("lower", "upper"),
+    "foolsgold": ("confidence",),
+    "nearest_neighbour_mixing": ("f",),
+    "norm_bound": ("norm",),
+    "adaptive_zeroing": ("quantile", "multiplier", "increment", "initial", "learning_rate"),
+    "adaptive_clipping": ("quantile", "initial", "learning_rate"),
+    "free_rider": ("std", "decay"),
+    "label_flip": ("source", "target", "share"),
+    "pixel_trigger": ("share",),
+    "sign_flip": ("scale",),
+    "noise": ("std",),
+    "scaling": ("factor",),
+    "semantic": ("share",),
+    "edge_case": ("share",),
+    "alie": ("z",),
+    "ipm": ("epsilon",),
+    "mimic": ("warmup",),
+}
+
+
+def make_aggregator(
+    text: str, offered: Mapping[str, Any], numbers: Mapping[str, Any] | None = None
+) -> Aggregator:
+    """Returns the aggregator that a text names.
+
+    Args:
+      text: Calls of `AGGREGATORS` or of functions of the user's.
+      offered: {parameter: value} of what a run knows: num_clients, root.
+      numbers: {name: number} in place of those in the text, as `numbers_in` names them.
+
+    Raises:
+      ValueError: For unknown names, wrong arguments, or what does not go together.
+    """
+    *mixings, rule = found = _made("aggregator", text, AGGREGATORS, offered, numbers or {})
+    for each in mixings:
+        if not isinstance(each, Mixing):
+            raise ValueError(
+                f"aggregator = {text!r}: only the last one makes one update of all; what stands "
+                "before it mixes or bounds updates, such as bucketing(2) or norm_bound(1.0)."
+            )
+    if not isinstance(rule, Aggregator | Mixing):
+        raise wrong("aggregator", rule, "a fljax.core.transforms.Aggregator, or its function")
+    return rule if [rule] == found and isinstance(rule, Aggregator) else chain(*found)
+
+
+def make_attack(
+    text: str, offered: Mapping[str, Any], numbers: Mapping[str, Any] | None = None
+) -> Attack:
+    """Returns the attack that a text names; of several calls, all of them in one.
+
+    Args:
+      text: Calls of `ATTACKS` or of functions of the user's.
+      offered: {parameter: value} of what a run knows: classes.
+      numbers: As for `make_aggregator`.
+
+    Raises:
+      ValueError: For unknown names, wrong arguments, or two that cannot be one attack.
+    """
+    found = _made("attack", text, ATTACKS, offered, numbers or {})
+    for each in found:
+        if not isinstance(each, Attack):
+            raise wrong("attack", each, "a fljax.robustness.attack.Attack, or its function")
+    single = {}
+    for name in ("trigger", "own_rows"):
+        given = [part for each in found if (part := getattr(each, name)) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"attack = {text!r}: {len(given)} of these have {_A[name]}, and a run has one. "
+                "Leave the others out."
+            )
+        single[name] = given[0] if given else None
+    links = {
+        name: tuple(link for each in found for link in getattr(each, name))
+        for name in ("batches", "uplink", "cohort")
+    }
+    return Attack(**links, **single)
+
+
+_A = {"trigger": "a trigger of its own", "own_rows": "rows of their own"}
+
+
+def make_attackers(
+    share: Any,
+    clients: str | None,
+    drawn: str,
+    rounds: str | None,
+    num_clients: int,
+    honest: int | None = None,
+) -> Attackers:
+    """Returns who is hostile, and when.
+
+    Args:
+      share: Of the population, or of each cohort; may be traced.
+      clients: Their numbers as a text, such as "3, 7-9", instead of a share.
+      drawn: "once" or "each_round".
+      rounds: Rounds in which they attack, from 1, such as "100" or "10-50"; None for all.
+      num_clients: Size of the population.
+      honest: A client that never is hostile: the server's own.
+
+    Raises:
+      ValueError: For clients that do not exist, or a text that names no numbers.
+    """
+    if clients is not None:
+        named = numbers_of("attacker_clients", clients)
+        if wrong_one := [number for number in named if number >= num_clients or number == honest]:
+            raise ValueError(
+                f"attacker_clients = {shown(clients)} names client {wrong_one[0]}, and the "
+                f"clients are 0 to {num_clients - 1 - (honest is not None)}."
+            )
+        found = who.by_client(named)
+    elif drawn == "each_round":
+        found = who.by_round(share)
+    else:
+        found = who.by_share(share, num_clients - (honest is not None))
+    if rounds is not None:
+        first, last = _range_of(rounds)
+        found = who.between(found, first - 1, last - 1)
+    return found if honest is None else who.without(found, honest)
+
+
+def numbers_of(key: str, text: str) -> list[int]:
+    """Returns the numbers that a text lists: "3, 7-9" is 3, 7, 8 and 9.
+
+    Raises:
+      ValueError: If it lists none.
+    """
+    found: set[int] = set()
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.strip().isdecimal()):
+            raise ValueError(f"{key} = {shown(text)}: write numbers and ranges, such as '3, 7-9'.")
+        found |= set(range(int(first), int(last or first) + 1))
+    return sorted(found)
+
+
+def _range_of(text: str) -> tuple[int, int]:
+    """Returns the first and the last round that a text names, from 1."""
+    named = numbers_of("attack_rounds", text)
+    if not named or named[0] < 1 or named != list(range(named[0], named[-1] + 1)):
+        raise ValueError(
+            f"attack_rounds = {shown(text)}: write one round or a range of them, from 1, such as "
+            "'100' or '10-50'."
+        )
+    return named[0], named[-1]
+
+
+def numbers_in(key: str, text: str | None) -> dict[str, float]:
+    """Returns {name: number} of those numbers in a text that a program may take as arguments.
+
+    Args:
+      key: "aggregator" or "attack".
+      text: As it was written; None names nothing.
+    """
+    calls = [] if text is None else parts.read(key, text, _TABLES[key])
+    return {
+        _place(key, place, name): value
+        for place, call in enumerate(calls)
+        for name, value in _arguments(call).items()
+        if name in NUMBERS.get(call.name, ()) and isinstance(value, int | float)
+    }
+
+
+def without_numbers(key: str, text: str | None, traced: Collection[str]) -> str | None:
+    """Returns a text as calls in which traced numbers are left out."""
+    if text is None:
+        return None
+    found = []
+    for place, call in enumerate(parts.read(key, text, _TABLES[key])):
+        arguments = {
+            name: "traced" if _place(key, place, name) in traced else value
+            for name, value in _arguments(call).items()
+        }
+        found.append((call.name, arguments))
+    return repr(found)
+
+
+def _made(key: str, text: str, table: Mapping, offered: Mapping, numbers: Mapping) -> list[Any]:
+    """Returns what the calls of a text make, with `numbers` in place of those of the same name."""
+    found = []
+    for place, call in enumerate(parts.read(key, text, table)):
+        arguments = parts.written(call)
+        traced = {
+            name: numbers[_place(key, place, name)]
+            for name in NUMBERS.get(call.name, ())
+            if _place(key, place, name) in numbers
+        }
+        known = {name: value for name, value in offered.items() if name not in arguments}
+        call = call._replace(positional=(), named=arguments | traced)
+        found.append(parts.make(call, offered=known))
+    return found
+
+
+def _arguments(call: parts.Call) -> dict[str, Any]:
+    """Returns {parameter: argument} of a call, defaults included."""
+    return {**parts.defaults_of(call.function), **parts.written(call)}
+
+
+def _place(key: str, place: int, name: str) -> str:
+    """Returns what the number of a text's call is called among the hyperparameters."""
+    return f"{key}[{place}].{name}"
+
+
+_TABLES: dict[str, Mapping[str, Callable]] = {"aggregator": AGGREGATORS, "attack": ATTACKS}

@@ -1,0 +1,263 @@
+"""Makes a run robust, or attacked: draws attackers and aggregator from the options, and checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import scipy
+
+from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.parts import name_of
+from fljax.core.sampler import MEANS, Sampler
+from fljax.core.settings import ROBUSTNESS
+from fljax.core.task import Task
+from fljax.core.transforms import (
+    UPDATE,
+    Aggregator,
+    Pipeline,
+    PipelineSpec,
+    as_configured,
+    hparams_of,
+    pipeline_at,
+    weighted_mean,
+)
+from fljax.data.dataset import FederatedDataset
+from fljax.data.poisoning import poisoned
+from fljax.engine.plan.batching import takes_part, works_of
+from fljax.robustness import names
+from fljax.robustness.attack import Attack
+from fljax.robustness.drawn import Drawn
+from fljax.robustness.worker_momentum import worker_momentum
+from fljax.training.local_work import local_work, schedules_of
+from fljax.training.options import RoundOptions
+from fljax.training.privacy_checks import weighting_of
+from fljax.training.rehearsal import rehearsed
+from fljax.training.trials import attackers_key
+
+# Numbers among the options that the program takes as arguments.
+_NUMBERS = ("attackers", "worker_momentum")
+# A cohort too small for a rule may come up in this share of all runs, at most, without a word.
+_RARE = 0.01
+
+
+def with_robustness(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    traced: Collection[str] = (),
+) -> tuple[FederatedDataset, RoundOptions]:
+    """Puts attackers, attack, momentum and aggregator into the pipeline, and rows into the data.
+
+    Options that ask for none of them, or have them already, are returned as they are.
+
+    Args:
+      dataset, task, spec, options: As `fljax.training.federation.build` takes them.
+      traced: Those of the options whose numbers the program takes as arguments.
+
+    Returns:
+      (dataset, options): Of an attack on rows, the data set with what hostile clients hold.
+
+    Raises:
+      ValueError: For what would have no effect, or promise nothing, with the remedy.
+    """
+    if isinstance(options.aggregator, Drawn) or not is_asked_for(options):
+        return dataset, options
+    numbers = dict(_numbers(options, traced))
+    given = hparams_of(options.pipeline)
+    facts = {
+        "num_clients": dataset.num_clients, "classes": task.num_classes, "root": dataset.root
+    }  # fmt: skip
+    attack = options.attack
+    if isinstance(attack, str):
+        dataset = _with_own_rows(dataset, names.make_attack(attack, facts), options)
+    elif attack is not None:
+        dataset = _with_own_rows(dataset, attack, options)
+
+    def build(hparams: Mapping[str, Any]) -> Pipeline:
+        own = {name: hparams[name] for name in numbers}
+        return _added(pipeline_at(options.pipeline, hparams), options, own, facts)
+
+    pipeline = PipelineSpec(build, {**given, **numbers}) if {**given, **numbers} else build({})
+    text = options.aggregator if isinstance(options.aggregator, str) else None
+    drawn = dataclasses.replace(options, pipeline=pipeline, aggregator=Drawn(text))
+    for problem in _problems(dataset, task, spec, drawn):
+        raise ValueError(problem)
+    return dataset, drawn
+
+
+def is_asked_for(options: RoundOptions) -> bool:
+    """Returns whether options ask for an attack or another aggregator than the mean."""
+    return any(getattr(options, name) != field.default for name, field in ROBUSTNESS.items())
+
+
+def named_robustness(options: RoundOptions) -> dict[str, str]:
+    """Returns {option: text} of aggregator and attack, for records; nothing of the user's own."""
+    aggregator = options.aggregator
+    texts = {
+        "aggregator": aggregator.text if isinstance(aggregator, Drawn) else aggregator,
+        "attack": options.attack,
+    }
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def _with_own_rows(
+    dataset: FederatedDataset, attack: Attack, options: RoundOptions
+) -> FederatedDataset:
+    """Returns the data set with what hostile clients hold from the start."""
+    if attack.own_rows is None:
+        return dataset
+    if options.attackers_drawn != "once" or options.attack_rounds is not None:
+        raise ValueError(
+            f"attack = {options.attack} changes what hostile clients hold before the first round, "
+            "once for all. Leave out attackers_drawn and attack_rounds, or poison their batches: "
+            "label_flip, or triggers without once."
+        )
+    clients, num_clients = np.arange(dataset.num_clients), dataset.num_clients
+    found = names.make_attackers(
+        options.attackers, options.attacker_clients, "once", None, num_clients, dataset.root
+    )
+    hostile = found.among(clients, clients >= 0, 0, attackers_key(options.seed))
+    return poisoned(dataset, np.asarray(hostile), attack.own_rows, options.seed)
+
+
+def _numbers(options: RoundOptions, traced: Collection[str]) -> Iterator[tuple[str, float]]:
+    """Yields (name, number) of what the program takes as arguments."""
+    for name in _NUMBERS:
+        if name in traced and (value := getattr(options, name)) is not None:
+            yield name, value
+    for key in ("aggregator", "attack"):
+        if key in traced and isinstance(text := getattr(options, key), str):
+            yield from names.numbers_in(key, text).items()
+
+
+def _added(
+    pipeline: Pipeline, options: RoundOptions, numbers: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Pipeline:
+    """Returns a pipeline with what the options ask for, of numbers that may be traced."""
+
+    def number(name):
+        return numbers.get(name, getattr(options, name))
+
+    uplink = []
+    if options.worker_momentum is not None:
+        how = {"dampened": options.worker_dampened, "attackers": options.attacker_momentum}
+        uplink.append(worker_momentum(number("worker_momentum"), **how))
+    attack, attackers = Attack(), None
+    if options.attack is not None:
+        attack = options.attack
+        if isinstance(attack, str):
+            attack = names.make_attack(attack, facts, numbers)
+        attackers = names.make_attackers(
+            number("attackers"),
+            options.attacker_clients,
+            options.attackers_drawn,
+            options.attack_rounds,
+            facts["num_clients"],
+            facts["root"],
+        )
+    aggregator = options.aggregator
+    if isinstance(aggregator, str):
+        aggregator = names.make_aggregator(aggregator, facts, numbers)
+    uplink = [link._replace(precedes=True) for link in (*uplink, *attack.uplink)]
+    if aggregator is not weighted_mean and pipeline.aggregator is not weighted_mean:
+        raise ValueError(
+            "aggregator and pipeline.aggregator are both given. Leave one of them out."
+        )
+    return pipeline._replace(
+        uplink=(*uplink, *pipeline.uplink),
+        cohort=(*attack.cohort, *pipeline.cohort),
+        batches=(*attack.batches, *pipeline.batches),
+        attackers=attackers or pipeline.attackers,
+        aggregator=pipeline.aggregator if aggregator is weighted_mean else aggregator,
+        trigger=attack.trigger or pipeline.trigger,
+    )
+
+
+def _problems(
+    dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
+) -> Iterator[str]:
+    """Yields what is wrong with attack and aggregator of a run, whose pipeline holds them."""
+    pipeline = as_configured(options.pipeline)
+    rule = pipeline.aggregator
+    if rule.needs != "stack":
+        return
+    what = f"aggregator = {options.aggregator.text or 'the one given'}"
+    if pipeline.sums_payloads(UPDATE):
+        yield (
+            f"{what} must see the updates, and an uplink link decodes nothing but sums of "
+            "payloads, as sketches and masks do. Use a compressor that decodes message by message."
+        )
+    yield from _of_messages(what, dataset, task, spec)
+    if not rule.weighs:
+        yield from _of_weights(what, dataset, task, spec, options)
+    yield from _of_cohorts(what, rule, dataset, task, spec, options)
+
+
+def _of_messages(what: str, dataset, task, spec) -> Iterator[str]:
+    """Yields what is wrong with messages of more than an update."""
+    sent = rehearsed(dataset, task, spec).contributions
+    others = sorted({name for message in sent for name in message} - {UPDATE})
+    if others:
+        yield (
+            f"{what} guards updates alone, and the clients of {spec.name} send "
+            f"{', '.join(map(repr, others))} too, of which the server takes the mean: a hostile "
+            "client would send anything there. Use an algorithm and a model that send updates "
+            "alone, such as fedavg and group normalization."
+        )
+
+
+def _of_weights(what: str, dataset, task, spec, options) -> Iterator[str]:
+    """Yields what is wrong with unequal weights where a rule counts clients alike."""
+    weighting = weighting_of(dataset, task, spec, options)
+    sizes = dataset.train.partition.sizes
+    if weighting == "uniform" or (weighting == "examples" and len(set(sizes[sizes > 0])) == 1):
+        return
+    if weighting == "examples":
+        yield (
+            f"{what} counts clients alike, as its paper does, and weighting = 'examples' weighs "
+            "them by their rows, which a hostile client would invent. Set weighting = 'uniform'."
+        )
+    else:
+        yield (
+            f"{what} counts clients alike, and these have weights of their own. Leave out "
+            "client_weights, or choose an algorithm that weighs clients alike."
+        )
+
+
+def _of_cohorts(what: str, rule: Aggregator, dataset, task, spec, options) -> Iterator[str]:
+    """Yields what is wrong with cohorts that are too small; warns where that is rare."""
+    if rule.problem is None:
+        return
+    sizes = dataset.train.partition.sizes
+    works = works_of(local_work(sizes, options), schedules_of(task, spec, options.batches))
+    idle = int(np.count_nonzero(~takes_part(sizes, works)))
+    smallest, surely = _smallest_cohort(dataset, options)
+    if problem := rule.problem(max(surely - idle, 0)):
+        yield f"{what}: {problem}. Raise clients_per_round, or assume fewer attackers."
+    elif problem := rule.problem(max(smallest - idle, 0)):
+        warnings.warn(
+            f"{what}: {problem}. In such rounds it promises nothing.",
+            stacklevel=2,
+        )
+
+
+def _smallest_cohort(dataset: FederatedDataset, options: RoundOptions) -> tuple[int, int]:
+    """Returns the sizes of the smallest cohort to be expected in a run, and of an ordinary one."""
+    if options.cohorts is not None:
+        smallest = min(map(len, options.cohorts), default=0)
+        return smallest, smallest
+    mean = options.clients_per_round
+    if isinstance(options.sampler, Sampler):
+        return 0, int(options.sampler.max_cohort)
+    if name_of(options.sampler) not in MEANS:
+        size = min(mean, dataset.num_clients)
+        return size, size
+    chance = _RARE / options.num_rounds
+    rate = min(1.0, mean / dataset.num_clients)
+    smallest = int(scipy.stats.binom.ppf(chance, dataset.num_clients, rate))
+    return smallest, int(mean)
