@@ -19,7 +19,7 @@ PACKAGE = Path(fljax.__file__).parent
 ROOMS = {
     "benchmarks": {
         "benchmarks.gpu", "studies", "config", "training", "engine", "algorithms", "compression",
-        "models", "tasks", "data", "recording", "core", "privacy.secagg",
+        "models", "tasks", "data", "recording", "core", "privacy.secagg", "robustness",
     },
     "commands": {"studies", "config", "core"},
     "studies": {

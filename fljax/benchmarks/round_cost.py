@@ -1,4 +1,4 @@
-"""Times what an algorithm, a compressor or a mechanism of privacy adds to a round, by turns."""
+"""Times what an algorithm, aggregator, compressor or mechanism of privacy adds to a round."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fljax.benchmarks.measure import round_options
 from fljax.benchmarks.workloads import Workload, generate, make_model, make_task
 from fljax.compression.names import Names, pipeline
 from fljax.core.transforms import Pipeline, PipelineSpec
+from fljax.robustness.names import make_aggregator
 from fljax.training.federation import build
 from fljax.training.options import RoundOptions
 from fljax.training.privacy import with_privacy
@@ -59,11 +60,25 @@ def _private(variant: str, params: PyTree, workload: Workload) -> dict[str, Any]
     }
 
 
-# name of the subject -> what is varied; cohorts of private rounds are Poisson samples, and their
-# clients weigh alike
+def _robust(variant: str, params: PyTree, workload: Workload) -> dict[str, Any]:
+    rule = make_aggregator(variant, {"num_clients": workload.population})
+    return {"pipeline": Pipeline(aggregator=rule)}
+
+
+# name of the subject -> what is varied; cohorts of private rounds are Poisson samples; clients
+# weigh alike there and for aggregators, most of which count them alike
 SUBJECTS: dict[str, Subject] = {
     "algorithm": Subject(
         "fedavg", ("scaffold", "fednova", "feddyn", "ditto"), lambda *_: {}, weighting=None
+    ),
+    "aggregator": Subject(
+        "mean",
+        (
+            "median", "trimmed_mean(0.1)", "krum(f=10)", "centered_clipping(1.0)",
+            "bucketing(2), krum(f=10)",
+        ),
+        _robust,
+        "uniform",
     ),
     "privacy": Subject(
         "none", ("gaussian(0.3, 1.0)", "adaptive_clipping(0.3, 1.0)"), _private, "uniform"

@@ -24,6 +24,7 @@ BYTES = {
         "gaussian(0.3, 1.0)": PLAIN,
         "adaptive_clipping(0.3, 0.2)": PLAIN + 4,
     },
+    "aggregator": {"mean": PLAIN, "median": PLAIN, "bucketing(2), krum(f=0)": PLAIN},
     "algorithm": {"fedavg": PLAIN, "scaffold": 2 * PLAIN},
 }
 

@@ -1,6 +1,7 @@
 """Median, trimmed mean and robust learning rate against loops in NumPy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from robustness import reference_coordinates as oracle
 from robustness.harness import applied
 
+from fljax.core.transforms import Cohort
 from fljax.robustness import networks
 from fljax.robustness.aggregators.coordinates import median, trimmed_mean
 from fljax.robustness.aggregators.robust_learning_rate import robust_learning_rate
@@ -127,6 +129,22 @@ def test_traced_numbers_are_pythons(make, numbers):
     for valid in (np.ones(7, bool), np.arange(7) != 3, np.arange(7) < 2):
         traced = applied(make, rows, valid, traced=numbers).value
         np.testing.assert_array_equal(traced, applied(rule, rows, valid).value)
+
+
+def test_trials_side_by_side_have_rows_and_numbers_of_their_own():
+    rows = np.stack([stack(7, seed=seed) for seed in range(3)])
+    valid = np.array([[1] * 7, [1, 0, 1, 1, 1, 0, 1], [0, 0, 1, 0, 1, 1, 1]], bool)
+    ends = np.array([0, 1, 2])
+
+    def one_trial(rows, valid, ends):
+        cohort = Cohort(valid * 1.0, valid, jnp.arange(7), jnp.int32(0), "devices")
+        rows = jnp.where(valid[:, None], rows, 0)
+        return trimmed_mean(f=ends).apply(rows, cohort, ())[0]
+
+    found = jax.jit(jax.vmap(one_trial))(rows, valid, ends)
+    for trial in range(3):
+        expected = oracle.trimmed_mean(rows[trial][valid[trial]], f=ends[trial])
+        np.testing.assert_allclose(found[trial], expected, rtol=1e-9, atol=1e-12)
 
 
 @settings(max_examples=40)
