@@ -53,8 +53,10 @@ def norms(stack: jax.Array, cohort: Cohort, origin: jax.Array | float = 0.0) -> 
         return jnp.sqrt(square_norms((stack - origin) * factor, cohort)) / factor
 
     plain = scaled(1.0)
+    finite = jnp.isfinite(plain)
     # squares overflow from norms of 2^64 on, which hostile clients may well send
-    return jax.lax.cond(jnp.isfinite(plain).all(), lambda: plain, lambda: scaled(2.0**-80))
+    exact = lambda: jnp.where(finite, plain, scaled(2.0**-80))  # noqa: E731
+    return jax.lax.cond(finite.all(), lambda: plain, exact)
 
 
 def inner_products(stack: jax.Array, others: jax.Array, cohort: Cohort) -> jax.Array:

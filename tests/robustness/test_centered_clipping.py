@@ -61,12 +61,11 @@ def test_nobody_and_equal_rows():
 
 
 def test_float32():
-    expected = oracle.centered_clipping(STACK, START, 2.0, 3)
-    with jax.enable_x64(False):
-        huge = np.vstack([STACK[:-1], np.full(11, 1e30)]).astype(np.float32)
-        assert np.isfinite(applied(RULES[3], huge).value).all()
-        found = applied(RULES[3], STACK.astype(np.float32), state=jnp.float32(START))
-    np.testing.assert_allclose(found.value, expected, rtol=1e-5, atol=1e-5)
+    for stack in (STACK, np.vstack([STACK[:-1], np.full(11, 1e30)])):
+        expected = oracle.centered_clipping(stack, START, 2.0, 3)
+        with jax.enable_x64(False):
+            found = applied(RULES[3], stack.astype(np.float32), state=jnp.float32(START))
+        np.testing.assert_allclose(found.value, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

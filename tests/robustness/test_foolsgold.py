@@ -95,13 +95,11 @@ def test_extremes():
 
 def test_float32_and_huge_updates():
     huge = np.where(SYBILS[:, None], 1e30, STACK)
-    expected, _ = oracle.foolsgold(STACK, NUMBERS.tolist(), {})
-    with jax.enable_x64(False):
-        found = applied(RULE, STACK.astype(np.float32), clients=NUMBERS).value
-        wrong = applied(RULE, huge.astype(np.float32), clients=NUMBERS, attackers=SYBILS)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert np.abs(wrong.value).max() < 10
-    assert wrong.reports["robustness/false_negatives"][0].sum() == 0
+    for stack in (STACK, huge):
+        expected, _ = oracle.foolsgold(stack, NUMBERS.tolist(), {})
+        with jax.enable_x64(False):
+            found = applied(RULE, stack.astype(np.float32), clients=NUMBERS).value
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_wrong_arguments_are_refused():
