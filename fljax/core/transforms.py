@@ -348,6 +348,7 @@ class Aggregator(NamedTuple):
       problem: (number of updates) -> why it promises nothing for so few, or None; None for never.
       root: The client whose update it takes for the server's own, `FederatedDataset.root`; None of
         rules that know no such client, and are refused where the data have one.
+      by_client: Whether it keeps something of each client, whose updates must reach it one by one.
 
     Example:
       >>> median = Aggregator(
@@ -364,6 +365,7 @@ class Aggregator(NamedTuple):
     weighs: bool = True
     problem: Callable[[int], str | None] | None = None
     root: int | None = None
+    by_client: bool = False
 
 
 class ServerLink(NamedTuple):

@@ -17,6 +17,8 @@ from fljax import algorithms
 from fljax.core.transforms import Pipeline
 from fljax.robustness.aggregators import foolsgold as module
 from fljax.robustness.aggregators.foolsgold import foolsgold
+from fljax.robustness.aggregators.mixing import bucketing, chain
+from fljax.robustness.aggregators.norm_bounding import norm_bound
 
 PLACES, SIZE, CLIENTS = 8, 15, 20
 RULE = foolsgold(CLIENTS)
@@ -110,6 +112,12 @@ def test_wrong_arguments_are_refused():
     with mock.patch.object(module, "physical_bytes", lambda: 16 * 10**9):
         with pytest.raises(ValueError, match=r"1,000,000 clients.* 4,800.0 GB, where 16.0 GB are"):
             foolsgold(10**6).init({"w": jax.ShapeDtypeStruct((1_200_000,), jnp.float32)})
+
+
+def test_it_stands_behind_no_buckets():
+    with pytest.raises(ValueError, match="remembers what each client has sent"):
+        chain(bucketing(2), RULE)
+    assert chain(norm_bound(1.0), RULE).by_client
 
 
 @pytest.mark.parametrize("layout", harness.LAYOUTS)

@@ -77,7 +77,7 @@ def foolsgold(num_clients: int, confidence: Any = 1.0) -> Aggregator:
         value = rates.sum() / jnp.maximum(cohort.valid.sum(), 1) * mean_of(stack, rates)
         return value, history, rejections(rates > 0, cohort)
 
-    return Aggregator("stack", apply, init, reports=REJECTIONS, weighs=False)
+    return Aggregator("stack", apply, init, reports=REJECTIONS, weighs=False, by_client=True)
 
 
 def _cosines(stack: jax.Array, cohort: Cohort) -> jax.Array:

@@ -63,8 +63,9 @@ def chain(*parts: Mixing | Aggregator) -> Aggregator:
         chain without one.
 
     Raises:
-      ValueError: If something is no mixing, if the rule does not hold the stack or asks for an
-        update of the server's own, or if two parts report different numbers by one name.
+      ValueError: If something is no mixing, if the rule does not hold the stack, asks for an update
+        of the server's own, or remembers clients that are mixed with others, or if two parts report
+        different numbers by one name.
 
     Example:
       >>> from fljax.robustness.aggregators.krum import krum
@@ -106,6 +107,7 @@ def chain(*parts: Mixing | Aggregator) -> Aggregator:
         weighs=all(part.weighs for part in parts),
         problem=lambda n: _problem(mixings, rule, n),
         root=rule.root,
+        by_client=rule.by_client,
     )
 
 
@@ -208,6 +210,11 @@ def _check(mixings: Sequence[Mixing], rule: Aggregator) -> None:
         raise ValueError(
             "The rule behind mixings judges updates by the server's own, which would be mixed with "
             "those of clients. Leave the mixings out."
+        )
+    if rule.by_client and any(mixing.rows for mixing in mixings):
+        raise ValueError(
+            "The rule behind mixings remembers what each client has sent, and buckets hold several "
+            "of them. Leave the buckets out."
         )
     parts: tuple[Any, ...] = (*mixings, rule)
     names = [name for part in parts for name in part.reports if name not in REJECTIONS]
