@@ -23,6 +23,7 @@ from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import NON_NEGATIVE
 from fljax.robustness.aggregators.krum import krum_scores, nearest_first
 from fljax.robustness.arguments import check_count, too_few
+from fljax.robustness.networks import by_columns, ordered
 from fljax.robustness.reports import REJECTIONS, rejections
 from fljax.robustness.stacks import square_distances
 
@@ -53,8 +54,11 @@ def bulyan(f: Any) -> Aggregator:
         size = jnp.maximum(count - 2 * f, 1).astype(jnp.int32)
         kept = _chosen(square_distances(stack, cohort), cohort.valid, f, size)
         nearest = jnp.maximum(size - 2 * f, 1).astype(jnp.int32)
-        value = _mean_near_median(jnp.where(kept[:, None], stack, jnp.inf), size, nearest)
-        return value, state, rejections(kept, cohort)
+
+        def of_columns(columns: jax.Array) -> jax.Array:
+            return _mean_near_median(jnp.where(kept[:, None], columns, jnp.inf), size, nearest)
+
+        return by_columns(of_columns, stack), state, rejections(kept, cohort)
 
     problem = too_few("bulyan", "4 f + 3", 4 * f + 3)
     return Aggregator("stack", apply, reports=REJECTIONS, weighs=False, problem=problem)
@@ -79,12 +83,12 @@ def _mean_near_median(columns: jax.Array, size: jax.Array, nearest: jax.Array) -
       size: int32[], how many rows count.
       nearest: int32[], how many values of them are averaged.
     """
-    ordered = jnp.sort(columns, axis=0)
-    median = ordered[(size - 1) // 2]
+    rising = ordered(columns, range(len(columns)))
+    median = rising[(size - 1) // 2]
     row = jnp.arange(len(columns))[:, None]
     # those nearest to the median lie side by side: each smaller value yields to the one that
     # stands `nearest` places behind it as long as that is nearer
-    behind = ordered[jnp.minimum(row[:, 0] + nearest, len(columns) - 1)]
-    yields = (median - ordered > behind - median) & (row < size - nearest)
+    behind = rising[jnp.minimum(row[:, 0] + nearest, len(columns) - 1)]
+    yields = (median - rising > behind - median) & (row < size - nearest)
     first = yields.sum(0)
-    return jnp.where((row >= first) & (row < first + nearest), ordered, 0).sum(0) / nearest
+    return jnp.where((row >= first) & (row < first + nearest), rising, 0).sum(0) / nearest

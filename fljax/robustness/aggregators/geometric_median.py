@@ -1,0 +1,64 @@
+"""RFA: the geometric median of updates, approximated by a few weighted means.
+
+Pillutla, Kakade and Harchaoui 2022, "Robust aggregation for federated learning" (arXiv:1912.13445),
+the smoothed Weiszfeld algorithm. With a_i the weights of the clients,
+
+    v <- the mean of x_i by the weights a_i / max(smoothing, |v - x_i|)
+
+several times, from the weighted mean of all updates on, as the authors' code begins and ends: as
+soon as the sum of a_i |v - x_i| changes by less than a share of itself, v is the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fljax.core.transforms import Aggregator, Cohort
+from fljax.core.values import NON_NEGATIVE, POSITIVE
+from fljax.robustness.arguments import check_count, check_number
+from fljax.robustness.stacks import mean_of, norms
+
+__all__ = ["rfa"]
+
+
+def rfa(iterations: Any = 3, smoothing: Any = 1e-6, tolerance: Any = 1e-6) -> Aggregator:
+    """Returns the rule that approximates the geometric median, by the clients' weights.
+
+    Args:
+      iterations: How often v moves, at most. From the weighted mean on, which hostile clients pull
+        as far as they like, each iteration takes back most of it. May be traced, as all three.
+      smoothing: The least distance that counts, above 0.
+      tolerance: The least relative change after which v moves on; 0 for all iterations.
+
+    Raises:
+      ValueError: If a number is out of range.
+
+    References: arXiv:1912.13445.
+
+    Example:
+      >>> rfa().weighs, rfa(iterations=8).needs
+      (True, 'stack')
+    """
+    check_count("iterations", iterations)
+    check_number("smoothing", smoothing, POSITIVE)
+    check_number("tolerance", tolerance, NON_NEGATIVE)
+
+    def apply(stack: jax.Array, cohort: Cohort, state: tuple):
+        weights = cohort.weights.astype(stack.dtype)
+        weights /= jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
+
+        def move(number, carry):
+            point, before, done = carry
+            away = norms(stack - point, cohort)
+            total = (weights * away).sum()
+            done |= (number > 0) & (jnp.abs(before - total) < tolerance * total)
+            nearer = mean_of(stack, weights / jnp.maximum(away, smoothing))
+            return jnp.where(done, point, nearer), total, done
+
+        start = mean_of(stack, weights), jnp.zeros((), stack.dtype), jnp.bool_(False)
+        return jax.lax.fori_loop(0, iterations, move, start)[0], state
+
+    return Aggregator("stack", apply)
