@@ -54,7 +54,7 @@ def rfa(rows, weights, iterations=3, smoothing=1e-6, tolerance=1e-6):
     weights = weights / weights.sum()
     point = np.average(rows, axis=0, weights=weights)
     before = sum(w * distance(point, row) for w, row in zip(weights, rows, strict=True))
-    for _ in range(iterations):
+    for _ in range(int(iterations)):
         nearer = [
             w / max(smoothing, distance(point, row)) for w, row in zip(weights, rows, strict=True)
         ]

@@ -27,10 +27,10 @@ BY_NUMBERS = functools.partial(applied, rfa, weights=WEIGHTS)
 @pytest.mark.parametrize("valid", [np.ones(PLACES, bool), VALID])
 def test_it_is_what_the_paper_says(devices, valid):
     for numbers in (
-        {"iterations": 3, "smoothing": 1e-6, "tolerance": 1e-6},
-        {"iterations": 1, "smoothing": 2.0, "tolerance": 0.0},
-        {"iterations": 40, "smoothing": 0.5, "tolerance": 1e-3},
-        {"iterations": 40, "smoothing": 1e-6, "tolerance": 0.1},
+        {"iterations": 3.0, "smoothing": 1e-6, "tolerance": 1e-6},
+        {"iterations": 1.0, "smoothing": 2.0, "tolerance": 0.0},
+        {"iterations": 40.0, "smoothing": 0.5, "tolerance": 1e-3},
+        {"iterations": 40.0, "smoothing": 1e-6, "tolerance": 0.1},
     ):
         found = BY_NUMBERS(STACK, valid, devices=devices, traced=numbers)
         expected = oracle.rfa(STACK[valid], WEIGHTS[valid], **numbers)

@@ -52,7 +52,7 @@ def rejected(found):
 
 def check(name, stack, valid, f, devices=1):
     rule, expected = RULES[name]
-    found = applied(rule, stack, valid, devices=devices, traced={"f": f}, attackers=HOSTILE)
+    found = applied(rule, stack, valid, devices=devices, traced={"f": float(f)}, attackers=HOSTILE)
     there = np.flatnonzero(valid)
     value, chosen = expected(stack[valid], f)
     np.testing.assert_allclose(found.value, value, rtol=1e-9)
@@ -86,7 +86,7 @@ def test_order_and_kinds_of_numbers_do_not_matter(name):
     rule, _ = RULES[name]
     order = np.random.default_rng(2).permutation(PLACES)
     plain = applied(rule(3), updates(), VALID)
-    permuted = applied(rule, updates()[order], VALID[order], traced={"f": 3})
+    permuted = applied(rule, updates()[order], VALID[order], traced={"f": 3.0})
     np.testing.assert_allclose(permuted.value, plain.value, rtol=1e-12)
     assert {order[place] for place in rejected(permuted)} == rejected(plain)
     assert plain.reports["robustness/false_positives"][1].sum() == 0  # nobody knows of attackers
@@ -95,7 +95,7 @@ def test_order_and_kinds_of_numbers_do_not_matter(name):
 @pytest.mark.parametrize("name", RULES)
 def test_equal_updates_and_none(name):
     rule, _ = RULES[name]
-    make = functools.partial(applied, rule, traced={"f": 2})
+    make = functools.partial(applied, rule, traced={"f": 2.0})
     equal = make(np.tile(updates()[3], (PLACES, 1)), VALID)
     np.testing.assert_allclose(equal.value, updates()[3], rtol=1e-12)
     first = {"krum": 1, "multi_krum": 13, "bulyan": 11}[name]  # ties: those that come first
@@ -108,7 +108,7 @@ def test_equal_updates_and_none(name):
 @pytest.mark.parametrize("name", RULES)
 def test_float32_and_huge_updates(name):
     rule, expected = RULES[name]
-    make = functools.partial(applied, rule, traced={"f": 3}, attackers=HOSTILE)
+    make = functools.partial(applied, rule, traced={"f": 3.0}, attackers=HOSTILE)
     usual = updates().astype(np.float32)
     value, chosen = expected(usual.astype(float), 3)
     with jax.enable_x64(False):
@@ -124,7 +124,7 @@ def test_float32_and_huge_updates(name):
 def test_so_many_are_averaged():
     stack = updates()
     for m in (1, 3, 9, 20):
-        found = applied(multi_krum, stack, VALID, traced={"f": 2, "m": m})
+        found = applied(multi_krum, stack, VALID, traced={"f": 2.0, "m": float(m)})
         value, _ = oracle.multi_krum(stack[VALID], 2, m)
         np.testing.assert_allclose(found.value, value, rtol=1e-9)
         if m == 3:

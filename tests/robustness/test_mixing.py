@@ -129,14 +129,16 @@ def test_nearest_neighbours(devices):
 
     for f in (0, 1, 3):
         for valid in (np.ones(PLACES, bool), VALID):
-            found = seen(make, STACK, valid, devices=devices, traced={"f": f}, attackers=HOSTILE)
+            found = seen(
+                make, STACK, valid, devices=devices, traced={"f": float(f)}, attackers=HOSTILE
+            )
             mixed = found["stack"]
             expected = oracle.nearest_neighbour_mixing(STACK[valid], f)
             np.testing.assert_allclose(mixed[valid], expected, rtol=1e-9)
             assert not mixed[~valid].any()
             assert found["hostile"].tolist() == (HOSTILE & valid).tolist()
     order = np.random.default_rng(1).permutation(PLACES)
-    permuted = seen(make, STACK[order], VALID[order], devices=devices, traced={"f": 3})["stack"]
+    permuted = seen(make, STACK[order], VALID[order], devices=devices, traced={"f": 3.0})["stack"]
     np.testing.assert_allclose(permuted, mixed[order], rtol=1e-9)
 
 

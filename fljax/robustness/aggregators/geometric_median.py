@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import NON_NEGATIVE, POSITIVE
-from fljax.robustness.arguments import check_count, check_number
+from fljax.robustness.arguments import check_count, check_number, is_traced
 from fljax.robustness.stacks import mean_of, norms
 
 __all__ = ["rfa"]
@@ -46,19 +46,21 @@ def rfa(iterations: Any = 3, smoothing: Any = 1e-6, tolerance: Any = 1e-6) -> Ag
     check_number("smoothing", smoothing, POSITIVE)
     check_number("tolerance", tolerance, NON_NEGATIVE)
 
+    most = iterations.astype(jnp.int32) if is_traced(iterations) else int(iterations)
+
     def apply(stack: jax.Array, cohort: Cohort, state: tuple):
         weights = cohort.weights.astype(stack.dtype)
         weights /= jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
 
         def move(number, carry):
             point, before, done = carry
-            away = norms(stack - point, cohort)
+            away = norms(stack, cohort, point)
             total = (weights * away).sum()
             done |= (number > 0) & (jnp.abs(before - total) < tolerance * total)
             nearer = mean_of(stack, weights / jnp.maximum(away, smoothing))
             return jnp.where(done, point, nearer), total, done
 
         start = mean_of(stack, weights), jnp.zeros((), stack.dtype), jnp.bool_(False)
-        return jax.lax.fori_loop(0, iterations, move, start)[0], state
+        return jax.lax.fori_loop(0, most, move, start)[0], state
 
     return Aggregator("stack", apply)

@@ -147,15 +147,20 @@ def bucketing(s: int) -> Mixing:
         weights = jnp.where(there, cohort.weights[members], 0).astype(stack.dtype)
         total = weights.sum(1)
         shares = weights / jnp.maximum(total, jnp.finfo(stack.dtype).tiny)[:, None]
-        valid = there.any(1)
-        hostile = cohort.attackers
-        mixed = cohort._replace(
+
+        def add(place, mixed):
+            # one member of each bucket at a time, so that no second stack is made
+            return mixed + shares[:, place, None] * stack[members[:, place]]
+
+        mixed = jax.lax.fori_loop(0, s, add, jnp.zeros((buckets, stack.shape[1]), stack.dtype))
+        valid, hostile = there.any(1), cohort.attackers
+        of_buckets = cohort._replace(
             weights=total.astype(cohort.weights.dtype),
             valid=valid,
             clients=jnp.where(valid, cohort.clients[members[:, 0]], -1),
             attackers=None if hostile is None else (hostile[members] & there).any(1),
         )
-        return (shares[..., None] * stack[members]).sum(1), mixed, state
+        return mixed, of_buckets, state
 
     def rows(cohort: Cohort) -> jax.Array:
         return jnp.argsort(jnp.argsort(draws(cohort))) // s
