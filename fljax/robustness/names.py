@@ -12,10 +12,12 @@ from fljax.robustness import attackers as who
 from fljax.robustness.aggregators.adaptive import adaptive_clipping, adaptive_zeroing
 from fljax.robustness.aggregators.bulyan import bulyan
 from fljax.robustness.aggregators.centered_clipping import centered_clipping
+from fljax.robustness.aggregators.clipped_clustering import clipped_clustering
 from fljax.robustness.aggregators.coordinates import median, trimmed_mean
 from fljax.robustness.aggregators.divide_and_conquer import dnc
 from fljax.robustness.aggregators.fltrust import fltrust
 from fljax.robustness.aggregators.foolsgold import foolsgold
+from fljax.robustness.aggregators.geometric_median import rfa
 from fljax.robustness.aggregators.krum import krum, multi_krum
 from fljax.robustness.aggregators.mixing import (
     Mixing,
@@ -55,9 +57,11 @@ AGGREGATORS: dict[str, Callable[..., Aggregator | Mixing]] = {
     "krum": krum,
     "multi_krum": multi_krum,
     "bulyan": bulyan,
+    "rfa": rfa,
     "centered_clipping": centered_clipping,
     "dnc": dnc,
     "signguard": signguard,
+    "clipped_clustering": clipped_clustering,
     "fltrust": fltrust,
     "foolsgold": foolsgold,
     "robust_learning_rate": robust_learning_rate,

@@ -190,7 +190,9 @@ def _reduce_stack(
         vector = jnp.where(cohort.valid.any(), vector, 0)
         weight = jax.tree.map(jnp.ones_like, total.weight)
     else:
-        vector, weight = (matrix * cohort.weights[:, None]).sum(0), total.weight
+        # a product, since XLA's sum over rows takes thirty times as long on CPUs
+        vector = jnp.matmul(cohort.weights, matrix, precision=jax.lax.Precision.HIGHEST)
+        weight = total.weight
     flat = jax.lax.all_gather(vector, AXIS, tiled=True)
     aggregate = Aggregate(unravel(flat[: cohort.num_params]), weight, total.count)
     if chain.aggregator.needs == "sum":

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import NON_NEGATIVE, Field, checked
 from fljax.robustness.reports import REJECTIONS, rejections
-from fljax.robustness.stacks import mean_of, norms
+from fljax.robustness.stacks import inner_products, mean_of, norms
 
 __all__ = ["TRUST", "fltrust"]
 
@@ -60,8 +60,8 @@ def fltrust(root: int | None = None) -> Aggregator:
         judged = cohort.valid & ~is_root & is_root.any()
         lengths = norms(stack, cohort)
         directions = stack / jnp.where(lengths > 0, lengths, 1)[:, None]
-        reference = (directions * is_root[:, None]).sum(0)
-        cosines = jax.lax.psum((directions * reference).sum(1), cohort.axis_name)
+        reference = mean_of(directions, is_root)
+        cosines = inner_products(directions, reference[None], cohort)[:, 0]
         trust = jnp.where(judged, jnp.maximum(cosines, 0), 0)
         value = jnp.where(is_root, lengths, 0).sum() * mean_of(directions, trust)
         return value, state, _reports(trust, cohort._replace(valid=judged))

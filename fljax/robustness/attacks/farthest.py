@@ -117,7 +117,7 @@ def _direction(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
     known: dict[str, Callable] = {
         "unit": lambda mean, centred: -mean,
         "sign": lambda mean, centred: -jnp.sign(mean),
-        "std": lambda mean, centred: -jnp.sqrt((centred * centred).sum(0)),
+        "std": lambda mean, centred: -jnp.sqrt(mean_of(centred * centred, jnp.ones(len(centred)))),
     }
     checked("direction", name, Field(None, str, tuple(known)))
     return known[name]

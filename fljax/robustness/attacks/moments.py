@@ -54,8 +54,8 @@ def alie(z: float | jax.Array | None = None, ddof: int = 0, sees: str = "honest"
         known = honest if sees == "honest" else hostile
         mean = mean_of(stack, known)
         count = counted(known)
-        centred = jnp.where(known[:, None], stack - mean, 0)
-        std = jnp.sqrt((centred * centred).sum(0) / jnp.maximum(count - ddof, 1))
+        spread = mean_of(jnp.square(stack - mean), known)
+        std = jnp.sqrt(spread * (count / jnp.maximum(count - ddof, 1)))
         size, bad = counted(cohort.valid), counted(hostile)
         return mean - (largest_z(size, bad) if z is None else z) * std
 
