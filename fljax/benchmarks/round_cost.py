@@ -74,7 +74,7 @@ SUBJECTS: dict[str, Subject] = {
     "aggregator": Subject(
         "mean",
         (
-            "median", "trimmed_mean(0.1)", "krum(f=10)", "centered_clipping(1.0)",
+            "median", "trimmed_mean(0.1)", "krum(f=10)", "rfa", "centered_clipping(1.0)",
             "bucketing(2), krum(f=10)",
         ),
         _robust,
