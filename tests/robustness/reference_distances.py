@@ -40,14 +40,16 @@ def bulyan(rows, f):
         left.remove(best)
         chosen.append(best)
     nearest = max(len(chosen) - 2 * f, 1)
-    value = []
-    for column in rows[chosen].T:
-        # the first value with the least sum of distances to all
-        sums = [sum(abs(z - m) for z in column) for m in sorted(column)]
-        median = sorted(column)[(len(column) - 1) // 2]
-        assert math.isclose(min(sums), sum(abs(z - median) for z in column), rel_tol=1e-12)
-        value.append(np.mean(sorted(sorted(column), key=lambda z: abs(z - median))[:nearest]))
-    return np.array(value), set(chosen)
+    return np.array([mean_near_median(column, nearest) for column in rows[chosen].T]), set(chosen)
+
+
+def mean_near_median(values, nearest):
+    """Averages the values nearest to a median: one with the least sum of distances to all."""
+    rising = sorted(values)
+    distances = [sum(abs(z - m) for z in values) for m in rising]
+    median = rising[(len(values) - 1) // 2]
+    assert math.isclose(min(distances), sum(abs(z - median) for z in values), rel_tol=1e-12)
+    return np.mean(sorted(rising, key=lambda z: abs(z - median))[:nearest])
 
 
 def rfa(rows, weights, iterations=3, smoothing=1e-6, tolerance=1e-6):

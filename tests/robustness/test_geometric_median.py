@@ -49,6 +49,9 @@ def test_a_tolerance_ends_iterations():
     assert np.array_equal(few, many)
     exact = BY_NUMBERS(STACK, traced=numbers | {"iterations": 30, "tolerance": 0.0}).value
     assert not np.array_equal(few, exact)
+    # but not the first one
+    moved = BY_NUMBERS(STACK, traced=numbers | {"iterations": 30, "tolerance": 2.0}).value
+    np.testing.assert_array_equal(moved, few)
 
 
 def test_many_iterations_find_the_geometric_median():

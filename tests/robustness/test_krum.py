@@ -15,7 +15,7 @@ from robustness.harness import applied
 
 from fljax import algorithms
 from fljax.core.transforms import Pipeline
-from fljax.robustness.aggregators.bulyan import bulyan
+from fljax.robustness.aggregators.bulyan import _mean_near_median, bulyan
 from fljax.robustness.aggregators.krum import krum, multi_krum
 from fljax.robustness.reports import REJECTIONS
 
@@ -131,6 +131,18 @@ def test_so_many_are_averaged():
             np.testing.assert_array_equal(
                 applied(multi_krum(2, 3), stack, VALID).value, found.value
             )
+
+
+def test_values_that_are_as_near_to_a_median():
+    rng = np.random.default_rng(0)
+    columns = rng.integers(0, 5, (9, 200)).astype(float)
+    there = rng.permutation(9) < 7
+    infinite = np.where(there[:, None], columns, np.inf)
+    means = jax.jit(_mean_near_median)
+    for nearest in range(1, 8):
+        found = means(infinite, np.int32(7), np.int32(nearest))
+        expected = [oracle.mean_near_median(column, nearest) for column in columns[there].T]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_too_few_updates():

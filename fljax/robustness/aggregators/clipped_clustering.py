@@ -43,10 +43,10 @@ def clipped_clustering(history: int = 10_000) -> Aggregator:
     """Returns the rule that clips updates and averages the larger of two clusters.
 
     Args:
-      history: How many norms are kept; at least those of one cohort.
+      history: How many norms are kept; those of a round count in the order of its cohort.
 
     Raises:
-      ValueError: If it is no whole number above 0, or, as a program is made, below the cohort.
+      ValueError: If it is no whole number above 0.
 
     References: arXiv:2302.07173.
 
@@ -62,11 +62,6 @@ def clipped_clustering(history: int = 10_000) -> Aggregator:
         return Norms(unknown, jnp.int32(0), jnp.int32(0))
 
     def apply(stack: jax.Array, cohort: Cohort, past: Norms):
-        if len(stack) > history:
-            raise ValueError(
-                f"history = {history} is too short for the norms of a cohort of {len(stack)}; "
-                f"give clipped_clustering a history of {len(stack)} or more."
-            )
         lengths = norms(stack, cohort)
         past = _with(past, lengths, cohort.valid)
         kept = larger_cluster(1 - _cosines(stack, lengths, cohort), cohort.valid)
@@ -122,8 +117,10 @@ def _cosines(stack: jax.Array, lengths: jax.Array, cohort: Cohort) -> jax.Array:
 def _with(past: Norms, lengths: jax.Array, valid: jax.Array) -> Norms:
     """Returns the norms with those of a round among them, in place of the oldest."""
     history, number = len(past.values), valid.sum(dtype=jnp.int32)
-    places = (past.place + jnp.cumsum(valid) - 1) % history
-    places = jnp.where(valid, places, history)  # beyond the end: dropped
+    order = jnp.cumsum(valid)
+    latest = valid & (order > number - history)
+    # what lies beyond the end is dropped
+    places = jnp.where(latest, (past.place + order - 1) % history, history)
     values = past.values.at[places].set(lengths.astype(past.values.dtype), mode="drop")
     held = jnp.minimum(past.held + number, history)
     return Norms(values, held, (past.place + number) % history)

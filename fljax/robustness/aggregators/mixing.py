@@ -133,11 +133,11 @@ def bucketing(s: int) -> Mixing:
 
     def draws(cohort: Cohort) -> jax.Array:
         """Returns a number for each place, in whose order they are shuffled; nobody comes last."""
-        size = len(cohort.valid)
         # by its number among those who are there, so that places of nobody change nothing
-        number = jnp.maximum(jnp.cumsum(cohort.valid) - 1, 0)
-        drawn = jax.random.permutation(cohort.key, size)[number]
-        return jnp.where(cohort.valid, drawn, size)
+        number = jnp.cumsum(cohort.valid)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(cohort.key, number)
+        drawn = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys)
+        return jnp.where(cohort.valid, drawn >> 1, jnp.uint32(2**31))
 
     def apply(stack: jax.Array, cohort: Cohort, state: tuple):
         buckets = -(-len(stack) // s)
