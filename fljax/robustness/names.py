@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fljax.core import parts
@@ -28,6 +28,7 @@ from fljax.robustness.aggregators.mixing import (
 from fljax.robustness.aggregators.norm_bounding import norm_bound
 from fljax.robustness.aggregators.robust_learning_rate import robust_learning_rate
 from fljax.robustness.aggregators.signguard import signguard
+from fljax.robustness.alternatives import alternatives
 from fljax.robustness.attack import Attack
 from fljax.robustness.attacks.alone import noise, scaling, sign_flip
 from fljax.robustness.attacks.edge_cases import edge_case
@@ -71,9 +72,18 @@ AGGREGATORS: dict[str, Callable[..., Aggregator | Mixing]] = {
     "adaptive_zeroing": adaptive_zeroing,
     "adaptive_clipping": adaptive_clipping,
 }
+
+
+def one_of(which: Any, attacks: Sequence[str], classes: int | None = None) -> Attack:
+    """Is one of several attacks that texts name, by a number that may be traced."""
+    offered = {"classes": classes}
+    return alternatives(which, [make_attack(text, offered) for text in attacks])
+
+
 # What `attack` may name; several are one attack of all of them.
 ATTACKS: dict[str, Callable[..., Attack]] = {
     "none": lambda: Attack(),
+    "one_of": one_of,
     "label_flip": label_flip,
     "poisoned_labels": poisoned_labels,
     "pixel_trigger": pixel_trigger,
@@ -106,6 +116,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "adaptive_zeroing": ("quantile", "multiplier", "increment", "initial", "learning_rate"),
     "adaptive_clipping": ("quantile", "initial", "learning_rate"),
     "free_rider": ("std", "decay"),
+    "one_of": ("which",),
     "label_flip": ("source", "target", "share"),
     "pixel_trigger": ("share",),
     "sign_flip": ("scale",),

@@ -141,15 +141,18 @@ def same_program(group: Group, other: Group) -> bool:
     return group.experiment is other.experiment
 
 
-def from_config(config, variants: Variants | None = None) -> Make:
+def from_config(config, variants: Variants | None = None, together: Sequence[str] = ()) -> Make:
     """Returns what makes experiments of a configuration and what a trial changes in it.
 
     Data sets are loaded once, and those that differ in their partition share their examples.
+    Attacks that are `together` are one program, of all of them, that is told which.
     """
     loaded: dict[str, FederatedDataset] = {}
 
     def make(trial: Trial) -> Made:
         own = resolved(config, trial, variants)
+        if own.attack in together:
+            own.attack = f"one_of({together.index(own.attack)}, {tuple(together)!r})"
         plain = to_plain(own)
         data = identity({name: plain[name] for name in DATA})
         if data not in loaded:

@@ -179,7 +179,10 @@ def sweep(
             "proposes trials to one process: start it with --share=0/1. Several processes can have "
             "a workdir and a search each; what they share lies in the search."
         )
-    make = (from_function if callable(config) else from_config)(config, study.variants)
+    if callable(config):
+        make = from_function(config, study.variants)
+    else:
+        make = from_config(config, study.variants, study.together)
     if resume:
         trials = _numbered(trials, study, place)
     shared = _shared(config, study, trials)

@@ -41,7 +41,7 @@ SEARCHES = ("grid", "random", "halving")
 # Trials of a search object that train side by side, unless said otherwise.
 _PROPOSED_PARALLEL_TRIALS = 8
 
-_NAMED = {"columns": "gap", "pictures": "curves"}
+_NAMED = {"columns": "gap", "pictures": "curves", "together": "alie"}
 _FIELDS = {
     "num_trials": Field(None, int, COUNT, optional=True),
     "search_seed": ANY_SEED,
@@ -87,6 +87,8 @@ class Study:
         best ones, by validation data, are compared.
       faced: Name of the axis, if there is one, that trials face and nobody chooses: all else is
         compared over its values, of which "none" is the ordinary one.
+      together: Values of the axis "attack" that share a program, which compiles less and computes
+        each of them in every round.
       reference: The variant that the others are measured against, seed by seed.
       columns: Of the report's table, beside the reported metric: names of
         `fljax.studies.comparison.COLUMNS`, or record keys such as "eval/test/loss".
@@ -112,6 +114,7 @@ class Study:
     wandb: str = "trials"
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     faced: str = "attack"
+    together: Sequence[str] = ()
     reference: str | None = None
     columns: Sequence[str] = ()
     pictures: Sequence[str] = ()
@@ -126,7 +129,7 @@ class Study:
         if isinstance(self.search, str):
             checked("search", self.search, Field("grid", str, SEARCHES))
         object.__setattr__(self, "seeds", tuple(checked_seeds(self.seeds)))
-        for name in ("columns", "pictures"):
+        for name in _NAMED:
             what = f"a list of names, such as ({_NAMED[name]!r},)"
             names = sequence(name, getattr(self, name), what)
             if not all(isinstance(entry, str) for entry in names):
@@ -190,6 +193,10 @@ def _check_faced(study: Study) -> None:
         raise ValueError(
             f"faced = {study.faced!r} is none of the axes: {', '.join(study.axes) or 'none'}. "
             "Name one of them, or leave it out."
+        )
+    if alone := [text for text in study.together if text not in study.axes.get("attack", ())]:
+        raise ValueError(
+            f"together names {alone[0]!r}, which the axis attack does not. Leave it out."
         )
     if study.faced_axis and study.search == "halving":
         raise ValueError(
