@@ -7,14 +7,9 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-import toy
-from contracts import harness
-from robustness import by_hand
 from robustness import reference_distances as oracle
 from robustness.harness import applied
 
-from fljax import algorithms
-from fljax.core.transforms import Pipeline
 from fljax.robustness.aggregators.bulyan import _mean_near_median, bulyan
 from fljax.robustness.aggregators.krum import krum, multi_krum
 from fljax.robustness.reports import REJECTIONS
@@ -164,11 +159,3 @@ def test_wrong_numbers_are_refused(rule, f, text):
         rule(f)
     with pytest.raises(ValueError, match="m = 0 must be at least 1"):
         multi_krum(1, 0)
-
-
-def test_krum_in_rounds():
-    params, _ = by_hand.rounds(lambda rows, *rest: (oracle.krum(rows, 1)[0], ()), ())
-    pipeline = Pipeline(aggregator=krum(1))
-    run = harness.rounds(algorithms.fedavg(0.2), by_hand.COHORTS, harness.MANY, pipeline=pipeline)
-    toy.assert_close(run.params, params, 1e-9)
-    assert run.total("robustness/rejected", 0) == 4  # one of five that have data is taken
