@@ -1,0 +1,53 @@
+"""A backdoor by model replacement (Bagdasaryan et al. 2020, arXiv:1807.00459), and norm bounding.
+
+MNIST, ten clients that all take part, one of them hostile. In the last but four of 30 rounds it
+trains on images of which half show a white square and are called zero, and sends an update so
+long that the mean becomes its own model. Norm bounding (Sun et al. 2019, arXiv:1911.07963) shortens
+every update to a norm at most. `eval/triggered/accuracy` is the share of test images with the
+square, of other digits than zero, that are called zero.
+
+For `scripts/study.py`, whose variants are with and without bound and attack.
+
+Costs: 54,000 examples a round, 1.2 MFLOP each.
+Reaches: see BENCHMARKS.md.
+"""
+
+from fljax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.dataset = "mnist"
+    config.num_clients = 10
+    config.partition = "dirichlet"
+    config.alpha = 0.9
+    config.val_fraction = 0.1
+    config.model = "mlp"
+    config.model_options.hidden = (200,)
+    config.clients_per_round = 10
+    config.weighting = "uniform"
+    config.local_epochs = 1
+    config.batch_size = 32
+    config.client_lr = 0.05
+    config.num_rounds = 30
+    config.eval_every = 1
+    config.attack = "pixel_trigger(0), scaling"
+    config.attacker_clients = "3"
+    config.attack_rounds = "26"
+    return config
+
+
+def get_study():
+    bound = {"aggregator": "norm_bound(1.0)"}
+    # the same trigger is judged where nobody places it
+    nobody = {"attack_rounds": "31"}
+    return {
+        "variants": {
+            "mean": {},
+            "norm bound": bound,
+            "mean, no attack": nobody,
+            "norm bound, no attack": bound | nobody,
+        },
+        "reference": "mean, no attack",
+        "seeds": (0, 1, 2),
+    }
