@@ -14,6 +14,7 @@ from fljax.core.digits import apart, decimals
 from fljax.core.metrics import ACCURACY, LOSS, Metric, name_of, unit_of
 from fljax.recording.plots import COLOURS
 from fljax.studies.axis_pictures import DARK, GREY, Scale
+from fljax.studies.columns import SUCCESS
 from fljax.studies.comparison import Compared, Comparison, Outcome
 from fljax.studies.criterion import Criterion, score_label
 from fljax.studies.selection import Configuration
@@ -128,7 +129,8 @@ def draw_matrix(figure: Any, comparison: Comparison, key: str, better: float) ->
     for j in range(len(columns)):
         best = shown[int(np.nanargmax([better * row[j].value for row in shown]))][j]
         same = [i for i, row in enumerate(shown) if row[j].text == best.text]
-        for i in same if len(same) < len(rows) else ():
+        # where most are alike, a frame would say nothing
+        for i in same if 2 * len(same) <= len(rows) else ():
             _frame(axes, i, j)
     above: dict[float, str] = dict(enumerate(_labels(columns)))
     if has_costs:
@@ -143,6 +145,7 @@ def draw_matrix(figure: Any, comparison: Comparison, key: str, better: float) ->
     axes.set_xticks(list(above), above.values(), **slanted)
     axes.tick_params(length=0)
     name, (_, unit) = name_of(key, comparison.metrics), unit_of(key, comparison.metrics)
+    name = "success of the backdoor" if key == SUCCESS else name
     bar = figure.colorbar(image, ax=axes, label=f"{name}{unit}", aspect=30, pad=0.02)
     bar.outline.set_visible(False)
     caption = _meaning(rows, comparison, has_costs)

@@ -98,7 +98,8 @@ def test_low_values_of_losses_and_of_backdoors_are_better(whole, tmp_path):
     cells = np.ma.filled(axes.images[0].get_array(), np.nan)
     # columns without a value are left out, and a dash would say nothing
     np.testing.assert_allclose(cells, [[75.0], [25.0], [25.0]])
-    assert framed(axes) == {(1, 0), (2, 0)}, "equal ones share the frame"
+    assert not framed(axes), "most are alike"
+    assert axes.figure.axes[-1].get_ylabel() == "success of the backdoor (%)"
     assert whole._replace(headline="eval/test/loss").sign == -1.0
 
 
