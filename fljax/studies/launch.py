@@ -180,6 +180,11 @@ def sweep(
             "a workdir and a search each; what they share lies in the search."
         )
     if callable(config):
+        if study.together:
+            raise ValueError(
+                "together is for attacks that a configuration names, and a function makes the "
+                "experiments here. Leave it out; see fljax.robustness.alternatives for them."
+            )
         make = from_function(config, study.variants)
     else:
         make = from_config(config, study.variants, study.together)

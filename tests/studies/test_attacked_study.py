@@ -77,6 +77,8 @@ def test_what_cannot_be_one_of_several_is_refused(config, tmp_path):
         alternatives(0, triggers)
     with pytest.raises(ValueError, match="together names 'mimic'"):
         fljax.sweep(config, tmp_path, axes={"attack": ("none",)}, together=("mimic",))
+    with pytest.raises(ValueError, match="a function makes the experiments"):
+        fljax.sweep(lambda _: None, tmp_path, axes={"attack": ("none",)}, together=("none",))
 
 
 def test_links_of_one_place_are_one_and_states_are_kept_apart():
