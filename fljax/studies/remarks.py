@@ -48,10 +48,9 @@ def _of_the_worst(comparison: Comparison, reference: Compared | None) -> list[st
         return f"`{label}`, {_figure(comparison, cell)} (`{cell.label}`)"
 
     faced = comparison.study.faced
-    text = (
-        f"Of all, each under its worst {faced}, best is {told(max(known, key=known.__getitem__))}"
-    )
-    if reference is not None and reference.faced:
+    highest = max(known, key=known.__getitem__)
+    text = f"Of all, each under its worst {faced}, best is {told(highest)}"
+    if reference is not None and reference.faced and highest != reference.label:
         text += f"; the reference is {told(reference.label)}"
     return [f"{text}."]
 
@@ -74,7 +73,8 @@ def _below(comparison: Comparison, reference: Compared, under: Compared) -> str:
     name = name_of(comparison.headline, comparison.metrics)
     its = f"`{reference.label}` has a {name} of {_figure(comparison, under)}"
     if not found:
-        return f"{where}, {its}, and nothing is worse by more than seeds differ."
+        by = " by more than seeds differ" * (len(under.outcomes) > 1)
+        return f"{where}, {its}, and nothing is worse{by}."
     return f"{where}, {its}, and is better than {_listed(found)}."
 
 
