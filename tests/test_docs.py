@@ -16,6 +16,7 @@ import pytest
 
 from fljax import config
 from fljax.config.schema import FIELDS
+from fljax.robustness import names
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -99,3 +100,9 @@ def test_every_module_begins_with_a_sentence():
             docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
             first = " ".join(docstring.partition("\n\n")[0].split())
             assert first.endswith((".", ":")), f"{path}: {first!r} is no sentence"
+
+
+def test_the_page_of_hostile_clients_names_all_attacks_and_rules():
+    page = (ROOT / "docs/robustness.md").read_text()
+    for name in (*names.AGGREGATORS, *names.ATTACKS):
+        assert re.search(rf'[`"]{name}[`"(]', page), f"{name} stands in no table"
