@@ -39,8 +39,7 @@ def get_config():
 
 def get_study():
     bound = {"aggregator": "norm_bound(1.0)"}
-    # the same trigger is judged where nobody places it
-    nobody = {"attack_rounds": "31"}
+    nobody = {"attack": "none", "attack_rounds": None}
     return {
         "variants": {
             "mean": {},

@@ -100,12 +100,13 @@ def robustness_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
             if values[name] not in (None, 0):
                 yield (
                     f"{name} = {values[name]!r} has no effect without attack. Name one, such as "
-                    f"attack = 'sign_flip', or leave {name} out."
+                    f"attack = 'sign_flip', or 'none' beside others of a study, or leave {name} "
+                    "out."
                 )
     elif not hostile:
         yield (
             "attack is set, and nobody is hostile. Set attackers, such as 0.2, or name them by "
-            "attacker_clients."
+            "attacker_clients; a run without, beside others of a study, has attack = 'none'."
         )
     if values["attackers_drawn"] != "once" and not values["attackers"]:
         yield (

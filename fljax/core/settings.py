@@ -225,8 +225,8 @@ ROBUSTNESS: dict[str, Field] = {
     ),
     "attack_rounds": Field(
         None, str, optional=True, unit="rounds",
-        meaning="Lets hostile clients attack in one round or a range of them, such as '100' or "
-        "'10-50'; unset: in all.",
+        meaning="Lets hostile clients attack in one round or a range of them, such as '100', "
+        "'10-50' or '10-'; unset: in all.",
     ),
 }  # fmt: skip
 

@@ -47,6 +47,7 @@ __all__ = [
     "make_attack",
     "make_attackers",
     "numbers_in",
+    "range_of_rounds",
     "without_numbers",
 ]
 
@@ -169,6 +170,7 @@ def make_attack(
       ValueError: For unknown names, wrong arguments, or two that cannot be one attack.
     """
     found = _made("attack", text, ATTACKS, offered, numbers or {})
+    _check_joins(text)
     for each in found:
         if not isinstance(each, Attack):
             raise wrong("attack", each, "a fljax.robustness.attack.Attack, or its function")
@@ -189,6 +191,21 @@ def make_attack(
 
 
 _A = {"trigger": "a trigger of its own", "own_rows": "rows of their own"}
+# Each of these sends the same for all colluders, whatever they have done before.
+_COLLUSIONS = ("alie", "ipm", "min_max", "min_sum", "mimic")
+
+
+def _check_joins(text: str) -> None:
+    """Refuses calls of one text that undo each other."""
+    named = [call.name for call in parts.read("attack", text, ATTACKS)]
+    twice = [name for name in named if named.count(name) > 1]
+    both = [name for name in named if name in _COLLUSIONS]
+    if twice or len(both) > 1:
+        what = f"{twice[0]} twice" if twice else f"{both[0]} and {both[1]}"
+        raise ValueError(
+            f"attack = {text!r} has {what}, and the second would undo or replace the first. Leave "
+            "one of them out."
+        )
 
 
 def make_attackers(
@@ -205,7 +222,7 @@ def make_attackers(
       share: Of the population, or of each cohort; may be traced.
       clients: Their numbers as a text, such as "3, 7-9", instead of a share.
       drawn: "once" or "each_round".
-      rounds: Rounds in which they attack, from 1, such as "100" or "10-50"; None for all.
+      rounds: Rounds in which they attack, from 1, such as "100", "10-50" or "10-"; None for all.
       num_clients: Size of the population.
       honest: A client that never is hostile: the server's own.
 
@@ -213,47 +230,56 @@ def make_attackers(
       ValueError: For clients that do not exist, or a text that names no numbers.
     """
     if clients is not None:
-        named = numbers_of("attacker_clients", clients)
-        if wrong_one := [number for number in named if number >= num_clients or number == honest]:
+        most = num_clients - 1 - (honest is not None)
+        ranges = ranges_of("attacker_clients", clients)
+        if far := [last for _, last in ranges if last is None or last > most]:
+            named = "all from one on" if far[0] is None else f"client {far[0]}"
             raise ValueError(
-                f"attacker_clients = {shown(clients)} names client {wrong_one[0]}, and the "
-                f"clients are 0 to {num_clients - 1 - (honest is not None)}."
+                f"attacker_clients = {shown(clients)} names {named}, and the clients are 0 to "
+                f"{most}."
             )
-        found = who.by_client(named)
+        found = who.by_client({n for first, last in ranges for n in range(first, last + 1)})
     elif drawn == "each_round":
         found = who.by_round(share)
     else:
         found = who.by_share(share, num_clients - (honest is not None))
     if rounds is not None:
-        first, last = _range_of(rounds)
-        found = who.between(found, first - 1, last - 1)
+        first, last = range_of_rounds(rounds)
+        found = who.between(found, first - 1, None if last is None else last - 1)
     return found if honest is None else who.without(found, honest)
 
 
-def numbers_of(key: str, text: str) -> list[int]:
-    """Returns the numbers that a text lists: "3, 7-9" is 3, 7, 8 and 9.
+def ranges_of(key: str, text: str) -> list[tuple[int, int | None]]:
+    """Returns the ranges that a text lists: "3, 7-9, 20-" is (3, 3), (7, 9) and (20, None).
 
     Raises:
-      ValueError: If it lists none.
+      ValueError: If it lists none, or one that ends before it begins.
     """
-    found: set[int] = set()
+    found: list[tuple[int, int | None]] = []
     for piece in text.split(","):
-        first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.strip().isdecimal()):
+        first, dash, last = (part.strip() for part in piece.strip().partition("-"))
+        if not first.isdecimal() or (last and not last.isdecimal()):
             raise ValueError(f"{key} = {shown(text)}: write numbers and ranges, such as '3, 7-9'.")
-        found |= set(range(int(first), int(last or first) + 1))
-    return sorted(found)
+        end = int(last) if last else None if dash else int(first)
+        if end is not None and end < int(first):
+            raise ValueError(f"{key} = {shown(text)}: {piece.strip()} ends before it begins.")
+        found.append((int(first), end))
+    return found
 
 
-def _range_of(text: str) -> tuple[int, int]:
-    """Returns the first and the last round that a text names, from 1."""
-    named = numbers_of("attack_rounds", text)
-    if not named or named[0] < 1 or named != list(range(named[0], named[-1] + 1)):
+def range_of_rounds(text: str) -> tuple[int, int | None]:
+    """Returns the first and the last round that a text names, from 1; None for no end.
+
+    Raises:
+      ValueError: If it names something else.
+    """
+    ranges = ranges_of("attack_rounds", text)
+    if len(ranges) != 1 or ranges[0][0] < 1:
         raise ValueError(
             f"attack_rounds = {shown(text)}: write one round or a range of them, from 1, such as "
-            "'100' or '10-50'."
+            "'100', '10-50' or '10-'."
         )
-    return named[0], named[-1]
+    return ranges[0]
 
 
 def numbers_in(key: str, text: str | None) -> dict[str, float]:

@@ -147,11 +147,10 @@ def _added(
     if options.worker_momentum is not None:
         how = {"dampened": options.worker_dampened, "attackers": options.attacker_momentum}
         uplink.append(worker_momentum(number("worker_momentum"), **how))
-    attack, attackers = Attack(), None
-    if options.attack is not None:
-        attack = options.attack
-        if isinstance(attack, str):
-            attack = names.make_attack(attack, facts, numbers)
+    attack, attackers = options.attack or Attack(), None
+    if isinstance(attack, str):
+        attack = names.make_attack(attack, facts, numbers)
+    if attack != Attack():
         attackers = names.make_attackers(
             number("attackers"),
             options.attacker_clients,
@@ -184,23 +183,60 @@ def _problems(
     """Yields what is wrong with attack and aggregator of a run, whose pipeline holds them."""
     pipeline = as_configured(options.pipeline)
     rule = pipeline.aggregator
-    if rule.needs != "stack":
+    if options.attack is not None:
+        yield from _of_attackers(dataset, pipeline, options)
+    if not pipeline.needs_stack:
         return
     what = f"aggregator = {options.aggregator.text or 'the one given'}"
+    sees = what if rule.needs == "stack" else f"attack = {options.attack}"
     if pipeline.sums_payloads(UPDATE):
         yield (
-            f"{what} must see the updates, and an uplink link decodes nothing but sums of "
+            f"{sees} must see the updates, and an uplink link decodes nothing but sums of "
             "payloads, as sketches and masks do. Use a compressor that decodes message by message."
         )
-    yield from _of_messages(what, dataset, task, spec)
+    sent = rehearsed(dataset, task, spec).contributions
+    if any(UPDATE in message and message[UPDATE].cluster is not None for message in sent):
+        yield (
+            f"{sees} must see all updates as one cohort, and those of {spec.name} belong to sums "
+            "of several models, clients or groups. Use an algorithm with one sum, such as fedavg."
+        )
+    if rule.needs != "stack":
+        return
+    yield from _of_messages(what, sent, spec)
     if not rule.weighs:
         yield from _of_weights(what, dataset, task, spec, options)
     yield from _of_cohorts(what, rule, dataset, task, spec, options)
 
 
-def _of_messages(what: str, dataset, task, spec) -> Iterator[str]:
+def _of_attackers(
+    dataset: FederatedDataset, pipeline: Pipeline, options: RoundOptions
+) -> Iterator[str]:
+    """Yields what is wrong with hostile clients that are none, or never attack."""
+    if options.attack_rounds is not None:
+        first, _ = names.range_of_rounds(options.attack_rounds)
+        if first > options.num_rounds:
+            yield (
+                f"attack_rounds = {options.attack_rounds!r} begin after the last of "
+                f"{options.num_rounds} rounds. Name earlier ones, or set attack = 'none'."
+            )
+    once = options.attackers_drawn == "once"
+    whole = dataset.num_clients - (dataset.root is not None)
+    if not once:
+        whole = min(whole, options.clients_per_round)
+    if options.attackers and np.round(options.attackers * whole) < 1:
+        yield (
+            f"attackers = {options.attackers:g} of {whole} {'clients' if once else 'a round'} are "
+            "nobody. Raise it, or name hostile clients by attacker_clients."
+        )
+    if options.attackers == 1 and pipeline.cohort:
+        yield (
+            f"attack = {options.attack}: colluders go by what honest clients send, and with "
+            "attackers = 1 nobody is honest. Lower it."
+        )
+
+
+def _of_messages(what: str, sent, spec) -> Iterator[str]:
     """Yields what is wrong with messages of more than an update."""
-    sent = rehearsed(dataset, task, spec).contributions
     others = sorted({name for message in sent for name in message} - {UPDATE})
     if others:
         yield (

@@ -51,6 +51,9 @@ def lines(run):
 
 def test_nobody_attacks_and_the_mean_are_plain_fedavg_bit_for_bit():
     plain = run_of(config_of())
+    none = run_of(config_of(attack="none", attackers=0.25, aggregator="multi_krum(1)"))
+    assert "robustness/attackers" not in none.curves
+    assert "robustness/false_positives" not in none.curves
     same_params(plain, run_of(config_of(attack="none", attackers=0.25)))
     same_params(plain, run_of(config_of(aggregator="mean", worker_momentum=0.0)))
 
@@ -103,6 +106,29 @@ REFUSED = {
         "names client 99, and the clients are 0 to 11",
     ),
     "no number": ({"attack": "alie", "attacker_clients": "3; 4"}, "write numbers and ranges"),
+    "nobody of few": (
+        {"attack": "alie", "attackers": 0.01},
+        "attackers = 0.01 of 12 clients are nobody",
+    ),
+    "nobody of a cohort": (
+        {"attack": "alie", "attackers": 0.05, "attackers_drawn": "each_round"},
+        "attackers = 0.05 of 8 a round are nobody",
+    ),
+    "nobody honest": ({"attack": "alie", "attackers": 1.0}, "nobody is honest"),
+    "too late": (
+        {"attack": "alie", "attackers": 0.2, "attack_rounds": "5-"},
+        "begin after the last of 4 rounds",
+    ),
+    "backwards": ({"attack": "alie", "attacker_clients": "5-3"}, "5-3 ends before it begins"),
+    "no end": ({"attack": "alie", "attacker_clients": "5-"}, "names all from one on"),
+    "a long range": ({"attack": "alie", "attacker_clients": "1-9999999999"}, "client 9999999999"),
+    "undone": ({"attack": "sign_flip, sign_flip", "attackers": 0.2}, "has sign_flip twice"),
+    "replaced": ({"attack": "alie, ipm", "attackers": 0.2}, "has alie and ipm"),
+    "clusters": ({"aggregator": "median", "algorithm": "ifca"}, "as one cohort"),
+    "colluders of clusters": (
+        {"attack": "alie", "attackers": 0.2, "algorithm": "ifca"},
+        "attack = alie must see all updates as one cohort",
+    ),
     "round 0": (
         {"attack": "alie", "attackers": 0.2, "attack_rounds": "0"},
         "from 1, such as",
