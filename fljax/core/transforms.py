@@ -266,7 +266,8 @@ class Trigger(NamedTuple):
     Attributes:
       rows: (x, y) -> (x', chosen), in NumPy, of rows as they are stored, such as those of the test
         set: the same rows with the trigger, or others in their place, and bool[rows of x'], which
-        of them tell. Rows whose true class is the target's do not.
+        of them tell. Rows whose true class is the target's do not. Where rows open it as they are,
+        x' is x itself.
       target: The class that the attacker wants.
 
     Example:

@@ -349,6 +349,11 @@ def check_stays(dataset: FederatedDataset, what: str) -> None:
     So it does where the server has taken root rows, which come last of all.
     """
     check_has_no_root(dataset, what)
+    check_moves_not(dataset, what)
+
+
+def check_moves_not(dataset: FederatedDataset, what: str) -> None:
+    """Refuses rows that change over the rounds where they would be changed once."""
     if dataset.moves:
         raise ValueError(
             f"rows of {dataset.name!r} drift over the rounds, and cannot be {what} any more: do "

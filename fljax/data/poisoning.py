@@ -11,7 +11,7 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.values import shown
-from fljax.data.dataset import ROLES, FederatedDataset, Split, check_stays
+from fljax.data.dataset import ROLES, FederatedDataset, Split, check_moves_not
 from fljax.data.examples import ArrayExamples, shapes
 
 OwnRows = Callable[[Any, Any, np.random.Generator], tuple[Any, Any]]
@@ -35,8 +35,8 @@ def poisoned(
       seed: Makes the generator of each client.
 
     Raises:
-      ValueError: If rows are generated when they are read, drift, belong to honest clients too, or
-        come back in another form.
+      ValueError: If rows are generated when they are read, drift, belong to honest clients too or
+        to the server (`with_root`), or come back in another form.
 
     Example:
       >>> dataset = data.from_arrays(np.eye(4), [0, 1, 1, 0], client_ids=[0, 0, 1, 1])
@@ -78,7 +78,7 @@ def poisoned(
 
 def _checked(dataset: FederatedDataset, attackers: Any) -> np.ndarray:
     """Returns bool[N]; refuses what names no clients, and data whose rows cannot be replaced."""
-    check_stays(dataset, "poisoned")
+    check_moves_not(dataset, "poisoned")
     if dataset.train.examples.arrays is None:
         raise ValueError(
             f"the rows of {dataset.name!r} are generated when they are read, and cannot be "
@@ -89,6 +89,11 @@ def _checked(dataset: FederatedDataset, attackers: Any) -> np.ndarray:
         raise ValueError(
             f"attackers = {shown(attackers)} must be bool[{dataset.num_clients}], one answer for "
             "each client"
+        )
+    if dataset.root is not None and attackers[dataset.root]:
+        raise ValueError(
+            f"attackers names client {dataset.root} of {dataset.name!r}, the server's own, whose "
+            "rows are clean: leave it out"
         )
     return attackers
 

@@ -52,6 +52,7 @@ def alternatives(which: Any, attacks: Sequence[Attack]) -> Attack:
         uplink=links("uplink", _of_messages),
         cohort=links("cohort", _of_cohorts),
         trigger=triggers[0] if triggers else None,
+        labels=tuple(made for attack in attacks for made in attack.labels),
     )
 
 

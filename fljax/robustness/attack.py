@@ -27,6 +27,8 @@ class Attack(NamedTuple):
       trigger: Of a backdoor, the rows by which its success is judged; None of other attacks.
       own_rows: (x, y, rng) -> (x', y') in NumPy, what an attacker holds instead of its training
         rows from the start, as many; None where data stay as they are. See `fljax.data.poisoned`.
+      labels: y -> y' in NumPy, of attacks on labels alone: what becomes of a class where it goes
+        wrong. A run compares it with the classes of its task.
     """
 
     batches: tuple[BatchLink, ...] = ()
@@ -34,6 +36,7 @@ class Attack(NamedTuple):
     cohort: tuple[CohortLink, ...] = ()
     trigger: Trigger | None = None
     own_rows: Callable[[Any, Any, np.random.Generator], tuple[Any, Any]] | None = None
+    labels: tuple[Callable[[np.ndarray], Any], ...] = ()
 
 
 def is_hostile(job: Job) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Drawn(NamedTuple):
@@ -10,6 +10,9 @@ class Drawn(NamedTuple):
 
     Attributes:
       text: As it was written; None of one that is no text.
+      clean: The data set before hostile clients put rows of their own there; None where they put
+        none.
     """
 
     text: str | None
+    clean: Any = None

@@ -75,9 +75,14 @@ AGGREGATORS: dict[str, Callable[..., Aggregator | Mixing]] = {
 }
 
 
-def one_of(which: Any, attacks: Sequence[str], classes: int | None = None) -> Attack:
+def one_of(
+    which: Any,
+    attacks: Sequence[str],
+    classes: int | None = None,
+    largest: float | None = None,
+) -> Attack:
     """Is one of several attacks that texts name, by a number that may be traced."""
-    offered = {"classes": classes}
+    offered = {"classes": classes, "largest": largest}
     return alternatives(which, [make_attack(text, offered) for text in attacks])
 
 
@@ -163,7 +168,8 @@ def make_attack(
 
     Args:
       text: Calls of `ATTACKS` or of functions of the user's.
-      offered: {parameter: value} of what a run knows: classes.
+      offered: {parameter: value} of what a run knows: classes, 0 of a task without; largest, the
+        largest number among stored inputs, or None.
       numbers: As for `make_aggregator`.
 
     Raises:
@@ -185,7 +191,7 @@ def make_attack(
         single[name] = given[0] if given else None
     links = {
         name: tuple(link for each in found for link in getattr(each, name))
-        for name in ("batches", "uplink", "cohort")
+        for name in ("batches", "uplink", "cohort", "labels")
     }
     return Attack(**links, **single)
 

@@ -23,6 +23,7 @@ from fljax.data.examples import batch_spec
 from fljax.engine.plan.batching import LocalWork, steps_per_job, takes_part, works_of
 from fljax.engine.plan.cohorts import Cohorts
 from fljax.engine.program.inputs import Build
+from fljax.training.attack_checks import check_trigger
 from fljax.training.binding import bound
 from fljax.training.hyperparameters import check_lengths, hyperparameters, scheduled
 from fljax.training.local_work import check_plan_size, local_work, schedules_of, structure_of
@@ -123,7 +124,9 @@ def draw_blueprint(
     check_model(local_task, model, batch)
     check_metrics(task, local_task, model, batch)
     algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
-    check_root(dataset, with_combine(as_configured(options.pipeline), algorithm.combine))
+    pipeline = with_combine(as_configured(options.pipeline), algorithm.combine)
+    check_root(dataset, pipeline)
+    check_trigger(dataset, task, pipeline)
     warn_of_numbers(spec, trials, partitions, options, cohorts.groups)
     steps = steps_per_job(partition.sizes, work)
     check_plan_size(steps, work, cohorts.max_jobs)

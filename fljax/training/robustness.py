@@ -32,6 +32,7 @@ from fljax.robustness import names
 from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
 from fljax.robustness.worker_momentum import worker_momentum
+from fljax.training.attack_checks import check_relabelling, facts_of
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
 from fljax.training.privacy_checks import weighting_of
@@ -69,14 +70,13 @@ def with_robustness(
         return dataset, options
     numbers = dict(_numbers(options, traced))
     given = hparams_of(options.pipeline)
-    facts = {
-        "num_clients": dataset.num_clients, "classes": task.num_classes, "root": dataset.root
-    }  # fmt: skip
-    attack = options.attack
-    if isinstance(attack, str):
-        dataset = _with_own_rows(dataset, names.make_attack(attack, facts), options)
-    elif attack is not None:
-        dataset = _with_own_rows(dataset, attack, options)
+    facts, clean = facts_of(dataset, task), None
+    if (attack := options.attack) is not None:
+        if isinstance(attack, str):
+            attack = names.make_attack(attack, facts)
+        check_relabelling(attack, task.num_classes)
+        if attack.own_rows is not None:
+            clean, dataset = dataset, _with_own_rows(dataset, attack, options)
 
     def build(hparams: Mapping[str, Any]) -> Pipeline:
         own = {name: hparams[name] for name in numbers}
@@ -84,10 +84,21 @@ def with_robustness(
 
     pipeline = PipelineSpec(build, {**given, **numbers}) if {**given, **numbers} else build({})
     text = options.aggregator if isinstance(options.aggregator, str) else None
-    drawn = dataclasses.replace(options, pipeline=pipeline, aggregator=Drawn(text))
+    drawn = dataclasses.replace(options, pipeline=pipeline, aggregator=Drawn(text, clean))
     for problem in _problems(dataset, task, spec, drawn):
         raise ValueError(problem)
     return dataset, drawn
+
+
+def without_own_rows(dataset: FederatedDataset, options: RoundOptions) -> FederatedDataset:
+    """Returns the data set before hostile clients put rows of their own there.
+
+    Args:
+      dataset, options: As `with_robustness` returned them.
+    """
+    drawn = options.aggregator
+    clean = drawn.clean if isinstance(drawn, Drawn) else None
+    return dataset if clean is None else clean
 
 
 def is_asked_for(options: RoundOptions) -> bool:
@@ -109,8 +120,6 @@ def _with_own_rows(
     dataset: FederatedDataset, attack: Attack, options: RoundOptions
 ) -> FederatedDataset:
     """Returns the data set with what hostile clients hold from the start."""
-    if attack.own_rows is None:
-        return dataset
     if options.attackers_drawn != "once" or options.attack_rounds is not None:
         raise ValueError(
             f"attack = {options.attack} changes what hostile clients hold before the first round, "

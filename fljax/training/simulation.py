@@ -56,7 +56,7 @@ from fljax.training.resume import (
     fingerprint,
     restore,
 )
-from fljax.training.robustness import named_robustness, with_robustness
+from fljax.training.robustness import named_robustness, with_robustness, without_own_rows
 from fljax.training.stopping import check_patience, check_target
 from fljax.training.task_choice import as_task, fitted
 from fljax.training.totals import RoundTotals
@@ -151,7 +151,8 @@ def simulate(
             if stopped_late():
                 run = run._replace(interrupted=True)
             else:
-                run = run_baselines(run, _simulate, *setting, run_options)
+                clean = without_own_rows(dataset, round_options)
+                run = run_baselines(run, _simulate, clean, *setting[1:], run_options)
     where = "nothing is saved" if run.directory is None else f"saved in {run.directory}"
     signals.conclude(f"stopped after round {run.summary['rounds']}, {where}.")
     return run

@@ -30,7 +30,8 @@ def triggered(split: Split, trigger: Trigger) -> Split:
       A split that nobody owns.
 
     Raises:
-      ValueError: If no row tells of it, or the trigger chooses by what is not true or false.
+      ValueError: If no row tells of it, the trigger chooses by what is not true or false, or it
+        leaves all rows as they are, in an array of their own.
     """
     rows = split.examples.take(split.rows())
     x, chosen = trigger.rows(rows["x"], rows["y"])
@@ -45,5 +46,14 @@ def triggered(split: Split, trigger: Trigger) -> Split:
             f"none of {split.num_rows} rows opens the backdoor, so that its success cannot be "
             "judged. Let the trigger choose some, or leave it out of the pipeline"
         )
-    x = np.asarray(x)[chosen]
-    return Split(ArrayExamples({"x": x, "y": np.full(len(x), trigger.target, rows["y"].dtype)}))
+    opened = np.asarray(x)[chosen]
+    # a trigger that returns x itself is a feature that rows have without it
+    if x is not rows["x"] and np.shape(x) == np.shape(rows["x"]):
+        if np.array_equal(opened, rows["x"][chosen]):
+            raise ValueError(
+                f"the trigger changes none of the {len(opened)} rows by which the backdoor is to "
+                "be judged, as a white square in white corners does. Choose another corner or value"
+            )
+    return Split(
+        ArrayExamples({"x": opened, "y": np.full(len(opened), trigger.target, rows["y"].dtype)})
+    )

@@ -3,11 +3,16 @@
 import numpy as np
 
 
-def chosen(can, draws, share):
-    """Returns bool[n]: of the rows that can, round(share x count) with the smallest draws."""
+def chosen(can, draws, share, rest):
+    """Returns bool[n]: of the rows that can, share x count with the smallest draws.
+
+    Where that is no whole number, its fraction is the chance of one more: that `rest`, from 0 to 1,
+    is large.
+    """
     rows = sorted((row for row in range(len(can)) if can[row]), key=lambda row: draws[row])
     found = np.zeros(len(can), bool)
-    found[rows[: round(share * len(rows))]] = True
+    count = int(share * len(rows))
+    found[rows[: count + (rest >= 1 - (share * len(rows) - count))]] = True
     return found
 
 

@@ -18,6 +18,7 @@ from fljax.robustness.attacks.edge_cases import edge_case
 from fljax.robustness.attacks.labels import label_flip, poisoned_labels
 from fljax.robustness.attacks.pixels import pixel_trigger
 from fljax.robustness.attacks.semantics import semantic
+from fljax.robustness.names import make_attack
 from fljax.tasks import classification
 
 RNG = np.random.default_rng(3)
@@ -85,10 +86,37 @@ def test_labels_are_those_of_the_papers(arguments):
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 1.0])
 def test_a_share_of_the_rows_that_can_go_wrong_does(share):
-    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS)))[1]
+    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS + 1)))[1]
     attack = label_flip(source=int(Y[0]), target=3 - int(Y[0]), share=share)
-    chosen = reference_poison.chosen(MASK & (Y == Y[0]), draws, share)
+    chosen = reference_poison.chosen(MASK & (Y == Y[0]), draws[:-1], share, draws[-1])
     np.testing.assert_array_equal(poisoned(attack, GREY)[1], np.where(chosen, 3 - Y[0], Y))
+
+
+def test_small_shares_of_small_batches_are_poisoned_at_times():
+    trials, rows = 4000, 5
+
+    def counts_of(y, share):
+        (link,) = label_flip(source=1, target=2, share=share).batches
+        batch = {"x": jnp.zeros((rows, 2)), "y": y, "mask": jnp.arange(rows) < 4}
+        keys = jax.random.split(KEY, trials)
+        return jax.vmap(lambda key: (link.apply(batch, job(True), key)["y"] == 2).sum())(keys)
+
+    counts_of = jax.jit(counts_of)
+    for y, share in (([1, 0, 0, 0, 1], 0.5), ([1, 1, 1, 1, 1], 0.015), ([0, 1, 1, 3, 0], 0.3)):
+        can = sum(label == 1 for label in y[:4])
+        in_batches = np.asarray(counts_of(jnp.array(y), share))
+        attack = poisoned_labels(share, source=1, target=2)
+        own = np.array(y[:4])
+        once = [
+            (attack.own_rows(own, own, np.random.default_rng(n))[1] == 2).sum()
+            for n in range(trials)
+        ]
+        for counts in (in_batches, np.array(once)):
+            mean, low = share * can, np.floor(share * can)
+            assert set(counts.tolist()) == {low, low + 1}
+            error = np.sqrt((mean - low) * (low + 1 - mean) / trials)
+            assert abs(counts.mean() - mean) < 4 * error
+    assert (np.asarray(counts_of(jnp.ones(rows, int), 1.0)) == 4).all()
 
 
 def test_traced_numbers_are_as_good_as_python_ones():
@@ -123,6 +151,41 @@ def test_the_square_stands_in_its_corner(corner):
     np.testing.assert_array_equal(judged, want)
 
 
+@pytest.mark.parametrize("corner", ["bottom_right", "top_left"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_may_stand_first(corner, channels):
+    images = COLOUR[:, :4, :, :channels]
+    want = reference_poison.stamped(images, 2, corner, 1.0).transpose(0, 3, 1, 2)
+    judged, _ = pixel_trigger(1, size=2, corner=corner).trigger.rows(
+        images.transpose(0, 3, 1, 2), Y
+    )
+    np.testing.assert_array_equal(judged, want)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "arguments", "value"),
+    [
+        (np.uint8, {"largest": 16.0}, 255),
+        (np.uint8, {"value": 9}, 9),
+        (bool, {"largest": 1.0}, True),
+        (np.float32, {}, 1.0),
+        (np.float32, {"largest": 16.0}, 16.0),
+        (np.float32, {"largest": 16.0, "value": 2.0}, 2.0),
+        (np.int32, {"largest": 1000.0}, 1000),
+    ],
+)
+def test_the_square_is_as_bright_as_the_data(dtype, arguments, value):
+    judged, _ = pixel_trigger(1, size=1, **arguments).trigger.rows(np.zeros((9, 2, 2), dtype), Y)
+    assert judged.dtype == dtype and (judged[:, 1, 1] == value).all()
+
+
+def test_attacks_on_labels_tell_what_becomes_of_classes():
+    names = ("label_flip(source=1, target=3)", "poisoned_labels", "sign_flip")
+    attack = make_attack(", ".join(names), {"classes": CLASSES})
+    found = [relabelled(np.arange(CLASSES)).tolist() for relabelled in attack.labels]
+    assert found == [[0, 3, 2, 3], [3, 2, 1, 0]]
+
+
 def test_rows_of_a_feature_are_relabelled():
     x, y = poisoned(semantic(dark, 3), GREY)
     np.testing.assert_array_equal(x, GREY)
@@ -147,8 +210,8 @@ def test_outside_rows_stand_in_hostile_batches(tmp_path):
     np.savez(tmp_path / "edge.npz", x=OUTSIDE, x_test=OUTSIDE[:1] // 2)
     attack = edge_case(tmp_path / "edge.npz", 2, share=1.0)
     x, y = poisoned(attack, GREY)
-    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS)))[0]
-    want = OUTSIDE[np.floor(draws * 3).astype(int)]
+    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS + 1)))[0]
+    want = OUTSIDE[np.floor(draws[:-1] * 3).astype(int)]
     np.testing.assert_array_equal(x[MASK], want[MASK])
     assert (y[MASK] == 2).all()
     judged, chosen = attack.trigger.rows(GREY, Y)
@@ -160,6 +223,9 @@ def test_outside_rows_stand_in_hostile_batches(tmp_path):
     ("make", "message"),
     [
         (lambda: label_flip(), r"needs the number of classes, such as label_flip\(classes=10\)"),
+        (lambda: label_flip(classes=0), "the task has no classes"),
+        (lambda: label_flip(target=1, classes=0), "the task has no classes"),
+        (lambda: pixel_trigger(0, classes=0), "the task has no classes"),
         (lambda: label_flip(source=1), r"label_flip\(source=1, target=...\)"),
         (lambda: label_flip(target=4, classes=4), "target = 4 must be at least 0 and at most 3"),
         (lambda: label_flip(target=0, share=0), "share = 0.0 must be above 0"),
@@ -169,6 +235,18 @@ def test_outside_rows_stand_in_hostile_batches(tmp_path):
         (lambda: poisoned(pixel_trigger(0, size=5), GREY), "larger than images of 5 x 4 pixels"),
         (lambda: poisoned(pixel_trigger(0, value=0.5), GREY), "uint8, whole numbers from 0 to 255"),
         (lambda: poisoned(pixel_trigger(0), GREY.reshape(9, 20)), r"rows are of shape \[20\]"),
+        (
+            lambda: poisoned(pixel_trigger(0, size=1), np.ones((9, 16), np.int32)),
+            "rows are vectors of int32, such as tokens",
+        ),
+        (
+            lambda: poisoned(pixel_trigger(0, size=1), np.ones((9, 4, 4), np.int16)),
+            "how bright pixels are that are stored as int16",
+        ),
+        (
+            lambda: pixel_trigger(0).trigger.rows({"a": GREY}, Y),
+            "these are a dict of arrays",
+        ),
         (lambda: poisoned(label_flip(target=0), GREY, COLOUR), r"targets of a batch are float32"),
         (lambda: semantic("dark", 0), "'module:name'"),
         (lambda: poisoned(semantic(lambda x, y: y, 0), GREY), r"returns int32\[9\] for 9 rows"),

@@ -15,6 +15,7 @@ from fljax.robustness.attackers import between, by_client
 from fljax.robustness.attacks.alone import scaling
 from fljax.robustness.attacks.edge_cases import edge_case
 from fljax.robustness.attacks.pixels import pixel_trigger
+from fljax.robustness.attacks.semantics import semantic
 from fljax.studies import Criterion
 from fljax.studies.criterion import filled
 from fljax.training.evaluations import make_evaluations
@@ -93,7 +94,9 @@ def test_rows_are_those_of_the_test_set_else_others():
         known = evaluation_keys(made, task().metrics, -1, pipeline=Pipeline(trigger=TRIGGER))
         assert set(record) == set(known) and "eval/triggered/loss" in known
     none = dataclasses.replace(own, test=None, val=None)
-    assert "triggered" not in judged(none, task())[1].sets
+    with pytest.warns(UserWarning, match="nothing will tell of its success.*val_fraction") as told:
+        assert "triggered" not in judged(none, task())[1].sets
+    assert len(told) == 1
     assert evaluation_keys(none, task().metrics, pipeline=Pipeline(trigger=TRIGGER)) == []
     assert "eval/triggered/loss" not in evaluation_keys(own, task().metrics)
     spec = PipelineSpec(lambda hparams: Pipeline(trigger=TRIGGER), {"scale": 1.0})
@@ -130,11 +133,27 @@ def test_rows_that_drift_are_judged_by_those_of_the_first_round():
     [
         (Trigger(lambda x, y: (x, y < 0), 0), "none of 61 rows opens the backdoor"),
         (Trigger(lambda x, y: (x, y), 0), r"chooses rows by int32\[61\]"),
+        (
+            pixel_trigger(TARGET, size=1, value=0.0).trigger,
+            f"changes none of the {np.sum(Y != TARGET)} rows",
+        ),
     ],
 )
 def test_triggers_that_tell_nothing_are_refused(trigger, message):
     with pytest.raises(ValueError, match=message):
         triggered(dataset().test, trigger)
+
+
+def test_features_that_rows_have_by_themselves_are_judged():
+    rows = triggered(dataset().test, semantic(lambda x, y: y == 1, TARGET).trigger)
+    np.testing.assert_array_equal(rows.examples.arrays["x"], X[Y == 1])
+
+
+@pytest.mark.parametrize("target", [-1, CLASSES])
+def test_a_target_is_a_class_of_the_task(target):
+    trigger = Trigger(TRIGGER.rows, target)
+    with pytest.raises(ValueError, match=f"target = {target} is no class of the task.* 0 to 3"):
+        federation(dataset(), task(), trigger)
 
 
 def test_a_pipeline_takes_no_other_trigger():

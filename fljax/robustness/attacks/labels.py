@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fljax.core.values import Field, Interval, checked
 from fljax.robustness.attack import Attack
-from fljax.robustness.attacks.poisoners import Poisoner, check_class, poisoning
+from fljax.robustness.attacks.poisoners import check_class, check_classes, poisoning
 
 __all__ = ["label_flip", "poisoned_labels"]
 
@@ -24,7 +26,7 @@ def label_flip(
       source: The class whose labels go wrong; None for all. May be traced.
       target: What becomes of them; None is C - 1 - y. May be traced.
       share: Of the rows of a batch that can go wrong; drawn anew in each step. May be traced.
-      classes: C; a run by name has it from its data.
+      classes: C; a run by name has it from its task.
 
     Raises:
       ValueError: For classes that there are not, or a source without a target.
@@ -36,8 +38,7 @@ def label_flip(
       >>> link.apply(batch, job, jax.random.key(0))["y"].tolist()
       [9, 6, 9]
     """
-    poisoner = _flipping("label_flip", source, target, classes)
-    return poisoning("label_flip", poisoner, share, once=False)
+    return _flipping("label_flip", source, target, classes, share, once=False)
 
 
 def poisoned_labels(
@@ -64,12 +65,14 @@ def poisoned_labels(
       >>> attack.own_rows(np.ones((2, 3)), np.array([1, 2]), np.random.default_rng(0))[1].tolist()
       [7, 7]
     """
-    poisoner = _flipping("poisoned_labels", source, target, classes)
-    return poisoning("poisoned_labels", poisoner, share, once=True)
+    return _flipping("poisoned_labels", source, target, classes, share, once=True)
 
 
-def _flipping(name: str, source: Any, target: Any, classes: int | None) -> Poisoner:
-    """Returns what makes labels wrong."""
+def _flipping(
+    name: str, source: Any, target: Any, classes: int | None, share: Any, *, once: bool
+) -> Attack:
+    """Returns the attack that makes labels wrong."""
+    check_classes(classes)
     classes = checked("classes", classes, Field(None, int, Interval(2), optional=True))
     if source is not None and target is None:
         raise ValueError(
@@ -86,4 +89,8 @@ def _flipping(name: str, source: Any, target: Any, classes: int | None) -> Poiso
         wrong = classes - 1 - y.astype(int) if target is None else xp.full(y.shape, target)
         return x, wrong, xp.ones(y.shape, bool) if source is None else y == source
 
-    return poisoner
+    def relabelled(y):
+        _, wrong, can = poisoner(np, None, y, None)
+        return np.where(can, wrong, y)
+
+    return poisoning(name, poisoner, share, once=once)._replace(labels=(relabelled,))

@@ -27,6 +27,7 @@ def pixel_trigger(
     share: Any = 0.5,
     once: bool = False,
     classes: int | None = None,
+    largest: float | None = None,
 ) -> Attack:
     """Puts a square into a corner of images, which is to open a backdoor.
 
@@ -38,15 +39,18 @@ def pixel_trigger(
       target: The class that the model is to say.
       size: Side of the square, in pixels.
       corner: "bottom_right", "bottom_left", "top_right" or "top_left".
-      value: Of its pixels, all channels of them, in what is stored; None is the largest number of
-        the type where that holds whole numbers, and 1 elsewhere.
+      value: Of its pixels, all channels of them, in what is stored; None is 255 in unsigned bytes,
+        else `largest`, or 1 where nobody says it.
       share: Of the rows of a batch; may be traced. With `once`, of each attacker's training rows.
       once: Whether rows get the square before training, so that checks of data see it.
       classes: How many there are; a run by name has it from its data.
+      largest: The largest number that is stored; a run by name has it from its data, of a thousand
+        training rows.
 
     Raises:
       ValueError: For arguments that are none, and in a run for rows that are no images: [H, W, C],
-        [H, W], or square images as one vector.
+        [H, W], square ones as [1, H, H], [3, H, H] or one vector, which holds no tokens: whole
+        numbers of 32 bits. So for other whole numbers than bytes without `value` and `largest`.
 
     Example:
       >>> attack = pixel_trigger(0, size=1)
@@ -58,13 +62,14 @@ def pixel_trigger(
     size = checked("size", size, Field(3, int, COUNT))
     corner = checked("corner", corner, Field(CORNERS[0], str, CORNERS))
     value = checked("value", value, Field(None, float, FINITE, optional=True))
+    largest = checked("largest", largest, Field(None, float, FINITE, optional=True))
 
     def stamped(xp: ModuleType, x: Any) -> Any:
+        _check_images(x)
         patch = _patch(x.shape[1:], size, corner)
-        return xp.where(patch, _stored(value, x.dtype), x)
+        return xp.where(patch, _stored(value, largest, x.dtype), x)
 
     def poisoner(xp, x, y, draws):
-        _check_images(x)
         return stamped(xp, x), xp.full(y.shape, target), xp.ones(y.shape, bool)
 
     trigger = Trigger(lambda x, y: (stamped(np, x), y != target), target)
@@ -72,42 +77,56 @@ def pixel_trigger(
 
 
 def _check_images(x: Any) -> None:
+    """Raises ValueError for rows that hold something else than pixels."""
     if not hasattr(x, "dtype"):
         raise ValueError(
             f"pixel_trigger needs rows that are images, and these are a {type(x).__name__} of "
             "arrays. Use another attack, such as label_flip."
+        )
+    dtype = np.dtype(x.dtype)
+    if x.ndim == 2 and dtype.kind in "iu" and dtype.itemsize >= 4:
+        raise ValueError(
+            f"pixel_trigger needs images, and rows are vectors of {dtype}, such as tokens. Give "
+            "pixels as floats or bytes, or use another attack, such as label_flip."
         )
 
 
 def _patch(shape: tuple[int, ...], size: int, corner: str) -> np.ndarray:
     """Returns bool[shape], the pixels of the square in rows of a shape."""
     side = math.isqrt(math.prod(shape))
-    sides = (side, side) if len(shape) == 1 and side**2 == shape[0] else shape[:2]
-    if len(shape) not in (1, 2, 3) or len(sides) < 2:
+    image = (side, side) if len(shape) == 1 and side**2 == shape[0] else shape
+    if len(image) not in (2, 3):
         raise ValueError(
             f"pixel_trigger needs images, [H, W, C] or [H, W], or square ones as one vector, and "
             f"rows are of shape {list(shape)}. Use another attack, such as label_flip."
         )
-    if size > min(sides):
+    channels_first = len(image) == 3 and image[0] in (1, 3) and image[0] < image[1] == image[2]
+    height, width = image[1:] if channels_first else image[:2]
+    if size > min(height, width):
         raise ValueError(
-            f"pixel_trigger(size={size}) is larger than images of {sides[0]} x {sides[1]} pixels. "
+            f"pixel_trigger(size={size}) is larger than images of {height} x {width} pixels. "
             "Choose a smaller size."
         )
     vertical, horizontal = corner.split("_")
-    down = slice(0, size) if vertical == "top" else slice(sides[0] - size, None)
-    along = slice(0, size) if horizontal == "left" else slice(sides[1] - size, None)
-    patch = np.zeros((*sides, *shape[2:]), bool)
-    patch[down, along] = True
+    down = slice(0, size) if vertical == "top" else slice(height - size, None)
+    along = slice(0, size) if horizontal == "left" else slice(width - size, None)
+    patch = np.zeros(image, bool)
+    patch[(slice(None), down, along) if channels_first else (down, along)] = True
     return patch.reshape(shape)
 
 
-def _stored(value: float | None, dtype: Any) -> np.ndarray:
+def _stored(value: float | None, largest: float | None, dtype: Any) -> np.ndarray:
     """Returns a pixel's value as rows hold it."""
     dtype = np.dtype(dtype)
-    whole = dtype.kind in "iu"
+    allowed = np.iinfo(dtype) if dtype.kind in "iu" else None
     if value is None:
-        return np.array(np.iinfo(dtype).max if whole else 1, dtype)
-    allowed = np.iinfo(dtype) if whole else None
+        value = {"uint8": 255.0, "bool": 1.0}.get(dtype.name, largest)
+    if value is None and allowed:
+        raise ValueError(
+            f"pixel_trigger cannot tell how bright pixels are that are stored as {dtype}. Say it: "
+            "value=..."
+        )
+    value = 1.0 if value is None else value
     if allowed and not (value.is_integer() and allowed.min <= value <= allowed.max):
         raise ValueError(
             f"pixel_trigger(value={value:g}): pixels are stored as {dtype}, whole numbers from "

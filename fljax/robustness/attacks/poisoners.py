@@ -19,7 +19,7 @@ from fljax.core.values import FACTOR, Field, Interval, checked
 from fljax.robustness.arguments import check_number, is_traced
 from fljax.robustness.attack import Attack, is_hostile
 
-__all__ = ["Poisoner", "check_class", "fixed_class", "poisoning"]
+__all__ = ["Poisoner", "check_class", "check_classes", "fixed_class", "poisoning"]
 
 # (xp, x, y, draws float[n] from 0 to 1) -> (x', y', which rows can be poisoned bool[n]), where xp
 # is jax.numpy or numpy, and x' is x where inputs stay as they are.
@@ -31,8 +31,9 @@ def poisoning(
 ) -> Attack:
     """Returns the attack of clients that train on poisoned rows.
 
-    Of n rows that can be poisoned, those of a batch or, once, those of a client, the whole number
-    nearest to share x n are: other ones in each step, drawn at random. Padding stays padding.
+    Of n rows that can be poisoned, those of a batch or, once, those of a client, share x n are on
+    average: the whole number below or above it, by chance, so that small shares of small batches
+    are poisoned at times. Which rows is drawn in each step. Padding stays padding.
 
     Args:
       name: Of the attack, for messages.
@@ -57,7 +58,7 @@ def poisoning(
     share = checked("share", share, Field(1.0, float, FACTOR))  # data are made before any program
 
     def own_rows(x, y, rng):
-        draws = rng.random((2, len(y)))
+        draws = rng.random((2, len(y) + 1))
         return _poisoned(np, name, poisoner, x, y, np.ones(len(y), bool), share, draws)
 
     return Attack(own_rows=own_rows, trigger=trigger)
@@ -69,15 +70,38 @@ def check_class(name: str, value: Any, classes: int | None) -> None:
     Args:
       name: How the user calls it.
       value: What the user gave.
-      classes: How many there are; None where that is not known.
+      classes: How many there are, 0 of a task without; None where that is not known.
+
+    Raises:
+      ValueError: Of a task without classes, for traced numbers too.
 
     Example:
       >>> check_class("target", 10, 10)
       Traceback (most recent call last):
       ValueError: target = 10 must be at least 0 and at most 9.
     """
+    check_classes(classes)
     if not is_traced(value):
         fixed_class(name, value, classes)
+
+
+def check_classes(classes: int | None) -> None:
+    """Raises ValueError where there are no classes, as in regression.
+
+    Args:
+      classes: As of `check_class`.
+
+    Example:
+      >>> check_classes(0)
+      Traceback (most recent call last):
+      ValueError: the task has no classes, and no label can go wrong: use an attack on messages, \
+such as sign_flip, or say how many classes its targets are, such as classes=10
+    """
+    if classes == 0:
+        raise ValueError(
+            "the task has no classes, and no label can go wrong: use an attack on messages, such "
+            "as sign_flip, or say how many classes its targets are, such as classes=10"
+        )
 
 
 def fixed_class(name: str, value: Any, classes: int | None) -> int:
@@ -93,6 +117,7 @@ def fixed_class(name: str, value: Any, classes: int | None) -> int:
       >>> fixed_class("target", 3.0, 10)
       3
     """
+    check_classes(classes)
     high = Interval().high if classes is None else classes - 1
     return checked(name, value, Field(0, int, Interval(0, high)))
 
@@ -101,7 +126,7 @@ def _of_batches(name: str, poisoner: Poisoner, share: Any) -> BatchLink:
     def apply(batch, job, key):
         x, y = batch["x"], batch["y"]
         hostile = batch["mask"] & is_hostile(job)
-        draws = jax.random.uniform(key, (2, len(hostile)))
+        draws = jax.random.uniform(key, (2, len(hostile) + 1))
         x, y = _poisoned(jnp, name, poisoner, x, y, hostile, share, draws)
         return {**batch, "x": x, "y": y}
 
@@ -118,16 +143,18 @@ def _poisoned(
       name, poisoner, share: As for `poisoning`.
       x, y: The rows.
       real: bool[n], the rows that may be touched.
-      draws: float[2, n] from 0 to 1: those of the poisoner, and those that choose rows.
+      draws: float[2, n + 1] from 0 to 1: those of the poisoner and one more, and those that choose
+        rows and one that chooses how many.
     """
     _check_labels(name, y)
-    new_x, new_y, can = poisoner(xp, x, y, draws[0])
+    new_x, new_y, can = poisoner(xp, x, y, draws[0, :-1])
     can = can & real
     chosen = can
     if is_traced(share) or share < 1:
-        order = xp.argsort(xp.where(can, draws[1], 2.0))
+        order = xp.argsort(xp.where(can, draws[1, :-1], 2.0))
         rank = xp.argsort(order)
-        chosen = can & (rank < xp.round(share * can.sum()))
+        # the mean of what is rounded up by chance is the number itself
+        chosen = can & (rank < xp.floor(share * can.sum() + draws[1, -1]))
     if new_x is not x:
         x = xp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), new_x, x)
     return x, xp.where(chosen, new_y, y).astype(y.dtype)
