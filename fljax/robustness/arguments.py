@@ -68,7 +68,8 @@ def too_few(rule: str, formula: str, least: Any) -> Callable[[int], str | None] 
         return None
 
     def problem(n: int) -> str | None:
-        needs = f"{rule} needs at least {formula} = {least:g} updates"
+        number = formula if formula == f"{least:g}" else f"{formula} = {least:g}"
+        needs = f"{rule} needs at least {number} updates"
         return None if n >= least else f"{needs}, and there may be {n}"
 
     return problem

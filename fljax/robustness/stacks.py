@@ -16,11 +16,13 @@ from fljax_kernels import random_k
 __all__ = [
     "clip_factors",
     "counted",
+    "directions",
     "inner_products",
     "mean_of",
     "median_of",
     "norms",
     "num_params",
+    "over",
     "random_columns",
     "share_of",
     "square_distances",
@@ -40,23 +42,47 @@ def square_norms(stack: jax.Array, cohort: Cohort) -> jax.Array:
     return jax.lax.psum((stack * stack).sum(1), cohort.axis_name)
 
 
-def norms(stack: jax.Array, cohort: Cohort, origin: jax.Array | float = 0.0) -> jax.Array:
+def norms(
+    stack: jax.Array, cohort: Cohort, origin: jax.Array | float = 0.0, unit: float = 1.0
+) -> jax.Array:
     """Returns [P], the norm of each row over all devices, of rows with any finite norm.
 
     Args:
       stack: [P, d].
       cohort: The cohort.
       origin: [d], what is taken from each row first.
+      unit: What norms are told in, a power of two: in a large one they are finite where their
+        numbers are.
     """
 
     def scaled(factor: float) -> jax.Array:
-        return jnp.sqrt(square_norms((stack - origin) * factor, cohort)) / factor
+        return jnp.sqrt(square_norms((stack - origin) * factor, cohort)) / (factor * unit)
 
     plain = scaled(1.0)
     finite = jnp.isfinite(plain)
     # squares overflow from norms of 2^64 on, which hostile clients may well send
     exact = lambda: jnp.where(finite, plain, scaled(2.0**-80))  # noqa: E731
     return jax.lax.cond(finite.all(), lambda: plain, exact)
+
+
+def over(values: jax.Array, largest: jax.Array) -> jax.Array:
+    """Returns values / largest, where that is 0 or more, of any finite numbers; zero over zero.
+
+    A plain quotient is compiled as a product with 1 / largest, which of numbers near the largest
+    float is so small that processors take it for zero.
+    """
+    factor = jnp.where(largest > 1, 2.0**-64, 2.0**64).astype(values.dtype)
+    largest = largest * factor
+    return values * factor / jnp.where(largest > 0, largest, 1)
+
+
+def directions(stack: jax.Array, cohort: Cohort) -> jax.Array:
+    """Returns [P, d], rows of any finite numbers scaled to length 1; zero of zero."""
+    largest = jax.lax.pmax(jnp.abs(stack).max(1), cohort.axis_name)
+    # squares might be too small or too large numbers
+    brought = over(stack, largest[:, None])
+    lengths = jnp.sqrt(square_norms(brought, cohort))
+    return brought / jnp.where(lengths > 0, lengths, 1)[:, None]
 
 
 def inner_products(stack: jax.Array, others: jax.Array, cohort: Cohort) -> jax.Array:
@@ -68,8 +94,9 @@ def inner_products(stack: jax.Array, others: jax.Array, cohort: Cohort) -> jax.A
 def mean_of(stack: jax.Array, rows: jax.Array) -> jax.Array:
     """Returns [d], the mean of rows by their weights [P] or of those chosen; zero of none."""
     weights = rows.astype(stack.dtype)
-    total = jnp.matmul(weights, stack, precision=jax.lax.Precision.HIGHEST)
-    return total / jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
+    # shares first, since a sum of rows may be too large
+    shares = weights / jnp.maximum(weights.sum(), jnp.finfo(stack.dtype).tiny)
+    return jnp.matmul(shares, stack, precision=jax.lax.Precision.HIGHEST)
 
 
 def median_of(values: jax.Array, rows: jax.Array) -> jax.Array:
@@ -87,18 +114,26 @@ def square_distances(stack: jax.Array, cohort: Cohort) -> jax.Array:
     Rows are taken relative to a mean of them, since what they share would cost digits; rows that
     are longer than the median one count less in it, since a hostile one would cost all digits of
     the others. Distances to places where nobody is, and those beyond the largest float, are
-    infinite, those to oneself zero.
+    infinite, those to oneself zero; a row that is not finite, or of no finite length, is infinitely
+    far from all, itself included.
     """
-    valid = cohort.valid
     lengths = norms(stack, cohort)
-    shares = clip_factors(lengths, median_of(lengths, valid))
-    centred = jnp.where(valid[:, None], stack - mean_of(stack, valid * shares), 0)
+    near = cohort.valid & jnp.isfinite(lengths)
+    shares = jnp.where(near, clip_factors(lengths, median_of(lengths, near)), 0)
+    # zero times infinity is no number, and a stack is seldom worth a copy
+    mean = jax.lax.cond(
+        (near | ~cohort.valid).all(),
+        lambda: mean_of(stack, shares),
+        lambda: mean_of(jnp.where(near[:, None], stack, 0), shares),
+    )
+    centred = jnp.where(near[:, None], stack - mean, 0)
     products = inner_products(centred, centred, cohort)
     squares = jnp.diagonal(products)
     found = squares[:, None] + squares[None] - (products + products.T)  # the same both ways
     found = jnp.where(jnp.isnan(found), jnp.inf, jnp.maximum(found, 0))
-    found = jnp.where(valid[:, None] & valid[None], found, jnp.inf)
-    return jnp.where(jnp.eye(len(valid), dtype=bool), 0, found)
+    found = jnp.where(near[:, None] & near[None], found, jnp.inf)
+    oneself = jnp.eye(len(near), dtype=bool) & (near | ~cohort.valid)
+    return jnp.where(oneself, 0, found)
 
 
 def zeros_like_update(params) -> jax.Array:
@@ -155,5 +190,6 @@ def whole(share: jax.Array, cohort: Cohort, size: int) -> jax.Array:
 
 
 def clip_factors(lengths: jax.Array, bound: jax.Array | float) -> jax.Array:
-    """Returns what vectors are multiplied by that no length is above a bound: 1 where none is."""
+    """Returns what vectors are multiplied by that no length is above a bound: 1 where none is,
+    and 0 where lengths are infinite, or too many times the bound for a float."""
     return jnp.minimum(1, bound / jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny))

@@ -34,6 +34,7 @@ from fljax.core.values import (
 from fljax.privacy.mechanism import Mechanism
 from fljax.privacy.protection import Protection
 from fljax.recording import Sink
+from fljax.robustness.aggregators.mixing import Mixing
 from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
 
@@ -51,7 +52,7 @@ PER_CLIENT = {
 _GIVEN_AS_PARTS = {
     "privacy": (Mechanism, Protection),
     "secure_aggregation": UplinkLink,
-    "aggregator": (Aggregator, Drawn),
+    "aggregator": (Aggregator, Mixing, Drawn),
     "attack": Attack,
 }
 # (federation, record) -> what joins the record
@@ -79,7 +80,8 @@ class RoundOptions:
 
     `local_epochs`, `local_steps` and `batch_size` may be lists of N numbers, one for each client,
     `sampler` a Sampler, `privacy` a mechanism of `fljax.privacy`, `secure_aggregation` a link,
-    `aggregator` an Aggregator, `attack` an Attack and `attacker_clients` a list of numbers.
+    `aggregator` an Aggregator or a Mixing, `attack` an Attack and `attacker_clients` a list of
+    numbers.
 
     Attributes:
       client_lr_factors: N numbers, by which each client multiplies the algorithm's client_lr; None
@@ -120,7 +122,7 @@ class RoundOptions:
     delta: float | None = _default("delta")
     target_epsilon: float | None = _default("target_epsilon")
     secure_aggregation: str | UplinkLink | None = _default("secure_aggregation")
-    aggregator: str | Aggregator | Drawn = _default("aggregator")
+    aggregator: str | Aggregator | Mixing | Drawn = _default("aggregator")
     worker_momentum: float | None = _default("worker_momentum")
     worker_dampened: bool = _default("worker_dampened")
     attacker_momentum: bool = _default("attacker_momentum")

@@ -29,6 +29,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.data.poisoning import poisoned
 from fljax.engine.plan.batching import takes_part, works_of
 from fljax.robustness import names
+from fljax.robustness.aggregators.mixing import Mixing, chain
 from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
 from fljax.robustness.worker_momentum import worker_momentum
@@ -171,6 +172,8 @@ def _added(
     aggregator = options.aggregator
     if isinstance(aggregator, str):
         aggregator = names.make_aggregator(aggregator, facts, numbers)
+    elif isinstance(aggregator, Mixing):
+        aggregator = chain(aggregator)
     uplink = [link._replace(precedes=True) for link in (*uplink, *attack.uplink)]
     if aggregator is not weighted_mean and pipeline.aggregator is not weighted_mean:
         raise ValueError(

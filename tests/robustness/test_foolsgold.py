@@ -102,6 +102,15 @@ def test_float32_and_huge_updates():
         with jax.enable_x64(False):
             found = applied(RULE, stack.astype(np.float32), clients=NUMBERS).value
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    # the sum of two rounds is no float
+    largest = np.where(SYBILS[:, None], np.sign(STACK[SYBILS][:1]) * 3e38, STACK)
+    expected, _ = oracle.foolsgold(largest, NUMBERS.tolist(), {})
+    with jax.enable_x64(False):
+        state = None
+        for _ in range(2):
+            found = applied(RULE, largest.astype(np.float32), clients=NUMBERS, state=state)
+            np.testing.assert_allclose(found.value, expected, rtol=1e-5, atol=1e-5)
+            state = jax.numpy.asarray(found.state)
 
 
 def test_wrong_arguments_are_refused():

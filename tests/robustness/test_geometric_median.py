@@ -84,7 +84,7 @@ def test_extremes():
 
 def test_float32_and_huge_updates():
     usual = STACK.astype(np.float32)
-    numbers = {"iterations": 60, "smoothing": 1e-6, "tolerance": 0.0}
+    numbers = {"iterations": 80, "smoothing": 1e-6, "tolerance": 0.0}
     with jax.enable_x64(False):
         found = applied(rfa(), usual, weights=WEIGHTS).value
         for size in (1e6, 1e30, 1e37):
@@ -94,6 +94,18 @@ def test_float32_and_huge_updates():
             assert np.abs(end).max() < 10
             assert np.isfinite(applied(rfa(), huge).value).all()
     np.testing.assert_allclose(found, oracle.rfa(STACK, WEIGHTS), rtol=1e-5)
+
+
+def test_iterations_take_back_a_share_of_what_is_pulled():
+    # here of so large numbers that their distances are no floats, as the docstring counts
+    stack = np.zeros((16, SIZE), np.float32)
+    stack[:3] = 3e38
+    with jax.enable_x64(False):
+        for iterations, part in ((3, 350), (8, 540_000)):
+            end = applied(rfa, stack, traced={"iterations": iterations, "tolerance": 0.0}).value
+            np.testing.assert_allclose(end, 3e38 / part, rtol=0.02)
+            expected = oracle.rfa(stack.astype(float), np.ones(16), iterations, tolerance=0.0)
+            np.testing.assert_allclose(end, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

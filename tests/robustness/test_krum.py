@@ -116,6 +116,22 @@ def test_float32_and_huge_updates(name):
             np.testing.assert_allclose(found.value, value, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_rows_that_are_not_finite_are_never_chosen(name):
+    rule, expected = RULES[name]
+    stack = updates()
+    value, chosen = expected(np.where(HOSTILE[:, None], 1e150, stack), 3)
+    for entry in (np.inf, np.nan):
+        broken = np.where(HOSTILE[:, None], entry, stack)
+        found = applied(rule, broken, traced={"f": 3.0}, attackers=HOSTILE)
+        np.testing.assert_allclose(found.value, value, rtol=1e-9)
+        assert rejected(found) == set(range(PLACES)) - chosen
+        if name != "bulyan":  # which takes n - 2 f, whoever they are
+            two = np.isin(np.arange(PLACES), [2, 9])
+            found = applied(rule, broken, two, traced={"f": 3.0}, attackers=HOSTILE)
+            np.testing.assert_allclose(found.value, stack[9], rtol=1e-12)
+
+
 def test_so_many_are_averaged():
     stack = updates()
     for m in (1, 3, 9, 20):
@@ -144,6 +160,12 @@ def test_too_few_updates():
     assert krum(5).problem(13) is None
     assert krum(5).problem(12) == "krum needs at least 2 f + 3 = 13 updates, and there may be 12"
     assert multi_krum(0).problem(2).startswith("multi_krum needs at least 2 f + 3 = 3 updates")
+    for m, n in ((7, 8), (None, 5), (100, 101)):
+        assert multi_krum(1, m).problem(n) is None
+    assert "m = 100 are more than 9" in multi_krum(1, 100).problem(10)
+    assert multi_krum(1, 100).problem(4).startswith("multi_krum needs at least 2 f + 3 = 5")
+    assert multi_krum(1, jax.numpy.float32(9)).problem(5) is None
+    assert multi_krum(jax.numpy.float32(1), 9).problem(5) is None
     assert bulyan(2).problem(11) is None and "4 f + 3 = 11" in bulyan(2).problem(10)
     for rule in (krum(1), multi_krum(1), bulyan(1)):
         assert not rule.weighs and rule.reports == REJECTIONS

@@ -13,6 +13,7 @@ from robustness.harness import applied
 
 from fljax import algorithms
 from fljax.core.transforms import Aggregator, Pipeline, ServerLink, weighted_mean
+from fljax.robustness.aggregators.coordinates import median
 from fljax.robustness.aggregators.krum import krum
 from fljax.robustness.aggregators.mixing import (
     Mixing,
@@ -146,13 +147,25 @@ def test_nearest_neighbours(devices):
 
 def test_nearest_neighbours_of_huge_updates_in_float32():
     usual = STACK.astype(np.float32)
-    huge = np.where(HOSTILE[:, None], np.float32(1e30), usual)
-    expected = oracle.nearest_neighbour_mixing(huge.astype(float), 2)
+    rule = chain(nearest_neighbour_mixing(2), kept_in_state(PLACES))
+    for size in (1e30, 3e38):
+        huge = np.where(HOSTILE[:, None], np.float32(size), usual)
+        expected = oracle.nearest_neighbour_mixing(huge.astype(float), 2)
+        with jax.enable_x64(False):
+            mixed = seen(rule, huge)["stack"]
+        np.testing.assert_allclose(mixed[~HOSTILE], expected[~HOSTILE], rtol=1e-5)
+        assert np.isfinite(mixed).all()
+
+
+def test_means_of_the_largest_floats_are_finite():
+    most = np.finfo(np.float32).max
+    stack = np.full((PLACES, SIZE), most)
+    stack[:, 0] *= -1
     with jax.enable_x64(False):
-        rule = chain(nearest_neighbour_mixing(2), kept_in_state(PLACES))
-        mixed = seen(rule, huge)["stack"]
-    np.testing.assert_allclose(mixed[~HOSTILE], expected[~HOSTILE], rtol=1e-5)
-    assert np.isfinite(mixed).all()
+        for rule in (THIRDS, chain(nearest_neighbour_mixing(2), kept_in_state(PLACES))):
+            found = seen(rule, stack.astype(np.float32), VALID)
+            for row in found["stack"][found["valid"]]:
+                np.testing.assert_allclose(row, stack[0], rtol=1e-5)
 
 
 def test_a_chain_ends_in_the_weighted_mean_or_a_rule():
@@ -227,6 +240,11 @@ def test_too_few_updates():
     assert rule.problem(12) == expected
     twice = chain(bucketing(2), nearest_neighbour_mixing(1), weighted_mean)
     assert twice.problem(5) is None and not twice.weighs
+    single = chain(bucketing(8), median())
+    assert single.problem(8) == "bucketing(8) leaves a single bucket, the mean of all updates, of 8"
+    expected = "median needs at least 3 updates, and there may be 2, of 9 that are mixed"
+    assert single.problem(9) == expected
+    assert chain(bucketing(3), median()).problem(9) is None
     assert twice.problem(4).startswith("nearest_neighbour_mixing needs at least 2 f + 1 = 3")
     assert krum(2).problem(6) == chain(nearest_neighbour_mixing(1), krum(2)).problem(6)
 

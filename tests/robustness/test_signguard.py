@@ -108,6 +108,8 @@ def test_clusters():
     [
         ({"lower": -0.1}, "lower = -0.1 must be at least 0"),
         ({"upper": 0}, "upper = 0.* must be above 0"),
+        ({"lower": 3.0}, "lower = 3 must be below upper = 3"),
+        ({"upper": 0.05}, "lower = 0.1 must be below upper = 0.05"),
         ({"coordinates": 0.0}, "coordinates = 0.0 must be above 0"),
         ({"coordinates": 1.5}, "coordinates = 1.5 must be above 0 and at most 1"),
     ],

@@ -13,6 +13,7 @@ from fljax.config import ConfigError
 from fljax.config.experiment import make_experiment
 from fljax.core.transforms import Aggregator, Pipeline
 from fljax.robustness import names
+from fljax.robustness.aggregators.norm_bounding import norm_bound
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.study import Study, listed_trials
 
@@ -155,6 +156,10 @@ REFUSED = {
          "num_clients": 24, "sampler": "poisson"},
         "noise is enough for a sum alone",
     ),
+    "one bucket": ({"aggregator": "bucketing(100), median"}, "leaves a single bucket"),
+    "all of them": ({"aggregator": "multi_krum(1, m=100)"}, "m = 100 are more than 7"),
+    "nobody between": ({"aggregator": "signguard(upper=0.05)"}, "must be below upper = 0.05"),
+    "no filter": ({"aggregator": "dnc(2, filter=0.0)"}, "filter = 0.0 must be above 0"),
     "masks": ({"aggregator": "median", "secure_aggregation": "secure_aggregation"}, "their sum"),
     "sketch": ({"aggregator": "median", "uplink": "fetch_sgd"}, "decodes nothing but sums"),
 }  # fmt: skip
@@ -181,6 +186,12 @@ def test_python_hears_the_same():
             aggregator="median", pipeline=Pipeline(aggregator=names.AGGREGATORS["median"]()),
             **options,
         )  # fmt: skip
+
+
+def test_a_mixing_alone_is_a_rule_from_python_as_from_a_text():
+    own = run_of(config_of(), aggregator=norm_bound(0.01), num_rounds=2)
+    same_params(own, run_of(config_of(aggregator="norm_bound(0.01)"), num_rounds=2))
+    assert own.curves["robustness/clipped"][-1] == 1
 
 
 def test_a_rule_of_ones_own_is_checked_alike():

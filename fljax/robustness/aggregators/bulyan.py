@@ -91,4 +91,4 @@ def _mean_near_median(columns: jax.Array, size: jax.Array, nearest: jax.Array) -
     behind = rising[jnp.minimum(row[:, 0] + nearest, len(columns) - 1)]
     yields = (median - rising > behind - median) & (row < size - nearest)
     first = yields.sum(0)
-    return jnp.where((row >= first) & (row < first + nearest), rising, 0).sum(0) / nearest
+    return jnp.where((row >= first) & (row < first + nearest), rising / nearest, 0).sum(0)

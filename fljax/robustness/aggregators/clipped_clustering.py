@@ -20,7 +20,14 @@ import jax.numpy as jnp
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import COUNT, Field, checked
 from fljax.robustness.reports import REJECTIONS, rejections
-from fljax.robustness.stacks import clip_factors, inner_products, mean_of, median_of, norms
+from fljax.robustness.stacks import (
+    clip_factors,
+    directions,
+    inner_products,
+    mean_of,
+    median_of,
+    norms,
+)
 
 __all__ = ["Norms", "clipped_clustering", "larger_cluster"]
 
@@ -64,7 +71,7 @@ def clipped_clustering(history: int = 10_000) -> Aggregator:
     def apply(stack: jax.Array, cohort: Cohort, past: Norms):
         lengths = norms(stack, cohort)
         past = _with(past, lengths, cohort.valid)
-        kept = larger_cluster(1 - _cosines(stack, lengths, cohort), cohort.valid)
+        kept = larger_cluster(1 - _cosines(stack, cohort), cohort.valid)
         bound = median_of(past.values, jnp.arange(history) < past.held)
         weights = jnp.where(kept, clip_factors(lengths, bound), 0)
         value = weights.sum() / jnp.maximum(kept.sum(), 1) * mean_of(stack, weights)
@@ -108,8 +115,8 @@ def larger_cluster(distances: jax.Array, valid: jax.Array) -> jax.Array:
     return valid & (clusters == jnp.argmax(sizes))
 
 
-def _cosines(stack: jax.Array, lengths: jax.Array, cohort: Cohort) -> jax.Array:
-    units = stack / jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny)[:, None]
+def _cosines(stack: jax.Array, cohort: Cohort) -> jax.Array:
+    units = directions(stack, cohort)
     cosines = jnp.clip(inner_products(units, units, cohort), -1, 1)
     return (cosines + cosines.T) / 2  # a product of matrices may round the two differently
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import NON_NEGATIVE, Interval
-from fljax.robustness.arguments import check_count, check_number
+from fljax.robustness.arguments import check_count, check_number, too_few
 from fljax.robustness.networks import by_columns, ordered
 
 __all__ = ["median", "trimmed_mean"]
@@ -60,7 +60,8 @@ def median() -> Aggregator:
 
         return by_columns(rule, stack), state
 
-    return Aggregator("stack", apply, weighs=False)
+    # the median of two is their mean
+    return Aggregator("stack", apply, weighs=False, problem=too_few("median", "3", 3))
 
 
 def trimmed_mean(share: Any = None, *, f: Any = None) -> Aggregator:

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
-from fljax.core.values import COUNT, NON_NEGATIVE
+from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE
 from fljax.robustness.arguments import check_count, check_number, is_traced, too_few
 from fljax.robustness.reports import REJECTIONS, rejections
-from fljax.robustness.stacks import inner_products, mean_of, random_columns
+from fljax.robustness.stacks import inner_products, mean_of, over, random_columns
 
 __all__ = ["dnc"]
 
@@ -40,7 +40,7 @@ def dnc(f: Any, iterations: int = 1, subsample: int = 10_000, filter: Any = 1.5)
       f: Number of attackers that it is for; may be traced.
       iterations: How many sets of coordinates are looked at.
       subsample: Coordinates in a set, b; all of them where there are not more.
-      filter: c: in each iteration c f updates are left out, rounded up; may be traced.
+      filter: c: in each iteration c f updates are left out, rounded up, above 0; may be traced.
 
     Raises:
       ValueError: If a number is out of range.
@@ -52,7 +52,7 @@ def dnc(f: Any, iterations: int = 1, subsample: int = 10_000, filter: Any = 1.5)
     check_count("f", f, NON_NEGATIVE)
     check_count("iterations", iterations)
     check_count("subsample", subsample, COUNT)
-    check_number("filter", filter, NON_NEGATIVE)
+    check_number("filter", filter, POSITIVE)
 
     def apply(stack: jax.Array, cohort: Cohort, state: tuple):
         keeps = cohort.valid.sum() - jnp.ceil(filter * f - _ROUNDING)
@@ -74,7 +74,7 @@ def _scores(sample: jax.Array, cohort: Cohort) -> jax.Array:
     """Returns [P], how far updates lie along the direction in which they spread most."""
     # numbers whose squares overflow are brought to 1 first
     largest = jax.lax.pmax(jnp.abs(sample).max(), cohort.axis_name)
-    sample = sample / jnp.maximum(largest, jnp.finfo(sample.dtype).tiny)
+    sample = over(sample, largest)
     centred = jnp.where(cohort.valid[:, None], sample - mean_of(sample, cohort.valid), 0)
     _, vectors = jnp.linalg.eigh(inner_products(centred, centred, cohort))
     return vectors[:, -1] ** 2  # of the largest eigenvalue, which scales all scores alike

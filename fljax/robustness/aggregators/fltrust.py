@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import NON_NEGATIVE, Field, checked
 from fljax.robustness.reports import REJECTIONS, rejections
-from fljax.robustness.stacks import inner_products, mean_of, norms
+from fljax.robustness.stacks import directions, inner_products, mean_of, norms
 
 __all__ = ["TRUST", "fltrust"]
 
@@ -59,11 +59,11 @@ def fltrust(root: int | None = None) -> Aggregator:
         is_root = cohort.valid & (cohort.clients == root)
         judged = cohort.valid & ~is_root & is_root.any()
         lengths = norms(stack, cohort)
-        directions = stack / jnp.where(lengths > 0, lengths, 1)[:, None]
-        reference = mean_of(directions, is_root)
-        cosines = inner_products(directions, reference[None], cohort)[:, 0]
+        units = directions(stack, cohort)
+        reference = mean_of(units, is_root)
+        cosines = inner_products(units, reference[None], cohort)[:, 0]
         trust = jnp.where(judged, jnp.maximum(cosines, 0), 0)
-        value = jnp.where(is_root, lengths, 0).sum() * mean_of(directions, trust)
+        value = jnp.where(is_root, lengths, 0).sum() * mean_of(units, trust)
         return value, state, _reports(trust, cohort._replace(valid=judged))
 
     return Aggregator(

@@ -30,9 +30,9 @@ from fljax.core.values import POSITIVE
 from fljax.robustness.arguments import check_count, check_number
 from fljax.robustness.reports import REJECTIONS, rejections
 from fljax.robustness.stacks import (
+    directions,
     inner_products,
     mean_of,
-    norms,
     share_of,
     whole,
     zeros_like_update,
@@ -82,9 +82,9 @@ def foolsgold(num_clients: int, confidence: Any = 1.0) -> Aggregator:
 
 def _cosines(stack: jax.Array, cohort: Cohort) -> jax.Array:
     """Returns [P, P], the cosines of all pairs of rows; zero where one of them is zero."""
-    lengths = norms(stack, cohort)[:, None]
-    directions = stack / jnp.maximum(lengths, jnp.finfo(stack.dtype).tiny)
-    return inner_products(directions, directions, cohort)
+    most = jnp.finfo(stack.dtype).max
+    units = directions(jnp.clip(stack, -most, most), cohort)  # sums of rounds may be infinite
+    return inner_products(units, units, cohort)
 
 
 def _rates(cosines: jax.Array, valid: jax.Array, confidence: jax.Array | float) -> jax.Array:

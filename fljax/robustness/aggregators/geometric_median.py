@@ -23,13 +23,19 @@ from fljax.robustness.stacks import mean_of, norms
 
 __all__ = ["rfa"]
 
+# Distances are told in it, so that neither they nor what is divided by them leaves the floats.
+_UNIT = 2.0**64
+
 
 def rfa(iterations: Any = 3, smoothing: Any = 1e-6, tolerance: Any = 1e-6) -> Aggregator:
     """Returns the rule that approximates the geometric median, by the clients' weights.
 
     Args:
       iterations: How often v moves, at most. From the weighted mean on, which hostile clients pull
-        as far as they like, each iteration takes back most of it. May be traced, as all three.
+        as far as they like, an iteration leaves h / (1 - h) of that distance where theirs is the
+        share h of all weights: of 3 of 16 who send A, 3 iterations leave some A / 350, and 8 some
+        A / 540,000. Where A may be any number, put norm_bound before it. May be traced, as all
+        three.
       smoothing: The least distance that counts, above 0.
       tolerance: The least relative change after which v moves on; 0 for all iterations.
 
@@ -54,10 +60,10 @@ def rfa(iterations: Any = 3, smoothing: Any = 1e-6, tolerance: Any = 1e-6) -> Ag
 
         def move(number, carry):
             point, before, done = carry
-            away = norms(stack, cohort, point)
+            away = norms(stack, cohort, point, _UNIT)
             total = (weights * away).sum()
             done |= (number > 0) & (jnp.abs(before - total) < tolerance * total)
-            nearer = mean_of(stack, weights / jnp.maximum(away, smoothing))
+            nearer = mean_of(stack, weights / jnp.maximum(away, smoothing / _UNIT))
             return jnp.where(done, point, nearer), total, done
 
         start = mean_of(stack, weights), jnp.zeros((), stack.dtype), jnp.bool_(False)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import NON_NEGATIVE
-from fljax.robustness.arguments import check_count, too_few
+from fljax.robustness.arguments import check_count, is_traced, too_few
 from fljax.robustness.reports import REJECTIONS, rejections
 from fljax.robustness.stacks import mean_of, square_distances
 
@@ -48,7 +48,8 @@ def krum(f: Any) -> Aggregator:
     def choose(scores: jax.Array, valid: jax.Array) -> jax.Array:
         return jnp.arange(len(scores)) == jnp.argmin(scores)
 
-    return _of_least_score("krum", f, choose, lambda stack, kept: stack[jnp.argmax(kept)])
+    combine = lambda stack, kept: stack[jnp.argmax(kept)]  # noqa: E731
+    return _of_least_score(f, choose, combine, too_few("krum", "2 f + 3", 2 * f + 3))
 
 
 def multi_krum(f: Any, m: Any = None) -> Aggregator:
@@ -56,8 +57,8 @@ def multi_krum(f: Any, m: Any = None) -> Aggregator:
 
     Args:
       f: How many updates may be hostile, with n >= 2 f + 3; may be traced.
-      m: How many are averaged, of fewer updates all; n - f unless said, as in the paper's
-        experiments. It may be traced.
+      m: How many are averaged, at most n - f, which it is unless said, as in the paper's
+        experiments; of fewer updates that arrive all. It may be traced.
 
     Raises:
       ValueError: If one of them is no number of updates.
@@ -77,21 +78,37 @@ def multi_krum(f: Any, m: Any = None) -> Aggregator:
         most = jnp.maximum(valid.sum() - f, 1) if m is None else m
         return jnp.argsort(jnp.argsort(scores)) < most
 
-    return _of_least_score("multi_krum", f, choose, mean_of)
+    def combine(stack: jax.Array, kept: jax.Array) -> jax.Array:
+        # what is not chosen might not be finite
+        return mean_of(jnp.where(kept[:, None], stack, 0), kept)
+
+    enough = too_few("multi_krum", "2 f + 3", 2 * f + 3)
+
+    def problem(n: int) -> str | None:
+        if enough is not None and (found := enough(n)):
+            return found
+        if m is None or is_traced(m) or is_traced(f) or m <= n - f:
+            return None
+        return (
+            f"multi_krum averages m <= n - f updates, m = {m:g} are more than {n - f:g}, and the "
+            f"hostile ones would be among them: there may be {n}, and f is {f:g}"
+        )
+
+    return _of_least_score(f, choose, combine, problem)
 
 
 def _of_least_score(
-    name: str,
     f: Any,
     choose: Callable[[jax.Array, jax.Array], jax.Array],
     combine: Callable[[jax.Array, jax.Array], jax.Array],
+    problem: Callable[[int], str | None] | None,
 ) -> Aggregator:
     def apply(stack: jax.Array, cohort: Cohort, state: tuple):
-        neighbours = nearest_first(square_distances(stack, cohort))
-        kept = choose(krum_scores(neighbours, cohort.valid, f), cohort.valid) & cohort.valid
+        distances = square_distances(stack, cohort)
+        there = cohort.valid & jnp.isfinite(jnp.diagonal(distances))
+        kept = choose(krum_scores(nearest_first(distances), there, f), cohort.valid) & there
         return combine(stack, kept), state, rejections(kept, cohort)
 
-    problem = too_few(name, "2 f + 3", 2 * f + 3)
     return Aggregator("stack", apply, reports=REJECTIONS, weighs=False, problem=problem)
 
 

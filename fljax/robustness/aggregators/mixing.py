@@ -160,12 +160,17 @@ def bucketing(s: int) -> Mixing:
             clients=jnp.where(valid, cohort.clients[members[:, 0]], -1),
             attackers=None if hostile is None else (hostile[members] & there).any(1),
         )
-        return mixed, of_buckets, state
+        return _finite(mixed), of_buckets, state
 
     def rows(cohort: Cohort) -> jax.Array:
         return jnp.argsort(jnp.argsort(draws(cohort))) // s
 
-    return Mixing(apply, size=lambda n: -(-n // s), rows=rows)
+    def problem(n: int) -> str | None:
+        if n <= 1 or n > s:
+            return None
+        return f"bucketing({s}) leaves a single bucket, the mean of all updates, of {n}"
+
+    return Mixing(apply, size=lambda n: -(-n // s), rows=rows, problem=problem)
 
 
 def nearest_neighbour_mixing(f: Any) -> Mixing:
@@ -192,14 +197,22 @@ def nearest_neighbour_mixing(f: Any) -> Mixing:
         order = jnp.argsort(square_distances(stack, cohort), axis=1)
         near = jnp.argsort(order, axis=1) < jnp.maximum(valid.sum() - f, 1)
         near = (near & valid[:, None] & valid[None]).astype(stack.dtype)
-        total = jnp.matmul(near, stack, precision=jax.lax.Precision.HIGHEST)
-        return total / jnp.maximum(near.sum(1), 1)[:, None], cohort, state
+        # shares first, since a sum of rows may be too large
+        shares = near / jnp.maximum(near.sum(1), 1)[:, None]
+        mixed = jnp.matmul(shares, stack, precision=jax.lax.Precision.HIGHEST)
+        return _finite(mixed), cohort, state
 
     problem = too_few("nearest_neighbour_mixing", "2 f + 1", 2 * f + 1)
     return Mixing(apply, weighs=False, problem=problem)
 
 
 _MEAN = Aggregator("stack", lambda stack, cohort, state: (mean_of(stack, cohort.weights), state))
+
+
+def _finite(rows: jax.Array) -> jax.Array:
+    """Returns means of finite rows, which rounding may have carried beyond the largest float."""
+    most = jnp.finfo(rows.dtype).max
+    return jnp.clip(rows, -most, most)
 
 
 def _check(mixings: Sequence[Mixing], rule: Aggregator) -> None:

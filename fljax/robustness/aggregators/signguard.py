@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import FACTOR, NON_NEGATIVE, POSITIVE
-from fljax.robustness.arguments import check_number
+from fljax.robustness.arguments import check_number, is_traced
 from fljax.robustness.mean_shift import largest_cluster
 from fljax.robustness.reports import REJECTIONS, rejections
 from fljax.robustness.stacks import (
@@ -42,7 +42,7 @@ def signguard(lower: Any = 0.1, upper: Any = 3.0, coordinates: float = 0.1) -> A
     """Returns the rule that filters updates by their norms and signs, and clips the others.
 
     Args:
-      lower: The least norm that is kept, over the median; may be traced.
+      lower: The least norm that is kept, over the median, below `upper`; may be traced.
       upper: The largest norm that is kept, over the median; may be traced.
       coordinates: The share of the coordinates whose signs are counted, drawn in each round.
 
@@ -56,6 +56,11 @@ def signguard(lower: Any = 0.1, upper: Any = 3.0, coordinates: float = 0.1) -> A
     check_number("lower", lower, NON_NEGATIVE)
     check_number("upper", upper, POSITIVE)
     check_number("coordinates", coordinates, FACTOR)
+    if not (is_traced(lower) or is_traced(upper) or lower < upper):
+        raise ValueError(
+            f"lower = {lower:g} must be below upper = {upper:g}: signguard keeps updates whose "
+            "norms over the median are between the two, and nobody's would be."
+        )
 
     def apply(stack: jax.Array, cohort: Cohort, state: tuple):
         lengths = norms(stack, cohort)

@@ -17,7 +17,14 @@ from fljax.core.transforms import Cohort
 from fljax.core.values import Field, checked
 from fljax.robustness.attack import Attack
 from fljax.robustness.attacks.links import together
-from fljax.robustness.stacks import inner_products, mean_of, norms, square_distances, square_norms
+from fljax.robustness.stacks import (
+    directions,
+    inner_products,
+    mean_of,
+    norms,
+    square_distances,
+    square_norms,
+)
 
 __all__ = ["min_max", "min_sum", "unit"]
 
@@ -99,11 +106,7 @@ def min_sum(direction: str = "std", bound: str = "max") -> Attack:
 
 def unit(vector: jax.Array, cohort: Cohort) -> jax.Array:
     """Returns [d], a vector scaled to length 1 over all devices; zero of zero."""
-    largest = jax.lax.pmax(jnp.abs(vector).max(), cohort.axis_name)
-    # its square might be too small or too large a number
-    vector = vector / jnp.where(largest > 0, largest, 1)
-    norm = norms(vector[None], cohort)[0]
-    return vector / jnp.where(norm > 0, norm, 1)
+    return directions(vector[None], cohort)[0]
 
 
 def _centred(stack: jax.Array, honest: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -12,7 +12,14 @@ from fljax.robustness.arguments import check_count
 from fljax.robustness.attack import Attack
 from fljax.robustness.attacks.farthest import unit
 from fljax.robustness.attacks.links import parties, replaced
-from fljax.robustness.stacks import inner_products, mean_of, share_of, whole, zeros_like_update
+from fljax.robustness.stacks import (
+    inner_products,
+    mean_of,
+    over,
+    share_of,
+    whole,
+    zeros_like_update,
+)
 
 __all__ = ["Watched", "mimic"]
 
@@ -99,7 +106,7 @@ def _learn(stack, honest, cohort, state: Watched, key) -> Watched:
     centred = jnp.where(honest[:, None], stack - mean, 0)
     along = inner_products(centred, old[None], cohort)[:, 0]
     # scaled, since third powers of small updates would vanish
-    along /= jnp.maximum(jnp.abs(along).max(), jnp.finfo(along.dtype).tiny)
+    along = over(along, jnp.abs(along).max())
     turned = unit(along @ centred, cohort)
     direction = unit(before * old + turned, cohort)
     # where updates do not vary they say nothing
