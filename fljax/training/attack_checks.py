@@ -18,21 +18,23 @@ from fljax.training.triggered_rows import opened_split
 _LOOKED_AT = 1000
 
 
-def facts_of(dataset: FederatedDataset, task: Task) -> dict[str, Any]:
+def facts_of(dataset: FederatedDataset, task: Task, attack: Any) -> dict[str, Any]:
     """Returns {parameter: value} of what attacks and rules by name may ask for.
 
     Args:
       dataset, task: Of the run.
+      attack: As the options have it; rows are read for one that a text names alone.
 
     Returns:
       num_clients; classes, 0 where there are none; root, the server's own client, or None; largest,
-      the largest number among inputs as they are stored, or None where these are several arrays.
+      the largest number among inputs as they are stored, or None where these are several arrays or
+      nobody asks.
     """
     return {
         "num_clients": dataset.num_clients,
         "classes": task.num_classes or dataset.num_classes or 0,
         "root": dataset.root,
-        "largest": _largest(dataset),
+        "largest": _largest(dataset) if isinstance(attack, str) else None,
     }
 
 

@@ -71,7 +71,7 @@ def with_robustness(
         return dataset, options
     numbers = dict(_numbers(options, traced))
     given = hparams_of(options.pipeline)
-    facts, clean = facts_of(dataset, task), None
+    facts, clean = facts_of(dataset, task, options.attack), None
     if (attack := options.attack) is not None:
         if isinstance(attack, str):
             attack = names.make_attack(attack, facts)

@@ -72,7 +72,8 @@ def test_the_square_has_the_largest_number_of_the_data(factor, largest):
     scaled = data.ArrayExamples({**arrays, "x": factor * arrays["x"]})
     train = data.Split(scaled, DIGITS.train.partition)
     made = dataclasses.replace(DIGITS, train=train)
-    assert facts_of(made, SOFTMAX)["largest"] == largest
+    assert facts_of(made, SOFTMAX, "pixel_trigger(0)")["largest"] == largest
+    assert facts_of(made, SOFTMAX, None)["largest"] is None
     for attack in ("pixel_trigger(0)", "one_of(0, ('pixel_trigger(0)', 'sign_flip'))"):
         _, options = attacked(attack, made)
         trigger = as_configured(options.pipeline).trigger
@@ -85,7 +86,7 @@ def test_inputs_of_several_arrays_have_no_largest_number():
     made = data.from_arrays(np.eye(4), [0, 1, 1, 0], client_ids=[0, 0, 1, 1])
     examples = data.ArrayExamples({"x": x, "y": made.train.examples.arrays["y"]})
     made = dataclasses.replace(made, train=data.Split(examples, made.train.partition))
-    assert facts_of(made, SOFTMAX)["largest"] is None
+    assert facts_of(made, SOFTMAX, "label_flip")["largest"] is None
 
 
 @pytest.mark.parametrize("attack", ["poisoned_labels", "pixel_trigger(0, once=True)"])
