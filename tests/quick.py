@@ -22,6 +22,7 @@ OPTIONS = {"xla_cpu_parallel_codegen_split_count": 1}
 if jax.__version_info__ < (0, 11):
     # a later XLA does not know the option
     OPTIONS["xla_cpu_use_fusion_emitters"] = False
+_LEVEL = {"xla_backend_optimization_level": 0}
 _FLAGS = [f"--{name}={str(value).lower()}" for name, value in OPTIONS.items()]
 ENVIRONMENT = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -41,7 +42,8 @@ def compilation():
     before = jax.config.read("jax_disable_most_optimizations")
 
     def quick_options(*args, env_options_overrides=None, **options):
-        overrides = OPTIONS | (env_options_overrides or {})
+        # programs that run once, such as initializations, ask for a level of their own
+        overrides = OPTIONS | (env_options_overrides or {}) | _LEVEL
         return options_of(*args, env_options_overrides=overrides, **options)
 
     with mock.patch.object(compiler, "get_compile_options", quick_options):

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fljax.core.permutations import keyed_permutation
+from fljax.core import permutations
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+# As rounds call it, within a program.
+keyed_permutation = jax.jit(permutations.keyed_permutation, static_argnums=2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16, 17, 1000])
