@@ -47,6 +47,7 @@ __all__ = [
     "make_attack",
     "make_attackers",
     "numbers_in",
+    "opens_backdoor",
     "range_of_rounds",
     "without_numbers",
 ]
@@ -105,6 +106,8 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "min_sum": min_sum,
     "mimic": mimic,
 }
+# Those that open a backdoor.
+_BACKDOORS = ("pixel_trigger", "semantic", "edge_case")
 # Numbers that no shape depends on, which a program can take as arguments.
 NUMBERS: dict[str, tuple[str, ...]] = {
     "trimmed_mean": ("share", "f"),
@@ -212,6 +215,19 @@ def _check_joins(text: str) -> None:
             f"attack = {text!r} has {what}, and the second would undo or replace the first. Leave "
             "one of them out."
         )
+
+
+def opens_backdoor(text: str) -> bool:
+    """Returns whether a text names an attack of the library that opens a backdoor.
+
+    Example:
+      >>> opens_backdoor("pixel_trigger(0), scaling"), opens_backdoor("alie"), opens_backdoor("?")
+      (True, False, False)
+    """
+    try:
+        return any(call.name in _BACKDOORS for call in parts.read("attack", text, ATTACKS))
+    except ValueError:
+        return False
 
 
 def make_attackers(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fljax.core.digits import decimals
 from fljax.core.metrics import name_of, unit_of
 from fljax.core.names import unknown
+from fljax.robustness.names import opens_backdoor
 from fljax.studies.comparison import NOTHING, Compared, Comparison, Outcome
 from fljax.studies.selection import Spread, is_known, spread
 from fljax.studies.space import describe
@@ -163,7 +164,9 @@ def _success(comparison: Comparison) -> Column:
     """The share of rows with a trigger that the model takes for the attacker's class, at most."""
 
     def cell(entry: Compared) -> str:
-        found = [(one.spread(lambda each: each.best.get(SUCCESS)), one) for one in entry.faced]
+        # trials that share a program are all judged by its trigger, whether they place it or not
+        placed = [one for one in entry.faced if opens_backdoor(one.label)] or entry.faced
+        found = [(one.spread(lambda each: each.best.get(SUCCESS)), one) for one in placed]
         known = [pair for pair in found if is_known(pair[0].mean)]
         if not known:
             return "–"

@@ -147,6 +147,15 @@ def test_the_table_says_what_each_row_held(whole):
     assert median[5:] == ["–", "–", "1.25"]
 
 
+def test_success_is_that_of_attacks_that_place_a_trigger():
+    success = {"alie": 0.9, "pixel_trigger(0), scaling": 0.4}
+    found = attacked(
+        ("mean",), tuple(success), lambda *_: 0.5, seeds=(0,), columns=("success",),
+        more=lambda defence, attack, seed: {"eval/triggered/accuracy": success[attack]},
+    )  # fmt: skip
+    assert table(found)[1][1].startswith("40.00: pixel_trigger(0)")
+
+
 def test_columns_of_a_study_without_the_ordinary_value_are_empty():
     found = attacked(DEFENCES, ("alie", "noise"), accuracy, columns=("clean", "worst"))
     assert [line[1] for line in table(found)[1:]] == ["–"] * 3
