@@ -29,12 +29,14 @@ def keyed_permutation(key: jax.Array, entries: jax.Array, n: int) -> jax.Array:
       [0, 1, 2, 3, 4]
     """
     half = max(1, -(-(n - 1).bit_length() // 2))
-    keys = [jax.random.fold_in(key, number) for number in range(_ROUNDS)]
+
+    def mixed(number: jax.Array, halves: tuple) -> tuple:
+        left, right = halves
+        return right, left ^ _hashed(jax.random.fold_in(key, number), right, half)
 
     def once(entry: jax.Array) -> jax.Array:
-        left, right = entry >> half, entry & ((1 << half) - 1)
-        for own in keys:
-            left, right = right, left ^ _hashed(own, right, half)
+        halves = entry >> half, entry & ((1 << half) - 1)
+        left, right = jax.lax.fori_loop(0, _ROUNDS, mixed, halves)
         return (left << half) | right
 
     def on_their_way(walk: jax.Array) -> jax.Array:
