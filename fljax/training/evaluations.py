@@ -116,10 +116,7 @@ class Evaluations(NamedTuple):
             order[: len(trials)] = trials
             models = _models_of(federation.algorithm.variables, federation.state.server, order)
             found = self._dispatch_many(models, len(trials), federation.inputs.frozen)
-            each = [
-                jax.tree.map(lambda leaf, place=place: leaf[place], found)
-                for place in range(len(trials))
-            ]
+            each = taken_apart(found, len(order))[: len(trials)]
         else:
             each = [self._dispatch_stand_ins(federation, trial) for trial in trials]
         return [
@@ -414,6 +411,12 @@ def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callab
         return jax.lax.fori_loop(0, count, body, zeros_like_shape(jax.eval_shape(one, 0), size))
 
     return evaluate, jax.jit(evaluate_many, out_shardings=host_readable(mesh))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def taken_apart(stacked: Any, count: int) -> list[Any]:
+    """Returns what each of some models led to: one program, for slices by themselves are many."""
+    return [jax.tree.map(lambda leaf: leaf[place], stacked) for place in range(count)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
