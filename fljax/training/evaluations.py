@@ -416,7 +416,7 @@ def _programs(federation: Federation, dataset: FederatedDataset) -> tuple[Callab
 @functools.partial(jax.jit, static_argnums=1)
 def taken_apart(stacked: Any, count: int) -> list[Any]:
     """Returns what each of some models led to: one program, for slices by themselves are many."""
-    return [jax.tree.map(lambda leaf: leaf[place], stacked) for place in range(count)]
+    return [jax.tree.map(lambda leaf, place=place: leaf[place], stacked) for place in range(count)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
