@@ -8,7 +8,7 @@ better; `scripts/simulate.py` runs a single pair, with --config.aggregator=... a
               each of 100 rounds and a fifth are hostile: 5 of a cohort on average, which is what
               rules are told (the default)
     skewed    the same, by Dirichlet(0.05), where honest updates differ as hostile ones do
-    small     digits, 12 clients of all labels, 2 of them hostile, all of them in each of 20
+    small     digits, 14 clients of all labels, 2 of them hostile, all of them in each of 20
               rounds, one seed
 
     python scripts/study.py --config=configs/attacks_and_defences.py:small --workdir=runs/defences
@@ -81,9 +81,9 @@ def get_config(setting="fashion"):
     if setting == "small":
         config.dataset = "digits"
         config.partition = "iid"
-        config.num_clients = 12
-        config.clients_per_round = 12
-        config.attackers = 0.16
+        config.num_clients = 14
+        config.clients_per_round = 14
+        config.attackers = 0.15
         config.model_options.hidden = (32,)
         config.local_steps = 5
         config.batch_size = 16

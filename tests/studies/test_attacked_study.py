@@ -1,10 +1,14 @@
 """Small studies of defences against attacks: reports, and attacks that share programs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_sweeps import alone, rows_of, small_config
 
 import fljax
+from fljax.config import call_in_file, load_config
+from fljax.config.experiment import make_experiment
 from fljax.core.transforms import UPDATE
 from fljax.robustness.alternatives import alternatives
 from fljax.robustness.attack import Attack
@@ -79,6 +83,13 @@ def test_what_cannot_be_one_of_several_is_refused(config, tmp_path):
         fljax.sweep(config, tmp_path, axes={"attack": ("none",)}, together=("mimic",))
     with pytest.raises(ValueError, match="a function makes the experiments"):
         fljax.sweep(lambda _: None, tmp_path, axes={"attack": ("none",)}, together=("none",))
+
+
+def test_every_defence_of_the_small_study_has_clients_enough():
+    file = f"{Path(__file__).parents[2]}/configs/attacks_and_defences.py:small"
+    for changes in call_in_file(file, "get_study")["variants"].values():
+        made = make_experiment(load_config(file, {**changes, "attack": "ipm(10)"}))
+        assert made.options["pipeline"].attackers is not None
 
 
 def test_links_of_one_place_are_one_and_states_are_kept_apart():
