@@ -23,7 +23,7 @@ from fljax.compression.feedback import downlink_difference, downlink_error_feedb
 from fljax.compression.links import Choice, Form, compressors_of, downlink, uplink
 from fljax.compression.memories import MEMORIES, Facts, Memory
 from fljax.compression.sizes import Size, uplink_size
-from fljax.core import parts
+from fljax.core import call_numbers, parts
 from fljax.core.settings import COMPRESSION, checked_all
 from fljax.core.transforms import DownlinkLink, Pipeline, PipelineSpec, UplinkLink
 from fljax.core.values import shown
@@ -181,17 +181,11 @@ def without_numbers(names: Names, traced: Collection[str]) -> dict[str, str]:
       names: As they were written.
       traced: Names of the numbers, as in the `PipelineSpec`.
     """
-    texts = {}
-    for key in ("uplink", "downlink"):
-        calls = parts.read(key, getattr(names, key), {"none": lambda: None} | CODES)
-        found = []
-        for place, call in enumerate(calls):
-            arguments = _arguments(call)
-            if call.name in LEVELS and _place(key, place, call.name) in traced:
-                arguments[LEVELS[call.name]] = "traced"
-            found.append((call.name, arguments))
-        texts[key] = repr(found)
-    return texts
+    table = {"none": lambda: None} | CODES
+    return {
+        key: call_numbers.without_numbers(key, parts.read(key, getattr(names, key), table), traced)
+        for key in ("uplink", "downlink")
+    }
 
 
 def _numbers(names: Names, key: str) -> dict[str, float]:
@@ -199,22 +193,14 @@ def _numbers(names: Names, key: str) -> dict[str, float]:
     text = getattr(names, key)
     if text == "none" or (key == "uplink" and _is_derived(names)):
         return {}
-    return {
-        _place(key, place, step.name): step.arguments[LEVELS[step.name]]
-        for place, step in enumerate(_steps(key, text, {}))
-        if step.name in LEVELS
-    }
+    traceable = {name: (level,) for name, level in LEVELS.items()}
+    return call_numbers.numbers_in(key, parts.read(key, text, CODES), traceable)
 
 
 def _is_derived(names: Names) -> bool:
     """Returns whether the uplink's memory takes a setting from the compressor's numbers."""
     found = uplink_memory(names)
     return found is not None and found[1].derived is not None
-
-
-def _place(key: str, place: int, name: str) -> str:
-    """Returns what the number of a text's call is called among the hyperparameters."""
-    return f"{key}[{place}].{LEVELS[name]}"
 
 
 def _traceable(build: Callable, name: str, number: float) -> bool:
@@ -370,16 +356,9 @@ def _steps(key: str, text: str, numbers: Mapping[str, Any]) -> list[Step]:
     """Returns the calls in a text, with `numbers` in place of those of the same name."""
     steps = []
     for place, call in enumerate(parts.read(key, text, CODES)):
-        arguments = _arguments(call)
-        if call.name in LEVELS and (name := _place(key, place, call.name)) in numbers:
-            arguments[LEVELS[call.name]] = numbers[name]
-        value = parts.make(call._replace(positional=(), named=arguments))
+        call = call_numbers.with_numbers(key, place, call, numbers)
+        value = parts.make(call)
         if not (isinstance(value, Compressor | UplinkLink) or callable(value)):
             raise _no_part(call, value, "a compressor is a fljax.compression.Compressor")
-        steps.append(Step(call.name, arguments, value))
+        steps.append(Step(call.name, call.named, value))
     return steps
-
-
-def _arguments(call: parts.Call) -> dict[str, Any]:
-    """Returns {parameter: argument} of a call, defaults included."""
-    return {**parts.defaults_of(call.function), **parts.bound(call)}

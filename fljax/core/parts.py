@@ -294,6 +294,16 @@ def written(call: Call, offered: Collection[str] = ()) -> dict[str, Any]:
     return {**by_place, **call.named}
 
 
+def arguments_of(call: Call) -> dict[str, Any]:
+    """Returns {parameter: argument} of a text, defaults included.
+
+    Example:
+      >>> arguments_of(read_one("size", "pow(2, exp=3)", {"pow": pow}))
+      {'mod': None, 'base': 2, 'exp': 3}
+    """
+    return {**defaults_of(call.function), **written(call)}
+
+
 def _pieces(text: str) -> list[str]:
     """Returns what stands between the commas outside of brackets."""
     text = text.replace("\n", " ").strip()

@@ -91,7 +91,7 @@ def without_numbers(text: str, traced: Collection[str]) -> str:
       traced: Names of those numbers.
     """
     call = parts.read_one("privacy", text, MECHANISMS)
-    arguments = parts.defaults_of(call.function) | parts.written(call)
+    arguments = parts.arguments_of(call)
     kept = {name: value for name, value in arguments.items() if name not in traced}
     return repr((call.name, sorted(kept.items())))
 

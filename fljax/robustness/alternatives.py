@@ -15,7 +15,7 @@ __all__ = ["alternatives"]
 
 
 def alternatives(which: Any, attacks: Sequence[Attack]) -> Attack:
-    """Is one of several attacks, each of which is computed, for hostile clients that are not.
+    """Returns one of several attacks by its number: all are computed, and one is kept.
 
     Links stand where they stand in each attack alone, with the same keys, so that it does what the
     one alone does. Where none has a link at a place, none is there.

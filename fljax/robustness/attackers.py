@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from fljax.core.permutations import keyed_permutation
 from fljax.core.transforms import Attackers
 
-__all__ = ["by_client", "by_round", "by_share", "between"]
+__all__ = ["between", "by_client", "by_round", "by_share", "without"]
 
 
 def by_client(clients: Collection[int]) -> Attackers:
@@ -69,14 +69,13 @@ def by_round(share: Any) -> Attackers:
     return Attackers(among)
 
 
-def between(attackers: Attackers, first: int, last: int | None = None, every: int = 1) -> Attackers:
+def between(attackers: Attackers, first: int, last: int | None = None) -> Attackers:
     """Lets attackers attack in some rounds only, and be honest in the others.
 
     Args:
       attackers: Who.
       first: First round, from 0.
       last: Last round; None for no end.
-      every: Of the rounds from `first` on, each so-manieth.
 
     Example:
       >>> once, one = between(by_client([2]), 7, 7), jnp.array([2])
@@ -85,7 +84,7 @@ def between(attackers: Attackers, first: int, last: int | None = None, every: in
     """
 
     def among(clients, present, round, key):
-        active = (round >= first) & ((round - first) % every == 0)
+        active = round >= first
         if last is not None:
             active &= round <= last
         return attackers.among(clients, present, round, key) & active

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from fljax.core import parts
+from fljax.core import call_numbers, parts
 from fljax.core.transforms import Aggregator, Attackers, weighted_mean
 from fljax.core.values import shown, wrong
 from fljax.robustness import attackers as who
@@ -82,7 +82,7 @@ def one_of(
     classes: int | None = None,
     largest: float | None = None,
 ) -> Attack:
-    """Is one of several attacks that texts name, by a number that may be traced."""
+    """Returns one of several attacks that texts name, by a number that may be traced."""
     offered = {"classes": classes, "largest": largest}
     return alternatives(which, [make_attack(text, offered) for text in attacks])
 
@@ -152,7 +152,8 @@ def make_aggregator(
     Raises:
       ValueError: For unknown names, wrong arguments, or what does not go together.
     """
-    *mixings, rule = found = _made("aggregator", text, AGGREGATORS, offered, numbers or {})
+    calls = parts.read("aggregator", text, AGGREGATORS)
+    *mixings, rule = found = _made("aggregator", calls, offered, numbers or {})
     for each in mixings:
         if not isinstance(each, Mixing):
             raise ValueError(
@@ -178,8 +179,9 @@ def make_attack(
     Raises:
       ValueError: For unknown names, wrong arguments, or two that cannot be one attack.
     """
-    found = _made("attack", text, ATTACKS, offered, numbers or {})
-    _check_joins(text)
+    calls = parts.read("attack", text, ATTACKS)
+    _check_joins(text, [call.name for call in calls])
+    found = _made("attack", calls, offered, numbers or {})
     for each in found:
         if not isinstance(each, Attack):
             raise wrong("attack", each, "a fljax.robustness.attack.Attack, or its function")
@@ -204,9 +206,8 @@ _A = {"trigger": "a trigger of its own", "own_rows": "rows of their own"}
 _COLLUSIONS = ("alie", "ipm", "min_max", "min_sum", "mimic")
 
 
-def _check_joins(text: str) -> None:
+def _check_joins(text: str, named: Sequence[str]) -> None:
     """Refuses calls of one text that undo each other."""
-    named = [call.name for call in parts.read("attack", text, ATTACKS)]
     twice = [name for name in named if named.count(name) > 1]
     both = [name for name in named if name in _COLLUSIONS]
     if twice or len(both) > 1:
@@ -245,14 +246,14 @@ def make_attackers(
       clients: Their numbers as a text, such as "3, 7-9", instead of a share.
       drawn: "once" or "each_round".
       rounds: Rounds in which they attack, from 1, such as "100", "10-50" or "10-"; None for all.
-      num_clients: Size of the population.
+      num_clients: Size of the population, without the server's own.
       honest: A client that never is hostile: the server's own.
 
     Raises:
       ValueError: For clients that do not exist, or a text that names no numbers.
     """
     if clients is not None:
-        most = num_clients - 1 - (honest is not None)
+        most = num_clients - 1
         ranges = ranges_of("attacker_clients", clients)
         if far := [last for _, last in ranges if last is None or last > most]:
             named = "all from one on" if far[0] is None else f"client {far[0]}"
@@ -264,7 +265,7 @@ def make_attackers(
     elif drawn == "each_round":
         found = who.by_round(share)
     else:
-        found = who.by_share(share, num_clients - (honest is not None))
+        found = who.by_share(share, num_clients)
     if rounds is not None:
         first, last = range_of_rounds(rounds)
         found = who.between(found, first - 1, None if last is None else last - 1)
@@ -312,52 +313,27 @@ def numbers_in(key: str, text: str | None) -> dict[str, float]:
       text: As it was written; None names nothing.
     """
     calls = [] if text is None else parts.read(key, text, _TABLES[key])
-    return {
-        _place(key, place, name): value
-        for place, call in enumerate(calls)
-        for name, value in _arguments(call).items()
-        if name in NUMBERS.get(call.name, ()) and isinstance(value, int | float)
-    }
+    return call_numbers.numbers_in(key, calls, NUMBERS)
 
 
 def without_numbers(key: str, text: str | None, traced: Collection[str]) -> str | None:
     """Returns a text as calls in which traced numbers are left out."""
     if text is None:
         return None
-    found = []
-    for place, call in enumerate(parts.read(key, text, _TABLES[key])):
-        arguments = {
-            name: "traced" if _place(key, place, name) in traced else value
-            for name, value in _arguments(call).items()
-        }
-        found.append((call.name, arguments))
-    return repr(found)
+    return call_numbers.without_numbers(key, parts.read(key, text, _TABLES[key]), traced)
 
 
-def _made(key: str, text: str, table: Mapping, offered: Mapping, numbers: Mapping) -> list[Any]:
-    """Returns what the calls of a text make, with `numbers` in place of those of the same name."""
+def _made(
+    key: str, calls: Sequence[parts.Call], offered: Mapping[str, Any], numbers: Mapping[str, Any]
+) -> list[Any]:
+    """Returns what calls make, with `numbers` in place of those of the same name."""
     found = []
-    for place, call in enumerate(parts.read(key, text, table)):
-        arguments = parts.written(call)
-        traced = {
-            name: numbers[_place(key, place, name)]
-            for name in NUMBERS.get(call.name, ())
-            if _place(key, place, name) in numbers
-        }
-        known = {name: value for name, value in offered.items() if name not in arguments}
-        call = call._replace(positional=(), named=arguments | traced)
-        found.append(parts.make(call, offered=known))
+    for place, call in enumerate(calls):
+        known = {name: value for name, value in offered.items() if name not in parts.written(call)}
+        call = call_numbers.with_numbers(key, place, call, numbers)
+        named = {name: value for name, value in call.named.items() if name not in known}
+        found.append(parts.make(call._replace(named=named), offered=known))
     return found
-
-
-def _arguments(call: parts.Call) -> dict[str, Any]:
-    """Returns {parameter: argument} of a call, defaults included."""
-    return {**parts.defaults_of(call.function), **parts.written(call)}
-
-
-def _place(key: str, place: int, name: str) -> str:
-    """Returns what the number of a text's call is called among the hyperparameters."""
-    return f"{key}[{place}].{name}"
 
 
 _TABLES: dict[str, Mapping[str, Callable]] = {"aggregator": AGGREGATORS, "attack": ATTACKS}

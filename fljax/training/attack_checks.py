@@ -1,4 +1,4 @@
-"""What a run tells attacks of its data, and what they must not be there."""
+"""Tells attacks what a run knows of its data, and refuses those that do not fit them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def facts_of(dataset: FederatedDataset, task: Task, attack: Any) -> dict[str, An
       attack: As the options have it; rows are read for one that a text names alone.
 
     Returns:
-      num_clients; classes, 0 where there are none; root, the server's own client, or None; largest,
-      the largest number among inputs as they are stored, or None where these are several arrays or
-      nobody asks.
+      num_clients; members, those without the server's own; classes, 0 where there are none; root,
+      the server's own client, or None; largest, the largest number among inputs as they are stored,
+      or None where these are several arrays or nobody asks.
     """
     return {
         "num_clients": dataset.num_clients,
+        "members": dataset.members,
         "classes": task.num_classes or dataset.num_classes or 0,
         "root": dataset.root,
         "largest": _largest(dataset) if isinstance(attack, str) else None,

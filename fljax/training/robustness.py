@@ -127,9 +127,9 @@ def _with_own_rows(
             "once for all. Leave out attackers_drawn and attack_rounds, or poison their batches: "
             "label_flip, or triggers without once."
         )
-    clients, num_clients = np.arange(dataset.num_clients), dataset.num_clients
+    clients = np.arange(dataset.num_clients)
     found = names.make_attackers(
-        options.attackers, options.attacker_clients, "once", None, num_clients, dataset.root
+        options.attackers, options.attacker_clients, "once", None, dataset.members, dataset.root
     )
     hostile = found.among(clients, clients >= 0, 0, attackers_key(options.seed))
     return poisoned(dataset, np.asarray(hostile), attack.own_rows, options.seed)
@@ -166,7 +166,7 @@ def _added(
             options.attacker_clients,
             options.attackers_drawn,
             options.attack_rounds,
-            facts["num_clients"],
+            facts["members"],
             facts["root"],
         )
     aggregator = options.aggregator
@@ -232,7 +232,7 @@ def _of_attackers(
                 f"{options.num_rounds} rounds. Name earlier ones, or set attack = 'none'."
             )
     once = options.attackers_drawn == "once"
-    whole = dataset.num_clients - (dataset.root is not None)
+    whole = dataset.members
     if not once:
         whole = min(whole, options.clients_per_round)
     if options.attackers and np.round(options.attackers * whole) < 1:
@@ -303,9 +303,9 @@ def _smallest_cohort(dataset: FederatedDataset, options: RoundOptions) -> tuple[
     if isinstance(options.sampler, Sampler):
         return 0, int(options.sampler.max_cohort)
     if name_of(options.sampler) not in MEANS:
-        size = min(mean, dataset.num_clients)
+        size = min(mean, dataset.members)
         return size, size
     chance = _RARE / options.num_rounds
-    rate = min(1.0, mean / dataset.num_clients)
-    smallest = int(scipy.stats.binom.ppf(chance, dataset.num_clients, rate))
+    rate = min(1.0, mean / dataset.members)
+    smallest = int(scipy.stats.binom.ppf(chance, dataset.members, rate))
     return smallest, int(mean)
