@@ -21,6 +21,7 @@ from fljax.core.values import COUNT, FINITE, Field, checked, sequence, shown, wh
 __all__ = [
     "SAMPLERS",
     "Sampler",
+    "Selection",
     "check_name",
     "keeping_apart",
     "make",
@@ -38,12 +39,26 @@ _MEAN = Field(None, float, FINITE)
 DELAYS = {"delayed": 2, "immediate": 0}
 
 
+class Selection(NamedTuple):
+    """A cohort whose updates count unequally, as those of importance sampling do.
+
+    Attributes:
+      clients: int[n] clients in cohort order.
+      scale: float[n] factors of what the server takes in of each update; the weights that their
+        mean is divided by stay what they are.
+    """
+
+    clients: np.ndarray
+    scale: np.ndarray
+
+
 class Sampler(NamedTuple):
     """A rule that draws cohorts.
 
     Attributes:
       init: () -> state, a pytree of arrays.
-      select: (state, round) -> (int clients in cohort order, state').
+      select: (state, round) -> (int clients in cohort order, state'); with `has_scale`, a Selection
+        in the place of the clients.
       max_cohort: Largest cohort that `select` can return.
       observe: (state, round, statistics) -> state', called once a round and in their order, before
         the `select` of round + 1 + delay. `statistics` is {"client": int32[n], name: [n]}, the
@@ -55,6 +70,7 @@ class Sampler(NamedTuple):
       separation: Rounds from one participation of a client to its next, at least, as `select`
         promises: with 1 a client takes part once in a round; 0 promises nothing. Private runs
         count on it, and end with an error where a sampler of one's own breaks it.
+      has_scale: Whether `select` returns a Selection.
 
     Example:
       Clients whose loss was high are drawn more often (the delay is 2 rounds):
@@ -77,6 +93,7 @@ class Sampler(NamedTuple):
     observe: Callable[[Any, int, Any], Any] = lambda state, round, statistics: state
     feedback: str = "none"
     separation: int = 0
+    has_scale: bool = False
 
 
 def keeping_apart(sampler: Sampler, num_clients: int) -> Sampler:
