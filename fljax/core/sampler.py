@@ -46,6 +46,10 @@ class Selection(NamedTuple):
       clients: int[n] clients in cohort order.
       scale: float[n] factors of what the server takes in of each update; the weights that their
         mean is divided by stay what they are.
+
+    Example:
+      >>> Selection(np.array([4, 7]), scale=np.array([0.5, 2.0])).clients.tolist()
+      [4, 7]
     """
 
     clients: np.ndarray
