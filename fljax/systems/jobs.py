@@ -1,0 +1,113 @@
+"""Jobs in seconds: how long devices download, compute and upload."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax.core import random
+from fljax.core.values import POSITIVE, wrong
+from fljax.systems.devices import Devices
+
+
+class JobTimes(NamedTuple):
+    """How long n jobs take, phase by phase.
+
+    Attributes:
+      download: float64[n] seconds until the client has the model.
+      compute: float64[n] seconds of local training.
+      upload: float64[n] seconds until the server has the update.
+    """
+
+    download: np.ndarray
+    compute: np.ndarray
+    upload: np.ndarray
+
+    @property
+    def total(self) -> np.ndarray:
+        """float64[n] seconds from the server's request to its answer."""
+        return self.download + self.compute + self.upload
+
+
+def job_times(
+    devices: Devices,
+    clients: np.ndarray,
+    steps: np.ndarray | int,
+    downlink_bytes: np.ndarray | float,
+    uplink_bytes: np.ndarray | float,
+    seed: int = 0,
+    number: np.ndarray | int = 0,
+) -> JobTimes:
+    """Returns how long jobs take; what it costs follows the jobs, not the population.
+
+    Where devices have a `spread`, all phases of a job are multiplied by one log-normal number of
+    median 1, which depends on (seed, client, number) alone: never on who else works.
+
+    Args:
+      devices: Of all clients.
+      clients: int64[n] whose jobs they are.
+      steps: int64[n], or one for all, local steps.
+      downlink_bytes: float64[n], or one for all, bytes that a client receives.
+      uplink_bytes: Likewise, bytes that it sends.
+      seed: Of what the spread draws.
+      number: int64[n], or one for all, the client's how manieth job it is.
+
+    Raises:
+      ValueError: If the devices say FLOP/s and no seconds.
+
+    Example:
+      >>> from fljax.systems.devices import equal
+      >>> from fljax.systems.jobs import job_times
+      >>> slow = equal(3, step_seconds=0.5)._replace(uplink_mbps=np.full(3, 8.0))
+      >>> times = job_times(slow, np.array([0, 2]), np.array([4, 10]), 1e6, 1e6)
+      >>> times.compute.tolist(), times.upload.tolist(), times.total.tolist()
+      ([2.0, 5.0], [1.0, 1.0], [3.0, 6.0])
+    """
+    if devices.step_seconds is None:
+        raise ValueError(
+            "devices say how many FLOP/s they compute, and not how long a step takes: give the "
+            "FLOPs of a step to fljax.systems.jobs.with_flops first."
+        )
+    clients = np.asarray(clients)
+    factor = np.ones(len(clients))
+    if devices.spread:
+        factor = np.exp(devices.spread * random.normal(seed, "systems/jobs", clients, number))
+    return JobTimes(
+        factor * _transfer(downlink_bytes, devices.downlink_mbps[clients]),
+        factor * (steps * devices.step_seconds[clients]),
+        factor * _transfer(uplink_bytes, devices.uplink_mbps[clients]),
+    )
+
+
+def with_flops(devices: Devices, flops_per_step: np.ndarray | float) -> Devices:
+    """Returns devices whose step takes its floating-point operations over those a second.
+
+    Args:
+      devices: With `flops`.
+      flops_per_step: float64[N], or one for all, floating-point operations of a local step.
+
+    Raises:
+      ValueError: If the devices do not say FLOP/s, or a step has none.
+
+    Example:
+      >>> from fljax.systems.devices import equal
+      >>> from fljax.systems.jobs import with_flops
+      >>> phones = equal(2)._replace(step_seconds=None, flops=np.array([1e9, 4e9]))
+      >>> with_flops(phones, 2e9).step_seconds.tolist()
+      [2.0, 0.5]
+    """
+    if devices.flops is None:
+        raise ValueError(
+            "devices.flops is None: these devices say how long a step takes already "
+            "(step_seconds), or nothing of their speed."
+        )
+    work = np.asarray(flops_per_step, np.float64)
+    if not (np.isfinite(work) & (work > 0)).all():
+        raise wrong("flops_per_step", flops_per_step, f"{POSITIVE} and finite")
+    return devices._replace(step_seconds=np.broadcast_to(work / devices.flops, devices.flops.shape))
+
+
+def _transfer(size: np.ndarray | float, mbps: np.ndarray) -> np.ndarray:
+    """Returns float64[n] seconds that bytes take over links."""
+    return 8e-6 * size / mbps
