@@ -20,6 +20,7 @@ from fljax.engine.devices.memory import has_own_memory
 from fljax.engine.devices.placement import own_devices, put_same
 from fljax.engine.plan.planner import Planner, make_planner
 from fljax.engine.program.inputs import Inputs, RoundState
+from fljax.engine.program.versions import empty_ring
 from fljax.engine.store.client_store import ClientStore
 from fljax.training.blueprint import Blueprint, algorithm_builder
 from fljax.training.client_memory import client_bytes
@@ -72,7 +73,9 @@ def planner_of(blueprint: Blueprint, execution: ExecutionPlan, mesh: Mesh) -> Pl
         seeds=[trial.seed for trial in trials],
         begins=[trial.partition * blueprint.dataset.num_clients for trial in trials],
         max_steps=None if steps_per_round is None else max(steps_per_round),
+        fewer_steps=blueprint.cohorts.has_steps,
         staged_devices=own_devices(mesh),
+        num_versions=blueprint.cohorts.num_versions,
     )
     for work in planner.works:
         check_batches(blueprint.task, blueprint.split.partition.sizes, work)
@@ -100,13 +103,15 @@ def place_inputs(blueprint: Blueprint, mesh: Mesh, placement: str) -> Inputs:
 def make_starter(blueprint: Blueprint, mesh: Mesh) -> Callable[[InitialTrials], RoundState]:
     """Returns the compiled function from what trials start from to the state of round 0."""
     build_algorithm, pipeline = algorithm_builder(blueprint), blueprint.options.pipeline
+    num_versions = blueprint.cohorts.num_versions
 
     def first_state(variables: Variables, several: Variables | None, frozen, hparams) -> RoundState:
         algorithm = build_algorithm(frozen, hparams, 0)
         server = algorithm.init(variables if several is None else several)
         params = sent_params(algorithm, variables)
         chains = links.init_server(as_configured(pipeline), params)
-        return jax.tree.map(_strongly_typed, RoundState(server, chains))
+        past = () if num_versions == 1 else empty_ring(algorithm, server, num_versions)
+        return jax.tree.map(_strongly_typed, RoundState(server, chains, past))
 
     each_trial = batched(first_state, len(blueprint.trials), (0, 0, None, 0))
     start = jax.jit(each_trial, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -160,7 +160,12 @@ def _assemble(
     check_rounds_per_dispatch(options.rounds_per_dispatch, store)
     build_algorithm = algorithm_builder(blueprint)
     parts = build_algorithm, options.pipeline, mesh, len(blueprint.trials)
-    kind = {"forms": execution.forms}
+    cohorts = blueprint.cohorts
+    kind = {
+        "num_versions": cohorts.num_versions,
+        "rebased": cohorts.rebased,
+        "forms": execution.forms,
+    }
     own = 0 if layout is None else layout.rounds_per_dispatch
     return Federation(
         dataset=blueprint.dataset,
@@ -293,7 +298,8 @@ class Federation:
         fresh = np.isin(np.arange(len(seeds)), list(trials))
         # a fresh trial writes a place of the ring of versions before it reads it
         past = self.state.past
-        chosen = _chosen(fresh, self.start(first), self.state._replace(past=()))
+        begun, running = (state._replace(past=()) for state in (self.start(first), self.state))
+        chosen = _chosen(fresh, begun, running)
         self.state = chosen._replace(past=past)
         hparams, keys = put_same((first.hparams, first.keys), self.mesh)
         self.inputs = self.inputs._replace(hparams=hparams, keys=keys)
@@ -367,8 +373,9 @@ class Federation:
 
     def plan_round(self, round: int | np.ndarray, sampler_state: Any) -> tuple[RoundPlan, HostPlan]:
         """Draws the cohorts of a round and plans it, as NumPy arrays."""
-        jobs, state = self.cohorts.draw(round, sampler_state)
-        return self.planner.plan(round, jobs, state)
+        drawn = self.cohorts.draw(round, sampler_state)
+        plan, facts = self.planner.plan(round, drawn.jobs, drawn.states)
+        return plan, facts._replace(records=drawn.records, spans=drawn.spans)
 
     def place(self, plan: PackedPlan, axis: int = 0) -> PackedPlan:
         """Sends a plan to the devices; their axis is 1 where the plan has one over rounds."""

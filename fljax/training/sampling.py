@@ -1,4 +1,4 @@
-"""Makes the samplers of a run out of its options."""
+"""Makes the samplers and schedules of a run out of its options."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from fljax.core import sampler as samplers
 from fljax.core.always import always
+from fljax.core.schedule import Schedule, untimed
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.cohorts import Cohorts
 from fljax.training.options import RoundOptions
@@ -17,12 +18,17 @@ def make_cohorts(dataset: FederatedDataset, options: RoundOptions, seeds: Sequen
     """Returns the cohorts of trials with these seeds."""
     groups = [np.asarray(values) for values in dataset.groups.values()]
     return Cohorts(
-        tuple(make_sampler(dataset, options, seed) for seed in seeds),
+        tuple(make_schedule(dataset, options, seed) for seed in seeds),
         dataset.num_clients,
         # the first of the data set's groups, as numbers from 0
         np.unique(groups[0], return_inverse=True)[1].astype(np.int32) if groups else None,
         options.steps_per_round,
     )
+
+
+def make_schedule(dataset: FederatedDataset, options: RoundOptions, seed: int) -> Schedule:
+    """Returns the schedule that the options ask for."""
+    return untimed(make_sampler(dataset, options, seed))
 
 
 def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) -> samplers.Sampler:

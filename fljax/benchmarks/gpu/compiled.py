@@ -227,8 +227,8 @@ def compile_workload(
         chosen = round_options(workload, 10, **{"calibrate": False, **options})
         blueprint = draw_blueprint(dataset, task, algorithm, chosen)
         layout = exchanging(execution_of(blueprint, None), exchange_size)
-        jobs, sampler_state = blueprint.cohorts.draw(0, blueprint.cohorts.init())
-        plan, facts = planner_of(blueprint, layout, mesh).plan(0, jobs, sampler_state)
+        drawn = blueprint.cohorts.draw(0, blueprint.cohorts.init())
+        plan, facts = planner_of(blueprint, layout, mesh).plan(0, drawn.jobs, drawn.states)
         packed = pack(plan)
         program = make_round_program(
             algorithm_builder(blueprint),

@@ -37,7 +37,7 @@ def pack(plan: RoundPlan) -> PackedPlan:
     devices = len(plan.passes[0].num_waves)
     round, cohort_index = (np.array([value] * devices) for value in (plan.round, plan.cohort_index))
     leaves, tree = jax.tree.flatten((plan.passes, round, cohort_index))
-    numbers = np.concatenate([leaf.reshape(devices, -1) for leaf in leaves], axis=1, dtype=np.int32)
+    numbers = np.concatenate([_words(leaf.reshape(devices, -1)) for leaf in leaves], axis=1)
     shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
     return PackedPlan(numbers, plan.staged, (tree, shapes))
 
@@ -52,9 +52,21 @@ def unpack(plan: PackedPlan) -> RoundPlan:
     ends = list(itertools.accumulate(math.prod(shape) for shape, _ in shapes))
     parts = [plan.numbers[0, start:end] for start, end in itertools.pairwise([0, *ends])]
     leaves = [
-        part.reshape(shape).astype(dtype)
+        _values(part.reshape(shape), dtype)
         for part, (shape, dtype) in zip(parts, shapes, strict=True)
     ]
     passes, round, cohort_index = jax.tree.unflatten(tree, leaves)
     staged = jax.tree.map(lambda leaf: leaf[0], plan.staged)
     return RoundPlan(round, passes, cohort_index, staged)
+
+
+def _words(leaf: np.ndarray) -> np.ndarray:
+    """Returns whole numbers as int32, and of float32 the bits."""
+    return leaf.view(np.int32) if leaf.dtype == np.float32 else leaf.astype(np.int32, copy=False)
+
+
+def _values(words: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Returns what `_words` was given."""
+    if dtype == np.float32:
+        return jax.lax.bitcast_convert_type(words, np.float32)
+    return words.astype(dtype)

@@ -241,10 +241,15 @@ class Planner(NamedTuple):
     def _at(self, place: np.ndarray, columns: JobArrays) -> JobArrays:
         """Returns columns [D, J], of jobs at these places in them."""
         devices, jobs = self.execution.devices, self.capacities.jobs
-        out = np.zeros((len(columns), devices * jobs), np.int32)
+        scale, numbers = columns.scale, columns[:-1]
+        out = np.zeros((len(numbers), devices * jobs), np.int32)
         out[JobArrays._fields.index("client")] = -1
-        out[:, place] = np.array(columns, np.int32)
+        out[:, place] = np.array(numbers, np.int32)
         arrays = JobArrays(*out.reshape(-1, devices, jobs))
+        if scale is not None:
+            of_all = np.zeros(devices * jobs, np.float32)
+            of_all[place] = scale
+            arrays = arrays._replace(scale=of_all.reshape(devices, jobs))
         return arrays._replace(accepted=arrays.accepted.astype(bool))
 
     def _stage(self, passes: Sequence[PassPlan]):
@@ -282,6 +287,7 @@ def make_planner(
     seeds: Sequence[int],
     begins: Sequence[int] | None = None,
     max_steps: int | None = None,
+    fewer_steps: bool = False,
     staged_devices: Sequence[int] | None = None,
     num_versions: int = 1,
 ) -> Planner:
@@ -296,6 +302,7 @@ def make_planner(
       seeds: One seed for each trial.
       begins: Where each trial's clients begin in the partition; None where all share it.
       max_steps: Largest number of local steps of a job, where jobs bring their own.
+      fewer_steps: Whether jobs bring their own number, none above what is configured.
       staged_devices: Devices whose rows this process stages; all of them if None.
       num_versions: As in `Planner`.
     """
@@ -316,7 +323,7 @@ def make_planner(
         own_steps = max_steps is not None and schedule == "local"
         if own_steps:
             steps = np.where(steps > 0, max_steps, 0)
-        equal = 0 if own_steps else _equal_steps(steps, execution)
+        equal = 0 if own_steps or fewer_steps else _equal_steps(steps, execution)
         waves = -(-max_cohort // lanes)
         floors.append(waves * equal or _floor(steps, max_cohort, busy, entries=lanes * local.width))
         equal_steps.append(equal)
@@ -324,7 +331,7 @@ def make_planner(
     staged = min(
         _floor(sizes, max_cohort, 1, entries=execution.devices * width),
         sum(
-            _distinct_rows(local, floor * execution.lanes, own_steps=max_steps is not None)
+            _distinct_rows(local, floor * execution.lanes, max_steps is not None or fewer_steps)
             for local, floor in zip(works, floors, strict=True)
         ),
     )

@@ -9,10 +9,12 @@ any size run under one compilation. Axis names used below:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.schedule import Spans
 from fljax.engine.plan.counting import earlier_equals
 
 
@@ -28,6 +30,7 @@ class JobTable(NamedTuple):
       accepted: bool, false for clients that are lost after their work.
       group: int32 group of the client.
       steps: int64 local steps that override the configured local work, or None.
+      scale: float32 factors of what the server takes in of each update, or None.
     """
 
     client: np.ndarray
@@ -37,10 +40,14 @@ class JobTable(NamedTuple):
     accepted: np.ndarray
     group: np.ndarray
     steps: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
 
 class JobArrays(NamedTuple):
-    """Columns of the jobs on each device, [D, J]; padding jobs have client -1."""
+    """Columns of the jobs on each device, [D, J]; padding jobs have client -1.
+
+    All are int32 but `accepted`, and `scale`, float32, which is None where nothing is scaled.
+    """
 
     client: Any
     position: Any
@@ -52,6 +59,7 @@ class JobArrays(NamedTuple):
     occurrence: Any
     accepted: Any
     group: Any
+    scale: Any = None
 
 
 class PassPlan(NamedTuple):
@@ -155,6 +163,8 @@ class HostPlan(NamedTuple):
       places: int64[num_jobs] flat (device x J) places of the jobs, in cohort order.
       repeated: int64[K] flat (device x J) places of the jobs, in cohort order, of clients with
         several accepted ones; which of them is the last that was kept, the devices alone know.
+      records: {key: number} that joins each trial's record.
+      spans: Of each trial who worked when, or None.
     """
 
     round: int | np.ndarray
@@ -170,6 +180,8 @@ class HostPlan(NamedTuple):
     seconds: float = 0.0
     places: np.ndarray = np.zeros(0, np.int64)
     repeated: np.ndarray = np.zeros(0, np.int64)
+    records: Sequence[Mapping[str, float]] = ()
+    spans: Sequence[Spans | None] = ()
 
     def keepers_of(self, kept: np.ndarray) -> np.ndarray:
         """Returns `keepers` once it is known how many passes kept what a job made, int[D, J].
@@ -188,7 +200,14 @@ class HostPlan(NamedTuple):
 
 
 def job_table(
-    clients, *, trial=0, version=0, accepted=True, groups: np.ndarray | None = None, steps=None
+    clients,
+    *,
+    trial=0,
+    version=0,
+    accepted=True,
+    groups: np.ndarray | None = None,
+    steps=None,
+    scale=None,
 ) -> JobTable:
     """Builds a table in which every client of the list is one job of one trial.
 
@@ -199,6 +218,7 @@ def job_table(
       accepted: Bool, or one a client.
       groups: int[N] group of every client of the population.
       steps: Local steps, one a client, instead of the configured local work.
+      scale: Factor of what the server takes in of a client's update, one a client.
     """
     clients = np.asarray(clients, np.int32).reshape(-1)
     trial = np.full(clients.shape, trial, np.int32)
@@ -210,6 +230,7 @@ def job_table(
         accepted=np.full(clients.shape, accepted, bool),
         group=(np.zeros_like(clients) if groups is None else np.asarray(groups, np.int32)[clients]),
         steps=None if steps is None else np.asarray(steps, np.int64),
+        scale=None if scale is None else np.asarray(scale, np.float32),
     )
 
 

@@ -14,6 +14,7 @@ from fljax.core.precision import check_numbers, summable
 from fljax.core.transforms import UPDATE, Pipeline
 from fljax.core.trees import all_finite, square_norm, traced_once
 from fljax.engine.program.accumulators import Finished
+from fljax.engine.program.arrivals import taken_in
 from fljax.engine.program.drift import of_update
 from fljax.engine.program.inputs import ClientRows
 from fljax.engine.program.keys import BATCH, UPLINK
@@ -25,13 +26,16 @@ PyTree = Any
 HOSTILE = "robustness/attackers"
 
 
-def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) -> Work:
+def client_work(
+    a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple, newest: PyTree | None = None
+) -> Work:
     """Returns what one job does in a pass.
 
     Args:
       a_pass: The pass.
       data: {name: array} rows that batches are made of.
       uplink_states: Server-side states of the uplink, leaves [S, ...].
+      newest: The newest messages, leaves [S, ...], where updates are counted from them.
     """
     trials, jobs, selected = a_pass.trials, a_pass.jobs, a_pass.selected
 
@@ -74,8 +78,9 @@ def client_work(a_pass: Pass, data: dict[str, jax.Array], uplink_states: tuple) 
         sent, uplink_state, bits, reported = send(
             pipeline, contributions, rows.uplink, states, job, agreed
         )
+        sent = taken_in(a_pass, sent, index, message, newest)
         clusters = {n: part.cluster for n, part in sent.items() if part.cluster is not None}
-        arrives_whole = pipeline.leaves_alone(UPDATE)
+        arrives_whole = pipeline.leaves_alone(UPDATE) and not a_pass.changes_updates
         sound &= all_finite(_but_update(sent) if arrives_whole else sent)
         if a_pass.sound is not None:
             sound &= a_pass.sound[index]

@@ -26,6 +26,7 @@ class Program(NamedTuple):
     num_trials: int = 1
     num_versions: int = 1
     forms: Forms = Forms()
+    rebased: bool = False
 
     @property
     def on_cpu(self) -> bool:

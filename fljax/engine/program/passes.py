@@ -50,6 +50,11 @@ class Pass(NamedTuple):
         return self.trials.first.algorithm.passes[self.number]
 
     @property
+    def changes_updates(self) -> bool:
+        """Whether the server takes in other updates than clients send; see `arrivals.py`."""
+        return self.trials.program.rebased or self.jobs.scale is not None
+
+    @property
     def asked(self) -> jax.Array:
         """bool[J], the jobs that take part, whether they arrive or not."""
         asked = self.jobs.client >= 0 if self.selected is None else self.selected

@@ -40,7 +40,7 @@ from fljax.engine.program.passes import Pass
 from fljax.engine.program.repeats import repeated, resting
 from fljax.engine.program.selection import select, still_sound
 from fljax.engine.program.trials import Built, Trials, trials_of
-from fljax.engine.program.versions import recalled
+from fljax.engine.program.versions import newest, recalled
 from fljax_kernels.forms import choosing
 
 PyTree = Any
@@ -53,6 +53,7 @@ def make_round_program(
     num_trials: int = 1,
     num_versions: int = 1,
     forms: Forms = Forms(),  # noqa: B008, it is immutable
+    rebased: bool = False,
 ):
     """Makes the compiled round.
 
@@ -65,6 +66,7 @@ def make_round_program(
       num_versions: Versions of a trial's model that jobs may start from, the newest one included;
         with more than one the state has a ring of past messages (`versions.empty_ring`).
       forms: The forms in which operations are computed.
+      rebased: Whether the server counts updates from the newest model (`arrivals.py`).
 
     Returns:
       A jitted function (RoundState, ClientRows, PackedPlan, Inputs) -> (RoundState, ClientRows,
@@ -73,7 +75,7 @@ def make_round_program(
       statistics or state are not finite, nor of what it does in later passes; "nonfinite" counts it
       in all of these.
     """
-    program = Program(build, pipeline, mesh, num_trials, num_versions, forms)
+    program = Program(build, pipeline, mesh, num_trials, num_versions, forms, rebased)
 
     def one_round(state, client_rows, plan, inputs):
         return _on_one_device(program, state, client_rows, plan, inputs)
@@ -88,6 +90,7 @@ def make_rounds_program(
     num_trials: int = 1,
     num_versions: int = 1,
     forms: Forms = Forms(),  # noqa: B008, it is immutable
+    rebased: bool = False,
 ):
     """Makes the compiled program of several rounds in a row: a scan over their plans.
 
@@ -95,13 +98,13 @@ def make_rounds_program(
     rounds, outside the program.
 
     Args:
-      build, ..., forms: As for `make_round_program`.
+      build, ..., rebased: As for `make_round_program`.
 
     Returns:
       A jitted function like that of `make_round_program`; its plan and `stats` have a leading axis
       over rounds.
     """
-    program = Program(build, pipeline, mesh, num_trials, num_versions, forms)
+    program = Program(build, pipeline, mesh, num_trials, num_versions, forms, rebased)
 
     def several_rounds(state, client_rows, plans, inputs):
         def one_round(state, plan):
@@ -199,7 +202,7 @@ def _train(
       client_rows: What clients keep, leaves [J, ...].
     """
     trials, plan = a_pass.trials, a_pass.plan
-    work = client_work(a_pass, data, uplink_states)
+    work = client_work(a_pass, data, uplink_states, newest(a_pass, messages))
     needs_stack = trials.first.pipeline.needs_stack
     accumulators = Accumulators(
         trial=plan.jobs.trial,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fljax.core.algorithm import Algorithm
 from fljax.core.trees import batched, zeros_like_shape
@@ -67,3 +68,18 @@ def recalled(a_pass: Pass, ring: PyTree, messages: PyTree) -> tuple[PyTree, PyTr
     every = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ring)
     place = (trials.rounds[jobs.trial] - jobs.version) % num_versions
     return ring, every, jobs.trial * num_versions + place
+
+
+def newest(a_pass: Pass, messages: PyTree) -> PyTree | None:
+    """Returns the newest message of each trial, leaves [S, ...]; None where nobody asks for it.
+
+    Args:
+      a_pass: The pass.
+      messages: Leaves [M, ...], as `recalled` returns them.
+    """
+    trials = a_pass.trials
+    if not trials.program.rebased:
+        return None
+    num_versions = trials.program.num_versions
+    place = jnp.arange(trials.program.num_trials) * num_versions + trials.rounds % num_versions
+    return jax.tree.map(lambda leaf: leaf[place], messages)
