@@ -53,7 +53,7 @@ SUPPORTED = (
 )  # fmt: skip
 PACKAGE = Path(fljax.__file__).parent
 # rooms of which every file is asked, but those whose names are supported
-WHOLE = ("privacy", "robustness", "systems")
+WHOLE = ("privacy", "robustness", "selection", "systems")
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "core.clusterings", "core.digits", "core.transmission",
     "core.trees", "data.examples", "studies.criterion", "studies.search", "training.record_keys",

@@ -99,10 +99,10 @@ def _each(
 def _check_parts(values: Mapping[str, Any]) -> None:
     """Raises ValueError for texts that name no part."""
     from fljax import data, models, tasks  # they import JAX, which defaults do without
-    from fljax.core.sampler import check_name
     from fljax.data.checks import policy_of
     from fljax.privacy import names
     from fljax.robustness import names as robust
+    from fljax.selection.names import check_name
 
     tables = {
         "dataset": data.SOURCES,

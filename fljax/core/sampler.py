@@ -3,7 +3,8 @@
 A sampler is a record (init, select, observe). `select` depends on (seed, round) and the sampler's
 state alone, which checkpoints keep. Where clients are chosen by what their training showed,
 `observe` tells the state of the rounds before: of all of them ("immediate"), for which each round
-waits, or of all but those under way ("delayed"), for which nothing waits.
+waits, or of all but those under way ("delayed"), for which nothing waits. Samplers that look at
+nothing of a client are here, all others in `fljax.selection`, with the names of all.
 """
 
 from __future__ import annotations
@@ -14,17 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core import parts, random
+from fljax.core import random
 from fljax.core.settings import OPTIONS
-from fljax.core.values import COUNT, FINITE, Field, checked, sequence, shown, whole_numbers
+from fljax.core.values import COUNT, FINITE, Field, checked, sequence, whole_numbers
 
 __all__ = [
-    "SAMPLERS",
     "Sampler",
     "Selection",
-    "check_name",
     "keeping_apart",
-    "make",
     "poisson",
     "replay",
     "separated",
@@ -166,9 +164,7 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
       >>> len(set(clients.tolist()))
       10
     """
-    num_clients, seed = _checked(num_clients, seed)
-    clients_per_round = checked("clients_per_round", clients_per_round, _WHOLE)
-    _check_cohort(clients_per_round, num_clients)
+    num_clients, clients_per_round, seed = checked_numbers(num_clients, clients_per_round, seed)
 
     def select(state, round):
         generator = random.generator(seed, "sampler/uniform", round)
@@ -189,9 +185,9 @@ def poisson(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
       >>> bool(abs(np.mean(sizes) - 10) < 1), sampler.max_cohort
       (True, 51)
     """
-    num_clients, seed = _checked(num_clients, seed)
-    clients_per_round = checked("clients_per_round", clients_per_round, _MEAN)
-    _check_cohort(clients_per_round, num_clients)
+    num_clients, clients_per_round, seed = checked_numbers(
+        num_clients, clients_per_round, seed, _MEAN
+    )
     rate = clients_per_round / num_clients
     largest = _largest(num_clients, rate)
 
@@ -233,9 +229,9 @@ def separated(
       >>> set.union(*found[:5]) & found[5] == found[0] & found[5]
       True
     """
-    num_clients, seed = _checked(num_clients, seed)
-    clients_per_round = checked("clients_per_round", clients_per_round, _MEAN)
-    _check_cohort(clients_per_round, num_clients)
+    num_clients, clients_per_round, seed = checked_numbers(
+        num_clients, clients_per_round, seed, _MEAN
+    )
     longest = math.ceil(num_clients / clients_per_round - 1e-9)
     separation = checked("separation", longest if separation is None else separation, _COUNT)
     if separation > longest:
@@ -313,77 +309,26 @@ def replay(cohorts: Sequence[Sequence[int]], num_clients: int) -> Sampler:
     )
 
 
-def _checked(num_clients: int, seed: int) -> tuple[int, int]:
-    return checked("num_clients", num_clients, _COUNT), checked("seed", seed, OPTIONS["seed"])
+def checked_numbers(
+    num_clients: int, clients_per_round: float, seed: int, field: Field = _WHOLE
+) -> tuple[int, Any, int]:
+    """Returns the numbers that each sampler needs.
 
+    Args:
+      num_clients: Size of the population.
+      clients_per_round: Size of a cohort, or its mean.
+      seed: Of the run.
+      field: What the size of a cohort may be; a whole number, unless it is a mean.
 
-def _check_cohort(clients_per_round: float, num_clients: int) -> None:
+    Raises:
+      ValueError: If one is out of range, or the population smaller than the cohort.
+    """
+    num_clients = checked("num_clients", num_clients, _COUNT)
+    seed = checked("seed", seed, OPTIONS["seed"])
+    clients_per_round = checked("clients_per_round", clients_per_round, field)
     if not 0 < clients_per_round <= num_clients:
         raise ValueError(
             f"clients_per_round = {clients_per_round:g}, but the population has {num_clients} "
             f"clients. Choose a number from 1 to {num_clients}."
         )
-
-
-# name -> function (num_clients, clients_per_round, seed) -> Sampler
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "uniform": uniform,
-    "poisson": poisson,
-    "separated": separated,
-}
-# Samplers whose cohorts have a mean size, which may be any number.
-MEANS = ("poisson", "separated")
-_OFFERED = ("num_clients", "clients_per_round", "seed", "sizes")
-
-
-def check_name(name: str, separation: int | None = None) -> None:
-    """Raises ValueError for a text that names no sampler, or arguments that it does not have.
-
-    Example:
-      >>> check_name("uniform")
-    """
-    call = parts.read_one("sampler", name, SAMPLERS)
-    parts.bound(call, offered=dict.fromkeys(_OFFERED), given=_given(separation))
-
-
-def _given(separation: int | None) -> dict[str, int]:
-    return {} if separation is None else {"separation": separation}
-
-
-def make(
-    name: str,
-    num_clients: int,
-    clients_per_round: float,
-    seed: int,
-    sizes: np.ndarray,
-    separation: int | None = None,
-) -> Sampler:
-    """Returns a sampler by name.
-
-    Args:
-      name: One of `SAMPLERS`, a call of one, or "module:function" of your own, which gets those of
-        the arguments below that it names and returns a Sampler.
-      num_clients: Size of the population.
-      clients_per_round: Size of a cohort, or its mean.
-      seed: Of the run.
-      sizes: int64[N] training rows of each client.
-      separation: Of samplers that keep one; None is their default.
-
-    Raises:
-      ValueError: For an unknown name or argument, or where a function of your own returns something
-        else.
-
-    Example:
-      >>> make("uniform", 10, 3, 0, np.ones(10, int)).max_cohort
-      3
-    """
-    call = parts.read_one("sampler", name, SAMPLERS)
-    values = (num_clients, clients_per_round, seed, sizes)
-    offered = dict(zip(_OFFERED, values, strict=True))
-    sampler = parts.make(call, offered=offered, given=_given(separation))
-    if not isinstance(sampler, Sampler):
-        raise ValueError(
-            f"{call.where}: {call.name} returned {shown(sampler)} ({type(sampler).__name__}), and "
-            "a sampler is a fljax.core.sampler.Sampler."
-        )
-    return sampler
+    return num_clients, clients_per_round, seed

@@ -18,7 +18,7 @@ from fljax.core.contradictions import (
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
-from fljax.core.sampler import MEANS, Sampler, check_name
+from fljax.core.sampler import Sampler
 from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY, ROBUSTNESS
 from fljax.core.transforms import Aggregator, Pipeline, PipelineSpec, UplinkLink, check_pipeline
 from fljax.core.values import (
@@ -37,6 +37,7 @@ from fljax.recording import Sink
 from fljax.robustness.aggregators.mixing import Mixing
 from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
+from fljax.selection.names import MEANS, check_name
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]

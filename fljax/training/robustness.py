@@ -12,7 +12,7 @@ import scipy
 
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.parts import name_of
-from fljax.core.sampler import MEANS, Sampler
+from fljax.core.sampler import Sampler
 from fljax.core.settings import ROBUSTNESS
 from fljax.core.task import Task
 from fljax.core.transforms import (
@@ -33,6 +33,7 @@ from fljax.robustness.aggregators.mixing import Mixing, chain
 from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
 from fljax.robustness.worker_momentum import worker_momentum
+from fljax.selection.names import MEANS
 from fljax.training.attack_checks import check_relabelling, facts_of
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions

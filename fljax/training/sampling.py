@@ -11,6 +11,7 @@ from fljax.core.always import always
 from fljax.core.schedule import Schedule, untimed
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.cohorts import Cohorts
+from fljax.selection import names
 from fljax.training.options import RoundOptions
 
 
@@ -37,7 +38,7 @@ def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) ->
     if options.cohorts is not None:
         sampler = samplers.replay(options.cohorts, clients)
     elif isinstance(sampler, str):
-        sampler = samplers.make(
+        sampler = names.make(
             sampler,
             clients,
             options.clients_per_round,

@@ -14,8 +14,9 @@ import quick
 import fljax
 from fljax import algorithms, data, models
 from fljax.config import ConfigError, default_config, experiment, load_config, resolve
-from fljax.core import parts, sampler
+from fljax.core import parts
 from fljax.core.own_modules import beside
+from fljax.selection import names as selection
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.space import repeat
 
@@ -230,7 +231,7 @@ def test_python_refuses_as_a_configuration_does():
         ("fedprox(nu=1)", algorithms.make),
         ("mlp(hiden=[3])", lambda text: models.make(text, 3, (4,))),
         ("digits(tset_fraction=1)", lambda text: data.load(text, num_clients=3)),
-        ("uniform(sed=3)", lambda text: sampler.make(text, 5, 2, 0, np.ones(5))),
+        ("uniform(sed=3)", lambda text: selection.make(text, 5, 2, 0, np.ones(5))),
     ):
         with pytest.raises(ValueError, match="has no argument"):
             call(text)

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fljax.core import sampler as samplers
+from fljax.selection import names
 
 ROUNDS = 2000
+# those that look at nothing of a client
+EQUAL = {name: names.SAMPLERS[name] for name in ("uniform", "poisson", "separated")}
 
 
 def cohorts(sampler, rounds=ROUNDS):
@@ -45,9 +48,9 @@ def test_uniform_draws_pairs_equally_often():
     assert np.abs(pairs - ROUNDS / 15).max() < 4 * sigma
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", EQUAL)
 def test_a_cohort_depends_on_seed_and_round_alone(name):
-    make = samplers.SAMPLERS[name]
+    make = EQUAL[name]
     first, again, other = (make(200, 20, seed) for seed in (5, 5, 6))
     forward = cohorts(first, 20)
     for round in reversed(range(20)):
@@ -56,12 +59,12 @@ def test_a_cohort_depends_on_seed_and_round_alone(name):
     assert not any(map(np.array_equal, forward, cohorts(other, 20)))
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", EQUAL)
 def test_numbers_that_do_not_fit_are_refused(name):
     for cohort in (0, -1, 11):
         with pytest.raises(ValueError, match=f"clients_per_round = {cohort}.*10 clients"):
-            samplers.SAMPLERS[name](10, cohort, 0)
-    everybody = samplers.SAMPLERS[name](10, 10, 0)
+            EQUAL[name](10, cohort, 0)
+    everybody = EQUAL[name](10, 10, 0)
     whole, _ = everybody.select(everybody.init(), 0)
     assert sorted(whole) == list(range(10))
 
@@ -91,7 +94,7 @@ def test_poisson_cohorts_may_be_empty():
 @given(st.integers(1, 1000), st.data())
 def test_no_cohort_exceeds_what_the_sampler_promises(num_clients, data):
     cohort = data.draw(st.integers(1, num_clients))
-    for make in samplers.SAMPLERS.values():
+    for make in EQUAL.values():
         sampler = make(num_clients, cohort, data.draw(st.integers(0, 99)))
         assert max(map(len, cohorts(sampler, 5))) <= sampler.max_cohort <= num_clients
 
@@ -147,10 +150,10 @@ def test_separation_longer_than_a_pass_is_refused():
     with pytest.raises(ValueError, match="separation = 0"):
         samplers.separated(539, 108, 0, separation=0)
     with pytest.raises(ValueError, match="no argument.*separation|separation.*uniform"):
-        samplers.make("uniform", 10, 2, 0, np.ones(10, int), separation=3)
+        names.make("uniform", 10, 2, 0, np.ones(10, int), separation=3)
     with pytest.raises(ValueError, match="twice|set here"):
-        samplers.make("separated(separation=2)", 10, 2, 0, np.ones(10, int), separation=3)
-    own = samplers.make("separated", 10, 2, 0, np.ones(10, int), separation=3)
+        names.make("separated(separation=2)", 10, 2, 0, np.ones(10, int), separation=3)
+    own = names.make("separated", 10, 2, 0, np.ones(10, int), separation=3)
     assert own.separation == 3
 
 
