@@ -1,0 +1,281 @@
+"""Asynchronous training: clients work at all times, and the server steps as their updates arrive.
+
+A round is a step of the server. So many clients work at a time; as one ends, another begins from
+the newest model. All of it is planned: the heap of arrivals is advanced on the host, and each job
+of a round reaches the program with the version that it started from. Of events at the same moment,
+arrivals come first, by client; then the server's step; then new clients begin.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax.core import random
+from fljax.core.schedule import FATES, Arrivals, Schedule, Spans
+from fljax.core.values import COUNT, FACTOR, NON_NEGATIVE, Field, Interval, checked
+from fljax.systems.fleet import Fleet
+from fljax.systems.staleness import Discount, discount_of
+
+ARRIVED, _, LATE, LOST = range(len(FATES))
+# Candidates whose jobs are planned at once.
+_BLOCK = 1024
+# Candidates in a row that may be busy or offline before a place stays empty until something ends.
+_TRIES = 256
+
+
+class _State(NamedTuple):
+    """Who works, and since when; columns have one entry a place, -1 where nobody works.
+
+    Attributes:
+      seconds: float64, the clock.
+      begun: int64, candidates that were considered so far.
+      client, version: int64[C] who works, and from which version, counted from the first.
+      begin, end: float64[C] seconds.
+      lost: bool[C], whether the job ends without an update.
+    """
+
+    seconds: np.ndarray
+    begun: np.ndarray
+    client: np.ndarray
+    version: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    lost: np.ndarray
+
+
+class _Working(NamedTuple):
+    """A job under way, as the heap of arrivals orders it."""
+
+    end: float
+    client: int
+    begin: float
+    version: int
+    lost: bool
+
+
+def fedbuff(
+    fleet: Fleet,
+    clients_per_round: int,
+    num_rounds: int,
+    concurrency: int,
+    staleness: str = "polynomial(0.5)",
+    max_staleness: int | None = None,
+) -> Schedule:
+    """Lets the server step whenever a buffer of updates is full: FedBuff.
+
+    The step is the mean over the buffer of the updates, each multiplied by its discount: with
+    `weighting = "uniform"` and a discount of (1 + staleness)^-0.5 it is the paper's (Nguyen et al.
+    2021, arXiv:2106.06639). A client works on one job at a time, and again only once its update has
+    been stepped with.
+
+    Args:
+      fleet: The clients.
+      clients_per_round: Size of the buffer.
+      num_rounds: Steps of the server; as many are planned ahead where `max_staleness` is None.
+      concurrency: Clients that work at a time.
+      staleness: Discount of late updates; see `fljax.systems.staleness`.
+      max_staleness: Clients that would arrive later are given up; None waits for all.
+
+    Raises:
+      ValueError: If fewer clients would work than the server waits for.
+    """
+    buffer = checked("clients_per_round", clients_per_round, Field(None, int, COUNT))
+    concurrency = checked("concurrency", concurrency, Field(None, int, COUNT))
+    if concurrency < buffer:
+        raise ValueError(
+            f"concurrency = {concurrency} clients work at a time, but the server waits for "
+            f"clients_per_round = {buffer} of them. Raise the one or lower the other."
+        )
+    return _continuous(
+        fleet, buffer, num_rounds, concurrency, discount_of(staleness), max_staleness
+    )
+
+
+def fedasync(
+    fleet: Fleet,
+    clients_per_round: int,
+    num_rounds: int,
+    alpha: float = 0.6,
+    staleness: str = "polynomial(0.5)",
+    max_staleness: int | None = None,
+) -> Schedule:
+    """Lets the server mix every model that arrives into its own: FedAsync.
+
+    The new model is (1 - a) times the old one and a times the client's, where a is `alpha` times
+    the discount of its staleness (Xie et al. 2019, arXiv:1903.03934, which has the discounts
+    constant, polynomial and hinge). Every round has one client.
+
+    Args:
+      fleet: The clients.
+      clients_per_round: Clients that work at a time.
+      num_rounds, staleness, max_staleness: As for `fedbuff`.
+      alpha: Share of a fresh model, from 0 to 1.
+    """
+    concurrency = checked("clients_per_round", clients_per_round, Field(None, int, COUNT))
+    alpha = checked("alpha", alpha, Field(None, float, FACTOR))
+    discount = discount_of(staleness)
+    mixed = _continuous(
+        fleet, 1, num_rounds, concurrency, lambda late: alpha * discount(late), max_staleness
+    )
+    return mixed._replace(rebased=True)
+
+
+def _continuous(
+    fleet: Fleet,
+    buffer: int,
+    num_rounds: int,
+    concurrency: int,
+    discount: Discount,
+    max_staleness: int | None,
+) -> Schedule:
+    """Returns the schedule of a server that steps with so many updates at a time."""
+    if max_staleness is not None:
+        max_staleness = checked("max_staleness", max_staleness, Field(None, int, NON_NEGATIVE))
+    eligible = np.flatnonzero(fleet.steps > 0)
+    num_rounds = checked("num_rounds", num_rounds, Field(None, int, Interval(0)))
+    if len(eligible) < concurrency:
+        raise ValueError(
+            f"{concurrency} clients are to work at a time, but {len(eligible)} have data to train "
+            "on. Lower the number, or give more clients data."
+        )
+    candidates = functools.lru_cache(maxsize=4)(functools.partial(_candidates, fleet, eligible))
+
+    def init() -> _State:
+        nobody = np.full(concurrency, -1, np.int64)
+        never = np.zeros(concurrency)
+        return _State(
+            np.float64(0), np.int64(0), nobody, nobody, never, never, np.zeros(concurrency, bool)
+        )
+
+    def draw(state: _State, round: int):
+        now, begun = float(state.seconds), int(state.begun)
+        working, given_up = _resumed(state, round, max_staleness)
+        busy = {job.client for job in working}
+        taken: list[_Working] = []
+        lost: list[_Working] = []
+        while len(taken) < buffer:
+            if not working or working[0].end > now:
+                begun = _begin(working, busy, now, begun, round)
+            if not working:
+                now = _next_online(fleet, eligible, now, round)
+                continue
+            job = heapq.heappop(working)
+            now = job.end
+            (lost if job.lost else taken).append(job)
+            if job.lost:
+                busy.discard(job.client)
+        staleness = np.array([round - job.version for job in taken], np.int64)
+        arrivals = Arrivals(
+            clients=np.array([job.client for job in taken], np.int32),
+            version=staleness,
+            scale=np.asarray(discount(staleness), np.float64),
+            record={
+                "time/simulated_seconds": now,
+                "systems/round_seconds": now - float(state.seconds),
+                "systems/staleness_mean": float(staleness.mean()),
+                "systems/staleness_max": int(staleness.max()),
+                "systems/clients_late": len(given_up),
+                "systems/clients_lost": len(lost),
+            },
+            spans=_spans(taken, lost, given_up, float(state.seconds)),
+        )
+        return arrivals, _saved(working, concurrency, now, begun)
+
+    def _begin(working, busy, now, begun, round) -> int:
+        """Lets clients begin until so many work as may; returns the candidates considered."""
+        tries = 0
+        while len(working) < concurrency and len(busy) < len(eligible) and tries < _TRIES:
+            clients, seconds, are_lost = candidates(begun // _BLOCK)
+            place = begun % _BLOCK
+            begun, tries = begun + 1, tries + 1
+            client = clients[place]
+            if client in busy:
+                continue
+            end, is_lost = now + seconds[place], are_lost[place]
+            if fleet.availability is not None:
+                who = np.array([client])
+                if not fleet.availability.online(who, now)[0]:
+                    continue
+                until = float(fleet.availability.until(who, now)[0])
+                end, is_lost = min(end, until), is_lost or until < end
+            heapq.heappush(working, _Working(end, client, now, round, is_lost))
+            busy.add(client)
+            tries = 0
+        return begun
+
+    schedule = Schedule(init, draw, buffer, has_scale=True)
+    if max_staleness is None:
+        return schedule._replace(num_versions=_versions_needed(schedule, num_rounds))
+    return schedule._replace(num_versions=max_staleness + 1)
+
+
+def _candidates(fleet: Fleet, eligible: np.ndarray, block: int) -> tuple[list, list, list]:
+    """Returns who may begin next, one after another, how long each would take, and who is lost."""
+    number = block * _BLOCK + np.arange(_BLOCK)
+    words = random.uniform(fleet.seed, "systems/begin", number)
+    clients = eligible[np.floor(words * len(eligible)).astype(np.int64)]
+    always = fleet._replace(availability=None)
+    end, lost = always.ends(clients, 0.0, number)
+    return clients.tolist(), end.tolist(), lost.tolist()
+
+
+def _resumed(state: _State, round: int, max_staleness: int | None):
+    """Returns the heap of those who work, and those who are given up since they are too late."""
+    columns = state.end, state.client, state.begin, state.version, state.lost
+    jobs = [
+        _Working(*job)
+        for job in zip(*(column.tolist() for column in columns), strict=True)
+        if job[1] >= 0
+    ]
+    bound = np.inf if max_staleness is None else max_staleness
+    working = [job for job in jobs if round - job.version <= bound]
+    heapq.heapify(working)
+    return working, [job for job in jobs if round - job.version > bound]
+
+
+def _saved(working: list[_Working], concurrency: int, now: float, begun: int) -> _State:
+    """Returns the state behind a round."""
+    idle = _Working(0.0, -1, 0.0, -1, False)
+    jobs = sorted(working) + [idle] * (concurrency - len(working))
+    end, client, begin, version, lost = map(np.array, zip(*jobs, strict=True))
+    return _State(np.float64(now), np.int64(begun), client, version, begin, end, lost)
+
+
+def _next_online(fleet: Fleet, eligible: np.ndarray, now: float, round: int) -> float:
+    """Returns the moment at which somebody is online, where nobody works or can begin."""
+    if fleet.availability is None:
+        return now
+    moment = float(np.min(fleet.availability.since(eligible, now)))
+    if not np.isfinite(moment):
+        raise ValueError(
+            f"Round {round} waits at {now:g} simulated seconds, and no client is ever online "
+            "again. Let the availability go on, or run fewer rounds."
+        )
+    return moment
+
+
+def _spans(
+    taken: list[_Working], lost: list[_Working], given_up: list[_Working], now: float
+) -> Spans:
+    """Returns who worked when, of the jobs that ended; those given up end as the round begins."""
+    fates = [ARRIVED] * len(taken) + [LOST] * len(lost) + [LATE] * len(given_up)
+    jobs = [*taken, *lost, *(job._replace(end=now) for job in given_up)]
+    return Spans(
+        np.array([job.client for job in jobs], np.int32),
+        np.array([job.begin for job in jobs]),
+        np.array([job.end for job in jobs]),
+        np.array(fates, np.int8),
+    )
+
+
+def _versions_needed(schedule: Schedule, num_rounds: int) -> int:
+    """Plans a whole run, and returns the versions that its jobs start from, the newest included."""
+    state, oldest = schedule.init(), 0
+    for round in range(num_rounds):
+        arrivals, state = schedule.draw(state, round)
+        oldest = max(oldest, int(np.max(arrivals.version)))
+    return oldest + 1

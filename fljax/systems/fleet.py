@@ -1,0 +1,98 @@
+"""The fleet: the clients of a run as time sees them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax.core import random
+from fljax.systems.availability import Availability
+from fljax.systems.devices import Devices
+from fljax.systems.jobs import JobTimes, job_times
+
+# Of several attempts at one job, each has a number of its own.
+_ATTEMPT = 1 << 40
+
+
+class Fleet(NamedTuple):
+    """The clients' devices, when they are there, and what a job asks of them.
+
+    Attributes:
+      devices: Of all N clients.
+      availability: When they are online; None is always.
+      steps: int64[N] local steps of a client's job; 0 for clients that have no batch.
+      downlink_bytes: Bytes that a client receives for a job.
+      uplink_bytes: Bytes that it sends.
+      dropout: Probability that a job is lost, whatever the device and the time.
+      seed: Of the run.
+
+    Example:
+      >>> from fljax.systems.devices import equal
+      >>> from fljax.systems.fleet import Fleet
+      >>> fleet = Fleet(equal(3, 0.5), None, np.array([4, 2, 10]), 0.0, 0.0, 0.0, seed=0)
+      >>> fleet.times(np.array([0, 2]), number=0).total.tolist()
+      [2.0, 5.0]
+    """
+
+    devices: Devices
+    availability: Availability | None
+    steps: np.ndarray
+    downlink_bytes: float
+    uplink_bytes: float
+    dropout: float
+    seed: int
+
+    @property
+    def loses(self) -> bool:
+        """Whether jobs may be lost."""
+        return self.dropout > 0 or self.availability is not None
+
+    def times(
+        self, clients: np.ndarray, number: np.ndarray | int, steps: np.ndarray | None = None
+    ) -> JobTimes:
+        """Returns how long jobs take.
+
+        Args:
+          clients: int64[n] whose jobs they are.
+          number: int64[n], or one for all, of the job among the client's.
+          steps: int64[n] local steps; None for the configured ones.
+        """
+        steps = self.steps[clients] if steps is None else steps
+        return job_times(
+            self.devices, clients, steps, self.downlink_bytes, self.uplink_bytes, self.seed, number
+        )
+
+    def ends(
+        self,
+        clients: np.ndarray,
+        begin: np.ndarray | float,
+        number: np.ndarray | int,
+        attempt: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns when jobs end, and which are lost.
+
+        A job is lost as its client goes offline, or with probability `dropout` at a moment that is
+        uniform over its time.
+
+        Args:
+          clients: int64[n] whose jobs they are.
+          begin: float64[n], or one for all, seconds at which they begin.
+          number: As for `times`.
+          attempt: How many attempts at the same jobs were lost before.
+
+        Returns:
+          (float64[n] seconds of the end or the loss, bool[n] lost).
+        """
+        number = np.asarray(number) + attempt * _ATTEMPT
+        total = self.times(clients, number).total
+        end, lost = begin + total, np.zeros(len(clients), bool)
+        if self.dropout:
+            lost = random.uniform(self.seed, "systems/lost", clients, number) < self.dropout
+            share = random.uniform(self.seed, "systems/lost/when", clients, number)
+            end = np.where(lost, begin + share * total, end)
+        if self.availability is not None:
+            until = self.availability.until(clients, begin)
+            lost |= until < end
+            end = np.minimum(end, until)
+        return end, lost

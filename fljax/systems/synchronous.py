@@ -1,0 +1,270 @@
+"""Synchronous rounds in simulated time: who is there, who is late, how long the server waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fljax.core import random
+from fljax.core.sampler import Sampler, Selection
+from fljax.core.schedule import FATES, Arrivals, Schedule, Spans
+from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, checked
+from fljax.systems.fleet import Fleet
+
+ARRIVED, PARTIAL, LATE, LOST = range(len(FATES))
+# Draws of further clients, each four times as large, before all are asked whether they are online.
+_DRAWS = 4
+
+
+class _State(NamedTuple):
+    """The state of a schedule: the sampler's, and the clock in seconds."""
+
+    sampler: tuple
+    seconds: np.ndarray
+
+
+class _Jobs(NamedTuple):
+    """The jobs of a round, as they turned out; arrays have one entry a job."""
+
+    clients: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    fate: np.ndarray
+    steps: np.ndarray
+
+
+def wait_for_all(
+    fleet: Fleet, sampler_of: Callable[[float], Sampler], clients_per_round: float, retries: int = 0
+) -> Schedule:
+    """Lets the server wait until all whom it asked have answered, or are lost.
+
+    Args:
+      fleet: The clients.
+      sampler_of: (clients per round) -> Sampler.
+      clients_per_round: Clients that are asked.
+      retries: How often a client that was lost is asked again, as soon as it is back.
+    """
+    retries = checked("retries", retries, Field(None, int, NON_NEGATIVE))
+    return _rounds(fleet, sampler_of(clients_per_round), retries=retries)
+
+
+def deadline(
+    fleet: Fleet,
+    sampler_of: Callable[[float], Sampler],
+    clients_per_round: float,
+    seconds: float,
+    late: str = "drop",
+    retries: int = 0,
+) -> Schedule:
+    """Ends a round so many seconds after it began, or once all have answered.
+
+    Args:
+      fleet, sampler_of, clients_per_round, retries: As for `wait_for_all`.
+      seconds: The longest round.
+      late: What becomes of clients that need longer: "drop"; or "partial", they take as many local
+        steps as fit, and are dropped where none does (Li et al. 2018, arXiv:1812.06127, let
+        stragglers do so).
+    """
+    seconds = checked("seconds", seconds, Field(None, float, POSITIVE))
+    late = checked("late", late, Field(None, str, ("drop", "partial")))
+    retries = checked("retries", retries, Field(None, int, NON_NEGATIVE))
+    return _rounds(
+        fleet, sampler_of(clients_per_round), seconds=seconds, partial=late == "partial",
+        retries=retries,
+    )  # fmt: skip
+
+
+def over_selection(
+    fleet: Fleet,
+    sampler_of: Callable[[float], Sampler],
+    clients_per_round: int,
+    factor: float = 1.3,
+    seconds: float | None = None,
+) -> Schedule:
+    """Asks more clients than it needs, and ends a round with the last answer that it needs.
+
+    So Bonawitz et al. (2019, arXiv:1902.01046) do, with 1.3 times as many.
+
+    Args:
+      fleet, sampler_of: As for `wait_for_all`.
+      clients_per_round: Answers that the server needs.
+      factor: How many times as many clients are asked, rounded up.
+      seconds: The longest round; None is without end.
+    """
+    factor = checked("factor", factor, Field(None, float, Interval(1)))
+    if seconds is not None:
+        seconds = checked("seconds", seconds, Field(None, float, POSITIVE))
+    needed = checked("clients_per_round", clients_per_round, Field(None, int, COUNT))
+    asked = int(np.ceil(factor * needed - 1e-9))
+    return _rounds(fleet, sampler_of(asked), needed=needed, seconds=seconds)
+
+
+def _rounds(
+    fleet: Fleet,
+    sampler: Sampler,
+    *,
+    needed: int | None = None,
+    seconds: float | None = None,
+    partial: bool = False,
+    retries: int = 0,
+) -> Schedule:
+    """Returns the schedule of rounds that end with the last answer, or by a rule.
+
+    Args:
+      fleet: The clients.
+      sampler: Draws those who are asked.
+      needed: Answers that end a round; None for all.
+      seconds: The longest round; None is without end.
+      partial: Whether clients take as many steps as fit into it.
+      retries: How often a lost job is tried again.
+    """
+    loses = fleet.loses or needed is not None or seconds is not None
+
+    def init():
+        return _State(sampler.init(), np.float64(0))
+
+    def draw(state: _State, round: int):
+        selected, inner = sampler.select(state.sampler, round)
+        clients, scale = selected, None
+        if isinstance(selected, Selection):
+            clients, scale = selected
+        begin = float(state.seconds)
+        if fleet.availability is not None:
+            clients, scale, begin = _online(fleet, np.asarray(clients), scale, begin, round)
+        jobs, end = _turned_out(fleet, np.asarray(clients, np.int64), begin, round)
+        accepted = jobs.fate <= PARTIAL
+        arrivals = Arrivals(
+            clients=jobs.clients,
+            accepted=accepted,
+            # a job of which nothing arrives is not worth its computation
+            steps=np.where(accepted, jobs.steps, np.minimum(jobs.steps, 1)) if loses else None,
+            scale=scale,
+            record=_record(jobs, float(state.seconds), end),
+            spans=Spans(
+                jobs.clients.astype(np.int32), jobs.begin, jobs.end, jobs.fate.astype(np.int8)
+            ),
+        )
+        return arrivals, _State(inner, np.float64(end))
+
+    def _turned_out(fleet, clients, begin, round) -> tuple[_Jobs, float]:
+        start = np.full(len(clients), begin)
+        end, lost = fleet.ends(clients, start, round)
+        for attempt in range(1, retries + 1):
+            start, end, lost = _tried_again(fleet, clients, start, end, lost, round, attempt)
+        fate = np.where(lost, LOST, ARRIVED)
+        steps = fleet.steps[clients]
+        closes = np.inf if seconds is None else begin + seconds
+        if partial:
+            steps, end, fate = _cut(fleet, clients, start, end, fate, steps, closes, round)
+        fate = np.where((fate != LOST) & (end > closes), LATE, fate)
+        if needed is not None:
+            in_order = np.lexsort((clients, end))
+            answers = in_order[fate[in_order] <= PARTIAL]
+            if len(answers) >= needed:
+                closes = float(end[answers[needed - 1]])
+                fate[answers[needed:]] = LATE
+        # a loss behind the end of the round is never heard of
+        fate = np.where((fate == LOST) & (end > closes), LATE, fate)
+        finish = closes if (fate == LATE).any() else float(end.max(initial=begin))
+        return _Jobs(clients, start, np.minimum(end, finish), fate, steps), finish
+
+    return Schedule(
+        init,
+        draw,
+        sampler.max_cohort,
+        has_steps=loses,
+        has_scale=sampler.has_scale,
+        observe=lambda state, round, told: state._replace(
+            sampler=sampler.observe(state.sampler, round, told)
+        ),
+        feedback=sampler.feedback,
+    )
+
+
+def _record(jobs: _Jobs, before: float, end: float) -> dict[str, float]:
+    """Returns what a round's record says of time."""
+    counts = np.bincount(jobs.fate, minlength=len(FATES)).tolist()
+    return {
+        "time/simulated_seconds": end,
+        "systems/round_seconds": end - before,
+        "systems/clients_partial": counts[PARTIAL],
+        "systems/clients_late": counts[LATE],
+        "systems/clients_lost": counts[LOST],
+    }
+
+
+def _tried_again(fleet: Fleet, clients, start, end, lost, round: int, attempt: int):
+    """Lets clients whose job was lost begin again, once they are back; returns what is then so."""
+    again = np.flatnonzero(lost)
+    if not len(again):
+        return start, end, lost
+    who, back = clients[again], end[again]
+    if fleet.availability is not None:
+        back = fleet.availability.since(who, back)
+    again, who, back = (column[np.isfinite(back)] for column in (again, who, back))
+    start, end, lost = start.copy(), end.copy(), lost.copy()
+    start[again] = back
+    end[again], lost[again] = fleet.ends(who, back, round, attempt)
+    return start, end, lost
+
+
+def _cut(fleet: Fleet, clients, start, end, fate, steps, closes: float, round: int):
+    """Lets clients that would be late take as many steps as fit, if one does."""
+    late = np.flatnonzero((fate == ARRIVED) & (end > closes))
+    times = fleet.times(clients[late], round)
+    # what a repeated job draws for its time is another number
+    slow = (end[late] - start[late]) / times.total
+    room = (closes - start[late]) / slow - times.download - times.upload
+    whole = steps[late]
+    fitting = np.floor(room / (times.compute / np.maximum(whole, 1)) + 1e-9)
+    fitting = np.clip(fitting, 0, whole - 1).astype(np.int64)
+    cut = late[fitting > 0]
+    steps, end, fate = steps.copy(), end.copy(), fate.copy()
+    steps[cut], fate[cut], end[cut] = fitting[fitting > 0], PARTIAL, closes
+    return steps, end, fate
+
+
+def _online(fleet: Fleet, clients, scale, begin: float, round: int):
+    """Returns a cohort of clients that are online, what scales them, and when they can begin.
+
+    Those of the cohort who are online stay; others who are, drawn uniformly, come in the place of
+    the rest, so that a uniform cohort is uniform among those online. Where nobody is, the round
+    begins once somebody is.
+    """
+    eligible = len(fleet.steps)
+    seconds = begin
+    here = fleet.availability.online(clients, seconds)
+    kept, missing = clients[here], int((~here).sum())
+    if scale is not None:
+        # the probabilities behind a scale are those of this cohort alone
+        return kept, scale[here], seconds
+    for draw in range(_DRAWS):
+        if not missing:
+            break
+        count = min(4 ** (draw + 1) * missing + 16, 4 * eligible)
+        words = random.uniform(fleet.seed, "systems/online", round, draw, np.arange(count))
+        others = _firsts(np.floor(words * eligible).astype(np.int64), kept)
+        others = others[fleet.availability.online(others, seconds)][:missing]
+        kept, missing = np.concatenate([kept, others]), missing - len(others)
+    if missing:
+        everybody = np.setdiff1d(np.arange(eligible), kept)
+        if not len(kept):
+            seconds = float(np.min(fleet.availability.since(everybody, seconds), initial=np.inf))
+            if not np.isfinite(seconds):
+                raise ValueError(
+                    f"Round {round} begins after {begin:g} simulated seconds, and no client is "
+                    "ever online again. Let the availability go on, or run fewer rounds."
+                )
+        here = everybody[fleet.availability.online(everybody, seconds)]
+        words = random.uniform(fleet.seed, "systems/online/all", round, here)
+        kept = np.concatenate([kept, here[np.argsort(words, kind="stable")][:missing]])
+    return kept, None, seconds
+
+
+def _firsts(drawn: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Returns the drawn clients without repetitions, in their order, and without those taken."""
+    _, first = np.unique(drawn, return_index=True)
+    firsts = drawn[np.sort(first)]
+    return firsts[~np.isin(firsts, taken)]
