@@ -12,6 +12,7 @@ from fljax.core.contradictions import (
     has_effect,
     privacy_contradictions,
     robustness_contradictions,
+    systems_contradictions,
 )
 from fljax.core.own_modules import beside
 from fljax.core.parts import (
@@ -103,6 +104,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     from fljax.privacy import names
     from fljax.robustness import names as robust
     from fljax.selection.names import check_name
+    from fljax.systems import names as systems
 
     tables = {
         "dataset": data.SOURCES,
@@ -121,6 +123,9 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     for key, table in lists.items():
         if values[key] is not None:
             read(key, values[key], table)
+    for key in systems.TABLES:
+        if values[key] is not None:
+            systems.check_name(key, values[key])
     if values["feature_skew"] is not None:
         read("feature_skew", values["feature_skew"], data.SKEWS)
     if values["augmentation"] is not None:
@@ -262,6 +267,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     yield from contradictions(values)
     yield from privacy_contradictions(values)
     yield from robustness_contradictions(values)
+    yield from systems_contradictions(values)
     for side in ("client", "server"):
         yield from _schedule_conflicts(side, values)
     yield from _compression_conflicts(values)

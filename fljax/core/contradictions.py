@@ -10,7 +10,8 @@ from typing import Any
 
 from fljax.core.data_settings import PARTITIONS
 from fljax.core.parts import name_of
-from fljax.core.settings import PRIVACY
+from fljax.core.settings import PRIVACY, SYSTEMS
+from fljax.core.values import shown
 
 _LOCAL_SGD = ("fedavg", "fedopt", "fedprox")
 # The algorithms whose options stand below; others take those that their signatures name.
@@ -20,6 +21,9 @@ _DIRICHLET = (
     *("quantity_label", "pachinko"),
 )
 _ADAPTIVE = ("adagrad", "adam", "yogi")
+# Schedules in which clients begin one by one, and those in which the sampler's cohort works.
+_ASYNCHRONOUS = ("fedbuff", "fedasync")
+_OF_COHORTS = ("wait_for_all", "deadline")
 # {option: (other option, values of it with which the first one has an effect)}
 ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "alpha": ("partition", _DIRICHLET),
@@ -121,6 +125,74 @@ def robustness_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
             )
     if not values["attacker_momentum"] and values["attack"] is None:
         yield "attacker_momentum = False has no effect without attack. Leave it out."
+
+
+def systems_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with options of time that are each allowed, and what to do.
+
+    Args:
+      values: Of `SYSTEMS`, and sampler, cohorts, steps_per_round, root_rows, secure_aggregation and
+        privacy, as far as there are such; in Python they may be records as well.
+    """
+    timed = [name for name, field in SYSTEMS.items() if not _is(values[name], field.default)]
+    if not timed:
+        return
+    first = f"{timed[0]} = {shown(values[timed[0]])}"
+    if values.get("root_rows"):
+        yield (
+            f"root_rows = {values['root_rows']} gives the server a client of its own, which has no "
+            f"device, and {first} gives all clients one. Leave one of them out."
+        )
+    if values.get("steps_per_round") is not None:
+        yield f"steps_per_round is given, and {first} plans steps itself. Leave one of them out."
+    schedule = values["schedule"]
+    if schedule is not None and not isinstance(schedule, str) and len(timed) > 1:
+        yield (
+            f"{' and '.join(timed[:-1])} have no effect with a schedule of your own. Leave them "
+            "out, or name one of ours."
+        )
+    if values.get("privacy") is not None:
+        yield from _uncounted(values)
+    if not isinstance(schedule, str) or name_of(schedule) not in _ASYNCHRONOUS:
+        return
+    if values.get("cohorts") is not None:
+        yield (
+            f"cohorts are given, and schedule = {schedule!r} says itself who begins when. Leave "
+            "one of them out."
+        )
+    if values.get("sampler", "uniform") != "uniform":
+        yield (
+            f"sampler = {shown(values['sampler'])} has no effect with schedule = {schedule!r}, in "
+            "which clients begin as others end, drawn uniformly. Leave it out."
+        )
+    if values.get("secure_aggregation") is not None:
+        yield (
+            "secure_aggregation masks sums over cohorts that begin together, and under schedule = "
+            f"{schedule!r} clients begin one by one, and late ones count less. Leave one of them "
+            "out."
+        )
+
+
+def _is(value: Any, default: Any) -> bool:
+    """Returns whether a value is the default; records of arrays have no truth value."""
+    return value is default or (isinstance(value, float) and value == default)
+
+
+def _uncounted(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what makes guarantees of privacy void, which count on who takes part when."""
+    schedule = values["schedule"]
+    named = name_of(schedule) if isinstance(schedule, str) else None
+    if schedule is not None and named not in _OF_COHORTS:
+        what = f"under schedule = {shown(schedule)} others take part than the sampler draws"
+    elif values["availability"] is not None:
+        what = "with availability others take part than the sampler draws, those who are online"
+    else:
+        return
+    yield (
+        f"privacy counts on the sampler's draws for who takes part, and {what}, so that nothing "
+        "would be promised. Leave one of them out; schedule = 'deadline(...)' and dropout only "
+        "lose clients, and keep the promise."
+    )
 
 
 def privacy_contradictions(values: Mapping[str, Any]) -> Iterator[str]:

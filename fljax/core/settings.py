@@ -261,6 +261,30 @@ PRIVACY: dict[str, Field] = {
     ),
 }  # fmt: skip
 
+SYSTEMS: dict[str, Field] = {
+    "profiles": Field(
+        None, str, optional=True,
+        meaning="Says what clients' devices can do, and gives the run simulated time: a call such "
+        "as 'lognormal(1.0)', named in fljax.systems.names; unset beside the keys below: all "
+        "alike, a second a step.",
+    ),
+    "availability": Field(
+        None, str, optional=True,
+        meaning="Says when clients' devices are online: a call, named in fljax.systems.names; "
+        "unset: always.",
+    ),
+    "dropout": Field(
+        0.0, float, Interval(0, 1, high_open=True),
+        meaning="Loses a client's work with this probability.",
+    ),
+    "schedule": Field(
+        None, str, optional=True,
+        meaning="Says how long the server waits, and for whom: a call such as 'deadline(60)', "
+        "'over_selection(1.3)' or 'fedbuff(concurrency=100)', named in fljax.systems.names; "
+        "unset: for all.",
+    ),
+}  # fmt: skip
+
 EVALUATION: dict[str, Field] = {
     "eval_every": Field(
         10, int, NON_NEGATIVE, unit="rounds", affects=RECORD,
@@ -388,6 +412,7 @@ GROUPS: dict[str, Mapping[str, Field | dict[str, Field]]] = {
     "compression": COMPRESSION,
     "robustness": ROBUSTNESS,
     "privacy": PRIVACY,
+    "systems": SYSTEMS,
     "evaluation": EVALUATION,
     "recording": RECORDING,
     "execution": EXECUTION,

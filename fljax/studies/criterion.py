@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from fljax.core.metrics import ACCURACY, LOSS, Metric, metric_of, name_of, rows_of, unit_of
 from fljax.core.names import unknown
+from fljax.core.settings import SYSTEMS
 from fljax.core.transforms import Pipeline
 from fljax.studies.groups import Group
 from fljax.studies.results import Results
 from fljax.training.record_keys import evaluation_keys, training_keys
+from fljax.training.timing import clock_keys
 
 # What must not decide unless it is allowed to: clients, groups and backdoors are evaluated on test
 # rows if there are any.
@@ -175,7 +177,10 @@ def keys_of(group: Group, wanted: Iterable[str | None] = ()) -> list[str]:
         return keys
     transfers = any(options.get(f"{link}_mbps") is not None for link in ("uplink", "downlink"))
     private = options.get("privacy") is not None
-    return keys + training_keys(dataset, task, spec, pipeline, transfers=transfers, private=private)
+    timed = {name: options[name] for name in SYSTEMS if name in options}
+    return keys + training_keys(
+        dataset, task, spec, pipeline, transfers=transfers, private=private, clock=clock_keys(timed)
+    )
 
 
 def resolve(results: Results, criterion: Criterion) -> Criterion:

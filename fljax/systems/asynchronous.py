@@ -21,6 +21,15 @@ from fljax.systems.fleet import Fleet
 from fljax.systems.staleness import Discount, discount_of
 
 ARRIVED, _, LATE, LOST = range(len(FATES))
+# What a round's record says of time.
+KEYS = (
+    "time/simulated_seconds",
+    "systems/round_seconds",
+    "systems/staleness_mean",
+    "systems/staleness_max",
+    "systems/clients_late",
+    "systems/clients_lost",
+)
 # Candidates whose jobs are planned at once.
 _BLOCK = 1024
 # Candidates in a row that may be busy or offline before a place stays empty until something ends.
@@ -169,18 +178,15 @@ def _continuous(
             if job.lost:
                 busy.discard(job.client)
         staleness = np.array([round - job.version for job in taken], np.int64)
+        told = (
+            *(now, now - float(state.seconds), float(staleness.mean()), int(staleness.max())),
+            *(len(given_up), len(lost)),
+        )
         arrivals = Arrivals(
             clients=np.array([job.client for job in taken], np.int32),
             version=staleness,
             scale=np.asarray(discount(staleness), np.float64),
-            record={
-                "time/simulated_seconds": now,
-                "systems/round_seconds": now - float(state.seconds),
-                "systems/staleness_mean": float(staleness.mean()),
-                "systems/staleness_max": int(staleness.max()),
-                "systems/clients_late": len(given_up),
-                "systems/clients_lost": len(lost),
-            },
+            record=dict(zip(KEYS, told, strict=True)),
             spans=_spans(taken, lost, given_up, float(state.seconds)),
         )
         return arrivals, _saved(working, concurrency, now, begun)

@@ -8,7 +8,9 @@ from typing import Any
 from fljax.core import parts
 from fljax.core.schedule import Schedule
 from fljax.core.values import shown
-from fljax.systems import asynchronous, synchronous
+from fljax.systems import asynchronous, availability, devices, synchronous
+from fljax.systems.availability import Availability
+from fljax.systems.devices import Devices
 
 # name -> function (offered values, literals) -> Schedule
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
@@ -18,20 +20,88 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "fedbuff": asynchronous.fedbuff,
     "fedasync": asynchronous.fedasync,
 }
-# Those in which clients start from older versions of the model.
-ASYNCHRONOUS = ("fedbuff", "fedasync")
 OFFERED = ("fleet", "sampler_of", "clients_per_round", "num_rounds")
+# name -> function (num_clients, seed, literals) -> Devices
+PROFILES: dict[str, Callable[..., Devices]] = {"equal": devices.equal}
+# name -> function (num_clients, seed, literals) -> Availability
+AVAILABILITIES: dict[str, Callable[..., Availability]] = {"always": availability.always}
+_OF_CLIENTS = ("num_clients", "seed")
 
 
-def check_schedule(text: str) -> None:
-    """Raises ValueError for a text that names no schedule, or arguments that it does not have.
+# key -> (what it may name, what a run offers to it)
+TABLES: dict[str, tuple[Mapping[str, Callable], tuple[str, ...]]] = {
+    "profiles": (PROFILES, _OF_CLIENTS),
+    "availability": (AVAILABILITIES, _OF_CLIENTS),
+    "schedule": (SCHEDULES, OFFERED),
+}
+
+
+def record_keys(schedule: str | None) -> tuple[str, ...]:
+    """Returns the keys that a named schedule adds to records; of None, those of `wait_for_all`.
 
     Example:
-      >>> from fljax.systems.names import check_schedule
-      >>> check_schedule("deadline(60, late='partial')")
+      >>> from fljax.systems.names import record_keys
+      >>> record_keys("fedbuff(concurrency=10)")[2]
+      'systems/staleness_mean'
     """
-    call = parts.read_one("schedule", text, SCHEDULES)
-    parts.bound(call, offered=dict.fromkeys(OFFERED))
+    named = parts.name_of(schedule or "wait_for_all")
+    if ":" in named:
+        return ()
+    return asynchronous.KEYS if named in ("fedbuff", "fedasync") else synchronous.KEYS
+
+
+def check_name(key: str, text: str) -> None:
+    """Raises ValueError for a text that names nothing in a key's table, or wrong arguments.
+
+    Example:
+      >>> from fljax.systems.names import check_name
+      >>> check_name("schedule", "deadline(60, late='partial')")
+    """
+    table, offered = TABLES[key]
+    parts.bound(parts.read_one(key, text, table), offered=dict.fromkeys(offered))
+
+
+def make_devices(profiles: str | Devices, num_clients: int, seed: int) -> Devices:
+    """Returns the devices that a text names, or those given, if they are as many as the clients.
+
+    Raises:
+      ValueError: For a text that names none, or devices of another number.
+
+    Example:
+      >>> from fljax.systems.names import make_devices
+      >>> make_devices("equal(0.5)", num_clients=3, seed=0).step_seconds.tolist()
+      [0.5, 0.5, 0.5]
+    """
+    found = _made("profiles", profiles, Devices, num_clients, seed)
+    if found.num_clients != num_clients:
+        raise ValueError(
+            f"profiles has the devices of {found.num_clients} clients, and the population has "
+            f"{num_clients}. Give one for each client."
+        )
+    return found
+
+
+def make_availability(given: str | Availability, num_clients: int, seed: int) -> Availability:
+    """Returns the availability that a text names, or the one given.
+
+    Raises:
+      ValueError: For a text that names none.
+    """
+    return _made("availability", given, Availability, num_clients, seed)
+
+
+def _made(key: str, given: Any, kind: type, num_clients: int, seed: int) -> Any:
+    if isinstance(given, kind):
+        return given
+    table, _ = TABLES[key]
+    call = parts.read_one(key, given, table)
+    found = parts.make(call, offered={"num_clients": num_clients, "seed": seed})
+    if not isinstance(found, kind):
+        raise ValueError(
+            f"{call.where}: {call.name} returned {shown(found)} ({type(found).__name__}), and what "
+            f"{key} names is of {kind.__module__}.{kind.__name__}."
+        )
+    return found
 
 
 def make_schedule(text: str, offered: Mapping[str, Any]) -> Schedule:

@@ -14,6 +14,14 @@ from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, ch
 from fljax.systems.fleet import Fleet
 
 ARRIVED, PARTIAL, LATE, LOST = range(len(FATES))
+# What a round's record says of time.
+KEYS = (
+    "time/simulated_seconds",
+    "systems/round_seconds",
+    "systems/clients_partial",
+    "systems/clients_late",
+    "systems/clients_lost",
+)
 # Draws of further clients, each four times as large, before all are asked whether they are online.
 _DRAWS = 4
 
@@ -186,13 +194,8 @@ def _rounds(
 def _record(jobs: _Jobs, before: float, end: float) -> dict[str, float]:
     """Returns what a round's record says of time."""
     counts = np.bincount(jobs.fate, minlength=len(FATES)).tolist()
-    return {
-        "time/simulated_seconds": end,
-        "systems/round_seconds": end - before,
-        "systems/clients_partial": counts[PARTIAL],
-        "systems/clients_late": counts[LATE],
-        "systems/clients_lost": counts[LOST],
-    }
+    told = (end, end - before, counts[PARTIAL], counts[LATE], counts[LOST])
+    return dict(zip(KEYS, told, strict=True))
 
 
 def _tried_again(fleet: Fleet, clients, start, end, lost, round: int, attempt: int):

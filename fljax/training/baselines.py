@@ -23,7 +23,7 @@ import numpy as np
 from fljax import algorithms
 from fljax.core import signals
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.settings import PRIVACY, ROBUSTNESS
+from fljax.core.settings import PRIVACY, ROBUSTNESS, SYSTEMS
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset, Partition
@@ -44,7 +44,7 @@ MEANT_BY = {
 _UNPROTECTED = {
     "pipeline": Pipeline(),
     **dict.fromkeys(PRIVACY),
-    **{name: field.default for name, field in ROBUSTNESS.items()},
+    **{name: field.default for name, field in (ROBUSTNESS | SYSTEMS).items()},
 }
 
 

@@ -43,6 +43,7 @@ from fljax.training.privacy import with_privacy
 from fljax.training.robustness import with_robustness
 from fljax.training.sampling import make_cohorts
 from fljax.training.task_choice import fitted
+from fljax.training.timing import ScheduleMaker, schedule_maker
 from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
 
 
@@ -54,6 +55,7 @@ class Blueprint(NamedTuple):
       options: Likewise, with what protects the clients drawn.
       trials: What trains side by side.
       split: The training examples, with the partitions of all trials one after another.
+      make_schedule: Makes the schedule of a trial.
       cohorts: Who is drawn for a round.
       work: The local work of a client.
       schedules: Of each pass: "local" or "epoch".
@@ -72,6 +74,7 @@ class Blueprint(NamedTuple):
     options: RoundOptions
     trials: Sequence[TrialInputs]
     split: Split
+    make_schedule: ScheduleMaker
     cohorts: Cohorts
     work: LocalWork
     schedules: Sequence[str]
@@ -111,8 +114,9 @@ def draw_blueprint(
     trials = trials or [TrialInputs(options.seed, hyperparameters(spec, options.pipeline))]
     partitions = partitions or [dataset.train.partition]
     partition = joined(partitions)
-    cohorts = make_cohorts(dataset, options, [trial.seed for trial in trials])
     work = local_work(partition.sizes, options)
+    make_schedule = schedule_maker(dataset, task, spec, options, work, partition.sizes)
+    cohorts = make_cohorts(dataset, options, trials, make_schedule)
     schedules = schedules_of(task, spec, options.batches)
     has_work = takes_part(partition.sizes, works_of(work, schedules))
     participants = has_work.reshape(len(partitions), -1).sum(1)
@@ -132,8 +136,8 @@ def draw_blueprint(
     check_plan_size(steps, work, cohorts.max_jobs)
     split = Split(dataset.train.examples, partition)
     return Blueprint(
-        dataset, task, spec, options, trials, split, cohorts, work, schedules, steps, participants,
-        initial, model, batch, local_task, algorithm,
+        dataset, task, spec, options, trials, split, make_schedule, cohorts, work, schedules, steps,
+        participants, initial, model, batch, local_task, algorithm,
     )  # fmt: skip
 
 

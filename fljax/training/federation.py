@@ -59,7 +59,8 @@ from fljax.training.narrowing import narrowing
 from fljax.training.options import RoundOptions
 from fljax.training.partial_rounds import proven
 from fljax.training.round_records import FATES, passes_kept
-from fljax.training.sampling import make_cohorts
+from fljax.training.sampling import check_versions, make_cohorts
+from fljax.training.timing import ScheduleMaker
 from fljax.training.trials import InitialTrials, TrialInputs, check_frozen, initial_trials
 
 __all__ = [
@@ -180,6 +181,7 @@ def _assemble(
         rounds_program=make_rounds_program(*parts, **kind),
         trials=list(blueprint.trials),
         participants=blueprint.participants,
+        make_schedule=blueprint.make_schedule,
         cohorts=blueprint.cohorts,
         planner=planner,
         store=store,
@@ -209,6 +211,7 @@ class Federation:
       program, rounds_program: The compiled round, and several of them in a row.
       trials: What trains side by side.
       participants: int64[partitions] number of clients that ever take part.
+      make_schedule: Makes the schedule of a trial.
       cohorts: Who is drawn for a round.
       planner: Plans a round.
       store: What clients keep from round to round.
@@ -239,6 +242,7 @@ class Federation:
     rounds_program: jax.stages.Wrapped
     trials: list[TrialInputs]
     participants: np.ndarray
+    make_schedule: ScheduleMaker
     cohorts: Cohorts
     planner: Planner
     store: ClientStore
@@ -303,7 +307,8 @@ class Federation:
         self.state = chosen._replace(past=past)
         hparams, keys = put_same((first.hparams, first.keys), self.mesh)
         self.inputs = self.inputs._replace(hparams=hparams, keys=keys)
-        self.cohorts = make_cohorts(self.dataset, self.options, seeds)
+        self.cohorts = make_cohorts(self.dataset, self.options, self.trials, self.make_schedule)
+        check_versions(self.cohorts.num_versions, self.planner.num_versions)
         begins = np.array([trial.partition for trial in self.trials]) * clients
         self.planner = self.planner._replace(seeds=np.array(seeds), begins=begins)
         default = default_rows(self.algorithm, self.options.pipeline, first.variables)

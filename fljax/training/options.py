@@ -14,11 +14,13 @@ from fljax.core.contradictions import (
     contradictions,
     privacy_contradictions,
     robustness_contradictions,
+    systems_contradictions,
 )
 from fljax.core.names import equivalent, foreign, nearest
 from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.sampler import Sampler
+from fljax.core.schedule import Schedule as Timing
 from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY, ROBUSTNESS
 from fljax.core.transforms import Aggregator, Pipeline, PipelineSpec, UplinkLink, check_pipeline
 from fljax.core.values import (
@@ -38,6 +40,9 @@ from fljax.robustness.aggregators.mixing import Mixing
 from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
 from fljax.selection.names import MEANS, check_name
+from fljax.systems import names as systems
+from fljax.systems.availability import Availability
+from fljax.systems.devices import Devices
 
 PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
@@ -55,6 +60,9 @@ _GIVEN_AS_PARTS = {
     "secure_aggregation": UplinkLink,
     "aggregator": (Aggregator, Mixing, Drawn),
     "attack": Attack,
+    "profiles": Devices,
+    "availability": Availability,
+    "schedule": Timing,
 }
 # (federation, record) -> what joins the record
 Hook = Callable[[Any, Mapping[str, Any]], Mapping[str, Any] | None]
@@ -81,8 +89,9 @@ class RoundOptions:
 
     `local_epochs`, `local_steps` and `batch_size` may be lists of N numbers, one for each client,
     `sampler` a Sampler, `privacy` a mechanism of `fljax.privacy`, `secure_aggregation` a link,
-    `aggregator` an Aggregator or a Mixing, `attack` an Attack and `attacker_clients` a list of
-    numbers.
+    `aggregator` an Aggregator or a Mixing, `attack` an Attack, `attacker_clients` a list of
+    numbers, `profiles` the clients' Devices, `availability` an Availability and `schedule` a
+    Schedule.
 
     Attributes:
       client_lr_factors: N numbers, by which each client multiplies the algorithm's client_lr; None
@@ -132,6 +141,10 @@ class RoundOptions:
     attacker_clients: str | Sequence[int] | None = _default("attacker_clients")
     attackers_drawn: str = _default("attackers_drawn")
     attack_rounds: str | int | None = _default("attack_rounds")
+    profiles: str | Devices | None = _default("profiles")
+    availability: str | Availability | None = _default("availability")
+    dropout: float = _default("dropout")
+    schedule: str | Timing | None = _default("schedule")
     seed: int = _default("seed")
     compute_dtype: str = _default("compute_dtype")
     fused_updates: bool | None = _default("fused_updates")
@@ -190,6 +203,11 @@ class RoundOptions:
         for problem in robustness_contradictions(
             {name: getattr(self, name) for name in ROBUSTNESS}
         ):
+            raise ValueError(problem)
+        for name in systems.TABLES:
+            if isinstance(text := getattr(self, name), str):
+                systems.check_name(name, text)
+        for problem in systems_contradictions(vars(self)):
             raise ValueError(problem)
         for name in ("client_lr_schedule", "server_lr_schedule"):
             schedule = getattr(self, name)

@@ -80,6 +80,7 @@ def training_keys(
     *,
     transfers: bool = False,
     private: bool = False,
+    clock: Sequence[str] = (),
 ) -> list[str]:
     """Returns the keys that rounds write, those of the algorithm's own statistics among them.
 
@@ -90,6 +91,7 @@ def training_keys(
       pipeline: Transforms between clients and server, as configured.
       transfers: Whether transfers are simulated.
       private: Whether a mechanism of privacy accounts for the rounds.
+      clock: Keys that the schedule adds.
     """
     rehearsal = rehearsed(dataset, task, spec, pipeline)
     statistics = recorded([of_pass for _, of_pass in rehearsal.kept])
@@ -106,4 +108,4 @@ def training_keys(
     if UPDATE in rehearsal.contributions[-1]:
         own += drift.KEYS
         own += drift.KEYS_OF_WHOLE_UPDATES * chain.leaves_alone(UPDATE)
-    return [*_TRAINING, *own, *(_TRANSFERS * transfers), *([EPSILON] * private)]
+    return [*_TRAINING, *own, *clock, *(_TRANSFERS * transfers), *([EPSILON] * private)]

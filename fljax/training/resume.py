@@ -16,7 +16,7 @@ import optax
 
 from fljax.core.per_client import described
 from fljax.core.sampler import Sampler
-from fljax.core.settings import affecting
+from fljax.core.settings import SYSTEMS, affecting
 from fljax.core.values import FILES, RECORD, RESULTS, SPEED, shown
 from fljax.data.dataset import ROLES, FederatedDataset, Partition
 from fljax.engine.devices.distributed import is_main
@@ -31,10 +31,11 @@ from fljax.training.options import RunOptions
 from fljax.training.own_code import OWN_CODE, warn_of_changes
 from fljax.training.privacy_records import EPSILON, ledger_of, named_protection
 from fljax.training.robustness import named_robustness
+from fljax.training.timing import named_systems
 from fljax.training.totals import RoundTotals
 
 # what stands for records of functions
-_NAMED = {"privacy", "secure_aggregation", "aggregator", "attack"}
+_NAMED = {"privacy", "secure_aggregation", "aggregator", "attack", *SYSTEMS}
 _SCHEDULES = ("client_lr_schedule", "server_lr_schedule")
 # keys of an identity that older checkpoints have not, and how many rows of each split are read
 _DATA, _OPTIMIZER, _FROZEN, _ROWS = "data", "client_optimizer", "constants of the model", 256
@@ -225,6 +226,7 @@ def identity(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {name: described(given[name]) for name in decisive | own}
         | named_protection(rounds)
         | named_robustness(rounds)
+        | named_systems(rounds)
         | {_OPTIMIZER: optimizer_fingerprint(federation)}
         | frozen_fingerprint(federation.inputs.frozen)
         | {"x64": jax.config.jax_enable_x64}

@@ -114,6 +114,8 @@ def training_record(
         record["train/clients_refused"] = _exact_sum(last["refused"])
     if HOSTILE in last:
         record[HOSTILE] = _exact_sum(last[HOSTILE])
+    if facts.records:
+        record |= facts.records[trial]
     # the mean of a round's updates is that of all who trained
     record |= drift.drift_record(everybody, record.get("train/loss"), totals)
     reported = {name for name in last if f"{name}/weight" in last}  # by links of the uplink

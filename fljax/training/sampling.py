@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from fljax.core import sampler as samplers
 from fljax.core.always import always
-from fljax.core.schedule import Schedule, untimed
+from fljax.core.schedule import Schedule
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.plan.cohorts import Cohorts
 from fljax.selection import names
 from fljax.training.options import RoundOptions
+from fljax.training.timing import ScheduleMaker
+from fljax.training.trials import TrialInputs
 
 
-def make_cohorts(dataset: FederatedDataset, options: RoundOptions, seeds: Sequence[int]) -> Cohorts:
-    """Returns the cohorts of trials with these seeds."""
+def make_cohorts(
+    dataset: FederatedDataset,
+    options: RoundOptions,
+    trials: Sequence[TrialInputs],
+    make: ScheduleMaker,
+) -> Cohorts:
+    """Returns the cohorts of some trials, whose schedules are made as `schedule_maker` says."""
     groups = [np.asarray(values) for values in dataset.groups.values()]
+
+    def schedule_of(trial: TrialInputs) -> Schedule:
+        def sampler_of(clients_per_round: float) -> samplers.Sampler:
+            asked = dataclasses.replace(options, clients_per_round=clients_per_round)
+            return make_sampler(dataset, asked, trial.seed)
+
+        return make(sampler_of, trial.seed, trial.partition)
+
     return Cohorts(
-        tuple(make_schedule(dataset, options, seed) for seed in seeds),
+        tuple(map(schedule_of, trials)),
         dataset.num_clients,
         # the first of the data set's groups, as numbers from 0
         np.unique(groups[0], return_inverse=True)[1].astype(np.int32) if groups else None,
         options.steps_per_round,
     )
-
-
-def make_schedule(dataset: FederatedDataset, options: RoundOptions, seed: int) -> Schedule:
-    """Returns the schedule that the options ask for."""
-    return untimed(make_sampler(dataset, options, seed))
 
 
 def make_sampler(dataset: FederatedDataset, options: RoundOptions, seed: int) -> samplers.Sampler:
@@ -63,4 +74,14 @@ def _check_feedback(kind: str, rounds_per_dispatch: int) -> None:
         raise ValueError(
             f"rounds_per_dispatch = {rounds_per_dispatch}, but the sampler has {kind} feedback, "
             "and learns from single rounds. Leave it at 1."
+        )
+
+
+def check_versions(needed: int, there_are: int) -> None:
+    """Raises ValueError if trials that take the places of others start from older versions."""
+    if needed > there_are:
+        raise ValueError(
+            f"A trial's clients are up to {needed - 1} versions late, and the program of the "
+            f"trials before it keeps {there_are}. Set max_staleness in schedule, such as "
+            f"{needed - 1}, so that all trials keep as many."
         )

@@ -17,6 +17,7 @@ from fljax.core import metrics, signals
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.fast_layers import named
 from fljax.core.per_client import described
+from fljax.core.settings import SYSTEMS
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.distributed import (
@@ -59,6 +60,7 @@ from fljax.training.resume import (
 from fljax.training.robustness import named_robustness, with_robustness, without_own_rows
 from fljax.training.stopping import check_patience, check_target
 from fljax.training.task_choice import as_task, fitted
+from fljax.training.timing import named_systems
 from fljax.training.totals import RoundTotals
 
 
@@ -312,6 +314,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
     if isinstance(federation.options.sampler, str):
         resolved["sampler"] = federation.options.sampler
     resolved |= named_protection(federation.options) | named_robustness(federation.options)
+    resolved |= named_systems(federation.options)
     own = {
         name: getattr(options, name)
         for name in (field.name for field in dataclasses.fields(RunOptions))
@@ -347,6 +350,7 @@ _PARTS = (
     "secure_aggregation",
     "aggregator",
     "attack",
+    *SYSTEMS,
 )
 
 
