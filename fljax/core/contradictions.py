@@ -153,13 +153,14 @@ def systems_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
         )
     if values.get("privacy") is not None:
         yield from _uncounted(values)
-    if not isinstance(schedule, str) or name_of(schedule) not in _ASYNCHRONOUS:
-        return
-    if values.get("cohorts") is not None:
+    draws = not isinstance(schedule, str | None) or name_of(str(schedule)) in _ASYNCHRONOUS
+    if draws and values.get("cohorts") is not None:
         yield (
-            f"cohorts are given, and schedule = {schedule!r} says itself who begins when. Leave "
-            "one of them out."
+            f"cohorts are given, and schedule = {shown(schedule)} says itself who begins when. "
+            "Leave one of them out."
         )
+    if not draws or not isinstance(schedule, str):
+        return
     if values.get("sampler", "uniform") != "uniform":
         yield (
             f"sampler = {shown(values['sampler'])} has no effect with schedule = {schedule!r}, in "

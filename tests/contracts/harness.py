@@ -54,14 +54,14 @@ def prepare(
 ) -> Federation:
     """Builds a federation whose capacities hold the job tables."""
     defaults = {"batch_size": 4, "shuffle": False, "clients_per_round": 1}
-    cohorts = [np.asarray(_table(table).client) for table in tables]
+    if "schedule" not in options:
+        defaults["cohorts"] = [np.asarray(_table(table).client) for table in tables]
     return build(
         toy.dataset(toy.clients() if parts is None else parts),
         task or toy.softmax_task(),
         spec,
         RoundOptions(
             num_rounds=len(tables),
-            cohorts=cohorts,
             **(defaults | layout._asdict() | options),
         ),
         trials,

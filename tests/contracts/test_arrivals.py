@@ -13,7 +13,6 @@ from fljax.core.schedule import Arrivals, Schedule
 from fljax.core.transforms import Pipeline, UplinkLink
 from fljax.engine.plan.packed_plan import pack, unpack
 from fljax.engine.plan.round_plan import job_table
-from fljax.training import sampling
 
 # (clients, how old the model is that each starts from, factor of its update) a round
 PLAN = [
@@ -58,16 +57,15 @@ def expected(rebased):
 
 
 @pytest.mark.parametrize(("rebased", "layout"), [(False, ONE), (False, MANY), (True, MANY)])
-def test_updates_are_scaled_and_counted_from_the_newest_model(monkeypatch, rebased, layout):
-    monkeypatch.setattr(sampling, "make_schedule", lambda *args: planned(rebased))
-    federation = harness.prepare(algorithms.fedavg(RATE), tables(), layout)
+def test_updates_are_scaled_and_counted_from_the_newest_model(rebased, layout):
+    spec = algorithms.fedavg(RATE)
+    federation = harness.prepare(spec, tables(), layout, schedule=planned(rebased))
     run = harness.drive(federation, tables())
     toy.assert_close(run.params, expected(rebased), 1e-6)
     assert federation.program._cache_size() == 1
 
 
-def test_what_only_sums_decode_cannot_be_scaled(monkeypatch):
-    monkeypatch.setattr(sampling, "make_schedule", lambda *args: planned(False))
+def test_what_only_sums_decode_cannot_be_scaled():
     summed = UplinkLink(
         encode=lambda value, state, job, key: (value, state),
         decode=lambda payload, state: payload,
@@ -75,15 +73,17 @@ def test_what_only_sums_decode_cannot_be_scaled(monkeypatch):
     )
     with pytest.raises(ValueError, match="nobody can scale a single update there"):
         federation = harness.prepare(
-            algorithms.fedavg(RATE), tables(), pipeline=Pipeline(uplink=(summed,))
+            algorithms.fedavg(RATE),
+            tables(),
+            pipeline=Pipeline(uplink=(summed,)),
+            schedule=planned(False),
         )
         harness.drive(federation, tables())
 
 
-def test_a_message_that_is_no_model_cannot_be_rebased(monkeypatch):
-    monkeypatch.setattr(sampling, "make_schedule", lambda *args: planned(True))
+def test_a_message_that_is_no_model_cannot_be_rebased():
     with pytest.raises(ValueError, match="do not receive and send one model"):
-        federation = harness.prepare(algorithms.scaffold(RATE), tables())
+        federation = harness.prepare(algorithms.scaffold(RATE), tables(), schedule=planned(True))
         harness.drive(federation, tables())
 
 
