@@ -170,8 +170,8 @@ class RoundOptions:
             _set(self, "local_epochs", 1)
         if self.batch_size is None:
             _set(self, "batch_size", 0)
-        # a schedule is a function here
-        fields = {name: field for name, field in OPTIONS.items() if "schedule" not in name}
+        # a schedule of a rate is a function here
+        fields = {name: field for name, field in OPTIONS.items() if "lr_schedule" not in name}
         if isinstance(self.sampler, Sampler):
             del fields["sampler"]
         elif name_of(self.sampler) in MEANS and isinstance(self.clients_per_round, float):
