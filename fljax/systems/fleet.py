@@ -63,6 +63,11 @@ class Fleet(NamedTuple):
             self.devices, clients, steps, self.downlink_bytes, self.uplink_bytes, self.seed, number
         )
 
+    def medians(self) -> JobTimes:
+        """Returns how long a job of each client takes when nothing is unusual, float64[N]."""
+        usual = self._replace(devices=self.devices._replace(spread=0.0))
+        return usual.times(np.arange(len(self.steps)), 0)
+
     def ends(
         self,
         clients: np.ndarray,

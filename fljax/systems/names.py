@@ -8,7 +8,7 @@ from typing import Any
 from fljax.core import parts
 from fljax.core.schedule import Schedule
 from fljax.core.values import shown
-from fljax.systems import asynchronous, availability, devices, synchronous
+from fljax.systems import asynchronous, availability, devices, online, profiles, synchronous
 from fljax.systems.availability import Availability
 from fljax.systems.devices import Devices
 
@@ -22,9 +22,20 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 OFFERED = ("fleet", "sampler_of", "clients_per_round", "num_rounds")
 # name -> function (num_clients, seed, literals) -> Devices
-PROFILES: dict[str, Callable[..., Devices]] = {"equal": devices.equal}
+PROFILES: dict[str, Callable[..., Devices]] = {
+    "equal": devices.equal,
+    "lognormal": profiles.lognormal,
+    "half_normal": profiles.half_normal,
+    "tiers": profiles.tiers,
+    "given": profiles.given,
+}
 # name -> function (num_clients, seed, literals) -> Availability
-AVAILABILITIES: dict[str, Callable[..., Availability]] = {"always": availability.always}
+AVAILABILITIES: dict[str, Callable[..., Availability]] = {
+    "always": availability.always,
+    "bernoulli": online.bernoulli,
+    "diurnal": online.diurnal,
+    "charging": online.charging,
+}
 _OF_CLIENTS = ("num_clients", "seed")
 
 

@@ -42,6 +42,7 @@ from fljax.training.preflight import (
 from fljax.training.privacy import with_privacy
 from fljax.training.robustness import with_robustness
 from fljax.training.sampling import make_cohorts
+from fljax.training.selection_checks import check_estimate
 from fljax.training.task_choice import fitted
 from fljax.training.timing import ScheduleMaker, schedule_maker
 from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
@@ -130,6 +131,7 @@ def draw_blueprint(
     algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
     pipeline = with_combine(as_configured(options.pipeline), algorithm.combine)
     check_root(dataset, pipeline)
+    check_estimate(dataset, task, spec, options)
     check_trigger(dataset, task, pipeline)
     warn_of_numbers(spec, trials, partitions, options, cohorts.groups)
     steps = steps_per_job(partition.sizes, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,8 +31,8 @@ from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import Rehearsal, rehearsed
 
 PyTree = Any
-# (sampler of so many clients a round, seed, number of the partition) -> Schedule
-ScheduleMaker = Callable[[Callable[[float], Sampler], int, int], Schedule]
+# (makes the sampler of so many clients a round, of a fleet; seed; number of the partition) -> it
+ScheduleMaker = Callable[[Callable[..., Sampler], int, int], Schedule]
 # Messages of random updates; where their sizes differ, the mean is planned with.
 _MESSAGES = 4
 
@@ -84,7 +85,7 @@ def schedule_maker(
     downlink, uplink = message_bytes(shapes, structure, as_configured(options.pipeline))
     steps = steps_per_job(sizes, work).reshape(-1, num_clients)
 
-    def make(sampler_of: Callable[[float], Sampler], seed: int, partition: int) -> Schedule:
+    def make(sampler_of: Callable[..., Sampler], seed: int, partition: int) -> Schedule:
         devices = names.make_devices(options.profiles or "equal", num_clients, seed)
         if devices.step_seconds is None:
             spec_of_rows = dataset.train.examples.spec
@@ -98,7 +99,7 @@ def schedule_maker(
         )
         offered = {
             "fleet": fleet,
-            "sampler_of": sampler_of,
+            "sampler_of": functools.partial(sampler_of, fleet=fleet),
             "clients_per_round": options.clients_per_round,
             "num_rounds": options.num_rounds,
         }
