@@ -45,6 +45,7 @@ from fljax.algorithms.mofedsam import mofedsam
 from fljax.algorithms.moon import moon
 from fljax.algorithms.per_fedavg import per_fedavg
 from fljax.algorithms.pfedme import pfedme
+from fljax.algorithms.power_of_choice import power_of_choice
 from fljax.algorithms.q_fedavg import q_fedavg
 from fljax.algorithms.scaffold import scaffold
 from fljax.algorithms.server_optimizers import SERVER_OPTIMIZERS, fedopt
@@ -97,6 +98,7 @@ __all__ = [
     "moon",
     "per_fedavg",
     "pfedme",
+    "power_of_choice",
     "q_fedavg",
     "scaffold",
     "term",
@@ -143,6 +145,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "moon": moon,
     "per_fedavg": per_fedavg,
     "pfedme": pfedme,
+    "power_of_choice": power_of_choice,
     "q_fedavg": q_fedavg,
     "scaffold": scaffold,
     "term": term,

@@ -15,7 +15,8 @@ ALGORITHM: dict[str, Field] = {
         "fedadmm, fedala, fedavg, fedbabu, fedbn, feddc, feddyn, fedexp, fedlin, fedmgda, "
         "fednova, fedopt, fedper, fedproto, fedprox, fedrep, fedsam, fedsgd, fedsoft, "
         "fedspeed, fine_tuning, gifair, hypcluster, ifca, knn_per, lg_fedavg, local_only, "
-        "mime, mimelite, mofedsam, moon, per_fedavg, pfedme, q_fedavg, scaffold, term.",
+        "mime, mimelite, mofedsam, moon, per_fedavg, pfedme, power_of_choice, q_fedavg, "
+        "scaffold, term.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -258,6 +259,15 @@ ALGORITHM: dict[str, Field] = {
     "warmup_rounds": Field(
         None, float, Interval(1), optional=True, unit="rounds",
         meaning="Lets HypCluster's clients train models drawn at random for so many rounds.",
+    ),
+    "chosen": Field(
+        None, float, Interval(1), optional=True, unit="clients",
+        meaning="Lets so many clients of a cohort train in power-of-choice: those with the largest "
+        "losses.",
+    ),
+    "loss_rows": Field(
+        None, str, ("all", "batch"), optional=True,
+        meaning="Says of which rows candidates of power-of-choice tell the loss.",
     ),
     "personal": Field(
         None, str, optional=True,
