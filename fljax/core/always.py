@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fljax.core.sampler import Sampler
+from fljax.core.sampler import Sampler, Selection, clients_of
 
 
 def always(sampler: Sampler, client: int) -> Sampler:
@@ -28,14 +28,17 @@ def always(sampler: Sampler, client: int) -> Sampler:
     """
 
     def select(state, round):
-        clients, state = sampler.select(state, round)
-        clients = np.asarray(clients, np.int64)
+        selected, state = sampler.select(state, round)
+        clients = clients_of(selected).astype(np.int64)
         if (clients == client).any():
             raise ValueError(
                 f"The sampler chose client {client} in round {round}, which takes part in every "
                 f"round anyway: it is the server's own. Draw among the clients below {client}."
             )
-        return np.append(clients, client), state
+        clients = np.append(clients, client)
+        if isinstance(selected, Selection):
+            return Selection(clients, np.append(selected.scale, 1.0)), state
+        return clients, state
 
     def observe(state, round, statistics):
         others = np.asarray(statistics["client"]) != client

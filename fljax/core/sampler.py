@@ -22,6 +22,7 @@ from fljax.core.values import COUNT, FINITE, Field, checked, sequence, whole_num
 __all__ = [
     "Sampler",
     "Selection",
+    "clients_of",
     "keeping_apart",
     "poisson",
     "replay",
@@ -52,6 +53,16 @@ class Selection(NamedTuple):
 
     clients: np.ndarray
     scale: np.ndarray
+
+
+def clients_of(selected: Selection | np.ndarray) -> np.ndarray:
+    """Returns int[n] clients of what a sampler selects.
+
+    Example:
+      >>> clients_of(Selection(np.array([4, 7]), np.ones(2))).tolist()
+      [4, 7]
+    """
+    return np.asarray(selected.clients if isinstance(selected, Selection) else selected)
 
 
 class Sampler(NamedTuple):
@@ -128,8 +139,8 @@ def keeping_apart(sampler: Sampler, num_clients: int) -> Sampler:
 
     def select(state, round):
         inner, last = state
-        clients, inner = sampler.select(inner, round)
-        clients = np.asarray(clients)
+        selected, inner = sampler.select(inner, round)
+        clients = clients_of(selected)
         known = clients[(clients >= 0) & (clients < num_clients)]  # others are refused elsewhere
         found, times = np.unique(known, return_counts=True)
         early = (round - last[found] < sampler.separation) | (times > 1)
@@ -143,7 +154,7 @@ def keeping_apart(sampler: Sampler, num_clients: int) -> Sampler:
             )
         last = last.copy()
         last[found] = round
-        return clients, (inner, last)
+        return selected, (inner, last)
 
     def observe(state, round, statistics):
         inner, last = state

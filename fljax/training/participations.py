@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fljax.core.sampler import Sampler
+from fljax.core.sampler import Sampler, clients_of
 
 
 def participations_of(sampler: Sampler, num_clients: int) -> Callable[[int], int] | None:
@@ -36,8 +36,8 @@ def participations_of(sampler: Sampler, num_clients: int) -> Callable[[int], int
         nonlocal state
         while len(most) <= rounds:
             state = sampler.init() if state is None else state
-            clients, state = sampler.select(state, len(most) - 1)
-            clients = np.unique(clients)
+            selected, state = sampler.select(state, len(most) - 1)
+            clients = np.unique(clients_of(selected))
             counts[clients] += 1
             most.append(max(most[-1], int(counts[clients].max(initial=0))))
         return most[rounds]

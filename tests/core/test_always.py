@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fljax.core.always import always
-from fljax.core.sampler import Sampler, poisson, uniform
+from fljax.core.sampler import Sampler, Selection, poisson, uniform
 
 N, ROOT = 20, 20
 
@@ -18,6 +18,16 @@ def test_the_others_are_drawn_as_without_it(kind):
         clients, _ = sampler.select(sampler.init(), round)
         np.testing.assert_array_equal(clients[:-1], alone.select((), round)[0])
         assert clients[-1] == ROOT
+
+
+def test_the_one_counts_as_it_is_beside_others_that_do_not():
+    def select(state, round):
+        return Selection(np.array([3, 1]), np.array([0.5, 2.0])), state
+
+    sampler = always(Sampler(lambda: (), select, 2, has_scale=True), ROOT)
+    selected, _ = sampler.select((), 0)
+    assert selected.clients.tolist() == [3, 1, ROOT] and selected.scale.tolist() == [0.5, 2, 1]
+    assert sampler.has_scale
 
 
 def test_a_sampler_is_told_of_the_others_alone():

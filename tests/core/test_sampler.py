@@ -203,3 +203,17 @@ def test_what_a_sampler_promises_is_checked_as_it_draws(rounds, broken):
     else:
         with pytest.raises(ValueError, match=broken):
             draw(state)
+
+
+def test_selections_are_watched_as_cohorts_are():
+    def select(state, round):
+        return samplers.Selection(np.array([round % 3]), np.array([0.5])), state
+
+    promised = samplers.Sampler(lambda: (), select, 1, separation=4, has_scale=True)
+    careful = samplers.keeping_apart(promised, num_clients=4)
+    state = careful.init()
+    for round in range(3):
+        selected, state = careful.select(state, round)
+        assert selected.clients.tolist() == [round] and selected.scale.tolist() == [0.5]
+    with pytest.raises(ValueError, match="client 0 takes part in round 0 and again in round 3"):
+        careful.select(state, 3)
