@@ -1,5 +1,6 @@
 """Federated data: sources, partitions, statistics."""
 
+from fljax.core.data_files import resolve_data_dir
 from fljax.data.arrays import from_arrays
 from fljax.data.checks import check, checked
 from fljax.data.dataset import (
@@ -10,7 +11,6 @@ from fljax.data.dataset import (
     Partition,
     Split,
 )
-from fljax.data.files import resolve_data_dir
 from fljax.data.heterogeneity.concept_drift import (
     DRIFTS,
     SCHEDULES,

@@ -33,6 +33,10 @@ class Devices(NamedTuple):
       tiers: Names of the tiers.
       spread: Standard deviation of the logarithm of a job's time about its median: 0 makes all
         jobs of a client alike.
+      uplink_sd: float64[N] standard deviation of the link's speed about `uplink_mbps`, in the same
+        unit. A job's speed is then normal, drawn again while it is not positive. None where all
+        jobs of a client have one speed.
+      downlink_sd: Likewise.
 
     Example:
       >>> from fljax.systems.devices import equal
@@ -51,6 +55,8 @@ class Devices(NamedTuple):
     tier: np.ndarray | None = None
     tiers: tuple[str, ...] = ()
     spread: float = 0.0
+    uplink_sd: np.ndarray | None = None
+    downlink_sd: np.ndarray | None = None
 
     @property
     def num_clients(self) -> int:

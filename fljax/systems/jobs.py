@@ -42,7 +42,8 @@ def job_times(
     """Returns how long jobs take; what it costs follows the jobs, not the population.
 
     Where devices have a `spread`, all phases of a job are multiplied by one log-normal number of
-    median 1, which depends on (seed, client, number) alone: never on who else works.
+    median 1. That and the speeds of links that vary depend on (seed, client, number) alone: never
+    on who else works.
 
     Args:
       devices: Of all clients.
@@ -50,7 +51,7 @@ def job_times(
       steps: int64[n], or one for all, local steps.
       downlink_bytes: float64[n], or one for all, bytes that a client receives.
       uplink_bytes: Likewise, bytes that it sends.
-      seed: Of what the spread draws.
+      seed: Of the draws.
       number: int64[n], or one for all, the client's how manieth job it is.
 
     Raises:
@@ -73,10 +74,13 @@ def job_times(
     factor = np.ones(len(clients))
     if devices.spread:
         factor = np.exp(devices.spread * random.normal(seed, "systems/jobs", clients, number))
+    number = np.broadcast_to(number, clients.shape)
+    down = _speeds("down", devices.downlink_mbps, devices.downlink_sd, clients, seed, number)
+    up = _speeds("up", devices.uplink_mbps, devices.uplink_sd, clients, seed, number)
     return JobTimes(
-        factor * _transfer(downlink_bytes, devices.downlink_mbps[clients]),
+        factor * (8e-6 * downlink_bytes / down),
         factor * (steps * devices.step_seconds[clients]),
-        factor * _transfer(uplink_bytes, devices.uplink_mbps[clients]),
+        factor * (8e-6 * uplink_bytes / up),
     )
 
 
@@ -108,6 +112,22 @@ def with_flops(devices: Devices, flops_per_step: np.ndarray | float) -> Devices:
     return devices._replace(step_seconds=np.broadcast_to(work / devices.flops, devices.flops.shape))
 
 
-def _transfer(size: np.ndarray | float, mbps: np.ndarray) -> np.ndarray:
-    """Returns float64[n] seconds that bytes take over links."""
-    return 8e-6 * size / mbps
+def _speeds(
+    link: str,
+    means: np.ndarray,
+    deviations: np.ndarray | None,
+    clients: np.ndarray,
+    seed: int,
+    number: np.ndarray,
+) -> np.ndarray:
+    """Returns float64[n] megabits a second of jobs' links, of those that vary as drawn."""
+    means = means[clients]
+    if deviations is None:
+        return means
+    speeds, left, attempt = np.zeros(len(clients)), np.arange(len(clients)), 0
+    while len(left):  # half of the draws or more are positive, since means are
+        who, job = clients[left], number[left]
+        drawn = random.normal(seed, f"systems/jobs/{link}", who, job, attempt)
+        speeds[left] = means[left] + deviations[who] * drawn
+        left, attempt = left[speeds[left] <= 0], attempt + 1
+    return speeds

@@ -14,8 +14,8 @@ import pytest
 from fljax.benchmarks import workload_file
 from fljax.core import archives
 from fljax.core.archives import read_bytes, read_members, read_npz
+from fljax.core.data_files import read_idx, read_json
 from fljax.data import cifar10, mnist, shakespeare
-from fljax.data.files import read_idx, read_json
 
 NAMES = ("data/one.bin", "data/two.bin")
 

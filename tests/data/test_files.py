@@ -9,8 +9,8 @@ import types
 import numpy as np
 import pytest
 
+from fljax.core.data_files import find_file, read_idx
 from fljax.data import cifar10, fashion_mnist, load, mnist, resolve_data_dir
-from fljax.data.files import find_file, read_idx
 
 CODES = {"u1": 0x08, "i1": 0x09, ">i2": 0x0B, ">i4": 0x0C, ">f4": 0x0D, ">f8": 0x0E}
 

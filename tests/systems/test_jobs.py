@@ -82,3 +82,22 @@ def test_steps_without_work_are_refused(work):
 def test_flops_are_asked_of_devices_that_say_them():
     with pytest.raises(ValueError, match=r"devices\.flops is None"):
         with_flops(equal(2), 1e9)
+
+
+def test_links_that_vary_are_normal_and_positive():
+    """A normal distribution cut at zero, by its quantiles; each link of a job has its own draw."""
+    phones = equal(N, 1.0)._replace(
+        uplink_mbps=np.full(N, 4.0), uplink_sd=np.full(N, 4.0),
+        downlink_mbps=np.full(N, 9.0), downlink_sd=np.full(N, 1.0),
+    )  # fmt: skip
+    jobs = np.arange(40_000)
+    times = job_times(phones, np.full(len(jobs), 2), 1, 1e6, 1e6, 3, jobs)
+    up, down = 8 / times.upload, 8 / times.download
+    drawn = np.random.default_rng(0).normal(4, 4, 400_000)
+    chances = np.linspace(0.05, 0.95, 10)
+    assert (up > 0).all()
+    assert np.allclose(np.quantile(up, chances), np.quantile(drawn[drawn > 0], chances), atol=0.1)
+    assert abs(down.mean() - 9) < 0.03 and abs(down.std() - 1) < 0.03
+    assert abs(np.corrcoef(up, down)[0, 1]) < 0.02
+    alone = job_times(phones, np.array([2]), 1, 1e6, 1e6, 3, 17)
+    assert alone.total[0] == times.total[17]

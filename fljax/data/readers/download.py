@@ -12,10 +12,10 @@ from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from typing import NamedTuple
 
+from fljax.core.data_files import resolve_data_dir
 from fljax.core.files import naming
 from fljax.core.names import nearest
 from fljax.core.values import COUNT, Field, checked
-from fljax.data.files import resolve_data_dir
 from fljax.data.readers.progress import progress
 
 _CHUNK_BYTES = 1 << 20

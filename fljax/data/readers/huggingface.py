@@ -6,9 +6,9 @@ import inspect
 import os
 from typing import Any
 
+from fljax.core.data_files import resolve_data_dir
 from fljax.core.values import checked_path
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import resolve_data_dir
 from fljax.data.readers.objects import from_huggingface
 
 

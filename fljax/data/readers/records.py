@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.data_files import resolve_data_dir
 from fljax.core.values import checked_path, wrong
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import resolve_data_dir
 from fljax.data.image_scaling import image_scaling
 from fljax.data.readers.blocks import SPLITS
 from fljax.data.readers.cache import Cache

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fljax.core.archives import refused
+from fljax.core.data_files import resolve_data_dir
 from fljax.core.names import nearest
 from fljax.core.values import DECAY, Field, checked, checked_path, wrong
 from fljax.data.dataset import KINDS, FederatedDataset
-from fljax.data.files import resolve_data_dir
 from fljax.data.image_scaling import image_scaling
 from fljax.data.partitions.partition_arguments import partition_setting
 from fljax.data.readers import features as made
@@ -95,7 +95,7 @@ def table(
       kind: Of the data set, see `FederatedDataset`; None for what label or target say.
       num_classes: Default: as many as there are, or the largest label plus one.
       seed: Chooses test clients, and the partition.
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       cache_dir, verify: See `fljax.data.readers.cache.cached`.
       **clients: As in `load`; the default partition is "natural" where there is a client column.
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.core.archives import read_bytes, refused
+from fljax.core.data_files import missing_files
 from fljax.core.values import COUNT, Field, checked, checked_path
-from fljax.data.files import missing_files
 
 # Ids of one example, by what a text is made of; those of LEAF's Shakespeare and Sent140.
 DEFAULT_LENGTHS = {"characters": 80, "words": 25}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.data_files import resolve_data_dir
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import resolve_data_dir
 from fljax.data.readers.blocks import Block, Opened, Reading
 from fljax.data.readers.cache import cached
 from fljax.data.readers.gathering import joined

@@ -11,10 +11,10 @@ import pathlib
 import numpy as np
 
 from fljax.core.archives import open_bounded, read_npz, refused, whole
+from fljax.core.data_files import missing_files, resolve_data_dir
 from fljax.core.values import Field, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import missing_files, resolve_data_dir
 
 _NAMES = (
     *("walking", "walking upstairs", "walking downstairs"),
@@ -48,7 +48,7 @@ def uci_har(
     flatters.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       features: "signals", x float32[128, 9]: acceleration without gravity, rotation, acceleration;
         or "statistics", x float32[561] in [-1, 1], those that the authors made of the signals.
       standardize: Whether signals have mean 0 and deviation 1 in each channel, over the people of

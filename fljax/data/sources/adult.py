@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fljax.core.archives import read_bytes, refused
+from fljax.core.data_files import find_file, missing_files, resolve_data_dir
 from fljax.core.values import Field, checked, sequence, wrong
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import find_file, missing_files, resolve_data_dir
 from fljax.data.partitions.partition_names import is_natural_name
 
 _FILES = ("adult.data", "adult.test")
@@ -73,7 +73,7 @@ def adult(
     Reads `adult/adult.data` and `adult/adult.test` of the data directory, as UCI has them.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       by: A column of kinds whose values are the natural clients, such as "education" or "race", or
         "doctorate": people with a doctorate, and all others, the two domains of agnostic federated
         learning (Mohri et al., arXiv:1902.00146).

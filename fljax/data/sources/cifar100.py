@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fljax.core.data_files import resolve_data_dir
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import resolve_data_dir
 from fljax.data.image_scaling import image_scaling
 from fljax.data.readers.gathering import Piece
 from fljax.data.readers.population import population
@@ -38,7 +38,7 @@ def cifar100(
 
     Args:
       standardize: Zero mean and unit variance of each channel; else [0, 1].
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       cache_dir: See `fljax.data.readers.cache.cached`.
       **clients: As in `mnist`; the default partition is "natural".
 

@@ -35,7 +35,7 @@ def emnist(
         40,832 images.
       invert: Whether ink is 1 and paper 0, as in MNIST, and in FedJAX; else as in TensorFlow
         Federated and Reddi et al.
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       cache_dir: See `fljax.data.readers.cache.cached`.
       **clients: As in `mnist`; the default partition is "natural".
 

@@ -12,10 +12,10 @@ import pathlib
 import numpy as np
 
 from fljax.core.archives import read_bytes, refused
+from fljax.core.data_files import find_file, missing_files, resolve_data_dir
 from fljax.core.values import Field, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import find_file, missing_files, resolve_data_dir
 
 # Test rows of each hospital, a bit each in the order of its file: a third of them, drawn by
 # scikit-learn's stratified train_test_split with random_state=43, as FLamby does.
@@ -46,7 +46,7 @@ def heart_disease(*, data_dir=None, scaling: str = "hospital", **clients) -> Fed
     segment, and five 0 or 1 for kinds of chest pain (2, 3, 4) and of electrocardiograms (1, 2).
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       scaling: "hospital" gives each feature mean 0 and deviation 1 over the hospital's own training
         rows, as FLamby does; constant features are 0 in training rows. Such numbers depend on all
         patients, which privacy of single examples does not cover: "public" takes round numbers.

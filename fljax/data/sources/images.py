@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fljax.core.archives import read_bytes, read_members, read_npz, refused
+from fljax.core.data_files import find_file, missing_files, read_idx, resolve_data_dir
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import find_file, missing_files, read_idx, resolve_data_dir
 from fljax.data.image_scaling import image_scaling
 from fljax.data.partitions.partition_arguments import check_count
 from fljax.data.readers.tfds import is_online, load_tfds
@@ -49,7 +49,7 @@ def mnist(
     are missing, what tensorflow-datasets has prepared.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       standardize: Zero mean and unit variance; else [0, 1].
       download: Whether tensorflow-datasets may fetch what is missing; None lets it where the
         machine is online, since without a network its attempts take minutes.
@@ -98,7 +98,7 @@ def mnist_writers(
     the NIST collection a writer belongs to: 0 (Census Bureau employees) or 4 (students).
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       standardize: Zero mean and unit variance; else [0, 1].
       download: As in `mnist`; the label files are not fetched.
       writers_per_client: Writers, next to each other by number, whose images make one natural
@@ -159,7 +159,7 @@ def cifar10(
     tensorflow-datasets has prepared.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       standardize: Zero mean and unit variance of each channel; else [0, 1].
       download: As in `mnist`.
       **clients: As in `mnist`.

@@ -47,7 +47,7 @@ def interactions(
         None.
       delimiter, column_names: Of CSV files, as for the source `csv`.
       held_out, longest: As in `fljax.data.from_interactions`.
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       **clients: num_clients, seed, held_out_fraction and others, as in `from_arrays`.
 
     Raises:

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.core.archives import refused
+from fljax.core.data_files import find_file, missing_files, resolve_data_dir
 from fljax.core.values import COUNT, Field, checked, checked_path
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import find_file, missing_files, resolve_data_dir
 from fljax.data.readers.libsvm import largest_place, read_libsvm
 from fljax.data.splits.stratified import stratified
 
@@ -35,7 +35,7 @@ def a9a(*, data_dir=None, **clients) -> FederatedDataset:
     beside the rows.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       **clients: partition, num_clients, seed, val_fraction and the partition's options, as in
         `from_arrays`.
 
@@ -59,7 +59,7 @@ def mushrooms(
     rows to test on, which do not change with `seed`; there is no official split.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       test_fraction: Share of each class that is tested on.
       split_seed: Chooses the test rows.
       **clients: As in `a9a`.
@@ -83,7 +83,7 @@ def w8a(
     Reads `libsvm/w8a` of the data directory.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       test_fraction: Share of each class of these rows that is tested on; 0 trains on all of them
         and tests on the 14,951 rows of the official `libsvm/w8a.t`.
       split_seed: Chooses the test rows.
@@ -123,7 +123,7 @@ def libsvm(
         keeps them for a task of regression.
       values: "float32", or "uint8" for features that are whole numbers from 0 to 255, a quarter of
         the memory; they are float32 to the model.
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       **clients: As in `a9a`.
 
     Raises:

@@ -13,11 +13,11 @@ import numpy as np
 
 from fljax.core import random
 from fljax.core.archives import read_npz, refused
+from fljax.core.data_files import find_file, missing_files, resolve_data_dir
 from fljax.core.values import COUNT, Field, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.data.examples import ArrayExamples
-from fljax.data.files import find_file, missing_files, resolve_data_dir
 from fljax.data.heterogeneity.feature_skew import with_feature_skew
 from fljax.data.heterogeneity.scanners import scanners as made_by_scanners
 from fljax.data.image_scaling import image_scaling
@@ -52,7 +52,7 @@ def brain_mri(
     see `fljax.data.heterogeneity.scanners`.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       hospitals: N.
       scanners: Whether hospitals have unlike scanners; `feature_skew` names another skew instead.
       test_fraction: Share of the pictures of each class that is tested on.
@@ -102,7 +102,7 @@ def pneumonia_xray(*, data_dir=None, standardize: bool = True, **clients) -> Fed
     clients' own rows, they train. `feature_skew="scanners(5)"` simulates unlike devices.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       standardize: Mean and deviation 0.5, as MedMNIST's code has it; else [0, 1].
       **clients: As in `mnist`.
 

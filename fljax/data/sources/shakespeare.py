@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.core.archives import refused
+from fljax.core.data_files import find_file, missing_files, read_json, resolve_data_dir
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import find_file, missing_files, read_json, resolve_data_dir
 from fljax.data.partitions.partition_arguments import check_count
 from fljax.data.readers.texts import chunked, token_names
 
@@ -50,7 +50,7 @@ def shakespeare(*, data_dir=None, sequence_length: int = 80, **clients) -> Feder
     the model; label 0 is padding and not to be scored.
 
     Args:
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       sequence_length: Characters to predict in one example.
       **clients: partition, num_clients, seed, val_fraction and the partition's options, as in
         `from_arrays`; the default partition is "natural".

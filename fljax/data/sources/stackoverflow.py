@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.core.archives import read_bytes, read_members, refused
+from fljax.core.data_files import missing_files, resolve_data_dir
 from fljax.core.values import COUNT, Field, checked
 from fljax.data.dataset import FederatedDataset
-from fljax.data.files import missing_files, resolve_data_dir
 from fljax.data.readers.gathering import Piece
 from fljax.data.readers.population import population
 from fljax.data.readers.records import Record
@@ -64,7 +64,7 @@ def stackoverflow_nwp(
         all.
       test_rows: So many rows, evenly spaced, are tested on, and as many of the held-out users;
         Reddi et al. validate on 10,000. None: all 33 million.
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       cache_dir: See `fljax.data.readers.cache.cached`.
       **clients: As in `mnist`; the default partition is "natural".
 

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.core.data_files import missing_files, resolve_data_dir
 from fljax.data.dataset import FederatedDataset, Partition, Split, offsets_of
 from fljax.data.examples import ArrayExamples
-from fljax.data.files import missing_files, resolve_data_dir
 from fljax.data.readers.blocks import Block, Opened, Reading, skipping
 from fljax.data.readers.cache import Cache, cached
 from fljax.data.readers.gathering import Piece
@@ -49,7 +49,7 @@ def tff_cache(
       options: What rows depend on, as JSON can hold it.
       files: {what for: path} of others that rows depend on.
       limit: Rows that are kept of each client that trains, the first ones; None: all.
-      data_dir: See `fljax.data.files.resolve_data_dir`.
+      data_dir: See `fljax.core.data_files.resolve_data_dir`.
       cache_dir: See `fljax.data.readers.cache.cached`.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fljax.core.archives import most_bytes, open_bounded, read_bytes, refused
-from fljax.core.values import wrong
+from fljax.core.values import checked_path, wrong
 
 _IDX_TYPES = {
     0x08: np.dtype("u1"),
@@ -40,6 +40,24 @@ def find_file(directory: pathlib.Path, name: str) -> pathlib.Path | None:
     """Returns the path of `name`, or of `name.gz`, in a directory; None if neither is there."""
     candidates = (directory / name, directory / f"{name}.gz")
     return next((path for path in candidates if path.is_file()), None)
+
+
+def located(path: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+    """Returns where a file or folder is: as given, or in the data directory.
+
+    Args:
+      path: Of the file or folder.
+      data_dir: See `resolve_data_dir`.
+
+    Raises:
+      FileNotFoundError: If it is in neither place.
+    """
+    given = checked_path("path", path).expanduser()
+    root = resolve_data_dir(data_dir)
+    for place in (given, root / given):
+        if place.exists():
+            return place
+    raise FileNotFoundError(missing_files(given.name, [str(given)], root))
 
 
 def missing_files(dataset: str, wanted: list[str], data_dir: pathlib.Path, also: str = "") -> str:
