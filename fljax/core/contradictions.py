@@ -23,7 +23,7 @@ _DIRICHLET = (
 _ADAPTIVE = ("adagrad", "adam", "yogi")
 # Schedules in which clients begin one by one, and those in which the sampler's cohort works.
 _ASYNCHRONOUS = ("fedbuff", "fedasync")
-_OF_COHORTS = ("wait_for_all", "deadline")
+_OF_COHORTS = ("wait_for_all", "deadline", "stragglers")
 # {option: (other option, values of it with which the first one has an effect)}
 ONLY_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "alpha": ("partition", _DIRICHLET),

@@ -11,12 +11,14 @@ from fljax.core.values import shown
 from fljax.systems import asynchronous, availability, devices, online, profiles, synchronous
 from fljax.systems.availability import Availability
 from fljax.systems.devices import Devices
+from fljax.systems.stragglers import stragglers
 
 # name -> function (offered values, literals) -> Schedule
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "wait_for_all": synchronous.wait_for_all,
     "deadline": synchronous.deadline,
     "over_selection": synchronous.over_selection,
+    "stragglers": stragglers,
     "fedbuff": asynchronous.fedbuff,
     "fedasync": asynchronous.fedasync,
 }
