@@ -76,19 +76,19 @@ def given(joins: Sequence[int], leaves: Sequence[int] | None = None) -> Membersh
       >>> given([0, 5], [5, 9]).at(5).tolist()
       [1]
     """
-    joins = whole_numbers("joins", joins)
-    leaves = np.full(len(joins), NEVER) if leaves is None else whole_numbers("leaves", leaves)
-    if len(joins) != len(leaves):
+    first = whole_numbers("joins", joins)
+    behind = np.full(len(first), NEVER) if leaves is None else whole_numbers("leaves", leaves)
+    if len(first) != len(behind):
         raise ValueError(
-            f"joins has {len(joins)} clients and leaves {len(leaves)}; give one round of each "
+            f"joins has {len(first)} clients and leaves {len(behind)}; give one round of each "
             "client in both."
         )
-    for client in np.flatnonzero((joins < 0) | (leaves < joins) | (leaves > NEVER))[:1]:
+    for client in np.flatnonzero((first < 0) | (behind < first) | (behind > NEVER))[:1]:
         raise ValueError(
-            f"Client {client} joins in round {joins[client]} and leaves in round {leaves[client]}; "
+            f"Client {client} joins in round {first[client]} and leaves in round {behind[client]}; "
             f"rounds are 0 to {NEVER}, and nobody leaves before joining."
         )
-    return Membership(joins, leaves)
+    return Membership(first, behind)
 
 
 def growing(
