@@ -48,6 +48,23 @@ class Motion(NamedTuple):
         )
         return at + (to - at) * (time - since) // np.maximum(until - since, 1)
 
+    def moves(self, clients: np.ndarray, rounds: np.ndarray | int) -> np.ndarray:
+        """Returns whether each client's window is on its way between a round and the one before.
+
+        A window of few rows that glides for long rests in between; it is on its way nevertheless.
+        """
+        clients, rounds = np.broadcast_arrays(clients, rounds)
+        time, period = rounds - self.delays[clients], self.periods[clients]
+        before = np.where(period > 0, (time - 1) % np.maximum(period, 1), time - 1)
+        knots, begins = self.knots[clients], self.begins[clients]
+        last = (knots <= before[..., None]).sum(-1, keepdims=True) - 1
+        coming = np.minimum(last + 1, knots.shape[-1] - 1)
+        at, to = (np.take_along_axis(begins, place, -1)[..., 0] for place in (last, coming))
+        # from the last knot of a period to the next one's begin no knot leads
+        total = np.maximum(self.offsets[np.add(clients, 1)] - self.offsets[clients], 1)
+        jump = self.begin(clients, rounds) - self.begin(clients, rounds - 1)
+        return (time > 0) & ((at != to) | (jump % total != 0))
+
     def row_at(self, clients: np.ndarray, positions: np.ndarray, rounds: np.ndarray | int):
         """Returns the row number at a position of each client's window; the arguments broadcast."""
         first, total = self.offsets[clients], self.offsets[np.add(clients, 1)]
