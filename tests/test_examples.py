@@ -58,6 +58,7 @@ MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.power_of_choice", "core.clusterings", "core.digits",
     "core.transmission", "core.trees", "data.examples", "studies.criterion", "studies.search",
     "training.record_keys", "core.item_sets", "tasks.concordance", "tasks.probes", "tasks.keys",
+    "training.monitoring",
     *sorted(
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for room in WHOLE

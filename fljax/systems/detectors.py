@@ -5,6 +5,7 @@
     ddm(drift_threshold=3)      errors left their lowest level   Gama et al. 2004
     loss_rise(delta=0.1)        a moment's mean is above the last one's, as FedDrift has it
                                 (Jothimurugesan et al. 2022, arXiv:2206.00799)
+    every(moments=50)           no error is looked at: the plan of those who monitor nothing
 
 The first three are those of the package `river` (the extra `monitoring`). What a detector says
 depends on the errors since it was started, and on nothing else; so no checkpoint has to hold its
@@ -180,11 +181,35 @@ def loss_rise(delta: float = 0.1) -> Detector:
     return Detector(lambda: math.inf, observe)
 
 
+def every(moments: int) -> Detector:
+    """Raises an alarm after so many moments, whatever the errors.
+
+    Args:
+      moments: From its start, or its last alarm, to the next one.
+
+    Raises:
+      ValueError: If it is no count.
+
+    Example:
+      >>> from fljax.systems.detectors import alarms, every
+      >>> alarms(every(2), [np.zeros(1)] * 5)
+      [(1, 0), (3, 0)]
+    """
+    moments = checked("moments", moments, _ROWS)
+
+    def observe(passed, errors):
+        due = len(errors) > 0 and passed + 1 >= moments
+        return (0, len(errors) - 1) if due else (passed + 1, -1)
+
+    return Detector(lambda: 0, observe)
+
+
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "adwin": adwin,
     "page_hinkley": page_hinkley,
     "ddm": ddm,
     "loss_rise": loss_rise,
+    "every": every,
 }
 
 
@@ -228,13 +253,12 @@ def alarms(detector: Detector, moments: Iterable[np.ndarray]) -> list[tuple[int,
     """
     state, found = detector.start(), []
     for moment, errors in enumerate(moments):
-        errors, begin = np.asarray(errors, np.float64), 0
-        while begin < len(errors):
-            state, place = detector.observe(state, errors[begin:])
-            if place < 0:
-                break
-            found.append((moment, begin + place))
-            begin += place + 1
+        rest, begin, place = np.asarray(errors, np.float64), 0, 0
+        while place >= 0 and (begin == 0 or len(rest)):
+            state, place = detector.observe(state, rest)
+            if place >= 0:
+                found.append((moment, begin + place))
+                begin, rest = begin + place + 1, rest[place + 1 :]
     return found
 
 

@@ -207,3 +207,32 @@ def test_what_needs_rows_that_stay_is_refused():
             change()
     with pytest.raises(ValueError, match="groups of rows .sex. are read once"):
         drifting("window(0.5)", row_groups={"sex": Y % 2})
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["sudden(3)", "sudden([3, 5], spread=4)", "gradual(3, over=4)", "recurrent(3)",
+     "recurrent(5, over=3, spread=2)"],
+)  # fmt: skip
+def test_windows_are_on_their_way_in_rounds_that_change_something(when):
+    count = 3 if "[" in when else 2
+    motion = drifting(f"label_rotations({count}), {when}").train.partition.motion
+    clients, rounds = np.arange(len(motion.offsets) - 1)[:, None], np.arange(25)
+    moves = motion.moves(clients, rounds)
+    changed = motion.begin(clients, rounds) != motion.begin(clients, rounds - 1)
+    total = np.diff(motion.offsets)[:, None]
+    changed &= (motion.begin(clients, rounds) - motion.begin(clients, rounds - 1)) % total != 0
+    changed[:, 0] = False
+    assert (moves >= changed).all() and changed.any()
+    if "over" not in when:
+        np.testing.assert_array_equal(moves, changed)
+    elif "gradual" in when:
+        np.testing.assert_array_equal(np.flatnonzero(moves[0]), [4, 5, 6, 7])
+
+
+def test_a_window_of_few_rows_is_on_its_way_while_it_rests():
+    stream = data.from_arrays(np.eye(4), [0, 1, 0, 1], client_ids=[0] * 4)
+    motion = data.with_concept_drift(stream, "window(0.5, over=8)").train.partition.motion
+    assert np.flatnonzero(motion.moves(np.zeros(12, int), np.arange(12))).tolist() == [
+        1, 2, 3, 4, 5, 6, 7, 8,
+    ]  # fmt: skip

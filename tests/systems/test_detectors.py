@@ -77,9 +77,9 @@ def test_how_errors_are_cut_into_moments_changes_no_alarm(river, name):
     assert len(whole) > 1
 
 
-@pytest.mark.parametrize("name", (*RIVER, "loss_rise"))
+@pytest.mark.parametrize("name", (*RIVER, "loss_rise", "every(4)"))
 def test_a_replayed_detector_says_what_the_first_one_would(name):
-    if name != "loss_rise":
+    if name in RIVER:
         pytest.importorskip("river")
     detector = detectors.make_detector(name)
     moments = np.split(errors_of(1, 0.2, 0.5), 40)
@@ -123,8 +123,14 @@ def test_loss_rise_compares_the_means_of_moments(moments, delta):
     assert detectors.alarms(detectors.loss_rise(delta), moments) == expected
 
 
+def test_plain_retraining_looks_at_no_error():
+    moments = [np.zeros(2), np.ones(3), np.zeros(0), np.zeros(1), np.zeros(1)] * 2
+    found = detectors.alarms(detectors.every(3), moments)
+    assert found == [(3, 0), (6, 2), (9, 0)]  # an alarm waits for the next moment with errors
+
+
 def test_moments_without_errors_are_passed_over(river):
-    for name in detectors.DETECTORS:
+    for name in (*RIVER, "loss_rise", "every(1)"):
         detector = detectors.make_detector(name)
         assert first(detector, np.zeros(0)) == -1
         assert detectors.alarms(detector, []) == []
@@ -139,6 +145,7 @@ def test_moments_without_errors_are_passed_over(river):
         ("page_hinkley(0)", "threshold = 0.0 must be above 0"),
         ("page_hinkley(alpha=1.5)", "alpha = 1.5 must be above 0 and at most 1"),
         ("ddm(min_errors=0)", "min_errors = 0 must be at least 1"),
+        ("every(0)", "moments = 0 must be at least 1"),
         ("loss_rise(-1)", "delta = -1.0 must be at least 0"),
         ("adwyn", "Did you mean 'adwin'"),
         ("adwin(dleta=0.1)", "Did you mean 'delta'"),
