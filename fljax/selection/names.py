@@ -14,6 +14,7 @@ from fljax.selection.by_size import by_size
 from fljax.selection.clustered import clustered
 from fljax.selection.divfl import divfl
 from fljax.selection.fedcs import fedcs
+from fljax.selection.growth import grown
 from fljax.selection.importance import importance
 from fljax.selection.oort import oort
 from fljax.selection.power_of_choice import rpow_d
@@ -32,6 +33,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "oort": oort,
     "fedcs": fedcs,
     "divfl": divfl,
+    "grown": grown,
 }
 # Samplers whose cohorts have a mean size, which may be any number.
 MEANS = ("poisson", "separated")

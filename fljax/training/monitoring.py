@@ -30,8 +30,8 @@ from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import Recorder
 from fljax.recording.jsonio import plain
+from fljax.selection.growth import Membership
 from fljax.systems.detectors import Detector, make_detector
-from fljax.systems.growth import Membership
 from fljax.systems.incidents import Account, Deployment, account
 from fljax.training import federation as federations
 from fljax.training.federation import Federation
@@ -94,7 +94,7 @@ def monitor(
       watch_clients: Clients that are watched, a seeded sample; -1 for all.
       watch_rows: Rows that each of them meets in a round.
       membership: Who is there when: errors of others are not heard of. None for everybody. Cohorts
-        are drawn by `sampler`, such as `fljax.systems.growth.among`.
+        are drawn by `sampler`, such as `fljax.selection.growth.among`.
       workdir: Directory for records and summary; None keeps them in memory.
       config: Written to config.json.
       **options: The fields of `RoundOptions`; num_rounds counts all rounds of the world.

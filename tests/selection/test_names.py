@@ -15,7 +15,7 @@ KNOWN = {
     "compute_seconds": np.ones(6),
     "upload_seconds": np.ones(6),
 }
-TEXTS = {"rpow_d": "rpow_d(4)", "fedcs": "fedcs(100.0)"}
+TEXTS = {"rpow_d": "rpow_d(4)", "fedcs": "fedcs(100.0)", "grown": "grown(0.5, over=4)"}
 
 
 @pytest.mark.parametrize("name", names.SAMPLERS)

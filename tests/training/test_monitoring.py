@@ -8,7 +8,7 @@ import fljax
 from fljax import algorithms, data, models, tasks
 from fljax.core.sampler import Sampler, uniform
 from fljax.engine.devices.compilation import compiled_seconds
-from fljax.systems import growth
+from fljax.selection import growth
 from fljax.systems.detectors import Detector, every, loss_rise
 from fljax.training import federation as federations
 from fljax.training.monitoring import monitor, report

@@ -42,7 +42,7 @@ class Membership(NamedTuple):
       leaves: int64[N] the first round behind its last one; `NEVER` of clients that stay.
 
     Example:
-      >>> from fljax.systems.growth import NEVER, Membership
+      >>> from fljax.selection.growth import NEVER, Membership
       >>> membership = Membership(np.array([0, 0, 3]), np.array([2, NEVER, NEVER]))
       >>> [membership.at(round).tolist() for round in (0, 2, 3)]
       [[0, 1], [1], [1, 2]]
@@ -72,7 +72,7 @@ def given(joins: Sequence[int], leaves: Sequence[int] | None = None) -> Membersh
         it has joined.
 
     Example:
-      >>> from fljax.systems.growth import given
+      >>> from fljax.selection.growth import given
       >>> given([0, 5], [5, 9]).at(5).tolist()
       [1]
     """
@@ -118,7 +118,7 @@ def growing(
       ValueError: For numbers outside of their range.
 
     Example:
-      >>> from fljax.systems.growth import growing
+      >>> from fljax.selection.growth import growing
       >>> membership = growing(100, seed=0, start=0.2, over=40)
       >>> [len(membership.at(round)) for round in (0, 20, 40)]
       [20, 60, 100]
@@ -168,7 +168,7 @@ def among(membership: Membership, clients_per_round: int, seed: int) -> Sampler:
       ValueError: If a cohort would be larger than the population.
 
     Example:
-      >>> from fljax.systems.growth import among, given
+      >>> from fljax.selection.growth import among, given
       >>> sampler = among(given([0, 0, 2], [9, 1, 9]), clients_per_round=2, seed=0)
       >>> [sorted(sampler.select((), round)[0].tolist()) for round in (0, 1, 2, 9)]
       [[0, 1], [0], [0, 2], []]
@@ -229,7 +229,7 @@ def grown(
       ValueError: For numbers outside of their range.
 
     Example:
-      >>> from fljax.systems.growth import grown
+      >>> from fljax.selection.growth import grown
       >>> sampler = grown(1000, 20, seed=0, start=0.01, over=50, shape="exponential")
       >>> [len(sampler.select((), round)[0]) for round in (0, 50)]
       [10, 20]

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fljax.core import sampler as samplers
-from fljax.systems import growth
-from fljax.systems.growth import NEVER, Membership
+from fljax.selection import growth, names
+from fljax.selection.growth import NEVER, Membership
 
 
 def joined_by(num_clients, round, start, over, shape):
@@ -117,8 +116,7 @@ def test_a_whole_population_is_drawn_as_ever():
 
 
 def test_a_sampler_by_a_text_is_one():
-    text = "fljax.systems.growth:grown(0.5, over=4, lifetime=20)"
-    sampler = samplers.make(text, 40, 5, 0, np.ones(40, int))
+    sampler = names.make("grown(0.5, over=4, lifetime=20)", 40, 5, 0, np.ones(40, int))
     again = growth.grown(40, 5, 0, 0.5, over=4, lifetime=20)
     np.testing.assert_array_equal(sampler.select((), 3)[0], again.select((), 3)[0])
 
