@@ -55,10 +55,10 @@ PACKAGE = Path(fljax.__file__).parent
 # rooms of which every file is asked, but those whose names are supported
 WHOLE = ("privacy", "robustness", "selection", "systems")
 MODULES = (
-    *SUPPORTED, "algorithms.cfl", "algorithms.power_of_choice", "core.clusterings", "core.digits",
-    "core.transmission", "core.trees", "data.examples", "studies.criterion", "studies.search",
-    "training.record_keys", "core.item_sets", "tasks.concordance", "tasks.probes", "tasks.keys",
-    "training.monitoring",
+    *SUPPORTED, "algorithms.cfl", "algorithms.optimal_sampling", "algorithms.power_of_choice",
+    "core.clusterings", "core.digits", "core.transmission", "core.trees", "data.examples",
+    "studies.criterion", "studies.search", "training.record_keys", "core.item_sets",
+    "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",
     *sorted(
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for room in WHOLE

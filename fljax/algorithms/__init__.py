@@ -43,6 +43,7 @@ from fljax.algorithms.local_only import local_only
 from fljax.algorithms.mime import mime, mimelite
 from fljax.algorithms.mofedsam import mofedsam
 from fljax.algorithms.moon import moon
+from fljax.algorithms.optimal_sampling import optimal_sampling
 from fljax.algorithms.per_fedavg import per_fedavg
 from fljax.algorithms.pfedme import pfedme
 from fljax.algorithms.power_of_choice import power_of_choice
@@ -96,6 +97,7 @@ __all__ = [
     "mimelite",
     "mofedsam",
     "moon",
+    "optimal_sampling",
     "per_fedavg",
     "pfedme",
     "power_of_choice",
@@ -143,6 +145,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "mimelite": mimelite,
     "mofedsam": mofedsam,
     "moon": moon,
+    "optimal_sampling": optimal_sampling,
     "per_fedavg": per_fedavg,
     "pfedme": pfedme,
     "power_of_choice": power_of_choice,

@@ -9,8 +9,8 @@ power-of-choice selection strategies" (arXiv:2010.01243). A round has two passes
 
 The candidates are the cohort: the paper draws them in proportion to their rows, as the sampler
 "by_size(replacement=False)" does, with clients_per_round = d. Who trains is decided on the devices,
-and nothing waits for it. Of equal losses that of the candidate that was drawn first counts as the
-larger one, where the paper draws lots. With m = d this is FedAvg on clients sampled by size.
+and nothing waits for it; among equal losses it is decided by lot. With m = d this is FedAvg on
+clients sampled by size.
 rpow-d, which asks candidates for nothing, is the sampler `fljax.selection.power_of_choice.rpow_d`.
 
 A batch costs candidates less than all rows on real devices; here the pass goes over all rows and
@@ -125,10 +125,10 @@ def _asking(task: LocalTask, first: ClientPass, chosen: jax.Array, loss_rows: st
 
 
 def largest_losses(stats: dict[str, jax.Array], arrived: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Returns which jobs have the largest mean losses; of equal ones the first.
+    """Returns which jobs have the largest mean losses; of equal ones those with the least lots.
 
     Args:
-      stats: {"loss": [P], "weight": [P]} sums, in cohort order.
+      stats: {"loss": [P], "weight": [P]} sums, and a "lot" [P], in cohort order.
       arrived: bool[P].
       chosen: How many.
 
@@ -137,11 +137,12 @@ def largest_losses(stats: dict[str, jax.Array], arrived: jax.Array, chosen: jax.
 
     Example:
       >>> stats = {"loss": jnp.array([4.0, 9.0, 1.0]), "weight": jnp.array([4.0, 3.0, 1.0])}
+      >>> stats["lot"] = jnp.array([0.3, 0.9, 0.7])
       >>> largest_losses(stats, jnp.array([True, True, True]), 2)
       Array([ True,  True, False], dtype=bool)
     """
     mean = stats["loss"] / jnp.maximum(stats["weight"], 1)
-    order = jnp.argsort(jnp.where(arrived, -mean, jnp.inf), stable=True)
+    order = jnp.lexsort((stats["lot"], jnp.where(arrived, -mean, jnp.inf)))
     rank = jnp.zeros(len(order), jnp.int32).at[order].set(jnp.arange(len(order), dtype=jnp.int32))
     return arrived & (rank < chosen)
 

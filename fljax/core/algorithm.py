@@ -30,6 +30,7 @@ __all__ = [
     "Aggregate",
     "Algorithm",
     "AlgorithmSpec",
+    "Chosen",
     "ClientPass",
     "Contribution",
     "Job",
@@ -205,6 +206,23 @@ class Aggregate(NamedTuple):
         return jax.tree.map(lambda leaf: jnp.tensordot(members.astype(leaf.dtype), leaf, 1), self)
 
 
+class Chosen(NamedTuple):
+    """The jobs that a rule keeps, where their updates count unequally.
+
+    Attributes:
+      kept: bool[P] which jobs later passes keep, in cohort order.
+      scale: float[P] factors of what the server takes in of their updates, as those of
+        `fljax.core.sampler.Selection`; weights stay what they are.
+
+    Example:
+      >>> Chosen(jnp.array([True, False]), scale=jnp.array([2.0, 1.0])).kept.tolist()
+      [True, False]
+    """
+
+    kept: jax.Array
+    scale: jax.Array
+
+
 class ClientPass(NamedTuple):
     """One traversal of the cohort's data.
 
@@ -232,9 +250,11 @@ class ClientPass(NamedTuple):
         that state, for those who ask for it, until nobody does; it must come to an end. The rows
         are the same and in the same order, and so are the job's keys.
       select: A rule that decides on the devices which jobs the later passes keep, or None: ({name:
-        [P]} statistics of the pass, bool[P] which of them arrived) -> bool[P], in cohort order. Of
-        a job that is left out the later passes count nothing, and its client's state stays as this
-        pass left it. The half with the largest loss (Cho et al. 2020, arXiv:2010.01243):
+        [P]} statistics of the pass, bool[P] which of them arrived) -> bool[P] in cohort order, or a
+        `Chosen`. Beside what the pass reports there is "lot", a random number of each job between
+        0 and 1, for rules that draw. Of a job that is left out the later passes count nothing, and
+        its client's state stays as this pass left it. The half with the largest loss (Cho et al.
+        2020, arXiv:2010.01243):
 
         >>> def select(stats, arrived):
         ...     loss = jnp.where(arrived, stats["loss"] / stats["weight"], -jnp.inf)
@@ -252,7 +272,7 @@ class ClientPass(NamedTuple):
     num_clusters: int = 1
     sums_of: str = "cluster"
     members: Callable[[PyTree], jax.Array] | None = None
-    select: Callable[[dict[str, jax.Array], jax.Array], jax.Array] | None = None
+    select: Callable[[dict[str, jax.Array], jax.Array], jax.Array | Chosen] | None = None
     repeats: Callable[[PyTree], jax.Array] | None = None
 
 

@@ -15,8 +15,8 @@ ALGORITHM: dict[str, Field] = {
         "fedadmm, fedala, fedavg, fedbabu, fedbn, feddc, feddyn, fedexp, fedlin, fedmgda, "
         "fednova, fedopt, fedper, fedproto, fedprox, fedrep, fedsam, fedsgd, fedsoft, "
         "fedspeed, fine_tuning, gifair, hypcluster, ifca, knn_per, lg_fedavg, local_only, "
-        "mime, mimelite, mofedsam, moon, per_fedavg, pfedme, power_of_choice, q_fedavg, "
-        "scaffold, term.",
+        "mime, mimelite, mofedsam, moon, optimal_sampling, per_fedavg, pfedme, "
+        "power_of_choice, q_fedavg, scaffold, term.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -262,8 +262,13 @@ ALGORITHM: dict[str, Field] = {
     ),
     "chosen": Field(
         None, float, Interval(1), optional=True, unit="clients",
-        meaning="Lets so many clients of a cohort train in power-of-choice: those with the largest "
-        "losses.",
+        meaning="Lets so many clients of a cohort train in power-of-choice, those with the largest "
+        "losses, and so many send their updates in optimal sampling, on average.",
+    ),
+    "adjustments": Field(
+        None, int, NON_NEGATIVE, optional=True,
+        meaning="Approximates the probabilities of optimal sampling by sums, adjusted so often; "
+        "unset: the optimal ones.",
     ),
     "loss_rows": Field(
         None, str, ("all", "batch"), optional=True,

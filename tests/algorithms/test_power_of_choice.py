@@ -127,10 +127,11 @@ def test_client_state_passes_through(x64):
         toy.assert_close({name: rows[name][client] for name in kept}, kept, 1e-9)
 
 
-def test_of_equal_losses_the_first_count():
+def test_among_equal_losses_lots_decide():
     stats = {"loss": jnp.array([2.0, 2.0, 8.0, 4.0, 9.0]), "weight": jnp.array([1, 1, 4, 2, 1.0])}
+    stats["lot"] = jnp.array([0.5, 0.2, 0.9, 0.1, 0.0])
     arrived = jnp.array([True, True, True, True, False])
-    assert largest_losses(stats, arrived, 2).tolist() == [True, True, False, False, False]
+    assert largest_losses(stats, arrived, 2).tolist() == [False, True, False, True, False]
     assert largest_losses(stats, arrived, 9).tolist() == arrived.tolist()
 
 

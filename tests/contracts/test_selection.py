@@ -9,7 +9,7 @@ import toy
 from contracts import harness
 
 from fljax import algorithms
-from fljax.core.algorithm import ClientPass, step_key
+from fljax.core.algorithm import Chosen, ClientPass, step_key
 from fljax.engine.plan.round_plan import job_table
 
 # an empty client (1), one that is lost (3), and a cohort without clients
@@ -25,9 +25,17 @@ def better_half(stats, arrived):
     return jnp.argsort(jnp.argsort(loss)) < (arrived.sum() + 1) // 2
 
 
-def selective(rule=better_half):
+def by_lot(stats, arrived):
+    return arrived & (stats["lot"] < 0.6)
+
+
+def by_lot_and_twice(stats, arrived):
+    return Chosen(by_lot(stats, arrived), jnp.full(len(arrived), 2.0))
+
+
+def selective(rule=better_half, server_lr=SERVER_LR):
     """SCAFFOLD behind a pass in which clients tell the global model's loss on their rows."""
-    plain = algorithms.scaffold(LR, SERVER_LR)
+    plain = algorithms.scaffold(LR, server_lr)
 
     def build(task, hp):
         algorithm = plain.build(task, hp)
@@ -113,7 +121,38 @@ def test_of_a_client_that_stands_twice_the_kept_job_has_the_row():
     toy.assert_close({name: rows[name][3] for name in own[3]}, own[3], 1e-9)
 
 
-@pytest.mark.parametrize("rule", [lambda s, a: jnp.argmin(s["loss"]), lambda s, a: s["loss"]])
+def test_rules_draw_by_lot_and_scale_updates():
+    """Updates that count twice at half the server's rate are plain ones, whatever the layout is."""
+    plain = harness.rounds(selective(by_lot), TABLES, harness.ONE)
+    half = selective(by_lot_and_twice, SERVER_LR / 2)
+    twice = harness.rounds(half, TABLES, harness.MANY)
+    kept = [plain.by_client("jobs", round) for round in range(len(COHORTS))]
+    assert 0 < sum(sum(each.values()) for each in kept) < sum(map(len, kept)) - 2
+    assert kept == [twice.by_client("jobs", round) for round in range(len(COHORTS))]
+    toy.assert_close(twice.params, plain.params, 1e-9)
+    # beside a plan that scales, both factors count
+    scaled = [
+        job_table(cohort, accepted=table.accepted, scale=np.full(len(cohort), 0.5))
+        for cohort, table in zip(COHORTS, TABLES, strict=True)
+    ]
+    both = harness.prepare(selective(by_lot_and_twice), scaled, harness.MANY)
+    toy.assert_close(harness.drive(both, scaled).params, plain.params, 1e-9)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda s, a: jnp.argmin(s["loss"]),
+        lambda s, a: s["loss"],
+        lambda s, a: Chosen(s["loss"], s["loss"]),
+    ],
+)
 def test_a_rule_that_returns_no_mask_is_refused(rule):
     with pytest.raises(ValueError, match=r"must return bool\["):
         harness.rounds(selective(rule), TABLES[:1], harness.LAYOUTS[0])
+
+
+@pytest.mark.parametrize("scale", [lambda a: 2.0, lambda a: jnp.ones(len(a), jnp.int32)])
+def test_a_scale_that_is_none_is_refused(scale):
+    with pytest.raises(ValueError, match=r"must return a scale of float\["):
+        harness.rounds(selective(lambda s, a: Chosen(a, scale(a))), TABLES[:1], harness.ONE)

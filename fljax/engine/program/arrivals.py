@@ -36,17 +36,20 @@ def taken_in(
         is no model.
     """
     jobs = a_pass.jobs
-    if UPDATE not in sent or (newest is None and jobs.scale is None):
+    if UPDATE not in sent or (newest is None and not a_pass.scales):
         return sent
     _check_shows_updates(a_pass)
     update = sent[UPDATE].value
     if newest is not None:
         now = a_pass.trials.select(newest, jobs.trial[index])
         update = _moved(update, message, now)
-    if jobs.scale is not None:
-        scale = jobs.scale[index]
-        update = jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), update)
+    for scale in a_pass.scales:
+        update = _times(update, scale[index])
     return sent | {UPDATE: sent[UPDATE]._replace(value=update)}
+
+
+def _times(update: PyTree, scale: jax.Array) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), update)
 
 
 def _moved(update: PyTree, message: PyTree, newest: PyTree) -> PyTree:

@@ -2,6 +2,7 @@
 
     run key ─ round ─ pass ─┬─ client ─ occurrence ─┬─ step             task.gradient (dropout)
                             │                       │    └─ batch ─ link BatchLink.apply
+                            │                       ├─ lot               ClientPass.select
                             │                       └─ uplink ─ link     UplinkLink.encode
                             ├─ downlink ─ link                           DownlinkLink.apply
                             ├─ cohort ─ link                             CohortLink.apply
@@ -24,8 +25,8 @@ import jax
 UPLINK, DOWNLINK, COHORT, SERVER, PERSONAL, RELEASE, AGREED, NEW_CLIENT = (
     0x7FFFFFF0 + number for number in range(8)
 )
-# Streams of transforms, and of who is hostile.
-BATCH, AGGREGATOR, ATTACKERS = (0x7FFFFFF8 + number for number in range(3))
+# Streams of transforms, of who is hostile, and of rules that select.
+BATCH, AGGREGATOR, ATTACKERS, LOT = (0x7FFFFFF8 + number for number in range(4))
 
 
 def of_round(run_keys: jax.Array, rounds: jax.Array) -> jax.Array:

@@ -27,6 +27,8 @@ class Pass(NamedTuple):
         what is not finite counts as zero.
       agreed: What the links of the uplink have agreed on, leaves [S, ...]; None where none agrees.
       attackers: bool[S, P] who of the cohort is hostile; None where nobody is.
+      scale: float[J] factors of the jobs' updates, by which the passes before have kept them; None
+        where no rule says any.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Pass(NamedTuple):
     agreed: tuple | None = None
     sound: jax.Array | None = None
     attackers: jax.Array | None = None
+    scale: jax.Array | None = None
 
     @property
     def jobs(self) -> JobArrays:
@@ -52,7 +55,12 @@ class Pass(NamedTuple):
     @property
     def changes_updates(self) -> bool:
         """Whether the server takes in other updates than clients send; see `arrivals.py`."""
-        return self.trials.program.rebased or self.jobs.scale is not None
+        return self.trials.program.rebased or bool(self.scales)
+
+    @property
+    def scales(self) -> list[jax.Array]:
+        """Factors [J] of the jobs' updates, all of which count."""
+        return [scale for scale in (self.jobs.scale, self.scale) if scale is not None]
 
     @property
     def asked(self) -> jax.Array:

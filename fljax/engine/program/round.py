@@ -122,12 +122,13 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
     trials = trials_of(program, inputs, plan.round)
     round_keys = keys.of_round(inputs.keys, plan.round)
     states, past, aggregates, all_stats = state.pipeline, state.past, {}, []
-    selected = sound = None
+    selected = sound = scale = None
     check_passes(trials.first.algorithm)
     received: tuple = ()
     for number, schedule in enumerate(plan.passes):
         pass_keys = keys.of_pass(round_keys, number)
-        a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected, sound=sound)
+        a_pass = Pass(number, trials, schedule, plan.cohort_index, pass_keys, selected)
+        a_pass = a_pass._replace(sound=sound, scale=scale)
         received, states, past = _broadcast(
             a_pass, received, state.server, aggregates, states, past
         )
@@ -137,7 +138,7 @@ def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, d
         trained = repeated(a_pass, train, client_rows)
         sums, states, stats = aggregate(a_pass, trained, state.server, states)
         client_rows, aggregates = trained.client_rows, aggregates | sums
-        selected, sound = select(a_pass, stats), still_sound(a_pass, stats)
+        (selected, scale), sound = select(a_pass, stats), still_sound(a_pass, stats)
         all_stats.append(stats | {"downlink_bits": a_pass.received(bits)})
     transmission.check_names_are_sent(trials.first.pipeline, aggregates)
     server = _update(trials, state.server, aggregates)
