@@ -23,6 +23,7 @@ from fljax.config.schema import FIELDS
 from fljax.core import parts, random
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.digits import figures
+from fljax.core.durations import duration
 from fljax.core.metrics import Metric
 from fljax.core.settings import OPTIONS
 from fljax.core.task import Task
@@ -190,7 +191,10 @@ def report(run: Run, plots: list[Path]) -> str:
     if summary["to_target"]:
         target = summary["to_target"]
         value = target[f"target_{run.metrics[0].name}"]
-        lines.append(f"target {value} reached in round {target['rounds']}")
+        line = f"target {value} reached in round {target['rounds']}"
+        if target["simulated_seconds"] is not None:
+            line += f", after {duration(target['simulated_seconds'])} of simulated time"
+        lines.append(line)
     if run.stopped:
         lines.append(f"ended early: {run.stopped}")
     speed = f"{summary['rounds']} rounds in {summary['seconds']:.1f} s"
@@ -199,6 +203,8 @@ def report(run: Run, plots: list[Path]) -> str:
         speed += f", {summary['examples_per_second']:,.0f} examples/s"
     if summary["compile_seconds"]:
         speed += f", after {summary['compile_seconds']:.1f} s of compiling"
+    if summary["simulated_seconds"] is not None:
+        speed += f"; {duration(summary['simulated_seconds'])} of simulated time"
     lines.append(speed)
     lines.append(f"run directory: {run.directory}")
     lines += [f"plot: {path}" for path in plots]

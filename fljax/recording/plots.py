@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.durations import time_unit
 from fljax.core.files import atomic_file
 from fljax.core.metrics import ACCURACY, LOSS, Metric
 from fljax.core.values import FINITE, Field, checked, checked_path, wrong
+from fljax.recording.summary import SIMULATED
 
 Curves = Mapping[str, np.ndarray]
 
@@ -39,13 +41,15 @@ def plot_curves(
     metric: Metric = ACCURACY,
     target: float | None = None,
 ) -> list[Path]:
-    """Draws loss and a metric by round, and the metric by bytes sent, all runs in each picture.
+    """Draws loss and a metric by round, and the metric by bytes sent and by simulated time.
+
+    All runs are in each picture.
 
     Args:
       runs: {label: curves}, curves as `load_run(...).curves`: {key: float64 array}, NaN where a
         round has no value. The first is the run itself, the others its baselines.
-      directory: Receives loss.png, a picture named like the metric (accuracy.png) and bytes.png;
-        created if absent.
+      directory: Receives loss.png, a picture named like the metric (accuracy.png), bytes.png, and
+        simulated_time.png where a run has a clock; created if absent.
       metric: The first metric of the task. Where that is the loss, loss.png shows it.
       target: Value of the metric, drawn as a dotted line if given.
 
@@ -78,6 +82,7 @@ def plot_curves(
     if not is_loss:
         pictures[metric.name] = lambda axes: _draw_metric(axes, runs, metric, target)
     pictures["bytes"] = lambda axes: _draw_bytes(axes, runs, metric, target)
+    pictures["simulated_time"] = lambda axes: _draw_time(axes, runs, metric, target)
     written = []
     with matplotlib.rc_context(STYLE):
         for name, draw in pictures.items():
@@ -141,23 +146,55 @@ def _draw_bytes(
     """Runs that send nothing (centralized, local only) appear as a level: their last value."""
     sent = {label: _bytes(curves) for label, curves in runs.items()}
     scale, unit = _unit(max((np.nanmax(b) for b in sent.values() if b is not None), default=0.0))
-    drawn = False
-    for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
-        key, rows = _evaluated(curves, metric)
-        if key is None:
-            continue
-        text = f"{label}, {rows}"
-        if sent[label] is not None:
-            drawn |= _line(axes, sent[label] / scale, curves[key], text, color=colour)
-        else:
-            values = curves[key][np.isfinite(curves[key])]
-            axes.axhline(values[-1], color=colour, linestyle="--", label=f"{text} (sends nothing)")
+    drawn = _draw_by(axes, runs, metric, sent, scale, "sends nothing")
     _target(axes, target)
     axes.set(
         xlabel=f"Sent by server and clients together ({unit})",
         ylabel=metric.title,
         title=f"{metric.label or metric.name} by communication",
     )
+    return drawn
+
+
+def _draw_time(axes: Any, runs: Mapping[str, Curves], metric: Metric, target: float | None) -> bool:
+    """Runs without a clock appear as a level: their last value."""
+    seconds = {label: _seconds(curves) for label, curves in runs.items()}
+    longest = max((np.nanmax(each) for each in seconds.values() if each is not None), default=0.0)
+    scale, unit = time_unit(longest)
+    drawn = _draw_by(axes, runs, metric, seconds, scale, "without a clock")
+    _target(axes, target)
+    axes.set(
+        xlabel=f"Simulated time ({unit})",
+        ylabel=metric.title,
+        title=f"{metric.label or metric.name} by simulated time",
+    )
+    return drawn
+
+
+def _draw_by(
+    axes: Any,
+    runs: Mapping[str, Curves],
+    metric: Metric,
+    spent: Mapping[str, np.ndarray | None],
+    scale: float,
+    without: str,
+) -> bool:
+    """Draws the metric over what was spent; as a level, with a remark, where that is None.
+
+    Returns:
+      Whether there is a run that spent something.
+    """
+    drawn = False
+    for colour, (label, curves) in zip(_colours(runs), runs.items(), strict=True):
+        key, rows = _evaluated(curves, metric)
+        if key is None:
+            continue
+        text, x = f"{label}, {rows}", spent[label]
+        if x is not None:
+            drawn |= _line(axes, x / scale, curves[key], text, color=colour)
+        else:
+            values = curves[key][np.isfinite(curves[key])]
+            axes.axhline(values[-1], color=colour, linestyle="--", label=f"{text} ({without})")
     return drawn
 
 
@@ -211,6 +248,14 @@ def _bytes(curves: Curves) -> np.ndarray | None:
     counts = [curves[k] for k in ("comm/uplink_bytes", "comm/downlink_bytes") if k in curves]
     total = np.sum(counts, axis=0) if counts else np.zeros(1)
     return total if np.nanmax(total, initial=0.0) > 0 else None
+
+
+def _seconds(curves: Curves) -> np.ndarray | None:
+    """Returns simulated seconds, 0 for the initial model; None without a clock."""
+    seconds = curves.get(SIMULATED)
+    if seconds is None or not np.isfinite(seconds).any():
+        return None
+    return np.where(_rounds(curves) == 0, 0.0, seconds)
 
 
 def _unit(most: float) -> tuple[float, str]:

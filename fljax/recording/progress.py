@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TextIO
 
 from fljax.core.digits import figures
+from fljax.core.durations import duration
 from fljax.core.metrics import ACCURACY, Metric
+from fljax.recording.summary import SIMULATED
 
 _LINE_SECONDS = 10.0
 
@@ -197,6 +199,8 @@ def _describer(metric: Metric) -> Describe:
             if key in known:
                 parts.append(f"{key.split('/')[1]} {metric.name} {figures(known[key])}")
                 break
+        if SIMULATED in record:
+            parts.append(f"{duration(record[SIMULATED])} simulated")
         if "throughput/clients_per_second" in record:
             parts.append(f"{record['throughput/clients_per_second']:,.4g} clients/s")
         return ", ".join(parts)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.core.files import check_kind
-from fljax.recording import jsonio, runs
+from fljax.recording import jsonio, runs, timeline
 from fljax.recording.checksums import CHECKSUMS, Extent
 from fljax.recording.client_results import forget_after
 from fljax.recording.line_file import LineFile
@@ -117,6 +117,7 @@ class Recorder:
             refuse_existing_run(self.workdir)
         else:
             forget_after(self.workdir / runs.CLIENTS, resume_round)
+            timeline.forget_after(self.workdir / runs.TIMELINE, resume_round)
             kept, self.records = _kept(self.workdir / runs.METRICS, resume_round, extent)
             models = [model_path(self.workdir, which) for which in (FINAL, BEST)]
             for path in (self.workdir / runs.SUMMARY, *models):
@@ -199,6 +200,11 @@ class Recorder:
         if self.workdir is not None:
             write_arrays(self.workdir / runs.CLIENTS, arrays)
 
+    def write_timeline(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes {name: array} of who worked when to `timeline.npz` atomically."""
+        if self.workdir is not None:
+            write_arrays(self.workdir / runs.TIMELINE, arrays)
+
     def close(self, succeeded: bool = True) -> None:
         """Flushes and closes the files, then the sinks; a second call does nothing."""
         if self._file is not None:
@@ -230,7 +236,8 @@ def _clean(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_places(workdir: Path) -> None:
     """Raises an OSError where the run could not write at its end, before it begins."""
-    for name in (runs.CONFIG, runs.METRICS, runs.SUMMARY, runs.CLIENTS, CHECKSUMS):
+    files = (runs.CONFIG, runs.METRICS, runs.SUMMARY, runs.CLIENTS, runs.TIMELINE, CHECKSUMS)
+    for name in files:
         check_kind(workdir / name)
     for name in (MODELS, CHECKPOINTS, runs.BASELINES):
         check_kind(workdir / name, directory=True)

@@ -19,12 +19,15 @@ from fljax.recording.client_plots import plot_clients
 from fljax.recording.export import export_weights
 from fljax.recording.models import BEST, FINAL, model_path, read_model
 from fljax.recording.npz import load_arrays
+from fljax.recording.participation_plots import plot_participation
 from fljax.recording.plots import plot_curves
+from fljax.recording.timeline_plots import plot_timeline
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 CLIENTS = "client_metrics.npz"
+TIMELINE = "timeline.npz"
 BASELINES = "baselines"
 
 
@@ -48,6 +51,7 @@ class Run(NamedTuple):
       best_variables: The model of the best evaluation on validation data, or None.
       frozen: Constants of the model.
       about_model: What `fljax.predictor` needs to know of the model.
+      timeline: {name: array} of who worked when, see `recording.timeline`; None without a clock.
 
     Example:
       >>> with recording.Recorder("runs/first") as recorder:
@@ -73,6 +77,7 @@ class Run(NamedTuple):
     best_variables: Any = None
     frozen: Any = None
     about_model: Mapping[str, Any] | None = None
+    timeline: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
         final = (self.summary or {}).get("final") or {}
@@ -95,7 +100,8 @@ class Run(NamedTuple):
     def plot(self, directory: str | Path | None = None, label: str = "federated") -> list[Path]:
         """Draws loss, first metric and bytes over the baselines; returns the PNG files.
 
-        Where single clients were evaluated, also how the metric is spread over them.
+        Where single clients were evaluated, also how the metric is spread over them; in simulated
+        time also the metric over it, who worked when, and how evenly clients were chosen.
 
         Args:
           directory: Where to write them; `plots/` of the run if None.
@@ -108,10 +114,14 @@ class Run(NamedTuple):
         directory = self.directory / "plots" if directory is None else directory
         target, metric = target_of(self.config), spread_metric(self.metrics)
         clients = (self.client_metrics or {}).get(metric.name, ())
-        return [
+        pictures = [
             *plot_curves(curves, directory, metric=self.metrics[0], target=target),
             *plot_clients({label: clients}, directory, metric=metric),
         ]
+        if self.timeline is not None:
+            pictures += plot_timeline(self.timeline, self.curves, directory)
+            pictures += plot_participation(self.timeline, self.summary or self.config, directory)
+        return pictures
 
     def export(self, path: str | Path, which: str = FINAL, names: str = "fljax") -> Path:
         """Writes the trained weights to a safetensors file; returns its path.
@@ -201,6 +211,7 @@ def load_run(directory: str | Path) -> Run:
         best_variables=best and best.variables,
         frozen=final and final.frozen,
         about_model=final and final.about,
+        timeline=load_arrays(directory / TIMELINE),
     )
 
 

@@ -20,6 +20,8 @@ from fljax.core.metrics import ACCURACY, Metric
 
 Record = Mapping[str, Any]
 
+# The clock of a run that has simulated time.
+SIMULATED = "time/simulated_seconds"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -73,6 +75,7 @@ def summarize(
         "uplink_bytes": _last(records, "comm/uplink_bytes"),
         "downlink_bytes": _last(records, "comm/downlink_bytes"),
         "transfer_seconds": _last(records, "comm/transfer_seconds"),
+        "simulated_seconds": _last(records, SIMULATED),
         "peak_memory_bytes": peak_memory_bytes(),
         "host_peak_memory_bytes": host_peak_memory_bytes(),
         "seed": seed,
@@ -156,9 +159,10 @@ def to_target(
 
     Returns:
       {"target_NAME" of the metric, "metric", "rounds", "seconds", "bytes", "uplink_bytes",
-      "downlink_bytes", "transfer_seconds"}, `bytes` both ways, all of them 0 where the initial
-      model (round 0) reached it; or None if there is no target or it was never reached.
-      "transfer_seconds" is None where transfers are not simulated.
+      "downlink_bytes", "transfer_seconds", "simulated_seconds"}, `bytes` both ways, all of them 0
+      where the initial model (round 0) reached it; or None if there is no target or it was never
+      reached. "transfer_seconds" is None where transfers are not simulated, "simulated_seconds"
+      where time is not.
 
     Example:
       >>> records = [{"round": r, "eval/test/error": v} for r, v in ((1, 0.5), (2, 0.2), (3, 0.1))]
@@ -182,6 +186,7 @@ def to_target(
                 "uplink_bytes": _spent(record, "comm/uplink_bytes", records),
                 "downlink_bytes": _spent(record, "comm/downlink_bytes", records),
                 "transfer_seconds": _spent(record, "comm/transfer_seconds", records),
+                "simulated_seconds": _spent(record, SIMULATED, records),
             }
     return None
 

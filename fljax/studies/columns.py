@@ -9,12 +9,18 @@ from typing import NamedTuple
 from fljax.core.digits import decimals
 from fljax.core.metrics import name_of, unit_of
 from fljax.core.names import unknown
+from fljax.recording.summary import SIMULATED
 from fljax.robustness.names import opens_backdoor
 from fljax.studies.comparison import NOTHING, Compared, Comparison, Outcome
 from fljax.studies.selection import Spread, is_known, spread
 from fljax.studies.space import describe
 from fljax.studies.study import Study
 
+# The counts of a record that make up all jobs that a server heard of in a round, or gave up.
+_JOBS = (
+    "train/clients", "train/clients_nonfinite", "train/clients_without_rows",
+    "systems/clients_late", "systems/clients_lost",
+)  # fmt: skip
 # Before the name of a variant that the others are measured against beside the reference.
 _GAP_TO = "gap to "
 
@@ -100,6 +106,40 @@ def _to_target(title: str, name: str, factor: float = 1.0):
         return text + some * (name == "rounds" and not entry.reaches)
 
     return lambda comparison: Column(title, cell)
+
+
+def _simulated(comparison: Comparison) -> Column:
+    def cell(entry: Compared) -> str:
+        found = entry.spread(lambda outcome: outcome.final.get(SIMULATED))
+        return with_sd(found, decimals(found.mean, 3))
+
+    return Column("simulated s", cell)
+
+
+def _staleness(comparison: Comparison) -> Column:
+    """The mean over rounds of how many steps of the server lie behind what an update starts from.
+
+    A synchronous trial has none.
+    """
+
+    def mean(outcome: Outcome) -> float:
+        return spread(record.get("systems/staleness_mean") for record in outcome.records).mean
+
+    return Column("mean staleness", lambda entry: with_sd(entry.spread(mean), 2))
+
+
+def _share_of_jobs(title: str, key: str):
+    """A column of the share of all jobs that came to such an end, of trials that have a clock."""
+
+    def share(outcome: Outcome) -> float | None:
+        timed = [record for record in outcome.records if key in record]
+        jobs = sum(record.get(name, 0) for record in timed for name in _JOBS)
+        return sum(record[key] for record in timed) / jobs if jobs else None
+
+    def cell(entry: Compared) -> str:
+        return with_sd(entry.spread(share), 1, 100.0)
+
+    return lambda comparison: Column(f"{title} (%)", cell)
 
 
 def _clean(comparison: Comparison) -> Column:
@@ -229,6 +269,11 @@ COLUMNS: dict[str, Callable[[Comparison], Column]] = {
     "rounds_to_target": _to_target("rounds to target", "rounds"),
     "uplink_to_target": _to_target("uplink MB to target", "uplink_bytes", 1e-6),
     "transfer_to_target": _to_target("transfer s to target", "transfer_seconds"),
+    "simulated_to_target": _to_target("simulated s to target", "simulated_seconds"),
+    "simulated_seconds": _simulated,
+    "staleness": _staleness,
+    "late": _share_of_jobs("late", "systems/clients_late"),
+    "lost": _share_of_jobs("lost", "systems/clients_lost"),
     "epsilon": _epsilon,
     "seconds": _seconds,
     # of a study with an axis that is faced

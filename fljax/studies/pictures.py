@@ -32,6 +32,7 @@ from fljax.studies.privacy_picture import draw_privacy
 from fljax.studies.results import Results, axes_of
 from fljax.studies.selection import Configuration, Spread, is_known
 from fljax.studies.space import described_apart
+from fljax.studies.time_picture import draw_time, has_clock
 
 _MOST_MAPS = 6
 _NAMED = 6  # as many as there are colours; black is for one more
@@ -181,6 +182,13 @@ def _curves(comparison: Comparison) -> dict[str, Draw]:
     return {"curves": lambda figure: _draw_curves(figure, comparison)}
 
 
+def _time(comparison: Comparison) -> dict[str, Draw]:
+    """The headline over simulated time, where trials have it."""
+    if comparison.study.faced_axis or not has_clock(comparison):
+        return {}
+    return {"simulated_time": lambda figure: draw_time(figure, comparison)}
+
+
 def _bars(comparison: Comparison) -> dict[str, Draw]:
     """Draws what each variant reached: mean and standard deviation over seeds, and every seed."""
     if not comparison.study.variants or len(comparison.compared) < 2:
@@ -236,6 +244,7 @@ KINDS: dict[str, Callable[[Comparison], dict[str, Draw]]] = {
     "pareto": _pareto,
     "privacy": _privacy,
     "curves": _curves,
+    "time": _time,
     "clients": _clients,
     "map": _maps,
     "axes": _lines,

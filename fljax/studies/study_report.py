@@ -162,7 +162,7 @@ def _reading(comparison: Comparison) -> str:
             "Bytes are those of the messages from clients to the server, whose bits are counted "
             "exactly. "
         )
-    if named & {"rounds_to_target", "uplink_to_target", "transfer_to_target"}:
+    if any(name.endswith("_to_target") for name in named):
         text += "No target was set. " if comparison.target is None else _target(comparison)
     if any(entry.diverged for entry in comparison.compared):
         text += (

@@ -14,8 +14,6 @@ import numpy as np
 
 from fljax.core import signals
 from fljax.core.metrics import target_of
-from fljax.data.ids import some_of
-from fljax.data.rows import nonfinite_row
 from fljax.engine.devices.distributed import is_main
 from fljax.engine.devices.placement import any_process
 from fljax.engine.plan.feedback import make_feedback
@@ -23,8 +21,10 @@ from fljax.engine.plan.round_plan import HostPlan
 from fljax.recording import Checkpoints, Recorder, Run, summarize, to_target
 from fljax.recording import progress as progress_bar
 from fljax.recording.client_results import ClientResults
-from fljax.recording.runs import CLIENTS
+from fljax.recording.runs import CLIENTS, TIMELINE
+from fljax.recording.timeline import Timeline
 from fljax.training.dispatch import Block, Dispatcher
+from fljax.training.divergence import check_diverged
 from fljax.training.drift import alarm
 from fljax.training.evaluations import make_evaluations
 from fljax.training.federation import Federation
@@ -33,6 +33,7 @@ from fljax.training.options import RunOptions
 from fljax.training.privacy_records import ledger_of
 from fljax.training.resume import ResumePoint, save
 from fljax.training.round_records import LinkSpeeds, diverged, round_record
+from fljax.training.selection_summary import of_selection
 from fljax.training.stopping import STOPPED, Validation, call_hooks
 
 
@@ -73,7 +74,12 @@ class Loop:
         self.evaluations = make_evaluations(
             federation, options.eval_batch_size, options.eval_clients, options.eval_personal
         )
-        self.clients = ClientResults(self._earlier_clients(), self.start)
+        self.clients = ClientResults(self._earlier(CLIENTS), self.start)
+        dataset = federation.dataset
+        self.timeline = Timeline(
+            dataset.num_clients, dataset.client_ids, self._earlier(TIMELINE), self.start,
+            progress.turns,
+        )  # fmt: skip
         self.metric = federation.task.metrics[0]
         self.target = target_of(vars(options))
         self.validation = Validation(
@@ -188,6 +194,7 @@ class Loop:
             call_hooks(self.options.hooks, self.federation, record)
             self._record(record)
             bar.update(record["round"], record)
+            self.timeline.add(record["round"], facts.spans[0])
             check_diverged(record, facts.clients[diverged(stats)], self.federation)
             if said := alarm(record, self.totals):
                 warnings.warn(said, stacklevel=2)
@@ -219,10 +226,10 @@ class Loop:
         )
         return due or bool(self.options.hooks)
 
-    def _earlier_clients(self) -> Path | None:
-        """Returns the file of what a resumed run found of its clients before."""
+    def _earlier(self, name: str) -> Path | None:
+        """Returns a file of what a resumed run found before."""
         workdir = self.options.workdir
-        return Path(workdir) / CLIENTS if self.start and workdir is not None else None
+        return Path(workdir) / name if self.start and workdir is not None else None
 
     @property
     def _stopping(self) -> bool:
@@ -265,12 +272,17 @@ class Loop:
             return
         extent = self.recorder.flush()
         self.models.write_best(self.recorder.workdir)
-        self.clients.write(self.recorder.write_clients)
+        self._write_arrays()
         pending = {} if self.feedback is None else self.feedback.pending
         progress = ResumePoint(
-            done, self.totals, self.sampler_state, self.models.best, extent, pending
-        )
+            done, self.totals, self.sampler_state, self.models.best, extent, pending,
+            self.timeline.turns(),
+        )  # fmt: skip
         save(self.checkpoints, self.federation, progress, self.options)
+
+    def _write_arrays(self) -> None:
+        self.clients.write(self.recorder.write_clients)
+        self.timeline.write(self.recorder.write_timeline)
 
     def _finish(self, done: int, num_rounds: int) -> Run:
         federation, recorder = self.federation, self.recorder
@@ -293,14 +305,14 @@ class Loop:
             )
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
-        summary |= self.parts
+        summary |= self.parts | of_selection(self.federation, self.timeline)
         if federation.dataset.checks:
             summary["data_checks"] = dict(federation.dataset.checks)
         if self.ledger is not None:
             summary["privacy"] = self.ledger.summary(done, federation.dataset.client_ids)
         if not interrupted:
             self.models.write_final(recorder.workdir, done)
-            self.clients.write(recorder.write_clients)
+            self._write_arrays()
             if self.options.workdir is not None and is_main():
                 self.checkpoints().wait()
             # the last of all: with it, the run is over, and a kill takes nothing from it any more
@@ -319,6 +331,7 @@ class Loop:
             best_variables=self.models.best and self.models.best.variables,
             frozen=federation.inputs.frozen,
             about_model=self.models.about(done),
+            timeline=self.timeline.arrays() or None,
         )
 
 
@@ -347,46 +360,3 @@ class _Clock:
 
 def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
-
-
-def check_diverged(record: Mapping[str, Any], clients: np.ndarray, federation: Federation) -> None:
-    """Stops a run whose clients all diverged; warns of single ones, by their ids.
-
-    Args:
-      record: Of the round.
-      clients: int[diverged jobs], whose updates were not finite.
-      federation: What is trained.
-    """
-    count, dataset = record.get("train/clients_nonfinite", 0), federation.dataset
-    clients = np.unique(clients)
-    if dataset.root is not None and dataset.root in clients:
-        clients = clients[clients != dataset.root]
-        warnings.warn(
-            f"Round {record['round']}: the server's own update on its root rows is not finite, and "
-            "no other one is trusted by it.",
-            stacklevel=2,
-        )
-    if not count:
-        return
-    named = some_of(clients if dataset.client_ids is None else dataset.client_ids[clients])
-    passes = federation.algorithm.passes
-    clusters = max((each.num_clusters for each in passes if each.sums_of == "cluster"), default=1)
-    what = "a NaN or infinite update"
-    if federation.algorithm.init_client is not None:
-        what += " or state"
-    if clusters > 1:
-        what += f", or a cluster that is none of 0 to {clusters - 1}"
-    # what a preprocess makes of its rows is its own affair
-    found = "" if dataset.preprocess else nonfinite_row(dataset.train, clients)
-    counts = federation.counts_diverged
-    if record["train/clients"] == 0 and not counts:
-        raise FloatingPointError(
-            f"Round {record['round']}: all {count} clients ended with {what}: "
-            f"{named}. " + (found or "Lower client_lr (or server_lr).")
-        )
-    warnings.warn(
-        f"Round {record['round']}: {count} client(s) ended with {what} and "
-        f"{'count as zero' if counts else 'were left out'}: {named}. {found}See "
-        "train/clients_nonfinite.",
-        stacklevel=2,
-    )

@@ -51,6 +51,8 @@ class ResumePoint(NamedTuple):
       best: The best model so far, where there is one.
       extent: How far `metrics.jsonl` goes; None without a file, and of older checkpoints.
       feedback: {round: statistics} that the sampler has still to be told.
+      turns: How often each client was asked so far, see `fljax.recording.timeline`; empty without
+        a clock.
     """
 
     round: int
@@ -59,6 +61,7 @@ class ResumePoint(NamedTuple):
     best: BestModel | None = None
     extent: Extent | None = None
     feedback: Mapping[int, Statistics] = {}
+    turns: Mapping[str, np.ndarray] = {}
 
 
 def save(
@@ -83,11 +86,14 @@ def save(
             (round, {name: (str(array.dtype), len(array)) for name, array in found.items()})
             for round, found in sorted(progress.feedback.items())
         ],
+        "turns": [(name, str(array.dtype), len(array)) for name, array in progress.turns.items()],
     }
     state = _state(federation, progress.sampler_state)
     state["feedback"] = [found for _, found in sorted(progress.feedback.items())]
     if progress.best is not None:
         state["best"] = progress.best.variables
+    if progress.turns:
+        state["turns"] = dict(progress.turns)
     if is_main():
         checkpoints().save(progress.round, state, metadata)
 
@@ -167,13 +173,18 @@ def restore(
     best_round = metadata.get("best_round")
     if best_round is not None:
         template["best"] = federation.variables
+    if turns := metadata.get("turns"):
+        template["turns"] = {name: np.empty(length, dtype) for name, dtype, length in turns}
     state, _ = checkpoints.restore(round, template)
     federation.load(state["server"], state["store"])
     best = None if best_round is None else BestModel(best_round, state["best"])
     totals = RoundTotals(**metadata["totals"])
     rounds = [round for round, _ in pending]
     feedback = dict(zip(rounds, state["feedback"], strict=True))
-    return ResumePoint(round, totals, state["sampler"], best, extent_of(metadata), feedback)
+    return ResumePoint(
+        round, totals, state["sampler"], best, extent_of(metadata), feedback,
+        state.get("turns", {}),
+    )  # fmt: skip
 
 
 def spent_by(federation: Federation, round: int) -> float | None:

@@ -48,6 +48,11 @@ def is_default(name: str, value: Any) -> bool:
     return value is default or (isinstance(value, float) and value == default)
 
 
+def devices_of(options: RoundOptions, num_clients: int, seed: int) -> Devices:
+    """Returns the clients' devices as the options have them; all alike where they say nothing."""
+    return names.make_devices(options.profiles or "equal", num_clients, seed)
+
+
 def clock_keys(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the keys that options of `SYSTEMS` add to records; none without any."""
     if all(is_default(name, value) for name, value in given.items()):
@@ -86,7 +91,7 @@ def schedule_maker(
     steps = steps_per_job(sizes, work).reshape(-1, num_clients)
 
     def make(sampler_of: Callable[..., Sampler], seed: int, partition: int) -> Schedule:
-        devices = names.make_devices(options.profiles or "equal", num_clients, seed)
+        devices = devices_of(options, num_clients, seed)
         if devices.step_seconds is None:
             spec_of_rows = dataset.train.examples.spec
             flops = training_flops(task, spec_of_rows, work.width, dataset.preprocess)

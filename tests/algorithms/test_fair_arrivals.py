@@ -10,8 +10,8 @@ from algorithms import test_fairness as fair
 
 from fljax import algorithms
 from fljax.data.dataset import Split
+from fljax.training.divergence import check_diverged
 from fljax.training.federation import RoundOptions, build
-from fljax.training.loop import check_diverged
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 

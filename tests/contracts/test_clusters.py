@@ -15,7 +15,7 @@ from contracts.test_trials import noisy_chains
 from fljax import algorithms
 from fljax.core.algorithm import Contribution, step_key
 from fljax.core.transforms import Pipeline, ServerLink, UplinkLink
-from fljax.training.loop import check_diverged
+from fljax.training.divergence import check_diverged
 
 COHORTS = [[0, 2, 3, 4, 8], [], [5, 6, 7, 0, 1]]
 LR, CLUSTERS = 0.3, 2

@@ -18,8 +18,8 @@ from fljax.engine.plan.round_plan import job_table
 from fljax.robustness.aggregators.fltrust import TRUST, fltrust
 from fljax.robustness.aggregators.mixing import bucketing, chain
 from fljax.robustness.reports import REJECTIONS
+from fljax.training.divergence import check_diverged
 from fljax.training.federation import RoundOptions, build
-from fljax.training.loop import check_diverged
 from fljax.training.round_records import LinkSpeeds, training_record
 from fljax.training.totals import RoundTotals
 
