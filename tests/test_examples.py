@@ -59,6 +59,8 @@ MODULES = (
     "core.clusterings", "core.digits", "core.transmission", "core.trees", "data.examples",
     "studies.criterion", "studies.search", "training.record_keys", "core.item_sets",
     "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",
+    "core.durations", "recording.participation_plots", "recording.timeline",
+    "recording.timeline_plots", "training.selection_summary",
     *sorted(
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for room in WHOLE

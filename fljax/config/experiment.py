@@ -206,9 +206,21 @@ def report(run: Run, plots: list[Path]) -> str:
     if summary["simulated_seconds"] is not None:
         speed += f"; {duration(summary['simulated_seconds'])} of simulated time"
     lines.append(speed)
+    if "selection" in summary:
+        lines.append(_selection_line(summary["selection"]))
     lines.append(f"run directory: {run.directory}")
     lines += [f"plot: {path}" for path in plots]
     return "\n".join(lines)
+
+
+def _selection_line(selection: Mapping[str, Any]) -> str:
+    """Says how jobs were spread over clients."""
+    asked, arrived = (selection[kind]["all"]["all"] for kind in ("asked", "arrived"))
+    return (
+        f"{asked['coverage']:.1%} of the clients were ever asked, and updates of "
+        f"{arrived['coverage']:.1%} arrived; jobs a client: Gini {asked['gini']:.3f}, Jain "
+        f"{asked['jain']:.3f}"
+    )
 
 
 def _best_line(best: Mapping[str, Any], metric: Metric) -> str:

@@ -168,9 +168,10 @@ def _labels(timeline: Mapping[str, np.ndarray], clients: np.ndarray) -> list[str
 
 def _clock(curves: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rounds that have a time, and the simulated seconds at their ends."""
-    seconds = curves.get(SIMULATED, np.zeros(0))
-    known = np.isfinite(seconds)
-    return curves["round"][: len(seconds)][known].astype(np.int64), seconds[known]
+    if SIMULATED not in curves:
+        return np.zeros(0, np.int64), np.zeros(0)
+    known = np.isfinite(curves[SIMULATED])
+    return curves["round"][known].astype(np.int64), curves[SIMULATED][known]
 
 
 def _draw_jobs(figure: Any, axes: Any, window: Window, curves: Mapping[str, np.ndarray]) -> None:
@@ -209,7 +210,8 @@ def _draw_jobs(figure: Any, axes: Any, window: Window, curves: Mapping[str, np.n
         text = "step of the server" if every == 1 else f"every {every}th step of the server"
         marks.append(Line2D([], [], color="#000000", linewidth=0.8, label=text))
     axes.set(
-        xlim=(window.start / scale, window.stop / scale),
+        # jobs may take no time at all
+        xlim=(window.start / scale, max(window.stop, window.start + 1e-3) / scale),
         ylim=(len(drawn) - 0.4, -0.6),
         xlabel=f"Simulated time ({unit})",
         ylabel="Client" if window.labels else "Clients at work",

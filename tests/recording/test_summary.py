@@ -19,6 +19,7 @@ def records():
             "comm/uplink_bytes": 2**60 * r + 1,
             "comm/downlink_bytes": r,
             "comm/transfer_seconds": 0.5 * r,
+            "time/simulated_seconds": 10.0 * r,
             "time/round_seconds": 9.0 if r == 1 else 2.0,
             "time/elapsed_seconds": 9.0 + 2 * (r - 1),
             "throughput/clients_per_second": 10.0 * r,
@@ -95,6 +96,7 @@ def test_the_target_counts_the_first_crossing():
         "uplink_bytes": 2**62 + 1,
         "downlink_bytes": 4,
         "transfer_seconds": 2.0,
+        "simulated_seconds": 40.0,
     }
     assert to_target(rows, 0.95) is None
     assert to_target(rows, None) is None
@@ -114,12 +116,15 @@ def test_a_target_of_a_metric_that_is_better_low_is_reached_from_above():
 @pytest.mark.parametrize("simulated", [False, True])
 @pytest.mark.parametrize("ended", [False, True])
 def test_what_the_initial_model_reaches_has_cost_nothing(simulated, ended):
-    rows = records() if simulated else without(records(), "comm/transfer_seconds")
+    rows = records()
+    if not simulated:
+        rows = without(without(rows, "comm/transfer_seconds"), "time/simulated_seconds")
     rows = [{"round": 0, "eval/test/accuracy": 0.9}, *([] if ended else rows)]
     found = to_target(rows, 0.7)
     nothing = {name: 0 for name in ("seconds", "bytes", "uplink_bytes", "downlink_bytes")}
     assert found.items() >= (nothing | {"rounds": 0}).items()
-    assert found["transfer_seconds"] == (0 if simulated and not ended else None)
+    known = 0 if simulated and not ended else None
+    assert found["transfer_seconds"] == found["simulated_seconds"] == known
     assert found.keys() == to_target(records(), 0.7).keys()
     summary = summarize(rows, num_clients=1, clients_per_round=1, seed=0, target=0.7)
     if ended:
@@ -150,6 +155,7 @@ def test_summary_has_every_figure_and_is_json():
         "uplink_bytes": 6 * 2**60 + 1,
         "downlink_bytes": 6,
         "transfer_seconds": 3.0,
+        "simulated_seconds": 60.0,
         "seed": 3,
     }
     assert {key: summary[key] for key in expected} == expected

@@ -198,8 +198,8 @@ def test_summary_holds_the_documented_keys(run, records):
         "final", "best", "to_target", "rounds", "num_clients", "clients_per_round", "seconds",
         "seconds_per_round_median", "compile_seconds", "clients_per_second",
         "examples_per_second", "utilization", "uplink_bytes", "downlink_bytes",
-        "transfer_seconds", "peak_memory_bytes", "host_peak_memory_bytes", "seed", "device",
-        "versions", "interrupted", "stopped", "no_best",
+        "transfer_seconds", "simulated_seconds", "peak_memory_bytes", "host_peak_memory_bytes",
+        "seed", "device", "versions", "interrupted", "stopped", "no_best",
     }  # fmt: skip
     assert (summary["rounds"], summary["num_clients"], summary["clients_per_round"]) == (7, 9, 5)
     assert not summary["interrupted"] and summary["seed"] == 0
