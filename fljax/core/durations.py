@@ -30,7 +30,7 @@ def duration(seconds: float) -> str:
 
     Example:
       >>> duration(0.25), duration(100.0), duration(200_000.0)
-      ('0.250 s', '100 s', '55.6 h')
+      ('0.250 s', '100 s', '2.31 d')
     """
     if not math.isfinite(seconds):
         return f"{seconds:g} s"

@@ -81,9 +81,7 @@ class Timeline:
         except ValueError as error:
             raise ValueError(f"{error}; or delete it to go on without what it holds.") from None
         if turns:
-            self._begin()
-            for counts, name in ((self.asked, "asked"), (self.arrived, "arrived")):
-                counts[turns["client"]] = turns[name]
+            self.asked, self.arrived = self._counts(turns, "asked"), self._counts(turns, "arrived")
         if arrays is not None:
             for round, spans in _rounds_of(arrays, last_round):
                 self._keep(round, spans)
@@ -93,8 +91,8 @@ class Timeline:
         """Takes in who worked when, as the server knew after a round; None is passed by."""
         if spans is None:
             return
-        if self.asked is None:
-            self._begin()
+        if self.asked is None or self.arrived is None:
+            self.asked, self.arrived = self._counts(), self._counts()
         arrived = np.isin(spans.fate, _ARRIVED)
         np.add.at(self.asked, spans.client, 1)
         np.add.at(self.arrived, spans.client[arrived], 1)
@@ -104,7 +102,7 @@ class Timeline:
 
     def turns(self) -> Arrays:
         """Returns the counts of the clients that were ever asked; nothing without a clock."""
-        if self.asked is None:
+        if self.asked is None or self.arrived is None:
             return {}
         clients = np.flatnonzero(self.asked)
         counts = {"asked": self.asked[clients], "arrived": self.arrived[clients]}
@@ -125,9 +123,12 @@ class Timeline:
             write(self.arrays())
             self._written = True
 
-    def _begin(self) -> None:
-        self.asked = np.zeros(self._num_clients, np.int64)
-        self.arrived = np.zeros(self._num_clients, np.int64)
+    def _counts(self, turns: Mapping[str, np.ndarray] | None = None, name: str = "") -> np.ndarray:
+        """Returns counts of all clients: those of a name in turns, or zeros."""
+        counts = np.zeros(self._num_clients, np.int64)
+        if turns:
+            counts[turns["client"]] = turns[name]
+        return counts
 
     def _behind(self, round: int) -> int:
         """Returns the jobs that are kept behind the power of two that a round comes after."""

@@ -103,7 +103,7 @@ def window_of(timeline: Mapping[str, np.ndarray]) -> Window:
       >>> jobs |= {"round": np.ones(3, int), "fate": np.zeros(3, int), "kept": np.array([1])}
       >>> from fljax.recording.timeline_plots import window_of
       >>> window_of(jobs).row.tolist(), window_of(jobs).labels
-      ([0, 1, 2], ['0', '1', '2'])
+      ([1, 0, 2], ['0', '1', '2'])
     """
     rounds = timeline["kept"]
     # rounds that follow on each other; where the file leaves some out, jobs are missing
@@ -184,7 +184,7 @@ def _draw_jobs(figure: Any, axes: Any, window: Window, curves: Mapping[str, np.n
     drawn = np.unique(np.linspace(0, window.num_rows - 1, _MOST_ROWS).round().astype(np.int64))
     if window.num_rows <= _MOST_ROWS:
         drawn = np.arange(window.num_rows)
-    row = np.searchsorted(drawn, window.row)
+    row = np.asarray(np.searchsorted(drawn, window.row))
     is_drawn = drawn[np.minimum(row, len(drawn) - 1)] == window.row
     marks = []
     for number, fate in enumerate(FATES):

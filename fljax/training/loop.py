@@ -305,7 +305,8 @@ class Loop:
             )
         summary["interrupted"] = interrupted
         summary["stopped"] = stopped
-        summary |= self.parts | of_selection(self.federation, self.timeline)
+        summary |= self.parts
+        summary |= of_selection(self.federation, self.timeline)
         if federation.dataset.checks:
             summary["data_checks"] = dict(federation.dataset.checks)
         if self.ledger is not None:

@@ -76,5 +76,5 @@ def speed_deciles(devices: Devices) -> np.ndarray | None:
     speed = devices.flops if devices.step_seconds is None else 1 / devices.step_seconds
     if not len(speed) or speed.min() == speed.max():
         return None
-    slower = np.searchsorted(np.sort(speed), speed)
+    slower = np.asarray(np.searchsorted(np.sort(speed), speed))
     return _DECILES * slower // len(speed) + 1
