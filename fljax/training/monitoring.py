@@ -24,12 +24,14 @@ import jax
 import numpy as np
 
 from fljax.core.algorithm import AlgorithmSpec, Variables
-from fljax.core.values import COUNT, Field, Interval, checked, wrong
+from fljax.core.values import COUNT, Field, Interval, checked, checked_path, wrong
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import Recorder
 from fljax.recording.jsonio import plain
+from fljax.recording.recorder import holds_run
+from fljax.recording.runs import SUMMARY
 from fljax.selection.growth import Membership
 from fljax.systems.detectors import Detector, make_detector
 from fljax.systems.incidents import Account, Deployment, account
@@ -95,7 +97,8 @@ def monitor(
       watch_rows: Rows that each of them meets in a round.
       membership: Who is there when: errors of others are not heard of. None for everybody. Cohorts
         are drawn by `sampler`, such as `fljax.selection.growth.among`.
-      workdir: Directory for records and summary; None keeps them in memory.
+      workdir: Directory for records and summary; None keeps them in memory. What an interrupted
+        deployment left there makes way for this one, which goes the same way.
       config: Written to config.json.
       **options: The fields of `RoundOptions`; num_rounds counts all rounds of the world.
 
@@ -104,6 +107,7 @@ def monitor(
         which errors of clients would decide who trains.
       ImportError: If the detector needs a package that is not installed.
       FloatingPointError: If all clients of a round end with non-finite updates.
+      FileExistsError: If the workdir holds a finished run.
 
     Example:
       >>> dataset = data.digits(partition='iid', num_clients=20, own_test_fraction=0.3,
@@ -127,6 +131,7 @@ def monitor(
     watch_clients = checked("watch_clients", watch_clients, _CLIENTS)
     watching = _watching(detector)
     _check(dataset, rounds, deploy_after, watch_clients, membership)
+    begun = workdir is not None and _was_begun(checked_path("workdir", workdir))
     use_all_cores()
     use_compilation_cache()
     task = fitted(as_task(model, dataset), dataset, None)
@@ -135,7 +140,7 @@ def monitor(
     federation = federations.build(dataset, task, algorithm, rounds)
     _check_built(federation)
     watch = make_watch(federation, watch_clients, watch_rows)
-    with Recorder(workdir) as recorder:
+    with Recorder(workdir, resume_round=-1 if begun else None) as recorder:
         recorder.write_config(plain(dict(config or {})))
         course = _Course(federation, watch, watching, membership, recorder)
         course.run(deploy_after, retrain_rounds)
@@ -291,6 +296,13 @@ def _summary(found: Account, course: _Course) -> dict[str, Any]:
             for each in found.incidents
         ],
     }
+
+
+def _was_begun(workdir: Path) -> bool:
+    """Returns whether a directory holds an interrupted deployment; refuses a finished one."""
+    if (workdir / SUMMARY).exists():
+        raise FileExistsError(f"{workdir} already holds a run: give another workdir")
+    return holds_run(workdir)
 
 
 def _watching(detector: str | Detector | None) -> Detector:
