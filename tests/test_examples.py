@@ -83,7 +83,8 @@ def test_examples_run(room, name, tmp_path, monkeypatch, quick_compilation):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_of_a_module_run(module, quick_compilation):
+def test_examples_of_a_module_run(module, tmp_path, monkeypatch, quick_compilation):
+    monkeypatch.chdir(tmp_path)
     module = importlib.import_module(f"fljax.{module}")
     names = vars(module) | NAMES | {room: getattr(fljax, room) for room in ROOMS}
     names.setdefault(module.__name__.rpartition(".")[2], module)  # unless a function is called so
