@@ -147,9 +147,10 @@ def systems_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"steps_per_round is given, and {first} plans steps itself. Leave one of them out."
     schedule = values["schedule"]
     if schedule is not None and not isinstance(schedule, str) and len(timed) > 1:
+        others = " and ".join(name for name in timed if name != "schedule")
         yield (
-            f"{' and '.join(timed[:-1])} have no effect with a schedule of your own. Leave them "
-            "out, or name one of ours."
+            f"{others} have no effect with a schedule of your own. Leave them out, or name one of "
+            "ours."
         )
     if values.get("privacy") is not None:
         yield from _uncounted(values)

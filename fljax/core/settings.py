@@ -262,6 +262,11 @@ PRIVACY: dict[str, Field] = {
 }  # fmt: skip
 
 SYSTEMS: dict[str, Field] = {
+    "preset": Field(
+        None, str, ("cross_device", "cross_silo"), optional=True,
+        meaning="Fills those of the keys below that are unset with what such federations assume: "
+        "see fljax.systems.presets.",
+    ),
     "profiles": Field(
         None, str, optional=True,
         meaning="Says what clients' devices can do, and gives the run simulated time: a call such "

@@ -21,7 +21,7 @@ from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.sampler import Sampler
 from fljax.core.schedule import Schedule as Timing
-from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY, ROBUSTNESS
+from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY, ROBUSTNESS, SYSTEMS
 from fljax.core.transforms import Aggregator, Pipeline, PipelineSpec, UplinkLink, check_pipeline
 from fljax.core.values import (
     COUNT,
@@ -41,6 +41,7 @@ from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
 from fljax.selection.names import MEANS, check_name
 from fljax.systems import names as systems
+from fljax.systems import presets
 from fljax.systems.availability import Availability
 from fljax.systems.devices import Devices
 
@@ -141,6 +142,7 @@ class RoundOptions:
     attacker_clients: str | Sequence[int] | None = _default("attacker_clients")
     attackers_drawn: str = _default("attackers_drawn")
     attack_rounds: str | int | None = _default("attack_rounds")
+    preset: str | None = _default("preset")
     profiles: str | Devices | None = _default("profiles")
     availability: str | Availability | None = _default("availability")
     dropout: float = _default("dropout")
@@ -204,6 +206,8 @@ class RoundOptions:
             {name: getattr(self, name) for name in ROBUSTNESS}
         ):
             raise ValueError(problem)
+        for name, value in self._of_preset().items():
+            _set(self, name, value)
         for name in systems.TABLES:
             if isinstance(text := getattr(self, name), str):
                 systems.check_name(name, text)
@@ -225,6 +229,11 @@ class RoundOptions:
             for number, count in enumerate(steps):
                 checked(f"steps_per_round[{number}]", count, Field(None, int, NON_NEGATIVE))
             _set(self, "steps_per_round", steps)
+
+    def _of_preset(self) -> dict[str, Any]:
+        """Returns the options that the preset fills."""
+        unset = {name: field.default for name, field in SYSTEMS.items()}
+        return presets.filled(vars(self), unset)
 
     def _name_attackers(self) -> None:
         """Puts numbers of clients and rounds in place as the texts that configurations have."""
