@@ -8,7 +8,18 @@ from typing import Any
 from fljax.core import parts
 from fljax.core.schedule import Schedule
 from fljax.core.values import shown
-from fljax.systems import asynchronous, availability, devices, online, profiles, synchronous
+from fljax.systems import (
+    asynchronous,
+    availability,
+    devices,
+    fedscale,
+    flash,
+    flgo_availability,
+    online,
+    phones,
+    profiles,
+    synchronous,
+)
 from fljax.systems.availability import Availability
 from fljax.systems.devices import Devices
 from fljax.systems.stragglers import stragglers
@@ -30,21 +41,34 @@ PROFILES: dict[str, Callable[..., Devices]] = {
     "half_normal": profiles.half_normal,
     "tiers": profiles.tiers,
     "given": profiles.given,
+    "phones": phones.phones,
+    "fedscale": fedscale.fedscale_devices,
 }
-# name -> function (num_clients, seed, literals) -> Availability
+# name -> function (what it names of `OF_CLIENTS`, literals) -> Availability
 AVAILABILITIES: dict[str, Callable[..., Availability]] = {
     "always": availability.always,
     "bernoulli": online.bernoulli,
     "diurnal": online.diurnal,
     "charging": online.charging,
+    "fedscale": fedscale.fedscale_availability,
+    "flash": flash.flash_availability,
+    "log_normal": flgo_availability.log_normal,
+    "sine_log_normal": flgo_availability.sine_log_normal,
+    "more_data_first": flgo_availability.more_data_first,
+    "less_data_first": flgo_availability.less_data_first,
+    "largest_label_first": flgo_availability.largest_label_first,
+    "fewer_labels_first": flgo_availability.fewer_labels_first,
+    "label_cycle": flgo_availability.label_cycle,
 }
-_OF_CLIENTS = ("num_clients", "seed")
+# What is offered of the clients: how many there are, the run's seed, int64[N] their rows and
+# int64[N, classes] how many of each class these are.
+OF_CLIENTS = ("num_clients", "seed", "sizes", "labels")
 
 
 # key -> (what it may name, what a run offers to it)
 TABLES: dict[str, tuple[Mapping[str, Callable], tuple[str, ...]]] = {
-    "profiles": (PROFILES, _OF_CLIENTS),
-    "availability": (AVAILABILITIES, _OF_CLIENTS),
+    "profiles": (PROFILES, OF_CLIENTS[:2]),
+    "availability": (AVAILABILITIES, OF_CLIENTS),
     "schedule": (SCHEDULES, OFFERED),
 }
 
@@ -74,6 +98,20 @@ def check_name(key: str, text: str) -> None:
     parts.bound(parts.read_one(key, text, table), offered=dict.fromkeys(offered))
 
 
+def asks_for(key: str, given: Any) -> set[str]:
+    """Returns the parameters of what a key's text names; none where no text is given.
+
+    Example:
+      >>> from fljax.systems.names import asks_for
+      >>> "labels" in asks_for("availability", "label_cycle(0.5)")
+      True
+    """
+    if not isinstance(given, str):
+        return set()
+    function = parts.read_one(key, given, TABLES[key][0]).function
+    return {parameter.name for parameter in parts.parameters_of(function)}
+
+
 def make_devices(profiles: str | Devices, num_clients: int, seed: int) -> Devices:
     """Returns the devices that a text names, or those given, if they are as many as the clients.
 
@@ -85,7 +123,7 @@ def make_devices(profiles: str | Devices, num_clients: int, seed: int) -> Device
       >>> make_devices("equal(0.5)", num_clients=3, seed=0).step_seconds.tolist()
       [0.5, 0.5, 0.5]
     """
-    found = _made("profiles", profiles, Devices, num_clients, seed)
+    found = _made("profiles", profiles, Devices, {"num_clients": num_clients, "seed": seed})
     if found.num_clients != num_clients:
         raise ValueError(
             f"profiles has the devices of {found.num_clients} clients, and the population has "
@@ -94,21 +132,30 @@ def make_devices(profiles: str | Devices, num_clients: int, seed: int) -> Device
     return found
 
 
-def make_availability(given: str | Availability, num_clients: int, seed: int) -> Availability:
+def make_availability(given: str | Availability, offered: Mapping[str, Any]) -> Availability:
     """Returns the availability that a text names, or the one given.
+
+    Args:
+      given: The text, or the availability.
+      offered: {parameter: value}, as in `OF_CLIENTS`.
 
     Raises:
       ValueError: For a text that names none.
     """
-    return _made("availability", given, Availability, num_clients, seed)
+    return _made("availability", given, Availability, offered)
 
 
-def _made(key: str, given: Any, kind: type, num_clients: int, seed: int) -> Any:
+def _made(key: str, given: Any, kind: type, offered: Mapping[str, Any]) -> Any:
     if isinstance(given, kind):
         return given
     table, _ = TABLES[key]
     call = parts.read_one(key, given, table)
-    found = parts.make(call, offered={"num_clients": num_clients, "seed": seed})
+    if "labels" in asks_for(key, given) and offered.get("labels") is None:
+        raise ValueError(
+            f"{call.where}: {call.name} goes by the clients' classes, and these data have none. "
+            f"Name another {key}."
+        )
+    found = parts.make(call, offered=dict(offered))
     if not isinstance(found, kind):
         raise ValueError(
             f"{call.where}: {call.name} returned {shown(found)} ({type(found).__name__}), and what "

@@ -19,6 +19,7 @@ from fljax.core.settings import SYSTEMS
 from fljax.core.task import Task
 from fljax.core.transforms import Pipeline, as_configured
 from fljax.data.dataset import FederatedDataset
+from fljax.data.partitions.statistics import split_label_counts
 from fljax.engine.plan.batching import LocalWork, steps_per_job
 from fljax.systems import names
 from fljax.systems.availability import Availability
@@ -89,6 +90,11 @@ def schedule_maker(
     shapes = rehearsed(dataset, task, spec, options.pipeline)
     downlink, uplink = message_bytes(shapes, structure, as_configured(options.pipeline))
     steps = steps_per_job(sizes, work).reshape(-1, num_clients)
+    rows = sizes.reshape(-1, num_clients)
+    labels = None
+    asked = names.asks_for("availability", options.availability)
+    if "labels" in asked and dataset.num_classes is not None:
+        labels = split_label_counts(dataset)
 
     def make(sampler_of: Callable[..., Sampler], seed: int, partition: int) -> Schedule:
         devices = devices_of(options, num_clients, seed)
@@ -98,7 +104,9 @@ def schedule_maker(
             devices = with_flops(devices, flops)
         availability = None
         if options.availability is not None:
-            availability = names.make_availability(options.availability, num_clients, seed)
+            known = {"num_clients": num_clients, "seed": seed, "sizes": rows[partition]}
+            known["labels"] = labels
+            availability = names.make_availability(options.availability, known)
         fleet = Fleet(
             devices, availability, steps[partition], downlink, uplink, options.dropout, seed
         )
