@@ -52,6 +52,6 @@ def get_study():
         },
         "reference": "wait for all",
         "seeds": (0, 1, 2, 3, 4),
-        "columns": ("rounds_to_target", "time/simulated_seconds"),
+        "columns": ("last", "rounds_to_target", "simulated_to_target", "staleness"),
         "criterion": Criterion("eval/test/accuracy", at="last", allow_test=True),
     }

@@ -110,7 +110,9 @@ TRAINING: dict[str, Field] = {
         "mean.",
     ),
     "sampler": Field(
-        "uniform", str, meaning="Names what draws cohorts: uniform, poisson, separated."
+        "uniform", str,
+        meaning="Names what draws cohorts: uniform, poisson, separated, or one that looks at "
+        "sizes, losses, labels or speeds, such as 'by_size' or 'oort' (docs/systems.md).",
     ),
     "separation": Field(
         None, int, COUNT, optional=True, unit="rounds",
