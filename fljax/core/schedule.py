@@ -50,6 +50,11 @@ class Arrivals(NamedTuple):
         leaves it alone.
       scale: float[n] factors of what the server takes in of each update; weights stay what they
         are. None where nothing is scaled.
+      place: int[n] where the program keeps the version that each job starts from, below the
+        schedule's `num_versions`; None where versions lie in turn, that of round r in place r
+        modulo `num_versions`.
+      newest: Where the newest version goes, over one that no job starts from any more; counts with
+        `place` alone.
       record: {key: number} that joins the round's record.
       spans: Who worked when; None without a clock.
     """
@@ -59,6 +64,8 @@ class Arrivals(NamedTuple):
     accepted: np.ndarray | bool = True
     steps: np.ndarray | None = None
     scale: np.ndarray | None = None
+    place: np.ndarray | None = None
+    newest: int = 0
     record: Mapping[str, float] = {}
     spans: Spans | None = None
 
@@ -70,7 +77,8 @@ class Schedule(NamedTuple):
       init: () -> state, a pytree of arrays; checkpoints keep it.
       draw: (state, round) -> (Arrivals, state'), called once a round and in their order.
       max_cohort: The most jobs of a round.
-      num_versions: Versions of the model that jobs may start from, the newest one included.
+      num_versions: Versions of the model that are kept at a time, the newest one included; without
+        places in its arrivals, those that jobs may start from.
       has_steps: Whether arrivals bring their own numbers of local steps, none of them above the
         configured ones.
       has_scale: Whether arrivals bring a scale.

@@ -293,6 +293,7 @@ def _build(
         options,
         [group.inputs[trial.number] for trial in trials],
         [dataset.train.partition for dataset in group.datasets],
+        waiting=list(group.inputs.values()),
         **where,
     )
 

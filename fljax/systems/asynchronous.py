@@ -3,20 +3,21 @@
 A round is a step of the server. So many clients work at a time; as one ends, another begins from
 the newest model. All of it is planned: the heap of arrivals is advanced on the host, and each job
 of a round reaches the program with the version that it started from. Of events at the same moment,
-arrivals come first, by client; then the server's step; then new clients begin.
+arrivals come first, by client; then the server's step; then new clients begin. A place that nobody
+can take is taken as soon as an idle client is online.
 """
 
 from __future__ import annotations
 
-import functools
 import heapq
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from fljax.core import random
 from fljax.core.schedule import FATES, Arrivals, Schedule, Spans
-from fljax.core.values import COUNT, FACTOR, NON_NEGATIVE, Field, Interval, checked
+from fljax.core.values import COUNT, FACTOR, NON_NEGATIVE, Field, checked
+from fljax.systems.candidates import drawn_among
 from fljax.systems.fleet import Fleet
 from fljax.systems.staleness import Discount, discount_of
 
@@ -30,19 +31,17 @@ KEYS = (
     "systems/clients_late",
     "systems/clients_lost",
 )
-# Candidates whose jobs are planned at once.
-_BLOCK = 1024
-# Candidates in a row that may be busy or offline before a place stays empty until something ends.
-_TRIES = 256
 
 
 class _State(NamedTuple):
-    """Who works, and since when; columns have one entry a place, -1 where nobody works.
+    """Who works, and since when; columns have one entry a place, in the order of the heap.
 
     Attributes:
       seconds: float64, the clock.
       begun: int64, candidates that were considered so far.
-      client, version: int64[C] who works, and from which version, counted from the first.
+      client, version: int64[C] who works, and from which version, counted from the first; -1
+        where nobody does.
+      place: int64[C] where the program keeps that version.
       begin, end: float64[C] seconds.
       lost: bool[C], whether the job ends without an update.
     """
@@ -51,6 +50,7 @@ class _State(NamedTuple):
     begun: np.ndarray
     client: np.ndarray
     version: np.ndarray
+    place: np.ndarray
     begin: np.ndarray
     end: np.ndarray
     lost: np.ndarray
@@ -63,6 +63,7 @@ class _Working(NamedTuple):
     client: int
     begin: float
     version: int
+    place: int
     lost: bool
 
 
@@ -144,34 +145,36 @@ def _continuous(
     """Returns the schedule of a server that steps with so many updates at a time."""
     if max_staleness is not None:
         max_staleness = checked("max_staleness", max_staleness, Field(None, int, NON_NEGATIVE))
-    eligible = np.flatnonzero(fleet.steps > 0)
-    num_rounds = checked("num_rounds", num_rounds, Field(None, int, Interval(0)))
-    if len(eligible) < concurrency:
+    num_rounds = checked("num_rounds", num_rounds, Field(None, int, NON_NEGATIVE))
+    num_eligible = int((fleet.steps > 0).sum())
+    if num_eligible < concurrency:
         raise ValueError(
-            f"{concurrency} clients are to work at a time, but {len(eligible)} have data to train "
+            f"{concurrency} clients are to work at a time, but {num_eligible} have data to train "
             "on. Lower the number, or give more clients data."
         )
-    candidates = functools.lru_cache(maxsize=4)(functools.partial(_candidates, fleet, eligible))
+    next_beginner = drawn_among(fleet)
 
     def init() -> _State:
         nobody = np.full(concurrency, -1, np.int64)
         never = np.zeros(concurrency)
-        return _State(
-            np.float64(0), np.int64(0), nobody, nobody, never, never, np.zeros(concurrency, bool)
-        )
+        nothing = np.zeros(concurrency, bool)
+        return _State(np.float64(0), np.int64(0), nobody, nobody, nobody, never, never, nothing)
 
     def draw(state: _State, round: int):
         now, begun = float(state.seconds), int(state.begun)
         working, given_up = _resumed(state, round, max_staleness)
-        busy = {job.client for job in working}
+        busy, newest = {job.client for job in working}, _free_place(working)
         taken: list[_Working] = []
         lost: list[_Working] = []
         while len(taken) < buffer:
             if not working or working[0].end > now:
-                begun = _begin(working, busy, now, begun, round)
-            if not working:
-                now = _next_online(fleet, eligible, now, round)
-                continue
+                begun, comes = _begin(working, busy, now, begun, round, newest)
+                ahead = working[0].end if working else math.inf
+                if comes < ahead:
+                    now = comes
+                    continue
+                if not working:
+                    raise _nobody_left(now, round)
             job = heapq.heappop(working)
             now = job.end
             (lost if job.lost else taken).append(job)
@@ -186,82 +189,68 @@ def _continuous(
             clients=np.array([job.client for job in taken], np.int32),
             version=staleness,
             scale=np.asarray(discount(staleness), np.float64),
+            place=np.array([job.place for job in taken], np.int32),
+            newest=newest,
             record=dict(zip(KEYS, told, strict=True)),
             spans=_spans(taken, lost, given_up, float(state.seconds)),
         )
         return arrivals, _saved(working, concurrency, now, begun)
 
-    def _begin(working, busy, now, begun, round) -> int:
-        """Lets clients begin until so many work as may; returns the candidates considered."""
-        tries = 0
-        while len(working) < concurrency and len(busy) < len(eligible) and tries < _TRIES:
-            clients, seconds, are_lost = candidates(begun // _BLOCK)
-            place = begun % _BLOCK
-            begun, tries = begun + 1, tries + 1
-            client = clients[place]
-            if client in busy:
-                continue
-            end, is_lost = now + seconds[place], are_lost[place]
-            if fleet.availability is not None:
-                who = np.array([client])
-                if not fleet.availability.online(who, now)[0]:
-                    continue
-                until = float(fleet.availability.until(who, now)[0])
-                end, is_lost = min(end, until), is_lost or until < end
-            heapq.heappush(working, _Working(end, client, now, round, is_lost))
+    def _begin(working, busy, now, begun, round, place) -> tuple[int, float]:
+        """Lets clients begin until as many work as may, or nobody else can.
+
+        Returns:
+          (candidates considered, the next moment at which another one can begin; inf where none has
+          to, or never).
+        """
+        while len(working) < concurrency and len(busy) < num_eligible:
+            beginner, begun, comes = next_beginner(now, busy, begun)
+            if beginner is None:
+                return begun, comes
+            client, end, is_lost = beginner
+            heapq.heappush(working, _Working(end, client, now, round, place, is_lost))
             busy.add(client)
-            tries = 0
-        return begun
+        return begun, math.inf
 
     schedule = Schedule(init, draw, buffer, has_scale=True)
     if max_staleness is None:
-        return schedule._replace(num_versions=_versions_needed(schedule, num_rounds))
-    return schedule._replace(num_versions=max_staleness + 1)
-
-
-def _candidates(fleet: Fleet, eligible: np.ndarray, block: int) -> tuple[list, list, list]:
-    """Returns who may begin next, one after another, how long each would take, and who is lost."""
-    number = block * _BLOCK + np.arange(_BLOCK)
-    words = random.uniform(fleet.seed, "systems/begin", number)
-    clients = eligible[np.floor(words * len(eligible)).astype(np.int64)]
-    always = fleet._replace(availability=None)
-    end, lost = always.ends(clients, 0.0, number)
-    return clients.tolist(), end.tolist(), lost.tolist()
+        return schedule._replace(num_versions=_versions_kept(schedule, num_rounds))
+    # as a step begins, all but one may work, each from a version of its own
+    return schedule._replace(num_versions=min(max_staleness + 1, concurrency))
 
 
 def _resumed(state: _State, round: int, max_staleness: int | None):
     """Returns the heap of those who work, and those who are given up since they are too late."""
-    columns = state.end, state.client, state.begin, state.version, state.lost
-    jobs = [
-        _Working(*job)
-        for job in zip(*(column.tolist() for column in columns), strict=True)
-        if job[1] >= 0
-    ]
-    bound = np.inf if max_staleness is None else max_staleness
-    working = [job for job in jobs if round - job.version <= bound]
+    columns = (getattr(state, name) for name in _Working._fields)
+    jobs = map(_Working._make, zip(*(column.tolist() for column in columns), strict=True))
+    working = [job for job in jobs if job.client >= 0]
+    oldest = -1 if max_staleness is None else round - max_staleness
+    given_up = sorted(job for job in working if job.version < oldest)
+    if given_up:
+        working = [job for job in working if job.version >= oldest]
     heapq.heapify(working)
-    return working, [job for job in jobs if round - job.version > bound]
+    return working, given_up
 
 
 def _saved(working: list[_Working], concurrency: int, now: float, begun: int) -> _State:
     """Returns the state behind a round."""
-    idle = _Working(0.0, -1, 0.0, -1, False)
-    jobs = sorted(working) + [idle] * (concurrency - len(working))
-    end, client, begin, version, lost = map(np.array, zip(*jobs, strict=True))
-    return _State(np.float64(now), np.int64(begun), client, version, begin, end, lost)
+    idle = _Working(0.0, -1, 0.0, -1, -1, False)
+    jobs = working + [idle] * (concurrency - len(working))
+    columns = _Working(*map(np.array, zip(*jobs, strict=True)))
+    return _State(np.float64(now), np.int64(begun), **columns._asdict())
 
 
-def _next_online(fleet: Fleet, eligible: np.ndarray, now: float, round: int) -> float:
-    """Returns the moment at which somebody is online, where nobody works or can begin."""
-    if fleet.availability is None:
-        return now
-    moment = float(np.min(fleet.availability.since(eligible, now)))
-    if not np.isfinite(moment):
-        raise ValueError(
-            f"Round {round} waits at {now:g} simulated seconds, and no client is ever online "
-            "again. Let the availability go on, or run fewer rounds."
-        )
-    return moment
+def _free_place(working: list[_Working]) -> int:
+    """Returns the first place of a version that nobody works from."""
+    taken = {job.place for job in working}
+    return next(place for place in range(len(taken) + 1) if place not in taken)
+
+
+def _nobody_left(now: float, round: int) -> ValueError:
+    return ValueError(
+        f"Round {round} waits at {now:g} simulated seconds, and no client that is idle is ever "
+        "online again. Let the availability go on, or run fewer rounds."
+    )
 
 
 def _spans(
@@ -278,10 +267,12 @@ def _spans(
     )
 
 
-def _versions_needed(schedule: Schedule, num_rounds: int) -> int:
-    """Plans a whole run, and returns the versions that its jobs start from, the newest included."""
-    state, oldest = schedule.init(), 0
+def _versions_kept(schedule: Schedule, num_rounds: int) -> int:
+    """Plans a whole run, and returns the versions that are kept at a time, the newest included."""
+    state, most = schedule.init(), 0
     for round in range(num_rounds):
         arrivals, state = schedule.draw(state, round)
-        oldest = max(oldest, int(np.max(arrivals.version)))
-    return oldest + 1
+        most = max(most, arrivals.newest)
+    # a run that is gone on with starts from what this one leaves behind
+    working, _ = _resumed(state, num_rounds, None)
+    return max(most, _free_place(working)) + 1

@@ -11,9 +11,6 @@ from fljax.systems.availability import Availability
 from fljax.systems.devices import Devices
 from fljax.systems.jobs import JobTimes, job_times
 
-# Of several attempts at one job, each has a number of its own.
-_ATTEMPT = 1 << 40
-
 
 class Fleet(NamedTuple):
     """The clients' devices, when they are there, and what a job asks of them.
@@ -73,31 +70,33 @@ class Fleet(NamedTuple):
         clients: np.ndarray,
         begin: np.ndarray | float,
         number: np.ndarray | int,
-        attempt: int = 0,
+        steps: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns when jobs end, and which are lost.
 
         A job is lost as its client goes offline, or with probability `dropout` at a moment that is
-        uniform over its time.
+        uniform over its time. Clients that have no batch are not asked to work: that takes no time,
+        and nothing is lost.
 
         Args:
           clients: int64[n] whose jobs they are.
           begin: float64[n], or one for all, seconds at which they begin.
-          number: As for `times`.
-          attempt: How many attempts at the same jobs were lost before.
+          number, steps: As for `times`.
 
         Returns:
           (float64[n] seconds of the end or the loss, bool[n] lost).
         """
-        number = np.asarray(number) + attempt * _ATTEMPT
-        total = self.times(clients, number).total
+        works = self.steps[clients] > 0
+        total = np.where(works, self.times(clients, number, steps).total, 0)
         end, lost = begin + total, np.zeros(len(clients), bool)
         if self.dropout:
-            lost = random.uniform(self.seed, "systems/lost", clients, number) < self.dropout
+            lost = works & (
+                random.uniform(self.seed, "systems/lost", clients, number) < self.dropout
+            )
             share = random.uniform(self.seed, "systems/lost/when", clients, number)
             end = np.where(lost, begin + share * total, end)
         if self.availability is not None:
-            until = self.availability.until(clients, begin)
+            until = np.where(works, self.availability.until(clients, begin), np.inf)
             lost |= until < end
             end = np.minimum(end, until)
         return end, lost

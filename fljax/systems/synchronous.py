@@ -22,6 +22,8 @@ KEYS = (
     "systems/clients_late",
     "systems/clients_lost",
 )
+# Of several attempts at one job, each has a number of its own.
+_ATTEMPT = 1 << 40
 # Draws of further clients, each four times as large, before all are asked whether they are online.
 _DRAWS = 4
 
@@ -157,24 +159,32 @@ def _rounds(
         return arrivals, _State(inner, np.float64(end))
 
     def _turned_out(fleet, clients, begin, round) -> tuple[_Jobs, float]:
-        start = np.full(len(clients), begin)
-        end, lost = fleet.ends(clients, start, round)
-        for attempt in range(1, retries + 1):
-            start, end, lost = _tried_again(fleet, clients, start, end, lost, round, attempt)
-        fate = np.where(lost, LOST, ARRIVED)
-        steps = fleet.steps[clients]
         closes = np.inf if seconds is None else begin + seconds
-        if partial:
-            steps, end, fate = _cut(fleet, clients, start, end, fate, steps, closes, round)
-        fate = np.where((fate != LOST) & (end > closes), LATE, fate)
+        whole = fleet.steps[clients]
+        start, steps, ahead = np.full(len(clients), begin), whole.copy(), np.arange(len(clients))
+        end, lost, fits = start.copy(), np.ones(len(clients), bool), np.zeros(len(clients), bool)
+        for attempt in range(retries + 1):
+            if attempt:
+                ahead, start = _back(fleet, clients, start, end, lost, closes)
+            who, number = clients[ahead], round + attempt * _ATTEMPT
+            if partial:
+                fitting = _fitting(fleet, who, start[ahead], number, closes)
+                fits[ahead] = fitting > 0
+                steps[ahead] = np.where(fitting > 0, fitting, whole[ahead])
+            end[ahead], lost[ahead] = fleet.ends(who, start[ahead], number, steps[ahead])
+        # the last step that fits may end a rounding error later
+        end = np.where(fits, np.minimum(end, closes), end)
+        fate = np.where(lost, LOST, np.where(steps < whole, PARTIAL, ARRIVED))
+        fate[end > closes] = LATE
         if needed is not None:
             in_order = np.lexsort((clients, end))
-            answers = in_order[fate[in_order] <= PARTIAL]
+            # who has nothing to train on does not answer
+            answers = in_order[(fate[in_order] <= PARTIAL) & (steps[in_order] > 0)]
             if len(answers) >= needed:
                 closes = float(end[answers[needed - 1]])
                 fate[answers[needed:]] = LATE
-        # a loss behind the end of the round is never heard of
-        fate = np.where((fate == LOST) & (end > closes), LATE, fate)
+                # a loss behind the end of the round is never heard of
+                fate[end > closes] = LATE
         finish = closes if (fate == LATE).any() else float(end.max(initial=begin))
         return _Jobs(clients, start, np.minimum(end, finish), fate, steps), finish
 
@@ -198,35 +208,28 @@ def _record(jobs: _Jobs, before: float, end: float) -> dict[str, float]:
     return dict(zip(KEYS, told, strict=True))
 
 
-def _tried_again(fleet: Fleet, clients, start, end, lost, round: int, attempt: int):
-    """Lets clients whose job was lost begin again, once they are back; returns what is then so."""
+def _back(fleet: Fleet, clients, start, end, lost, closes: float):
+    """Lets clients whose job was lost begin again once they are back, before the round ends.
+
+    Returns:
+      (int64[m] those who do, float64[n] seconds at which jobs begin).
+    """
     again = np.flatnonzero(lost)
-    if not len(again):
-        return start, end, lost
-    who, back = clients[again], end[again]
+    back = end[again]
     if fleet.availability is not None:
-        back = fleet.availability.since(who, back)
-    again, who, back = (column[np.isfinite(back)] for column in (again, who, back))
-    start, end, lost = start.copy(), end.copy(), lost.copy()
+        back = fleet.availability.since(clients[again], back)
+    again, back = again[back < closes], back[back < closes]
+    start = start.copy()
     start[again] = back
-    end[again], lost[again] = fleet.ends(who, back, round, attempt)
-    return start, end, lost
+    return again, start
 
 
-def _cut(fleet: Fleet, clients, start, end, fate, steps, closes: float, round: int):
-    """Lets clients that would be late take as many steps as fit, if one does."""
-    late = np.flatnonzero((fate == ARRIVED) & (end > closes))
-    times = fleet.times(clients[late], round)
-    # what a repeated job draws for its time is another number
-    slow = (end[late] - start[late]) / times.total
-    room = (closes - start[late]) / slow - times.download - times.upload
-    whole = steps[late]
-    fitting = np.floor(room / (times.compute / np.maximum(whole, 1)) + 1e-9)
-    fitting = np.clip(fitting, 0, whole - 1).astype(np.int64)
-    cut = late[fitting > 0]
-    steps, end, fate = steps.copy(), end.copy(), fate.copy()
-    steps[cut], fate[cut], end[cut] = fitting[fitting > 0], PARTIAL, closes
-    return steps, end, fate
+def _fitting(fleet: Fleet, clients, start, number: int, closes: float) -> np.ndarray:
+    """Returns int64[n] how many steps of jobs end in time, at most the configured ones."""
+    times, whole = fleet.times(clients, number), fleet.steps[clients]
+    room = closes - start - times.download - times.upload
+    each = np.where(whole > 0, times.compute / np.maximum(whole, 1), np.inf)
+    return np.clip(np.floor(room / each + 1e-9), 0, whole).astype(np.int64)
 
 
 def _online(fleet: Fleet, clients, scale, begin: float, round: int):

@@ -75,7 +75,7 @@ def planner_of(blueprint: Blueprint, execution: ExecutionPlan, mesh: Mesh) -> Pl
         max_steps=None if steps_per_round is None else max(steps_per_round),
         fewer_steps=blueprint.cohorts.has_steps,
         staged_devices=own_devices(mesh),
-        num_versions=blueprint.cohorts.num_versions,
+        num_versions=blueprint.num_versions,
     )
     for work in planner.works:
         check_batches(blueprint.task, blueprint.split.partition.sizes, work)
@@ -103,7 +103,7 @@ def place_inputs(blueprint: Blueprint, mesh: Mesh, placement: str) -> Inputs:
 def make_starter(blueprint: Blueprint, mesh: Mesh) -> Callable[[InitialTrials], RoundState]:
     """Returns the compiled function from what trials start from to the state of round 0."""
     build_algorithm, pipeline = algorithm_builder(blueprint), blueprint.options.pipeline
-    num_versions = blueprint.cohorts.num_versions
+    num_versions = blueprint.num_versions
 
     def first_state(variables: Variables, several: Variables | None, frozen, hparams) -> RoundState:
         algorithm = build_algorithm(frozen, hparams, 0)

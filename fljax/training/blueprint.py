@@ -44,7 +44,7 @@ from fljax.training.robustness import with_robustness
 from fljax.training.sampling import make_cohorts
 from fljax.training.selection_checks import check_estimate
 from fljax.training.task_choice import fitted
-from fljax.training.timing import ScheduleMaker, schedule_maker
+from fljax.training.timing import ScheduleMaker, is_timed, schedule_maker
 from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
 
 
@@ -58,6 +58,7 @@ class Blueprint(NamedTuple):
       split: The training examples, with the partitions of all trials one after another.
       make_schedule: Makes the schedule of a trial.
       cohorts: Who is drawn for a round.
+      num_versions: Versions of a trial's model that the program keeps, the newest one included.
       work: The local work of a client.
       schedules: Of each pass: "local" or "epoch".
       steps: int64[N] local steps of each client of all partitions.
@@ -77,6 +78,7 @@ class Blueprint(NamedTuple):
     split: Split
     make_schedule: ScheduleMaker
     cohorts: Cohorts
+    num_versions: int
     work: LocalWork
     schedules: Sequence[str]
     steps: np.ndarray
@@ -100,6 +102,7 @@ def draw_blueprint(
     options: RoundOptions,
     trials: Sequence[TrialInputs] | None = None,
     partitions: Sequence[Partition] | None = None,
+    waiting: Sequence[TrialInputs] = (),
 ) -> Blueprint:
     """Draws the parts of a federation; arguments as for `fljax.training.federation.build`.
 
@@ -118,6 +121,10 @@ def draw_blueprint(
     work = local_work(partition.sizes, options)
     make_schedule = schedule_maker(dataset, task, spec, options, work, partition.sizes)
     cohorts = make_cohorts(dataset, options, trials, make_schedule)
+    num_versions = cohorts.num_versions
+    if waiting and is_timed(options):
+        others = make_cohorts(dataset, options, waiting, make_schedule)
+        num_versions = max(num_versions, others.num_versions)
     schedules = schedules_of(task, spec, options.batches)
     has_work = takes_part(partition.sizes, works_of(work, schedules))
     participants = has_work.reshape(len(partitions), -1).sum(1)
@@ -138,8 +145,8 @@ def draw_blueprint(
     check_plan_size(steps, work, cohorts.max_jobs)
     split = Split(dataset.train.examples, partition)
     return Blueprint(
-        dataset, task, spec, options, trials, split, make_schedule, cohorts, work, schedules, steps,
-        participants, initial, model, batch, local_task, algorithm,
+        dataset, task, spec, options, trials, split, make_schedule, cohorts, num_versions, work,
+        schedules, steps, participants, initial, model, batch, local_task, algorithm,
     )  # fmt: skip
 
 

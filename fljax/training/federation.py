@@ -80,6 +80,7 @@ def build(
     trials: Sequence[TrialInputs] | None = None,
     partitions: Sequence[Partition] | None = None,
     *,
+    waiting: Sequence[TrialInputs] = (),
     layout: JobLayout | None = None,
     is_narrower: bool = False,
 ) -> Federation:
@@ -94,6 +95,8 @@ def build(
         hyperparameters of the algorithm.
       partitions: Divisions of the training data among as many clients, for trials that differ in
         theirs; None is that of the dataset.
+      waiting: Trials that may take their places later, for which the program keeps as many versions
+        of a model as they need.
       layout: Where jobs run, of a checkpoint that the run goes on from, or what is left of one that
         did not fit; None finds it.
       is_narrower: Whether it takes the place of one on which the devices ran out of memory. Later
@@ -113,7 +116,7 @@ def build(
       Variables(650 parameters in 2 arrays)
     """
     give_back_after_compiling()
-    blueprint = draw_blueprint(dataset, task, spec, options, trials, partitions)
+    blueprint = draw_blueprint(dataset, task, spec, options, trials, partitions, waiting)
     # several layouts may be timed, and share what they place on the same devices
     place = functools.cache(functools.partial(place_inputs, blueprint))
     starter = functools.cache(functools.partial(make_starter, blueprint))
@@ -163,7 +166,7 @@ def _assemble(
     parts = build_algorithm, options.pipeline, mesh, len(blueprint.trials)
     cohorts = blueprint.cohorts
     kind = {
-        "num_versions": cohorts.num_versions,
+        "num_versions": blueprint.num_versions,
         "rebased": cohorts.rebased,
         "forms": execution.forms,
     }
@@ -379,7 +382,7 @@ class Federation:
     def plan_round(self, round: int | np.ndarray, sampler_state: Any) -> tuple[RoundPlan, HostPlan]:
         """Draws the cohorts of a round and plans it, as NumPy arrays."""
         drawn = self.cohorts.draw(round, sampler_state)
-        plan, facts = self.planner.plan(round, drawn.jobs, drawn.states)
+        plan, facts = self.planner.plan(round, drawn.jobs, drawn.states, drawn.newest)
         return plan, facts._replace(records=drawn.records, spans=drawn.spans)
 
     def place(self, plan: PackedPlan, axis: int = 0) -> PackedPlan:

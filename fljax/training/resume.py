@@ -21,6 +21,7 @@ from fljax.core.values import FILES, RECORD, RESULTS, SPEED, shown
 from fljax.data.dataset import ROLES, FederatedDataset, Partition
 from fljax.engine.devices.distributed import is_main
 from fljax.engine.plan.feedback import Statistics
+from fljax.engine.program.versions import empty_ring, resized
 from fljax.recording import Checkpoints, say
 from fljax.recording.checksums import Extent
 from fljax.recording.jsonio import plain
@@ -80,6 +81,7 @@ def save(
         "spent": spent_by(federation, progress.round),
         "totals": dataclasses.asdict(progress.totals),
         "store_rows": federation.store.num_rows,
+        "num_versions": federation.planner.num_versions,
         "best_round": progress.best and progress.best.round,
         "records": progress.extent,
         "feedback": [
@@ -164,6 +166,9 @@ def restore(
     check_spent(spent_by(federation, round), metadata.get("spent"), what)
     warn_of_changes(now.get(OWN_CODE, {}), metadata["identity"].get(OWN_CODE, {}))
     template = _state(federation, federation.cohorts.init())
+    # of another number of rounds, more or fewer versions are kept at a time
+    versions, saved = federation.planner.num_versions, metadata.get("num_versions", 1)
+    template["server"] = federation.state._replace(past=_empty_past(federation, saved))
     template["store"] = federation.store.template(metadata["store_rows"])
     pending = metadata.get("feedback", [])
     template["feedback"] = [
@@ -176,7 +181,9 @@ def restore(
     if turns := metadata.get("turns"):
         template["turns"] = {name: np.empty(length, dtype) for name, dtype, length in turns}
     state, _ = checkpoints.restore(round, template)
-    federation.load(state["server"], state["store"])
+    past = state["server"].past if saved > 1 else _empty_past(federation, versions)
+    past = resized(past, versions) if versions > 1 else ()
+    federation.load(state["server"]._replace(past=past), state["store"])
     best = None if best_round is None else BestModel(best_round, state["best"])
     totals = RoundTotals(**metadata["totals"])
     rounds = [round for round, _ in pending]
@@ -185,6 +192,16 @@ def restore(
         round, totals, state["sampler"], best, extent_of(metadata), feedback,
         state.get("turns", {}),
     )  # fmt: skip
+
+
+def _empty_past(federation: Federation, num_versions: int) -> Any:
+    """Returns the past messages of a run's trials, leaves [S, V, ...], before the first of them."""
+    if num_versions == 1:
+        return ()
+    server = jax.tree.map(lambda leaf: leaf[0], federation.state.server)
+    ring = jax.eval_shape(lambda: empty_ring(federation.algorithm, server, num_versions))
+    trials = len(federation.trials)
+    return jax.tree.map(lambda leaf: np.zeros((trials, *leaf.shape), leaf.dtype), ring)
 
 
 def spent_by(federation: Federation, round: int) -> float | None:

@@ -117,7 +117,7 @@ def check_versions(needed: int, there_are: int) -> None:
     """Raises ValueError if trials that take the places of others start from older versions."""
     if needed > there_are:
         raise ValueError(
-            f"A trial's clients are up to {needed - 1} versions late, and the program of the "
-            f"trials before it keeps {there_are}. Set max_staleness in schedule, such as "
+            f"A trial's clients work from up to {needed} versions at a time, and the program of "
+            f"the trials before it keeps {there_are}. Set max_staleness in schedule, such as "
             f"{needed - 1}, so that all trials keep as many."
         )

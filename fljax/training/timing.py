@@ -96,7 +96,15 @@ def schedule_maker(
     if "labels" in asked and dataset.num_classes is not None:
         labels = split_label_counts(dataset)
 
+    made: dict[tuple[int, int], Schedule] = {}
+
     def make(sampler_of: Callable[..., Sampler], seed: int, partition: int) -> Schedule:
+        # trials that differ in hyperparameters alone have one plan
+        if (seed, partition) not in made:
+            made[seed, partition] = new(sampler_of, seed, partition)
+        return made[seed, partition]
+
+    def new(sampler_of: Callable[..., Sampler], seed: int, partition: int) -> Schedule:
         devices = devices_of(options, num_clients, seed)
         if devices.step_seconds is None:
             spec_of_rows = dataset.train.examples.spec

@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
 
 def prepare(
-    spec, tables, layout=ONE, *, parts=None, task=None, trials=None, **options
+    spec, tables, layout=ONE, *, parts=None, task=None, trials=None, waiting=(), **options
 ) -> Federation:
     """Builds a federation whose capacities hold the job tables."""
     defaults = {"batch_size": 4, "shuffle": False, "clients_per_round": 1}
@@ -65,6 +65,7 @@ def prepare(
             **(defaults | layout._asdict() | options),
         ),
         trials,
+        waiting=waiting,
     )
 
 

@@ -18,12 +18,14 @@ class Drawn(NamedTuple):
 
     Attributes:
       jobs: Of all trials.
+      newest: int[S] places of the newest versions; None where versions lie in turn.
       states: The schedules' states behind them.
       records: {key: number} that joins each trial's record.
       spans: Of each trial who worked when, or None.
     """
 
     jobs: JobTable
+    newest: np.ndarray | None
     states: tuple
     records: tuple[Mapping[str, float], ...]
     spans: tuple[Spans | None, ...]
@@ -51,7 +53,7 @@ class Cohorts(NamedTuple):
 
     @property
     def num_versions(self) -> int:
-        """Versions of a trial's model that its jobs may start from, the newest one included."""
+        """Versions of a trial's model that are kept at a time, the newest one included."""
         return max(schedule.num_versions for schedule in self.schedules)
 
     @property
@@ -111,6 +113,8 @@ class Cohorts(NamedTuple):
         if self.steps_per_round is not None:
             planned = [self.steps_per_round[max(at, 0)] for at in rounds]
             steps = np.repeat(planned, lengths)
+        # trials are of one schedule, and those that rest have no jobs
+        has_places = any(each.place is not None for each in found)
         jobs = job_table(
             clients,
             trial=trials,
@@ -119,14 +123,18 @@ class Cohorts(NamedTuple):
             groups=self.groups,
             steps=steps,
             scale=None if nothing is None else _joined(found, "scale", np.float32),
+            place=_joined(found, "place", np.int32) if has_places else None,
         )
         records, spans = zip(*((each.record, each.spans) for each in found), strict=True)
-        return Drawn(jobs, tuple(new_states), records, spans)
+        newest = np.array([each.newest for each in found]) if has_places else None
+        return Drawn(jobs, newest, tuple(new_states), records, spans)
 
 
 def _joined(found: Sequence[Arrivals], name: str, dtype: Any) -> np.ndarray:
     """Returns one column of the arrivals of all trials."""
     columns = (
-        np.broadcast_to(np.asarray(getattr(each, name), dtype), len(each.clients)) for each in found
+        np.broadcast_to(np.asarray(getattr(each, name), dtype), len(each.clients))
+        for each in found
+        if len(each.clients)
     )
-    return np.concatenate(list(columns))
+    return np.concatenate([np.zeros(0, dtype), *columns])

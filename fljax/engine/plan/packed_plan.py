@@ -35,8 +35,8 @@ class PackedPlan:
 def pack(plan: RoundPlan) -> PackedPlan:
     """Returns a plan of NumPy arrays as one array a device; see `unpack`."""
     devices = len(plan.passes[0].num_waves)
-    round, cohort_index = (np.array([value] * devices) for value in (plan.round, plan.cohort_index))
-    leaves, tree = jax.tree.flatten((plan.passes, round, cohort_index))
+    of_all = (plan.round, plan.cohort_index, plan.newest)
+    leaves, tree = jax.tree.flatten((plan.passes, *(np.array([one] * devices) for one in of_all)))
     numbers = np.concatenate([_words(leaf.reshape(devices, -1)) for leaf in leaves], axis=1)
     shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
     return PackedPlan(numbers, plan.staged, (tree, shapes))
@@ -55,9 +55,9 @@ def unpack(plan: PackedPlan) -> RoundPlan:
         _values(part.reshape(shape), dtype)
         for part, (shape, dtype) in zip(parts, shapes, strict=True)
     ]
-    passes, round, cohort_index = jax.tree.unflatten(tree, leaves)
+    passes, round, cohort_index, newest = jax.tree.unflatten(tree, leaves)
     staged = jax.tree.map(lambda leaf: leaf[0], plan.staged)
-    return RoundPlan(round, passes, cohort_index, staged)
+    return RoundPlan(round, passes, cohort_index, staged, newest)
 
 
 def _words(leaf: np.ndarray) -> np.ndarray:

@@ -81,7 +81,11 @@ class Planner(NamedTuple):
     grown: dict[str, int]
 
     def plan(
-        self, round: int | np.ndarray, jobs: JobTable, sampler_state=None
+        self,
+        round: int | np.ndarray,
+        jobs: JobTable,
+        sampler_state=None,
+        newest: np.ndarray | None = None,
     ) -> tuple[RoundPlan, HostPlan]:
         """Returns the plan of a round as NumPy arrays, and the facts the host keeps of it.
 
@@ -89,6 +93,7 @@ class Planner(NamedTuple):
           round: Round number, part of every random key; or int[S], one a trial.
           jobs: The jobs in cohort order.
           sampler_state: Kept in the facts, for checkpoints.
+          newest: int[S] where the program puts the newest versions, beside jobs with a `place`.
 
         Raises:
           ValueError: If there are more jobs than the capacities allow, or one starts from a version
@@ -100,7 +105,15 @@ class Planner(NamedTuple):
                 f"{self.capacities.cohort}."
             )
         rounds = np.broadcast_to(np.asarray(round, np.int32), self.seeds.shape)
-        self._check_versions(rounds, jobs)
+        if jobs.place is None:
+            self._check_versions(rounds, jobs)
+            newest = rounds % self.num_versions
+            jobs = jobs._replace(place=(rounds[jobs.trial] - jobs.version) % self.num_versions)
+        elif not np.isin([*jobs.place, *newest], range(self.num_versions)).all():
+            raise ValueError(
+                f"Round {round} has versions in places {jobs.place.tolist()}, and the newest in "
+                f"{newest.tolist()}; the program has places 0 to {self.num_versions - 1}."
+            )
         owner = self._owner(jobs)
         sizes = self.split.partition.sizes[owner]
         steps = [batching.steps_per_job(sizes, work.of(owner)) for work in self.works]
@@ -162,7 +175,8 @@ class Planner(NamedTuple):
         )
         index = np.full(capacities.cohort, execution.devices * capacities.jobs, np.int32)
         index[kept] = place
-        return RoundPlan(rounds, tuple(passes), index, staged), facts
+        newest = np.asarray(newest, np.int32)
+        return RoundPlan(rounds, tuple(passes), index, staged, newest), facts
 
     def _check_versions(self, rounds: np.ndarray, jobs: JobTable) -> None:
         """Refuses jobs that start from a version that there is not."""

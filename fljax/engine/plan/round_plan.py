@@ -31,6 +31,8 @@ class JobTable(NamedTuple):
       group: int32 group of the client.
       steps: int64 local steps that override the configured local work, or None.
       scale: float32 factors of what the server takes in of each update, or None.
+      place: int32 where the program keeps the version that they start from; None where versions lie
+        in turn.
     """
 
     client: np.ndarray
@@ -41,6 +43,7 @@ class JobTable(NamedTuple):
     group: np.ndarray
     steps: np.ndarray | None = None
     scale: np.ndarray | None = None
+    place: np.ndarray | None = None
 
 
 class JobArrays(NamedTuple):
@@ -59,6 +62,7 @@ class JobArrays(NamedTuple):
     occurrence: Any
     accepted: Any
     group: Any
+    place: Any
     scale: Any = None
 
 
@@ -134,12 +138,14 @@ class RoundPlan(NamedTuple):
         without a job holds D x J.
       staged: {name: [D, R, ...]} rows of the cohort where data is streamed, else None. As made by
         the planner, of this process's devices only.
+      newest: int32[S] places of the newest versions of the trials' models.
     """
 
     round: Any
     passes: tuple[PassPlan, ...]
     cohort_index: Any
     staged: dict[str, Any] | None
+    newest: Any
 
 
 class HostPlan(NamedTuple):
@@ -208,6 +214,7 @@ def job_table(
     groups: np.ndarray | None = None,
     steps=None,
     scale=None,
+    place=None,
 ) -> JobTable:
     """Builds a table in which every client of the list is one job of one trial.
 
@@ -219,6 +226,7 @@ def job_table(
       groups: int[N] group of every client of the population.
       steps: Local steps, one a client, instead of the configured local work.
       scale: Factor of what the server takes in of a client's update, one a client.
+      place: Integer where the program keeps a client's version, one a client.
     """
     clients = np.asarray(clients, np.int32).reshape(-1)
     trial = np.full(clients.shape, trial, np.int32)
@@ -231,6 +239,7 @@ def job_table(
         group=(np.zeros_like(clients) if groups is None else np.asarray(groups, np.int32)[clients]),
         steps=None if steps is None else np.asarray(steps, np.int64),
         scale=None if scale is None else np.asarray(scale, np.float32),
+        place=None if place is None else np.asarray(place, np.int32),
     )
 
 

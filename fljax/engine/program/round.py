@@ -119,7 +119,7 @@ def make_rounds_program(
 
 def _round(program: Program, state: RoundState, client_rows: ClientRows, plan, data, inputs):
     """Runs one round on one device; returns (state, client rows, stats of each pass)."""
-    trials = trials_of(program, inputs, plan.round)
+    trials = trials_of(program, inputs, plan.round, plan.newest)
     round_keys = keys.of_round(inputs.keys, plan.round)
     states, past, aggregates, all_stats = state.pipeline, state.past, {}, []
     selected = sound = scale = None

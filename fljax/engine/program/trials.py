@@ -28,6 +28,7 @@ class Trials(NamedTuple):
     Attributes:
       program, inputs: What the program is made from, and what it is given.
       rounds: int32[S] round number of each trial.
+      newest: int32[S] place of each trial's newest message, where the program keeps several.
       first: What is built for the first trial, once a trace: all that there is if it is alone. Of
         several trials it tells what no hyperparameter decides on.
     """
@@ -35,6 +36,7 @@ class Trials(NamedTuple):
     program: Program
     inputs: Inputs
     rounds: jax.Array
+    newest: jax.Array
     first: Built
 
     @property
@@ -68,10 +70,10 @@ class Trials(NamedTuple):
         return _built(self.program, self.inputs, hparams, job.round)
 
 
-def trials_of(program: Program, inputs: Inputs, rounds: jax.Array) -> Trials:
-    """Returns the trials of a round, whose numbers are int32[S]."""
+def trials_of(program: Program, inputs: Inputs, rounds: jax.Array, newest: jax.Array) -> Trials:
+    """Returns the trials of a round, of which each has a number and a place, int32[S]."""
     hparams = {name: values[0] for name, values in inputs.hparams.items()}
-    return Trials(program, inputs, rounds, _built(program, inputs, hparams, rounds[0]))
+    return Trials(program, inputs, rounds, newest, _built(program, inputs, hparams, rounds[0]))
 
 
 def _built(

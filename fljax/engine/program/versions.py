@@ -1,7 +1,9 @@
 """The ring of past messages, from which late clients start.
 
-It is part of the round state only where a program keeps several versions. The message of round r
-lies in place r modulo V, so that each round writes one place and moves nothing.
+It is part of the round state only where a program keeps several versions. Each round writes one
+place and moves nothing. The plan says which: that of a message which no job under way started from,
+so that there are as many places as such messages at a time, however late the last job is; or, by
+default, place r modulo V in round r.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fljax.core.algorithm import Algorithm
 from fljax.core.trees import batched, zeros_like_shape
@@ -39,6 +42,29 @@ def empty_ring(algorithm: Algorithm, server: PyTree, num_versions: int) -> PyTre
     return zeros_like_shape(message, num_versions)
 
 
+def resized(ring: PyTree, num_versions: int) -> PyTree:
+    """Returns a ring with another number of places; each message stays in its own.
+
+    Args:
+      ring: Leaves [S, V, ...], NumPy arrays.
+      num_versions: Places of the new one. Those beyond hold nothing that a job starts from: zeros
+        where there are more, and where there are fewer they are left out.
+
+    Example:
+      >>> from fljax.engine.program.versions import resized
+      >>> resized({"w": np.ones((1, 2, 1))}, 3)["w"].ravel().tolist()
+      [1.0, 1.0, 0.0]
+    """
+
+    def of_leaf(leaf):
+        found = np.zeros((len(leaf), num_versions, *leaf.shape[2:]), leaf.dtype)
+        kept = min(num_versions, leaf.shape[1])
+        found[:, :kept] = leaf[:, :kept]
+        return found
+
+    return jax.tree.map(of_leaf, ring)
+
+
 def recalled(a_pass: Pass, ring: PyTree, messages: PyTree) -> tuple[PyTree, PyTree, jax.Array]:
     """Adds this round's messages to the ring, and says which message each job starts from.
 
@@ -55,19 +81,18 @@ def recalled(a_pass: Pass, ring: PyTree, messages: PyTree) -> tuple[PyTree, PyTr
     if num_versions == 1:
         return ring, messages, jobs.trial
 
-    def one_trial(ring, message, round):
+    def one_trial(ring, message, place):
         return jax.tree.map(
             lambda leaf, new: jax.lax.dynamic_update_index_in_dim(
-                leaf, new.astype(leaf.dtype), round % num_versions, 0
+                leaf, new.astype(leaf.dtype), place, 0
             ),
             ring,
             message,
         )
 
-    ring = batched(one_trial, trials.program.num_trials)(ring, messages, trials.rounds)
+    ring = batched(one_trial, trials.program.num_trials)(ring, messages, trials.newest)
     every = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ring)
-    place = (trials.rounds[jobs.trial] - jobs.version) % num_versions
-    return ring, every, jobs.trial * num_versions + place
+    return ring, every, jobs.trial * num_versions + jobs.place
 
 
 def newest(a_pass: Pass, messages: PyTree) -> PyTree | None:
@@ -80,6 +105,6 @@ def newest(a_pass: Pass, messages: PyTree) -> PyTree | None:
     trials = a_pass.trials
     if not trials.program.rebased:
         return None
-    num_versions = trials.program.num_versions
-    place = jnp.arange(trials.program.num_trials) * num_versions + trials.rounds % num_versions
+    trial = jnp.arange(trials.program.num_trials)
+    place = trial * trials.program.num_versions + trials.newest
     return jax.tree.map(lambda leaf: leaf[place], messages)
