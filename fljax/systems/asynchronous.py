@@ -152,7 +152,7 @@ def _continuous(
             f"{concurrency} clients are to work at a time, but {num_eligible} have data to train "
             "on. Lower the number, or give more clients data."
         )
-    next_beginner = drawn_among(fleet)
+    next_beginners = drawn_among(fleet)
 
     def init() -> _State:
         nobody = np.full(concurrency, -1, np.int64)
@@ -166,20 +166,24 @@ def _continuous(
         busy, newest = {job.client for job in working}, _free_place(working)
         taken: list[_Working] = []
         lost: list[_Working] = []
+        # the first moment at which somebody may begin who has not, if there is a place
+        comes = -math.inf
         while len(taken) < buffer:
-            if not working or working[0].end > now:
+            if comes <= now and not (working and working[0].end <= now):
                 begun, comes = _begin(working, busy, now, begun, round, newest)
-                ahead = working[0].end if working else math.inf
-                if comes < ahead:
-                    now = comes
-                    continue
-                if not working:
-                    raise _nobody_left(now, round)
+            if now < comes < (working[0].end if working else math.inf):
+                now = comes
+                continue
+            if not working:
+                raise _nobody_left(now, round)
             job = heapq.heappop(working)
             now = job.end
             (lost if job.lost else taken).append(job)
             if job.lost:
                 busy.discard(job.client)
+                if comes > now:
+                    back = fleet.availability.since(np.array([job.client]), now)
+                    comes = min(comes, float(back[0]))
         staleness = np.array([round - job.version for job in taken], np.int64)
         told = (
             *(now, now - float(state.seconds), float(staleness.mean()), int(staleness.max())),
@@ -200,17 +204,16 @@ def _continuous(
         """Lets clients begin until as many work as may, or nobody else can.
 
         Returns:
-          (candidates considered, the next moment at which another one can begin; inf where none has
-          to, or never).
+          (candidates considered, the next moment at which another one can begin if there is a place
+          left, otherwise -inf).
         """
-        while len(working) < concurrency and len(busy) < num_eligible:
-            beginner, begun, comes = next_beginner(now, busy, begun)
-            if beginner is None:
-                return begun, comes
-            client, end, is_lost = beginner
+        places = min(concurrency - len(working), num_eligible - len(busy))
+        if places <= 0:
+            return begun, -math.inf
+        found, begun, comes = next_beginners(now, busy, begun, places)
+        for client, end, is_lost in found:
             heapq.heappush(working, _Working(end, client, now, round, place, is_lost))
-            busy.add(client)
-        return begun, math.inf
+        return begun, comes
 
     schedule = Schedule(init, draw, buffer, has_scale=True)
     if max_staleness is None:

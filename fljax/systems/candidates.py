@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -37,13 +37,16 @@ class Beginner(NamedTuple):
     lost: bool
 
 
-# (seconds, busy clients, candidates considered so far) -> (who begins, or None; the candidates
-# considered by then; where nobody begins, the next moment at which an idle client is online)
-Draw = Callable[[float, Set[int], int], tuple[Beginner | None, int, float]]
+# (seconds, busy clients, candidates considered so far, places) -> (who begin, at most so many, and
+# are busy now; the candidates considered by then; where places stay empty, the next moment at which
+# an idle client is online, otherwise -inf)
+Draw = Callable[[float, set[int], int, int], tuple[list[Beginner], int, float]]
 
 
 def drawn_among(fleet: Fleet) -> Draw:
     """Returns a function that draws who begins; what it returns depends on its arguments alone.
+
+    Where nobody begins, no candidate was considered: nothing depends on how often it is called.
 
     Args:
       fleet: The clients, of whom those with a batch to train on begin.
@@ -54,19 +57,28 @@ def drawn_among(fleet: Fleet) -> Draw:
       >>> from fljax.systems.fleet import Fleet
       >>> fleet = Fleet(equal(3, 0.5), None, np.array([4, 2, 10]), 0.0, 0.0, 0.0, seed=0)
       >>> draw = drawn_among(fleet)
-      >>> draw(10.0, {0, 2}, 0)[0]
-      Beginner(client=1, end=11.0, lost=False)
+      >>> draw(10.0, {0, 2}, 0, 1)[0]
+      [Beginner(client=1, end=11.0, lost=False)]
     """
     eligible = np.flatnonzero(fleet.steps > 0)
     block_of = functools.lru_cache(maxsize=4)(functools.partial(_Block, fleet, eligible))
 
-    def draw(now: float, busy: Set[int], considered: int):
-        for number in range(considered, considered + TRIES):
+    def draw(now: float, busy: set[int], considered: int, places: int):
+        found: list[Beginner] = []
+        number, last = considered, considered + TRIES
+        while len(found) < places and number < last:
             block, place = block_of(number // _BLOCK), number % _BLOCK
+            number += 1
             client = block.client[place]
             if client not in busy and block.is_online(place, now):
-                return block.beginner(place, now), number + 1, math.inf
-        return _of_all(fleet, now, busy, considered + TRIES)
+                found.append(block.beginner(place, now))
+                busy.add(client)
+                last = number + TRIES
+        if len(found) == places:
+            return found, number, -math.inf
+        others, comes = _of_all(fleet, now, busy, number, places - len(found))
+        found += others
+        return found, number + len(others) if found else considered, comes
 
     return draw
 
@@ -114,8 +126,12 @@ class _Block:
         return Beginner(client, min(end, until), lost or until < end)
 
 
-def _of_all(fleet: Fleet, now: float, busy: Set[int], number: int):
-    """Draws who begins from all who are idle and online; returns what a `Draw` does."""
+def _of_all(fleet: Fleet, now: float, busy: set[int], number: int, places: int):
+    """Draws who begin from all who are idle and online.
+
+    Returns:
+      (at most so many as there are places, the next moment as a `Draw` says it).
+    """
     is_idle = fleet.steps > 0
     is_idle[list(busy)] = False
     idle = np.flatnonzero(is_idle)
@@ -123,9 +139,10 @@ def _of_all(fleet: Fleet, now: float, busy: Set[int], number: int):
     if fleet.availability is not None:
         since = fleet.availability.since(idle, now)
     online = idle[since <= now]
-    if not len(online):
-        return None, number, float(np.min(since, initial=math.inf))
-    word = float(random.uniform(fleet.seed, "systems/begin/all", number))
-    client = online[[int(word * len(online))]]
-    end, lost = fleet.ends(client, now, number)
-    return Beginner(int(client[0]), float(end[0]), bool(lost[0])), number + 1, math.inf
+    words = random.uniform(fleet.seed, "systems/begin/all", number, online)
+    clients = online[np.argsort(words, kind="stable")[:places]]
+    ends, lost = fleet.ends(clients, now, number + np.arange(len(clients)))
+    busy.update(clients.tolist())
+    found = map(Beginner, clients.tolist(), ends.tolist(), lost.tolist())
+    later = float(np.min(since[since > now], initial=math.inf))
+    return list(found), -math.inf if len(clients) == places else later

@@ -199,11 +199,10 @@ def asynchronous(world, buffer, concurrency, rounds, max_staleness=math.inf) -> 
                 made.append(Step(list(clients), list(staleness), now, lost, given_up, kept))
                 taken, lost, given_up = [], [], sorted(job.client for job in late)
         # 2. clients begin
-        while len(working) < concurrency:
-            busy = {job.client for job in working + taken}
-            who, considered, number = candidate(world, able, busy, now, considered)
-            if who is None:
-                break
+        busy = {job.client for job in working + taken}
+        places = min(concurrency - len(working), len(able) - len(busy))
+        begin, considered = candidates(world, able, busy, now, considered, places)
+        for who, number in begin:
             end, is_lost = world.job(who, now, number, world.steps[who])
             working.append(Job(end, who, len(made), is_lost))
         # 3. the next moment at which something happens
@@ -215,17 +214,21 @@ def asynchronous(world, buffer, concurrency, rounds, max_staleness=math.inf) -> 
     return made
 
 
-def candidate(world, able, busy, now, considered):
-    """Returns (who begins, or None; candidates considered; the number of its job)."""
-    if len(busy) == len(able):
-        return None, considered, None
-    for number in range(considered, considered + TRIES):
+def candidates(world, able, busy, now, considered, places):
+    """Returns ([(who begins, number of the job)], candidates considered)."""
+    found, number, tries, busy = [], considered, 0, set(busy)
+    while len(found) < places and tries < TRIES:
         who = able[int(float(random.uniform(world.seed, "systems/begin", number)) * len(able))]
+        tries += 1
         if who not in busy and world.online(who, now):
-            return who, number + 1, number
-    number = considered + TRIES
+            found.append((who, number))
+            busy.add(who)
+            tries = 0
+        number += 1
     free = [client for client in able if client not in busy and world.online(client, now)]
-    if not free:
-        return None, number, None
-    word = float(random.uniform(world.seed, "systems/begin/all", number))
-    return free[int(word * len(free))], number + 1, number
+    free.sort(
+        key=lambda client: float(random.uniform(world.seed, "systems/begin/all", number, client))
+    )
+    rest = [(who, number + place) for place, who in enumerate(free[: places - len(found)])]
+    found += rest
+    return found, number + len(rest) if found else considered
