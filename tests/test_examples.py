@@ -55,7 +55,8 @@ PACKAGE = Path(fljax.__file__).parent
 # rooms of which every file is asked, but those whose names are supported
 WHOLE = ("privacy", "robustness", "selection", "systems")
 MODULES = (
-    *SUPPORTED, "algorithms.cfl", "algorithms.optimal_sampling", "algorithms.power_of_choice",
+    *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
+    "algorithms.optimal_sampling", "algorithms.power_of_choice",
     "core.clusterings", "core.digits", "core.transmission", "core.trees", "data.examples",
     "studies.criterion", "studies.search", "training.record_keys", "core.item_sets",
     "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",

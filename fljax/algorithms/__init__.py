@@ -20,6 +20,7 @@ from fljax.algorithms.fedavg import fedavg
 from fljax.algorithms.fedbabu import fedbabu
 from fljax.algorithms.fedbn import fedbn
 from fljax.algorithms.feddc import feddc
+from fljax.algorithms.feddrift import feddrift
 from fljax.algorithms.feddyn import feddyn
 from fljax.algorithms.fedexp import fedexp
 from fljax.algorithms.fedlin import fedlin
@@ -71,6 +72,7 @@ __all__ = [
     "fedbabu",
     "fedbn",
     "feddc",
+    "feddrift",
     "feddyn",
     "fedexp",
     "fedlin",
@@ -120,6 +122,7 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "fedbabu": fedbabu,
     "fedbn": fedbn,
     "feddc": feddc,
+    "feddrift": feddrift,
     "feddyn": feddyn,
     "fedexp": fedexp,
     "fedlin": fedlin,

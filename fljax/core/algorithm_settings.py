@@ -12,11 +12,11 @@ ALGORITHM: dict[str, Field] = {
     "algorithm": Field(
         "fedavg", str,
         meaning="Names the federated algorithm: afl, apfl, cfl, delta_sgd, ditto, fairfed, "
-        "fedadmm, fedala, fedavg, fedbabu, fedbn, feddc, feddyn, fedexp, fedlin, fedmgda, "
-        "fednova, fedopt, fedper, fedproto, fedprox, fedrep, fedsam, fedsgd, fedsoft, "
-        "fedspeed, fine_tuning, gifair, hypcluster, ifca, knn_per, lg_fedavg, local_only, "
-        "mime, mimelite, mofedsam, moon, optimal_sampling, per_fedavg, pfedme, "
-        "power_of_choice, q_fedavg, scaffold, term.",
+        "fedadmm, fedala, fedavg, fedbabu, fedbn, feddc, feddrift, feddyn, fedexp, "
+        "fedlin, fedmgda, fednova, fedopt, fedper, fedproto, fedprox, fedrep, fedsam, "
+        "fedsgd, fedsoft, fedspeed, fine_tuning, gifair, hypcluster, ifca, knn_per, "
+        "lg_fedavg, local_only, mime, mimelite, mofedsam, moon, optimal_sampling, "
+        "per_fedavg, pfedme, power_of_choice, q_fedavg, scaffold, term.",
     ),
     "client_lr": Field(
         None, float, POSITIVE, optional=True, meaning="Sets the learning rate of the clients."
@@ -182,6 +182,21 @@ ALGORITHM: dict[str, Field] = {
     "min_rounds": Field(
         None, float, NON_NEGATIVE, optional=True, unit="rounds",
         meaning="Lets CFL train for so many rounds before its first cut.",
+    ),
+    "drift_threshold": Field(
+        None, float, NON_NEGATIVE, optional=True,
+        meaning="Lets a client of FedDrift start a model of its own when its lowest loss rises by "
+        "more than this from one time step to the next, and merges models nearer than this.",
+    ),
+    "step_rounds": Field(
+        None, float, Interval(1), optional=True, unit="rounds",
+        meaning="Lets a time step of FedDrift have so many rounds; data should change where one "
+        "begins.",
+    ),
+    "eager": Field(
+        None, bool, optional=True,
+        meaning="Opens one model for all clients of FedDrift that drift in a time step, and merges "
+        "none: FedDrift-Eager.",
     ),
     "personal_epochs": Field(
         None, int, COUNT, optional=True, unit="epochs",

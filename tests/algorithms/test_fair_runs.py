@@ -42,10 +42,20 @@ CASES = {
         algorithms.cfl(3, LR, RATE, eps1=most, eps2=0.0, gamma_max=0.0, min_rounds=2)
         for most in (1e3, 0.0)
     ],
+    "feddrift": [
+        algorithms.feddrift(3, LR, RATE, drift_threshold=delta, step_rounds=1)
+        for delta in (0.0, 1e9)
+    ],
     "fedsoft": [algorithms.fedsoft(2, mu, LR, RATE) for mu in (0.3, 0.1)],
 }
 # Where the second setting is FedAvg: its weighting.
-NEUTRAL = {"q_fedavg": "uniform", "term": "examples", "gifair": "examples", "cfl": "examples"}
+NEUTRAL = {
+    "q_fedavg": "uniform",
+    "term": "examples",
+    "gifair": "examples",
+    "cfl": "examples",
+    "feddrift": "examples",
+}
 
 
 @pytest.fixture(autouse=True)

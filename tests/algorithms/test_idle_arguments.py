@@ -16,6 +16,8 @@ IDLE = [
     (algorithms.fedsoft, {"smoothing": 0.1}, {"num_clusters": 1}, {}),
     (algorithms.cfl, {"min_rounds": 3.0}, {"num_clusters": 1}, {}),
     (algorithms.cfl, {"gamma_max": 0.5}, {"num_clusters": 1}, {}),
+    (algorithms.feddrift, {"step_rounds": 5.0}, {"num_clusters": 1}, {}),
+    (algorithms.feddrift, {"eager": True}, {"num_clusters": 1}, {}),
     (algorithms.fedala, {"ala_threshold": 0.5}, {"ala_max_passes": 11}, {"ala_max_passes": 12}),
     (algorithms.fedala, {"ala_losses": 4}, {"ala_max_passes": 1}, {"ala_max_passes": 6}),
     (algorithms.fedbabu, {"finetune_lr": 0.5}, {"finetune_epochs": 0}, {}),

@@ -164,7 +164,7 @@ def test_optimizers_uplinks_and_trials_count():
     "name",
     [
         "fedavg", "fedsgd", "scaffold", "mime", "feddc", "moon", "ditto", "apfl", "fedbn", "fedrep",
-        "fedala", "fedproto", "ifca", "cfl", "q_fedavg", "fedmgda",
+        "fedala", "fedproto", "ifca", "cfl", "feddrift", "q_fedavg", "fedmgda",
     ],
 )  # fmt: skip
 def test_every_algorithm_holds_its_model(name):
