@@ -10,6 +10,7 @@ from fljax.core.durations import time_unit
 from fljax.core.metrics import name_of, unit_of
 from fljax.recording.plots import COLOURS
 from fljax.recording.summary import SIMULATED
+from fljax.studies.axis_pictures import GREY
 from fljax.studies.comparison import Compared, Comparison, Outcome
 
 # Moments at which the curves of several seeds, whose clocks differ, are compared.
@@ -38,7 +39,7 @@ def curve(outcome: Outcome, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_time(figure: Any, comparison: Comparison) -> None:
-    """Draws the headline over simulated time, a colour a variant.
+    """Draws the headline over simulated time, a colour a variant; those beyond the colours are grey.
 
     Between two evaluations of a seed lies a straight line. The mean ends where the first seed does.
     """
@@ -46,14 +47,20 @@ def draw_time(figure: Any, comparison: Comparison) -> None:
     factor, unit = unit_of(comparison.headline, comparison.metrics)
     curves = {
         entry.label: found
-        for entry in comparison.compared[: len(COLOURS)]
+        for entry in comparison.compared
         if (found := _curves(entry, comparison.headline))
     }
     longest = max(seconds[-1] for found in curves.values() for seconds, _ in found)
     scale, time = time_unit(longest)
-    for colour, (label, found) in zip(COLOURS, curves.items(), strict=False):
+    for place, (label, found) in enumerate(curves.items()):
         moments, mean, deviation = _over_seeds(found)
         moments, mean, deviation = moments / scale, factor * mean, factor * deviation
+        if place >= len(COLOURS):
+            first = place == len(COLOURS)
+            others = f"the other {len(curves) - len(COLOURS)}" if first else None
+            axes.plot(moments, mean, color=GREY, linewidth=1.0, zorder=1, label=others)
+            continue
+        colour = COLOURS[place]
         axes.plot(moments, mean, color=colour, label=label)
         if len(found) > 1:
             band = {"color": colour, "alpha": 0.2, "linewidth": 0}
@@ -66,7 +73,7 @@ def draw_time(figure: Any, comparison: Comparison) -> None:
     )
     if max(map(len, curves.values())) > 1:
         axes.set_title("mean and standard deviation over seeds", fontsize=10)
-    figure.set_size_inches(7.2, 4.4 + 0.19 * len(curves))
+    figure.set_size_inches(7.2, 4.4 + 0.19 * min(len(curves), len(COLOURS) + 1))
     figure.legend(loc="outside lower center", fontsize=8)
 
 
