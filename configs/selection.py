@@ -8,8 +8,9 @@ many simulated seconds 90 % of the test rows took; `summary.json` of a single ru
 chosen, by speed and by group. Samplers that wait for what rounds have shown run by themselves:
 `scripts/simulate.py --config=configs/selection.py --config.sampler=oort`, or rpow_d(20).
 
-Costs: four minutes on two cores, three seeds.
-Reaches: not measured yet.
+Costs: 25 seconds on two cores, three seeds.
+Reaches: 90 % after 1,110 simulated seconds with uniform draws, 690 with FedCS, 860 with DivFL; all
+end between 93.2 and 94.2 %.
 """
 
 from fljax.config import default_config

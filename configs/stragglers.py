@@ -6,8 +6,9 @@ clients, 10 a round, E = 20, B = 10, learning rate 0.01; in each round 90 % of t
 what FedProx does. Behind a colon: `half` (50 %), `none`; `mnist`, 1,000 clients of MNIST with two
 digits each, sizes by a power law, 10 a round, rate 0.03.
 
-Costs: two minutes on two cores, three seeds.
-Reaches: not measured yet.
+Costs: 30 seconds on two cores, three seeds.
+Reaches: with 90 % stragglers 63.4 ± 33.1 % dropping them, 88.6 and 89.0 % with partial work, mu = 0
+and 1; with 50 % 88.6, 88.6 and 89.1 %. `mnist` is not measured.
 """
 
 from fljax.config import default_config

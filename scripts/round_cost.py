@@ -1,10 +1,11 @@
-"""Times what algorithms, aggregators, compressors or privacy add to a round, by turns.
+"""Times what algorithms, aggregators, compressors, schedules or privacy add to a round, by turns.
 
 python scripts/round_cost.py --vary=uplink
 python scripts/round_cost.py --vary=uplink --workload=mlp_100 --variant='qsgd(4)' --variant='drive'
 python scripts/round_cost.py --vary=privacy --variant='gaussian(0.3, 1.0)'
 python scripts/round_cost.py --vary=aggregator --variant=median --variant='krum(f=10)'
 python scripts/round_cost.py --vary=algorithm --variant=scaffold --variant='ditto(0.1)'
+python scripts/round_cost.py --vary=schedule --variant='fedbuff(concurrency=200)'
 """
 
 from fljax import commands  # isort: skip, it answers for what the others do
@@ -21,7 +22,7 @@ _WORKLOAD = flags.DEFINE_string("workload", "emnist_cnn_100", "A workload of scr
 _VARIANTS = flags.DEFINE_multi_string(
     "variant",
     [],
-    "An algorithm, aggregator, compressor or mechanism of privacy, and behind a plus the memory of "
+    "An algorithm, aggregator, compressor, schedule or mechanism of privacy, and behind a plus the memory of "
     "a compressor, or secure aggregation; some of each unless said.",
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds of each.", lower_bound=1)

@@ -65,6 +65,11 @@ def _robust(variant: str, params: PyTree, workload: Workload) -> dict[str, Any]:
     return {"pipeline": Pipeline(aggregator=rule)}
 
 
+def _timed(variant: str, params: PyTree, workload: Workload) -> dict[str, Any]:
+    """Returns the options of a schedule on devices of log-normal speed; "none" has no clock."""
+    return {} if variant == "none" else {"schedule": variant, "profiles": "lognormal(1.0)"}
+
+
 # name of the subject -> what is varied; cohorts of private rounds are Poisson samples; clients
 # weigh alike there and for aggregators, most of which count them alike
 SUBJECTS: dict[str, Subject] = {
@@ -82,6 +87,12 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "privacy": Subject(
         "none", ("gaussian(0.3, 1.0)", "adaptive_clipping(0.3, 1.0)"), _private, "uniform"
+    ),
+    "schedule": Subject(
+        "none",
+        ("wait_for_all", "over_selection(1.3)", "fedbuff(concurrency=200, max_staleness=20)"),
+        _timed,
+        "uniform",
     ),
     "uplink": Subject(
         "none", ("top_k(0.01)", "int8", "top_k(0.01) + error_feedback"), _compressed

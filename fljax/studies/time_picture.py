@@ -39,7 +39,7 @@ def curve(outcome: Outcome, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_time(figure: Any, comparison: Comparison) -> None:
-    """Draws the headline over simulated time, a colour a variant; those beyond the colours are grey.
+    """Draws the headline over simulated time, a colour a variant, and grey beyond the colours.
 
     Between two evaluations of a seed lies a straight line. The mean ends where the first seed does.
     """
