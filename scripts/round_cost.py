@@ -10,6 +10,7 @@ python scripts/round_cost.py --vary=schedule --variant='fedbuff(concurrency=200)
 
 from fljax import commands  # isort: skip, it answers for what the others do
 
+import dataclasses
 
 from absl import flags
 
@@ -22,8 +23,11 @@ _WORKLOAD = flags.DEFINE_string("workload", "emnist_cnn_100", "A workload of scr
 _VARIANTS = flags.DEFINE_multi_string(
     "variant",
     [],
-    "An algorithm, aggregator, compressor, schedule or mechanism of privacy, and behind a plus the memory of "
-    "a compressor, or secure aggregation; some of each unless said.",
+    "An algorithm, aggregator, compressor, schedule or mechanism of privacy, and behind a plus the "
+    "memory of a compressor, or secure aggregation; some of each unless said.",
+)
+_POPULATION = flags.DEFINE_integer(
+    "population", None, "Clients of the population; the workload's unless set.", lower_bound=1
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds of each.", lower_bound=1)
 
@@ -32,7 +36,10 @@ def main(argv):
     fljax.use_all_cores()
     fljax.use_compilation_cache()
     variants = _VARIANTS.value or round_cost.SUBJECTS[_VARY.value].variants
-    found = round_cost.costs(find(_WORKLOAD.value), _VARY.value, variants, _ROUNDS.value)
+    workload = find(_WORKLOAD.value)
+    if _POPULATION.value is not None:
+        workload = dataclasses.replace(workload, population=_POPULATION.value)
+    found = round_cost.costs(workload, _VARY.value, variants, _ROUNDS.value)
     commands.show(round_cost.table(found, _VARY.value))
     return 0
 
