@@ -152,6 +152,11 @@ def systems_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
             f"{others} have no effect with a schedule of your own. Leave them out, or name one of "
             "ours."
         )
+    if values["dropout"] and values["connectivity"] is not None:
+        yield (
+            f"dropout = {values['dropout']} and connectivity = {values['connectivity']!r} both say "
+            "how often work is lost. Leave one of them out."
+        )
     if values.get("privacy") is not None:
         yield from _uncounted(values)
     draws = not isinstance(schedule, str | None) or name_of(str(schedule)) in _ASYNCHRONOUS

@@ -284,6 +284,16 @@ SYSTEMS: dict[str, Field] = {
         0.0, float, Interval(0, 1, high_open=True),
         meaning="Loses a client's work with this probability.",
     ),
+    "connectivity": Field(
+        None, str, optional=True,
+        meaning="Loses clients' work with a probability of each client's own instead of dropout: a "
+        "call such as 'uniform_loss(0.5)', named in fljax.systems.names.",
+    ),
+    "completeness": Field(
+        None, str, optional=True,
+        meaning="Lets clients do a part of their local steps: a call such as "
+        "'part_dynamic_uniform(0.5)', named in fljax.systems.completeness; unset: all.",
+    ),
     "schedule": Field(
         None, str, optional=True,
         meaning="Says how long the server waits, and for whom: a call such as 'deadline(60)', "

@@ -37,6 +37,8 @@ class Devices(NamedTuple):
         unit. A job's speed is then normal, drawn again while it is not positive. None where all
         jobs of a client have one speed.
       downlink_sd: Likewise.
+      response_seconds: float64[N] seconds until a device answers, whatever it is asked for, in the
+        place of all else; None where steps and bytes decide.
 
     Example:
       >>> from fljax.systems.devices import equal
@@ -57,6 +59,7 @@ class Devices(NamedTuple):
     spread: float = 0.0
     uplink_sd: np.ndarray | None = None
     downlink_sd: np.ndarray | None = None
+    response_seconds: np.ndarray | None = None
 
     @property
     def num_clients(self) -> int:

@@ -21,7 +21,7 @@ class Fleet(NamedTuple):
       steps: int64[N] local steps of a client's job; 0 for clients that have no batch.
       downlink_bytes: Bytes that a client receives for a job.
       uplink_bytes: Bytes that it sends.
-      dropout: Probability that a job is lost, whatever the device and the time.
+      dropout: Probability that a job is lost, whatever the device and the time; or float64[N].
       seed: Of the run.
 
     Example:
@@ -37,13 +37,13 @@ class Fleet(NamedTuple):
     steps: np.ndarray
     downlink_bytes: float
     uplink_bytes: float
-    dropout: float
+    dropout: float | np.ndarray
     seed: int
 
     @property
     def loses(self) -> bool:
         """Whether jobs may be lost."""
-        return self.dropout > 0 or self.availability is not None
+        return bool(np.any(np.asarray(self.dropout) > 0)) or self.availability is not None
 
     def times(
         self, clients: np.ndarray, number: np.ndarray | int, steps: np.ndarray | None = None
@@ -62,7 +62,8 @@ class Fleet(NamedTuple):
 
     def medians(self) -> JobTimes:
         """Returns how long a job of each client takes when nothing is unusual, float64[N]."""
-        usual = self._replace(devices=self.devices._replace(spread=0.0))
+        devices = self.devices._replace(spread=0.0, uplink_sd=None, downlink_sd=None)
+        usual = self._replace(devices=devices)
         return usual.times(np.arange(len(self.steps)), 0)
 
     def ends(
@@ -89,10 +90,9 @@ class Fleet(NamedTuple):
         works = self.steps[clients] > 0
         total = np.where(works, self.times(clients, number, steps).total, 0)
         end, lost = begin + total, np.zeros(len(clients), bool)
-        if self.dropout:
-            lost = works & (
-                random.uniform(self.seed, "systems/lost", clients, number) < self.dropout
-            )
+        if np.any(np.asarray(self.dropout) > 0):
+            chance = np.broadcast_to(self.dropout, len(self.steps))[clients]
+            lost = works & (random.uniform(self.seed, "systems/lost", clients, number) < chance)
             share = random.uniform(self.seed, "systems/lost/when", clients, number)
             end = np.where(lost, begin + share * total, end)
         if self.availability is not None:

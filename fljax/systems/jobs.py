@@ -74,6 +74,9 @@ def job_times(
     factor = np.ones(len(clients))
     if devices.spread:
         factor = np.exp(devices.spread * random.normal(seed, "systems/jobs", clients, number))
+    if devices.response_seconds is not None:
+        nothing = np.zeros(len(clients))
+        return JobTimes(nothing, factor * devices.response_seconds[clients], nothing)
     number = np.broadcast_to(number, clients.shape)
     down = _speeds("down", devices.downlink_mbps, devices.downlink_sd, clients, seed, number)
     up = _speeds("up", devices.uplink_mbps, devices.uplink_sd, clients, seed, number)

@@ -11,10 +11,12 @@ from fljax.core.values import shown
 from fljax.systems import (
     asynchronous,
     availability,
+    completeness,
     devices,
     fedscale,
     flash,
     flgo_availability,
+    flgo_work,
     online,
     phones,
     profiles,
@@ -41,6 +43,8 @@ PROFILES: dict[str, Callable[..., Devices]] = {
     "half_normal": profiles.half_normal,
     "tiers": profiles.tiers,
     "given": profiles.given,
+    "log_normal_response": profiles.log_normal_response,
+    "uniform_response": profiles.uniform_response,
     "phones": phones.phones,
     "fedscale": fedscale.fedscale_devices,
 }
@@ -60,6 +64,11 @@ AVAILABILITIES: dict[str, Callable[..., Availability]] = {
     "fewer_labels_first": flgo_availability.fewer_labels_first,
     "label_cycle": flgo_availability.label_cycle,
 }
+# name -> function (clients, seed, literals) -> float64[n], the chances that their work is lost
+LOSSES: dict[str, Callable[..., Any]] = {
+    "same_loss": flgo_work.same_loss,
+    "uniform_loss": flgo_work.uniform_loss,
+}
 # What is offered of the clients: how many there are, the run's seed, int64[N] their rows and
 # int64[N, classes] how many of each class these are.
 OF_CLIENTS = ("num_clients", "seed", "sizes", "labels")
@@ -69,6 +78,8 @@ OF_CLIENTS = ("num_clients", "seed", "sizes", "labels")
 TABLES: dict[str, tuple[Mapping[str, Callable], tuple[str, ...]]] = {
     "profiles": (PROFILES, OF_CLIENTS[:2]),
     "availability": (AVAILABILITIES, OF_CLIENTS),
+    "connectivity": (LOSSES, ("clients", "seed")),
+    "completeness": (completeness.SHARES, ()),
     "schedule": (SCHEDULES, OFFERED),
 }
 
@@ -162,6 +173,17 @@ def _made(key: str, given: Any, kind: type, offered: Mapping[str, Any]) -> Any:
             f"{key} names is of {kind.__module__}.{kind.__name__}."
         )
     return found
+
+
+def make_part(key: str, text: str, offered: Mapping[str, Any]) -> Any:
+    """Returns what the text of `connectivity` or `completeness` stands for.
+
+    Example:
+      >>> from fljax.systems.names import make_part
+      >>> make_part("connectivity", "same_loss(0.1)", {"clients": np.arange(2), "seed": 0}).tolist()
+      [0.1, 0.1]
+    """
+    return parts.make(parts.read_one(key, text, TABLES[key][0]), offered=dict(offered))
 
 
 def make_schedule(text: str, offered: Mapping[str, Any]) -> Schedule:

@@ -26,7 +26,8 @@ from fljax.core.values import (
     sequence,
     shown,
 )
-from fljax.systems.devices import Devices
+from fljax.systems import flgo_work
+from fljax.systems.devices import Devices, equal
 from fljax.systems.drawn import by_shares, chosen, entries
 
 _COUNT = Field(None, int, COUNT)
@@ -260,6 +261,50 @@ def given(
         raise ValueError("the lists of devices are empty: give each at least one number.")
     listed = _devices(_columns(count, **several), count, spread)
     return chosen(listed, entries(num_clients, seed, count, in_turn))
+
+
+def log_normal_response(
+    num_clients: int, seed: int = 0, mean: float = 100.0, variance: float = 10.0
+) -> Devices:
+    """Gives clients devices that answer after a log-normal time of their own: FLGo's LN.
+
+    How many steps and bytes a job has does not matter; see `fljax.systems.flgo_work`.
+
+    Args:
+      num_clients: N.
+      seed: Of the draws.
+      mean, variance: Of the seconds.
+
+    Example:
+      >>> from fljax.systems.profiles import log_normal_response
+      >>> bool((log_normal_response(3).response_seconds > 50).all())
+      True
+    """
+    clients = np.arange(checked("num_clients", num_clients, _COUNT))
+    return _answering(flgo_work.log_normal_response(clients, seed, mean, variance))
+
+
+def uniform_response(
+    num_clients: int, seed: int = 0, least: float = 0.0, most: float = 1.0
+) -> Devices:
+    """Gives clients devices that answer after a uniform time of their own: FLGo's UNI.
+
+    Args:
+      num_clients: N.
+      seed: Of the draws.
+      least, most: Seconds.
+
+    Example:
+      >>> from fljax.systems.profiles import uniform_response
+      >>> bool((uniform_response(3, least=1, most=3).response_seconds < 3).all())
+      True
+    """
+    clients = np.arange(checked("num_clients", num_clients, _COUNT))
+    return _answering(flgo_work.uniform_response(clients, seed, least, most))
+
+
+def _answering(seconds: np.ndarray) -> Devices:
+    return equal(len(seconds))._replace(response_seconds=seconds)
 
 
 def _devices(

@@ -146,6 +146,8 @@ class RoundOptions:
     profiles: str | Devices | None = _default("profiles")
     availability: str | Availability | None = _default("availability")
     dropout: float = _default("dropout")
+    connectivity: str | None = _default("connectivity")
+    completeness: str | None = _default("completeness")
     schedule: str | Timing | None = _default("schedule")
     seed: int = _default("seed")
     compute_dtype: str = _default("compute_dtype")

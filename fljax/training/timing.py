@@ -23,9 +23,11 @@ from fljax.data.partitions.statistics import split_label_counts
 from fljax.engine.plan.batching import LocalWork, steps_per_job
 from fljax.systems import names
 from fljax.systems.availability import Availability
+from fljax.systems.completeness import in_part
 from fljax.systems.devices import Devices
 from fljax.systems.fleet import Fleet
 from fljax.systems.jobs import with_flops
+from fljax.systems.metering import draws_power, metered
 from fljax.training.flops import training_flops
 from fljax.training.local_work import structure_of
 from fljax.training.options import RoundOptions
@@ -115,16 +117,22 @@ def schedule_maker(
             known = {"num_clients": num_clients, "seed": seed, "sizes": rows[partition]}
             known["labels"] = labels
             availability = names.make_availability(options.availability, known)
-        fleet = Fleet(
-            devices, availability, steps[partition], downlink, uplink, options.dropout, seed
-        )
+        dropout = options.dropout
+        if options.connectivity is not None:
+            every = {"clients": np.arange(num_clients), "seed": seed}
+            dropout = names.make_part("connectivity", options.connectivity, every)
+        fleet = Fleet(devices, availability, steps[partition], downlink, uplink, dropout, seed)
         offered = {
             "fleet": fleet,
             "sampler_of": functools.partial(sampler_of, fleet=fleet),
             "clients_per_round": options.clients_per_round,
             "num_rounds": options.num_rounds,
         }
-        return names.make_schedule(options.schedule or "wait_for_all", offered)
+        schedule = names.make_schedule(options.schedule or "wait_for_all", offered)
+        if options.completeness is not None:
+            shares = names.make_part("completeness", options.completeness, {})
+            schedule = in_part(schedule, fleet, shares)
+        return metered(schedule, fleet) if draws_power(fleet) else schedule
 
     return make
 

@@ -9,9 +9,9 @@ import pytest
 import fljax
 from fljax import algorithms, compression, data, models, tasks
 from fljax.core.schedule import Arrivals, Schedule
-from fljax.core.settings import SYSTEMS
 from fljax.core.transforms import Pipeline
 from fljax.systems.devices import equal
+from fljax.systems.presets import PRESETS
 from fljax.training.local_work import structure_of
 from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import rehearsed
@@ -77,7 +77,9 @@ def test_a_preset_fills_what_is_unset():
     options = RoundOptions(num_rounds=1, clients_per_round=2, preset="cross_device", dropout=0.5)
     assert options.dropout == 0.5
     assert options.schedule.startswith("over_selection")
-    assert all(getattr(options, name) is not None for name in SYSTEMS)
+    assert (options.profiles, options.availability) == (
+        PRESETS["cross_device"]["profiles"], "charging()",
+    )  # fmt: skip
     silos = RoundOptions(num_rounds=1, clients_per_round=2, preset="cross_silo")
     assert (silos.schedule, silos.availability, silos.dropout) == ("wait_for_all", None, 0.0)
 
@@ -98,6 +100,8 @@ def own_schedule(state=()):
         ({"schedule": own_schedule(), "dropout": 0.1}, "dropout have no effect"),
         ({"schedule": own_schedule(), "cohorts": [[1]]}, "says itself who begins when"),
         ({"dropout": 1.0}, "dropout = 1.0"),
+        ({"dropout": 0.1, "connectivity": "same_loss"}, "both say how often work is lost"),
+        ({"completeness": "all"}, "there is no .all."),
         ({"profiles": "equal(-1)"}, "step_seconds = -1"),
         ({"profiles": equal(3)}, "devices of 3 clients, and the population has 20"),
         ({"availability": "sometimes"}, "there is no 'sometimes'"),
@@ -121,3 +125,28 @@ def test_privacy_that_counts_on_the_samplers_draws_is_refused(digits, schedule):
 def test_samplers_that_scale_go_with_plain_means_alone(digits):
     with pytest.raises(ValueError, match="fedavg weights clients .by their rows. as well"):
         run(digits, sampler="importance(probabilities='uniform')")
+
+
+def test_connectivity_completeness_and_energy_are_told(digits):
+    phones = "lognormal(sigma=0, step_seconds=0.5, compute_watts=4, radio_watts=1, uplink_mbps=0.1)"
+    one = run(digits, profiles=phones)
+    cohorts = [fljax.core.sampler.uniform(20, 4, 0).select((), round)[0] for round in range(3)]
+    steps = -(-digits.train.partition.sizes // 10)
+    joules = [4 * 0.5 * steps[cohort].sum() + 4 * 8 * DENSE / 1e5 for cohort in cohorts]
+    np.testing.assert_allclose(one.curves["systems/joules"][1:], np.cumsum(joules), rtol=1e-12)
+    some = run(digits, completeness="full_static_uniform", connectivity="uniform_loss(1.0)")
+    assert some.curves["systems/clients_partial"][1:].sum() > 0
+    assert some.curves["systems/clients_lost"][1:].sum() > 0
+    assert some.curves["train/local_steps"][1:].sum() < one.curves["train/local_steps"][1:].sum()
+    late = run(digits, profiles="uniform_response(1, 3)")
+    assert (np.diff(late.curves["time/simulated_seconds"][1:]) < 3).all()
+
+
+@pytest.mark.parametrize("schedule", ["wait_for_all", "fedbuff(concurrency=8)"])
+def test_what_clients_have_not_done_is_not_trained(digits, schedule):
+    whole = run(digits, schedule=schedule)
+    part = run(digits, schedule=schedule, completeness="arbitrary_dynamic_uniform(1, 2)")
+    same = run(digits, schedule=schedule, completeness="arbitrary_dynamic_uniform(2, 2)")
+    assert part.curves["train/local_steps"][-1] < whole.curves["train/local_steps"][-1]
+    for one, other in zip(*map(jax.tree.leaves, (whole.variables, same.variables)), strict=True):
+        assert (np.asarray(one) == np.asarray(other)).all()
