@@ -30,15 +30,19 @@ from fljax.algorithms.fedper import fedper
 from fljax.algorithms.fedproto import fedproto
 from fljax.algorithms.fedprox import fedprox
 from fljax.algorithms.fedrep import fedrep
+from fljax.algorithms.fedrolex import fedrolex
 from fljax.algorithms.fedsam import fedsam
 from fljax.algorithms.fedsgd import fedsgd
 from fljax.algorithms.fedsoft import fedsoft
 from fljax.algorithms.fedspeed import fedspeed
 from fljax.algorithms.fine_tuning import fine_tuning
+from fljax.algorithms.fjord import fjord
 from fljax.algorithms.gifair import gifair
+from fljax.algorithms.heterofl import heterofl
 from fljax.algorithms.hypcluster import hypcluster
 from fljax.algorithms.ifca import ifca
 from fljax.algorithms.knn_per import knn_per
+from fljax.algorithms.layer_freezing import layer_freezing
 from fljax.algorithms.lg_fedavg import lg_fedavg
 from fljax.algorithms.local_only import local_only
 from fljax.algorithms.mime import mime, mimelite
@@ -83,15 +87,19 @@ __all__ = [
     "fedproto",
     "fedprox",
     "fedrep",
+    "fedrolex",
     "fedsam",
     "fedsgd",
     "fedsoft",
     "fedspeed",
     "fine_tuning",
+    "fjord",
     "gifair",
+    "heterofl",
     "hypcluster",
     "ifca",
     "knn_per",
+    "layer_freezing",
     "lg_fedavg",
     "local_only",
     "make",
@@ -133,15 +141,19 @@ ALGORITHMS: dict[str, Callable[..., AlgorithmSpec]] = {
     "fedproto": fedproto,
     "fedprox": fedprox,
     "fedrep": fedrep,
+    "fedrolex": fedrolex,
     "fedsam": fedsam,
     "fedsgd": fedsgd,
     "fedsoft": fedsoft,
     "fedspeed": fedspeed,
     "fine_tuning": fine_tuning,
+    "fjord": fjord,
     "gifair": gifair,
+    "heterofl": heterofl,
     "hypcluster": hypcluster,
     "ifca": ifca,
     "knn_per": knn_per,
+    "layer_freezing": layer_freezing,
     "lg_fedavg": lg_fedavg,
     "local_only": local_only,
     "mime": mime,

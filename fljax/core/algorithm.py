@@ -149,6 +149,8 @@ class Contribution(NamedTuple):
       weight: Scalar, or a pytree that is a prefix of `value` (sub-models).
       cluster: int32 scalar, computed on the device: which of the pass's `num_clusters` sums it is
         added to; None where there is one. A number out of range rejects the job.
+      bits: uint32 scalar, the bits of what is sent where that is less than all of `value`; None
+        where all of it is. Where a link of the uplink covers the value, the link counts.
 
     Example:
       >>> update = Contribution({"w": jnp.array([0.5, -0.5])}, weight=jnp.int32(20))
@@ -159,6 +161,7 @@ class Contribution(NamedTuple):
     value: PyTree
     weight: PyTree
     cluster: jax.Array | None = None
+    bits: jax.Array | None = None
 
 
 class Aggregate(NamedTuple):

@@ -6,16 +6,27 @@ unset here.
 
 from __future__ import annotations
 
-from fljax.core.values import COUNT, DECAY, FACTOR, FINITE, NON_NEGATIVE, POSITIVE, Field, Interval
+from fljax.core.values import (
+    COUNT,
+    DECAY,
+    FACTOR,
+    FINITE,
+    NON_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Field,
+    Interval,
+)
 
 ALGORITHM: dict[str, Field] = {
     "algorithm": Field(
         "fedavg", str,
         meaning="Names the federated algorithm: afl, apfl, cfl, delta_sgd, ditto, fairfed, "
-        "fedadmm, fedala, fedavg, fedbabu, fedbn, feddc, feddrift, feddyn, fedexp, "
-        "fedlin, fedmgda, fednova, fedopt, fedper, fedproto, fedprox, fedrep, fedsam, "
-        "fedsgd, fedsoft, fedspeed, fine_tuning, gifair, hypcluster, ifca, knn_per, "
-        "lg_fedavg, local_only, mime, mimelite, mofedsam, moon, optimal_sampling, "
+        "fedadmm, fedala, fedavg, fedbabu, fedbn, feddc, feddrift, feddyn, fedexp, fedlin, "
+        "fedmgda, fednova, fedopt, fedper, fedproto, fedprox, fedrep, fedrolex, fedsam, "
+        "fedsgd, fedsoft, fedspeed, fine_tuning, fjord, gifair, heterofl, hypcluster, ifca, "
+        "knn_per, layer_freezing, lg_fedavg, local_only, mime, mimelite, mofedsam, moon, "
+        "optimal_sampling, "
         "per_fedavg, pfedme, power_of_choice, q_fedavg, scaffold, term.",
     ),
     "client_lr": Field(
@@ -315,5 +326,31 @@ ALGORITHM: dict[str, Field] = {
     "finetune_batch_size": Field(
         None, int, NON_NEGATIVE, optional=True, unit="rows",
         meaning="Sets the rows of its batches; 0: all rows of the client at once.",
+    ),
+    "rates": Field(
+        None, str, optional=True,
+        meaning="Says which shares of the hidden units the levels of clients train in HeteroFL, "
+        "FedRolex and FjORD, such as '1, 0.5, 0.25'.",
+    ),
+    "shares": Field(
+        None, str, optional=True,
+        meaning="Says which shares of the clients have each of these levels, by their ratios; "
+        "unset: equal ones.",
+    ),
+    "dynamic": Field(
+        None, bool, optional=True, meaning="Draws the levels of clients in each round anew."
+    ),
+    "level_seed": Field(
+        None, int, SEED, optional=True,
+        meaning="Seeds the draw of the clients' levels that holds for all rounds.",
+    ),
+    "scaler": Field(
+        None, bool, optional=True,
+        meaning="Divides what hidden layers make by the share of their units in training.",
+    ),
+    "trained": Field(
+        None, str, optional=True,
+        meaning="Says which layers the levels of clients train in layer_freezing, such as "
+        "'all; head'.",
     ),
 }  # fmt: skip

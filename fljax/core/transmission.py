@@ -80,7 +80,10 @@ def encode(
         for name, part in contributions.items()
     }
     dense_bits(message)  # all of it together must be countable
-    bits = {name: dense_bits(value) for name, value in message.items()}
+    bits = {
+        name: dense_bits(value) if contributions[name].bits is None else contributions[name].bits
+        for name, value in message.items()
+    }
     job = job._replace(weights={name: part.weight for name, part in contributions.items()})
     states, reported = list(client_state), {}
     coded: dict[str, int] = {}

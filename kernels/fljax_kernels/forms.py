@@ -20,7 +20,8 @@ def choosing(**forms: str) -> Iterator[None]:
     """Lets "auto" stand for other forms within a block that traces.
 
     Args:
-      **forms: {operation: form}, such as conv="pallas"; "auto" leaves it to the backend.
+      **forms: {operation: form}, such as conv="pallas"; "auto" leaves it to the backend. With
+        stored="plain", arrays are not written to memory: for who reads equations.
 
     Example:
       >>> with choosing(conv="gemm"):
@@ -65,4 +66,15 @@ def form_of(operation: str, form: str) -> str:
     operations = _left_open.get()
     if operations is not None:
         operations.add(operation)
-    return _chosen.get().get(operation, form)
+    return chosen(operation)
+
+
+def chosen(operation: str) -> str:
+    """Returns what a block around chooses for an operation, "auto" where none does.
+
+    Example:
+      >>> with choosing(conv="gemm"):
+      ...     chosen("conv"), chosen("lstm")
+      ('gemm', 'auto')
+    """
+    return _chosen.get().get(operation, "auto")
