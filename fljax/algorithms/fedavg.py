@@ -199,12 +199,12 @@ def step_server(
     opt_state = at_present(optimizer, server.opt_state, params)
     params, opt_state = stepped(optimizer, pseudo_gradient, opt_state, params)
     if "model_state" in aggregates:
-        model_state = _after_mean(model_state, aggregates["model_state"])
+        model_state = after_mean(model_state, aggregates["model_state"])
     new = ServerState(Variables(params, model_state), rounded(opt_state, server.opt_state))
     return jax.tree.map(lambda new, old: jnp.where(update.count > 0, new, old), new, server)
 
 
-def _after_mean(model_state: PyTree, sent: Aggregate) -> PyTree:
+def after_mean(model_state: PyTree, sent: Aggregate) -> PyTree:
     """Returns the state of the model after what clients sent; as it was where no weight arrived.
 
     Of no weight there is no mean, and a variance of 0 would be none.

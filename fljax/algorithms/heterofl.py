@@ -7,11 +7,11 @@ for heterogeneous clients" (arXiv:2010.01264). With rates r_1 = 1 > r_2 > ..., F
     its training        divides what these layers make by r / r_1 (the scaler); not so when judged
     server              each number is the mean over the clients that hold it
 
-Inputs and outputs are whole. Batch normalization takes the statistics of a batch in training, as
-the paper's static one does. The statistics that judge a model are here the mean of those that
-clients keep, where the paper asks all clients for them once, after training. Masked cross entropy,
-for clients without some labels, is `labels`: logits of others are zero in a client's training, and
-its last layer counts in means for its own labels alone.
+Inputs and outputs are whole. In training, batch normalization takes the statistics of the batch.
+The paper's static one keeps none meanwhile, and asks all clients once, after training, for those of
+the whole model, which judge it; `static_norm` asks the cohort in each round. Without it the mean of
+what clients keep of their own parts judges the model, which has other statistics. The paper's
+masked cross entropy, for clients without some of the labels, is not there.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from fljax.algorithms.sub_models import Extraction, Held, narrowed, of_widths, s
 from fljax.core.algorithm import AlgorithmSpec, Job, Variables
 from fljax.core.gradients import LocalTask
 from fljax.core.hidden_units import hidden_units
+from fljax.core.values import Field, checked
 
 Rates = str | Sequence[float]
 
@@ -43,6 +44,7 @@ def heterofl(
     dynamic: bool = False,
     level_seed: int = 0,
     scaler: bool = True,
+    static_norm: bool = False,
     weighting: str = "uniform",
     **options,
 ) -> AlgorithmSpec:
@@ -58,6 +60,9 @@ def heterofl(
       dynamic: Whether levels are drawn in each round anew.
       level_seed: Of the draw that is once for all.
       scaler: Whether hidden layers are divided by the rate in training.
+      static_norm: Whether statistics of batch normalization come from a second pass over the
+        cohort's rows, in which it receives the whole model anew: `train/loss` is then that
+        model's.
       weighting: "uniform", as in the paper, or "examples".
       **options: Further arguments of `fedavg`.
 
@@ -89,7 +94,13 @@ def heterofl(
         return Extraction(held, whole=None if largest == 1 else whole)
 
     return sub_models(
-        "heterofl", extraction, client_lr, server_lr, options, all_whole=min(rates) == 1
+        "heterofl",
+        extraction,
+        client_lr,
+        server_lr,
+        options,
+        all_whole=min(rates) == 1,
+        static_norm=checked("static_norm", static_norm, Field(False, bool)),
     )
 
 

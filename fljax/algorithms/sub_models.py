@@ -19,13 +19,32 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fljax.algorithms.fedavg import ServerState, fedavg
-from fljax.core.algorithm import Aggregate, Algorithm, AlgorithmSpec, Contribution, Job, Variables
-from fljax.core.gradients import LocalTask
+from fljax.algorithms.fedavg import (
+    ServerState,
+    after_mean,
+    fedavg,
+    job_weight,
+    loss_stats,
+    zero_of,
+)
+from fljax.core.algorithm import (
+    Aggregate,
+    Algorithm,
+    AlgorithmSpec,
+    ClientPass,
+    Contribution,
+    Job,
+    Variables,
+    step_key,
+)
+from fljax.core.gradients import LocalTask, LossSums
 from fljax.core.hidden_units import HiddenUnits
-from fljax.core.precision import Differences
+from fljax.core.precision import Differences, state_change
 
 PyTree = Any
+
+# What a pass for statistics sends.
+_STATISTICS = "statistics"
 
 
 class Held(NamedTuple):
@@ -65,6 +84,7 @@ def sub_models(
     options: dict[str, Any],
     *,
     all_whole: bool = False,
+    static_norm: bool = False,
 ) -> AlgorithmSpec:
     """Returns FedAvg whose clients train parts of the model.
 
@@ -73,10 +93,12 @@ def sub_models(
       extraction: (task, model) -> how parts are taken out; called where shapes are known.
       client_lr, server_lr, options: Arguments of `fedavg`.
       all_whole: Whether everybody's part is the whole model, which is FedAvg.
+      static_norm: Whether a second pass over the cohort's rows makes the statistics that judge the
+        model, of the whole one after its update, in place of those of parts in training.
     """
     options.setdefault("name", name)
     base = fedavg(client_lr, server_lr, **options)
-    if all_whole:
+    if all_whole and not static_norm:
         return base
 
     def build(task: LocalTask, hp) -> Algorithm:
@@ -90,6 +112,11 @@ def sub_models(
 
         def init(variables: Variables) -> ServerState:
             parts(variables)  # a model that cannot be divided is refused now
+            if static_norm and not jax.tree.leaves(variables.model_state):
+                raise ValueError(
+                    "static_norm = True has no effect: the model keeps no statistics. Leave it "
+                    "out, or use a model with batch normalization."
+                )
             return averaging.init(variables)
 
         def step(message: Variables, carry, batch, job: Job):
@@ -104,26 +131,64 @@ def sub_models(
             sent, own, stats = local.finish(message, carry, job)
             held = parts(message).held(job)
             masks = {"update": held.params, "model_state": held.model_state}
+            if static_norm:
+                sent.pop("model_state")
             sent = {part: _of_part(sent[part], masks[part]) for part in sent}
             return sent, own, stats
 
         def server_update(server: ServerState, aggregates, round) -> ServerState:
             new = averaging.server_update(server, aggregates, round)
             params = _unless_alone(aggregates["update"], new.variables.params, server.variables)
-            return new._replace(variables=new.variables._replace(params=params))
+            state = new.variables.model_state
+            if _STATISTICS in aggregates:
+                state = after_mean(state, aggregates[_STATISTICS])
+            return new._replace(variables=Variables(params, state))
+
+        def after_update(server: ServerState, aggregates) -> Variables:
+            return variables(server_update(server, aggregates, jnp.int32(0)))
 
         def variables(server: ServerState) -> Variables:
             whole = parts(server.variables).whole
             return server.variables if whole is None else whole(server.variables)
 
+        passes = (local._replace(step=step, finish=finish),)
+        if static_norm:
+            passes += (_statistics(task, options["weighting"], after_update),)
         return averaging._replace(
             init=init,
-            passes=(local._replace(step=step, finish=finish),),
+            passes=passes,
             server_update=server_update,
             variables=variables,
         )
 
     return base._replace(build=build)
+
+
+def _statistics(task: LocalTask, weighting: str, model: Callable) -> ClientPass:
+    """Returns the pass in which clients read their rows once for the statistics of a model.
+
+    Args:
+      task: The bound task.
+      weighting: "examples" or "uniform".
+      model: (server state, aggregates so far) -> the model.
+    """
+
+    def start(message: Variables, own, job: Job):
+        zero = zero_of(message.params)
+        return message.model_state, LossSums(zero, zero)
+
+    def step(message: Variables, carry, batch, job: Job):
+        state, sums = carry
+        found, state = task.loss(message.params, state, batch, step_key(job), True)
+        return state, jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, found)
+
+    def finish(message: Variables, carry, job: Job):
+        state, sums = carry
+        change = state_change(state, message.model_state, task.state_changes)
+        weight = job_weight(weighting, job, sums.loss)
+        return {_STATISTICS: Contribution(change, weight)}, (), loss_stats(sums)
+
+    return ClientPass(model, start, step, finish, schedule="epoch")
 
 
 def of_widths(

@@ -348,6 +348,11 @@ ALGORITHM: dict[str, Field] = {
         None, bool, optional=True,
         meaning="Divides what hidden layers make by the share of their units in training.",
     ),
+    "static_norm": Field(
+        None, bool, optional=True,
+        meaning="Takes HeteroFL's statistics of batch normalization from a second pass over the "
+        "cohort's rows, of the whole model.",
+    ),
     "trained": Field(
         None, str, optional=True,
         meaning="Says which layers the levels of clients train in layer_freezing, such as "
