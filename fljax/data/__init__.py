@@ -40,6 +40,7 @@ from fljax.data.heterogeneity.label_noise import (
     with_label_noise,
     wrong_label_shares,
 )
+from fljax.data.heterogeneity.label_priors import label_priors
 from fljax.data.heterogeneity.scanners import scanners
 from fljax.data.heterogeneity.skew_names import SKEWS
 from fljax.data.heterogeneity.skews import (
@@ -141,6 +142,7 @@ __all__ = [
     "is_of_images",
     "label_counts",
     "label_permutations",
+    "label_priors",
     "label_rotations",
     "label_swap",
     "load",

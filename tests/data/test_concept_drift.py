@@ -107,6 +107,91 @@ def test_a_window_moves_from_the_first_rows_to_the_last(share, over, spread, see
     np.testing.assert_array_equal(dataset.train.rows(), dataset.at(0).train.rows())
 
 
+@pytest.mark.parametrize(
+    ("when", "mixture_of"),
+    [
+        ("sudden([3, 5])", lambda round: (round >= 3) + (round >= 5)),
+        ("recurrent(2)", lambda round: round // 2 % 3),
+    ],
+)
+def test_label_mixtures_are_parts_of_the_rows_of_a_client(when, mixture_of):
+    """Of the client of 8 rows, two are tested on, fewer than there are mixtures: it keeps both."""
+    dataset, same = drifting(f"label_priors(3), {when}"), drifting(None)
+    for role in ("train", "test"):
+        now, all_of = getattr(dataset, role).partition, getattr(same, role).partition
+        for client, size in enumerate(all_of.sizes):
+            parts = [now.motion.row_at(client, np.arange(now.sizes[client]), r) for r in (0, 3, 5)]
+            parts = {mixture_of(r): set(part) for r, part in zip((0, 3, 5), parts, strict=True)}
+            own = set(all_of.rows(client))
+            if size < 3:
+                assert now.sizes[client] == size and all(part == own for part in parts.values())
+                continue
+            assert now.sizes[client] == size // 3 == len(parts[0])
+            together = set.union(*parts.values())
+            assert together <= own and len(together) == len(parts) * (size // 3)
+            for round in range(12):
+                rows = now.motion.row_at(client, np.arange(size // 3), round)
+                if mixture_of(round) in parts:
+                    assert set(rows) == parts[mixture_of(round)]
+
+
+def mixtures(alpha, num_clients=400, seed=0):
+    """Returns float[2, N, 4], shares of four classes in either mixture, of 80 rows of a client."""
+    y, owners = np.arange(80 * num_clients) % 4, np.repeat(np.arange(num_clients), 80)
+    stream = data.from_arrays(np.zeros((len(y), 1)), y, client_ids=owners)
+    drift = f"label_priors(2, alpha={alpha}), sudden(5)"
+    dataset = data.with_concept_drift(stream, drift, seed)
+    rows = [dataset.at(round).train.partition.all_rows() for round in (0, 5)]
+    return np.array(
+        [[np.bincount(y[own], minlength=4) / 40 for own in r.reshape(-1, 40)] for r in rows]
+    )
+
+
+def test_label_mixtures_are_as_unlike_as_alpha_says():
+    """Rows are taken by weights that are alike for all classes on average."""
+    spread = {}
+    for alpha in (0.01, 0.3, 1e6):
+        shares = mixtures(alpha)
+        np.testing.assert_allclose(shares.mean(1), 0.25, atol=0.03)
+        # without replacement, what one mixture has the other lacks
+        np.testing.assert_allclose(shares.sum(0), 0.5, atol=1e-12)
+        spread[alpha] = shares[0].std()
+    # of two halves of 80 rows, of which a class has 20: hypergeometric
+    chance = np.sqrt(40 * 0.25 * 0.75 * 40 / 79) / 40
+    assert spread[1e6] == pytest.approx(chance, rel=0.1)
+    # one mixture is of two classes alone, drawn in any order
+    assert spread[0.01] == pytest.approx(0.25, rel=0.05)
+    assert 2 * chance < spread[0.3] < spread[0.01]
+    assert np.any(mixtures(0.3, seed=1) != mixtures(0.3))
+
+
+def test_a_label_mixture_gives_way_row_by_row():
+    dataset = drifting("label_priors(2), gradual(4, over=6)")
+    first, last = (dataset.at(round).train.partition for round in (4, 10))
+    for round in range(4, 11):
+        now = dataset.at(round).train.partition
+        for client, size in enumerate(now.sizes):
+            rows = set(now.rows(client))
+            assert len(rows) == size
+            gone = size * (round - 4) // 6
+            assert len(rows & set(first.rows(client))) == size - gone
+            assert len(rows & set(last.rows(client))) == gone
+
+
+def test_tested_rows_have_the_mixtures_of_their_client():
+    """Also where the last clients own no tested rows."""
+    y, owners = np.tile(np.arange(2), 400), np.repeat(np.arange(8), 100)
+    dataset = data.from_arrays(
+        np.zeros((800, 1)), y, client_ids=owners, x_test=np.zeros((600, 1)), y_test=y[:600],
+        test_client_ids=owners[:600], concept_drift="label_priors(2, alpha=0.001), sudden(5)",
+    )  # fmt: skip
+    trained, tested = (
+        [set(y.tolist()) for _, y in held(dataset, role, 0)] for role in ("train", "test")
+    )
+    assert {0} in trained and {1} in trained
+    assert trained[:6] == tested[:6]
+
+
 def test_clients_come_later_each_by_itself():
     dataset, same = drifting("label_swap(0, 1), sudden(10, spread=8)"), drifting(None)
     delays = dataset.train.partition.motion.delays
@@ -182,6 +267,12 @@ def test_a_table_says_what_is_left_of_round_0():
         ("label_swap(0, 1), recurrent(5, over=9)", "changes would overlap"),
         ("window(1.5)", "share = 1.5"),
         ("label_swap(0, 9), sudden(5)", "the classes are 0 to 3"),
+        ("label_priors(2), window(0.5)", "choose one of them"),
+        ("label_priors(2)", "and then once when"),
+        ("label_priors(2), rotations(2), sudden(5)", "changes which rows a client holds"),
+        ("label_priors(1), sudden(5)", "there is one mixture"),
+        ("label_priors(3), sudden(5)", "3 concepts need 2"),
+        ("label_priors(2, alpha=0.0), sudden(5)", "alpha = 0.0"),
         ("windoww(0.5)", "Did you mean 'window'"),
     ],
 )

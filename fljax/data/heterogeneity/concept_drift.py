@@ -4,10 +4,12 @@
     rotations(4), sudden([50, 100, 150])       images turn further each time
     label_rotations(2), gradual(50, over=20)   labels change row by row, in 20 rounds
     rotations(2), recurrent(25)                there and back again, every 25 rounds
+    label_priors(2, alpha=0.3), sudden(50)     other classes become common
     window(0.2, over=100)                      a fifth of the rows at a time, from first to last
 
 A client has as many rows in every round (`heterogeneity.motion`), so a drifting run compiles
-nothing more than a run without. Concepts are copies of the rows, which memory must hold.
+nothing more than a run without. Concepts are copies of the rows, which memory must hold; label
+mixtures are parts of them.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from fljax.data.examples import ArrayExamples
 from fljax.data.heterogeneity.concept_shift import CONCEPTS, LABELS, made_concepts
 from fljax.data.heterogeneity.domains import Kind, in_each_domain, told
 from fljax.data.heterogeneity.feature_skew import FEATURES
+from fljax.data.heterogeneity.label_priors import Priors, divided, held_rows, label_priors
 from fljax.data.heterogeneity.motion import Motion
 from fljax.data.heterogeneity.skew_names import SKEWS, checked_skew, combined
 from fljax.data.heterogeneity.skews import Skew
 from fljax.data.ownership import Partition, offsets_of
-from fljax.data.partitions.partition_arguments import partition_setting
+from fljax.data.partitions.partition_arguments import class_labels, partition_setting
 
 KEY = "concept_drift"
 _ROUNDS = Field(None, int, COUNT)
@@ -137,7 +140,12 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "recurrent": recurrent,
     "window": window,
 }
-DRIFTS: dict[str, Callable] = {**SCHEDULES, **CONCEPTS, **SKEWS}
+DRIFTS: dict[str, Callable] = {
+    **SCHEDULES,
+    "label_priors": label_priors,
+    **CONCEPTS,
+    **SKEWS,
+}
 
 
 def with_concept_drift(
@@ -148,14 +156,14 @@ def with_concept_drift(
     Rows that clients validate, test or are judged on change with those that they train on, so that
     an evaluation after a round is one on what was current in it. A test set that nobody owns is
     repeated, once in each concept: "concept_drift" is then a group of rows, and records have
-    `eval/groups/concept_drift/...`. A moving window leaves such a set as it is.
+    `eval/groups/concept_drift/...`. A moving window and `label_priors` leave such a set as it is.
 
     Args:
       dataset: Whose examples are arrays in memory, where concepts change them; each concept is a
         further copy of them.
-      concept_drift: Calls of `CONCEPTS` or of `SKEWS`, of which each combination is a concept, and
-        then one of `SCHEDULES`; or "window(...)" alone. Functions of one's own that return a `Skew`
-        are taken to change features.
+      concept_drift: Calls of `CONCEPTS` or of `SKEWS`, of which each combination is a concept, or
+        `label_priors`, and then one of `SCHEDULES`; or "window(...)" alone. Functions of one's own
+        that return a `Skew` are taken to change features.
       seed: Chooses the order of rows in a change, and by how much a client is late.
 
     Raises:
@@ -193,10 +201,15 @@ def with_concept_drift(
             examples = made[id(examples)]
         partition = split.partition
         if partition is not None:
-            count = 1 if concepts is None else len(concepts.names)
-            stream = f"concept drift/{'held out' if role.startswith('held_out') else 'clients'}"
-            delays = _delays(schedule.spread, partition.num_clients, seed, stream)
-            partition = _moving(partition, schedule, count, rows, delays, seed)
+            who = "held out" if role.startswith("held_out") else "clients"
+            delays = _delays(schedule.spread, partition.num_clients, seed, f"concept drift/{who}")
+            if isinstance(concepts, Priors):
+                every = _mixed(split, concepts, dataset.num_classes, seed, who)
+                held = held_rows(concepts, partition.sizes)
+                partition = _windows(schedule, concepts.count, every, held, delays)
+            else:
+                count = 1 if concepts is None else len(concepts.names)
+                partition = _moving(partition, schedule, count, rows, delays, seed)
         moved[role] = Split(examples, partition)
     names = {} if not tells else {kind.group: tuple(concepts.names)}
     subjects = dataset.subjects
@@ -225,6 +238,29 @@ def _moving(
         index = index[np.lexsort((random.bits(seed, "concept drift/order", index), owners))]
     every = np.concatenate([index + rows * concept for concept in range(concepts)])
     every = every[np.argsort(np.tile(owners, concepts), kind="stable")]
+    return _windows(schedule, concepts, every, sizes, delays)
+
+
+def _mixed(split: Split, priors: Priors, num_classes: int, seed: int, who: str) -> np.ndarray:
+    """Returns the rows of a split's clients, each client's mixture by mixture."""
+    index, arrays = split.partition.all_rows(), split.examples.arrays
+    labels = split.examples.take(index)["y"] if arrays is None else arrays["y"][index]
+    sizes = split.partition.sizes
+    return divided(priors, index, class_labels(labels), sizes, num_classes, seed, who)
+
+
+def _windows(
+    schedule: Schedule, concepts: int, every: np.ndarray, sizes: np.ndarray, delays: np.ndarray
+) -> Partition:
+    """Returns a partition whose windows move over rows that lie concept by concept.
+
+    Args:
+      schedule: When they move.
+      concepts: How many of them there are.
+      every: int[rows], client by client, the concepts of each one behind the other.
+      sizes: int64[N] rows of a client in a concept.
+      delays: int64[N] rounds by which a client is late.
+    """
     total, held = sizes * concepts, sizes
     if schedule.share is not None:
         held = np.ceil(schedule.share * sizes - 1e-9).astype(np.int64)
@@ -243,7 +279,9 @@ def _moving(
     return Partition(offsets, first, motion)
 
 
-def _read(text: str, dataset: FederatedDataset) -> tuple[Skew | None, Kind | None, Schedule]:
+def _read(
+    text: str, dataset: FederatedDataset
+) -> tuple[Skew | Priors | None, Kind | None, Schedule]:
     """Returns (concepts, what they change, when), of a text."""
     *calls, last = parts.read(KEY, text, DRIFTS)
     known = [call for call in calls if call.name in SCHEDULES]
@@ -265,6 +303,8 @@ def _read(text: str, dataset: FederatedDataset) -> tuple[Skew | None, Kind | Non
             f"{last.where}: window moves over the rows as they lie, and concepts change them at "
             "rounds: choose one of them"
         )
+    if any(call.function is label_priors for call in calls):
+        return _priors(calls, last, schedule, dataset), None, schedule
     kinds = {LABELS if call.name in CONCEPTS else FEATURES for call in calls}
     if len(kinds) > 1:
         raise ValueError(
@@ -288,6 +328,24 @@ def _read(text: str, dataset: FederatedDataset) -> tuple[Skew | None, Kind | Non
         raise ValueError(f"{last.where}: there is one concept, and nothing to change to")
     _check_changes(last.where, schedule, len(concepts.names))
     return concepts, kind._replace(key=KEY, group=KEY, stream="concept drift"), schedule
+
+
+def _priors(calls, last: parts.Call, schedule: Schedule, dataset: FederatedDataset) -> Priors:
+    """Returns the mixtures of labels that a text names."""
+    if len(calls) > 1:
+        raise ValueError(
+            f"{last.where}: label_priors changes which rows a client holds, and the others what "
+            "rows are: let those differ between clients, by concept_shift or feature_skew"
+        )
+    if dataset.kind != "classification":
+        raise ValueError(
+            f"{last.where}: labels are classes, and {dataset.name!r} is of kind {dataset.kind!r}"
+        )
+    priors = parts.make(calls[0])
+    if priors.count < 2:
+        raise ValueError(f"{last.where}: there is one mixture, and nothing to change to")
+    _check_changes(last.where, schedule, priors.count)
+    return priors
 
 
 def _check_changes(where: str, schedule: Schedule, concepts: int) -> None:
