@@ -12,9 +12,11 @@ from typing import Any
 
 from fljax.core.algorithm_settings import ALGORITHM
 from fljax.core.data_settings import DATA
+from fljax.core.privacy_settings import PRIVACY
+from fljax.core.robustness_settings import ROBUSTNESS
+from fljax.core.systems_settings import SYSTEMS
 from fljax.core.values import (
     COUNT,
-    DECAY,
     FACTOR,
     FILES,
     FINITE,
@@ -187,118 +189,6 @@ COMPRESSION: dict[str, Field] = {
     ),
     "downlink_per_leaf": Field(
         False, bool, meaning="Compresses each tensor by itself, not the whole model at once."
-    ),
-}  # fmt: skip
-
-ROBUSTNESS: dict[str, Field] = {
-    "aggregator": Field(
-        "mean", str,
-        meaning="Makes one update of those of a cohort: calls such as 'median' or 'bucketing(2), "
-        "krum(5)', named in fljax.robustness.names.",
-    ),
-    "worker_momentum": Field(
-        None, float, DECAY, optional=True,
-        meaning="Lets clients send a momentum of their updates, which they keep from round to "
-        "round: this factor times the last one, and one minus it times the update.",
-    ),
-    "worker_dampened": Field(
-        True, bool,
-        meaning="Multiplies the update by one minus worker_momentum before it joins that momentum.",
-    ),
-    "attacker_momentum": Field(
-        True, bool, meaning="Lets hostile clients send momentum too, before their attack."
-    ),
-    "attack": Field(
-        None, str, optional=True,
-        meaning="Says what hostile clients do: calls such as 'label_flip' or 'pixel_trigger(0), "
-        "scaling(10)', named in fljax.robustness.names; unset: all are honest.",
-    ),
-    "attackers": Field(
-        0.0, float, Interval(0, 1),
-        meaning="Makes this share of the clients hostile, chosen by the seed.",
-    ),
-    "attacker_clients": Field(
-        None, str, optional=True,
-        meaning="Names hostile clients by their numbers instead, such as '3, 20-24'.",
-    ),
-    "attackers_drawn": Field(
-        "once", str, ("once", "each_round"),
-        meaning="Makes the same clients hostile in all rounds, or such a share of each cohort.",
-    ),
-    "attack_rounds": Field(
-        None, str, optional=True, unit="rounds",
-        meaning="Lets hostile clients attack in one round or a range of them, such as '100', "
-        "'10-50' or '10-'; unset: in all.",
-    ),
-}  # fmt: skip
-
-PRIVACY: dict[str, Field] = {
-    "privacy": Field(
-        None, str, optional=True,
-        meaning="Names what protects clients: a call such as 'gaussian(0.3)', named in "
-        "fljax.privacy.names; unset: nothing.",
-    ),
-    "clip_norm": Field(
-        None, float, POSITIVE, optional=True,
-        meaning="Bounds the norm of what a client, or an example, contributes.",
-    ),
-    "noise_multiplier": Field(
-        None, float, NON_NEGATIVE, optional=True,
-        meaning="Sets the standard deviation of the noise, in sensitivities; unset beside "
-        "target_epsilon: the smallest one that keeps to it.",
-    ),
-    "delta": Field(
-        None, float, Interval(0, 1, low_open=True, high_open=True), optional=True,
-        meaning="Sets the probability at which epsilon may be exceeded; below 1 / num_clients.",
-    ),
-    "target_epsilon": Field(
-        None, float, POSITIVE, optional=True, affects=RECORD,
-        meaning="Sets the privacy budget: of an unset noise_multiplier it decides the value, with "
-        "a set one the run ends before it is exceeded.",
-    ),
-    "secure_aggregation": Field(
-        None, str, optional=True,
-        meaning="Lets the server see nothing but sums of updates: a call, named in "
-        "fljax.privacy.names; unset: it sees each.",
-    ),
-}  # fmt: skip
-
-SYSTEMS: dict[str, Field] = {
-    "preset": Field(
-        None, str, ("cross_device", "cross_silo"), optional=True,
-        meaning="Fills those of the keys below that are unset with what such federations assume: "
-        "see fljax.systems.presets.",
-    ),
-    "profiles": Field(
-        None, str, optional=True,
-        meaning="Says what clients' devices can do, and gives the run simulated time: a call such "
-        "as 'lognormal(1.0)', named in fljax.systems.names; unset beside the keys below: all "
-        "alike, a second a step.",
-    ),
-    "availability": Field(
-        None, str, optional=True,
-        meaning="Says when clients' devices are online: a call, named in fljax.systems.names; "
-        "unset: always.",
-    ),
-    "dropout": Field(
-        0.0, float, Interval(0, 1, high_open=True),
-        meaning="Loses a client's work with this probability.",
-    ),
-    "connectivity": Field(
-        None, str, optional=True,
-        meaning="Loses clients' work with a probability of each client's own instead of dropout: a "
-        "call such as 'uniform_loss(0.5)', named in fljax.systems.names.",
-    ),
-    "completeness": Field(
-        None, str, optional=True,
-        meaning="Lets clients do a part of their local steps: a call such as "
-        "'part_dynamic_uniform(0.5)', named in fljax.systems.completeness; unset: all.",
-    ),
-    "schedule": Field(
-        None, str, optional=True,
-        meaning="Says how long the server waits, and for whom: a call such as 'deadline(60)', "
-        "'over_selection(1.3)' or 'fedbuff(concurrency=100)', named in fljax.systems.names; "
-        "unset: for all.",
     ),
 }  # fmt: skip
 
