@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fljax.core import random
 from fljax.data.dataset import Examples, Split
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan import batching
 from fljax.engine.plan.batching import LocalWork
+from fljax.engine.plan.capacities import Capacities, capacities_of
 from fljax.engine.plan.exchanges import make_exchanges, make_shared_exchanges
 from fljax.engine.plan.lanes import LaneAssignment, assign_lanes, capacity
 from fljax.engine.plan.round_plan import (
@@ -24,30 +24,6 @@ from fljax.engine.plan.round_plan import (
     RoundPlan,
     occurrence,
 )
-
-# Plan arrays up to this many entries always have the largest shape any cohort can need.
-_FIXED_CAPACITY_ENTRIES = 1 << 23
-# Beyond, they have the size that the largest of so many random cohorts needs, and may grow.
-_TRIAL_COHORTS = 64
-
-
-class Capacities(NamedTuple):
-    """Array sizes that hold for a whole run.
-
-    Attributes:
-      cohort: Largest number of jobs of a round.
-      jobs: Jobs of one device.
-      steps: Smallest step capacity of each pass.
-      equal_steps: Steps of each job in each pass where all lanes exchange together and every client
-        takes as many; else 0.
-      staged_rows: Smallest number of staged rows of a device.
-    """
-
-    cohort: int
-    jobs: int
-    steps: tuple[int, ...]
-    equal_steps: tuple[int, ...]
-    staged_rows: int
 
 
 class Planner(NamedTuple):
@@ -326,35 +302,14 @@ def make_planner(
             f"The data set has {split.examples.num_examples:,} rows; row numbers are 32-bit, so at "
             f"most {np.iinfo(np.int32).max:,} can be addressed. Use fewer or smaller clients."
         )
-    sizes = split.partition.sizes
-    lanes = execution.devices * execution.lanes
-    # where several exchange together, so many work while the others wait, in the worst case
-    busy = lanes - execution.devices * (execution.lanes % execution.exchange_size)
-    jobs = min(max_cohort, -(-max_cohort * 3 // (2 * execution.devices)) + 1)
-    floors, equal_steps = [], []
-    for local, schedule in zip(works, schedules, strict=True):
-        steps = batching.steps_per_job(sizes, local)
-        own_steps = max_steps is not None and schedule == "local"
-        if own_steps:
-            steps = np.where(steps > 0, max_steps, 0)
-        equal = 0 if own_steps or fewer_steps else _equal_steps(steps, execution)
-        waves = -(-max_cohort // lanes)
-        floors.append(waves * equal or _floor(steps, max_cohort, busy, entries=lanes * local.width))
-        equal_steps.append(equal)
-    width = sum(int(np.prod(spec.shape)) for spec in jax.tree.leaves(split.examples.spec))
-    staged = min(
-        _floor(sizes, max_cohort, 1, entries=execution.devices * width),
-        sum(
-            _distinct_rows(local, floor * execution.lanes, max_steps is not None or fewer_steps)
-            for local, floor in zip(works, floors, strict=True)
-        ),
-    )
     return Planner(
         split=split,
         works=works,
         schedules=tuple(schedules),
         execution=execution,
-        capacities=Capacities(max_cohort, jobs, tuple(floors), tuple(equal_steps), staged),
+        capacities=capacities_of(
+            split, works, schedules, execution, max_cohort, max_steps, fewer_steps
+        ),
         seeds=np.asarray(seeds, np.int64),
         begins=np.zeros(len(seeds), np.int64) if begins is None else np.asarray(begins, np.int64),
         staged_devices=tuple(
@@ -363,43 +318,6 @@ def make_planner(
         num_versions=num_versions,
         grown={},
     )
-
-
-def _equal_steps(steps: np.ndarray, execution: ExecutionPlan) -> int:
-    """Returns what every client with a batch takes, if it is the same and all lanes exchange
-    together; else 0."""
-    most = int(steps.max(initial=0))
-    equal = (steps[steps > 0] == most).all() and 1 < execution.lanes == execution.exchange_size
-    return most if equal else 0
-
-
-def _floor(lengths: np.ndarray, cohort: int, lanes: int, *, entries: int) -> int:
-    """Returns a capacity that no cohort exceeds, or, where that is too large to ship, hardly any.
-
-    Args:
-      lengths: int64[N] steps or rows of every client.
-      cohort: Largest number of jobs.
-      lanes: Lanes that share the lengths; the longest job may come last on its lane.
-      entries: Array entries of one unit of capacity.
-    """
-    largest = np.sort(lengths)[::-1][:cohort]
-    bound = capacity(int(-(-largest.sum() // lanes) + (largest[:1].sum() if lanes > 1 else 0)) + 1)
-    if bound * entries <= _FIXED_CAPACITY_ENTRIES:
-        return bound
-    generator = random.generator(0, "planner/capacity")
-    drawn = lengths[generator.integers(0, len(lengths), (_TRIAL_COHORTS, cohort))]
-    return capacity(int((-(-drawn.sum(1) // lanes) + drawn.max(1)).max()) + 1)
-
-
-def _distinct_rows(work: LocalWork, steps: int, own_steps: bool) -> int:
-    """Returns a bound of the rows that so many steps of one pass read.
-
-    Every epoch of a job reads the same rows, unless each drops others, or the job brings its own
-    number of steps.
-    """
-    same_rows = not own_steps and work.remainder != "drop" and work.epochs is not None
-    repeats = int(np.min(work.epochs)) if same_rows else 1
-    return -(-steps * work.width // repeats)
 
 
 def _gathered(examples: Examples, rows: Sequence[np.ndarray], size: int) -> dict[str, Any]:

@@ -261,7 +261,7 @@ def test_plans_of_any_cohort_have_the_same_shapes():
 
 def test_arrays_that_grew_keep_their_size(monkeypatch):
     """Where the largest cohort's arrays are too large to ship, shapes grow and never shrink."""
-    monkeypatch.setattr("fljax.engine.plan.planner._FIXED_CAPACITY_ENTRIES", 1)
+    monkeypatch.setattr("fljax.engine.plan.capacities._FIXED_CAPACITY_ENTRIES", 1)
     sizes = [4] * 400 + [400]
     planner = make_planner(
         toy.dataset(toy.clients(sizes)).train, LocalWork(1, None, 4), ["local"],
@@ -277,7 +277,7 @@ def test_arrays_that_grew_keep_their_size(monkeypatch):
 
 def test_likely_capacities_hold_for_nearly_all_cohorts(monkeypatch):
     """Heavy-tailed clients whose worst cohort is too large: shapes settle at once."""
-    monkeypatch.setattr("fljax.engine.plan.planner._FIXED_CAPACITY_ENTRIES", 1)
+    monkeypatch.setattr("fljax.engine.plan.capacities._FIXED_CAPACITY_ENTRIES", 1)
     generator = np.random.default_rng(0)
     sizes = np.ceil(generator.lognormal(2, 1, 500)).astype(int)
     planner = make_planner(
