@@ -8,6 +8,7 @@ behind a colon:
 
     lognormal       the above (the default)
     equal           devices are equal; jobs still take as long as a client's rows ask for
+    equal_jobs      all jobs take a second
     writers         MNIST by its 539 writers, an MLP of 100 units, one epoch, batch 20, rate 0.1;
                     100 clients work at a time; FedAvgM of all of them against FedBuff with a buffer
                     of 10, as in FedBuff's paper, to 95 % of the test rows
@@ -20,7 +21,12 @@ FedBuff (medians of five seeds).
 from fljax.config import default_config
 from fljax.studies import Criterion
 
-DEVICES = {"lognormal": "lognormal(1.0)", "equal": "equal", "writers": "lognormal(1.0)"}
+DEVICES = {
+    "lognormal": "lognormal(1.0)",
+    "equal": "equal",
+    "equal_jobs": "uniform_response(1, 1)",
+    "writers": "lognormal(1.0)",
+}
 
 
 def get_config(setting="lognormal"):

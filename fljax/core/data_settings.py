@@ -120,7 +120,8 @@ DATA: dict[str, Field] = {
     "concept_drift": Field(
         None, str, optional=True,
         meaning="Lets what a client holds change from round to round: what drifts, and when, such "
-        "as 'label_swap(0, 1), sudden(50)', 'rotations(4), recurrent(25)', 'window(0.2)', named in "
+        "as 'label_swap(0, 1), sudden(50)', 'rotations(4), recurrent(25)', 'label_priors(2, "
+        "alpha=0.3), gradual(50, over=40)', 'window(0.2)', named in "
         "fljax.data.heterogeneity.concept_drift; unset: it stays.",
     ),
     "data_seed": Field(
