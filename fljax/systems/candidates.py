@@ -16,11 +16,12 @@ import numpy as np
 
 from fljax.core import random
 from fljax.systems.fleet import Fleet
+from fljax.systems.watch import Watch
 
 # Candidates whose jobs are planned at once.
 _BLOCK = 1024
 # Candidates in a row that may be busy or offline before all clients are looked at.
-TRIES = 64
+TRIES = 256
 
 
 class Beginner(NamedTuple):
@@ -61,6 +62,9 @@ def drawn_among(fleet: Fleet) -> Draw:
       [Beginner(client=1, end=11.0, lost=False)]
     """
     eligible = np.flatnonzero(fleet.steps > 0)
+    watch = None
+    if fleet.availability is not None:
+        watch = Watch(fleet.availability, eligible)
     block_of = functools.lru_cache(maxsize=4)(functools.partial(_Block, fleet, eligible))
 
     def draw(now: float, busy: set[int], considered: int, places: int):
@@ -76,7 +80,7 @@ def drawn_among(fleet: Fleet) -> Draw:
                 last = number + TRIES
         if len(found) == places:
             return found, number, -math.inf
-        others, comes = _of_all(fleet, now, busy, number, places - len(found))
+        others, comes = _of_all(fleet, watch, now, busy, number, places - len(found))
         found += others
         return found, number + len(others) if found else considered, comes
 
@@ -126,23 +130,25 @@ class _Block:
         return Beginner(client, min(end, until), lost or until < end)
 
 
-def _of_all(fleet: Fleet, now: float, busy: set[int], number: int, places: int):
+def _of_all(
+    fleet: Fleet, watch: Watch | None, now: float, busy: set[int], number: int, places: int
+):
     """Draws who begin from all who are idle and online.
 
     Returns:
       (at most so many as there are places, the next moment as a `Draw` says it).
     """
-    is_idle = fleet.steps > 0
-    is_idle[list(busy)] = False
-    idle = np.flatnonzero(is_idle)
-    since = np.full(len(idle), now)
-    if fleet.availability is not None:
-        since = fleet.availability.since(idle, now)
-    online = idle[since <= now]
+    if watch is None:
+        is_idle = fleet.steps > 0
+        is_idle[list(busy)] = False
+        online = np.flatnonzero(is_idle)
+    else:
+        online = np.array(watch.idle(now, busy), np.int64)
     words = random.uniform(fleet.seed, "systems/begin/all", number, online)
     clients = online[np.argsort(words, kind="stable")[:places]]
     ends, lost = fleet.ends(clients, now, number + np.arange(len(clients)))
     busy.update(clients.tolist())
-    found = map(Beginner, clients.tolist(), ends.tolist(), lost.tolist())
-    later = float(np.min(since[since > now], initial=math.inf))
-    return list(found), -math.inf if len(clients) == places else later
+    found = list(map(Beginner, clients.tolist(), ends.tolist(), lost.tolist()))
+    if len(found) == places:
+        return found, -math.inf
+    return found, math.inf if watch is None else watch.next(now, busy)
