@@ -134,7 +134,7 @@ def systems_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
       values: Of `SYSTEMS`, and sampler, cohorts, steps_per_round, root_rows, secure_aggregation and
         privacy, as far as there are such; in Python they may be records as well.
     """
-    timed = [name for name, field in SYSTEMS.items() if not _is(values[name], field.default)]
+    timed = [name for name in SYSTEMS if values[name] is not None]
     if not timed:
         return
     first = f"{timed[0]} = {shown(values[timed[0]])}"
@@ -165,24 +165,19 @@ def systems_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
             f"cohorts are given, and schedule = {shown(schedule)} says itself who begins when. "
             "Leave one of them out."
         )
+    if draws and values.get("sampler", "uniform") != "uniform":
+        yield (
+            f"sampler = {shown(values['sampler'])} has no effect with schedule = "
+            f"{shown(schedule)}, which says itself who begins when. Leave it out."
+        )
     if not draws or not isinstance(schedule, str):
         return
-    if values.get("sampler", "uniform") != "uniform":
-        yield (
-            f"sampler = {shown(values['sampler'])} has no effect with schedule = {schedule!r}, in "
-            "which clients begin as others end, drawn uniformly. Leave it out."
-        )
     if values.get("secure_aggregation") is not None:
         yield (
             "secure_aggregation masks sums over cohorts that begin together, and under schedule = "
             f"{schedule!r} clients begin one by one, and late ones count less. Leave one of them "
             "out."
         )
-
-
-def _is(value: Any, default: Any) -> bool:
-    """Returns whether a value is the default; records of arrays have no truth value."""
-    return value is default or (isinstance(value, float) and value == default)
 
 
 def _uncounted(values: Mapping[str, Any]) -> Iterator[str]:

@@ -84,6 +84,8 @@ class Sampler(NamedTuple):
         promises: with 1 a client takes part once in a round; 0 promises nothing. Private runs
         count on it, and end with an error where a sampler of one's own breaks it.
       has_scale: Whether `select` returns a Selection.
+      is_uniform: Whether cohorts have a fixed size and all are equally likely; then others who are
+        online take the places of those who are not, and it stays so.
 
     Example:
       Clients whose loss was high are drawn more often (the delay is 2 rounds):
@@ -107,6 +109,7 @@ class Sampler(NamedTuple):
     feedback: str = "none"
     separation: int = 0
     has_scale: bool = False
+    is_uniform: bool = False
 
 
 def keeping_apart(sampler: Sampler, num_clients: int) -> Sampler:
@@ -181,7 +184,7 @@ def uniform(num_clients: int, clients_per_round: int, seed: int) -> Sampler:
         generator = random.generator(seed, "sampler/uniform", round)
         return generator.choice(num_clients, clients_per_round, replace=False), state
 
-    return Sampler(lambda: (), select, clients_per_round, separation=1)
+    return Sampler(lambda: (), select, clients_per_round, separation=1, is_uniform=True)
 
 
 def poisson(num_clients: int, clients_per_round: int, seed: int) -> Sampler:

@@ -22,8 +22,9 @@ SYSTEMS: dict[str, Field] = {
         "unset: always.",
     ),
     "dropout": Field(
-        0.0, float, Interval(0, 1, high_open=True),
-        meaning="Loses a client's work with this probability.",
+        None, float, Interval(0, 1, high_open=True), optional=True,
+        meaning="Loses a client's work with this probability; unset: never, or what the preset "
+        "says.",
     ),
     "connectivity": Field(
         None, str, optional=True,

@@ -33,22 +33,17 @@ PRESETS: dict[str, Mapping[str, Any]] = {
 }
 
 
-def filled(values: Mapping[str, Any], unset: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a preset sets of the options that are unset.
+def filled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a preset sets of the options that are unset, which are None.
 
     Args:
       values: Options, `preset` among them.
-      unset: {option: the value that says that it is unset}.
 
     Example:
       >>> from fljax.systems.presets import filled
       >>> given = {"preset": "cross_silo", "profiles": "equal", "schedule": None}
-      >>> filled(given, {"profiles": None, "schedule": None})
+      >>> filled(given)
       {'schedule': 'wait_for_all'}
     """
     preset = PRESETS.get(values["preset"], {})
-    return {
-        name: value
-        for name, value in preset.items()
-        if values[name] is unset[name] or (values[name] == 0 and unset[name] == 0)
-    }
+    return {name: value for name, value in preset.items() if values[name] is None}

@@ -142,7 +142,11 @@ def _rounds(
             clients, scale = selected
         begin = float(state.seconds)
         if fleet.availability is not None:
-            clients, scale, begin = _online(fleet, np.asarray(clients), scale, begin, round)
+            asked = np.asarray(clients)
+            if sampler.is_uniform:
+                clients, begin = _online(fleet, asked, begin, round)
+            else:
+                clients, scale, begin = _of_cohort(fleet, asked, scale, begin, round)
         jobs, end = _turned_out(fleet, np.asarray(clients, np.int64), begin, round)
         accepted = jobs.fate <= PARTIAL
         arrivals = Arrivals(
@@ -232,20 +236,38 @@ def _fitting(fleet: Fleet, clients, start, number: int, closes: float) -> np.nda
     return np.clip(np.floor(room / each + 1e-9), 0, whole).astype(np.int64)
 
 
-def _online(fleet: Fleet, clients, scale, begin: float, round: int):
-    """Returns a cohort of clients that are online, what scales them, and when they can begin.
+def _of_cohort(fleet: Fleet, clients, scale, begin: float, round: int):
+    """Returns those of a cohort who are online, what scales them, and when they can begin.
+
+    Where nobody is, the round begins once somebody of the cohort is.
+    """
+    seconds = begin
+    if not (here := fleet.availability.online(clients, seconds)).any():
+        seconds = float(np.min(fleet.availability.since(clients, seconds), initial=np.inf))
+        if not np.isfinite(seconds):
+            raise _never_again(begin, round, "no client of its cohort is")
+        here = fleet.availability.online(clients, seconds)
+    return clients[here], None if scale is None else scale[here], seconds
+
+
+def _never_again(begin: float, round: int, who: str) -> ValueError:
+    return ValueError(
+        f"Round {round} begins after {begin:g} simulated seconds, and {who} ever online again. Let "
+        "the availability go on, or run fewer rounds."
+    )
+
+
+def _online(fleet: Fleet, clients, begin: float, round: int):
+    """Returns a uniform cohort of clients that are online, and when they can begin.
 
     Those of the cohort who are online stay; others who are, drawn uniformly, come in the place of
-    the rest, so that a uniform cohort is uniform among those online. Where nobody is, the round
-    begins once somebody is.
+    the rest, so that the cohort is uniform among those online. Where nobody is, the round begins
+    once somebody is.
     """
     eligible = len(fleet.steps)
     seconds = begin
     here = fleet.availability.online(clients, seconds)
     kept, missing = clients[here], int((~here).sum())
-    if scale is not None:
-        # the probabilities behind a scale are those of this cohort alone
-        return kept, scale[here], seconds
     for draw in range(_DRAWS):
         if not missing:
             break
@@ -259,14 +281,11 @@ def _online(fleet: Fleet, clients, scale, begin: float, round: int):
         if not len(kept):
             seconds = float(np.min(fleet.availability.since(everybody, seconds), initial=np.inf))
             if not np.isfinite(seconds):
-                raise ValueError(
-                    f"Round {round} begins after {begin:g} simulated seconds, and no client is "
-                    "ever online again. Let the availability go on, or run fewer rounds."
-                )
+                raise _never_again(begin, round, "no client is")
         here = everybody[fleet.availability.online(everybody, seconds)]
         words = random.uniform(fleet.seed, "systems/online/all", round, here)
         kept = np.concatenate([kept, here[np.argsort(words, kind="stable")][:missing]])
-    return kept, None, seconds
+    return kept, seconds
 
 
 def _firsts(drawn: np.ndarray, taken: np.ndarray) -> np.ndarray:

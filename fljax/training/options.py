@@ -21,7 +21,7 @@ from fljax.core.parts import name_of
 from fljax.core.per_client import check_weights, checked_per_client, is_per_client
 from fljax.core.sampler import Sampler
 from fljax.core.schedule import Schedule as Timing
-from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY, ROBUSTNESS, SYSTEMS
+from fljax.core.settings import ALGORITHM, COMPRESSION, DATA, OPTIONS, PRIVACY, ROBUSTNESS
 from fljax.core.transforms import Aggregator, Pipeline, PipelineSpec, UplinkLink, check_pipeline
 from fljax.core.values import (
     COUNT,
@@ -145,7 +145,7 @@ class RoundOptions:
     preset: str | None = _default("preset")
     profiles: str | Devices | None = _default("profiles")
     availability: str | Availability | None = _default("availability")
-    dropout: float = _default("dropout")
+    dropout: float | None = _default("dropout")
     connectivity: str | None = _default("connectivity")
     completeness: str | None = _default("completeness")
     schedule: str | Timing | None = _default("schedule")
@@ -234,8 +234,7 @@ class RoundOptions:
 
     def _of_preset(self) -> dict[str, Any]:
         """Returns the options that the preset fills."""
-        unset = {name: field.default for name, field in SYSTEMS.items()}
-        return presets.filled(vars(self), unset)
+        return presets.filled(vars(self))
 
     def _name_attackers(self) -> None:
         """Puts numbers of clients and rounds in place as the texts that configurations have."""

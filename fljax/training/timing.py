@@ -42,13 +42,7 @@ _MESSAGES = 4
 
 def is_timed(options: RoundOptions) -> bool:
     """Returns whether a run has simulated time."""
-    return not all(is_default(name, getattr(options, name)) for name in SYSTEMS)
-
-
-def is_default(name: str, value: Any) -> bool:
-    """Returns whether an option of `SYSTEMS` is not set; records of arrays have no truth value."""
-    default = SYSTEMS[name].default
-    return value is default or (isinstance(value, float) and value == default)
+    return any(getattr(options, name) is not None for name in SYSTEMS)
 
 
 def devices_of(options: RoundOptions, num_clients: int, seed: int) -> Devices:
@@ -58,7 +52,7 @@ def devices_of(options: RoundOptions, num_clients: int, seed: int) -> Devices:
 
 def clock_keys(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the keys that options of `SYSTEMS` add to records; none without any."""
-    if all(is_default(name, value) for name, value in given.items()):
+    if all(value is None for value in given.values()):
         return ()
     schedule = given.get("schedule")
     return () if isinstance(schedule, Schedule) else names.record_keys(schedule)
@@ -84,6 +78,11 @@ def schedule_maker(
     """
     if not is_timed(options):
         return lambda sampler_of, seed, partition: untimed(sampler_of(options.clients_per_round))
+    if dataset.root is not None:
+        raise ValueError(
+            f"The dataset has a client of the server's own ({dataset.root}), which has no device, "
+            "and the run gives all clients one. Leave out the root, or the options of time."
+        )
     if isinstance(options.schedule, Schedule):
         own = options.schedule
         return lambda sampler_of, seed, partition: own
@@ -117,7 +116,7 @@ def schedule_maker(
             known = {"num_clients": num_clients, "seed": seed, "sizes": rows[partition]}
             known["labels"] = labels
             availability = names.make_availability(options.availability, known)
-        dropout = options.dropout
+        dropout: Any = options.dropout or 0.0
         if options.connectivity is not None:
             every = {"clients": np.arange(num_clients), "seed": seed}
             dropout = names.make_part("connectivity", options.connectivity, every)
@@ -184,9 +183,7 @@ def _drawn(shapes: PyTree, key: jax.Array, zero: bool = False) -> PyTree:
 def named_systems(options: RoundOptions) -> dict[str, Any]:
     """Returns {key: text} of what names a run's time, for its config; nothing without any."""
     return {
-        name: _described(value)
-        for name in SYSTEMS
-        if not is_default(name, value := getattr(options, name))
+        name: _described(value) for name in SYSTEMS if (value := getattr(options, name)) is not None
     }
 
 

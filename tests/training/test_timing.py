@@ -10,6 +10,7 @@ import fljax
 from fljax import algorithms, compression, data, models, tasks
 from fljax.core.schedule import Arrivals, Schedule
 from fljax.core.transforms import Pipeline
+from fljax.selection.growth import grown as sampler_of
 from fljax.systems.devices import equal
 from fljax.systems.presets import PRESETS
 from fljax.training.local_work import structure_of
@@ -81,7 +82,9 @@ def test_a_preset_fills_what_is_unset():
         PRESETS["cross_device"]["profiles"], "charging()",
     )  # fmt: skip
     silos = RoundOptions(num_rounds=1, clients_per_round=2, preset="cross_silo")
-    assert (silos.schedule, silos.availability, silos.dropout) == ("wait_for_all", None, 0.0)
+    assert (silos.schedule, silos.availability, silos.dropout) == ("wait_for_all", None, None)
+    never = RoundOptions(num_rounds=1, clients_per_round=2, preset="cross_device", dropout=0.0)
+    assert never.dropout == 0.0
 
 
 def own_schedule(state=()):
@@ -99,6 +102,7 @@ def own_schedule(state=()):
         ({"schedule": "fedasync", "cohorts": [[1]]}, "says itself who begins when"),
         ({"schedule": own_schedule(), "dropout": 0.1}, "dropout have no effect"),
         ({"schedule": own_schedule(), "cohorts": [[1]]}, "says itself who begins when"),
+        ({"schedule": own_schedule(), "sampler": "by_size"}, "has no effect with schedule"),
         ({"dropout": 1.0}, "dropout = 1.0"),
         ({"dropout": 0.1, "connectivity": "same_loss"}, "both say how often work is lost"),
         ({"completeness": "all"}, "there is no .all."),
@@ -150,3 +154,19 @@ def test_what_clients_have_not_done_is_not_trained(digits, schedule):
     assert part.curves["train/local_steps"][-1] < whole.curves["train/local_steps"][-1]
     for one, other in zip(*map(jax.tree.leaves, (whole.variables, same.variables)), strict=True):
         assert (np.asarray(one) == np.asarray(other)).all()
+
+
+def test_members_alone_take_part_whoever_is_online(digits):
+    grown = run(digits, sampler="grown(0.2, over=30)", availability="bernoulli(0.3, 3.0)")
+    members = [set(sampler_of(20, 4, 0, 0.2, over=30).select((), round)[0]) for round in range(3)]
+    client, at = grown.timeline["client"], grown.timeline["round"]
+    asked = [set(client[at == at.min() + n].tolist()) for n in range(3)]
+    assert all(asked) and all(here <= whole for here, whole in zip(asked, members, strict=True))
+
+
+def test_a_root_has_no_device(digits):
+    with pytest.raises(ValueError, match="a client of the server's own"):
+        spec = algorithms.fedavg(0.1, weighting="uniform")
+        rooted = data.with_root(digits, rows=20)
+        options = OPTIONS | {"aggregator": "fltrust", "dropout": 0.1}
+        fljax.simulate(rooted, "softmax_regression", spec, **options)
