@@ -1,4 +1,11 @@
-"""Completeness: clients that answer in time, and have done a part of their work."""
+"""Completeness: clients that answer in time, and have done a part of their work.
+
+A function of one's own, which `completeness = "module:function(...)"` names, is as those here: it
+takes literals, and returns what says the share of its local steps that each client does in a round.
+
+    def by_parity(least=0.5):
+        return lambda clients, seed, number: np.where(clients % 2, 1.0, least)
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fljax.core.schedule import FATES, Arrivals, Schedule, Spans
+from fljax.core.values import wrong
 from fljax.systems import flgo_work
 from fljax.systems.fleet import Fleet
 
@@ -101,11 +109,28 @@ def in_part(schedule: Schedule, fleet: Fleet, shares: Shares) -> Schedule:
         arrivals, state = schedule.draw(state, round)
         clients = np.asarray(arrivals.clients, np.int64)
         steps = fleet.steps[clients] if arrivals.steps is None else arrivals.steps
-        done = flgo_work.steps_done(shares(clients, fleet.seed, round), steps)
+        part = _checked(shares(clients, fleet.seed, round), clients, round)
+        done = flgo_work.steps_done(part, steps)
         done = np.where(arrivals.accepted, np.minimum(done, steps), steps)
         return _with_steps(arrivals, done, done < steps), state
 
     return schedule._replace(draw=draw, has_steps=True)
+
+
+def _checked(shares: np.ndarray, clients: np.ndarray, round: int) -> np.ndarray:
+    """Returns shares as float64[n]; raises ValueError for what are none."""
+    found = np.asarray(shares)
+    if found.shape != clients.shape or found.dtype.kind not in "iuf":
+        raise wrong(
+            f"completeness returned in round {round}", shares,
+            f"{len(clients)} numbers, the share of each client",
+        )  # fmt: skip
+    if (bad := np.flatnonzero(~((found >= 0) & (found <= 1)))).size:
+        raise ValueError(
+            f"completeness gives client {clients[bad[0]]} the share {found[bad[0]]} in round "
+            f"{round}; give shares from 0 to 1."
+        )
+    return found.astype(np.float64)
 
 
 def _with_steps(arrivals: Arrivals, steps: np.ndarray, partial: np.ndarray) -> Arrivals:

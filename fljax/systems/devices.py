@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.values import POSITIVE, Field, checked
+from fljax.core.values import NON_NEGATIVE, POSITIVE, Field, Interval, checked, shown
 
 _RATE = Field(None, float, POSITIVE)
 
@@ -65,6 +65,101 @@ class Devices(NamedTuple):
     def num_clients(self) -> int:
         """The number of devices."""
         return len(self.uplink_mbps)
+
+
+class _Column(NamedTuple):
+    """What one array of `Devices` holds: its range, whether inf is in it, and whether None is."""
+
+    allowed: Interval
+    unbounded: bool = False
+    optional: bool = False
+
+
+_COLUMNS = {
+    "step_seconds": _Column(POSITIVE, optional=True),
+    "flops": _Column(POSITIVE, optional=True),
+    "uplink_mbps": _Column(POSITIVE, unbounded=True),
+    "downlink_mbps": _Column(POSITIVE, unbounded=True),
+    "memory_gb": _Column(POSITIVE, unbounded=True),
+    "compute_watts": _Column(NON_NEGATIVE),
+    "radio_watts": _Column(NON_NEGATIVE),
+    "uplink_sd": _Column(NON_NEGATIVE, optional=True),
+    "downlink_sd": _Column(NON_NEGATIVE, optional=True),
+    "response_seconds": _Column(NON_NEGATIVE, optional=True),
+}
+
+
+def checked_devices(devices: Devices, num_clients: int) -> Devices:
+    """Returns devices whose columns are arrays, one entry a client, of numbers in their ranges.
+
+    Args:
+      devices: Lists in the place of arrays will do.
+      num_clients: N.
+
+    Raises:
+      ValueError: For a column of another length or of no numbers, and for a number out of its
+        range; it names the column, the client and the number.
+
+    Example:
+      >>> from fljax.systems.devices import checked_devices, equal
+      >>> checked_devices(equal(2)._replace(step_seconds=[1, 2]), 2).step_seconds.tolist()
+      [1.0, 2.0]
+    """
+    if devices.step_seconds is None and devices.flops is None:
+        raise ValueError(
+            "profiles: step_seconds and flops are both None. Say how long a step takes on each "
+            "device, or how many FLOP/s it computes."
+        )
+    columns = {
+        name: _checked_column(name, getattr(devices, name), num_clients, column)
+        for name, column in _COLUMNS.items()
+    }
+    tier, count = devices.tier, len(devices.tiers)
+    if tier is not None:
+        tier = _numbers("tier", tier, num_clients)
+        _check_range("tier", tier, (tier >= 0) & (tier < count) & (tier == np.floor(tier)),
+                     f"a whole number below {count}, the number of tiers")  # fmt: skip
+        tier = tier.astype(np.int32)
+    spread = checked("profiles: spread", devices.spread, Field(None, float, NON_NEGATIVE))
+    return devices._replace(**columns, tier=tier, spread=spread)
+
+
+def _checked_column(name: str, values: Any, num_clients: int, column: _Column) -> Any:
+    """Returns float64[N] of a column, or None where it may be."""
+    if values is None and column.optional:
+        return None
+    found = _numbers(name, values, num_clients)
+    low = found > 0 if column.allowed.low_open else found >= 0
+    ok = low & (np.isfinite(found) | (column.unbounded & (found == np.inf)))
+    _check_range(name, found, ok, f"{column.allowed}{', or inf' if column.unbounded else ''}")
+    return found
+
+
+def _numbers(name: str, values: Any, num_clients: int) -> np.ndarray:
+    """Returns float64[N] of a list or an array."""
+    try:
+        found = np.asarray(values)
+        kind = found.dtype.kind
+        numbers = found.astype(np.float64) if kind in "iuf" else None
+    except (TypeError, ValueError):  # ragged, or no numbers
+        numbers = None
+    if numbers is None:
+        raise ValueError(f"profiles: {name} = {shown(values)} must be an array of numbers.")
+    if numbers.shape != (num_clients,):
+        size = f"{len(numbers)} clients" if numbers.ndim == 1 else f"the shape {numbers.shape}"
+        raise ValueError(
+            f"profiles has the devices of {size} ({name}), and the population has {num_clients}. "
+            "Give one for each client."
+        )
+    return numbers
+
+
+def _check_range(name: str, found: np.ndarray, ok: np.ndarray, must: str) -> None:
+    if not ok.all():
+        client = int(np.flatnonzero(~ok)[0])
+        raise ValueError(
+            f"profiles: {name} of client {client} is {found[client]:g} and must be {must}."
+        )
 
 
 def equal(num_clients: int, step_seconds: float = 1.0) -> Devices:

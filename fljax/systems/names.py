@@ -69,6 +69,17 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "same_loss": flgo_work.same_loss,
     "uniform_loss": flgo_work.uniform_loss,
 }
+# What a function of one's own is, where a table says it of names alone.
+_OWN = {
+    "completeness": (
+        "Your own function takes literals, and returns a function (clients, seed, number of the "
+        "round) -> float64[n], the shares of their local steps that the clients do."
+    ),
+    "connectivity": (
+        "Your own function takes (clients, seed) and literals, and returns float64[n], the chances "
+        "that the clients' work is lost."
+    ),
+}
 # What is offered of the clients: how many there are, the run's seed, int64[N] their rows and
 # int64[N, classes] how many of each class these are.
 OF_CLIENTS = ("num_clients", "seed", "sizes", "labels")
@@ -105,8 +116,17 @@ def check_name(key: str, text: str) -> None:
       >>> from fljax.systems.names import check_name
       >>> check_name("schedule", "deadline(60, late='partial')")
     """
-    table, offered = TABLES[key]
-    parts.bound(parts.read_one(key, text, table), offered=dict.fromkeys(offered))
+    parts.bound(_read(key, text), offered=dict.fromkeys(TABLES[key][1]))
+
+
+def _read(key: str, text: str) -> parts.Call:
+    """Returns the call that a key's text names; errors say what a function of one's own is."""
+    try:
+        return parts.read_one(key, text, TABLES[key][0])
+    except ValueError as error:
+        if key not in _OWN:
+            raise
+        raise ValueError(f"{error} {_OWN[key]}") from None
 
 
 def asks_for(key: str, given: Any) -> set[str]:
@@ -127,7 +147,7 @@ def make_devices(profiles: str | Devices, num_clients: int, seed: int) -> Device
     """Returns the devices that a text names, or those given, if they are as many as the clients.
 
     Raises:
-      ValueError: For a text that names none, or devices of another number.
+      ValueError: For a text that names none, devices of another number, or such as there are not.
 
     Example:
       >>> from fljax.systems.names import make_devices
@@ -135,12 +155,7 @@ def make_devices(profiles: str | Devices, num_clients: int, seed: int) -> Device
       [0.5, 0.5, 0.5]
     """
     found = _made("profiles", profiles, Devices, {"num_clients": num_clients, "seed": seed})
-    if found.num_clients != num_clients:
-        raise ValueError(
-            f"profiles has the devices of {found.num_clients} clients, and the population has "
-            f"{num_clients}. Give one for each client."
-        )
-    return found
+    return devices.checked_devices(found, num_clients)
 
 
 def make_availability(given: str | Availability, offered: Mapping[str, Any]) -> Availability:
@@ -178,12 +193,22 @@ def _made(key: str, given: Any, kind: type, offered: Mapping[str, Any]) -> Any:
 def make_part(key: str, text: str, offered: Mapping[str, Any]) -> Any:
     """Returns what the text of `connectivity` or `completeness` stands for.
 
+    Raises:
+      ValueError: For a text that names none, or one whose function returns something else.
+
     Example:
       >>> from fljax.systems.names import make_part
       >>> make_part("connectivity", "same_loss(0.1)", {"clients": np.arange(2), "seed": 0}).tolist()
       [0.1, 0.1]
     """
-    return parts.make(parts.read_one(key, text, TABLES[key][0]), offered=dict(offered))
+    call = _read(key, text)
+    found = parts.make(call, offered=dict(offered))
+    if key == "completeness" and not callable(found):
+        raise ValueError(
+            f"{call.where}: {call.name} returned {shown(found)} ({type(found).__name__}). "
+            f"{_OWN[key]}"
+        )
+    return found
 
 
 def make_schedule(text: str, offered: Mapping[str, Any]) -> Schedule:
@@ -198,10 +223,23 @@ def make_schedule(text: str, offered: Mapping[str, Any]) -> Schedule:
       ValueError: For an unknown name or argument, or a function that returns something else.
     """
     call = parts.read_one("schedule", text, SCHEDULES)
-    schedule = parts.make(call, offered=dict(offered))
+    offered = {**offered, "sampler_of": _of_its_own(offered["sampler_of"])}
+    schedule = parts.make(call, offered=offered)
     if not isinstance(schedule, Schedule):
         raise ValueError(
             f"{call.where}: {call.name} returned {shown(schedule)} ({type(schedule).__name__}), "
             "and a schedule is a fljax.core.schedule.Schedule."
         )
     return schedule
+
+
+def _of_its_own(sampler_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns what makes samplers, and whose errors are not said to be those of a schedule."""
+
+    def made(clients_per_round: float) -> Any:
+        try:
+            return sampler_of(clients_per_round)
+        except ValueError as error:
+            raise parts.FailedCall(str(error)) from error
+
+    return made

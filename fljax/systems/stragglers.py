@@ -11,7 +11,7 @@ from fljax.core.sampler import Sampler, Selection
 from fljax.core.schedule import Arrivals, Schedule, Spans
 from fljax.core.values import COUNT, Field, Interval, checked
 from fljax.systems.fleet import Fleet
-from fljax.systems.synchronous import ARRIVED, KEYS, LATE, PARTIAL
+from fljax.systems.synchronous import ARRIVED, LATE, LOST, PARTIAL, Jobs, recorded, who_begin
 
 _SHARE = Field(None, float, Interval(0, 1))
 
@@ -30,6 +30,8 @@ def stragglers(
     clients that the share is met are drawn anew in each round. Of E = `epochs` local epochs each
     has done between 1 and E - 1 when the round ends, all with the same chance; FedAvg drops such
     clients, FedProx takes what they have done. A round lasts as long as the slowest of the others.
+    Who is offline, or lost on the way, is so as in the other synchronous schedules; stragglers are
+    drawn among those who begin.
 
     Args:
       fleet: The clients.
@@ -48,7 +50,6 @@ def stragglers(
     if epochs == 1:
         raise ValueError("epochs = 1: nobody does a part of one epoch. Give two or more.")
     sampler = sampler_of(clients_per_round)
-    takes_part = late == "partial"
 
     def init():
         return sampler.init(), np.float64(0)
@@ -57,28 +58,30 @@ def stragglers(
         inner, seconds = state
         selected, inner = sampler.select(inner, round)
         clients, scale = selected if isinstance(selected, Selection) else (selected, None)
-        clients = np.asarray(clients, np.int64)
+        clients, scale, begin = who_begin(fleet, sampler, clients, scale, float(seconds), round)
+        jobs, closes = turned_out(clients, begin, round)
+        accepted = jobs.fate <= PARTIAL
+        arrivals = Arrivals(
+            clients=jobs.clients,
+            accepted=accepted,
+            steps=np.where(accepted, jobs.steps, np.minimum(jobs.steps, 1)),
+            scale=scale,
+            record=recorded(jobs, float(seconds), closes),
+            spans=Spans(jobs.clients.astype(np.int32), jobs.begin, jobs.end, jobs.fate),
+        )
+        return arrivals, (inner, np.float64(closes))
+
+    def turned_out(clients: np.ndarray, begin: float, round: int) -> tuple[Jobs, float]:
         straggles = _drawn(fleet.seed, clients, round, share)
         steps = np.where(straggles, _done(fleet, clients, round, epochs), fleet.steps[clients])
-        times = fleet.times(clients, round, steps).total
-        counted = times if straggles.all() else times[~straggles]
-        lasts = float(counted.max(initial=0.0))
-        fate = np.where(straggles, PARTIAL if takes_part else LATE, ARRIVED).astype(np.int8)
-        end, several = float(seconds) + lasts, int(straggles.sum())
-        told = (end, lasts, several * takes_part, several * (not takes_part), 0)
-        accepted = fate != LATE
-        arrivals = Arrivals(
-            clients=clients,
-            accepted=accepted,
-            steps=np.where(accepted, steps, np.minimum(steps, 1)),
-            scale=scale,
-            record=dict(zip(KEYS, told, strict=True)),
-            spans=Spans(
-                clients.astype(np.int32), np.full(len(clients), float(seconds)),
-                np.where(straggles, end, seconds + times), fate,
-            ),
-        )  # fmt: skip
-        return arrivals, (inner, np.float64(end))
+        end, lost = fleet.ends(clients, begin, round, steps)
+        closes = float((end if straggles.all() else end[~straggles]).max(initial=begin))
+        # a loss behind the end of the round is never heard of
+        lost &= end <= closes
+        fate = np.where(straggles, PARTIAL if late == "partial" else LATE, ARRIVED)
+        fate = np.where(lost, LOST, fate).astype(np.int8)
+        end = np.where(straggles & ~lost, closes, end)
+        return Jobs(clients, np.full(len(clients), begin), end, fate, steps), closes
 
     return Schedule(
         init,

@@ -35,7 +35,7 @@ class _State(NamedTuple):
     seconds: np.ndarray
 
 
-class _Jobs(NamedTuple):
+class Jobs(NamedTuple):
     """The jobs of a round, as they turned out; arrays have one entry a job."""
 
     clients: np.ndarray
@@ -102,13 +102,26 @@ def over_selection(
       clients_per_round: Answers that the server needs.
       factor: How many times as many clients are asked, rounded up.
       seconds: The longest round; None is without end.
+
+    Raises:
+      ValueError: If more clients would be asked than there are.
     """
     factor = checked("factor", factor, Field(None, float, Interval(1)))
     if seconds is not None:
         seconds = checked("seconds", seconds, Field(None, float, POSITIVE))
     needed = checked("clients_per_round", clients_per_round, Field(None, int, COUNT))
-    asked = int(np.ceil(factor * needed - 1e-9))
-    return _rounds(fleet, sampler_of(asked), needed=needed, seconds=seconds)
+    asked, there_are = int(np.ceil(factor * needed - 1e-9)), len(fleet.steps)
+    try:
+        sampler = sampler_of(asked)
+    except ValueError as error:
+        if not needed <= there_are < asked:
+            raise
+        raise ValueError(
+            f"factor = {factor:g} times clients_per_round = {needed} are {asked} clients, and the "
+            f"population has {there_are}. Lower clients_per_round to "
+            f"{int(there_are / factor + 1e-9)} at most, or the factor."
+        ) from error
+    return _rounds(fleet, sampler, needed=needed, seconds=seconds)
 
 
 def _rounds(
@@ -141,13 +154,8 @@ def _rounds(
         if isinstance(selected, Selection):
             clients, scale = selected
         begin = float(state.seconds)
-        if fleet.availability is not None:
-            asked = np.asarray(clients)
-            if sampler.is_uniform:
-                clients, begin = _online(fleet, asked, begin, round)
-            else:
-                clients, scale, begin = _of_cohort(fleet, asked, scale, begin, round)
-        jobs, end = _turned_out(fleet, np.asarray(clients, np.int64), begin, round)
+        clients, scale, begin = who_begin(fleet, sampler, clients, scale, begin, round)
+        jobs, end = _turned_out(fleet, clients, begin, round)
         accepted = jobs.fate <= PARTIAL
         arrivals = Arrivals(
             clients=jobs.clients,
@@ -155,14 +163,14 @@ def _rounds(
             # a job of which nothing arrives is not worth its computation
             steps=np.where(accepted, jobs.steps, np.minimum(jobs.steps, 1)) if loses else None,
             scale=scale,
-            record=_record(jobs, float(state.seconds), end),
+            record=recorded(jobs, float(state.seconds), end),
             spans=Spans(
                 jobs.clients.astype(np.int32), jobs.begin, jobs.end, jobs.fate.astype(np.int8)
             ),
         )
         return arrivals, _State(inner, np.float64(end))
 
-    def _turned_out(fleet, clients, begin, round) -> tuple[_Jobs, float]:
+    def _turned_out(fleet, clients, begin, round) -> tuple[Jobs, float]:
         closes = np.inf if seconds is None else begin + seconds
         whole = fleet.steps[clients]
         start, steps, ahead = np.full(len(clients), begin), whole.copy(), np.arange(len(clients))
@@ -190,7 +198,7 @@ def _rounds(
                 # a loss behind the end of the round is never heard of
                 fate[end > closes] = LATE
         finish = closes if (fate == LATE).any() else float(end.max(initial=begin))
-        return _Jobs(clients, start, np.minimum(end, finish), fate, steps), finish
+        return Jobs(clients, start, np.minimum(end, finish), fate, steps), finish
 
     return Schedule(
         init,
@@ -205,7 +213,7 @@ def _rounds(
     )
 
 
-def _record(jobs: _Jobs, before: float, end: float) -> dict[str, float]:
+def recorded(jobs: Jobs, before: float, end: float) -> dict[str, float]:
     """Returns what a round's record says of time."""
     counts = np.bincount(jobs.fate, minlength=len(FATES)).tolist()
     told = (end, end - before, counts[PARTIAL], counts[LATE], counts[LOST])
@@ -234,6 +242,29 @@ def _fitting(fleet: Fleet, clients, start, number: int, closes: float) -> np.nda
     room = closes - start - times.download - times.upload
     each = np.where(whole > 0, times.compute / np.maximum(whole, 1), np.inf)
     return np.clip(np.floor(room / each + 1e-9), 0, whole).astype(np.int64)
+
+
+def who_begin(fleet: Fleet, sampler: Sampler, clients, scale, begin: float, round: int):
+    """Returns who begins of a cohort that a sampler drew, what scales them, and when they can.
+
+    Args:
+      fleet: The clients.
+      sampler: What drew the cohort.
+      clients: int[n] of it.
+      scale: float[n], or None.
+      begin: Seconds at which the round would begin.
+      round: Its number.
+
+    Returns:
+      (int64[m] clients that are online then, float[m] or None, float seconds).
+    """
+    clients = np.asarray(clients, np.int64)
+    if fleet.availability is None:
+        return clients, scale, begin
+    if not sampler.is_uniform:
+        return _of_cohort(fleet, clients, scale, begin, round)
+    clients, begin = _online(fleet, clients, begin, round)
+    return clients, None, begin
 
 
 def _of_cohort(fleet: Fleet, clients, scale, begin: float, round: int):

@@ -42,7 +42,7 @@ from fljax.training.preflight import (
 from fljax.training.privacy import with_privacy
 from fljax.training.robustness import with_robustness
 from fljax.training.sampling import make_cohorts
-from fljax.training.selection_checks import check_estimate
+from fljax.training.selection_checks import check_estimate, check_passes
 from fljax.training.task_choice import fitted
 from fljax.training.timing import ScheduleMaker, is_timed, schedule_maker
 from fljax.training.trials import InitialTrials, TrialInputs, initial_trials
@@ -125,10 +125,12 @@ def draw_blueprint(
     if waiting and is_timed(options):
         others = make_cohorts(dataset, options, waiting, make_schedule)
         num_versions = max(num_versions, others.num_versions)
+    structure = structure_of(task, spec)
+    check_passes(spec, options, len(structure.passes), num_versions)
     schedules = schedules_of(task, spec, options.batches)
     has_work = takes_part(partition.sizes, works_of(work, schedules))
     participants = has_work.reshape(len(partitions), -1).sum(1)
-    num_models = structure_of(task, spec).initial_models
+    num_models = structure.initial_models
     initial = initial_trials(task, trials, participants, options.initial_params, num_models)
     model, batch = initial.model_shapes, batch_spec(dataset.train.examples.spec, work.width)
     check_schedules(options, initial.hparams_of(0))

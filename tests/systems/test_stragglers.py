@@ -5,9 +5,12 @@ import pytest
 
 from fljax.core.sampler import uniform
 from fljax.core.schedule import FATES
+from fljax.systems.availability import Availability
 from fljax.systems.devices import equal
 from fljax.systems.fleet import Fleet
+from fljax.systems.online import bernoulli
 from fljax.systems.stragglers import stragglers
+from fljax.systems.synchronous import wait_for_all
 
 STEPS = np.array([40, 20, 200, 60, 100, 20, 0, 400])
 
@@ -67,6 +70,44 @@ def test_a_round_lasts_as_long_as_those_who_do_all():
         )
         assert (arrivals.steps[whole] == STEPS[arrivals.clients[whole]]).all()
         assert (arrivals.steps <= STEPS[arrivals.clients]).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("late", ["drop", "partial"])
+def test_stragglers_are_lost_as_others_are(share, late):
+    lossy = fleet()._replace(dropout=np.full(8, 0.9))
+    found = rounds(stragglers(lossy, sampler_of, 5, share, late), 200)
+    lost = np.concatenate([each.spans.fate == FATES.index("lost") for each in found])
+    works = np.concatenate([STEPS[each.clients] > 0 for each in found])
+    # of stragglers, a loss behind the end of the round is never heard of
+    assert lost[works].mean() == pytest.approx(0.9, abs=0.03) if share == 0 else 0.3 < lost.mean()
+    assert not lost[~works].any()
+    for each in found:
+        assert not each.accepted[each.spans.fate >= FATES.index("late")].any()
+        assert each.record["systems/clients_lost"] == (each.spans.fate == FATES.index("lost")).sum()
+        assert (each.spans.end <= each.record["time/simulated_seconds"]).all()
+
+
+def test_without_stragglers_it_is_as_if_the_server_waited_for_all():
+    lossy = fleet()._replace(dropout=0.4, availability=bernoulli(p=0.5, slot_seconds=30.0))
+    ours = rounds(stragglers(lossy, sampler_of, 5, 0.0), 30)
+    for one, other in zip(ours, rounds(wait_for_all(lossy, sampler_of, 5), 30), strict=True):
+        assert dict(one.record) == dict(other.record)
+        for name in ("clients", "accepted", "steps"):
+            assert (getattr(one, name) == getattr(other, name)).all()
+        for column, expected in zip(one.spans, other.spans, strict=True):
+            assert (column == expected).all()
+
+
+def test_stragglers_are_drawn_among_those_online():
+    odd = Availability(
+        lambda clients, seconds: clients % 2 == 1,
+        lambda clients, seconds: np.full(len(clients), np.inf),
+        lambda clients, seconds: np.where(clients % 2 == 1, seconds, np.inf),
+    )
+    for arrivals in rounds(stragglers(fleet()._replace(availability=odd), sampler_of, 4, 0.5), 20):
+        assert sorted(arrivals.clients) == [1, 3, 5, 7]
+        assert (arrivals.spans.fate == FATES.index("late")).sum() == 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from systems import reference_schedules as by_hand
 from fljax.core.sampler import Sampler, Selection, replay, uniform
 from fljax.core.schedule import FATES
 from fljax.systems import synchronous
+from fljax.systems.devices import equal
+from fljax.systems.fleet import Fleet
 from fljax.systems.intervals import intervals
 from fljax.systems.online import bernoulli
 
@@ -259,3 +261,10 @@ def test_everybody_is_online_with_intervals_that_never_end():
     for (a, *one), (b, *other) in zip(rounds_of(without, 5), rounds_of(within, 5), strict=True):
         assert a.clients.tolist() == b.clients.tolist() and one == other
         assert b.accepted.all()
+
+
+def test_a_factor_that_asks_more_than_there_are_is_told():
+    ten = Fleet(equal(10), None, np.full(10, 3), 0.0, 0.0, 0.0, 0)
+    with pytest.raises(ValueError, match="are 13 clients, .* has 10. Lower clients_per_round to 7"):
+        synchronous.over_selection(ten, lambda count: uniform(10, count, 0), 10)
+    synchronous.over_selection(ten, lambda count: uniform(10, count, 0), 7)

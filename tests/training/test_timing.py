@@ -105,9 +105,14 @@ def own_schedule(state=()):
         ({"schedule": own_schedule(), "sampler": "by_size"}, "has no effect with schedule"),
         ({"dropout": 1.0}, "dropout = 1.0"),
         ({"dropout": 0.1, "connectivity": "same_loss"}, "both say how often work is lost"),
-        ({"completeness": "all"}, "there is no .all."),
+        ({"completeness": "all"}, "there is no .all.*function .clients, seed, number of the round"),
+        ({"schedule": "over_selection", "clients_per_round": 20}, "factor = 1.3 .* to 15 at most"),
+        ({"sampler": "oort", "rounds_per_dispatch": 2, "dropout": 0.1}, "^rounds_per_dispatch = 2"),
+        ({"schedule": "over_selection", "sampler": "importance"}, "leaves out the slow of each"),
+        ({"profiles": "lognormal(1000.0)"}, "step_seconds of client .* must be above 0"),
+        ({"profiles": equal(20)._replace(step_seconds=[-1.0] * 20)}, "client 0 is -1 and must be"),
         ({"profiles": "equal(-1)"}, "step_seconds = -1"),
-        ({"profiles": equal(3)}, "devices of 3 clients, and the population has 20"),
+        ({"profiles": equal(3)}, "devices of 3 clients .step_seconds., and the population has 20"),
         ({"availability": "sometimes"}, "there is no 'sometimes'"),
         ({"profiles": "lognormal(1.0)", "steps_per_round": [1, 1, 1]}, "plans steps itself"),
     ],
@@ -115,6 +120,13 @@ def own_schedule(state=()):
 def test_what_cannot_be_is_refused_before_the_first_round(digits, options, message):
     with pytest.raises(ValueError, match=message):
         run(digits, **options)
+
+
+def test_algorithms_of_several_passes_start_from_the_newest_model(digits):
+    with pytest.raises(ValueError, match="ditto has 2 passes: use a synchronous schedule"):
+        fljax.simulate(
+            digits, "softmax_regression", "ditto", schedule="fedbuff(concurrency=8)", **OPTIONS
+        )
 
 
 @pytest.mark.parametrize("schedule", ["fedbuff(concurrency=8)", "over_selection(1.5)"])
