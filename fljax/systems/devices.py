@@ -26,7 +26,8 @@ class Devices(NamedTuple):
       flops: float64[N] floating-point operations a second, or None.
       uplink_mbps: float64[N] megabits (10^6 bits) a second; inf takes no time.
       downlink_mbps: float64[N] likewise.
-      memory_gb: float64[N] gigabytes (10^9 bytes) that training may take; inf is no bound.
+      memory_gb: float64[N] gigabytes (10^9 bytes) that training may take; inf is no bound. Whose
+        device has less than it takes has no part in it.
       compute_watts: float64[N] watts while computing.
       radio_watts: float64[N] watts while receiving and sending.
       tier: int32[N] the tier that each device belongs to, or None.

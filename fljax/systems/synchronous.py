@@ -270,11 +270,14 @@ def who_begin(fleet: Fleet, sampler: Sampler, clients, scale, begin: float, roun
 def _of_cohort(fleet: Fleet, clients, scale, begin: float, round: int):
     """Returns those of a cohort who are online, what scales them, and when they can begin.
 
-    Where nobody is, the round begins once somebody of the cohort is.
+    Where nobody is, the round begins once somebody of the cohort is who has something to train on;
+    for a cohort of which nobody has, nobody waits.
     """
     seconds = begin
-    if not (here := fleet.availability.online(clients, seconds)).any():
-        seconds = float(np.min(fleet.availability.since(clients, seconds), initial=np.inf))
+    here = fleet.availability.online(clients, seconds)
+    works = clients[fleet.steps[clients] > 0]
+    if len(works) and not here.any():
+        seconds = float(np.min(fleet.availability.since(works, seconds)))
         if not np.isfinite(seconds):
             raise _never_again(begin, round, "no client of its cohort is")
         here = fleet.availability.online(clients, seconds)

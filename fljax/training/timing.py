@@ -13,6 +13,7 @@ import numpy as np
 
 from fljax.core import transmission
 from fljax.core.algorithm import AlgorithmSpec, blank_job
+from fljax.core.parts import name_of
 from fljax.core.sampler import Sampler
 from fljax.core.schedule import Schedule, untimed
 from fljax.core.settings import SYSTEMS
@@ -28,6 +29,8 @@ from fljax.systems.devices import Devices
 from fljax.systems.fleet import Fleet
 from fljax.systems.jobs import with_flops
 from fljax.systems.metering import draws_power, metered
+from fljax.systems.own import checked_schedule
+from fljax.training.device_memory import training_bytes, with_enough_memory
 from fljax.training.flops import training_flops
 from fljax.training.local_work import structure_of
 from fljax.training.options import RoundOptions
@@ -83,14 +86,16 @@ def schedule_maker(
             f"The dataset has a client of the server's own ({dataset.root}), which has no device, "
             "and the run gives all clients one. Leave out the root, or the options of time."
         )
+    num_clients = dataset.num_clients
+    steps = steps_per_job(sizes, work).reshape(-1, num_clients)
+    # where rounds say the steps, arrivals do not
+    most = steps if options.steps_per_round is None else [None] * len(steps)
     if isinstance(options.schedule, Schedule):
         own = options.schedule
-        return lambda sampler_of, seed, partition: own
-    num_clients = dataset.num_clients
+        return lambda sampler_of, seed, partition: checked_schedule(own, most[partition])
     structure = structure_of(task, spec)
     shapes = rehearsed(dataset, task, spec, options.pipeline)
     downlink, uplink = message_bytes(shapes, structure, as_configured(options.pipeline))
-    steps = steps_per_job(sizes, work).reshape(-1, num_clients)
     rows = sizes.reshape(-1, num_clients)
     labels = None
     asked = names.asks_for("availability", options.availability)
@@ -98,6 +103,10 @@ def schedule_maker(
         labels = split_label_counts(dataset)
 
     made: dict[tuple[int, int], Schedule] = {}
+
+    @functools.cache
+    def needed() -> int:
+        return training_bytes(dataset, task, spec, options, work.width, shapes)
 
     def make(sampler_of: Callable[..., Sampler], seed: int, partition: int) -> Schedule:
         # trials that differ in hyperparameters alone have one plan
@@ -121,13 +130,21 @@ def schedule_maker(
             every = {"clients": np.arange(num_clients), "seed": seed}
             dropout = names.make_part("connectivity", options.connectivity, every)
         fleet = Fleet(devices, availability, steps[partition], downlink, uplink, dropout, seed)
+        # samplers know how long jobs take on all devices, those that are too small included
+        sampler_of = functools.partial(sampler_of, fleet=fleet)
+        if np.isfinite(devices.memory_gb).any():
+            private = options.privacy is not None and options.privacy.mechanism is not None
+            keeps_cohorts = private and sampler_of(options.clients_per_round).is_uniform
+            fleet = with_enough_memory(fleet, needed(), keeps_cohorts)
         offered = {
             "fleet": fleet,
-            "sampler_of": functools.partial(sampler_of, fleet=fleet),
+            "sampler_of": sampler_of,
             "clients_per_round": options.clients_per_round,
             "num_rounds": options.num_rounds,
         }
         schedule = names.make_schedule(options.schedule or "wait_for_all", offered)
+        if isinstance(options.schedule, str) and ":" in name_of(options.schedule):
+            schedule = checked_schedule(schedule, most[partition])
         if options.completeness is not None:
             shares = names.make_part("completeness", options.completeness, {})
             schedule = in_part(schedule, fleet, shares)
