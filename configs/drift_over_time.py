@@ -12,7 +12,7 @@ training. Streams:
 "every(60)" trains again without looking, "none" never.
 Costs: 30 runs of 240 rounds, 3 seconds each on two cores (about).
 Reaches: with ADWIN and one seed, alarms in the round of a sudden change and 5 rounds into a gradual
-one, none false; retraining recovers 101, 94 and 101 % of the error that drift costs.
+one, none false; retraining recovers 100, 94 and 99 % of the error that drift costs.
 """
 
 from fljax.config import default_config

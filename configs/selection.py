@@ -4,8 +4,10 @@ For `scripts/study.py`. Digits on 100 clients by Dirichlet(0.3), an MLP of 32 un
 round on devices of log-normal speed; the server waits for all. Uniform draws, by size, uniform with
 Horvitz-Thompson weights, clustered sampling by sizes and by labels, power-of-choice among 20,
 optimal sampling by norms, FedCS with a deadline of 20 seconds, DivFL. The report says for each how
-many simulated seconds 90 % of the test rows took; `summary.json` of a single run who was ever
-chosen, by speed and by group. Samplers that wait for what rounds have shown run by themselves:
+many simulated seconds 90 % of the test rows took. Of power-of-choice and optimal sampling these are
+upper bounds: whom they choose is known on the devices alone, so the plan lets all candidates train.
+`summary.json` of a single run says who was ever chosen, by speed and by group. Samplers that wait
+for what rounds have shown run by themselves:
 `scripts/simulate.py --config=configs/selection.py --config.sampler=oort`, or rpow_d(20).
 
 Costs: 25 seconds on two cores, three seeds.

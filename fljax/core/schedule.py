@@ -23,7 +23,7 @@ FATES = ("arrived", "partial", "late", "lost")
 
 
 class Spans(NamedTuple):
-    """Who worked when: the jobs that a round heard of, or gave up.
+    """Who worked when: the jobs that a round heard of, or gave up, each attempt for itself.
 
     Attributes:
       client: int32[n] clients.
@@ -57,6 +57,8 @@ class Arrivals(NamedTuple):
         `place` alone.
       record: {key: number} that joins the round's record.
       spans: Who worked when; None without a clock.
+      downlink_bytes: What clients have received for jobs that are not among these: lost ones that
+        were tried again, and those of which the program hears nothing.
     """
 
     clients: np.ndarray
@@ -68,6 +70,7 @@ class Arrivals(NamedTuple):
     newest: int = 0
     record: Mapping[str, float] = {}
     spans: Spans | None = None
+    downlink_bytes: float = 0.0
 
 
 class Schedule(NamedTuple):

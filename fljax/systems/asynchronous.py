@@ -197,6 +197,7 @@ def _continuous(
             newest=newest,
             record=dict(zip(KEYS, told, strict=True)),
             spans=_spans(taken, lost, given_up, float(state.seconds)),
+            downlink_bytes=fleet.downlink_bytes * (len(lost) + len(given_up)),
         )
         return arrivals, _saved(working, concurrency, now, begun)
 

@@ -1,12 +1,17 @@
 """Incidents of a deployed model: what changed, when it was noticed, and what retraining recovered.
 
 A model serves from one deployment to the next. The world changes in rounds in which it is on its
-way; the first of each such stretch begins an incident, which lasts to the next one or to the end:
+way; the first of each such stretch begins an incident, which lasts to the next one or to the end.
+Means of the error are taken over the rounds of the incident in which one model serves:
 
-    before    mean error of the serving model until the change
-    drifted   from the first alarm until the next model serves: what the change costs
-    after     of the last model that was deployed in the incident, until its end
-    recovered (drifted - after) / (drifted - before)
+    before    of the model that serves as the world changes, until then
+    drifted   of the model that errs most from the change on: what the change comes to cost
+    after     of the last model that was deployed in the incident, whatever its training was due to
+    recovered (drifted - after) / (drifted - before), which ends at 1: a model that is better than
+              the one before the change has recovered all
+
+So the share lies between 0 and 1. It counts from the change, not from the alarm: what is left by
+then may be next to nothing, if training has begun before.
 
 An alarm is false where the world has not been on its way since the training of the serving model
 began, that model's first round of training left out.
@@ -41,7 +46,8 @@ class Incident(NamedTuple):
       alarm: Round of the first alarm, or -1 where nobody noticed.
       delay: Rounds from one to the other, or -1.
       before, drifted, after: Mean errors; NaN where there is no such round.
-      recovered: Share of the loss that retraining made good; NaN where there was none.
+      recovered: Share of the cost that retraining took back; NaN where nothing was lost, or no
+        model was deployed.
     """
 
     change: int
@@ -109,14 +115,16 @@ def _incident(errors, begin, end, alarms, deployments) -> Incident:
     """Returns the incident of the rounds from one change to the next."""
     before = _mean(errors[_serving(deployments, begin).serves : begin])
     alarm = next((alarm for alarm in alarms if begin <= alarm < end), -1)
-    if alarm < 0:
-        return Incident(begin, -1, -1, before, _mean(errors[begin:end]), math.nan, math.nan)
-    later = [made.serves for made in deployments if alarm < made.serves < end]
-    drifted = _mean(errors[alarm : min([*later, end])])
-    after = _mean(errors[max(later) : end]) if later else math.nan
+    starts = [begin, *(made.serves for made in deployments if begin < made.serves < end)]
+    served = [
+        _mean(errors[start:stop]) for start, stop in zip(starts, [*starts[1:], end], strict=True)
+    ]
+    drifted = max((error for error in served if not math.isnan(error)), default=math.nan)
+    after = served[-1] if len(served) > 1 else math.nan
     lost = drifted - before
-    recovered = (drifted - after) / lost if lost > 0 else math.nan
-    return Incident(begin, alarm, alarm - begin, before, drifted, after, recovered)
+    recovered = (drifted - max(after, before)) / lost if lost > 0 else math.nan
+    delay = -1 if alarm < 0 else alarm - begin
+    return Incident(begin, alarm, delay, before, drifted, after, recovered)
 
 
 def _serving(deployments: Sequence[Deployment], round: int) -> Deployment:

@@ -155,7 +155,7 @@ def _rounds(
             clients, scale = selected
         begin = float(state.seconds)
         clients, scale, begin = who_begin(fleet, sampler, clients, scale, begin, round)
-        jobs, end = _turned_out(fleet, clients, begin, round)
+        jobs, before, end = _turned_out(fleet, clients, begin, round)
         accepted = jobs.fate <= PARTIAL
         arrivals = Arrivals(
             clients=jobs.clients,
@@ -164,20 +164,26 @@ def _rounds(
             steps=np.where(accepted, jobs.steps, np.minimum(jobs.steps, 1)) if loses else None,
             scale=scale,
             record=recorded(jobs, float(state.seconds), end),
-            spans=Spans(
-                jobs.clients.astype(np.int32), jobs.begin, jobs.end, jobs.fate.astype(np.int8)
-            ),
+            spans=Spans(*map(np.concatenate, zip(_spans(jobs), before, strict=True))),
+            # the model is sent again with each attempt
+            downlink_bytes=fleet.downlink_bytes * len(before.client),
         )
         return arrivals, _State(inner, np.float64(end))
 
-    def _turned_out(fleet, clients, begin, round) -> tuple[Jobs, float]:
+    def _turned_out(fleet, clients, begin, round) -> tuple[Jobs, Spans, float]:
+        """Returns jobs, the lost attempts with another one behind them, and the round's end."""
         closes = np.inf if seconds is None else begin + seconds
         whole = fleet.steps[clients]
         start, steps, ahead = np.full(len(clients), begin), whole.copy(), np.arange(len(clients))
         end, lost, fits = start.copy(), np.ones(len(clients), bool), np.zeros(len(clients), bool)
+        before = [_lost(ahead[:0], start[:0], end[:0])]
         for attempt in range(retries + 1):
             if attempt:
-                ahead, start = _back(fleet, clients, start, end, lost, closes)
+                ahead, back = _back(fleet, clients, end, lost, closes)
+                if not len(ahead):
+                    break
+                before.append(_lost(clients[ahead], start[ahead], end[ahead]))
+                start[ahead] = back
             who, number = clients[ahead], round + attempt * _ATTEMPT
             if partial:
                 fitting = _fitting(fleet, who, start[ahead], number, closes)
@@ -198,7 +204,8 @@ def _rounds(
                 # a loss behind the end of the round is never heard of
                 fate[end > closes] = LATE
         finish = closes if (fate == LATE).any() else float(end.max(initial=begin))
-        return Jobs(clients, start, np.minimum(end, finish), fate, steps), finish
+        jobs = Jobs(clients, start, np.minimum(end, finish), fate, steps)
+        return jobs, Spans(*map(np.concatenate, zip(*before, strict=True))), finish
 
     return Schedule(
         init,
@@ -220,20 +227,28 @@ def recorded(jobs: Jobs, before: float, end: float) -> dict[str, float]:
     return dict(zip(KEYS, told, strict=True))
 
 
-def _back(fleet: Fleet, clients, start, end, lost, closes: float):
+def _spans(jobs: Jobs) -> Spans:
+    """Returns who worked when, in the order of jobs."""
+    clients, fate = jobs.clients.astype(np.int32), jobs.fate.astype(np.int8)
+    return Spans(clients, jobs.begin, jobs.end, fate)
+
+
+def _lost(clients, begin, end) -> Spans:
+    """Returns the spans of attempts that were lost."""
+    return Spans(clients.astype(np.int32), begin, end, np.full(len(clients), LOST, np.int8))
+
+
+def _back(fleet: Fleet, clients, end, lost, closes: float):
     """Lets clients whose job was lost begin again once they are back, before the round ends.
 
     Returns:
-      (int64[m] those who do, float64[n] seconds at which jobs begin).
+      (int64[m] those who do, float64[m] seconds at which they begin).
     """
     again = np.flatnonzero(lost)
     back = end[again]
     if fleet.availability is not None:
         back = fleet.availability.since(clients[again], back)
-    again, back = again[back < closes], back[back < closes]
-    start = start.copy()
-    start[again] = back
-    return again, start
+    return again[back < closes], back[back < closes]
 
 
 def _fitting(fleet: Fleet, clients, start, number: int, closes: float) -> np.ndarray:

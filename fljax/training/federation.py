@@ -383,7 +383,9 @@ class Federation:
         """Draws the cohorts of a round and plans it, as NumPy arrays."""
         drawn = self.cohorts.draw(round, sampler_state)
         plan, facts = self.planner.plan(round, drawn.jobs, drawn.states, drawn.newest)
-        return plan, facts._replace(records=drawn.records, spans=drawn.spans)
+        return plan, facts._replace(
+            records=drawn.records, spans=drawn.spans, downlink_bytes=drawn.downlink_bytes
+        )
 
     def place(self, plan: PackedPlan, axis: int = 0) -> PackedPlan:
         """Sends a plan to the devices; their axis is 1 where the plan has one over rounds."""

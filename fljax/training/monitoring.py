@@ -277,7 +277,9 @@ def _summary(found: Account, course: _Course) -> dict[str, Any]:
     """Returns the numbers of summary.json; None where there is none."""
     errors = np.array(course.errors)
     noticed = [incident for incident in found.incidents if incident.alarm >= 0]
-    recovered = [incident.recovered for incident in noticed if not math.isnan(incident.recovered)]
+    # training that began before the change may have recovered what nobody noticed
+    shares = (incident.recovered for incident in found.incidents)
+    recovered = [share for share in shares if not math.isnan(share)]
     heard = errors[~np.isnan(errors)]
     return {
         "rounds": len(errors),

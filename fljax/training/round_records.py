@@ -95,6 +95,7 @@ def training_record(
     if root is not None:
         stats, clients = _of_jobs(stats, clients != root), clients[clients != root]
     last = recorded(stats)
+    further = facts.downlink_bytes[trial] if facts.downlink_bytes else 0.0
     record = {
         "round": int(np.broadcast_to(facts.round, len(facts.steps))[trial]) + 1,
         "train/clients": _exact_sum(last["jobs"]),
@@ -102,7 +103,7 @@ def training_record(
         "train/clients_lost": _exact_sum(last["lost"]),
         "train/clients_without_rows": int(facts.without_rows[trial]),
         "train/local_steps": int(facts.steps[trial]),
-        **_communication(stats, totals, speeds),
+        **_communication(stats, totals, speeds, further),
     }
     weight = float(np.sum(last["weight"], dtype=np.float64)) if "weight" in last else 0.0
     if weight:
@@ -175,19 +176,27 @@ def key_of(statistic: str) -> str:
 
 
 def _communication(
-    stats: Sequence[Mapping[str, np.ndarray]], totals: RoundTotals, speeds: LinkSpeeds
+    stats: Sequence[Mapping[str, np.ndarray]],
+    totals: RoundTotals,
+    speeds: LinkSpeeds,
+    further: float,
 ) -> dict[str, Any]:
     """Returns what is recorded of a round's messages, and adds to the totals.
 
     Transfers are simulated for a synchronous round: in each pass all clients receive and then send
     at the same time, each over a link of its own, and the server waits for the slowest. Training
     takes no time in it.
+
+    Args:
+      stats, totals, speeds: As for `training_record`.
+      further: Bytes received for jobs that the program hears nothing of.
     """
     sent, received = (
         [np.asarray(of_pass[f"{side}_bits"], np.int64) for of_pass in stats]
         for side in ("uplink", "downlink")
     )
     uplink_bits, downlink_bits = _exact_sum(sent), _exact_sum(received)
+    downlink_bits += round(8 * further)
     totals.uplink_bits += uplink_bits
     totals.downlink_bits += downlink_bits
     record = {

@@ -110,19 +110,22 @@ class Asked(NamedTuple):
 def synchronous(
     world, clients, round, begin, *, seconds=math.inf, needed=math.inf, partial=False, retries=0
 ):
-    """Lets one round go by, event after event; returns ([Asked], its end)."""
+    """Lets one round go by, event after event.
+
+    Returns ([Asked], its end, [(client, begin, end) of each attempt with another one behind it]).
+    """
     closes = begin + seconds
     order = {"lost": 0, "begins": 1, "answers": 2}
     events = [(begin, order["begins"], client, place) for place, client in enumerate(clients)]
     heapq.heapify(events)
     attempts, fates, steps = [0] * len(clients), ["late"] * len(clients), {}
-    answers, end = 0, begin
+    answers, end, began, again = 0, begin, {}, []
     while events and "late" in fates:
         now, kind, client, place = heapq.heappop(events)
         if now > closes:
             break
         if kind == order["begins"]:
-            number = round + RETRY * attempts[place]
+            number, began[place] = round + RETRY * attempts[place], now
             steps[place] = world.steps[client]
             ends, lost = world.job(client, now, number, steps[place])
             if partial and world.steps[client]:
@@ -138,6 +141,7 @@ def synchronous(
             back = world.comes(client, now)
             if attempts[place] <= retries and back < closes:
                 fates[place] = "late"
+                again.append((client, began[place], now))
                 heapq.heappush(events, (back, order["begins"], client, place))
         else:
             fates[place] = "arrived" if steps[place] == world.steps[client] else "partial"
@@ -149,7 +153,7 @@ def synchronous(
     if "late" in fates:
         end = closes
     table = zip(clients, fates, range(len(clients)), strict=True)
-    return [Asked(client, fate, steps.get(place, 0)) for client, fate, place in table], end
+    return [Asked(client, fate, steps.get(place, 0)) for client, fate, place in table], end, again
 
 
 class Step(NamedTuple):

@@ -83,9 +83,11 @@ def test_rounds_equal_a_simulation_by_hand(rule, spread, dropout, windows):
             begin = min(place.comes(client, before) for client in range(N))
             asked = uniform(N, 12, seed).select((), round)[0].tolist()
             check_cohort(place, clients, asked, before, begin)
-            expected, end = by_hand.synchronous(place, clients, round, begin, **RULES[rule])
+            expected, end, again = by_hand.synchronous(place, clients, round, begin, **RULES[rule])
             fates = [FATES[fate] for fate in found.spans.fate]
+            fates, attempts = fates[: len(clients)], fates[len(clients) :]
             assert fates == [job.fate for job in expected], (seed, round)
+            check_attempts(found, attempts, again, place.receives)
             seen |= set(fates)
             taken = [job.fate in ("arrived", "partial") for job in expected]
             assert np.broadcast_to(found.accepted, len(clients)).tolist() == taken
@@ -107,6 +109,16 @@ def test_rounds_equal_a_simulation_by_hand(rule, spread, dropout, windows):
         "partial" in rule
     )
     assert "late" in seen or rule in ("wait_for_all", "retries", "partial_retries")
+
+
+def check_attempts(found, fates, again, bytes_each):
+    """Lost attempts behind which there is another one stand behind the jobs, and are received."""
+    spans, several = found.spans, len(found.clients)
+    assert fates == ["lost"] * len(again)
+    columns = (column[several:].tolist() for column in (spans.client, spans.begin, spans.end))
+    rows = sorted(zip(*columns, strict=True))
+    np.testing.assert_allclose(np.array(rows), np.array(sorted(again)), rtol=1e-12)
+    assert found.downlink_bytes == bytes_each * len(again)
 
 
 def check_cohort(place, clients, asked, before, begin):

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 import toy
@@ -60,6 +61,10 @@ def records(workdir):
         {key: value for key, value in json.loads(line).items() if not key.startswith(real)}
         for line in lines
     ]
+
+
+def toy_parameters():
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(toy.initial_params())])
 
 
 def assert_same(one, other):
@@ -133,8 +138,41 @@ def test_a_resumed_run_leaves_the_same(whole, tmp_path):
     assert_same(one, run(tmp_path / "older", resume=True, **options))
 
 
+@pytest.mark.parametrize(
+    "schedule", ["fedbuff(concurrency=6, max_staleness=1)", "wait_for_all(retries=50)"]
+)
+def test_lost_jobs_cost_what_they_cost(schedule, tmp_path):
+    """Each attempt is in the timeline, draws power and receives the model."""
+    watts = DEVICES._replace(compute_watts=np.full(CLIENTS, 2.0))
+    found = run(tmp_path / "run", 4, schedule=schedule, dropout=0.7, profiles=watts)
+    jobs, curves = found.timeline, found.curves
+    asked = np.bincount(jobs["round"], minlength=5)[1:]
+    lost = np.bincount(jobs["round"][jobs["fate"] == FATES.index("lost")], minlength=5)[1:]
+    assert (lost > 0).all() and (asked > 3).all()
+    bytes_each = 4 * len(toy_parameters())
+    np.testing.assert_array_equal(curves["comm/round_downlink_bytes"][1:], bytes_each * asked)
+    np.testing.assert_array_equal(curves["comm/downlink_bytes"][1:], bytes_each * np.cumsum(asked))
+    joules = np.bincount(jobs["round"], 2 * (jobs["end"] - jobs["begin"]), minlength=5)[1:]
+    np.testing.assert_allclose(curves["systems/round_joules"][1:], joules)
+
+
+def test_who_is_lost_in_an_early_pass_has_not_diverged():
+    """Not even a round of which nothing arrives: IFCA's clients name no cluster then."""
+    found = fljax.simulate(
+        dataset(), "mlp", algorithms.ifca(2, 0.2), num_rounds=3,
+        clients_per_round=4, batch_size=4, dropout=0.9, devices=1,
+        progress=False, profiles=DEVICES,
+    )  # fmt: skip
+    curves, fates = found.curves, found.timeline["fate"]
+    assert not curves["train/clients_nonfinite"][1:].any()
+    arrived = np.bincount(found.timeline["round"][fates == 0], minlength=4)[1:]
+    assert (arrived == 0).any()
+    np.testing.assert_array_equal(curves["train/clients"][1:], arrived)
+    np.testing.assert_array_equal(curves["train/clients_lost"][1:], 4 - arrived)
+
+
 def test_without_a_clock_nothing_is_left(tmp_path):
-    found = run(tmp_path / "run", profiles=None, dropout=0.0, num_rounds=2)
+    found = run(tmp_path / "run", profiles=None, dropout=None, num_rounds=2)
     assert found.timeline is None and not (tmp_path / "run" / "timeline.npz").exists()
     assert found.summary["simulated_seconds"] is None and "selection" not in found.summary
     assert not [key for key in found.curves if key.startswith(("time/simulated", "systems/"))]

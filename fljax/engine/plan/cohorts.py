@@ -22,6 +22,7 @@ class Drawn(NamedTuple):
       states: The schedules' states behind them.
       records: {key: number} that joins each trial's record.
       spans: Of each trial who worked when, or None.
+      downlink_bytes: What clients of each trial have received for other jobs.
     """
 
     jobs: JobTable
@@ -29,6 +30,7 @@ class Drawn(NamedTuple):
     states: tuple
     records: tuple[Mapping[str, float], ...]
     spans: tuple[Spans | None, ...]
+    downlink_bytes: tuple[float, ...]
 
 
 class Cohorts(NamedTuple):
@@ -125,9 +127,11 @@ class Cohorts(NamedTuple):
             scale=None if nothing is None else _joined(found, "scale", np.float32),
             place=_joined(found, "place", np.int32) if has_places else None,
         )
-        records, spans = zip(*((each.record, each.spans) for each in found), strict=True)
+        records, spans, further = zip(
+            *((each.record, each.spans, each.downlink_bytes) for each in found), strict=True
+        )
         newest = np.array([each.newest for each in found]) if has_places else None
-        return Drawn(jobs, newest, tuple(new_states), records, spans)
+        return Drawn(jobs, newest, tuple(new_states), records, spans, further)
 
 
 def _joined(found: Sequence[Arrivals], name: str, dtype: Any) -> np.ndarray:

@@ -171,6 +171,8 @@ class HostPlan(NamedTuple):
         several accepted ones; which of them is the last that was kept, the devices alone know.
       records: {key: number} that joins each trial's record.
       spans: Of each trial who worked when, or None.
+      downlink_bytes: What clients of each trial have received for jobs that are not planned here;
+        empty for nothing.
     """
 
     round: int | np.ndarray
@@ -188,6 +190,7 @@ class HostPlan(NamedTuple):
     repeated: np.ndarray = np.zeros(0, np.int64)
     records: Sequence[Mapping[str, float]] = ()
     spans: Sequence[Spans | None] = ()
+    downlink_bytes: Sequence[float] = ()
 
     def keepers_of(self, kept: np.ndarray) -> np.ndarray:
         """Returns `keepers` once it is known how many passes kept what a job made, int[D, J].

@@ -92,7 +92,8 @@ def client_work(
         finite = finite & sound if pipeline.makes_finite else sound
         stats = jax.tree.map(lambda value: jnp.where(finite & job.accepted, value, 0), stats)
         stats |= {
-            "nonfinite": (~finite).astype(jnp.int32),
+            # what is lost is nothing else: nobody hears what became of it
+            "nonfinite": (jobs.accepted[index] & ~finite).astype(jnp.int32),
             "lost": (~jobs.accepted[index]).astype(jnp.int32),
             "uplink_bits": jnp.where(job.accepted, bits, 0),
         }

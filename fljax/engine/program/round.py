@@ -73,7 +73,7 @@ def make_round_program(
       stats). State and client rows are donated. `stats` is one dict a pass of per-job arrays
       [D, J], zero for jobs that were not accepted. Nothing is kept of a job whose contributions,
       statistics or state are not finite, nor of what it does in later passes; "nonfinite" counts it
-      in all of these.
+      in all of these, unless it is "lost".
     """
     program = Program(build, pipeline, mesh, num_trials, num_versions, forms, rebased)
 
