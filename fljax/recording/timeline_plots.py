@@ -219,7 +219,7 @@ def _draw_jobs(figure: Any, axes: Any, window: Window, curves: Mapping[str, np.n
     if window.labels:
         axes.set_yticks(range(len(drawn)), window.labels, fontsize=8)
     else:
-        shown = np.unique(np.linspace(0, len(drawn) - 1, 8).round().astype(np.int64))
+        shown = np.arange(0, len(drawn), max(1, -(-len(drawn) // 10)))
         axes.set_yticks(shown, [f"{drawn[place] + 1:,}" for place in shown], fontsize=8)
     axes.grid(False)
     axes.set_title(_title(window, len(drawn), rounds, seconds, _STALENESS in curves), fontsize=10)
