@@ -101,8 +101,11 @@ def sub_models(
     if all_whole and not static_norm:
         return base
 
+    # the spec holds numbers, which are no part of a program
+    build_base, weighting = base.build, options["weighting"]
+
     def build(task: LocalTask, hp) -> Algorithm:
-        averaging = base.build(task, hp)
+        averaging = build_base(task, hp)
         local, known = averaging.passes[0], []
 
         def parts(variables: Variables) -> Extraction:
@@ -123,7 +126,7 @@ def sub_models(
             found = parts(message)
             held = found.held(job)
             trained = held if found.in_step is None else found.in_step(job)
-            training = base.build(_training(task, trained), hp).passes[0]
+            training = build_base(_training(task, trained), hp).passes[0]
             new = training.step(message, carry, batch, job)
             return new._replace(params=_where(held.params, new.params, carry.params))
 
@@ -153,7 +156,7 @@ def sub_models(
 
         passes = (local._replace(step=step, finish=finish),)
         if static_norm:
-            passes += (_statistics(task, options["weighting"], after_update),)
+            passes += (_statistics(task, weighting, after_update),)
         return averaging._replace(
             init=init,
             passes=passes,

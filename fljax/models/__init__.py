@@ -18,7 +18,7 @@ from fljax.core.fast_layers import with_fast_convolutions
 from fljax.core.lora import lora, merged
 from fljax.core.network import Network, check_model
 from fljax.core.task import Task
-from fljax.core.values import shown
+from fljax.core.values import COUNT, Field, checked, shown
 from fljax.core.weights import with_weights
 from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_cifar10_cnn
 from fljax.models.dense import mlp, softmax_regression
@@ -168,6 +168,8 @@ def named(
             "model of your own, my_module:my_model, and a task of your own; or name a task that "
             "says how many outputs it wants, such as task = 'regression'."
         )
+    if num_classes is not None:
+        num_classes = checked("num_classes", num_classes, Field(None, int, COUNT))
     offered = {"num_classes": num_classes, "input_shape": counts("input_shape", input_shape)}
     found = parts.parameters_of(call.function)
     parameters = {parameter.name: parameter for parameter in found}

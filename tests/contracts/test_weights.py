@@ -31,7 +31,7 @@ def submodels():
 
         def finish(message, carry, job):
             sent, client_state, stats = local.finish(message, carry, job)
-            value, rows, _ = sent["update"]
+            value, rows, *_ = sent["update"]
             half = job.client % 2 == 0
             trained = jnp.arange(toy.FEATURES) < jnp.where(half, toy.FEATURES // 2, toy.FEATURES)
             weight = {
