@@ -27,7 +27,7 @@ def found(tmp_path_factory):
         variants={
             "asynchronous": {},
             "synchronous": {"schedule": "over_selection(1.5)"},
-            "untimed": {"schedule": None, "dropout": 0.0},
+            "untimed": {"schedule": None, "dropout": None},
         },
         seeds=(0, 1),
         columns=COLUMNS,
