@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from fljax.core import random
-from fljax.core.sampler import Sampler, Selection
-from fljax.core.schedule import Arrivals, Schedule, Spans
+from fljax.core.sampler import Sampler
+from fljax.core.schedule import Schedule, Spans
 from fljax.core.values import COUNT, Field, Interval, checked
 from fljax.systems.fleet import Fleet
-from fljax.systems.synchronous import ARRIVED, LATE, LOST, PARTIAL, Jobs, recorded, who_begin
+from fljax.systems.synchronous import ARRIVED, LATE, LOST, NOBODY, PARTIAL, Jobs, in_rounds
 
 _SHARE = Field(None, float, Interval(0, 1))
 
@@ -51,27 +51,7 @@ def stragglers(
         raise ValueError("epochs = 1: nobody does a part of one epoch. Give two or more.")
     sampler = sampler_of(clients_per_round)
 
-    def init():
-        return sampler.init(), np.float64(0)
-
-    def draw(state, round: int):
-        inner, seconds = state
-        selected, inner = sampler.select(inner, round)
-        clients, scale = selected if isinstance(selected, Selection) else (selected, None)
-        clients, scale, begin = who_begin(fleet, sampler, clients, scale, float(seconds), round)
-        jobs, closes = turned_out(clients, begin, round)
-        accepted = jobs.fate <= PARTIAL
-        arrivals = Arrivals(
-            clients=jobs.clients,
-            accepted=accepted,
-            steps=np.where(accepted, jobs.steps, np.minimum(jobs.steps, 1)),
-            scale=scale,
-            record=recorded(jobs, float(seconds), closes),
-            spans=Spans(jobs.clients.astype(np.int32), jobs.begin, jobs.end, jobs.fate),
-        )
-        return arrivals, (inner, np.float64(closes))
-
-    def turned_out(clients: np.ndarray, begin: float, round: int) -> tuple[Jobs, float]:
+    def turned_out(clients: np.ndarray, begin: float, round: int) -> tuple[Jobs, Spans, float]:
         straggles = _drawn(fleet.seed, clients, round, share)
         steps = np.where(straggles, _done(fleet, clients, round, epochs), fleet.steps[clients])
         end, lost = fleet.ends(clients, begin, round, steps)
@@ -81,17 +61,10 @@ def stragglers(
         fate = np.where(straggles, PARTIAL if late == "partial" else LATE, ARRIVED)
         fate = np.where(lost, LOST, fate).astype(np.int8)
         end = np.where(straggles & ~lost, closes, end)
-        return Jobs(clients, np.full(len(clients), begin), end, fate, steps), closes
+        jobs = Jobs(clients, np.full(len(clients), begin), end, fate, steps)
+        return jobs, NOBODY, closes
 
-    return Schedule(
-        init,
-        draw,
-        sampler.max_cohort,
-        has_steps=True,
-        has_scale=sampler.has_scale,
-        observe=lambda state, round, told: (sampler.observe(state[0], round, told), state[1]),
-        feedback=sampler.feedback,
-    )
+    return in_rounds(fleet, sampler, turned_out, has_steps=True)
 
 
 def _drawn(seed: int, clients: np.ndarray, round: int, share: float) -> np.ndarray:

@@ -28,6 +28,10 @@ _ATTEMPT = 1 << 40
 _DRAWS = 4
 
 
+# The spans of nobody.
+NOBODY = Spans(np.zeros(0, np.int32), np.zeros(0), np.zeros(0), np.zeros(0, np.int8))
+
+
 class _State(NamedTuple):
     """The state of a schedule: the sampler's, and the clock in seconds."""
 
@@ -145,32 +149,7 @@ def _rounds(
     """
     loses = fleet.loses or needed is not None or seconds is not None
 
-    def init():
-        return _State(sampler.init(), np.float64(0))
-
-    def draw(state: _State, round: int):
-        selected, inner = sampler.select(state.sampler, round)
-        clients, scale = selected, None
-        if isinstance(selected, Selection):
-            clients, scale = selected
-        begin = float(state.seconds)
-        clients, scale, begin = who_begin(fleet, sampler, clients, scale, begin, round)
-        jobs, before, end = _turned_out(fleet, clients, begin, round)
-        accepted = jobs.fate <= PARTIAL
-        arrivals = Arrivals(
-            clients=jobs.clients,
-            accepted=accepted,
-            # a job of which nothing arrives is not worth its computation
-            steps=np.where(accepted, jobs.steps, np.minimum(jobs.steps, 1)) if loses else None,
-            scale=scale,
-            record=recorded(jobs, float(state.seconds), end),
-            spans=Spans(*map(np.concatenate, zip(_spans(jobs), before, strict=True))),
-            # the model is sent again with each attempt
-            downlink_bytes=fleet.downlink_bytes * len(before.client),
-        )
-        return arrivals, _State(inner, np.float64(end))
-
-    def _turned_out(fleet, clients, begin, round) -> tuple[Jobs, Spans, float]:
+    def turned_out(clients, begin, round) -> tuple[Jobs, Spans, float]:
         """Returns jobs, the lost attempts with another one behind them, and the round's end."""
         closes = np.inf if seconds is None else begin + seconds
         whole = fleet.steps[clients]
@@ -207,11 +186,55 @@ def _rounds(
         jobs = Jobs(clients, start, np.minimum(end, finish), fate, steps)
         return jobs, Spans(*map(np.concatenate, zip(*before, strict=True))), finish
 
+    return in_rounds(fleet, sampler, turned_out, has_steps=loses)
+
+
+def in_rounds(
+    fleet: Fleet,
+    sampler: Sampler,
+    turned_out: Callable[[np.ndarray, float, int], tuple[Jobs, Spans, float]],
+    has_steps: bool,
+) -> Schedule:
+    """Returns the schedule of rounds in which a sampler's cohort works, one after another.
+
+    Args:
+      fleet: The clients.
+      sampler: Draws those who are asked.
+      turned_out: (clients who begin, simulated seconds, round) -> their jobs, the lost attempts
+        with another one behind them, and the end of the round.
+      has_steps: Whether jobs may be lost, or take fewer steps than configured.
+    """
+
+    def init():
+        return _State(sampler.init(), np.float64(0))
+
+    def draw(state: _State, round: int):
+        selected, inner = sampler.select(state.sampler, round)
+        clients, scale = selected, None
+        if isinstance(selected, Selection):
+            clients, scale = selected
+        begin = float(state.seconds)
+        clients, scale, begin = who_begin(fleet, sampler, clients, scale, begin, round)
+        jobs, before, end = turned_out(clients, begin, round)
+        accepted = jobs.fate <= PARTIAL
+        arrivals = Arrivals(
+            clients=jobs.clients,
+            accepted=accepted,
+            # a job of which nothing arrives is not worth its computation
+            steps=np.where(accepted, jobs.steps, np.minimum(jobs.steps, 1)) if has_steps else None,
+            scale=scale,
+            record=recorded(jobs, float(state.seconds), end),
+            spans=Spans(*map(np.concatenate, zip(_spans(jobs), before, strict=True))),
+            # the model is sent again with each attempt
+            downlink_bytes=fleet.downlink_bytes * len(before.client),
+        )
+        return arrivals, _State(inner, np.float64(end))
+
     return Schedule(
         init,
         draw,
         sampler.max_cohort,
-        has_steps=loses,
+        has_steps=has_steps,
         has_scale=sampler.has_scale,
         observe=lambda state, round, told: state._replace(
             sampler=sampler.observe(state.sampler, round, told)
