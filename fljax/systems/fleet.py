@@ -90,8 +90,10 @@ class Fleet(NamedTuple):
         works = self.steps[clients] > 0
         total = np.where(works, self.times(clients, number, steps).total, 0)
         end, lost = begin + total, np.zeros(len(clients), bool)
-        if np.any(np.asarray(self.dropout) > 0):
-            chance = np.broadcast_to(self.dropout, len(self.steps))[clients]
+        # of these clients alone: the population may be large
+        chance = np.asarray(self.dropout)
+        chance = chance[clients] if chance.ndim else chance
+        if np.any(chance > 0):
             lost = works & (random.uniform(self.seed, "systems/lost", clients, number) < chance)
             share = random.uniform(self.seed, "systems/lost/when", clients, number)
             end = np.where(lost, begin + share * total, end)

@@ -140,7 +140,8 @@ def draw_blueprint(
     algorithm = _checked_algorithm(spec, local_task, initial.hparams_of(0), options, model, batch)
     pipeline = with_combine(as_configured(options.pipeline), algorithm.combine)
     check_root(dataset, pipeline)
-    check_estimate(dataset, task, spec, options)
+    if cohorts.has_scale:
+        check_estimate(dataset, task, spec, options)
     check_trigger(dataset, task, pipeline)
     warn_of_numbers(spec, trials, partitions, options, cohorts.groups)
     steps = steps_per_job(partition.sizes, work)

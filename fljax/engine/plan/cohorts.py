@@ -64,6 +64,11 @@ class Cohorts(NamedTuple):
         return self.schedules[0].has_steps
 
     @property
+    def has_scale(self) -> bool:
+        """Whether jobs bring factors of what the server takes in of their updates."""
+        return self.schedules[0].has_scale
+
+    @property
     def rebased(self) -> bool:
         """Whether the server counts updates from the newest model."""
         return self.schedules[0].rebased
@@ -94,7 +99,7 @@ class Cohorts(NamedTuple):
         """
         rounds = np.broadcast_to(round, len(self.schedules)).tolist()
         new_states = list(states)
-        nothing = np.zeros(0, np.float32) if self.schedules[0].has_scale else None
+        nothing = np.zeros(0, np.float32) if self.has_scale else None
         found = [Arrivals(np.zeros(0, np.int32), steps=_NO_STEPS, scale=nothing)] * len(rounds)
         for trial, (schedule, at) in enumerate(zip(self.schedules, rounds, strict=True)):
             if at >= 0:
