@@ -56,7 +56,7 @@ PyTree = Any
 
 
 class ClientState(NamedTuple):
-    """What a client keeps.
+    """State of a client.
 
     Attributes:
       loss: The lowest loss that it found when it last chose.
@@ -72,14 +72,14 @@ class ClientState(NamedTuple):
 
 
 class Times(NamedTuple):
-    """What clients are told before they choose: int32[K], as of the state; the step it is now."""
+    """Message before clients choose: int32[K], as of the state; the step it is now."""
 
     begun: jax.Array
     now: jax.Array
 
 
 class Changes(NamedTuple):
-    """What clients are told before they train.
+    """Message before clients train.
 
     Attributes:
       into: int32[K] the model that each was merged into, or itself.
