@@ -23,16 +23,16 @@ ROOMS = {
     },
     "commands": {"studies", "config", "core"},
     "studies": {
-        "config", "training", "engine", "compression", "privacy", "robustness", "systems", "data",
-        "recording", "core",
+        "config", "training", "engine", "compression", "privacy", "robustness", "systems", "audits",
+        "data", "recording", "core",
     },
     "config": {
         "training", "engine", "algorithms", "compression", "privacy", "robustness", "selection",
         "systems", "models", "tasks", "data", "recording", "core",
     },
     "training": {
-        "engine", "algorithms", "privacy", "robustness", "selection", "systems", "models", "tasks",
-        "data", "recording", "core",
+        "engine", "algorithms", "privacy", "robustness", "selection", "systems", "analytics",
+        "models", "tasks", "data", "recording", "core",
     },
     "engine.program": {"engine.plan", "engine.devices", "core"},
     "engine.store": {"engine.plan", "engine.devices", "core"},
@@ -47,6 +47,8 @@ ROOMS = {
     "robustness": {"core"},
     "selection": {"core"},
     "systems": {"core"},
+    "audits": {"core"},
+    "analytics": {"core"},
     "models": {"core"},
     "tasks": {"core"},
     "data": {"core"},
@@ -72,7 +74,7 @@ def room_of(module: str) -> str:
     """Returns the room of a module; of rooms whose folders are one, the room."""
     if MODULES[module].name != "__init__.py":
         module = module.rpartition(".")[0]
-    one_room = ("benchmarks", "data", "robustness")
+    one_room = ("audits", "benchmarks", "data", "robustness", "studies")
     return next((whole for whole in one_room if module.startswith(whole)), module)
 
 

@@ -1,0 +1,1 @@
+"""Analytics: statistics of what clients hold, without training a model."""

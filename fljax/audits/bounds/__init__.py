@@ -1,0 +1,1 @@
+"""Empirical privacy: what attacks prove of epsilon, from below."""

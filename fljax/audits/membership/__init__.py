@@ -1,0 +1,1 @@
+"""Membership inference: whether a row, or a client, was among those that a model trained on."""

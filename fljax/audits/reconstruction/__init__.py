@@ -1,0 +1,1 @@
+"""Reconstruction: private rows, drawn again from an update or a model."""
