@@ -53,7 +53,7 @@ SUPPORTED = (
 )  # fmt: skip
 PACKAGE = Path(fljax.__file__).parent
 # rooms of which every file is asked, but those whose names are supported
-WHOLE = ("privacy", "robustness", "selection", "systems")
+WHOLE = ("audits", "privacy", "robustness", "selection", "systems")
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
     "algorithms.optimal_sampling", "algorithms.power_of_choice",
