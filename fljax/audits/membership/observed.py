@@ -25,6 +25,8 @@ class Observed(NamedTuple):
       population: float64[Z, Q], of rows that no model saw, under the model that is attacked; Z is 0
         for attackers who have none.
       population_shadows: float64[M, Z, Q], of these under the shadow models.
+      classes: int64[T] the class of each target, for attacks that judge classes apart; empty where
+        it is not known.
 
     Example:
       >>> alone = Observed.of(np.array([0.1, 2.3]))
@@ -37,6 +39,7 @@ class Observed(NamedTuple):
     members: np.ndarray
     population: np.ndarray
     population_shadows: np.ndarray
+    classes: np.ndarray = np.zeros(0, np.int64)
 
     @classmethod
     def of(
@@ -46,8 +49,13 @@ class Observed(NamedTuple):
         members: np.ndarray | None = None,
         population: np.ndarray | None = None,
         population_shadows: np.ndarray | None = None,
+        classes: np.ndarray | None = None,
     ) -> Observed:
-        """Returns signals as they are kept: without looks they have one, and nothing is empty."""
+        """Returns signals as they are kept: without looks they have one, and nothing is None.
+
+        Raises:
+          ValueError: For arrays whose shapes do not fit each other.
+        """
         target = _with_looks(target, 1)
         num_targets, looks = target.shape
         shadows = np.zeros((0, num_targets, looks)) if shadows is None else _with_looks(shadows, 2)
@@ -56,7 +64,11 @@ class Observed(NamedTuple):
         population = np.zeros((0, looks)) if population is None else _with_looks(population, 1)
         if population_shadows is None:
             population_shadows = np.zeros((count, len(population), looks))
-        return cls(target, shadows, members, population, _with_looks(population_shadows, 2))
+        population_shadows = _with_looks(population_shadows, 2)
+        classes = np.zeros(0, np.int64) if classes is None else np.asarray(classes)
+        observed = cls(target, shadows, members, population, population_shadows, classes)
+        _check_shapes(observed)
+        return observed
 
 
 class MembershipAttack(NamedTuple):
@@ -66,7 +78,7 @@ class MembershipAttack(NamedTuple):
       signal: Which signal it reads, a name in `fljax.audits.membership.signals.SIGNALS`.
       score: (Observed) -> float64[T], higher where membership is likelier.
       needs: What it needs beside the model: any of "in" and "out" (shadow models with the target,
-        and without it) and "population".
+        and without it), "population" and "classes".
     """
 
     signal: str
@@ -78,3 +90,27 @@ def _with_looks(signals: np.ndarray, axes: int) -> np.ndarray:
     """Returns signals in float64 with an axis of looks."""
     signals = np.asarray(signals, np.float64)
     return signals[..., None] if signals.ndim == axes else signals
+
+
+def _check_shapes(observed: Observed) -> None:
+    targets, looks = observed.target.shape
+    models, rows = len(observed.shadows), len(observed.population)
+    shapes = {
+        "shadows": (models, targets, looks),
+        "members": (models, targets),
+        "population": (rows, looks),
+        "population_shadows": (models, rows, looks),
+        "classes": (targets,),
+    }
+    for name, shape in shapes.items():
+        found = getattr(observed, name).shape
+        if found != shape and not (name == "classes" and found == (0,)):
+            raise ValueError(
+                f"{name} has shape {list(found)} and must have {list(shape)}: there are {models} "
+                f"shadow models, {targets} targets, {rows} rows of a population and {looks} looks."
+            )
+    if observed.members.dtype != bool:
+        raise ValueError(
+            f"members is {observed.members.dtype} and must be bool, true where a shadow model was "
+            "trained on a target."
+        )
