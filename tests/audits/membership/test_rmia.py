@@ -97,3 +97,10 @@ def test_what_it_needs_is_said():
     for options in ({"a": 1.5}, {"gamma": 0.0}, {"online": 2}):
         with pytest.raises(ValueError, match=next(iter(options))):
             rmia(**options)
+
+
+def test_a_row_does_not_exceed_its_equal():
+    population, others = np.array([0.2, 0.5, 0.5, 0.7]), np.full((2, 4), 0.5)
+    members = np.array([[True], [False]])
+    observed = Observed.of([0.5], np.full((2, 1), 0.5), members, population, others)
+    assert rmia().score(observed).tolist() == [0.25]
