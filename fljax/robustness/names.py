@@ -31,6 +31,7 @@ from fljax.robustness.aggregators.signguard import signguard
 from fljax.robustness.alternatives import alternatives
 from fljax.robustness.attack import Attack
 from fljax.robustness.attacks.alone import noise, scaling, sign_flip
+from fljax.robustness.attacks.canary import canary
 from fljax.robustness.attacks.edge_cases import edge_case
 from fljax.robustness.attacks.farthest import min_max, min_sum
 from fljax.robustness.attacks.free_rider import free_rider
@@ -100,6 +101,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "noise": noise,
     "scaling": scaling,
     "free_rider": free_rider,
+    "canary": canary,
     "alie": alie,
     "ipm": ipm,
     "min_max": min_max,
@@ -125,6 +127,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "adaptive_zeroing": ("quantile", "multiplier", "increment", "initial", "learning_rate"),
     "adaptive_clipping": ("quantile", "initial", "learning_rate"),
     "free_rider": ("std", "decay"),
+    "canary": ("norm", "seed", "chance"),
     "one_of": ("which",),
     "label_flip": ("source", "target", "share"),
     "pixel_trigger": ("share",),

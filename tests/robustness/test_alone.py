@@ -10,9 +10,11 @@ from robustness import by_hand
 
 from fljax import algorithms
 from fljax.core.algorithm import blank_job
+from fljax.core.canaries import direction, is_included
 from fljax.core.transforms import Pipeline, PipelineSpec
 from fljax.robustness.attackers import by_client
 from fljax.robustness.attacks.alone import noise, scaling, sign_flip
+from fljax.robustness.attacks.canary import canary
 from fljax.robustness.attacks.free_rider import free_rider
 
 KEY = jax.random.key(3)
@@ -25,6 +27,7 @@ ATTACKS = {
     "noise": (noise, {"std": 3.0}),
     "scaling": (scaling, {"factor": 10.0}),
     "free_rider": (free_rider, {"std": 3.0, "decay": 0.5}),
+    "canary": (canary, {"norm": 3.0, "seed": 7, "chance": 1.0}),
 }
 
 
@@ -45,7 +48,8 @@ def test_honest_clients_send_what_they_have_and_traced_numbers_are_pythons(name)
         assert leaf.dtype == own.dtype and leaf.tobytes() == own.tobytes()
     traced = jax.jit(lambda given: sent(make(**given), round=4))(numbers)
     plain = sent(make(**numbers), round=4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), traced, plain)
+    near = 1e-6 if name == "canary" else 1e-12  # directions are drawn in 32 bits
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=near), traced, plain)
     assert [leaf.dtype for leaf in jax.tree.leaves(plain)] == [np.float32, np.float64]
 
 
@@ -80,6 +84,20 @@ def test_free_riders_send_nothing_noise_that_decays_or_the_last_aggregate():
     np.testing.assert_array_equal(sent(free_rider("last"), told=(last,))["w"], last["w"])
     noisy = sent(free_rider("last", std=2.0), told=(last,))["w"]
     np.testing.assert_allclose(noisy, 7 + np.asarray(first), rtol=1e-12)
+
+
+def test_canaries_send_their_directions_in_all_rounds_or_nothing():
+    expected = direction(7, 0, UPDATE)  # of client 0, who sends
+    for round in (0, 5):
+        found = sent(canary(3.0, seed=7), round=round)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, 3 * np.asarray(b), rtol=1e-6),
+            found,
+            expected,
+        )
+    left_out = next(seed for seed in range(9) if not is_included(seed, 0, 0.5))
+    np.testing.assert_array_equal(sent(canary(3.0, left_out, chance=0.5))["w"], 0 * UPDATE["w"])
+    assert np.linalg.norm(sent(canary(3.0, left_out))["w"]) > 2.9
 
 
 FLIPS, RIDES = (0, 6), (3, 7)
@@ -134,6 +152,9 @@ def test_rounds_with_flippers_and_free_riders(layout):
         (free_rider, {"sends": "all"}, "sends = 'all' is not one of 'nothing', 'last'"),
         (free_rider, {"std": -1.0}, "std = -1.0 must be at least 0"),
         (free_rider, {"decay": "fast"}, "decay = 'fast'"),
+        (canary, {"norm": 0.0}, "norm = 0.0 must be above 0"),
+        (canary, {"norm": 1.0, "seed": 0.5}, "seed = 0.5 .* must be a whole number"),
+        (canary, {"norm": 1.0, "chance": 0.0}, "chance = 0.0 must be above 0 and at most 1"),
     ],
 )
 def test_wrong_arguments_are_refused(make, arguments, text):
