@@ -110,7 +110,8 @@ def label_counts(
       bias: float[C], that by the bias; None for a layer without.
       rows: Their number B.
       impact: That of a row; None for the known one of a bias, or for the mean over the negative g,
-        sum(g) / B (1 + 1 / C).
+        sum(g) / B (1 + 1 / C), which is too small in batches of many more rows than classes, where
+        the offsets hide most of it: measure it with `impact_and_offset` then.
       offset: float[C] or a number, which g are less of before counting.
 
     Raises:
