@@ -245,6 +245,18 @@ def make_experiment(
       fljax.config.ConfigError: For wrong keys or values, and for names or options that the dataset,
         partition, task or model refuses.
     """
+    with _as_config_error():
+        return with_protection(plain_experiment(config, dataset, traced), traced)
+
+
+def plain_experiment(
+    config, dataset: FederatedDataset | None = None, traced: Collection[str] = ()
+) -> Experiment:
+    """Returns the experiment before its protection is drawn; arguments as for `make_experiment`.
+
+    Its data may be replaced by some of their rows: what protects clients depends on how many rows
+    there are, and is drawn for these.
+    """
     config = resolve(config)
     dataset = dataset or make_dataset(config)
     task = _make_task(config, dataset)
@@ -252,8 +264,7 @@ def make_experiment(
     options["pipeline"] = make_pipeline(config, dataset, task, traced)
     built_in = _built_in(config, dataset, task)
     with _as_config_error():
-        experiment = Experiment(dataset, task, make_algorithm(config), options, built_in)
-        return with_protection(experiment, traced)
+        return Experiment(dataset, task, make_algorithm(config), options, built_in)
 
 
 def with_protection(experiment: Experiment, traced: Collection[str] = ()) -> Experiment:

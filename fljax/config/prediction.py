@@ -72,7 +72,7 @@ def predictor(
             f"The task of kind {task.kind!r} has no function `apply`: give it one, (params, "
             "frozen, model_state, x) -> outputs, or call its model with fljax.load_model(...)."
         )
-    variables, frozen = _fitted(task, saved)
+    variables, frozen = fitted_model(task, saved)
 
     @jax.jit
     def outputs(batch):
@@ -119,7 +119,7 @@ def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> An
         outputs = tasks.num_outputs(task, num_classes, spec)
         shape = tuple(spec["x"].shape)
         model = models.named(config["model"], outputs, shape, config["model_options"])
-        # without first weights, and without adapters of ours, which `_fitted` adds to the weights
+        # without first weights and adapters of ours, which `fitted_model` adds to the weights
         adapters = config.get("adapters")
         own = adapters if adapters is not None and ":" in name_of(adapters) else None
         model = models.prepared(model, adapters=own, fast_layers=config.get("fast_layers", True))
@@ -153,8 +153,16 @@ def _as_task(model: Any, about: Mapping[str, Any]) -> tasks.Task:
     return tasks.make(kind, model, about["num_classes"], _spec(about))
 
 
-def _fitted(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:
-    """Returns the variables and constants in the structure that the task's own have."""
+def fitted_model(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:
+    """Returns a saved model's variables and constants in the structure that the task's own have.
+
+    Args:
+      task: What the model was trained for.
+      saved: As `fljax.recording.models.load_saved` reads it.
+
+    Raises:
+      ValueError: If the model is not one of the task's.
+    """
     try:
         params, frozen, model_state = jax.eval_shape(task.init, jax.random.key(0))
     except jax.errors.JAXTypeError:  # it works on the host: with weights from a file, say

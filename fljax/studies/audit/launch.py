@@ -1,0 +1,209 @@
+"""Audits a configuration: runs it under each defence, attacks what it releases, writes it down.
+
+    run ─► shadow federations ─► attacks on membership ─► what they prove of epsilon
+                              └► reconstruction                        └► audit.json, audit.html
+
+Each defence leaves a folder: `run/`, an ordinary run of all rows, and `signals.npz`, what attackers
+of membership have. What is there already is read, so that an audit that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.audits.bounds.one_run import audit_one_run
+from fljax.config import ConfigError, resolve, to_plain, with_keys
+from fljax.config.experiment import Experiment, plain_experiment, simulate_config, with_protection
+from fljax.core.files import atomic_file
+from fljax.core.values import checked_path
+from fljax.recording import load_run, say, versions
+from fljax.recording.jsonio import plain
+from fljax.recording.runs import SUMMARY, Run
+from fljax.studies.audit.evidence import Evidence, Targets, choose_targets, gather
+from fljax.studies.audit.evidence_file import load_evidence, save_evidence
+from fljax.studies.audit.reconstructions import reconstruct_rows
+from fljax.studies.audit.released import attack_released
+from fljax.studies.audit.report import write_audit_report
+from fljax.studies.audit.settings import Audit
+from fljax.studies.audit.threats import not_claimed, threat_model
+from fljax.studies.audit.utility import utility_of
+from fljax.studies.audit.verdicts import Attacks, Verdicts, judge_evidence, make_attacks
+from fljax.training.options import split_options
+
+AUDIT, SIGNALS = "audit.json", "signals.npz"
+_FORMAT = 1
+
+
+class Defence(NamedTuple):
+    """One of the configurations that are attacked.
+
+    Attributes:
+      name: Of the defence.
+      changes: {key: value} of what it changes in the audit's configuration.
+      config: The configuration.
+      plain: Its experiment before its protection is drawn.
+      folder: Where its files are.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+    config: Any
+    plain: Experiment
+    folder: Path
+
+
+def audit(
+    config, workdir: str | Path, settings: Audit | None = None, command: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Audits a configuration; an audit that was begun in the workdir goes on.
+
+    Args:
+      config: From `fljax.config`.
+      workdir: Receives `audit.json`, `audit.html`, `audit.md`, pictures, and a folder a defence.
+      settings: What is attacked, and how; the usual where left out.
+      command: What was called, for the line that repeats it.
+
+    Returns:
+      What `audit.json` holds.
+
+    Raises:
+      ConfigError: For a configuration or settings that cannot be.
+      ValueError: For data or algorithms that cannot be audited.
+
+    Example:
+      >>> config = fljax.load_config("configs/hospitals_heart.py")  # doctest: +SKIP
+      >>> fljax.audit(config, "runs/audit")["defences"]["protected"]["bound"]  # doctest: +SKIP
+    """
+    settings = settings or Audit()
+    workdir = checked_path("workdir", workdir)
+    defences = [
+        _defence(config, name, changes, workdir) for name, changes in settings.defences.items()
+    ]
+    first = defences[0].plain
+    attacks = make_attacks(settings, first.task)
+    targets = choose_targets(first.dataset, settings)
+    found: dict[str, Any] = {
+        "format": _FORMAT,
+        "config": to_plain(resolve(copy.deepcopy(config))),
+        "settings": plain(settings._asdict()),
+        "data": _data(first, targets),
+        "versions": versions(),
+        "date": datetime.date.today().isoformat(),
+        "command": list(command),
+        "defences": {},
+    }
+    curves = {}
+    for defence in defences:
+        say(f"{defence.name}: {defence.folder}")
+        found["defences"][defence.name], curves[defence.name] = _audited(
+            defence, targets, attacks, settings
+        )
+    with atomic_file(workdir / AUDIT) as file:
+        file.write((json.dumps(found, indent=2) + "\n").encode())
+    write_audit_report(found, curves, workdir)
+    return found
+
+
+def _defence(config, name: str, changes: Mapping[str, Any], workdir: Path) -> Defence:
+    try:
+        own = with_keys(copy.deepcopy(config), changes)
+        made = plain_experiment(own)
+    except ConfigError as error:
+        raise ConfigError(f"defences[{name!r}]: {error}") from error
+    return Defence(name, changes, own, made, workdir / _folder(name))
+
+
+def _folder(name: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "_", name, flags=re.ASCII).strip("_.") or "defence"
+
+
+def _audited(
+    defence: Defence, targets: Targets, attacks: Attacks, settings: Audit
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Returns what an audit says of a defence, and the curves of its attacks."""
+    run = _run_of(defence)
+    options, _ = split_options(with_protection(defence.plain).options)
+    evidence = _evidence(defence, targets, attacks, settings)
+    verdicts = judge_evidence(evidence, targets, attacks, settings, _classes(defence, targets))
+    return {
+        "changes": plain(dict(defence.changes)),
+        "folder": defence.folder.name,
+        "utility": utility_of(run, defence.plain.dataset),
+        "privacy": run.summary.get("privacy"),
+        "parties": [party._asdict() for party in threat_model(options)],
+        "membership": verdicts.judged,
+        "released": attack_released(
+            run, with_protection(defence.plain), targets, evidence, attacks.on_models
+        ),
+        "skipped": evidence.skipped,
+        "bound": _bound(verdicts, evidence, settings),
+        "reconstruction": reconstruct_rows(defence.plain, defence.folder, settings),
+        "not_claimed": not_claimed(options),
+    }, verdicts.curves
+
+
+def _run_of(defence: Defence) -> Run:
+    """Returns the run of a defence, which trains on all rows."""
+    place = defence.folder / "run"
+    if not (place / SUMMARY).exists():
+        simulate_config(defence.config, place, resume=place.exists())
+    return load_run(place)
+
+
+def _evidence(defence: Defence, targets: Targets, attacks: Attacks, settings: Audit) -> Evidence:
+    """Returns what attackers have; what was gathered for the same question is read."""
+    path = defence.folder / SIGNALS
+    question = _question(defence, settings, attacks)
+    known = load_evidence(path, question)
+    if known is not None:
+        return known
+    evidence = gather(defence.plain, targets, settings, attacks.signals)
+    save_evidence(path, evidence, question)
+    return evidence
+
+
+def _question(defence: Defence, settings: Audit, attacks: Attacks) -> str:
+    """Returns a text that is the same where the signals would be."""
+    shaping = ("shadows", "targets", "unit", "design", "population", "views", "looks", "seed")
+    asked = {name: getattr(settings, name) for name in shaping} | {"signals": attacks.signals}
+    text = json.dumps(plain([to_plain(resolve(copy.deepcopy(defence.config))), asked]))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _classes(defence: Defence, targets: Targets) -> np.ndarray | None:
+    """Returns int64[T] classes of the targets of tasks that have them."""
+    dataset = defence.plain.dataset
+    if dataset.kind != "classification":
+        return None
+    return np.asarray(dataset.train.examples.take(targets.rows)["y"], np.int64)
+
+
+def _bound(verdicts: Verdicts, evidence: Evidence, settings: Audit) -> dict[str, Any] | None:
+    """Returns what the first federation proves of epsilon; None where no attack was to do that."""
+    if verdicts.scores is None:
+        return None
+    delta = 0.0 if evidence.privacy is None else evidence.privacy["delta"]
+    found = audit_one_run(verdicts.scores, verdicts.members, delta=delta)
+    promised = None if evidence.privacy is None else min(evidence.privacy["epsilon"].values())
+    return found.plain() | {"attack": settings.bound, "promised": promised}
+
+
+def _data(experiment: Experiment, targets: Targets) -> dict[str, Any]:
+    dataset = experiment.dataset
+    return {
+        "name": dataset.name,
+        "described": dataset.describe(),
+        "clients": dataset.members,
+        "rows": int(dataset.train.num_rows),
+        "targets": len(targets.rows),
+        "checks": plain(dict(dataset.checks)),
+    }

@@ -1,0 +1,348 @@
+"""The report of an audit: who sees what, what protects it, what attacks achieve, what it costs."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fljax.core.digits import figures
+from fljax.core.files import atomic_file
+from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim, as_html, markdown
+from fljax.studies.audit.pictures import draw_epsilons, draw_rocs
+
+PAGES = ("audit.md", "audit.html")
+_VIEWS = {
+    "model": "the released model",
+    "rounds": "models of several rounds",
+    "updates": "updates of single clients",
+    "sums": "sums of updates",
+}
+# Metrics of a table, at most: the first ones of the task.
+_MOST_METRICS = 6
+_NOTHING = "–"
+
+
+def write_audit_report(
+    found: Mapping[str, Any], curves: Mapping[str, Any], workdir: Path
+) -> list[Path]:
+    """Draws an audit's pictures and writes its report, as Markdown and as HTML.
+
+    Args:
+      found: What `audit.json` holds.
+      curves: {defence: curves}, see `fljax.studies.audit.verdicts`.
+      workdir: Receives the files.
+
+    Returns:
+      The files of the report.
+    """
+    pictures = _draw(found, curves, workdir)
+    page = blocks(found, pictures, workdir)
+    written = [workdir / name for name in PAGES]
+    for path, text in zip(written, (markdown(page, workdir), as_html(page)), strict=True):
+        with atomic_file(path) as file:
+            file.write(text.encode())
+    return written
+
+
+def _draw(found: Mapping[str, Any], curves: Mapping[str, Any], workdir: Path) -> dict[str, Path]:
+    """Draws what there is to draw; returns {name: file}."""
+    folder, pictures = workdir / "plots", {}
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(of_view for of_defence in curves.values() for of_view in of_defence.values()):
+        pictures["roc"] = folder / "roc.png"
+        draw_rocs(curves, pictures["roc"])
+    bounds = {
+        name: {
+            "promised": bound["promised"],
+            "proved": bound["epsilon"],
+            "confidence": bound["confidence"],
+        }
+        for name, defence in found["defences"].items()
+        if (bound := defence["bound"]) is not None
+    }
+    if bounds:
+        pictures["epsilon"] = folder / "epsilon.png"
+        draw_epsilons(bounds, pictures["epsilon"])
+    return pictures
+
+
+def blocks(found: Mapping[str, Any], pictures: Mapping[str, Path], workdir: Path) -> list[Block]:
+    """Returns the content of a report.
+
+    Args:
+      found: What `audit.json` holds.
+      pictures: {"roc" or "epsilon": file}.
+      workdir: Where the defences have their folders.
+    """
+    defences, settings = found["defences"], found["settings"]
+    page: list[Block] = [Heading(f"Audit of {found['data']['name']}", 1), Text(_asked(found))]
+    page += [Heading("Findings"), *map(Text, _findings(defences))]
+    page += [Heading("Who sees what"), *_threats(defences)]
+    page += [Heading("What protects it"), *_protection(defences)]
+    page += [Heading("Membership"), *_membership(defences, settings)]
+    if "roc" in pictures:
+        page.append(Picture(pictures["roc"], "true over false positives of attacks on membership"))
+    page += _bounds(defences, pictures)
+    page += _reconstruction(defences, workdir)
+    page += [Heading("What it is good for"), *_utility(defences)]
+    page += [Heading("Data"), Verbatim(found["data"]["described"])]
+    if checks := found["data"]["checks"]:
+        page.append(Verbatim("\n".join(f"{name}: {value}" for name, value in checks.items())))
+    page += [Heading("What is not claimed"), *map(Text, _not_claimed(defences))]
+    if found["command"]:
+        page += [Heading("How to repeat it"), Verbatim(shlex.join(found["command"]))]
+    numbers = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    page.append(Text(f"Seed {settings['seed']}; {numbers}; {found['date']}."))
+    return page
+
+
+def _asked(found: Mapping[str, Any]) -> str:
+    settings, data = found["settings"], found["data"]
+    unit = {"row": "rows", "client": "clients, all of their rows together"}[settings["unit"]]
+    return (
+        f"{data['clients']} clients hold {data['rows']:,} rows. Membership is asked of "
+        f"{data['targets']:,} of them, {unit}: {settings['shadows']} federations train without a "
+        "half of these each, and each is attacked with the help of all others. False positives are "
+        "targets that a federation did not train on and that an attack takes for members."
+    )
+
+
+def findings(found: Mapping[str, Any]) -> str:
+    """Returns the findings of an audit as lines for people.
+
+    Args:
+      found: What `audit.json` holds.
+    """
+    return "\n".join(line.replace("*", "") for line in _findings(found["defences"]))
+
+
+def _findings(defences: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence or two on each defence: its strongest attack, epsilon, and its use."""
+    said = []
+    for name, defence in defences.items():
+        strongest = _strongest(defence)
+        parts = [f"*{name}*:"]
+        if strongest is not None:
+            view, attack, judged = strongest
+            rate = judged["pooled"]["rates"][-1]
+            parts.append(
+                f"the strongest attack on membership is `{attack}` on {_VIEWS[view]}, AUC "
+                f"{_number(judged['pooled']['auc'])}, which finds {_percent(rate['tpr'])} of the "
+                f"members at {_percent(rate['asked'])} false positives;"
+            )
+        bound = defence["bound"]
+        if bound is not None:
+            promised = bound["promised"]
+            what = "nothing is promised" if promised is None else f"promised {_number(promised)}"
+            parts.append(f"epsilon is at least {_number(bound['epsilon'])} ({what});")
+        test = defence["utility"]["test"]
+        metric = next(iter(test), None)
+        if metric is not None:
+            parts.append(f"test {metric.replace('_', ' ')} {_number(test[metric])}.")
+        said.append(" ".join(parts))
+    return said
+
+
+def _strongest(defence: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]] | None:
+    """Returns (view, attack, what it achieves) of the largest area under the curve."""
+    known = [
+        (view, attack, judged)
+        for view, of_view in defence["membership"].items()
+        for attack, judged in of_view.items()
+        if judged["pooled"]["auc"] is not None
+    ]
+    return max(known, key=lambda entry: entry[2]["pooled"]["auc"], default=None)
+
+
+def _threats(defences: Mapping[str, Any]) -> list[Block]:
+    page: list[Block] = []
+    for name, defence in defences.items():
+        rows = [["who", "sees", "what hides the rest", "attacked below as"]]
+        for party in defence["parties"]:
+            view = _VIEWS[party["view"]]
+            rows.append([party["name"], party["sees"], party["hidden"], view])
+        page += [Text(f"*{name}*{_changes(defence)}"), Table(rows)]
+    return page
+
+
+def _changes(defence: Mapping[str, Any]) -> str:
+    changes = ", ".join(f"`{key} = {value}`" for key, value in defence["changes"].items())
+    return f" ({changes})" if changes else ""
+
+
+def _protection(defences: Mapping[str, Any]) -> list[Block]:
+    rows = [["defence", "epsilon", "delta", "of one", "noise multiplier", "clipping norm"]]
+    said = []
+    for name, defence in defences.items():
+        spent = defence["privacy"]
+        if spent is None:
+            rows.append([name, _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING])
+            continue
+        epsilon = min(spent["epsilon"].values())
+        numbers = (epsilon, spent["delta"], spent["noise_multiplier"], spent["clip_norm"])
+        first, *others = (_NOTHING if number is None else _number(number) for number in numbers)
+        rows.append([name, first, others[0], spent["unit"], *others[1:]])
+        said.append(Text(f"*{name}*: it covers {spent['covers']}. Sampling: {spent['sampling']}."))
+        said.append(Text("Not covered: " + "; ".join(spent["not_covered"]) + "."))
+        if by_client := spent.get("epsilon_by_client"):
+            each = ", ".join(f"{client} {_number(value)}" for client, value in by_client.items())
+            said.append(Text(f"Epsilon by client: {each}."))
+    return [Table(rows), *said]
+
+
+def _membership(defences: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Block]:
+    rows = [["defence", "attacker sees", "attack", "AUC", "sd", "found at .1 %", "found at 1 %"]]
+    skipped = []
+    for name, defence in defences.items():
+        for view, of_view in defence["membership"].items():
+            for attack, judged in of_view.items():
+                pooled = judged["pooled"]
+                spread = judged["spread"]["auc"]["sd"]
+                rows.append(
+                    [name, _VIEWS[view], f"`{attack}`", _number(pooled["auc"]), _number(spread)]
+                    + [_interval(rate) for rate in pooled["rates"]]
+                )
+        for view, why in defence["skipped"].items():
+            skipped.append(Text(f"*{name}*, {_VIEWS[view]}: not looked at. {why}"))
+    note = (
+        "AUC and what is found are those of all federations together, with one threshold; sd is "
+        "that of the AUC over federations. In brackets are intervals of Clopper and Pearson at "
+        "95 %, of these rows and federations."
+    )
+    if settings["unit"] == "client":
+        note += " Members are clients."
+    return [Table(rows), Text(note), *skipped, *_released(defences)]
+
+
+def _released(defences: Mapping[str, Any]) -> list[Block]:
+    """Returns what attacks achieve on the models of the runs themselves."""
+    rows = [["defence", "attack", "AUC", "found at .1 %", "found at 1 %"]]
+    rows += [
+        [name, f"`{attack}`", _number(judged["auc"]), *map(_interval, judged["rates"])]
+        for name, defence in defences.items()
+        for attack, judged in defence["released"].items()
+    ]
+    if len(rows) == 1:
+        return []
+    said = (
+        "The same of the model that the run of all rows has left: targets, which it trained on, "
+        "beside rows of the test split."
+    )
+    return [Text(said), Table(rows)]
+
+
+def _bounds(defences: Mapping[str, Any], pictures: Mapping[str, Path]) -> list[Block]:
+    rows = [["defence", "proved, at least", "confidence", "promised, at most", "by the attack"]]
+    assumed: list[str] = []
+    for name, defence in defences.items():
+        if (bound := defence["bound"]) is None:
+            continue
+        promised = _NOTHING if bound["promised"] is None else _number(bound["promised"])
+        confidence = _percent(bound["confidence"])
+        rows.append([name, _number(bound["epsilon"]), confidence, promised, f"`{bound['attack']}`"])
+        assumed += [sentence for sentence in bound["assumes"] if sentence not in assumed]
+    if len(rows) == 1:
+        return []
+    page = [Heading("What attacks prove of epsilon"), Table(rows), Text(" ".join(assumed))]
+    if "epsilon" in pictures:
+        page.append(Picture(pictures["epsilon"], "epsilon, proved and promised"))
+    return page
+
+
+def _reconstruction(defences: Mapping[str, Any], workdir: Path) -> list[Block]:
+    page: list[Block] = []
+    rows = [["defence", "what is sent", "attack", "rows", "PSNR (dB)", "SSIM", "labels right"]]
+    for name, defence in defences.items():
+        for case in defence["reconstruction"]:
+            numbers = [_spread(case["psnr"]), _spread(case["ssim"]), _percent(case["labels"])]
+            rows.append([name, case["sent"], f"`{case['attack']}`", str(case["rows"]), *numbers])
+            if case["picture"]:
+                place = workdir / defence["folder"] / case["picture"]
+                page += [Text(f"*{name}*: {case['sent']}, `{case['attack']}`."), Picture(place, "")]
+    if len(rows) == 1:
+        return []
+    return [Heading("Rows drawn again from what clients send"), Table(rows), *page]
+
+
+def _utility(defences: Mapping[str, Any]) -> list[Block]:
+    """Returns tables of metrics on test rows: of all, of each client, of groups of rows."""
+    names = next(iter(defences.values()))["utility"]["metrics"][:_MOST_METRICS]
+    rows = [["defence", *map(_heading, names)]]
+    for name, defence in defences.items():
+        utility = defence["utility"]
+        for label, values in ((name, utility["test"]), *_baselines(name, utility)):
+            rows.append([label, *(_number(values.get(metric)) for metric in names)])
+    page: list[Block] = [Text("Test rows, after the last round."), Table(rows)]
+    clients = [
+        [name, one["client"], str(one["examples"]), *(_number(one.get(each)) for each in names)]
+        for name, defence in defences.items()
+        for one in defence["utility"]["clients"]
+    ]
+    if clients:
+        head = ["defence", "client", "rows", *map(_heading, names)]
+        page += [Text("By client."), Table([head, *clients])]
+    groups = {
+        key for defence in defences.values() for key in defence["utility"]["groups"]
+        if key.rpartition("/")[2] in names or key.count("/") < 2
+    }  # fmt: skip
+    if groups:
+        head = ["group and metric", *defences]
+        lines = [
+            [key.replace("/", " ")]
+            + [_number(defence["utility"]["groups"].get(key)) for defence in defences.values()]
+            for key in sorted(groups)
+        ]
+        page += [Text("By groups of rows."), Table([head, *lines])]
+    return page
+
+
+def _baselines(name: str, utility: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [
+        (f"{name}: {baseline.replace('_', ' ')}", values)
+        for baseline, values in utility["baselines"].items()
+    ]
+
+
+def _not_claimed(defences: Mapping[str, Any]) -> list[str]:
+    """Returns the sentences of all defences, each once, and of which it holds if not of all."""
+    said: dict[str, list[str]] = {}
+    for name, defence in defences.items():
+        for sentence in defence["not_claimed"]:
+            said.setdefault(sentence, []).append(name)
+    return [
+        sentence if len(names) == len(defences) else f"*{', '.join(names)}*: {sentence}"
+        for sentence, names in said.items()
+    ]
+
+
+def _heading(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return _NOTHING
+    if value == 0:
+        return "0"
+    return figures(value) if abs(value) >= 1e-3 else f"{value:.1e}"
+
+
+def _percent(share: float | None) -> str:
+    return _NOTHING if share is None else f"{100 * share:.3g} %"
+
+
+def _interval(rate: Mapping[str, Any]) -> str:
+    low, high = (f"{100 * rate[side]:.2g}" for side in ("low", "high"))
+    return f"{100 * rate['tpr']:.2g} % ({low}–{high})"
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """Returns the mean of the numbers that there are, and between which they lie."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return _NOTHING
+    mean = sum(known) / len(known)
+    return f"{mean:.3g} ({min(known):.3g} to {max(known):.3g})"

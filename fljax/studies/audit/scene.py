@@ -1,0 +1,166 @@
+"""The scene of a reconstruction: rows, the model, and what clients make of their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.audits.reconstruction.clients import Client, gradient
+from fljax.config.experiment import Experiment
+from fljax.core import random
+from fljax.core.trees import leaf_paths
+from fljax.privacy.protection import CLIP_NORM, NOISE, Protection
+from fljax.training.binding import bound
+from fljax.training.trials import TrialInputs, initial_trials
+
+PyTree = Any
+# (gradient of a layer's kernel [D, C], of its bias [C])
+Layer = Callable[[PyTree], tuple[np.ndarray, np.ndarray | None]]
+# Noise of clients that acts on single gradients; the accountant knows it by these numbers.
+_IN_GRADIENTS = "dpsgd"
+
+
+class Scene(NamedTuple):
+    """What the attacker knows, and what only the judge does.
+
+    Attributes:
+      client: (params, x, y) -> the gradient of the mean loss of rows.
+      params: The model that the first round starts from.
+      head: (gradient) -> that of the last layer; None where there is none.
+      dense: (gradient) -> that of a layer which reads x itself, and has a bias; None likewise.
+      protect: (gradient of a client, seed) -> what it sends.
+      x: float32[R, ...], rows as the model sees them.
+      y: int32[R] their labels.
+      num_classes: Of the task.
+      box: (least, largest) value of x.
+      is_image: Whether x are images.
+    """
+
+    client: Client
+    params: PyTree
+    head: Layer | None
+    dense: Layer | None
+    protect: Callable[[PyTree, int], PyTree]
+    x: np.ndarray
+    y: np.ndarray
+    num_classes: int
+    box: tuple[float, float]
+    is_image: bool
+
+
+def make_scene(experiment: Experiment, count: int, seed: int) -> Scene:
+    """Returns the scene of some rows that clients train on.
+
+    Args:
+      experiment: With its protection drawn; of a task with one label a row.
+      count: Rows, drawn by the seed, one of each client as far as there are so many.
+      seed: Of the draw.
+    """
+    dataset, task = experiment.dataset, experiment.task
+    variables, frozen = _start(experiment)
+    rows = _rows(experiment, count, seed)
+    batch = jax.tree.map(jnp.asarray, dataset.train.examples.take(rows))
+    seen = dataset.preprocess(batch) if dataset.preprocess else batch
+    x, y = np.asarray(seen["x"], np.float32), np.asarray(seen["y"], np.int32)
+
+    def losses(params, x, y):
+        own = {"x": x, "y": y, "mask": jnp.ones(len(y), bool)}
+        (value, _), _ = task.loss(params, frozen, variables.model_state, own, None, False)
+        return value
+
+    return Scene(
+        client=gradient(losses),
+        params=variables.params,
+        head=_head(experiment, variables, frozen),
+        dense=_dense(variables.params, x[0].size),
+        protect=_protection(experiment),
+        x=x,
+        y=y,
+        num_classes=task.num_classes,
+        box=(float(x.min()), float(x.max())),
+        is_image=_is_image(x.shape[1:]),
+    )
+
+
+def _start(experiment: Experiment):
+    """Returns (variables, constants) of the model before the first round."""
+    seed = experiment.options.get("seed", 0)
+    inputs = [TrialInputs(seed, experiment.hparams)]
+    start = initial_trials(experiment.task, inputs, [experiment.dataset.num_clients])
+    return jax.tree.map(lambda leaf: leaf[0], start.variables), start.frozen
+
+
+def _rows(experiment: Experiment, count: int, seed: int) -> np.ndarray:
+    """Returns row numbers: a row of each client first, in an order that the seed draws."""
+    partition = experiment.dataset.train.partition
+    rows, owners = partition.all_rows(), partition.owners()
+    order = np.argsort(random.bits(seed, "audit/reconstruction", rows), kind="stable")
+    rows, owners = rows[order], owners[order]
+    _, first = np.unique(owners, return_index=True)
+    others = np.setdiff1d(np.arange(len(rows)), first)
+    return rows[np.concatenate([np.sort(first), others])[:count]]
+
+
+def _head(experiment: Experiment, variables, frozen) -> Layer | None:
+    local = bound(experiment.task, frozen, experiment.dataset)
+    try:
+        chosen = jax.tree.leaves(local.head(*variables))
+    except ValueError:
+        return None
+    shapes = [leaf.shape for leaf in jax.tree.leaves(variables.params)]
+    kernels = [place for place, own in enumerate(chosen) if own and len(shapes[place]) == 2]
+    biases = [place for place, own in enumerate(chosen) if own and len(shapes[place]) == 1]
+    if len(kernels) != 1 or len(biases) > 1:
+        return None
+    return _layer(kernels[0], biases[0] if biases else None)
+
+
+def _dense(params: PyTree, features: int) -> Layer | None:
+    """Returns the one dense layer with a bias that reads as many numbers as a row has."""
+    names, leaves = leaf_paths(params), jax.tree.leaves(params)
+    found = []
+    for place, leaf in enumerate(leaves):
+        if leaf.ndim == 2 and leaf.shape[0] == features and names[place].endswith("kernel"):
+            bias = names[place].removesuffix("kernel") + "bias"
+            if bias in names:
+                found.append((place, names.index(bias)))
+    return _layer(*found[0]) if len(found) == 1 else None
+
+
+def _layer(kernel: int, bias: int | None) -> Layer:
+    def of(gradients: PyTree) -> tuple[np.ndarray, np.ndarray | None]:
+        leaves = jax.tree.leaves(gradients)
+        return np.asarray(leaves[kernel]), None if bias is None else np.asarray(leaves[bias])
+
+    return of
+
+
+def _protection(experiment: Experiment) -> Callable[[PyTree, int], PyTree]:
+    """Returns what clients make of a gradient: clipped, with noise, under DP-SGD."""
+    privacy = experiment.options.get("privacy")
+    mechanism = privacy.mechanism if isinstance(privacy, Protection) else None
+    if mechanism is None or mechanism.name != _IN_GRADIENTS:
+        return lambda gradients, seed: gradients
+    norm, noise = (mechanism.hparams[name] for name in (CLIP_NORM, NOISE))
+
+    def protect(gradients: PyTree, seed: int) -> PyTree:
+        leaves, structure = jax.tree.flatten(gradients)
+        length = jnp.sqrt(sum((leaf**2).sum() for leaf in leaves))
+        factor = jnp.minimum(1.0, norm / jnp.maximum(length, jnp.finfo(length.dtype).tiny))
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        noised = [
+            factor * leaf + noise * norm * jax.random.normal(key, leaf.shape, leaf.dtype)
+            for key, leaf in zip(keys, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, noised)
+
+    return protect
+
+
+def _is_image(shape: tuple[int, ...]) -> bool:
+    is_grid = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    return is_grid and min(shape[:2]) > 1

@@ -1,0 +1,147 @@
+"""What attacks on membership achieve: each federation is attacked with the help of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.audits.membership.curves import Judgement, judge_models, judge_subsets, plain, roc
+from fljax.audits.membership.names import make_membership
+from fljax.audits.membership.observed import MembershipAttack
+from fljax.audits.membership.signals import offered
+from fljax.audits.membership.turns import in_turn
+from fljax.audits.membership.users import scores_of_users
+from fljax.core.task import Task
+from fljax.studies.audit.evidence import OF_UPDATES, Evidence, Targets
+from fljax.studies.audit.settings import Audit
+
+_USUAL = ("loss", "modified_entropy", "lira(online=False)", "lira", "rmia")
+# Where curves are drawn: false positive rates.
+_DRAWN = np.concatenate([[0.0], np.logspace(-3, 0, 61)])
+# Subsets that are told apart, at most.
+_MOST_SUBSETS = 50
+
+
+class Attacks(NamedTuple):
+    """Attacks by the views that they are for.
+
+    Attributes:
+      on_models: {name: attack}.
+      on_updates: Likewise.
+    """
+
+    on_models: Mapping[str, MembershipAttack]
+    on_updates: Mapping[str, MembershipAttack]
+
+    def of(self, view: str) -> Mapping[str, MembershipAttack]:
+        """Returns those of a view."""
+        return self.on_updates if view in OF_UPDATES else self.on_models
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Which signals of models they read."""
+        return tuple(dict.fromkeys(attack.signal for attack in self.on_models.values()))
+
+
+def make_attacks(settings: Audit, task: Task) -> Attacks:
+    """Returns the attacks of an audit; the usual ones that a task does not offer are left out.
+
+    Raises:
+      ValueError: For unknown ones, and for a bound by an attack that is not among them.
+    """
+    given = settings.attacks
+    on_models = {text: make_membership(text) for text in (_USUAL if given is None else given)}
+    if given is None:
+        known = offered(task.kind)
+        on_models = {text: attack for text, attack in on_models.items() if attack.signal in known}
+    on_updates = {text: make_membership(text) for text in settings.update_attacks}
+    if settings.bound not in on_models:
+        raise ValueError(
+            f"bound = {settings.bound!r}; it must be one of attacks, {', '.join(on_models)}."
+        )
+    return Attacks(on_models, on_updates)
+
+
+class Verdicts(NamedTuple):
+    """What attacks on membership achieve under one defence.
+
+    Attributes:
+      judged: {view: {attack: what it achieves, as JSON values}}; "pooled" and "spread" over the
+        federations, and "clients", "classes" of the strongest.
+      curves: {view: {attack: (false positive rates, true positive rates)}}, pooled.
+      scores: float64[units] of the attack that bounds epsilon on federation 0, of the released
+        model; None where it was not attacked.
+      members: bool[units], which it trained on.
+    """
+
+    judged: dict[str, dict[str, dict[str, Any]]]
+    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+    scores: np.ndarray | None
+    members: np.ndarray
+
+
+def judge_evidence(
+    evidence: Evidence,
+    targets: Targets,
+    attacks: Attacks,
+    settings: Audit,
+    classes: np.ndarray | None,
+) -> Verdicts:
+    """Attacks all federations, view by view.
+
+    Args:
+      evidence: What attackers have.
+      targets: Whose membership is asked of.
+      attacks: The attacks.
+      settings: Of the audit.
+      classes: int[T] class of each target, or None.
+    """
+    judged: dict[str, dict[str, dict[str, Any]]] = {}
+    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    bounding, members = None, _of_units(targets.members, targets, settings)
+    for view, signals in evidence.signals.items():
+        judged[view], curves[view] = {}, {}
+        for name, attack in attacks.of(view).items():
+            population = evidence.population.get(view, {}).get(attack.signal)
+            if "population" in attack.needs and population is None:
+                continue
+            own = classes if "classes" in attack.needs else None
+            scores = in_turn(attack, signals[attack.signal], targets.members, population, own)
+            if settings.unit == "client":
+                _, scores = scores_of_users(scores, targets.owners)
+            judgement = judge_models(scores, members)
+            judged[view][name] = _told(judgement) | _subsets(scores, members, targets, classes)
+            curve = roc(scores.ravel(), members.ravel())
+            curves[view][name] = (_DRAWN, curve.rates(_DRAWN))
+            if view == "model" and name == settings.bound:
+                bounding = scores[0]
+    return Verdicts(judged, curves, bounding, members[0])
+
+
+def _of_units(members: np.ndarray, targets: Targets, settings: Audit) -> np.ndarray:
+    """Returns bool[M, units]: of rows, or of clients in the order of their numbers."""
+    if settings.unit == "row":
+        return members
+    _, first = np.unique(targets.owners, return_index=True)
+    return members[:, first]
+
+
+def _told(judgement: Judgement) -> dict[str, Any]:
+    found = plain(judgement)
+    return {"pooled": found["pooled"], "spread": found["spread"]}
+
+
+def _subsets(
+    scores: np.ndarray, members: np.ndarray, targets: Targets, classes: np.ndarray | None
+) -> dict[str, Any]:
+    """Returns what an attack achieves on the rows of each client and of each class."""
+    if scores.shape[1] != len(targets.rows):
+        return {}
+    labels = {"clients": targets.owners} | ({} if classes is None else {"classes": classes})
+    return {
+        name: plain(judge_subsets(scores, members, own))
+        for name, own in labels.items()
+        if len(np.unique(own)) <= _MOST_SUBSETS
+    }

@@ -1,0 +1,122 @@
+"""An audit of a small federation: what it finds, what it leaves, and that it goes on."""
+
+import json
+
+import pytest
+
+from fljax.config import ConfigError
+from fljax.studies import audit
+from fljax.studies.audit.threats import threat_model
+from fljax.training.options import RoundOptions
+from tests.small_sweeps import small_config
+
+PLAIN = {"privacy": None, "noise_multiplier": None, "delta": None, "clip_norm": None}
+
+
+def protected_config(**values):
+    return small_config(
+        num_clients=4, clients_per_round=4, num_rounds=4, partition="iid", val_fraction=0.0,
+        model="softmax_regression", local_steps=2, eval_every=4, eval_clients=-1,
+        batches="poisson", privacy="dpsgd", noise_multiplier=3.0, clip_norm=1.0, delta=1e-3,
+        batch_size=8, client_lr=0.5, **values,
+    )  # fmt: skip
+
+
+SETTINGS = {
+    "defences": {"protected": {}, "plain": PLAIN},
+    "shadows": 5,
+    "targets": 60,
+    "population": 100,
+    "looks": 2,
+    "reconstructed": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("audit")
+    settings = audit.make_audit(SETTINGS)
+    return workdir, audit.audit(protected_config(), workdir, settings, ["python", "here"])
+
+
+def test_what_an_audit_finds(audited):
+    workdir, found = audited
+    assert json.loads((workdir / "audit.json").read_text()) == found
+    protected, plain = found["defences"].values()
+    assert protected["privacy"]["epsilon"] and plain["privacy"] is None
+    assert list(protected["membership"]) == ["model", "rounds", "updates", "sums"]
+    for defence in (protected, plain):
+        for of_view in defence["membership"].values():
+            for judged in of_view.values():
+                pooled = judged["pooled"]
+                assert pooled["members"] + pooled["others"] == 5 * 60
+                assert 0 <= pooled["auc"] <= 1 and set(judged["clients"]) == set("0123")
+        assert set(defence["released"]) == {"loss", "modified_entropy", "lira(online=False)"}
+        assert [one["client"] for one in defence["utility"]["clients"]] == list("0123")
+    bound = protected["bound"]
+    # on fewer rows, the same noise spends more
+    assert bound["epsilon"] <= bound["promised"]
+    assert bound["promised"] > min(protected["privacy"]["epsilon"].values())
+    assert plain["bound"]["promised"] is None
+
+
+def test_what_an_audit_leaves(audited):
+    workdir, found = audited
+    for name in ("audit.md", "audit.html"):
+        text = (workdir / name).read_text()
+        for said in ("Who sees what", "What is not claimed", "python here", "nothing is promised"):
+            assert said in text, said
+        assert ('src="data:image/png' in text) == (name == "audit.html")
+    assert (workdir / "protected" / "run" / "model" / "final.npz").exists()
+    assert "no statement of compliance" in (workdir / "audit.md").read_text()
+    assert "epsilon is at least" in audit.findings(found)
+
+
+def test_an_audit_goes_on_from_what_is_there(audited, monkeypatch):
+    workdir, found = audited
+    for module, name in (("evidence", "train_shadows"), ("launch", "simulate_config")):
+        monkeypatch.setattr(f"fljax.studies.audit.{module}.{name}", None)
+    again = audit.audit(protected_config(), workdir, audit.make_audit(SETTINGS), ["python", "here"])
+    assert again == found
+    with pytest.raises(TypeError):  # another question is not answered by what is there
+        audit.audit(protected_config(), workdir, audit.make_audit(SETTINGS | {"seed": 1}))
+
+
+def test_the_threat_model_follows_the_configuration():
+    options = {"num_rounds": 2, "clients_per_round": 3}
+    server = threat_model(RoundOptions(**options))[-1]
+    assert (server.view, server.hidden) == ("updates", "nothing")
+    secure = RoundOptions(**options, secure_aggregation="secure_aggregation")
+    assert threat_model(secure)[-1].view == "sums"
+    private = RoundOptions(
+        **options, privacy="dpsgd", noise_multiplier=1.0, clip_norm=1.0, delta=1e-5
+    )
+    assert "dpsgd" in threat_model(private)[0].hidden
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"shadow": 3}, "did you mean 'shadows'"),
+        ({"shadows": 4}, "shadows = 4"),
+        ({"views": ("weights",)}, "views has 'weights'"),
+        ({"defences": {}}, "defences ="),
+        ({"unit": "hospital"}, "unit = 'hospital'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        audit.make_audit(settings)
+
+
+def test_what_cannot_be_audited_is_refused(tmp_path):
+    config = protected_config()
+    with pytest.raises(ValueError, match="must be one of attacks"):
+        audit.audit(config, tmp_path, audit.make_audit({"bound": "loss", "attacks": ["lira"]}))
+    with pytest.raises(ConfigError, match=r"defences\['odd'\]"):
+        audit.audit(
+            config, tmp_path, audit.make_audit({"defences": {"odd": {"privacy": "gausian"}}})
+        )
+    with pytest.raises(ValueError, match="needs two rows"):
+        audit.audit(config, tmp_path, audit.make_audit({"targets": 1}))
+    assert not list(tmp_path.iterdir())
