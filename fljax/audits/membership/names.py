@@ -9,7 +9,7 @@ from fljax.audits.membership.observed import MembershipAttack
 from fljax.audits.membership.rmia import rmia
 from fljax.audits.membership.sequences import loss_trend
 from fljax.audits.membership.signals import SIGNALS
-from fljax.audits.membership.thresholds import entropy, loss, modified_entropy
+from fljax.audits.membership.thresholds import cosine, entropy, loss, modified_entropy
 from fljax.core import parts
 from fljax.core.values import shown
 
@@ -23,6 +23,7 @@ ATTACKS: dict[str, Callable[..., MembershipAttack]] = {
     "lira": lira,
     "rmia": rmia,
     "loss_trend": loss_trend,
+    "cosine": cosine,
 }
 
 

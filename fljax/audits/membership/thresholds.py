@@ -59,6 +59,16 @@ def modified_entropy(per_class: bool = False) -> MembershipAttack:
     return _threshold("modified_entropy", per_class)
 
 
+def cosine() -> MembershipAttack:
+    """Returns the attack on the cosine of an update and a row's gradient, higher of members.
+
+    Example:
+      >>> cosine().score(Observed.of(np.array([0.3, -0.1]))).tolist()
+      [0.3, -0.1]
+    """
+    return _threshold("cosine", per_class=False)
+
+
 def _threshold(signal: str, per_class: bool) -> MembershipAttack:
     per_class = checked("per_class", per_class, Field(False, bool))
     sign = sign_of(signal)

@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fljax.audits.membership import designs
+from fljax.audits.membership.curves import judge_models
+from fljax.audits.membership.lira import lira
+from fljax.audits.membership.turns import in_turn
 
 
 def half(number):
@@ -72,3 +75,34 @@ def test_of_an_odd_number_of_models_half_the_targets_are_in_one_more():
 def test_what_is_no_design_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("models", [5, 7, 8, 16])
+def test_coins_leave_each_model_others_with_each_target_and_without(models):
+    members = designs.coins(models, np.arange(600), seed=4)
+    least = 1 if models < 7 else 2
+    for number in range(models):
+        others = np.delete(members, number, 0).sum(0)
+        assert (others >= least).all() and (others <= models - 1 - least).all()
+
+
+def test_coins_of_the_first_model_are_fair_and_depend_on_nothing():
+    members = designs.coins(9, np.arange(40_000), seed=1)
+    others = members[1:].sum(0)
+    assert abs(members[0].mean() - 0.5) < 4 * 0.5 / 200
+    for number in np.unique(others):
+        chosen = members[0, others == number]
+        assert abs(chosen.mean() - 0.5) < 4 * 0.5 / np.sqrt(len(chosen))
+    np.testing.assert_array_equal(members[0], designs.coins(5, np.arange(40_000), seed=1)[0])
+
+
+def test_an_attack_that_knows_nothing_is_at_chance_with_coins_and_below_it_with_halves():
+    signals, found = np.random.default_rng(0).normal(size=(12, 4000)), {}
+    drawn = {
+        "coins": designs.coins(12, np.arange(4000), seed=2),
+        "halves": designs.halves(12, 4000, seed=2),
+    }
+    for name, members in drawn.items():
+        scores = in_turn(lira(), signals, members)
+        found[name] = judge_models(scores, members).pooled.auc
+    assert abs(found["coins"] - 0.5) < 0.01 and found["halves"] < 0.49
