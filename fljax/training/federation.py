@@ -447,7 +447,7 @@ def _of_trial(tree: PyTree, trial: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[trial], tree)
 
 
-@functools.partial(jax.jit, donate_argnums=(1, 2))
+@functools.partial(jax.jit, donate_argnums=2)
 def _chosen(fresh: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     """Returns the new entries of the trials that are fresh, and the old ones of the others."""
     return jax.tree.map(lambda a, b: jnp.where(beside(fresh, a), a, b), new, old)
