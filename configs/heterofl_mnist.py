@@ -18,6 +18,7 @@ Costs: not measured yet. Reaches: not measured yet.
 from flax import nnx
 
 from fljax.config import default_config
+from fljax.studies import Criterion
 
 FILTERS = (16, 32, 64, 128)
 FIVE = "1, 0.5, 0.25, 0.125, 0.0625"
@@ -76,5 +77,11 @@ def get_study():
             "a-e": {"rates": FIVE},
             "e": {"rates": "0.0625"},
         },
-        "seeds": 1,
+        "reference": "a",
+        "seeds": 3,
+        "columns": ("final/eval/test/accuracy", "gap", "client_uplink_bytes"),
+        # nothing is chosen: models are judged after their last round
+        "criterion": Criterion(
+            "eval/test/accuracy", "eval/test/accuracy", at="last", allow_test=True
+        ),
     }

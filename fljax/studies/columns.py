@@ -23,6 +23,8 @@ _JOBS = (
 )  # fmt: skip
 # Before the name of a variant that the others are measured against beside the reference.
 _GAP_TO = "gap to "
+# From here on, numbers are written without decimals.
+_WHOLE = 10_000
 
 
 class Column(NamedTuple):
@@ -365,14 +367,15 @@ def with_sd(value: Spread, places: int | None = None, factor: float = 1.0, sign:
 
     Args:
       value: What is written.
-      places: Decimals; None: four, or as many as leave three digits of a small number.
+      places: Decimals; None: four, or as many as leave three digits of a small number, and none
+        of a large one.
       factor: Of both.
       sign: "+" writes that of the mean, whatever it is.
     """
     if math.isnan(value.mean):
         return "–"
     if places is None:
-        sizes = (abs(number) for number in value if math.isfinite(number))
-        places = max(4, decimals(max(sizes, default=0.0), 3))
+        largest = max((abs(number) for number in value if math.isfinite(number)), default=0.0)
+        places = 0 if largest >= _WHOLE else max(4, decimals(largest, 3))
     text = f"{factor * value.mean:{sign},.{places}f}"
     return text if math.isnan(value.sd) else f"{text} ± {factor * value.sd:,.{places}f}"

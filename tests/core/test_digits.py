@@ -43,3 +43,4 @@ def test_small_values_are_shown_in_progress_and_in_tables():
     assert "loss 1.250e-06, test accuracy 0.0003100" in stream.getvalue()
     assert with_sd(Spread(1.25e-6, 3e-7)) == "0.00000125 ± 0.00000030"
     assert with_sd(Spread(0.75, math.nan)) == "0.7500"
+    assert with_sd(Spread(43_666_709.3, 2_071_410.2)) == "43,666,709 ± 2,071,410"
