@@ -3,7 +3,7 @@
 For `scripts/audit.py`; `scripts/simulate.py` trains the model alone. The first 2,000 images of
 Fashion-MNIST, of which each of 33 federations has a half; 784-64-10, 1,200 steps of SGD 0.02,
 momentum 0.9, on batches of 32. Defences: none, and DP-SGD whose noise promises epsilon 0.95 to the
-2,000 rows of the run, and 2.07 to the rows of a federation, at delta 1e-4. Settings, behind a colon:
+2,000 rows of the run, and 2.07 to those of a federation, at delta 1e-4. Settings, after a colon:
 
     central     one client has all rows (the default)
     federated   ten clients have 200 rows each, and train 12 steps in each of 100 rounds

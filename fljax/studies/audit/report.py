@@ -246,7 +246,8 @@ def _bounds(defences: Mapping[str, Any], pictures: Mapping[str, Path]) -> list[B
         assumed += [sentence for sentence in bound["assumes"] if sentence not in assumed]
     if len(rows) == 1:
         return []
-    page = [Heading("What attacks prove of epsilon"), Table(rows), Text(" ".join(assumed))]
+    page: list[Block] = [Heading("What attacks prove of epsilon"), Table(rows)]
+    page.append(Text(" ".join(assumed)))
     if "epsilon" in pictures:
         page.append(Picture(pictures["epsilon"], "epsilon, proved and promised"))
     return page

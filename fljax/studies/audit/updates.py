@@ -265,11 +265,11 @@ def make_alignments(
         padded = np.zeros(shape, np.int32)
         padded.reshape(-1)[: rows.count] = owners
         inner, gradients, norms = jax.device_get(of_models(models, updates, rows.batches, padded))
-        wide = (
+        inner, gradients = (
             np.asarray(values.reshape(len(values), -1)[:, : rows.count], np.float64)
             for values in (inner, gradients)
         )
-        return Alignments(*wide, np.asarray(norms, np.float64)[:, owners])
+        return Alignments(inner, gradients, np.asarray(norms, np.float64)[:, owners])
 
     return alignments
 
