@@ -12,7 +12,9 @@ over places) have 64 to 512 filters, and train 200 rounds of 5 epochs at rate 0.
 gradients clipped to 1. Here they have 16 to 128, and train 40 rounds of 1 epoch at rate 0.03 with
 that momentum and weight decay, and no clipping. Statistics of batch normalization are those of the
 cohort in each round, for which the paper asks all clients after training.
-Costs: not measured yet. Reaches: not measured yet.
+Costs: nine runs, 16 CPU minutes.
+Reaches: a 99.14 +- 0.06, a-e 98.67 +- 0.03, e 90.57 +- 0.21 (three seeds); e has 1 to 8 filters
+here, and 4 to 32 in the paper. a-e needs more rounds: after 120 with a cosine, a 99.34, a-e 99.14.
 """
 
 from flax import nnx
