@@ -57,7 +57,7 @@ def predictor(
     """
     saved = _saved(run, which)
     if model is None:
-        config = _config_of(run)
+        config = config_of_run(run)
         model = _configured_model(config, saved.about)
         if preprocess is None and saved.about["preprocessed"]:
             preprocess = _configured_preprocess(config)
@@ -96,8 +96,15 @@ def _saved(run: Run | str | Path, which: str) -> SavedModel:
     return SavedModel(variables, run.frozen, dict(run.about_model))
 
 
-def _config_of(run: Run | str | Path) -> dict[str, Any]:
-    """Returns the configuration of a run, of the keys that configurations have."""
+def config_of_run(run: Run | str | Path) -> dict[str, Any]:
+    """Returns the configuration of a run, of the keys that configurations have.
+
+    Args:
+      run: What `simulate` or `load_run` returned, or the run's directory.
+
+    Raises:
+      ValueError: If the run was not made of a configuration.
+    """
     if isinstance(run, Run):
         config = run.config
     else:

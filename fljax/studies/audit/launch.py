@@ -52,6 +52,7 @@ class Defence(NamedTuple):
       config: The configuration.
       plain: Its experiment before its protection is drawn.
       folder: Where its files are.
+      run: Where its run is, or will be.
     """
 
     name: str
@@ -59,10 +60,16 @@ class Defence(NamedTuple):
     config: Any
     plain: Experiment
     folder: Path
+    run: Path
 
 
 def audit(
-    config, workdir: str | Path, settings: Audit | None = None, command: Sequence[str] = ()
+    config: Any,
+    workdir: str | Path,
+    settings: Audit | None = None,
+    command: Sequence[str] = (),
+    *,
+    run: str | Path | None = None,
 ) -> dict[str, Any]:
     """Audits a configuration; an audit that was begun in the workdir goes on.
 
@@ -71,6 +78,8 @@ def audit(
       workdir: Receives `audit.json`, `audit.html`, `audit.md`, pictures, and a folder a defence.
       settings: What is attacked, and how; the usual where left out.
       command: What was called, for the line that repeats it.
+      run: Directory of a finished run of the configuration, which stands for that of the defence
+        that changes nothing; None trains it.
 
     Returns:
       What `audit.json` holds.
@@ -86,7 +95,7 @@ def audit(
     settings = settings or Audit()
     workdir = checked_path("workdir", workdir)
     defences = [
-        _defence(config, name, changes, workdir) for name, changes in settings.defences.items()
+        _defence(config, name, changes, workdir, run) for name, changes in settings.defences.items()
     ]
     first = defences[0].plain
     attacks = make_attacks(settings, first.task)
@@ -113,13 +122,17 @@ def audit(
     return found
 
 
-def _defence(config, name: str, changes: Mapping[str, Any], workdir: Path) -> Defence:
+def _defence(
+    config, name: str, changes: Mapping[str, Any], workdir: Path, run: str | Path | None
+) -> Defence:
     try:
         own = with_keys(copy.deepcopy(config), changes)
         made = plain_experiment(own)
     except ConfigError as error:
         raise ConfigError(f"defences[{name!r}]: {error}") from error
-    return Defence(name, changes, own, made, workdir / _folder(name))
+    folder = workdir / _folder(name)
+    place = folder / "run" if run is None or changes else Path(run)
+    return Defence(name, changes, own, made, folder, place)
 
 
 def _folder(name: str) -> str:
@@ -153,10 +166,9 @@ def _audited(
 
 def _run_of(defence: Defence) -> Run:
     """Returns the run of a defence, which trains on all rows."""
-    place = defence.folder / "run"
-    if not (place / SUMMARY).exists():
-        simulate_config(defence.config, place, resume=place.exists())
-    return load_run(place)
+    if not (defence.run / SUMMARY).exists():
+        simulate_config(defence.config, defence.run, resume=defence.run.exists())
+    return load_run(defence.run)
 
 
 def _evidence(defence: Defence, targets: Targets, attacks: Attacks, settings: Audit) -> Evidence:

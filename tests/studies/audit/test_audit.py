@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from fljax.config import ConfigError
+import fljax
+from fljax.config import ConfigError, resolve
+from fljax.config.prediction import config_of_run
 from fljax.studies import audit
 from fljax.studies.audit.threats import threat_model
 from fljax.training.options import RoundOptions
@@ -80,6 +82,19 @@ def test_an_audit_goes_on_from_what_is_there(audited, monkeypatch):
     assert again == found
     with pytest.raises(TypeError):  # another question is not answered by what is there
         audit.audit(protected_config(), workdir, audit.make_audit(SETTINGS | {"seed": 1}))
+
+
+def test_a_finished_run_stands_for_its_configuration(audited, tmp_path, monkeypatch):
+    workdir, found = audited
+    monkeypatch.setattr("fljax.studies.audit.launch.simulate_config", None)
+    run = fljax.load_run(workdir / "protected" / "run")
+    settings = SETTINGS | {"defences": {"as trained": {}}, "views": ("model",), "shadows": 5}
+    config = resolve(config_of_run(run))
+    again = audit.audit(config, tmp_path, audit.make_audit(settings), run=run.directory)
+    defence, known = again["defences"]["as trained"], found["defences"]["protected"]
+    assert defence["utility"] == known["utility"] and list(defence["membership"]) == ["model"]
+    assert defence["released"] == known["released"]
+    assert not (tmp_path / "as_trained" / "run").exists()
 
 
 def test_the_threat_model_follows_the_configuration():
