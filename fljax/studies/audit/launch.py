@@ -25,12 +25,14 @@ from fljax.config import ConfigError, resolve, to_plain, with_keys
 from fljax.config.experiment import Experiment, plain_experiment, simulate_config, with_protection
 from fljax.core.files import atomic_file
 from fljax.core.values import checked_path
+from fljax.data.checks.report import check
 from fljax.recording import load_run, say, versions
 from fljax.recording.jsonio import plain
 from fljax.recording.runs import SUMMARY, Run
 from fljax.studies.audit.evidence import Evidence, Targets, choose_targets, gather
 from fljax.studies.audit.evidence_file import load_evidence, save_evidence
-from fljax.studies.audit.reconstructions import reconstruct_rows
+from fljax.studies.audit.inverted_model import invert_model
+from fljax.studies.audit.reconstructions import check_inversion, reconstruct_rows
 from fljax.studies.audit.released import attack_released
 from fljax.studies.audit.report import write_audit_report
 from fljax.studies.audit.settings import Audit
@@ -99,6 +101,7 @@ def audit(
     ]
     first = defences[0].plain
     attacks = make_attacks(settings, first.task)
+    check_inversion(first, settings)
     targets = choose_targets(first.dataset, settings)
     found: dict[str, Any] = {
         "format": _FORMAT,
@@ -144,9 +147,11 @@ def _audited(
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Returns what an audit says of a defence, and the curves of its attacks."""
     run = _run_of(defence)
-    options, _ = split_options(with_protection(defence.plain).options)
+    released = with_protection(defence.plain)
+    options, _ = split_options(released.options)
     evidence = _evidence(defence, targets, attacks, settings)
-    verdicts = judge_evidence(evidence, targets, attacks, settings, _classes(defence, targets))
+    classes, groups = _classes(defence, targets), _groups(defence, targets)
+    verdicts = judge_evidence(evidence, targets, attacks, settings, classes, groups)
     return {
         "changes": plain(dict(defence.changes)),
         "folder": defence.folder.name,
@@ -154,12 +159,11 @@ def _audited(
         "privacy": run.summary.get("privacy"),
         "parties": [party._asdict() for party in threat_model(options)],
         "membership": verdicts.judged,
-        "released": attack_released(
-            run, with_protection(defence.plain), targets, evidence, attacks.on_models
-        ),
+        "released": attack_released(run, released, targets, evidence, attacks.on_models),
         "skipped": evidence.skipped,
         "bound": _bound(verdicts, evidence, settings),
         "reconstruction": reconstruct_rows(defence.plain, defence.folder, settings),
+        "inversion": invert_model(run, released, defence.folder, settings.seed),
         "not_claimed": not_claimed(options),
     }, verdicts.curves
 
@@ -199,6 +203,18 @@ def _classes(defence: Defence, targets: Targets) -> np.ndarray | None:
     return np.asarray(dataset.train.examples.take(targets.rows)["y"], np.int64)
 
 
+def _groups(defence: Defence, targets: Targets) -> dict[str, np.ndarray]:
+    """Returns {name: [T] texts} of the groups of rows, such as sex."""
+    dataset = defence.plain.dataset
+    if not dataset.row_groups:
+        return {}
+    held = dataset.train.examples.take(targets.rows)["groups"]
+    return {
+        name: np.array(texts)[np.asarray(held[name], np.int64)]
+        for name, texts in dataset.row_groups.items()
+    }
+
+
 def _bound(verdicts: Verdicts, evidence: Evidence, settings: Audit) -> dict[str, Any] | None:
     """Returns what the first federation proves of epsilon; None where no attack was to do that."""
     if verdicts.scores is None:
@@ -217,5 +233,5 @@ def _data(experiment: Experiment, targets: Targets) -> dict[str, Any]:
         "clients": dataset.members,
         "rows": int(dataset.train.num_rows),
         "targets": len(targets.rows),
-        "checks": plain(dict(dataset.checks)),
+        "checks": str(check(dataset)),
     }

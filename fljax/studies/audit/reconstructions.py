@@ -2,6 +2,8 @@
 
     one row     the gradient of a single row: the least that a client can hide behind
     a batch     the mean gradient of four rows
+    an update   what a client of four rows sends after two epochs in batches of two, with the
+                optimizer of the configuration
     a sum       the mean of the gradients of ten clients with a row each, as secure aggregation
                 shows it
 
@@ -18,16 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fljax.audits.reconstruction.clients import batches_in_order
 from fljax.audits.reconstruction.dense_inverse import dense_row
 from fljax.audits.reconstruction.gradient_inversion import reconstruct
 from fljax.audits.reconstruction.settings import Inversion, make_inversion
 from fljax.audits.reconstruction.similarity import matched, psnr, ssim
+from fljax.config import ConfigError
 from fljax.config.experiment import Experiment, with_protection
 from fljax.studies.audit.pictures import draw_reconstructions
-from fljax.studies.audit.scene import Scene, make_scene
+from fljax.studies.audit.scene import Layer, Scene, is_image, make_scene, seen_rows
 from fljax.studies.audit.settings import Audit
 
-_BATCH, _CLIENTS = 4, 10
+_BATCH, _CLIENTS, _EPOCHS = 4, 10, 2
 # Decibels of a row that is exactly right, of which there is no end.
 _EXACT = 200.0
 # What an audit takes where it is not told: for images, and for rows of numbers.
@@ -52,6 +56,27 @@ class Case(NamedTuple):
     labels: float | None
 
 
+def check_inversion(plain: Experiment, settings: Audit) -> None:
+    """Raises ConfigError for an attack that is none, or does not suit the rows."""
+    if not settings.reconstructed or settings.inverted is None:
+        return
+    try:
+        attack = make_inversion(settings.inverted)
+    except ValueError as error:
+        raise ConfigError(f"inverted: {error}") from error
+    if attack.total_variation and not _has_images(plain):
+        raise ConfigError(
+            f"inverted = {settings.inverted!r} has a prior of images, and rows of "
+            f"{plain.dataset.name} are none: use geiping(0)."
+        )
+
+
+def _has_images(plain: Experiment) -> bool:
+    dataset = plain.dataset
+    x, _ = seen_rows(dataset, dataset.train.rows()[:1])
+    return is_image(x.shape[1:])
+
+
 def reconstruct_rows(plain: Experiment, folder: Path, settings: Audit) -> list[dict[str, Any]]:
     """Returns what attackers draw again from what clients send, a dict for each case.
 
@@ -73,12 +98,14 @@ def reconstruct_rows(plain: Experiment, folder: Path, settings: Audit) -> list[d
     cases = [_one_by_one(named, scene, count, settings.seed)]
     if scene.dense is not None:
         cases.insert(0, _read_off(scene, count, settings.seed))
-    for sent, rows, clients in (
-        (f"the mean gradient of {_BATCH} rows", _BATCH, 1),
-        (f"the mean of {_CLIENTS} clients' gradients", _CLIENTS, _CLIENTS),
-    ):
-        if rows <= len(scene.x):
-            cases.append(_drawn(sent, named, scene, range(rows), clients, settings.seed))
+    if len(scene.x) >= _BATCH:
+        sent = f"the mean gradient of {_BATCH} rows"
+        cases.append(_drawn(sent, named, scene, range(_BATCH), 1, settings.seed))
+        if scene.trainer is not None:
+            cases.append(_trained(named, scene, settings.seed))
+    if len(scene.x) >= _CLIENTS:
+        sent = f"the mean of {_CLIENTS} clients' gradients"
+        cases.append(_drawn(sent, named, scene, range(_CLIENTS), _CLIENTS, settings.seed))
     return [_told(case, scene, folder / f"row-{n}.png") for n, case in enumerate(cases)]
 
 
@@ -101,13 +128,39 @@ def _drawn(sent: str, named: str, scene: Scene, rows, clients: int, seed: int) -
     gradients = [scene.client(scene.params, *map(jnp.asarray, part)) for part in parts]
     messages = [scene.protect(each, seed + place) for place, each in enumerate(gradients)]
     observed = jax.tree.map(lambda *leaves: sum(leaves) / clients, *messages)
+    return _searched(sent, named, scene, scene.client, observed, rows, seed)
+
+
+def _trained(named: str, scene: Scene, seed: int) -> Case:
+    """Draws the rows of a client again behind its update; the order of its batches is known."""
+    batches = batches_in_order(_BATCH, _BATCH // 2, epochs=_EPOCHS)
+    client, rows = scene.trainer(batches), range(_BATCH)
+    observed = client(scene.params, jnp.asarray(scene.x[:_BATCH]), jnp.asarray(scene.y[:_BATCH]))
+    sent = f"the update of {_BATCH} rows, {_EPOCHS} epochs in batches of {_BATCH // 2}"
+    return _searched(sent, named, scene, client, observed, rows, seed, sign=-1)
+
+
+def _searched(sent, named, scene: Scene, client, observed, rows, seed: int, sign: int = 1) -> Case:
+    """Searches for the rows behind what was observed; `sign` makes a gradient of it."""
+    x, y = scene.x[np.array(rows)], scene.y[np.array(rows)]
+    head = scene.head
+    if head is not None and sign < 0:
+        head = _negative(head)
     found = reconstruct(
-        observed, scene.client, scene.params, x.shape, attack=_fitted(named, scene),
-        num_classes=scene.num_classes, head=scene.head, seed=seed,
+        observed, client, scene.params, x.shape, attack=_fitted(named, scene),
+        num_classes=scene.num_classes, head=head, seed=seed,
     )  # fmt: skip
     counts = [np.bincount(labels, minlength=scene.num_classes) for labels in (found.labels, y)]
     order = matched(found.x, x, _extent(scene)).found
     return Case(sent, named, found.x[order], x, float(np.minimum(*counts).sum() / len(x)))
+
+
+def _negative(layer: Layer) -> Layer:
+    def of(update):
+        kernel, bias = layer(update)
+        return -kernel, None if bias is None else -bias
+
+    return of
 
 
 def _fitted(named: str, scene: Scene) -> Inversion:

@@ -87,10 +87,9 @@ def blocks(found: Mapping[str, Any], pictures: Mapping[str, Path], workdir: Path
         page.append(Picture(pictures["roc"], "true over false positives of attacks on membership"))
     page += _bounds(defences, pictures)
     page += _reconstruction(defences, workdir)
+    page += _inversion(defences, workdir)
     page += [Heading("What it is good for"), *_utility(defences)]
-    page += [Heading("Data"), Verbatim(found["data"]["described"])]
-    if checks := found["data"]["checks"]:
-        page.append(Verbatim("\n".join(f"{name}: {value}" for name, value in checks.items())))
+    page += [Heading("Data"), *(Verbatim(found["data"][name]) for name in ("described", "checks"))]
     page += [Heading("What is not claimed"), *map(Text, _not_claimed(defences))]
     if found["command"]:
         page += [Heading("How to repeat it"), Verbatim(shlex.join(found["command"]))]
@@ -266,6 +265,27 @@ def _reconstruction(defences: Mapping[str, Any], workdir: Path) -> list[Block]:
     if len(rows) == 1:
         return []
     return [Heading("Rows drawn again from what clients send"), Table(rows), *page]
+
+
+def _inversion(defences: Mapping[str, Any], workdir: Path) -> list[Block]:
+    """Returns what released models hold to be typical of classes."""
+    known = {name: found for name, one in defences.items() if (found := one["inversion"])}
+    if not known:
+        return []
+    rows = [["defence", "classes", "nearest to their own mean", "PSNR to it (dB)"]]
+    pictures: list[Block] = []
+    for name, found in known.items():
+        nearest = _percent(found["nearest"])
+        rows.append([name, str(found["classes"]), nearest, _spread(found["psnr"])])
+        if found["picture"]:
+            place = workdir / defences[name]["folder"] / found["picture"]
+            pictures += [Text(f"*{name}*: means of classes, and what the model holds for them."),
+                         Picture(place, "inverted classes")]  # fmt: skip
+    said = (
+        "Rows of which the released model is as sure as can be, class by class (Fredrikson et al. "
+        "2015). They are nobody's rows, but what those of a class have in common."
+    )
+    return [Heading("The released model, inverted"), Text(said), Table(rows), *pictures]
 
 
 def _utility(defences: Mapping[str, Any]) -> list[Block]:

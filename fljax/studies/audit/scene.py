@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.audits.reconstruction.clients import Client, gradient
+from fljax.audits.reconstruction.clients import Client, gradient, local_training
 from fljax.config.experiment import Experiment
 from fljax.core import random
 from fljax.core.trees import leaf_paths
+from fljax.data.dataset import FederatedDataset
+from fljax.privacy.mechanism import Mechanism
 from fljax.privacy.protection import CLIP_NORM, NOISE, Protection
 from fljax.training.binding import bound
 from fljax.training.trials import TrialInputs, initial_trials
@@ -29,6 +31,8 @@ class Scene(NamedTuple):
 
     Attributes:
       client: (params, x, y) -> the gradient of the mean loss of rows.
+      trainer: (batches of `local_training`) -> the client that trains on them as configured; None
+        where clients have no optimizer of their own, or noise in their gradients.
       params: The model that the first round starts from.
       head: (gradient) -> that of the last layer; None where there is none.
       dense: (gradient) -> that of a layer which reads x itself, and has a bias; None likewise.
@@ -41,6 +45,7 @@ class Scene(NamedTuple):
     """
 
     client: Client
+    trainer: Callable[[np.ndarray], Client] | None
     params: PyTree
     head: Layer | None
     dense: Layer | None
@@ -63,9 +68,7 @@ def make_scene(experiment: Experiment, count: int, seed: int) -> Scene:
     dataset, task = experiment.dataset, experiment.task
     variables, frozen = _start(experiment)
     rows = _rows(experiment, count, seed)
-    batch = jax.tree.map(jnp.asarray, dataset.train.examples.take(rows))
-    seen = dataset.preprocess(batch) if dataset.preprocess else batch
-    x, y = np.asarray(seen["x"], np.float32), np.asarray(seen["y"], np.int32)
+    x, y = seen_rows(dataset, rows)
 
     def losses(params, x, y):
         own = {"x": x, "y": y, "mask": jnp.ones(len(y), bool)}
@@ -74,6 +77,7 @@ def make_scene(experiment: Experiment, count: int, seed: int) -> Scene:
 
     return Scene(
         client=gradient(losses),
+        trainer=_trainer(experiment, losses),
         params=variables.params,
         head=_head(experiment, variables, frozen),
         dense=_dense(variables.params, x[0].size),
@@ -82,8 +86,26 @@ def make_scene(experiment: Experiment, count: int, seed: int) -> Scene:
         y=y,
         num_classes=task.num_classes,
         box=(float(x.min()), float(x.max())),
-        is_image=_is_image(x.shape[1:]),
+        is_image=is_image(x.shape[1:]),
     )
+
+
+def seen_rows(dataset: FederatedDataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (float32 x, int32 y) of training rows, as a model sees them."""
+    batch = jax.tree.map(jnp.asarray, dataset.train.examples.take(rows))
+    seen = dataset.preprocess(batch) if dataset.preprocess else batch
+    return np.asarray(seen["x"], np.float32), np.asarray(seen["y"], np.int32)
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Returns whether rows of a shape are images: [H, W], [H, W, 1] or [H, W, 3].
+
+    Example:
+      >>> is_image((8, 8, 1)), is_image((13,))
+      (True, False)
+    """
+    is_grid = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    return is_grid and min(shape[:2]) > 1
 
 
 def _start(experiment: Experiment):
@@ -103,6 +125,14 @@ def _rows(experiment: Experiment, count: int, seed: int) -> np.ndarray:
     _, first = np.unique(owners, return_index=True)
     others = np.setdiff1d(np.arange(len(rows)), first)
     return rows[np.concatenate([np.sort(first), others])[:count]]
+
+
+def _trainer(experiment: Experiment, losses) -> Callable[[np.ndarray], Client] | None:
+    """Returns what makes clients that train as configured, but for what algorithms add to it."""
+    make, hparams = experiment.algorithm.client_optimizer, experiment.hparams
+    if make is None or _mechanism(experiment) is not None:
+        return None
+    return lambda batches: local_training(losses, make(hparams), batches)
 
 
 def _head(experiment: Experiment, variables, frozen) -> Layer | None:
@@ -141,8 +171,7 @@ def _layer(kernel: int, bias: int | None) -> Layer:
 
 def _protection(experiment: Experiment) -> Callable[[PyTree, int], PyTree]:
     """Returns what clients make of a gradient: clipped, with noise, under DP-SGD."""
-    privacy = experiment.options.get("privacy")
-    mechanism = privacy.mechanism if isinstance(privacy, Protection) else None
+    mechanism = _mechanism(experiment)
     if mechanism is None or mechanism.name != _IN_GRADIENTS:
         return lambda gradients, seed: gradients
     norm, noise = (mechanism.hparams[name] for name in (CLIP_NORM, NOISE))
@@ -161,6 +190,6 @@ def _protection(experiment: Experiment) -> Callable[[PyTree, int], PyTree]:
     return protect
 
 
-def _is_image(shape: tuple[int, ...]) -> bool:
-    is_grid = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
-    return is_grid and min(shape[:2]) > 1
+def _mechanism(experiment: Experiment) -> Mechanism | None:
+    privacy = experiment.options.get("privacy")
+    return privacy.mechanism if isinstance(privacy, Protection) else None

@@ -69,7 +69,7 @@ class Verdicts(NamedTuple):
 
     Attributes:
       judged: {view: {attack: what it achieves, as JSON values}}; "pooled" and "spread" over the
-        federations, and "clients", "classes" of the strongest.
+        federations, and by "clients", "classes" and groups of rows.
       curves: {view: {attack: (false positive rates, true positive rates)}}, pooled.
       scores: float64[units] of the attack that bounds epsilon on federation 0, of the released
         model; None where it was not attacked.
@@ -88,6 +88,7 @@ def judge_evidence(
     attacks: Attacks,
     settings: Audit,
     classes: np.ndarray | None,
+    groups: Mapping[str, np.ndarray],
 ) -> Verdicts:
     """Attacks all federations, view by view.
 
@@ -97,7 +98,10 @@ def judge_evidence(
       attacks: The attacks.
       settings: Of the audit.
       classes: int[T] class of each target, or None.
+      groups: {name: [T] texts}, groups of rows that are told apart.
     """
+    labels = {"clients": targets.owners, **groups}
+    labels |= {} if classes is None else {"classes": classes}
     judged: dict[str, dict[str, dict[str, Any]]] = {}
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     bounding, members = None, _of_units(targets.members, targets, settings)
@@ -112,7 +116,7 @@ def judge_evidence(
             if settings.unit == "client":
                 _, scores = scores_of_users(scores, targets.owners)
             judgement = judge_models(scores, members)
-            judged[view][name] = _told(judgement) | _subsets(scores, members, targets, classes)
+            judged[view][name] = _told(judgement) | _subsets(scores, members, labels)
             curve = roc(scores.ravel(), members.ravel())
             curves[view][name] = (_DRAWN, curve.rates(_DRAWN))
             if view == "model" and name == settings.bound:
@@ -134,14 +138,11 @@ def _told(judgement: Judgement) -> dict[str, Any]:
 
 
 def _subsets(
-    scores: np.ndarray, members: np.ndarray, targets: Targets, classes: np.ndarray | None
+    scores: np.ndarray, members: np.ndarray, labels: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Returns what an attack achieves on the rows of each client and of each class."""
-    if scores.shape[1] != len(targets.rows):
-        return {}
-    labels = {"clients": targets.owners} | ({} if classes is None else {"classes": classes})
+    """Returns what an attack achieves on the rows of each client, class and group."""
     return {
         name: plain(judge_subsets(scores, members, own))
         for name, own in labels.items()
-        if len(np.unique(own)) <= _MOST_SUBSETS
+        if len(own) == scores.shape[1] and len(np.unique(own)) <= _MOST_SUBSETS
     }

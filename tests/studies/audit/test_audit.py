@@ -30,7 +30,8 @@ SETTINGS = {
     "targets": 60,
     "population": 100,
     "looks": 2,
-    "reconstructed": 0,
+    "reconstructed": 1,
+    "inverted": "idlg(steps=150)",
 }
 
 
@@ -55,6 +56,17 @@ def test_what_an_audit_finds(audited):
                 assert 0 <= pooled["auc"] <= 1 and set(judged["clients"]) == set("0123")
         assert set(defence["released"]) == {"loss", "modified_entropy", "lira(online=False)"}
         assert [one["client"] for one in defence["utility"]["clients"]] == list("0123")
+    for defence in (protected, plain):
+        assert 0 <= defence["inversion"]["nearest"] <= 1
+        assert defence["inversion"]["picture"] is None  # rows of 64 numbers are no images
+    # without noise a row is read off the gradient of a layer with a bias, and a batch is found
+    cases = {
+        name: {case["attack"][:5]: case for case in one["reconstruction"][:2]}
+        for name, one in found["defences"].items()
+    }
+    assert min(cases["plain"]["dense"]["psnr"]) > 80 and cases["plain"]["idlg("]["labels"] == 1
+    assert max(cases["protected"]["dense"]["psnr"]) < 15
+    assert len(plain["reconstruction"]) == 5 and len(protected["reconstruction"]) == 4
     bound = protected["bound"]
     # on fewer rows, the same noise spends more
     assert bound["epsilon"] <= bound["promised"]
@@ -132,6 +144,10 @@ def test_what_cannot_be_audited_is_refused(tmp_path):
         audit.audit(
             config, tmp_path, audit.make_audit({"defences": {"odd": {"privacy": "gausian"}}})
         )
+    with pytest.raises(ConfigError, match=r"use geiping\(0\)"):
+        audit.audit(config, tmp_path, audit.make_audit({"inverted": "geiping"}))
+    with pytest.raises(ConfigError, match="no 'gieping'"):
+        audit.audit(config, tmp_path, audit.make_audit({"inverted": "gieping"}))
     with pytest.raises(ValueError, match="needs two rows"):
         audit.audit(config, tmp_path, audit.make_audit({"targets": 1}))
     assert not list(tmp_path.iterdir())
