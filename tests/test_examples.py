@@ -57,7 +57,8 @@ WHOLE = ("audits", "privacy", "robustness", "selection", "systems")
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
     "algorithms.optimal_sampling", "algorithms.power_of_choice",
-    "core.clusterings", "core.digits", "core.transmission", "core.trees", "data.examples",
+    "core.canaries", "core.clusterings", "core.digits", "core.transmission", "core.trees",
+    "data.examples",
     "studies.criterion", "studies.search", "training.record_keys", "core.item_sets",
     "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",
     "core.durations", "recording.participation_plots", "recording.timeline",

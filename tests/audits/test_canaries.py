@@ -42,19 +42,18 @@ def test_directions_have_norm_1_and_are_almost_orthogonal():
 
 
 def test_directions_are_the_same_in_programs_and_other_types():
-    plain = direction(5, 9, SHAPES)
     traced = DIRECTION(jnp.float32(5), jnp.int32(9))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), plain, traced)
-    small = direction(5, 9, {"w": jnp.zeros((30, 40), jnp.float16), "b": jnp.zeros(7)})
-    assert small["w"].dtype == jnp.float16
-    np.testing.assert_allclose(small["w"], plain["w"], rtol=1e-3, atol=1e-6)
+    plain = direction(5, 9, {"w": jnp.zeros((30, 40), jnp.float16), "b": jnp.zeros(7)})
+    assert plain["w"].dtype == jnp.float16
+    np.testing.assert_allclose(plain["w"], traced["w"], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(plain["b"], traced["b"], rtol=1e-5)
 
 
 def test_coins_are_fair_and_their_own():
     coins = included(3, range(4000), 0.5)
     assert abs(coins.mean() - 0.5) < 5 * 0.5 / 4000**0.5
     assert abs((coins == included(4, range(4000), 0.5)).mean() - 0.5) < 5 * 0.5 / 4000**0.5
-    assert included(3, range(50), 1.0).all()
+    assert included(3, range(4000), 1.0).all()
     assert not (included(3, range(4000), 0.3) & ~coins).any()
     assert bool(is_included(jnp.float32(3), jnp.int32(7), jnp.float32(0.5))) == coins[7]
 
@@ -104,10 +103,10 @@ def noisy_sum(noise, seed, sent=60, size=5000):
 
 
 def test_the_noise_of_a_sum_is_estimated_within_its_spread():
-    """The estimate of k canaries has a spread, which 8 seeds show; it is centred on the truth."""
+    """The estimate of k canaries has a spread, which 6 seeds show; it is centred on the truth."""
     truth = accounting.epsilon_of_gaussian(1.0, 1e-3)
     estimates = []
-    for seed in range(8):
+    for seed in range(6):
         sent, unsent = noisy_sum(1.0, seed)
         bound = audit_canaries(sent, unsent, delta=1e-3, dimensions=5000)
         assert bound.epsilon < truth < 2 * bound.estimate
@@ -115,7 +114,7 @@ def test_the_noise_of_a_sum_is_estimated_within_its_spread():
         estimates.append(bound.estimate)
     spread = np.std(estimates, ddof=1)
     assert spread < 0.35 * truth
-    assert abs(np.mean(estimates) - truth) < 4 * spread / 8**0.5 + 0.02 * truth
+    assert abs(np.mean(estimates) - truth) < 4 * spread / 6**0.5 + 0.02 * truth
 
 
 def test_a_quarter_of_the_noise_is_caught():

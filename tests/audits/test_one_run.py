@@ -49,7 +49,8 @@ def test_bounds_grow_with_right_guesses_and_fall_with_delta_and_confidence():
     by_correct = [epsilon_of_guesses(200, 100, v, 1e-5) for v in range(50, 101, 5)]
     assert by_correct[0] == 0 and (np.diff(by_correct)[2:] > 0).all()
     by_delta = [epsilon_of_guesses(200, 100, 90, each) for each in (0.0, 1e-5, 1e-3, 1e-2)]
-    assert (np.diff(by_delta) < 0).all()
+    assert (np.diff(by_delta) < 0).all() and by_delta[1] > 0.99 * by_delta[0]
+    assert epsilon_of_guesses(200, 100, 90, 1 / 200) < 0.5 * by_delta[0]
     by_confidence = [epsilon_of_guesses(200, 100, 90, 0.0, each) for each in (0.5, 0.95, 0.999)]
     assert (np.diff(by_confidence) < 0).all()
     assert epsilon_of_guesses(200, 0, 0) == epsilon_of_guesses(0, 0, 0) == 0

@@ -8,9 +8,10 @@ is added or removed, the chance to be right v times or more is at most
     P[W >= v] + 2 m delta max_{i = 1 .. v} P[v > W >= v - i] / i,   W ~ Binomial(r, q)
 
 with q = 1 / (1 + e^-epsilon) (corollary 5.4). Canaries need not be independent of each other, nor
-do their scores: the coins alone have to be fair. How many guesses are best is not known beforehand;
-the paper takes the best of several numbers of them, here each has its share of the chance to be
-wrong, so that the best of them still holds at its confidence.
+do their scores: the coins alone have to be fair. Where few of many canaries are guessed, a delta
+near 1 / m leaves little to prove. How many guesses are best is not known beforehand; the paper
+takes the best of several numbers of them, here each has its share of the chance to be wrong, so
+that the best of them still holds at its confidence.
 """
 
 from __future__ import annotations
