@@ -18,7 +18,6 @@ from fljax.data.dataset import FederatedDataset, Split
 from fljax.data.splits.root import without_root
 from fljax.engine.devices.placement import host_readable
 from fljax.training import evaluation, personalization
-from fljax.training.audit import AuditedRows, audit_record, audited_rows
 from fljax.training.client_tables import (
     POPULATIONS,
     TRAINING,
@@ -33,6 +32,7 @@ from fljax.training.evaluation import EvalOutputs, EvalSet
 from fljax.training.federation import Federation
 from fljax.training.judged_rows import held_out_split, validation_split
 from fljax.training.personalization import PersonalSet
+from fljax.training.row_group_metrics import GroupedRows, grouped_rows, row_group_record
 from fljax.training.triggered_rows import TRIGGERED, opened_split, triggered
 
 _CLIENTS, _PERSONAL, _NEW_CLIENTS = "clients", "personal", "new_clients"
@@ -52,7 +52,7 @@ class Evaluations(NamedTuple):
         "training" or "held_out" clients'}; `eval/clients/` summarizes the first.
       groups_of: Name of the set whose rows are also reported by group of clients, or None.
       groups: {name: [N] group of each client} that are reported so.
-      audited: (name of the set whose rows are also reported by group of rows, its rows), or None.
+      grouped: (name of the set whose rows are also reported by group of rows, its rows), or None.
       dataset: Whose clients are evaluated.
       metrics: Of the task.
       stand_ins: Clients whose own models are evaluated because there is no global one, or None.
@@ -71,7 +71,7 @@ class Evaluations(NamedTuple):
     by_client: dict[str, str]
     groups_of: str | None
     groups: dict[str, np.ndarray]
-    audited: tuple[str, AuditedRows] | None
+    grouped: tuple[str, GroupedRows] | None
     dataset: FederatedDataset
     metrics: Sequence[Metric]
     stand_ins: np.ndarray | None
@@ -168,10 +168,10 @@ class Evaluations(NamedTuple):
                 record |= {f"eval/{name}/{key}": value for key, value in found.items()}
         if self.groups_of is not None:
             record |= self._of_groups(outputs[self.groups_of], self.sets[self.groups_of])
-        if self.audited is not None:
-            name, rows = self.audited
+        if self.grouped is not None:
+            name, rows = self.grouped
             sums = evaluation.sums_by_row(outputs[name], self.sets[name])
-            record |= audit_record(self.metrics, sums, rows)
+            record |= row_group_record(self.metrics, sums, rows)
         tables = [
             identified(
                 evaluation.finish_clients(self.metrics, outputs[name], self.sets[name]),
@@ -287,7 +287,7 @@ def make_evaluations(
         by_client,
         reported_on,
         groups,
-        _audited(dataset, splits, sets),
+        _grouped(dataset, splits, sets),
         dataset,
         federation.task.metrics,
         _stand_ins(federation, dataset, eval_clients, seed),
@@ -363,9 +363,9 @@ def _single_clients(
     return {_CLIENTS: population_of(order[0] if order else "train")}, (split, chosen)
 
 
-def _audited(
+def _grouped(
     dataset: FederatedDataset, splits: Mapping[str, Split], sets: Mapping[str, EvalSet]
-) -> tuple[str, AuditedRows] | None:
+) -> tuple[str, GroupedRows] | None:
     """Returns the set that is reported by group of rows: test, else held-out, else validation."""
     if not dataset.row_groups:
         return None
@@ -373,7 +373,7 @@ def _audited(
     if name is None:
         return None
     owners, num_owners = sets[name].owners, sets[name].num_clients
-    return name, audited_rows(dataset, splits[name], owners, num_owners)
+    return name, grouped_rows(dataset, splits[name], owners, num_owners)
 
 
 def _stand_ins(

@@ -12,11 +12,11 @@ from fljax.core.transforms import UPDATE, Pipeline, PipelineSpec, as_configured
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.program.client import HOSTILE
 from fljax.training import drift
-from fljax.training.audit import audit_keys
 from fljax.training.client_tables import POPULATIONS, TRAINING, group_keys, groups_of
 from fljax.training.privacy_records import EPSILON
 from fljax.training.rehearsal import rehearsed
 from fljax.training.round_records import agreement_key, key_of, recorded
+from fljax.training.row_group_metrics import row_group_keys
 from fljax.training.triggered_rows import TRIGGERED
 
 # What `fljax.training.round_records.training_record` writes, whatever the algorithm.
@@ -65,7 +65,7 @@ def evaluation_keys(
                 groups = groups_of(dataset, population)
                 own = [*names, *group_keys(metrics, groups)]
                 keys += [f"eval/{whose}/{name}" for name in own]
-    keys += audit_keys(dataset, metrics)
+    keys += row_group_keys(dataset, metrics)
     groups = groups_of(dataset, TRAINING)
     # rows say it themselves, those of nobody too
     others = {name: values for name, values in groups.items() if name not in dataset.row_groups}

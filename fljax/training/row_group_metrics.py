@@ -15,8 +15,8 @@ from fljax.data.dataset import FederatedDataset, Split
 _MOST_RESAMPLED = 10_000
 
 
-class AuditedRows(NamedTuple):
-    """The rows of an evaluation, as an audit sees them.
+class GroupedRows(NamedTuple):
+    """The rows of an evaluation, as groups of them are judged.
 
     Attributes:
       names: {name of the groups: the text of each value}.
@@ -33,9 +33,9 @@ class AuditedRows(NamedTuple):
     num_owners: int
 
 
-def audited_rows(
+def grouped_rows(
     dataset: FederatedDataset, split: Split, owners: np.ndarray | None, num_owners: int
-) -> AuditedRows:
+) -> GroupedRows:
     """Returns the rows of a split, in the order in which they are evaluated.
 
     Args:
@@ -53,11 +53,11 @@ def audited_rows(
         }
     groups = {name: np.asarray(values).astype(int) for name, values in arrays["groups"].items()}
     y = np.asarray(arrays["y"]) if _is_binary(dataset) else None
-    return AuditedRows(dataset.row_groups, groups, y, owners, num_owners)
+    return GroupedRows(dataset.row_groups, groups, y, owners, num_owners)
 
 
-def audit_record(
-    metrics: Sequence[Metric], sums: Mapping[str, Sum], rows: AuditedRows
+def row_group_record(
+    metrics: Sequence[Metric], sums: Mapping[str, Sum], rows: GroupedRows
 ) -> dict[str, float]:
     """Returns what records say of groups of rows.
 
@@ -85,8 +85,8 @@ def audit_record(
     return record
 
 
-def audit_keys(dataset: FederatedDataset, metrics: Sequence[Metric]) -> list[str]:
-    """Returns the keys that `audit_record` writes, as far as groups have rows."""
+def row_group_keys(dataset: FederatedDataset, metrics: Sequence[Metric]) -> list[str]:
+    """Returns the keys that `row_group_record` writes, as far as groups have rows."""
     if not any(getattr(dataset, split) is not None for split in ("test", "held_out", "val")):
         return []
     judged = [metric.name for metric in metrics if not metric.of_counts]
@@ -106,7 +106,7 @@ def _is_binary(dataset: FederatedDataset) -> bool:
     return dataset.num_classes == 2 and dataset.kind == "classification"
 
 
-def _gaps(name, texts, right: np.ndarray, of_row: np.ndarray, rows: AuditedRows):
+def _gaps(name, texts, right: np.ndarray, of_row: np.ndarray, rows: GroupedRows):
     """Returns the rates of each group, and the gaps between them."""
     counts = fairness.counts_of(right, rows.y, of_row, len(texts))
     record = {
