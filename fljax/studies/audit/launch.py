@@ -29,6 +29,7 @@ from fljax.data.checks.report import check
 from fljax.recording import load_run, say, versions
 from fljax.recording.jsonio import plain
 from fljax.recording.runs import SUMMARY, Run
+from fljax.studies.audit.canaries import canary_runs
 from fljax.studies.audit.evidence import Evidence, Targets, choose_targets, gather
 from fljax.studies.audit.evidence_file import load_evidence, save_evidence
 from fljax.studies.audit.inverted_model import invert_model
@@ -162,6 +163,7 @@ def _audited(
         "released": attack_released(run, released, targets, evidence, attacks.on_models),
         "skipped": evidence.skipped,
         "bound": _bound(verdicts, evidence, settings),
+        "canaries": canary_runs(defence.config, settings),
         "reconstruction": reconstruct_rows(defence.plain, defence.folder, settings),
         "inversion": invert_model(run, released, defence.folder, settings.seed),
         "not_claimed": not_claimed(options),
@@ -177,6 +179,8 @@ def _run_of(defence: Defence) -> Run:
 
 def _evidence(defence: Defence, targets: Targets, attacks: Attacks, settings: Audit) -> Evidence:
     """Returns what attackers have; what was gathered for the same question is read."""
+    if not settings.views:
+        return Evidence({}, {}, {}, None)
     path = defence.folder / SIGNALS
     question = _question(defence, settings, attacks)
     known = load_evidence(path, question)

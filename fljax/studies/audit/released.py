@@ -44,7 +44,7 @@ def attack_released(
       attacks: On models, of which those that need more are left out.
     """
     known = {name: attack for name, attack in attacks.items() if set(attack.needs) <= _OFFERED}
-    if not known or not len(targets.population):
+    if not known or not len(targets.population) or "model" not in evidence.signals:
         return {}
     task, dataset = experiment.task, experiment.dataset
     variables, frozen = fitted_model(task, load_saved(run.directory))

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fljax.core.digits import figures
 from fljax.core.files import atomic_file
 from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim, as_html, markdown
+from fljax.studies.audit import report_attacks
+from fljax.studies.audit.cells import NOTHING, number, percent
 from fljax.studies.audit.pictures import draw_epsilons, draw_rocs
+from fljax.studies.audit.report_attacks import VIEWS
 
 PAGES = ("audit.md", "audit.html")
-_VIEWS = {
-    "model": "the released model",
-    "rounds": "models of several rounds",
-    "updates": "updates of single clients",
-    "sums": "sums of updates",
-}
 # Metrics of a table, at most: the first ones of the task.
 _MOST_METRICS = 6
-_NOTHING = "–"
 
 
 def write_audit_report(
@@ -82,12 +76,13 @@ def blocks(found: Mapping[str, Any], pictures: Mapping[str, Path], workdir: Path
     page += [Heading("Findings"), *map(Text, _findings(defences))]
     page += [Heading("Who sees what"), *_threats(defences)]
     page += [Heading("What protects it"), *_protection(defences)]
-    page += [Heading("Membership"), *_membership(defences, settings)]
+    if settings["views"]:
+        page += [Heading("Membership"), *report_attacks.membership(defences, settings)]
     if "roc" in pictures:
         page.append(Picture(pictures["roc"], "true over false positives of attacks on membership"))
-    page += _bounds(defences, pictures)
-    page += _reconstruction(defences, workdir)
-    page += _inversion(defences, workdir)
+    page += report_attacks.bounds(defences, pictures) + report_attacks.canaries(defences)
+    page += report_attacks.reconstruction(defences, workdir)
+    page += report_attacks.inversion(defences, workdir)
     page += [Heading("What it is good for"), *_utility(defences)]
     page += [Heading("Data"), *(Verbatim(found["data"][name]) for name in ("described", "checks"))]
     page += [Heading("What is not claimed"), *map(Text, _not_claimed(defences))]
@@ -128,19 +123,25 @@ def _findings(defences: Mapping[str, Any]) -> list[str]:
             view, attack, judged = strongest
             rate = judged["pooled"]["rates"][-1]
             parts.append(
-                f"the strongest attack on membership is `{attack}` on {_VIEWS[view]}, AUC "
-                f"{_number(judged['pooled']['auc'])}, which finds {_percent(rate['tpr'])} of the "
-                f"members at {_percent(rate['asked'])} false positives;"
+                f"the strongest attack on membership is `{attack}` on {VIEWS[view]}, AUC "
+                f"{number(judged['pooled']['auc'])}, which finds {percent(rate['tpr'])} of the "
+                f"members at {percent(rate['asked'])} false positives;"
             )
         bound = defence["bound"]
         if bound is not None:
             promised = bound["promised"]
-            what = "nothing is promised" if promised is None else f"promised {_number(promised)}"
-            parts.append(f"epsilon is at least {_number(bound['epsilon'])} ({what});")
+            what = "nothing is promised" if promised is None else f"promised {number(promised)}"
+            parts.append(f"epsilon is at least {number(bound['epsilon'])} ({what});")
+        if found := defence["canaries"]:
+            mean = sum(found["one_run"]) / found["runs"]
+            parts.append(
+                f"canary clients of {found['runs']} runs prove an epsilon of {number(mean)} on "
+                f"average (promised {number(found['promised'])});"
+            )
         test = defence["utility"]["test"]
         metric = next(iter(test), None)
         if metric is not None:
-            parts.append(f"test {metric.replace('_', ' ')} {_number(test[metric])}.")
+            parts.append(f"test {metric.replace('_', ' ')} {number(test[metric])}.")
         said.append(" ".join(parts))
     return said
 
@@ -161,7 +162,7 @@ def _threats(defences: Mapping[str, Any]) -> list[Block]:
     for name, defence in defences.items():
         rows = [["who", "sees", "what hides the rest", "attacked below as"]]
         for party in defence["parties"]:
-            view = _VIEWS[party["view"]]
+            view = VIEWS[party["view"]]
             rows.append([party["name"], party["sees"], party["hidden"], view])
         page += [Text(f"*{name}*{_changes(defence)}"), Table(rows)]
     return page
@@ -178,114 +179,18 @@ def _protection(defences: Mapping[str, Any]) -> list[Block]:
     for name, defence in defences.items():
         spent = defence["privacy"]
         if spent is None:
-            rows.append([name, _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING])
+            rows.append([name, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING])
             continue
         epsilon = min(spent["epsilon"].values())
         numbers = (epsilon, spent["delta"], spent["noise_multiplier"], spent["clip_norm"])
-        first, *others = (_NOTHING if number is None else _number(number) for number in numbers)
+        first, *others = map(number, numbers)
         rows.append([name, first, others[0], spent["unit"], *others[1:]])
         said.append(Text(f"*{name}*: it covers {spent['covers']}. Sampling: {spent['sampling']}."))
         said.append(Text("Not covered: " + "; ".join(spent["not_covered"]) + "."))
         if by_client := spent.get("epsilon_by_client"):
-            each = ", ".join(f"{client} {_number(value)}" for client, value in by_client.items())
+            each = ", ".join(f"{client} {number(value)}" for client, value in by_client.items())
             said.append(Text(f"Epsilon by client: {each}."))
     return [Table(rows), *said]
-
-
-def _membership(defences: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Block]:
-    rows = [["defence", "attacker sees", "attack", "AUC", "sd", "found at .1 %", "found at 1 %"]]
-    skipped = []
-    for name, defence in defences.items():
-        for view, of_view in defence["membership"].items():
-            for attack, judged in of_view.items():
-                pooled = judged["pooled"]
-                spread = judged["spread"]["auc"]["sd"]
-                rows.append(
-                    [name, _VIEWS[view], f"`{attack}`", _number(pooled["auc"]), _number(spread)]
-                    + [_interval(rate) for rate in pooled["rates"]]
-                )
-        for view, why in defence["skipped"].items():
-            skipped.append(Text(f"*{name}*, {_VIEWS[view]}: not looked at. {why}"))
-    note = (
-        "AUC and what is found are those of all federations together, with one threshold; sd is "
-        "that of the AUC over federations. In brackets are intervals of Clopper and Pearson at "
-        "95 %, of these rows and federations."
-    )
-    if settings["unit"] == "client":
-        note += " Members are clients."
-    return [Table(rows), Text(note), *skipped, *_released(defences)]
-
-
-def _released(defences: Mapping[str, Any]) -> list[Block]:
-    """Returns what attacks achieve on the models of the runs themselves."""
-    rows = [["defence", "attack", "AUC", "found at .1 %", "found at 1 %"]]
-    rows += [
-        [name, f"`{attack}`", _number(judged["auc"]), *map(_interval, judged["rates"])]
-        for name, defence in defences.items()
-        for attack, judged in defence["released"].items()
-    ]
-    if len(rows) == 1:
-        return []
-    said = (
-        "The same of the model that the run of all rows has left: targets, which it trained on, "
-        "beside rows of the test split."
-    )
-    return [Text(said), Table(rows)]
-
-
-def _bounds(defences: Mapping[str, Any], pictures: Mapping[str, Path]) -> list[Block]:
-    rows = [["defence", "proved, at least", "confidence", "promised, at most", "by the attack"]]
-    assumed: list[str] = []
-    for name, defence in defences.items():
-        if (bound := defence["bound"]) is None:
-            continue
-        promised = _NOTHING if bound["promised"] is None else _number(bound["promised"])
-        confidence = _percent(bound["confidence"])
-        rows.append([name, _number(bound["epsilon"]), confidence, promised, f"`{bound['attack']}`"])
-        assumed += [sentence for sentence in bound["assumes"] if sentence not in assumed]
-    if len(rows) == 1:
-        return []
-    page: list[Block] = [Heading("What attacks prove of epsilon"), Table(rows)]
-    page.append(Text(" ".join(assumed)))
-    if "epsilon" in pictures:
-        page.append(Picture(pictures["epsilon"], "epsilon, proved and promised"))
-    return page
-
-
-def _reconstruction(defences: Mapping[str, Any], workdir: Path) -> list[Block]:
-    page: list[Block] = []
-    rows = [["defence", "what is sent", "attack", "rows", "PSNR (dB)", "SSIM", "labels right"]]
-    for name, defence in defences.items():
-        for case in defence["reconstruction"]:
-            numbers = [_spread(case["psnr"]), _spread(case["ssim"]), _percent(case["labels"])]
-            rows.append([name, case["sent"], f"`{case['attack']}`", str(case["rows"]), *numbers])
-            if case["picture"]:
-                place = workdir / defence["folder"] / case["picture"]
-                page += [Text(f"*{name}*: {case['sent']}, `{case['attack']}`."), Picture(place, "")]
-    if len(rows) == 1:
-        return []
-    return [Heading("Rows drawn again from what clients send"), Table(rows), *page]
-
-
-def _inversion(defences: Mapping[str, Any], workdir: Path) -> list[Block]:
-    """Returns what released models hold to be typical of classes."""
-    known = {name: found for name, one in defences.items() if (found := one["inversion"])}
-    if not known:
-        return []
-    rows = [["defence", "classes", "nearest to their own mean", "PSNR to it (dB)"]]
-    pictures: list[Block] = []
-    for name, found in known.items():
-        nearest = _percent(found["nearest"])
-        rows.append([name, str(found["classes"]), nearest, _spread(found["psnr"])])
-        if found["picture"]:
-            place = workdir / defences[name]["folder"] / found["picture"]
-            pictures += [Text(f"*{name}*: means of classes, and what the model holds for them."),
-                         Picture(place, "inverted classes")]  # fmt: skip
-    said = (
-        "Rows of which the released model is as sure as can be, class by class (Fredrikson et al. "
-        "2015). They are nobody's rows, but what those of a class have in common."
-    )
-    return [Heading("The released model, inverted"), Text(said), Table(rows), *pictures]
 
 
 def _utility(defences: Mapping[str, Any]) -> list[Block]:
@@ -295,10 +200,10 @@ def _utility(defences: Mapping[str, Any]) -> list[Block]:
     for name, defence in defences.items():
         utility = defence["utility"]
         for label, values in ((name, utility["test"]), *_baselines(name, utility)):
-            rows.append([label, *(_number(values.get(metric)) for metric in names)])
+            rows.append([label, *(number(values.get(metric)) for metric in names)])
     page: list[Block] = [Text("Test rows, after the last round."), Table(rows)]
     clients = [
-        [name, one["client"], str(one["examples"]), *(_number(one.get(each)) for each in names)]
+        [name, one["client"], str(one["examples"]), *(number(one.get(each)) for each in names)]
         for name, defence in defences.items()
         for one in defence["utility"]["clients"]
     ]
@@ -313,7 +218,7 @@ def _utility(defences: Mapping[str, Any]) -> list[Block]:
         head = ["group and metric", *defences]
         lines = [
             [key.replace("/", " ")]
-            + [_number(defence["utility"]["groups"].get(key)) for defence in defences.values()]
+            + [number(defence["utility"]["groups"].get(key)) for defence in defences.values()]
             for key in sorted(groups)
         ]
         page += [Text("By groups of rows."), Table([head, *lines])]
@@ -341,29 +246,3 @@ def _not_claimed(defences: Mapping[str, Any]) -> list[str]:
 
 def _heading(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _number(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return _NOTHING
-    if value == 0:
-        return "0"
-    return figures(value) if abs(value) >= 1e-3 else f"{value:.1e}"
-
-
-def _percent(share: float | None) -> str:
-    return _NOTHING if share is None else f"{100 * share:.3g} %"
-
-
-def _interval(rate: Mapping[str, Any]) -> str:
-    low, high = (f"{100 * rate[side]:.2g}" for side in ("low", "high"))
-    return f"{100 * rate['tpr']:.2g} % ({low}–{high})"
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    """Returns the mean of the numbers that there are, and between which they lie."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return _NOTHING
-    mean = sum(known) / len(known)
-    return f"{mean:.3g} ({min(known):.3g} to {max(known):.3g})"

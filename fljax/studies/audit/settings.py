@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fljax.config import ConfigError, call_in_file
 from fljax.core.names import nearest
-from fljax.core.values import COUNT, Field, Interval, checked, shown
+from fljax.core.values import COUNT, FACTOR, Field, Interval, checked, shown
 from fljax.studies.study import parse_variants
 
 # What attackers look at, and who they are: see `fljax.studies.audit.threats`.
@@ -39,6 +39,9 @@ class Audit(NamedTuple):
       views: What attackers look at: "model", the released one; "rounds", the models of several
         rounds; "updates", those of single clients; "sums", their sums.
       looks: Rounds that the last three of these look at.
+      canaries: Runs in which a share of the clients are canaries, for mechanisms that hide clients;
+        0 for none.
+      canary_share: That share.
       reconstructed: Rows that are drawn again from what their clients send; 0 for none.
       inverted: Which attack draws them, by name; see `fljax.audits.reconstruction.settings`. None
         for one that suits images, or rows of numbers.
@@ -60,6 +63,8 @@ class Audit(NamedTuple):
     bound: str = "lira"
     views: Sequence[str] = VIEWS
     looks: int = 3
+    canaries: int = 0
+    canary_share: float = 0.5
     reconstructed: int = 4
     inverted: str | None = None
     seed: int = 0
@@ -73,6 +78,8 @@ _FIELDS = {
     "unit": Field("row", str, UNITS),
     "population": Field(1000, int, Interval(0)),
     "looks": Field(3, int, COUNT),
+    "canaries": Field(0, int, Interval(0)),
+    "canary_share": Field(0.5, float, FACTOR),
     "reconstructed": Field(4, int, Interval(0)),
     "inverted": Field(None, str, optional=True),
     "seed": Field(0, int, Interval(0, 2**31)),

@@ -8,6 +8,7 @@ import fljax
 from fljax.config import ConfigError, resolve
 from fljax.config.prediction import config_of_run
 from fljax.studies import audit
+from fljax.studies.audit.canaries import canary_runs
 from fljax.studies.audit.threats import threat_model
 from fljax.training.options import RoundOptions
 from tests.small_sweeps import small_config
@@ -107,6 +108,20 @@ def test_a_finished_run_stands_for_its_configuration(audited, tmp_path, monkeypa
     assert defence["utility"] == known["utility"] and list(defence["membership"]) == ["model"]
     assert defence["released"] == known["released"]
     assert not (tmp_path / "as_trained" / "run").exists()
+
+
+def test_canaries_prove_what_no_noise_hides():
+    config = small_config(
+        num_clients=120, clients_per_round=120, num_rounds=1, partition="iid", val_fraction=0.0,
+        model="softmax_regression", sampler="poisson", weighting="uniform", privacy="gaussian",
+        noise_multiplier=0.3, clip_norm=1.0, delta=1e-5,
+    )  # fmt: skip
+    found = canary_runs(config, audit.make_audit({"canaries": 2, "canary_share": 0.5}))
+    assert found["runs"] == 2 and found["delta"] == 1e-5
+    for bound in found["one_run"]:
+        assert 1.0 < bound < found["promised"]  # 60 canaries can prove no more than 2.3
+    config.privacy = None
+    assert canary_runs(config, audit.make_audit({"canaries": 2})) is None
 
 
 def test_the_threat_model_follows_the_configuration():
