@@ -13,9 +13,9 @@ from fljax.audits.reconstruction.model_inversion import invert_classes, likeness
 from fljax.config.experiment import Experiment
 from fljax.config.prediction import fitted_model
 from fljax.core import random
+from fljax.data.pictures.image_rows import plot_image_rows
 from fljax.recording.models import load_saved
 from fljax.recording.runs import Run
-from fljax.studies.audit.pictures import draw_reconstructions
 from fljax.studies.audit.scene import is_image, seen_rows
 
 # Rows that means are taken of, and classes that are inverted, at most.
@@ -63,7 +63,8 @@ def invert_model(
     picture = None
     if is_image(x.shape[1:]):
         picture = "classes.png"
-        draw_reconstructions(means, found.x, box, folder / picture, names=("mean", "inverted"))
+        images = {"mean": means, "inverted": found.x}
+        plot_image_rows(images, low=box[0], high=box[1], path=folder / picture)
     return {
         "classes": number,
         "scores": found.scores.tolist(),

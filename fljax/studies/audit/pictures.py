@@ -105,35 +105,3 @@ def draw_epsilons(bounds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         panel.grid(axis="y", visible=False)
         figure.legend(loc="outside upper center", ncols=2)
         save_figure(figure, path, dpi=150)
-
-
-def draw_reconstructions(
-    true: np.ndarray,
-    found: np.ndarray,
-    box: tuple[float, float],
-    path: Path,
-    names: tuple[str, str] = ("true", "drawn"),
-) -> None:
-    """Draws reconstructed images below the true ones.
-
-    Args:
-      true: float[R, H, W] or [R, H, W, C].
-      found: Likewise, in the same order.
-      box: (least, largest) value, which are black and white.
-      path: The PNG file.
-      names: Of both lines.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    low, high = box
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(0.95 * len(true) + 0.9, 2.1), layout="constrained")
-        panels = figure.subplots(2, len(true), squeeze=False)
-        for line, images, name in zip(panels, (true, found), names, strict=True):
-            for panel, image in zip(line, images, strict=True):
-                shown = np.clip((np.nan_to_num(image, nan=low) - low) / (high - low), 0, 1)
-                panel.imshow(np.squeeze(shown), cmap="gray", vmin=0, vmax=1)
-                panel.set(xticks=[], yticks=[])
-            line[0].set_ylabel(name)
-        save_figure(figure, path, dpi=150)

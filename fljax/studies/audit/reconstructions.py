@@ -27,7 +27,7 @@ from fljax.audits.reconstruction.settings import Inversion, make_inversion
 from fljax.audits.reconstruction.similarity import matched, psnr, ssim
 from fljax.config import ConfigError
 from fljax.config.experiment import Experiment, with_protection
-from fljax.studies.audit.pictures import draw_reconstructions
+from fljax.data.pictures.image_rows import plot_image_rows
 from fljax.studies.audit.scene import Layer, Scene, is_image, make_scene, seen_rows
 from fljax.studies.audit.settings import Audit
 
@@ -190,7 +190,10 @@ def _told(case: Case, scene: Scene, picture: Path) -> dict[str, Any]:
     quality, likeness = np.minimum(psnr(case.found, case.true, _extent(scene)), _EXACT), []
     if scene.is_image:
         likeness = ssim(case.found, case.true, _extent(scene))
-        draw_reconstructions(case.true, case.found, scene.box, picture)
+        low, high = scene.box
+        decibels = {"drawn": [f"{value:.0f} dB" for value in quality]}
+        images = {"true": case.true, "drawn": case.found}
+        plot_image_rows(images, decibels, low=low, high=high, path=picture)
     return {
         "sent": case.sent,
         "attack": case.attack,
