@@ -156,7 +156,7 @@ def _audited(
     return {
         "changes": plain(dict(defence.changes)),
         "folder": defence.folder.name,
-        "utility": utility_of(run, defence.plain.dataset),
+        "utility": utility_of(run),
         "privacy": run.summary.get("privacy"),
         "parties": [party._asdict() for party in threat_model(options)],
         "membership": verdicts.judged,

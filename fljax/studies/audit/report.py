@@ -201,7 +201,9 @@ def _utility(defences: Mapping[str, Any]) -> list[Block]:
         utility = defence["utility"]
         for label, values in ((name, utility["test"]), *_baselines(name, utility)):
             rows.append([label, *(number(values.get(metric)) for metric in names)])
-    page: list[Block] = [Text("Test rows, after the last round."), Table(rows)]
+    kinds = {defence["utility"]["of"] for defence in defences.values()}
+    own = " Each client's rows are judged by its own model." if "personal" in kinds else ""
+    page: list[Block] = [Text(f"Test rows, after the last round.{own}"), Table(rows)]
     clients = [
         [name, one["client"], str(one["examples"]), *(number(one.get(each)) for each in names)]
         for name, defence in defences.items()

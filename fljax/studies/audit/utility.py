@@ -4,54 +4,68 @@ from __future__ import annotations
 
 from typing import Any
 
-from fljax.data.dataset import FederatedDataset
 from fljax.recording.runs import Run
 
-_GROUPS = "eval/groups/"
+# Where metrics are, in this order: of test rows of the global model, or of clients' own models.
+_PLACES = ("eval/test/", "eval/personal/")
 
 
-def utility_of(run: Run, dataset: FederatedDataset) -> dict[str, Any]:
+def utility_of(run: Run) -> dict[str, Any]:
     """Returns the metrics of a run's last round, as JSON values.
 
     Args:
       run: The run.
-      dataset: Its data.
 
     Returns:
-      {"metrics": names, the first one is what the task is judged by; "test": {metric: number};
-      "clients": a dict of name, examples and metrics for each client, where `eval_clients` had
-      them evaluated; "groups": {"NAME/VALUE/METRIC": number}; "baselines": {name: as "test"}}.
+      {"metrics": names, the first one is what the task is judged by; "of": "test", or "personal"
+      where clients' own models alone are judged; "test": {metric: number}; "clients": a dict of
+      name, examples and metrics for each client, where they were evaluated one by one; "groups":
+      {"NAME/VALUE/METRIC": number}, gaps between groups among them; "baselines": {name: as
+      "test"}}.
     """
     names = [metric.name for metric in run.metrics]
     final = run.summary["final"]
+    place = next((each for each in _PLACES if f"{each}{names[0]}" in final), _PLACES[0])
     return {
         "metrics": names,
-        "test": _of_test(final, names),
+        "of": place.split("/")[1],
+        "test": _of(final, names, place),
         "clients": _of_clients(run, names),
-        "groups": {
-            key.removeprefix(_GROUPS): value
-            for key, value in final.items()
-            if key.startswith(_GROUPS)
-        },
+        "groups": _of_groups(final, place),
         "baselines": {
-            name: _of_test(baseline.summary["final"], names)
+            name: _of(baseline.summary["final"], names, _PLACES[0])
             for name, baseline in run.baselines.items()
         },
     }
 
 
-def _of_test(final: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    return {name: final[key] for name in names if final.get(key := f"eval/test/{name}") is not None}
+def _of(final: dict[str, Any], names: list[str], place: str) -> dict[str, Any]:
+    return {name: final[key] for name in names if final.get(key := f"{place}{name}") is not None}
+
+
+def _of_groups(final: dict[str, Any], place: str) -> dict[str, Any]:
+    """Returns metrics of groups of rows, and the gaps between them."""
+    starts = [f"eval/{kind}/" for kind in ("groups", "fairness")]
+    if place == _PLACES[1]:
+        starts = [f"{place}{kind}/" for kind in ("groups", "fairness")]
+    return {
+        key.removeprefix(start): value
+        for start in starts
+        for key, value in final.items()
+        if key.startswith(start)
+    }
 
 
 def _of_clients(run: Run, names: list[str]) -> list[dict[str, Any]]:
     found = run.client_metrics
     if found is None:
         return []
-    labels = found.get("id", found["client"])
+    own = "" if "client" in found else "personal/"
+    clients = found[f"{own}client"]
+    labels = found.get(f"{own}id", clients)
     return [
-        {"client": str(labels[place]), "examples": int(found["examples"][place])}
-        | {name: float(found[name][place]) for name in names if name in found}
-        for place in range(len(labels))
-        if found["split"][place] == "training"
+        {"client": str(labels[place]), "examples": int(found[f"{own}examples"][place])}
+        | {name: float(found[own + name][place]) for name in names if own + name in found}
+        for place in range(len(clients))
+        if found[f"{own}split"][place] == "training"
     ]
