@@ -23,6 +23,7 @@ _SUBMODULES = (
 )
 # Functions that are reachable at the top level, and the modules that define them.
 _FUNCTIONS = {
+    "ask": "training.analytics",
     "default_config": "config",
     "initialize_distributed": "engine.devices.distributed",
     "StopTraining": "training.stopping",
