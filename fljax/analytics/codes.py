@@ -8,6 +8,7 @@ instead be even steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,9 +80,8 @@ def _of_floats(dtype: np.dtype) -> Codes:
     sign = word.type(1 << (bits - 1))
 
     def of(values):
-        values = values.astype(dtype)
-        values = jnp.where(values == 0, 0, values)  # there are two zeros
-        words = jax.lax.bitcast_convert_type(values, word)
+        words = jax.lax.bitcast_convert_type(values.astype(dtype), word)
+        words = jnp.where(words == sign, 0, words)  # there are two zeros
         return jnp.where(words >= sign, ~words, words | sign).astype(code_type())
 
     def value(codes):
@@ -110,3 +110,23 @@ def even_codes(bounds: Range, bits: int) -> Codes:
         return low + width * (np.asarray(codes, np.float64) / last)
 
     return Codes(bits, of, value)
+
+
+def whole_codes(bounds: Range) -> Codes:
+    """Returns codes of the whole numbers between two bounds.
+
+    Example:
+      >>> from fljax.analytics.ranges import checked_range
+      >>> codes = whole_codes(checked_range(1, 12))
+      >>> codes.bits, codes.of(jnp.array([0, 4, 12])).tolist(), codes.value(np.array([3])).tolist()
+      (4, [0, 3, 11], [4])
+    """
+    low, high = math.ceil(bounds.low), math.floor(bounds.high)
+
+    def of(values):
+        return (jnp.clip(values, low, high) - low).astype(code_type())
+
+    def value(codes):
+        return np.minimum(low + np.asarray(codes).astype(np.int64), high)
+
+    return Codes(max(1, (high - low).bit_length()), of, value)

@@ -38,7 +38,7 @@ from fljax.core.values import COUNT, Field, Interval, checked
 
 _CELLS = Field(2**16, int, Interval(2, 2**24))
 _ITEMS = Field(None, int, COUNT, optional=True)
-_GROUPS = Field(2, int, Interval(2, 8))
+_MOST_GROUPS = 8
 # Of noise beyond which an estimate of zeros is a number at random.
 _MOST_NOISE = 2.0
 _THEORY = "the spread of marked cells (linear counting, Whang et al. 1990), noise included"
@@ -89,7 +89,7 @@ def union_size(
       >>> union_size(groups=2, cells=64).message["marks"].shape
       (2, 64)
     """
-    everybody = tuple(range(checked("groups", groups, _GROUPS)))
+    everybody = tuple(range(_checked_groups(groups)))
     return _bitmaps("union_size", cells, items_per_client, groups, [(everybody, 1)])
 
 
@@ -112,13 +112,22 @@ def intersection_size(
       >>> intersection_size(groups=2, cells=64, items_per_client=1).sensitivity
       1.0
     """
-    checked("groups", groups, _GROUPS)
+    _checked_groups(groups)
     signed = [
         (chosen, (-1) ** (size + 1))
         for size in range(1, groups + 1)
         for chosen in itertools.combinations(range(groups), size)
     ]
     return _bitmaps("intersection_size", cells, items_per_client, groups, signed)
+
+
+def _checked_groups(groups: int) -> int:
+    if groups not in range(2, _MOST_GROUPS + 1):
+        raise ValueError(
+            f"The clients are of {groups} groups, and sizes of unions are those of 2 to "
+            f"{_MOST_GROUPS}. Give the data set groups={{'name': [the group of each client]}}."
+        )
+    return groups
 
 
 def _bitmaps(name: str, cells: int, most: int | None, groups: int, unions: list) -> Query:
@@ -159,7 +168,6 @@ def _bitmaps(name: str, cells: int, most: int | None, groups: int, unions: list)
 
     def answer(question, total, asked: Asked) -> Answer:
         del question
-        _check_everybody(name, asked)
         if asked.noise is None:
             marks = np.asarray(total["marks"])
             return Answer(
@@ -186,15 +194,9 @@ def _bitmaps(name: str, cells: int, most: int | None, groups: int, unions: list)
         bounds="items_per_client, how many different items of a client count",
         largest=1.0,
         whole=True,
+        everybody=True,
+        most_noise=_MOST_NOISE,
     )
-
-
-def _check_everybody(name: str, asked: Asked) -> None:
-    if asked.share != 1:
-        raise ValueError(
-            f"{name}: {asked.share:.3g} of the clients were asked, and from a sample nobody can "
-            "tell how many items the others hold. Ask everybody: leave out the sample."
-        )
 
 
 def zero_chances(sums: np.ndarray, noise: float) -> np.ndarray:
@@ -203,9 +205,6 @@ def zero_chances(sums: np.ndarray, noise: float) -> np.ndarray:
     Args:
       sums: float64, whole numbers with normal noise.
       noise: Standard deviation of the noise.
-
-    Raises:
-      ValueError: For so much noise that nothing can be told.
 
     Example:
       >>> zero_chances(np.array([0.0, 2.0]), noise=0.0).tolist()
@@ -216,12 +215,6 @@ def zero_chances(sums: np.ndarray, noise: float) -> np.ndarray:
     """
     if noise == 0:
         return (np.round(sums) == 0).astype(np.float64)
-    if noise > _MOST_NOISE:
-        raise ValueError(
-            f"Noise of standard deviation {noise:.3g} in the marks of a bitmap leaves nothing of "
-            f"them; it must be {_MOST_NOISE:g} at most, which is noise_multiplier times the root "
-            "of items_per_client. Let fewer items of a client count, or ask with less noise."
-        )
     from scipy.special import wofz  # what is slow to import is imported where it is needed
 
     # the integral in closed form, by the Faddeeva function

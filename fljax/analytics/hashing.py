@@ -46,8 +46,8 @@ def row_hashes(values: jax.Array, seed: int = 0) -> jax.Array:
     """
     rows = values.reshape(len(values), -1)
     if jnp.issubdtype(rows.dtype, jnp.floating):
-        rows = jnp.where(rows == 0, 0, rows).astype(jnp.float32)  # there are two zeros
-        words = jax.lax.bitcast_convert_type(rows, jnp.uint32)
+        words = jax.lax.bitcast_convert_type(rows.astype(jnp.float32), jnp.uint32)
+        words = jnp.where(words == np.uint32(1 << 31), 0, words)  # there are two zeros
     else:
         words = rows.astype(jnp.uint32)
     if rows.shape[1] == 1:

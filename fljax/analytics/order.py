@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.analytics.codes import Codes, code_type, even_codes, exact_codes
+from fljax.analytics.codes import Codes, code_type, even_codes, exact_codes, whole_codes
 from fljax.analytics.errors import EXACT, UNKNOWN, jackknife
 from fljax.analytics.histograms import check_scalar
 from fljax.analytics.query import SCALAR, Answer, Asked, Query
@@ -114,7 +114,8 @@ def quantiles(
       levels: Shares of the rows that are at or below them.
       low, high: Bounds between which the search goes by even steps; what lies outside counts as the
         bound. None searches all numbers of the type of the rows, and finds a row's value exactly.
-      bits: Binary digits of the steps between the bounds; None for 32, or 12 under noise.
+      bits: Binary digits of the steps between the bounds; None for 32, or 12 under noise, and for
+        steps of 1 where rows are whole numbers.
       branching: Into how many parts a question divides what is left, a power of two; None for 256,
         or 2 under noise.
       weighting, weight_cap: What a client's rows count; see `weighting.py`.
@@ -133,7 +134,9 @@ def quantiles(
     chosen, counted = _checked_levels(levels, noisy), checked_weighting(weighting, weight_cap)
     bounds = checked_range(low, high)
     bits = checked("bits", bits, _BITS)
-    if bounds.is_bounded:
+    if bounds.is_bounded and bits is None and jnp.issubdtype(like.dtype, jnp.integer):
+        codes = whole_codes(bounds)
+    elif bounds.is_bounded:
         codes = even_codes(bounds, bits or (_BITS_NOISY if noisy else _BITS_EXACT))
     elif bits is not None:
         raise ValueError(f"bits = {bits} has no effect without low and high. Give them too.")

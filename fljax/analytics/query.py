@@ -87,6 +87,8 @@ class Query(NamedTuple):
       cohort: How many clients, drawn at random, each question is put to, where the query says so
         itself; None for whomever the caller asks.
       promise: What the query promises by itself of privacy, without noise; None for nothing.
+      everybody: Whether a sample of the clients says nothing about the others.
+      most_noise: Standard deviation of the noise in a total beyond which it says nothing.
       tell: (question) -> what clients are told of it; by default all.
     """
 
@@ -105,6 +107,8 @@ class Query(NamedTuple):
     whole: bool = False
     cohort: int | None = None
     promise: Promise | None = None
+    everybody: bool = False
+    most_noise: float = math.inf
     tell: Callable[[PyTree], PyTree] = lambda question: question
 
 

@@ -86,4 +86,4 @@ def checked_range(low: object, high: object, shape: tuple[int, ...] = ()) -> Ran
             raise wrong(name, bound, what) from None
     if not (np.isfinite(found).all() and (found[0] < found[1]).all()):
         raise ValueError(f"low = {low}, high = {high}: low must be below high, and both finite.")
-    return Range(*found, shape)
+    return Range(found[0], found[1], shape)

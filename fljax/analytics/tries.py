@@ -74,14 +74,14 @@ def heavy_hitters(
       >>> query.questions, query.cohort, round(query.promise.epsilon, 2)
       (11, 254, 4.0)
     """
-    width = _width(like)
+    table, width = _table(letters), _width(like)
     length = checked("length", width + 1 if length is None else length, _COUNT)
     delta = checked("delta", delta, _DELTA)
     theta = checked("votes", votes, _COUNT)
     theta = votes_for(num_clients**-1.1 if delta is None else delta) if theta is None else theta
     epsilon = checked("epsilon", epsilon, _EPSILON)
-    drawn = cohort_for(num_clients, theta, length, epsilon) if cohort is None else cohort
-    drawn = checked("cohort", drawn, _COUNT)
+    drawn = checked("cohort", cohort, _COUNT)
+    drawn = cohort_for(num_clients, theta, length, epsilon) if drawn is None else drawn
     if not theta <= drawn <= num_clients:
         raise ValueError(
             f"heavy_hitters: {theta} votes make a prefix frequent, and epsilon = {epsilon:g} lets "
@@ -89,7 +89,7 @@ def heavy_hitters(
             "or delta, look for shorter words with length, or ask more clients."
         )
     promise = promised(num_clients, drawn, theta, length)
-    return _trie_query(letters, width, length, theta, drawn, promise)
+    return _trie_query(letters, table, length, theta, drawn, promise)
 
 
 def _width(like: jax.ShapeDtypeStruct) -> int:
@@ -145,9 +145,11 @@ def promised(num_clients: int, cohort: int, votes: int, length: int) -> Promise:
     return Promise(epsilon, _delta(votes), _COVERS)
 
 
-def _trie_query(letters: str, width: int, length: int, theta: int, drawn: int, promise) -> Query:
-    """Returns the query of tries of words whose rows have `width` bytes."""
-    table, symbols, nodes = _table(letters), len(letters) + 1, drawn // theta
+def _trie_query(
+    letters: str, table: np.ndarray, length: int, theta: int, drawn: int, promise: Promise
+) -> Query:
+    """Returns the query of tries of words whose letters have the numbers of a table."""
+    symbols, nodes = len(letters) + 1, drawn // theta
     first = {
         "level": jnp.zeros((), jnp.int32),
         # the letters of each node of a level; the root alone at first
@@ -156,8 +158,11 @@ def _trie_query(letters: str, width: int, length: int, theta: int, drawn: int, p
     }
 
     def tell(question):
-        now = {name: question[name][question["level"]] for name in ("nodes", "there")}
-        return {"level": question["level"], **now}
+        level = question["level"]
+        nodes = question["nodes"][level]
+        # words that have ended grow no further
+        goes_on = (level == 0) | (nodes[:, jnp.maximum(level - 1, 0)] != 0)
+        return {"level": level, "nodes": nodes, "there": question["there"][level] & goes_on}
 
     def start(question, job):
         del question, job

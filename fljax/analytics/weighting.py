@@ -61,9 +61,9 @@ class Weighting(NamedTuple):
         """
         if self.is_plain:
             return sums
-        rows = jnp.maximum(rows, 1)
+        rows = jnp.maximum(rows, 1).astype(jnp.result_type(float))
         factor = 1 / rows if self.kind == "uniform" else jnp.minimum(1, self.cap / rows)
-        return jax.tree.map(lambda leaf: leaf * factor.astype(jnp.result_type(float)), sums)
+        return jax.tree.map(lambda leaf: leaf * factor, sums)
 
 
 def checked_weighting(weighting: str, weight_cap: float | None) -> Weighting:

@@ -149,7 +149,7 @@ def ask(
     seeds = [checked("seeds", int(seed), _SEED) for seed in whole_numbers("seeds", seeds)]
     if not seeds:
         raise ValueError("seeds is empty; give one at least, such as (0,).")
-    # several minutes of counting would reach 2^24, behind which float32 skips whole numbers
+    # float32 would skip whole numbers above 2^24
     with jax.enable_x64(True):
         values_of, like = column_of(dataset, column)
         made, text = _query(query, dataset, like, options.get("privacy") is not None)
@@ -171,15 +171,12 @@ def ask(
         check_protected(made, rounds)
         numbers = hyperparameters(spec, rounds.pipeline)
         trials = [TrialInputs(seed, numbers) for seed in seeds]
+        messages = turns.share * float((dataset.train.partition.sizes > 0).sum())
+        noise = noise_of(made, rounds, options, turns.cohorts, messages)
+        asked = Asked(dataset.num_clients, turns.share, noise, replaced=turns.replaced)
+        _check_tells(made, asked)
         federation = build(dataset, task, spec, rounds, trials)
         totals = _run(federation)
-        messages = totals["messages"] / len(seeds) / made.questions
-        asked = Asked(
-            clients=dataset.num_clients,
-            share=turns.share,
-            noise=noise_of(made, rounds, options, turns.cohorts, messages),
-            replaced=turns.replaced,
-        )
         answers = _answers(federation, made, asked, apart)
     spent = time.perf_counter() - began[0], time.process_time() - began[1]
     facts = {
@@ -273,6 +270,21 @@ _BY_COHORT = (
     *("local_gaussian", "privunit", "discrete_gaussian", "skellam"),
     *("tree_aggregation", "banded_matrix"),
 )
+
+
+def _check_tells(query: Query, asked: Asked) -> None:
+    """Refuses to ask where the answer would say nothing."""
+    if query.everybody and asked.share < 1:
+        raise ValueError(
+            f"{query.name}: from a sample of the clients nobody can tell what the others hold. Ask "
+            "everybody: leave out sample."
+        )
+    if asked.noise is not None and asked.noise > query.most_noise:
+        raise ValueError(
+            f"{query.name}: noise of standard deviation {asked.noise:.3g} in its sums would leave "
+            f"nothing of them; {query.most_noise:g} is the most. Lower noise_multiplier, or let "
+            "less of a client count, by which the noise is multiplied."
+        )
 
 
 def _batch_size(dataset: FederatedDataset, given: int | None) -> int:

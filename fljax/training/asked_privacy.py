@@ -117,12 +117,13 @@ def check_protected(query: Query, options: RoundOptions) -> None:
     if not isinstance(protection, Protection) or protection.mechanism is None:
         return
     mechanism = protection.mechanism
-    if mechanism.link is None or CLIP_NORM not in mechanism.hparams:
+    guarantee = protection.guarantee(mechanism.hparams)
+    if mechanism.link is None or guarantee.clip_norm is None:
         raise ValueError(
             f"privacy = {mechanism.name} clips no messages to a fixed norm, and a query has "
             "nothing else. Use gaussian, local_gaussian, discrete_gaussian or skellam."
         )
-    norm = mechanism.hparams[CLIP_NORM]
+    norm = guarantee.clip_norm
     if norm < query.sensitivity * (1 - 1e-6):
         raise ValueError(
             f"clip_norm = {norm:g} would cut off messages of {query.name}, whose norm is up to "

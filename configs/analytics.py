@@ -1,0 +1,71 @@
+"""Federated analytics: which words Shakespeare's plays hold, asked of 20,000 clients.
+
+For `scripts/analytics.py`. Each client has some four words of all plays, as they are divided at
+random: x their bytes, y how many letters they have. Lengths are asked under Gaussian noise for
+users; frequent words by TrieHH, which is private without noise; how many different words there are,
+behind secure sums. `dataset` is a function of this file.
+Costs: a minute of a core.
+Reaches: TODO
+"""
+
+import re
+
+import numpy as np
+
+from fljax import data
+from fljax.config import default_config
+from fljax.data.sources.shakespeare import VOCABULARY
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+LONGEST = 12
+
+
+def words(data_dir=None, **clients):
+    """Returns the words of the plays of up to twelve letters, each a row."""
+    plays = data.shakespeare(data_dir=data_dir).train.examples.arrays
+    # chunks of 81 characters, of which x has the first 80 and y the last; others end words
+    ids = np.concatenate([plays["x"], plays["y"][:, -1:]], axis=1).reshape(-1)
+    characters = np.array([" ", *VOCABULARY, " ", " ", " "])
+    found = re.findall("[a-z']+", "".join(characters[ids]).lower())
+    found = [word for word in found if len(word) <= LONGEST]
+    lengths = np.array([len(word) for word in found])
+    letters = np.array(found, f"S{LONGEST}").view(np.uint8).reshape(-1, LONGEST)
+    return data.from_arrays(letters, lengths, name="words", num_classes=LONGEST + 1, **clients)
+
+
+def get_config():
+    config = default_config()
+    config.dataset = "analytics:words"
+    config.partition = "iid"
+    config.num_clients = 20_000
+    config.model = "softmax_regression"
+    config.clients_per_round = 100
+    config.privacy = "gaussian"
+    config.noise_multiplier = 4.0
+    config.delta = 1e-6
+    return config
+
+
+def get_queries():
+    alone = {"privacy": None, "noise_multiplier": None, "delta": None}
+    return {
+        "mean length": "mean(1, 12, weight_cap=4)",
+        "median length": "quantile(0.5, 1, 12, weight_cap=4)",
+        "lengths": "histogram(0.5, 12.5, 12, weight_cap=4)",
+        "lengths, exactly": {
+            "query": "histogram(0.5, 12.5, 12)",
+            "secure_aggregation": "secure_aggregation(graph=32)",
+            "clients_per_round": 1000,
+            **alone,
+        },
+        "frequent words": {
+            "query": f'heavy_hitters("{LETTERS}", epsilon=4.0, delta=1e-6)',
+            "column": "x",
+            **alone,
+        },
+        "different words": {
+            "query": "count_distinct(65536)",
+            "column": "x",
+            **alone,
+        },
+    }
