@@ -53,7 +53,7 @@ SUPPORTED = (
 )  # fmt: skip
 PACKAGE = Path(fljax.__file__).parent
 # rooms of which every file is asked, but those whose names are supported
-WHOLE = ("audits", "privacy", "robustness", "selection", "systems")
+WHOLE = ("analytics", "audits", "privacy", "robustness", "selection", "systems")
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
     "algorithms.optimal_sampling", "algorithms.power_of_choice",
@@ -63,6 +63,7 @@ MODULES = (
     "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",
     "core.durations", "recording.participation_plots", "recording.timeline",
     "recording.timeline_plots", "training.selection_summary",
+    "training.asked_columns", "training.asked_report",
     *sorted(
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for room in WHOLE

@@ -5,10 +5,11 @@ functions sends an item to one of w cells with a random sign; a client adds its 
 estimate of an item's frequency is the median, over the d rows, of sign x cell. Cells hold other
 items too, and noise, which both add up with random signs: a row errs with variance
 
-    (F2 - f^2) / w + s^2,    F2 = sum of squared frequencies, s^2 the variance of the noise
+    F2 / w + s^2,    F2 = sum of squared frequencies of the tail, s^2 the variance of the noise
 
-(Pagh and Thorup 2022, arXiv:2205.08397, of private sketches), and the median of d such estimates
-with pi / (2 d) of it, as that of normal numbers does for large d; for d = 1 with all of it.
+where the tail is all but the w / 8 most frequent items at most, which hardly meet in most rows (F2
+/ w is the paper's gamma^2; Pagh and Thorup 2022, arXiv:2205.08397, for noise). The median of d such
+estimates has pi / (2 d) of it, as that of normal numbers does for large d; for d = 1 all of it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from fljax.core.values import COUNT, Field, checked
 _COUNT = Field(None, int, COUNT)
 _SIGN_SEEDS = 1000
 _ITEMS_AT_ONCE = 2**20
+# Cells for each item that may be frequent, and how many errors it stands out by.
+_HEAD, _STANDS_OUT = 8, 4.0
 
 
 def count_sketch(
@@ -143,38 +146,49 @@ def _answer(total, asked: Asked, items: int, most: int, unit: str) -> Answer:
     depth, width = cells.shape
     parts = [np.arange(i, min(i + _ITEMS_AT_ONCE, items)) for i in range(0, items, _ITEMS_AT_ONCE)]
     every = np.concatenate([estimates(cells, part) for part in parts])
-    found = np.argsort(-every, kind="stable")[:most]
+    order = np.argsort(-every, kind="stable")
+    found = order[:most]
     value = dict(zip(found.tolist(), every[found].tolist(), strict=True))
     details = {"depth": depth, "width": width}
     if asked.cohorts is not None:
         of = lambda t: estimates(np.asarray(t["cells"]) / asked.share, found)  # noqa: E731
         error = jackknife(of, asked)
-        return Answer(value, _by_item(value, error), unit, SAMPLE, details)
+        return Answer(value, dict(zip(value, error.tolist(), strict=True)), unit, SAMPLE, details)
     if asked.noise is None:
         return Answer(value, None, unit, UNKNOWN, details)
-    noise = asked.noise / asked.share
-    error = sketch_error(cells, every[found], noise)
-    theory = "other items and noise in the cells of an item (arXiv:2205.08397)"
-    return Answer(value, _by_item(value, error), unit, theory, details)
+    head = order[: width // _HEAD]
+    error = sketch_error(cells, head, every[head], asked.noise / asked.share)
+    theory = "infrequent items and noise in the cells of an item (Charikar et al. 2002)"
+    return Answer(value, dict.fromkeys(value, error), unit, theory, details)
 
 
-def sketch_error(cells: np.ndarray, frequencies: np.ndarray, noise: float = 0.0) -> np.ndarray:
-    """Returns float64[n], standard errors of estimated frequencies.
+def sketch_error(
+    cells: np.ndarray, head: np.ndarray, frequencies: np.ndarray, noise: float = 0.0
+) -> float:
+    """Returns the standard error of estimated frequencies.
 
     Args:
       cells: float64[depth, width], the sums of all clients.
-      frequencies: float64[n].
+      head: int[n] items that may be frequent; those are which stand out of what the others leave.
+      frequencies: float64[n], their estimated frequencies.
       noise: Standard deviation of the noise in a cell.
 
     Example:
-      >>> sketch_error(np.array([[3.0, -4.0]]), np.array([4.0])).round(3).tolist()
-      [2.121]
+      >>> round(sketch_error(np.array([[3.0, -4.0]]), np.array([], int), np.array([])), 3)
+      3.536
     """
     depth, width = cells.shape
-    squares = max(float(np.median(np.square(cells).sum(1))) - width * noise**2, 0.0)
-    of_row = np.maximum(squares - np.square(frequencies), 0) / width + noise**2
-    return np.sqrt(of_row * (1 if depth == 1 else math.pi / (2 * depth)))
-
-
-def _by_item(value: dict, error: np.ndarray) -> dict:
-    return dict(zip(value, error.tolist(), strict=True))
+    of_median = math.sqrt(1 if depth == 1 else math.pi / (2 * depth))
+    places, signs = jax.device_get(places_of(jnp.asarray(head), depth, width))
+    chosen = np.zeros(len(head), bool)
+    while True:
+        rest = cells.copy()
+        for row in range(depth):
+            frequent = signs[row, chosen] * frequencies[chosen]
+            np.subtract.at(rest[row], places[row, chosen], frequent)
+        tail = float(np.median(np.square(rest).sum(1))) - width * noise**2
+        error = math.sqrt(max(tail, 0.0) / width + noise**2) * of_median
+        stands_out = chosen | (frequencies > _STANDS_OUT * error)
+        if (stands_out == chosen).all():
+            return error
+        chosen = stands_out
