@@ -32,6 +32,7 @@ def words(data_dir=None, **clients):
     found = [word for word in found if len(word) <= LONGEST]
     lengths = np.array([len(word) for word in found])
     letters = np.array(found, f"S{LONGEST}").view(np.uint8).reshape(-1, LONGEST)
+    letters = letters.astype(np.int32)
     return data.from_arrays(letters, lengths, name="words", num_classes=LONGEST + 1, **clients)
 
 
@@ -42,32 +43,23 @@ def get_config():
     config.num_clients = 20_000
     config.model = "softmax_regression"
     config.clients_per_round = 100
-    config.privacy = "gaussian"
-    config.noise_multiplier = 4.0
-    config.delta = 1e-6
     return config
 
 
 def get_queries():
-    alone = {"privacy": None, "noise_multiplier": None, "delta": None}
+    private = {"privacy": "gaussian", "noise_multiplier": 4.0, "delta": 1e-6}
     return {
-        "mean length": "mean(1, 12, weight_cap=4)",
-        "median length": "quantile(0.5, 1, 12, weight_cap=4)",
-        "lengths": "histogram(0.5, 12.5, 12, weight_cap=4)",
+        "mean length": {"query": "mean(1, 12, weight_cap=4)", **private},
+        "median length": {"query": "quantile(0.5, 1, 12, weight_cap=4)", **private},
+        "lengths": {"query": "histogram(0.5, 12.5, 12, weight_cap=4)", **private},
         "lengths, exactly": {
             "query": "histogram(0.5, 12.5, 12)",
             "secure_aggregation": "secure_aggregation(graph=32)",
             "clients_per_round": 1000,
-            **alone,
         },
         "frequent words": {
             "query": f'heavy_hitters("{LETTERS}", epsilon=4.0, delta=1e-6)',
             "column": "x",
-            **alone,
         },
-        "different words": {
-            "query": "count_distinct(65536)",
-            "column": "x",
-            **alone,
-        },
+        "different words": {"query": "count_distinct(65536)", "column": "x"},
     }

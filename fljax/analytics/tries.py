@@ -62,7 +62,7 @@ def heavy_hitters(
         of a row, and the end.
       votes: theta; None for the smallest that keeps to delta.
       cohort: m; None for the largest that keeps to epsilon.
-      like: Shape and type of a row: uint8[W], the bytes of a word, filled up with zeros.
+      like: Shape and type of a row: whole numbers [W], the bytes of a word, filled up with zeros.
       num_clients: n, how many clients have rows.
 
     Raises:
@@ -93,9 +93,9 @@ def heavy_hitters(
 
 
 def _width(like: jax.ShapeDtypeStruct) -> int:
-    if len(like.shape) != 1 or like.dtype != jnp.uint8:
+    if len(like.shape) != 1 or not jnp.issubdtype(like.dtype, jnp.integer):
         raise ValueError(
-            f"heavy_hitters asks for words, rows of bytes (uint8[letters], filled up with zeros), "
+            f"heavy_hitters asks for words, rows of bytes (whole numbers, filled up with zeros), "
             f"and these are {like.dtype}{list(like.shape)}. Of whole numbers, such as labels, ask "
             "count_sketch or histogram."
         )
@@ -251,7 +251,8 @@ def _table(letters: str) -> np.ndarray:
 
 def _spelled(row: jax.Array, table: np.ndarray, length: int) -> jax.Array:
     """Returns int16[length], the numbers of a word's letters and of its end."""
-    found = jnp.asarray(table)[row.astype(jnp.int32)]
+    known = (row >= 0) & (row < table.size)
+    found = jnp.where(known, jnp.asarray(table)[row.astype(jnp.int32)], -1)
     return jnp.pad(found, (0, max(0, length - found.size)))[:length]
 
 

@@ -139,7 +139,7 @@ def ask(
       >>> dataset = data.digits(partition='iid', num_clients=20)
       >>> reply = fljax.ask(dataset, "mean", column="y")
       >>> round(reply.answer.value, 3), reply.facts["messages"]
-      (4.491, 20)
+      (4.49, 20)
     """
     began = time.perf_counter(), time.process_time()
     _check(dataset, options)
