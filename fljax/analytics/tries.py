@@ -251,8 +251,8 @@ def _table(letters: str) -> np.ndarray:
 
 def _spelled(row: jax.Array, table: np.ndarray, length: int) -> jax.Array:
     """Returns int16[length], the numbers of a word's letters and of its end."""
-    known = (row >= 0) & (row < table.size)
-    found = jnp.where(known, jnp.asarray(table)[row.astype(jnp.int32)], -1)
+    row = row.astype(jnp.int32)  # a uint8 cannot be compared with 256
+    found = jnp.where((row >= 0) & (row < table.size), jnp.asarray(table)[row], -1)
     return jnp.pad(found, (0, max(0, length - found.size)))[:length]
 
 
