@@ -30,7 +30,7 @@ _CONFIG = define_config()
 _RUN = flags.DEFINE_string("run", None, "Directory of a finished run, in place of --config.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the audit leaves behind.")
 _SHADOWS = flags.DEFINE_integer("shadows", None, "Federations that are trained.", lower_bound=5)
-_TARGETS = flags.DEFINE_integer("targets", None, "Rows that are audited; -1 for all.")
+_TARGETS = flags.DEFINE_integer("targets", None, "Rows, or clients, that are audited; -1 for all.")
 _UNIT = flags.DEFINE_enum("unit", None, ["row", "client"], "Whose membership is asked of.")
 _DEFENCES = flags.DEFINE_multi_string(
     "defence", [], "Name of a defence, or 'NAME: KEY=VALUE, ...'; instead of the file's."

@@ -327,7 +327,7 @@ def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
     datasets: list[FederatedDataset] = []
     inputs = {}
     for trial, experiment in members:
-        _check_budget(experiment)
+        check_budget(experiment)
         dataset = experiment.dataset
         if not any(dataset is known for known in datasets):
             datasets.append(dataset)
@@ -337,7 +337,7 @@ def _group(members: Sequence[tuple[Trial, Experiment]]) -> Group:
     return Group(trials, members[0][1], inputs, tuple(datasets))
 
 
-def _check_budget(experiment: Experiment) -> None:
+def check_budget(experiment: Experiment) -> None:
     """Raises ValueError for a budget of privacy that is spent before a trial's last round."""
     options, _ = split_options(experiment.options)
     ledger = ledger_of(options, experiment.hparams)

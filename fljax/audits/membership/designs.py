@@ -9,7 +9,9 @@ the models, and models have half of the targets on average.)
 
 Where models are attacked in turn with the help of the others, balance tells: a member has one
 shadow model less with it than without it, the mean of fewer is farther off, and so an attack that
-knows nothing is below chance, at an AUC of 0.48 with eleven shadow models. `coins` are free of it.
+knows nothing is below chance, at an AUC of 0.48 with eleven shadow models. `coins` are free of it
+from a dozen models on. Of fewer, so many columns are tossed again that they are nearly balanced: of
+nine models the AUC is 0.485, of five 0.45.
 """
 
 from __future__ import annotations

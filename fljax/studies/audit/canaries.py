@@ -19,6 +19,7 @@ from fljax.audits.bounds.one_run import audit_one_run
 from fljax.config import with_keys
 from fljax.core.algorithm import Variables
 from fljax.robustness.attackers import by_share
+from fljax.studies.audit.promises import least_epsilon
 from fljax.studies.audit.settings import Audit
 from fljax.studies.groups import Group, from_config, grouped
 from fljax.studies.slots import Slots, affordable, check_group, host_memory_in_use
@@ -67,7 +68,7 @@ def canary_runs(config: Any, settings: Audit) -> dict[str, Any] | None:
     return found | {
         "runs": len(group.trials),
         "share": settings.canary_share,
-        "promised": min(promised["epsilon"].values()),
+        "promised": least_epsilon(promised),
         "delta": promised["delta"],
     }
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fljax.audits.membership import designs
-from fljax.audits.membership.signals import check_offered, of_logits, of_losses
+from fljax.audits.membership.signals import of_logits, of_losses
 from fljax.config.experiment import Experiment
 from fljax.core import random
 from fljax.data.dataset import FederatedDataset
@@ -70,11 +70,15 @@ def choose_targets(dataset: FederatedDataset, settings: Audit) -> Targets:
     rows, owners = partition.all_rows(), partition.owners()
     # the server's own rows are nobody's secret
     rows, owners = rows[owners < dataset.members], owners[owners < dataset.members]
-    if 0 <= settings.targets < len(rows):
-        words = random.bits(settings.seed, "audit/targets", rows)
-        taken = np.sort(np.argsort(words, kind="stable")[: settings.targets])
+    units = owners if settings.unit == "client" else rows
+    known = np.unique(units)
+    if 0 <= settings.targets < len(known):
+        words = random.bits(settings.seed, "audit/targets", known)
+        known = known[np.argsort(words, kind="stable")[: settings.targets]]
+        # of a client, whose rows are in and out together, all are targets
+        taken = np.isin(units, known)
         rows, owners = rows[taken], owners[taken]
-    if len(np.unique(owners if settings.unit == "client" else rows)) < 2:
+    if len(known) < 2:
         raise ValueError(
             f"The audit has {len(rows)} targets of {len(np.unique(owners))} clients, and needs two "
             f"{settings.unit}s to leave one out. Raise targets, or take more data."
@@ -110,13 +114,11 @@ def gather(
       plain: The defence's experiment, before its protection is drawn.
       targets: Whose membership is asked of.
       settings: Of the audit.
-      signals: Names of those that the attacks on models read.
+      signals: Names of those that the attacks on models read, which the task offers.
 
     Raises:
-      ValueError: For signals that the task does not offer, and as `shadow_group` does.
+      ValueError: As `shadow_group` does.
     """
-    for name in signals:
-        check_offered(name, plain.task.kind)
     group = shadow_group(plain, targets.rows, targets.members, settings.seed)
     task, dataset = group.experiment.task, group.experiment.dataset
     gathered = _Gathered(len(targets.members), _looks(settings, plain.options["num_rounds"]))
@@ -125,7 +127,7 @@ def gather(
     others = None
     if len(targets.population):
         others = asked(task, plain.dataset.test.examples, targets.population)
-    watch, skipped = _watcher(group, plain, settings)
+    watch, skipped = _watcher(group, plain, settings, gathered.rounds)
 
     def look(snapshot: Snapshot) -> None:
         state = make_statements(task, snapshot.frozen, dataset)
@@ -142,13 +144,16 @@ def gather(
     return gathered.evidence(settings, signals, skipped, spent)
 
 
-def _watcher(group: Group, plain: Experiment, settings: Audit):
+def _watcher(group: Group, plain: Experiment, settings: Audit, rounds: Sequence[int]):
     """Returns what watches updates, or None, and {view: why there is none}."""
     asked_for = [view for view in OF_UPDATES if view in settings.views]
     if not asked_for:
         return None, {}
     if settings.unit == "client":
         return None, dict.fromkeys(asked_for, "A server sees which clients take part.")
+    if len(rounds) == 1:
+        why = "Clients are watched after a round that is not the last, and there is no other."
+        return None, dict.fromkeys(asked_for, why)
     try:
         return make_watcher(group, plain), {}
     except ValueError as error:

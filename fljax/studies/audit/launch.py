@@ -14,7 +14,7 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +24,18 @@ from fljax.audits.bounds.one_run import audit_one_run
 from fljax.config import ConfigError, resolve, to_plain, with_keys
 from fljax.config.experiment import Experiment, plain_experiment, simulate_config, with_protection
 from fljax.core.files import atomic_file
+from fljax.core.settings import affecting
 from fljax.core.values import checked_path
 from fljax.data.checks.report import check
 from fljax.recording import load_run, say, versions
 from fljax.recording.jsonio import plain
+from fljax.recording.models import FINAL, model_path
 from fljax.recording.runs import SUMMARY, Run
 from fljax.studies.audit.canaries import canary_runs
 from fljax.studies.audit.evidence import Evidence, Targets, choose_targets, gather
 from fljax.studies.audit.evidence_file import load_evidence, save_evidence
 from fljax.studies.audit.inverted_model import invert_model
+from fljax.studies.audit.promises import promised_to
 from fljax.studies.audit.reconstructions import check_inversion, reconstruct_rows
 from fljax.studies.audit.released import attack_released
 from fljax.studies.audit.report import write_audit_report
@@ -66,6 +69,18 @@ class Defence(NamedTuple):
     run: Path
 
 
+class Prepared(NamedTuple):
+    """What is asked about a defence.
+
+    Attributes:
+      targets: Whose membership is asked of.
+      attacks: On membership.
+    """
+
+    targets: Targets
+    attacks: Attacks
+
+
 def audit(
     config: Any,
     workdir: str | Path,
@@ -89,7 +104,8 @@ def audit(
 
     Raises:
       ConfigError: For a configuration or settings that cannot be.
-      ValueError: For data or algorithms that cannot be audited.
+      ValueError: For data or algorithms that cannot be audited, and for a workdir, or a run, of
+        another configuration.
 
     Example:
       >>> config = fljax.load_config("configs/hospitals_heart.py")  # doctest: +SKIP
@@ -97,25 +113,23 @@ def audit(
     """
     settings = settings or Audit()
     workdir = checked_path("workdir", workdir)
+    _check_folders(settings.defences)
     defences = [
         _defence(config, name, changes, workdir, run) for name, changes in settings.defences.items()
     ]
-    first = defences[0].plain
-    attacks = make_attacks(settings, first.task)
-    check_inversion(first, settings)
-    targets = choose_targets(first.dataset, settings)
+    chosen = [_prepared(defence, settings) for defence in defences]
     found: dict[str, Any] = {
         "format": _FORMAT,
         "config": to_plain(resolve(copy.deepcopy(config))),
         "settings": plain(settings._asdict()),
-        "data": _data(first, targets),
+        "data": _data(defences[0].plain, chosen[0].targets),
         "versions": versions(),
         "date": datetime.date.today().isoformat(),
         "command": list(command),
         "defences": {},
     }
     curves = {}
-    for defence in defences:
+    for defence, (targets, attacks) in zip(defences, chosen, strict=True):
         say(f"{defence.name}: {defence.folder}")
         found["defences"][defence.name], curves[defence.name] = _audited(
             defence, targets, attacks, settings
@@ -139,6 +153,43 @@ def _defence(
     return Defence(name, changes, own, made, folder, place)
 
 
+def _prepared(defence: Defence, settings: Audit) -> Prepared:
+    """Returns what is asked about a defence; whatever cannot be is refused before anything runs."""
+    if (defence.run / SUMMARY).exists():
+        _check_run(defence)
+    check_inversion(defence.plain, settings)
+    attacks = make_attacks(settings, defence.plain.task)
+    return Prepared(choose_targets(defence.plain.dataset, settings), attacks)
+
+
+def _check_run(defence: Defence) -> None:
+    """Raises ValueError for a finished run that cannot stand for a defence."""
+    if not model_path(defence.run, FINAL).exists():
+        raise ValueError(
+            f"{defence.run} holds a run without its model, which is attacked: run it again."
+        )
+    here, there = to_plain(resolve(copy.deepcopy(defence.config))), load_run(defence.run).config
+    free = affecting("record", "speed", "files")
+    for name, value in here.items():
+        if name not in free and name in there and there[name] != plain(value):
+            raise ValueError(
+                f"{defence.run} holds a run of another configuration: {name} is {there[name]!r} "
+                f"there, and {value!r} in defence {defence.name!r}. Take another workdir."
+            )
+
+
+def _check_folders(names: Iterable[str]) -> None:
+    """Raises ConfigError for names whose files would be in one place."""
+    owners: dict[str, str] = {}
+    for name in names:
+        other = owners.setdefault(_folder(name), name)
+        if other != name:
+            raise ConfigError(
+                f"defences {other!r} and {name!r} would have one folder, {_folder(name)}: call one "
+                "of them otherwise."
+            )
+
+
 def _folder(name: str) -> str:
     return re.sub(r"[^\w.=+-]+", "_", name, flags=re.ASCII).strip("_.") or "defence"
 
@@ -160,8 +211,10 @@ def _audited(
         "privacy": run.summary.get("privacy"),
         "parties": [party._asdict() for party in threat_model(options)],
         "membership": verdicts.judged,
-        "released": attack_released(run, released, targets, evidence, attacks.on_models),
-        "skipped": evidence.skipped,
+        "released": attack_released(
+            run, released, targets, evidence, attacks.on_models, settings.seed
+        ),
+        "skipped": evidence.skipped | verdicts.skipped,
         "bound": _bound(verdicts, evidence, settings),
         "canaries": canary_runs(defence.config, settings),
         "reconstruction": reconstruct_rows(defence.plain, defence.folder, settings),
@@ -223,9 +276,8 @@ def _bound(verdicts: Verdicts, evidence: Evidence, settings: Audit) -> dict[str,
     """Returns what the first federation proves of epsilon; None where no attack was to do that."""
     if verdicts.scores is None:
         return None
-    delta = 0.0 if evidence.privacy is None else evidence.privacy["delta"]
+    promised, delta = promised_to(settings.unit, evidence.privacy)
     found = audit_one_run(verdicts.scores, verdicts.members, delta=delta)
-    promised = None if evidence.privacy is None else min(evidence.privacy["epsilon"].values())
     return found.plain() | {"attack": settings.bound, "promised": promised}
 
 

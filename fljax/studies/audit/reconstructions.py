@@ -1,4 +1,4 @@
-"""Draws rows again from what clients send, as a configuration has them protect it.
+"""Draws rows again from gradients and updates of clients, as a configuration has them trained.
 
     one row     the gradient of a single row: the least that a client can hide behind
     a batch     the mean gradient of four rows
@@ -8,7 +8,9 @@
                 shows it
 
 All at the model that the first round starts from, by an attacker who knows that model and how many
-rows there are. Where the first layer is dense and has a bias, its input is read off, too.
+rows there are. DP-SGD acts on gradients, and is part of it; what else a configuration does to whole
+updates, such as compression or local noise, is left out, which helps the attacker. Where the first
+layer is dense and has a bias, its input is read off, too.
 """
 
 from __future__ import annotations
@@ -125,8 +127,10 @@ def _drawn(sent: str, named: str, scene: Scene, rows, clients: int, seed: int) -
     """Draws rows again that equally many clients have sent the mean gradients of."""
     x, y = scene.x[np.array(rows)], scene.y[np.array(rows)]
     parts = zip(np.split(x, clients), np.split(y, clients), strict=True)
-    gradients = [scene.client(scene.params, *map(jnp.asarray, part)) for part in parts]
-    messages = [scene.protect(each, seed + place) for place, each in enumerate(gradients)]
+    messages = [
+        scene.sent(jnp.asarray(x), jnp.asarray(y), seed + place)
+        for place, (x, y) in enumerate(parts)
+    ]
     observed = jax.tree.map(lambda *leaves: sum(leaves) / clients, *messages)
     return _searched(sent, named, scene, scene.client, observed, rows, seed)
 
@@ -177,7 +181,7 @@ def _read_off(scene: Scene, count: int, seed: int) -> Case:
     found = []
     for row in range(min(count, len(scene.x))):
         own = jnp.asarray(scene.x[row : row + 1]), jnp.asarray(scene.y[row : row + 1])
-        layer = scene.dense(scene.protect(scene.client(scene.params, *own), seed + row))
+        layer = scene.dense(scene.sent(*own, seed + row))
         try:
             found.append(dense_row(*layer).reshape(scene.x.shape[1:]))
         except ValueError:  # no unit has a gradient

@@ -12,6 +12,7 @@ from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim,
 from fljax.studies.audit import report_attacks
 from fljax.studies.audit.cells import NOTHING, number, percent
 from fljax.studies.audit.pictures import draw_epsilons, draw_rocs
+from fljax.studies.audit.promises import least_epsilon
 from fljax.studies.audit.report_attacks import VIEWS
 
 PAGES = ("audit.md", "audit.html")
@@ -147,10 +148,13 @@ def _findings(defences: Mapping[str, Any]) -> list[str]:
 
 
 def _strongest(defence: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]] | None:
-    """Returns (view, attack, what it achieves) of the largest area under the curve."""
+    """Returns (view, attack, what it achieves) of the largest area, among what somebody sees."""
+    # who sees updates can add them up
+    seen = {party["view"] for party in defence["parties"]} | {"sums"}
     known = [
         (view, attack, judged)
         for view, of_view in defence["membership"].items()
+        if view in seen
         for attack, judged in of_view.items()
         if judged["pooled"]["auc"] is not None
     ]
@@ -181,8 +185,12 @@ def _protection(defences: Mapping[str, Any]) -> list[Block]:
         if spent is None:
             rows.append([name, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING])
             continue
-        epsilon = min(spent["epsilon"].values())
-        numbers = (epsilon, spent["delta"], spent["noise_multiplier"], spent["clip_norm"])
+        numbers = (
+            least_epsilon(spent),
+            spent["delta"],
+            spent["noise_multiplier"],
+            spent["clip_norm"],
+        )
         first, *others = map(number, numbers)
         rows.append([name, first, others[0], spent["unit"], *others[1:]])
         said.append(Text(f"*{name}*: it covers {spent['covers']}. Sampling: {spent['sampling']}."))

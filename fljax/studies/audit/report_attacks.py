@@ -8,6 +8,7 @@ from typing import Any
 
 from fljax.recording.page import Block, Heading, Picture, Table, Text
 from fljax.studies.audit.cells import NOTHING, interval, number, percent, spread
+from fljax.studies.audit.settings import FEW_SHADOWS
 
 VIEWS = {
     "model": "the released model",
@@ -39,6 +40,12 @@ def membership(defences: Mapping[str, Any], settings: Mapping[str, Any]) -> list
     )
     if settings["unit"] == "client":
         note += " Members are clients."
+    if settings["shadows"] < FEW_SHADOWS or settings["design"] == "balanced":
+        note += (
+            " An attack by shadow federations that knows nothing is below chance here, since a "
+            "member is in fewer of the others than one who is not: take more shadows, left out by "
+            "coins, for numbers that count."
+        )
     return [Table(rows), Text(note), *skipped, *_released(defences)]
 
 
@@ -73,6 +80,7 @@ def bounds(defences: Mapping[str, Any], pictures: Mapping[str, Path]) -> list[Bl
     if len(rows) == 1:
         return []
     page: list[Block] = [Heading("What attacks prove of epsilon"), Table(rows)]
+    assumed.append("A promise stands here if it is one to the unit that is audited.")
     page.append(Text(" ".join(assumed)))
     if "epsilon" in pictures:
         page.append(Picture(pictures["epsilon"], "epsilon, proved and promised"))
@@ -90,7 +98,7 @@ def canaries(defences: Mapping[str, Any]) -> list[Block]:
         ["defence", "runs", "promised", *bounds.values(), "estimate", "above the first promise"]
     ]
     for name, found in known.items():
-        above = sum(value > claimed for value in found["one_run"])
+        above = sum(claimed is not None and value > claimed for value in found["one_run"])
         numbers = [spread(found[kind]) for kind in (*bounds, "estimate")]
         promised = number(found["promised"])
         rows.append([name, str(found["runs"]), promised, *numbers, f"{above} of {found['runs']}"])

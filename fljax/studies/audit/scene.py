@@ -12,9 +12,11 @@ import numpy as np
 from fljax.audits.reconstruction.clients import Client, gradient, local_training
 from fljax.config.experiment import Experiment
 from fljax.core import random
+from fljax.core.gradients import LossSums
 from fljax.core.trees import leaf_paths
 from fljax.data.dataset import FederatedDataset
 from fljax.privacy.mechanism import Mechanism
+from fljax.privacy.per_example import clipped_gradients
 from fljax.privacy.protection import CLIP_NORM, NOISE, Protection
 from fljax.training.binding import bound
 from fljax.training.trials import TrialInputs, initial_trials
@@ -36,7 +38,8 @@ class Scene(NamedTuple):
       params: The model that the first round starts from.
       head: (gradient) -> that of the last layer; None where there is none.
       dense: (gradient) -> that of a layer which reads x itself, and has a bias; None likewise.
-      protect: (gradient of a client, seed) -> what it sends.
+      sent: (x, y, seed) -> the gradient that a client of these rows sends: of DP-SGD, which clips
+        those of single rows and adds noise to their sum, before it is divided by their number.
       x: float32[R, ...], rows as the model sees them.
       y: int32[R] their labels.
       num_classes: Of the task.
@@ -49,7 +52,7 @@ class Scene(NamedTuple):
     params: PyTree
     head: Layer | None
     dense: Layer | None
-    protect: Callable[[PyTree, int], PyTree]
+    sent: Callable[[jax.Array, jax.Array, int], PyTree]
     x: np.ndarray
     y: np.ndarray
     num_classes: int
@@ -81,7 +84,7 @@ def make_scene(experiment: Experiment, count: int, seed: int) -> Scene:
         params=variables.params,
         head=_head(experiment, variables, frozen),
         dense=_dense(variables.params, x[0].size),
-        protect=_protection(experiment),
+        sent=_sender(experiment, variables.params, losses),
         x=x,
         y=y,
         num_classes=task.num_classes,
@@ -169,25 +172,24 @@ def _layer(kernel: int, bias: int | None) -> Layer:
     return of
 
 
-def _protection(experiment: Experiment) -> Callable[[PyTree, int], PyTree]:
-    """Returns what clients make of a gradient: clipped, with noise, under DP-SGD."""
+def _sender(experiment: Experiment, params: PyTree, losses) -> Callable[..., PyTree]:
+    """Returns what makes the gradient that a client sends of its rows."""
     mechanism = _mechanism(experiment)
     if mechanism is None or mechanism.name != _IN_GRADIENTS:
-        return lambda gradients, seed: gradients
+        client = gradient(losses)
+        return lambda x, y, seed: client(params, x, y)
+
+    def loss(params, model_state, batch, key, train):
+        return LossSums(losses(params, batch["x"], batch["y"]).sum(), batch["mask"].sum()), {}
+
     norm, noise = (mechanism.hparams[name] for name in (CLIP_NORM, NOISE))
+    estimate = clipped_gradients(norm, noise)(loss)
 
-    def protect(gradients: PyTree, seed: int) -> PyTree:
-        leaves, structure = jax.tree.flatten(gradients)
-        length = jnp.sqrt(sum((leaf**2).sum() for leaf in leaves))
-        factor = jnp.minimum(1.0, norm / jnp.maximum(length, jnp.finfo(length.dtype).tiny))
-        keys = jax.random.split(jax.random.key(seed), len(leaves))
-        noised = [
-            factor * leaf + noise * norm * jax.random.normal(key, leaf.shape, leaf.dtype)
-            for key, leaf in zip(keys, leaves, strict=True)
-        ]
-        return jax.tree.unflatten(structure, noised)
+    def sent(x, y, seed: int) -> PyTree:
+        batch = {"x": x, "y": y, "mask": jnp.ones(len(y), bool)}
+        return estimate(params, {}, batch, jax.random.key(seed))[0]
 
-    return protect
+    return sent
 
 
 def _mechanism(experiment: Experiment) -> Mechanism | None:

@@ -13,6 +13,8 @@ from fljax.studies.study import parse_variants
 
 # What attackers look at, and who they are: see `fljax.studies.audit.threats`.
 VIEWS = ("model", "rounds", "updates", "sums")
+# Fewer shadows make attacks look worse than they are.
+FEW_SHADOWS = 12
 UNITS = ("row", "client")
 _UPDATE_ATTACKS = ("cosine", "lira(online=False, signal='cosine')", "lira(signal='cosine')")
 
@@ -24,8 +26,10 @@ class Audit(NamedTuple):
       defences: {name: {key: value}}: the configurations that are attacked, by what they change in
         that of the file. By default the file's alone.
       shadows: Federations that are trained for the attacks on membership, each without a half of
-        the targets, and each attacked with the help of the others.
-      targets: Rows that are audited, a seeded sample; -1 for all that clients train on.
+        the targets, and each attacked with the help of the others. Of fewer than twelve, attacks
+        that know nothing are below chance, see `fljax.audits.membership.designs`.
+      targets: Rows that are audited, or clients with all of their rows, a seeded sample; -1 for all
+        that take part in training.
       unit: "row", or "client", whose rows are in and out together.
       design: How targets are left out: by "coins", one for each federation and target; or
         "balanced", each target in half of the federations, and half of each client's targets in

@@ -19,7 +19,7 @@ from fljax.config.experiment import Experiment, with_protection
 from fljax.core.algorithm import Variables
 from fljax.data.dataset import FederatedDataset, Partition, Split, offsets_of
 from fljax.privacy.protection import NOISE
-from fljax.studies.groups import Group, from_function, grouped
+from fljax.studies.groups import Group, check_budget, from_function, grouped
 from fljax.studies.slots import Slots, affordable, check_group, host_memory_in_use
 from fljax.studies.space import Trial
 from fljax.training.options import RoundOptions, split_options
@@ -147,7 +147,9 @@ def _found_noise(experiment: Experiment) -> dict[str, Any]:
     """Returns the options of a noise that is known; nothing where no budget says what it is."""
     if experiment.options.get("target_epsilon") is None:
         return {}
-    found = with_protection(experiment).hparams.get(NOISE)
+    private = with_protection(experiment)
+    check_budget(private)
+    found = private.hparams.get(NOISE)
     return {} if found is None else {"target_epsilon": None, NOISE: found}
 
 

@@ -72,7 +72,7 @@ def asked(task: Task, examples: Examples, rows: np.ndarray) -> Asked:
 
     batches = jax.tree.map(in_batches, taken)
     batches["mask"] = in_batches(np.ones(len(rows), bool))
-    y = np.asarray(taken["y"], np.int64) if _has_logits(task) else None
+    y = np.asarray(taken["y"], np.int64) if has_logits(task) else None
     return Asked(batches, len(rows), y)
 
 
@@ -86,7 +86,7 @@ def make_statements(
       frozen: Constants of the models.
       dataset: Whose preprocessing rows go through.
     """
-    local, reads_logits = bound(task, frozen, dataset), _has_logits(task)
+    local, reads_logits = bound(task, frozen, dataset), has_logits(task)
 
     def of_a_batch(variables: Variables, batch):
         sums = local.measure(*variables, batch).sums["loss"]
@@ -108,7 +108,8 @@ def make_statements(
     return statements
 
 
-def _has_logits(task: Task) -> bool:
+def has_logits(task: Task) -> bool:
+    """Returns whether a task's outputs are logits of which each row has one label."""
     return task.kind in _OF_CLASSES and task.apply is not None
 
 

@@ -11,7 +11,7 @@ from fljax.training.options import RoundOptions
 # Mechanisms by where their noise is added.
 _IN_GRADIENTS = ("dpsgd",)
 _AT_CLIENTS = ("local_gaussian", "privunit", "randomized_sign")
-_SHARED_OUT = ("discrete_gaussian", "skellam")
+SHARED_OUT = ("discrete_gaussian", "skellam")
 
 
 class Party(NamedTuple):
@@ -41,8 +41,7 @@ def threat_model(options: RoundOptions) -> list[Party]:
       >>> [(party.name, party.view) for party in threat_model(options)]
       [('outsider', 'model'), ('client', 'rounds'), ('server', 'updates')]
     """
-    secure = _is_secure(options)
-    noise = _noise(options)
+    noise, sent = _noise(options), _noise_before_server(options)
     outsider = Party("outsider", "the model of the last round", noise or "nothing", "model")
     client = Party(
         "client",
@@ -50,13 +49,13 @@ def threat_model(options: RoundOptions) -> list[Party]:
         noise or "nothing",
         "rounds",
     )
-    if secure:
+    if _is_secure(options):
         sees = "the sum of each round's updates, who took part, and every model"
         hidden = "secure aggregation hides single updates"
-        hidden += f"; {noise}" if noise else ""
+        hidden += f"; {sent}" if sent else ""
         return [outsider, client, Party("server", sees, hidden, "sums")]
     sees = "the update of each client in each of its rounds, and every model"
-    server = Party("server", sees, _noise_before_server(options) or "nothing", "updates")
+    server = Party("server", sees, sent or "nothing", "updates")
     return [outsider, client, server]
 
 
@@ -86,6 +85,8 @@ def not_claimed(options: RoundOptions) -> list[str]:
 
 
 def _is_secure(options: RoundOptions) -> bool:
+    if _mechanism_name(options) in SHARED_OUT:  # it is part of these
+        return True
     privacy = options.privacy
     if isinstance(privacy, Protection):
         return privacy.secure_aggregation is not None
@@ -111,12 +112,12 @@ def _noise(options: RoundOptions) -> str:
 
 
 def _noise_before_server(options: RoundOptions) -> str:
-    """Says what noise lies over single updates; "" where there is none."""
+    """Says what noise lies over what a server sees; "" where it adds all of it by itself."""
     name = _mechanism_name(options)
     if name in _IN_GRADIENTS:
         return f"clipped gradients of rows, with noise ({name})"
     if name in _AT_CLIENTS:
         return f"noise that clients add to their updates ({name})"
-    if name in _SHARED_OUT:
-        return f"a share of the noise, which is small alone ({name})"
+    if name in SHARED_OUT:
+        return f"noise that clients have shared out among them ({name})"
     return ""

@@ -28,6 +28,7 @@ from fljax.data.dataset import FederatedDataset
 from fljax.privacy.protection import Protection, protected
 from fljax.studies.audit.shadows import Snapshot
 from fljax.studies.audit.statements import Asked
+from fljax.studies.audit.threats import SHARED_OUT
 from fljax.studies.groups import Group
 from fljax.training.binding import bound
 from fljax.training.federation import Federation, build
@@ -36,6 +37,8 @@ from fljax.training.options import split_options
 from fljax.training.trials import TrialInputs, initial_trials
 
 PyTree = Any
+# Options of a round in which nothing is private.
+_UNPROTECTED = dict.fromkeys(("privacy", "clip_norm", "noise_multiplier", "delta"))
 
 
 class WatchedState(NamedTuple):
@@ -158,10 +161,14 @@ def make_watcher(
     rounds, _ = split_options(options)
     privacy, left_out = _at_clients(rounds.privacy)
     pipeline = plain.options.get("pipeline", Pipeline())
+    if privacy is None:
+        rounds = dataclasses.replace(rounds, **_UNPROTECTED)
+    else:
+        rounds = dataclasses.replace(rounds, privacy=privacy)
+        pipeline = protected(pipeline, privacy)
     rounds = dataclasses.replace(
         rounds,
-        privacy=privacy,
-        pipeline=pipeline if privacy is None else protected(pipeline, privacy),
+        pipeline=pipeline,
         target_epsilon=None,
         secure_aggregation=None,
         clients_per_round=dataset.num_clients,
@@ -207,6 +214,11 @@ def _at_clients(privacy: Protection | None) -> tuple[Protection | None, tuple[st
     if not isinstance(privacy, Protection) or privacy.mechanism is None:
         return None, ()
     mechanism, alone = privacy.mechanism, privacy._replace(secure_aggregation=None, unit=None)
+    if mechanism.name in SHARED_OUT:
+        raise ValueError(
+            f"Updates under {mechanism.name} cannot be watched: its noise is that of sums, and no "
+            "server sees anything without it. Leave the views 'updates' and 'sums' out."
+        )
     link = mechanism.link and mechanism.link(mechanism.hparams, privacy.setting)
     if link is not None and link.release is not None:
         return None, tuple(mechanism.hparams)

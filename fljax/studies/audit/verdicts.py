@@ -16,6 +16,7 @@ from fljax.audits.membership.users import scores_of_users
 from fljax.core.task import Task
 from fljax.studies.audit.evidence import OF_UPDATES, Evidence, Targets
 from fljax.studies.audit.settings import Audit
+from fljax.studies.audit.statements import has_logits
 
 _USUAL = ("loss", "modified_entropy", "lira(online=False)", "lira", "rmia")
 # Where curves are drawn: false positive rates.
@@ -49,13 +50,21 @@ def make_attacks(settings: Audit, task: Task) -> Attacks:
     """Returns the attacks of an audit; the usual ones that a task does not offer are left out.
 
     Raises:
-      ValueError: For unknown ones, and for a bound by an attack that is not among them.
+      ValueError: For unknown ones, those that read what the task does not offer, and for a bound by
+        an attack that is not among them.
     """
     given = settings.attacks
     on_models = {text: make_membership(text) for text in (_USUAL if given is None else given)}
+    # without logits a task tells what losses tell, whatever its kind is
+    known = offered(task.kind if has_logits(task) else "")
     if given is None:
-        known = offered(task.kind)
         on_models = {text: attack for text, attack in on_models.items() if attack.signal in known}
+    for text, attack in on_models.items():
+        if attack.signal not in known:
+            raise ValueError(
+                f"attacks has {text!r}, which reads {attack.signal!r}, and a {task.kind} task "
+                f"tells {', '.join(known)}. Leave it out."
+            )
     on_updates = {text: make_membership(text) for text in settings.update_attacks}
     if settings.bound not in on_models:
         raise ValueError(
@@ -74,12 +83,14 @@ class Verdicts(NamedTuple):
       scores: float64[units] of the attack that bounds epsilon on federation 0, of the released
         model; None where it was not attacked.
       members: bool[units], which it trained on.
+      skipped: {view: which attacks could not be made, and why}, such as on models that diverged.
     """
 
     judged: dict[str, dict[str, dict[str, Any]]]
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
     scores: np.ndarray | None
     members: np.ndarray
+    skipped: dict[str, str]
 
 
 def judge_evidence(
@@ -105,6 +116,7 @@ def judge_evidence(
     judged: dict[str, dict[str, dict[str, Any]]] = {}
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     bounding, members = None, _of_units(targets.members, targets, settings)
+    skipped: dict[str, str] = {}
     for view, signals in evidence.signals.items():
         judged[view], curves[view] = {}, {}
         for name, attack in attacks.of(view).items():
@@ -112,7 +124,11 @@ def judge_evidence(
             if "population" in attack.needs and population is None:
                 continue
             own = classes if "classes" in attack.needs else None
-            scores = in_turn(attack, signals[attack.signal], targets.members, population, own)
+            try:
+                scores = in_turn(attack, signals[attack.signal], targets.members, population, own)
+            except ValueError as error:
+                skipped[view] = " ".join([*filter(None, [skipped.get(view)]), f"`{name}`: {error}"])
+                continue
             if settings.unit == "client":
                 _, scores = scores_of_users(scores, targets.owners)
             judgement = judge_models(scores, members)
@@ -121,7 +137,7 @@ def judge_evidence(
             curves[view][name] = (_DRAWN, curve.rates(_DRAWN))
             if view == "model" and name == settings.bound:
                 bounding = scores[0]
-    return Verdicts(judged, curves, bounding, members[0])
+    return Verdicts(judged, curves, bounding, members[0], skipped)
 
 
 def _of_units(members: np.ndarray, targets: Targets, settings: Audit) -> np.ndarray:
