@@ -101,7 +101,7 @@ def _guarantee(hp: Mapping[str, float], setting: Setting, delta: float | None) -
     largest = max(int(sizes.max(initial=0)), 2)
     delta = accounting.check_delta(largest**-1.1 if delta is None else delta, largest)
     is_drawn = setting.batches == "poisson"
-    works, which = _different(setting)
+    works, which = _different(setting, is_drawn)
     events = [work.events(noise, is_drawn) for work in works]
     spent = [accounting.spending(event, delta) for event in events]
 
@@ -152,21 +152,35 @@ class _Work(NamedTuple):
         """How often a row is in a shuffled batch of a round, at most."""
         return -(-self.steps // -(-self.rows // self.batch))
 
+    def counts(self, is_drawn: bool) -> tuple[float, int]:
+        """Returns how likely a row is in a release of a round, and in how many of them it may."""
+        return (self.rate, self.steps) if is_drawn else (1.0, self.uses)
+
     def events(self, noise: float, is_drawn: bool) -> list[tuple[Event, int]]:
         """Returns what the accountants count of one round."""
-        if is_drawn:
-            return [(accounting.poisson_gaussian(noise, self.rate), self.steps)]
-        return [(accounting.gaussian(noise), self.uses)]
+        rate, times = self.counts(is_drawn)
+        kind = accounting.poisson_gaussian(noise, rate) if is_drawn else accounting.gaussian(noise)
+        return [(kind, times)]
 
 
-def _different(setting: Setting) -> tuple[list[_Work], np.ndarray]:
-    """Returns the different works of clients, and int64[N] which of them is whose; -1 for none."""
+def _different(setting: Setting, is_drawn: bool) -> tuple[list[_Work], np.ndarray]:
+    """Returns works that cost different amounts, and int64[N] which of them is whose; -1 for none.
+
+    Batches of all rows cost clients of any size alike, and are counted once.
+    """
     table = np.stack([setting.sizes, setting.batch_size, setting.steps], 1).astype(np.int64)
     trains = (table > 0).all(1)
-    works, places = np.unique(table[trains], axis=0, return_inverse=True)
+    rows, places = np.unique(table[trains], axis=0, return_inverse=True)
+    number: dict[tuple[float, int], int] = {}
+    works, whose = [], np.empty(len(rows), np.int64)
+    for place, row in enumerate(rows):
+        work = _Work(*map(int, row))
+        whose[place] = number.setdefault(work.counts(is_drawn), len(works))
+        if whose[place] == len(works):
+            works.append(work)
     which = np.full(len(table), -1)
-    which[trains] = places.reshape(-1)
-    return [_Work(*map(int, work)) for work in works], which
+    which[trains] = whose[places.reshape(-1)]
+    return works, which
 
 
 def _largest(bounds: list[tuple[float, int]], exact: Callable[[int], float]) -> float:

@@ -13,6 +13,7 @@ from fljax.core.algorithm import AlgorithmSpec
 from fljax.engine.plan.batching import LocalWork, make_batches
 from fljax.engine.plan.poisson_batches import capacity
 from fljax.privacy import Setting, accounting
+from fljax.privacy.dpsgd import _different
 from fljax.training.federation import RoundOptions, build
 from fljax.training.trials import TrialInputs
 
@@ -163,6 +164,19 @@ def test_shuffled_batches_count_each_epoch_as_one_release():
         for uses in (2, 2, 2, 2)
     ]
     np.testing.assert_allclose(promise.by_client(30), expected)
+
+
+def test_batches_of_all_rows_cost_hospitals_of_any_size_alike():
+    setting = SETTING._replace(batch_size=SETTING.sizes, steps=np.full(4, 5))
+    promise = privacy.dpsgd(1.0, 6.0).guarantee(
+        {"clip_norm": 1.0, "noise_multiplier": 6.0}, setting
+    )
+    expected = accounting.epsilon([(accounting.gaussian(6.0), 50)], promise.delta)
+    np.testing.assert_allclose(promise.by_client(10), np.full(4, expected), rtol=1e-3)
+    works, which = _different(setting, True)
+    assert len(works) == 1 and which.tolist() == [0] * 4  # counted once
+    works, which = _different(SETTING, True)
+    assert len(works) == len(set(zip(SETTING.sizes, SETTING.steps, strict=True)))
 
 
 def test_clients_without_rows_spend_nothing():
