@@ -62,6 +62,25 @@ def test_public_scales_depend_on_no_patient(folder):
     assert np.abs(dataset.train.examples.arrays["x"]).max() < 10
 
 
+def test_patients_have_a_sex_and_a_band_of_ages(folder):
+    dataset = data.heart_disease(data_dir=folder)
+    assert dataset.row_groups == {"age": ("0-49", "50-59", "60+"), "sex": ("female", "male")}
+    columns = np.concatenate([read(folder, hospital)[0] for hospital in HOSPITALS])
+    bands = np.digitize(columns[:, 0], [50, 60])
+    for split in (dataset.train, dataset.test):
+        groups = split.examples.arrays["groups"]
+        # public features, of which the order within a hospital is that of the file
+        x = data.heart_disease(data_dir=folder, scaling="public")
+        x = getattr(x, "train" if split is dataset.train else "test").examples.arrays["x"]
+        np.testing.assert_array_equal(groups["age"], np.digitize(55 + 10 * x[:, 0], [49.5, 59.5]))
+        np.testing.assert_array_equal(groups["sex"], x[:, 1])
+    counted = sum(
+        np.bincount(split.examples.arrays["groups"]["age"], minlength=3)
+        for split in (dataset.train, dataset.test)
+    )
+    assert counted.tolist() == np.bincount(bands).tolist() and counted.min() > 0.25 * 740
+
+
 def test_files_that_are_missing_or_broken_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="processed.cleveland.data"):
         data.heart_disease(data_dir=tmp_path)

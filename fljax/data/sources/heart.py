@@ -35,6 +35,9 @@ _KINDS = {2: (2, 3, 4), 6: (1, 2)}
 # round numbers that no patient decided on.
 _PUBLIC = {0: (55, 10), 3: (130, 20), 4: (200, 100), 7: (140, 25), 9: (1, 1)}
 _SCALING = Field("hospital", str, ("hospital", "public"))
+_AGE, _SEX = 0, 1
+# Where a band of ages begins, and its name: each has a quarter of the patients or more.
+_BANDS = {"0-49": 0, "50-59": 50, "60+": 60}
 
 
 def heart_disease(*, data_dir=None, scaling: str = "hospital", **clients) -> FederatedDataset:
@@ -44,6 +47,7 @@ def heart_disease(*, data_dir=None, scaling: str = "hospital", **clients) -> Fed
     rows are FLamby's, 199 / 172 / 30 / 85 and 104 / 89 / 16 / 45. The features are age, sex, blood
     pressure, cholesterol, blood sugar, heart rate, angina in exercise, depression of the ST
     segment, and five 0 or 1 for kinds of chest pain (2, 3, 4) and of electrocardiograms (1, 2).
+    Sex (female, male) and a band of ages (0-49, 50-59, 60+) are groups of rows as well.
 
     Args:
       data_dir: See `fljax.core.data_files.resolve_data_dir`.
@@ -75,11 +79,10 @@ def heart_disease(*, data_dir=None, scaling: str = "hospital", **clients) -> Fed
             )
         bits = np.frombuffer(bytes.fromhex(_TEST_ROWS[hospital]), np.uint8)
         is_test = np.unpackbits(bits, count=len(y)).astype(bool)
-        x = _scaled(x, x[~is_test], scaling)
-        ids = np.full(len(y), hospital)
-        train.append((x[~is_test], y[~is_test], ids[~is_test]))
-        test.append((x[is_test], y[is_test], ids[is_test]))
-    (x, y, ids), (x_test, y_test, test_ids) = (
+        columns = (_scaled(x, x[~is_test], scaling), y, np.full(len(y), hospital), *_groups(x))
+        train.append([column[~is_test] for column in columns])
+        test.append([column[is_test] for column in columns])
+    (x, y, ids, sex, age), (x_test, y_test, test_ids, test_sex, test_age) = (
         map(np.concatenate, zip(*parts, strict=True)) for parts in (train, test)
     )
     return from_arrays(
@@ -89,6 +92,8 @@ def heart_disease(*, data_dir=None, scaling: str = "hospital", **clients) -> Fed
         y_test=y_test,
         num_classes=2,
         name="heart_disease",
+        row_groups={"sex": sex, "age": age},
+        test_row_groups={"sex": test_sex, "age": test_age},
         **{"client_ids": ids, "test_client_ids": test_ids, **clients},
     )
 
@@ -111,6 +116,13 @@ def _patients(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     features = [values[column] for column in _NUMBERS]
     features += [values[column] == kind for column, kinds in _KINDS.items() for kind in kinds]
     return np.stack(features, 1).astype(np.float64), (values[13] > 0).astype(np.int64)
+
+
+def _groups(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sex and the band of ages of each patient, as texts, of unscaled features."""
+    sex = np.array(["female", "male"])[x[:, _SEX].astype(int)]
+    band = np.searchsorted(list(_BANDS.values()), x[:, _AGE], side="right") - 1
+    return sex, np.array(list(_BANDS))[band]
 
 
 def _scaled(x: np.ndarray, train: np.ndarray, scaling: str) -> np.ndarray:
