@@ -143,6 +143,27 @@ def test_copies_stay_together_however_slices_are_divided(data_dir, options):
     assert sum(map(len, found)) == len(set().union(*found)) >= 160
 
 
+def test_hospitals_of_unequal_sizes_without_copies(data_dir):
+    if not (data_dir / MRI).is_file():
+        pytest.skip(f"FLJAX_DATA_DIR has no {MRI}")
+    options = {"data_dir": data_dir, "hospitals": (4, 3, 2, 1), "copies": False}
+    dataset = data.load("brain_mri", **options, own_test_fraction=0.25, seed=3)
+    sizes = dataset.train.partition.sizes + dataset.test.partition.sizes
+    assert sizes.sum() == 228 and np.abs(sizes - 228 * np.array([0.4, 0.3, 0.2, 0.1])).max() < 1
+    images = [found for *_, found in rows_of(dataset)]
+    assert sum(map(len, images)) == len(set().union(*images)) == 228
+    y = dataset.train.examples.arrays["y"]
+    counts = data.label_counts(y, dataset.train.partition, 2)
+    counts += data.label_counts(y, dataset.test.partition, 2)
+    share = y.mean()
+    assert np.abs(counts[:, 1] - share * sizes).max() < 1
+    for split in (dataset.train, dataset.test):  # each class has its share of test rows
+        found = data.label_counts(y, split.partition, 2)[:, 1]
+        assert np.abs(found - share * split.partition.sizes).max() < 2
+    with pytest.raises(ValueError, match=r"hospitals\[1\] = 0"):
+        data.brain_mri(data_dir=data_dir, hospitals=(1, 0))
+
+
 def test_hospitals_of_one_s_own_number(data_dir):
     if not (data_dir / MRI).is_file():
         pytest.skip(f"FLJAX_DATA_DIR has no {MRI}")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from fljax.core import random
 from fljax.core.archives import read_npz, refused
 from fljax.core.data_files import find_file, missing_files, resolve_data_dir
-from fljax.core.values import COUNT, Field, checked
+from fljax.core.per_client import checked_per_client, is_per_client
+from fljax.core.values import COUNT, POSITIVE, Field, checked
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset, Split
 from fljax.data.examples import ArrayExamples
@@ -34,7 +36,8 @@ _HOSPITALS = Field(4, int, COUNT)
 def brain_mri(
     *,
     data_dir=None,
-    hospitals: int = 4,
+    hospitals: int | Sequence[float] = 4,
+    copies: bool = True,
     scanners: bool = True,
     test_fraction: float = 0.25,
     split_seed: int = 0,
@@ -47,13 +50,16 @@ def brain_mri(
     Copies share a client, whatever the partition, and stand on one side of each split. The natural
     hospitals and test rows do not change with `seed`.
 
-    The natural clients are the hospitals, among whom each class is divided evenly. With scanners,
+    The natural clients are the hospitals, among whom each class is divided alike. With scanners,
     each hospital's slices look as from a device of its own: feature_skew = "scanners(hospitals)",
     see `fljax.data.heterogeneity.scanners`.
 
     Args:
       data_dir: See `fljax.core.data_files.resolve_data_dir`.
-      hospitals: N.
+      hospitals: N, of whom all have as many slices; or what each has in proportion, such as
+        (4, 3, 2, 1).
+      copies: Whether copies of a slice stay. Without them there are 228 rows, and privacy of single
+        examples is that of a slice.
       scanners: Whether hospitals have unlike scanners; `feature_skew` names another skew instead.
       test_fraction: Share of the pictures of each class that is tested on.
       split_seed: Chooses the test rows, and whose patient is whose.
@@ -66,7 +72,8 @@ def brain_mri(
     Example:
       >>> dataset = data.brain_mri(hospitals=4)  # doctest: +SKIP
     """
-    hospitals = checked("hospitals", hospitals, _HOSPITALS)
+    shares = _shares(hospitals)
+    copies = checked("copies", copies, Field(True, bool))
     scanners = checked("scanners", scanners, Field(True, bool))
     path, found = _read("brain_mri", _MRI, ("x", "y", "image"), data_dir)
     x, y = _images(path, found, "x", "y", 64), found["y"]
@@ -74,21 +81,29 @@ def brain_mri(
     if picture.shape != y.shape or picture.dtype.kind not in "iu":
         raise refused(path, f"holds image as {picture.dtype}{list(picture.shape)}: get it again")
     _, first, picture = np.unique(picture, return_index=True, return_inverse=True)
+    if not copies:
+        x, y, picture = x[first], y[first], np.arange(len(first))
+        first = picture
     is_test = stratified(y[first], test_fraction, split_seed, "brain_mri/split")[picture]
-    hospital = _dealt_by_class(y[first], hospitals, split_seed)[picture]
+    hospital = _dealt_by_class(y[first], shares, split_seed)[picture]
     if scanners:
-        clients = {"feature_skew": made_by_scanners(hospitals), **clients}
+        clients = {"feature_skew": made_by_scanners(len(shares)), **clients}
+    # of slices without copies, each stands for itself, and shares of classes can be kept
+    subjects = {"split_by": picture[~is_test], "test_split_by": picture[is_test]} if copies else {}
     return from_arrays(
         x[~is_test],
         y[~is_test],
         x_test=x[is_test],
         y_test=y[is_test],
-        split_by=picture[~is_test],
-        test_split_by=picture[is_test],
         class_names=("no tumour", "tumour"),
         preprocess=image_scaling(_MRI_MOMENTS),
         name="brain_mri",
-        **{"client_ids": hospital[~is_test], "test_client_ids": hospital[is_test], **clients},
+        **{
+            "client_ids": hospital[~is_test],
+            "test_client_ids": hospital[is_test],
+            **subjects,
+            **clients,
+        },
     )
 
 
@@ -167,12 +182,21 @@ def _images(path: pathlib.Path, found, images: str, labels: str, size: int) -> n
     return x[..., None]
 
 
-def _dealt_by_class(labels: np.ndarray, hospitals: int, seed: int) -> np.ndarray:
-    """Returns the hospital of each picture, "hospital_0" and so on; they share classes evenly."""
+def _shares(hospitals: int | Sequence[float]) -> np.ndarray:
+    """Returns what each hospital has in proportion, float64[N]."""
+    if not is_per_client(hospitals):
+        return np.ones(checked("hospitals", hospitals, _HOSPITALS))
+    return checked_per_client("hospitals", hospitals, Field(None, float, POSITIVE))
+
+
+def _dealt_by_class(labels: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the hospital of each picture, "hospital_0" and so on; each class in these shares."""
     rng = random.generator(seed, "brain_mri/hospitals")
     shuffled = rng.permutation(labels.size)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    # the k-th picture of a hospital is due at (k + 1/2) / share
+    due = (np.arange(labels.size)[:, None] + 0.5) / shares
     number = np.empty(labels.size, np.int64)
-    number[by_class] = np.arange(labels.size) % hospitals
-    digits = len(str(hospitals - 1))
-    return np.array([f"hospital_{k:0{digits}}" for k in range(hospitals)])[number]
+    number[by_class] = np.argsort(due.reshape(-1), kind="stable")[: labels.size] % len(shares)
+    digits = len(str(len(shares) - 1))
+    return np.array([f"hospital_{k:0{digits}}" for k in range(len(shares))])[number]
