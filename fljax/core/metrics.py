@@ -9,6 +9,7 @@ direction alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -195,6 +196,8 @@ def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
       ('validation loss', 'accuracy, p10 over clients')
       >>> name_of("eval/groups/hospital/va/loss")
       'groups loss, hospital va'
+      >>> name_of("eval/fairness/sex/equal_opportunity_difference")
+      'fairness equal opportunity difference, sex'
     """
     rows, name = rows_of(key), key.rpartition("/")[2]
     if [rows] in _SPREADS and name in SPREAD:
@@ -204,8 +207,8 @@ def name_of(key: str, metrics: Sequence[Metric] = (ACCURACY, LOSS)) -> str:
         return name.replace("_", " ")
     metric = metric_of(key, metrics)
     words = metric.words if metric else name.replace("_", " ")
-    _, grouped, group = key.rpartition("/")[0].partition("/groups/")
-    whose = f", {group.replace('/', ' ')}" if grouped else ""
+    group = re.search("/(?:groups|fairness)/(.*)/", key)
+    whose = f", {group[1].replace('/', ' ')}" if group else ""
     return f"{_WORDS.get(rows, rows)} {words}{whose}"
 
 

@@ -171,7 +171,8 @@ class Evaluations(NamedTuple):
         if self.grouped is not None:
             name, rows = self.grouped
             sums = evaluation.sums_by_row(outputs[name], self.sets[name])
-            record |= row_group_record(self.metrics, sums, rows)
+            found = row_group_record(self.metrics, sums, rows)
+            record |= {f"eval/{key}": number for key, number in found.items()}
         tables = [
             identified(
                 evaluation.finish_clients(self.metrics, outputs[name], self.sets[name]),

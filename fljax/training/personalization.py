@@ -38,6 +38,7 @@ from fljax.training.evaluation import (
 from fljax.training.federation import Federation
 from fljax.training.judged_rows import held_out_split, validation_split
 from fljax.training.new_clients import PassWork, make_states, planned
+from fljax.training.row_group_metrics import GroupedRows, grouped_rows, row_group_record
 
 PyTree = Any
 
@@ -70,6 +71,8 @@ class PersonalSet(NamedTuple):
       clients: int64[D, K] client numbers; the last one again where devices have fewer than others.
       owners: int64[D, S, B] client of each held-out row, -1 in padding.
       num_clients: Size of the population.
+      rows: int64[D, S, B] number of each held-out row among the examples; any in padding.
+      grouped: The real ones of them, where metrics are reported by group of rows as well, or None.
       works: The local work of clients that never trained, and take part once before (of each pass);
         None of clients of the population.
     """
@@ -78,6 +81,8 @@ class PersonalSet(NamedTuple):
     clients: np.ndarray
     owners: np.ndarray
     num_clients: int
+    rows: np.ndarray
+    grouped: GroupedRows | None = None
     works: tuple[PassWork, ...] | None = None
 
 
@@ -121,7 +126,18 @@ def prepare(
         clients=chosen,
         owners=np.where(np.arange(rows.shape[-1]) < counts[..., None], owners, -1),
         num_clients=train.partition.num_clients,
+        rows=rows,
     )
+
+
+def _grouped(made: PersonalSet, dataset: FederatedDataset, held_out: Split) -> PersonalSet:
+    """Returns the clients with the groups of their held-out rows, where rows have some."""
+    if not dataset.row_groups:
+        return made
+    real = made.owners >= 0
+    rows, owners = made.rows[real], made.owners[real]
+    groups = grouped_rows(dataset, held_out, owners, made.num_clients, rows)
+    return made._replace(grouped=groups)
 
 
 def _rows_of(split: Split, clients: np.ndarray, mesh: Mesh, data: PyTree = None) -> EvalInputs:
@@ -270,8 +286,9 @@ def finish(
 
     Returns:
       ({name: value} of each metric over all their rows, how the first one is spread over clients,
-      and "groups/NAME/VALUE/METRIC"; the metrics of each client, as
-      `fljax.core.metrics.client_metrics`, and "cluster" where the algorithm has clusters).
+      "groups/NAME/VALUE/METRIC" by group of clients, and what `row_group_record` says by group of
+      rows; the metrics of each client, as `fljax.core.metrics.client_metrics`, and "cluster" where
+      the algorithm has clusters).
     """
     real = evaluated.owners >= 0
     sums = jax.tree.map(lambda leaf: np.asarray(leaf)[real], outputs.sums)
@@ -283,7 +300,12 @@ def finish(
         cluster = np.full(evaluated.num_clients, -1)
         cluster[evaluated.clients.reshape(-1)] = np.asarray(outputs.clusters)
         table["cluster"] = cluster[table["client"]]
-    return found | group_record(metrics, sums, owners, groups or {}), table
+    of_rows = {} if evaluated.grouped is None else evaluated.grouped.names
+    groups = {name: values for name, values in (groups or {}).items() if name not in of_rows}
+    found |= group_record(metrics, sums, owners, groups)
+    if evaluated.grouped is not None:
+        found |= row_group_record(metrics, sums, evaluated.grouped)
+    return found, table
 
 
 def _first(tree: PyTree) -> PyTree:
@@ -319,6 +341,7 @@ def personal_set(
     clients = with_rows[sample_clients(len(with_rows), min(asked, len(with_rows)), seed)]
     data = _placed(federation, dataset, (dataset.train, held_out))
     made = prepare(dataset.train, held_out, clients, federation.mesh, batch_size, *data)
+    made = _grouped(made, dataset, held_out)
     if federation.algorithm.tune is None:
         return made
     validation = validation_split(dataset, federation.spec.name)
@@ -346,6 +369,7 @@ def new_client_set(
     own, judged = _placed(federation, dataset, (train, held_out))
     first = dataset.num_clients
     found = prepare(train, held_out, clients, federation.mesh, batch_size, own, judged, first)
+    found = _grouped(found, dataset, held_out)
     if federation.algorithm.init_client is None:
         return found._replace(works=())
     sizes = train.partition.sizes[found.clients]

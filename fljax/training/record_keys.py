@@ -56,20 +56,23 @@ def evaluation_keys(
     if splits and as_configured(pipeline).trigger is not None:
         splits.append(TRIGGERED)
     keys = [f"eval/{split}/{metric.name}" for split in splits for metric in metrics]
+    of_rows = row_group_keys(dataset, metrics)
+
+    def of_clients(population):
+        # rows say their groups themselves, those of nobody too
+        groups = groups_of(dataset, population).items()
+        return group_keys(metrics, {n: of for n, of in groups if n not in dataset.row_groups})
+
     if eval_clients:
         keys += [f"eval/clients/{name}" for name in SPREAD]
     if eval_personal:
         names = [*(metric.name for metric in metrics), *SPREAD]
         for whose, population in POPULATIONS.items():
             if population == TRAINING or dataset.held_out_train is not None:
-                groups = groups_of(dataset, population)
-                own = [*names, *group_keys(metrics, groups)]
+                own = [*names, *of_clients(population), *of_rows]
                 keys += [f"eval/{whose}/{name}" for name in own]
-    keys += row_group_keys(dataset, metrics)
-    groups = groups_of(dataset, TRAINING)
-    # rows say it themselves, those of nobody too
-    others = {name: values for name, values in groups.items() if name not in dataset.row_groups}
-    return keys + [f"eval/{key}" for key in group_keys(metrics, others)]
+    keys += [f"eval/{key}" for key in of_rows if splits]
+    return keys + [f"eval/{key}" for key in of_clients(TRAINING)]
 
 
 def training_keys(

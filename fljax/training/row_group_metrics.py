@@ -34,17 +34,22 @@ class GroupedRows(NamedTuple):
 
 
 def grouped_rows(
-    dataset: FederatedDataset, split: Split, owners: np.ndarray | None, num_owners: int
+    dataset: FederatedDataset,
+    split: Split,
+    owners: np.ndarray | None,
+    num_owners: int,
+    rows: np.ndarray | None = None,
 ) -> GroupedRows:
     """Returns the rows of a split, in the order in which they are evaluated.
 
     Args:
       dataset: The data.
       split: One of its splits.
-      owners: int[R] client of each of `split.rows()`, or None.
+      owners: int[R] client of each row, or None.
       num_owners: Size of the population of owners.
+      rows: int[R] which of the split's examples; None takes `split.rows()`.
     """
-    rows = split.rows()
+    rows = split.rows() if rows is None else rows
     arrays = split.examples.arrays or split.examples.take(rows)
     if split.examples.arrays is not None:
         arrays = {
@@ -67,16 +72,16 @@ def row_group_record(
       rows: The same rows.
 
     Returns:
-      {"eval/groups/NAME/VALUE/METRIC"}; with two classes also rates of `fairness.RATES` in place of
-      METRIC, "eval/fairness/NAME/GAP", and where clients own the rows "eval/fairness/NAME/GAP/low"
-      and ".../high", the interval over clients.
+      {"groups/NAME/VALUE/METRIC"}; with two classes also rates of `fairness.RATES` in place of
+      METRIC, "fairness/NAME/GAP", and where clients own the rows "fairness/NAME/GAP/low" and
+      ".../high", the interval over clients.
     """
     record = {}
     for name, texts in rows.names.items():
         of_row = rows.groups[name]
         found = group_metrics(metrics, sums, of_row, np.arange(len(texts)))
         record |= {
-            f"eval/groups/{name}/{texts[value]}/{key}": number
+            f"groups/{name}/{texts[value]}/{key}": number
             for value, values in found.items()
             for key, number in values.items()
         }
@@ -87,19 +92,17 @@ def row_group_record(
 
 def row_group_keys(dataset: FederatedDataset, metrics: Sequence[Metric]) -> list[str]:
     """Returns the keys that `row_group_record` writes, as far as groups have rows."""
-    if not any(getattr(dataset, split) is not None for split in ("test", "held_out", "val")):
-        return []
     judged = [metric.name for metric in metrics if not metric.of_counts]
     binary = _is_binary(dataset) and ACCURACY.name in judged
     judged += [name for name in fairness.RATES if binary and name not in judged]
     keys = [
-        f"eval/groups/{name}/{text}/{key}"
+        f"groups/{name}/{text}/{key}"
         for name, texts in dataset.row_groups.items()
         for text in texts
         for key in judged
     ]
     gaps = fairness.GAPS if binary else ()
-    return keys + [f"eval/fairness/{name}/{gap}" for name in dataset.row_groups for gap in gaps]
+    return keys + [f"fairness/{name}/{gap}" for name in dataset.row_groups for gap in gaps]
 
 
 def _is_binary(dataset: FederatedDataset) -> bool:
@@ -110,19 +113,19 @@ def _gaps(name, texts, right: np.ndarray, of_row: np.ndarray, rows: GroupedRows)
     """Returns the rates of each group, and the gaps between them."""
     counts = fairness.counts_of(right, rows.y, of_row, len(texts))
     record = {
-        f"eval/groups/{name}/{text}/{rate}": float(values[number])
+        f"groups/{name}/{text}/{rate}": float(values[number])
         for rate, values in fairness.rates(counts).items()
         for number, text in enumerate(texts)
         if counts.rows[number]
     }
     for gap, value in fairness.gaps(counts).items():
-        record[f"eval/fairness/{name}/{gap}"] = float(value)
+        record[f"fairness/{name}/{gap}"] = float(value)
     if rows.owners is None or not 1 < rows.num_owners <= _MOST_RESAMPLED:
         return record
     by_client = fairness.counts_of(right, rows.y, of_row, len(texts), rows.owners, rows.num_owners)
     for gap, (low, high) in fairness.intervals(by_client).items():
         record |= {
-            f"eval/fairness/{name}/{gap}/low": low,
-            f"eval/fairness/{name}/{gap}/high": high,
+            f"fairness/{name}/{gap}/low": low,
+            f"fairness/{name}/{gap}/high": high,
         }
     return record

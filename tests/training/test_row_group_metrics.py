@@ -61,6 +61,52 @@ def test_groups_of_rows_are_reported():
     }
 
 
+def test_clients_own_models_are_reported_by_groups_of_rows_too():
+    """Each client's rows are judged by the model that it kept, as a loop over clients would."""
+    dataset = adult_like(own_test_fraction=0.4)
+    kept = {}
+
+    def keep(federation, record):
+        rows = federation.store.rows_of(np.arange(8), 0).algorithm
+        kept["params"] = jax.tree.map(np.asarray, rows.params)
+
+    run = fljax.simulate(
+        dataset,
+        task(),
+        algorithms.local_only(0.5),
+        num_rounds=2,
+        clients_per_round=8,
+        eval_every=2,
+        eval_personal=-1,
+        hooks=[keep],
+        progress=False,
+    )
+    bias, kernel = sorted(jax.tree.leaves(kept["params"]), key=np.ndim)
+    predicted, rows = [], []
+    for client in range(8):
+        own = dataset.test.partition.rows(client)
+        predicted.append((X[own] @ kernel[client] + bias[client]).argmax(1))
+        rows.append(own)
+    predicted, rows = np.concatenate(predicted), np.concatenate(rows)
+    y, sex = Y[rows], SEX[rows]
+    last = {key: curve[-1] for key, curve in run.curves.items()}
+    for value in "fm":
+        own = sex == value
+        found = f"eval/personal/groups/sex/{value}"
+        assert last[f"{found}/accuracy"] == np.mean(predicted[own] == y[own])
+        assert last[f"{found}/true_positive_rate"] == np.mean(predicted[own & (y == 1)] == 1)
+    parity = abs(np.mean(predicted[sex == "f"]) - np.mean(predicted[sex == "m"]))
+    gap = "eval/personal/fairness/sex/demographic_parity_difference"
+    assert last[gap] == pytest.approx(parity, abs=1e-12)
+    assert last[f"{gap}/low"] <= last[f"{gap}/high"]
+    keys = {key for key in last if key.startswith("eval/personal/") and "/sex/" in key}
+    named = evaluation_keys(dataset, task().metrics, eval_personal=-1)
+    assert len(named) == len(set(named))
+    assert {key for key in keys if not key.endswith(("/low", "/high"))} == {
+        key for key in named if key.startswith("eval/personal/") and "/sex/" in key
+    }
+
+
 def test_the_model_sees_no_groups_and_splits_keep_them():
     dataset = adult_like(own_test_fraction=0.25, val_fraction=0.25)
     numbers = (SEX == "m").astype(int)
