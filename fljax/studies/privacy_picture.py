@@ -12,12 +12,15 @@ from fljax.recording.plots import COLOURS
 from fljax.studies.comparison import Compared, Comparison
 from fljax.studies.selection import Spread, is_known
 
+# Of the lines of what has no epsilon.
+_DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+
 
 def draw_privacy(figure: Any, comparison: Comparison) -> None:
     """Draws the reported metric over epsilon, by powers; runs without privacy are lines.
 
-    A point is the mean over seeds, its bars are standard deviations. Points of one mechanism, as
-    far as `privacy` or `sampler` of variants tell them apart, are joined.
+    A point is the mean over seeds, its bars and the bands of lines are standard deviations. Points
+    of one mechanism and algorithm, as far as those of variants tell them apart, are joined.
 
     Args:
       figure: Empty matplotlib figure; is given a fitting size.
@@ -50,13 +53,16 @@ def draw_privacy(figure: Any, comparison: Comparison) -> None:
             labels.append(entry.label)
         points += middle
         lines.append(middle)
-    for entry in comparison.compared:
-        if not _spends(entry):
-            found = entry.spread(comparison.reported)
-            level, sd = factor * found.mean, factor * np.nan_to_num(found.sd)
-            line = {"color": "#555555", "linestyle": "--", "linewidth": 1.1}
-            axes.axhline(level, label=f"{entry.label}: no finite epsilon", **line)
-            axes.axhspan(level - sd, level + sd, color="#555555", alpha=0.12, linewidth=0)
+    unprotected = [entry for entry in comparison.compared if not _spends(entry)]
+    levels = []
+    for number, entry in enumerate(unprotected):
+        found = entry.spread(comparison.reported)
+        level, sd = factor * found.mean, factor * np.nan_to_num(found.sd)
+        line = {"color": "#555555", "linestyle": _DASHES[number % len(_DASHES)], "linewidth": 1.1}
+        axes.axhline(level, label=f"{entry.label}: no finite epsilon", **line)
+        shade = {"color": "#555555", "alpha": 0.12 / len(unprotected), "linewidth": 0}
+        axes.axhspan(level - sd, level + sd, **shade)
+        levels.append(level)
     axes.set(
         xlabel="epsilon of all rounds (by the best accountant)",
         ylabel=f"{name_of(comparison.headline, comparison.metrics)}{unit}",
@@ -64,9 +70,8 @@ def draw_privacy(figure: Any, comparison: Comparison) -> None:
     axes.margins(0.08)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     figure.draw_without_rendering()
-    levels = [(axes.get_xlim(), tuple(line.get_ydata()[:1]) * 2) for line in axes.lines
-              if line.get_linestyle() == "--"]  # fmt: skip
-    kept_off = [pixels(axes, *bar) for bar in (*bars, *levels)]
+    across = [(axes.get_xlim(), (level, level)) for level in levels]
+    kept_off = [pixels(axes, *bar) for bar in (*bars, *across)]
     kept_off += [box for line in lines for box in along(axes, line)]
     place_labels(axes, points, labels, kept_off)
 
@@ -84,13 +89,21 @@ def _place(comparison: Comparison, entry: Compared, factor: float) -> tuple[Spre
 
 
 def _by_mechanism(comparison: Comparison) -> dict[str, list[Compared]]:
-    """Returns the private entries by what protects them, each list by ascending epsilon."""
+    """Returns the private entries by what protects them, each list by ascending epsilon.
+
+    Where algorithms differ as well, by both.
+    """
+    entries = [entry for entry in comparison.compared if _spends(entry)]
+    each = []
+    for entry in entries:
+        changed = comparison.study.variants.get(entry.chosen.variant, {})
+        own = {**comparison.config, **changed, **entry.chosen.values}
+        each.append((str(own.get("privacy") or "private"), str(own.get("algorithm"))))
+    several = len({algorithm for _, algorithm in each}) > 1
     found: dict[str, list[Compared]] = {}
-    for entry in comparison.compared:
-        if _spends(entry):
-            changed = comparison.study.variants.get(entry.chosen.variant, {})
-            own = {**comparison.config, **changed, **entry.chosen.values}
-            found.setdefault(str(own.get("privacy") or "private"), []).append(entry)
+    for entry, (mechanism, algorithm) in zip(entries, each, strict=True):
+        name = f"{algorithm}, {mechanism}" if several else mechanism
+        found.setdefault(name, []).append(entry)
     for entries in found.values():
         entries.sort(key=lambda entry: entry.spread(lambda outcome: outcome.epsilon).mean)
     return found

@@ -11,6 +11,7 @@ from fljax.studies import repeat
 from fljax.studies.comparison import compare
 from fljax.studies.pareto import draw_pareto
 from fljax.studies.pictures import _draw_curves, plot_study
+from fljax.studies.privacy_picture import draw_privacy
 from fljax.studies.results import Results
 from fljax.studies.study import Study
 
@@ -142,3 +143,32 @@ def test_curves_name_as_many_variants_as_there_are_colours_and_no_single_one_is_
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sum(label.startswith("variant") for label in labels) == named
     assert [label for label in labels if "the next" in label] == ["the next 2 of 8"] * (count == 8)
+
+
+def test_private_points_of_one_algorithm_are_joined_and_lines_differ():
+    """A federation with intercepts of its own is no further point of the plain one's curve."""
+    protected = {"privacy": "dpsgd", "algorithm": "fedavg"}
+    own = {"algorithm": "fedper"}
+    variants = {
+        "plain": {"privacy": None, "algorithm": "fedavg"},
+        "alone": {"privacy": None, "algorithm": "local_only"},
+        "epsilon 1": protected,
+        "epsilon 2": protected,
+        "own, epsilon 2": protected | own,
+    }
+    epsilons = {"epsilon 1": 1.0, "epsilon 2": 2.0, "own, epsilon 2": 2.0}
+    trials = repeat([{}], (0, 1), tuple(variants))
+    rows = [
+        {"trial": trial.number, "seed": trial.seed, "round": 1}
+        | {f"eval/{split}/accuracy": 0.1 * trial.number for split in ("val", "test")}
+        | ({"privacy/epsilon": epsilons[trial.variant]} if trial.variant in epsilons else {})
+        for trial in trials
+    ]
+    figure = Figure()
+    draw_privacy(figure, compare(Study(variants=variants), {}, Results(trials, rows, {})))
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert lines["fedavg, dpsgd"].get_xdata().tolist() == [1, 2]
+    assert lines["fedper, dpsgd"].get_xdata().tolist() == [2]
+    without = [lines[f"{name}: no finite epsilon"] for name in ("plain", "alone")]
+    assert len({str(line.get_linestyle()) for line in without}) == 2
