@@ -114,6 +114,8 @@ def audit(
     settings = settings or Audit()
     workdir = checked_path("workdir", workdir)
     _check_folders(settings.defences)
+    if run is not None:
+        _check_given(Path(run), settings.defences)
     defences = [
         _defence(config, name, changes, workdir, run) for name, changes in settings.defences.items()
     ]
@@ -151,6 +153,17 @@ def _defence(
     folder = workdir / _folder(name)
     place = folder / "run" if run is None or changes else Path(run)
     return Defence(name, changes, own, made, folder, place)
+
+
+def _check_given(run: Path, defences: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError for a given run that has not ended, or that no defence stands for."""
+    if not (run / SUMMARY).exists():
+        raise ValueError(f"run = {str(run)!r} holds no run that has ended: finish it first.")
+    if all(defences.values()):
+        raise ValueError(
+            f"run = {str(run)!r} stands for a defence that changes nothing, and each of "
+            f"{', '.join(defences)} changes something. Add one, such as 'as trained': {{}}."
+        )
 
 
 def _prepared(defence: Defence, settings: Audit) -> Prepared:

@@ -108,6 +108,13 @@ def test_a_finished_run_stands_for_its_configuration(audited, tmp_path, monkeypa
     assert defence["utility"] == known["utility"] and list(defence["membership"]) == ["model"]
     assert defence["released"] == known["released"]
     assert not (tmp_path / "as_trained" / "run").exists()
+    for defences, place, said in (
+        ({"plain": PLAIN}, run.directory, "stands for a defence that changes nothing"),
+        ({"as trained": {}}, tmp_path, "no run that has ended"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            odd = audit.make_audit(SETTINGS | {"defences": defences})
+            audit.audit(config, tmp_path / "other", odd, run=place)
 
 
 def test_canaries_prove_what_no_noise_hides():
