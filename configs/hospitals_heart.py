@@ -1,7 +1,8 @@
 """Four hospitals learn who has a heart disease together, and hide each patient: a study.
 
-For `scripts/study.py`, which compares what is below with ten seeds; `scripts/simulate.py` runs the
-protected federation alone. Settings, behind a colon:
+For `scripts/study.py`, which compares what is below with ten seeds, and `scripts/audit.py`, which
+attacks the federation with and without its protection; `scripts/simulate.py` runs the protected one
+alone. Settings, behind a colon:
 
     private   DP-SGD in each hospital and secure aggregation: what leaves a hospital hides each of
               its patients, and the server sees sums alone (the default)
@@ -108,3 +109,7 @@ def columns():
     gaps = [f"{own}/fairness/{group}/equalized_odds_difference" for group in ("sex", "age")]
     by_hospital = [f"{own}/groups/hospital/{h}/{m}" for h in HOSPITALS for m in METRICS]
     return ["epsilon", *(f"{own}/{m}" for m in METRICS), "gap", f"{own}/mean", *gaps, *by_hospital]
+
+
+def get_audit():
+    return {"defences": {"private": {}, "plain": SETTINGS["plain"]}, "shadows": 24}

@@ -1,7 +1,8 @@
 """Four hospitals learn to find tumours in MRI slices together, and hide each slice: a study.
 
-For `scripts/study.py`, which compares what is below with ten seeds; `scripts/simulate.py` runs the
-protected federation alone. Settings, behind a colon:
+For `scripts/study.py`, which compares what is below with ten seeds, and `scripts/audit.py`, which
+attacks the federation with and without its protection; `scripts/simulate.py` runs the protected one
+alone. Settings, behind a colon:
 
     private   DP-SGD in each hospital and secure aggregation: what leaves a hospital hides each of
               its slices, and the server sees sums alone (the default)
@@ -142,3 +143,7 @@ def get_study(setting="private"):
         "pictures": ("privacy", "bars", "clients"),
         "criterion": Criterion(f"{own}/accuracy", f"{own}/accuracy", at="last", allow_test=True),
     }
+
+
+def get_audit():
+    return {"defences": {"private": {}, "plain": SETTINGS["plain"]}, "shadows": 24}
