@@ -5,7 +5,7 @@ the sum of its rows and their number, so that a step is Lloyd's on all rows toge
 With noise it is that of Blum, Dwork, McSherry and Nissim 2005 ("Practical privacy: the SuLQ
 framework"): noisy sums over noisy counts. Rows count within their bounds, from -1 to 1 in each
 feature (`ranges.py`), in which distances are measured too. A centre that no row is near to stays
-where it is, as one does whose noisy count is below 1; noise never moves one out of bounds.
+where it is, as one does whose noisy weight is not above zero; noise never moves one out of bounds.
 """
 
 from __future__ import annotations

@@ -115,6 +115,9 @@ def even_codes(bounds: Range, bits: int) -> Codes:
 def whole_codes(bounds: Range) -> Codes:
     """Returns codes of the whole numbers between two bounds.
 
+    Raises:
+      ValueError: If there are none.
+
     Example:
       >>> from fljax.analytics.ranges import checked_range
       >>> codes = whole_codes(checked_range(1, 12))
@@ -122,9 +125,16 @@ def whole_codes(bounds: Range) -> Codes:
       (4, [0, 3, 11], [4])
     """
     low, high = math.ceil(bounds.low), math.floor(bounds.high)
+    if low > high:
+        raise ValueError(
+            f"low = {bounds.low:g}, high = {bounds.high:g}: rows are whole numbers, and there is "
+            "none between. Move them apart."
+        )
 
     def of(values):
-        return (jnp.clip(values, low, high) - low).astype(code_type())
+        # bounds, and what lies between them, may be beyond the type of the rows
+        wide = values.astype(jax.dtypes.canonicalize_dtype(np.int64))
+        return (jnp.clip(wide, low, high) - low).astype(code_type())
 
     def value(codes):
         return np.minimum(low + np.asarray(codes).astype(np.int64), high)

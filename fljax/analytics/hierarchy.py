@@ -33,6 +33,7 @@ from fljax.core.values import Field, Interval, checked
 
 _FANOUT = Field(2, int, Interval(2))
 _LEVELS = Field(4, int, Interval(1, 24))
+_MOST_CELLS = 2**24
 
 
 def hierarchical_histogram(
@@ -65,6 +66,11 @@ def hierarchical_histogram(
     check_scalar("hierarchical_histogram", like)
     levels, branching = checked("levels", levels, _LEVELS), checked("branching", branching, _FANOUT)
     counted, bins = checked_weighting(weighting, weight_cap), branching**levels
+    if bins > _MOST_CELLS:
+        raise ValueError(
+            f"branching = {branching} and levels = {levels} make {bins:,} cells, and a message has "
+            f"room for {_MOST_CELLS:,}. Lower one of them."
+        )
     find = cell_finder(low, high, bins)
     begins = level_begins(levels, branching)
 

@@ -64,7 +64,8 @@ class Reply(NamedTuple):
       query: The query as it was written, or its name.
       answers: One of each seed.
       privacy: What was promised, as in the summary of a run: epsilon, delta, what is covered; None
-        without noise. It covers this reply alone: those of several add up.
+        without noise. It covers the answer of one seed: those of several, and of several replies,
+        add up.
       facts: {name: number}: "clients" of the population, the "share" of them that each question
         was put to, "questions", "rounds", "messages" and rows of all trials, bytes, seconds, and
         seconds of the processor.
@@ -96,6 +97,11 @@ class Turns(NamedTuple):
     cohorts: int
     share: float
     replaced: bool = False
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether some are left to chance: of cohorts that share clients, whatever their share."""
+        return self.share < 1 or self.replaced
 
 
 def ask(
@@ -155,7 +161,7 @@ def ask(
         made, text = _query(query, dataset, like, options.get("privacy") is not None)
         mechanism, given = drawn_privacy(made, options)
         turns = _turns(dataset.num_clients, made, mechanism, sample, cohorts, clients_per_round)
-        apart = turns.share < 1 and made.cohort is None
+        apart = turns.is_sample and made.cohort is None
         spec, task = algorithm_of(made, values_of, turns.cohorts, apart=apart), task_of(made)
         rounds = RoundOptions(
             num_rounds=made.questions * turns.cohorts,
@@ -274,7 +280,7 @@ _BY_COHORT = (
 
 def _check_tells(query: Query, asked: Asked) -> None:
     """Refuses to ask where the answer would say nothing."""
-    if query.everybody and asked.share < 1:
+    if query.everybody and (asked.share < 1 or asked.replaced):
         raise ValueError(
             f"{query.name}: from a sample of the clients nobody can tell what the others hold. Ask "
             "everybody: leave out sample."

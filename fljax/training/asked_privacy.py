@@ -24,6 +24,7 @@ _A_MESSAGE = ("local_gaussian",)
 _NOT_COVERED = (
     "how many rows there are, and how many do not count: the simulator's own view",
     "other queries of the same clients: epsilons and deltas add up",
+    "answers of other seeds: each spends epsilon and delta anew",
 )
 
 
@@ -207,6 +208,7 @@ def told_privacy(
         return {
             "mechanism": query.name, "epsilon": {"published": promise.epsilon},
             "delta": promise.delta, "unit": "user", "covers": promise.covers,
+            "not_covered": list(_NOT_COVERED),
         }  # fmt: skip
     ledger = ledger_of(options, numbers)
     if ledger is None:

@@ -211,6 +211,7 @@ def test_weights_have_the_bounds_they_promise():
         ("mean(weighting='uniform', weight_cap=2)", "no effect with weighting = 'uniform'"),
         ("variance(ddof=2)", "must be 0, or 1"),
         ("histogram(0, 1, bins=0)", "at least 1"),
+        ("hierarchical_histogram(0, 1, levels=24, branching=10)", "make 1,0.* cells"),
         ("quantile(1.5)", "at most 1"),
         ("quantile(0.5, bits=8)", "no effect without low and high"),
         ("quantile(0.5, branching=3)", "a power of two"),
@@ -232,3 +233,19 @@ def test_queries_of_numbers_refuse_vectors():
     for text in ("histogram(0, 1)", "quantile(0.5)", "hierarchical_histogram(0, 1)"):
         with pytest.raises(ValueError, match=r"Name one of their features as the column"):
             names.make(text, {"like": like})
+
+
+def test_whole_numbers_have_their_codes_between_bounds_beyond_their_type():
+    values = jnp.array([-3, 0, 5], jnp.int32)
+    with jax.enable_x64(True):
+        for low, high in ((-1e10, 1e10), (-(2**31), 2**31 - 1), (0, 1e10), (-1e10, 4)):
+            codes = code.whole_codes(checked_range(low, high))
+            found = codes.value(np.asarray(codes.of(values)))
+            assert found.tolist() == np.clip([-3, 0, 5], low, high).tolist()
+        below = code.whole_codes(checked_range(-5, 300)).of(jnp.array([0, 255], jnp.uint8))
+        assert below.tolist() == [5, 260]
+
+
+def test_whole_numbers_need_one_between_their_bounds():
+    with pytest.raises(ValueError, match="none between"):
+        code.whole_codes(checked_range(0.2, 0.8))

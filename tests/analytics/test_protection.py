@@ -113,3 +113,14 @@ def test_the_server_s_own_rows_do_not_count():
     rooted = data.with_root(clients, rows=4)
     reply = fljax.ask(rooted, "mean", column="x[0]", devices=1)
     assert reply.facts["rows_read"] == 36 and reply.facts["clients"] == 4
+
+
+def test_a_sample_with_repeats_has_an_error_of_its_own_even_as_large_as_the_population(clients):
+    # 2 cohorts of 12 of 24 clients: some are asked twice, and some never
+    sampled = {"sample": 0.99, "cohorts": 2, "column": "x[0]", **PRIVATE}
+    reply = fljax.ask(clients, "mean(-1, 3, weight_cap=5)", **sampled)
+    assert reply.facts["share"] == 1
+    assert "jackknife" in reply.answer.theory
+    assert any("other seeds" in what for what in reply.privacy["not_covered"])
+    with pytest.raises(ValueError, match="nobody can tell what the others hold"):
+        fljax.ask(clients, "count_distinct(64, items_per_client=1)", **sampled)
