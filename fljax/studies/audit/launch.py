@@ -39,6 +39,7 @@ from fljax.studies.audit.promises import promised_to
 from fljax.studies.audit.reconstructions import check_inversion, reconstruct_rows
 from fljax.studies.audit.released import attack_released
 from fljax.studies.audit.report import write_audit_report
+from fljax.studies.audit.secrets import exposed_secrets
 from fljax.studies.audit.settings import Audit
 from fljax.studies.audit.threats import not_claimed, threat_model
 from fljax.studies.audit.utility import utility_of
@@ -230,6 +231,7 @@ def _audited(
         "skipped": evidence.skipped | verdicts.skipped,
         "bound": _bound(verdicts, evidence, settings),
         "canaries": canary_runs(defence.config, settings),
+        "secrets": exposed_secrets(defence.plain, settings),
         "reconstruction": reconstruct_rows(defence.plain, defence.folder, settings),
         "inversion": invert_model(run, released, defence.folder, settings.seed),
         "not_claimed": not_claimed(options),

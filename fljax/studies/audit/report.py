@@ -82,6 +82,7 @@ def blocks(found: Mapping[str, Any], pictures: Mapping[str, Path], workdir: Path
     if "roc" in pictures:
         page.append(Picture(pictures["roc"], "true over false positives of attacks on membership"))
     page += report_attacks.bounds(defences, pictures) + report_attacks.canaries(defences)
+    page += report_attacks.secrets(defences)
     page += report_attacks.reconstruction(defences, workdir)
     page += report_attacks.inversion(defences, workdir)
     page += [Heading("What it is good for"), *_utility(defences)]

@@ -111,6 +111,23 @@ def canaries(defences: Mapping[str, Any]) -> list[Block]:
     return [Heading("Canary clients"), Table(rows), Text(said)]
 
 
+def secrets(defences: Mapping[str, Any]) -> list[Block]:
+    """Returns how far secrets are exposed, by how often they were trained on."""
+    known = {name: found for name, one in defences.items() if (found := one["secrets"])}
+    if not known:
+        return []
+    first = next(iter(known.values()))
+    rows = [["defence", *(f"{copies} ×" for copies in first["exposure"])]]
+    rows += [[name, *map(spread, found["exposure"].values())] for name, found in known.items()]
+    said = (
+        f"Exposure in bits, mean (least to largest), of random texts of {first['length']} tokens, "
+        "by how often each stands among the rows of its client: how much likelier the model finds "
+        "it than texts that nobody holds (Carlini et al. 2019). A text that nobody holds has 1.4 "
+        "bits on average."
+    )
+    return [Heading("Secrets in the language model"), Text(said), Table(rows)]
+
+
 def reconstruction(defences: Mapping[str, Any], workdir: Path) -> list[Block]:
     """Returns how near attackers come to rows that clients have trained on."""
     page: list[Block] = []

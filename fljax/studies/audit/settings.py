@@ -46,6 +46,8 @@ class Audit(NamedTuple):
       canaries: Runs in which a share of the clients are canaries, for mechanisms that hide clients;
         0 for none.
       canary_share: That share.
+      secrets: Random texts that clients hold, of each number of copies, in a run of their own, for
+        language models; 0 for none.
       reconstructed: Rows that are drawn again from what their clients send; 0 for none.
       inverted: Which attack draws them, by name; see `fljax.audits.reconstruction.settings`. None
         for one that suits images, or rows of numbers.
@@ -69,6 +71,7 @@ class Audit(NamedTuple):
     looks: int = 3
     canaries: int = 0
     canary_share: float = 0.5
+    secrets: int = 0
     reconstructed: int = 4
     inverted: str | None = None
     seed: int = 0
@@ -84,6 +87,7 @@ _FIELDS = {
     "looks": Field(3, int, COUNT),
     "canaries": Field(0, int, Interval(0)),
     "canary_share": Field(0.5, float, FACTOR),
+    "secrets": Field(0, int, Interval(0)),
     "reconstructed": Field(4, int, Interval(0)),
     "inverted": Field(None, str, optional=True),
     "seed": Field(0, int, Interval(0, 2**31)),
