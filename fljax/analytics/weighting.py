@@ -1,4 +1,4 @@
-"""How much the rows of a client count: all alike, up to a bound, or one client like another.
+"""Weighs the rows of a client: all alike, up to a bound, or one client like another.
 
 With c_i rows in client i, a statistic is a sum of w_i times the sums over clients' rows:
 
@@ -25,7 +25,7 @@ _CAP = Field(None, float, POSITIVE, optional=True)
 
 
 class Weighting(NamedTuple):
-    """How much the rows of a client count.
+    """The weight of the rows of a client.
 
     Attributes:
       kind: "examples" or "uniform".
@@ -37,14 +37,14 @@ class Weighting(NamedTuple):
 
     @property
     def most(self) -> float:
-        """What the rows of one client count together at most."""
+        """The most that the rows of one client count together."""
         if self.kind == "uniform":
             return 1.0
         return math.inf if self.cap is None else self.cap
 
     @property
     def is_plain(self) -> bool:
-        """Whether every row counts as 1, so that counts are whole numbers."""
+        """True where every row counts as 1, so that counts are whole numbers."""
         return self.kind == "examples" and self.cap is None
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from fljax.recording import load_run
 from fljax.recording.plots import COLOURS, STYLE, save_figure
 from fljax.recording.runs import SUMMARY
 from fljax.training.monitoring import monitor
-from fljax.training.options import RoundOptions
+from fljax.training.options import round_options_among
 
 # The name of no detector, under which nobody trains again.
 NONE = "none"
@@ -163,8 +162,6 @@ def draw_deployments(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def _run(experiment, settings: Deployments, detector: str, place: Path, config) -> None:
-    known = {field.name for field in fields(RoundOptions)}
-    options = {name: value for name, value in experiment.options.items() if name in known}
     monitor(
         experiment.dataset,
         experiment.task,
@@ -176,7 +173,7 @@ def _run(experiment, settings: Deployments, detector: str, place: Path, config) 
         watch_rows=settings.watch_rows,
         workdir=place,
         config=config | {"detector": detector},
-        **options,
+        **round_options_among(experiment.options),
     )
 
 

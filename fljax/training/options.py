@@ -315,6 +315,12 @@ def _set(record: RoundOptions | RunOptions, name: str, value: Any) -> None:
     object.__setattr__(record, name, value)  # only while the frozen record is made
 
 
+def round_options_among(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of some options that a `RoundOptions` has: a run without its surroundings."""
+    known = {field.name for field in dataclasses.fields(RoundOptions)}
+    return {name: value for name, value in options.items() if name in known}
+
+
 def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]:
     """Sorts keyword arguments into the two records; refuses unknown names with the nearest."""
     records = {

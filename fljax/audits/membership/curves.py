@@ -39,12 +39,12 @@ class Roc(NamedTuple):
 
     @property
     def others(self) -> int:
-        """How many are no members."""
+        """The number of those who are no members."""
         return int(self.false_positives[-1])
 
     @property
     def members(self) -> int:
-        """How many are members."""
+        """The number of members."""
         return int(self.true_positives[-1])
 
     def at(self, rate: Any) -> Any:
@@ -85,7 +85,7 @@ class Rate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How well scores tell members from others; NaN where there are none of a kind.
+    """The success of scores in telling members from others; NaN where there are none of a kind.
 
     Attributes:
       members: How many members there are.
@@ -106,7 +106,7 @@ class Verdict(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """How well an attack does on several models.
+    """The success of an attack on several models.
 
     Attributes:
       pooled: Of the scores on all models together, with one threshold, as Carlini et al. have it.

@@ -17,14 +17,14 @@ import numpy as np
 from fljax.audits.bounds.canaries import audit_canaries, cosines, included
 from fljax.audits.bounds.one_run import audit_one_run
 from fljax.config import with_keys
-from fljax.core.algorithm import Variables
 from fljax.robustness.attackers import by_share
+from fljax.studies.audit.federations import Snapshot, one_program, train_federations
 from fljax.studies.audit.promises import least_epsilon
 from fljax.studies.audit.settings import Audit
-from fljax.studies.groups import Group, from_config, grouped
-from fljax.studies.slots import Slots, affordable, check_group, host_memory_in_use
+from fljax.studies.groups import Group, from_config
 from fljax.studies.space import Trial
 from fljax.training.options import split_options
+from fljax.training.privacy_records import ledger_of
 from fljax.training.trials import attackers_key
 
 # More than any clipping norm: what is sent is as long as that.
@@ -51,26 +51,33 @@ def canary_runs(config: Any, settings: Audit) -> dict[str, Any] | None:
         return None
     own = with_keys(copy.deepcopy(config), {"attackers": settings.canary_share})
     group = _runs(own, settings)
-    options, run_options = split_options(group.experiment.options)
-    found: dict[str, list] = {"one_run": [], "trials": [], "gaussian": [], "estimate": []}
-    count = affordable(group, options, host_memory_in_use())
-    promised: dict[str, Any] = {}
-    for begin in range(0, len(group.trials), count):
-        trials = group.trials[begin : begin + count]
-        slots = Slots(group, trials, options, run_options)
-        if begin == 0 and not promised:
-            promised = slots.active[0].ledger.summary(options.num_rounds)
-            if promised["unit"] != _CLIENT:
-                return None
-        for trial, change in zip(trials, _changes(slots, options.num_rounds), strict=True):
-            for name, value in _proved(trial, change, promised["delta"], settings, group).items():
-                found[name].append(value)
-    return found | {
+    if _unit_of(group) != _CLIENT:
+        return None
+    models: dict[int, list[Any]] = {}
+
+    def look(snapshot: Snapshot) -> None:
+        params = jax.device_get(snapshot.models.params)
+        for place, number in enumerate(snapshot.numbers.tolist()):
+            own = jax.tree.map(lambda leaf, place=place: leaf[place], params)
+            models.setdefault(number, []).append(own)
+
+    promised = train_federations(group, look, (0,))
+    proved = [
+        _proved(trial, jax.tree.map(np.subtract, after, before), promised["delta"], settings, group)
+        for trial, (before, after) in zip(group.trials, models.values(), strict=True)
+    ]
+    return {name: [bounds[name] for bounds in proved] for name in proved[0]} | {
         "runs": len(group.trials),
         "share": settings.canary_share,
         "promised": least_epsilon(promised),
         "delta": promised["delta"],
     }
+
+
+def _unit_of(group: Group) -> str:
+    """Returns whose participation the mechanism of runs hides."""
+    options, _ = split_options(group.experiment.options)
+    return ledger_of(options, group.experiment.hparams).guarantee.unit
 
 
 def _runs(config, settings: Audit) -> Group:
@@ -83,26 +90,7 @@ def _runs(config, settings: Audit) -> Group:
         trial.variant: {"attack": f"canary({_NORM:g}, seed={trial.seed}, chance=0.5)"}
         for trial in trials
     }
-    first, *others = grouped(trials, from_config(config, variants))
-    if others:
-        raise ValueError(
-            f"The {len(trials)} runs with canaries are {len(others) + 1} programs: what they do "
-            "depends on their seeds. Audit a configuration whose seeds share a program."
-        )
-    check_group(first)
-    return first
-
-
-def _changes(slots: Slots, num_rounds: int) -> list[Any]:
-    """Returns how far all rounds have moved the parameters of each run."""
-
-    def models() -> list[Variables]:
-        return jax.device_get([slots.federation.variables_of(slot) for slot in slots.active])
-
-    before = models()
-    slots.train(num_rounds)
-    pairs = zip(models(), before, strict=True)
-    return [jax.tree.map(np.subtract, after.params, start.params) for after, start in pairs]
+    return one_program(trials, from_config(config, variants))
 
 
 def _proved(

@@ -17,8 +17,9 @@ from fljax.audits.membership.signals import of_logits, of_losses
 from fljax.config.experiment import Experiment
 from fljax.core import random
 from fljax.data.dataset import FederatedDataset
+from fljax.studies.audit.federations import Snapshot, train_federations
 from fljax.studies.audit.settings import Audit
-from fljax.studies.audit.shadows import Snapshot, shadow_group, train_shadows
+from fljax.studies.audit.shadows import shadow_group
 from fljax.studies.audit.statements import Asked, Statements, asked, make_statements
 from fljax.studies.audit.updates import make_alignments, make_watcher, summed
 from fljax.studies.groups import Group
@@ -51,7 +52,7 @@ class Evidence(NamedTuple):
       signals: {view: {signal: float64[M, T, Q]}} of the targets.
       population: {view: {signal: float64[M, Z, Q]}} of rows that nobody trains on.
       skipped: {view: why it was not looked at}.
-      privacy: What the first federation has spent, see `train_shadows`.
+      privacy: What the first federation has spent, see `train_federations`.
     """
 
     signals: dict[str, dict[str, np.ndarray]]
@@ -129,18 +130,19 @@ def gather(
         others = asked(task, plain.dataset.test.examples, targets.population)
     watch, skipped = _watcher(group, plain, settings, gathered.rounds)
 
+    state, lay = make_statements(task, dataset), make_alignments(task, dataset)
+
     def look(snapshot: Snapshot) -> None:
-        state = make_statements(task, snapshot.frozen, dataset)
-        for name in signals:
-            for where, rows in ((gathered.targets, known), (gathered.population, others)):
-                if rows is not None:
-                    said = state(snapshot.models, rows)
+        for where, rows in ((gathered.targets, known), (gathered.population, others)):
+            if rows is not None:
+                said = state(snapshot.models, snapshot.frozen, rows)
+                for name in signals:
                     gathered.keep(where, name, snapshot, signal_of(name, said))
         if watch is not None and snapshot.round in gathered.rounds[:-1]:
-            for view, values in _watched(watch, task, dataset, snapshot, known, targets).items():
+            for view, values in _watched(watch, lay, snapshot, known, targets).items():
                 gathered.keep(gathered.targets, view, snapshot, values)
 
-    spent = train_shadows(group, look, gathered.rounds)
+    spent = train_federations(group, look, gathered.rounds)
     return gathered.evidence(settings, signals, skipped, spent)
 
 
@@ -175,15 +177,14 @@ def signal_of(name: str, said: Statements) -> np.ndarray:
     return np.stack([of_logits(name, logits, said.y) for logits in said.logits])
 
 
-def _watched(watch, task, dataset, snapshot: Snapshot, known: Asked, targets: Targets):
+def _watched(watch, lay, snapshot: Snapshot, known: Asked, targets: Targets):
     """Returns {view: float64[S, T]} cosines of rows' gradients and what their clients send."""
     updates, weights = watch(snapshot)
-    lay = make_alignments(task, snapshot.frozen, dataset)
     sums = summed(updates, weights)
     pairs = {"updates": (updates, targets.owners), "sums": (sums, np.zeros_like(targets.owners))}
     found = {}
     for view, (sent, owners) in pairs.items():
-        laid = lay(snapshot.models, sent, known, owners)
+        laid = lay(snapshot.models, snapshot.frozen, sent, known, owners)
         # a client sends its model minus the broadcast one, which goes against gradients
         inner, gradients = -laid.inner, np.sqrt(laid.gradients)
         lengths = np.sqrt(laid.updates)

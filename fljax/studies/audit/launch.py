@@ -123,7 +123,7 @@ def audit(
     chosen = [_prepared(defence, settings) for defence in defences]
     found: dict[str, Any] = {
         "format": _FORMAT,
-        "config": to_plain(resolve(copy.deepcopy(config))),
+        "config": to_plain(resolve(config)),
         "settings": plain(settings._asdict()),
         "data": _data(defences[0].plain, chosen[0].targets),
         "versions": versions(),
@@ -182,7 +182,7 @@ def _check_run(defence: Defence) -> None:
         raise ValueError(
             f"{defence.run} holds a run without its model, which is attacked: run it again."
         )
-    here, there = to_plain(resolve(copy.deepcopy(defence.config))), load_run(defence.run).config
+    here, there = to_plain(resolve(defence.config)), load_run(defence.run).config
     free = affecting("record", "speed", "files")
     for name, value in here.items():
         if name not in free and name in there and there[name] != plain(value):
@@ -232,7 +232,7 @@ def _audited(
         "bound": _bound(verdicts, evidence, settings),
         "canaries": canary_runs(defence.config, settings),
         "secrets": exposed_secrets(defence.plain, settings),
-        "reconstruction": reconstruct_rows(defence.plain, defence.folder, settings),
+        "reconstruction": reconstruct_rows(released, defence.folder, settings),
         "inversion": invert_model(run, released, defence.folder, settings.seed),
         "not_claimed": not_claimed(options),
     }, verdicts.curves
@@ -263,7 +263,7 @@ def _question(defence: Defence, settings: Audit, attacks: Attacks) -> str:
     """Returns a text that is the same where the signals would be."""
     shaping = ("shadows", "targets", "unit", "design", "population", "views", "looks", "seed")
     asked = {name: getattr(settings, name) for name in shaping} | {"signals": attacks.signals}
-    text = json.dumps(plain([to_plain(resolve(copy.deepcopy(defence.config))), asked]))
+    text = json.dumps(plain([to_plain(resolve(defence.config)), asked]))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

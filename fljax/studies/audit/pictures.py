@@ -75,7 +75,7 @@ def draw_epsilons(bounds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draws what attacks prove of epsilon below what the mechanism promises, a line a defence.
 
     Args:
-      bounds: {defence: {"promised": epsilon, None without a mechanism; "proved": the lower bound;
+      bounds: {defence: {"promised": epsilon, None without a mechanism; "epsilon": the lower bound;
         "confidence": of that}}.
       path: The PNG file.
     """
@@ -87,9 +87,9 @@ def draw_epsilons(bounds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         panel = figure.subplots()
         places = np.arange(len(bounds))[::-1]
         known = [values for found in bounds.values() if (values := found["promised"]) is not None]
-        most = max([1.0, *known, *(found["proved"] for found in bounds.values())])
+        most = max([1.0, *known, *(found["epsilon"] for found in bounds.values())])
         for place, found in zip(places, bounds.values(), strict=True):
-            promised, proved = found["promised"], found["proved"]
+            promised, proved = found["promised"], found["epsilon"]
             panel.plot([proved, most * 1.1 if promised is None else promised], [place, place],
                        color=_GREY, linewidth=1)  # fmt: skip
             panel.plot(proved, place, "o", color=COLOURS[1])

@@ -28,7 +28,7 @@ from fljax.audits.reconstruction.gradient_inversion import reconstruct
 from fljax.audits.reconstruction.settings import Inversion, make_inversion
 from fljax.audits.reconstruction.similarity import matched, psnr, ssim
 from fljax.config import ConfigError
-from fljax.config.experiment import Experiment, with_protection
+from fljax.config.experiment import Experiment
 from fljax.data.pictures.image_rows import plot_image_rows
 from fljax.studies.audit.scene import Layer, Scene, is_image, make_scene, seen_rows
 from fljax.studies.audit.settings import Audit
@@ -79,11 +79,11 @@ def _has_images(plain: Experiment) -> bool:
     return is_image(x.shape[1:])
 
 
-def reconstruct_rows(plain: Experiment, folder: Path, settings: Audit) -> list[dict[str, Any]]:
+def reconstruct_rows(experiment: Experiment, folder: Path, settings: Audit) -> list[dict[str, Any]]:
     """Returns what attackers draw again from what clients send, a dict for each case.
 
     Args:
-      plain: The defence's experiment, before its protection is drawn.
+      experiment: The defence's, with its protection drawn.
       folder: Receives a picture of each case, where rows are images.
       settings: Of the audit.
 
@@ -92,10 +92,10 @@ def reconstruct_rows(plain: Experiment, folder: Path, settings: Audit) -> list[d
       finite was found, "labels", the share that is right, and "picture", a file or None. None of
       them for tasks without a label a row.
     """
-    if not settings.reconstructed or plain.dataset.kind != "classification":
+    if not settings.reconstructed or experiment.dataset.kind != "classification":
         return []
     count = settings.reconstructed
-    scene = make_scene(with_protection(plain), max(count, _BATCH, _CLIENTS), settings.seed)
+    scene = make_scene(experiment, max(count, _BATCH, _CLIENTS), settings.seed)
     named = settings.inverted or (_OF_IMAGES if scene.is_image else _OF_NUMBERS)
     cases = [_one_by_one(named, scene, count, settings.seed)]
     if scene.dense is not None:

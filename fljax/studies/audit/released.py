@@ -52,10 +52,10 @@ def attack_released(
         return {}
     task, dataset = experiment.task, experiment.dataset
     variables, frozen = fitted_model(task, load_saved(run.directory))
-    state = make_statements(task, frozen, dataset)
+    state = make_statements(task, dataset)
     models = jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables)
     said = [
-        state(models, asked(task, split.examples, rows))
+        state(models, frozen, asked(task, split.examples, rows))
         for split, rows in ((dataset.train, targets.rows), (dataset.test, targets.population))
     ]
     is_member = np.arange(len(targets.rows) + len(targets.population)) < len(targets.rows)

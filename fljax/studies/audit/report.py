@@ -50,11 +50,7 @@ def _draw(found: Mapping[str, Any], curves: Mapping[str, Any], workdir: Path) ->
         pictures["roc"] = folder / "roc.png"
         draw_rocs(curves, pictures["roc"])
     bounds = {
-        name: {
-            "promised": bound["promised"],
-            "proved": bound["epsilon"],
-            "confidence": bound["confidence"],
-        }
+        name: bound
         for name, defence in found["defences"].items()
         if (bound := defence["bound"]) is not None
     }

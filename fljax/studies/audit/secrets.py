@@ -20,7 +20,7 @@ from fljax.core import random
 from fljax.data.dataset import ArrayExamples, FederatedDataset, Partition, Split, offsets_of
 from fljax.studies.audit.settings import Audit
 from fljax.studies.audit.statements import asked, make_statements
-from fljax.training.options import RoundOptions
+from fljax.training.options import round_options_among
 from fljax.training.simulation import simulate
 
 # Tokens of a secret; how often it stands among the rows of its client; secrets nobody holds.
@@ -48,12 +48,11 @@ def exposed_secrets(plain: Experiment, settings: Audit) -> dict[str, Any] | None
     texts = _texts(dataset, count + _REFERENCES, settings.seed)
     copies = np.repeat(COPIES, settings.secrets)
     own = with_secrets(dataset, texts[:count], copies, settings.seed)
-    names = {field.name for field in dataclasses.fields(RoundOptions)}
-    options = {name: value for name, value in plain.options.items() if name in names}
+    options = round_options_among(plain.options)
     run = simulate(own, plain.task, plain.algorithm, progress=False, **options)
     models = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], run.variables)
     rows = asked(plain.task, ArrayExamples(_rows(dataset, texts)), np.arange(len(texts)))
-    losses = make_statements(plain.task, run.frozen, dataset)(models, rows).losses[0]
+    losses = make_statements(plain.task, dataset)(models, run.frozen, rows).losses[0]
     fit = fitted_losses(losses[count:])
     exposure = extrapolated_exposure(losses[:count], fit)
     return {

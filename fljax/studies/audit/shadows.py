@@ -8,39 +8,17 @@ audit trains them and attacks each with the help of the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fljax.config.experiment import Experiment, with_protection
-from fljax.core.algorithm import Variables
 from fljax.data.dataset import FederatedDataset, Partition, Split, offsets_of
 from fljax.privacy.protection import NOISE
-from fljax.studies.groups import Group, check_budget, from_function, grouped
-from fljax.studies.slots import Slots, affordable, check_group, host_memory_in_use
+from fljax.studies.audit.federations import one_program
+from fljax.studies.groups import Group, check_budget, from_function
 from fljax.studies.space import Trial
-from fljax.training.options import RoundOptions, split_options
-
-PyTree = Any
-
-
-class Snapshot(NamedTuple):
-    """Models of some shadow federations after one round.
-
-    Attributes:
-      numbers: int64[S] which federations these are.
-      round: Completed rounds.
-      models: `Variables`, leaves [S, ...].
-      frozen: Constants of the models.
-    """
-
-    numbers: np.ndarray
-    round: int
-    models: Variables
-    frozen: PyTree
+from fljax.training.options import round_options_among
 
 
 def shadow_group(
@@ -63,9 +41,7 @@ def shadow_group(
     """
     targets = np.asarray(targets)
     _check_targets(experiment.dataset, targets, members)
-    names = {field.name for field in dataclasses.fields(RoundOptions)}
-    plain = {name: value for name, value in experiment.options.items() if name in names}
-    plain |= _found_noise(experiment)
+    plain = round_options_among(experiment.options) | _found_noise(experiment)
 
     def make(trial: Trial) -> Experiment:
         own = shadow_dataset(experiment.dataset, targets, members[trial.number])
@@ -73,50 +49,7 @@ def shadow_group(
         return experiment._replace(dataset=own, options=options)
 
     trials = [Trial(number, {}, seed=seed + number) for number in range(len(members))]
-    first, *others = grouped(trials, from_function(make))
-    if others:
-        raise ValueError(
-            f"The {len(members)} federations of the audit are {len(others) + 1} programs: what "
-            "they do depends on their seeds or rows, beyond the numbers that a program takes. "
-            "Attack a configuration whose seeds share a program."
-        )
-    return first
-
-
-def train_shadows(
-    group: Group, look: Callable[[Snapshot], None], rounds: Sequence[int] = ()
-) -> dict[str, Any] | None:
-    """Trains M federations, each on the rows that are its own, and looks at their models.
-
-    Args:
-      group: The federations, as `shadow_group` makes them.
-      look: Called with the models of several federations side by side, after each of the rounds
-        and after the last one.
-      rounds: Rounds after which models are looked at, beside the last one.
-
-    Returns:
-      What the first federation has spent of privacy, as the part "privacy" of its summary would say
-      it; None where nothing is private.
-
-    Raises:
-      ValueError: For rounds that there are not, or federations that do not fit into memory.
-    """
-    options, run_options = split_options(group.experiment.options)
-    check_group(group)
-    stops = _stops(rounds, options.num_rounds)
-    count = affordable(group, options, host_memory_in_use())
-    slots: Slots | None = None
-    spent = None
-    for begin in range(0, len(group.trials), count):
-        trials = group.trials[begin : begin + count]
-        if slots is None:
-            slots = Slots(group, trials, options, run_options)
-        else:
-            _restart(slots, trials, group)
-        _run(slots, stops, look)
-        if begin == 0 and (ledger := slots.active[0].ledger) is not None:
-            spent = ledger.summary(options.num_rounds)
-    return spent
+    return one_program(trials, from_function(make))
 
 
 def shadow_dataset(
@@ -165,32 +98,3 @@ def _check_targets(dataset: FederatedDataset, targets: np.ndarray, members: np.n
             f"members has shape {list(members.shape)}, but must have a line for each federation "
             f"and a column for each of {len(targets)} targets."
         )
-
-
-def _stops(rounds: Sequence[int], last: int) -> list[int]:
-    """Returns the rounds after which models are looked at."""
-    for round in rounds:
-        if not 0 < round <= last:
-            raise ValueError(f"rounds has {round}, but federations train {last} rounds.")
-    return sorted({*rounds, last})
-
-
-def _restart(slots: Slots, trials: Sequence[Trial], group: Group) -> None:
-    """Starts the next federations; slots that are left over rest."""
-    slots.start(dict(enumerate(trials)), group)
-    for slot in range(len(trials), len(slots.slots)):
-        slots.slots[slot] = None
-
-
-def _run(slots: Slots, stops: Sequence[int], look: Callable[[Snapshot], None]) -> None:
-    """Trains the federations in the slots to their ends, and looks at them."""
-    done = 0
-    for stop in stops:
-        slots.train(stop - done)
-        done = stop
-        federation, active = slots.federation, slots.active
-        models = [federation.variables_of(slot) for slot in active]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
-        numbers = np.array([running.trial.number for running in active.values()])
-        look(Snapshot(numbers, stop, stacked, federation.inputs.frozen))
-        slots.take_records()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.core.algorithm import Variables
+from fljax.core.gradients import LocalTask
 from fljax.core.task import Task
 from fljax.data.dataset import Examples, FederatedDataset
 from fljax.training.binding import bound
@@ -77,32 +78,36 @@ def asked(task: Task, examples: Examples, rows: np.ndarray) -> Asked:
 
 
 def make_statements(
-    task: Task, frozen: PyTree, dataset: FederatedDataset
-) -> Callable[[Variables, Asked], Statements]:
-    """Returns the function that says what stacked models, leaves [M, ...], say of rows.
+    task: Task, dataset: FederatedDataset
+) -> Callable[[Variables, PyTree, Asked], Statements]:
+    """Returns the function that says what models say of rows, compiled once for all of them.
 
     Args:
       task: What models learn.
-      frozen: Constants of the models.
       dataset: Whose preprocessing rows go through.
-    """
-    local, reads_logits = bound(task, frozen, dataset), has_logits(task)
 
-    def of_a_batch(variables: Variables, batch):
+    Returns:
+      (models, leaves [M, ...]; their constants; rows) -> Statements.
+    """
+    reads_logits = has_logits(task)
+
+    def of_a_batch(local: LocalTask, variables: Variables, batch):
         sums = local.measure(*variables, batch).sums["loss"]
         value, weight = sums
         losses = value / jnp.maximum(weight, 1)
         return losses, local.outputs(*variables, batch) if reads_logits else None
 
     @jax.jit
-    def of_models(models: Variables, batches):
+    def of_models(models: Variables, frozen: PyTree, batches):
+        local = bound(task, frozen, dataset)
+
         def of_a_model(variables):
-            return jax.lax.map(lambda batch: of_a_batch(variables, batch), batches)
+            return jax.lax.map(lambda batch: of_a_batch(local, variables, batch), batches)
 
         return jax.lax.map(of_a_model, models)
 
-    def statements(models: Variables, rows: Asked) -> Statements:
-        losses, logits = jax.device_get(of_models(models, rows.batches))
+    def statements(models: Variables, frozen: PyTree, rows: Asked) -> Statements:
+        losses, logits = jax.device_get(of_models(models, frozen, rows.batches))
         return Statements(_rows_of(losses, rows), _rows_of(logits, rows), rows.y)
 
     return statements

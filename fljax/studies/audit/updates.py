@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from fljax.core.task import Task
 from fljax.core.transforms import Pipeline
 from fljax.data.dataset import FederatedDataset
 from fljax.privacy.protection import Protection, protected
-from fljax.studies.audit.shadows import Snapshot
+from fljax.studies.audit.federations import Snapshot
 from fljax.studies.audit.statements import Asked
 from fljax.studies.audit.threats import SHARED_OUT
 from fljax.studies.groups import Group
@@ -231,22 +232,20 @@ def _without(inputs: TrialInputs, names: Sequence[str]) -> TrialInputs:
 
 
 def make_alignments(
-    task: Task, frozen: PyTree, dataset: FederatedDataset
-) -> Callable[[Variables, PyTree, Asked, np.ndarray], Alignments]:
-    """Returns the function that lays updates beside the gradients of single rows.
+    task: Task, dataset: FederatedDataset
+) -> Callable[[Variables, PyTree, PyTree, Asked, np.ndarray], Alignments]:
+    """Returns the function that lays updates beside the gradients of single rows, compiled once.
 
     Args:
       task: What models learn.
-      frozen: Constants of the models.
       dataset: Whose preprocessing rows go through.
 
     Returns:
-      (models, leaves [S, ...]; updates, leaves [S, N, ...]; rows; int[T] which of the N updates
-      each row is laid beside) -> Alignments.
+      (models, leaves [S, ...]; their constants; updates, leaves [S, N, ...]; rows; int[T] which of
+      the N updates each row is laid beside) -> Alignments.
     """
-    local = bound(task, frozen, dataset)
 
-    def gradient_of(variables: Variables, example):
+    def gradient_of(local: LocalTask, variables: Variables, example):
         batch = jax.tree.map(lambda leaf: leaf[None], example)
 
         def loss(params):
@@ -255,8 +254,9 @@ def make_alignments(
 
         return jax.grad(loss)(variables.params)
 
-    def of_a_batch(variables, updates, batch, owners):
-        gradients = jax.vmap(gradient_of, (None, 0))(variables, batch)
+    def of_a_batch(local, variables, updates, batch, owners):
+        of_a_row = functools.partial(gradient_of, local)
+        gradients = jax.vmap(of_a_row, (None, 0))(variables, batch)
         pairs = list(zip(jax.tree.leaves(gradients), jax.tree.leaves(updates), strict=True))
         flat = [(g.reshape(len(g), -1), u.reshape(len(u), -1)) for g, u in pairs]
         products = sum(g @ u.T for g, u in flat)
@@ -264,19 +264,22 @@ def make_alignments(
         return inner, sum((g**2).sum(1) for g, _ in flat)
 
     @jax.jit
-    def of_models(models, updates, batches, owners):
+    def of_models(models, frozen, updates, batches, owners):
+        local = bound(task, frozen, dataset)
+
         def of_a_model(pair):
-            return jax.lax.map(lambda batch: of_a_batch(*pair, *batch), (batches, owners))
+            return jax.lax.map(lambda batch: of_a_batch(local, *pair, *batch), (batches, owners))
 
         squares = [leaf**2 for leaf in jax.tree.leaves(updates)]
         norms = sum(leaf.reshape(*leaf.shape[:2], -1).sum(2) for leaf in squares)
         return *jax.lax.map(of_a_model, (models, updates)), norms
 
-    def alignments(models, updates, rows: Asked, owners: np.ndarray) -> Alignments:
+    def alignments(models, frozen, updates, rows: Asked, owners: np.ndarray) -> Alignments:
         shape = jax.tree.leaves(rows.batches)[0].shape[:2]
         padded = np.zeros(shape, np.int32)
         padded.reshape(-1)[: rows.count] = owners
-        inner, gradients, norms = jax.device_get(of_models(models, updates, rows.batches, padded))
+        laid = of_models(models, frozen, updates, rows.batches, padded)
+        inner, gradients, norms = jax.device_get(laid)
         inner, gradients = (
             np.asarray(values.reshape(len(values), -1)[:, : rows.count], np.float64)
             for values in (inner, gradients)

@@ -45,9 +45,8 @@ def _of(final: dict[str, Any], names: list[str], place: str) -> dict[str, Any]:
 
 def _of_groups(final: dict[str, Any], place: str) -> dict[str, Any]:
     """Returns metrics of groups of rows, and the gaps between them."""
-    starts = [f"eval/{kind}/" for kind in ("groups", "fairness")]
-    if place == _PLACES[1]:
-        starts = [f"{place}{kind}/" for kind in ("groups", "fairness")]
+    base = place if place == _PLACES[1] else "eval/"
+    starts = [f"{base}{kind}/" for kind in ("groups", "fairness")]
     return {
         key.removeprefix(start): value
         for start in starts

@@ -1,4 +1,4 @@
-"""What attacks on membership achieve: each federation is attacked with the help of the others."""
+"""Judges attacks on membership: each federation is attacked with the help of the others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Attacks(NamedTuple):
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """Which signals of models they read."""
+        """The signals of models that they read."""
         return tuple(dict.fromkeys(attack.signal for attack in self.on_models.values()))
 
 
@@ -74,7 +74,7 @@ def make_attacks(settings: Audit, task: Task) -> Attacks:
 
 
 class Verdicts(NamedTuple):
-    """What attacks on membership achieve under one defence.
+    """The achievements of attacks on membership under one defence.
 
     Attributes:
       judged: {view: {attack: what it achieves, as JSON values}}; "pooled" and "spread" over the

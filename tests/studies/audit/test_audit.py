@@ -7,7 +7,7 @@ import pytest
 
 import fljax
 from fljax.config import ConfigError, resolve
-from fljax.config.experiment import plain_experiment
+from fljax.config.experiment import plain_experiment, with_protection
 from fljax.config.prediction import config_of_run
 from fljax.studies import audit
 from fljax.studies.audit.canaries import canary_runs
@@ -76,7 +76,8 @@ def rows_drawn_again(config, folder):
     held = plain.dataset.train.rows()
     few = shadow_dataset(plain.dataset, held, np.isin(np.arange(len(held)), [0, 500, 1000]))
     settings = audit.make_audit({"reconstructed": 1, "inverted": "idlg(steps=150)"})
-    return reconstruct_rows(plain._replace(dataset=few), folder, settings)
+    private = with_protection(plain._replace(dataset=few))
+    return reconstruct_rows(private, folder, settings)
 
 
 def test_rows_are_drawn_again_where_no_noise_hides_them(tmp_path):
@@ -105,7 +106,7 @@ def test_what_an_audit_leaves(audited):
 
 def test_an_audit_goes_on_from_what_is_there(audited, monkeypatch):
     workdir, found = audited
-    for module, name in (("evidence", "train_shadows"), ("launch", "simulate_config")):
+    for module, name in (("evidence", "train_federations"), ("launch", "simulate_config")):
         monkeypatch.setattr(f"fljax.studies.audit.{module}.{name}", None)
     again = audit.audit(protected_config(), workdir, audit.make_audit(SETTINGS), ["python", "here"])
     assert again == found

@@ -16,11 +16,12 @@ from fljax.core.task import Task
 from fljax.studies import audit
 from fljax.studies.audit import launch, released
 from fljax.studies.audit.evidence import Evidence, Targets, _watcher, choose_targets
+from fljax.studies.audit.federations import train_federations
 from fljax.studies.audit.promises import least_epsilon, promised_to
 from fljax.studies.audit.report import findings
 from fljax.studies.audit.report_attacks import canaries
 from fljax.studies.audit.scene import make_scene
-from fljax.studies.audit.shadows import shadow_group, train_shadows
+from fljax.studies.audit.shadows import shadow_group
 from fljax.studies.audit.threats import threat_model
 from fljax.studies.audit.updates import make_watcher
 from fljax.studies.audit.verdicts import judge_evidence, make_attacks
@@ -73,7 +74,9 @@ def test_the_released_model_is_attacked_with_as_much_on_members_as_on_others(mon
     run = dataclasses.make_dataclass("Run", ["directory"])(None)
     monkeypatch.setattr(released, "load_saved", lambda directory: None)
     monkeypatch.setattr(released, "fitted_model", lambda task, saved: ((), None))
-    monkeypatch.setattr(released, "make_statements", lambda *parts: lambda models, rows: rows)
+    monkeypatch.setattr(
+        released, "make_statements", lambda *parts: lambda models, frozen, rows: rows
+    )
     monkeypatch.setattr(released, "asked", lambda *parts: None)
     monkeypatch.setattr(released, "signal_of", lambda name, said: rng.normal(size=(1, count)))
     attacks = make_attacks(
@@ -101,7 +104,7 @@ def test_noise_that_a_server_adds_is_left_out_of_what_it_sees():
                        sampler="poisson", **USERS)  # fmt: skip
     group = shadow_group(plain, plain.dataset.train.rows()[:6], np.ones((2, 6), bool))
     watch, seen = make_watcher(group, plain), []
-    train_shadows(group, lambda snapshot: seen.append(watch(snapshot)), (1,))
+    train_federations(group, lambda snapshot: seen.append(watch(snapshot)), (1,))
     updates, weights = seen[0]
     assert (weights > 0).all()
     # one step of small gradients: noise of multiplier 1 would be as long as the clipping norm

@@ -7,7 +7,8 @@ import pytest
 
 import fljax
 from fljax.config.experiment import plain_experiment
-from fljax.studies.audit.shadows import shadow_dataset, shadow_group, train_shadows
+from fljax.studies.audit.federations import train_federations
+from fljax.studies.audit.shadows import shadow_dataset, shadow_group
 from fljax.studies.audit.statements import asked, make_statements
 from fljax.studies.audit.updates import make_alignments, make_watcher, summed
 from tests.small_sweeps import small_config
@@ -33,7 +34,7 @@ def trained(plain):
     targets = plain.dataset.train.rows()[::3][:40]
     group = shadow_group(plain, targets, MEMBERS, seed=5)
     snapshots = {}
-    spent = train_shadows(group, lambda found: snapshots.update({found.round: found}), (1,))
+    spent = train_federations(group, lambda found: snapshots.update({found.round: found}), (1,))
     assert spent is None
     return group, targets, snapshots
 
@@ -81,7 +82,7 @@ def test_rows_are_laid_beside_the_update_of_their_own_client(plain, trained):
         found.models.params,
     )
     rows, owners = asked(task, plain.dataset.train.examples, targets), rng.integers(0, 4, 40)
-    laid = make_alignments(task, found.frozen, plain.dataset)(found.models, updates, rows, owners)
+    laid = make_alignments(task, plain.dataset)(found.models, found.frozen, updates, rows, owners)
     batch = plain.dataset.preprocess or (lambda batch: batch)
     examples = plain.dataset.train.examples
     for federation, place in ((0, 0), (2, 17), (1, 39)):
@@ -109,7 +110,7 @@ def test_statements_are_what_the_models_predict(plain, trained):
     group, targets, snapshots = trained
     found, task = snapshots[2], group.experiment.task
     rows = asked(task, plain.dataset.train.examples, targets)
-    said = make_statements(task, found.frozen, plain.dataset)(found.models, rows)
+    said = make_statements(task, plain.dataset)(found.models, found.frozen, rows)
     assert said.logits.shape == (3, 40, 10) and said.losses.dtype == np.float64
     batch = plain.dataset.preprocess or (lambda batch: batch)
     x = batch(plain.dataset.train.examples.take(targets))["x"]
@@ -127,7 +128,7 @@ def test_what_cannot_be_is_refused(plain, trained):
     with pytest.raises(ValueError, match="a column for each of 40 targets"):
         shadow_group(plain, targets, MEMBERS[:, :10])
     with pytest.raises(ValueError, match="rounds has 9"):
-        train_shadows(group, lambda found: None, (9,))
+        train_federations(group, lambda found: None, (9,))
     scaffold = plain._replace(algorithm=fljax.algorithms.scaffold(0.1))
     with pytest.raises(ValueError, match="keep something from round to round"):
         make_watcher(shadow_group(scaffold, targets, MEMBERS), scaffold)
@@ -135,9 +136,9 @@ def test_what_cannot_be_is_refused(plain, trained):
 
 def test_federations_that_do_not_fit_side_by_side_take_turns(plain, trained, monkeypatch):
     group, _, snapshots = trained
-    monkeypatch.setattr("fljax.studies.audit.shadows.affordable", lambda *arguments: 2)
+    monkeypatch.setattr("fljax.studies.audit.federations.affordable", lambda *arguments: 2)
     watch, found = make_watcher(group, plain), []
-    train_shadows(group, lambda snapshot: found.append((snapshot, watch(snapshot)[0])), (1,))
+    train_federations(group, lambda snapshot: found.append((snapshot, watch(snapshot)[0])), (1,))
     turns = [(snapshot.numbers.tolist(), snapshot.round) for snapshot, _ in found]
     assert turns == [([0, 1], 1), ([0, 1], 2), ([2], 1), ([2], 2)]
     together = make_watcher(group, plain)(snapshots[1])[0]
