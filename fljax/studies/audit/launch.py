@@ -183,7 +183,10 @@ def _check_run(defence: Defence) -> None:
             f"{defence.run} holds a run without its model, which is attacked: run it again."
         )
     here, there = to_plain(resolve(defence.config)), load_run(defence.run).config
-    free = affecting("record", "speed", "files")
+    # where a configuration leaves it open, the data say how many clients there are
+    here["num_clients"] = defence.plain.dataset.members
+    # rounds and budgets are of the record, and of the model that is attacked, too
+    free = affecting("speed", "files")
     for name, value in here.items():
         if name not in free and name in there and there[name] != plain(value):
             raise ValueError(

@@ -170,12 +170,29 @@ def test_what_would_be_compared_with_something_else_is_refused(tmp_path, monkeyp
     other = with_keys(copy.deepcopy(config), {"client_lr": 0.2})
     with pytest.raises(ValueError, match=r"another configuration: client_lr is 0.1 there, and 0.2"):
         audit.audit(other, tmp_path, audit.make_audit(settings))
+    longer = with_keys(copy.deepcopy(config), {"num_rounds": 2})
+    with pytest.raises(ValueError, match=r"another configuration: num_rounds is 1 there, and 2"):
+        audit.audit(longer, tmp_path, audit.make_audit(settings))
     (tmp_path / "a" / "run" / "model" / "final.npz").unlink()
     with pytest.raises(ValueError, match="a run without its model"):
         audit.audit(config, tmp_path, audit.make_audit(settings))
     settings["defences"] = {"a b": {}, "a_b": {"client_lr": 0.3}}
     with pytest.raises(ConfigError, match="would have one folder, a_b"):
         audit.audit(config, tmp_path, audit.make_audit(settings))
+
+
+def test_an_audit_goes_on_where_the_data_say_how_many_clients_there_are(tmp_path, monkeypatch):
+    lines = [f"{'abc'[n % 3]},{n % 7},{n % 5},{n % 2}" for n in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["site,first,second,label", *lines]))
+    config = small_config(num_clients=None, clients_per_round=3, num_rounds=1, val_fraction=0.0,
+                          partition="natural", model="softmax_regression",
+                          local_steps=1)  # fmt: skip
+    config.dataset = "csv(client='site')"
+    config.dataset_options = {"path": str(tmp_path / "rows.csv"), "label": "label"}
+    settings = audit.make_audit({"reconstructed": 0, "views": ()})
+    found = audit.audit(config, tmp_path / "audit", settings)
+    monkeypatch.setattr("fljax.studies.audit.launch.simulate_config", None)
+    assert audit.audit(config, tmp_path / "audit", settings) == found
 
 
 def test_why_nothing_was_looked_at_is_said():
