@@ -8,27 +8,14 @@ import sys
 import pytest
 
 import fljax
-
-# Import name and pip name of what fljax imports inside functions only.
-OPTIONAL = {
-    "tensorflow_datasets": "tensorflow-datasets",
-    "wandb": "wandb",
-    "sklearn": "scikit-learn",
-    "matplotlib": "matplotlib",
-    "orbax": "orbax-checkpoint",
-    "ml_collections": "ml_collections",
-    "tqdm": "tqdm",
-    "datasets": "datasets",
-    "h5py": "h5py",
-    "PIL": "pillow",
-}
+from fljax.core.optional import PARTS, remedy
 
 BLOCK = f"""
 import importlib.abc, sys
 
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {set(OPTIONAL)!r}:
+        if name.partition(".")[0] in {set(PARTS)!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
@@ -43,7 +30,7 @@ def run_python(code: str, folder=None) -> str:
 
 
 def test_import_loads_only_the_standard_library():
-    heavy = {"jax", "numpy", "flax", "optax", *OPTIONAL}
+    heavy = {"jax", "numpy", "flax", "optax", *PARTS}
     code = f"import sys, fljax; print(sorted({heavy!r} & set(sys.modules)))"
     assert run_python(code).strip() == "[]"
 
@@ -98,7 +85,7 @@ print([part for part in {parts!r} if part in sys.modules])
 )
 def test_using_an_absent_package_names_it(call, package, tmp_path):
     code = f"import fljax\ntry:\n    {call}\nexcept ImportError as error:\n    print(error)"
-    assert f"pip install {OPTIONAL[package]}" in run_python(BLOCK + code, tmp_path)
+    assert remedy(package) in run_python(BLOCK + code, tmp_path)
 
 
 def test_public_names_are_reachable_and_listed():

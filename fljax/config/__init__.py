@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from fljax.config.key_checks import checked
 from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
+from fljax.core import optional
 from fljax.core.parts import importable
 from fljax.core.values import Field, shown, wrong
 from fljax.core.values import checked as checked_value
@@ -227,12 +228,8 @@ def to_plain(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _new_config(fields: Mapping[str, Field | Mapping]) -> ConfigDict:
-    try:
+    with optional.needed("ml_collections"):
         from ml_collections import config_dict
-    except ImportError as error:
-        raise ImportError(
-            "Configurations need ml_collections: pip install ml_collections"
-        ) from error
     from fljax.config.strict import StrictConfigDict
 
     config = StrictConfigDict(type_safe=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.metrics import ACCURACY, HIGHER, Metric
 from fljax.core.spread import lorenz, spread
 from fljax.core.values import checked_path
@@ -34,11 +35,9 @@ def plot_clients(
       >>> [path.name for path in recording.plot_clients(values, "plots")]
       ['clients.png']
     """
-    try:
+    with optional.needed("matplotlib"):
         import matplotlib
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
     found = {label: np.asarray(each, np.float64) for label, each in values.items()}
     found = {label: np.sort(each[np.isfinite(each)]) for label, each in found.items()}

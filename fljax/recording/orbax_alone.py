@@ -6,13 +6,13 @@ import logging
 
 import jax
 
+from fljax.core import optional
+
 
 def load():
     """Imports Orbax's checkpoints, or says what to install."""
-    try:
+    with optional.needed("orbax"):
         import orbax.checkpoint
-    except ImportError as error:
-        raise ImportError("checkpoints need Orbax: pip install orbax-checkpoint") from error
     return orbax.checkpoint
 
 

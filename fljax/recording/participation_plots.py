@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.spread import lorenz, spread
 from fljax.core.values import checked_path
 from fljax.recording.plots import COLOURS, STYLE, save_figure
@@ -38,11 +39,9 @@ def plot_participation(
       >>> [path.name for path in plot_participation(jobs, {"num_clients": 4}, "plots")]
       ['participation.png']
     """
-    try:
+    with optional.needed("matplotlib"):
         import matplotlib
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
     counts = {kind: _of_all(timeline, kind, summary["num_clients"]) for kind in _KINDS}
     if not counts["asked"].any():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.durations import time_unit
 from fljax.core.files import atomic_file
 from fljax.core.metrics import ACCURACY, LOSS, Metric
@@ -64,11 +65,9 @@ def plot_curves(
       >>> [path.name for path in recording.plot_curves({"FedAvg": curves}, "plots")]
       ['loss.png']
     """
-    try:
+    with optional.needed("matplotlib"):
         import matplotlib
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
     if not isinstance(runs, Mapping) or any(
         not isinstance(curves, Mapping) for curves in runs.values()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.durations import time_unit
 from fljax.core.schedule import FATES
 from fljax.core.values import checked_path
@@ -68,11 +69,9 @@ def plot_timeline(
       >>> [path.name for path in plot_timeline(jobs, curves, "plots")]
       ['timeline.png']
     """
-    try:
+    with optional.needed("matplotlib"):
         import matplotlib
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
     if not len(timeline["client"]):
         return []

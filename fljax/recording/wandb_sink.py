@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fljax.core import optional
 from fljax.core.files import atomic_file
 from fljax.core.values import Field, checked
 from fljax.recording import jsonio
@@ -54,12 +55,8 @@ def wandb_sink(
     checked("mode", mode, Field("disabled", str, MODES))
     if mode == "disabled":
         return Sink(lambda record: None, lambda summary: None, lambda succeeded: None)
-    try:
+    with optional.needed("wandb"):
         import wandb
-    except ImportError as error:
-        raise ImportError(
-            "W&B is not installed: pip install wandb, or run with the wandb mode 'disabled'"
-        ) from error
 
     run = wandb.init(
         mode=mode,

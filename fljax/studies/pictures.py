@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.digits import apart
 from fljax.core.metrics import Metric, name_of, spread_metric, unit_of
 from fljax.core.names import unknown
@@ -63,11 +64,9 @@ def plot_study(comparison: Comparison, directory: str | Path) -> list[Path]:
     Raises:
       ImportError: If matplotlib is not installed.
     """
-    try:
+    with optional.needed("matplotlib"):
         import matplotlib
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
 
     if comparison.ranked[0].failed:
         return []

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core import parts
+from fljax.core import optional, parts
 from fljax.core.values import COUNT, NON_NEGATIVE, POSITIVE, Field, Interval, checked, shown
 
 _SHARE = Field(None, float, Interval(0, 1, low_open=True, high_open=True))
@@ -292,12 +292,7 @@ def _of_river(name: str, numbers: dict[str, Any]) -> Detector:
 @functools.cache
 def _river() -> SimpleNamespace:
     """Returns the detectors of river."""
-    try:
+    with optional.needed("river"):
         from river import drift
         from river.drift import binary
-    except ImportError as error:
-        raise ImportError(
-            "Detectors of drift, but for loss_rise, need the package `river`. Install it with "
-            "`pip install 'fljax[monitoring]'`."
-        ) from error
     return SimpleNamespace(ADWIN=drift.ADWIN, PageHinkley=drift.PageHinkley, DDM=binary.DDM)

@@ -90,7 +90,7 @@ def plot_client_clusters(
     order = np.argsort(clusters, kind="stable")
     order = order[clusters[order] >= 0]
     apart = scipy.spatial.distance.pdist(features[order], distance)
-    figure = new_figure("plot_client_clusters", 6.4, 5.4)
+    figure = new_figure(6.4, 5.4)
     axes = figure.subplots()
     image = axes.imshow(
         scipy.spatial.distance.squareform(np.nan_to_num(apart)), cmap="Blues_r", vmin=0.0

@@ -85,7 +85,7 @@ def plot_examples(
             "example_lines(dataset) shows them as texts"
         )
     shown = chosen_clients(dataset, clients)
-    figure = new_figure("plot_examples", 1.6 + 0.95 * examples, 0.4 + 1.15 * len(shown))
+    figure = new_figure(1.6 + 0.95 * examples, 0.4 + 1.15 * len(shown))
     grid = figure.subplots(len(shown), examples, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()

@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fljax.core import optional
 from fljax.core.files import naming
 
 
-def new_figure(function: str, width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """Returns an empty `matplotlib.figure.Figure`.
 
     Args:
-      function: Who draws, for people.
       width, height: In inches.
 
     Raises:
       ImportError: If matplotlib is not installed.
     """
-    try:
+    with optional.needed("matplotlib"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(f"{function} needs matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -64,7 +64,7 @@ def plot_image_rows(
     if not low < high:
         raise ValueError(f"low = {low:g} must be below high = {high:g}.")
     count = max(lengths)
-    figure = new_figure("plot_image_rows", 1.2 + 0.95 * count, 0.5 + 1.2 * len(stacks))
+    figure = new_figure(1.2 + 0.95 * count, 0.5 + 1.2 * len(stacks))
     grid = figure.subplots(len(stacks), count, squeeze=False)
     for line, (name, images) in zip(grid, stacks.items(), strict=True):
         texts = (captions or {}).get(name, [""] * count)

@@ -53,10 +53,10 @@ def plot_partition(
     stats = partition_statistics(partition, counts)
     caption = f"{title}\n" * bool(title) + f"{stats.num_clients:,} clients, {stats.num_rows:,} rows"
     if counts is None:
-        figure = new_figure("plot_partition", 6, 4.8)
+        figure = new_figure(6, 4.8)
         draw_sizes(figure.subplots(), partition.sizes)
     else:
-        figure = new_figure("plot_partition", 12, 4.8)
+        figure = new_figure(12, 4.8)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
         draw_sizes(left, partition.sizes)
         _draw_labels(figure, right, counts)

@@ -51,7 +51,7 @@ def plot_partitions(
     labels = [each for each in counts.values() if each is not None]
     shares = [each / np.maximum(each.sum(1, keepdims=True), 1) for each in labels]
     has_labels, highest = bool(shares), max((each.max() for each in shares), default=0)
-    figure = new_figure("plot_partitions", 2 + 4.2 * len(partitions), 7.6 if has_labels else 4.2)
+    figure = new_figure(2 + 4.2 * len(partitions), 7.6 if has_labels else 4.2)
     rows: Any = figure.subplots(1 + has_labels, len(partitions), squeeze=False)
     for place, (name, (partition, _)) in enumerate(partitions.items()):
         draw_sizes(rows[0, place], partition.sizes)

@@ -6,6 +6,7 @@ import inspect
 import os
 from typing import Any
 
+from fljax.core import optional
 from fljax.core.data_files import resolve_data_dir
 from fljax.core.values import checked_path
 from fljax.data.dataset import FederatedDataset
@@ -29,12 +30,8 @@ def huggingface(*, path: str, data_dir=None, **options: Any) -> FederatedDataset
     Example:
       >>> dataset = data.load('huggingface', path='mnist', num_clients=100)  # doctest: +SKIP
     """
-    try:
+    with optional.needed("datasets"):
         import datasets
-    except ImportError as error:
-        raise ImportError(
-            "datasets of Hugging Face is not installed: pip install 'fljax[huggingface]'"
-        ) from error
     given = checked_path("path", path).expanduser()
     places = (given, resolve_data_dir(data_dir) / given)
     if folder := next((place for place in places if place.is_dir()), None):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.archives import refused
 from fljax.core.values import wrong
 from fljax.data.dataset import FederatedDataset
@@ -115,10 +116,8 @@ def image_loader(
 
 
 def _read(path: pathlib.Path, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
-    try:
+    with optional.needed("PIL"):
         from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError("images are read by pillow: pip install 'fljax[images]'") from error
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):

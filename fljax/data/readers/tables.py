@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fljax.core import optional
 from fljax.core.archives import refused, whole
 
 # Rows of a batch, and bytes where rows are large.
@@ -96,10 +97,8 @@ def unlike_names(path: Path, names: Sequence[str]) -> Sequence[str]:
 
 def pyarrow(module: str = "pyarrow") -> Any:
     """Returns a module of pyarrow."""
-    try:
+    with optional.needed("pyarrow"):
         return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError("Tables are read by pyarrow: pip install pyarrow") from error
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
 import socket
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.data_files import resolve_data_dir
 from fljax.data.dataset import FederatedDataset
 from fljax.data.readers.blocks import Block, Opened, Reading
@@ -101,7 +101,11 @@ def _builder(name: str, data_dir: str | None):
 def _prepare(builder, name: str, download: bool) -> None:
     """Downloads and prepares a data set, or says how it can be."""
     if not download or not _has_tensorflow():
-        needs = "" if _has_tensorflow() else ", which needs TensorFlow: pip install 'fljax[tfds]'"
+        needs = (
+            ""
+            if _has_tensorflow()
+            else f", which needs TensorFlow: {optional.remedy('tensorflow')}"
+        )
         how = "TensorFlow is not installed" if download else "it is with download=True"
         raise FileNotFoundError(
             f"tfds:{name} is not prepared in {builder.data_dir}: {how}{needs}. Data prepared on "
@@ -194,12 +198,8 @@ def load_tfds(
 
 
 def _package():
-    try:
+    with optional.needed("tensorflow_datasets"):
         import tensorflow_datasets
-    except ImportError as error:
-        raise ImportError(
-            "tensorflow-datasets is not installed: pip install tensorflow-datasets array_record"
-        ) from error
     return tensorflow_datasets
 
 
@@ -214,4 +214,4 @@ def _stacked(source) -> dict[str, np.ndarray]:
 
 
 def _has_tensorflow() -> bool:
-    return importlib.util.find_spec("tensorflow") is not None
+    return optional.is_there("tensorflow")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.core.archives import refused, whole
 from fljax.data.dataset import FederatedDataset
 from fljax.data.readers.blocks import Block, Opened, Reading, skipping
@@ -211,10 +212,8 @@ def open_hdf5(paths: Mapping[str, pathlib.Path], read: Read) -> Opened:
 
 
 def _hdf5_records(paths: Mapping[str, pathlib.Path]) -> Iterator[Record]:
-    try:
+    with optional.needed("h5py"):
         import h5py
-    except ImportError as error:
-        raise ImportError("HDF5 is read by h5py: pip install 'fljax[hdf5]'") from error
     for split, path in paths.items():
         with whole(path, "get it again"), h5py.File(path) as file:
             if "examples" not in file:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import FederatedDataset
 from fljax.data.splits.stratified import stratified
@@ -38,12 +39,8 @@ def digits(
       (10, 1438)
     """
     del data_dir
-    try:
+    with optional.needed("sklearn"):
         x, y = _digits_of_scikit_learn()
-    except ImportError as error:
-        raise ImportError(
-            "the digits dataset needs scikit-learn: pip install scikit-learn"
-        ) from error
     x = (x / 16.0).astype(np.float32)
     is_test = stratified(y, test_fraction, split_seed, "digits/split")
     return from_arrays(

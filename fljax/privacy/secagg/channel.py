@@ -1,6 +1,6 @@
 """Keys that two clients agree on, sealed messages between them, and the words of their masks.
 
-The cryptography is that of the package `cryptography` (the extra `secagg`): X25519, HKDF with
+The cryptography is that of the package `cryptography` (the extra `privacy`): X25519, HKDF with
 SHA-256, AES-256 in GCM and in counter mode, Ed25519.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core import optional
 from fljax.privacy.secagg.masks import mask_words
 
 KEY_BYTES = 32
@@ -35,17 +36,12 @@ class ProtocolError(ValueError):
 @functools.cache
 def _modules() -> SimpleNamespace:
     """Returns the modules of `cryptography` that the protocols use."""
-    try:
+    with optional.needed("cryptography"):
         from cryptography import exceptions
         from cryptography.hazmat.primitives import ciphers, hashes
         from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
         from cryptography.hazmat.primitives.ciphers import aead
         from cryptography.hazmat.primitives.kdf import hkdf
-    except ImportError as error:
-        raise ImportError(
-            "The ceremony of secure aggregation needs the package `cryptography`. Install it with "
-            "`pip install 'fljax[secagg]'`."
-        ) from error
     return SimpleNamespace(
         exceptions=exceptions, ciphers=ciphers, hashes=hashes, ed25519=ed25519, x25519=x25519,
         aead=aead, hkdf=hkdf,
