@@ -9,15 +9,19 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet 
 # The stamps say which installation the virtual environment holds.
 BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
+# The site has an environment of its own: what builds pages is nothing that runs are made of.
+DOCS_VENV ?= .venv-docs
+DOCS := $(DOCS_VENV)/.installed
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs
 
 # As tests/conftest.py orders the files, not by their numbers of tests.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check lint format
+.PHONY: help install quickstart test check lint format docs docs-serve
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 install: $(BASE) ## Create the virtual environment and install fljax into it.
 
@@ -38,6 +42,17 @@ lint: $(TEST) ## Check formatting, style and types.
 format: $(TEST) ## Format the code and repair what ruff can repair.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(DOCS) ## Build the documentation into site/, strictly, without the network.
+	$(MKDOCS) build --strict
+
+docs-serve: $(DOCS) ## Show the documentation at http://127.0.0.1:8000, and build it again as it changes.
+	$(MKDOCS) serve
+
+$(DOCS): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
 
 $(BIN)/activate:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,0 +1,47 @@
+"""Builds the site: adds the pages that are made of the code, and turns links to where they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from generators import api, configs, outside, promises
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+_LOADS = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^>]*>")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages that are made, and the files of the checkout that pages name."""
+    made = {
+        **outside.included(),
+        **api.pages(),
+        "configs.md": configs.page(),
+        "promises.md": promises.page(),
+    }
+    for page, text in made.items():
+        files.append(File.generated(config, page, content=text))
+    written = [
+        (file.src_uri, outside.rewritten(file.content_string, file.src_uri))
+        for file in files.documentation_pages()
+    ]
+    for page, text in outside.sources(written).items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **kwargs) -> str:
+    """Turns the links of a page to where the site has what they lead to."""
+    uri = page.file.src_uri
+    return markdown if uri.startswith("source/") else outside.rewritten(markdown, uri)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuses a site whose pages load anything from elsewhere."""
+    for path in Path(config.site_dir).rglob("*.html"):
+        for tag in _LOADS.findall(path.read_text()):
+            if 'rel="canonical"' not in tag:
+                raise PluginError(f"{path} loads from elsewhere: {tag}")
