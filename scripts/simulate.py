@@ -4,9 +4,9 @@
         --config.num_rounds=50
 
 `--dry_run` prints what the run would do and cost, `--privacy` what it would spend of privacy; both
-run no round. `--resume` goes on from the newest checkpoint of the workdir. `--profile=DIR` leaves a
-trace of the run for XProf or Perfetto. `--export=FILE` writes the trained weights for other runs
-(`init_from`) and frameworks.
+run no round. `--resume` goes on from the newest checkpoint of the workdir, and starts where there
+is none, so that a line with it can be repeated. `--profile=DIR` leaves a trace of the run for XProf
+or Perfetto. `--export=FILE` writes the trained weights for other runs (`init_from`) and frameworks.
 
 Several processes, on one host or many, make one run: `--distributed` where a launcher such as
 Slurm's `srun` starts them, else `--coordinator_address`, `--num_processes` and `--process_id`; see
@@ -25,7 +25,9 @@ from fljax.core import signals
 
 _CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for everything the run leaves behind.")
-_RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint of the workdir.")
+_RESUME = flags.DEFINE_bool(
+    "resume", False, "Go on from the newest checkpoint of the workdir; start where there is none."
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print clients, steps, FLOPs, memory; run no round.")
 _PRIVACY = flags.DEFINE_bool(
     "privacy", False, "Print sampling, noise, epsilon and what it covers; run no round."

@@ -81,7 +81,7 @@ def run_config(
     Args:
       config: From `fljax.config`.
       workdir: Directory for what the run leaves behind.
-      resume: Go on from the newest checkpoint.
+      resume: Go on from the newest checkpoint; start where there is none.
       profile: Directory for a profiler trace, or None.
 
     Returns:

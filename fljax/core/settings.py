@@ -305,7 +305,8 @@ EXECUTION: dict[str, Field] = {
 # Options of `simulate` that no configuration has.
 CALL: dict[str, Field] = {
     "resume": Field(
-        False, bool, affects=FILES, meaning="Goes on from the newest checkpoint of the workdir."
+        False, bool, affects=FILES, meaning="Goes on from the newest checkpoint of the workdir; "
+        "starts where there is none.",
     ),
     "progress": Field(True, bool, affects=FILES, meaning="Shows progress on standard error."),
 }  # fmt: skip

@@ -109,7 +109,7 @@ def simulate(
         run of which no checkpoint is whole.
       FloatingPointError: If all clients of a round end with non-finite updates.
       FileExistsError: If the workdir holds a run already, and `resume` is not set.
-      FileNotFoundError: If it holds none, and `resume` is set; or if it was removed meanwhile.
+      FileNotFoundError: If it was removed meanwhile, or its checkpoints after the run's end.
       BlockingIOError: If another process is writing there.
       SystemExit: After SIGTERM or SIGHUP.
 
@@ -191,12 +191,12 @@ def _held(options: RunOptions):
     if options.workdir is None:
         return contextlib.nullcontext()
     workdir = Path(options.workdir)
+    if not is_main():
+        return contextlib.nullcontext()
     if options.resume and not holds_run(workdir):
-        raise FileNotFoundError(
-            f"{workdir} holds no run to go on with. Start it without --resume, or give the "
-            "--workdir of the run."
-        )
-    return locked(workdir) if is_main() else contextlib.nullcontext()
+        # a scheduler's line is the same for the first start and for all others
+        say(f"{workdir} holds no run yet; it starts from its first round.")
+    return locked(workdir)
 
 
 def _simulate(

@@ -117,6 +117,13 @@ def test_resume_of_a_finished_run_changes_nothing(whole, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
 
 
+def test_resume_starts_where_there_is_no_run(whole, tmp_path, capsys):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "notes.txt").write_text("of the user")
+    assert_same(whole("fedadam"), run(tmp_path / "new", SPECS["fedadam"], resume=True))
+    assert f"{tmp_path / 'new'} holds no run yet; it starts" in capsys.readouterr().err
+
+
 def test_a_finished_run_can_be_extended(whole, tmp_path):
     run(tmp_path / "short", SPECS["scaffold"], num_rounds=8)
     longer = run(tmp_path / "short", SPECS["scaffold"], resume=True)
