@@ -1,76 +1,9 @@
-"""Asks the clients of a configuration for statistics of what they hold: federated analytics.
+"""Asks the clients of a configuration for statistics: `fljax analytics`, which tells more.
 
-    python scripts/analytics.py --config=configs/analytics.py --workdir=runs/words
-    python scripts/analytics.py --config=configs/quickstart.py --workdir=runs/digits \
-        --query="mean" --query="histogram(-0.5, 9.5, 10)" --column=y
-
-The config file names the data and, where there is any, the privacy of all queries, `get_config()`,
-and what is asked, `get_queries()`; --query takes the place of the latter. The workdir receives
-analytics.json, with the answers, their errors, epsilon and bytes, and analytics.txt, the table that
-is printed. Of the configuration, what is about training has no effect.
+python scripts/analytics.py --config=configs/analytics.py --workdir=runs/words
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
-
-from pathlib import Path
-
-from absl import flags
-
-import fljax
-from fljax.config import call_in_file, resolve
-from fljax.config.command_line import config_of, define_config
-from fljax.core.settings import PRIVACY
-
-_CONFIG = define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for what is found.")
-_QUERIES = flags.DEFINE_multi_string(
-    "query", [], "What is asked, such as 'quantile(0.5)'; instead of the file's."
-)
-_COLUMN = flags.DEFINE_string("column", "y", "Of a row, what --query asks about: x, y, x[3], ...")
-
-
-def main(argv):
-    from ml_collections import config_flags
-
-    from fljax.config.experiment import make_dataset
-    from fljax.core.own_modules import beside
-    from fljax.recording.jsonio import write_json
-    from fljax.training.asked_report import as_plain, table_of
-
-    fljax.use_all_cores()
-    path = config_flags.get_config_filename(flags.FLAGS["config"])
-    config = resolve(config_of(_CONFIG))
-    queries = {text: {"query": text, "column": _COLUMN.value} for text in _QUERIES.value}
-    queries = queries or call_in_file(path, "get_queries")
-    if not queries:
-        raise ValueError(f"{path} defines no function get_queries(). Define one, or give --query.")
-    shared = {name: config[name] for name in PRIVACY} | {"seeds": (config.seed,)}
-    with beside(config.code_dir):
-        dataset = make_dataset(config)
-        replies = {name: _asked(dataset, shared, query) for name, query in queries.items()}
-    folder = Path(_WORKDIR.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = table_of(replies)
-    write_json(
-        folder / "analytics.json",
-        {
-            "dataset": dataset.name,
-            "clients": dataset.num_clients,
-            "seed": config.seed,
-            "replies": {name: as_plain(reply) for name, reply in replies.items()},
-        },
-    )
-    (folder / "analytics.txt").write_text(table + "\n")
-    commands.show(table)
-    return 0
-
-
-def _asked(dataset, shared, query):
-    """Returns the reply to a text, or a dict of arguments of `fljax.ask`; None unsets a key."""
-    given = {"query": query} if isinstance(query, str) else dict(query)
-    options = {name: value for name, value in {**shared, **given}.items() if value is not None}
-    return fljax.ask(dataset, **options)
-
+from fljax.commands import console
 
 if __name__ == "__main__":
-    commands.run(main, required=["config", "workdir"], overrides=True)
+    console.call("analytics")

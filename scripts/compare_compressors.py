@@ -7,7 +7,9 @@ standard errors, 2 if nothing was compared, since that Python has no FedJAX. Wha
 what FedJAX counts differently: `fljax/benchmarks/compressor_errors.py`.
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 import sys
 
@@ -37,4 +39,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    commands.run(main, starts_processes=True)
+    commands.execute(main, starts_processes=True)

@@ -12,7 +12,9 @@ by the harness, if there is one, else from the workloads of fljax. A run can be 
 started again; results that --out holds are not run again.
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 import subprocess
 import sys
@@ -78,4 +80,4 @@ def _file(directory, name):
 
 
 if __name__ == "__main__":
-    commands.run(main, starts_processes=True)
+    commands.execute(main, starts_processes=True)

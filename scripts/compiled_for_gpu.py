@@ -10,7 +10,9 @@ What has to be installed, `fljax/benchmarks/gpu/compiled.py` says; JAX_PLATFORMS
 looking for a card. Milliseconds follow from launches, bytes and operations.
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 import json
 from pathlib import Path
@@ -79,4 +81,4 @@ def _figures(name):
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.execute(main)

@@ -19,7 +19,9 @@ final accuracy beside that of a CPU, give it all rounds, and time for them:
         --minutes=240
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 import functools
 import importlib.util
@@ -95,4 +97,4 @@ def _runners():
 
 
 if __name__ == "__main__":
-    commands.run(main, starts_processes=True)
+    commands.execute(main, starts_processes=True)

@@ -8,7 +8,9 @@ killed: bit for bit, but for seconds and rates. Exit status 1 if anything was lo
 not noticed.
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 from pathlib import Path
 
@@ -58,4 +60,4 @@ def _shares(total, parts):
 
 
 if __name__ == "__main__":
-    commands.run(main, required=["workdir"], starts_processes=True)
+    commands.execute(main, required=["workdir"], starts_processes=True)

@@ -8,7 +8,9 @@ python scripts/round_cost.py --vary=algorithm --variant=scaffold --variant='ditt
 python scripts/round_cost.py --vary=schedule --variant='fedbuff(concurrency=200)'
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 import dataclasses
 
@@ -45,4 +47,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.execute(main)

@@ -6,7 +6,9 @@ What the file holds: `fljax/benchmarks/workload_file.py`. Who calls this: script
 or any harness with the same contract.
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 import json
 
@@ -36,4 +38,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.execute(main)

@@ -4,7 +4,9 @@ python scripts/secagg_ceremony.py --clients=100 --size=7850 --dropout=0.05
 python scripts/secagg_ceremony.py --clients=1000 --size=1206590 --nohold
 """
 
-from fljax import commands  # isort: skip, it answers for what the others do
+from fljax import commands
+
+commands.begin()  # it answers for what the imports below do
 
 
 from absl import flags
@@ -31,4 +33,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.execute(main)

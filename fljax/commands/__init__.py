@@ -1,9 +1,9 @@
-"""The frame of all scripts: whatever happens ends in one line and an exit code.
+"""The frame of all commands and scripts: whatever happens ends in one line and an exit code.
 
-Scripts import this module before all others. From then on Ctrl-C, SIGTERM and SIGHUP end them with
-a line, also while they import, load and compile; and output that was closed (`2>&-`, `| head -1`)
-ends nothing: a closed descriptor would be given to the next file that is opened, and what libraries
-print would be written there.
+They call `begin` before they import anything else. From then on Ctrl-C, SIGTERM and SIGHUP end them
+with a line, also while they import, load and compile; and output that was closed (`2>&-`,
+`| head -1`) ends nothing: a closed descriptor would be given to the next file that is opened, and
+what libraries print would be written there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 _unwritten: list[OSError] = []
 
 
-def _begin() -> None:
+def begin() -> None:
+    """Begins a command: its signals, its output, and what libraries may say in it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -38,9 +39,6 @@ def _begin() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 
-_begin()
-
-
 def show(text: str) -> None:
     """Prints what a command has found; that a reader has left changes nothing."""
     try:
@@ -51,19 +49,22 @@ def show(text: str) -> None:
             _unwritten.append(error)
 
 
-def run(
+def execute(
     main: Callable[[Sequence[str]], Any],
     *,
+    prepare: Callable[[], list[str]] = lambda: sys.argv,
     required: Sequence[str] = (),
-    overrides: bool = False,
+    arguments: bool = False,
     starts_processes: bool = False,
 ) -> None:
-    """Runs a script's main under absl, and exits.
+    """Runs a main under absl, and exits.
 
     Args:
-      main: (arguments) -> exit code or text of an error, None for success.
+      main: (arguments) -> exit code or text of an error, None for success. The arguments are those
+        that are no flags, behind the name of the program.
+      prepare: () -> the program and its arguments. It defines the flags that are not defined yet.
       required: Names of flags that must be given.
-      overrides: Whether `fljax.config.command_line` defined flags of a configuration.
+      arguments: Whether main takes arguments that are no flags.
       starts_processes: Whether processes of its own have to be ended before it ends.
 
     Raises:
@@ -79,7 +80,9 @@ def run(
     if starts_processes:
         signals.install(signals.unwind)
     try:
-        if overrides and "--config_help" in sys.argv:
+        argv = prepare()
+        overrides = "config_help" in flags.FLAGS
+        if overrides and "--config_help" in argv:
             from fljax.config.reference import help_text
 
             show(help_text())
@@ -90,14 +93,22 @@ def run(
         if overrides:
             from fljax.config import check_overrides
 
-            check_overrides(sys.argv)
-        code = _code_of(lambda: app.run(_checked(main)))
+            check_overrides(argv)
+        checked = main if arguments else _without_arguments(main)
+        code = _code_of(lambda: app.run(checked, argv))
     except (FloatingPointError, ImportError, OSError, SubprocessError, ValueError) as error:
         code = f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         code = signals.exit_code()
     sys.exit(_settled(code))
+
+
+def command_line() -> list[str]:
+    """Returns what the process was started with, as a person would type it again."""
+    program, *arguments = sys.argv
+    ours = os.path.basename(program) in ("fljax", "__main__.py")
+    return ["fljax", *arguments] if ours else ["python", program, *arguments]
 
 
 def _list_flags() -> None:
@@ -109,7 +120,7 @@ def _list_flags() -> None:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
-def _checked(main):
+def _without_arguments(main):
     """Returns main, which no argument reaches that is no flag."""
     from absl import app
 

@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from absl import flags
 
 from fljax import commands
-from fljax.config.command_line import config_of, define_config
+from fljax.config.command_line import config_file, config_given, define_config
 from fljax.core import signals
 
 _FLAGS = flags.FLAGS
 
 
-def define() -> flags.FlagHolder:
-    """Defines the flags that all studies have; returns the holder of `--config`."""
+def define() -> None:
+    """Defines the flags that all studies have."""
+    define_config()
     flags.DEFINE_string("workdir", None, "Directory for everything the study leaves behind.")
     flags.DEFINE_multi_string("axis", [], "NAME=VALUE,VALUE,...; replaces the file's axes.")
     flags.DEFINE_integer("seeds", None, "Number of seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("parallel_trials", None, "Most trials side by side; 0: all that fit.")
     flags.DEFINE_float("memory_gb", None, "Bound of the memory, in 10^9 bytes.")
     flags.DEFINE_string("share", None, "RANK/COUNT of this process; by default as launched.")
-    return define_config()
+    flags.mark_flags_as_required(["config", "workdir"])
 
 
-def run(config: flags.FlagHolder, resume: bool, variants: list[str] = ()) -> int:
+def run(resume: bool, variants: list[str] = ()) -> int:
     """Runs the study of the config file, as flags change it, and prints what was found.
 
     Args:
-      config: From `define`.
       resume: Whether a study of the workdir is gone on with.
       variants: Texts of variants, which take the place of the file's.
 
     Returns:
       The exit code.
     """
-    from ml_collections import config_flags
-
     import fljax
     from fljax import studies
 
     fljax.use_all_cores()
-    path = config_flags.get_config_filename(_FLAGS["config"])
-    settings = studies.load_study(path, needed=not (variants or _FLAGS.axis))
+    settings = studies.load_study(config_file(), needed=not (variants or _FLAGS.axis))
     settings |= _given(settings, variants)
     share = None if _FLAGS.share is None else studies.parse_share(_FLAGS.share)
-    found = fljax.sweep(config_of(config), _FLAGS.workdir, resume=resume, share=share, **settings)
-    commands.show(studies.report(found, ["python", *sys.argv]))
+    found = fljax.sweep(config_given(), _FLAGS.workdir, resume=resume, share=share, **settings)
+    commands.show(studies.report(found, commands.command_line()))
     return 0 if found.summary["complete"] else signals.exit_code()
 
 

@@ -66,9 +66,13 @@ def define_config(
     )
 
 
-def config_of(flag: flags.FlagHolder) -> ConfigDict:
+def config_given() -> ConfigDict:
     """Returns the configuration of `--config`, which may name modules beside its file."""
+    return with_code_dir(flags.FLAGS.config, config_file())
+
+
+def config_file() -> str:
+    """Returns the text of `--config`: a file, and what its functions are called with."""
     from ml_collections import config_flags
 
-    path = config_flags.get_config_filename(flags.FLAGS[flag.name])
-    return with_code_dir(flag.value, path)
+    return config_flags.get_config_filename(flags.FLAGS["config"])
