@@ -57,8 +57,8 @@ WHOLE = ("analytics", "audits", "privacy", "robustness", "selection", "systems")
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
     "algorithms.optimal_sampling", "algorithms.power_of_choice",
-    "core.canaries", "core.clusterings", "core.digits", "core.optional", "core.transmission",
-    "core.trees",
+    "core.canaries", "core.clusterings", "core.deprecation", "core.digits", "core.optional",
+    "core.transmission", "core.trees",
     "data.examples", "data.pictures.image_rows",
     "studies.criterion", "studies.search", "training.record_keys", "core.item_sets",
     "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",

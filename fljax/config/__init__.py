@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from fljax.config.key_checks import checked
 from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
 from fljax.core import optional
+from fljax.core.deprecation import current
 from fljax.core.parts import importable
 from fljax.core.values import Field, shown, wrong
 from fljax.core.values import checked as checked_value
@@ -307,6 +308,8 @@ def _locate(config: ConfigDict, path: str) -> tuple[ConfigDict, str]:
             raise UnknownKeyError(
                 f"Unknown config key {path!r}: {prefix[:-1]!r} is a value and has no keys."
             )
+    if name not in group:
+        name = current("key", name)
     if group.is_locked and name not in group:
         raise unknown_key(name, group.keys(), prefix)
     return group, name

@@ -14,6 +14,7 @@ from fljax.core.contradictions import (
     robustness_contradictions,
     systems_contradictions,
 )
+from fljax.core.deprecation import current
 from fljax.core.own_modules import beside
 from fljax.core.parts import (
     defaults_of,
@@ -82,6 +83,7 @@ def _each(
     problems: list[ConfigError],
 ) -> dict[str, Any]:
     """Returns every field's converted value, and adds to `problems`."""
+    given = {name if name in fields else current("key", name): given[name] for name in given}
     problems += [unknown_key(name, fields, prefix) for name in given if name not in fields]
     values = {}
     for name, field in fields.items():
