@@ -12,13 +12,21 @@ TEST := $(VENV)/.installed-test
 # The site has an environment of its own: what builds pages is nothing that runs are made of.
 DOCS_VENV ?= .venv-docs
 DOCS := $(DOCS_VENV)/.installed
+# So has what builds packages; and the oldest and newest versions are tried in fresh ones.
+TOOLS_VENV ?= .venv-tools
+TOOLS := $(TOOLS_VENV)/.installed
+OLDEST_PYTHON ?= 3.11
+NEWEST_PYTHON ?= 3.13
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs
 
 # As tests/conftest.py orders the files, not by their numbers of tests.
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST_FLAGS := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(PYTEST_FLAGS)
+UV := $(TOOLS_VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check lint format docs docs-serve
+.PHONY: help install quickstart test check lint format docs docs-serve dist check-wheel \
+	test-oldest test-newest check-github
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -49,9 +57,45 @@ docs: $(DOCS) ## Build the documentation into site/, strictly, without the netwo
 docs-serve: $(DOCS) ## Show the documentation at http://127.0.0.1:8000, and build it again as it changes.
 	$(MKDOCS) serve
 
+dist: $(TOOLS) ## Build wheel and sdist into dist/, the wheel from the sdist, and check what is in them.
+	rm -rf dist
+	$(TOOLS_VENV)/bin/python -m build
+	$(TOOLS_VENV)/bin/twine check --strict dist/*
+	$(TOOLS_VENV)/bin/python scripts/check_wheel.py --contents
+
+check-wheel: dist ## Install the wheel into an empty environment, and use it from an empty folder.
+	$(TOOLS_VENV)/bin/python scripts/check_wheel.py
+
+test-oldest: $(TOOLS) ## Run the quick tests with the lowest versions of pyproject.toml, on Python 3.11.
+	$(UV) venv --quiet --clear --python $(OLDEST_PYTHON) .venv-oldest
+	$(UV) pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e .
+	# the tools are new ones: of its detectors alone, river asks for a newer NumPy than fljax
+	$(UV) pip install --quiet --python .venv-oldest/bin/python chex hypothesis pytest pytest-xdist
+	$(UV) pip list --python .venv-oldest/bin/python
+	.venv-oldest/bin/python -m pytest $(PYTEST_FLAGS) @tests/quick.txt
+
+test-newest: $(TOOLS) ## Run the quick tests with the newest versions that are allowed, on Python 3.13.
+	$(UV) venv --quiet --clear --python $(NEWEST_PYTHON) .venv-newest
+	$(UV) pip install --quiet --python .venv-newest/bin/python -e '.[test]'
+	$(UV) pip list --python .venv-newest/bin/python
+	.venv-newest/bin/python -m pytest $(PYTEST_FLAGS) @tests/quick.txt
+
+check-github: $(TOOLS) ## Check workflows and templates in .github/ by GitHub's schemas.
+	$(TOOLS_VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(TOOLS_VENV)/bin/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(TOOLS_VENV)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms \
+	  $(filter-out %/config.yml, $(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(TOOLS_VENV)/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+
 $(DOCS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(TOOLS):
+	$(PYTHON) -m venv $(TOOLS_VENV)
+	$(TOOLS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet \
+	  'build>=1.2' 'check-jsonschema>=0.30' 'twine>=6.1' 'uv>=0.9'
 	@touch $@
 
 $(BIN)/activate:
