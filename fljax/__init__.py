@@ -18,6 +18,7 @@ _SUBMODULES = (
     "models",
     "privacy",
     "recording",
+    "reports",
     "studies",
     "tasks",
 )

@@ -29,6 +29,7 @@ ROOMS = (
     "models",
     "privacy",
     "recording",
+    "reports",
     "studies",
     "tasks",
 )
@@ -53,7 +54,7 @@ SUPPORTED = (
 )  # fmt: skip
 PACKAGE = Path(fljax.__file__).parent
 # rooms of which every file is asked, but those whose names are supported
-WHOLE = ("analytics", "audits", "privacy", "robustness", "selection", "systems")
+WHOLE = ("analytics", "audits", "privacy", "reports", "robustness", "selection", "systems")
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
     "algorithms.optimal_sampling", "algorithms.power_of_choice",

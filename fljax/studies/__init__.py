@@ -3,6 +3,7 @@
 from fljax.studies.criterion import Criterion
 from fljax.studies.journal import Share, parse_share
 from fljax.studies.launch import StudyRun, sweep
+from fljax.studies.loading import load_study_run
 from fljax.studies.search import Search, TrialScore, given, successive_halving
 from fljax.studies.space import Trial, choice, grid, log_uniform, repeat, sample, uniform
 from fljax.studies.study import Study, load_study, parse_axes, parse_variants
@@ -20,6 +21,7 @@ __all__ = [
     "given",
     "grid",
     "load_study",
+    "load_study_run",
     "log_uniform",
     "parse_axes",
     "parse_share",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fljax.config import default_config, to_plain, with_keys
 from fljax.core import signals
 from fljax.core.digits import counted
-from fljax.core.metrics import ACCURACY, LOSS, Metric
+from fljax.core.metrics import ACCURACY, LOSS, Metric, plain
 from fljax.core.settings import OPTIONS, affecting
 from fljax.core.values import FILES, SPEED, checked, checked_path, wrong
 from fljax.engine.devices.compilation import use_compilation_cache
@@ -343,6 +343,7 @@ def _write_config(
         {
             "config": config,
             "sweep": settings,
+            "metrics": plain(groups[0].experiment.task.metrics if groups else (ACCURACY, LOSS)),
             "processes": place.share.count,
             "numerics": numerics(*rounding),
             "versions": versions(),
@@ -371,15 +372,12 @@ def _found(
     }
     summary = _written(place.directory / tables.SUMMARY, spent)
     workdir, directories = place.workdir, place.directories
-    parts = [tables.load(part) for part in directories if (part / tables.TRIALS).exists()]
     summaries = [
         jsonio.read_json(path) if (path := part / tables.SUMMARY).exists() else {}
         for part in directories
     ]
-    results = Results(
-        sorted((trial for part in parts for trial in part.trials), key=lambda trial: trial.number),
-        [row for part in parts for row in part.rows],
-        {number: status for part in parts for number, status in part.statuses.items()},
+    results = tables.joined(
+        tables.load(part) for part in directories if (part / tables.TRIALS).exists()
     )
     missing = tuple(rank for rank, part in enumerate(summaries) if not part.get("complete"))
     seconds, of_rounds = (

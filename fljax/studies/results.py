@@ -188,6 +188,16 @@ def load(directory: str | Path) -> Results:
     return Results(trials, rows, statuses)
 
 
+def joined(parts: Iterable[Results]) -> Results:
+    """Returns the results of several processes as those of one study, trials by their numbers."""
+    parts = list(parts)
+    return Results(
+        sorted((trial for part in parts for trial in part.trials), key=lambda trial: trial.number),
+        [row for part in parts for row in part.rows],
+        {number: status for part in parts for number, status in part.statuses.items()},
+    )
+
+
 def write_table(directory: str | Path, results: Results) -> list[Path]:
     """Writes all rows, by trial and round, as `results.csv`, and as `results.parquet` if possible.
 

@@ -1,0 +1,200 @@
+"""Writes what runs came to: one table, mean ± deviation where there are several seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fljax.core.digits import figures
+from fljax.core.durations import duration
+from fljax.core.metrics import LOSS, Metric, name_of, target_of, unit_of
+from fljax.recording.page import Table
+from fljax.recording.runs import Run
+from fljax.recording.summary import SIMULATED, best, final, no_best, to_target
+from fljax.reports.subjects import BYTES, Subject, last
+from fljax.studies.columns import with_sd
+from fljax.studies.selection import spread
+from fljax.training.privacy_records import EPSILON, EPSILON_PLD
+
+_NONE = "–"
+_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """Returns `final`, `best`, `no_best` and `to_target` of a run: its summary's, or so far.
+
+    Example:
+      >>> with recording.Recorder("runs/first") as recorder:
+      ...     recorder.write({"round": 1, "eval/test/accuracy": 0.9})
+      >>> outcome(fljax.load_run("runs/first"))["final"]
+      {'round': 1, 'eval/test/accuracy': 0.9}
+    """
+    if run.summary:
+        return run.summary
+    kept = {
+        key: curve for key, curve in run.curves.items()
+        if key.partition("/")[0] in ("eval", "comm", "time", "train")
+    }  # fmt: skip
+    records = [
+        {"round": int(round)}
+        | {key: curve[place] for key, curve in kept.items() if not math.isnan(curve[place])}
+        for place, round in enumerate(run.rounds.tolist())
+    ]
+    records = [
+        {key: float(value) if key != "round" else value for key, value in record.items()}
+        for record in records
+    ]
+    metric = run.metrics[0]
+    return {
+        "final": final(records),
+        "best": best(records, metric),
+        "no_best": no_best(records, metric),
+        "to_target": to_target(records, target_of(run.config), metric),
+    }
+
+
+def headline(subjects: Sequence[Subject]) -> Table:
+    """Returns the table of what runs came to: of one, a line a figure; of several, a line each.
+
+    A figure that none of them has is left out.
+    """
+    columns = {
+        title: [cell(subject) for subject in subjects] for title, cell in _columns(subjects).items()
+    }
+    columns = {title: cells for title, cells in columns.items() if set(cells) != {_NONE}}
+    if len(subjects) == 1:
+        facts = [[title, *cells] for title, cells in columns.items()]
+        return Table([["", subjects[0].label], *facts], facts=True)
+    rows = zip(*columns.values(), strict=True)
+    return Table(
+        [["", *columns]]
+        + [[subject.label, *row] for subject, row in zip(subjects, rows, strict=True)]
+    )
+
+
+def state(run: Run) -> str:
+    """Says how far a run came."""
+    if run.stopped:
+        return f"ended early: {run.stopped}"
+    if run.summary is None:
+        return "unfinished"
+    return "interrupted" if run.summary.get("interrupted") else "finished"
+
+
+def in_bytes(count: float) -> str:
+    """Returns a number of bytes as a text.
+
+    Example:
+      >>> in_bytes(1_500_000), in_bytes(12)
+      ('1.50 MB', '12 bytes')
+    """
+    scale, unit = byte_unit(count)
+    return f"{count / scale:,.3g} {unit}" if scale == 1 else f"{count / scale:,.2f} {unit}"
+
+
+def byte_unit(most: float) -> tuple[float, str]:
+    """Returns the unit of bytes, as a factor and as a text.
+
+    Example:
+      >>> byte_unit(2e6)
+      (1000000.0, 'MB')
+    """
+    found = ((scale, unit) for scale, unit in _UNITS if most >= scale)
+    return next(found, (1.0, "bytes"))
+
+
+def _columns(subjects: Sequence[Subject]) -> dict[str, Callable[[Subject], str]]:
+    """Returns {title: what writes the cell of a subject}."""
+    metrics = subjects[0].run.metrics
+    columns: dict[str, Callable[[Subject], str]] = {
+        "state": lambda subject: "; ".join(dict.fromkeys(map(state, subject.runs))),
+        "rounds": lambda subject: _range([int(run.rounds[-1]) for run in subject.runs]),
+    }
+    shown: dict[str, Metric] = {metric.name: metric for metric in (metrics[0], LOSS)}
+    for split in ("test", "val", "held_out"):
+        for name in shown:
+            key = f"eval/{split}/{name}"
+            text, (_, unit) = name_of(key, metrics), unit_of(key, metrics)
+            columns[f"{text}, last{unit}"] = _at("final", key, metrics)
+            if name == metrics[0].name and split != "val":
+                columns[f"{text}, chosen round{unit}"] = _at("best", key, metrics)
+    columns["chosen round"] = _chosen
+    columns["target reached in round"] = _target
+    columns["epsilon spent"] = lambda subject: _each(subject.runs, _epsilon, figures)
+    columns["sent, both ways"] = _of_curve(BYTES, in_bytes)
+    columns["simulated time"] = _of_curve(SIMULATED, duration)
+    columns["wall time of rounds"] = _of_curve("time/elapsed_seconds", duration)
+    return columns
+
+
+def _at(when: str, key: str, metrics: Sequence[Metric]) -> Callable[[Subject], str]:
+    factor, _ = unit_of(key, metrics)
+
+    def cell(subject: Subject) -> str:
+        found = [(outcome(run)[when] or {}).get(key) for run in subject.runs]
+        return with_sd(spread(found), 2 if factor == 100 else None, factor)
+
+    return cell
+
+
+def _chosen(subject: Subject) -> str:
+    chosen = [found for run in subject.runs if (found := outcome(run)["best"])]
+    if not chosen:
+        return _NONE
+    by = "validation data" if chosen[0]["selected_by"] == "val" else "test data, which flatters"
+    return f"{_range([found['round'] for found in chosen])}, by {by}"
+
+
+def _target(subject: Subject) -> str:
+    target = target_of(subject.run.config)
+    if target is None:
+        return _NONE
+    reached = [found["rounds"] for run in subject.runs if (found := outcome(run)["to_target"])]
+    of_all = f" ({len(reached)} of {len(subject.runs)} seeds)" if len(subject.runs) > 1 else ""
+    text = with_sd(spread(reached), 0) if reached else "never"
+    return f"{text}{of_all}; target {target:g}"
+
+
+def _epsilon(run: Run) -> float | None:
+    return last(run.curves, EPSILON_PLD if EPSILON_PLD in run.curves else EPSILON)
+
+
+def _of_curve(key: str, write: Callable[[float], str]) -> Callable[[Subject], str]:
+    return lambda subject: _each(subject.runs, lambda run: last(run.curves, key), write)
+
+
+def _each(
+    runs: Sequence[Run], value: Callable[[Run], float | None], write: Callable[[float], str]
+) -> str:
+    """Returns the mean of a value over runs as a text."""
+    known = [found for run in runs if (found := value(run)) is not None]
+    return write(float(np.mean(known))) if known else _NONE
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def settings_line(config: Mapping[str, Any]) -> str:
+    """Says in a sentence what was trained on what; empty where no configuration tells.
+
+    Example:
+      >>> settings_line({"algorithm": "fedavg", "dataset": "digits", "num_clients": 100})
+      '`fedavg` on `digits` with 100 clients.'
+    """
+    if not config.get("algorithm"):
+        return ""
+    text = f"`{config['algorithm']}`"
+    if config.get("model"):
+        text += f" trains `{config['model']}`"
+    if config.get("dataset"):
+        text += f" on `{config['dataset']}`"
+    if config.get("num_clients"):
+        text += f" with {config['num_clients']:,} clients"
+    if config.get("clients_per_round"):
+        text += f", {config['clients_per_round']:,} a round"
+    return text + "."
