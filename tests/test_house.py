@@ -17,7 +17,9 @@ PACKAGE = Path(fljax.__file__).parent
 # Each room, from the top of the house to its ground, and the rooms that it may import from. What
 # stands in its line is what it needs today; a room may only ever name rooms below its own line.
 ROOMS = {
-    "commands": {"benchmarks", "reports", "studies", "config", "training", "data", "recording", "core"},
+    "commands": {
+        "benchmarks", "reports", "studies", "config", "training", "data", "recording", "core",
+    },
     "benchmarks": {
         "benchmarks.gpu", "studies", "config", "training", "engine", "algorithms", "compression",
         "models", "tasks", "data", "recording", "core", "privacy.secagg", "robustness",

@@ -34,6 +34,7 @@ COMMANDS = {
     "partition": Command("fljax.commands.partition", "Looks at data and clients.", "[CONFIG]"),
     "audit": Command("fljax.commands.audit", "Attacks what a federation releases.", "[CONFIG]"),
     "analytics": Command("fljax.commands.analytics", "Asks clients for statistics.", "CONFIG"),
+    "report": Command("fljax.commands.report", "Writes a page on runs or a study.", "DIR..."),
     "monitor": Command("fljax.commands.monitor", "Watches deployed models for drift.", "CONFIG"),
     "benchmark": Command("fljax.commands.benchmark", "Times the round program."),
 }
