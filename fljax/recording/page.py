@@ -22,7 +22,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 0.85em; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid var(--rule); padding: 0.3em 0.7em; text-align: right; }
-th.text, td.text { text-align: left; }
+td { white-space: nowrap; }
+th.text, td.text { text-align: left; white-space: normal; }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 code, pre { font: 0.92em ui-monospace, monospace; background: var(--shade); }
 pre { padding: 0.8em; overflow-x: auto; }

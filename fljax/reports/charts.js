@@ -91,6 +91,7 @@
       };
       axes.replaceChildren();
       plot.replaceChildren();
+      plot.classList.toggle("closer", state.log || state.x !== data.x);
       const xs = linearTicks(...state.x), ys = state.log ? logTicks(...y) : linearTicks(...y);
       for (const mark of xs) {
         const x = (LEFT + scale.x(mark)).toFixed(1), step = xs[1] - xs[0] || 1;

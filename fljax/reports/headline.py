@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from fljax.core.durations import duration
 from fljax.core.metrics import LOSS, Metric, name_of, target_of, unit_of
 from fljax.recording.page import Table
 from fljax.recording.runs import Run
-from fljax.recording.summary import SIMULATED, best, final, no_best, to_target
+from fljax.recording.summary import SIMULATED
 from fljax.reports.subjects import BYTES, Subject, last
 from fljax.studies.columns import with_sd
 from fljax.studies.selection import spread
@@ -21,39 +20,6 @@ from fljax.training.privacy_records import EPSILON, EPSILON_PLD
 
 _NONE = "–"
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-
-
-def outcome(run: Run) -> dict[str, Any]:
-    """Returns `final`, `best`, `no_best` and `to_target` of a run: its summary's, or so far.
-
-    Example:
-      >>> with recording.Recorder("runs/first") as recorder:
-      ...     recorder.write({"round": 1, "eval/test/accuracy": 0.9})
-      >>> outcome(fljax.load_run("runs/first"))["final"]
-      {'round': 1, 'eval/test/accuracy': 0.9}
-    """
-    if run.summary:
-        return run.summary
-    kept = {
-        key: curve for key, curve in run.curves.items()
-        if key.partition("/")[0] in ("eval", "comm", "time", "train")
-    }  # fmt: skip
-    records = [
-        {"round": int(round)}
-        | {key: curve[place] for key, curve in kept.items() if not math.isnan(curve[place])}
-        for place, round in enumerate(run.rounds.tolist())
-    ]
-    records = [
-        {key: float(value) if key != "round" else value for key, value in record.items()}
-        for record in records
-    ]
-    metric = run.metrics[0]
-    return {
-        "final": final(records),
-        "best": best(records, metric),
-        "no_best": no_best(records, metric),
-        "to_target": to_target(records, target_of(run.config), metric),
-    }
 
 
 def headline(subjects: Sequence[Subject]) -> Table:
@@ -121,8 +87,9 @@ def _columns(subjects: Sequence[Subject]) -> dict[str, Callable[[Subject], str]]
             columns[f"{text}, last{unit}"] = _at("final", key, metrics)
             if name == metrics[0].name and split != "val":
                 columns[f"{text}, chosen round{unit}"] = _at("best", key, metrics)
-    columns["chosen round"] = _chosen
-    columns["target reached in round"] = _target
+    columns["round chosen on validation data"] = _chosen
+    if (target := target_of(subjects[0].run.config)) is not None:
+        columns[f"round of {metrics[0].words} {target:g}"] = _reached
     columns["epsilon spent"] = lambda subject: _each(subject.runs, _epsilon, figures)
     columns["sent, both ways"] = _of_curve(BYTES, in_bytes)
     columns["simulated time"] = _of_curve(SIMULATED, duration)
@@ -134,28 +101,27 @@ def _at(when: str, key: str, metrics: Sequence[Metric]) -> Callable[[Subject], s
     factor, _ = unit_of(key, metrics)
 
     def cell(subject: Subject) -> str:
-        found = [(outcome(run)[when] or {}).get(key) for run in subject.runs]
+        found = [(known[when] or {}).get(key) for known in subject.outcomes]
         return with_sd(spread(found), 2 if factor == 100 else None, factor)
 
     return cell
 
 
 def _chosen(subject: Subject) -> str:
-    chosen = [found for run in subject.runs if (found := outcome(run)["best"])]
+    chosen = [found for known in subject.outcomes if (found := known["best"])]
     if not chosen:
         return _NONE
-    by = "validation data" if chosen[0]["selected_by"] == "val" else "test data, which flatters"
-    return f"{_range([found['round'] for found in chosen])}, by {by}"
+    text = _range([found["round"] for found in chosen])
+    return text if chosen[0]["selected_by"] == "val" else f"{text}, on test data"
 
 
-def _target(subject: Subject) -> str:
-    target = target_of(subject.run.config)
-    if target is None:
-        return _NONE
-    reached = [found["rounds"] for run in subject.runs if (found := outcome(run)["to_target"])]
-    of_all = f" ({len(reached)} of {len(subject.runs)} seeds)" if len(subject.runs) > 1 else ""
-    text = with_sd(spread(reached), 0) if reached else "never"
-    return f"{text}{of_all}; target {target:g}"
+def _reached(subject: Subject) -> str:
+    """Returns the round in which the target was reached, of those seeds that did."""
+    reached = [found["rounds"] for known in subject.outcomes if (found := known["to_target"])]
+    if not reached:
+        return "never"
+    some = len(reached) < len(subject.runs)
+    return with_sd(spread(reached), 0) + f" ({len(reached)}/{len(subject.runs)} seeds)" * some
 
 
 def _epsilon(run: Run) -> float | None:

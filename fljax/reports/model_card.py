@@ -5,7 +5,8 @@ Only what the files of a run hold is written; what they do not hold is named as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from fljax.core.metrics import name_of, unit_of
 from fljax.recording.page import Block, Heading, Table, Text
 from fljax.recording.runs import Run
-from fljax.reports.headline import in_bytes, outcome, settings_line
+from fljax.reports.headline import in_bytes, settings_line
 from fljax.reports.layout import Charts
 from fljax.reports.subjects import Subject
 from fljax.training.privacy_records import EPSILON
@@ -25,8 +26,8 @@ def card_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
     """Returns the card of the model of a single run; nothing of several, which have several."""
     if len(subjects) > 1 or len(subjects[0].runs) > 1:
         return []
-    run = subjects[0].run
-    rows = [[name, text] for name, text in _facts(run) if text]
+    run, came_to = subjects[0].run, subjects[0].outcomes[0]
+    rows = [[name, text] for name, text in _facts(run, came_to) if text]
     return [
         Heading("Model card"),
         Table([["", ""], *rows], facts=True),
@@ -38,7 +39,7 @@ def card_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
     ]
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def _facts(run: Run, came_to: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns (what, text); an empty text where that does not concern the run."""
     config = run.config
     options = config.get("model_options") or {}
@@ -51,7 +52,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("training", settings_line(config) or _NOT_STATED),
         ("data", f"`{config['dataset']}`" if config.get("dataset") else _NOT_STATED),
         ("licence of the data", _NOT_STATED),
-        ("judged on", _judged(run)),
+        ("judged on", _judged(run, came_to)),
         ("clients held out", f"{held}" if held else ""),
         ("privacy of clients", _privacy(run)),
         ("intended use", _NOT_STATED),
@@ -68,9 +69,9 @@ def _size(run: Run) -> str:
     return f"{count:,} in {len(leaves)} arrays, {in_bytes(size)}"
 
 
-def _judged(run: Run) -> str:
+def _judged(run: Run, came_to: Mapping[str, Any]) -> str:
     """Returns the metrics at the chosen round, those of test rows if there are any."""
-    chosen = outcome(run)["best"] or outcome(run)["final"] or {}
+    chosen = came_to["best"] or came_to["final"] or {}
     keys = [key for key in chosen if key.startswith("eval/test/")]
     keys = keys or [key for key in chosen if key.startswith("eval/") and key.count("/") == 2]
     first = run.metrics[0].name

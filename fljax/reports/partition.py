@@ -75,7 +75,7 @@ def _sizes(sizes: np.ndarray) -> Chart:
 
 
 def label_map(counts: np.ndarray, names: Sequence[str] | None = None) -> str:
-    """Returns a figure of HTML: a column a client, a row a label, dark where the client has many.
+    """Returns a figure of HTML: a column a client, a row a label, filled by its share.
 
     Of many clients, some are shown, evenly spaced in the order of their commonest label; of many
     labels, the commonest ones.
@@ -113,7 +113,7 @@ def label_map(counts: np.ndarray, names: Sequence[str] | None = None) -> str:
         ]
     some = f", {len(order)} of {len(counts):,} clients" if len(order) < len(counts) else ""
     few = f", the {len(common)} commonest" if len(common) < counts.shape[1] else ""
-    title = f"Labels of clients{some}{few}: the darker, the larger the label's share of a client"
+    title = f"Labels of clients{some}{few}: stronger colours are larger shares"
     return (
         f'<figure class="wide map"><figcaption>{title}</figcaption><div class="scroll">'
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{title}">{"".join(parts)}'

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from fljax.core.digits import counted
 from fljax.recording.runs import Run
-from fljax.reports.headline import outcome, state
+from fljax.reports.headline import state
 from fljax.reports.subjects import Subject
 
 # Counts of a round, and what they say where their sum is not 0.
 _COUNTS = {
     "train/clients_nonfinite": "ended with a NaN or an infinity, and were left out",
+    "systems/clients_lost": "were lost",
     "train/clients_lost": "were lost",
     "train/clients_refused": "were refused by secure aggregation",
     "train/clients_without_rows": "had no rows to train on",
@@ -31,17 +33,19 @@ def remarks(subject: Subject, warnings: Sequence[str] = ()) -> list[str]:
     Example:
       >>> with recording.Recorder("runs/first") as recorder:
       ...     recorder.write({"round": 1, "train/loss": 0.5, "train/clients_nonfinite": 2})
-      >>> remarks(Subject("first", (fljax.load_run("runs/first"),)))[-1]
+      >>> from fljax.reports.found import find
+      >>> from fljax.reports.subjects import subjects_of
+      >>> remarks(*subjects_of(find(["runs/first"]).runs))[-1]
       '2 updates of clients ended with a NaN or an infinity, and were left out.'
     """
     found = [*warnings]
-    for run in subject.runs:
-        found += _of_run(run)
+    for run, known in zip(subject.runs, subject.outcomes, strict=True):
+        found += _of_run(run, known)
     return list(dict.fromkeys(found))
 
 
-def _of_run(run: Run) -> list[str]:
-    found, so_far = [], outcome(run)
+def _of_run(run: Run, so_far: Mapping[str, Any]) -> list[str]:
+    found = []
     if state(run) == "unfinished":
         rounds = run.config.get("num_rounds")
         of_all = f" of {rounds:,}" if isinstance(rounds, int) else ""
@@ -60,6 +64,9 @@ def _of_run(run: Run) -> list[str]:
     if diverging := _sum(run, "drift/diverging"):
         found.append(f"Training diverged in {counted(diverging, 'round')}.")
     for key, text in _COUNTS.items():
+        # with a clock, those that came too late are among the lost of training
+        if key == "train/clients_lost" and "systems/clients_lost" in run.curves:
+            continue
         if count := _sum(run, key):
             found.append(f"{counted(count, 'update')} of clients {text}.")
     return found

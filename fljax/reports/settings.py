@@ -41,6 +41,8 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """
     flat = [dict(_flat(settings_of(config))) for config in configs]
     keys = sorted({key for each in flat for key in each})
+    # numbers that a program takes as arguments stand in both places
+    keys = [key for key in keys if key.removeprefix("hparams.") not in keys or "." not in key]
     found = {key: [each.get(key) for each in flat] for key in keys}
     return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
 

@@ -13,6 +13,7 @@ from fljax.recording.runs import Run
 from fljax.recording.summary import SIMULATED
 from fljax.reports.charts import Line, line_of
 from fljax.reports.found import FoundRun
+from fljax.reports.outcomes import outcome
 from fljax.studies.selection import Spread, spread
 from fljax.studies.space import identity
 
@@ -30,11 +31,13 @@ class Subject(NamedTuple):
       label: What the page calls it.
       runs: Of each seed.
       style: Number of the colour and the dashes of its lines.
+      outcomes: What each run came to, see `fljax.reports.outcomes`; empty where nobody asks.
     """
 
     label: str
     runs: tuple[Run, ...]
     style: int = 0
+    outcomes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def run(self) -> Run:
@@ -73,12 +76,12 @@ def subjects_of(found: Sequence[FoundRun]) -> list[Subject]:
         if not config or seed is None or seed in taken:
             key = str(number)
         groups.setdefault(key, []).append(one)
-    return [
-        Subject(
-            _label([one.label for one in group]), tuple(prepared(one.run) for one in group), style
-        )
-        for style, group in enumerate(groups.values())
-    ]
+    subjects = []
+    for style, group in enumerate(groups.values()):
+        runs = tuple(prepared(one.run) for one in group)
+        label = _label([one.label for one in group])
+        subjects.append(Subject(label, runs, style, tuple(map(outcome, runs))))
+    return subjects
 
 
 def prepared(run: Run) -> Run:

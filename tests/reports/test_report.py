@@ -1,0 +1,150 @@
+"""The page of runs: what it shows of whole, broken and unfinished ones, how large it gets."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from written_runs import record_of, write_run
+
+from fljax.reports import write_report
+from fljax.reports.found import find
+from fljax.reports.settings import differences
+from fljax.reports.subjects import subject_line, subjects_of
+
+
+class Strict(HTMLParser):
+    """Refuses elements that are not closed in their order, and collects what would be loaded."""
+
+    VOID = {"meta", "img", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loaded, self.texts, self.ids = [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_starttag(self, tag, attributes):
+        self.loaded += [v for k, v in attributes if k in ("src", "href") and not v.startswith("#")]
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, text):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.texts.append(text)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def read(path):
+    page = Strict(path.read_text())
+    assert not page.loaded and len(set(page.ids)) == len(page.ids)
+    return page.text
+
+
+def test_a_finished_run(tmp_path):
+    (path,) = [write_report(write_run(tmp_path / "first"))]
+    assert path == tmp_path / "first" / "report.html"
+    text = read(path)
+    for part in ("87.50", "finished", "12.00 kB", "The last evaluation is the best one"):
+        assert part in text
+    for heading in ("Curves", "Clients", "Partition", "Communication", "Settings", "Model card"):
+        assert heading in text
+    assert "given in Python" in text and "licence of the data not stated" in text
+
+
+def test_a_name_that_is_a_script_does_nothing(tmp_path):
+    name = "<script>alert(1)<"
+    path = write_report(write_run(tmp_path / name, config={"dataset": "<img src=x>`*"}))
+    page = path.read_text()
+    assert "<script>alert" not in page and "<img src=x" not in page and "<b>" not in page
+    assert name in read(path)
+    # what is allowed to run is the page's own script, by its checksum
+    assert re.search(r"script-src 'sha256-[\w+/=]+'", page) and "unsafe-inline'; script" in page
+
+
+def test_broken_and_unfinished_runs_are_named_and_the_others_shown(tmp_path):
+    write_run(tmp_path / "good")
+    write_run(tmp_path / "half", finished=False, rounds=2)
+    write_run(tmp_path / "torn", clients=False)
+    (tmp_path / "torn" / "metrics.jsonl").write_text('{"round": 1}\n')
+    write_run(tmp_path / "fresh", records=[record_of(1)])
+    (tmp_path / "empty").mkdir()
+    text = read(write_report(tmp_path))
+    assert "torn: " in text and "Not shown" in text and "metrics.jsonl" in text
+    assert "half: The run is not over: it has come to round 2 of 2" in text
+    assert "4 runs" not in text and "3 runs" in text
+    assert write_report([tmp_path / "good", tmp_path / "half"], tmp_path / "x.html").exists()
+
+
+def test_seeds_are_joined_and_settings_that_differ_are_listed(tmp_path):
+    for seed in (0, 1, 2):
+        records = [record_of(r, train__loss=float(seed + r)) for r in (1, 2, 3)][: 3 - (seed == 2)]
+        write_run(tmp_path / f"s{seed}", config={"seed": seed, "lanes": seed}, records=records)
+    write_run(tmp_path / "again", config={"seed": 0})
+    write_run(tmp_path / "other", config={"client_lr": 0.3, "wandb": {"name": "x"}})
+    found = find([tmp_path / name for name in ("s0", "s1", "s2", "again", "other")])
+    subjects = subjects_of(found.runs)
+    assert [s.label for s in subjects] == ["s0, s1, s2 (3 seeds)", "again", "other"]
+    line = subject_line(subjects[0], "train/loss")
+    # round 3 is not there in one of them, so that a mean would be of other seeds
+    np.testing.assert_allclose(line.x, [1, 2])
+    np.testing.assert_allclose(line.y, [2, 3])
+    np.testing.assert_allclose(line.high - line.low, [2, 2])
+    configs = [subject.run.config for subject in subjects]
+    assert differences(configs) == {"client_lr": [None, None, 0.3]}
+    text = read(write_report(tmp_path))
+    assert "± " in text and "client_lr unset 0.3 unset" in text
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no directory .*nowhere.*workdir"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="no run, study or audit"):
+        write_report(tmp_path)
+    with pytest.raises(ValueError, match="directories is empty"):
+        write_report([])
+    with pytest.raises(ValueError, match="partition = 3"):
+        write_report(tmp_path, partition=3)
+    with pytest.raises(IsADirectoryError):
+        write_report(write_run(tmp_path / "run"), tmp_path)
+
+
+def test_an_audit_is_linked(tmp_path):
+    write_run(tmp_path / "run")
+    (tmp_path / "audit").mkdir()
+    for name in ("audit.json", "audit.html"):
+        (tmp_path / "audit" / name).write_text("{}")
+    page = Strict(write_report(tmp_path).read_text())
+    assert page.loaded == ["audit/audit.html"]
+
+
+def test_twenty_long_runs_fit_into_five_megabytes(tmp_path):
+    rounds = np.arange(1, 2001)
+    rng = np.random.default_rng(0)
+    curves = {f"train/metric{number}": rng.random(2000) for number in range(100)}
+    curves |= {"eval/test/accuracy": rng.random(2000), "round": rounds.astype(float)}
+    found = find([write_run(tmp_path / "one")])
+    (one,) = found.runs
+    for number in range(20):
+        run = one.run._replace(config={"seed": 0, "mu": number}, curves=curves, rounds=rounds)
+        found.runs.append(one._replace(label=f"run{number}", run=run._replace(summary=None)))
+    from fljax.recording.page import as_html
+    from fljax.reports import drawing
+    from fljax.reports.layout import laid_out
+    from fljax.reports.run_page import run_page
+
+    page = run_page(found, tmp_path)
+    text = as_html(laid_out(page), drawing.STYLE, drawing.SCRIPT)
+    assert 1e6 < len(text.encode()) <= 5e6
