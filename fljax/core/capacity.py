@@ -6,10 +6,13 @@ import os
 
 import jax
 
+from fljax.core.cgroups import granted_bytes
+
 
 def physical_bytes() -> int:
-    """Returns the memory of this machine, all of its processes together."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Returns the memory of this machine, or of the container that this process is in."""
+    all_of_it = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(all_of_it, granted_bytes() or all_of_it)
 
 
 def own_bytes(device: jax.Device) -> int | None:

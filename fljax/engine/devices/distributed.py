@@ -18,6 +18,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from typing import Any
 
 import jax
@@ -25,6 +26,8 @@ import jax
 # JAX has no public way to talk between processes before the devices are there, and their number is
 # one of the things to talk about.
 from jax._src.distributed import global_state
+
+from fljax.core.cgroups import granted_cores
 
 # A host may take so much longer to read its data than another one.
 _PATIENCE_SECONDS = 1800
@@ -57,7 +60,11 @@ def initialize_distributed(
       >>> fljax.initialize_distributed('host0:1234', 2, 0)  # doctest: +SKIP
     """
     try:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+        with warnings.catch_warnings():
+            if None not in (coordinator_address, num_processes, process_id):
+                # JAX advises a package that would find what is given here
+                warnings.filterwarnings("ignore", "Kubernetes environment detected")
+            jax.distributed.initialize(coordinator_address, num_processes, process_id)
     except ValueError as error:
         raise ValueError(
             f"The processes of this run cannot be found: {error} No launcher that JAX knows has "
@@ -160,12 +167,14 @@ def check_same(value: Any, what: str) -> None:
 def cores() -> int:
     """Returns how many cores this process may use for itself.
 
-    Processes that a launcher has not bound to cores of their own share those of their machine.
+    Processes that a launcher has not bound to cores of their own share those of their machine. A
+    container may use fewer than it sees.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     allowed = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
     mine = [socket.gethostname(), allowed]
-    return max(1, len(allowed) // allgather(mine).count(mine))
+    shared = len(allowed) // allgather(mine).count(mine)
+    return max(1, min(shared, granted_cores() or shared))
 
 
 @functools.cache
