@@ -15,7 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from fljax.core import signals
 
@@ -86,22 +86,33 @@ def execute(
             from fljax.config.reference import help_text
 
             show(help_text())
-            sys.exit(_settled(0))
-        _list_flags()
+            leave(0)
+        for flag in own_flags():  # else --help lists those of the script's own file alone
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
         if required:
             flags.mark_flags_as_required(required)
         if overrides:
             from fljax.config import check_overrides
 
             check_overrides(argv)
-        checked = main if arguments else _without_arguments(main)
-        code = _code_of(lambda: app.run(checked, argv))
+        code = _code_of(lambda: app.run(_checked(main, arguments), argv, _parsed))
     except (FloatingPointError, ImportError, OSError, SubprocessError, ValueError) as error:
         code = f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         code = signals.exit_code()
+    leave(code)
+
+
+def leave(code: Any) -> NoReturn:
+    """Ends the process with an exit code, or with 1 and the text of an error."""
     sys.exit(_settled(code))
+
+
+def note(text: str) -> None:
+    """Tells people something beside what a command has found."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def command_line() -> list[str]:
@@ -111,23 +122,38 @@ def command_line() -> list[str]:
     return ["fljax", *arguments] if ours else ["python", program, *arguments]
 
 
-def _list_flags() -> None:
-    """Lists the flags that modules of fljax define in the script's --help, beside its own."""
+def own_flags() -> list[Any]:
+    """Returns the flags that modules of fljax have defined, by name."""
     from absl import flags
 
-    for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        for flag in defined if module.startswith("fljax.") else ():
-            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    defined = flags.FLAGS.flags_by_module_dict().items()
+    found = {
+        flag.name: flag for module, own in defined if module.startswith("fljax.") for flag in own
+    }
+    return [found[name] for name in sorted(found)]
 
 
-def _without_arguments(main):
-    """Returns main, which no argument reaches that is no flag."""
+def _parsed(argv: list[str]) -> list[str]:
+    """Reads the flags among arguments; returns the others."""
+    from absl import flags
+
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        leave(f"{error}\nThe flag --help tells more.")
+
+
+def _checked(main, arguments):
+    """Returns main, whose errors of usage end in a line, and which gets no argument unasked."""
     from absl import app
 
     def checked(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-        return main(argv)
+        if len(argv) > 1 and not arguments:
+            return f"Unexpected arguments: {argv[1:]}. The flag --help tells more."
+        try:
+            return main(argv)
+        except app.UsageError as error:
+            return f"{error} The flag --help tells more."
 
     return checked
 

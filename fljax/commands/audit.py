@@ -25,7 +25,6 @@ import fljax
 from fljax import commands
 from fljax.config import ConfigError, resolve
 from fljax.config.command_line import config_file, config_given, define_config
-from fljax.config.prediction import config_of_run
 
 _FLAGS = flags.FLAGS
 
@@ -46,6 +45,7 @@ def define() -> None:
 
 def main(argv: list[str]) -> int:
     """Audits the configuration, and prints what was found."""
+    from fljax.config.prediction import config_of_run
     from fljax.studies import audit
 
     fljax.use_all_cores()

@@ -18,19 +18,19 @@ from absl import flags
 
 import fljax
 from fljax import commands
-from fljax.benchmarks import machine, measure, workload_table
-from fljax.benchmarks.workloads import SWEEPS, WORKLOADS, find
+from fljax.commands.tables import names_in
 from fljax.core import signals
 from fljax.core.files import atomic_file
-from fljax.recording import say
 
 _FLAGS = flags.FLAGS
+_FILE = "benchmarks/workloads.py"
 
 
 def define() -> None:
     """Defines the flags of benchmarks."""
-    flags.DEFINE_list("workloads", list(WORKLOADS), "Names of workloads.")
-    flags.DEFINE_enum("sweep", None, list(SWEEPS), "Runs the workloads of a sweep instead.")
+    workloads, sweeps = (names_in(_FILE, table) for table in ("WORKLOADS", "SWEEPS"))
+    flags.DEFINE_list("workloads", list(workloads), "Names of workloads.")
+    flags.DEFINE_enum("sweep", None, list(sweeps), "Runs the workloads of a sweep instead.")
     flags.DEFINE_integer("rounds", 5, "Timed rounds, after one first round.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of data and run.")
     flags.DEFINE_integer("lanes", 0, "Lanes of a device; 0 chooses.")
@@ -47,6 +47,9 @@ def define() -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the workloads, and prints the table of their times."""
+    from fljax.benchmarks import workload_table
+    from fljax.benchmarks.workloads import SWEEPS, find
+
     signals.install(signals.unwind)  # a stopped benchmark ends the processes that it started
     if _FLAGS.compare:
         commands.show(workload_table.compare(*_FLAGS.compare))
@@ -66,11 +69,13 @@ def main(argv: list[str]) -> int:
 
 def _here(name: str) -> dict[str, Any]:
     """Runs a workload in this process; returns its figures."""
+    from fljax.benchmarks import machine, measure, workloads
+
     fljax.use_all_cores()
     fljax.use_compilation_cache()
     result = measure.run(
         name,
-        find(name),
+        workloads.find(name),
         rounds=_FLAGS.rounds,
         seed=_FLAGS.seed,
         lanes=_FLAGS.lanes,
@@ -88,6 +93,6 @@ def _in_a_process(name: str, title: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    say(done.stderr)
+    commands.note(done.stderr)
     error = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return {"workload": name, "title": title, "error": error}

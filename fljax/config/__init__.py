@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from fljax.config.key_checks import checked
 from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
+from fljax.config.shipped import located
 from fljax.core import optional
 from fljax.core.deprecation import current
 from fljax.core.parts import importable
-from fljax.core.values import Field, shown, wrong
+from fljax.core.values import Field, wrong
 from fljax.core.values import checked as checked_value
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ def load_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = N
     """Runs a config file and applies overrides; `resolve` the result before use.
 
     Args:
-      path: Python file that defines `get_config()`. As with ml_collections, "file.py:text" calls
-        `get_config("text")`.
+      path: Python file that defines `get_config()`, or the name of a configuration of ours. As with
+        ml_collections, "file.py:text" calls `get_config("text")`.
       overrides: {key: value}, a nested key with dots: {"client_lr": 0.1, "wandb.mode": "offline"}.
 
     Raises:
@@ -114,7 +115,8 @@ def load_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = N
       ConfigError: If the file has no `get_config()`, or that returns no config.
 
     Example:
-      >>> fljax.load_config('configs/quickstart.py', {'num_rounds': 5})  # doctest: +SKIP
+      >>> fljax.load_config('quickstart', {'num_rounds': 5}).num_rounds
+      5
     """
     file = checked_value("path", path, Field(None, str))
     if not isinstance(overrides, Mapping | None):
@@ -256,10 +258,9 @@ def _as_dict(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file_and_argument(path: str) -> tuple[str, str]:
-    """Returns what "file.py:text" names; the text is empty where there is none."""
+    """Returns what "file.py:text" or a name of ours stands for; the text is "" where none is."""
+    path = located(path)
     file, _, argument = (path, "", "") if os.path.isfile(path) else path.partition(":")
-    if not os.path.isfile(file):
-        raise FileNotFoundError(f"There is no config file {shown(file)}.")
     return file, argument
 
 
