@@ -2,4 +2,5 @@
 
 from fljax.commands import console
 
-console.main()
+if __name__ == "__main__":
+    console.main()

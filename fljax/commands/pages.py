@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -49,7 +48,7 @@ def of_command(name: str, command: Command, module: ModuleType) -> str:
       module: Its module; the docstring comes first on the page.
     """
     lines = [f"usage: {f'fljax {name} {command.arguments}'.rstrip()} [FLAGS]", ""]
-    lines += [inspect.cleandoc(module.__doc__), "", "flags:"]
+    lines += [module.__doc__.strip(), "", "flags:"]
     width = min(100, shutil.get_terminal_size((100, 0)).columns)
     for flag in commands.own_flags():
         lines += [f"  --{_form(flag)}", *_told(flag, width)]

@@ -1,0 +1,44 @@
+"""Calls the console command in this process, which a process of its own would take a second for."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import NamedTuple
+
+import pytest
+from absl import flags, logging
+
+from fljax import commands
+from fljax.commands import console
+
+
+class Ended(NamedTuple):
+    """What a command ended with: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(monkeypatch, capsys, *words: str) -> Ended:
+    """Calls `fljax` with some words; this process keeps its signals, logging and flags."""
+    monkeypatch.setattr(sys, "argv", ["fljax", *map(str, words)])
+    monkeypatch.setattr(commands, "begin", lambda: None)
+    monkeypatch.setattr(logging, "use_absl_handler", lambda: None)
+    with flags_as_they_were(), pytest.raises(SystemExit) as ended:
+        console.main()
+    printed = capsys.readouterr()
+    return Ended(ended.value.code, printed.out, printed.err)
+
+
+@contextlib.contextmanager
+def flags_as_they_were():
+    """Takes away the flags that are defined inside, which two commands may both have."""
+    before = {*flags.FLAGS}
+    try:
+        yield
+    finally:
+        for name in {*flags.FLAGS} - before:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
