@@ -58,6 +58,7 @@ WHOLE = ("analytics", "audits", "privacy", "reports", "robustness", "selection",
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
     "algorithms.optimal_sampling", "algorithms.power_of_choice",
+    "commands.arguments", "commands.candidates", "commands.tables", "config.shipped",
     "core.canaries", "core.cgroups", "core.clusterings", "core.deprecation", "core.digits",
     "core.optional", "core.transmission", "core.trees",
     "data.examples", "data.pictures.image_rows",

@@ -36,8 +36,9 @@ def with_config(argv: list[str], defined: flags.FlagValues = flags.FLAGS) -> lis
 
     Example:
       >>> values = flags.FlagValues()
-      >>> with_config(["fljax", "quickstart", "--config.num_rounds=5"], values)
-      ['fljax', '--config=.../configs/quickstart.py', '--config.num_rounds=5']
+      >>> program, config, key = with_config(["fljax", "quickstart", "--config.seed=5"], values)
+      >>> Path(config).name, key
+      ('quickstart.py', '--config.seed=5')
     """
     from fljax.config.shipped import located
 
