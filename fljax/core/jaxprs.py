@@ -17,8 +17,10 @@ _CALLS = {**PLAIN_CALLS, "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "ca
 
 def bind(equation: Any, operands: Sequence[Any]) -> list:
     """Returns the results of an equation."""
-    parameters = equation.primitive.get_bind_params(equation.params)
-    results = equation.primitive.bind(*operands, **parameters)
+    functions, parameters = (), equation.primitive.get_bind_params(equation.params)
+    if isinstance(parameters, tuple):  # before JAX 0.9.2 functions came apart
+        functions, parameters = parameters
+    results = equation.primitive.bind(*functions, *operands, **parameters)
     return results if equation.primitive.multiple_results else [results]
 
 

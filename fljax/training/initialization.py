@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from fljax.core import jaxprs
 from fljax.core.precision import check_numbers, check_trainable
 from fljax.core.task import Task
 from fljax.core.trees import nbytes
@@ -62,9 +63,7 @@ def _draws_apart(closed: core.ClosedJaxpr, *arguments: jax.Array) -> list[jax.Ar
         return atom.val if isinstance(atom, core.Literal) else known[atom]
 
     for equation in jaxpr.eqns:
-        parameters = equation.primitive.get_bind_params(equation.params)
-        results = equation.primitive.bind(*map(read, equation.invars), **parameters)
-        results = results if equation.primitive.multiple_results else [results]
+        results = jaxprs.bind(equation, [read(atom) for atom in equation.invars])
         if equation.primitive.name in ("jit", "pjit"):
             results = jax.lax.optimization_barrier(results)
         known |= zip(equation.outvars, results, strict=True)
