@@ -21,6 +21,7 @@ from fljax.compression.vectors import joined
 from fljax.core.precision import widened
 from fljax.core.transforms import DownlinkLink, UplinkLink, dense_bits
 from fljax.core.values import Field, checked, wrong
+from fljax.core.wire_bytes import dense_from_bytes, dense_to_bytes
 from fljax_kernels.stored import stored
 
 PyTree = Any
@@ -114,6 +115,8 @@ def uplink(compressor: Choice, *, per_leaf: bool = False) -> UplinkLink:
         encode=lambda value, state, job, key: (_compress(compressor, per_leaf, value, key), state),
         decode=lambda sent, state: _decompress(compressor, per_leaf, sent),
         bits=functools.partial(_bits, compressor, per_leaf),
+        to_wire=functools.partial(_to_wire, compressor, per_leaf),
+        from_wire=functools.partial(_from_wire, compressor, per_leaf),
     )
 
 
@@ -239,3 +242,23 @@ def _bits(compressor: Choice, per_leaf: bool, sent: Sent) -> jax.Array:
     for (code, d), payload in zip(parts, sent.payloads, strict=True):
         total += code.bits(payload, d)
     return total
+
+
+def _to_wire(compressor: Choice, per_leaf: bool, sent: Sent) -> tuple[bytes, ...]:
+    """Returns a message for each payload, and behind them the leaves that travel as they are."""
+    parts = compressors_of(compressor, per_leaf, sent.form)
+    coded = [
+        code.serialize(payload, d) for (code, d), payload in zip(parts, sent.payloads, strict=True)
+    ]
+    return *coded, *dense_to_bytes(sent.rest)
+
+
+def _from_wire(compressor: Choice, per_leaf: bool, messages: Sequence[bytes], like: Sent) -> Sent:
+    """Returns what `_to_wire` has written, of the form of `like`."""
+    parts = compressors_of(compressor, per_leaf, like.form)
+    payloads = tuple(
+        code.deserialize(message, d)
+        for (code, d), message in zip(parts, messages[: len(parts)], strict=True)
+    )
+    rest = dense_from_bytes(messages[len(parts) :], like.rest)
+    return Sent(payloads, rest, like.form)

@@ -16,7 +16,7 @@ default the update) or the whole message. This one clips the whole message to a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -142,6 +142,10 @@ class UplinkLink(NamedTuple):
         compresses that: momentum, an attack. A mechanism of privacy stands behind it.
       refused_share: Of a link whose `decode_sum` may refuse a sum: (int[n] sizes of cohorts) ->
         bounds of the share of rounds in which it does, though all messages arrived. None for never.
+      to_wire: (payload of one name, on the host) -> its parts as bytes, of `bits` bits, each part
+        filled up to whole bytes: what a deployment sends. None where these are the arrays of the
+        payload as they are, which `dense_bits` counts.
+      from_wire: (parts, shapes of a payload) -> the payload, of NumPy arrays.
 
     Example:
       >>> halved = UplinkLink(
@@ -174,6 +178,8 @@ class UplinkLink(NamedTuple):
     max_weight: float | None = None
     refused_share: Callable[[np.ndarray], np.ndarray] | None = None
     precedes: bool = False
+    to_wire: Callable[[PyTree], tuple[bytes, ...]] | None = None
+    from_wire: Callable[[Sequence[bytes], PyTree], PyTree] | None = None
 
     def meets(self, names: Collection[str | None]) -> bool:
         """Returns whether it covers some of these names; None among them stands for all."""
