@@ -1,0 +1,290 @@
+"""Writes a Flower app of a run, and reads it on the machines that run it.
+
+OUT/pyproject.toml             the app, as `flwr run` wants it
+OUT/README.md                  how it is run
+OUT/fljax_app/                 client_app.py, server_app.py, records.py
+OUT/fljax_app/federation.json  the configuration, and what all machines know of the data
+OUT/fljax_app/model.json       the model that the first round starts from
+OUT/clients/                   with `--data=files`: the rows of each client, for its node alone
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import jax
+
+import fljax
+from fljax.config import ConfigError
+from fljax.config.experiment import make_experiment
+from fljax.config.schema import FIELDS
+from fljax.core.values import shown
+from fljax.engine.devices.compilation import use_compilation_cache
+from fljax.export.flower.deployment import Deployment, deploy, of_experiment
+from fljax.export.flower.rows import clients_in, dataset_of, facts_of, write_rows
+from fljax.export.flower.server import Progress, Server, variables
+from fljax.recording import load_run
+from fljax.recording.models import FINAL, SavedModel, load_saved, model_path, read_model, save_model
+
+__all__ = ["clients_in", "read_app", "read_facts", "save", "write_app"]
+
+PACKAGE = "fljax_app"
+FACTS, MODEL, OWN = "federation.json", "model.json", "own"
+DATA = ("source", "files")
+START = ("initial", "final", "best")
+# Of Flower's bundle of an app; base64 makes four bytes of three
+_MOST_BYTES = 7_000_000
+# What a node has of its own, or what nothing of a round depends on.
+_LEFT_OUT = ("data_dir", "init_from")
+
+
+def write_app(
+    run: str | Path, out: str | Path, *, data: str = "source", start: str = "initial"
+) -> Path:
+    """Writes the Flower app of a run.
+
+    Args:
+      run: The run's directory; it was made from a configuration.
+      out: A new folder.
+      data: "source": each node loads the run's data by their name, and takes its clients' share;
+        "files": rows of each client are written to files, of which a node is given its own.
+      start: The model of the first round: the run's "initial" one, its "final" or its "best" one.
+
+    Returns:
+      `out`.
+
+    Raises:
+      ValueError: If the run cannot be deployed, with the reason.
+      FileExistsError: If `out` is there.
+
+    Example:
+      >>> write_app("runs/first", "flower_app", data="files")  # doctest: +SKIP
+    """
+    for name, value, known in (("data", data, DATA), ("start", start, START)):
+        if value not in known:
+            raise ValueError(f"{name} = {shown(value)}; choose from {', '.join(known)}.")
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} is there already. Name a new folder, or remove it.")
+    recorded = load_run(run).config
+    config = configuration(recorded, run)
+    experiment = make_experiment(config)
+    deployment = of_experiment(experiment)
+    _check_visits(deployment)
+    facts: dict[str, Any] = {"fljax": fljax.__version__}
+    if data == "files":
+        facts["data"] = facts_of(experiment.dataset)
+        _check_machines(config, facts["data"])
+    model = _model(deployment, run, start)
+    package = out / PACKAGE
+    package.mkdir(parents=True)
+    facts["config"] = _with_own_code(config, recorded, package)
+    (package / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+    _write_model(package / MODEL, model)
+    for name in ("__init__.py", "client_app.py", "records.py", "server_app.py"):
+        (package / name).write_text(_template(name))
+    texts = _texts(deployment, out, run, data, start)
+    for name in ("pyproject.toml", "README.md"):
+        (out / name).write_text(Template(_template(f"{name}.txt")).substitute(texts))
+    if data == "files":
+        write_rows(experiment.dataset, out / "clients")
+    return out
+
+
+def configuration(recorded: Mapping[str, Any], run: str | Path) -> dict[str, Any]:
+    """Returns the configuration that a run was made from.
+
+    Raises:
+      ValueError: If it was made by `fljax.simulate`, from objects that no machine can make again.
+
+    Example:
+      >>> configuration({"dataset": "mine"}, "runs/first")
+      Traceback (most recent call last):
+      ValueError: runs/first was made by fljax.simulate from objects in memory, which no node can \
+make again. Run a configuration (fljax.run_config, fljax run), and export that.
+    """
+    if FIELDS.keys() - recorded.keys():
+        raise ValueError(
+            f"{run} was made by fljax.simulate from objects in memory, which no node can make "
+            "again. Run a configuration (fljax.run_config, fljax run), and export that."
+        )
+    config = {name: recorded[name] for name in FIELDS if name not in _LEFT_OUT}
+    if config["partition"] in (None, "natural"):
+        config["num_clients"] = None
+    return config
+
+
+def read_facts(package: str) -> dict[str, Any]:
+    """Returns what an app says of its federation.
+
+    Args:
+      package: A file of the app's package.
+    """
+    return json.loads((Path(package).parent / FACTS).read_text())
+
+
+def read_app(
+    package: str, folder: str | None = None, sizes: Mapping[int, int] | None = None
+) -> Deployment:
+    """Returns the deployment of an app, on one of its machines.
+
+    Args:
+      package: A file of the app's package.
+      folder: Of a node, where its clients' files lie, if the app has such.
+      sizes: Of the server, {client: rows} that the nodes have told.
+    """
+    use_compilation_cache()
+    folder_of_app, facts = Path(package).parent, read_facts(package)
+    config = facts["config"]
+    if config["code_dir"] is not None:
+        config["code_dir"] = str(folder_of_app / config["code_dir"])
+    dataset = None
+    if "data" in facts:
+        dataset = dataset_of(facts["data"], folder, sizes)
+    elif folder is not None:
+        raise ValueError(
+            "The node names a folder of clients, but the app was exported with --data=source. Give "
+            "the node partition-id and num-partitions, or export with --data=files."
+        )
+    return deploy(config, _read_model(folder_of_app / MODEL), dataset)
+
+
+def save(server: Server, progress: Progress, directory: Path) -> Path:
+    """Writes the model of a server, as a run of `fljax.simulate` keeps its final one."""
+    blueprint = server.deployment.blueprint
+    dataset, task = blueprint.dataset, blueprint.task
+    about = {
+        "round": progress.round,
+        "kind": task.kind,
+        "num_classes": task.num_classes,
+        "class_names": dataset.class_names,
+        "example": jax.tree.map(
+            lambda leaf: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)},
+            dict(dataset.train.examples.spec),
+        ),
+        "preprocessed": dataset.preprocess is not None,
+        "no_best": "a deployment has no validation data",
+    }
+    path = model_path(directory, FINAL)
+    save_model(path, variables(server, progress), server.deployment.inputs.frozen, about)
+    return path
+
+
+def _check_visits(deployment: Deployment) -> None:
+    """Refuses clients that keep state and are drawn twice for a round: which state counts then?"""
+    cohorts, kept = deployment.blueprint.cohorts, jax.tree.leaves(deployment.client_rows)
+    state = cohorts.init()
+    for round in range(deployment.num_rounds if kept else 0):
+        drawn = cohorts.draw(round, state)
+        state = drawn.states
+        if drawn.jobs.occurrence.any():
+            raise ValueError(
+                "This run cannot be deployed as it was simulated: clients keep state, and a client "
+                f"is drawn twice in round {round}. Take a sampler without replacement."
+            )
+
+
+def _check_machines(config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Refuses what can only be built with everybody's rows at hand."""
+    try:
+        deploy(config, dataset=dataset_of(facts, None))
+    except ValueError as error:
+        raise ValueError(
+            f"With --data=files no machine has all rows, and this run needs them: {error} Export "
+            "with --data=source, or leave out what reads them (balanced class weights, a sampler "
+            "by labels)."
+        ) from error
+
+
+def _model(deployment: Deployment, run: str | Path, start: str) -> SavedModel:
+    if start == "initial":
+        return SavedModel(deployment.variables, deployment.inputs.frozen, {"round": 0})
+    if deployment.blueprint.initial.several is not None:
+        raise ValueError(
+            f"{deployment.blueprint.spec.name} starts from several models, and a run keeps one. "
+            "Export with --start=initial."
+        )
+    return load_saved(run, start)
+
+
+def _write_model(path: Path, model: SavedModel) -> None:
+    """Writes a model as JSON, since bundles of Flower hold texts alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.npz"
+        save_model(file, model.variables, model.frozen, model.about)
+        content = file.read_bytes()
+    if len(content) > _MOST_BYTES:
+        raise ValueError(
+            f"The model has {len(content) / 1e6:,.1f} MB, and Flower's bundle of an app at most 10 "
+            "MB as text. Export a smaller one, or train adapters (docs/models.md)."
+        )
+    path.write_text(json.dumps({"npz": base64.b64encode(content).decode()}))
+
+
+def _read_model(path: Path) -> SavedModel:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.npz"
+        file.write_bytes(base64.b64decode(json.loads(path.read_text())["npz"]))
+        return read_model(file)
+
+
+def _with_own_code(config: dict[str, Any], recorded: Mapping[str, Any], package: Path) -> dict:
+    """Copies modules of the user's into the app; returns the configuration that finds them there.
+
+    Raises:
+      ConfigError: If one of them lies elsewhere by now.
+    """
+    files = sorted({file for file, _ in recorded.get("own_code", {}).values()})
+    if not files:
+        return config | {"code_dir": None}
+    for file in files:
+        path = Path(config["code_dir"]) / file
+        if not path.is_file():
+            raise ConfigError(
+                f"The run is made of code in {file}, which is not in {config['code_dir']} (any "
+                "more). Put it there, or run the configuration again."
+            )
+        (package / OWN).mkdir(exist_ok=True)
+        shutil.copyfile(path, package / OWN / file)
+    return config | {"code_dir": OWN}
+
+
+def _texts(
+    deployment: Deployment, out: Path, run: str | Path, data: str, start: str
+) -> dict[str, str]:
+    """Returns what the templates leave open."""
+    blueprint = deployment.blueprint
+    clients = blueprint.dataset.num_clients
+    name = re.sub(r"[^a-z0-9]+", "-", out.name.lower()).strip("-") or "fljax-app"
+    own = {
+        "source": "--node-config 'partition-id=0 num-partitions=2'",
+        "files": "--node-config 'clients=\"/path/to/clients\"'",
+    }
+    return {
+        "name": name,
+        "publisher": "fljax",
+        "description": f"{blueprint.spec.name} on {blueprint.dataset.name}, from fljax",
+        "version": fljax.__version__,
+        "rounds": str(deployment.num_rounds),
+        "nodes": "2",
+        "clients": str(clients),
+        "run": Path(run).name,
+        "start": start,
+        "data": data,
+        "node_config": own[data],
+        "other_node_config": own[data].replace("partition-id=0", "partition-id=1"),
+        "flower": "1.41",
+    }
+
+
+def _template(name: str) -> str:
+    return (resources.files("fljax.export.flower") / "template" / name).read_text()

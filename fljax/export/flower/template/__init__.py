@@ -1,0 +1,1 @@
+"""A federation of fljax as a Flower app."""
