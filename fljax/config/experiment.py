@@ -340,13 +340,18 @@ def _as_config_error() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-def _make_task(config, dataset: FederatedDataset) -> Task:
+def unfitted_task(config, dataset: FederatedDataset) -> Task:
+    """Returns the configured task before it takes anything from the training targets."""
     with _as_config_error():
         options = config.model_options.to_dict()
         keys = ("fast_layers", "init_from", "adapters", "augmentation")
         of_model = {key: config[key] for key in keys}
-        task = as_task(config.model, dataset, config.task, model_options=options, **of_model)
-        return fitted(task, dataset, config.privacy)
+        return as_task(config.model, dataset, config.task, model_options=options, **of_model)
+
+
+def _make_task(config, dataset: FederatedDataset) -> Task:
+    with _as_config_error():
+        return fitted(unfitted_task(config, dataset), dataset, config.privacy)
 
 
 def make_pipeline(

@@ -15,17 +15,18 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import jax
+import numpy as np
 
 import fljax
-from fljax.config import ConfigError
-from fljax.config.experiment import make_experiment
+from fljax.config import ConfigError, resolve
+from fljax.config.experiment import make_experiment, unfitted_task
 from fljax.config.schema import FIELDS
 from fljax.core.values import shown
 from fljax.engine.devices.compilation import use_compilation_cache
@@ -83,7 +84,7 @@ def write_app(
     facts: dict[str, Any] = {"fljax": fljax.__version__}
     if data == "files":
         facts["data"] = facts_of(experiment.dataset)
-        _check_machines(config, facts["data"])
+        _check_machines(config, facts["data"], deployment)
     model = _model(deployment, run, start)
     package = out / PACKAGE
     package.mkdir(parents=True)
@@ -181,28 +182,44 @@ def save(server: Server, progress: Progress, directory: Path) -> Path:
 
 def _check_visits(deployment: Deployment) -> None:
     """Refuses clients that keep state and are drawn twice for a round: which state counts then?"""
-    cohorts, kept = deployment.blueprint.cohorts, jax.tree.leaves(deployment.client_rows)
-    state = cohorts.init()
-    for round in range(deployment.num_rounds if kept else 0):
-        drawn = cohorts.draw(round, state)
-        state = drawn.states
-        if drawn.jobs.occurrence.any():
+    if not jax.tree.leaves(deployment.client_rows):
+        return
+    for round, clients in enumerate(_cohorts(deployment)):
+        if len(set(clients.tolist())) < len(clients):
             raise ValueError(
-                "This run cannot be deployed as it was simulated: clients keep state, and a client "
+                "This run cannot be deployed as it was simulated: clients keep state, and one "
                 f"is drawn twice in round {round}. Take a sampler without replacement."
             )
 
 
-def _check_machines(config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Refuses what can only be built with everybody's rows at hand."""
-    try:
-        deploy(config, dataset=dataset_of(facts, None))
-    except ValueError as error:
-        raise ValueError(
-            f"With --data=files no machine has all rows, and this run needs them: {error} Export "
-            "with --data=source, or leave out what reads them (balanced class weights, a sampler "
-            "by labels)."
-        ) from error
+def _check_machines(config: Mapping[str, Any], facts: Mapping[str, Any], whole: Deployment) -> None:
+    """Refuses what can only be built with everybody's rows at hand.
+
+    Args:
+      config: The configuration.
+      facts: What all machines know of the data.
+      whole: The deployment of a machine that has all rows.
+    """
+    remedy = "no machine has all rows with --data=files. Export with --data=source."
+    shell = dataset_of(facts, None)
+    if unfitted_task(resolve(config), shell).fit is not None:
+        raise ValueError(f"The task counts the labels of all clients to balance them, and {remedy}")
+    apart = deploy(config, dataset=shell)
+    if any(
+        (ours != theirs).any()
+        for ours, theirs in zip(_cohorts(whole), _cohorts(apart), strict=True)
+    ):
+        raise ValueError(f"The sampler chooses by the labels of all clients, and {remedy}")
+
+
+def _cohorts(deployment: Deployment) -> Iterator[np.ndarray]:
+    """Yields the clients of each round."""
+    cohorts = deployment.blueprint.cohorts
+    state = cohorts.init()
+    for round in range(deployment.num_rounds):
+        drawn = cohorts.draw(round, state)
+        state = drawn.states
+        yield drawn.jobs.client
 
 
 def _model(deployment: Deployment, run: str | Path, start: str) -> SavedModel:

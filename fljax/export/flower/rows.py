@@ -1,6 +1,6 @@
 """Writes the rows of each client to a file of its own, and reads those that lie on a machine.
 
-    client_00007.npz    x, y (or y/height, ...): what the model sees of each row, in the client's order
+    client_00007.npz    x, y (or y/height, ...): what the model sees of each row, in order
 
 A server has no such file, and a node those of its clients. What all of them know of the population
 (sizes, shapes, classes) stands in the app.
@@ -88,6 +88,8 @@ def dataset_of(
 ) -> FederatedDataset:
     """Returns the data of a population of which a machine has some clients' rows, or none.
 
+    The rows of all others are zeros: what is built of a federation must not depend on any.
+
     Args:
       facts: Of `facts_of`.
       folder: Where the machine's files lie; None where it has none.
@@ -101,7 +103,7 @@ def dataset_of(
                 f"{own[client]} is of client {client}, but the app has clients 0 to "
                 f"{len(counts) - 1}. Export a simulation with as many clients."
             )
-        counts[client] = len(_arrays(own[client])["y" if "y" in facts["spec"] else "x"])
+        counts[client] = len(next(iter(read_npz(own[client]).values())))
     for client, rows in (sizes or {}).items():
         counts[client] = rows
     partition = Partition(offsets_of(counts))
@@ -114,12 +116,7 @@ def dataset_of(
 
     def generate(rows: np.ndarray) -> dict[str, Any]:
         owners = np.searchsorted(partition.offsets, rows, side="right") - 1
-        if missing := sorted(set(owners.tolist()) - own.keys()):
-            raise ValueError(
-                f"Rows of client {missing[0]} are asked for, which lie on another machine: this "
-                f"one has {'those of ' + str(sorted(own)) if own else 'none'}."
-            )
-        return _nested(_taken(own, owners, rows - partition.offsets[owners]))
+        return _taken(spec, own, owners, rows - partition.offsets[owners])
 
     examples = LazyExamples(partition.num_rows, generate, spec)
     return FederatedDataset(
@@ -155,20 +152,19 @@ def _files(folder: str) -> dict[int, Path]:
     return found
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    return read_npz(path)
-
-
-def _taken(own: Mapping[int, Path], owners: np.ndarray, places: np.ndarray) -> dict[str, Any]:
-    """Returns {name: array} of rows, each of its owner's file."""
-    out: dict[str, np.ndarray] = {}
-    for client in np.unique(owners).tolist():
-        mine = owners == client
-        for name, values in _arrays(own[client]).items():
-            if name not in out:
-                out[name] = np.zeros((len(owners), *values.shape[1:]), values.dtype)
-            out[name][mine] = values[places[mine]]
-    return out
+def _taken(
+    spec: PyTree, own: Mapping[int, Path], owners: np.ndarray, places: np.ndarray
+) -> dict[str, Any]:
+    """Returns {name: array} of rows, each of its owner's file; zeros for those of others."""
+    out = {
+        name: np.zeros((len(owners), *leaf.shape), leaf.dtype)
+        for name, leaf in named_arrays(spec).items()
+    }
+    for client in np.intersect1d(owners, list(own)).tolist():
+        mine, arrays = owners == client, read_npz(own[client])
+        for name, values in out.items():
+            values[mine] = arrays[name][places[mine]]
+    return _nested(out)
 
 
 def _seen(dataset: FederatedDataset, rows: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 from fljax_app.records import packed, put_reply, tasks_of, unpacked
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -28,16 +29,23 @@ def _node(context: Context) -> Node:
     return node_of(context.node_config.get("clients"))
 
 
+def _sizes(context: Context) -> np.ndarray:
+    return _node(context).deployment.blueprint.split.partition.sizes
+
+
+def _clients(context: Context) -> list[int]:
+    """Returns the clients that live on the node."""
+    config = context.node_config
+    if "clients" in config:
+        return apps.clients_in(config["clients"])
+    return list(range(config["partition-id"], len(_sizes(context)), config["num-partitions"]))
+
+
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Says which clients live here, and how many rows each has."""
-    sizes = _node(context).deployment.blueprint.split.partition.sizes
-    config = context.node_config
-    if "clients" in config:
-        clients = apps.clients_in(config["clients"])
-    else:
-        clients = range(config["partition-id"], len(sizes), config["num-partitions"])
-    told = {"clients": list(clients), "rows": [int(sizes[client]) for client in clients]}
+    sizes, clients = _sizes(context), _clients(context)
+    told = {"clients": clients, "rows": [int(sizes[client]) for client in clients]}
     return Message(RecordDict({"clients": ConfigRecord(told)}), reply_to=message)
 
 
@@ -46,7 +54,9 @@ def do_tasks(message: Message, context: Context) -> Message:
     """Lets clients of this node do their work; what they keep stays in the node's state."""
     node, content = _node(context), RecordDict()
     fresh = node.deployment.client_rows
-    tasks = tasks_of(message.content["tasks"])
+    tasks, here = tasks_of(message.content["tasks"]), _clients(context)
+    if strangers := sorted({task.client for task in tasks} - set(here)):
+        raise ValueError(f"client {strangers[0]} is asked for, and {here} live on this node")
     received = message_of(node.deployment, tasks[0].number, unpacked(message.content["message"]))
     for task in tasks:
         place, rows = f"client/{task.client}", fresh

@@ -1,0 +1,120 @@
+"""A run is written as a Flower app, which its machines read again, or refused with a reason."""
+
+from __future__ import annotations
+
+import ast
+import json
+import tomllib
+
+import numpy as np
+import pytest
+
+from fljax import recording
+from fljax.config import resolve, to_plain
+from fljax.data import from_arrays
+from fljax.export.flower import rows
+from fljax.export.flower.app import configuration, read_app, write_app
+
+CONFIG = {
+    "dataset": "digits", "partition": "dirichlet", "alpha": 0.3, "num_clients": 6,
+    "model": "softmax_regression", "clients_per_round": 3, "num_rounds": 2, "local_epochs": 1,
+    "batch_size": 10, "eval_every": 0,
+}  # fmt: skip
+
+
+def a_run(folder, changes=()):
+    """Returns the directory of a run that has written its configuration."""
+    with recording.Recorder(folder) as recorder:
+        recorder.write_config(to_plain(resolve(CONFIG | dict(changes))))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """Returns the folder of an app with files of its clients."""
+    folder = tmp_path_factory.mktemp("flower")
+    return write_app(a_run(folder / "run"), folder / "my app", data="files")
+
+
+def test_the_project_says_what_flower_wants(app):
+    project = tomllib.loads((app / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "my-app"
+    flower = project["tool"]["flwr"]["app"]
+    assert flower["config"]["num-server-rounds"] == 2
+    for component in flower["components"].values():
+        module, _, name = component.partition(":")
+        tree = ast.parse((app / f"{module.replace('.', '/')}.py").read_text())
+        assigned = {
+            target.id for node in tree.body if isinstance(node, ast.Assign)
+            for target in node.targets
+        }  # fmt: skip
+        assert name in assigned
+
+
+def test_no_template_leaves_anything_open(app):
+    texts = [app / "README.md", app / "pyproject.toml"]
+    assert not any("$" in path.read_text() for path in texts)
+
+
+def test_a_bundle_holds_all_that_machines_read(app):
+    # what else there is, Flower leaves out of the bundle
+    assert {path.suffix for path in (app / "fljax_app").iterdir()} == {".py", ".json"}
+    facts = json.loads((app / "fljax_app" / "federation.json").read_text())
+    assert "data_dir" not in facts["config"]
+    assert len(facts["data"]["sizes"]) == 6
+
+
+def test_nodes_have_their_clients_rows_and_the_server_has_none(app, tmp_path):
+    package, whole = str(app / "fljax_app" / "client_app.py"), app / "clients"
+    sizes = {client: 10 + client for client in range(6)}
+    server = read_app(package, sizes=sizes).blueprint
+    assert server.split.partition.sizes.tolist() == list(sizes.values())
+    assert not server.split.examples.take(np.arange(5))["x"].any()
+    (whole / "client_00002.npz").rename(tmp_path / "client_00002.npz")
+    assert rows.clients_in(str(tmp_path)) == [2]
+    node = read_app(package, str(tmp_path)).blueprint
+    own = node.split.examples.take(node.split.partition.rows(2))
+    written = np.load(tmp_path / "client_00002.npz")
+    np.testing.assert_array_equal(own["x"], written["x"])
+    np.testing.assert_array_equal(own["y"], written["y"])
+    (tmp_path / "client_00002.npz").rename(whole / "client_00002.npz")
+
+
+def test_rows_are_written_as_the_model_sees_them(tmp_path):
+    dataset = from_arrays(
+        np.arange(8, dtype=np.uint8).reshape(4, 2), np.array([0, 1, 0, 1]),
+        client_ids=np.array([0, 1, 1, 0]), preprocess=lambda b: {**b, "x": b["x"] / 4.0},
+    )  # fmt: skip
+    rows.write_rows(dataset, tmp_path)
+    ours = rows.dataset_of(rows.facts_of(dataset), str(tmp_path))
+    assert ours.preprocess is None
+    taken = ours.train.examples.take(ours.train.partition.rows(1))
+    np.testing.assert_array_equal(taken["x"], [[0.5, 0.75], [1.0, 1.25]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"privacy": "gaussian(0.3)", "weighting": "uniform", "sampler": "poisson"}, "seed, which every machine"),
+        ({"downlink": "int8"}, "full width"),
+        ({"dropout": 0.1}, "clock, devices and dropouts are simulated"),
+        ({"attackers": 0.2, "attack": "sign_flip"}, "hostile clients are simulated"),
+        ({"algorithm": "local_only"}, "share no model"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused(changes, reason, tmp_path):
+    run = a_run(tmp_path / "run", changes)
+    with pytest.raises(ValueError, match=f"cannot be deployed as it was simulated: .*{reason}"):
+        write_app(run, tmp_path / "app")
+    assert not (tmp_path / "app").exists()
+
+
+def test_wrong_arguments_are_refused(tmp_path, app):
+    with pytest.raises(FileExistsError, match="new folder"):
+        write_app(tmp_path, app)
+    with pytest.raises(ValueError, match="choose from source, files"):
+        write_app(tmp_path, tmp_path / "app", data="mine")
+    with pytest.raises(ValueError, match="from objects in memory"):
+        configuration({"dataset": "mine"}, "runs/first")
+    with pytest.raises(FileNotFoundError, match="holds no client_00000.npz"):
+        rows.clients_in(str(tmp_path))

@@ -1,0 +1,70 @@
+"""A round whose clients and server run apart is the round program's, bytes included."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from fljax.config.experiment import make_experiment
+from fljax.core.wire_bytes import dense_to_bytes
+from fljax.export.flower.deployment import of_experiment
+from fljax.export.flower.node import make_node, train
+from fljax.export.flower.server import make_server, message_of, run_round, start, variables
+from fljax.training.federation import build
+from fljax.training.options import split_options
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+CONFIG = {
+    "dataset": "digits", "partition": "dirichlet", "alpha": 0.3, "num_clients": 6,
+    "model": "softmax_regression", "clients_per_round": 3, "num_rounds": 2, "local_epochs": 1,
+    "batch_size": 10, "client_lr": 0.1, "eval_every": 0, "devices": 1, "lanes": 1,
+}  # fmt: skip
+CASES = {
+    "a code, its memory, a server optimizer": {
+        "uplink": "top_k(0.05), qsgd(8)", "uplink_memory": "error_feedback",
+        "algorithm": "fedopt", "server_optimizer": "adam", "server_lr": 0.01,
+    },
+    "two passes": {"algorithm": "mime"},
+    "a robust rule, a code of each leaf": {
+        "aggregator": "median", "weighting": "uniform", "uplink": "int8", "uplink_per_leaf": True,
+    },
+}  # fmt: skip
+
+
+def simulated(experiment):
+    """Returns (parameters, bits that clients sent) of the simulation after its rounds."""
+    options, _ = split_options(experiment.options)
+    federation, bits = build(*experiment[:3], options), 0
+    for plan, facts in federation.plans(0, options.num_rounds):
+        bits += sum(int(each["uplink_bits"].sum()) for each in federation.step(plan, facts))
+    return federation.variables.params, bits
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_apart_as_together(case):
+    experiment = make_experiment(CONFIG | CASES[case])
+    deployment = of_experiment(experiment)
+    server, node = make_server(deployment), make_node(deployment)
+    kept, sent = {}, []
+
+    def ask(tasks, message):
+        """Answers as nodes do, over bytes; the first client of round 1 has a node of its own."""
+        replies = {}
+        message = message_of(deployment, tasks[0].number, dense_to_bytes(message))
+        for task in tasks:
+            rows = kept.get(task.client, deployment.client_rows)
+            replies[task.position], kept[task.client] = train(node, task, message, rows)
+            sent.extend(len(p) for parts in replies[task.position].parts.values() for p in parts)
+        return replies
+
+    progress, records = start(server), []
+    for _ in range(deployment.num_rounds):
+        progress, record = run_round(server, progress, ask)
+        records.append(record)
+    expected, bits = simulated(experiment)
+    ours = variables(server, progress).params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, expected)
+    assert sum(sent) * 8 == bits
+    assert records[-1]["comm/uplink_bytes"] == sum(sent)
