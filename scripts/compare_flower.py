@@ -31,9 +31,9 @@ from fljax.export.flower.app import write_app
 
 ROUNDS, NODES, HOST = 3, 2, "127.0.0.1"
 BASE = {
-    "dataset": "digits", "partition": "dirichlet", "alpha": 0.3, "num_clients": 6, "model": "mlp",
-    "model_options": {"hidden": (32,)}, "clients_per_round": 4, "num_rounds": ROUNDS, "local_epochs": 2, "batch_size": 10,
-    "client_lr": 0.1, "eval_every": 0,
+    "dataset": "digits", "partition": "dirichlet", "alpha": 0.3, "num_clients": 6,
+    "model": "mlp", "model_options": {"hidden": (32,)}, "clients_per_round": 4,
+    "num_rounds": ROUNDS, "local_epochs": 2, "batch_size": 10, "client_lr": 0.1, "eval_every": 0,
 }  # fmt: skip
 CODE = {"uplink": "top_k(0.05), qsgd(8)", "uplink_memory": "error_feedback"}
 ADAM = {"algorithm": "fedopt", "server_optimizer": "adam", "server_lr": 0.01}

@@ -54,7 +54,16 @@ SUPPORTED = (
 )  # fmt: skip
 PACKAGE = Path(fljax.__file__).parent
 # rooms of which every file is asked, but those whose names are supported
-WHOLE = ("analytics", "audits", "privacy", "reports", "robustness", "selection", "systems")
+WHOLE = (
+    "analytics",
+    "audits",
+    "export",
+    "privacy",
+    "reports",
+    "robustness",
+    "selection",
+    "systems",
+)
 MODULES = (
     *SUPPORTED, "algorithms.cfl", "algorithms.feddrift", "algorithms.merging",
     "algorithms.optimal_sampling", "algorithms.power_of_choice",

@@ -20,6 +20,9 @@ CONFIG = {
     "model": "softmax_regression", "clients_per_round": 3, "num_rounds": 2, "local_epochs": 1,
     "batch_size": 10, "eval_every": 0,
 }  # fmt: skip
+PRIVATE = {
+    "privacy": "gaussian(0.3)", "weighting": "uniform", "sampler": "poisson", "num_clients": 20,
+}  # fmt: skip
 
 
 def a_run(folder, changes=()):
@@ -95,7 +98,7 @@ def test_rows_are_written_as_the_model_sees_them(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"privacy": "gaussian(0.3)", "weighting": "uniform", "sampler": "poisson"}, "seed, which every machine"),
+        (PRIVATE, "seed, which every machine"),
         ({"downlink": "int8"}, "full width"),
         ({"dropout": 0.1}, "clock, devices and dropouts are simulated"),
         ({"attackers": 0.2, "attack": "sign_flip"}, "hostile clients are simulated"),

@@ -1,0 +1,1 @@
+"""Flower: a run as an app whose clients are machines of their own."""
