@@ -69,7 +69,7 @@ MODULES = (
     "algorithms.optimal_sampling", "algorithms.power_of_choice",
     "commands.arguments", "commands.candidates", "commands.tables", "config.shipped",
     "core.canaries", "core.cgroups", "core.clusterings", "core.deprecation", "core.digits",
-    "core.optional", "core.transmission", "core.trees",
+    "core.optional", "core.transmission", "core.trees", "core.wire_bytes",
     "data.examples", "data.pictures.image_rows",
     "studies.criterion", "studies.search", "training.record_keys", "core.item_sets",
     "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",
