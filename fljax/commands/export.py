@@ -1,37 +1,46 @@
-"""Takes a run into the world outside: an app that devices train.
+"""Exports a run, for others to run.
 
     fljax export flower runs/first flower_app
     fljax export flower runs/first flower_app --data=files --start=final
 
-`flower` writes a Flower app with the run's model, local training, aggregation and codec of messages
-(docs/deployment.md). `--data=files` writes the rows of each client to a file of its own, for its
-node; else nodes load the run's data by their name. It starts from the run's initial model, unless
-`--start` says `final` or `best`.
+`flower` writes a Flower app with the run's model, local training, aggregation and codec of
+messages, whose clients are machines of their own; see docs/deployment.md. With --data=files the
+rows of each client are written to a file, for its node; else nodes load the run's data by their
+name. Training starts from the run's initial model, unless --start says final or best.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from absl import app
+from absl import app, flags
 
 from fljax import commands
 
-# {what is written: the module with its `define()` and `main(run, out) -> text`}
-KINDS = {"flower": "fljax.export.flower.command"}
+_FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """Defines the flags of all kinds."""
-    for module in KINDS.values():
-        import_module(module).define()
+    """Defines the flags of exports."""
+    flags.DEFINE_enum("data", "source", ["source", "files"], "Where nodes of an app find rows.")
+    flags.DEFINE_enum(
+        "start", "initial", ["initial", "final", "best"], "Model of an app's first round."
+    )
 
 
 def main(argv: list[str]) -> int:
-    """Writes what is asked for, and prints where it lies."""
-    if len(argv) != 4 or argv[1] not in KINDS:
-        raise app.UsageError(
-            f"Say what to export, a run and where to: fljax export {'|'.join(KINDS)} RUN OUT."
-        )
-    commands.show(import_module(KINDS[argv[1]]).main(*argv[2:]))
+    """Exports what the arguments name: KIND RUN OUT."""
+    if len(argv) != 4 or argv[1] not in _KINDS:
+        raise app.UsageError(f"Write fljax export KIND RUN OUT; kinds are {', '.join(_KINDS)}.")
+    _, kind, run, out = argv
+    return _KINDS[kind](run, out)
+
+
+def _flower(run: str, out: str) -> int:
+    """Writes a Flower app, and prints where it lies."""
+    from fljax.export.flower.app import write_app
+
+    path = write_app(run, out, data=_FLAGS.data, start=_FLAGS.start)
+    commands.show(f"Flower app: {path}\nhow it is run: {path / 'README.md'}")
     return 0
+
+
+_KINDS = {"flower": _flower}

@@ -39,9 +39,8 @@ from fljax.recording.models import FINAL, SavedModel, load_saved, model_path, re
 __all__ = ["clients_in", "read_app", "read_facts", "save", "write_app"]
 
 PACKAGE = "fljax_app"
+DATA, START = ("source", "files"), ("initial", "final", "best")
 FACTS, MODEL, OWN = "federation.json", "model.json", "own"
-DATA = ("source", "files")
-START = ("initial", "final", "best")
 # Of Flower's bundle of an app; base64 makes four bytes of three
 _MOST_BYTES = 7_000_000
 # What a node has of its own, or what nothing of a round depends on.
