@@ -34,11 +34,11 @@ def call(monkeypatch, capsys, *words: str) -> Ended:
 
 @contextlib.contextmanager
 def flags_as_they_were():
-    """Takes away the flags that are defined inside, which two commands may both have."""
+    """Takes away the flags that fljax defines inside: two commands may both have one."""
     before = {*flags.FLAGS}
     try:
         yield
     finally:
-        for name in {*flags.FLAGS} - before:
+        for name in {flag.name for flag in commands.own_flags()} - before:
             delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()

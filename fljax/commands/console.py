@@ -45,6 +45,7 @@ COMMANDS = {
     "monitor": Command("fljax.commands.monitor", "Watches deployed models for drift.", "CONFIG"),
     "benchmark": Command("fljax.commands.benchmark", "Times the round program."),
     "configs": Command("fljax.commands.configs", "Lists configs of ours, or prints one.", "[NAME]"),
+    "doctor": Command("fljax.commands.doctor", "Looks at this installation."),
     "completion": Command(
         "fljax.commands.completion", "Prints the completion of a shell.", "bash|zsh|fish"
     ),
