@@ -18,8 +18,8 @@ PACKAGE = Path(fljax.__file__).parent
 # stands in its line is what it needs today; a room may only ever name rooms below its own line.
 ROOMS = {
     "commands": {
-        "benchmarks", "reports", "export", "studies", "config", "training", "data", "recording",
-        "core",
+        "benchmarks", "reports", "export", "studies", "config", "training", "algorithms",
+        "models", "data", "recording", "core",
     },
     "benchmarks": {
         "benchmarks.gpu", "studies", "config", "training", "engine", "algorithms", "compression",
