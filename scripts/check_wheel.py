@@ -34,6 +34,8 @@ COMMANDS = (
     "run quickstart --workdir=runs/first",
     "run quickstart --workdir=runs/second --config.algorithm=fedprox --config.mu=0.1",
     STUDY,
+    "report runs/first runs/second --out=runs/two.html",
+    "report runs/study",
 )
 LINES = 12
 
