@@ -10,7 +10,7 @@ import numpy as np
 
 from fljax.compression.sizes import Size
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.digits import counted
+from fljax.core.digits import amount, counted
 from fljax.core.fast_layers import named
 from fljax.core.task import Task
 from fljax.core.transforms import UPDATE, Pipeline, as_configured
@@ -19,12 +19,19 @@ from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.execution import ExecutionPlan
 from fljax.engine.plan.batching import steps_per_job, takes_part, works_of
+from fljax.systems.hardware import hardware
+from fljax.training.device_memory import training_bytes
+from fljax.training.edge_costs import RoundWork, described, round_cost
 from fljax.training.federation import build
 from fljax.training.flops import training_flops
 from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RoundOptions
 from fljax.training.partial_rounds import needed_bytes
 from fljax.training.rehearsal import Rehearsal, rehearsed
+from fljax.training.traffic import training_traffic
+
+# Of each class one: what a round asks of them is estimated.
+_DEVICES = ("phone_mid", "raspberry_pi_5", "mcu_cortex_m7")
 
 
 def describe(
@@ -33,6 +40,7 @@ def describe(
     spec: AlgorithmSpec,
     options: RoundOptions,
     update: Size | None = None,
+    links: tuple[float | None, float | None] = (None, None),
 ) -> str:
     """Returns clients, steps, FLOPs, memory and execution plan of a run as a text.
 
@@ -43,6 +51,7 @@ def describe(
     Args:
       dataset, task, spec, options: As `simulate` takes them.
       update: Size of a compressed update; None where updates are sent as they are.
+      links: Megabits a second of a client's uplink and downlink, where they are said.
     """
     sizes = dataset.train.partition.sizes[: dataset.members]
     shapes = rehearsed(dataset, task, spec, options.pipeline)
@@ -66,32 +75,66 @@ def describe(
         *([] if dataset.root is None else [("root", _root_rows(dataset))]),
         ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
         ("local steps", f"{steps_a_client:.1f} a client, {steps_a_round:,.0f} a round"),
-        ("parameters", f"{param_count:,} ({_amount(param_bytes, 'B')})"),
+        ("parameters", f"{param_count:,} ({amount(param_bytes, 'B')})"),
         *([("fast layers", named(task.replaced_layers))] if task.replaced_layers else []),
         (
             "FLOPs",
-            f"{_amount(flops, 'FLOP')} a round, {_amount(flops * options.num_rounds, 'FLOP')} "
+            f"{amount(flops, 'FLOP')} a round, {amount(flops * options.num_rounds, 'FLOP')} "
             "in all",
         ),
         (
             "communication",
-            f"{_amount(down, 'B')} down and {_amount(up, 'B')} up a round, "
-            f"{_amount((down + up) * options.num_rounds, 'B')} in all",
+            f"{amount(down, 'B')} down and {amount(up, 'B')} up a round, "
+            f"{amount((down + up) * options.num_rounds, 'B')} in all",
         ),
         *_compression(received, sent, update),
         (
             "memory",
-            f"data {_amount(dataset.train.examples.nbytes, 'B')} ({execution.placement})"
-            + ("" if needed is None else f", round program {_amount(needed, 'B')} a device"),
+            f"data {amount(dataset.train.examples.nbytes, 'B')} ({execution.placement})"
+            + ("" if needed is None else f", round program {amount(needed, 'B')} a device"),
         ),
         (
             "execution",
             f"{execution.devices} {jax.default_backend()} device(s) x {execution.lanes} lane(s), "
             f"waves of {execution.wave}",
         ),
+        *_on_devices(round_work(dataset, task, spec, options, update), links),
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def round_work(
+    dataset: FederatedDataset,
+    task: Task,
+    spec: AlgorithmSpec,
+    options: RoundOptions,
+    update: Size | None = None,
+) -> RoundWork:
+    """Returns what a client of middling size does in a round; arguments as for `describe`."""
+    shapes = rehearsed(dataset, task, spec, options.pipeline)
+    steps, flops, _ = _local_training(dataset, task, spec, options)
+    received, sent = _traffic_of_a_client(shapes, as_configured(options.pipeline), update)
+    width = local_work(dataset.train.partition.sizes, options).width
+    return RoundWork(
+        steps=steps,
+        flops=flops,
+        moved=training_traffic(task, dataset.train.examples.spec, width, dataset.preprocess),
+        memory=training_bytes(dataset, task, spec, options, width, shapes),
+        downlink_bytes=received.bits / 8,
+        uplink_bytes=sent.bits / 8,
+    )
+
+
+def _on_devices(
+    work: RoundWork, links: tuple[float | None, float | None]
+) -> list[tuple[str, str]]:
+    """Returns what a round asks of some devices of the edge."""
+    devices = {name: hardware(name) for name in _DEVICES}
+    return [
+        (f"on {name}", described(device, work, round_cost(device, work, *links)))
+        for name, device in devices.items()
+    ]
 
 
 def _root_rows(dataset: FederatedDataset) -> str:
@@ -168,11 +211,3 @@ def _traffic_of_a_client(
         updates = sum(UPDATE in contributions for contributions in sent)
         on_uplink += updates * (update.bits - update.dense_bits)
     return _Traffic(on_downlink, down), _Traffic(on_uplink, up)
-
-
-def _amount(count: float, unit: str) -> str:
-    """Returns a count with the prefix that leaves one to three digits before the point."""
-    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if count >= scale:
-            return f"{count / scale:,.2f} {prefix}{unit}"
-    return f"{count / 1e3:,.2f} k{unit}"

@@ -126,12 +126,13 @@ def simulate_config(config, workdir: str | Path, *, resume: bool = False) -> Run
 def dry_run(config) -> str:
     """Returns what a configuration would do and cost, as a text; runs no round."""
     experiment = make_experiment(config)
-    round_options, _ = split_options(experiment.options)
+    round_options, run_options = split_options(experiment.options)
     dataset, task = experiment.dataset, experiment.task
+    links = run_options.uplink_mbps, run_options.downlink_mbps
     update = names.update_size(
         compression_names(resolve(config)), _shapes(task), dataset.num_clients
     )
-    text = describe(dataset, task, experiment.algorithm, round_options, update)
+    text = describe(dataset, task, experiment.algorithm, round_options, update, links)
     return "\n".join([text, *_privacy_lines(experiment)])
 
 

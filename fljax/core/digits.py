@@ -46,6 +46,19 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def amount(count: float, unit: str) -> str:
+    """Returns an amount with the prefix that leaves one to three digits before the point.
+
+    Example:
+      >>> amount(2600, "B"), amount(3.5e12, "FLOP"), amount(0.0125, "J")
+      ('2.60 kB', '3.50 TFLOP', '12.50 mJ')
+    """
+    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")):
+        if count >= scale:
+            return f"{count / scale:,.2f} {prefix}{unit}"
+    return f"{count * 1e3:,.2f} m{unit}" if count else f"0 {unit}"
+
+
 def apart(
     values: Iterable[Any],
     digits: int = 3,

@@ -24,6 +24,9 @@ class Devices(NamedTuple):
       step_seconds: float64[N] seconds of one local step. Where `flops` says how fast a device
         computes instead, None.
       flops: float64[N] floating-point operations a second, or None.
+      bandwidth: float64[N] bytes a second that a step moves between memory and processor, beside
+        `flops`, of which the slower one decides; None is no bound.
+      overhead_seconds: float64[N] seconds that a step takes beside both; None is none.
       uplink_mbps: float64[N] megabits (10^6 bits) a second; inf takes no time.
       downlink_mbps: float64[N] likewise.
       memory_gb: float64[N] gigabytes (10^9 bytes) that training may take; inf is no bound. Whose
@@ -61,6 +64,8 @@ class Devices(NamedTuple):
     uplink_sd: np.ndarray | None = None
     downlink_sd: np.ndarray | None = None
     response_seconds: np.ndarray | None = None
+    bandwidth: np.ndarray | None = None
+    overhead_seconds: np.ndarray | None = None
 
     @property
     def num_clients(self) -> int:
@@ -87,6 +92,8 @@ _COLUMNS = {
     "uplink_sd": _Column(NON_NEGATIVE, optional=True),
     "downlink_sd": _Column(NON_NEGATIVE, optional=True),
     "response_seconds": _Column(NON_NEGATIVE, optional=True),
+    "bandwidth": _Column(POSITIVE, unbounded=True, optional=True),
+    "overhead_seconds": _Column(NON_NEGATIVE, optional=True),
 }
 
 

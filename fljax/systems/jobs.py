@@ -87,12 +87,18 @@ def job_times(
     )
 
 
-def with_flops(devices: Devices, flops_per_step: np.ndarray | float) -> Devices:
-    """Returns devices whose step takes its floating-point operations over those a second.
+def with_flops(
+    devices: Devices, flops_per_step: np.ndarray | float, moved_per_step: np.ndarray | float = 0.0
+) -> Devices:
+    """Returns devices whose step takes as long as its arithmetic, or its traffic with memory.
+
+    That is the operations over those a second or, where devices have a bandwidth and it takes
+    longer, the bytes over that; and what a step costs beside both.
 
     Args:
       devices: With `flops`.
       flops_per_step: float64[N], or one for all, floating-point operations of a local step.
+      moved_per_step: Likewise, bytes that it reads and writes.
 
     Raises:
       ValueError: If the devices do not say FLOP/s, or a step has none.
@@ -103,6 +109,8 @@ def with_flops(devices: Devices, flops_per_step: np.ndarray | float) -> Devices:
       >>> phones = equal(2)._replace(step_seconds=None, flops=np.array([1e9, 4e9]))
       >>> with_flops(phones, 2e9).step_seconds.tolist()
       [2.0, 0.5]
+      >>> with_flops(phones._replace(bandwidth=np.full(2, 1e9)), 2e9, 1e9).step_seconds.tolist()
+      [2.0, 1.0]
     """
     if devices.flops is None:
         raise ValueError(
@@ -112,7 +120,12 @@ def with_flops(devices: Devices, flops_per_step: np.ndarray | float) -> Devices:
     work = np.asarray(flops_per_step, np.float64)
     if not (np.isfinite(work) & (work > 0)).all():
         raise wrong("flops_per_step", flops_per_step, f"{POSITIVE} and finite")
-    return devices._replace(step_seconds=np.broadcast_to(work / devices.flops, devices.flops.shape))
+    seconds = np.broadcast_to(work / devices.flops, devices.flops.shape)
+    if devices.bandwidth is not None:
+        seconds = np.maximum(seconds, np.asarray(moved_per_step) / devices.bandwidth)
+    if devices.overhead_seconds is not None:
+        seconds = seconds + devices.overhead_seconds
+    return devices._replace(step_seconds=seconds)
 
 
 def _speeds(

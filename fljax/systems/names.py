@@ -13,6 +13,7 @@ from fljax.systems import (
     availability,
     completeness,
     devices,
+    edge,
     fedscale,
     flash,
     flgo_availability,
@@ -45,6 +46,7 @@ PROFILES: dict[str, Callable[..., Devices]] = {
     "given": profiles.given,
     "log_normal_response": profiles.log_normal_response,
     "uniform_response": profiles.uniform_response,
+    "edge": edge.edge,
     "phones": phones.phones,
     "fedscale": fedscale.fedscale_devices,
 }

@@ -43,12 +43,16 @@ class _Value(NamedTuple):
 
 
 class _Kernel(NamedTuple):
-    """What reads arrays, writes others, and holds so many bytes meanwhile."""
+    """What reads arrays, writes others, and holds so many bytes meanwhile.
+
+    A loop also moves bytes between its own kernels.
+    """
 
     reads: _Arrays
     writes: _Arrays
     inside: int
     by_entry: bool
+    moves: float = 0.0
 
 
 class _Program:
@@ -65,11 +69,16 @@ class _Program:
         return _Value(frozenset([len(self.sizes) - 1]), written=True)
 
     def add(
-        self, read: Sequence[_Value], sizes: Sequence[int], inside: int = 0, by_entry: bool = False
+        self,
+        read: Sequence[_Value],
+        sizes: Sequence[int],
+        inside: int = 0,
+        by_entry: bool = False,
+        moves: float = 0.0,
     ) -> list[_Value]:
         """Adds a kernel that writes arrays of these sizes, and returns them."""
         written = [self.array(size) for size in sizes]
-        self.kernels.append(_Kernel(_arrays(read), _arrays(written), inside, by_entry))
+        self.kernels.append(_Kernel(_arrays(read), _arrays(written), inside, by_entry, moves))
         return written
 
     def add_early(self, read: _Value) -> None:
@@ -100,6 +109,27 @@ def peak_bytes(jaxpr: Any, given_up: Collection[int] = ()) -> int:
         if not result.written:
             program.add_early(result)
     return _peak(program, _arrays(given)) + sum(program.zeros.values())
+
+
+def moved_bytes(jaxpr: Any) -> float:
+    """Returns the bytes that a computation reads from memory and writes to it.
+
+    Each kernel reads what it needs once and writes its results once; a loop does so in every turn,
+    one of unknown length in one.
+
+    Args:
+      jaxpr: The computation.
+    """
+    program = _Program()
+    given = [program.array(_nbytes(variable)) for variable in jaxpr.invars]
+    for result in _trace(program, jaxpr, given):
+        if not result.written:
+            program.add_early(result)
+    results = sum(_nbytes(atom) for atom in jaxpr.outvars if not hasattr(atom, "val"))
+    return results + sum(
+        kernel.moves or program.bytes_of(kernel.reads | kernel.writes)
+        for kernel in program.kernels
+    )
 
 
 def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Value]:
@@ -135,7 +165,9 @@ def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Valu
             results = _trace(program, chosen, [value_of(atom) for atom in operands[1:]])
         elif name in _WHOLE:
             inside = max(map(peak_bytes, inner), default=0)
-            results = program.add([written(atom) for atom in operands], sizes, inside)
+            turns = equation.params.get("length", 1)
+            moves = turns * max(map(moved_bytes, inner), default=0)
+            results = program.add([written(atom) for atom in operands], sizes, inside, moves=moves)
             if name == "scan":
                 program.zeros |= _stacked(equation, inner[0])
         elif len(inner) == 1 and len(inner[0].invars) == len(operands):

@@ -35,6 +35,7 @@ from fljax.training.flops import training_flops
 from fljax.training.local_work import structure_of
 from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import Rehearsal, rehearsed
+from fljax.training.traffic import training_traffic
 
 PyTree = Any
 # (makes the sampler of so many clients a round, of a fleet; seed; number of the partition) -> it
@@ -118,8 +119,9 @@ def schedule_maker(
         devices = devices_of(options, num_clients, seed)
         if devices.step_seconds is None:
             spec_of_rows = dataset.train.examples.spec
-            flops = training_flops(task, spec_of_rows, work.width, dataset.preprocess)
-            devices = with_flops(devices, flops)
+            batches = (task, spec_of_rows, work.width, dataset.preprocess)
+            moved = 0.0 if devices.bandwidth is None else training_traffic(*batches)
+            devices = with_flops(devices, training_flops(*batches), moved)
         availability = None
         if options.availability is not None:
             known = {"num_clients": num_clients, "seed": seed, "sizes": rows[partition]}
