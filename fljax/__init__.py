@@ -26,6 +26,7 @@ _SUBMODULES = (
 _FUNCTIONS = {
     "ask": "training.analytics",
     "default_config": "config",
+    "export_model": "export.model",
     "initialize_distributed": "engine.devices.distributed",
     "StopTraining": "training.stopping",
     "load_config": "config",

@@ -75,7 +75,7 @@ MODULES = (
     "tasks.concordance", "tasks.probes", "tasks.keys", "training.monitoring",
     "core.durations", "recording.participation_plots", "recording.timeline",
     "recording.timeline_plots", "training.selection_summary",
-    "training.asked_columns", "training.asked_report",
+    "training.asked_columns", "training.asked_report", "training.edge_costs",
     *sorted(
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for room in WHOLE

@@ -19,14 +19,16 @@ PACKAGE = Path(fljax.__file__).parent
 ROOMS = {
     "commands": {
         "benchmarks", "reports", "export", "studies", "config", "training", "algorithms",
-        "models", "data", "recording", "core",
+        "systems", "models", "data", "recording", "core",
     },
     "benchmarks": {
         "benchmarks.gpu", "studies", "config", "training", "engine", "algorithms", "compression",
         "models", "tasks", "data", "recording", "core", "privacy.secagg", "robustness",
     },
     "reports": {"studies", "config", "training", "data", "recording", "core"},
-    "export": {"config", "training", "engine", "data", "recording", "core"},
+    "export": {
+        "config", "training", "engine", "compression", "systems", "data", "recording", "core",
+    },
     "studies": {
         "config", "training", "engine", "compression", "privacy", "robustness", "systems", "audits",
         "data", "recording", "core",

@@ -79,8 +79,7 @@ def describe(
         *([("fast layers", named(task.replaced_layers))] if task.replaced_layers else []),
         (
             "FLOPs",
-            f"{amount(flops, 'FLOP')} a round, {amount(flops * options.num_rounds, 'FLOP')} "
-            "in all",
+            f"{amount(flops, 'FLOP')} a round, {amount(flops * options.num_rounds, 'FLOP')} in all",
         ),
         (
             "communication",
@@ -126,9 +125,7 @@ def round_work(
     )
 
 
-def _on_devices(
-    work: RoundWork, links: tuple[float | None, float | None]
-) -> list[tuple[str, str]]:
+def _on_devices(work: RoundWork, links: tuple[float | None, float | None]) -> list[tuple[str, str]]:
     """Returns what a round asks of some devices of the edge."""
     devices = {name: hardware(name) for name in _DEVICES}
     return [

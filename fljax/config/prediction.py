@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,50 @@ def predictor(
       >>> labels = predict(x).argmax(-1)  # doctest: +SKIP
       >>> names = [dataset.class_names[k] for k in labels]  # doctest: +SKIP
     """
+    trained = trained_model(run, model, which=which, preprocess=preprocess)
+    variables = trained.variables
+
+    @jax.jit
+    def outputs(batch):
+        batch = batch if trained.preprocess is None else trained.preprocess(batch)
+        x = batch["x"]
+        return trained.task.apply(variables.params, trained.frozen, variables.model_state, x)
+
+    return lambda x: _in_batches(outputs, _held(x), trained.about["example"])
+
+
+class Trained(NamedTuple):
+    """A trained model with what it takes to compute its outputs.
+
+    Attributes:
+      task: Whose `apply` computes them.
+      variables: `Variables` in the structure that the task's own have.
+      frozen: Constants.
+      preprocess: What maps a batch of raw examples to what the model sees; None where they are it.
+      about: What the run kept of the model: round, task, classes, shapes of an example.
+    """
+
+    task: tasks.Task
+    variables: Any
+    frozen: Any
+    preprocess: Callable[[dict], dict] | None
+    about: Mapping[str, Any]
+
+
+def trained_model(
+    run: Run | str | Path,
+    model: Any = None,
+    *,
+    which: str = FINAL,
+    preprocess: Callable[[dict], dict] | None = None,
+) -> Trained:
+    """Reads a trained model back into what computes with it; arguments as for `predictor`.
+
+    Adapters are added to the weights of the model that a configuration names.
+
+    Raises:
+      FileNotFoundError, ValueError: As for `predictor`.
+    """
     saved = _saved(run, which)
     if model is None:
         config = config_of_run(run)
@@ -73,13 +117,7 @@ def predictor(
             "frozen, model_state, x) -> outputs, or call its model with fljax.load_model(...)."
         )
     variables, frozen = fitted_model(task, saved)
-
-    @jax.jit
-    def outputs(batch):
-        batch = batch if preprocess is None else preprocess(batch)
-        return task.apply(variables.params, frozen, variables.model_state, batch["x"])
-
-    return lambda x: _in_batches(outputs, _held(x), saved.about["example"])
+    return Trained(task, variables, frozen, preprocess, saved.about)
 
 
 def _saved(run: Run | str | Path, which: str) -> SavedModel:
@@ -119,7 +157,7 @@ def config_of_run(run: Run | str | Path) -> dict[str, Any]:
 
 
 def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
-    spec, num_classes, task = _spec(about), about["num_classes"], config.get("task")
+    spec, num_classes, task = spec_of(about), about["num_classes"], config.get("task")
     with beside(config.get("code_dir")):
         if config["model"] is None:
             return tasks.make(task, None, num_classes, spec)
@@ -133,7 +171,7 @@ def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> An
         return model if task is None else tasks.make(task, model, num_classes, spec)
 
 
-def _spec(about: Mapping[str, Any]) -> dict[str, Any]:
+def spec_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """Returns shapes and dtypes of a row, as the data set had them."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(tuple(leaf["shape"]), leaf["dtype"]),
@@ -157,7 +195,7 @@ def _as_task(model: Any, about: Mapping[str, Any]) -> tasks.Task:
     if isinstance(model, tasks.Task):
         return model
     kind = about["kind"] if about["kind"] in tasks.TASKS else "classification"
-    return tasks.make(kind, model, about["num_classes"], _spec(about))
+    return tasks.make(kind, model, about["num_classes"], spec_of(about))
 
 
 def fitted_model(task: tasks.Task, saved: SavedModel) -> tuple[Any, Any]:

@@ -56,7 +56,9 @@ def amount(count: float, unit: str) -> str:
     for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")):
         if count >= scale:
             return f"{count / scale:,.2f} {prefix}{unit}"
-    return f"{count * 1e3:,.2f} m{unit}" if count else f"0 {unit}"
+    if count >= 1e-3:
+        return f"{count * 1e3:,.2f} m{unit}"
+    return f"{count * 1e6:,.2f} µ{unit}" if count else f"0 {unit}"
 
 
 def apart(

@@ -44,8 +44,11 @@ PARTS = {
     # of an extra
     "cryptography": Part("cryptography", "privacy", "Ceremonies of secure aggregation"),
     "datasets": Part("datasets", "huggingface", "Data sets of Hugging Face"),
+    "flatbuffers": Part("flatbuffers", "deploy", "Exports to StableHLO"),
     "h5py": Part("h5py", "hdf5", "Files in HDF5"),
     "PIL": Part("pillow", "images", "Folders of images"),
+    "jax2onnx": Part("jax2onnx", "deploy", "Exports to ONNX"),
+    "onnxruntime": Part("onnxruntime", "deploy", "Checks of exports to ONNX"),
     "river": Part("river", "monitoring", "Detectors of drift other than loss_rise"),
     "tensorflow": Part("tensorflow", "tfds", "Data sets that are not prepared as array_record yet"),
 }

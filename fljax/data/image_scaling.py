@@ -52,3 +52,10 @@ def _scale(batch, *, mean, std):
         )
     x = batch["x"].astype(jnp.float32) / 255.0
     return {**batch, "x": (x - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)}
+
+
+def moments_of(preprocess: Preprocess | None) -> tuple[tuple, tuple] | None:
+    """Returns (mean, standard deviation) that a `preprocess` of `image_scaling` has; else None."""
+    if not isinstance(preprocess, functools.partial) or preprocess.func is not _scale:
+        return None
+    return preprocess.keywords["mean"], preprocess.keywords["std"]

@@ -138,8 +138,8 @@ def hardware(name: str) -> Hardware:
 
     Example:
       >>> from fljax.systems.hardware import hardware
-      >>> hardware("raspberry_pi_5").bandwidth
-      17100000000.0
+      >>> hardware("raspberry_pi_5").watts
+      9.8
     """
     found: Any = HARDWARE.get(name) if isinstance(name, str) else None
     if found is None:

@@ -1,4 +1,4 @@
-"""Estimates what a round of training asks of a client's device: seconds, joules, memory, transfer."""
+"""Estimates what a round asks of a client's device: seconds, joules, memory, transfer."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def described(device: Hardware, work: RoundWork, cost: RoundCost) -> str:
       >>> from fljax.systems.hardware import hardware
       >>> from fljax.training.edge_costs import RoundWork, described, round_cost
       >>> work, board = RoundWork(10, 1e9, 1e6, 2e6, 1e6, 1e6), hardware("raspberry_pi_5")
-      >>> described(board, work, round_cost(board, work))  # doctest: +ELLIPSIS
-      'trains 1.08 s a round (0.181 s to 6.50 s), transfers 3.20 s, 13.8 J; 2.00 MB of 4.00 GB'
+      >>> described(board, work, round_cost(board, work))
+      'trains 1.08 s a round (0.181 s to 6.50 s), transfers 3.20 s, 13.82 J; 2.00 MB of 4.00 GB'
     """
     memory = f"{amount(work.memory, 'B')} of {amount(device.memory, 'B')}"
     if cost.training is None:

@@ -50,6 +50,15 @@ def training_flops(
     return _count(jaxpr, [place < trained for place in range(len(jaxpr.invars))])[0]
 
 
+def forward_flops(jaxpr: Any) -> float:
+    """Returns the operations of a computation that nothing is trained by.
+
+    Args:
+      jaxpr: What is computed.
+    """
+    return _count(jaxpr, [False] * len(jaxpr.invars))[0]
+
+
 def _count(jaxpr: Any, trained: Sequence[bool], names: str = "") -> tuple[float, list[bool]]:
     """Counts forward and backward.
 

@@ -122,14 +122,14 @@ def moved_bytes(jaxpr: Any) -> float:
     """
     program = _Program()
     given = [program.array(_nbytes(variable)) for variable in jaxpr.invars]
-    for result in _trace(program, jaxpr, given):
+    moved = 0.0
+    for atom, result in zip(jaxpr.outvars, _trace(program, jaxpr, given), strict=True):
         if not result.written:
             program.add_early(result)
-    results = sum(_nbytes(atom) for atom in jaxpr.outvars if not hasattr(atom, "val"))
-    return results + sum(
-        kernel.moves or program.bytes_of(kernel.reads | kernel.writes)
-        for kernel in program.kernels
-    )
+            moved += _nbytes(atom)
+    for kernel in program.kernels:
+        moved += kernel.moves or program.bytes_of(kernel.reads | kernel.writes)
+    return moved
 
 
 def _trace(program: _Program, jaxpr: Any, given: Sequence[_Value]) -> list[_Value]:
