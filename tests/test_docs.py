@@ -7,14 +7,17 @@ namespace, in an empty directory. Whatever is not to run is fenced as `text` or 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
 
+import consoles
 import jax
 import pytest
 
-from fljax import config
+from fljax import commands, config
+from fljax.commands import arguments, console
 from fljax.config.schema import FIELDS
 from fljax.robustness import names
 
@@ -53,7 +56,7 @@ def test_python_runs_as_printed(page, tmp_path, monkeypatch):
         }
 
 
-def commands() -> list[list[str]]:
+def script_lines() -> list[list[str]]:
     """Returns the arguments of every call of a script in the pages."""
     lines = (
         line
@@ -64,7 +67,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("python scripts/")]
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
+@pytest.mark.parametrize("command", script_lines(), ids=" ".join)
 def test_commands_name_flags_and_keys_that_exist(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     script, *arguments = command
@@ -82,6 +85,36 @@ def test_commands_name_flags_and_keys_that_exist(command, monkeypatch):
         )
         values = {key: FIELDS[key].kind(value) for key, value in overrides.items()}
         config.resolve(config.load_config(path, values))
+
+
+def console_lines() -> list[list[str]]:
+    """Returns the words of every call of the console command in the pages."""
+    lines = (
+        line
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+        for _, code in blocks(page, "bash")
+        for line in code.replace("\\\n", " ").splitlines()
+    )
+    split = (shlex.split(line, comments=True) for line in lines if line.startswith("fljax"))
+    return [words[1:] for words in split if words[0] == "fljax"]
+
+
+@pytest.mark.parametrize("words", console_lines(), ids=" ".join)
+def test_console_lines_name_what_exists(words):
+    name, *rest = words or ["--help"]
+    assert name in (*console.COMMANDS, "--help", "--version", "help")
+    if name not in console.COMMANDS:
+        return
+    with consoles.flags_as_they_were():
+        importlib.import_module(console.COMMANDS[name].module).define()
+        defined = {flag.name for flag in commands.own_flags()} | {"help"}
+        # the reader has files of his own, which are not here
+        rest = [re.sub(r"[\w/]+\.py$", "quickstart", word) for word in rest]
+        if "config" in defined:
+            rest = arguments.with_config(["fljax", *rest])
+    given = {word.lstrip("-").partition("=")[0] for word in rest if word.startswith("-")}
+    assert {flag for flag in given if not flag.startswith("config.")} <= defined
+    config.check_overrides(rest, config.default_config())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

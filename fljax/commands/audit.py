@@ -10,9 +10,9 @@ parts of the latter:
     --shadows=32 --targets=500 --unit=client --defence="plain: privacy=None"
 
 The workdir receives audit.json, audit.html (one page that needs no other file), audit.md, pictures,
-and a folder a defence with its run. The same command with the same `--workdir` goes
-on where it was stopped. In place of a
-config file, --run names a finished run, whose configuration and model are attacked:
+and a folder a defence with its run. The same command with the same `--workdir` goes on where it was
+stopped. In place of a config file, --run names a finished run, whose configuration and model are
+attacked:
 
     fljax audit --run=runs/first --workdir=runs/audit
 """

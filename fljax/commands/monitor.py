@@ -10,8 +10,9 @@ the latter:
     --seeds=3 --detector=none --detector="adwin(delta=0.01)" --detector="every(60)"
 
 The workdir receives the records of each run, a table (deployments.json) and a picture of the
-errors. The same command goes on where it was stopped. Of the configuration, what says when runs are
-evaluated, saved or ended has no effect. Detectors need the extra `monitoring`.
+errors. The same command with the same `--workdir` goes on where it was stopped. Of the
+configuration, what says when runs are evaluated, saved or ended has no effect. Detectors need the
+extra `monitoring`.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def report(run: Run, plots: list[Path]) -> str:
         where = f" of the baseline {name}" if name else ""
         return (
             f"Stopped after round {stopped.summary['rounds']}{where}; everything is saved in "
-            f"{run.directory}. Go on with the same command and --resume."
+            f"{run.directory}. Go on with the same command, --workdir={run.directory} and --resume."
         )
     lines = []
     for name, trained in {"federated": run, **run.baselines}.items():

@@ -251,7 +251,10 @@ def report(run: StudyRun, command: Sequence[str] = ()) -> str:
         )
     lines.append(f"study directory: {run.directory}")
     if not run.complete and not costs["complete"]:
-        lines.append("Some trials are not over; the same command goes on, a sweep's by --resume.")
+        lines.append(
+            f"Some trials are not over; the same command with --workdir={run.directory} goes on, a "
+            "sweep's by --resume."
+        )
         return "\n".join(lines)
     if not run.complete:
         ranks = ", ".join(map(str, run.missing))
