@@ -17,7 +17,7 @@ def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
       most: How many marks there may be.
 
     Example:
-      >>> linear_ticks(0.0, 100.0), linear_ticks(0.12, 0.31, 4)
+      >>> linear_ticks(0.0, 100.0), linear_ticks(0.12, 0.31, 3)
       ([0.0, 20.0, 40.0, 60.0, 80.0, 100.0], [0.2, 0.3])
     """
     rough = (high - low) / most
