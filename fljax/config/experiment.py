@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax import recording
 from fljax.compression import fitting, names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
@@ -36,6 +34,7 @@ from fljax.data.splits.root import with_root
 from fljax.engine.devices.distributed import all_or_none, is_main
 from fljax.engine.plan.batching import takes_part, works_of
 from fljax.recording import Run
+from fljax.recording.sinks import sinks_of
 from fljax.training.baselines import MEANT_BY
 from fljax.training.federation import RoundOptions
 from fljax.training.hyperparameters import hyperparameters
@@ -110,14 +109,13 @@ def simulate_config(config, workdir: str | Path, *, resume: bool = False) -> Run
     with all_or_none():
         experiment = make_experiment(config)
     plain = to_plain(resolve(config))
-    wandb = functools.partial(recording.wandb_sink, **plain["wandb"], config=plain, workdir=workdir)
     return simulate(
         experiment.dataset,
         experiment.task,
         experiment.algorithm,
         workdir=workdir,
         resume=resume,
-        sinks=(wandb,),
+        sinks=tuple(sinks_of(plain, workdir)),
         config=plain,
         **experiment.options,
     )

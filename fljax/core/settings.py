@@ -274,6 +274,28 @@ RECORDING: dict[str, Field | dict[str, Field]] = {
             None, str, optional=True, affects=FILES, meaning="Names the group of the run there."
         ),
     },
+    "tensorboard": Field(
+        False, bool, affects=FILES,
+        meaning="Writes the records for TensorBoard as well, to tensorboard/ in the workdir. Needs "
+        "the extra tensorboard.",
+    ),
+    "mlflow": {
+        "mode": Field(
+            "disabled", str, ("disabled", "offline", "online"), affects=FILES,
+            meaning="Sends the records to MLflow: to a database that needs no network (offline), "
+            "or to a server. Needs the extra mlflow.",
+        ),
+        "experiment": Field("fljax", str, affects=FILES, meaning="Names the experiment there."),
+        "name": Field(
+            None, str, optional=True, affects=FILES,
+            meaning="Names the run there; unset: the workdir.",
+        ),
+        "uri": Field(
+            None, str, optional=True, affects=FILES,
+            meaning="Says where that is; unset: mlflow.db in the workdir (offline), or what the "
+            "variable MLFLOW_TRACKING_URI says (online).",
+        ),
+    },
 }  # fmt: skip
 
 EXECUTION: dict[str, Field] = {

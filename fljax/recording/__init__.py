@@ -2,6 +2,7 @@
 
 from fljax.recording.checkpoints import Checkpoints
 from fljax.recording.client_plots import plot_clients
+from fljax.recording.mlflow_sink import mlflow_sink
 from fljax.recording.models import load_model, save_model
 from fljax.recording.plots import plot_curves
 from fljax.recording.progress import Progress, progress, say
@@ -17,6 +18,7 @@ from fljax.recording.summary import (
     to_target,
     versions,
 )
+from fljax.recording.tensorboard_sink import tensorboard_sink
 from fljax.recording.wandb_sink import wandb_sink
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "host_peak_memory_bytes",
     "load_model",
     "load_run",
+    "mlflow_sink",
     "peak_memory_bytes",
     "plot_clients",
     "plot_curves",
@@ -38,6 +41,7 @@ __all__ = [
     "save_model",
     "say",
     "summarize",
+    "tensorboard_sink",
     "to_target",
     "versions",
     "wandb_sink",

@@ -48,7 +48,7 @@ from fljax.training.trials import TrialInputs
 
 Variants = Mapping[str, Mapping[str, Any]]
 # Keys of a configuration that a single run alone reads, or a study as a whole.
-_UNREAD = ("baselines", "checkpoint_every", "keep_checkpoints", "wandb")
+_UNREAD = ("baselines", "checkpoint_every", "keep_checkpoints", "wandb", "tensorboard", "mlflow")
 
 
 class Made(NamedTuple):

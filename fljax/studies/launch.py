@@ -292,8 +292,11 @@ def _run(
         show(f"trials run no baselines ({', '.join(sorted(unread))}); a single run does")
     said = study.as_plain()
     ended = tables.log_nothing
-    if config and study.wandb == "trials":
-        ended = tables.trial_logger(config, study.variants, place.directory, place.name)
+    if config:
+        of_trials = config
+        if study.wandb == "table":
+            of_trials = config | {"wandb": config["wandb"] | {"mode": "disabled"}}
+        ended = tables.trial_logger(of_trials, study.variants, place.directory, place.name)
     with contextlib.ExitStack() as stack:
         own = _decisive(config, study, place, trials)
         journal = stack.enter_context(contextlib.closing(Journal(place.directory, trials, own)))

@@ -22,6 +22,8 @@ from fljax.core.files import atomic_file
 from fljax.recording import jsonio, wandb_sink
 from fljax.recording.checksums import Extent
 from fljax.recording.line_file import LineFile
+from fljax.recording.mlflow_sink import DATABASE
+from fljax.recording.sinks import sinks_of
 from fljax.studies.space import Trial, with_tuples
 
 ROWS = "results.jsonl"
@@ -29,6 +31,8 @@ TRIALS = "trials.json"
 TABLE = "results.csv"
 PARQUET = "results.parquet"
 SUMMARY = "sweep.json"
+# What sinks keep of each trial, such as the id of its W&B run.
+LOGGED = "logged"
 
 STATES = ("waiting", "running", "finished", "stopped", "diverged")
 
@@ -287,27 +291,31 @@ def trial_logger(
     directory: Path,
     group: str,
 ) -> Callable[[Trial, Sequence[Row], str], None]:
-    """Returns what logs a trial that is over to W&B, as a run of its own.
+    """Returns what logs a trial that is over to the sinks of a configuration, as a run of its own.
 
     Args:
-      config: The base configuration as a plain dict; its `wandb` says where to.
+      config: The base configuration as a plain dict; its `wandb`, `mlflow` and `tensorboard` say
+        where to. An offline database of MLflow is the study's.
       variants: What they change in it.
       directory: Of this process's part of the study.
       group: Of the runs, where the configuration names none; the same for all processes.
     """
-    wandb = dict(config["wandb"])
-    if wandb["mode"] == "disabled":
-        return log_nothing
+    mlflow, wandb = dict(config["mlflow"]), dict(config["wandb"])
     wandb["group"] = wandb["group"] or group
+    if mlflow["mode"] == "offline" and mlflow["uri"] is None:
+        mlflow["uri"] = f"sqlite:///{(directory / DATABASE).resolve()}"
+    if not sinks_of(config, directory):
+        return log_nothing
 
     def ended(trial: Trial, rows: Sequence[Row], state: str) -> None:
         own = {**config, **trial.overrides(variants), "seed": trial.seed}
-        place = directory / "wandb_runs" / trial.name
-        sink = wandb_sink(**wandb | {"name": trial.name}, config=own, workdir=place)
-        for row in rows:
-            sink.write(_metrics(row, trial))
-        sink.summary({"state": state})
-        sink.close(state != "diverged")
+        own |= {"wandb": wandb | {"name": trial.name}, "mlflow": mlflow | {"name": trial.name}}
+        for open_sink in sinks_of(own, directory / LOGGED / trial.name):
+            sink = open_sink()
+            for row in rows:
+                sink.write(_metrics(row, trial))
+            sink.summary({"state": state})
+            sink.close(state != "diverged")
 
     return ended
 

@@ -295,7 +295,7 @@ def _simulate_on(
 
 def _fingerprint(federation: Federation, config: Mapping[str, Any]) -> list[Any]:
     """Returns what all processes of a run must agree on, as JSON values; reads a few rows only."""
-    free = ("versions", "data_dir", "code_dir", "wandb")
+    free = ("versions", "data_dir", "code_dir", "wandb", "tensorboard", "mlflow")
     return [
         {name: value for name, value in config.items() if name not in free},
         fingerprint(federation.dataset.train.partition),

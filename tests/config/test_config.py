@@ -29,7 +29,11 @@ from fljax.core.values import Field, Interval
 
 # Options take any key; the other groups have a table of their own.
 LEAVES = {name: field for name, field in FIELDS.items() if isinstance(field, Field)}
-LEAVES |= {f"wandb.{name}": field for name, field in FIELDS["wandb"].items()}
+LEAVES |= {
+    f"{group}.{name}": field
+    for group in ("wandb", "mlflow")
+    for name, field in FIELDS[group].items()
+}
 NUMBERS = {name: field for name, field in LEAVES.items() if isinstance(field.allowed, Interval)}
 CHOICES = {name: field for name, field in LEAVES.items() if isinstance(field.allowed, tuple)}
 

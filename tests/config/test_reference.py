@@ -16,7 +16,11 @@ from fljax.core.values import FILES, RECORD, RESULTS, SPEED, Field
 
 ROOT = Path(__file__).parents[2]
 KEYS = {name: field for name, field in FIELDS.items() if isinstance(field, Field)}
-KEYS |= {f"wandb.{name}": field for name, field in FIELDS["wandb"].items()}
+KEYS |= {
+    f"{group}.{name}": field
+    for group in ("wandb", "mlflow")
+    for name, field in FIELDS[group].items()
+}
 
 AFFECTED = (RESULTS, RECORD, SPEED, FILES)
 

@@ -54,7 +54,8 @@ def test_functions_have_the_defaults_of_the_table(name):
 
 def test_what_a_configuration_sets_python_sets_too():
     """Texts are parts there; Python takes functions as schedules, and lists of clients' epochs."""
-    elsewhere = {"model", "model_options", "task", "wandb", "max_local_epochs"}
+    elsewhere = {"model", "model_options", "task", "max_local_epochs"}
+    elsewhere |= {"wandb", "tensorboard", "mlflow"}
     keys = {*MODEL, *TRAINING, *EVALUATION, *RECORDING, *EXECUTION} - elsewhere
     keys = {name for name in keys if "_lr_decay" not in name and "_lr_warmup" not in name}
     records = {field.name for kind in RECORDS for field in dataclasses.fields(kind)}

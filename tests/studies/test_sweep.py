@@ -9,7 +9,6 @@ from small_sweeps import alone, assert_same_rows, rows_of, small_config
 import fljax
 from fljax.recording import Sink
 from fljax.studies import Criterion, Share, log_uniform, report
-from fljax.studies import results as tables
 from fljax.studies.groups import from_config, grouped, part_of
 from fljax.studies.study import Study, judged_late, listed_trials
 
@@ -273,7 +272,7 @@ def test_the_runs_of_all_processes_are_one_group_on_wandb(tmp_path, monkeypatch)
         opened.append(options)
         return Sink(lambda record: None, lambda summary: None, lambda succeeded: None)
 
-    monkeypatch.setattr(tables, "wandb_sink", sink)
+    monkeypatch.setattr("fljax.recording.sinks.wandb_sink", sink)
     config = small_config(num_rounds=1)
     config.wandb.mode = "offline"
     settings = {"axes": {"client_lr": (0.1, 0.2)}, "progress": False}
