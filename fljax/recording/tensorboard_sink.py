@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import numbers
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ def tensorboard_sink(workdir: str | Path, *, config: Mapping[str, Any] | None = 
             return opened[0]
         earlier = read_records(workdir / METRICS, first_round - 1)
         older = list(directory.glob(_EVENTS))
-        opened.append(SummaryWriter(str(directory), flush_secs=_FLUSH_SECONDS))
+        # its own names tell seconds apart, which two parts of a run may share
+        suffix = f".{time.time_ns()}"
+        options = {"flush_secs": _FLUSH_SECONDS, "filename_suffix": suffix}
+        opened.append(SummaryWriter(str(directory), **options))
         described = dict(_settings(jsonio.plain(config or {})))
         # which metrics go with them is what the scalars are called
         for event in hparams(described, {}) if described else ():

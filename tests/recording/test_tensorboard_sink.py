@@ -13,9 +13,9 @@ class FakeWriter:
 
     opened = []
 
-    def __init__(self, directory, flush_secs):
+    def __init__(self, directory, flush_secs, filename_suffix):
         self.file_writer, self.scalars, self.events, self.texts = self, [], [], []
-        self.path = f"{directory}/events.out.tfevents.{len(self.opened)}"
+        self.path = f"{directory}/events.out.tfevents.0.host{filename_suffix}"
         with open(self.path, "w"):
             pass
         self.opened.append(self)
