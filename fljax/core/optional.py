@@ -43,7 +43,7 @@ PARTS = {
     "wandb": Part("wandb", "", "Records in Weights & Biases (wandb.mode other than 'disabled')"),
     # of an extra
     "mlflow": Part("mlflow-skinny", "mlflow", "Records in MLflow"),
-    "tensorboardX": Part("tensorboardX", "tensorboard", "Records for TensorBoard"),
+    "tensorboardX": Part("tensorboardx", "tensorboard", "Records for TensorBoard"),
     "cryptography": Part("cryptography", "privacy", "Ceremonies of secure aggregation"),
     "datasets": Part("datasets", "huggingface", "Data sets of Hugging Face"),
     "flatbuffers": Part("flatbuffers", "deploy", "Exports to StableHLO"),
