@@ -13,7 +13,8 @@ BUTTON = "document.querySelectorAll('figure.chart')[0].querySelectorAll('ul.lege
 
 
 def test_a_report_is_complete_in_itself_and_answers(tmp_path):
-    records = [record_of(1), record_of(2, train__loss=float("nan")), record_of(3)]
+    records = [record_of(r, train__norm=float(r)) for r in (1, 3)]
+    records.insert(1, record_of(2, train__loss=float("nan")))
     write_run(tmp_path / "<script>alert(1)<", records=records, config={"target": 0.6})
     path = write_report(tmp_path, partition=False)
     with browser.browser(tmp_path / "profile") as page:
