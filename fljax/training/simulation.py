@@ -251,6 +251,8 @@ def _simulate_on(
             if run_options.resume:
                 if workdir is None:
                     raise ValueError("resume needs the workdir of the run to go on with.")
+                # all processes bring their devices together; process 0 alone would wait for them
+                jax.devices()
                 found = find_start(checkpoints(), workdir, options.num_rounds) if is_main() else 0
                 start = allgather(found)[0]
             elif workdir is not None and is_main():
