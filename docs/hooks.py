@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from generators import api, configs, outside, promises
+from generators import api, configs, gallery, names, outside, promises
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -24,6 +24,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))
+    for picture, path in gallery.pictures().items():
+        files.append(File.generated(config, picture, abs_src_path=str(path)))
     written = [
         (file.src_uri, outside.rewritten(file.content_string, file.src_uri))
         for file in files.documentation_pages()
@@ -36,7 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **kwargs) -> str:
     """Turns the links of a page to where the site has what they lead to."""
     uri = page.file.src_uri
-    return markdown if uri.startswith("source/") else outside.rewritten(markdown, uri)
+    if uri.startswith("source/"):
+        return markdown
+    return outside.rewritten(names.filled(markdown), uri)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
