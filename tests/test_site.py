@@ -6,25 +6,25 @@ import doctest
 import importlib
 import pkgutil
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from site_pages import (
+    MADE,
+    PAGES,
+    ROOT,
+    api,
+    configs,
+    gallery,
+    generators,
+    names,
+    outside,
+    promises,
+)
 
 import fljax
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-generators = importlib.import_module("generators")
-api, configs, outside, promises = (
-    importlib.import_module(f"generators.{name}")
-    for name in ("api", "configs", "outside", "promises")
-)
-sys.path.remove(str(ROOT / "docs"))
-
 WRITTEN = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-PAGES = api.pages()
-MADE = {*outside.included(), *PAGES, "configs.md", "promises.md"}
 
 
 def menu() -> list[str]:
@@ -84,6 +84,22 @@ def test_blocks_of_code_are_left_alone_and_other_links_turned():
     )
     moved = outside.rewritten("[a](../README.md#b) [c](data.md) [d](https://e.org)", "data.md")
     assert moved == "[a](overview.md#b) [c](data.md) [d](https://e.org)"
+
+
+def test_pages_of_other_simulators_name_those_of_our_table():
+    for page in (ROOT / "docs/coming_from").glob("*.md"):
+        text = page.read_text()
+        assert names.filled(text).count("| mind |") == text.count("<!-- names: ") == 1
+    with pytest.raises(ValueError, match="known of 'Flowers'; of .*Flower"):
+        names.table("Flowers")
+
+
+def test_the_gallery_shows_pictures_that_its_code_names():
+    page = gallery.PAGE.read_text()
+    assert len(gallery.shown(page)) > 5
+    compile(gallery.code(page), str(gallery.PAGE), "exec")
+    folders = {Path(name).parts[0].removesuffix(".png") for name in gallery.shown(page)}
+    assert all(f'"{folder}' in gallery.code(page) for folder in folders)
 
 
 @pytest.mark.parametrize("module", [name for _, name, _ in pkgutil.iter_modules(generators.__path__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,8 @@ ROOMS = {
     "recording": Room("Recording", ("fljax.recording",)),
     "config": Room("Config", ("fljax.config",)),
     "studies": Room("Studies", ("fljax.studies",)),
+    "reports": Room("Reports", ("fljax.reports",)),
+    "export": Room("Export", ("fljax.export",)),
     "contracts": Room(
         "Contracts",
         (
@@ -77,8 +80,13 @@ def exported(room: str) -> dict[str, str]:
 
 def _page(name: str, room: Room) -> str:
     if name == "index":
-        lines = [_INDEX, *_rooms(), "", "## Functions at the top", ""]
-        return "\n".join([*lines, *_objects(exported(name), "fljax")])
+        names, elsewhere = (
+            exported(name),
+            {p for r in ROOMS if r != name for p in exported(r).values()},
+        )
+        own = {function: path for function, path in names.items() if path not in elsewhere}
+        lines = [_INDEX, *_rooms(), "", "## Functions at the top", "", *_summary(names)]
+        return "\n".join([*lines, *_objects(own, "fljax")])
     lines = [f"# {room.title}", ""]
     for module in room.modules:
         if len(room.modules) > 1:
@@ -90,7 +98,7 @@ def _page(name: str, room: Room) -> str:
         for group in sorted(groups):
             if group and len(room.modules) == 1:
                 lines += [f"## {group.replace('_', ' ').capitalize()}", ""]
-            lines += _objects(groups[group], module)
+            lines += [*_summary(groups[group]), *_objects(groups[group], module)]
     return "\n".join(lines)
 
 
@@ -102,6 +110,16 @@ def _rooms() -> Iterator[str]:
             says = " ".join(_first_paragraph(_file(module)) for module in room.modules[:1])
             says = "What parts of one's own are made of." if name == "contracts" else says
             yield f"| [{room.title}]({name}.md) | {says} |"
+
+
+def _summary(names: dict[str, str]) -> Iterator[str]:
+    """Yields a table of what follows: names and first sentences."""
+    if len(names) > 3:
+        yield "| | |"
+        yield "| --- | --- |"
+        for name, path in names.items():
+            yield f"| [`{name}`][{path}] | {_first_sentence(path)} |"
+        yield ""
 
 
 def _objects(names: dict[str, str], module: str) -> Iterator[str]:
@@ -123,7 +141,7 @@ def _names(module: str) -> list[tuple[str, str]]:
         (node.name, f"{module}.{inner}.{node.name}")
         for path in sorted(folder.rglob("[!_]*.py"))
         for inner in [".".join(path.relative_to(folder).with_suffix("").parts)]
-        for node in ast.parse(path.read_text()).body
+        for node in _nodes(path)
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and not node.name.startswith("_")
         and ">>>" in (ast.get_docstring(node) or "")
@@ -137,13 +155,24 @@ def _group(module: str, name: str, path: str) -> str:
     return inner[0] if (_file(module).parent / inner[0]).is_dir() else ""
 
 
+def _first_sentence(path: str) -> str:
+    """Returns what the docstring of an object begins with, followed to where it is defined."""
+    module, _, name = path.rpartition(".")
+    file = _file(_origins(_file(module)).get(name, module))
+    for node in _nodes(file):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            text = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+            return text.replace("|", "\\|").replace("[", "\\[")
+    return ""
+
+
 def _file(module: str) -> Path:
     path = _FOLDERS[module.partition(".")[0]].joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _all(path: Path) -> list[str]:
-    for node in ast.parse(path.read_text()).body:
+    for node in _nodes(path):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return ast.literal_eval(node.value)
     return []
@@ -153,7 +182,7 @@ def _origins(path: Path) -> dict[str, str]:
     """Returns {name: module that it is imported from}."""
     return {
         alias.asname or alias.name: node.module or ""
-        for node in ast.parse(path.read_text()).body
+        for node in _nodes(path)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -161,15 +190,24 @@ def _origins(path: Path) -> dict[str, str]:
 
 def _defined(path: Path) -> set[str]:
     """Returns the functions, classes and tables of a module."""
-    nodes = ast.parse(path.read_text()).body
+    nodes = _nodes(path)
     tables = {ast.unparse(node.target) for node in nodes if isinstance(node, ast.AnnAssign)}
     return tables | {
         node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
 
 
+def _nodes(path: Path) -> list[ast.stmt]:
+    return _parsed(path, path.stat().st_mtime_ns).body
+
+
+@functools.cache
+def _parsed(path: Path, changed: int) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _first_paragraph(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    docstring = ast.get_docstring(_parsed(path, path.stat().st_mtime_ns)) or ""
     return " ".join(docstring.partition("\n\n")[0].split())
 
 

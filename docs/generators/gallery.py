@@ -1,7 +1,7 @@
 """Runs the page of the gallery, whose code draws the pictures that it shows.
 
-What it draws lies in `.cache/gallery/` under a hash of the page's code and of fljax, so that it runs
-again where one of them has changed.
+What it draws lies in `.cache/gallery/` under a hash of the page's code and of fljax, so that it
+runs again where one of them has changed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ def _run(program: str, folder: Path) -> None:
     paths = [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=working, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        cwd=working,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise RuntimeError(f"The code of {PAGE} failed:\n{done.stderr[-2000:]}")
