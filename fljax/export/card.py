@@ -109,9 +109,11 @@ def _costs(made: Export) -> list[str]:
         f"{amount(cost.flops, 'FLOP')} of products{xla} and {amount(cost.memory, 'B')} of memory.",
     ]
     if work is not None:
+        counted = made.training.xla_flops
+        xla = "" if counted is None else f" (XLA counts {amount(counted, 'FLOP')} in all)"
         lines.append(
-            f"A client's round is {work.steps:.1f} local steps of {amount(work.flops, 'FLOP')}, "
-            f"{amount(work.memory, 'B')} of memory, {amount(work.downlink_bytes, 'B')} received "
+            f"A client's round is {work.steps:.1f} local steps of {amount(work.flops, 'FLOP')}{xla}"
+            f", {amount(work.memory, 'B')} of memory, {amount(work.downlink_bytes, 'B')} received "
             f"and {amount(work.uplink_bytes, 'B')} sent."
         )
     factor = max(reached.factor for reached in REACHED.values())

@@ -18,6 +18,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from fljax.config.prediction import Trained, spec_of
 from fljax.core.trees import leaf_paths
+from fljax.training.traffic import plain_forms
 
 PyTree = Any
 
@@ -45,6 +46,11 @@ class Forward(NamedTuple):
             lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape), leaf.dtype), self.example
         )
         return weights, x
+
+    def outputs(self, x: PyTree) -> PyTree:
+        """Returns the function's outputs of some rows as NumPy arrays, in full float32."""
+        with plain_forms(), jax.default_matmul_precision("highest"):
+            return jax.tree.map(np.asarray, jax.jit(self.function)(self.weights, x))
 
 
 def forward(trained: Trained) -> Forward:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from fljax.config.prediction import trained_model
@@ -109,7 +108,7 @@ def export_model(
     network, inside = forward(trained), weights == "inside"
     artifact = stablehlo(network, platforms, inside)
     x = random_rows(network.example, trained.about["num_classes"])
-    outputs = _called(artifact.exported, () if inside else (network.weights,), x, artifact.rows)
+    outputs = network.outputs(x)
     training = training_of(run)
     cost = inference_cost(network)
 
@@ -124,6 +123,7 @@ def export_model(
     devices = device_costs(cost, training.work, training.links)
     about = describe(found, trained, which, artifact, network, outputs, training)
     about |= {"weights_inside": inside, "costs": cost, "devices": devices, "onnx": converted}
+    about |= {"training": {"work": training.work, "xla_flops": training.xla_flops}}
     about = jsonio.plain(about)
     (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n")
     made = Export(folder, about, cost, training, devices, converted)
@@ -137,15 +137,3 @@ def _new_folder(out: str | Path) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} has files already: name a folder that is new or empty.")
     return folder
-
-
-def _called(exported: Any, weights: tuple, x: Any, rows: str | int) -> Any:
-    """Returns the program's outputs of some rows, as NumPy arrays."""
-    call = jax.jit(exported.call)
-    if rows == 1:
-        count = len(jax.tree.leaves(x)[0])
-        parts = [
-            call(*weights, jax.tree.map(lambda leaf, n=n: leaf[n : n + 1], x)) for n in range(count)
-        ]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    return jax.tree.map(np.asarray, call(*weights, x))

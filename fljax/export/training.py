@@ -6,18 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from fljax.compression import names
 from fljax.config import ConfigError, resolve
 from fljax.config.dry_run import round_work
 from fljax.config.experiment import compression_names, make_experiment
 from fljax.config.prediction import config_of_run
 from fljax.core.algorithm import Algorithm
+from fljax.core.task import Task
 from fljax.core.values import brief
+from fljax.data.dataset import FederatedDataset
+from fljax.data.examples import batch_spec
 from fljax.recording import Run
+from fljax.training.binding import bound
 from fljax.training.edge_costs import RoundWork
 from fljax.training.initialization import initial_shapes
-from fljax.training.local_work import structure_of
-from fljax.training.options import split_options
+from fljax.training.local_work import local_work, structure_of
+from fljax.training.options import RoundOptions, split_options
+from fljax.training.traffic import plain_forms
 
 _ALL = "one model for all clients"
 
@@ -30,12 +37,15 @@ class Training(NamedTuple):
       work: What a client does in a round; None where that is not known.
       unknown: Why it is not; else empty.
       links: Megabits a second of a client's uplink and downlink, where the run says them.
+      xla_flops: XLA's own count of the operations of a step, each loop's body once; None where it
+        has none.
     """
 
     scope: str
     work: RoundWork | None
     unknown: str
     links: tuple[float | None, float | None] = (None, None)
+    xla_flops: float | None = None
 
 
 def training_of(run: Run | str | Path) -> Training:
@@ -54,14 +64,32 @@ def training_of(run: Run | str | Path) -> Training:
     params = initial_shapes(task)[0]
     update = names.update_size(compression_names(config), params, dataset.num_clients)
     return Training(
-        _scope(structure_of(task, spec)),
+        whose_model(structure_of(task, spec)),
         round_work(dataset, task, spec, options, update),
         "",
         (run_options.uplink_mbps, run_options.downlink_mbps),
+        step_flops_by_xla(task, dataset, options),
     )
 
 
-def _scope(algorithm: Algorithm) -> str:
+def step_flops_by_xla(task: Task, dataset: FederatedDataset, options: RoundOptions) -> float | None:
+    """Returns XLA's count of the operations of one local step's gradient; nothing is compiled.
+
+    Args:
+      task, dataset, options: As `simulate` takes them.
+    """
+
+    def gradient(params, frozen, model_state, batch, key):
+        return bound(task, frozen, dataset).gradient(params, model_state, batch, key)
+
+    width = local_work(dataset.train.partition.sizes, options).width
+    batch = batch_spec(dataset.train.examples.spec, width)
+    with plain_forms():
+        lowered = jax.jit(gradient).lower(*initial_shapes(task), batch, jax.random.key(0))
+    return (lowered.cost_analysis() or {}).get("flops")
+
+
+def whose_model(algorithm: Algorithm) -> str:
     """Returns whose model the algorithm's global one is."""
     if algorithm.initial_models > 1:
         return (

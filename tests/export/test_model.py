@@ -8,18 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import app
 from flax import nnx
 
 import fljax
 from fljax import models, tasks
+from fljax.commands import export
 from fljax.config import default_config, to_plain
 from fljax.config.prediction import Trained
 from fljax.core.algorithm import Variables
 from fljax.core.safetensors import read_tensors, write_tensors
 from fljax.export.description import preprocessing
 from fljax.export.forward import forward
+from fljax.export.training import whose_model
 from fljax.recording import jsonio
 from fljax.recording.models import model_path, save_model
+from fljax.training.local_work import structure_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -171,6 +175,27 @@ def test_preprocessing_is_inside_and_said():
     bytes_ = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
     assert made.function(made.weights, bytes_).ravel().tolist() == [-2, 2]
     assert "divided by 255, then (x - [0.5]) / [0.25]" in preprocessing(trained)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "words"),
+    [
+        ("fedavg", "one model for all clients"),
+        ("ifca(num_clusters=2)", "the largest of 2 clusters' models; the others are not here"),
+        ("ditto(0.1)", "the model that all clients share; their own models"),
+    ],
+)
+def test_it_is_said_whose_model_it_is(algorithm, words):
+    name, _, rest = algorithm.partition("(")
+    options = {"ifca": {"num_clusters": 2}, "ditto": {"lam": 0.1}}.get(name, {})
+    spec = getattr(fljax.algorithms, name)(**options)
+    task = tasks.classification(models.softmax_regression(64, 10), 10)
+    assert whose_model(structure_of(task, spec)).startswith(words)
+
+
+def test_the_command_names_its_kinds_and_devices():
+    with pytest.raises(app.UsageError, match="kinds are model, flower"):
+        export.main(["fljax export", "models", "runs/first", "out"])
 
 
 def test_what_cannot_be_exported_is_refused(run, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from fljax.systems.hardware import HARDWARE, hardware
 from fljax.systems.jobs import with_flops
 from fljax.systems.names import make_devices
+from fljax.systems.phones import MEASURED
 from fljax.systems.roofline import REACHED, estimate
 
 BOARD = hardware("raspberry_pi_5")  # 154 GFLOP/s, 17.1 GB/s, 9.8 W
@@ -33,6 +34,22 @@ def test_what_a_device_cannot_compute_has_no_estimate():
     assert estimate(accelerator, 1.2e12, 0, dtype="int8").seconds == pytest.approx(1.0005)
     with pytest.raises(ValueError, match="flops = -1"):
         estimate(BOARD, -1, 0)
+
+
+@pytest.mark.parametrize(
+    ("gflops", "seconds"),
+    [
+        (219, 0.179),  # Pixel 4: a Cortex-A76 at 2.84 GHz, 3 at 2.42, 4 A55 at 1.78
+        (146, 0.588),  # Redmi Note 7 Pro: 2 Cortex-A76 at 2.0 GHz, 6 A55 at 1.7
+        (4, 1.642),  # Nexus S: a Cortex-A8 at 1 GHz
+    ],
+)
+def test_what_flash_measured_lies_within_the_estimates(gflops, seconds):
+    """FLASH timed ten rows of FEMNIST; LEAF's CNN takes 1.02 GFLOP and some 100 MB for them."""
+    phone = hardware("phone_mid")._replace(peak={"float32": 1e9 * gflops})
+    assert 1000 * seconds in MEASURED["femnist"]
+    found = estimate(phone, 1.02e9, 1e8, work="training")
+    assert found.least < seconds < found.most
 
 
 def test_every_device_says_where_its_figures_are_from():

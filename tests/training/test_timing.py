@@ -12,11 +12,15 @@ from fljax.core.schedule import Arrivals, Schedule
 from fljax.core.transforms import Pipeline
 from fljax.selection.growth import grown as sampler_of
 from fljax.systems.devices import equal
+from fljax.systems.hardware import hardware
 from fljax.systems.presets import PRESETS
+from fljax.systems.roofline import estimate
+from fljax.training.flops import training_flops
 from fljax.training.local_work import structure_of
 from fljax.training.options import RoundOptions
 from fljax.training.rehearsal import rehearsed
 from fljax.training.timing import message_bytes
+from fljax.training.traffic import training_traffic
 
 OPTIONS = {
     "num_rounds": 3, "clients_per_round": 4, "batch_size": 10, "progress": False, "eval_every": 3,
@@ -51,6 +55,19 @@ def test_messages_have_their_exact_sizes(digits):
         counted = run(digits, pipeline=Pipeline(uplink=(link,)))
         assert down == DENSE
         assert math.ceil(up) == counted.curves["comm/client_uplink_bytes_max"][-1]
+
+
+def test_devices_of_the_edge_take_what_the_roofline_says(digits):
+    found = run(digits, profiles="edge('mcu_cortex_m7', uplink_mbps=8, downlink_mbps=8)")
+    task = tasks.classification(models.softmax_regression(64, 10), 10)
+    flops = training_flops(task, digits.train.examples.spec, 10)
+    moved = training_traffic(task, digits.train.examples.spec, 10)
+    step = estimate(hardware("mcu_cortex_m7"), flops, moved, work="training").seconds
+    most = -(-digits.train.partition.sizes.max() // 10)
+    first = found.curves["systems/round_seconds"][found.curves["round"] == 1][0]
+    whole = (first - 2 * 8e-6 * DENSE / 8) / step
+    assert whole == pytest.approx(round(whole), abs=1e-3) and 1 <= round(whole) <= most
+    assert found.curves["systems/round_joules"][-1] > 0
 
 
 def test_time_follows_devices_links_and_messages(digits):
