@@ -2,8 +2,8 @@
 
     fljax export model runs/first exported
     fljax export model runs/first exported --which=final --onnx --device=raspberry_pi_5
-    fljax export flower runs/first flower_app
-    fljax export flower runs/first flower_app --data=files --start=final
+    fljax export flower runs/first flower-app
+    fljax export flower runs/first flower-app --data=files --start=final
 
 `model` writes a folder with the weights (safetensors), the program (StableHLO for CPU, CUDA and
 TPU, and with --onnx ONNX), `run_model.py`, which needs NumPy and JAX with flatbuffers and no fljax,

@@ -41,6 +41,7 @@ __all__ = ["clients_in", "read_app", "read_facts", "save", "write_app"]
 PACKAGE = "fljax_app"
 DATA, START = ("source", "files"), ("initial", "final", "best")
 FACTS, MODEL, OWN = "federation.json", "model.json", "own"
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,31}")
 # Of Flower's bundle of an app; base64 makes four bytes of three
 _MOST_BYTES = 7_000_000
 # What a node has of its own, or what nothing of a round depends on.
@@ -54,7 +55,7 @@ def write_app(
 
     Args:
       run: The run's directory; it was made from a configuration.
-      out: A new folder.
+      out: A new folder, whose name is the app's.
       data: "source": each node loads the run's data by their name, and takes its clients' share;
         "files": rows of each client are written to files, of which a node is given its own.
       start: The model of the first round: the run's "initial" one, its "final" or its "best" one.
@@ -63,16 +64,21 @@ def write_app(
       `out`.
 
     Raises:
-      ValueError: If the run cannot be deployed, with the reason.
+      ValueError: If the run cannot be deployed, with the reason, or for a name that Flower refuses.
       FileExistsError: If `out` is there.
 
     Example:
-      >>> write_app("runs/first", "flower_app", data="files")  # doctest: +SKIP
+      >>> write_app("runs/first", "flower-app", data="files")  # doctest: +SKIP
     """
     for name, value, known in (("data", data, DATA), ("start", start, START)):
         if value not in known:
             raise ValueError(f"{name} = {shown(value)}; choose from {', '.join(known)}.")
     out = Path(out)
+    if not _NAME.fullmatch(out.name):
+        raise ValueError(
+            f"out = {shown(str(out))}; Flower calls an app by its folder: up to 32 letters, digits "
+            "and hyphens, a letter first, such as flower-app."
+        )
     if out.exists():
         raise FileExistsError(f"{out} is there already. Name a new folder, or remove it.")
     recorded = load_run(run).config
@@ -280,25 +286,17 @@ def _texts(
     """Returns what the templates leave open."""
     blueprint = deployment.blueprint
     clients = blueprint.dataset.num_clients
-    name = re.sub(r"[^a-z0-9]+", "-", out.name.lower()).strip("-") or "fljax-app"
-    own = {
-        "source": "--node-config 'partition-id=0 num-partitions=2'",
-        "files": "--node-config 'clients=\"/path/to/clients\"'",
-    }
     return {
-        "name": name,
+        "name": out.name,
         "publisher": "fljax",
         "description": f"{blueprint.spec.name} on {blueprint.dataset.name}, from fljax",
         "version": fljax.__version__,
         "rounds": str(deployment.num_rounds),
-        "nodes": "2",
         "clients": str(clients),
         "run": Path(run).name,
         "start": start,
-        "data": data,
-        "node_config": own[data],
-        "other_node_config": own[data].replace("partition-id=0", "partition-id=1"),
-        "flower": "1.41",
+        "nodes": _template(f"nodes_{data}.txt").rstrip(),
+        "rows": _template(f"rows_{data}.txt").rstrip(),
     }
 
 

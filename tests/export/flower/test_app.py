@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tomllib
 
 import numpy as np
@@ -36,7 +37,7 @@ def a_run(folder, changes=()):
 def app(tmp_path_factory):
     """Returns the folder of an app with files of its clients."""
     folder = tmp_path_factory.mktemp("flower")
-    return write_app(a_run(folder / "run"), folder / "my app", data="files")
+    return write_app(a_run(folder / "run"), folder / "my-app", data="files")
 
 
 def test_the_project_says_what_flower_wants(app):
@@ -56,7 +57,7 @@ def test_the_project_says_what_flower_wants(app):
 
 def test_no_template_leaves_anything_open(app):
     texts = [app / "README.md", app / "pyproject.toml"]
-    assert not any("$" in path.read_text() for path in texts)
+    assert not any(re.search(r"\$[a-z{]", path.read_text()) for path in texts)
 
 
 def test_a_bundle_holds_all_that_machines_read(app):
@@ -115,6 +116,8 @@ def test_what_cannot_be_deployed_is_refused(changes, reason, tmp_path):
 def test_wrong_arguments_are_refused(tmp_path, app):
     with pytest.raises(FileExistsError, match="new folder"):
         write_app(tmp_path, app)
+    with pytest.raises(ValueError, match="letters, digits and hyphens"):
+        write_app(tmp_path, tmp_path / "my app")
     with pytest.raises(ValueError, match="choose from source, files"):
         write_app(tmp_path, tmp_path / "app", data="mine")
     with pytest.raises(ValueError, match="from objects in memory"):
