@@ -94,14 +94,14 @@ def _of_pipeline(pipeline: Pipeline) -> Iterator[str]:
 
 def _of_algorithm(blueprint: Blueprint) -> Iterator[str]:
     algorithm, spec = blueprint.algorithm, blueprint.spec
-    if not algorithm.has_global_model:
-        yield f"clients of {spec.name} share no model. Take an algorithm that has one."
     if any(each.repeats is not None for each in algorithm.passes):
         yield (
             f"clients of {spec.name} go over their rows until they are content, once more within "
             "a pass. Take another algorithm."
         )
     sent = rehearsed(blueprint.dataset, blueprint.task, spec).contributions
+    if not any(sent):
+        yield f"clients of {spec.name} send nothing. Take an algorithm that aggregates."
     if any(part.bits is not None for each in sent for part in each.values()):
         yield (
             f"clients of {spec.name} send parts of a model, which Flower would carry with zeros in "

@@ -161,6 +161,8 @@ def run_round(server: Server, progress: Progress, ask: Ask) -> tuple[Progress, d
         if deployment.algorithm.passes[number].broadcast is not None:
             now = state._replace(pipeline=pipeline)
             received = server.begins[number](deployment.inputs, now, aggregates, numbers)
+        else:  # clients have the message of the pass before
+            received = *received[:2], 0 * received[2]
         message, downlink, bits = received
         pipeline = pipeline._replace(downlink=downlink)
         tasks = _tasks(round, number, of_pass, chosen)

@@ -103,7 +103,7 @@ def test_rows_are_written_as_the_model_sees_them(tmp_path):
         ({"downlink": "int8"}, "full width"),
         ({"dropout": 0.1}, "clock, devices and dropouts are simulated"),
         ({"attackers": 0.2, "attack": "sign_flip"}, "hostile clients are simulated"),
-        ({"algorithm": "local_only"}, "share no model"),
+        ({"algorithm": "local_only"}, "send nothing"),
     ],
 )
 def test_what_cannot_be_deployed_is_refused(changes, reason, tmp_path):

@@ -50,7 +50,7 @@ def test_apart_as_together(case):
     kept, sent = {}, []
 
     def ask(tasks, message):
-        """Answers as nodes do, over bytes; the first client of round 1 has a node of its own."""
+        """Answers as nodes do: what travels is bytes."""
         replies = {}
         message = message_of(deployment, tasks[0].number, dense_to_bytes(message))
         for task in tasks:
@@ -68,3 +68,9 @@ def test_apart_as_together(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, expected)
     assert sum(sent) * 8 == bits
     assert records[-1]["comm/uplink_bytes"] == sum(sent)
+    # who does not answer is lost, and the others count
+    progress, record = run_round(server, progress, lambda tasks, message: ask(tasks[1:], message))
+    assert (record["train/clients"], record["train/clients_lost"]) == (2, 1)
+    after, record = run_round(server, progress, lambda tasks, message: {})
+    assert (record["train/clients"], record["train/clients_lost"]) == (0, 3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(server, after)))

@@ -87,7 +87,7 @@ def main(grid: Grid, context: Context) -> None:
         recorder.write_config(apps.read_facts(__file__)["config"])
         for _ in range(int(config["num-server-rounds"])):
             progress, record = run_round(server, progress, ask)
-            recorder.write({"round": progress.round, **record})
+            recorder.write(record)
             log(
                 INFO, "round %d: train/loss %.6f, %d bytes up", progress.round,
                 record.get("train/loss", float("nan")), record["comm/uplink_bytes"],
