@@ -32,11 +32,10 @@ from fljax.core.values import shown
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.export.flower.deployment import Deployment, deploy, of_experiment
 from fljax.export.flower.rows import clients_in, dataset_of, facts_of, write_rows
-from fljax.export.flower.server import Progress, Server, variables
 from fljax.recording import load_run
-from fljax.recording.models import FINAL, SavedModel, load_saved, model_path, read_model, save_model
+from fljax.recording.models import SavedModel, load_saved, read_model, save_model
 
-__all__ = ["clients_in", "read_app", "read_facts", "save", "write_app"]
+__all__ = ["clients_in", "read_app", "read_facts", "write_app"]
 
 PACKAGE = "fljax_app"
 DATA, START = ("source", "files"), ("initial", "final", "best")
@@ -162,27 +161,6 @@ def read_app(
             "the node partition-id and num-partitions, or export with --data=files."
         )
     return deploy(config, _read_model(folder_of_app / MODEL), dataset)
-
-
-def save(server: Server, progress: Progress, directory: Path) -> Path:
-    """Writes the model of a server, as a run of `fljax.simulate` keeps its final one."""
-    blueprint = server.deployment.blueprint
-    dataset, task = blueprint.dataset, blueprint.task
-    about = {
-        "round": progress.round,
-        "kind": task.kind,
-        "num_classes": task.num_classes,
-        "class_names": dataset.class_names,
-        "example": jax.tree.map(
-            lambda leaf: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)},
-            dict(dataset.train.examples.spec),
-        ),
-        "preprocessed": dataset.preprocess is not None,
-        "no_best": "a deployment has no validation data",
-    }
-    path = model_path(directory, FINAL)
-    save_model(path, variables(server, progress), server.deployment.inputs.frozen, about)
-    return path
 
 
 def _check_visits(deployment: Deployment) -> None:

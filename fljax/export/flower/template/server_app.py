@@ -16,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from fljax import recording
 from fljax.core.wire_bytes import dense_to_bytes
 from fljax.export.flower import app as apps
+from fljax.export.flower import outcome
 from fljax.export.flower.node import Reply, Task
 from fljax.export.flower.server import make_server, run_round, start
 
@@ -84,7 +85,7 @@ def main(grid: Grid, context: Context) -> None:
     directory = Path(config["workdir"]).absolute() / f"{context.run_id}"
     progress = start(server)
     with recording.Recorder(directory) as recorder:
-        recorder.write_config(apps.read_facts(__file__)["config"])
+        outcome.begin(server, recorder, apps.read_facts(__file__)["config"])
         for _ in range(int(config["num-server-rounds"])):
             progress, record = run_round(server, progress, ask)
             recorder.write(record)
@@ -92,5 +93,5 @@ def main(grid: Grid, context: Context) -> None:
                 INFO, "round %d: train/loss %.6f, %d bytes up", progress.round,
                 record.get("train/loss", float("nan")), record["comm/uplink_bytes"],
             )  # fmt: skip
-    apps.save(server, progress, directory)
+        outcome.finish(server, progress, recorder)
     log(INFO, "the model is in %s", directory)
