@@ -21,13 +21,18 @@ class Ended(NamedTuple):
     err: str
 
 
-def call(monkeypatch, capsys, *words: str) -> Ended:
-    """Calls `fljax` with some words; this process keeps its signals, logging and flags."""
-    monkeypatch.setattr(sys, "argv", ["fljax", *map(str, words)])
+def call(monkeypatch, capsys, *words: str, script: str = "") -> Ended:
+    """Calls `fljax` with some words; this process keeps its signals, logging and flags.
+
+    Args:
+      words: Behind the program's name.
+      script: A command that is called as its script calls it, which has the words for itself.
+    """
+    monkeypatch.setattr(sys, "argv", ["scripts/some.py" if script else "fljax", *map(str, words)])
     monkeypatch.setattr(commands, "begin", lambda: None)
     monkeypatch.setattr(logging, "use_absl_handler", lambda: None)
     with flags_as_they_were(), pytest.raises(SystemExit) as ended:
-        console.main()
+        console.call(script) if script else console.main()
     printed = capsys.readouterr()
     return Ended(ended.value.code, printed.out, printed.err)
 

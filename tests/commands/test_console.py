@@ -16,12 +16,21 @@ from fljax.config import shipped
 
 WITH_CONFIG = [name for name, command in console.COMMANDS.items() if "CONFIG" in command.arguments]
 
+OWN = {"run": ("resume", "dry_run"), "sweep": ("resume", "axis"), "study": ("variant", "seeds")}
+
 
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
     """Calls the console in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return lambda *words: consoles.call(monkeypatch, capsys, *words)
+
+
+@pytest.fixture
+def call_script(monkeypatch, capsys, tmp_path):
+    """Calls a command as its script does, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda name, *words: consoles.call(monkeypatch, capsys, *words, script=name)
 
 
 def test_the_page_of_the_console_tells_of_every_command(call):
@@ -47,6 +56,7 @@ def test_the_page_of_a_command_is_its_docstring_and_all_its_flags(name, call):
     }
     assert all(listed.values())
     assert ("config" in listed) == (name in WITH_CONFIG)
+    assert {*listed} >= {*OWN.get(name, ())}
     assert call("help", name).out == page
 
 
@@ -83,7 +93,9 @@ def test_help_and_completion_come_without_jax():
         (["run", "quickstart", "drift"], "One configuration is needed, not 2: quickstart, drift."),
         (["run", "quickstart", "--seedz=3"], "Unknown command line flag 'seedz'"),
         (["run", "quickstart", "--config.sed=3"], "Unknown config key 'sed'. Did you mean 'seed'?"),
+        (["run", "quickstart", "--config.comm_round=3"], "FedML's name; here it is called 'num_ro"),
         (["run", "quickstart", "--distributed"], "--workdir is needed"),
+        (["sweep", "quickstart", "--axis=clientlr=0.1", "--workdir=x"], "client_lr"),
         (["study", "quickstart", "--share=0/2"], "flag --workdir=None"),
         (["benchmark", "softmax_100"], "Unexpected arguments: ['softmax_100']"),
         (["configs", "quickstart", "drift"], "name one"),
@@ -97,6 +109,37 @@ def test_mistakes_end_with_a_line_and_leave_nothing(words, said, call, tmp_path)
     assert (code, out) == (1, "") and said in err and "Traceback" not in err
     assert len(err.splitlines()) <= 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_scripts_are_to_be_told_where(call_script, tmp_path):
+    config = f"--config={shipped.folder() / 'quickstart.py'}"
+    ended = [call_script("run", config), call_script("study", config)]
+    assert [(code, out, "--workdir" in err) for code, out, err in ended] == [(1, "", True)] * 2
+    named = call_script("run", config, "drift", "--workdir=x")
+    assert named.err.startswith("Unexpected arguments: ['drift']")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_misspelt_setting_of_the_file_ends_with_one_line(call_script, tmp_path):
+    file = tmp_path / "misspelt.py"
+    file.write_text(
+        "from fljax.config import default_config as get_config\n"
+        "def get_study():\n    return {'variants': {'plain': {}}, 'refrence': 'plain'}\n"
+    )
+    code, _, err = call_script("study", f"--config={file}", f"--workdir={tmp_path / 'x'}")
+    (line,) = err.splitlines()
+    assert code == 1 and line.startswith(f"ConfigError: {file}: unknown setting")
+    assert "(did you mean 'reference'?)" in line
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_dry_run_runs_nothing(call, tmp_path):
+    code, out, err = call("run", "quickstart", "--dry_run", "--config.num_rounds=50")
+    assert code == 0, err
+    assert "50 of 10 clients" in out and "workdir" not in err
+    for word in ("clients", "local steps", "FLOPs", "memory", "execution"):
+        assert re.search(rf"^{word} ", out, re.MULTILINE)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_configuration_of_ours_is_found_by_name_and_ones_own_by_path(tmp_path, monkeypatch):

@@ -129,33 +129,6 @@ def test_a_second_start_in_the_same_place_is_refused(finished):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--config.clientlr=1"], ["Unknown config key 'clientlr'", "Did you mean 'client_lr'?"]),
-        (["--config.comm_round=3"], ["FedML's name", "'num_rounds'"]),
-    ],
-)
-def test_wrong_settings_are_refused_before_anything_runs(arguments, words, tmp_path):
-    workdir = tmp_path / "run"
-    assert_refused(simulate(f"--workdir={workdir}", *arguments), *words)
-    assert not workdir.exists()
-
-
-def test_a_run_needs_a_place():
-    assert_refused(simulate("--config.num_rounds=1"), "--workdir")
-
-
-def test_a_dry_run_runs_nothing(tmp_path):
-    workdir = tmp_path / "run"
-    done = simulate("--dry_run", f"--workdir={workdir}", "--config.num_rounds=50")
-    assert done.returncode == 0, done.stderr
-    assert "50 of 10 clients" in done.stdout
-    for word in ("clients", "local steps", "FLOPs", "memory", "execution"):
-        assert re.search(rf"^{word} ", done.stdout, re.MULTILINE)
-    assert not workdir.exists()
-
-
 def start(*arguments):
     """Starts a run that minds signals, wherever the tests themselves run."""
     return subprocess.Popen(

@@ -52,12 +52,9 @@ def test_commands_define_the_flags_of_a_configuration_in_one_way():
     assert not [path.name for path in paths if "DEFINE_config" in path.read_text()]
 
 
-@pytest.mark.parametrize("script", ["simulate.py", "sweep.py"])  # all go the same way
-def test_scripts_show_the_help_before_all_else(script):
-    done = subprocess.run(
-        [sys.executable, f"scripts/{script}", "--config_help"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+def test_a_script_shows_the_help_before_all_else():
+    command = [sys.executable, "scripts/sweep.py", "--config_help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == reference.help_text() + "\n"
 
