@@ -44,6 +44,7 @@ def define() -> None:
     flags.DEFINE_string(
         "export", None, "File for the trained weights, the best by validation if any: safetensors."
     )
+    flags.DEFINE_bool("report", True, "Write the page of the run, report.html, when it has ended.")
     flags.DEFINE_bool("distributed", False, "Join the processes of a launcher's job.")
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0.")
     flags.DEFINE_integer("num_processes", None, "Number of processes of the run.")
@@ -78,4 +79,9 @@ def main(argv: list[str]) -> int:
         if _FLAGS.export is not None and not run.interrupted:
             which = "final" if run.best_variables is None else "best"
             commands.show(f"{which} weights: {run.export(_FLAGS.export, which)}")
+        if _FLAGS.report and not run.interrupted:
+            from fljax.reports import write_report
+
+            # loading the data again may take longer than the run
+            commands.show(f"report: {write_report(run.directory, partition=False)}")
     return signals.exit_code() if run.interrupted else 0

@@ -29,6 +29,7 @@ from fljax.reports.systems import system_blocks
 
 # As many as there are colours and kinds of dashes to tell them apart.
 MOST_SUBJECTS = 21
+_LEFT_OUT = "Not shown here: `fljax report` loads the data again, and shows who holds which labels."
 _MESSAGE = "comm/client_uplink_bytes_mean"
 # Charts of numbers that no other part shows.
 _MOST_OTHERS = 120
@@ -58,7 +59,7 @@ def run_page(found: Found, directory: Path, *, partition: bool = True) -> list[B
     page += difference_blocks(shown)
     page += [Heading("Curves"), Text(_reading(shown)), Charts(metric_charts(shown))]
     page += client_blocks(shown)
-    page += partition_blocks(shown) if partition else []
+    page += partition_blocks(shown) if partition else [Heading("Partition"), Text(_LEFT_OUT)]
     page += communication_blocks(shown)
     page += privacy_blocks(shown)
     page += system_blocks(shown)

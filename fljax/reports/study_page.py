@@ -17,7 +17,7 @@ from fljax.reports.subjects import Subject, prepared
 from fljax.reports.systems import system_blocks
 from fljax.studies.comparison import Compared, Comparison, Outcome
 from fljax.studies.launch import StudyRun
-from fljax.studies.study_report import blocks
+from fljax.studies.study_report import blocks, command_of
 
 
 def study_page(run: StudyRun) -> list[Block | Charts]:
@@ -32,7 +32,8 @@ def study_page(run: StudyRun) -> list[Block | Charts]:
     comparison = run.compare()
     page: list[Block | Charts] = _report(run, comparison)
     if run.missing:
-        over = sum(run.results.status(t).state != "running" for t in run.results.trials)
+        states = [run.results.status(trial).state for trial in run.results.trials]
+        over = sum(state not in ("waiting", "running") for state in states)
         of_all = f"{over} of {len(run.results.trials)} trials are over"
         page.insert(1, Text(f"*Not complete*: {of_all}, and figures are those so far."))
     subjects = _subjects(comparison)
@@ -49,11 +50,12 @@ def study_page(run: StudyRun) -> list[Block | Charts]:
 def _report(run: StudyRun, comparison: Comparison) -> list[Block | Charts]:
     """Returns the report that a study writes itself, with the pictures that it has drawn."""
     pictures = sorted((run.directory / "plots").glob("*.png")) or run.plot()
+    command = command_of(run.directory)
     try:
-        return list(blocks(run, comparison, pictures))
+        return list(blocks(run, comparison, pictures, command))
     except (OSError, ValueError) as error:  # sizes of messages need the model, and so the data
         why = f"*Left out*: what needs the data, which could not be loaded here ({brief(error)})."
-        return [*blocks(run._replace(config={}), comparison, pictures), Text(why)]
+        return [*blocks(run._replace(config={}), comparison, pictures, command), Text(why)]
 
 
 def _subjects(comparison: Comparison) -> list[Subject]:

@@ -28,6 +28,7 @@ from fljax.studies.study import Study
 from fljax.training.privacy_records import OF_CHOICES
 
 REPORTS = ("report.md", "report.html")
+_REPEAT = "How to repeat it"
 _SPARSE = ("top_k", "rand_k")
 
 
@@ -51,6 +52,14 @@ def write_report(run: StudyRun, command: Sequence[str] = ()) -> list[Path]:
         with atomic_file(path) as file:
             file.write(text.encode())
     return written + pictures
+
+
+def command_of(directory: Path) -> list[str]:
+    """Returns the command that the report of a study repeats; nothing where it names none."""
+    path = directory / REPORTS[0]
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    behind = lines[lines.index(f"## {_REPEAT}") + 1 :] if f"## {_REPEAT}" in lines else []
+    return next((shlex.split(line) for line in behind if line.startswith("    ")), [])
 
 
 def blocks(
@@ -82,7 +91,7 @@ def blocks(
             Table(positions(codes, parameter_shapes(config))),
         ]
     if command:
-        page += [Heading("How to repeat it"), Verbatim(shlex.join(command))]
+        page += [Heading(_REPEAT), Verbatim(shlex.join(command))]
     versions = ", ".join(f"{name} {number}" for name, number in run.summary["versions"].items())
     today = datetime.date.today().isoformat()
     page.append(Text(f"{run.summary['device']}; {versions}; {today}."))

@@ -1,56 +1,16 @@
 """The page of runs: what it shows of whole, broken and unfinished ones, how large it gets."""
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from html_pages import Strict, read
 from written_runs import record_of, write_run
 
 from fljax.reports import write_report
 from fljax.reports.found import find
 from fljax.reports.settings import differences
 from fljax.reports.subjects import subject_line, subjects_of
-
-
-class Strict(HTMLParser):
-    """Refuses elements that are not closed in their order, and collects what would be loaded."""
-
-    VOID = {"meta", "img", "br"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.loaded, self.texts, self.ids = [], [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_starttag(self, tag, attributes):
-        self.loaded += [v for k, v in attributes if k in ("src", "href") and not v.startswith("#")]
-        self.ids += [value for name, value in attributes if name == "id"]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, tag
-
-    def handle_data(self, text):
-        if not self.open or self.open[-1] not in ("script", "style"):
-            self.texts.append(text)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-
-def read(path):
-    page = Strict(path.read_text())
-    assert not page.loaded and len(set(page.ids)) == len(page.ids)
-    return page.text
 
 
 def test_a_finished_run(tmp_path):

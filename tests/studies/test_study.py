@@ -12,8 +12,10 @@ from small_sweeps import alone, small_config
 
 import fljax
 from fljax.config import ConfigError
-from fljax.studies import Study, load_study, parse_axes, parse_variants, report
+from fljax.studies import Study, load_study, load_study_run, parse_axes, parse_variants, report
+from fljax.studies.columns import table
 from fljax.studies.study import listed_trials
+from fljax.studies.study_report import command_of
 
 ROOT = Path(__file__).parents[2]
 SPARSE = {"uplink": "top_k(0.1)", "uplink_memory": "error_feedback"}
@@ -42,6 +44,25 @@ def whole(tmp_path_factory):
 def lines_of(found):
     with (found.directory / "study.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_study_is_read_back_as_it_was_returned(whole):
+    found, _ = whole
+    again = load_study_run(found.directory)
+    assert (
+        again.complete
+        and again.seconds == found.seconds
+        and again.metrics
+        == tuple(
+            metric._replace(value=None, of_counts=False, of_examples=False)
+            for metric in found.metrics
+        )
+    )
+    assert command_of(found.directory) == ["python", "again", "a b"]
+    tables = [table(each.compare()) for each in (again, found)]
+    assert tables[0] == tables[1]
+    with pytest.raises(FileNotFoundError, match="holds no study"):
+        load_study_run(found.directory / "plots")
 
 
 def test_a_study_leaves_a_line_for_each_variant_and_seed(whole):
