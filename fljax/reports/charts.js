@@ -159,7 +159,9 @@
       }
       tip.hidden = false;
       const ratio = whole.clientWidth / WIDTH, left = (LEFT + at) * ratio;
-      tip.style.top = `${whole.offsetTop + 14}px`;
+      // SVG knows no offset
+      const above = whole.getBoundingClientRect().top - figure.getBoundingClientRect().top;
+      tip.style.top = `${above + 14}px`;
       const right = left + 12 + tip.offsetWidth > figure.clientWidth;
       tip.style.left = `${Math.max(0, right ? left - tip.offsetWidth - 12 : left + 12)}px`;
     }
@@ -213,6 +215,8 @@
     const within = x => Math.min(Math.max(x, 0), ACROSS);
     let start = null, box = null;
     plot.style.cursor = "crosshair";
+    // neither the focus nor a selection of texts, which belong to keys and to pages
+    whole.addEventListener("mousedown", event => event.preventDefault());
     whole.addEventListener("pointerdown", event => {
       if (event.button === 0 && event.pointerType !== "touch") start = within(place(event)[0]);
     });

@@ -97,20 +97,21 @@ def _charts(found: Sequence[_Spread], metric: Metric, factor: float, unit: str) 
     ]  # fmt: skip
     if len(found) <= 2:
         charts.append(
-            Chart("Clients by their value", x_label, "Clients", _histogram(found, factor),
+            Chart("Clients by their value", x_label, "Share of clients", _histogram(found, factor),
                   from_zero=True)
         )  # fmt: skip
     return charts
 
 
 def _histogram(found: Sequence[_Spread], factor: float) -> list[Line]:
-    together = np.concatenate([one.values for one in found])
-    together = factor * together[np.isfinite(together)]
+    """Returns the share of clients in each bin; of several seeds, of all their clients."""
+    columns = [factor * one.values[np.isfinite(one.values)] for one in found]
+    together = np.concatenate(columns)
     bins = int(np.clip(np.sqrt(together.size) + 2, 5, _MOST_BINS))
     edges = np.histogram_bin_edges(together, bins)
     return [
-        steps(one.label, edges, np.histogram(factor * one.values, edges)[0], one.style)
-        for one in found
+        steps(one.label, edges, np.histogram(column, edges)[0] / column.size, one.style)
+        for one, column in zip(found, columns, strict=True)
     ]
 
 

@@ -19,11 +19,13 @@ from fljax.studies.selection import spread
 from fljax.training.privacy_records import EPSILON, EPSILON_PLD
 
 _NONE = "–"
+# Of more subjects, figures are columns.
+_MOST_COLUMNS = 4
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def headline(subjects: Sequence[Subject]) -> Table:
-    """Returns the table of what runs came to: of one, a line a figure; of several, a line each.
+    """Returns the table of what runs came to: a line a figure, or of many runs a line each.
 
     A figure that none of them has is left out.
     """
@@ -31,9 +33,9 @@ def headline(subjects: Sequence[Subject]) -> Table:
         title: [cell(subject) for subject in subjects] for title, cell in _columns(subjects).items()
     }
     columns = {title: cells for title, cells in columns.items() if set(cells) != {_NONE}}
-    if len(subjects) == 1:
+    if len(subjects) <= _MOST_COLUMNS:
         facts = [[title, *cells] for title, cells in columns.items()]
-        return Table([["", subjects[0].label], *facts], facts=True)
+        return Table([["", *(subject.label for subject in subjects)], *facts], facts=True)
     rows = zip(*columns.values(), strict=True)
     return Table(
         [["", *columns]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def privacy_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
     left_out = dict.fromkeys(
         text for _, promise in known for text in promise.get("not_covered", ())
     )
-    blocks += [Text(f"*Not covered*: {text}.") for text in left_out]
+    blocks += [Text(f"*Not covered*: {_as_code(text)}.") for text in left_out]
     if len(private) > 1 or any(len(subject.runs) > 1 for subject in private):
         blocks.append(Text(f"*Not covered*: {OF_CHOICES}."))
     return blocks + [block for label, promise in known for block in _of_clients(label, promise)]
@@ -74,6 +75,11 @@ def _text(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def _as_code(text: str) -> str:
+    """Returns a text whose keys with stars, such as train/*, are code and stress nothing."""
+    return re.sub(r"[\w/]+/\*", r"`\g<0>`", text)
 
 
 def _of_clients(label: str, promise: Mapping[str, Any]) -> list[Block | Charts]:

@@ -42,7 +42,8 @@ def system_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
     head = ["", "simulated time", "ever asked", "ever arrived", "Gini of jobs", "Jain of jobs"]
     charts = spent_charts(timed, SIMULATED)
     for key, title in _KEYS.items():
-        if lines := lines_of(timed, key):
+        lines = lines_of(timed, key)
+        if any(line.y.any() for line in lines):
             charts.append(Chart(title, "Round", title, lines, from_zero=True))
     charts += _evenness(timed)
     blocks: list[Block | Charts] = [

@@ -38,6 +38,9 @@ def test_a_report_is_complete_in_itself_and_answers(tmp_path):
         page.run(f"document.querySelector('svg.whole').dispatchEvent({arrow})")
         tip = page.run("document.querySelector('output.tip').textContent")
         assert "Round: 1" in tip and "test: 50" in tip
+        tip, chart = (f"document.querySelector('{name}')" for name in ("output.tip", "svg.whole"))
+        places = (f"{found}.getBoundingClientRect().bottom" for found in (tip, chart))
+        assert page.run(" < ".join(places))
 
         # what is folded comes to life when it is opened
         page.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
