@@ -58,65 +58,59 @@ def test_python_runs_as_printed(page, tmp_path, monkeypatch):
         }
 
 
-def script_lines() -> list[list[str]]:
-    """Returns the arguments of every call of a script in the pages."""
+# Scripts that are callers of a command.
+CALLERS = {name: name for name in console.COMMANDS} | {"simulate": "run"}
+
+
+def called_lines() -> list[list[str]]:
+    """Returns the words of every call of the console command, or of a script, in the pages."""
     lines = (
-        line
-        for page in PAGES
+        shlex.split(line, comments=True)
+        for page in LINKING
         for _, code in blocks(page, "bash")
         for line in code.replace("\\\n", " ").splitlines()
+        if line.startswith(("fljax", "python scripts/"))
     )
-    return [shlex.split(line)[1:] for line in lines if line.startswith("python scripts/")]
+    return [words[1:] if words[0] == "python" else words for words in lines]
 
 
-@pytest.mark.parametrize("command", script_lines(), ids=" ".join)
-def test_commands_name_flags_and_keys_that_exist(command, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    script, *arguments = command
-    source = "".join(map(Path.read_text, (Path(script), *Path("fljax/commands").glob("*.py"))))
-    for argument in arguments:
-        flag = argument.removeprefix("--").partition("=")[0]
-        assert flag.startswith("config.") or f'"{flag}"' in source
-    if "simulate" in script:
-        config.check_overrides(arguments)
-        path = next(flag for flag in arguments if flag.startswith("--config=")).partition("=")[2]
-        overrides = dict(
-            flag.removeprefix("--config.").split("=", 1)
-            for flag in arguments
-            if flag.startswith("--config.")
-        )
-        values = {key: FIELDS[key].kind(value) for key, value in overrides.items()}
-        config.resolve(config.load_config(path, values))
-
-
-def console_lines() -> list[list[str]]:
-    """Returns the words of every call of the console command in the pages."""
-    lines = (
-        line
-        for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-        for _, code in blocks(page, "bash")
-        for line in code.replace("\\\n", " ").splitlines()
-    )
-    split = (shlex.split(line, comments=True) for line in lines if line.startswith("fljax"))
-    return [words[1:] for words in split if words[0] == "fljax"]
-
-
-@pytest.mark.parametrize("words", console_lines(), ids=" ".join)
-def test_console_lines_name_what_exists(words):
-    name, *rest = words or ["--help"]
+@pytest.mark.parametrize("words", called_lines(), ids=" ".join)
+def test_commands_name_flags_keys_and_configurations_that_exist(words):
+    program, *rest = words
+    if program == "fljax":
+        name, *rest = rest or ["--help"]
+    else:
+        name = CALLERS.get(Path(program).stem)
+    if name is None:  # a script with flags of its own
+        source = (ROOT / program).read_text()
+        assert all(f'"{flag}"' in source for flag in flags_of(rest))
+        return
     assert name in (*console.COMMANDS, "--help", "--version", "help")
     if name not in console.COMMANDS:
         return
     with consoles.flags_as_they_were():
         importlib.import_module(console.COMMANDS[name].module).define()
         defined = {flag.name for flag in commands.own_flags()} | {"help"}
-        # the reader has files of his own, which are not here
-        rest = [re.sub(r"[\w/]+\.py$", "quickstart", word) for word in rest]
+        # the reader has files of his own, which are not here; ours are found by their names
+        rest = [re.sub(r"(configs/)?([\w/]+)\.py\b", own_or_ours, word) for word in rest]
         if "config" in defined:
-            rest = arguments.with_config(["fljax", *rest])
-    given = {word.lstrip("-").partition("=")[0] for word in rest if word.startswith("-")}
-    assert {flag for flag in given if not flag.startswith("config.")} <= defined
+            _, *rest = arguments.with_config([program, *rest])
+    assert {flag for flag in flags_of(rest) if not flag.startswith("config.")} <= defined
     config.check_overrides(rest, config.default_config())
+    if name == "run" and "--config_help" not in rest:
+        path = next(flag for flag in rest if flag.startswith("--config=")).partition("=")[2]
+        keys = (flag.removeprefix("--config.") for flag in rest if flag.startswith("--config."))
+        overrides = dict(key.split("=", 1) for key in keys)
+        values = {key: FIELDS[key].kind(value) for key, value in overrides.items()}
+        config.resolve(config.load_config(path, values))
+
+
+def flags_of(words):
+    return {word.lstrip("-").partition("=")[0] for word in words if word.startswith("-")}
+
+
+def own_or_ours(path):
+    return path[2] if path[1] else "quickstart"
 
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
