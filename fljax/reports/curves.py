@@ -14,7 +14,12 @@ from fljax.reports.headline import byte_unit
 from fljax.reports.subjects import BYTES, DOWNLINK, UPLINK, Subject, last, prepared, subject_line
 
 # Rows of evaluations as legends call them.
-SPLITS = {"test": "test", "val": "validation", "held_out": "held-out clients"}
+SPLITS = {
+    "test": "test",
+    "val": "validation",
+    "held_out": "held-out clients",
+    "personal": "clients' own models",
+}
 _ROUND = "Round"
 
 

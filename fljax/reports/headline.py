@@ -82,7 +82,7 @@ def _columns(subjects: Sequence[Subject]) -> dict[str, Callable[[Subject], str]]
         "rounds": lambda subject: _range([int(run.rounds[-1]) for run in subject.runs]),
     }
     shown: dict[str, Metric] = {metric.name: metric for metric in (metrics[0], LOSS)}
-    for split in ("test", "val", "held_out"):
+    for split in ("test", "val", "held_out", "personal"):
         for name in shown:
             key = f"eval/{split}/{name}"
             text, (_, unit) = name_of(key, metrics), unit_of(key, metrics)

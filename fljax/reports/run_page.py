@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fljax.core.digits import counted
 from fljax.recording.page import Block, Contents, Fold, Heading, Link, Table, Text
 from fljax.reports.clients import client_blocks
 from fljax.reports.curves import (
@@ -31,6 +32,8 @@ from fljax.reports.systems import system_blocks
 MOST_SUBJECTS = 21
 _LEFT_OUT = "Not shown here: `fljax report` loads the data again, and shows who holds which labels."
 _MESSAGE = "comm/client_uplink_bytes_mean"
+# Names before a remark that holds for many.
+_MOST_LISTED = 5
 # Charts of numbers that no other part shows.
 _MOST_OTHERS = 120
 
@@ -136,12 +139,25 @@ def _neighbours(found: Found, directory: Path) -> list[Block | Charts]:
 
 def _remarks(found: Found, subjects: Sequence[Subject]) -> list[Block | Charts]:
     said = {one.run.directory: one.warnings for one in found.runs}
-    lines: list[Block | Charts] = []
+    whose: dict[str, list[str]] = {}
     for subject in subjects:
         warnings = [text for run in subject.runs for text in said.get(run.directory, ())]
         for text in remarks(subject, warnings):
-            lines.append(Text(text if len(subjects) == 1 else f"{subject.label}: {text}"))
+            whose.setdefault(text, []).append(subject.label)
+    lines = [
+        Text(text if len(subjects) == 1 else f"{_listed(labels, len(subjects))}: {text}")
+        for text, labels in whose.items()
+    ]
     return [Heading("Remarks"), *lines] if lines else []
+
+
+def _listed(labels: Sequence[str], of_all: int) -> str:
+    """Returns names of subjects, of many the first ones and how many others there are."""
+    if len(labels) == of_all:
+        return "All of them"
+    rest = len(labels) - _MOST_LISTED
+    named = ", ".join(labels[:_MOST_LISTED])
+    return f"{named} and {counted(rest, 'other')}" if rest > 0 else named
 
 
 def _reading(subjects: Sequence[Subject]) -> str:

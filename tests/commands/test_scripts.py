@@ -101,7 +101,8 @@ def test_nothing_but_own_lines_is_shown(finished):
     assert re.fullmatch(r"\d+ devices? x 1 lane", layout)
     for line, name in zip(progress, ("fedavg", "centralized", "local_only"), strict=True):
         assert line.startswith(f"{name}: round 3/3, loss ")
-    own = r"(federated|centralized|local_only): final|best |target|\d+ rounds in|run dir|plot: "
+    own = r"(federated|centralized|local_only): final|best |target|\d+ rounds in|run dir"
+    own += r"|plot: |report: "
     assert all(re.match(own, line) for line in done.stdout.splitlines())
     (local,) = (line for line in done.stdout.splitlines() if line.startswith("local_only"))
     assert "clients' own models on everybody's rows" in local
