@@ -1,6 +1,6 @@
 """Federated analytics: which words Shakespeare's plays hold, asked of 20,000 clients.
 
-For `scripts/analytics.py`. Each client has some twenty words of all plays, as they are divided at
+For `fljax analytics`. Each client has some twenty words of all plays, as they are divided at
 random: x their bytes, y how many letters they have. Lengths are asked under Gaussian noise for
 users; frequent words by TrieHH, which is private without noise; how many different words there are,
 behind secure sums. `dataset` is a function of this file.

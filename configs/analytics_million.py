@@ -1,6 +1,6 @@
 """A million clients, asked for statistics of two million numbers.
 
-For `scripts/analytics.py`. Each client has one to three log-normal numbers; without noise, answers
+For `fljax analytics`. Each client has one to three log-normal numbers; without noise, answers
 are those of NumPy on the pooled rows, bit for bit (`pooled()` returns these rows).
 Costs: about a second each for mean, variance and histogram, 4 s for the median, on two cores.
 Reaches: mean 4.479, median 2.720.

@@ -1,6 +1,6 @@
 """Asynchronous and synchronous training in simulated time: a study.
 
-For `scripts/study.py`. Digits on 100 clients by Dirichlet(0.3), an MLP of 32 units, two epochs,
+For `fljax study`. Digits on 100 clients by Dirichlet(0.3), an MLP of 32 units, two epochs,
 batch 10, rate 0.1; 20 clients work at a time. Waiting for all, asking 1.3 times as many (Bonawitz
 et al. 2019, arXiv:1902.01046), and FedBuff with a buffer of 5 (Nguyen et al. 2021,
 arXiv:2106.06639), to 90 % of the test rows. Devices' speeds are log-normal with sigma 1. Settings,

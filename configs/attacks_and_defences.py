@@ -1,7 +1,7 @@
 """Attacks against defences: every rule that guards the mean, under every attack, and its cost.
 
-For `scripts/study.py`, which leaves a matrix, a table, and remarks on where the plain mean is
-better; `scripts/simulate.py` runs a single pair, with --config.aggregator=... and
+For `fljax study`, which leaves a matrix, a table, and remarks on where the plain mean is
+better; `fljax run` runs a single pair, with --config.aggregator=... and
 --config.attack=... Settings, behind a colon:
 
     fashion   Fashion-MNIST, 100 clients of unlike labels (Dirichlet 0.3), of whom 25 take part in
@@ -11,7 +11,7 @@ better; `scripts/simulate.py` runs a single pair, with --config.aggregator=... a
     small     digits, 14 clients of all labels, 2 of them hostile, all of them in each of 20
               rounds, one seed
 
-    python scripts/study.py --config=configs/attacks_and_defences.py:small --workdir=runs/defences
+    fljax study attacks_and_defences:small --workdir=runs/defences
 
 Hostile clients act together and know all honest updates of the round, where an attack needs that;
 others poison their data alone. Nothing is chosen: figures are those of the last round.

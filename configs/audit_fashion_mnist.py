@@ -1,6 +1,6 @@
 """Membership inference against a perceptron that has learned 2,000 images by heart: an audit.
 
-For `scripts/audit.py`; `scripts/simulate.py` trains the model alone. The first 2,000 images of
+For `fljax audit`; `fljax run` trains the model alone. The first 2,000 images of
 Fashion-MNIST, of which each of 33 federations has a half; 784-64-10, 1,200 steps of SGD 0.02,
 momentum 0.9, on batches of 32. Defences: none, and DP-SGD whose noise promises epsilon 0.95 to the
 2,000 rows of the run, and 2.07 to those of a federation, at delta 1e-4. Settings, after a colon:

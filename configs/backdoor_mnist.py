@@ -6,7 +6,7 @@ mean becomes its own model. Norm bounding (Sun et al. 2019, arXiv:1911.07963) sh
 to a norm at most. `eval/triggered/accuracy` is the share of test images with the square, of other
 digits than zero, that are called zero.
 
-For `scripts/study.py`, whose variants are with and without bound and attack.
+For `fljax study`, whose variants are with and without bound and attack.
 
 Costs: 54,000 examples a round, 1.2 MFLOP each.
 Reaches: 99.9 % of these images are called zero with the mean, 0.4 % with norm bounding.

@@ -10,7 +10,7 @@ a hundredth here. Settings, behind a colon:
     momentum    the same, and worker momentum 0.9, as the official code has it: not damped, and none
                 for hostile clients that do not collude
 
-For `scripts/study.py`: four rules under five attacks. Published, as the mean of the last ten of 20
+For `fljax study`: four rules under five attacks. Published, as the mean of the last ten of 20
 evaluations (of the logs in github.com/epfml/byzantine-robust-noniid-optimizer): see BENCHMARKS.md.
 
 Costs: 480,000 examples a run, about 72 MFLOP each: 10 minutes of one CPU core.

@@ -1,6 +1,6 @@
 """Canary clients in private federations of digits: what they prove of epsilon, and of less noise.
 
-For `scripts/audit.py`: 20 runs of DP-FedAvg on 670 clients, of whom 603 are canaries (each sent
+For `fljax audit`: 20 runs of DP-FedAvg on 670 clients, of whom 603 are canaries (each sent
 with probability 1/2), everybody in each of 4 rounds, clipped to 0.3, noise multiplier 5; and 20
 with a quarter of that noise, which breaks the promise.
 Costs: 40 trials of one program, two CPU minutes.

@@ -1,6 +1,6 @@
 """Clusters of clients: rotated MNIST, as IFCA's authors have it (arXiv:2006.04088).
 
-For `scripts/study.py`: 120 clients have 100 training and 50 test rows each, all turned by 0, 90,
+For `fljax study`: 120 clients have 100 training and 50 test rows each, all turned by 0, 90,
 180 or 270 degrees, so that there are four clusters of 30 clients; nobody is told who is where. An
 MLP of 200 hidden units, full batches, 10 local steps of 0.1, everybody in each round. All variants
 start from the same seeds; `train/adjusted_rand/domain` says how far clusters agree with rotations.

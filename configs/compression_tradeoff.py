@@ -1,12 +1,12 @@
 """Accuracy against uplink bytes: a ladder of compressors on one task.
 
-For `scripts/study.py`, which runs the variants below with three seeds and leaves a table, a Pareto
-plot and a report; `scripts/simulate.py` runs a single one, with --config.uplink=... Tasks:
+For `fljax study`, which runs the variants below with three seeds and leaves a table, a Pareto
+plot and a report; `fljax run` runs a single one, with --config.uplink=... Tasks:
 
-    --config=configs/compression_tradeoff.py                      Fashion-MNIST, the default
-    --config=configs/compression_tradeoff.py:mnist_writers        MNIST by writer
-    --config=configs/compression_tradeoff.py:fashion_mnist_many   1,000 clients, 2 % a round
-    --config=configs/compression_tradeoff.py:mnist_writers_many   539 clients, 2 % a round
+    compression_tradeoff                      Fashion-MNIST, the default
+    compression_tradeoff:mnist_writers        MNIST by writer
+    compression_tradeoff:fashion_mnist_many   1,000 clients, 2 % a round
+    compression_tradeoff:mnist_writers_many   539 clients, 2 % a round
 
 Fashion-MNIST is split by label with Dirichlet(0.3). Of MNIST's 539 writers 27 at a time, next to
 each other by number, are one of 20 clients, so that all 60,000 images are there (the 20 largest

@@ -8,7 +8,7 @@ epoch, updates clipped to norm 0.3; the noise that keeps epsilon at 2.62 is foun
     tree          tree aggregation, DP-FTRL (Kairouz et al. 2021, arXiv:2103.00039): a tree a pass
     banded        banded matrix factorization (Choquette-Choo et al. 2023, arXiv:2306.08153)
 
-For `scripts/study.py`, which runs all three with three seeds; `scripts/simulate.py` runs the banded
+For `fljax study`, which runs all three with three seeds; `fljax run` runs the banded
 one. Each has a learning rate and momentum of the server of its own: of some eight pairs on seed 0,
 the best over seeds 0 to 2, on a tenth of the rows held back for that. No guarantee covers that
 choice. Figures are those of the last round.

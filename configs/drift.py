@@ -1,6 +1,6 @@
 """Drift of clients under label skew and unlike local work: a study.
 
-For `scripts/study.py`; `scripts/simulate.py` runs single ones. All methods have the same rates;
+For `fljax study`; `fljax run` runs single ones. All methods have the same rates;
 `--axis=client_lr=...` tunes them. Settings, behind a colon:
 
     unlike_epochs   Fashion-MNIST, 16 clients by Dirichlet(0.1), all of them in each of 100 rounds,

@@ -1,6 +1,6 @@
 """Drift over time: a deployed model is watched, and clients train again when its errors rise.
 
-For `scripts/monitor.py`: scikit-learn's digits on 20 unequal clients, whose data drift by rounds.
+For `fljax monitor`: scikit-learn's digits on 20 unequal clients, whose data drift by rounds.
 The model serves from round 40 on; in each round every client meets 5 rows of its own that it never
 trains on, and a detector hears whether they were classified right. An alarm calls for 30 rounds of
 training. Streams:

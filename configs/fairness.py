@@ -1,9 +1,9 @@
 """Fairness over clients: who gains, who loses, and what it costs on the mean.
 
-For `scripts/study.py`, which runs the variants below and leaves a table, pictures and a report;
-`scripts/simulate.py` runs a single one, with --config.algorithm=q_fedavg --config.q=5.
+For `fljax study`, which runs the variants below and leaves a table, pictures and a report;
+`fljax run` runs a single one, with --config.algorithm=q_fedavg --config.q=5.
 
-    python scripts/study.py --config=configs/fairness.py --workdir=runs/fairness
+    fljax study fairness --workdir=runs/fairness
 
 Fashion-MNIST's three kinds of tops, each of which one client has, as in the papers of AFL (Mohri et
 al. 2019, arXiv:1902.00146) and q-FedAvg (Li et al. 2020, arXiv:1905.10497): softmax regression, all

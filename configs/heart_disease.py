@@ -1,6 +1,6 @@
 """Heart disease in four hospitals: together, each by itself, and on pooled rows: a study.
 
-For `scripts/study.py`; `scripts/simulate.py` runs single ones. FLamby's patients, split and
+For `fljax study`; `fljax run` runs single ones. FLamby's patients, split and
 features (Ogier du Terrail et al. 2022, arXiv:2210.04620; 199 / 172 / 30 / 85 train, 104 / 89 / 16 /
 45 are tested), logistic regression, all hospitals in each round. Every method is judged in each
 hospital by the model that it has there. Settings, behind a colon:

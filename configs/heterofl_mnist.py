@@ -1,6 +1,6 @@
 """HeteroFL on MNIST: models of full width, of five widths together, and of the least one: a study.
 
-For `scripts/study.py`; `scripts/simulate.py` runs single ones. Diao et al. 2021 (arXiv:2010.01264),
+For `fljax study`; `fljax run` runs single ones. Diao et al. 2021 (arXiv:2010.01264),
 Table 2, IID: 100 clients, of which 10 train in a round, batches of 10. Variants:
 
     a      everybody trains the whole model                                 published: 99.47 %

@@ -1,7 +1,7 @@
 """Four hospitals learn who has a heart disease together, and hide each patient: a study.
 
-For `scripts/study.py`, which compares what is below with ten seeds, and `scripts/audit.py`, which
-attacks the federation with and without its protection; `scripts/simulate.py` runs the protected one
+For `fljax study`, which compares what is below with ten seeds, and `fljax audit`, which
+attacks the federation with and without its protection; `fljax run` runs the protected one
 alone. Settings, behind a colon:
 
     private   DP-SGD in each hospital and secure aggregation: what leaves a hospital hides each of

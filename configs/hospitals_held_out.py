@@ -1,6 +1,6 @@
 """Cross-validation over hospitals: each is held out once, and judged by a model of the others.
 
-For `scripts/study.py`: heart_disease has four hospitals, and `held_out_folds = 4` keeps one of them
+For `fljax study`: heart_disease has four hospitals, and `held_out_folds = 4` keeps one of them
 out of training; which one, the seed says, so that the study's means and deviations are those over
 hospitals. Logistic regression, 20 steps a round on batches of 4.
 Costs: 16 runs of 240 rows a round, a minute on two cores.

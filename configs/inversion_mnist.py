@@ -1,6 +1,6 @@
 """Digits drawn again from the gradients of the network of "Deep leakage from gradients": an audit.
 
-For `scripts/audit.py`. Zhu et al. 2019 (arXiv:1906.08935): three convolutions of 5 x 5 with 12
+For `fljax audit`. Zhu et al. 2019 (arXiv:1906.08935): three convolutions of 5 x 5 with 12
 filters and sigmoids, the first two with strides of 2, and a dense layer; weights and biases
 uniform between -0.5 and 0.5. Ten clients of MNIST have sent nothing before. Defences: none, and
 noise that is as long as the gradient (DP-SGD of a clipping norm below all gradients, 1e-3, and a

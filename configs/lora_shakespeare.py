@@ -3,9 +3,9 @@
 Half of the 715 speaking roles train a GPT of 105,856 parameters; the other half, which it has not
 seen, adapt it together, all weights or adapters alone. Two commands:
 
-    python scripts/simulate.py --config=configs/lora_shakespeare.py:base --workdir=runs/base \\
+    fljax run lora_shakespeare:base --workdir=runs/base \\
         --export=runs/base.safetensors
-    python scripts/study.py --config=configs/lora_shakespeare.py --workdir=runs/lora
+    fljax study lora_shakespeare --workdir=runs/lora
 
 The study needs the file of the first command, runs/base.safetensors; its round 0 is the base as it
 is. More rounds: --config.num_rounds=400 of both.

@@ -4,8 +4,8 @@
 34 at E = 1; the pathological partition (two shards of one label each a client) takes many more
 rounds. Variants:
 
-    --config=configs/mnist_mcmahan_cnn.py:iid      --config.local_epochs=5   (the default)
-    --config=configs/mnist_mcmahan_cnn.py:shards   --config.local_epochs=5 --config.num_rounds=400
+    mnist_mcmahan_cnn:iid      --config.local_epochs=5   (the default)
+    mnist_mcmahan_cnn:shards   --config.local_epochs=5 --config.num_rounds=400
 
 Costs: 30,000 examples a round at E = 5, 72 MFLOP each; about 20 s a round on two cores.
 Reaches: 99 % test accuracy.

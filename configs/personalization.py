@@ -1,6 +1,6 @@
 """Personal models beside one global model, under label skew: a study.
 
-For `scripts/study.py`; `scripts/simulate.py` runs single ones. Each client is judged on test
+For `fljax study`; `fljax run` runs single ones. Each client is judged on test
 rows of its own with the model that it uses: its own, or the global one. Nothing is chosen; figures
 are those of the last round. Settings, behind a colon:
 

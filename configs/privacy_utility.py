@@ -1,7 +1,7 @@
 """Accuracy against epsilon: a ladder of noise on MNIST by its genuine writers.
 
-For `scripts/study.py`, which runs the variants below with three seeds and leaves a table, a picture
-over epsilon and a report; `scripts/simulate.py` runs a single one, with
+For `fljax study`, which runs the variants below with three seeds and leaves a table, a picture
+over epsilon and a report; `fljax run` runs a single one, with
 --config.noise_multiplier=... Each of 539 writers takes part in a round with probability 0.2
 (Poisson, 108 on average), trains softmax regression for one epoch, and sends an update clipped to
 norm 0.3; noise of multiplier z is added to the sum (McMahan et al. 2018, arXiv:1710.06963). Nothing

@@ -1,6 +1,6 @@
 """Secrets in a language model of Shakespeare's characters: how far a federation exposes them.
 
-For `scripts/audit.py`. Twenty clients hold Shakespeare's lines, dealt at random; ten take 20 steps
+For `fljax audit`. Twenty clients hold Shakespeare's lines, dealt at random; ten take 20 steps
 of batches of 10 in each of 100 rounds; a GRU of 64 units. Random texts of twelve characters stand
 once, 4 or 16 times among the rows of a client. Defences: none, and clipped updates of clients with
 Gaussian noise.

@@ -1,6 +1,6 @@
 """Who is chosen: samplers beside each other, in rounds, in simulated seconds, and who never is.
 
-For `scripts/study.py`. Digits on 100 clients by Dirichlet(0.3), an MLP of 32 units, ten clients a
+For `fljax study`. Digits on 100 clients by Dirichlet(0.3), an MLP of 32 units, ten clients a
 round on devices of log-normal speed; the server waits for all. Uniform draws, by size, uniform with
 Horvitz-Thompson weights, clustered sampling by sizes and by labels, power-of-choice among 20,
 optimal sampling by norms, FedCS with a deadline of 20 seconds, DivFL. The report says for each how
@@ -8,7 +8,7 @@ many simulated seconds 90 % of the test rows took. Of power-of-choice and optima
 upper bounds: whom they choose is known on the devices alone, so the plan lets all candidates train.
 `summary.json` of a single run says who was ever chosen, by speed and by group. Samplers that wait
 for what rounds have shown run by themselves:
-`scripts/simulate.py --config=configs/selection.py --config.sampler=oort`, or rpow_d(20).
+`fljax run selection --config.sampler=oort`, or rpow_d(20).
 
 Costs: 25 seconds on two cores, three seeds.
 Reaches: 90 % after 1,110 simulated seconds with uniform draws, 690 with FedCS, 860 with DivFL; all

@@ -6,7 +6,7 @@ brain_mri, pneumonia_xray, a9a, mushrooms, w8a. FedAvg with one local epoch, 20 
 rows for validation, by which the round is chosen. Natural clients where the data have them, else
 Dirichlet(0.5) over labels.
 
-    python scripts/simulate.py --config=configs/sources.py:uci_har --workdir=runs/uci_har
+    fljax run sources:uci_har --workdir=runs/uci_har
 
 Costs: seconds to two minutes on two cores. Reaches: docs/data.md. Models are small, and rates are
 not tuned: these are first runs, to see that all is there, not results of the literature.

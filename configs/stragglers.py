@@ -1,6 +1,6 @@
 """Stragglers: dropping them, or taking what they have done, as FedProx does: a study.
 
-For `scripts/study.py`. Synthetic(1, 1) of Li et al. 2018 (arXiv:1812.06127), its setting: 30
+For `fljax study`. Synthetic(1, 1) of Li et al. 2018 (arXiv:1812.06127), its setting: 30
 clients, 10 a round, E = 20, B = 10, learning rate 0.01; in each round 90 % of the cohort have done
 1 to 19 of the 20 epochs when it ends. FedAvg drops them; partial work with mu = 0 and mu = 1 is
 what FedProx does. Behind a colon: `half` (50 %), `none`; `mnist`, 1,000 clients of MNIST with two

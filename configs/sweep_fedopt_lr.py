@@ -3,13 +3,13 @@
 Adaptive Federated Optimization (arXiv:2003.00295) compares FedAdagrad, FedAdam and FedYogi with
 FedAvgM and FedAvg, each at its best rates of a grid by powers of sqrt(10). Here on Fashion-MNIST
 divided by label, Dirichlet(0.1) over 500 clients, three seeds, rates chosen by validation accuracy.
-For `scripts/sweep.py`; one sweep for each optimizer:
+For `fljax sweep`; one sweep for each optimizer:
 
-    --config=configs/sweep_fedopt_lr.py:adam        FedAdam, the default
-    --config=configs/sweep_fedopt_lr.py:yogi        FedYogi
-    --config=configs/sweep_fedopt_lr.py:adagrad     FedAdagrad
-    --config=configs/sweep_fedopt_lr.py:momentum    FedAvgM
-    --config=configs/sweep_fedopt_lr.py:sgd         FedAvg
+    sweep_fedopt_lr:adam        FedAdam, the default
+    sweep_fedopt_lr:yogi        FedYogi
+    sweep_fedopt_lr:adagrad     FedAdagrad
+    sweep_fedopt_lr:momentum    FedAvgM
+    sweep_fedopt_lr:sgd         FedAvg
 
 Costs: 108 trials, about a minute and a half each on two cores.
 Reaches: test accuracies of 0.814 (FedAvg), 0.813 (FedAvgM), 0.827 (FedAdagrad), 0.821 (FedAdam) and

@@ -16,7 +16,7 @@ PICTURES = {
         "fedopt_yogi.png",
     ),
 }  # fmt: skip
-# script that a docstring names first -> command
+# what a docstring names first of these -> command
 COMMANDS = {
     "study": "study",
     "sweep": "sweep",
@@ -53,7 +53,7 @@ def _prose(text: str) -> str:
 
 
 def _command(name: str, docstring: str) -> str:
-    scripts = re.findall(r"scripts/(\w+)\.py", docstring)
+    scripts = re.findall(r"fljax (\w+)", docstring)
     command = next((COMMANDS[script] for script in scripts if script in COMMANDS), "run")
     return f"fljax {command} --config={name} --workdir=runs/{name}"
 
