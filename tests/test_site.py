@@ -72,7 +72,7 @@ def test_tests_that_promises_name_exist():
 def test_every_config_of_ours_has_its_command_and_pictures():
     page = configs.page()
     for path in (ROOT / "configs").glob("*.py"):
-        assert f"--config={path.stem} " in page
+        assert re.search(rf"^fljax \w+ {path.stem} --workdir=", page, re.MULTILINE), path
     named = [picture for pictures in configs.PICTURES.values() for picture in pictures]
     assert named and all((ROOT / "docs" / picture).exists() for picture in named)
 

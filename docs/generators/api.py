@@ -134,8 +134,12 @@ def _names(module: str) -> list[tuple[str, str]]:
     """Returns (name, path) of what a module exports; without `__all__`, what has examples."""
     exports = _all(_file(module))
     if exports:
-        known = _origins(_file(module)).keys() | _defined(_file(module))
-        return [(name, f"{module}.{name}") for name in exports if name in known]
+        origins = _origins(_file(module))
+        known = origins.keys() | _defined(_file(module))
+        # a function beside a file of its name is found by where it is defined
+        hidden = {name for name in origins if _file(module).with_name(f"{name}.py").exists()}
+        places = {name: origins[name] if name in hidden else module for name in known}
+        return [(name, f"{places[name]}.{name}") for name in exports if name in known]
     folder = _file(module).parent
     return [
         (node.name, f"{module}.{inner}.{node.name}")
@@ -158,11 +162,15 @@ def _group(module: str, name: str, path: str) -> str:
 def _first_sentence(path: str) -> str:
     """Returns what the docstring of an object begins with, followed to where it is defined."""
     module, _, name = path.rpartition(".")
-    file = _file(_origins(_file(module)).get(name, module))
-    for node in _nodes(file):
+    origin = _origins(_file(module)).get(name)
+    if origin:
+        return _first_sentence(f"{origin}.{name}")
+    for node in _nodes(_file(module)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             text = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
             return text.replace("|", "\\|").replace("[", "\\[")
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
+            return "A table by name."
     return ""
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "audit": "audit",
     "analytics": "analytics",
     "partition": "partition",
+    "monitor": "monitor",
 }
 
 
@@ -55,12 +56,12 @@ def _prose(text: str) -> str:
 def _command(name: str, docstring: str) -> str:
     scripts = re.findall(r"fljax (\w+)", docstring)
     command = next((COMMANDS[script] for script in scripts if script in COMMANDS), "run")
-    return f"fljax {command} --config={name} --workdir=runs/{name}"
+    return f"fljax {command} {name} --workdir=runs/{name}"
 
 
 _BEGINNING = """# Configs of ours
 
 One file an experiment. Each says in its docstring what it reproduces, what it costs and what it
-reached. `fljax run --config=NAME` finds those of ours by name; a path names one of your own. A text
+reached. `fljax run NAME` finds those of ours by name; a path names one of your own. A text
 behind the name and a colon chooses one of several settings, where a file has them.
 """
