@@ -83,6 +83,11 @@ def write_app(
     recorded = load_run(run).config
     config = configuration(recorded, run)
     experiment = make_experiment(config)
+    if experiment.dataset.members != recorded["num_clients"]:
+        raise ValueError(
+            f"The run had {recorded['num_clients']} clients, and its data have "
+            f"{experiment.dataset.members} now. Give it the data that it had, or run it again."
+        )
     deployment = of_experiment(experiment)
     _check_visits(deployment)
     facts: dict[str, Any] = {"fljax": fljax.__version__}
@@ -90,11 +95,16 @@ def write_app(
         facts["data"] = facts_of(experiment.dataset)
         _check_machines(config, facts["data"], deployment)
     model = _model(deployment, run, start)
+    text = _as_text(model)
+    own = _own_code(config, recorded)
+    facts["config"] = config | {"code_dir": OWN if own else None}
     package = out / PACKAGE
     package.mkdir(parents=True)
-    facts["config"] = _with_own_code(config, recorded, package)
     (package / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
-    _write_model(package / MODEL, model)
+    (package / MODEL).write_text(text)
+    for path in own:
+        (package / OWN).mkdir(exist_ok=True)
+        shutil.copyfile(path, package / OWN / path.name)
     for name in ("__init__.py", "client_app.py", "records.py", "server_app.py"):
         (package / name).write_text(_template(name))
     texts = _texts(deployment, out, run, data, start)
@@ -117,15 +127,15 @@ def configuration(recorded: Mapping[str, Any], run: str | Path) -> dict[str, Any
       ValueError: runs/first was made by fljax.simulate from objects in memory, which no node can \
 make again. Run a configuration (fljax.run_config, fljax run), and export that.
     """
-    if FIELDS.keys() - recorded.keys():
+    if "dataset_options" not in recorded:
         raise ValueError(
             f"{run} was made by fljax.simulate from objects in memory, which no node can make "
             "again. Run a configuration (fljax.run_config, fljax run), and export that."
         )
-    config = {name: recorded[name] for name in FIELDS if name not in _LEFT_OUT}
-    if config["partition"] in (None, "natural"):
-        config["num_clients"] = None
-    return config
+    kept = FIELDS.keys() & recorded.keys() - set(_LEFT_OUT)
+    config = {name: recorded[name] for name in FIELDS if name in kept}
+    # the record tells how many clients came of it, without those that were held out
+    return config | {"num_clients": recorded.get("configured_clients", config["num_clients"])}
 
 
 def read_facts(package: str) -> dict[str, Any]:
@@ -216,8 +226,8 @@ def _model(deployment: Deployment, run: str | Path, start: str) -> SavedModel:
     return load_saved(run, start)
 
 
-def _write_model(path: Path, model: SavedModel) -> None:
-    """Writes a model as JSON, since bundles of Flower hold texts alone."""
+def _as_text(model: SavedModel) -> str:
+    """Returns a model as JSON, since bundles of Flower hold texts alone."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.npz"
         save_model(file, model.variables, model.frozen, model.about)
@@ -227,7 +237,7 @@ def _write_model(path: Path, model: SavedModel) -> None:
             f"The model has {len(content) / 1e6:,.1f} MB, and Flower's bundle of an app at most 10 "
             "MB as text. Export a smaller one, or train adapters (docs/models.md)."
         )
-    path.write_text(json.dumps({"npz": base64.b64encode(content).decode()}))
+    return json.dumps({"npz": base64.b64encode(content).decode()})
 
 
 def _read_model(path: Path) -> SavedModel:
@@ -237,25 +247,20 @@ def _read_model(path: Path) -> SavedModel:
         return read_model(file)
 
 
-def _with_own_code(config: dict[str, Any], recorded: Mapping[str, Any], package: Path) -> dict:
-    """Copies modules of the user's into the app; returns the configuration that finds them there.
+def _own_code(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Path]:
+    """Returns the files of the user's own modules, which go with the app.
 
     Raises:
       ConfigError: If one of them lies elsewhere by now.
     """
-    files = sorted({file for file, _ in recorded.get("own_code", {}).values()})
-    if not files:
-        return config | {"code_dir": None}
-    for file in files:
-        path = Path(config["code_dir"]) / file
-        if not path.is_file():
+    names = sorted({file for file, _ in recorded.get("own_code", {}).values()})
+    for name in names:
+        if not (Path(config["code_dir"]) / name).is_file():
             raise ConfigError(
-                f"The run is made of code in {file}, which is not in {config['code_dir']} (any "
+                f"The run is made of code in {name}, which is not in {config['code_dir']} (any "
                 "more). Put it there, or run the configuration again."
             )
-        (package / OWN).mkdir(exist_ok=True)
-        shutil.copyfile(path, package / OWN / file)
-    return config | {"code_dir": OWN}
+    return [Path(config["code_dir"]) / name for name in names]
 
 
 def _texts(

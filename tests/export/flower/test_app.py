@@ -5,16 +5,21 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 import tomllib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fljax import recording
-from fljax.config import resolve, to_plain
+from fljax.config import ConfigError, resolve, to_plain
+from fljax.core.wire_bytes import dense_from_bytes, dense_to_bytes
 from fljax.data import from_arrays
 from fljax.export.flower import rows
-from fljax.export.flower.app import configuration, read_app, write_app
+from fljax.export.flower.app import _own_code, configuration, read_app, write_app
+from fljax.recording.models import model_path, save_model
 
 CONFIG = {
     "dataset": "digits", "partition": "dirichlet", "alpha": 0.3, "num_clients": 6,
@@ -96,6 +101,37 @@ def test_rows_are_written_as_the_model_sees_them(tmp_path):
     np.testing.assert_array_equal(taken["x"], [[0.5, 0.75], [1.0, 1.25]])
 
 
+def test_an_app_takes_along_the_users_modules_and_a_trained_model(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from fljax import models\ndef make():\n    return models.softmax_regression(64, 10)\n"
+    )
+    own = {"model": "mine:make", "code_dir": str(tmp_path)}
+    with recording.Recorder(tmp_path / "run") as recorder:
+        config = to_plain(resolve(CONFIG | own))
+        recorder.write_config(config | {"own_code": {"model, mine": ["mine.py", "0"]}})
+    write_app(tmp_path / "run", tmp_path / "fresh")
+    del sys.modules["mine"]  # the app's machines are others
+    fresh = read_app(str(tmp_path / "fresh" / "fljax_app" / "any.py"))
+    del sys.modules["mine"]
+    trained = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, fresh.variables)
+    save_model(model_path(tmp_path / "run", "final"), trained, {}, {"round": 2})
+    app = write_app(tmp_path / "run", tmp_path / "app", start="final")
+    del sys.modules["mine"]
+    ours = read_app(str(app / "fljax_app" / "any.py")).variables
+    jax.tree.map(np.testing.assert_array_equal, ours, trained)
+
+
+def test_bytes_keep_types_that_numpy_does_not_know():
+    value = {"b": jnp.arange(3, dtype=jnp.bfloat16), "w": np.float32([[1.5, -2.0]])}
+    parts = dense_to_bytes(value)
+    assert [len(part) for part in parts] == [6, 8]
+    read = dense_from_bytes(parts, value)
+    assert read["b"].dtype == jnp.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, read, value)
+    with pytest.raises(ValueError, match=r"parts of \[6\] bytes, and the model here"):
+        dense_from_bytes(parts[:1], value)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -120,6 +156,8 @@ def test_wrong_arguments_are_refused(tmp_path, app):
         write_app(tmp_path, tmp_path / "my app")
     with pytest.raises(ValueError, match="choose from source, files"):
         write_app(tmp_path, tmp_path / "app", data="mine")
+    with pytest.raises(ConfigError, match=r"mine.py, which is not in"):
+        _own_code({"code_dir": str(tmp_path)}, {"own_code": {"model, mine": ["mine.py", "0"]}})
     with pytest.raises(ValueError, match="from objects in memory"):
         configuration({"dataset": "mine"}, "runs/first")
     with pytest.raises(FileNotFoundError, match="holds no client_00000.npz"):
