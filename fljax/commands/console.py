@@ -41,7 +41,9 @@ COMMANDS = {
     "partition": Command("fljax.commands.partition", "Looks at data and clients.", "[CONFIG]"),
     "audit": Command("fljax.commands.audit", "Attacks what a federation releases.", "[CONFIG]"),
     "analytics": Command("fljax.commands.analytics", "Asks clients for statistics.", "CONFIG"),
-    "export": Command("fljax.commands.export", "Exports a model, or an app.", "KIND RUN OUT"),
+    "export": Command(
+        "fljax.commands.export", "Exports a model, or an app.", "model|flower RUN OUT"
+    ),
     "monitor": Command("fljax.commands.monitor", "Watches deployed models for drift.", "CONFIG"),
     "benchmark": Command("fljax.commands.benchmark", "Times the round program."),
     "configs": Command("fljax.commands.configs", "Lists configs of ours, or prints one.", "[NAME]"),

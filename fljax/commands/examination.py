@@ -126,8 +126,15 @@ def computing(command: list[str], seconds: float = _SECONDS) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": f"JAX has not computed anything in {seconds:g} seconds"}
     except (IndexError, ValueError):
-        said = [line for line in done.stderr.strip().splitlines() if line and line[0] != " "]
-        return {"error": said[-1] if said else f"it ended with exit code {done.returncode}"}
+        return {"error": _last_words(done.stderr) or f"it ended with exit code {done.returncode}"}
+
+
+def _last_words(stderr: str) -> str:
+    """Returns the error that a process ended with; of one without a message, the line of code."""
+    lines = stderr.strip().splitlines()
+    error = next((line for line in reversed(lines) if line and line[0] != " "), "")
+    places = [line.strip() for line in lines if line.startswith('  File "')]
+    return f"{error} ({places[-1]})" if places and error.isidentifier() else error
 
 
 def tell() -> None:

@@ -69,7 +69,11 @@ def _of_packages(facts: Mapping[str, Any]) -> Iterator[Trap]:
 def _of_computing(facts: Mapping[str, Any]) -> Iterator[Trap]:
     computing = facts["computing"]
     if "error" in computing:
-        yield Trap(f"JAX does not compute here: {computing['error']}", "mend that first", True)
+        asked = facts["environment"].get("JAX_PLATFORMS")
+        remedy = f"unset JAX_PLATFORMS, or install what computes on {asked}" if asked else ""
+        if "XLA_FLAGS" in computing["error"]:
+            remedy = "take what it names out of XLA_FLAGS"
+        yield Trap(f"JAX does not compute here: {computing['error']}", remedy, broken=True)
         return
     run = computing["run"]
     if not run["last_loss"] < run["first_loss"]:

@@ -61,6 +61,8 @@ def words(tmp_path, monkeypatch):
         ("completion z", ["zsh"]),
         ("configs quickst", ["quickstart"]),
         ("report ", []),
+        ("export ", ["model", "flower"]),
+        ("export flower ", []),
     ],
 )
 def test_a_word_may_become(line, expected, words):

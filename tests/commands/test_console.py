@@ -39,6 +39,8 @@ def test_the_page_of_the_console_tells_of_every_command(call):
         assert (code, err) == (0, "")
         for name, command in console.COMMANDS.items():
             assert re.search(rf"^  {name} .*{re.escape(command.help)}$", out, re.MULTILINE)
+    table = (Path(__file__).parents[2] / "docs/command_line.md").read_text()
+    assert all(f"| `{name}` | " in table for name in console.COMMANDS)
     assert call("--version").out == f"fljax {fljax.__version__}\n"
 
 
