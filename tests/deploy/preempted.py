@@ -1,5 +1,6 @@
-"""A configuration whose rounds take their time, so that a signal meets a run on its way."""
+"""A configuration with rounds that take their time where a run is to be stopped on its way."""
 
+import os
 import time
 
 from fljax.config import default_config
@@ -26,11 +27,12 @@ def get_config():
 
 
 def unhurried(num_clients, clients_per_round, seed):
-    """Draws cohorts uniformly, a twentieth of a second each."""
+    """Draws cohorts uniformly; slowly, from the sixth on, where a run is to be stopped."""
     sampler = uniform(num_clients, clients_per_round, seed)
 
     def select(state, round):
-        time.sleep(0.05)
+        if round >= 6 and os.environ.get("TO_BE_STOPPED"):
+            time.sleep(0.5)
         return sampler.select(state, round)
 
     return sampler._replace(select=select)

@@ -61,12 +61,14 @@ def ended_early(log, workdir):
     return int(found[1])
 
 
-def test_a_pod_that_is_started_anew_goes_on(whole, tmp_path):
+def test_a_pod_that_is_started_anew_goes_on(whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("TO_BE_STOPPED", "yes")
     workdir, command = tmp_path / "run", arguments("job Job", tmp_path / "run")
     first = pods.start(command, tmp_path / "first")
     pods.stop_on_its_way(first, workdir)
     assert pods.codes(first) == [143]
     assert 0 < ended_early(tmp_path / "first", workdir) < len(records(whole)) - 1
+    monkeypatch.delenv("TO_BE_STOPPED")
     second = pods.start(command, tmp_path / "second")
     assert pods.codes(second) == [0], (tmp_path / "second").read_text()
     assert "no run yet" not in (tmp_path / "second").read_text()
@@ -75,7 +77,7 @@ def test_a_pod_that_is_started_anew_goes_on(whole, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, final, expected)
 
 
-def test_where_one_pod_of_two_is_stopped_both_save_and_go_on(whole, tmp_path):
+def test_where_one_pod_of_two_is_stopped_both_save_and_go_on(whole, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
 
     def start(life):
@@ -90,11 +92,13 @@ def test_where_one_pod_of_two_is_stopped_both_save_and_go_on(whole, tmp_path):
             for index in (0, 1)
         ]
 
+    monkeypatch.setenv("TO_BE_STOPPED", "yes")
     both = start("first")
     pods.stop_on_its_way(both[1], workdir)
     # as the manifest's rules have them: 143 where the signal came, 130 elsewhere
     assert pods.codes(*both) == [130, 143], (tmp_path / "first0").read_text()
     assert 0 < ended_early(tmp_path / "first0", workdir) < len(records(whole)) - 1
+    monkeypatch.delenv("TO_BE_STOPPED")
     assert pods.codes(*start("second")) == [0, 0], (tmp_path / "second0").read_text()
     for found, expected in zip(records(workdir), records(whole), strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
