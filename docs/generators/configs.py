@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
+from fljax.commands.configs import purposes
 from generators.outside import ROOT
 
 # configuration -> pictures of docs/ that it made
@@ -16,15 +17,6 @@ PICTURES = {
         "fedopt_yogi.png",
     ),
 }  # fmt: skip
-# what a docstring names first of these -> command
-COMMANDS = {
-    "study": "study",
-    "sweep": "sweep",
-    "audit": "audit",
-    "analytics": "analytics",
-    "partition": "partition",
-    "monitor": "monitor",
-}
 
 
 def page() -> str:
@@ -42,7 +34,8 @@ def _entry(path) -> str:
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     title, _, rest = docstring.partition("\n\n")
     lines = [f"## {path.stem}", "", f"**{' '.join(title.split())}**", "", _prose(rest), ""]
-    lines += ["```bash", _command(path.stem, docstring), "```", ""]
+    calls = [f"fljax {use} {path.stem} --workdir=runs/{use}" for use in purposes(path.stem)]
+    lines += ["```bash", *calls, "```", ""]
     lines += [f"The file: `configs/{path.name}`.", ""]
     lines += [f"![{path.stem}]({picture})\n" for picture in PICTURES.get(path.stem, ())]
     return "\n".join(lines)
@@ -51,12 +44,6 @@ def _entry(path) -> str:
 def _prose(text: str) -> str:
     """Sets apart what a docstring says of costs and results."""
     return re.sub(r"(^|\n|(?<=\. ))(Costs|Reaches): ?", r"\n\n**\2:** ", text).strip()
-
-
-def _command(name: str, docstring: str) -> str:
-    scripts = re.findall(r"fljax (\w+)", docstring)
-    command = next((COMMANDS[script] for script in scripts if script in COMMANDS), "run")
-    return f"fljax {command} {name} --workdir=runs/{name}"
 
 
 _BEGINNING = """# Configs of ours
