@@ -1,0 +1,67 @@
+"""Tutorials as the site shows them: run, checked against their pages, with pictures and notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from generators.tutorials.pages import cells, differences, unproven
+from generators.tutorials.runs import ROOT, Output, run
+
+FOLDER = ROOT / "docs" / "tutorials"
+PICTURES = "pictures"
+
+
+class Lesson(NamedTuple):
+    """A tutorial as the site shows it.
+
+    Attributes:
+      markdown: The page, with its pictures.
+      pictures: {path relative to the page: PNG bytes}.
+      outputs: What its cells left behind.
+    """
+
+    markdown: str
+    pictures: dict[str, bytes]
+    outputs: list[Output]
+
+
+def pages() -> list[Path]:
+    """Returns the tutorials; the list of them, `index.md`, is none."""
+    return sorted(page for page in FOLDER.glob("*.md") if page.stem != "index")
+
+
+def faults(text: str, outputs: Sequence[str]) -> list[str]:
+    """Returns in what a page differs from its run and from itself, one line each.
+
+    Args:
+      text: The page.
+      outputs: What each cell prints.
+    """
+    found = [
+        f"line {cell.line}: {difference}"
+        for cell, output in zip(cells(text), outputs, strict=True)
+        if (difference := differences(cell, output)) is not None
+    ]
+    return found + [f"the figure {figure} stands in no output" for figure in unproven(text)]
+
+
+def lesson(page: Path) -> Lesson:
+    """Runs a tutorial, or takes its last run; returns it as the site shows it.
+
+    Raises:
+      RuntimeError: If the page does not run.
+      ValueError: If its run says something else than the page.
+    """
+    text, outputs = page.read_text(), run(page).outputs
+    if found := faults(text, [output.text for output in outputs]):
+        told = "\n  ".join(found)
+        raise ValueError(f"{page}:\n  {told}\n`make tutorials` writes what is true today.")
+    pictures = {}
+    for cell, output in reversed(list(zip(cells(text), outputs, strict=True))):
+        for picture in reversed(output.pictures):
+            name = f"{PICTURES}/{picture.path.name}"
+            pictures[name] = picture.path.read_bytes()
+            text = f"{text[: cell.end]}\n![{picture.title}]({name})\n{text[cell.end :]}"
+    return Lesson(text, pictures, outputs)

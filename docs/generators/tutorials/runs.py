@@ -1,0 +1,168 @@
+"""Runs the cells of a tutorial, in a process of its own, and keeps what they print and draw.
+
+Results lie in `.cache/tutorials/` under a hash of the page's code, of fljax and of the versions of
+what it is built on; a page whose code stays as it was is run once.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from generators.tutorials.pages import Cell, cells
+
+ROOT = Path(__file__).resolve().parents[3]
+CACHE = ROOT / ".cache" / "tutorials"
+LIMIT_SECONDS = 300
+# Numbers depend on the platform beyond rounding, and a little on the number of devices.
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "MPLBACKEND": "agg"}
+_RESULT = "result.json"
+
+
+class Picture(NamedTuple):
+    """A picture that a cell drew: its title, and its PNG file."""
+
+    title: str
+    path: Path
+
+
+class Output(NamedTuple):
+    """What a cell left behind: what it printed, and its pictures."""
+
+    text: str
+    pictures: list[Picture]
+
+
+class Result(NamedTuple):
+    """A run of a page: an output for each cell, and the seconds of CPU and of the clock."""
+
+    outputs: list[Output]
+    cpu_seconds: float
+    seconds: float
+
+
+def run(page: Path, cache: Path = CACHE) -> Result:
+    """Runs a page, unless it was run as it is.
+
+    Raises:
+      RuntimeError: If a cell fails; with its traceback, whose lines are those of the page.
+    """
+    folder = cache / f"{page.stem}-{_key(page)}"
+    if not (folder / _RESULT).exists():
+        for old in cache.glob(f"{page.stem}-*"):
+            shutil.rmtree(old)
+        _start(page, folder)
+    return _read(folder)
+
+
+def _start(page: Path, folder: Path) -> None:
+    """Runs a page in a new process, in an empty directory; moves what it left to the folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folders = (ROOT, ROOT / "kernels", ROOT / "docs", os.environ.get("PYTHONPATH", ""))
+    environment = (
+        os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(map(str, filter(None, folders)))}
+    )
+    with tempfile.TemporaryDirectory(dir=folder.parent) as parent:
+        made, work = Path(parent) / "made", Path(parent) / "work"
+        made.mkdir()
+        work.mkdir()
+        ended = subprocess.run(
+            [sys.executable, "-m", __name__, str(page), str(made)],
+            cwd=work,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT_SECONDS,
+        )
+        if ended.returncode:
+            raise RuntimeError(f"{page} does not run:\n{ended.stderr}")
+        sys.stderr.write(ended.stderr)
+        made.rename(folder)
+
+
+def _read(folder: Path) -> Result:
+    saved = json.loads((folder / _RESULT).read_text())
+    outputs = [
+        Output(text, [Picture(title, folder / name) for title, name in pictures])
+        for text, pictures in saved["outputs"]
+    ]
+    return Result(outputs, saved["cpu_seconds"], saved["seconds"])
+
+
+def _key(page: Path) -> str:
+    """Returns a hash of all that a page's results follow from."""
+    code = "\n".join(cell.code for cell in cells(page.read_text()))
+    sources = [*(ROOT / "fljax").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
+    found = hashlib.sha256(code.encode())
+    for source in (Path(__file__), *sorted(sources)):
+        found.update(source.read_bytes())
+    for package in ("jax", "jaxlib", "numpy", "matplotlib", "optax", "flax"):
+        found.update(importlib.metadata.version(package).encode())
+    return found.hexdigest()[:16]
+
+
+def _run_here(page: Path, folder: Path) -> None:
+    """Runs the cells of a page in this process, one after another in one namespace."""
+    import time
+
+    import matplotlib.pyplot as plt
+
+    plt.rcParams |= {"figure.dpi": 110, "savefig.bbox": "tight", "axes.grid": True}
+    plt.rcParams |= {"grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
+    started, namespace, outputs = time.perf_counter(), {"__name__": "__main__"}, []
+    for cell in cells(page.read_text()):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            shown = _execute(cell, page, namespace)
+        pictures = []
+        for figure in [*shown, *map(plt.figure, plt.get_fignums())]:
+            name = f"{page.stem}-{sum(len(drawn) for _, drawn in outputs) + len(pictures) + 1}.png"
+            figure.savefig(folder / name)
+            pictures.append((_title(figure), name))
+        plt.close("all")
+        outputs.append((printed.getvalue(), pictures))
+    seconds = {"cpu_seconds": time.process_time(), "seconds": time.perf_counter() - started}
+    (folder / _RESULT).write_text(json.dumps({"outputs": outputs} | seconds))
+
+
+def _execute(cell: Cell, page: Path, namespace: dict) -> list:
+    """Executes a cell; shows the value of an expression in its last line, as notebooks do.
+
+    Returns:
+      That value, where it is a figure that pyplot does not know of.
+    """
+    from matplotlib.figure import Figure
+
+    tree = ast.parse("\n" * cell.line + cell.code, str(page))
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, str(page), "exec", dont_inherit=True), namespace)
+    if last is None:
+        return []
+    code = compile(ast.Expression(last.value), str(page), "eval", dont_inherit=True)
+    value = eval(code, namespace)
+    if isinstance(value, Figure):
+        return [value]
+    if value is not None:
+        print(repr(value))
+    return []
+
+
+def _title(figure) -> str:
+    """Returns the titles of a figure, which say what it shows where it cannot be seen."""
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    return "; ".join(filter(None, titles)) or "Figure"
+
+
+if __name__ == "__main__":
+    _run_here(Path(sys.argv[1]), Path(sys.argv[2]))
