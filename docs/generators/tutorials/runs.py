@@ -1,7 +1,7 @@
 """Runs the cells of a tutorial, in a process of its own, and keeps what they print and draw.
 
-Results lie in `.cache/tutorials/` under a hash of the page's code, of fljax and of the versions of
-what it is built on; a page whose code stays as it was is run once.
+Results lie in `.cache/tutorials/`, with hashes of the page's code, of the versions of other packages,
+and of those files of fljax that the run has imported: a page runs again once one of these changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from generators.tutorials.pages import Cell, cells
 
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".cache" / "tutorials"
-LIMIT_SECONDS = 300
+LIMIT_SECONDS = 1800
 # Numbers depend on the platform beyond rounding, and a little on the number of devices.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "MPLBACKEND": "agg"}
 _RESULT = "result.json"
@@ -55,15 +55,28 @@ class Result(NamedTuple):
 def run(page: Path, cache: Path = CACHE) -> Result:
     """Runs a page, unless it was run as it is.
 
+    Args:
+      page: The tutorial.
+      cache: Folder of the results of all pages.
+
     Raises:
       RuntimeError: If a cell fails; with its traceback, whose lines are those of the page.
     """
-    folder = cache / f"{page.stem}-{_key(page)}"
-    if not (folder / _RESULT).exists():
-        for old in cache.glob(f"{page.stem}-*"):
-            shutil.rmtree(old)
+    folder = cache / page.stem
+    if not _holds(folder, page):
         _start(page, folder)
     return _read(folder)
+
+
+def _holds(folder: Path, page: Path) -> bool:
+    """Returns whether a folder has the results of the page as it is, of sources as they are."""
+    if not (folder / _RESULT).exists():
+        return False
+    saved = json.loads((folder / _RESULT).read_text())
+    return saved["code"] == _hash_of_code(page) and all(
+        (ROOT / path).exists() and _hash(ROOT / path) == hashed
+        for path, hashed in saved["sources"].items()
+    )
 
 
 def _start(page: Path, folder: Path) -> None:
@@ -88,6 +101,7 @@ def _start(page: Path, folder: Path) -> None:
         if ended.returncode:
             raise RuntimeError(f"{page} does not run:\n{ended.stderr}")
         sys.stderr.write(ended.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
 
 
@@ -100,16 +114,30 @@ def _read(folder: Path) -> Result:
     return Result(outputs, saved["cpu_seconds"], saved["seconds"])
 
 
-def _key(page: Path) -> str:
-    """Returns a hash of all that a page's results follow from."""
-    code = "\n".join(cell.code for cell in cells(page.read_text()))
-    sources = [*(ROOT / "fljax").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
-    found = hashlib.sha256(code.encode())
-    for source in (Path(__file__), *sorted(sources)):
-        found.update(source.read_bytes())
+def _hash_of_code(page: Path) -> str:
+    """Returns a hash of a page's code and of what it is built on, but for the files of fljax."""
+    found = hashlib.sha256(Path(__file__).read_bytes())
+    for cell in cells(page.read_text()):
+        found.update(cell.code.encode())
     for package in ("jax", "jaxlib", "numpy", "matplotlib", "optax", "flax"):
         found.update(importlib.metadata.version(package).encode())
-    return found.hexdigest()[:16]
+    return found.hexdigest()
+
+
+def _sources() -> dict[str, str]:
+    """Returns {file below the checkout: its hash} of fljax's modules in this process."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    paths = (Path(file) for file in files if file)
+    ours = (ROOT / "fljax", ROOT / "kernels")
+    return {
+        str(path.relative_to(ROOT)): _hash(path)
+        for path in paths
+        if any(path.is_relative_to(folder) for folder in ours)
+    }
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _run_here(page: Path, folder: Path) -> None:
@@ -133,7 +161,8 @@ def _run_here(page: Path, folder: Path) -> None:
         plt.close("all")
         outputs.append((printed.getvalue(), pictures))
     seconds = {"cpu_seconds": time.process_time(), "seconds": time.perf_counter() - started}
-    (folder / _RESULT).write_text(json.dumps({"outputs": outputs} | seconds))
+    of_what = {"code": _hash_of_code(page), "sources": _sources()}
+    (folder / _RESULT).write_text(json.dumps({"outputs": outputs} | seconds | of_what))
 
 
 def _execute(cell: Cell, page: Path, namespace: dict) -> list:
