@@ -25,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest $(PYTEST_FLAGS)
 UV := $(TOOLS_VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check lint format docs docs-serve dist check-wheel \
+.PHONY: help install quickstart test check lint format docs docs-serve tutorials dist check-wheel \
 	test-oldest test-newest check-github check-deploy lock
 
 help: ## Show this list.
@@ -56,6 +56,9 @@ docs: $(DOCS) ## Build the documentation into site/, strictly, without the netwo
 
 docs-serve: $(DOCS) ## Show the documentation at http://127.0.0.1:8000, and build it again as it changes.
 	$(MKDOCS) serve
+
+tutorials: $(DOCS) ## Run the tutorials, or NAMES of them, and write what they print into their pages.
+	PYTHONPATH=docs $(DOCS_VENV)/bin/python -m generators.tutorials $(NAMES)
 
 dist: $(TOOLS) ## Build wheel and sdist into dist/, the wheel from the sdist, and check what is in them.
 	rm -rf dist

@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 from generators import api, configs, gallery, names, outside, promises
+from generators.tutorials import lessons
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+# {page of the site: the tutorial with what its run left}
+_LESSONS: dict[str, lessons.Lesson] = {}
 _LOADS = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^>]*>")
 
 
@@ -26,6 +29,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=text))
     for picture, path in gallery.pictures().items():
         files.append(File.generated(config, picture, abs_src_path=str(path)))
+    for page in lessons.pages():
+        lesson = _LESSONS[f"tutorials/{page.name}"] = lessons.lesson(page)
+        for name, content in lesson.files.items():
+            files.append(File.generated(config, f"tutorials/{name}", content=content))
     written = [
         (file.src_uri, outside.rewritten(file.content_string, file.src_uri))
         for file in files.documentation_pages()
@@ -40,6 +47,8 @@ def on_page_markdown(markdown: str, page: Page, **kwargs) -> str:
     uri = page.file.src_uri
     if uri.startswith("source/"):
         return markdown
+    if uri in _LESSONS:
+        markdown = _LESSONS[uri].markdown
     return outside.rewritten(names.filled(markdown), uri)
 
 

@@ -1,4 +1,4 @@
-"""Tutorials as the site shows them: run, checked against their pages, with pictures and notebook."""
+"""Tutorials as the site shows them: run, held against their pages, with pictures and notebook."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from generators.tutorials.notebooks import notebook
 from generators.tutorials.pages import cells, differences, unproven
-from generators.tutorials.runs import ROOT, Output, run
+from generators.tutorials.runs import ROOT, run
 
 FOLDER = ROOT / "docs" / "tutorials"
-PICTURES = "pictures"
 
 
 class Lesson(NamedTuple):
     """A tutorial as the site shows it.
 
     Attributes:
-      markdown: The page, with its pictures.
-      pictures: {path relative to the page: PNG bytes}.
-      outputs: What its cells left behind.
+      markdown: The page, with its pictures and the link to its notebook.
+      files: {name beside the page: content} of pictures and notebook.
     """
 
     markdown: str
-    pictures: dict[str, bytes]
-    outputs: list[Output]
+    files: dict[str, bytes | str]
 
 
 def pages() -> list[Path]:
@@ -58,10 +56,13 @@ def lesson(page: Path) -> Lesson:
     if found := faults(text, [output.text for output in outputs]):
         told = "\n  ".join(found)
         raise ValueError(f"{page}:\n  {told}\n`make tutorials` writes what is true today.")
-    pictures = {}
+    book = f"{page.stem}.ipynb"
+    files: dict[str, bytes | str] = {book: notebook(text, outputs)}
     for cell, output in reversed(list(zip(cells(text), outputs, strict=True))):
         for picture in reversed(output.pictures):
-            name = f"{PICTURES}/{picture.path.name}"
-            pictures[name] = picture.path.read_bytes()
-            text = f"{text[: cell.end]}\n![{picture.title}]({name})\n{text[cell.end :]}"
-    return Lesson(text, pictures, outputs)
+            files[picture.path.name] = picture.path.read_bytes()
+            shown = f"\n![{picture.title}]({picture.path.name})\n"
+            text = text[: cell.end] + shown + text[cell.end :]
+    title, _, rest = text.partition("\n")
+    link = f'[This page as a notebook]({book}){{download="{book}"}}'
+    return Lesson(f"{title}\n\n{link}\n{rest}", files)

@@ -25,7 +25,8 @@ _CELL = re.compile(
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])", re.ASCII)
 _FIGURE = re.compile(
-    r"(?<![\w.,-])(?:\d+(?:,\d{3})*\.\d+|\d+(?:,\d{3})+|\d+(?= (?:%|points?\b|times\b)))(?![\d.]*\w)"
+    r"(?<![\w.,-])(?:\d+(?:,\d{3})*\.\d+|\d+(?:,\d{3})+|\d+(?= (?:%|points?\b|times\b)))"
+    r"(?![\d.]*\w)"
 )
 _CHANGING = (
     (re.compile(r"\d[\d.,]* (?:s|ms|µs|GB|MB)(?:/\w+)?(?!\w)"), "TIME"),

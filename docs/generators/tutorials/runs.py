@@ -1,7 +1,8 @@
 """Runs the cells of a tutorial, in a process of its own, and keeps what they print and draw.
 
-Results lie in `.cache/tutorials/`, with hashes of the page's code, of the versions of other packages,
-and of those files of fljax that the run has imported: a page runs again once one of these changes.
+Results lie in `.cache/tutorials/`, with hashes of the page's code, of the versions of other
+packages, and of those files of fljax that the run has imported: a page runs again once one of these
+changes.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ def _run_here(page: Path, folder: Path) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams |= {"figure.dpi": 110, "savefig.bbox": "tight", "axes.grid": True}
-    plt.rcParams |= {"grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
+    plt.rcParams |= {"grid.alpha": 0.3, "axes.axisbelow": True}
+    plt.rcParams |= {"axes.spines.top": False, "axes.spines.right": False}
     started, namespace, outputs = time.perf_counter(), {"__name__": "__main__"}, []
     for cell in cells(page.read_text()):
         printed = io.StringIO()
