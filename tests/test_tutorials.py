@@ -10,10 +10,14 @@ import ast
 import doctest
 import importlib
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
+
+from fljax import config
+from fljax.config.schema import FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -25,7 +29,7 @@ sys.path.remove(str(ROOT / "docs"))
 TUTORIALS = lessons.pages()
 every_tutorial = pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 # what a reader of a lesson can be asked to follow
-LONGEST = 170
+LONGEST = 180
 
 CELLS = """Text with 0.5.
 
@@ -84,6 +88,21 @@ def test_names_of_fljax_exist(page):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if type(known.get(node.value.id)) is type(ast):
                 assert hasattr(known[node.value.id], node.attr), ast.unparse(node)
+
+
+@every_tutorial
+def test_commands_of_tutorials_resolve(page):
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    for line in "".join(blocks).replace("\\\n", " ").splitlines():
+        program, *arguments = shlex.split(line)
+        if program == "fljax" and arguments[:2] == ["run", "quickstart"]:
+            assert set(re.findall(r"^--(\w+)(?!\w*\.)", "\n".join(arguments), re.MULTILINE)) <= {
+                *("workdir", "privacy", "config")
+            }
+            pairs = [flag.partition("=") for flag in arguments if flag.startswith("--config.")]
+            values = {key.removeprefix("--config."): value for key, _, value in pairs}
+            kinds = {key: FIELDS[key].kind(value) for key, value in values.items()}
+            config.resolve(config.load_config(str(ROOT / "configs/quickstart.py"), kinds))
 
 
 @every_tutorial

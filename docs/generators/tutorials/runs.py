@@ -29,6 +29,8 @@ LIMIT_SECONDS = 1800
 # Numbers depend on the platform beyond rounding, and a little on the number of devices.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "MPLBACKEND": "agg"}
 _RESULT = "result.json"
+# To be raised where runs would leave something else than before.
+_VERSION = b"1"
 
 
 class Picture(NamedTuple):
@@ -74,7 +76,7 @@ def _holds(folder: Path, page: Path) -> bool:
     if not (folder / _RESULT).exists():
         return False
     saved = json.loads((folder / _RESULT).read_text())
-    return saved["code"] == _hash_of_code(page) and all(
+    return saved["code"] == _hash_of_code(page.read_text()) and all(
         (ROOT / path).exists() and _hash(ROOT / path) == hashed
         for path, hashed in saved["sources"].items()
     )
@@ -115,10 +117,10 @@ def _read(folder: Path) -> Result:
     return Result(outputs, saved["cpu_seconds"], saved["seconds"])
 
 
-def _hash_of_code(page: Path) -> str:
+def _hash_of_code(text: str) -> str:
     """Returns a hash of a page's code and of what it is built on, but for the files of fljax."""
-    found = hashlib.sha256(Path(__file__).read_bytes())
-    for cell in cells(page.read_text()):
+    found = hashlib.sha256(_VERSION)
+    for cell in cells(text):
         found.update(cell.code.encode())
     for package in ("jax", "jaxlib", "numpy", "matplotlib", "optax", "flax"):
         found.update(importlib.metadata.version(package).encode())
@@ -151,7 +153,8 @@ def _run_here(page: Path, folder: Path) -> None:
     plt.rcParams |= {"grid.alpha": 0.3, "axes.axisbelow": True}
     plt.rcParams |= {"axes.spines.top": False, "axes.spines.right": False}
     started, namespace, outputs = time.perf_counter(), {"__name__": "__main__"}, []
-    for cell in cells(page.read_text()):
+    text = page.read_text()  # once: it may be edited while it runs
+    for cell in cells(text):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             shown = _execute(cell, page, namespace)
@@ -163,7 +166,7 @@ def _run_here(page: Path, folder: Path) -> None:
         plt.close("all")
         outputs.append((printed.getvalue(), pictures))
     seconds = {"cpu_seconds": time.process_time(), "seconds": time.perf_counter() - started}
-    of_what = {"code": _hash_of_code(page), "sources": _sources()}
+    of_what = {"code": _hash_of_code(text), "sources": _sources()}
     (folder / _RESULT).write_text(json.dumps({"outputs": outputs} | seconds | of_what))
 
 
