@@ -24,6 +24,13 @@ PYTEST_FLAGS := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(PYTEST_FLAGS)
 UV := $(TOOLS_VENV)/bin/uv
 
+# What an environment of other versions has to do: the quick tests, and a run with its baselines.
+define tried
+	$(UV) pip list --python $(1)/bin/python
+	$(1)/bin/python -m pytest $(PYTEST_FLAGS) @tests/quick.txt
+	$(1)/bin/fljax run quickstart --workdir=$(WORKDIR)
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test check lint format docs docs-serve tutorials dist check-wheel \
 	test-oldest test-newest check-github check-deploy lock
@@ -69,19 +76,17 @@ dist: $(TOOLS) ## Build wheel and sdist into dist/, the wheel from the sdist, an
 check-wheel: dist ## Install the wheel into an empty environment, and use it from an empty folder.
 	$(TOOLS_VENV)/bin/python scripts/check_wheel.py
 
-test-oldest: $(TOOLS) ## Run the quick tests with the lowest versions of pyproject.toml, on Python 3.11.
+test-oldest: $(TOOLS) ## Run the quick tests and a run with the lowest versions allowed, on Python 3.11.
 	$(UV) venv --quiet --clear --python $(OLDEST_PYTHON) .venv-oldest
 	$(UV) pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e .
 	# the tools are new ones: of its detectors alone, river asks for a newer NumPy than fljax
 	$(UV) pip install --quiet --python .venv-oldest/bin/python chex hypothesis pytest pytest-xdist
-	$(UV) pip list --python .venv-oldest/bin/python
-	.venv-oldest/bin/python -m pytest $(PYTEST_FLAGS) @tests/quick.txt
+	$(call tried,.venv-oldest)
 
-test-newest: $(TOOLS) ## Run the quick tests with the newest versions that are allowed, on Python 3.13.
+test-newest: $(TOOLS) ## Run the quick tests and a run with the newest versions allowed, on Python 3.13.
 	$(UV) venv --quiet --clear --python $(NEWEST_PYTHON) .venv-newest
 	$(UV) pip install --quiet --python .venv-newest/bin/python -e '.[test]'
-	$(UV) pip list --python .venv-newest/bin/python
-	.venv-newest/bin/python -m pytest $(PYTEST_FLAGS) @tests/quick.txt
+	$(call tried,.venv-newest)
 
 check-github: $(TOOLS) ## Check workflows and templates in .github/ by GitHub's schemas.
 	$(TOOLS_VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
