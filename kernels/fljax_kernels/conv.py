@@ -225,7 +225,8 @@ def named_padding(lhs, rhs, strides, name, x_dilation, w_dilation):
     """Returns the padding that a name stands for."""
     size = [(n - 1) * spacing + 1 for n, spacing in zip(lhs.shape[1:3], x_dilation, strict=True)]
     extent = [(k - 1) * spacing + 1 for k, spacing in zip(rhs.shape[:2], w_dilation, strict=True)]
-    return lax.padtype_to_pads(size, extent, strides, name)
+    # NumPy's integers, in older JAX, of which Pallas would make arrays
+    return [(int(low), int(high)) for low, high in lax.padtype_to_pads(size, extent, strides, name)]
 
 
 def output_size(x, w, strides, padding, dilation):
