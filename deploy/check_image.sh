@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image where no container daemon runs, and uses it as its user.
 #   deploy/check_image.sh DIRECTORY [options of buildah build]
-# Needs root, buildah, debootstrap and the network; DIRECTORY keeps some 15 GB. The Dockerfile is
+# Needs root, buildah, debootstrap and the network; DIRECTORY keeps some 20 GB. The Dockerfile is
 # taken as it is, but two things are replaced: its base comes from debootstrap, not from a registry,
 # and its steps run in a chroot. Not tried so: tini as process 1, limits, GPUs.
 # What stands in single quotes is for the shell inside.
