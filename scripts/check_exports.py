@@ -106,7 +106,8 @@ def main(argv):
             if made.onnx is not None:
                 good = made.onnx.difference is not None
                 line += f", ONNX {f'{made.onnx.difference:.1e}' if good else made.onnx.reason}"
-                line += "" if made.onnx.rows == "batch" else " (one row at a time)"
+                if good and made.onnx.rows != "batch":
+                    line += f" (one row at a time: {made.onnx.reason})"
             commands.show(line)
     return int(far)
 

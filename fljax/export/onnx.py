@@ -72,7 +72,7 @@ def onnx(model: Forward, path: Path, x: np.ndarray, outputs: np.ndarray) -> Conv
             count = len(x) if rows == "batch" else 1
             (found,) = session.run(None, {session.get_inputs()[0].name: x[:count]})
         except Exception as error:  # of a library that meets operations of any model
-            reason = f"{type(error).__name__}: {brief(error)}"
+            reason = brief(error)
             path.unlink(missing_ok=True)
             continue
         wanted = outputs[:count]

@@ -17,7 +17,9 @@ from fljax.commands import export
 from fljax.config import default_config, to_plain
 from fljax.config.prediction import Trained
 from fljax.core.algorithm import Variables
+from fljax.core.network import as_network
 from fljax.core.safetensors import read_tensors, write_tensors
+from fljax.export import run_model
 from fljax.export.description import preprocessing
 from fljax.export.forward import forward
 from fljax.export.training import whose_model
@@ -129,9 +131,22 @@ def test_the_files_are_enough_to_rebuild_the_model(run, made):
 def test_weights_may_be_inside_the_program(run, tmp_path):
     made = fljax.export_model(run, tmp_path / "out", weights="inside", platforms=["cpu"])
     (made.directory / "model.safetensors").unlink()
-    from fljax.export import run_model
-
     assert made.about["weights_inside"] and run_model.check(made.directory) < 1e-6
+
+
+def test_a_model_that_counts_its_rows_takes_one_at_a_time(run, tmp_path):
+    network = as_network(models.mlp((64, 8, 10)))
+
+    def apply(params, frozen, state, x, *rest):
+        int(x.shape[0])  # a symbol has no value
+        return network.apply(params, frozen, state, x, *rest)
+
+    with pytest.warns(UserWarning, match="The program takes one row at a time"):
+        made = fljax.export_model(
+            run, tmp_path / "out", model=network._replace(apply=apply), platforms=["cpu"]
+        )
+    assert made.about["rows"] == 1 and made.about["rows_note"]
+    assert run_model.check(made.directory) < 1e-6
 
 
 def test_adapters_are_added_to_the_weights(tmp_path):
