@@ -33,6 +33,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         lesson = _LESSONS[f"tutorials/{page.name}"] = lessons.lesson(page)
         for name, content in lesson.files.items():
             files.append(File.generated(config, f"tutorials/{name}", content=content))
+    for page in lessons.others():
+        lessons.held(page)
     written = [
         (file.src_uri, outside.rewritten(file.content_string, file.src_uri))
         for file in files.documentation_pages()

@@ -13,6 +13,9 @@ api, configs, gallery, names, outside, promises = (
     importlib.import_module(f"generators.{name}")
     for name in ("api", "configs", "gallery", "names", "outside", "promises")
 )
+lessons, pages = (
+    importlib.import_module(f"generators.tutorials.{name}") for name in ("lessons", "pages")
+)
 sys.path.remove(str(ROOT / "docs"))
 
 PAGES = api.pages()

@@ -17,8 +17,10 @@ from site_pages import (
     configs,
     gallery,
     generators,
+    lessons,
     names,
     outside,
+    pages,
     promises,
 )
 
@@ -92,6 +94,15 @@ def test_pages_of_other_simulators_name_those_of_our_table():
         assert names.filled(text).count("| mind |") == text.count("<!-- names: ") == 1
     with pytest.raises(ValueError, match="known of 'Flowers'; of .*Flower"):
         names.table("Flowers")
+
+
+@pytest.mark.parametrize("page", lessons.others(), ids=lambda page: page.stem)
+def test_pages_that_run_can_be_read_and_say_what_they_print(page):
+    text = page.read_text()
+    cells = pages.cells(text)
+    for cell in cells:
+        compile(cell.code, str(page), "exec")
+    assert any(cell.output for cell in cells) and not pages.unproven(text)
 
 
 def test_the_gallery_shows_pictures_that_its_code_names():

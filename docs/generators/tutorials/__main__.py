@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from generators.tutorials.lessons import faults, pages
+from generators.tutorials.lessons import faults, others, pages
 from generators.tutorials.pages import with_outputs
 from generators.tutorials.runs import run
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     wrong = 0
-    for page in pages():
+    for page in [*pages(), *others()]:
         if options.names and page.stem not in options.names:
             continue
         result = run(page)

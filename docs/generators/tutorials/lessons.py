@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from generators.tutorials.notebooks import notebook
 from generators.tutorials.pages import cells, differences, unproven
-from generators.tutorials.runs import ROOT, run
+from generators.tutorials.runs import ROOT, Output, run
 
 FOLDER = ROOT / "docs" / "tutorials"
+# folders of pages that are no lessons, whose code runs and is held against them all the same
+OTHERS = (ROOT / "docs" / "start", ROOT / "docs" / "coming_from")
 
 
 class Lesson(NamedTuple):
@@ -30,6 +32,11 @@ def pages() -> list[Path]:
     return sorted(page for page in FOLDER.glob("*.md") if page.stem != "index")
 
 
+def others() -> list[Path]:
+    """Returns the pages that run and are no tutorials."""
+    return sorted(page for folder in OTHERS for page in folder.glob("*.md"))
+
+
 def faults(text: str, outputs: Sequence[str]) -> list[str]:
     """Returns in what a page differs from its run and from itself, one line each.
 
@@ -45,8 +52,8 @@ def faults(text: str, outputs: Sequence[str]) -> list[str]:
     return found + [f"the figure {figure} stands in no output" for figure in unproven(text)]
 
 
-def lesson(page: Path) -> Lesson:
-    """Runs a tutorial, or takes its last run; returns it as the site shows it.
+def held(page: Path) -> list[Output]:
+    """Runs a page, or takes its last run; returns what its cells left behind.
 
     Raises:
       RuntimeError: If the page does not run.
@@ -56,6 +63,12 @@ def lesson(page: Path) -> Lesson:
     if found := faults(text, [output.text for output in outputs]):
         told = "\n  ".join(found)
         raise ValueError(f"{page}:\n  {told}\n`make tutorials` writes what is true today.")
+    return outputs
+
+
+def lesson(page: Path) -> Lesson:
+    """Returns a tutorial as the site shows it; raises what `held` does."""
+    text, outputs = page.read_text(), held(page)
     book = f"{page.stem}.ipynb"
     files: dict[str, bytes | str] = {book: notebook(text, outputs)}
     for cell, output in reversed(list(zip(cells(text), outputs, strict=True))):
