@@ -160,6 +160,14 @@ def test_figures_without_an_output_are_found(prose, missing):
     assert pages.unproven(CELLS.replace("Text with 0.5.", prose)) == missing
 
 
+def test_a_page_that_differs_from_its_run_has_faults():
+    assert lessons.faults(CELLS.replace("0.5", "0.33"), ["0.33\n", ""]) == []
+    assert lessons.faults(CELLS, ["0.4\n", ""]) == [
+        "line 3: 0.33 on the page, 0.4 in the run",
+        "the figure 0.5 stands in no output",
+    ]
+
+
 def test_a_page_runs_once_in_a_process_of_its_own(tmp_path):
     page, cache = tmp_path / "small.md", tmp_path / "cache"
     page.write_text(
