@@ -67,7 +67,7 @@ def _use(made: Export) -> list[str]:
         "## Use",
         "",
         "```bash",
-        "pip install jax flatbuffers",
+        f"pip install 'jax>={about['jax']}' flatbuffers",
         "python run_model.py --check            # same outputs as where it was exported?",
         "python run_model.py rows.npy out.npy",
         "```",

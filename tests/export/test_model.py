@@ -117,6 +117,7 @@ def test_model_json_says_what_the_files_hold(made):
     assert "[0, 1]" in about["data"]["about"]  # what the source does with pixels
     assert "data_dir" not in about["config"]
     card = (made.directory / "README.md").read_text()
+    assert f"'jax>={jax.__version__}'" in card  # older ones do not read the program
     assert "| test/accuracy | 0.7500 |" in card and "raspberry_pi_5" in card
     assert "stablehlo.dot_general" in (made.directory / "model.mlir").read_text()
 
