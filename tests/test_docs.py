@@ -125,6 +125,11 @@ def test_links_and_paths_lead_somewhere(page):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
+def test_pages_have_no_marks_of_a_merge():
+    marked = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    assert [page.name for page in LINKING if marked.search(page.read_text())] == []
+
+
 def test_every_module_begins_with_a_sentence():
     for folder in ("fljax", "kernels", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
