@@ -18,6 +18,8 @@ from fljax.analytics.query import Asked
 from fljax.analytics.ranges import checked_range
 from fljax.analytics.weighting import checked_weighting
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SEARCH = hypothesis.settings(max_examples=20)
 
 

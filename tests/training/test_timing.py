@@ -22,6 +22,8 @@ from fljax.training.rehearsal import rehearsed
 from fljax.training.timing import message_bytes
 from fljax.training.traffic import training_traffic
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 OPTIONS = {
     "num_rounds": 3, "clients_per_round": 4, "batch_size": 10, "progress": False, "eval_every": 3,
 }  # fmt: skip

@@ -17,6 +17,8 @@ from fljax.studies.audit.threats import threat_model
 from fljax.training.options import RoundOptions
 from tests.small_sweeps import small_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 PLAIN = {"privacy": None, "noise_multiplier": None, "delta": None, "clip_norm": None}
 
 

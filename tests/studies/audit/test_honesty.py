@@ -28,6 +28,8 @@ from fljax.studies.audit.verdicts import judge_evidence, make_attacks
 from fljax.training.options import RoundOptions, split_options
 from tests.small_sweeps import small_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 USERS = {"privacy": "gaussian", "noise_multiplier": 1.0, "clip_norm": 1.0, "delta": 1e-3}
 ROWS_ALONE = USERS | {"privacy": "dpsgd"}
 ROWS = ROWS_ALONE | {"batches": "poisson"}

@@ -13,6 +13,8 @@ from fljax.studies.audit.statements import asked, make_statements
 from fljax.studies.audit.updates import make_alignments, make_watcher, summed
 from tests.small_sweeps import small_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
+
 MEMBERS = np.random.default_rng(3).random((3, 40)) < 0.5
 
 
