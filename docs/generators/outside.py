@@ -45,7 +45,7 @@ def place(path: str) -> str:
     """
     if path in INCLUDED:
         return INCLUDED[path]
-    if path.startswith("docs/"):
+    if path.startswith("docs/") and not path.endswith(".py"):
         return path.removeprefix("docs/")
     return f"source/{path}.md"
 
