@@ -52,6 +52,8 @@ import fljax
 for name in fljax.__all__:
     getattr(fljax, name)
 for module in pkgutil.walk_packages(fljax.__path__, "fljax."):
+    if "flower.template." in module.name:
+        continue  # they become modules of another application
     try:
         importlib.import_module(module.name)
     except ModuleNotFoundError as error:

@@ -154,6 +154,7 @@ def test_a_state_without_stored_arrays(tmp_path, state):
 
 def test_saving_is_silent_where_the_program_logs(tmp_path, caplog, capfd, recwarn):
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="absl")  # commands ask for less
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, make_state())
         checkpoints.restore(1, make_state())
