@@ -14,7 +14,7 @@ from fljax.recording.runs import Run
 from fljax.reports.charts import Chart, Line, shares, steps
 from fljax.reports.curves import lines_of
 from fljax.reports.layout import Charts
-from fljax.reports.subjects import Subject
+from fljax.reports.subjects import Subject, alike
 from fljax.studies.columns import with_sd
 from fljax.studies.selection import spread as over_seeds
 
@@ -26,6 +26,13 @@ _WORDS = {"worst": "worst tenth", "best": "best tenth", "std": "deviation"}
 
 def client_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
     """Returns the part of a page about single clients; nothing where none was evaluated."""
+    groups = alike(subjects, "eval/clients/mean")
+    blocks = [block for group in groups for block in _of_one_metric(group)]
+    return [Heading("Clients"), *blocks] if blocks else []
+
+
+def _of_one_metric(subjects: Sequence[Subject]) -> list[Block | Charts]:
+    """Returns what is shown of subjects that are judged by the same metric."""
     metric = spread_metric(subjects[0].run.metrics)
     found = [
         one
@@ -37,7 +44,6 @@ def client_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
         return []
     factor, unit = unit_of(f"eval/test/{metric.name}", subjects[0].run.metrics)
     blocks: list[Block | Charts] = [
-        Heading("Clients"),
         Text(f"Each client's {metric.words} at the last evaluation, every client counting once."),
         _table(found, metric, factor, unit),
         Charts(_charts(found, metric, factor, unit) + _over_rounds(subjects)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,17 @@ from fljax.core.metrics import LOSS, Metric, name_of, target_of, unit_of
 from fljax.recording.summary import SIMULATED
 from fljax.reports.charts import Chart, Line
 from fljax.reports.headline import byte_unit
-from fljax.reports.subjects import BYTES, DOWNLINK, UPLINK, Subject, last, prepared, subject_line
+from fljax.reports.subjects import (
+    BYTES,
+    DOWNLINK,
+    UPLINK,
+    Subject,
+    alike,
+    all_metrics,
+    last,
+    prepared,
+    subject_line,
+)
 
 # Rows of evaluations as legends call them.
 SPLITS = {
@@ -24,25 +34,25 @@ _ROUND = "Round"
 
 
 def metric_charts(subjects: Sequence[Subject]) -> list[Chart]:
-    """Returns charts of the task's first metric and of the loss by round.
+    """Returns charts of the tasks' first metrics and of the loss by round.
 
     Of one subject, all rows and its baselines share a chart; of several, each kind of rows has one.
     """
-    metrics = subjects[0].run.metrics
-    names = dict.fromkeys((metrics[0].name, LOSS.name))
+    first = subjects[0].run.metrics[0].name
+    names = dict.fromkeys((*(subject.run.metrics[0].name for subject in subjects), LOSS.name))
     charts = []
     for name in names:
         keys = [f"eval/{split}/{name}" for split in SPLITS]
-        keys += ["train/loss"] if name == LOSS.name else ["eval/clients/mean"]
+        keys += ["train/loss"] * (name == LOSS.name)
+        # one key for all tasks, of whose first metrics it is
+        keys += ["eval/clients/mean"] * (name == first != LOSS.name)
         if len(subjects) == 1:
             lines = [*_rows_of(subjects[0], keys), *_of_baselines(subjects[0], name)]
-            charts += _chart(_title(name, metrics), keys[0], lines, subjects)
-        else:
-            for key in keys:
-                title = name_of(key, metrics)
-                charts += _chart(
-                    title[0].upper() + title[1:], key, lines_of(subjects, key), subjects
-                )
+            charts += _chart(_title(name, subjects[0].run.metrics), keys[0], lines, subjects)
+            continue
+        for key, group in _in_groups(subjects, keys):
+            title = name_of(key, group[0].run.metrics)
+            charts += _chart(title[0].upper() + title[1:], key, lines_of(group, key), group)
     return charts
 
 
@@ -96,12 +106,11 @@ def byte_charts(subjects: Sequence[Subject]) -> list[Chart]:
 
 
 def key_charts(subjects: Sequence[Subject], keys: Iterable[str]) -> list[Chart]:
-    """Returns a chart for each key of records, by round."""
-    metrics = subjects[0].run.metrics
+    """Returns a chart for each key of records, by round; of tasks that mean others by it, each."""
     charts = []
-    for key in keys:
-        _, unit = unit_of(key, metrics)
-        found = _chart(key, key, lines_of(subjects, key), subjects)
+    for key, group in _in_groups(subjects, keys):
+        _, unit = unit_of(key, group[0].run.metrics)
+        found = _chart(key, key, lines_of(group, key), group)
         # a target is of the first metric, which has charts of its own
         charts += [chart._replace(target=None, y_label=f"{key}{unit}") for chart in found]
     return charts
@@ -121,16 +130,28 @@ def other_keys(subjects: Sequence[Subject], shown: Iterable[str]) -> tuple[list[
 
 
 def lines_of(subjects: Sequence[Subject], key: str) -> list[Line]:
-    """Returns the line of a record's key for each subject that has it, in the units of the key."""
+    """Returns the line of a record's key for each subject that has it, in the units of the key.
+
+    Args:
+      subjects: Those in which the key holds one metric, see `alike`.
+      key: Of records.
+    """
     factor, _ = unit_of(key, subjects[0].run.metrics)
     return _known(subject_line(subject, key, factor=factor) for subject in subjects)
 
 
 def shown_keys(subjects: Sequence[Subject]) -> set[str]:
     """Returns the keys of records that the charts above show."""
-    names = {subjects[0].run.metrics[0].name, LOSS.name}
+    names = {*(subject.run.metrics[0].name for subject in subjects), LOSS.name}
     keys = {f"eval/{split}/{name}" for split in SPLITS for name in names}
     return keys | {"train/loss", "eval/clients/mean", UPLINK, DOWNLINK, BYTES, SIMULATED}
+
+
+def _in_groups(
+    subjects: Sequence[Subject], keys: Iterable[str]
+) -> Iterator[tuple[str, list[Subject]]]:
+    """Yields each key with those subjects in which it holds one metric, for all of these groups."""
+    return ((key, group) for key in keys for group in alike(subjects, key))
 
 
 def _rows_of(subject: Subject, keys: Sequence[str]) -> list[Line]:
@@ -168,13 +189,20 @@ def _chart(
     """Returns a chart of a metric, with the target if it is the first one; none without lines."""
     if not lines:
         return []
-    metrics = subjects[0].run.metrics
+    metrics = all_metrics(subjects)
     factor, unit = unit_of(key, metrics)
-    target = target_of(subjects[0].run.config)
-    is_first = key.startswith("eval/") and key.rpartition("/")[2] == metrics[0].name
     name = next((metric.title for metric in metrics if metric.name == key.rpartition("/")[2]), None)
     label = f"{name or title}{unit if unit not in (name or '') else ''}"
-    return [Chart(title, x_label, label, lines, factor * target if target and is_first else None)]
+    target = _target(key, subjects)
+    return [Chart(title, x_label, label, lines, None if target is None else factor * target)]
+
+
+def _target(key: str, subjects: Sequence[Subject]) -> float | None:
+    """Returns the target that all who are judged by a metric share; None where there is none."""
+    name = key.rpartition("/")[2]
+    runs = [subject.run for subject in subjects if subject.run.metrics[0].name == name]
+    targets = {target_of(run.config) for run in runs}
+    return targets.pop() if key.startswith("eval/") and len(targets) == 1 else None
 
 
 def _title(name: str, metrics: Sequence[Metric]) -> str:

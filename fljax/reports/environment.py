@@ -30,10 +30,12 @@ def _facts(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, s
         if value is not None:
             found[name] = write(value)
 
-    note("devices", summary.get("device"))
+    execution = config.get("execution") or {}
+    note("devices", summary.get("device") or execution.get("devices"))
     note("processes", config.get("processes"))
-    for name, value in (config.get("execution") or {}).items():
-        note(name.replace("_", " "), value)
+    for name, value in execution.items():
+        if name != "devices":
+            note(name.replace("_", " "), value)
     for name, value in (config.get("numerics") or {}).items():
         note(name.replace("_", " "), value if value != "" else None)
     note("compiling", summary.get("compile_seconds"), duration)

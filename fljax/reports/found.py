@@ -74,7 +74,8 @@ def find(directories: Sequence[str | Path]) -> Found:
     for path in given:
         if not path.is_dir():
             raise FileNotFoundError(f"There is no directory {path}. Give the workdir of a run.")
-    paths = list(dict.fromkeys(each for path in given for each in _below(path)))
+    # a directory that is named twice, or has two names, is one
+    paths = list({each.resolve(): each for path in given for each in _below(path)}.values())
     if not paths:
         raise FileNotFoundError(
             f"{', '.join(map(str, given))}: no run, study or audit there. Give the directory that "

@@ -13,7 +13,7 @@ from fljax.core.metrics import LOSS, Metric, name_of, target_of, unit_of
 from fljax.recording.page import Table
 from fljax.recording.runs import Run
 from fljax.recording.summary import SIMULATED
-from fljax.reports.subjects import BYTES, Subject, last
+from fljax.reports.subjects import BYTES, Subject, all_metrics, last
 from fljax.studies.columns import with_sd
 from fljax.studies.selection import spread
 from fljax.training.privacy_records import EPSILON, EPSILON_PLD
@@ -76,22 +76,24 @@ def byte_unit(most: float) -> tuple[float, str]:
 
 def _columns(subjects: Sequence[Subject]) -> dict[str, Callable[[Subject], str]]:
     """Returns {title: what writes the cell of a subject}."""
-    metrics = subjects[0].run.metrics
+    metrics = all_metrics(subjects)
+    firsts = dict.fromkeys(subject.run.metrics[0].name for subject in subjects)
     columns: dict[str, Callable[[Subject], str]] = {
         "state": lambda subject: "; ".join(dict.fromkeys(map(state, subject.runs))),
         "rounds": lambda subject: _range([int(run.rounds[-1]) for run in subject.runs]),
     }
-    shown: dict[str, Metric] = {metric.name: metric for metric in (metrics[0], LOSS)}
     for split in ("test", "val", "held_out", "personal"):
-        for name in shown:
+        for name in dict.fromkeys((*firsts, LOSS.name)):
             key = f"eval/{split}/{name}"
             text, (_, unit) = name_of(key, metrics), unit_of(key, metrics)
             columns[f"{text}, last{unit}"] = _at("final", key, metrics)
-            if name == metrics[0].name and split != "val":
+            if name in firsts and split != "val":
                 columns[f"{text}, chosen round{unit}"] = _at("best", key, metrics)
-    columns["round chosen on validation data"] = _chosen
-    if (target := target_of(subjects[0].run.config)) is not None:
-        columns[f"round of {metrics[0].words} {target:g}"] = _reached
+    columns["round chosen"] = _chosen
+    for subject in subjects:
+        metric, target = subject.run.metrics[0], target_of(subject.run.config)
+        if target is not None:
+            columns[f"round of {metric.words} {target:g}"] = _reached(metric, target)
     columns["epsilon spent"] = lambda subject: _each(subject.runs, _epsilon, figures)
     columns["sent, both ways"] = _of_curve(BYTES, in_bytes)
     columns["simulated time"] = _of_curve(SIMULATED, duration)
@@ -114,16 +116,24 @@ def _chosen(subject: Subject) -> str:
     if not chosen:
         return _NONE
     text = _range([found["round"] for found in chosen])
-    return text if chosen[0]["selected_by"] == "val" else f"{text}, on test data"
+    rows = {"val": "validation", "test": "test"}[chosen[0]["selected_by"]]
+    return f"{text}, on {rows} data"
 
 
-def _reached(subject: Subject) -> str:
-    """Returns the round in which the target was reached, of those seeds that did."""
-    reached = [found["rounds"] for known in subject.outcomes if (found := known["to_target"])]
-    if not reached:
-        return "never"
-    some = len(reached) < len(subject.runs)
-    return with_sd(spread(reached), 0) + f" ({len(reached)}/{len(subject.runs)} seeds)" * some
+def _reached(metric: Metric, target: float) -> Callable[[Subject], str]:
+    """Returns what writes the round in which a target was reached, of those seeds that did."""
+
+    def cell(subject: Subject) -> str:
+        run = subject.run
+        if (run.metrics[0].name, target_of(run.config)) != (metric.name, target):
+            return _NONE
+        reached = [found["rounds"] for known in subject.outcomes if (found := known["to_target"])]
+        if not reached:
+            return "never"
+        some = len(reached) < len(subject.runs)
+        return with_sd(spread(reached), 0) + f" ({len(reached)}/{len(subject.runs)} seeds)" * some
+
+    return cell
 
 
 def _epsilon(run: Run) -> float | None:

@@ -79,7 +79,8 @@ def _judged(run: Run, came_to: Mapping[str, Any]) -> str:
     texts = []
     for key in keys[:4]:
         factor, unit = unit_of(key, run.metrics)
-        texts.append(f"{name_of(key, run.metrics)} {factor * chosen[key]:.4g}{unit}")
+        value = f"{factor * chosen[key]:.4g} {unit[2:-1]}".rstrip()
+        texts.append(f"{name_of(key, run.metrics)} {value}")
     return "; ".join(texts) + f" (round {chosen['round']})" if texts else "nothing was evaluated"
 
 

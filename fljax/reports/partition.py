@@ -24,6 +24,8 @@ from fljax.studies.space import identity
 _MOST_PARTITIONS, _MOST_CLIENTS, _MOST_CLASSES = 3, 120, 40
 _WIDTH, _LEFT, _TOP, _BOTTOM, _CELL = 1120, 60, 6, 24, 13
 _MOST_LETTERS = 8
+# Cohorts are checked against the number of clients.
+_NEEDED = {*DATA, "clients_per_round"}
 
 
 def partition_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
@@ -51,7 +53,7 @@ def _of_config(config: Mapping[str, Any]) -> list[Block | Charts]:
     if any(name not in config for name in ("partition", "dataset_options", "data_seed")):
         return [Text("The data of this run were given in Python: its files do not hold them.")]
     try:
-        known = resolve({name: config[name] for name in config.keys() & DATA.keys()})
+        known = resolve({name: config[name] for name in config.keys() & _NEEDED})
         with beside(known.code_dir):
             dataset = data.without_root(make_dataset(known))
     except Exception as error:  # modules of the user's are among what is called

@@ -168,4 +168,6 @@ def _reading(subjects: Sequence[Subject]) -> str:
     )
     if any(len(subject.runs) > 1 for subject in subjects):
         text += "Lines of several seeds are their means, bands one standard deviation (n - 1). "
+    if len({subject.run.metrics[0].name for subject in subjects}) > 1:
+        text += "Tasks that are judged by unlike metrics have unlike losses, which do not compare. "
     return text + "Long curves are thinned: of each stretch its lowest and highest value stay."

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.core.metrics import Metric, metric_of
 from fljax.core.settings import affecting
 from fljax.core.values import FILES, SPEED
 from fljax.recording.runs import Run
@@ -112,6 +113,29 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
       {'client_lr': 0.1}
     """
     return {name: value for name, value in config.items() if name not in _FREE}
+
+
+def all_metrics(subjects: Sequence[Subject]) -> tuple[Metric, ...]:
+    """Returns the metrics of all subjects, those of the first one first."""
+    found: dict[str, Metric] = {}
+    for subject in subjects:
+        for metric in subject.run.metrics:
+            found.setdefault(metric.name, metric)
+    return tuple(found.values())
+
+
+def alike(subjects: Sequence[Subject], key: str) -> list[list[Subject]]:
+    """Returns subjects by the metric that a key of records holds, which tasks have of their own.
+
+    Args:
+      subjects: Of any tasks.
+      key: Of records, such as "eval/clients/mean", which is of the task's first metric.
+    """
+    groups: dict[str | None, list[Subject]] = {}
+    for subject in subjects:
+        metric = metric_of(key, subject.run.metrics)
+        groups.setdefault(metric and metric.name, []).append(subject)
+    return list(groups.values())
 
 
 def last(curves: Mapping[str, np.ndarray], key: str) -> float | None:

@@ -7,7 +7,10 @@ import pytest
 from html_pages import Strict, read
 from written_runs import record_of, write_run
 
+from fljax.core.metrics import ACCURACY, LOSS, LOWER, Metric, plain
+from fljax.recording import Recorder, device
 from fljax.reports import write_report
+from fljax.reports.curves import key_charts, metric_charts
 from fljax.reports.found import find
 from fljax.reports.settings import differences
 from fljax.reports.subjects import subject_line, subjects_of
@@ -66,6 +69,59 @@ def test_seeds_are_joined_and_settings_that_differ_are_listed(tmp_path):
     assert differences(configs) == {"client_lr": [None, None, 0.3]}
     text = read(write_report(tmp_path))
     assert "± " in text and "client_lr unset 0.3 unset" in text
+
+
+def test_unlike_tasks_are_each_shown_by_their_own_metric_and_target(tmp_path):
+    clients = {"client": np.arange(2), "examples": np.array([4, 4])}
+    for name, target, value in (("accuracy", 0.8, 0.75), ("rmse", 3.0, 2.5), ("again", 0.9, 0.7)):
+        metric = Metric("rmse", LOWER, unit="m") if name == "rmse" else ACCURACY
+        row = {f"eval/test/{metric.name}": value, "eval/clients/mean": value, "eval/test/loss": 1.0}
+        config = {"metrics": plain([metric, LOSS]), "target": target, "algorithm": name}
+        summary = {"final": {"round": 1} | row, "best": None, "no_best": None}
+        with Recorder(tmp_path / name) as recorder:
+            recorder.write_config(config)
+            recorder.write({"round": 1} | row)
+            recorder.write_clients(clients | {metric.name: np.full(2, value)})
+            recorder.write_summary(
+                summary | {"to_target": {"rounds": 7} if name != "again" else None}
+            )
+    found = find([tmp_path / name for name in ("accuracy", "rmse", "again")])
+    text = read(write_report(tmp_path))
+    for row in (
+        "test accuracy, last (%) 75.00 70.00 –",
+        "test rmse, last (m) – – 2.5000",
+        "round of accuracy 0.8 7 – –",
+        "round of accuracy 0.9 – never –",
+        "round of rmse 3 – – 7",
+    ):
+        assert row in text
+    charts = {chart.title: chart for chart in metric_charts(subjects_of(found.runs))}
+    lines = {
+        title: [(line.label, *line.y) for line in charts[title].lines]
+        for title in ("Accuracy, mean over clients", "Rmse, mean over clients")
+    }
+    assert lines == {
+        "Accuracy, mean over clients": [("accuracy", 75.0), ("again", 70.0)],
+        "Rmse, mean over clients": [("rmse", 2.5)],
+    }
+    assert charts["Test rmse"].target == 3.0 and charts["Test accuracy"].target is None
+    (over_all, of_rmse) = (
+        chart for chart in key_charts(subjects_of(found.runs), ["eval/clients/mean"])
+    )
+    assert len(over_all.lines) == 2 and of_rmse.y_label == "eval/clients/mean (m)"
+
+
+def test_a_run_of_two_names_is_one_and_its_devices_are_named(tmp_path):
+    config = {"execution": {"devices": 2}, "partition": "iid", "dataset": "digits", "data_seed": 0}
+    config |= {"dataset_options": {}, "num_clients": 4, "clients_per_round": 4}
+    run = write_run(tmp_path / "runs" / "one", config=config)
+    (tmp_path / "runs" / "other").symlink_to(run)
+    found = find([tmp_path / "runs", tmp_path / "runs" / ".." / "runs" / "one"])
+    assert [one.label for one in found.runs] == ["one"]
+    text = read(write_report(run))
+    assert f"devices {device()}" in text
+    # cohorts of the default size are larger than so few clients
+    assert "clients 4 (0 without rows)" in " ".join(text.split())
 
 
 def test_what_is_no_run_is_refused(tmp_path):
