@@ -18,7 +18,7 @@ Reaches: 90 % after 1,130 simulated seconds waiting for all, 379 by over-selecti
 FedBuff (medians of five seeds).
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 DEVICES = {
@@ -30,6 +30,7 @@ DEVICES = {
 
 
 def get_config(setting="lognormal"):
+    check_setting(setting, DEVICES)
     config = default_config()
     config.dataset = "digits"
     config.model = "mlp"

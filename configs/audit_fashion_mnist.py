@@ -15,7 +15,7 @@ DP-SGD no attack is above 0.537, and test accuracy falls from 81.5 to 61.6 %.
 
 import numpy as np
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.data import Partition
 
 ROWS = 2000
@@ -27,6 +27,7 @@ def first_rows(labels, num_clients, seed):
 
 
 def get_config(setting="central"):
+    check_setting(setting, ("central", "federated"))
     config = default_config()
     config.dataset = "fashion_mnist"
     config.partition = "audit_fashion_mnist:first_rows"

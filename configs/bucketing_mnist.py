@@ -19,7 +19,7 @@ Reaches: see BENCHMARKS.md.
 
 import numpy as np
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.data import Partition
 
 RULES = (
@@ -42,6 +42,7 @@ def sorted_labels(labels, num_clients, seed):
 
 
 def get_config(setting="plain"):
+    check_setting(setting, ("plain", "bucketing", "momentum"))
     config = default_config()
     config.dataset = "mnist"
     config.num_clients = HONEST + HOSTILE

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 
 ROWS = {"epsilon_1": (1.3, 1.5, 0.25, 15), "epsilon_3": (1.1, 1.0, 0.15, 60)}
 
 
 def get_config(row="epsilon_1"):
+    check_setting(row, ROWS)
     noise_multiplier, clip_norm, client_lr, num_rounds = ROWS[row]
     config = default_config()
     config.dataset = "mnist"

@@ -15,7 +15,7 @@ Reaches: 84.6 % with FedAvg, 83.5 % with FedNova (five seeds); with `cifar10` 43
 (twenty seeds). The others are not measured.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 
 METHODS = (
     "fedavg", "fedprox", "fednova", "scaffold", "feddyn", "mimelite", "fedexp", "fedsam",
@@ -24,6 +24,7 @@ METHODS = (
 
 
 def get_config(setting="unlike_epochs"):
+    check_setting(setting, ("unlike_epochs", "cifar10", "tenth"))
     config = default_config()
     config.dataset = "fashion_mnist"
     config.model = "mlp"

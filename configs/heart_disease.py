@@ -22,7 +22,7 @@ import jax
 from flax import nnx
 
 from fljax import data
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
@@ -51,6 +51,7 @@ def logistic(num_classes, input_shape):
 
 
 def get_config(setting="tuned"):
+    check_setting(setting, ("tuned", "flamby"))
     config = default_config()
     config.dataset = "heart_disease:hospitals"
     config.task = "binary"

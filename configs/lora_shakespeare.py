@@ -21,7 +21,7 @@ import optax
 
 from fljax import data
 from fljax.algorithms import fedavg
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.data.dataset import Split
 from fljax.studies import Criterion
 
@@ -49,6 +49,7 @@ def local_adam(client_lr=0.01):
 
 
 def get_config(setting="adapt"):
+    check_setting(setting, ("adapt", "base"))
     config = default_config()
     config.dataset = f"lora_shakespeare:roles(part={'first' if setting == 'base' else 'second'!r})"
     # behind learned positions, attention finds nothing in so few rounds

@@ -14,11 +14,12 @@ take part.
 Reaches: 88 % on Fashion-MNIST. Figures: BENCHMARKS.md.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 
 def get_config(setting="fmnist"):
+    check_setting(setting, ("fmnist", "two_labels", "tenth"))
     config = default_config()
     config.dataset = "fashion_mnist"
     config.num_clients = 10

@@ -18,7 +18,7 @@ Reaches: 77.8 % with FedAvg, 99.0 % with fine-tuning, Ditto, FedPer, FedRep and 
 federation, two classes a client, three seeds; figures: BENCHMARKS.md.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 METHODS = (
@@ -29,6 +29,7 @@ PFLLIB = {"pfllib_pat": "pfllib_pathological", "pfllib_dir": "pfllib_dirichlet"}
 
 
 def get_config(setting="two_classes"):
+    check_setting(setting, ("two_classes", "dirichlet", "weak", *PFLLIB))
     config = default_config()
     config.dataset = "fashion_mnist"
     config.num_clients = 20

@@ -12,7 +12,7 @@ Costs: seconds to two minutes on two cores. Reaches: docs/data.md. Models are sm
 not tuned: these are first runs, to see that all is there, not results of the literature.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 
 # What differs from the settings below.
 # fmt: off
@@ -46,6 +46,7 @@ UNDIVIDED = (
 
 
 def get_config(source="heart_disease"):
+    check_setting(source, SOURCES)
     config = default_config()
     config.dataset = source
     config.val_fraction = 0.2

@@ -11,7 +11,7 @@ Reaches: with 90 % stragglers 63.4 ± 33.1 % dropping them, 88.6 and 89.0 % with
 and 1; with 50 % 88.6, 88.6 and 89.1 %. `mnist` is not measured.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 SHARES = {"most": 0.9, "half": 0.5, "none": 0.0, "mnist": 0.9}
@@ -23,6 +23,7 @@ METHODS = {
 
 
 def get_config(setting="most"):
+    check_setting(setting, SHARES)
     config = default_config()
     config.dataset = "synthetic"
     config.dataset_options.alpha = 1.0

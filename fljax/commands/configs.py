@@ -42,7 +42,10 @@ def main(argv: list[str]) -> int:
     if not names:
         commands.show(listed())
         return 0
-    text = Path(shipped.located(names[0]).partition(".py:")[0]).read_text("utf-8")
+    path, _ = shipped.file_and_text(names[0])
+    if Path(path).parent != shipped.folder():
+        raise app.UsageError(f"{path} is a file of yours, not a configuration of ours.")
+    text = Path(path).read_text("utf-8")
     if copy is None:
         commands.show(text.rstrip("\n"))
         return 0

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from fljax.config.key_checks import checked
 from fljax.config.schema import FIELDS, ConfigError, UnknownKeyError, unknown_key
-from fljax.config.shipped import located
+from fljax.config.shipped import file_and_text
 from fljax.core import optional
 from fljax.core.deprecation import current
+from fljax.core.names import unknown
 from fljax.core.parts import importable
 from fljax.core.values import Field, wrong
 from fljax.core.values import checked as checked_value
@@ -41,6 +42,7 @@ __all__ = [
     "UnknownKeyError",
     "call_in_file",
     "check_overrides",
+    "check_setting",
     "default_config",
     "load_config",
     "resolve",
@@ -70,6 +72,24 @@ def default_config() -> ConfigDict:
         if isinstance(field, Field) and field.kind is dict:
             config[name].unlock()
     return config
+
+
+def check_setting(text: str, known: Sequence[str]) -> None:
+    """Checks what stands behind the colon of `file.py:text`, as a config file does first of all.
+
+    Args:
+      text: What `get_config` was called with.
+      known: The texts that it takes.
+
+    Raises:
+      ConfigError: It is none of these; the message names the nearest one.
+
+    Example:
+      >>> from fljax import config
+      >>> config.check_setting("iid", ("iid", "shards"))
+    """
+    if text not in known:
+        raise ConfigError(f"{unknown('setting', text, known)}.")
 
 
 def resolve(config: ConfigDict | Mapping[str, Any]) -> ConfigDict:
@@ -132,7 +152,7 @@ def with_code_dir(config: ConfigDict, path: str | os.PathLike) -> ConfigDict:
       >>> config.with_code_dir(config.default_config(), 'mine/config.py').code_dir  # doctest: +SKIP
     """
     if config.get("code_dir") is None:
-        file, _ = _file_and_argument(os.fspath(path))
+        file, _ = file_and_text(os.fspath(path))
         config.code_dir = os.path.dirname(os.path.abspath(file))
     return config
 
@@ -176,7 +196,7 @@ def call_in_file(path: str | os.PathLike, function: str) -> Any:
       >>> from fljax import config
       >>> config.call_in_file('configs/quickstart.py', 'get_config')  # doctest: +SKIP
     """
-    file, argument = _file_and_argument(os.fspath(path))
+    file, argument = file_and_text(os.fspath(path))
     with importable(os.path.dirname(os.path.abspath(file))):
         found = runpy.run_path(file).get(function)
         if found is None:
@@ -257,20 +277,18 @@ def _as_dict(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _file_and_argument(path: str) -> tuple[str, str]:
-    """Returns what "file.py:text" or a name of ours stands for; the text is "" where none is."""
-    path = located(path)
-    file, _, argument = (path, "", "") if os.path.isfile(path) else path.partition(":")
-    return file, argument
-
-
 def _run_config_file(path: str) -> ConfigDict:
-    file, argument = _file_and_argument(path)
+    file, argument = file_and_text(path)
     try:
         with importable(os.path.dirname(os.path.abspath(file))):
             get_config = runpy.run_path(file).get("get_config")
             if get_config is None:
                 raise ConfigError(f"{file} defines no function get_config().")
+            if argument and not inspect.signature(get_config).parameters:
+                raise ConfigError(
+                    f"get_config() of {file} takes no text, and {argument!r} stands behind its "
+                    "colon. Leave it out."
+                )
             config = get_config(argument) if argument else get_config()
     except (AttributeError, KeyError) as error:
         # ConfigDict turns the KeyError of `config.key` into an AttributeError.

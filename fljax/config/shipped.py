@@ -64,6 +64,22 @@ def located(text: str) -> str:
     )
 
 
+def file_and_text(named: str) -> tuple[str, str]:
+    """Returns the file of a configuration, and the text behind its colon, "" where none is.
+
+    Args:
+      named: A path or a name, as of `located`.
+
+    Example:
+      >>> file, text = file_and_text("drift:cifar10")
+      >>> Path(file).name, text
+      ('drift.py', 'cifar10')
+    """
+    path = located(named)
+    file, _, text = (path, "", "") if os.path.isfile(path) else path.partition(":")
+    return file, text
+
+
 def summary(name: str) -> str:
     """Returns the first sentence of a configuration of ours.
 

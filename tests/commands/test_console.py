@@ -92,6 +92,8 @@ def test_help_and_completion_come_without_jax():
         (["run", "quikstart"], "Did you mean 'quickstart'? `fljax configs` lists ours"),
         (["run", "--config=quikstart"], "Did you mean 'quickstart'?"),
         (["run", "mine"], "Did you mean 'mine.py'?"),
+        (["run", "quickstart:small"], "takes no text, and 'small' stands behind"),
+        (["run", "drift:cifar11"], "unknown setting: 'cifar11' (did you mean 'cifar10'?)"),
         (["run", "quickstart", "drift"], "One configuration is needed, not 2: quickstart, drift."),
         (["run", "quickstart", "--seedz=3"], "Unknown command line flag 'seedz'"),
         (["run", "quickstart", "--config.sed=3"], "Unknown config key 'sed'. Did you mean 'seed'?"),
@@ -102,6 +104,7 @@ def test_help_and_completion_come_without_jax():
         (["benchmark", "softmax_100"], "Unexpected arguments: ['softmax_100']"),
         (["configs", "quickstart", "drift"], "name one"),
         (["configs", "--copy=x.py"], "name one"),
+        (["configs", "mine.py"], "mine.py is a file of yours"),
         (["completion", "tcsh"], "Name one shell of bash, zsh, fish, not ['tcsh']"),
     ],
 )
@@ -169,6 +172,7 @@ def test_every_configuration_of_ours_says_what_it_is_and_for_which_commands(call
 def test_a_configuration_is_printed_and_copied_but_nothing_is_written_over(call, tmp_path):
     text = (shipped.folder() / "quickstart.py").read_text()
     assert call("configs", "quickstart").out == text
+    assert "get_study" in call("configs", "drift:cifar10").out
     said = call("configs", "quickstart", "--copy=mine.py")
     assert said.code == 0 and "fljax run mine.py" in said.out
     assert (tmp_path / "mine.py").read_text() == text
