@@ -153,7 +153,26 @@ def config_of_run(run: Run | str | Path) -> dict[str, Any]:
             "This run was not made of a configuration, so nothing on disk says how its model "
             "computes: give the model too, as to simulate."
         )
-    return {name: config[name] for name in FIELDS if name in config}
+    return as_configured(config)
+
+
+def as_configured(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the configuration in a run's record, of the clients that it asked for.
+
+    The record's `num_clients` are those that came of it, without held-out ones.
+
+    Args:
+      recorded: Contents of config.json.
+
+    Example:
+      >>> from fljax.config.prediction import as_configured
+      >>> as_configured({"num_clients": 7, "configured_clients": 10, "hparams": {}})
+      {'num_clients': 10}
+    """
+    config = {name: recorded[name] for name in FIELDS if name in recorded}
+    if "configured_clients" in recorded:
+        config["num_clients"] = recorded["configured_clients"]
+    return config
 
 
 def _configured_model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from fljax import data
 from fljax.config import resolve
 from fljax.config.experiment import make_dataset
+from fljax.config.prediction import as_configured
 from fljax.core.own_modules import beside
 from fljax.core.settings import DATA
 from fljax.core.values import brief
@@ -53,7 +54,8 @@ def _of_config(config: Mapping[str, Any]) -> list[Block | Charts]:
     if any(name not in config for name in ("partition", "dataset_options", "data_seed")):
         return [Text("The data of this run were given in Python: its files do not hold them.")]
     try:
-        known = resolve({name: config[name] for name in config.keys() & _NEEDED})
+        asked = as_configured(config)
+        known = resolve({name: asked[name] for name in asked.keys() & _NEEDED})
         with beside(known.code_dir):
             dataset = data.without_root(make_dataset(known))
     except Exception as error:  # modules of the user's are among what is called

@@ -22,7 +22,10 @@ UPLINK, DOWNLINK, BYTES = "comm/uplink_bytes", "comm/downlink_bytes", "comm/byte
 # Running totals, which are 0 at a record of round 0, where there is one.
 _TOTALS = (UPLINK, DOWNLINK, SIMULATED, "time/elapsed_seconds")
 # What may differ between runs of one setting, beside what changes their speed or their files.
-_FREE = ("seed", "versions", "execution", "processes", "replaced_layers", *affecting(SPEED, FILES))
+_FREE = (
+    *("seed", "versions", "execution", "processes", "replaced_layers", "configured_clients"),
+    *affecting(SPEED, FILES),
+)
 
 
 class Subject(NamedTuple):

@@ -322,6 +322,9 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
         for name in (field.name for field in dataclasses.fields(RunOptions))
         if name not in ("workdir", "resume", "progress", "hooks", "sinks", "config")
     }
+    known = dict(options.config or {})
+    if "num_clients" in known:  # held-out clients included, or unset
+        known["configured_clients"] = known["num_clients"]
     return plain(
         resolved
         | own
@@ -329,7 +332,7 @@ def _config(federation: Federation, options: RunOptions) -> dict[str, Any]:
         | {"dataset": federation.dataset.name}
         | {"replaced_layers": list(federation.task.replaced_layers)}
         | _named_classes(federation.dataset)
-        | dict(options.config or {})
+        | known
         | {
             "num_clients": federation.dataset.members,
             "metrics": metrics.plain(federation.task.metrics),

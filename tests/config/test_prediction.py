@@ -14,6 +14,7 @@ import toy
 import fljax
 from fljax import algorithms
 from fljax.config import default_config
+from fljax.config.prediction import config_of_run
 from fljax.core.algorithm import Variables
 from fljax.data.dataset import Split
 from fljax.recording.models import load_saved, model_path, save_model
@@ -226,6 +227,7 @@ def test_a_configured_run_needs_no_model(tmp_path):
     config.update(
         {"num_clients": 5, "clients_per_round": 2, "num_rounds": 2, "model": "mlp", "eval_every": 1}
     )
+    config.held_out_fraction = 0.4
     config.model_options.hidden = (8,)
     run, _ = fljax.run_config(config, tmp_path)
     x = fljax.data.digits(num_clients=5).test.examples.arrays["x"]
@@ -234,3 +236,6 @@ def test_a_configured_run_needs_no_model(tmp_path):
     expected = expected @ fields["1"]["kernel"] + fields["1"]["bias"]
     np.testing.assert_allclose(fljax.predictor(tmp_path)(x), expected, rtol=1e-4, atol=1e-4)
     assert run.summary["rounds"] == 2
+    # whoever loads the data again holds the same clients out
+    assert run.config["num_clients"] == 3
+    assert config_of_run(tmp_path)["num_clients"] == 5

@@ -7,6 +7,8 @@ import pytest
 from html_pages import Strict, read
 from written_runs import record_of, write_run
 
+from fljax import data
+from fljax.config import resolve, to_plain
 from fljax.core.metrics import ACCURACY, LOSS, LOWER, Metric, plain
 from fljax.recording import Recorder, device
 from fljax.reports import write_report
@@ -25,6 +27,16 @@ def test_a_finished_run(tmp_path):
     for heading in ("Curves", "Clients", "Partition", "Communication", "Settings", "Model card"):
         assert heading in text
     assert "given in Python" in text and "licence of the data not stated" in text
+
+
+def test_the_partition_is_of_the_clients_that_the_run_asked_for(tmp_path):
+    asked = {"dataset": "digits", "partition": "dirichlet", "num_clients": 10}
+    config = to_plain(resolve(asked | {"held_out_fraction": 0.3}))
+    config |= {"num_clients": 7, "configured_clients": 10}
+    text = read(write_report(write_run(tmp_path / "run", config=config)))
+    dataset = data.load("digits", partition="dirichlet", num_clients=10, held_out_fraction=0.3)
+    sizes = dataset.train.partition.sizes
+    assert f"clients 7 (0 without rows) rows {sizes.sum()}" in " ".join(text.split())
 
 
 def test_a_name_that_is_a_script_does_nothing(tmp_path):

@@ -27,7 +27,7 @@ import numpy as np
 import fljax
 from fljax.config import ConfigError, resolve
 from fljax.config.experiment import make_experiment, unfitted_task
-from fljax.config.schema import FIELDS
+from fljax.config.prediction import as_configured
 from fljax.core.values import shown
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.export.flower.deployment import Deployment, deploy, of_experiment
@@ -132,10 +132,8 @@ make again. Run a configuration (fljax.run_config, fljax run), and export that.
             f"{run} was made by fljax.simulate from objects in memory, which no node can make "
             "again. Run a configuration (fljax.run_config, fljax run), and export that."
         )
-    kept = FIELDS.keys() & recorded.keys() - set(_LEFT_OUT)
-    config = {name: recorded[name] for name in FIELDS if name in kept}
-    # the record tells how many clients came of it, without those that were held out
-    return config | {"num_clients": recorded.get("configured_clients", config["num_clients"])}
+    config = as_configured(recorded)
+    return {name: value for name, value in config.items() if name not in _LEFT_OUT}
 
 
 def read_facts(package: str) -> dict[str, Any]:
