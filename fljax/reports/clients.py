@@ -13,6 +13,7 @@ from fljax.recording.page import Block, Fold, Heading, Table, Text
 from fljax.recording.runs import Run
 from fljax.reports.charts import Chart, Line, shares, steps
 from fljax.reports.curves import lines_of
+from fljax.reports.headline import in_range
 from fljax.reports.layout import Charts
 from fljax.reports.subjects import Subject, alike
 from fljax.studies.columns import with_sd
@@ -87,7 +88,8 @@ def _table(found: Sequence[_Spread], metric: Metric, factor: float, unit: str) -
             written = over_seeds(each[name] for each in numbers)
             own = scale.get(name, factor)
             cells.append(with_sd(written, 2 if own >= 100 else None, own))
-        rows.append([one.label, f"{len(one.by_seed[0]):,}", *cells])
+        judged = [int(np.isfinite(values).sum()) for values in one.by_seed]
+        rows.append([one.label, in_range(judged), *cells])
     head = [_WORDS.get(name, name) for name in SPREAD]
     return Table([[f"{metric.words}{unit}", "clients", *head], *rows])
 

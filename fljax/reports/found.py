@@ -93,7 +93,7 @@ def find(directories: Sequence[str | Path]) -> Found:
         else:
             try:
                 found.runs.append(_read(path, label))
-            except (OSError, ValueError) as error:
+            except (OSError, TypeError, ValueError) as error:
                 found.problems[label] = str(error)
     return found
 
@@ -129,6 +129,7 @@ def _read(directory: Path, label: str) -> FoundRun:
         run = load_run(directory)
     if not len(run.rounds):
         raise ValueError("no round of it has been recorded yet")
+    _ = run.metrics  # those of a damaged config.json cannot be read
     return FoundRun(label, run, tuple(str(warning.message) for warning in caught))
 
 

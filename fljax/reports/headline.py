@@ -15,7 +15,7 @@ from fljax.recording.runs import Run
 from fljax.recording.summary import SIMULATED
 from fljax.reports.subjects import BYTES, Subject, all_metrics, last
 from fljax.studies.columns import with_sd
-from fljax.studies.selection import spread
+from fljax.studies.selection import is_known, spread
 from fljax.training.privacy_records import EPSILON, EPSILON_PLD
 
 _NONE = "–"
@@ -80,7 +80,7 @@ def _columns(subjects: Sequence[Subject]) -> dict[str, Callable[[Subject], str]]
     firsts = dict.fromkeys(subject.run.metrics[0].name for subject in subjects)
     columns: dict[str, Callable[[Subject], str]] = {
         "state": lambda subject: "; ".join(dict.fromkeys(map(state, subject.runs))),
-        "rounds": lambda subject: _range([int(run.rounds[-1]) for run in subject.runs]),
+        "rounds": lambda subject: in_range([int(run.rounds[-1]) for run in subject.runs]),
     }
     for split in ("test", "val", "held_out", "personal"):
         for name in dict.fromkeys((*firsts, LOSS.name)):
@@ -106,7 +106,7 @@ def _at(when: str, key: str, metrics: Sequence[Metric]) -> Callable[[Subject], s
 
     def cell(subject: Subject) -> str:
         found = [(known[when] or {}).get(key) for known in subject.outcomes]
-        return with_sd(spread(found), 2 if factor == 100 else None, factor)
+        return _over_seeds(found, 2 if factor == 100 else None, factor)
 
     return cell
 
@@ -115,7 +115,7 @@ def _chosen(subject: Subject) -> str:
     chosen = [found for known in subject.outcomes if (found := known["best"])]
     if not chosen:
         return _NONE
-    text = _range([found["round"] for found in chosen])
+    text = in_range([found["round"] for found in chosen])
     rows = {"val": "validation", "test": "test"}[chosen[0]["selected_by"]]
     return f"{text}, on {rows} data"
 
@@ -127,13 +127,17 @@ def _reached(metric: Metric, target: float) -> Callable[[Subject], str]:
         run = subject.run
         if (run.metrics[0].name, target_of(run.config)) != (metric.name, target):
             return _NONE
-        reached = [found["rounds"] for known in subject.outcomes if (found := known["to_target"])]
-        if not reached:
-            return "never"
-        some = len(reached) < len(subject.runs)
-        return with_sd(spread(reached), 0) + f" ({len(reached)}/{len(subject.runs)} seeds)" * some
+        reached = [(known["to_target"] or {}).get("rounds") for known in subject.outcomes]
+        return _over_seeds(reached, 0) if any(map(is_known, reached)) else "never"
 
     return cell
+
+
+def _over_seeds(values: Sequence[float | None], places: int | None, factor: float = 1.0) -> str:
+    """Returns mean and deviation as a text, which says where some seeds have no finite value."""
+    known = sum(map(is_known, values))
+    some = f" ({known}/{len(values)} seeds)" if 0 < known < len(values) else ""
+    return with_sd(spread(values), places, factor) + some
 
 
 def _epsilon(run: Run) -> float | None:
@@ -152,7 +156,13 @@ def _each(
     return write(float(np.mean(known))) if known else _NONE
 
 
-def _range(numbers: Sequence[int]) -> str:
+def in_range(numbers: Sequence[int]) -> str:
+    """Returns one number, or the least and the greatest of several.
+
+    Example:
+      >>> in_range([4, 4]), in_range([1200, 3])
+      ('4', '3 to 1,200')
+    """
     low, high = min(numbers), max(numbers)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 

@@ -41,6 +41,7 @@ def remarks(subject: Subject, warnings: Sequence[str] = ()) -> list[str]:
     found = [*warnings]
     for run, known in zip(subject.runs, subject.outcomes, strict=True):
         found += _of_run(run, known)
+    found += _of_counts(subject.runs)
     return list(dict.fromkeys(found))
 
 
@@ -61,16 +62,22 @@ def _of_run(run: Run, so_far: Mapping[str, Any]) -> list[str]:
         found.append("The best round was chosen by test data, which flatters its figures.")
     elif best and run.summary and best["round"] == (so_far["final"] or {}).get("round"):
         found.append("The last evaluation is the best one: more rounds may do better.")
-    if diverging := _sum(run, "drift/diverging"):
-        found.append(f"Training diverged in {counted(diverging, 'round')}.")
-    for key, text in _COUNTS.items():
-        # with a clock, those that came too late are among the lost of training
-        if key == "train/clients_lost" and "systems/clients_lost" in run.curves:
-            continue
-        if count := _sum(run, key):
-            found.append(f"{counted(count, 'update')} of clients {text}.")
     return found
 
 
-def _sum(run: Run, key: str) -> int:
-    return int(np.nansum(run.curves.get(key, np.zeros(1))))
+def _of_counts(runs: Sequence[Run]) -> list[str]:
+    """Returns what rounds of all seeds together have counted."""
+    found, several = [], f" in {len(runs)} runs" if len(runs) > 1 else ""
+    if diverging := _sum(runs, "drift/diverging"):
+        found.append(f"Training diverged in {counted(diverging, 'round')}{several}.")
+    for key, text in _COUNTS.items():
+        # with a clock, those that came too late are among the lost of training
+        if key == "train/clients_lost" and "systems/clients_lost" in runs[0].curves:
+            continue
+        if count := _sum(runs, key):
+            found.append(f"{counted(count, 'update')} of clients{several} {text}.")
+    return found
+
+
+def _sum(runs: Sequence[Run], key: str) -> int:
+    return int(sum(np.nansum(run.curves.get(key, np.zeros(1))) for run in runs))

@@ -48,7 +48,9 @@ def run_page(found: Found, directory: Path, *, partition: bool = True) -> list[B
     """
     subjects = subjects_of(found.runs)
     page: list[Block | Charts] = [Heading(_title(found, subjects), 1)]
-    page += [Text(f"*Not shown*: {label}: {why}.") for label, why in found.problems.items()]
+    page += [
+        Text(f"*Not shown*: {label}: {why.rstrip('.')}.") for label, why in found.problems.items()
+    ]
     page += _neighbours(found, directory)
     if not subjects:
         return page

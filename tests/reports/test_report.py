@@ -123,6 +123,27 @@ def test_unlike_tasks_are_each_shown_by_their_own_metric_and_target(tmp_path):
     assert len(over_all.lines) == 2 and of_rmse.y_label == "eval/clients/mean (m)"
 
 
+def test_what_some_seeds_do_not_have_is_said(tmp_path):
+    for seed, value in ((0, 0.5), (1, float("nan"))):
+        more = {"eval/test/loss": value, "train/clients_nonfinite": 2 - seed}
+        records = [record_of(1) | more]
+        write_run(tmp_path / f"s{seed}", config={"seed": seed}, records=records)
+    with Recorder(tmp_path / "sparse") as recorder:
+        recorder.write(record_of(1))
+        clients = {"client": np.arange(3), "examples": np.full(3, 4)}
+        recorder.write_clients(clients | {"accuracy": np.array([0.2, np.nan, 0.6])})
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"metrics": 3}')
+    (tmp_path / "odd" / "metrics.jsonl").write_text('{"round": 1}\n')
+    text = read(write_report(tmp_path))
+    assert "test loss, last 0.5000 (1/2 seeds) " in text
+    assert "3 updates of clients in 2 runs ended with a NaN" in text
+    assert "sparse 2 40.00" in text  # clients that have a value
+    assert "Not shown : odd: 'int' object is not iterable." in text.replace(
+        "Not shown:", "Not shown :"
+    )
+
+
 def test_a_run_of_two_names_is_one_and_its_devices_are_named(tmp_path):
     config = {"execution": {"devices": 2}, "partition": "iid", "dataset": "digits", "data_seed": 0}
     config |= {"dataset_options": {}, "num_clients": 4, "clients_per_round": 4}
