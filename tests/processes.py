@@ -41,11 +41,10 @@ def median() -> Pipeline:
 # name -> (algorithm, options)
 RUNS = {
     "scaffold": (algorithms.scaffold(0.2), {}),
-    "streamed": (
+    "median": (
         algorithms.fedopt("adam", 0.2, 0.05),
-        {"placement": "stream", "rounds_per_dispatch": 2},
+        {"pipeline": median(), "placement": "stream", "rounds_per_dispatch": 2},
     ),
-    "median": (algorithms.fedavg(0.2), {"pipeline": median()}),
     "local_only": (
         algorithms.local_only()._replace(hparams={"client_lr": 0.1}),
         {"eval_personal": -1, "eval_clients": 0},

@@ -57,7 +57,7 @@ def test_a_run_is_gone_on_with_bit_for_bit(tmp_path):
     ]
     assert len(seconds) == ROUNDS and (np.diff(seconds) >= 0).all() and seconds[-1] > 0
     rings = set()
-    for start in (1, 4, 9):
+    for start in (1, 9):
         parts = tmp_path / f"parts {start}"
         simulate(parts, start)
         rings.add(ring_of(parts, start))
@@ -77,9 +77,8 @@ def drop_evaluations(found):
     ]
 
 
-@pytest.mark.parametrize("bound", [0, 1])
-def test_clients_that_are_given_up_are_so_after_a_resume(bound, tmp_path):
-    schedule = f"fedbuff(concurrency=6, max_staleness={bound})"
+def test_clients_that_are_given_up_are_so_after_a_resume(tmp_path):
+    schedule = "fedbuff(concurrency=6, max_staleness=1)"
     whole = simulate(tmp_path / "whole", 6, schedule=schedule)
     simulate(tmp_path / "parts", 3, schedule=schedule)
     resumed = simulate(tmp_path / "parts", 6, schedule=schedule, resume=True)
@@ -91,17 +90,27 @@ def test_clients_that_are_given_up_are_so_after_a_resume(bound, tmp_path):
     )
 
 
+PLAIN = {"pipeline": Pipeline()}
+
+
+@pytest.fixture(scope="module")
+def often(tmp_path_factory, quick_compilation, weights_as_written):
+    """A run with many checkpoints: (directory, variables)."""
+    directory = tmp_path_factory.mktemp("often")
+    with jax.enable_x64(True):
+        whole = simulate(directory, checkpoint_every=2, keep_checkpoints=9, **PLAIN)
+    return directory, whole.variables
+
+
 @pytest.mark.parametrize("rounds", [ROUNDS, 3])
-def test_a_killed_run_is_gone_on_with_to_another_end(rounds, tmp_path):
+def test_a_killed_run_is_gone_on_with_to_another_end(rounds, often, tmp_path):
     """Its checkpoint has as many versions as all rounds keep; fewer rounds may keep fewer."""
-    plain = {"pipeline": Pipeline()}
-    often = {"checkpoint_every": 2, "keep_checkpoints": 9}
-    simulate(tmp_path / "killed", **plain, **often)
-    kept = tmp_path / "killed" / "checkpoints"
+    killed = shutil.copytree(often[0], tmp_path / "killed")
+    kept = killed / "checkpoints"
     for checkpoint in Checkpoints(kept).rounds()[1:]:
         shutil.rmtree(kept / str(checkpoint))
-    before = ring_of(tmp_path / "killed", 2)
-    resumed = simulate(tmp_path / "killed", rounds, resume=True, **plain)
-    whole = simulate(tmp_path / "whole", rounds, **plain)
-    jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
-    assert (ring_of(tmp_path / "killed", rounds) < before) == (rounds < ROUNDS)
+    before = ring_of(killed, 2)
+    resumed = simulate(killed, rounds, resume=True, **PLAIN)
+    whole = often[1] if rounds == ROUNDS else simulate(None, rounds, **PLAIN).variables
+    jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole)
+    assert (ring_of(killed, rounds) < before) == (rounds < ROUNDS)

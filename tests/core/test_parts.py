@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import consoles
 import jax
 import numpy as np
 import pytest
@@ -309,26 +310,21 @@ def test_what_is_no_partition_of_the_rows_is_refused(found, message, monkeypatch
         data.make_partition(f"{__name__}:own_partition", np.arange(4), 2)
 
 
-def test_scripts_find_modules_beside_a_configuration(folder, tmp_path_factory):
-    def run(script, *arguments):
-        done = subprocess.run(
-            [sys.executable, ROOT / "scripts" / script, *arguments],
-            cwd=tmp_path_factory.mktemp("elsewhere"), capture_output=True, text=True, timeout=300,
-            env=os.environ | quick.ENVIRONMENT,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    said = run("simulate.py", f"--config={folder}/config.py", "--dry_run")
-    assert "arrays, 135 training rows" in said
-    said = run(
-        "partition.py", "--dataset=my_fed:blobs(80)", f"--code_dir={folder}", "--num_clients=5"
-    )
-    assert "80" in said
-    said = run(
-        "partition.py", "--dataset=digits", "--partition=my_fed:stripes(width=50)",
-        f"--code_dir={folder}", "--num_clients=5",
+def test_scripts_find_modules_beside_a_configuration(folder, tmp_path_factory, monkeypatch, capsys):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/simulate.py", f"--config={folder}/config.py", "--dry_run"],
+        cwd=tmp_path_factory.mktemp("elsewhere"), capture_output=True, text=True, timeout=300,
+        env=os.environ | quick.ENVIRONMENT,
     )  # fmt: skip
+    assert done.returncode == 0 and "arrays, 135 training rows" in done.stdout, done.stderr
+
+    def divided(*words):
+        return consoles.call(
+            monkeypatch, capsys, "partition", *words, f"--code_dir={folder}", "--num_clients=5"
+        ).out
+
+    assert "80" in divided("--dataset=my_fed:blobs(80)")
+    said = divided("--dataset=digits", "--partition=my_fed:stripes(width=50)")
     assert "min 250, median 300" in said
 
 

@@ -1,9 +1,6 @@
 """Clients are clustered by their labels, or by any table of numbers."""
 
-import subprocess
-import sys
-from pathlib import Path
-
+import consoles
 import numpy as np
 import pytest
 
@@ -62,16 +59,12 @@ def test_what_is_no_table_is_refused():
         data.cluster_clients(np.ones((2, 2)), 2, distance="l1")
 
 
-def test_the_command_line_says_which_clusters_there_are(tmp_path):
-    script = Path(__file__).parents[2] / "scripts" / "partition.py"
-    told = subprocess.run(
-        [
-            sys.executable, script, "--dataset=digits", "--partition=shards", "--num_clients=20",
-            "--clusters=3", f"--out={tmp_path / 'partition.png'}",
-        ],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    (line,) = [line for line in told.splitlines() if line.startswith("clusters")]
+def test_the_command_line_says_which_clusters_there_are(tmp_path, monkeypatch, capsys):
+    told = consoles.call(
+        monkeypatch, capsys, "partition", "--dataset=digits", "--partition=shards",
+        "--num_clients=20", "--clusters=3", f"--out={tmp_path / 'partition.png'}",
+    )  # fmt: skip
+    (line,) = [line for line in told.out.splitlines() if line.startswith("clusters")]
     sizes = line.removeprefix("clusters").split(" clients")[0].split(",")
     assert sum(map(int, sizes)) == 20 and len(sizes) == 3
     assert (tmp_path / "partition_clusters.png").stat().st_size > 1000

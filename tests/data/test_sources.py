@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import consoles
 import numpy as np
 import pytest
 
@@ -140,29 +141,22 @@ def test_shakespeare(data_dir):
     assert (arrays["x"] == 88).sum() == 16_068
 
 
-def test_script_prints_and_draws(tmp_path):
+def test_the_command_prints_and_draws(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    script = Path(__file__).parents[2] / "scripts" / "partition.py"
-    arguments = ["--partition=dirichlet(alpha=0.3)", "--partition=iid", "--num_clients=5"]
-    done = subprocess.run(
-        [
-            *(sys.executable, str(script), *arguments, "--examples=2", "--check"),
-            *(f"--out={tmp_path / 'p.png'}", f"--html={tmp_path / 'p.html'}"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=script.parents[1],
-        env={"PYTHONPATH": str(script.parents[1]), "PATH": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("effective classes") == 2 and (tmp_path / "p.png").exists()
-    assert "Partition iid" in done.stdout and "digits: " in done.stdout
+    done = consoles.call(
+        monkeypatch, capsys, "partition", "--partition=dirichlet(alpha=0.3)", "--partition=iid",
+        "--num_clients=5", "--examples=2", "--check", f"--out={tmp_path / 'p.png'}",
+        f"--html={tmp_path / 'p.html'}",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.out.count("effective classes") == 2 and (tmp_path / "p.png").exists()
+    assert "Partition iid" in done.out and "digits: " in done.out
     page = (tmp_path / "p.html").read_text()
     assert page.count("<img") == 1 and "Examples" in page and "Checks" in page
 
 
-def test_script_takes_the_data_of_a_configuration(tmp_path):
+def test_the_command_takes_the_data_of_a_configuration(tmp_path, monkeypatch, capsys):
     (tmp_path / "visits.csv").write_text("user,a,y\n" + "u1,1,0\nu2,2,1\n" * 6)
     (tmp_path / "visits.py").write_text(
         "from fljax.config import default_config\n"
@@ -174,18 +168,12 @@ def test_script_takes_the_data_of_a_configuration(tmp_path):
         "    config.clients_per_round, config.val_fraction = 2, 0.5\n"
         "    return config\n"
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [
-            *(sys.executable, str(root / "scripts" / "partition.py")),
-            *(f"--config={tmp_path / 'visits.py'}", "--partition=iid", "--num_clients=3"),
-        ],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(root), "PATH": "", "FLJAX_CACHE_DIR": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "csv: classification, 2 classes, 3 clients" in done.stdout and "val" in done.stdout
+    done = consoles.call(
+        monkeypatch, capsys, "partition", f"--config={tmp_path / 'visits.py'}",
+        "--partition=iid", "--num_clients=3",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "csv: classification, 2 classes, 3 clients" in done.out and "val" in done.out
 
 
 def test_heavy_packages_are_not_imported():

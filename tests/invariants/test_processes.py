@@ -103,7 +103,7 @@ def test_their_records_and_client_metrics_are_equal(two, single):
     for name in processes.RUNS:
         for found, expected in zip(*(records(at / name) for at, _ in (two, single)), strict=True):
             assert found == pytest.approx(expected, rel=1e-9)
-    for name in ("scaffold", "streamed", "median"):
+    for name in ("scaffold", "median"):
         found, expected = (
             dict(np.load(at / name / "client_metrics.npz")) for at, _ in (two, single)
         )

@@ -37,8 +37,8 @@ def _lanes_said(said):
 
 @pytest.mark.parametrize(
     ("fails_in", "saves"),
-    [(3, 0.0), (3, 1e9), ("with the third trial", 1e9)],
-    ids=["3-often", "3-at ends alone", "with the third trial-at ends alone"],
+    [(3, 0.0), ("with the third trial", 1e9)],
+    ids=["3-often", "with the third trial-at ends alone"],
 )
 def test_a_sweep_goes_on_with_fewer_lanes(
     plain, four_lanes, monkeypatch, tmp_path, fails_in, saves
@@ -106,9 +106,9 @@ def test_what_was_proposed_and_not_saved_is_asked_for_anew(four_lanes, monkeypat
     assert tried == [4] and found.complete
     rates = {trial.number: trial.values["client_lr"] for trial in found.results.trials}
     assert rates == pytest.approx({1: 0.03, 2: 0.04, 3: 0.05})
-    for trial in (found.results.trials[0], found.results.trials[-1]):
-        curves, rows = alone(small_config(), trial), rows_of(found, trial)
-        assert rows[-1]["train/loss"] == pytest.approx(curves["train/loss"][-1], rel=1e-5)
+    trial = found.results.trials[-1]
+    curves, rows = alone(small_config(), trial), rows_of(found, trial)
+    assert rows[-1]["train/loss"] == pytest.approx(curves["train/loss"][-1], rel=1e-5)
 
 
 @pytest.mark.parametrize(("lanes", "said"), [(3, "lanes = 3 "), (0, "lanes = 1 ")])
