@@ -32,10 +32,10 @@ from fljax.export.costs import DeviceCost, InferenceCost, device_costs, inferenc
 from fljax.export.description import describe
 from fljax.export.forward import forward
 from fljax.export.onnx import Conversion, onnx
-from fljax.export.stablehlo import PLATFORMS, stablehlo
+from fljax.export.stablehlo import PLATFORMS, USUAL, stablehlo
 from fljax.export.training import Training, check_shared, training_of
 from fljax.recording import Run, jsonio, load_run
-from fljax.recording.models import BEST, FINAL, model_path
+from fljax.recording.models import BEST, FINAL
 
 WEIGHTS = ("arguments", "inside")
 
@@ -68,7 +68,7 @@ def export_model(
     which: str | None = None,
     preprocess: Callable[[dict], dict] | None = None,
     weights: str = "arguments",
-    platforms: Sequence[str] = PLATFORMS,
+    platforms: Sequence[str] = USUAL,
     to_onnx: bool = False,
 ) -> Export:
     """Exports the trained model of a run to a folder of files that need no fljax.
@@ -82,7 +82,7 @@ def export_model(
       weights: "arguments" leaves them in model.safetensors, which the program is called with, so
         that another round's take their place; "inside" makes them constants of the program, one
         file for all.
-      platforms: That the program is for, among "cpu", "cuda", "rocm", "tpu".
+      platforms: That the program is for, among "cpu", "cuda", "rocm" and "tpu".
       to_onnx: Whether model.onnx is written as well.
 
     Raises:
@@ -97,13 +97,17 @@ def export_model(
       {'eval/test/accuracy': 0.9387, ...}
     """
     weights = checked("weights", weights, Field("arguments", str, WEIGHTS))
+    for platform in platforms:
+        checked("platforms", platform, Field("cpu", str, PLATFORMS))
     with needed("flatbuffers"):
         import flatbuffers  # noqa: F401, what jax.export writes with
     found = run if isinstance(run, Run) else load_run(run)
     where = found.directory if isinstance(run, Run) else Path(run)
     folder = _new_folder(out)
-    which = which or (BEST if where is not None and model_path(where, BEST).exists() else FINAL)
-    trained = trained_model(run, model, which=which, preprocess=preprocess)
+    there = FINAL if found.best_variables is None else BEST
+    trained = trained_model(run, model, which=which or there, preprocess=preprocess)
+    if which != FINAL:  # a run without a best model gives its final one, with a warning
+        which = there
     check_shared(trained.about, where)
     network, inside = forward(trained), weights == "inside"
     artifact = stablehlo(network, platforms, inside)
@@ -134,6 +138,8 @@ def export_model(
 def _new_folder(out: str | Path) -> Path:
     """Returns a folder that has no files; raises FileExistsError for another one."""
     folder = checked_path("out", out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file: name a folder that is new or empty.")
+    if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} has files already: name a folder that is new or empty.")
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from fljax.core.values import brief
 from fljax.export.forward import Forward
 from fljax.training.traffic import plain_forms
 
-PLATFORMS = ("cpu", "cuda", "tpu")
+USUAL = ("cpu", "cuda", "tpu")
+PLATFORMS = (*USUAL, "rocm")
 BATCH = "batch"
 
 
@@ -31,9 +33,7 @@ class Artifact(NamedTuple):
     note: str
 
 
-def stablehlo(
-    model: Forward, platforms: Sequence[str] = PLATFORMS, inside: bool = False
-) -> Artifact:
+def stablehlo(model: Forward, platforms: Sequence[str] = USUAL, inside: bool = False) -> Artifact:
     """Exports a model; nothing is compiled.
 
     Convolutions and recurrences are XLA's own, no kernels of ours, and products are those of full
@@ -41,7 +41,7 @@ def stablehlo(
 
     Args:
       model: The model.
-      platforms: Among "cpu", "cuda", "rocm" and "tpu".
+      platforms: Among `PLATFORMS`.
       inside: Whether the weights are constants of the program; else they are its first argument.
 
     Raises:
@@ -54,7 +54,7 @@ def stablehlo(
 
     def export(rows: Any) -> jax.export.Exported:
         arguments = model.arguments(rows)
-        with plain_forms(), jax.default_matmul_precision("highest"):
+        with plain_forms(), jax.default_matmul_precision("highest"), _without_folders():
             return jax.export.export(jax.jit(function), platforms=list(platforms))(
                 *(arguments[1:] if inside else arguments)
             )
@@ -69,3 +69,15 @@ def stablehlo(
         raise ValueError(f"This model cannot be exported to StableHLO: {brief(error)}") from error
     warnings.warn(f"The program takes one row at a time: {reason}", stacklevel=2)
     return Artifact(exported, 1, reason)
+
+
+@contextlib.contextmanager
+def _without_folders():
+    """Keeps folders of this machine out of programs, whose operations name files of Python."""
+    name = "jax_hlo_source_file_canonicalization_regex"
+    before = getattr(jax.config, name)
+    jax.config.update(name, ".*/")
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)

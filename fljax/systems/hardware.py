@@ -54,10 +54,10 @@ class Hardware(NamedTuple):
 HARDWARE: dict[str, Hardware] = {
     "jetson_agx_orin": Hardware(
         "NVIDIA Jetson AGX Orin, 64 GB", "gpu",
-        {"float32": 5.3e12, "float16": 10.6e12, "int8": 137e12},
+        {"float32": 5.3e12, "float16": 10.6e12, "int8": 85e12},
         204.8 * _GB, 32 * _GB, 60.0, 1.5,
-        "NVIDIA Jetson AGX Orin Series technical brief: 5.3 FP32 TFLOP/s on 2048 cores, 275 sparse "
-        "TOPS (half of them dense), 204.8 GB/s, 15 to 60 W. " + _SHARED,
+        "NVIDIA Jetson AGX Orin Series technical brief: 5.3 FP32 TFLOP/s on 2048 cores, 170 sparse "
+        "TOPS of the GPU alone (half of them dense), 204.8 GB/s, 15 to 60 W. " + _SHARED,
         ("memory", "radio_watts"),
     ),
     "jetson_orin_nano": Hardware(
@@ -108,15 +108,16 @@ HARDWARE: dict[str, Hardware] = {
     ),
     "edge_tpu": Hardware(
         "Google Coral Edge TPU, inference with 8-bit integers", "accelerator", {"int8": 4e12},
-        0.5 * _GB, 8 * _MB, 2.0, 0.0,
-        "Coral data sheets: 4 TOPS of int8 and nothing else, 2 TOPS a watt, 8 MB of SRAM; models "
-        "beyond are read over USB 3 or PCIe, here 0.5 GB/s.",
+        31 * _GB, 8 * _MB, 2.0, 0.0,
+        "Coral data sheets: 4 TOPS of int8 and nothing else, 2 TOPS a watt, 8 MB of SRAM. The "
+        "bandwidth is that within the chip: 64 x 64 units at 480 MHz, which 4 TOPS are, taken to "
+        "be fed 64 bytes a cycle.",
         ("bandwidth",),
     ),
     "mcu_cortex_m7": Hardware(
         "microcontroller, as STM32H743", "microcontroller", {"float32": 0.96e9, "int8": 1.92e9},
         1.92 * _GB, 1 * _MB, 0.5, 0.3,
-        "STM32H743 data sheet: Cortex-M7 at 480 MHz, single-precision unit, 1 MB of RAM, a bus of "
+        "STM32H743 data sheet: Cortex-M7 at 480 MHz, floating-point unit, 1 MB of RAM, a bus of "
         "64 bits at 240 MHz.",
         ("watts", "radio_watts"),
     ),

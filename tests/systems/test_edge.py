@@ -52,6 +52,15 @@ def test_what_flash_measured_lies_within_the_estimates(gflops, seconds):
     assert found.least < seconds < found.most
 
 
+def test_what_coral_measured_lies_within_the_estimate():
+    """Its data sheet: MobileNet v2 at almost 400 images a second, a multiplication as an operation.
+
+    It has 300 million products, 3.5 million weights, and writes and reads 6.7 million activations.
+    """
+    found = estimate(hardware("edge_tpu"), 0.6e9, 3.5e6 + 2 * 6.7e6, dtype="int8")
+    assert found.least < 1 / 400 < found.most
+
+
 def test_every_device_says_where_its_figures_are_from():
     for device in HARDWARE.values():
         assert device.sources and set(device.estimated) < set(device._fields)
