@@ -21,7 +21,7 @@ Reaches: `small`, under a tenfold flipped sign: 9.7 % with the mean, 88.3 % with
 backdoor opens for every test image with the mean, for three in a thousand with the median.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 SETTINGS = ("fashion", "skewed", "small")
@@ -71,8 +71,7 @@ def defences(hostile):
 
 
 def get_config(setting="fashion"):
-    if setting not in SETTINGS:
-        raise ValueError(f"There is no setting {setting!r}; there are {', '.join(SETTINGS)}.")
+    check_setting(setting, SETTINGS)
     config = default_config()
     config.weighting = "uniform"
     config.model = "mlp"

@@ -18,7 +18,7 @@ Reaches: top-k 1 % with error feedback (67 times fewer uplink bytes) and int8 (4
 point of the uncompressed accuracy, with 20 clients. Figures: BENCHMARKS.md.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 
 TASKS = ("fashion_mnist", "mnist_writers", "fashion_mnist_many", "mnist_writers_many")
 
@@ -49,8 +49,7 @@ MANY = ("none", "int8", "qsgd(8)", "top_k(0.01)", "top_k(0.01) + error_feedback"
 
 
 def get_config(task="fashion_mnist"):
-    if task not in TASKS:
-        raise ValueError(f"There is no task {task!r}; there are {', '.join(TASKS)}.")
+    check_setting(task, TASKS)
     dataset, many = task.removesuffix("_many"), task.endswith("_many")
     config = default_config()
     config.dataset = dataset

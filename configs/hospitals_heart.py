@@ -27,7 +27,7 @@ better, AUC 0.840 against 0.775. Figures by hospital and by group: BENCHMARKS.md
 import dataclasses
 
 from fljax import data
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
@@ -59,8 +59,7 @@ def hospitals(data_dir=None, seed=0, own_test_fraction=0.0, val_fraction=0.0):
 
 
 def get_config(setting="private"):
-    if setting not in SETTINGS:
-        raise ValueError(f"There is no setting {setting!r}; there are {', '.join(SETTINGS)}.")
+    check_setting(setting, SETTINGS)
     config = default_config()
     config.dataset = "hospitals_heart:hospitals"
     # each seed tests on other patients, the same for all variants

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fljax import data
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 from fljax.studies import Criterion
 
 # Slices of hospitals, in proportion.
@@ -98,8 +98,7 @@ def _averaged(x, size):
 
 
 def get_config(setting="private"):
-    if setting not in SETTINGS:
-        raise ValueError(f"There is no setting {setting!r}; there are {', '.join(SETTINGS)}.")
+    check_setting(setting, SETTINGS)
     config = default_config()
     config.dataset = "hospitals_mri:hospitals"
     # each seed tests on other slices, the same for all variants

@@ -16,16 +16,13 @@ Reaches: test accuracies of 0.814 (FedAvg), 0.813 (FedAvgM), 0.827 (FedAdagrad),
 0.826 (FedYogi) at the rates that validation accuracy chooses.
 """
 
-from fljax.config import default_config
+from fljax.config import check_setting, default_config
 
 OPTIMIZERS = ("sgd", "momentum", "adagrad", "adam", "yogi")
 
 
 def get_config(optimizer="adam"):
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(
-            f"There is no server optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}."
-        )
+    check_setting(optimizer, OPTIMIZERS)
     config = default_config()
     config.dataset = "fashion_mnist"
     config.partition = "dirichlet"

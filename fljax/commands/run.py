@@ -71,6 +71,10 @@ def main(argv: list[str]) -> int:
     if _FLAGS.privacy:
         commands.show(experiment.privacy_report(config_given()))
         return 0
+    from fljax.reports.report import REPORT, write_report
+
+    if _FLAGS.report:  # a run is not to fail over its page when it has ended
+        check_kind(Path(_FLAGS.workdir, REPORT))
     run, plots = experiment.run_config(
         config_given(), _FLAGS.workdir, resume=_FLAGS.resume, profile=_FLAGS.profile
     )
@@ -80,8 +84,6 @@ def main(argv: list[str]) -> int:
             which = "final" if run.best_variables is None else "best"
             commands.show(f"{which} weights: {run.export(_FLAGS.export, which)}")
         if _FLAGS.report and not run.interrupted:
-            from fljax.reports import write_report
-
             # loading the data again may take longer than the run
             commands.show(f"report: {write_report(run.directory, partition=False)}")
     return signals.exit_code() if run.interrupted else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fljax.core.names import nearest
@@ -94,17 +95,48 @@ def summary(name: str) -> str:
 
 
 def settings(name: str) -> tuple[str, ...]:
-    """Returns the texts that the docstring of a configuration of ours names behind a ":".
+    """Returns the texts that a configuration of ours takes behind a ":", as it stands in the file.
+
+    They are those that it checks by `fljax.config.check_setting`, and those that its docstring has
+    behind its name.
 
     Args:
       name: One of `names`.
 
     Example:
-      >>> settings("mnist_mcmahan_cnn")
-      ('iid', 'shards')
+      >>> settings("mnist_mcmahan_cnn"), settings("drift")
+      (('iid', 'shards'), ('unlike_epochs', 'cifar10', 'tenth'))
     """
-    docstring = ast.get_docstring(_parsed(name)) or ""
-    return tuple(dict.fromkeys(re.findall(rf"\b{name}(?:\.py)?:(\w+)", docstring)))
+    tree = _parsed(name)
+    assigned = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    checks = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "check_setting"
+    )
+    checked = [text for check in checks for text in _texts(check.args[1], assigned)]
+    told = re.findall(rf"\b{name}(?:\.py)?:(\w+)", ast.get_docstring(tree) or "")
+    return tuple(dict.fromkeys([*checked, *told]))
+
+
+def _texts(node: ast.AST | None, assigned: Mapping[str, ast.AST]) -> Iterator[str]:
+    """Yields the texts of a tuple, or the keys of a dict, which may have a name."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.Name(id=name):
+            yield from _texts(assigned[name], assigned)
+        case ast.Starred(value=inner):
+            yield from _texts(inner, assigned)
+        case ast.Tuple(elts=parts) | ast.Dict(keys=parts):
+            for part in parts:
+                yield from _texts(part, assigned)
 
 
 def functions(name: str) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ def write_report(
     else:
         page = run_page(found, path.parent, partition=partition)
     text = as_html(laid_out(page), drawing.STYLE, drawing.SCRIPT)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         file.write(text.encode())
     return path

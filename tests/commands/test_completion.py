@@ -36,6 +36,7 @@ def words(tmp_path, monkeypatch):
         ("nothing ", []),
         ("run quick", ["quickstart"]),
         ("run m", ["mnist_mcmahan_cnn", "mnist_writers_cnn", "mine.py", "more/"]),
+        ("run drift:", ["drift:unlike_epochs", "drift:cifar10", "drift:tenth"]),
         ("run mnist_mcmahan_cnn:", ["mnist_mcmahan_cnn:iid", "mnist_mcmahan_cnn:shards"]),
         ("run quickstart sec", []),
         ("run --resume quickst", ["quickstart"]),

@@ -60,7 +60,9 @@ def test_broken_and_unfinished_runs_are_named_and_the_others_shown(tmp_path):
     assert "torn: " in text and "Not shown" in text and "metrics.jsonl" in text
     assert "half: The run is not over: it has come to round 2 of 2" in text
     assert "4 runs" not in text and "3 runs" in text
-    assert write_report([tmp_path / "good", tmp_path / "half"], tmp_path / "x.html").exists()
+    assert write_report(
+        [tmp_path / "good", tmp_path / "half"], tmp_path / "new" / "x.html"
+    ).exists()
 
 
 def test_seeds_are_joined_and_settings_that_differ_are_listed(tmp_path):
