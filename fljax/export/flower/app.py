@@ -34,6 +34,7 @@ from fljax.export.flower.deployment import Deployment, deploy, of_experiment
 from fljax.export.flower.rows import clients_in, dataset_of, facts_of, write_rows
 from fljax.recording import load_run
 from fljax.recording.models import SavedModel, load_saved, read_model, save_model
+from fljax.training.simulation import numerics
 
 __all__ = ["clients_in", "read_app", "read_facts", "write_app"]
 
@@ -43,6 +44,8 @@ FACTS, MODEL, OWN = "federation.json", "model.json", "own"
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,31}")
 # Of Flower's bundle of an app; base64 makes four bytes of three
 _MOST_BYTES = 7_000_000
+# What a run's record calls it -> JAX's variable
+_VARIABLES = {"x64": "JAX_ENABLE_X64", "prng": "JAX_DEFAULT_PRNG_IMPL"}
 # What a node has of its own, or what nothing of a round depends on.
 _LEFT_OUT = ("data_dir", "init_from")
 
@@ -82,6 +85,8 @@ def write_app(
         raise FileExistsError(f"{out} is there already. Name a new folder, or remove it.")
     recorded = load_run(run).config
     config = configuration(recorded, run)
+    wanted = {name: recorded.get("numerics", {}).get(name, value) for name, value in _of_jax()}
+    check_jax(wanted)
     experiment = make_experiment(config)
     if experiment.dataset.members != recorded["num_clients"]:
         raise ValueError(
@@ -90,7 +95,7 @@ def write_app(
         )
     deployment = of_experiment(experiment)
     _check_visits(deployment)
-    facts: dict[str, Any] = {"fljax": fljax.__version__}
+    facts: dict[str, Any] = {"fljax": fljax.__version__, "jax": wanted}
     if data == "files":
         facts["data"] = facts_of(experiment.dataset)
         _check_machines(config, facts["data"], deployment)
@@ -157,6 +162,7 @@ def read_app(
     """
     use_compilation_cache()
     folder_of_app, facts = Path(package).parent, read_facts(package)
+    check_jax(facts["jax"])
     config = facts["config"]
     if config["code_dir"] is not None:
         config["code_dir"] = str(folder_of_app / config["code_dir"])
@@ -169,6 +175,32 @@ def read_app(
             "the node partition-id and num-partitions, or export with --data=files."
         )
     return deploy(config, _read_model(folder_of_app / MODEL), dataset)
+
+
+def check_jax(wanted: Mapping[str, Any]) -> None:
+    """Raises ValueError if JAX draws or rounds otherwise here than where the run was made.
+
+    Args:
+      wanted: {"x64": whether it had 64 bits, "prng": its generator of random numbers}.
+
+    Example:
+      >>> check_jax({"x64": False, "prng": "rbg"})
+      Traceback (most recent call last):
+      ValueError: The run was made with JAX_DEFAULT_PRNG_IMPL=rbg, and here it is threefry2x32. \
+Set it on all machines.
+    """
+    for name, here in _of_jax():
+        if wanted[name] != here:
+            raise ValueError(
+                f"The run was made with {_VARIABLES[name]}={wanted[name]}, and here it is {here}. "
+                "Set it on all machines."
+            )
+
+
+def _of_jax() -> list[tuple[str, Any]]:
+    """Returns (name, value) of what JAX's environment decides of the numbers of a run."""
+    here = numerics(None, None)
+    return [(name, here[name]) for name in _VARIABLES]
 
 
 def _check_visits(deployment: Deployment) -> None:

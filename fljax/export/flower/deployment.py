@@ -7,7 +7,8 @@ as the simulation does; a round of a deployment is the round program, cut where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from fljax.training.client_state import default_rows
 from fljax.training.hyperparameters import own_numbers
 from fljax.training.options import split_options
 from fljax.training.rehearsal import Rehearsal, rehearsed
+from fljax.training.simulation import matmul_precision
 
 PyTree = Any
 
@@ -41,6 +43,7 @@ class Deployment(NamedTuple):
       variables: `Variables` of the model that the first round starts from.
       client_rows: What a client has kept that never took part, NumPy leaves.
       shapes: What a round of one client sends and receives.
+      matmul_precision: Of the configuration; None for JAX's own.
     """
 
     blueprint: Blueprint
@@ -49,6 +52,7 @@ class Deployment(NamedTuple):
     variables: Variables
     client_rows: ClientRows
     shapes: Rehearsal
+    matmul_precision: str | None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -98,7 +102,7 @@ def deploy(
 
 def of_experiment(experiment: Experiment, model: SavedModel | None = None) -> Deployment:
     """Returns the deployment of an experiment; arguments as for `deploy`."""
-    options, _ = split_options(experiment.options)
+    options, of_run = split_options(experiment.options)
     blueprint = draw_blueprint(experiment.dataset, experiment.task, experiment.algorithm, options)
     refuse(blueprint)
     initial = blueprint.initial
@@ -114,7 +118,19 @@ def of_experiment(experiment: Experiment, model: SavedModel | None = None) -> De
     inputs = Inputs(None, frozen, initial.hparams, initial.keys, own)
     default = jax.tree.map(lambda leaf: leaf[0], rows)
     shapes = rehearsed(experiment.dataset, blueprint.task, experiment.algorithm, options.pipeline)
-    return Deployment(blueprint, program, inputs, variables, default, shapes)
+    precision = of_run.matmul_precision
+    return Deployment(blueprint, program, inputs, variables, default, shapes, precision)
+
+
+def precise(deployment: Deployment, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function whose products have the precision that the configuration asks for."""
+
+    @functools.wraps(function)
+    def in_precision(*arguments):
+        with matmul_precision(deployment.matmul_precision):
+            return function(*arguments)
+
+    return in_precision
 
 
 def planner_of(deployment: Deployment, jobs: int, placement: str) -> Planner:

@@ -24,7 +24,7 @@ from fljax.engine.program.client import client_work
 from fljax.engine.program.inputs import ClientRows
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.trials import trials_of
-from fljax.export.flower.deployment import Deployment, planner_of
+from fljax.export.flower.deployment import Deployment, planner_of, precise
 
 PyTree = Any
 
@@ -89,7 +89,7 @@ def make_node(deployment: Deployment) -> Node:
       1
     """
     programs = tuple(
-        jax.jit(functools.partial(_work, deployment, number))
+        jax.jit(precise(deployment, functools.partial(_work, deployment, number)))
         for number in range(len(deployment.algorithm.passes))
     )
     return Node(deployment, planner_of(deployment, 1, "stream"), programs)

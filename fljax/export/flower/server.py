@@ -30,7 +30,7 @@ from fljax.engine.program.inputs import RoundState
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.selection import select, still_sound
 from fljax.engine.program.trials import Built, Trials, trials_of
-from fljax.export.flower.deployment import Deployment, planner_of
+from fljax.export.flower.deployment import Deployment, planner_of, precise
 from fljax.export.flower.node import Reply, Task
 from fljax.training.assembly import make_starter
 from fljax.training.round_records import LinkSpeeds, round_record
@@ -108,7 +108,11 @@ def make_server(deployment: Deployment) -> Server:
         same = PartitionSpec()
         return jax.jit(
             jax.shard_map(
-                function, mesh=deployment.mesh, in_specs=same, out_specs=same, check_vma=False
+                precise(deployment, function),
+                mesh=deployment.mesh,
+                in_specs=same,
+                out_specs=same,
+                check_vma=False,
             )
         )
 

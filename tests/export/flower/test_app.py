@@ -19,6 +19,7 @@ from fljax.core.wire_bytes import dense_from_bytes, dense_to_bytes
 from fljax.data import from_arrays
 from fljax.export.flower import rows
 from fljax.export.flower.app import _own_code, configuration, read_app, write_app
+from fljax.export.flower.deployment import deploy, precise
 from fljax.recording.models import model_path, save_model
 
 CONFIG = {
@@ -147,6 +148,17 @@ def test_what_cannot_be_deployed_is_refused(changes, reason, tmp_path):
     with pytest.raises(ValueError, match=f"cannot be deployed as it was simulated: .*{reason}"):
         write_app(run, tmp_path / "app")
     assert not (tmp_path / "app").exists()
+
+
+def test_machines_round_and_draw_as_the_run_did(app, tmp_path):
+    with recording.Recorder(tmp_path / "run") as recorder:
+        recorder.write_config(to_plain(resolve(CONFIG)) | {"numerics": {"x64": True}})
+    with pytest.raises(ValueError, match="JAX_ENABLE_X64=True, and here it is False"):
+        write_app(tmp_path / "run", tmp_path / "app")
+    with jax.default_prng_impl("rbg"), pytest.raises(ValueError, match="IMPL=threefry2x32"):
+        read_app(str(app / "fljax_app" / "any.py"))
+    deployment = deploy(CONFIG | {"matmul_precision": "highest"})
+    assert "HIGHEST" in str(jax.make_jaxpr(precise(deployment, jnp.dot))(np.ones(2), np.ones(2)))
 
 
 def test_wrong_arguments_are_refused(tmp_path, app):
