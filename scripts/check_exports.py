@@ -60,7 +60,7 @@ def drawn(folder: Path, name: str) -> None:
     """Leaves behind what a run of a configuration does, of a model as it is drawn."""
     shape, outputs, kind = CASES[name]
     integers = "tokens" if shape == _TEXT else "floats"
-    dtype = {"tokens": "int32", "floats": "float32"}[integers]
+    dtype = {"tokens": "uint8", "floats": "float32"}[integers]
     network = models.make(name, outputs, shape)
     task = tasks.make(kind, network, outputs, None)
     params, frozen, state = jax.jit(task.init)(jax.random.key(0))

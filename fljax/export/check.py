@@ -14,8 +14,8 @@ _SEED = 0
 def random_rows(example: Any, num_classes: int | None) -> Any:
     """Returns four random rows of the shapes and types of an example.
 
-    Floats are normal, bytes of 0 to 255, other integers below the number of classes, which is that
-    of tokens where a model reads some.
+    Floats are normal, bytes of pictures 0 to 255, other integers below the number of classes, which
+    is that of tokens where a model reads some: what is beyond has no embedding.
 
     Args:
       example: Shapes and dtypes of one row.
@@ -34,7 +34,8 @@ def random_rows(example: Any, num_classes: int | None) -> Any:
             return draw.normal(size=shape).astype(dtype)
         if dtype.kind == "b":
             return draw.random(shape) < 0.5
-        most = 256 if dtype == np.uint8 else max(num_classes or 2, 2)
+        is_picture = dtype == np.uint8 and len(leaf.shape) > 1
+        most = 256 if is_picture else max(num_classes or 2, 2)
         return draw.integers(0, most, shape).astype(dtype)
 
     return jax.tree.map(rows, example)

@@ -21,6 +21,7 @@ from fljax.core.algorithm import Variables
 from fljax.core.network import as_network
 from fljax.core.safetensors import read_tensors, write_tensors
 from fljax.export import run_model
+from fljax.export.check import random_rows
 from fljax.export.description import preprocessing
 from fljax.export.forward import forward
 from fljax.export.training import whose_model
@@ -184,6 +185,12 @@ def test_the_model_is_in_evaluation_mode():
     assert {"norm.mean", "norm.var"} < set(made.weights)
     np.testing.assert_allclose(made.function(made.weights, X), (X - 2) / 2, atol=1e-5)
     assert "random" not in str(jax.make_jaxpr(made.function)(made.weights, X))
+
+
+@pytest.mark.parametrize(("shape", "most"), [((80,), 90), ((28, 28, 1), 256)])
+def test_random_bytes_are_tokens_of_the_vocabulary_or_pixels(shape, most):
+    rows = random_rows(jax.ShapeDtypeStruct(shape, np.uint8), 90)
+    assert most - 5 < rows.max() < most
 
 
 def test_preprocessing_is_inside_and_said():
