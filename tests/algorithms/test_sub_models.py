@@ -179,12 +179,17 @@ def conv_outputs(params, state, x, scale=1.0):
     return x.mean((1, 2)) @ params["w"] + params["b"], after
 
 
-def conv_gradient(params, state, x, y, scale):
+def conv_gradient(*arguments):
+    return jax.device_get(_conv_gradient(*arguments))
+
+
+@jax.jit
+def _conv_gradient(params, state, x, y, scale):
     def loss(params):
         logits, after = conv_outputs(params, state, x, scale)
         return -jax.nn.log_softmax(logits)[jnp.arange(len(y)), y].mean(), after
 
-    return jax.device_get(jax.grad(loss, has_aux=True)(params))
+    return jax.grad(loss, has_aux=True)(params)
 
 
 def conv_task():
