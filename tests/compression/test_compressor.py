@@ -56,7 +56,7 @@ VALUES = [
     c.chain(c.rotation(block=8), c.top_k(0.5), c.sign()),
     c.chain(c.rand_k(0.5), c.sign()),
 ]
-LENGTHS = (1, 2, 24, 57)
+LENGTHS = (1, 24, 57)
 
 
 def fits(code, d):

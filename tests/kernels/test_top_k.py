@@ -35,7 +35,7 @@ def check(x, *ks):
 
 
 @pytest.mark.parametrize("d, k", CASES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_float32(d, k, data):
     floats = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
@@ -44,12 +44,11 @@ def test_any_float32(d, k, data):
     check(data.draw(arrays.arrays(np.float32, d, elements=elements)), k)
 
 
-@pytest.mark.parametrize("d, k", [(33, 5), (300, 77)])
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_any_float64(d, k, data):
+def test_any_float64(data):
     with jax.enable_x64(True):
-        check(data.draw(arrays.arrays(np.float64, d, elements=st.floats())), k)
+        check(data.draw(arrays.arrays(np.float64, 33, elements=st.floats())), 5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
