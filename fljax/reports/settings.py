@@ -14,6 +14,7 @@ from fljax.reports.layout import Charts
 from fljax.reports.subjects import Subject, settings_of
 
 _LONGEST = 80
+_ABSENT = "–"
 # What a run adds to its configuration; other parts of the page have it.
 _NO_KEYS = ("hparams", "metrics", "numerics", "class_names", "own")
 
@@ -33,18 +34,25 @@ def difference_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Returns {key: the value of each configuration} of the settings that are not all the same.
 
-    Seeds, and what changes speed or files alone, are no differences.
+    Seeds, and what changes speed or files alone, are no differences. Metrics go by their names. A
+    run that was given in Python records fewer keys than one of a configuration: "–" stands there.
 
     Example:
-      >>> differences([{"mu": 0.1, "seed": 0, "tau": 1}, {"mu": 1.0, "seed": 1, "tau": 1}])
-      {'mu': [0.1, 1.0]}
+      >>> differences([{"mu": 0.1, "seed": 0, "tau": 1}, {"mu": 1.0, "seed": 1}])
+      {'mu': [0.1, 1.0], 'tau': [1, '–']}
     """
-    flat = [dict(_flat(settings_of(config))) for config in configs]
+    flat = [dict(_flat(settings_of(config) | _metrics(config))) for config in configs]
     keys = sorted({key for each in flat for key in each})
     # numbers that a program takes as arguments stand in both places
     keys = [key for key in keys if key.removeprefix("hparams.") not in keys or "." not in key]
-    found = {key: [each.get(key) for each in flat] for key in keys}
-    return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
+    # what is unset and what is not recorded are no difference
+    unlike = [key for key in keys if any(each.get(key) != flat[0].get(key) for each in flat)]
+    return {key: [each.get(key, _ABSENT) for each in flat] for key in unlike}
+
+
+def _metrics(config: Mapping[str, Any]) -> dict[str, str]:
+    named = [metric["name"] for metric in config.get("metrics") or ()]
+    return {"metrics": ", ".join(named)} if named else {}
 
 
 def setting_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
@@ -117,8 +125,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return "unset"
+    if value is None or value is _ABSENT:
+        return "unset" if value is None else _ABSENT
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
     return f"`{text}`" if "`" not in text else text

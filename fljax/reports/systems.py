@@ -46,9 +46,12 @@ def system_blocks(subjects: Sequence[Subject]) -> list[Block | Charts]:
         if any(line.y.any() for line in lines):
             charts.append(Chart(title, "Round", title, lines, from_zero=True))
     charts += _evenness(timed)
+    said = "Seconds that devices and networks would have taken, as their profiles say."
+    if any(len(subject.runs) > 1 for subject in timed):
+        said += " Of several seeds, the time is their mean; who was asked is of the first one."
     blocks: list[Block | Charts] = [
         Heading("Simulated time"),
-        Text("Seconds that devices and networks would have taken, as their profiles say."),
+        Text(said),
         Table([head, *rows]),
         Charts(charts),
     ]

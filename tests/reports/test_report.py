@@ -80,9 +80,10 @@ def test_seeds_are_joined_and_settings_that_differ_are_listed(tmp_path):
     np.testing.assert_allclose(line.y, [2, 3])
     np.testing.assert_allclose(line.high - line.low, [2, 2])
     configs = [subject.run.config for subject in subjects]
-    assert differences(configs) == {"client_lr": [None, None, 0.3]}
+    assert differences(configs) == {"client_lr": ["–", "–", 0.3]}
+    assert differences([{"mu": None}, {}]) == {}
     text = read(write_report(tmp_path))
-    assert "± " in text and "client_lr unset 0.3 unset" in text
+    assert "± " in text and "client_lr – 0.3 –" in text
 
 
 def test_unlike_tasks_are_each_shown_by_their_own_metric_and_target(tmp_path):
