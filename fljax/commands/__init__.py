@@ -97,7 +97,8 @@ def execute(
             check_overrides(argv)
         code = _code_of(lambda: app.run(_checked(main, arguments), argv, _parsed))
     except (FloatingPointError, ImportError, OSError, SubprocessError, ValueError) as error:
-        code = f"{type(error).__name__}: {error}"
+        names = (kind.__name__ for kind in type(error).__mro__)
+        code = f"{next(name for name in names if not name.startswith('_'))}: {error}"
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         code = signals.exit_code()

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fljax.compression.sizes import Size
-from fljax.core.algorithm import AlgorithmSpec
+from fljax.core.algorithm import Algorithm, AlgorithmSpec
 from fljax.core.digits import amount, counted
 from fljax.core.fast_layers import named
 from fljax.core.task import Task
@@ -24,7 +24,7 @@ from fljax.training.device_memory import training_bytes
 from fljax.training.edge_costs import RoundWork, described, round_cost
 from fljax.training.federation import build
 from fljax.training.flops import training_flops
-from fljax.training.local_work import local_work, schedules_of
+from fljax.training.local_work import local_work, schedules_of, structure_of
 from fljax.training.options import RoundOptions
 from fljax.training.partial_rounds import needed_bytes
 from fljax.training.rehearsal import Rehearsal, rehearsed
@@ -62,7 +62,8 @@ def describe(
     steps_a_client, flops_a_step, taking_part = _local_training(dataset, task, spec, options)
     steps_a_round = steps_a_client * (cohort + (dataset.root is not None))
     flops = flops_a_step * steps_a_round
-    received, sent = _traffic_of_a_client(shapes, as_configured(options.pipeline), update)
+    pipeline, structure = as_configured(options.pipeline), structure_of(task, spec)
+    received, sent = _traffic_of_a_client(shapes, structure, pipeline, update)
     down, up = (cohort * taking_part * link.bits / 8 for link in (received, sent))
     param_count = sum(leaf.size for leaf in jax.tree.leaves(params))
     rows = [
@@ -113,7 +114,8 @@ def round_work(
     """Returns what a client of middling size does in a round; arguments as for `describe`."""
     shapes = rehearsed(dataset, task, spec, options.pipeline)
     steps, flops, _ = _local_training(dataset, task, spec, options)
-    received, sent = _traffic_of_a_client(shapes, as_configured(options.pipeline), update)
+    pipeline, structure = as_configured(options.pipeline), structure_of(task, spec)
+    received, sent = _traffic_of_a_client(shapes, structure, pipeline, update)
     width = local_work(dataset.train.partition.sizes, options).width
     return RoundWork(
         steps=steps,
@@ -193,17 +195,22 @@ def _compared(bits: float, dense: int) -> str:
 
 
 def _traffic_of_a_client(
-    shapes: Rehearsal, pipeline: Pipeline, update: Size | None
+    shapes: Rehearsal, structure: Algorithm, pipeline: Pipeline, update: Size | None
 ) -> tuple[_Traffic, _Traffic]:
     """Returns what one client receives and sends in a round."""
+    messages = [  # without those that a pass has from the one before
+        message
+        for each, message in zip(structure.passes, shapes.messages, strict=True)
+        if each.broadcast is not None
+    ]
     sent = [
         {name: part.value for name, part in contributions.items()}
         for contributions in shapes.contributions
     ]
-    down, up = 8 * nbytes(shapes.messages), 8 * nbytes(sent)
+    down, up = 8 * nbytes(messages), 8 * nbytes(sent)
     on_downlink, on_uplink = down, up
     if pipeline.downlink:
-        on_downlink = sum(int(pipeline.downlink[-1].bits(message)) for message in shapes.messages)
+        on_downlink = sum(int(pipeline.downlink[-1].bits(message)) for message in messages)
     if update is not None:
         updates = sum(UPDATE in contributions for contributions in sent)
         on_uplink += updates * (update.bits - update.dense_bits)

@@ -116,6 +116,15 @@ def test_mistakes_end_with_a_line_and_leave_nothing(words, said, call, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
+def test_errors_are_called_by_a_public_name(call, tmp_path):
+    folder = tmp_path / "run" / "model"
+    folder.mkdir(parents=True)
+    (folder / "final.npz").write_bytes(b"PK, and no more")
+    (folder.parent / "metrics.jsonl").touch()
+    _, _, err = call("export", "model", "run", "out")
+    assert err.startswith("ValueError: ") and "final.npz" in err
+
+
 def test_scripts_are_to_be_told_where(call_script, tmp_path):
     config = f"--config={shipped.folder() / 'quickstart.py'}"
     ended = [call_script("run", config), call_script("study", config)]

@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_xla_says_of_the_memory(needed_bytes, monkeypatch):
     assert program.endswith("a device")
 
 
-@pytest.mark.parametrize(("algorithm", "times"), [("fedavg", 1), ("scaffold", 2), ("fedsgd", 1)])
+@pytest.mark.parametrize(("algorithm", "times"), [("ditto", 1), ("scaffold", 2), ("fedsgd", 1)])
 def test_a_dry_run_counts_what_is_sent(algorithm, times):
     epochs = {"local_epochs": 1} if algorithm == "fedsgd" else {}
     found = dry_run(algorithm=algorithm, **epochs)["communication"]
