@@ -20,7 +20,7 @@ from fljax.engine.devices.distributed import num_processes
 from fljax.engine.devices.execution import use_all_cores
 from fljax.recording import device, jsonio, peak_memory_bytes, say, versions
 from fljax.recording.lock import locked
-from fljax.recording.runs import CONFIG
+from fljax.recording.runs import CONFIG, METRICS
 from fljax.studies import results as tables
 from fljax.studies.columns import columns_of
 from fljax.studies.comparison import Comparison, compare, write_study_table
@@ -142,8 +142,8 @@ def sweep(
     Raises:
       TypeError: For a setting that does not exist.
       ValueError: For settings, values or memory that no trial can run with.
-      FileExistsError: If the workdir holds a study already, and `resume` is not set; or one of
-        another number of processes.
+      FileExistsError: If the workdir holds a study already, and `resume` is not set; one of another
+        number of processes; or a run.
       BlockingIOError: If another process runs the same share.
       SystemExit: After SIGTERM or SIGHUP, which end the study as Ctrl-C does, saved, and then the
         program, unless it handles them.
@@ -154,6 +154,8 @@ def sweep(
     columns_of(study)
     check_kinds(study.pictures)
     workdir = checked_path("workdir", workdir)
+    if (workdir / METRICS).exists():  # whose config.json would be written over
+        raise FileExistsError(f"{workdir} holds a run, and no study. Give another --workdir.")
     for name, switch in (("resume", resume), ("progress", progress)):
         checked(name, switch, OPTIONS[name])
     if not isinstance(share, Share | None):

@@ -8,6 +8,7 @@ from pathlib import Path
 import consoles
 import pytest
 from absl import flags
+from written_runs import write_run
 
 import fljax
 from fljax import commands
@@ -123,6 +124,14 @@ def test_errors_are_called_by_a_public_name(call, tmp_path):
     (folder.parent / "metrics.jsonl").touch()
     _, _, err = call("export", "model", "run", "out")
     assert err.startswith("ValueError: ") and "final.npz" in err
+
+
+def test_a_study_leaves_a_run_as_it_is(call, tmp_path):
+    run = write_run(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    code, _, err = call("study", "quickstart", "--axis=client_lr=0.1,0.2", "--workdir=run")
+    assert code == 1 and "run holds a run, and no study. Give another --workdir." in err
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
 
 
 def test_scripts_are_to_be_told_where(call_script, tmp_path):
