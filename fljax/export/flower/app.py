@@ -147,7 +147,11 @@ def read_facts(package: str) -> dict[str, Any]:
     Args:
       package: A file of the app's package.
     """
-    return json.loads((Path(package).parent / FACTS).read_text())
+    folder = Path(package).parent
+    facts = json.loads((folder / FACTS).read_text())
+    if facts["config"]["code_dir"] is not None:
+        facts["config"]["code_dir"] = str(folder / facts["config"]["code_dir"])
+    return facts
 
 
 def read_app(
@@ -161,11 +165,8 @@ def read_app(
       sizes: Of the server, {client: rows} that the nodes have told.
     """
     use_compilation_cache()
-    folder_of_app, facts = Path(package).parent, read_facts(package)
+    facts = read_facts(package)
     check_jax(facts["jax"])
-    config = facts["config"]
-    if config["code_dir"] is not None:
-        config["code_dir"] = str(folder_of_app / config["code_dir"])
     dataset = None
     if "data" in facts:
         dataset = dataset_of(facts["data"], folder, sizes)
@@ -174,7 +175,7 @@ def read_app(
             "The node names a folder of clients, but the app was exported with --data=source. Give "
             "the node partition-id and num-partitions, or export with --data=files."
         )
-    return deploy(config, _read_model(folder_of_app / MODEL), dataset)
+    return deploy(facts["config"], _read_model(Path(package).parent / MODEL), dataset)
 
 
 def check_jax(wanted: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ def begin(server: Server, recorder: Recorder, config: Mapping[str, Any]) -> None
     blueprint = server.deployment.blueprint
     known = {
         "num_clients": blueprint.dataset.members,
+        "configured_clients": config.get("num_clients"),
         "metrics": metrics.plain(blueprint.task.metrics),
         "versions": versions(),
     }
@@ -49,8 +50,9 @@ def finish(server: Server, progress: Progress, recorder: Recorder) -> None:
       >>> with recording.Recorder("runs/deployed") as recorder:
       ...     begin(server, recorder, config)
       ...     finish(server, start(server), recorder)
-      >>> fljax.load_run("runs/deployed").variables
-      Variables(650 parameters in 2 arrays)
+      >>> run = fljax.load_run("runs/deployed")
+      >>> run.variables, run.config["configured_clients"]
+      (Variables(650 parameters in 2 arrays), 10)
     """
     deployment = server.deployment
     dataset, task, options = (

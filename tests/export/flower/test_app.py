@@ -18,7 +18,7 @@ from fljax.config import ConfigError, resolve, to_plain
 from fljax.core.wire_bytes import dense_from_bytes, dense_to_bytes
 from fljax.data import from_arrays
 from fljax.export.flower import rows
-from fljax.export.flower.app import _own_code, configuration, read_app, write_app
+from fljax.export.flower.app import _own_code, configuration, read_app, read_facts, write_app
 from fljax.export.flower.deployment import deploy, precise
 from fljax.recording.models import model_path, save_model
 
@@ -120,6 +120,9 @@ def test_an_app_takes_along_the_users_modules_and_a_trained_model(tmp_path):
     del sys.modules["mine"]
     ours = read_app(str(app / "fljax_app" / "any.py")).variables
     jax.tree.map(np.testing.assert_array_equal, ours, trained)
+    # where the run that a deployment leaves finds them
+    code_dir = read_facts(str(app / "fljax_app" / "any.py"))["config"]["code_dir"]
+    assert code_dir == str(app / "fljax_app" / "own")
 
 
 def test_bytes_keep_types_that_numpy_does_not_know():
