@@ -10,12 +10,13 @@ OUT/clients/                   with `--data=files`: the rows of each client, for
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -279,7 +280,7 @@ def _read_model(path: Path) -> SavedModel:
 
 
 def _own_code(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Path]:
-    """Returns the files of the user's own modules, which go with the app.
+    """Returns the files of the user's own modules, which go with the app, and what they import.
 
     Raises:
       ConfigError: If one of them lies elsewhere by now.
@@ -291,7 +292,24 @@ def _own_code(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Pa
                 f"The run is made of code in {name}, which is not in {config['code_dir']} (any "
                 "more). Put it there, or run the configuration again."
             )
-    return [Path(config["code_dir"]) / name for name in names]
+    return _with_imports([Path(config["code_dir"]) / name for name in names])
+
+
+def _with_imports(files: Sequence[Path]) -> list[Path]:
+    """Returns files of Python, and those beside them that they import."""
+    found: set[Path] = set()
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.append(node.module)
+            waiting += [file.with_name(f"{name.partition('.')[0]}.py") for name in names]
+    return sorted(found)
 
 
 def _texts(

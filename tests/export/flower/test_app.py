@@ -104,8 +104,10 @@ def test_rows_are_written_as_the_model_sees_them(tmp_path):
 
 def test_an_app_takes_along_the_users_modules_and_a_trained_model(tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from fljax import models\ndef make():\n    return models.softmax_regression(64, 10)\n"
+        "from fljax import models\nfrom sizes import INPUTS\n"
+        "def make():\n    return models.softmax_regression(INPUTS, 10)\n"
     )
+    (tmp_path / "sizes.py").write_text("import mine\nINPUTS = 64\n")
     own = {"model": "mine:make", "code_dir": str(tmp_path)}
     with recording.Recorder(tmp_path / "run") as recorder:
         config = to_plain(resolve(CONFIG | own))
@@ -121,6 +123,9 @@ def test_an_app_takes_along_the_users_modules_and_a_trained_model(tmp_path):
     ours = read_app(str(app / "fljax_app" / "any.py")).variables
     jax.tree.map(np.testing.assert_array_equal, ours, trained)
     # where the run that a deployment leaves finds them
+    assert {path.name for path in (app / "fljax_app" / "own").glob("*.py")} == {
+        "mine.py", "sizes.py",
+    }  # fmt: skip
     code_dir = read_facts(str(app / "fljax_app" / "any.py"))["config"]["code_dir"]
     assert code_dir == str(app / "fljax_app" / "own")
 
