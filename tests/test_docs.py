@@ -130,6 +130,17 @@ def test_pages_have_no_marks_of_a_merge():
     assert [page.name for page in LINKING if marked.search(page.read_text())] == []
 
 
+def test_both_pages_show_the_same_end_of_the_quickstart():
+    ends = re.compile(
+        r"^(?:federated|centralized|local_only|best by val|target [.\d]+)\b.*", re.MULTILINE
+    )
+    readme, start = (
+        ends.findall((ROOT / page).read_text())
+        for page in ("README.md", "docs/start/five_minutes.md")
+    )
+    assert readme == start and len(start) == 5
+
+
 def test_every_module_begins_with_a_sentence():
     for folder in ("fljax", "kernels", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
