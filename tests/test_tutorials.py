@@ -60,7 +60,7 @@ def test_a_tutorial_is_a_lesson(page):
     text = page.read_text()
     found = pages.cells(text)
     assert text.startswith("# ") and text.count("\n*Aim: ") == 1
-    assert "## What to read next" in text and text.count("\n") <= LONGEST
+    assert "## Further reading" in text and text.count("\n") <= LONGEST
     assert sum(bool(cell.output) for cell in found) >= 2, "outputs are missing: make tutorials"
     assert any("plt.show()" in cell.code for cell in found), "it draws nothing"
     assert len(found) == text.count("```python\n")

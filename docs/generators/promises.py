@@ -63,7 +63,7 @@ with several sets of arguments, the first table has the promises and the second 
 
 What is computed is compared with an independent loop over clients in float64 NumPy, on clients of
 unlike sizes, or with an identity; contracts are held on one lane and on several devices with
-several lanes each. [Contributing](../CONTRIBUTING.md#how-tests-are-written-here) says how tests
+several lanes each. [Contributing](../CONTRIBUTING.md#tests) says how tests
 are written here.
 
 ## Promises
