@@ -1,0 +1,105 @@
+"""Trains by an algorithm of one's own, by pfl-research: clients stay near the server's model."""
+
+import numpy as np
+import torch
+from pfl.aggregate.simulate import SimulatedBackend
+from pfl.aggregate.weighting import WeightByDatapoints
+from pfl.algorithm.base import NNAlgorithmParams
+from pfl.algorithm.federated_averaging import FederatedAveraging
+from pfl.data.dataset import Dataset
+from pfl.data.federated_dataset import FederatedDataset
+from pfl.data.sampling import get_user_sampler
+from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
+from pfl.metrics import Weighted
+from pfl.model.pytorch import PyTorchModel
+
+
+def tensors(x, y):
+    return [torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.int64)]
+
+
+def read(path):
+    table = np.genfromtxt(path, delimiter=",", skip_header=1, dtype=np.float32)
+    return table[:, 0].astype(int), table[:, 1:-1], table[:, -1].astype(np.int32)
+
+
+owner, train_x, train_y = read("rows.csv")
+_, test_x, test_y = read("test.csv")
+rows = {
+    client: tensors(train_x[owner == client], train_y[owner == client])
+    for client in np.unique(owner).tolist()
+}
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(64, 64),
+            torch.nn.ReLU(),
+            torch.nn.Linear(64, 64),
+            torch.nn.ReLU(),
+            torch.nn.Linear(64, 10),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+    def loss(self, x, y, eval=False):
+        self.eval() if eval else self.train()
+        return torch.nn.functional.cross_entropy(self(x), y)
+
+    @torch.no_grad()
+    def metrics(self, x, y, eval=True):
+        self.eval() if eval else self.train()
+        right = (self(x).argmax(1) == y).sum().item()
+        return {"accuracy": Weighted(right, len(y))}
+
+
+network = Network()
+
+
+class HeldBack(PyTorchModel):
+    """Adds the pull to each gradient; pfl's trainer has no place for it but the optimizer."""
+
+    def new_local_optimizer(self, *args, **kwargs):
+        start = [parameter.detach().clone() for parameter in self.pytorch_model.parameters()]
+        return Pulled(self.pytorch_model.parameters(), kwargs["learning_rate"], start)
+
+
+class Pulled(torch.optim.SGD):
+    def __init__(self, parameters, rate, start, pull=0.1):
+        super().__init__(parameters, rate)
+        self.start, self.pull = start, pull
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        (group,) = self.param_groups
+        for parameter, start in zip(group["params"], self.start, strict=True):
+            parameter.grad.add_(parameter - start, alpha=self.pull)
+        return super().step(closure)
+
+
+model = HeldBack(network, torch.optim.SGD, torch.optim.SGD(network.parameters(), 1.0))
+clients = FederatedDataset(
+    lambda client: Dataset(rows[client], user_id=str(client)),
+    get_user_sampler("random", list(rows)),
+)
+FederatedAveraging().run(
+    algorithm_params=NNAlgorithmParams(
+        central_num_iterations=50,
+        evaluation_frequency=1000,
+        train_cohort_size=10,
+        val_cohort_size=0,
+    ),
+    backend=SimulatedBackend(
+        training_data=clients, val_data=clients, postprocessors=[WeightByDatapoints()]
+    ),
+    model=model,
+    model_train_params=NNTrainHyperParams(
+        local_batch_size=10, local_num_epochs=2, local_learning_rate=0.1
+    ),
+    model_eval_params=NNEvalHyperParams(local_batch_size=None),
+)
+found = network.metrics(*tensors(test_x, test_y))["accuracy"]
+print(f"accuracy {found.overall_value:.4f}")
