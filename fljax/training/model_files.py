@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 
 from fljax.core.algorithm import Variables
+from fljax.core.task import Task
+from fljax.data.dataset import FederatedDataset
 from fljax.recording.models import BEST, FINAL, model_path, save_model
 from fljax.training.federation import Federation
 
@@ -59,20 +61,34 @@ class ModelFiles:
 
     def about(self, round: int) -> dict[str, Any]:
         """Returns what goes with the model of a round, as JSON values; see `fljax.predictor`."""
-        dataset, task = self._federation.dataset, self._federation.task
-        return {
-            "round": round,
-            "kind": task.kind,
-            "num_classes": task.num_classes,
-            "class_names": dataset.class_names,
-            "example": jax.tree.map(
-                lambda leaf: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)},
-                dict(dataset.train.examples.spec),
-            ),
-            "preprocessed": dataset.preprocess is not None,
-            "no_best": self._no_best or (None if self.best else "no evaluation was a number"),
-        }
+        no_best = self._no_best or (None if self.best else "no evaluation was a number")
+        return about_model(self._federation.dataset, self._federation.task, round, no_best)
 
     def _write(self, workdir: Path, which: str, round: int, variables: Variables) -> None:
         frozen = self._federation.inputs.frozen
         save_model(model_path(workdir, which), variables, frozen, self.about(round))
+
+
+def about_model(
+    dataset: FederatedDataset, task: Task, round: int, no_best: str | None
+) -> dict[str, Any]:
+    """Returns what goes with a model, as JSON values.
+
+    Args:
+      dataset: Which it was trained on.
+      task: Of its outputs.
+      round: After which it is as it is.
+      no_best: Why a run has no best model; None where it has one.
+    """
+    return {
+        "round": round,
+        "kind": task.kind,
+        "num_classes": task.num_classes,
+        "class_names": dataset.class_names,
+        "example": jax.tree.map(
+            lambda leaf: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)},
+            dict(dataset.train.examples.spec),
+        ),
+        "preprocessed": dataset.preprocess is not None,
+        "no_best": no_best,
+    }

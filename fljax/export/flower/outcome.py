@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from fljax.core import metrics
 from fljax.export.flower.server import Progress, Server, variables
 from fljax.recording import Recorder, summarize, versions
 from fljax.recording.models import FINAL, model_path, save_model
+from fljax.training.model_files import about_model
 
 
 def begin(server: Server, recorder: Recorder, config: Mapping[str, Any]) -> None:
@@ -55,21 +54,9 @@ def finish(server: Server, progress: Progress, recorder: Recorder) -> None:
       (Variables(650 parameters in 2 arrays), 10)
     """
     deployment = server.deployment
-    dataset, task, options = (
-        deployment.blueprint.dataset, deployment.blueprint.task, deployment.blueprint.options,
-    )  # fmt: skip
-    about = {
-        "round": progress.round,
-        "kind": task.kind,
-        "num_classes": task.num_classes,
-        "class_names": dataset.class_names,
-        "example": jax.tree.map(
-            lambda leaf: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)},
-            dict(dataset.train.examples.spec),
-        ),
-        "preprocessed": dataset.preprocess is not None,
-        "no_best": "a deployment is not evaluated",
-    }
+    blueprint = deployment.blueprint
+    dataset, task, options = blueprint.dataset, blueprint.task, blueprint.options
+    about = about_model(dataset, task, progress.round, "a deployment is not evaluated")
     path = model_path(recorder.workdir, FINAL)
     save_model(path, variables(server, progress), deployment.inputs.frozen, about)
     summary = summarize(
