@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import csv
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -104,11 +106,17 @@ def install(environment: Path, calls: list[list[str]]) -> str:
 
 def run(command: list[str], folder: Path) -> str:
     """Runs a program among the data, and returns what it says of the accuracy."""
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=900, env=os.environ
-    )
-    said = re.findall(r"(?:test )?accuracy \d[.\d]+", done.stdout)
-    return said[-1] if said else f"failed: {done.stderr.strip().splitlines()[-1:]}"
+    log = folder / "said.txt"
+    # what a library leaves running (TFF its worker) would keep a pipe open
+    with open(log, "wb") as file:
+        started = subprocess.Popen(
+            command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        code = started.wait(900)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGKILL)
+    said = re.findall(r"(?:test )?accuracy \d[.\d]+", log.read_text(errors="replace"))
+    return said[-1] if said and code == 0 else f"failed with {code}: see {log}"
 
 
 def lines_of(path: Path) -> int:
@@ -126,10 +134,9 @@ def lines_of(path: Path) -> int:
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
+    holders = ast.Module | ast.ClassDef | ast.FunctionDef
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, holders) and ast.get_docstring(node):
             node.body = node.body[1:]
     return tree
 
