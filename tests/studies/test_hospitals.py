@@ -53,7 +53,7 @@ def test_settings_are_the_same_but_for_the_protection(name, data_dir):
         *("privacy", "clip_norm", "target_epsilon", "delta", "secure_aggregation"),
         *("batches", "client_lr"),
     }
-    with pytest.raises(ValueError, match="no setting 'open'; there are private, plain"):
+    with pytest.raises(ValueError, match="unknown setting: 'open'. Known: plain, private"):
         load_config(f"{ROOT}/configs/{name}.py:open")
 
 
