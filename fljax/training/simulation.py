@@ -255,8 +255,11 @@ def _simulate_on(
                 jax.devices()
                 found = find_start(checkpoints(), workdir, options.num_rounds) if is_main() else 0
                 start = allgather(found)[0]
-            elif workdir is not None and is_main():
-                refuse_existing_run(workdir)  # before anything is built or compiled
+            elif workdir is not None:
+                # before anything is built or compiled, for which processes wait for each other
+                with all_or_none():
+                    if is_main():
+                        refuse_existing_run(workdir)
             saved = checkpoints().metadata(start)["execution"] if start else None
             setting = dataset, task, algorithm, options
             federation = federations.build(*setting, **layout_to_go_on_with(saved, layout))

@@ -81,13 +81,15 @@ def test_a_pod_that_is_started_anew_goes_on(whole, tmp_path, monkeypatch):
 def test_where_one_pod_of_two_is_stopped_both_save_and_go_on(whole, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
 
-    def start(life):
+    def start(life, **flags):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         return [
             pods.start(
-                arguments("jobset JobSet", workdir, coordinator_address=address, process_id=index),
+                arguments(
+                    "jobset JobSet", workdir, coordinator_address=address, process_id=index, **flags
+                ),
                 tmp_path / f"{life}{index}",
             )
             for index in (0, 1)
@@ -105,3 +107,7 @@ def test_where_one_pod_of_two_is_stopped_both_save_and_go_on(whole, tmp_path, mo
     assert pods.codes(*start("second")) == [0, 0], (tmp_path / "second0").read_text()
     for found, expected in zip(records(workdir), records(whole), strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
+    # what process 0 alone finds ends all, before anything is built
+    assert pods.codes(*start("third", resume=False)) == [1, 1]
+    for index, words in enumerate(("already holds a run", "Process 0 of 2 failed")):
+        assert words in (tmp_path / f"third{index}").read_text()
