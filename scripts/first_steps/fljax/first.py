@@ -6,7 +6,7 @@ from fljax import algorithms, data, models
 digits = data.digits(partition="iid", num_clients=100)
 run = fljax.simulate(
     digits,
-    models.mlp((64, 64, 10)),
+    models.mlp((64, 64, 64, 10)),
     algorithms.fedavg(client_lr=0.1),
     num_rounds=50,
     clients_per_round=10,

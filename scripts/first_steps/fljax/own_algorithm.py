@@ -25,7 +25,7 @@ def held_back(client_lr=0.1, pull=0.1):
 rows = data.load("csv", path="rows.csv", client="client", label="label", test_path="test.csv")
 run = fljax.simulate(
     rows,
-    models.mlp((64, 64, 10)),
+    models.mlp((64, 64, 64, 10)),
     held_back(),
     num_rounds=50,
     clients_per_round=10,

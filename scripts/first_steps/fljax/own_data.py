@@ -6,7 +6,7 @@ from fljax import algorithms, data, models
 rows = data.load("csv", path="rows.csv", client="client", label="label", test_path="test.csv")
 run = fljax.simulate(
     rows,
-    models.mlp((64, 64, 10)),
+    models.mlp((64, 64, 64, 10)),
     algorithms.fedavg(client_lr=0.1),
     num_rounds=50,
     clients_per_round=10,
