@@ -255,13 +255,18 @@ def _on_fewer_points(losses: LossDistribution, most: int = 4096) -> tuple[np.nda
     masses = np.zeros(blocks * width)
     masses[:count] = losses.probabilities
     masses = masses.reshape(blocks, width)
-    total, on_end = masses.sum(1), masses @ np.arange(width) / width
+    total, on_end = masses.sum(1), (masses * np.arange(width)).sum(1) / width
     moved = np.append(total - on_end, 0.0) + np.append(0.0, on_end)
     return losses.lowest + width * np.arange(blocks + 1), moved
 
 
 def _variance(places: np.ndarray, masses: np.ndarray) -> float:
-    return masses @ (places - masses @ places) ** 2
+    return _product(masses, (places - _product(masses, places)) ** 2)
+
+
+def _product(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns an inner product; the threads of a BLAS would wait busily for the next short one."""
+    return np.sum(first * second)
 
 
 def epsilon_of_losses(losses: LossDistribution, delta: float) -> float:
@@ -279,7 +284,7 @@ def epsilon_of_losses(losses: LossDistribution, delta: float) -> float:
 
     def excess(place: int) -> float:
         """Returns delta at a grid point, less what is allowed."""
-        return losses.infinite - delta + probabilities[place:] @ lost[: len(lost) - place]
+        return losses.infinite - delta + _product(probabilities[place:], lost[: len(lost) - place])
 
     low, high = 0, len(probabilities) - 1
     if excess(high) > 0:
@@ -290,7 +295,7 @@ def epsilon_of_losses(losses: LossDistribution, delta: float) -> float:
     # from this grid point down to the one before, delta is linear in exp(epsilon)
     rest = probabilities[low:]
     above = losses.infinite - delta + rest.sum()
-    decayed = rest @ np.exp(-losses.step * np.arange(len(rest)))
+    decayed = _product(rest, np.exp(-losses.step * np.arange(len(rest))))
     if above <= 0:
         return 0.0
     return max(0.0, losses.step * (lowest + low) + math.log(above / decayed))
