@@ -1,6 +1,6 @@
 """Trains exported Flower apps on this machine, and compares them with their simulations.
 
-    python scripts/compare_flower.py --workdir=/tmp/compared --case=fedavg --case=compressed
+    python scripts/compare_flower.py --workdir=runs/compared --case=fedavg --case=compressed
 
 For an environment with both fljax and flwr (`pip install fljax 'flwr>=1.41'`). Of each case a
 simulation of three rounds runs, its app is written, and a SuperLink and two SuperNodes train it on

@@ -1,7 +1,7 @@
 """Measures the first steps with a library: what stands between nothing and results of one's own.
 
-    python scripts/first_steps/measure.py --folder=/tmp/steps --library=fljax
-    python scripts/first_steps/measure.py --folder=/tmp/steps --library=flower
+    python scripts/first_steps/measure.py --folder=runs/steps --library=fljax
+    python scripts/first_steps/measure.py --folder=runs/steps --library=flower
 
 Makes an environment of its own, installs the library into it, and runs three programs there: on
 handwritten digits, on a CSV file whose first column says whose a row is, and by an algorithm of
