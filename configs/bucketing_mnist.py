@@ -10,6 +10,11 @@ a hundredth here. Settings, behind a colon:
     momentum    the same, and worker momentum 0.9, as the official code has it: not damped, and none
                 for hostile clients that do not collude
 
+The official simulator gives the random state back after each client, so that dropout drops the same
+units of the i-th row of a batch for all clients in all steps. Clients' gradients are thereby more
+alike, and the median and Krum far better, than with masks of each client's own
+(`--config.model_options.shared_masks=False`).
+
 For `fljax study`: four rules under five attacks. Published, as the mean of the last ten of 20
 evaluations (of the logs in github.com/epfml/byzantine-robust-noniid-optimizer): see BENCHMARKS.md.
 
@@ -17,7 +22,9 @@ Costs: 480,000 examples a run, about 72 MFLOP each: 10 minutes of one CPU core.
 Reaches: see BENCHMARKS.md.
 """
 
+import jax
 import numpy as np
+from flax import nnx
 
 from fljax.config import check_setting, default_config
 from fljax.data import Partition
@@ -30,6 +37,7 @@ RULES = (
 )
 ATTACKS = ("sign_flip", "label_flip", "mimic", "ipm(0.1)", "alie(ddof=1)")
 HONEST, HOSTILE = 20, 5
+BATCH = 32
 
 
 def sorted_labels(labels, num_clients, seed):
@@ -41,17 +49,64 @@ def sorted_labels(labels, num_clients, seed):
     return Partition(np.cumsum([0, *map(len, held)]), np.concatenate(held))
 
 
+def official_cnn(shared_masks=True):
+    """Returns the official model, PyTorch's example of MNIST without the second ReLU.
+
+    Args:
+      shared_masks: Whether dropout drops the same units for all clients in all steps.
+    """
+    return lambda rngs: OfficialCNN(shared_masks, rngs)
+
+
+class OfficialCNN(nnx.Module):
+    """3x3 convolutions of 32 and 64 filters, pooled once, dropped whole, then 128 hidden units."""
+
+    def __init__(self, shared_masks, rngs):
+        def layer(inputs):
+            bound = inputs**-0.5
+            uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+            bias = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)  # noqa: E731
+            return {"kernel_init": uniform, "bias_init": bias, "rngs": rngs}
+
+        dropout = SharedDropout if shared_masks else nnx.Dropout
+        self.conv1 = nnx.Conv(1, 32, (3, 3), padding="VALID", **layer(9))
+        self.conv2 = nnx.Conv(32, 64, (3, 3), padding="VALID", **layer(288))
+        self.dropout1 = dropout(0.25, broadcast_dims=(1, 2), rngs=rngs)
+        self.dense1 = nnx.Linear(9216, 128, **layer(9216))
+        self.dropout2 = dropout(0.5, rngs=rngs)
+        self.dense2 = nnx.Linear(128, 10, **layer(128))
+
+    def __call__(self, x):
+        x = self.conv2(nnx.relu(self.conv1(x)))
+        x = self.dropout1(nnx.max_pool(x, (2, 2), (2, 2)))
+        x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
+        return self.dense2(self.dropout2(x))
+
+
+class SharedDropout(nnx.Dropout):
+    """Dropout with one mask for all clients and steps, whose rows differ."""
+
+    def __call__(self, x):
+        if self.deterministic:
+            return x
+        kept = 1 - self.rate
+        units = x.shape[-1]
+        mask = np.random.default_rng(units).random((BATCH, units)) < kept
+        mask = (mask / kept).astype(np.float32)[: len(x)]
+        return x * mask.reshape(len(x), *(1,) * (x.ndim - 2), units)
+
+
 def get_config(setting="plain"):
     check_setting(setting, ("plain", "bucketing", "momentum"))
     config = default_config()
     config.dataset = "mnist"
     config.num_clients = HONEST + HOSTILE
     config.partition = "bucketing_mnist:sorted_labels"
-    config.model = "emnist_cnn"
+    config.model = "bucketing_mnist:official_cnn"
     config.clients_per_round = HONEST + HOSTILE
     config.weighting = "uniform"
     config.local_steps = 1
-    config.batch_size = 32
+    config.batch_size = BATCH
     config.client_lr = 0.01
     config.num_rounds = 600
     config.eval_every = 30
