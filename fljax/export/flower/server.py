@@ -19,7 +19,8 @@ from jax.sharding import PartitionSpec
 from fljax.core import transmission
 from fljax.core.algorithm import Aggregate, Contribution, Variables
 from fljax.core.precision import rounded, summable
-from fljax.core.wire_bytes import dense_from_bytes, from_wire
+from fljax.core.trees import all_finite
+from fljax.core.wire_bytes import dense_from_bytes
 from fljax.engine.plan.planner import Planner
 from fljax.engine.plan.round_plan import HostPlan, PassPlan
 from fljax.engine.program import keys
@@ -30,15 +31,16 @@ from fljax.engine.program.inputs import RoundState
 from fljax.engine.program.passes import Pass
 from fljax.engine.program.selection import select, still_sound
 from fljax.engine.program.trials import Built, Trials, trials_of
+from fljax.export.flower.arrival import Received, stacked
 from fljax.export.flower.deployment import Deployment, planner_of, precise
-from fljax.export.flower.node import Reply, Task
+from fljax.export.flower.node import Task
 from fljax.training.assembly import make_starter
 from fljax.training.round_records import LinkSpeeds, round_record
 from fljax.training.totals import RoundTotals
 
 PyTree = Any
 # (what is asked of clients, what they receive) -> {position in the cohort: what came back}
-Ask = Callable[[Sequence[Task], PyTree], Mapping[int, Reply]]
+Ask = Callable[[Sequence[Task], PyTree], Mapping[int, Received]]
 
 
 class Server(NamedTuple):
@@ -80,16 +82,6 @@ class Chosen(NamedTuple):
     selected: jax.Array | None = None
     sound: jax.Array | None = None
     scale: jax.Array | None = None
-
-
-class Received(NamedTuple):
-    """Replies as arrays [J, ...], in the order of the plan's jobs; zeros where none came."""
-
-    payloads: dict[str, PyTree]
-    weights: dict[str, PyTree]
-    clusters: dict[str, np.ndarray]
-    stats: dict[str, np.ndarray]
-    kept: np.ndarray
 
 
 def make_server(deployment: Deployment) -> Server:
@@ -148,7 +140,8 @@ def run_round(server: Server, progress: Progress, ask: Ask) -> tuple[Progress, d
     Args:
       server: The machine.
       progress: Where the round begins.
-      ask: Brings tasks to the clients, and what they send back. Who does not answer is lost.
+      ask: Brings tasks to the clients, and what they send back, which `read_reply` has read. Who
+        does not answer is lost.
 
     Returns:
       (where the next round begins, the record of this one, as a run of `fljax.simulate` has it).
@@ -171,7 +164,7 @@ def run_round(server: Server, progress: Progress, ask: Ask) -> tuple[Progress, d
         pipeline = pipeline._replace(downlink=downlink)
         tasks = _tasks(round, number, of_pass, chosen)
         replies = ask(tasks, jax.device_get(message))
-        arrays = _arrays(deployment, number, of_pass, tasks, replies)
+        arrays = stacked(deployment, number, of_pass, tasks, replies)
         aggregates, pipeline, stats, chosen = server.ends[number](
             deployment.inputs, state._replace(pipeline=pipeline), aggregates, arrays, of_pass,
             plan.cohort_index, numbers, chosen, bits,
@@ -194,68 +187,6 @@ def _tasks(round: int, number: int, plan: PassPlan, chosen: Chosen) -> list[Task
         for j in np.flatnonzero(wanted)
     ]
     return sorted(found, key=lambda task: task.position)
-
-
-def _arrays(
-    deployment: Deployment,
-    number: int,
-    plan: PassPlan,
-    tasks: Sequence[Task],
-    replies: Mapping[int, Reply],
-) -> Received:
-    """Returns replies as arrays; those of whom the pass did not ask are none."""
-    shapes = deployment.shapes
-    like = shapes.arrived[number][0]
-    parts = shapes.contributions[number]
-    empty = Received(
-        like,
-        {name: part.weight for name, part in parts.items()},
-        {name: part.cluster for name, part in parts.items() if part.cluster is not None},
-        {},
-        np.bool_(False),
-    )
-    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), empty)
-    asked = {task.position for task in tasks}
-    found = {
-        position: Received(
-            {
-                name: from_wire(deployment.pipeline, name, reply.parts[name], shape)
-                for name, shape in like.items()
-            },
-            reply.weights,
-            reply.clusters,
-            {},
-            np.bool_(reply.kept),
-        )
-        for position, reply in replies.items()
-        if position in asked
-    }
-    positions = np.where(plan.jobs.client >= 0, plan.jobs.position, -1).tolist()
-    rows = [found.get(position, empty) for position in positions]
-    stacked = jax.tree.map(
-        lambda like, *leaves: np.stack([np.asarray(leaf, like.dtype) for leaf in leaves]),
-        empty,
-        *rows,
-    )
-    stats = [replies[p].stats if p in found else None for p in positions]
-    return stacked._replace(stats=_stacked_stats(deployment, number, stats, positions, asked))
-
-
-def _stacked_stats(deployment, number, stats, positions, asked) -> dict[str, np.ndarray]:
-    """Returns {name: [J]} statistics; a client that was asked and did not answer is lost."""
-    known = next((each for each in stats if each is not None), None)
-    if known is None:
-        known = jax.tree.map(
-            lambda leaf: np.zeros(leaf.shape, leaf.dtype), deployment.shapes.kept[number][1]
-        )
-        known |= dict.fromkeys(("jobs", "nonfinite", "lost", "uplink_bits"), np.int32(0))
-    columns = {
-        name: np.stack([value * 0 if each is None else each[name] for each in stats])
-        for name, value in known.items()
-    }
-    silent = [each is None and p in asked for each, p in zip(stats, positions, strict=True)]
-    columns["lost"] = columns["lost"] | np.asarray(silent, columns["lost"].dtype)
-    return columns
 
 
 def _record(facts: HostPlan, stats: Sequence[Any], totals: RoundTotals, seconds: float):
@@ -319,6 +250,15 @@ def _end(
             for name, value in values.items()
         }
         sent = taken_in(a_pass, sent, index, None, None)
+        # the client says so too, and a wrong number of one would be in the model of all
+        sound = all_finite((sent, stats))
+        for cluster in clusters.values():
+            sound &= (cluster >= 0) & (cluster < a_pass.structure.num_clusters)
+        broken = kept & ~sound
+        stats = jax.tree.map(lambda value: jnp.where(broken, 0, value), stats) | {
+            "nonfinite": stats["nonfinite"] | broken.astype(jnp.int32),
+            "uplink_bits": stats["uplink_bits"],
+        }
         return Finished(
             {
                 name: summable(part.value, codes=pipeline.sums_payloads(name))
@@ -327,7 +267,7 @@ def _end(
             {name: summable(part.weight) for name, part in sent.items()},
             client_rows=(),
             stats=stats,
-            kept=kept,
+            kept=kept & sound,
             clusters=clusters,
         )
 

@@ -8,6 +8,7 @@ import pytest
 
 from fljax.config.experiment import make_experiment
 from fljax.core.wire_bytes import dense_to_bytes
+from fljax.export.flower.arrival import read_reply
 from fljax.export.flower.deployment import of_experiment
 from fljax.export.flower.node import make_node, train
 from fljax.export.flower.server import make_server, message_of, run_round, start, variables
@@ -31,6 +32,14 @@ CASES = {
         "aggregator": "median", "weighting": "uniform", "uplink": "int8", "uplink_per_leaf": True,
     },
 }  # fmt: skip
+# {what a reply is changed to: what is said of it}
+WRONG = {
+    lambda reply: reply._replace(parts={}): "update",
+    lambda reply: reply._replace(parts={**reply.parts, "update": (b"?",)}): "bytes|shorter",
+    lambda reply: reply._replace(stats={}): "those of a client here",
+    lambda reply: reply._replace(stats={**reply.stats, "jobs": "1"}): "jobs is '1'",
+    lambda reply: reply._replace(kept="yes"): "true or false",
+}
 
 
 def simulated(experiment):
@@ -47,7 +56,7 @@ def test_apart_as_together(case):
     experiment = make_experiment(CONFIG | CASES[case])
     deployment = of_experiment(experiment)
     server, node = make_server(deployment), make_node(deployment)
-    kept, sent = {}, []
+    kept, sent, last = {}, [], []
 
     def ask(tasks, message):
         """Answers as nodes do: what travels is bytes."""
@@ -55,8 +64,10 @@ def test_apart_as_together(case):
         message = message_of(deployment, tasks[0].number, dense_to_bytes(message))
         for task in tasks:
             rows = kept.get(task.client, deployment.client_rows)
-            replies[task.position], kept[task.client] = train(node, task, message, rows)
-            sent.extend(len(p) for parts in replies[task.position].parts.values() for p in parts)
+            reply, kept[task.client] = train(node, task, message, rows)
+            replies[task.position] = read_reply(deployment, task.number, reply)
+            sent.extend(len(p) for parts in reply.parts.values() for p in parts)
+            last.append(reply)
         return replies
 
     progress, records = start(server), []
@@ -71,6 +82,21 @@ def test_apart_as_together(case):
     # who does not answer is lost, and the others count
     progress, record = run_round(server, progress, lambda tasks, message: ask(tasks[1:], message))
     assert (record["train/clients"], record["train/clients_lost"]) == (2, 1)
+    final = len(deployment.algorithm.passes) - 1
+    for changes, reason in WRONG.items():
+        with pytest.raises((KeyError, ValueError), match=reason):
+            read_reply(deployment, final, changes(last[-1]))
+
+    # what is not finite is counted, whatever its client says of it
+    def broken(tasks, message):
+        replies, first = ask(tasks, message), tasks[0].position
+        if tasks[0].number:
+            return replies
+        weights = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), replies[first].weights)
+        return replies | {first: replies[first]._replace(weights=weights)}
+
+    progress, record = run_round(server, progress, broken)
+    assert (record["train/clients"], record["train/clients_nonfinite"]) == (2, 1)
     after, record = run_round(server, progress, lambda tasks, message: {})
     assert (record["train/clients"], record["train/clients_lost"]) == (0, 3)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(server, after)))

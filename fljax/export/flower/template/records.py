@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fljax.core.wire_bytes import dense_from_bytes, dense_to_bytes
+from fljax.export.flower.arrival import Received, read_reply
 from fljax.export.flower.deployment import Deployment
 from fljax.export.flower.node import Reply, Task
 
@@ -50,14 +51,17 @@ def put_reply(content: RecordDict, position: int, reply: Reply) -> None:
     content[f"{position}/kept"] = ConfigRecord({"kept": reply.kept})
 
 
-def reply_of(content: RecordDict, position: int, deployment: Deployment, number: int) -> Reply:
-    """Returns what one client has sent in a pass."""
-    sent = deployment.shapes.contributions[number]
+def reply_of(content: RecordDict, task: Task, deployment: Deployment) -> Received:
+    """Returns what one client has sent.
+
+    Raises:
+      Exception: Of any kind, if it is not what clients of the app send.
+    """
+    sent, place = deployment.shapes.contributions[task.number], task.position
     weights = {name: part.weight for name, part in sent.items()}
     clusters = {name: part.cluster for name, part in sent.items() if part.cluster is not None}
-    weights, clusters = dense_from_bytes(
-        unpacked(content[f"{position}/weights"]), (weights, clusters)
-    )
-    parts = {name: tuple(unpacked(content[f"{position}/sent/{name}"])) for name in sent}
-    stats = dict(content[f"{position}/stats"])
-    return Reply(parts, weights, clusters, stats, content[f"{position}/kept"]["kept"])
+    weights, clusters = dense_from_bytes(unpacked(content[f"{place}/weights"]), (weights, clusters))
+    parts = {name: tuple(unpacked(content[f"{place}/sent/{name}"])) for name in sent}
+    stats = dict(content[f"{place}/stats"])
+    reply = Reply(parts, weights, clusters, stats, content[f"{place}/kept"]["kept"])
+    return read_reply(deployment, task.number, reply)

@@ -14,10 +14,12 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from fljax import recording
+from fljax.core.values import brief
 from fljax.core.wire_bytes import dense_to_bytes
 from fljax.export.flower import app as apps
 from fljax.export.flower import outcome
-from fljax.export.flower.node import Reply, Task
+from fljax.export.flower.arrival import Received
+from fljax.export.flower.node import Task
 from fljax.export.flower.server import make_server, run_round, start
 
 app = ServerApp()
@@ -33,8 +35,7 @@ def find_clients(grid: Grid, nodes: int, timeout: float) -> dict[int, tuple[int,
     for reply in grid.send_and_receive(asked, timeout=timeout):
         if reply.has_error():
             raise RuntimeError(f"node {reply.metadata.src_node_id}: {reply.error.reason}")
-        told = reply.content["clients"]
-        for client, rows in zip(told["clients"], told["rows"], strict=True):
+        for client, rows in _told(reply):
             if client in homes:
                 raise ValueError(
                     f"Client {client} lives on two nodes. Give each node a partition-id, or a "
@@ -42,6 +43,18 @@ def find_clients(grid: Grid, nodes: int, timeout: float) -> dict[int, tuple[int,
                 )
             homes[client] = reply.metadata.src_node_id, rows
     return homes
+
+
+def _told(reply: Message) -> list[tuple[int, int]]:
+    """Returns (client, its rows) of all clients of a node that was asked."""
+    try:
+        told = reply.content["clients"]
+        return [(int(c), int(n)) for c, n in zip(told["clients"], told["rows"], strict=True)]
+    except Exception as error:
+        raise RuntimeError(
+            f"Node {reply.metadata.src_node_id} does not say which clients live on it "
+            f"({brief(error)}). Run the same app on all machines."
+        ) from error
 
 
 @app.main()
@@ -54,7 +67,7 @@ def main(grid: Grid, context: Context) -> None:
     server = make_server(apps.read_app(__file__, sizes=sizes))
     log(INFO, "%d clients on %d nodes", len(homes), len({node for node, _ in homes.values()}))
 
-    def ask(tasks: Sequence[Task], received: Any) -> Mapping[int, Reply]:
+    def ask(tasks: Sequence[Task], received: Any) -> Mapping[int, Received]:
         """Sends each node the tasks of its clients; returns {position: what came back}."""
         of_nodes: dict[int, list[Task]] = {}
         for task in tasks:
@@ -70,16 +83,20 @@ def main(grid: Grid, context: Context) -> None:
             )
             for node, own in of_nodes.items()
         ]
-        replies: dict[int, Reply] = {}
+        replies: dict[int, Received] = {}
         for reply in grid.send_and_receive(messages, timeout=timeout):
             node = reply.metadata.src_node_id
             if reply.has_error():
                 log(WARNING, "node %d is lost for this round: %s", node, reply.error.reason)
                 continue
             for task in of_nodes[node]:
-                replies[task.position] = reply_of(
-                    reply.content, task.position, server.deployment, task.number
-                )
+                try:
+                    replies[task.position] = reply_of(reply.content, task, server.deployment)
+                except Exception as error:  # what another machine sends may be anything
+                    log(
+                        WARNING, "client %d of node %d is lost for this round, its reply cannot be "
+                        "read: %s", task.client, node, brief(error),
+                    )  # fmt: skip
         return replies
 
     directory = Path(config["workdir"]).absolute() / f"{context.run_id}"
