@@ -1,6 +1,6 @@
-"""Keyed permutations: a random order of 0 to n - 1 that is computed entry by entry.
+"""Random orders by a key: of 0 to n - 1, computed entry by entry, and of those who are there.
 
-A Feistel network over pairs of half-words (Luby and Rackoff 1988, doi:10.1137/0217022) permutes the
+A keyed permutation is a Feistel network over pairs of half-words (Luby and Rackoff 1988, doi:10.1137/0217022) permutes the
 numbers below a power of 4; those that leave the range walk on through it until they are back (Black
 and Rogaway 2002, doi:10.1007/3-540-45760-7_9). Nothing of size n is held.
 """
@@ -44,6 +44,31 @@ def keyed_permutation(key: jax.Array, entries: jax.Array, n: int) -> jax.Array:
 
     start = once(jnp.asarray(entries, jnp.int32))
     return jax.lax.while_loop(lambda walk: (walk >= n).any(), on_their_way, start)
+
+
+def shuffled(key: jax.Array, there: jax.Array) -> jax.Array:
+    """Returns the places of those who are there in random order, and behind them all others.
+
+    Each draws by its number among those who are there, so that places of nobody change nothing: in
+    a sweep those of other trials, which one of them alone does not have.
+
+    Args:
+      key: Typed PRNG key; one key is one order.
+      there: bool[P].
+
+    Returns:
+      int32[P].
+
+    Example:
+      >>> there = jnp.array([True, False, True, True])
+      >>> shuffled(jax.random.key(0), there).tolist()
+      [0, 3, 2, 1]
+      >>> shuffled(jax.random.key(0), there[there]).tolist()
+      [0, 2, 1]
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.cumsum(there))
+    drawn = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys)
+    return jnp.argsort(jnp.where(there, drawn >> 1, jnp.uint32(2**31)))
 
 
 def _hashed(key: jax.Array, words: jax.Array, bits: int) -> jax.Array:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.core.permutations import keyed_permutation
+from fljax.core.permutations import keyed_permutation, shuffled
 from fljax.core.transforms import Attackers
 
 __all__ = ["between", "by_client", "by_round", "by_share", "without"]
@@ -61,9 +61,7 @@ def by_round(share: Any) -> Attackers:
     """
 
     def among(clients, present, round, key):
-        draws = jax.random.uniform(jax.random.fold_in(key, round), clients.shape)
-        draws = jnp.where(present, draws, jnp.inf)
-        rank = (draws[:, None] > draws[None]).sum(1)
+        rank = jnp.argsort(shuffled(jax.random.fold_in(key, round), present))
         return present & (rank < jnp.round(jnp.asarray(share) * present.sum()))
 
     return Attackers(among)

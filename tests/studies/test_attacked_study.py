@@ -29,6 +29,7 @@ def config():
         partition="iid",
         weighting="uniform",
         attackers=0.34,
+        attackers_drawn="each_round",
         attack="none",
         num_rounds=2,
         local_steps=2,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fljax.core.permutations import shuffled
 from fljax.core.transforms import Aggregator, Cohort, weighted_mean
 from fljax.core.values import COUNT, NON_NEGATIVE, Field, checked, wrong
 from fljax.robustness.arguments import check_count, too_few
@@ -131,17 +132,9 @@ def bucketing(s: int) -> Mixing:
     """
     s = checked("s", s, Field(None, int, COUNT))
 
-    def draws(cohort: Cohort) -> jax.Array:
-        """Returns a number for each place, in whose order they are shuffled; nobody comes last."""
-        # by its number among those who are there, so that places of nobody change nothing
-        number = jnp.cumsum(cohort.valid)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(cohort.key, number)
-        drawn = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint32))(keys)
-        return jnp.where(cohort.valid, drawn >> 1, jnp.uint32(2**31))
-
     def apply(stack: jax.Array, cohort: Cohort, state: tuple):
         buckets = -(-len(stack) // s)
-        order = jnp.argsort(draws(cohort))
+        order = shuffled(cohort.key, cohort.valid)
         members = jnp.pad(order, (0, buckets * s - len(order))).reshape(buckets, s)
         there = (jnp.arange(buckets * s) < cohort.valid.sum()).reshape(buckets, s)
         weights = jnp.where(there, cohort.weights[members], 0).astype(stack.dtype)
@@ -163,7 +156,7 @@ def bucketing(s: int) -> Mixing:
         return _finite(mixed), of_buckets, state
 
     def rows(cohort: Cohort) -> jax.Array:
-        return jnp.argsort(jnp.argsort(draws(cohort))) // s
+        return jnp.argsort(shuffled(cohort.key, cohort.valid)) // s
 
     def problem(n: int) -> str | None:
         if n <= 1 or n > s:
