@@ -1,8 +1,9 @@
 """Random orders by a key: of 0 to n - 1, computed entry by entry, and of those who are there.
 
-A keyed permutation is a Feistel network over pairs of half-words (Luby and Rackoff 1988, doi:10.1137/0217022) permutes the
-numbers below a power of 4; those that leave the range walk on through it until they are back (Black
-and Rogaway 2002, doi:10.1007/3-540-45760-7_9). Nothing of size n is held.
+A keyed permutation is a Feistel network over pairs of half-words (Luby and Rackoff 1988,
+doi:10.1137/0217022), which permutes the numbers below a power of 4; those that leave the range walk
+on through it until they are back (Black and Rogaway 2002, doi:10.1007/3-540-45760-7_9). Nothing of
+size n is held.
 """
 
 from __future__ import annotations

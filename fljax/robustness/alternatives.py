@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 from fljax.core.transforms import BatchLink, CohortLink, UplinkLink
+from fljax.core.values import Interval
+from fljax.robustness.arguments import check_count
 from fljax.robustness.attack import Attack
 
 __all__ = ["alternatives"]
@@ -25,7 +27,8 @@ def alternatives(which: Any, attacks: Sequence[Attack]) -> Attack:
       attacks: The attacks.
 
     Raises:
-      ValueError: If one of them changes rows before training, or several have triggers.
+      ValueError: If none has that number, one changes rows before training, or several have
+        triggers.
 
     Example:
       >>> from fljax.robustness.attacks.alone import sign_flip
@@ -34,6 +37,7 @@ def alternatives(which: Any, attacks: Sequence[Attack]) -> Attack:
       >>> one.uplink[0].encode(jnp.ones(2), ((),), job, None, ((),))[0].tolist()
       [-2.0, -2.0]
     """
+    check_count("which", which, Interval(0, len(attacks) - 1))
     if any(attack.own_rows is not None for attack in attacks):
         raise ValueError("an attack on rows before training cannot be one of several.")
     triggers = [attack.trigger for attack in attacks if attack.trigger is not None]

@@ -47,6 +47,7 @@ __all__ = [
     "make_aggregator",
     "make_attack",
     "make_attackers",
+    "named_clients",
     "numbers_in",
     "opens_backdoor",
     "range_of_rounds",
@@ -256,15 +257,7 @@ def make_attackers(
       ValueError: For clients that do not exist, or a text that names no numbers.
     """
     if clients is not None:
-        most = num_clients - 1
-        ranges = ranges_of("attacker_clients", clients)
-        if far := [last for _, last in ranges if last is None or last > most]:
-            named = "all from one on" if far[0] is None else f"client {far[0]}"
-            raise ValueError(
-                f"attacker_clients = {shown(clients)} names {named}, and the clients are 0 to "
-                f"{most}."
-            )
-        found = who.by_client({n for first, last in ranges for n in range(first, last + 1)})
+        found = who.by_client(named_clients(clients, num_clients))
     elif drawn == "each_round":
         found = who.by_round(share)
     else:
@@ -273,6 +266,22 @@ def make_attackers(
         first, last = range_of_rounds(rounds)
         found = who.between(found, first - 1, None if last is None else last - 1)
     return found if honest is None else who.without(found, honest)
+
+
+def named_clients(text: str, num_clients: int) -> set[int]:
+    """Returns the clients whose numbers a text lists, such as "3, 7-9".
+
+    Raises:
+      ValueError: For clients that do not exist, or a text that names no numbers.
+    """
+    most = num_clients - 1
+    ranges = ranges_of("attacker_clients", text)
+    if far := [last for _, last in ranges if last is None or last > most]:
+        named = "all from one on" if far[0] is None else f"client {far[0]}"
+        raise ValueError(
+            f"attacker_clients = {shown(text)} names {named}, and the clients are 0 to {most}."
+        )
+    return {n for first, last in ranges if last is not None for n in range(first, last + 1)}
 
 
 def ranges_of(key: str, text: str) -> list[tuple[int, int | None]]:

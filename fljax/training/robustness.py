@@ -8,11 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import scipy
 
 from fljax.core.algorithm import AlgorithmSpec
-from fljax.core.parts import name_of
-from fljax.core.sampler import Sampler
 from fljax.core.settings import ROBUSTNESS
 from fljax.core.task import Task
 from fljax.core.transforms import (
@@ -25,6 +22,7 @@ from fljax.core.transforms import (
     pipeline_at,
     weighted_mean,
 )
+from fljax.core.values import shown
 from fljax.data.dataset import FederatedDataset
 from fljax.data.poisoning import poisoned
 from fljax.engine.plan.batching import takes_part, works_of
@@ -33,9 +31,9 @@ from fljax.robustness.aggregators.mixing import Mixing, chain
 from fljax.robustness.attack import Attack
 from fljax.robustness.drawn import Drawn
 from fljax.robustness.worker_momentum import worker_momentum
-from fljax.selection.names import MEANS
 from fljax.training.attack_checks import check_relabelling, facts_of
-from fljax.training.local_work import local_work, schedules_of
+from fljax.training.cohort_sizes import arriving
+from fljax.training.local_work import local_work, schedules_of, structure_of
 from fljax.training.options import RoundOptions
 from fljax.training.privacy_checks import weighting_of
 from fljax.training.rehearsal import rehearsed
@@ -43,8 +41,6 @@ from fljax.training.trials import attackers_key
 
 # Numbers among the options that the program takes as arguments.
 _NUMBERS = ("attackers", "worker_momentum")
-# A cohort too small for a rule may come up in this share of all runs, at most, without a word.
-_RARE = 0.01
 
 
 def with_robustness(
@@ -215,7 +211,7 @@ def _problems(
         )
     if rule.needs != "stack":
         return
-    yield from _of_messages(what, sent, spec)
+    yield from _of_messages(what, sent, task, spec)
     if not rule.weighs:
         yield from _of_weights(what, dataset, task, spec, options)
     yield from _of_cohorts(what, rule, dataset, task, spec, options)
@@ -236,20 +232,30 @@ def _of_attackers(
     whole = dataset.members
     if not once:
         whole = min(whole, options.clients_per_round)
-    if options.attackers and np.round(options.attackers * whole) < 1:
+    if options.attacker_clients is not None:
+        hostile = len(names.named_clients(options.attacker_clients, whole))
+        who = f"attacker_clients = {shown(options.attacker_clients)}"
+    else:
+        hostile = int(np.round(options.attackers * whole))
+        who = f"attackers = {options.attackers:g} of {whole} {'clients' if once else 'a round'}"
+    if not hostile:
+        yield f"{who} are nobody. Raise it, or name hostile clients by attacker_clients."
+    if hostile >= whole and pipeline.cohort:
         yield (
-            f"attackers = {options.attackers:g} of {whole} {'clients' if once else 'a round'} are "
-            "nobody. Raise it, or name hostile clients by attacker_clients."
-        )
-    if options.attackers == 1 and pipeline.cohort:
-        yield (
-            f"attack = {options.attack}: colluders go by what honest clients send, and with "
-            "attackers = 1 nobody is honest. Lower it."
+            f"attack = {options.attack}: colluders go by what honest clients send, and with {who} "
+            "nobody is honest. Leave some honest."
         )
 
 
-def _of_messages(what: str, sent, spec) -> Iterator[str]:
+def _of_messages(what: str, sent, task, spec) -> Iterator[str]:
     """Yields what is wrong with messages of more than an update."""
+    if any(each.select is not None for each in structure_of(task, spec).passes):
+        yield (
+            f"{what} guards updates alone, and clients of {spec.name} are chosen in the round by "
+            "what they tell of themselves: a hostile one would tell what lets it be chosen, and "
+            "how many send is not known before. Use an algorithm that lets all of a cohort send, "
+            "such as fedavg."
+        )
     others = sorted({name for message in sent for name in message} - {UPDATE})
     if others:
         yield (
@@ -284,29 +290,14 @@ def _of_cohorts(what: str, rule: Aggregator, dataset, task, spec, options) -> It
         return
     sizes = dataset.train.partition.sizes
     works = works_of(local_work(sizes, options), schedules_of(task, spec, options.batches))
-    idle = int(np.count_nonzero(~takes_part(sizes, works)))
-    smallest, surely = _smallest_cohort(dataset, options)
-    if problem := rule.problem(max(surely - idle, 0)):
-        yield f"{what}: {problem}. Raise clients_per_round, or assume fewer attackers."
-    elif problem := rule.problem(max(smallest - idle, 0)):
+    updates = arriving(dataset, options, takes_part(sizes, works))
+    if problem := rule.problem(updates.ordinary):
+        remedy = "Raise clients_per_round, or assume fewer attackers"
+        if options.schedule is not None:
+            remedy += ", or choose a schedule in which more arrive at a time"
+        yield f"{what}: {problem}. {remedy}."
+    elif problem := rule.problem(updates.least):
         warnings.warn(
             f"{what}: {problem}. In such rounds it promises nothing.",
             stacklevel=2,
         )
-
-
-def _smallest_cohort(dataset: FederatedDataset, options: RoundOptions) -> tuple[int, int]:
-    """Returns the sizes of the smallest cohort to be expected in a run, and of an ordinary one."""
-    if options.cohorts is not None:
-        smallest = min(map(len, options.cohorts), default=0)
-        return smallest, smallest
-    mean = options.clients_per_round
-    if isinstance(options.sampler, Sampler):
-        return 0, int(options.sampler.max_cohort)
-    if name_of(options.sampler) not in MEANS:
-        size = min(mean, dataset.members)
-        return size, size
-    chance = _RARE / options.num_rounds
-    rate = min(1.0, mean / dataset.members)
-    smallest = int(scipy.stats.binom.ppf(chance, dataset.members, rate))
-    return smallest, int(mean)

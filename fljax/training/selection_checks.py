@@ -5,6 +5,7 @@ from __future__ import annotations
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.parts import name_of
 from fljax.core.task import Task
+from fljax.core.transforms import as_configured
 from fljax.core.values import shown
 from fljax.data.dataset import FederatedDataset
 from fljax.training.options import RoundOptions
@@ -17,12 +18,12 @@ def check_estimate(
 ) -> None:
     """Refuses samplers that scale updates beside weights of clients, which would count twice.
 
-    Likewise beside a schedule that leaves the slow of each cohort out: the mean of the quick is an
-    estimate of something else.
+    Likewise beside a schedule that leaves the slow of each cohort out, since the mean of the quick
+    is an estimate of something else, and beside a rule that takes no mean.
 
     Raises:
-      ValueError: If the sampler scales updates, and the algorithm's mean is no plain one, or goes
-        over the quick alone.
+      ValueError: If the sampler scales updates, and the algorithm's mean is no plain one, goes over
+        the quick alone, or is none.
     """
     if not make_sampler(dataset, options, options.seed).has_scale:
         return
@@ -33,6 +34,12 @@ def check_estimate(
             f"estimate without bias, and schedule = {shown(schedule)} leaves out the slow of each "
             "cohort, which biases it towards the quick. Choose schedule = 'wait_for_all', or "
             "another sampler."
+        )
+    if not as_configured(options.pipeline).aggregator.weighs:
+        raise ValueError(
+            f"sampler = {shown(options.sampler)} scales updates so that their plain mean is an "
+            "estimate without bias, and the aggregator compares updates of clients that count "
+            "alike. Set sampler = 'uniform', or aggregator = 'mean'."
         )
     weighting = weighting_of(dataset, task, spec, options)
     if weighting != "uniform":

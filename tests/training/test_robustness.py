@@ -115,7 +115,11 @@ REFUSED = {
         {"attack": "alie", "attackers": 0.05, "attackers_drawn": "each_round"},
         "attackers = 0.05 of 8 a round are nobody",
     ),
-    "nobody honest": ({"attack": "alie", "attackers": 1.0}, "nobody is honest"),
+    "nobody honest": ({"attack": "alie", "attackers": 0.96}, "nobody is honest"),
+    "nobody honest named": ({"attack": "alie", "attacker_clients": "0-11"}, "nobody is honest"),
+    "no such attack": (
+        {"attack": "one_of(2, ('alie', 'ipm'))", "attackers": 0.2}, "at least 0 and at most 1"
+    ),
     "too late": (
         {"attack": "alie", "attackers": 0.2, "attack_rounds": "5-"},
         "begin after the last of 4 rounds",
@@ -141,6 +145,17 @@ REFUSED = {
     "argument": ({"aggregator": "krum(g=2)"}, "krum has no argument 'g'"),
     "two rules": ({"aggregator": "median, krum(1)"}, "only the last one makes one update of all"),
     "too few": ({"aggregator": "krum(3)"}, "3 = 9 updates"),
+    "too few at a time": ({"aggregator": "median", "schedule": "fedasync"}, "there may be 1"),
+    "too few that arrive": ({"aggregator": "krum(2)", "dropout": 0.3}, "there may be 5"),
+    "one client": ({"aggregator": "foolsgold", "clients_per_round": 1}, "at least 2 updates"),
+    "two clients": ({"aggregator": "rfa", "clients_per_round": 2}, "at least 3 updates"),
+    "chosen in the round": (
+        {"aggregator": "median", "algorithm": "optimal_sampling"}, "are chosen in the round"
+    ),
+    "scaled": (
+        {"aggregator": "median", "sampler": "importance(probabilities='uniform')"},
+        "compares updates of clients that count alike",
+    ),
     "too few buckets": ({"aggregator": "bucketing(2), krum(1)"}, "3 = 5 updates"),
     "weights": (
         {"aggregator": "median", "weighting": "examples", "partition": "dirichlet"},

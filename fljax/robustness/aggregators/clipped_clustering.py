@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import COUNT, Field, checked
+from fljax.robustness.arguments import too_few
 from fljax.robustness.reports import REJECTIONS, rejections
 from fljax.robustness.stacks import (
     clip_factors,
@@ -77,7 +78,9 @@ def clipped_clustering(history: int = 10_000) -> Aggregator:
         value = weights.sum() / jnp.maximum(kept.sum(), 1) * mean_of(stack, weights)
         return value.astype(stack.dtype), past, rejections(kept, cohort)
 
-    return Aggregator("stack", apply, init, REJECTIONS, weighs=False)
+    # of two clusters of one nothing says which is the honest one
+    problem = too_few("clipped_clustering", "3", 3)
+    return Aggregator("stack", apply, init, REJECTIONS, weighs=False, problem=problem)
 
 
 def larger_cluster(distances: jax.Array, valid: jax.Array) -> jax.Array:

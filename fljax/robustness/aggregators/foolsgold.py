@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from fljax.core.capacity import own_bytes, physical_bytes
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import POSITIVE
-from fljax.robustness.arguments import check_count, check_number
+from fljax.robustness.arguments import check_count, check_number, too_few
 from fljax.robustness.reports import REJECTIONS, rejections
 from fljax.robustness.stacks import (
     directions,
@@ -77,7 +77,11 @@ def foolsgold(num_clients: int, confidence: Any = 1.0) -> Aggregator:
         value = rates.sum() / jnp.maximum(cohort.valid.sum(), 1) * mean_of(stack, rates)
         return value, history, rejections(rates > 0, cohort)
 
-    return Aggregator("stack", apply, init, reports=REJECTIONS, weighs=False, by_client=True)
+    # one client alone is like nobody
+    problem = too_few("foolsgold", "2", 2)
+    return Aggregator(
+        "stack", apply, init, REJECTIONS, weighs=False, by_client=True, problem=problem
+    )
 
 
 def _cosines(stack: jax.Array, cohort: Cohort) -> jax.Array:

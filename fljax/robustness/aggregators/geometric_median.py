@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import NON_NEGATIVE, POSITIVE
-from fljax.robustness.arguments import check_count, check_number, is_traced
+from fljax.robustness.arguments import check_count, check_number, is_traced, too_few
 from fljax.robustness.stacks import mean_of, norms
 
 __all__ = ["rfa"]
@@ -69,4 +69,5 @@ def rfa(iterations: Any = 3, smoothing: Any = 1e-6, tolerance: Any = 1e-6) -> Ag
         start = mean_of(stack, weights), jnp.zeros((), stack.dtype), jnp.bool_(False)
         return jax.lax.fori_loop(0, most, move, start)[0], state
 
-    return Aggregator("stack", apply)
+    # that of two lies anywhere between them
+    return Aggregator("stack", apply, problem=too_few("rfa", "3", 3))

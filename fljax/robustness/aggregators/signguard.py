@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from fljax.core.transforms import Aggregator, Cohort
 from fljax.core.values import FACTOR, NON_NEGATIVE, POSITIVE
-from fljax.robustness.arguments import check_number, is_traced
+from fljax.robustness.arguments import check_number, is_traced, too_few
 from fljax.robustness.mean_shift import largest_cluster
 from fljax.robustness.reports import REJECTIONS, rejections
 from fljax.robustness.stacks import (
@@ -71,7 +71,9 @@ def signguard(lower: Any = 0.1, upper: Any = 3.0, coordinates: float = 0.1) -> A
         value = weights.sum() / jnp.maximum(kept.sum(), 1) * mean_of(stack, weights)
         return value, state, rejections(kept, cohort)
 
-    return Aggregator("stack", apply, reports=REJECTIONS, weighs=False)
+    # of two nobody is in a majority
+    problem = too_few("signguard", "3", 3)
+    return Aggregator("stack", apply, reports=REJECTIONS, weighs=False, problem=problem)
 
 
 def _sign_shares(stack: jax.Array, cohort: Cohort, share: float) -> jax.Array:
