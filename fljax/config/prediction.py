@@ -147,7 +147,7 @@ def config_of_run(run: Run | str | Path) -> dict[str, Any]:
         config = run.config
     else:
         path = Path(run) / CONFIG
-        config = jsonio.read_json(path) if path.exists() else {}
+        config = jsonio.read_object(path) if path.exists() else {}
     if not any(isinstance(config.get(key), str) for key in ("model", "task")):
         raise ValueError(
             "This run was not made of a configuration, so nothing on disk says how its model "

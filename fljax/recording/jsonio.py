@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fljax.core.values import shown
 from fljax.recording import checksums
 from fljax.recording.checksums import Extent
 
@@ -62,6 +63,18 @@ def read_json(path: Path) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+      ValueError: As for `read_json`, or the file holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds {shown(found)}, where a JSON object belongs.")
+    return found
 
 
 def read_lines(path: Path, extent: Extent | None = None) -> Iterator[tuple[bytes, dict]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fljax.core.digits import counted
 from fljax.core.metrics import Metric, from_plain, spread_metric, target_of
-from fljax.core.values import checked_path, shown
+from fljax.core.values import checked_path
 from fljax.recording import jsonio
 from fljax.recording.checksums import Extent
 from fljax.recording.client_plots import plot_clients
@@ -247,10 +247,7 @@ def read_records(
 
 def _optional_json(path: Path) -> dict[str, Any] | None:
     """Returns the object in a JSON file, None where there is no file."""
-    found = jsonio.read_json(path) if path.exists() else None
-    if not isinstance(found, dict | None):
-        raise ValueError(f"{path} holds {shown(found)}, where a run has a JSON object.")
-    return found
+    return jsonio.read_object(path) if path.exists() else None
 
 
 def _load_baselines(directory: Path) -> dict[str, Run]:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fljax.core.values import checked_path, sequence
+from fljax.core.values import brief, checked_path, sequence
 from fljax.recording import jsonio
 from fljax.recording.recorder import holds_run
 from fljax.recording.runs import CONFIG, Run, load_run
+from fljax.reports.kinds import sieved
 from fljax.studies.results import TRIALS
 
 AUDIT = "audit.json"
@@ -103,8 +104,8 @@ def is_study(directory: Path) -> bool:
     if (directory / TRIALS).exists():
         return True
     try:
-        return "sweep" in jsonio.read_json(directory / CONFIG)
-    except (OSError, ValueError, TypeError):
+        return "sweep" in jsonio.read_object(directory / CONFIG)
+    except (OSError, ValueError):
         return False
 
 
@@ -129,8 +130,13 @@ def _read(directory: Path, label: str) -> FoundRun:
         run = load_run(directory)
     if not len(run.rounds):
         raise ValueError("no round of it has been recorded yet")
-    _ = run.metrics  # those of a damaged config.json cannot be read
-    return FoundRun(label, run, tuple(str(warning.message) for warning in caught))
+    try:
+        _ = run.metrics
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"the metrics in its {CONFIG} are none ({brief(error)})") from error
+    run, left_out = sieved(run)
+    said = tuple(str(warning.message) for warning in caught)
+    return FoundRun(label, run, (*said, *left_out))
 
 
 def _common(paths: Sequence[Path]) -> Path:

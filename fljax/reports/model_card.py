@@ -78,8 +78,9 @@ def _judged(run: Run, came_to: Mapping[str, Any]) -> str:
     keys.sort(key=lambda key: (not key.endswith(f"/{first}"), not key.endswith("/loss"), key))
     texts = []
     for key in keys[:4]:
-        factor, unit = unit_of(key, run.metrics)
-        value = f"{factor * chosen[key]:.4g} {unit[2:-1]}".rstrip()
+        (factor, unit), value = unit_of(key, run.metrics), "not finite"
+        if chosen[key] is not None:
+            value = f"{factor * chosen[key]:.4g} {unit[2:-1]}".rstrip()
         texts.append(f"{name_of(key, run.metrics)} {value}")
     return "; ".join(texts) + f" (round {chosen['round']})" if texts else "nothing was evaluated"
 

@@ -26,7 +26,7 @@ def outcome(run: Run) -> dict[str, Any]:
       {'round': 1, 'eval/test/accuracy': 0.9}
     """
     if run.summary:
-        return run.summary
+        return dict.fromkeys(("final", "best", "no_best", "to_target")) | run.summary
     keys = [key for key in run.curves if key.startswith("eval/") or key in _SPENT]
     records = []
     for place, round in enumerate(run.rounds.tolist()):

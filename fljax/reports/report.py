@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,8 +29,8 @@ def write_report(
 
     The page has curves that can be hidden, asked and looked at closer, and is complete without
     scripts. It loads nothing, so that it can be sent to others as it is. Runs that differ in their
-    seed alone are shown as mean and standard deviation. What cannot be read is named, and the
-    others are shown.
+    seed alone are shown as mean and standard deviation. What cannot be read is named, in the page
+    and by a warning, and the others are shown.
 
     Args:
       directories: Workdirs of runs, or of one study; one of many runs stands for all of them.
@@ -52,6 +53,8 @@ def write_report(
     partition = checked("partition", partition, Field(True, bool))
     given = [directories] if isinstance(directories, str | Path) else directories
     found = find(given)
+    for label, why in found.problems.items():
+        warnings.warn(f"{label} is not shown: {why}", stacklevel=2)
     path = found.directory / REPORT if out is None else checked_path("out", out)
     check_kind(path)
     alone = len(found.studies) == 1 and not (found.runs or found.audits or found.problems)

@@ -154,7 +154,7 @@ def parse_share(text: str) -> Share:
 def kept_share(workdir: Path) -> Share | None:
     """Returns what was kept of how a study is shared; None for one that is not."""
     path = workdir / PARTS / _KEPT
-    return Share(**jsonio.read_json(path)) if path.exists() else None
+    return Share(**jsonio.read_object(path)) if path.exists() else None
 
 
 def keep_share(place: Place) -> None:

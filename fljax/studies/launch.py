@@ -237,7 +237,7 @@ def _numbered(trials: Sequence[Trial], study: Study, place: Place) -> Sequence[T
     if study.is_open or place.share.count > 1 or not path.exists():
         return trials
     if (place.workdir / CONFIG).exists():
-        _check_variants(study, jsonio.read_json(place.workdir / CONFIG)["sweep"], place)
+        _check_variants(study, jsonio.read_object(place.workdir / CONFIG)["sweep"], place)
     before = tables.load_trials(place.directory)[0]
     known = {_identity(trial): trial.number for trial in before}
     listed = {_identity(trial): trial for trial in trials}
@@ -378,7 +378,7 @@ def _found(
     summary = _written(place.directory / tables.SUMMARY, spent)
     workdir, directories = place.workdir, place.directories
     summaries = [
-        jsonio.read_json(path) if (path := part / tables.SUMMARY).exists() else {}
+        jsonio.read_object(path) if (path := part / tables.SUMMARY).exists() else {}
         for part in directories
     ]
     results = tables.joined(
@@ -407,7 +407,7 @@ def _found(
 def _written(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """Writes what a process spent, unless nothing ran since that was written; returns it."""
     if path.exists():
-        before = jsonio.read_json(path)
+        before = jsonio.read_object(path)
         if before["complete"] and before["rounds"] == summary["rounds"]:
             return before
     path.parent.mkdir(parents=True, exist_ok=True)

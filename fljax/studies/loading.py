@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fljax.core.metrics import from_plain
-from fljax.core.values import checked_path
+from fljax.core.settings import OPTIONS
+from fljax.core.values import Field, brief, checked, checked_path
 from fljax.recording import jsonio
 from fljax.recording.runs import CONFIG
 from fljax.studies import results as tables
@@ -18,6 +19,16 @@ from fljax.studies.selection import BEST
 from fljax.studies.space import Trial
 from fljax.studies.study import Study
 
+_KINDS = {
+    **dict.fromkeys(("sweep", "config", "versions"), Field({}, dict)),
+    "processes": Field(1, int),
+}
+_SPENT = dict.fromkeys(("versions", "trial_seconds", "round_seconds"), Field({}, dict))
+# JSON has no infinity, of which null is written
+_OF_RUNS = {
+    name: Field(None, field.kind, optional=field.optional or field.kind is float)
+    for name, field in OPTIONS.items()
+}
 # Of a study, what says how it is shown; how it was searched is over.
 _SHOWN = ("seeds", "variants", "reference", "columns", "pictures")
 
@@ -40,22 +51,31 @@ def load_study_run(directory: str | Path) -> StudyRun:
     directory = checked_path("directory", directory)
     if not (directory / CONFIG).exists():
         raise FileNotFoundError(f"{directory} holds no study: it has no {CONFIG}.")
-    said = jsonio.read_json(directory / CONFIG)
-    if not isinstance(said, Mapping) or "sweep" not in said:
+    said = jsonio.read_object(directory / CONFIG)
+    if "sweep" not in said:
         raise FileNotFoundError(f"{directory} holds no study: its {CONFIG} is that of a run.")
+    _check(said, _KINDS, directory / CONFIG)
+    config = said.get("config") or {}
+    _check(config, _OF_RUNS, f"{directory / CONFIG}, config")
     place = Place(directory, Share(0, said.get("processes", 1)))
     begun = [part for part in place.directories if (part / tables.TRIALS).exists()]
     results = tables.joined(map(tables.load, begun))
+    try:
+        study, metrics = _study(said["sweep"], results.trials), from_plain(said.get("metrics"))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{directory / CONFIG} describes no study ({brief(error)}).") from error
     summaries = [_json(part / tables.SUMMARY) for part in place.directories]
+    for part, summary in zip(place.directories, summaries, strict=True):
+        _check(summary, _SPENT, part / tables.SUMMARY)
     seconds, of_rounds = (
         {int(number): spent for part in summaries for number, spent in part.get(of, {}).items()}
         for of in ("trial_seconds", "round_seconds")
     )
     return StudyRun(
         directory=directory,
-        study=_study(said["sweep"], results.trials),
-        metrics=from_plain(said.get("metrics")),
-        config=said.get("config") or {},
+        study=study,
+        metrics=metrics,
+        config=config,
         results=results,
         best=_json(directory / BEST) or None,
         summary={"device": "device not known", "versions": said.get("versions", {})} | summaries[0],
@@ -63,6 +83,13 @@ def load_study_run(directory: str | Path) -> StudyRun:
         round_seconds=of_rounds,
         missing=tuple(n for n, part in enumerate(summaries) if not part.get("complete")),
     )
+
+
+def _check(values: Mapping[str, Any], fields: Mapping[str, Field], where: str | Path) -> None:
+    """Raises ValueError for a value of another kind than studies write."""
+    for name, value in values.items():
+        if name in fields:
+            checked(f"{where}: {name}", value, fields[name])
 
 
 def _study(said: Mapping[str, Any], trials: Sequence[Trial]) -> Study:
@@ -81,4 +108,4 @@ def _study(said: Mapping[str, Any], trials: Sequence[Trial]) -> Study:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return jsonio.read_json(path) if path.exists() else {}
+    return jsonio.read_object(path) if path.exists() else {}

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from fljax.core.digits import counted
 from fljax.core.files import atomic_file
+from fljax.core.values import brief
 from fljax.recording import jsonio, wandb_sink
 from fljax.recording.checksums import Extent
 from fljax.recording.line_file import LineFile
@@ -166,16 +167,25 @@ def load_trials(directory: str | Path) -> tuple[list[Trial], dict[int, Status]]:
 
     Raises:
       FileNotFoundError: If the directory holds no study.
+      ValueError: If its file is damaged; the message names it.
     """
     directory = Path(directory)
     if not (directory / TRIALS).exists():
         raise FileNotFoundError(f"{directory} holds no study: it has no {TRIALS}.")
     entries = jsonio.read_json(directory / TRIALS)
-    trials = [
-        Trial(entry["trial"], with_tuples(entry["values"]), entry["seed"], entry.get("variant", ""))
-        for entry in entries
-    ]
-    statuses = {entry["trial"]: Status(entry["state"], entry["round"]) for entry in entries}
+    try:
+        trials = [
+            Trial(
+                entry["trial"], with_tuples(entry["values"]), entry["seed"],
+                entry.get("variant", ""),
+            )
+            for entry in entries
+        ]  # fmt: skip
+        statuses = {entry["trial"]: Status(entry["state"], entry["round"]) for entry in entries}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{directory / TRIALS} holds no list of trials ({brief(error)})."
+        ) from error
     return trials, statuses
 
 

@@ -85,7 +85,7 @@ def test_a_run_without_its_records_is_read_with_a_warning(tmp_path):
 def test_json_of_another_shape_is_named(name, tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 1}\n')
     (tmp_path / name).write_text("[1, 2]")
-    with pytest.raises(ValueError, match=rf"{name} holds \[1, 2\], where a run has a JSON object"):
+    with pytest.raises(ValueError, match=rf"{name} holds \[1, 2\], where a JSON object belongs"):
         load_run(tmp_path)
 
 

@@ -41,10 +41,11 @@ def test_the_partition_is_of_the_clients_that_the_run_asked_for(tmp_path):
 
 def test_a_name_that_is_a_script_does_nothing(tmp_path):
     name = "<script>alert(1)<"
-    path = write_report(write_run(tmp_path / name, config={"dataset": "<img src=x>`*"}))
+    config, diverged = {"dataset": "<img src=x>`*"}, record_of(1, eval__test__loss=np.nan)
+    path = write_report(write_run(tmp_path / name, config=config, records=[diverged]))
     page = path.read_text()
     assert "<script>alert" not in page and "<img src=x" not in page and "<b>" not in page
-    assert name in read(path)
+    assert name in read(path) and "test loss not finite" in read(path).lower()
     # what is allowed to run is the page's own script, by its checksum
     assert re.search(r"script-src 'sha256-[\w+/=]+'", page) and "unsafe-inline'; script" in page
 
@@ -56,10 +57,15 @@ def test_broken_and_unfinished_runs_are_named_and_the_others_shown(tmp_path):
     (tmp_path / "torn" / "metrics.jsonl").write_text('{"round": 1}\n')
     write_run(tmp_path / "fresh", records=[record_of(1)])
     (tmp_path / "empty").mkdir()
-    text = read(write_report(tmp_path))
+    # of a key of another kind the page does without
+    odd = {"wandb": 3.5, "num_clients": "ten", "client_lr": 0.1}
+    write_run(tmp_path / "odd", config=odd, finished=False)
+    with pytest.warns(UserWarning, match="torn is not shown: .*metrics.jsonl"):
+        text = read(write_report(tmp_path))
+    assert "config.json: num_clients = 'ten' (str) must be a whole number. It is left" in text
     assert "torn: " in text and "Not shown" in text and "metrics.jsonl" in text
     assert "half: The run is not over: it has come to round 2 of 2" in text
-    assert "4 runs" not in text and "3 runs" in text
+    assert "5 runs" not in text and "4 runs" in text
     assert write_report(
         [tmp_path / "good", tmp_path / "half"], tmp_path / "new" / "x.html"
     ).exists()
@@ -138,11 +144,12 @@ def test_what_some_seeds_do_not_have_is_said(tmp_path):
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"metrics": 3}')
     (tmp_path / "odd" / "metrics.jsonl").write_text('{"round": 1}\n')
-    text = read(write_report(tmp_path))
+    with pytest.warns(UserWarning, match="odd is not shown"):
+        text = read(write_report(tmp_path))
     assert "test loss, last 0.5000 (1/2 seeds) " in text
     assert "3 updates of clients in 2 runs ended with a NaN" in text
     assert "sparse 2 40.00" in text  # clients that have a value
-    assert "Not shown : odd: 'int' object is not iterable." in text.replace(
+    assert "Not shown : odd: the metrics in its config.json are none (TypeError: " in text.replace(
         "Not shown:", "Not shown :"
     )
 

@@ -1,5 +1,8 @@
 """The page of a study: its report, and curves of its variants, as far as it has come."""
 
+import json
+
+import pytest
 from html_pages import read
 from written_runs import write_study
 
@@ -19,4 +22,9 @@ def test_its_page_has_table_gaps_pictures_and_curves(tmp_path):
 def test_an_unfinished_one_is_said_to_be_so(tmp_path):
     text = read(write_report(write_study(tmp_path / "half", over=1)))
     assert "Not complete" in text and "1 of 4 trials are over" in text
+    odd = {"sweep": {}, "config": {"model_options": 3.5}}
+    (tmp_path / "half" / "checksums.json").unlink()
+    (tmp_path / "half" / "config.json").write_text(json.dumps(odd))
+    with pytest.raises(ValueError, match=r"config\.json, config: model_options = 3\.5"):
+        write_report(tmp_path / "half")
     assert "No round of this study" in read(write_report(write_study(tmp_path / "none", over=0)))
