@@ -2,8 +2,8 @@
 
 1,000 clients of 50 images (IID), 50 a round, one local epoch of batch 10 at learning rate 0.1, a
 CNN of 1,626,442 parameters, 1,500 rounds, evaluated every 10. Where there is only the subset of
-15,000 images, cifar10_subset/cifar10_subset.npz (see README, "Where data go"), it is 300 clients of
-50 images instead: set --config.num_clients=300.
+15,000 images, cifar10_subset/cifar10_subset.npz (see README, "The data directory"), it is 300
+clients of 50 images instead: set --config.num_clients=300.
 Costs: 2,500 examples a round, about 379 TFLOP in all: hours on two cores, minutes on a GPU.
 Reaches: about 70 % on the full data set.
 """

@@ -1,4 +1,4 @@
-"""Who is chosen: samplers beside each other, in rounds, in simulated seconds, and who never is.
+"""Samplers beside each other, in rounds, in simulated seconds, and by who is never chosen.
 
 For `fljax study`. Digits on 100 clients by Dirichlet(0.3), an MLP of 32 units, ten clients a
 round on devices of log-normal speed; the server waits for all. Uniform draws, by size, uniform with

@@ -130,6 +130,15 @@ def test_pages_have_no_marks_of_a_merge():
     assert [page.name for page in LINKING if marked.search(page.read_text())] == []
 
 
+def test_no_heading_is_a_question():
+    pages = [*LINKING, *(ROOT / name for name in ("BENCHMARKS.md", "CONTRIBUTING.md"))]
+    for page in pages:
+        asked = re.findall(
+            r"^#+ (?:What|How|Whether|Where|When|Why|Who) .*", outside_blocks(page), re.M
+        )
+        assert asked == [], page.name
+
+
 def test_both_pages_show_the_same_end_of_the_quickstart():
     ends = re.compile(
         r"^(?:federated|centralized|local_only|best by val|target [.\d]+)\b.*", re.MULTILINE
@@ -141,12 +150,16 @@ def test_both_pages_show_the_same_end_of_the_quickstart():
     assert readme == start and len(start) == 5
 
 
-def test_every_module_begins_with_a_sentence():
-    for folder in ("fljax", "kernels", "scripts"):
+def test_every_module_begins_with_a_sentence_and_no_docstring_with_a_question():
+    asks = re.compile(r"(?:What|How|Whether|Where|When|Why|Who)\b")
+    for folder in ("fljax", "kernels", "scripts", "configs", "docs"):
         for path in (ROOT / folder).rglob("*.py"):
-            docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-            first = " ".join(docstring.partition("\n\n")[0].split())
+            tree = ast.parse(path.read_text())
+            first = " ".join((ast.get_docstring(tree) or "").partition("\n\n")[0].split())
             assert first.endswith((".", ":")), f"{path}: {first!r} is no sentence"
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                    assert not asks.match(ast.get_docstring(node) or ""), f"{path}: {node}"
 
 
 def test_the_page_of_hostile_clients_names_all_attacks_and_rules():

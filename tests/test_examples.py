@@ -112,7 +112,7 @@ def test_examples_of_a_module_run(module, tmp_path, monkeypatch, quick_compilati
 @pytest.mark.parametrize("module", SUPPORTED)
 def test_what_may_be_imported_is_listed_and_has_examples(module):
     page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-    assert f"`fljax.{module}`" in page.partition("## What may be imported")[2]
+    assert f"`fljax.{module}`" in page.partition("## Imports")[2]
     own = {name: value for name, value in public(module).items() if hasattr(value, "__module__")}
     missing = [
         name

@@ -222,6 +222,6 @@ def _first_paragraph(path: Path) -> str:
 _INDEX = """# API reference
 
 What may be imported, made of the docstrings. Names that these pages have stay where they are from
-one minor version to the next, as [Parts of your own](../extending.md#what-may-be-imported) says;
+one minor version to the next, as [Parts of your own](../extending.md#imports) says;
 whatever else there is, is how fljax is built, and may move.
 """

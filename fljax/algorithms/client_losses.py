@@ -1,4 +1,4 @@
-"""What fair algorithms share: clients say how the broadcast model serves them, before they train.
+"""Losses of the broadcast model at clients, which fair algorithms ask for before training.
 
 A round has two passes. In the first, each client finds the loss of the broadcast model on all of
 its rows, without training; the server reads it by client or by group. In the second, clients train
@@ -30,7 +30,7 @@ class Message(NamedTuple):
 
 
 class Domains(NamedTuple):
-    """What is to fare alike: clients, or groups of clients.
+    """Those who are to fare alike: clients, or groups of clients.
 
     Attributes:
       number: How many there are.

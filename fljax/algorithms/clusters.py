@@ -1,4 +1,4 @@
-"""What clustered algorithms share: a server of several models, of which each client trains one.
+"""A server of several models, of which each client trains one: the base of clustered algorithms.
 
 A round has two passes. In the first, clients find the loss of every model on all of their rows, and
 choose; in the second, each trains the model that it chose, which averages its clients alone. A

@@ -40,7 +40,7 @@ PyTree = Any
 
 
 class Convergence(NamedTuple):
-    """How far a client's first learning of its weights is.
+    """The progress of a client's first learning of its weights.
 
     Attributes:
       losses: float[K] of the last passes, the newest last.

@@ -66,7 +66,7 @@ def rates_of(rates: Any) -> tuple[float, ...]:
 
 
 class Levels(NamedTuple):
-    """Who has which level.
+    """The level of each client.
 
     Attributes:
       shares: Of the clients, for each level; they sum to 1.

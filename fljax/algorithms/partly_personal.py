@@ -37,7 +37,7 @@ Trained = Callable[[PyTree, Any, Job], PyTree]
 
 
 class Tuning(NamedTuple):
-    """How a client's model is trained further where it is judged.
+    """Further training of a client's model where it is judged.
 
     Attributes:
       finetune: What changes; None is what is usual.

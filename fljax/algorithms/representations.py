@@ -1,4 +1,4 @@
-"""What algorithms share that look at representations of rows, of which each has one class."""
+"""Representations of rows with one class each, for the algorithms that look at them."""
 
 from __future__ import annotations
 

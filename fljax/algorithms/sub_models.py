@@ -63,7 +63,7 @@ class Held(NamedTuple):
 
 
 class Extraction(NamedTuple):
-    """How parts are taken out of a model.
+    """The functions that take parts out of a model.
 
     Attributes:
       held: (job) -> Held, what its client holds in this round.

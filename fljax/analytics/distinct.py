@@ -1,4 +1,4 @@
-"""How many different items clients hold, all together, or in groups of clients and in common.
+"""Numbers of different items that clients hold: all together, in groups, and in common.
 
 Linear counting (Whang, Vander-Zanden and Taylor 1990): each client marks the cells that its items
 hash to, 1 in each; of m cells the share V that nobody has marked estimates

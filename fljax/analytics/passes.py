@@ -37,7 +37,7 @@ class Heard(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a client has read so far: the query's carry, and how many rows count, and do not."""
+    """A client's reading so far: the query's carry, and how many rows count, and do not."""
 
     carry: PyTree
     rows: jax.Array

@@ -26,7 +26,7 @@ PyTree = Any
 
 
 class Asked(NamedTuple):
-    """What is known on the host of those who have answered a question.
+    """Facts on the host about those who have answered a question.
 
     Attributes:
       clients: How many the population has.
@@ -113,7 +113,7 @@ class Query(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """What a query promises of privacy by how it is put, without noise.
+    """The privacy of a query by the way it is put, without noise.
 
     Attributes:
       epsilon, delta: Of all questions together.

@@ -33,7 +33,7 @@ class Range(NamedTuple):
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there are bounds."""
+        """Says whether there are bounds."""
         return self.low is not None
 
     @property

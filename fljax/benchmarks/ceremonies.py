@@ -12,7 +12,7 @@ from fljax.privacy.secagg import light, rehearsal
 
 
 class Row(NamedTuple):
-    """What one protocol costs each client of a cohort.
+    """The cost of one protocol for each client of a cohort.
 
     Attributes:
       protocol: Its name.

@@ -23,7 +23,7 @@ PyTree = Any
 
 
 class Subject(NamedTuple):
-    """What is varied.
+    """A part of a round, and the variants of it that are timed.
 
     Attributes:
       plain: The variant that all others are compared with.

@@ -13,7 +13,7 @@ from fljax.commands.console import COMMANDS
 
 
 class Candidate(NamedTuple):
-    """What a word may become, and a few words on it."""
+    """A completion of a word, and a few words on it."""
 
     word: str
     meaning: str = ""

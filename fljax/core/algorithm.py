@@ -361,7 +361,7 @@ def sent_params(algorithm: Algorithm, variables: Variables) -> PyTree:
 
 
 class Facts(NamedTuple):
-    """What is known on the host of those who will train.
+    """Facts on the host about those who will train.
 
     Attributes:
       rows: int64[N] training rows of each client.

@@ -47,7 +47,7 @@ class LossSums(NamedTuple):
 
 
 class Population(NamedTuple):
-    """What an algorithm may know of a population before it trains: sizes that shapes depend on.
+    """Sizes of a population that shapes depend on, known to an algorithm before it trains.
 
     Attributes:
       num_clients: N; the clients of jobs are 0 to N - 1.

@@ -31,7 +31,7 @@ _LISTED = 8
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where an array has hidden units; a leaf of trees.
+    """The axes of an array on which hidden units lie; a leaf of trees.
 
     Attributes:
       axes: Of each axis, (size, number of the layer of units, or None) of each of its parts, whose

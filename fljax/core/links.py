@@ -73,7 +73,7 @@ def dense_bits(value: PyTree) -> jax.Array:
 
 
 class Participants(NamedTuple):
-    """Who takes part in a pass, as clients and server know it before anybody trains.
+    """The clients of a pass, as they and the server know them before anybody trains.
 
     Attributes:
       present: bool[P] whether a position of the cohort has a job of the trial.
@@ -214,7 +214,7 @@ class DownlinkLink(NamedTuple):
 
 
 class Attackers(NamedTuple):
-    """Who of a cohort is hostile, which is known before anybody trains.
+    """The hostile ones of a cohort, known before anybody trains.
 
     Links read it as `Job.attacker` and `Cohort.attackers`; servers, of course, do not know it.
 

@@ -106,7 +106,7 @@ class Metric(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What it is called within a sentence: "squared error", or "AUC" as it is."""
+        """Its name within a sentence: "squared error", or "AUC" as it is."""
         words = self.label or self.name.replace("_", " ")
         is_word = words[1:2].islower() or not words[1:2].strip()
         return words[0].lower() + words[1:] if self.label and is_word else words

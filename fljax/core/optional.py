@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """What a package is there for, and what brings it.
+    """An optional package, the extra that brings it, and its purpose.
 
     Attributes:
       package: Its name for pip.

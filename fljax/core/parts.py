@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
     @property
     def is_own(self) -> bool:
-        """Whether the function is one of the user's."""
+        """Says whether the function is one of the user's."""
         return ":" in self.name
 
 

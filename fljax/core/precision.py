@@ -45,7 +45,7 @@ def summable(tree: PyTree, *, codes: bool = False) -> PyTree:
 
 
 class Differences(NamedTuple):
-    """What has changed in a state, leaf by leaf, as floating-point numbers."""
+    """Changes of a state, leaf by leaf, as floating-point numbers."""
 
     tree: PyTree
 

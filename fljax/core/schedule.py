@@ -23,7 +23,7 @@ FATES = ("arrived", "partial", "late", "lost")
 
 
 class Spans(NamedTuple):
-    """Who worked when: the jobs that a round heard of, or gave up, each attempt for itself.
+    """Working times: the jobs that a round heard of, or gave up, each attempt for itself.
 
     Attributes:
       client: int32[n] clients.

@@ -1,4 +1,4 @@
-"""How unevenly a number is spread over clients: quantiles, extremes, indices of fairness."""
+"""Unevenness of a number over clients: quantiles, extremes, indices of fairness."""
 
 from __future__ import annotations
 

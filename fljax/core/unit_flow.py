@@ -66,7 +66,7 @@ _SHARED_CHANNELS = "convolved in groups of channels"
 
 
 class Flow(NamedTuple):
-    """What is known of an array.
+    """Facts about an array of a model's program.
 
     Attributes:
       axes: One for each axis.
@@ -85,7 +85,7 @@ class Flow(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """What is found of a model's layers.
+    """Findings about a model's layers.
 
     Attributes:
       kernels: {parameter: the axis of its units} of those that products with inputs are taken of.

@@ -1,4 +1,4 @@
-"""What weights are called in files, and which way round they lie there.
+"""Names of weights in files, and the order of their axes there.
 
 A convention says, for a leaf of ours, its name in a file and the order of its axes there. Files of
 our own go by paths: `trunk/blocks/0/up/kernel` is `trunk.blocks.0.up.kernel`.
@@ -14,7 +14,7 @@ Path = tuple[str, ...]
 
 
 class Place(NamedTuple):
-    """Where a leaf lies in a file: its name, and which axis of ours each of its axes is there."""
+    """The place of a leaf in a file: its name, and which axis of ours each of its axes is there."""
 
     name: str
     axes: tuple[int, ...]

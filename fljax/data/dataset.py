@@ -256,7 +256,7 @@ class FederatedDataset:
 
     @property
     def population(self) -> Population:
-        """What algorithms may know of the population before they train."""
+        """Facts about the population that algorithms may know before they train."""
         first = next(iter(self.groups.values()), ())
         row_groups = {name: len(values) for name, values in self.row_groups.items()}
         return Population(self.num_clients, len(np.unique(first)), self.num_classes, row_groups)
@@ -269,7 +269,7 @@ class FederatedDataset:
 
     @property
     def moves(self) -> bool:
-        """Whether what clients own changes from round to round."""
+        """Says whether what clients own changes from round to round."""
         return self.train.partition.motion is not None
 
     def at(self, round: int) -> FederatedDataset:

@@ -17,7 +17,7 @@ from fljax.training.traffic import plain_forms
 
 
 class InferenceCost(NamedTuple):
-    """What the outputs of one row take.
+    """The cost of the outputs of one row.
 
     Attributes:
       parameters: How many numbers the weights are.
@@ -58,7 +58,7 @@ def inference_cost(model: Forward) -> InferenceCost:
 
 
 class DeviceCost(NamedTuple):
-    """What a model asks of a device.
+    """The demands of a model on a device.
 
     Attributes:
       inference: Of one row, in float32, or in int8 where the device has nothing else.

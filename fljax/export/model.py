@@ -41,7 +41,7 @@ WEIGHTS = ("arguments", "inside")
 
 
 class Export(NamedTuple):
-    """What was exported.
+    """Facts about an exported model.
 
     Attributes:
       directory: Where the files are.

@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 
 
 class Conversion(NamedTuple):
-    """What came of a conversion.
+    """The outcome of a conversion.
 
     Attributes:
       difference: The largest difference of ONNX Runtime's outputs from ours, as a share of the

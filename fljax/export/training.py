@@ -30,7 +30,7 @@ _ALL = "one model for all clients"
 
 
 class Training(NamedTuple):
-    """How a model was trained.
+    """The way in which a model was trained.
 
     Attributes:
       scope: Whose model it is, in words.

@@ -136,7 +136,7 @@ def _guarantee(hp: Mapping[str, float], setting: Setting, delta: float | None) -
 
 
 class _Work(NamedTuple):
-    """What a client does in a round: its rows, those of a batch, its steps."""
+    """A client's work in a round: its rows, those of a batch, its steps."""
 
     rows: int
     batch: int
@@ -149,7 +149,7 @@ class _Work(NamedTuple):
 
     @property
     def uses(self) -> int:
-        """How often a row is in a shuffled batch of a round, at most."""
+        """The most uses of a row in the shuffled batches of a round."""
         return -(-self.steps // -(-self.rows // self.batch))
 
     def counts(self, is_drawn: bool) -> tuple[float, int]:

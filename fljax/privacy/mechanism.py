@@ -61,7 +61,7 @@ class Setting(NamedTuple):
 
 
 class Guarantee(NamedTuple):
-    """What a mechanism promises of a run.
+    """The promise of a mechanism for a run.
 
     Attributes:
       unit: Whose participation is hidden: "user" or "example".

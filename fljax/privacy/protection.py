@@ -20,7 +20,7 @@ _DIGITS = 4
 
 
 class Protection(NamedTuple):
-    """What protects the clients of a run.
+    """The protection of the clients of a run.
 
     Attributes:
       mechanism: The mechanism of privacy; None where there is secure aggregation alone.

@@ -38,7 +38,7 @@ _BYTES = ring.BITS // 8
 
 
 class Cost(NamedTuple):
-    """What a protocol sends.
+    """The bytes that a protocol sends.
 
     Attributes:
       bytes: Of all parties together.

@@ -33,7 +33,7 @@ class FoundRun(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What directories hold.
+    """The runs and studies of directories.
 
     Attributes:
       directory: The one that holds them all.

@@ -29,7 +29,7 @@ _FREE = (
 
 
 class Subject(NamedTuple):
-    """What a report compares: a run, or several that differ in their seed alone.
+    """A subject of a report: a run, or several that differ in their seed alone.
 
     Attributes:
       label: What the page calls it.

@@ -15,7 +15,7 @@ __all__ = ["Attack", "are_hostile", "is_hostile"]
 
 
 class Attack(NamedTuple):
-    """What hostile clients do.
+    """The parts of an attack by hostile clients.
 
     Links leave clients alone that are no attackers: they read `Job.attacker`, `Cohort.attackers`.
 

@@ -25,7 +25,7 @@ _MOST_COMPARED = 10_000
 
 
 class _Urns(NamedTuple):
-    """What lies in the urns, one after another: int64[S] clients, float64[S] balls in urns."""
+    """The contents of the urns, one after another: int64[S] clients, float64[S] balls in urns."""
 
     clients: np.ndarray
     balls: np.ndarray

@@ -35,7 +35,7 @@ _SHAPE = Field("linear", str, SHAPES)
 
 
 class Membership(NamedTuple):
-    """When N clients join, and when they leave.
+    """The times at which N clients join, and leave.
 
     Attributes:
       joins: int64[N] the first round of each client as a member.

@@ -45,7 +45,7 @@ _FIELDS = {
 
 
 class OortState(NamedTuple):
-    """What is known of clients and rounds.
+    """The server's knowledge of clients and rounds.
 
     Attributes:
       utility: float64[N] U.

@@ -13,7 +13,7 @@ from fljax.core.values import whole_numbers, wrong
 
 
 class Participation(NamedTuple):
-    """How often clients were chosen.
+    """Numbers of times that clients were chosen.
 
     Attributes:
       clients: How many there are.

@@ -44,7 +44,7 @@ class Scale(NamedTuple):
 
     @property
     def few(self) -> bool:
-        """Whether every value can have a tick of its own."""
+        """Says whether every value can have a tick of its own."""
         return self.kind == "names" or len(self.values) <= _MOST_TICKS
 
     @property

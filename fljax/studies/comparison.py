@@ -105,17 +105,17 @@ class Compared(NamedTuple):
 
     @property
     def calm(self) -> Compared | None:
-        """What it came to where there is nothing to face; None where that was not tried."""
+        """The figure where there is nothing to face; None where that was not tried."""
         return next((cell for cell in self.under if cell.label == NOTHING), None)
 
     @property
     def faced(self) -> tuple[Compared, ...]:
-        """What it came to under each value that there is to face."""
+        """The figure under each value that there is to face."""
         return tuple(cell for cell in self.under if cell.label != NOTHING)
 
     @property
     def slowdown(self) -> float:
-        """How many times as long as the reference's a round takes; NaN where that is not known."""
+        """The time of a round in those of the reference; NaN where that is not known."""
         own, other = (
             spread(outcome.round_seconds for outcome in outcomes).mean
             for outcomes in (self.outcomes, self.reference or ())

@@ -1,4 +1,4 @@
-"""What trials are compared by: a metric on validation data, and what is reported where it chose."""
+"""The metric on validation data by which trials are compared, and what is reported of the best."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _COLUMNS = ("delay", "missed", "false_alarms", "recovered", "error", "trained_ro
 
 
 class Deployments(NamedTuple):
-    """What is deployed and watched, as `get_deployments()` of a config file says.
+    """The deployments that are watched, as `get_deployments()` of a config file gives them.
 
     Attributes:
       streams: {name: `concept_drift` of the configuration}.

@@ -93,7 +93,7 @@ class StudyRun(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether all trials of all processes are over."""
+        """Says whether all trials of all processes are over."""
         return not self.missing
 
     def compare(self) -> Comparison:

@@ -82,7 +82,7 @@ class Configuration(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether no trial came to anything: all diverged, or there is no finite score."""
+        """Says whether no trial came to anything: all diverged, or there is no finite score."""
         return self.diverged == len(self.trials) or not math.isfinite(self.score)
 
     @property

@@ -145,7 +145,7 @@ class Study:
 
     @property
     def is_open(self) -> bool:
-        """Whether trials are proposed as the study goes, not listed from the start."""
+        """Says whether trials are proposed as the study goes, not listed from the start."""
         return not isinstance(self.search, str)
 
     def as_plain(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ KEYS = (
 
 
 class _State(NamedTuple):
-    """Who works, and since when; columns have one entry a place, in the order of the heap.
+    """The clients at work, and since when; columns have one entry a place, in the heap's order.
 
     Attributes:
       seconds: float64, the clock.

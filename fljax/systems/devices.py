@@ -12,7 +12,7 @@ _RATE = Field(None, float, POSITIVE)
 
 
 class Devices(NamedTuple):
-    """What the devices of N clients can do; each array has one entry a client.
+    """The abilities of the devices of N clients; each array has one entry a client.
 
     A job of `steps` local steps takes its client
 
@@ -74,7 +74,7 @@ class Devices(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """What one array of `Devices` holds: its range, whether inf is in it, and whether None is."""
+    """The range of an array of `Devices`, and whether inf and None are in it."""
 
     allowed: Interval
     unbounded: bool = False

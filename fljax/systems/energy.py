@@ -15,7 +15,7 @@ _JOULES_PER_KWH = 3.6e6
 
 
 class Energy(NamedTuple):
-    """What n jobs draw from their devices.
+    """The energy that n jobs draw from their devices.
 
     Attributes:
       compute: float64[n] joules of local training.

@@ -36,7 +36,7 @@ _MESSAGES: dict[str, tuple[int, bool] | None] = {
 
 
 class States(NamedTuple):
-    """When R phones were ready, and what phones they are.
+    """The times at which R phones were ready, and what phones they are.
 
     Attributes:
       starts, ends: float64[M] seconds from a phone's first message at which it became ready, and

@@ -42,7 +42,7 @@ class Fleet(NamedTuple):
 
     @property
     def loses(self) -> bool:
-        """Whether jobs may be lost."""
+        """Says whether jobs may be lost."""
         return bool(np.any(np.asarray(self.dropout) > 0)) or self.availability is not None
 
     def times(

@@ -1,4 +1,4 @@
-"""Who is lost, how much of the work is done, and when answers come, as FLGo has it.
+"""Losses, partial work and times of answers, as FLGo has them.
 
 Three of the axes of FLGo (Wang et al., 2023, arXiv:2306.12079), each a function of clients:
 connectivity (the chance that a job is lost), completeness (the share of local steps that is done)

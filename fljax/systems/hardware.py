@@ -19,7 +19,7 @@ _SHARED = "Memory is shared with the system, which leaves about half of it."
 
 
 class Hardware(NamedTuple):
-    """What is known of a device.
+    """Published facts about a device.
 
     Attributes:
       about: What it is, in a few words.
@@ -46,7 +46,7 @@ class Hardware(NamedTuple):
 
     @property
     def trains(self) -> bool:
-        """Whether it computes with floating-point numbers, which gradients take."""
+        """Says whether it computes with floating-point numbers, which gradients take."""
         return any(dtype.startswith("float") for dtype in self.peak)
 
 

@@ -60,7 +60,7 @@ class Incident(NamedTuple):
 
 
 class Account(NamedTuple):
-    """What monitoring led to.
+    """The incidents and false alarms of monitoring.
 
     Attributes:
       incidents: One a change, oldest first.

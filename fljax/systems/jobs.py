@@ -12,7 +12,7 @@ from fljax.systems.devices import Devices
 
 
 class JobTimes(NamedTuple):
-    """How long n jobs take, phase by phase.
+    """Durations of n jobs, phase by phase.
 
     Attributes:
       download: float64[n] seconds until the client has the model.

@@ -38,7 +38,7 @@ _SHARE = Field(None, float, FACTOR, optional=True)
 
 
 class Phones(NamedTuple):
-    """What FLASH's files say.
+    """The phone models of FLASH's files, and the links of their users.
 
     Attributes:
       names: M models, in the files' order.

@@ -23,7 +23,7 @@ INFERENCE, TRAINING = "inference", "training"
 
 
 class Reached(NamedTuple):
-    """What programs reach of a kind of device; all of it estimated.
+    """The share of a device's peaks that programs reach; all of it estimated.
 
     Attributes:
       peak: {"inference", "training": share of the peak}.
@@ -48,7 +48,7 @@ REACHED: dict[str, Reached] = {
 
 
 class Estimate(NamedTuple):
-    """How long a computation takes, and what it draws.
+    """The duration of a computation, and the energy that it draws.
 
     Attributes:
       seconds: Of one call.

@@ -139,7 +139,7 @@ STEP = "step"
 
 
 class Users(NamedTuple):
-    """What the users of a batch chose; of rows of padding, nothing.
+    """The choices of the users of a batch; of rows of padding, none.
 
     Attributes:
       items: int[B, K] items to recommend, 0 where there is none.

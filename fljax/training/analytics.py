@@ -58,7 +58,7 @@ _SUMMED = {
 
 
 class Reply(NamedTuple):
-    """What clients have answered.
+    """The answers of clients.
 
     Attributes:
       query: The query as it was written, or its name.
@@ -100,7 +100,7 @@ class Turns(NamedTuple):
 
     @property
     def is_sample(self) -> bool:
-        """Whether some are left to chance: of cohorts that share clients, whatever their share."""
+        """Says whether some are left to chance: of cohorts that share clients, always."""
         return self.share < 1 or self.replaced
 
 

@@ -167,7 +167,7 @@ def calibrate(
 
 
 class Found(NamedTuple):
-    """What a search found.
+    """The outcome of a search.
 
     Attributes:
       best: The best timing.

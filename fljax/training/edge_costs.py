@@ -14,7 +14,7 @@ LINK_MBPS = 5.0
 
 
 class RoundWork(NamedTuple):
-    """What one client does in a round.
+    """The work of one client in a round.
 
     Attributes:
       steps: Local steps.
@@ -33,7 +33,7 @@ class RoundWork(NamedTuple):
 
 
 class RoundCost(NamedTuple):
-    """What a round takes of a device.
+    """The cost of a round for a device.
 
     Attributes:
       training: Of all steps; None where the device does not train.

@@ -267,7 +267,7 @@ class Federation:
 
     @property
     def counts_diverged(self) -> bool:
-        """Whether a client whose update is not finite counts, as one that sends zeros."""
+        """Says whether a client whose update is not finite counts, as one that sends zeros."""
         return as_configured(self.options.pipeline).makes_finite
 
     @property

@@ -43,7 +43,7 @@ class _Value(NamedTuple):
 
 
 class _Kernel(NamedTuple):
-    """What reads arrays, writes others, and holds so many bytes meanwhile.
+    """A kernel that reads arrays, writes others, and holds so many bytes meanwhile.
 
     A loop also moves bytes between its own kernels.
     """

@@ -233,13 +233,13 @@ class Loop:
 
     @property
     def _stopping(self) -> bool:
-        """Whether to end early; several processes end after the same round, or hang."""
+        """Says whether to end early; several processes end after the same round, or hang."""
         alone = not self.federation.mesh.is_multi_process
         return self.stop_requested if alone else self.stop_agreed
 
     @property
     def _ended(self) -> str | None:
-        """Why the run ends after its last record, or None; interruptions are none of it."""
+        """Says why the run ends after its last record, or None; interruptions are none of it."""
         last = self.recorder.records[-1:]
         if self.options.stop_at_target and to_target(last, self.target, self.metric) is not None:
             return f"target_{self.metric.name} = {self.target} is reached"

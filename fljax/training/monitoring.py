@@ -52,7 +52,7 @@ _CLIENTS = Field(None, int, Interval(-1))
 
 
 class Monitored(NamedTuple):
-    """What a monitored deployment has shown.
+    """The findings of a monitored deployment.
 
     Attributes:
       records: One a round: those of `fljax.simulate` where clients trained, and "monitor/error" of

@@ -83,7 +83,7 @@ class Validation:
 
     @property
     def exhausted(self) -> str | None:
-        """Why the run should end, or None."""
+        """Says why the run should end, or None."""
         if not self.patience or self.waited < self.patience:
             return None
         than = f" by more than {self.min_delta:g}" if self.min_delta else ""

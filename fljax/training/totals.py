@@ -1,4 +1,4 @@
-"""What a run carries from round to round for its records."""
+"""Totals that a run carries from round to round for its records."""
 
 from __future__ import annotations
 

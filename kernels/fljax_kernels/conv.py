@@ -272,7 +272,7 @@ def _winograd_products(size, w):
 
 
 def _multiplies_whole_rows(w, strides):
-    """Whether the product comes before the vertical shifts, over all rows of the input."""
+    """Says whether the product comes before the vertical shifts, over all rows of the input."""
     return strides[0] == 1 and w.shape[1] * w.shape[2] >= w.shape[3]
 
 

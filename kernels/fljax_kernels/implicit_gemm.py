@@ -50,7 +50,7 @@ _COMPILER = {"num_warps": 4, "num_stages": 3}
 
 
 class Geometry(NamedTuple):
-    """How a convolution walks over an image, and what follows it.
+    """The way of a convolution over an image, and what follows it.
 
     Attributes:
       strides: Vertical and horizontal.

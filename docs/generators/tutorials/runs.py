@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a cell left behind: what it printed, and its pictures."""
+    """The outcome of a cell: what it printed, and its pictures."""
 
     text: str
     pictures: list[Picture]

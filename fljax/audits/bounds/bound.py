@@ -13,7 +13,7 @@ _DELTA = Field(None, float, Interval(0, 1, high_open=True))
 
 
 class Bound(NamedTuple):
-    """What an audit found: no mechanism with a smaller epsilon does this, at a confidence.
+    """The finding of an audit: no mechanism with a smaller epsilon does this, at a confidence.
 
     Attributes:
       name: Of the audit.

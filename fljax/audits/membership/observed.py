@@ -1,4 +1,4 @@
-"""What an attacker has measured: signals of rows under a model, and under models of its own.
+"""An attacker's measurements: signals of rows under a model, and under models of its own.
 
 A signal is one number of a row under one model, such as its loss. An attacker who trains models
 itself, on rows like those that it asks about, knows what the signal is like with the row among

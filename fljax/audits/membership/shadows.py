@@ -28,7 +28,7 @@ class Side(NamedTuple):
 
     @property
     def sizes(self) -> np.ndarray:
-        """How many models count for each target, int64[T]."""
+        """Numbers of models that count for each target, int64[T]."""
         return self.counted.sum(0)
 
     def means(self) -> np.ndarray:

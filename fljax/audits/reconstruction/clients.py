@@ -1,4 +1,4 @@
-"""What a client sends, as a function of its rows: a gradient, or an update after local training.
+"""A client's message as a function of its rows: a gradient, or an update after local training.
 
 An attacker who knows the model and how clients train tries rows in such a function until they send
 what was observed. A client is (params, x, y) -> what would have been sent, differentiable in x.

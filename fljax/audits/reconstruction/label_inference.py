@@ -42,7 +42,7 @@ class Label(NamedTuple):
 
 
 class LabelCounts(NamedTuple):
-    """How many rows of a batch have each label.
+    """Numbers of rows of a batch with each label.
 
     Attributes:
       counts: int64[C], their sum is the number of rows.

@@ -26,7 +26,7 @@ PyTree = Any
 
 
 class InvertedClasses(NamedTuple):
-    """What a model holds to be typical of its classes.
+    """Rows that a model holds to be typical of its classes.
 
     Attributes:
       x: float32[C, ...], of the least cost among those tried.
@@ -157,7 +157,7 @@ def _invert(params, numbers, logits, shape, num_classes, steps, patience, box, c
 
 
 class ClassLikeness(NamedTuple):
-    """How near inverted classes come to the means of the true ones.
+    """Nearness of inverted classes to the means of the true ones.
 
     Attributes:
       psnr: float64[C], of each inverted class and its class's mean, dB.

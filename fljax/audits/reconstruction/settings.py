@@ -26,7 +26,7 @@ _NUMBERS = {
 
 
 class Inversion(NamedTuple):
-    """How rows are searched for whose gradient, or update, is the one that was sent.
+    """The search for rows whose gradient, or update, is the one that was sent.
 
     Attributes:
       distance: Between what was sent and what the rows in question would have sent: "l2", squared

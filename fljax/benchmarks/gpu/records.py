@@ -116,7 +116,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """What a figure is held against.
+    """The bar that a figure is held against.
 
     Attributes:
       what: The figure.
@@ -134,7 +134,7 @@ class Bar:
 
     @property
     def is_met(self) -> bool:
-        """Whether it is where it must be; a NaN never is."""
+        """Says whether a figure is where it must be; a NaN never is."""
         return self.found >= self.limit if self.at_least else self.found <= self.limit
 
 

@@ -34,7 +34,7 @@ class Thunk(NamedTuple):
 
     @property
     def launches(self) -> bool:
-        """Whether it launches a kernel, or copies."""
+        """Says whether it launches a kernel, or copies."""
         return self.kind not in HOLDERS
 
 

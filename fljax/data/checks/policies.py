@@ -1,4 +1,4 @@
-"""What is done about what checks of data found: refuse, leave out rows or clients, or warn."""
+"""Answers to what checks of data found: refuse, leave out rows or clients, or warn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OF_CLIENTS = ("nonfinite", "out_of_range", "few_rows")
 
 
 class Policy(NamedTuple):
-    """What is done, about which checks, and what counts as wrong."""
+    """An answer to findings, the checks that it is about, and their settings."""
 
     name: str
     checks: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What checks of data found: a table with a line a client, and a few lines for people."""
+"""Findings of the checks of data: a table with a line a client, and a few lines for people."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SHOWN = 20
 
 
 class Report(NamedTuple):
-    """What checks found.
+    """Findings of the checks.
 
     Attributes:
       dataset: What was looked at.

@@ -1,4 +1,4 @@
-"""What the checks of data are told."""
+"""Settings of the checks of data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fljax.core.values import COUNT, FACTOR, POSITIVE, Field, checked, wrong
 
 
 class Settings(NamedTuple):
-    """What counts as wrong.
+    """The limits beyond which data count as wrong.
 
     Attributes:
       min_rows: Fewest training rows of a client.

@@ -40,7 +40,7 @@ _MORE = Field(0, int, NON_NEGATIVE)
 
 
 class Schedule(NamedTuple):
-    """When windows move.
+    """The rounds in which windows move.
 
     Attributes:
       path: (number of concepts, number of rows int64[N] of each client's window, of all its rows)

@@ -24,7 +24,7 @@ _CHUNK = 4096
 
 
 class Kind(NamedTuple):
-    """What differs between domains.
+    """The kind of difference between domains.
 
     Attributes:
       key: The key of a configuration that asks for it.

@@ -26,7 +26,7 @@ _SHARE = Field(0.2, float, Interval(0, 1))
 
 
 class NoiseKind(NamedTuple):
-    """How labels go wrong.
+    """The kind of mistake in labels.
 
     Attributes:
       shares: (number of clients, NumPy generator) -> float64[N], the share of each client's rows.

@@ -15,7 +15,7 @@ import numpy as np
 
 
 class Motion(NamedTuple):
-    """Where the windows of N clients are, round by round.
+    """Places of the windows of N clients, round by round.
 
     Attributes:
       offsets: int64[N + 1]; client i ever holds the rows `index[offsets[i]:offsets[i+1]]`.

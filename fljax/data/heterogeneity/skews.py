@@ -31,7 +31,7 @@ from fljax.core.values import (
 
 
 class Skew(NamedTuple):
-    """What some domains do to features.
+    """Changes that some domains make to features.
 
     Attributes:
       names: Of the domains, such as "rotated_90".

@@ -49,7 +49,7 @@ _CHUNK_BYTES = 8 << 20
 
 
 class Cache(NamedTuple):
-    """What a reader read.
+    """Arrays of a reader, kept for the next time.
 
     Attributes:
       folder: Where it lies.

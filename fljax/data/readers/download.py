@@ -24,7 +24,7 @@ _TRIES, _PAUSE = 4, 1.0  # attempts, and seconds before the second one
 
 
 class Location(NamedTuple):
-    """Where a file is.
+    """The place of a file.
 
     Attributes:
       url: Its address.

@@ -12,7 +12,7 @@ from fljax.data.values import first_unheld, place_of
 
 
 class Fields(NamedTuple):
-    """What becomes x and y.
+    """The columns that become x and y.
 
     Attributes:
       features: The feature that is x, or several that hold one number each, side by side as floats;

@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What was written of a column.
+    """Facts about the written part of a column.
 
     Attributes:
       size: Bytes.

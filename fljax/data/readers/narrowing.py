@@ -16,7 +16,7 @@ from fljax.data.values import held_type
 
 @dataclasses.dataclass
 class Columns:
-    """What was seen of some columns, batch after batch.
+    """Observations of some columns, batch after batch.
 
     Attributes:
       names: Of the columns.

@@ -16,7 +16,7 @@ from fljax.data.readers.texts import DEFAULT_SIZE, TextOptions, text_options
 
 
 class How(NamedTuple):
-    """How the examples of a format are read, see `how`."""
+    """Options for reading the examples of a format, see `how`."""
 
     fields: Fields
     text: TextOptions
@@ -29,7 +29,7 @@ class How(NamedTuple):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """What JSON can hold of the options; files stand among those that are read."""
+        """The part of the options that JSON can hold; files stand among those that are read."""
         text = {**self.text._asdict(), "vocabulary": self.text.vocabulary is not None}
         return {"fields": self.fields._asdict(), "text": text}
 

@@ -27,7 +27,7 @@ _WORD = re.compile(r"[\w']+|[.,!?;]")
 
 
 class TextOptions(NamedTuple):
-    """How texts are read.
+    """Options for reading texts.
 
     Attributes:
       unit: "characters" or "words"; None where no feature is a text.

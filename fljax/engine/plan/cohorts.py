@@ -60,17 +60,17 @@ class Cohorts(NamedTuple):
 
     @property
     def has_steps(self) -> bool:
-        """Whether jobs bring their own numbers of local steps, none above the configured ones."""
+        """Says whether jobs bring their own numbers of local steps, none above the configured."""
         return self.schedules[0].has_steps
 
     @property
     def has_scale(self) -> bool:
-        """Whether jobs bring factors of what the server takes in of their updates."""
+        """Says whether jobs bring factors of what the server takes in of their updates."""
         return self.schedules[0].has_scale
 
     @property
     def rebased(self) -> bool:
-        """Whether the server counts updates from the newest model."""
+        """Says whether the server counts updates from the newest model."""
         return self.schedules[0].rebased
 
     def init(self) -> tuple[Any, ...]:

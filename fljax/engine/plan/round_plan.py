@@ -106,7 +106,7 @@ class PassPlan(NamedTuple):
 
     @property
     def shares_exchanges(self) -> bool:
-        """Whether several lanes exchange together."""
+        """Says whether several lanes exchange together."""
         return self.exchange_slot is None
 
     @property

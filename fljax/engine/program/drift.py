@@ -1,4 +1,4 @@
-"""What a round tells of client drift: norms of updates, and the norm of their mean.
+"""Measures of client drift in a round: norms of updates, and the norm of their mean.
 
 A job's norm is of the update as the client made it, before the uplink; it comes from the same
 reading that finds out whether the update is finite. The mean is of what arrived, before noise,

@@ -30,7 +30,7 @@ class Program(NamedTuple):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it runs on CPUs."""
+        """Says whether it runs on CPUs."""
         return self.mesh.devices.flat[0].platform == "cpu"
 
 

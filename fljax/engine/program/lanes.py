@@ -54,12 +54,12 @@ class Lanes(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether one job at a time runs, and is finished on its lane."""
+        """Says whether one job at a time runs, and is finished on its lane."""
         return self.number == self.wave == 1
 
     @property
     def carry_messages(self) -> bool:
-        """Whether each lane holds a copy of its job's message.
+        """Says whether each lane holds a copy of its job's message.
 
         Lanes side by side would gather their messages in every step; a single one reads its own
         where it is, and copies nothing.

@@ -54,7 +54,7 @@ class Pass(NamedTuple):
 
     @property
     def changes_updates(self) -> bool:
-        """Whether the server takes in other updates than clients send; see `arrivals.py`."""
+        """Says whether the server takes in other updates than clients send; see `arrivals.py`."""
         return self.trials.program.rebased or bool(self.scales)
 
     @property

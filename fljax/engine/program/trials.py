@@ -41,7 +41,7 @@ class Trials(NamedTuple):
 
     @property
     def several(self) -> bool:
-        """Whether there are several trials."""
+        """Says whether there are several trials."""
         return self.program.num_trials > 1
 
     def select(self, tree: PyTree, trial: jax.Array) -> PyTree:

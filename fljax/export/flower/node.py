@@ -30,7 +30,7 @@ PyTree = Any
 
 
 class Task(NamedTuple):
-    """What the server asks of one client in a pass of a round.
+    """The server's request to one client in a pass of a round.
 
     Attributes:
       round, number: The round, and the pass of it, both from 0.
@@ -47,7 +47,7 @@ class Task(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a client sends back.
+    """A client's answer.
 
     Attributes:
       parts: {name: what it sends under that name, as bytes}.

@@ -61,7 +61,7 @@ class Server(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a server hands from one round to the next.
+    """The state that a server hands from one round to the next.
 
     Attributes:
       round: Completed rounds.

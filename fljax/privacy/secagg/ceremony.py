@@ -38,7 +38,7 @@ REVEALED = 1 + _NUMBER.size + shamir.SHARE_BYTES
 
 
 class Client(NamedTuple):
-    """What a client knows in a ceremony.
+    """A client's knowledge in a ceremony.
 
     Attributes:
       number: Its number.

@@ -12,7 +12,7 @@ from fljax.core.values import COUNT, DECAY, POSITIVE, Field, checked
 
 
 class MaskingGraph(NamedTuple):
-    """How many neighbours a client has, and how many of these must answer.
+    """The number of neighbours of a client, and of those who must answer.
 
     Attributes:
       degree: Neighbours of a client, even; one less than there are clients if all are.

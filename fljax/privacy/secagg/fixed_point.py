@@ -22,7 +22,7 @@ _TRIES = 32
 
 
 class FixedPoint(NamedTuple):
-    """How numbers become integers.
+    """The coding of numbers as integers.
 
     Attributes:
       bits: Of a client's integer, its sign included.

@@ -30,7 +30,7 @@ _SEAL = 2 * _NUMBER_BYTES + channel.NONCE_BYTES + channel.TAG_BYTES
 
 
 class Code(NamedTuple):
-    """How masks of N clients are coded.
+    """The coding of the masks of N clients.
 
     Attributes:
       num_clients: N.

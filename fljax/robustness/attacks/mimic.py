@@ -25,7 +25,7 @@ __all__ = ["Watched", "mimic"]
 
 
 class Watched(NamedTuple):
-    """What the colluders have learned of the honest clients.
+    """The colluders' knowledge of the honest clients.
 
     Attributes:
       rounds: int32, in how many rounds they have.

@@ -1,4 +1,4 @@
-"""What attackers of membership have in hand: signals of rows, of federations with and without them.
+"""Evidence for attackers of membership: signals of rows, of federations with and without them.
 
 For each defence, federations are trained on halves of the targets (`shadows`), and each view takes
 its signals from them while they train: models after the last round and after some rounds before,
@@ -46,7 +46,7 @@ class Targets(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What attackers have of one defence.
+    """The attackers' evidence about one defence.
 
     Attributes:
       signals: {view: {signal: float64[M, T, Q]}} of the targets.

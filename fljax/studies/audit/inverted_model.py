@@ -1,4 +1,4 @@
-"""What the released model of a run holds to be typical of its classes, beside their means."""
+"""Typical rows of classes by the released model of a run, beside the classes' means."""
 
 from __future__ import annotations
 

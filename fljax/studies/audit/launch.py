@@ -71,7 +71,7 @@ class Defence(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What is asked about a defence.
+    """The questions that are asked about a defence.
 
     Attributes:
       targets: Whose membership is asked of.

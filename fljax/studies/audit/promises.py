@@ -1,4 +1,4 @@
-"""What a mechanism has promised, by the account of a run, and to whom."""
+"""Promises of a mechanism, by the account of a run, and to whom."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _IN_GRADIENTS = "dpsgd"
 
 
 class Scene(NamedTuple):
-    """What the attacker knows, and what only the judge does.
+    """The attacker's knowledge, and what only the judge knows.
 
     Attributes:
       client: (params, x, y) -> the gradient of the mean loss of rows.

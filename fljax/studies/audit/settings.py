@@ -1,4 +1,4 @@
-"""What an audit does, as `get_audit()` of a config file says."""
+"""Settings of an audit, as `get_audit()` of a config file gives them."""
 
 from __future__ import annotations
 

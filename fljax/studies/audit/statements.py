@@ -1,4 +1,4 @@
-"""What models say of rows: outputs and targets, or losses where a task has no outputs to read.
+"""Statements of models about rows: outputs and targets, or losses where a task has no outputs.
 
 One compiled program holds the rows once and runs model after model over them. Outputs are read in
 float64 on the host, since attacks tell 0.9999999 from 1.
@@ -27,7 +27,7 @@ _OF_CLASSES = ("classification",)
 
 
 class Statements(NamedTuple):
-    """What M models say of R rows.
+    """Statements of M models about R rows.
 
     Attributes:
       losses: float64[M, R], the mean loss of each row's targets.

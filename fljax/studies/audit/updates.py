@@ -1,4 +1,4 @@
-"""What a server sees of single clients: the update that each sends, and how it lies to each row.
+"""Updates of single clients as a server sees them, and how each lies to each row.
 
 A server without secure aggregation holds the update of every client before it adds them up; with
 it, the sum alone. Here clients train once more from the models of a round, in the same round
@@ -57,7 +57,7 @@ class WatchedState(NamedTuple):
 
 
 class Alignments(NamedTuple):
-    """How updates of S federations lie to the gradients of T rows.
+    """Inner products of the updates of S federations with the gradients of T rows.
 
     Attributes:
       inner: float64[S, T], inner product of the update that is looked at for a row, and its

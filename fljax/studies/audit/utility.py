@@ -1,4 +1,4 @@
-"""What a run is good for: its metrics, of all clients, of each, and of groups of rows."""
+"""Utility of a run: its metrics, of all clients, of each, and of groups of rows."""
 
 from __future__ import annotations
 
