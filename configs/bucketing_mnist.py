@@ -12,8 +12,9 @@ a hundredth here. Settings, behind a colon:
 
 The official simulator gives the random state back after each client, so that dropout drops the same
 units of the i-th row of a batch for all clients in all steps. Clients' gradients are thereby more
-alike, and the median and Krum far better, than with masks of each client's own
-(`--config.model_options.shared_masks=False`).
+alike, and the median far better, than with masks of each client's own
+(`--config.model_options.shared_masks=False`). Its Krum squares squared distances (`official_krum`);
+`--config.aggregator='krum(5)'` is Krum.
 
 For `fljax study`: four rules under five attacks. Published, as the mean of the last ten of 20
 evaluations (of the logs in github.com/epfml/byzantine-robust-noniid-optimizer): see BENCHMARKS.md.
@@ -23,14 +24,18 @@ Reaches: see BENCHMARKS.md.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from fljax.config import check_setting, default_config
 from fljax.data import Partition
+from fljax.robustness.aggregators.krum import krum, krum_scores, nearest_first
+from fljax.robustness.reports import rejections
+from fljax.robustness.stacks import square_distances
 
 RULES = (
-    "krum(5)",
+    "bucketing_mnist:official_krum(5)",
     "median",
     "rfa(iterations=8, smoothing=0.001, tolerance=0.0)",
     "centered_clipping(0.1, 3)",
@@ -47,6 +52,23 @@ def sorted_labels(labels, num_clients, seed):
     honest = honest[np.argsort(labels[honest], kind="stable")]
     held = [*np.array_split(honest, HONEST), *np.array_split(hostile, num_clients - HONEST)]
     return Partition(np.cumsum([0, *map(len, held)]), np.concatenate(held))
+
+
+def official_krum(f):
+    """Returns the official Krum, whose scores are sums of fourth powers of distances.
+
+    Args:
+      f: The number of updates that may be hostile.
+    """
+
+    def apply(stack, cohort, state):
+        distances = square_distances(stack, cohort)
+        there = cohort.valid & jnp.isfinite(jnp.diagonal(distances))
+        scores = krum_scores(nearest_first(distances**2), there, f)
+        kept = (jnp.arange(len(scores)) == jnp.argmin(scores)) & there
+        return stack[jnp.argmin(scores)], state, rejections(kept, cohort)
+
+    return krum(f)._replace(apply=apply)
 
 
 def official_cnn(shared_masks=True):
