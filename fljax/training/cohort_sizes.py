@@ -25,7 +25,7 @@ _ASYNCHRONOUS = ("fedasync", "fedbuff")
 
 
 class Sizes(NamedTuple):
-    """How many updates arrive in the rounds of a run.
+    """The numbers of updates that arrive in the rounds of a run.
 
     Attributes:
       least: The fewest of a round, but in one of a hundred runs; 0 where nobody can tell.
