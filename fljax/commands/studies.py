@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -37,13 +38,18 @@ def run(resume: bool, variants: list[str] = ()) -> int:
     """
     import fljax
     from fljax import studies
+    from fljax.core.files import check_kind
+    from fljax.reports.report import REPORT, write_report
 
     fljax.use_all_cores()
     settings = studies.load_study(config_file(), needed=not (variants or _FLAGS.axis))
     settings |= _given(settings, variants)
+    check_kind(Path(_FLAGS.workdir, REPORT))  # a study is not to fail over its page
     share = None if _FLAGS.share is None else studies.parse_share(_FLAGS.share)
     found = fljax.sweep(config_given(), _FLAGS.workdir, resume=resume, share=share, **settings)
     commands.show(studies.report(found, commands.command_line()))
+    if found.complete:
+        commands.show(f"report: {write_report(found.directory)}")
     return 0 if found.summary["complete"] else signals.exit_code()
 
 

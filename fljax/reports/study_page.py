@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fljax.core import metrics
-from fljax.core.values import brief
 from fljax.recording.page import Block, Contents, Heading, Text
 from fljax.recording.runs import Run, to_curves
 from fljax.reports.curves import metric_charts
@@ -17,7 +16,7 @@ from fljax.reports.subjects import Subject, prepared
 from fljax.reports.systems import system_blocks
 from fljax.studies.comparison import Compared, Comparison, Outcome
 from fljax.studies.launch import StudyRun
-from fljax.studies.study_report import blocks, command_of
+from fljax.studies.study_report import blocks, command_of, pictures_of
 
 
 def study_page(run: StudyRun) -> list[Block | Charts]:
@@ -49,13 +48,8 @@ def study_page(run: StudyRun) -> list[Block | Charts]:
 
 def _report(run: StudyRun, comparison: Comparison) -> list[Block | Charts]:
     """Returns the report that a study writes itself, with the pictures that it has drawn."""
-    pictures = sorted((run.directory / "plots").glob("*.png")) or run.plot()
-    command = command_of(run.directory)
-    try:
-        return list(blocks(run, comparison, pictures, command))
-    except (OSError, ValueError) as error:  # sizes of messages need the model, and so the data
-        why = f"*Left out*: what needs the data, which could not be loaded here ({brief(error)})."
-        return [*blocks(run._replace(config={}), comparison, pictures, command), Text(why)]
+    pictures = pictures_of(run.directory) or run.plot()
+    return list(blocks(run, comparison, pictures, command_of(run.directory)))
 
 
 def _subjects(comparison: Comparison) -> list[Subject]:

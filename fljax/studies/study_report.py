@@ -1,9 +1,10 @@
-"""The report of a study: one content, as Markdown, as a page of HTML, and as closing lines."""
+"""The report of a study: as blocks of a page, as Markdown, and as closing lines."""
 
 from __future__ import annotations
 
 import datetime
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ from fljax.config.experiment import parameter_shapes
 from fljax.core.files import atomic_file
 from fljax.core.metrics import name_of, unit_of
 from fljax.core.transforms import dense_bits
-from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim, as_html, markdown
+from fljax.core.values import brief
+from fljax.recording.page import Block, Heading, Picture, Table, Text, Verbatim, markdown
 from fljax.studies.columns import columns_of, table, with_sd
 from fljax.studies.comparison import STUDY_TABLE, Comparison
 from fljax.studies.launch import StudyRun
@@ -27,39 +29,51 @@ from fljax.studies.space import describe, identity
 from fljax.studies.study import Study
 from fljax.training.privacy_records import OF_CHOICES
 
-REPORTS = ("report.md", "report.html")
+REPORT = "report.md"
 _REPEAT = "How to repeat it"
 _SPARSE = ("top_k", "rand_k")
 
 
 def write_report(run: StudyRun, command: Sequence[str] = ()) -> list[Path]:
-    """Draws a study that is complete and writes its report, as Markdown and as HTML.
+    """Draws a study that is complete and writes its report as Markdown.
+
+    The page of HTML, which has curves as well, is that of `fljax.reports.write_report`.
 
     Args:
       run: The study.
       command: What was called, for the line that repeats it.
 
     Returns:
-      The report's files and those of the pictures.
+      The report's file and those of the pictures.
 
     Example:
-      >>> studies.write_report(fljax.sweep(config, workdir, axes=axes))  # doctest: +SKIP
+      >>> found = fljax.sweep(config, workdir, axes=axes)  # doctest: +SKIP
+      >>> studies.write_report(found)  # doctest: +SKIP
+      >>> fljax.reports.write_report(found.directory)  # doctest: +SKIP
     """
-    comparison, pictures = run.compare(), run.plot()
+    comparison, pictures, path = run.compare(), run.plot(), run.directory / REPORT
     page = blocks(run, comparison, pictures, command)
-    written = [run.directory / name for name in REPORTS]
-    for path, text in zip(written, (markdown(page, run.directory), as_html(page)), strict=True):
-        with atomic_file(path) as file:
-            file.write(text.encode())
-    return written + pictures
+    with atomic_file(path) as file:
+        file.write(markdown(page, run.directory).encode())
+    return [path, *pictures]
 
 
 def command_of(directory: Path) -> list[str]:
     """Returns the command that the report of a study repeats; nothing where it names none."""
-    path = directory / REPORTS[0]
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = _written(directory)
     behind = lines[lines.index(f"## {_REPEAT}") + 1 :] if f"## {_REPEAT}" in lines else []
     return next((shlex.split(line) for line in behind if line.startswith("    ")), [])
+
+
+def pictures_of(directory: Path) -> list[Path]:
+    """Returns the pictures that the report of a study shows, as far as they are there."""
+    found = (re.fullmatch(r"!\[.*\]\((.+)\)", line) for line in _written(directory))
+    return [path for shown in found if shown and (path := directory / shown[1]).exists()]
+
+
+def _written(directory: Path) -> list[str]:
+    path = directory / REPORT
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def blocks(
@@ -81,15 +95,7 @@ def blocks(
         rows = [[f"`{name}`", describe(values) or "–"] for name, values in study.variants.items()]
         page += [Heading("What variants change"), Table([["variant", "keys"], *rows])]
     if config and (codes := sparse_codes(study.variants)):
-        page += [
-            Heading("What positions cost"),
-            Text(
-                "Bytes of a compressed update by index format, and how many times fewer than an "
-                "update as it is; what an algorithm sends besides is not compressed. The last "
-                "column is what runs send: `smallest` is raw or bitmap, whichever is smaller."
-            ),
-            Table(positions(codes, parameter_shapes(config))),
-        ]
+        page += [Heading("What positions cost"), *_positions(codes, config)]
     if command:
         page += [Heading(_REPEAT), Verbatim(shlex.join(command))]
     versions = ", ".join(f"{name} {number}" for name, number in run.summary["versions"].items())
@@ -317,6 +323,20 @@ def sparse_codes(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, Code]:
         if code is not None and len(code.calls) == 1 and code.calls[0].name in _SPARSE:
             codes[text + " per leaf" * per_leaf] = code
     return codes
+
+
+def _positions(codes: Mapping[str, Code], config: Mapping[str, Any]) -> list[Block]:
+    """Returns what positions cost; sizes of messages need the model, and so the data."""
+    try:
+        cells = positions(codes, parameter_shapes(config))
+    except (OSError, ValueError) as error:
+        return [Text(f"*Left out*: the data could not be loaded here ({brief(error)}).")]
+    said = (
+        "Bytes of a compressed update by index format, and how many times fewer than an "
+        "update as it is; what an algorithm sends besides is not compressed. The last "
+        "column is what runs send: `smallest` is raw or bitmap, whichever is smaller."
+    )
+    return [Text(said), Table(cells)]
 
 
 def positions(codes: Mapping[str, Code], params: Any) -> list[list[str]]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import quick
 
+from fljax.reports import write_report
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | quick.ENVIRONMENT
 SMALL = [
@@ -67,4 +69,7 @@ def test_the_script_runs_a_study(tmp_path):
     with (tmp_path / "study.csv").open(newline="") as file:
         assert [line["variant"] for line in csv.DictReader(file)] == ["slow", "fast"]
     assert f"report: {tmp_path / 'report.html'}" in done.stdout
+    # the command that writes reports writes the same page
+    page = (tmp_path / "report.html").read_text()
+    assert "Curves by variant" in page and write_report(tmp_path).read_text() == page
     assert "--variant=slow: client_lr=0.01" in (tmp_path / "report.md").read_text()

@@ -103,7 +103,7 @@ def test_a_report_is_one_page_in_two_forms(whole):
     text = (found.directory / "report.md").read_text()
     for part in (*(f"`{name}`" for name in VARIANTS), "python again 'a b'", "entropy bound"):
         assert part in text
-    page = (found.directory / "report.html").read_text()
+    page = fljax.reports.write_report(found.directory).read_text()
     assert "<code>top_k(0.1) + error_feedback</code>" in page and "again &#x27;a b&#x27;" in page
     images = re.findall(r'<img alt="[^"]*" src="([^"]*)"', page)
     pictures = re.findall(r"\]\((plots/[\w.-]+)\)", text)
@@ -113,7 +113,8 @@ def test_a_report_is_one_page_in_two_forms(whole):
         kind, _, data = image.partition(",")
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data) == (found.directory / picture).read_bytes()
-    assert not re.search(r'(?:src|href)="(?!data:)', page), "it needs no other file"
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page), "it needs no other file"
+    assert "Curves by variant" in page
     # the same table in both, and in what is printed
     table = [line for line in text.splitlines() if line.startswith("|")][:4]
     assert all(line in printed for line in table)
