@@ -77,11 +77,12 @@ def marina(link: UplinkLink, probability: float, *, seed: int = 0) -> UplinkLink
     """Returns the link that sends compressed changes of the update, and now and then all of it.
 
         client    u_i with the given probability, the same coin for all, else C(u_i - last u_i)
-        server    g' = mean(u_i), or g + mean(C(u_i - last u_i)); the round's update is g'
+        server    g' = mean of u_i, or of g + C(u_i - last u_i); the round's update is g'
 
     For unbiased compressors. Gorbunov et al. 2021 (arXiv:2102.07845), Algorithm 1, with the updates
     of two rounds in place of gradients at two points. Every client takes part in every round, with
-    the same weight; the first round sends everything.
+    the same weight; the first round sends everything. A robust rule in place of the mean sees what
+    the mean is of, as in Byz-VR-MARINA (Gorbunov et al. 2022, arXiv:2206.00529).
 
     Args:
       link: What compresses the change; its payloads are decoded one by one.
@@ -111,26 +112,23 @@ def marina(link: UplinkLink, probability: float, *, seed: int = 0) -> UplinkLink
 
     def decode(payload, state):
         all_of_it, update, change = payload
-        return _where(all_of_it, update, link.decode(change, ()))
+        changed = jax.tree.map(jnp.add, state, link.decode(change, ()))
+        return _where(all_of_it, update, changed)
 
     def bits(payload):
         all_of_it, update, change = payload
         return jnp.where(all_of_it, dense_bits(update), link.bits(change))
 
     def absorb(aggregate, state):
-        estimate, round = state
-        mean = aggregate.mean()
-        changed = jax.tree.map(jnp.add, estimate, mean)
-        new = _where(sends_all(round), mean, changed)
-        estimate = _where(aggregate.count > 0, new, estimate)
-        return with_mean(aggregate, estimate), (estimate, round + 1)
+        estimate = _where(aggregate.count > 0, aggregate.mean(), state)
+        return with_mean(aggregate, estimate), estimate
 
     return UplinkLink(
         encode,
         decode,
         bits,
         init_client=lambda params: (link.init_client(params), zeros_like(params)),
-        init_server=lambda params: (zeros_like(params), jnp.int32(0)),
+        init_server=zeros_like,
         absorb=absorb,
     )
 
@@ -172,6 +170,7 @@ def _shifted(
         init_client=lambda params: (link.init_client(params), zeros_like(params)),
         init_server=zeros_like,
         absorb=absorb,
+        decodes_changes=True,
     )
 
 

@@ -142,6 +142,8 @@ class UplinkLink(NamedTuple):
         compresses that: momentum, an attack. A mechanism of privacy stands behind it.
       refused_share: Of a link whose `decode_sum` may refuse a sum: (int[n] sizes of cohorts) ->
         bounds of the share of rounds in which it does, though all messages arrived. None for never.
+      decodes_changes: Whether what it decodes is no value but a change of one that the server keeps
+        the mean of, to which `absorb` adds the mean change: nobody sees single values then.
       to_wire: (payload of one name, on the host) -> its parts as bytes, of `bits` bits, each part
         filled up to whole bytes: what a deployment sends. None where these are the arrays of the
         payload as they are, which `dense_bits` counts.
@@ -178,6 +180,7 @@ class UplinkLink(NamedTuple):
     max_weight: float | None = None
     refused_share: Callable[[np.ndarray], np.ndarray] | None = None
     precedes: bool = False
+    decodes_changes: bool = False
     to_wire: Callable[[PyTree], tuple[bytes, ...]] | None = None
     from_wire: Callable[[Sequence[bytes], PyTree], PyTree] | None = None
 

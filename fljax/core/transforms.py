@@ -87,6 +87,10 @@ class Pipeline(NamedTuple):
         """Returns whether payloads of a name are summed, integers as integers, and then decoded."""
         return any(link.linear and link.meets([name]) for link in self.uplink)
 
+    def shows_changes(self, name: str) -> bool:
+        """Returns whether what is decoded of a name are changes of what a server remembers."""
+        return any(link.decodes_changes and link.meets([name]) for link in self.uplink)
+
     def leaves_alone(self, name: str) -> bool:
         """Returns whether no link of the uplink covers a name."""
         return not any(link.meets([name]) for link in self.uplink)

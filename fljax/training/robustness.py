@@ -203,6 +203,12 @@ def _problems(
             f"{sees} must see the updates, and an uplink link decodes nothing but sums of "
             "payloads, as sketches and masks do. Use a compressor that decodes message by message."
         )
+    if pipeline.shows_changes(UPDATE):
+        yield (
+            f"{sees} must see the updates, and with ef21 or diana what arrives is how they differ "
+            "from what each client remembers, of which the server keeps nothing but the mean. Set "
+            "uplink_memory = 'error_feedback'."
+        )
     sent = rehearsed(dataset, task, spec).contributions
     if any(UPDATE in message and message[UPDATE].cluster is not None for message in sent):
         yield (

@@ -9,8 +9,10 @@ from contracts import harness
 
 from fljax import algorithms
 from fljax import compression as c
+from fljax.core.algorithm import blank_job
 from fljax.core.transforms import Pipeline, UplinkLink
 from fljax.engine.plan.round_plan import job_table
+from fljax.robustness.aggregators.coordinates import median
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
@@ -116,6 +118,18 @@ def test_marina():
 
     toy.assert_close(run.params, federated(transmit, receive, EVERYONE), 1e-9)
     check_kept(run, lambda state: state[1], last)
+
+
+def test_rules_see_what_marina_averages_and_no_changes_of_what_clients_remember():
+    link = c.marina(c.uplink(c.top_k(0.2)), 0.4, seed=3)
+    update, last, estimate = np.random.default_rng(0).normal(size=(3, 28))
+    for round, expected in ((0, update), (1, estimate + largest(update - last, 6))):
+        job = blank_job(jax.random.key(0))._replace(round=round)
+        payload, _ = link.encode(update, ((), last), job, jax.random.key(0))
+        np.testing.assert_allclose(link.decode(payload, estimate), expected, rtol=1e-12)
+    pipeline = Pipeline(uplink=(c.ef21(c.uplink(c.top_k(0.1)), CLIENTS),), aggregator=median())
+    with pytest.raises(ValueError, match="decodes how updates differ"):
+        harness.rounds(algorithms.fedavg(LR), EVERYONE, pipeline=pipeline)
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,10 @@ REFUSED = {
     "nobody between": ({"aggregator": "signguard(upper=0.05)"}, "must be below upper = 0.05"),
     "no filter": ({"aggregator": "dnc(2, filter=0.0)"}, "filter = 0.0 must be above 0"),
     "masks": ({"aggregator": "median", "secure_aggregation": "secure_aggregation"}, "their sum"),
+    "changes": (
+        {"aggregator": "median", "uplink": "top_k(0.1)", "uplink_memory": "ef21"},
+        "Set uplink_memory = 'error_feedback'",
+    ),
     "sketch": ({"aggregator": "median", "uplink": "fetch_sgd"}, "decodes nothing but sums"),
 }  # fmt: skip
 

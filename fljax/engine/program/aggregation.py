@@ -111,7 +111,13 @@ def _serve(chain: Pipeline, reduced: bool, round, total: Aggregate, states: tupl
 
 
 def _check_shows_updates(chain: Pipeline) -> None:
-    """Refuses transforms that hold single updates where only sums can be decoded."""
+    """Refuses transforms that hold single updates where only sums, or changes, can be decoded."""
+    if chain.needs_stack and chain.shows_changes(UPDATE):
+        raise ValueError(
+            "An uplink link decodes how updates differ from what clients remember, but the "
+            "pipeline has a cohort link or an aggregator that holds every client's update. Use an "
+            "aggregator with needs='sum' and no cohort link, or leave the uplink link out."
+        )
     for number, link in enumerate(chain.uplink):
         if chain.needs_stack and link.decode_sum is not None and link.meets([UPDATE]):
             raise ValueError(
