@@ -51,6 +51,14 @@ def test_any_float64(data):
         check(data.draw(arrays.arrays(np.float64, 33, elements=st.floats())), 5)
 
 
+def test_float64_that_32_bits_do_not_tell_apart():
+    nans = np.array([0x7FF8 << 48, 0xFFF8 << 48 | 1, 0x7FF8 << 48 | 2], np.uint64).view(float)
+    near = [1.0, -1.0, 1 + 2.0**-52, -1 - 2.0**-52, 1 - 2.0**-53, 1 + 2.0**-30]
+    for seed, few in enumerate((near, [*nans, np.inf], [1e300, 1e301], [5e-324, -1e-320, 0.0])):
+        with jax.enable_x64(True):
+            check(np.random.default_rng(seed).choice(few, 33), 5)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision(dtype):
     x = np.random.default_rng(0).standard_normal(1000).astype(dtype)
