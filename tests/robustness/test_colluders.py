@@ -30,7 +30,7 @@ ATTACKS = {
     "alie of attackers": (
         alie(sees="attackers"), lambda *seen: oracle.alie(*seen, sees="attackers"),
     ),
-    "ipm": (ipm(0.3), lambda *seen: oracle.ipm(*seen, epsilon=0.3)),
+    "ipm": (ipm(), lambda *seen: oracle.ipm(*seen, epsilon=0.1)),
     "min_max(std)": (min_max(), farthest("std", oracle.within_max)),
     "min_max(unit)": (min_max("unit"), farthest("unit", oracle.within_max)),
     "min_max(sign)": (min_max("sign"), farthest("sign", oracle.within_max)),
@@ -80,6 +80,7 @@ def test_few_many_and_equal_updates(name):
         (STACK, there < 2, there == 0),  # one beside one
         (STACK, there < 3, there == 0),
         (STACK, everybody, there < 8),  # one honest
+        (STACK, there < 8, HOSTILE),  # an even number
         (STACK, everybody, there < 6),  # attackers in the majority
         (np.tile(STACK[:1], (P, 1)), everybody, HOSTILE),
         (np.zeros((P, D)), everybody, HOSTILE),

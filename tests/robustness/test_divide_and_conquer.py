@@ -66,6 +66,10 @@ def test_rounding_of_what_is_left_out():
     stack = np.random.default_rng(3).standard_normal((30, SIZE))
     found = applied(make, stack, traced={"f": 10, "filter": 1.1}).reports["robustness/rejected"]
     assert found[0].sum() == 11
+    # 1.5 x 4 and 1.5 x 5
+    for f, count in ((4, 6), (5, 8)):
+        found = applied(dnc, STACK, traced={"f": f}).reports["robustness/rejected"]
+        assert found[0].sum() == count
 
 
 def test_extremes():

@@ -20,6 +20,7 @@ STACK = np.random.default_rng(0).standard_normal((PLACES, SIZE)) + 1
 WEIGHTS = np.random.default_rng(1).uniform(1, 5, PLACES)
 VALID = ~np.isin(np.arange(PLACES), [0, 4, 8])
 HOSTILE = np.isin(np.arange(PLACES), [2, 7])
+USUAL = rfa()
 BY_NUMBERS = functools.partial(applied, rfa, weights=WEIGHTS)
 
 
@@ -35,7 +36,7 @@ def test_it_is_what_the_paper_says(devices, valid):
         found = BY_NUMBERS(STACK, valid, devices=devices, traced=numbers)
         expected = oracle.rfa(STACK[valid], WEIGHTS[valid], **numbers)
         np.testing.assert_allclose(found.value, expected, rtol=1e-9)
-    usual = applied(rfa(), STACK, valid, weights=WEIGHTS, devices=devices)
+    usual = applied(USUAL, STACK, valid, weights=WEIGHTS, devices=devices)
     np.testing.assert_allclose(usual.value, oracle.rfa(STACK[valid], WEIGHTS[valid]), rtol=1e-9)
     assert usual.reports == {}
 
@@ -52,6 +53,24 @@ def test_a_tolerance_ends_iterations():
     # but not the first one
     moved = BY_NUMBERS(STACK, traced=numbers | {"iterations": 30, "tolerance": 2.0}).value
     np.testing.assert_array_equal(moved, few)
+    usual = BY_NUMBERS(STACK, traced={"iterations": 30}).value
+    np.testing.assert_allclose(usual, oracle.rfa(STACK, WEIGHTS, 30), rtol=1e-9)
+
+
+def test_changes_are_relative_to_the_sum_after_them_whatever_their_sign():
+    def check(stack, **numbers):
+        found = BY_NUMBERS(stack, traced=numbers).value
+        np.testing.assert_allclose(found, oracle.rfa(stack, WEIGHTS, **numbers), rtol=1e-9)
+
+    # the second move brings the sum from 1 + share to 1
+    first, second = (oracle.rfa(STACK, WEIGHTS, moves, tolerance=0.0) for moves in (1, 2))
+    before, after = (WEIGHTS @ np.linalg.norm(STACK - point, axis=1) for point in (first, second))
+    share = before / after - 1
+    for tolerance in (share * (1 - share / 2), share * (1 + share / 2)):
+        check(STACK, iterations=3, smoothing=1e-6, tolerance=tolerance)
+    # near distances that count as 3.5, the sum falls, and rises by less and less
+    far = np.where(np.arange(PLACES)[:, None] < 3, 5 * STACK, STACK)
+    check(far, iterations=30, smoothing=3.5, tolerance=1e-5)
 
 
 def test_many_iterations_find_the_geometric_median():
@@ -65,34 +84,37 @@ def test_many_iterations_find_the_geometric_median():
 
 def test_order_does_not_matter():
     order = np.random.default_rng(2).permutation(PLACES)
-    plain = applied(rfa(), STACK, VALID, weights=WEIGHTS).value
-    permuted = applied(rfa(), STACK[order], VALID[order], weights=WEIGHTS[order]).value
+    plain = applied(USUAL, STACK, VALID, weights=WEIGHTS).value
+    permuted = applied(USUAL, STACK[order], VALID[order], weights=WEIGHTS[order]).value
     np.testing.assert_allclose(permuted, plain, rtol=1e-12)
 
 
 def test_extremes():
-    rule = rfa()
-    equal = applied(rule, np.tile(STACK[0], (PLACES, 1)), VALID, weights=WEIGHTS)
+    equal = applied(USUAL, np.tile(STACK[0], (PLACES, 1)), VALID, weights=WEIGHTS)
     np.testing.assert_allclose(equal.value, STACK[0], rtol=1e-12)
-    assert not applied(rule, np.zeros((PLACES, SIZE))).value.any()
-    assert not applied(rule, STACK, np.zeros(PLACES, bool)).value.any()
-    alone = applied(rule, STACK, np.arange(PLACES) == 3)
+    assert not applied(USUAL, np.zeros((PLACES, SIZE))).value.any()
+    assert not applied(USUAL, STACK, np.zeros(PLACES, bool)).value.any()
+    alone = applied(USUAL, STACK, np.arange(PLACES) == 3)
     np.testing.assert_allclose(alone.value, STACK[3], rtol=1e-12)
-    two = applied(rule, STACK, np.arange(PLACES) < 2)
+    two = applied(USUAL, STACK, np.arange(PLACES) < 2)
     np.testing.assert_allclose(two.value, STACK[:2].mean(0), rtol=1e-9)
+    # one in the middle of all counts by the least distance
+    around = np.vstack([STACK[1:].mean(0), STACK[1:]])
+    middle = applied(USUAL, around).value
+    np.testing.assert_allclose(middle, oracle.rfa(around, np.ones(PLACES)), rtol=1e-9)
 
 
 def test_float32_and_huge_updates():
     usual = STACK.astype(np.float32)
     numbers = {"iterations": 80, "smoothing": 1e-6, "tolerance": 0.0}
     with jax.enable_x64(False):
-        found = applied(rfa(), usual, weights=WEIGHTS).value
+        found = applied(USUAL, usual, weights=WEIGHTS).value
         for size in (1e6, 1e30, 1e37):
             huge = np.where(HOSTILE[:, None], np.float32(size), usual)
             end = applied(rfa, huge, traced=numbers).value
             # hostile clients pull by their number, and not by how far they are
             assert np.abs(end).max() < 10
-            assert np.isfinite(applied(rfa(), huge).value).all()
+            assert np.isfinite(applied(USUAL, huge).value).all()
     np.testing.assert_allclose(found, oracle.rfa(STACK, WEIGHTS), rtol=1e-5)
 
 

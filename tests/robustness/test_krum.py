@@ -114,6 +114,10 @@ def test_float32_and_huge_updates(name):
             found = make(huge)
             assert rejected(found) == set(range(PLACES)) - chosen
             np.testing.assert_allclose(found.value, value, rtol=1e-5)
+        # two whose squared distance is no float: still one of them, not a place where nobody is
+        apart = np.sign(usual) * np.float32(1e30)
+        apart[2] = -apart[7]
+        np.testing.assert_array_equal(make(apart, HOSTILE).value, apart[2])
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -46,6 +46,8 @@ def test_they_copy_whom_the_authors_code_copies(devices):
             clients = clients[order]
         if round == 4:  # the one they copy is not there
             valid = clients != reference.target
+        if round >= 4:  # the one they copy is now the last along their direction
+            stack = -stack
         found = attacked(
             LINK, stack, hostile, valid, devices=devices, state=state, clients=clients, key=key
         )

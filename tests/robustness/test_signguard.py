@@ -1,7 +1,5 @@
 """SignGuard and its mean shift against loops in NumPy."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +15,9 @@ from fljax.robustness.aggregators.signguard import signguard
 from fljax.robustness.mean_shift import bandwidth, largest_cluster
 from fljax_kernels import random_k
 
-PLACES, SIZE = 12, 41
+PLACES, SIZE = 12, 205
 KEY = jax.random.key(3)
-RULE = signguard(coordinates=0.5)
+RULE = signguard()
 
 
 def updates(seed=0):
@@ -27,7 +25,7 @@ def updates(seed=0):
     rng = np.random.default_rng(seed)
     stack = rng.standard_normal((PLACES, SIZE)) + 0.8
     stack[[1, 5]] *= np.array([[5.0], [0.05]])
-    stack[4, 10:] = 0
+    stack[4, 50:] = 0
     stack[[7, 9]] = -np.abs(stack[[7, 9]])
     return stack
 
@@ -37,8 +35,8 @@ HOSTILE = np.isin(np.arange(PLACES), [7, 9])
 VALID = ~np.isin(np.arange(PLACES), [0, 10])
 
 
-def chosen():
-    return np.asarray(random_k(KEY, SIZE, SIZE // 2))
+def chosen(size=SIZE):
+    return np.asarray(random_k(KEY, size, max(size // 10, 1)))
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -61,8 +59,7 @@ def test_it_does_not_depend_on_order_nor_on_what_is_traced():
     plain = applied(RULE, STACK, VALID, key=KEY).value
     permuted = applied(RULE, STACK[order], VALID[order], key=KEY).value
     np.testing.assert_allclose(permuted, plain, rtol=1e-12)
-    make = functools.partial(signguard, coordinates=0.5)
-    traced = applied(make, STACK, VALID, key=KEY, traced={"lower": 0.1, "upper": 3.0}).value
+    traced = applied(signguard, STACK, VALID, key=KEY, traced={"lower": 0.1, "upper": 3.0}).value
     np.testing.assert_allclose(traced, plain, rtol=1e-12)
 
 
@@ -76,6 +73,8 @@ def test_extremes():
     np.testing.assert_allclose(alone.value, STACK[3], rtol=1e-12)
     nobody = applied(RULE, STACK, np.zeros(PLACES, bool), key=KEY)
     np.testing.assert_array_equal(nobody.value, np.zeros(SIZE))
+    few = applied(RULE, STACK[:, :9], key=KEY)  # a tenth of them is none, and one is looked at
+    np.testing.assert_allclose(few.value, oracle.signguard(STACK[:, :9], 0.1, 3.0, chosen(9))[0])
 
 
 def test_float32_and_huge_updates():
@@ -89,11 +88,14 @@ def test_float32_and_huge_updates():
 
 def test_clusters():
     find = jax.jit(largest_cluster)
-    for seed in range(20):
+    for seed in range(22):
         rng = np.random.default_rng(seed)
         points = 0.1 * rng.random((PLACES, 3))
         points[: rng.integers(0, 7)] += rng.random(3)
         valid = rng.random(PLACES) < 0.9
+        if seed >= 20:  # two of one size, in either order
+            points[:] = ((np.arange(PLACES) < PLACES // 2) == (seed == 20))[:, None]
+            valid[:] = True
         width = oracle.bandwidth(points[valid])
         np.testing.assert_allclose(bandwidth(points, jnp.asarray(valid), 0.5), width + 1e-5)
         labels = oracle.mean_shift(points[valid], width + 1e-5)
