@@ -38,8 +38,8 @@ ROOMS = {
         "systems", "models", "tasks", "data", "recording", "core",
     },
     "training": {
-        "engine", "algorithms", "privacy", "robustness", "selection", "systems", "analytics",
-        "models", "tasks", "data", "recording", "core",
+        "engine", "algorithms", "compression", "privacy", "robustness", "selection", "systems",
+        "analytics", "models", "tasks", "data", "recording", "core",
     },
     "engine.program": {"engine.plan", "engine.devices", "core"},
     "engine.store": {"engine.plan", "engine.devices", "core"},

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fljax.compression import fitting, names
+from fljax.compression import names
 from fljax.config import ConfigError, resolve, to_plain
 from fljax.config.algorithm import make_algorithm
 from fljax.config.dry_run import describe
 from fljax.config.key_checks import partition_options
 from fljax.config.schema import FIELDS
-from fljax.core import parts, random
+from fljax.core import random
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.digits import figures
 from fljax.core.durations import duration
@@ -32,13 +31,12 @@ from fljax.data.checks import checked as checked_data
 from fljax.data.dataset import FederatedDataset
 from fljax.data.splits.root import with_root
 from fljax.engine.devices.distributed import all_or_none, is_main
-from fljax.engine.plan.batching import takes_part, works_of
 from fljax.recording import Run
 from fljax.recording.sinks import sinks_of
+from fljax.training import compression
 from fljax.training.baselines import MEANT_BY
 from fljax.training.federation import RoundOptions
 from fljax.training.hyperparameters import hyperparameters
-from fljax.training.local_work import local_work, schedules_of
 from fljax.training.options import RunOptions, check_workdir, split_options
 from fljax.training.privacy import with_privacy
 from fljax.training.privacy_records import described, ledger_of
@@ -360,27 +358,11 @@ def make_pipeline(
     chosen = compression_names(config)
     if chosen == names.Names():
         return Pipeline()
-    params = _shapes(task)
-    check_cohort(config, dataset.members)
-    participants = num_participants(config, dataset, task)
+    sides = [side for side in ("uplink", "downlink") if side in traced]
+    weighting = config.weighting or "uniform"  # of an algorithm of the user's, its own
+    setting = dataset, task, make_algorithm(config), _rounds(config, dataset)
     with _as_config_error():
-        sides = [side for side in ("uplink", "downlink") if side in traced]
-        pipeline = names.pipeline(chosen, params, participants, config.seed, sides)
-    fitting.warn_of_growth(chosen, params)
-    fitting.warn_of_size(chosen, params)
-    return pipeline
-
-
-def check_cohort(config, num_clients: int) -> None:
-    """Raises ConfigError where a memory of the configuration needs another cohort or weights."""
-    with _as_config_error():
-        fitting.check_cohort(
-            compression_names(config),
-            num_clients=num_clients,
-            clients_per_round=config.clients_per_round,
-            sampler=parts.name_of(config.sampler),
-            weighting=config.weighting or "uniform",  # of an algorithm of the user's, its own
-        )
+        return compression.make_pipeline(chosen, *setting, weighting, sides)
 
 
 def num_participants(config, dataset: FederatedDataset, task: Task | None = None) -> int:
@@ -391,11 +373,14 @@ def num_participants(config, dataset: FederatedDataset, task: Task | None = None
       dataset: The configured data.
       task: The configured task, where it is made already.
     """
-    sizes = dataset.train.partition.sizes
-    round_options, _ = split_options(_options(config, dataset.num_clients))
-    schedules = schedules_of(task or _make_task(config, dataset), make_algorithm(config))
-    works = works_of(local_work(sizes, round_options), schedules)
-    return int(np.count_nonzero(takes_part(sizes, works)))
+    task = task or _make_task(config, dataset)
+    return compression.num_participants(
+        dataset, task, make_algorithm(config), _rounds(config, dataset)
+    )
+
+
+def _rounds(config, dataset: FederatedDataset) -> RoundOptions:
+    return split_options(_options(config, dataset.num_clients))[0]
 
 
 def _built_in(config, dataset: FederatedDataset, task: Task) -> dict[str, int]:

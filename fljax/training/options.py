@@ -329,10 +329,14 @@ def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, RunOptions]
     }
     known = [name for names in records.values() for name in names]
     for name in options:
-        if name not in known:
+        if name in COMPRESSION:
             raise TypeError(
-                f"simulate has no option {name!r}. {_hint(name, [*known, *_OF_MODELS])}"
+                f"{name} is no option of a round: fljax.simulate and configurations make a "
+                "pipeline of it. Give pipeline=Pipeline(uplink=(fljax.compression.uplink(...),))."
             )
+        if name not in known:
+            further = (*_OF_MODELS, *COMPRESSION)
+            raise TypeError(f"simulate has no option {name!r}. {_hint(name, [*known, *further])}")
     for name in ("num_rounds", "clients_per_round"):
         if name not in options:
             raise TypeError(f"simulate needs {name}=...")
@@ -363,9 +367,6 @@ _ELSEWHERE = {
     **dict.fromkeys(ALGORITHM, "the algorithm, such as fljax.algorithms.fedavg(client_lr=0.1)."),
     "server_optimizer": "the algorithm: fljax.algorithms.fedopt('adam').",
     **dict.fromkeys(DATA, "the data, such as fljax.data.load('mnist', num_clients=100)."),
-    **dict.fromkeys(
-        COMPRESSION, "the option pipeline: Pipeline(uplink=(fljax.compression.uplink(...),))."
-    ),
 }
 
 

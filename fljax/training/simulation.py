@@ -17,7 +17,7 @@ from fljax.core import metrics, signals
 from fljax.core.algorithm import AlgorithmSpec
 from fljax.core.fast_layers import named
 from fljax.core.per_client import described
-from fljax.core.settings import SYSTEMS
+from fljax.core.settings import COMPRESSION, SYSTEMS
 from fljax.data.dataset import FederatedDataset
 from fljax.engine.devices.compilation import use_compilation_cache
 from fljax.engine.devices.distributed import (
@@ -38,6 +38,7 @@ from fljax.training import federation as federations
 from fljax.training.autotuning import describe
 from fljax.training.baselines import check_baselines, run_baselines, stopped_late
 from fljax.training.ceremony import ceremony_of
+from fljax.training.compression import compression_of, with_compression
 from fljax.training.execution import JobLayout, layout_to_go_on_with
 from fljax.training.federation import Federation, RoundOptions
 from fljax.training.loop import Loop
@@ -94,7 +95,8 @@ def simulate(
       augmentation: What changes training examples at random, such as "crop(4), flip", see
         `fljax.tasks.augmented`.
       **options: The fields of `RoundOptions` (num_rounds and clients_per_round are needed) and of
-        `RunOptions`; docs/configuration.md explains those that a configuration has too.
+        `RunOptions`, and texts that name compressors as in a configuration (uplink="top_k(0.01)",
+        uplink_memory, downlink, ...); docs/configuration.md explains those that one has too.
 
     Returns:
       The run: `summary`, `curves` {key: array}, `variables` (the final model), `baselines`.
@@ -120,7 +122,9 @@ def simulate(
       >>> run.rounds.tolist()
       [0, 1, 2]
     """
+    compressors = {name: options.pop(name) for name in COMPRESSION if name in options}
     round_options, run_options = split_options(options)
+    chosen = compression_of(compressors)
     given = {"model": model, "task": task, "algorithm": algorithm, "adapters": adapters}
     of_model = {"init_from": init_from, "adapters": adapters, "augmentation": augmentation}
     if algorithm is None or isinstance(algorithm, str):
@@ -137,11 +141,12 @@ def simulate(
     use_compilation_cache()
     made = as_task(model, dataset, task, fast_layers, **of_model)
     made = fitted(made, dataset, round_options.privacy)
-    of_model = {key: plain(value) for key, value in of_model.items()}
-    run_options = _with_settings(run_options, of_model)
+    told = {key: plain(value) for key, value in (of_model | compressors).items()}
+    run_options = _with_settings(run_options, told)
     run_options = _with_own_code(run_options, round_options, dataset, given)
     check_described(made)
     check_target(vars(run_options), made.metrics[0])
+    round_options = with_compression(dataset, made, algorithm, round_options, chosen)
     dataset, round_options = with_robustness(dataset, made, algorithm, round_options)
     round_options = with_privacy(dataset, made, algorithm, round_options)
     if round_options.privacy is not None:
@@ -161,7 +166,7 @@ def simulate(
 
 
 def _with_settings(options: RunOptions, given: Mapping[str, Any]) -> RunOptions:
-    """Returns the options with a config that tells of settings of the model that are set."""
+    """Returns the options with a config that tells of settings that are set and no options."""
     told = {name: value for name, value in given.items() if value is not None}
     if not told:
         return options

@@ -9,10 +9,10 @@ import pytest
 import toy
 
 import fljax
-from fljax import algorithms
+from fljax import algorithms, compression
 from fljax.core.sampler import uniform
 from fljax.core.settings import OPTIONS
-from fljax.core.transforms import dense_bits
+from fljax.core.transforms import Pipeline, dense_bits
 from fljax.data import ArrayExamples, LazyExamples, Split
 from fljax.training.options import RoundOptions, RunOptions
 
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 OWN_RATES = algorithms.fedavg(
     client_optimizer=lambda hp: optax.sgd(0.1), server_optimizer=lambda hp: optax.sgd(1.0)
 )
+
+CODED = Pipeline(uplink=(compression.uplink(compression.int8()),))
 
 
 def simulate(parts=None, spec=None, **options):
@@ -74,6 +76,11 @@ def simulate(parts=None, spec=None, **options):
         ({"client_lr_factors": [1] * 9, "spec": OWN_RATES}, "client_lr_factors has no effect"),
         ({"client_lr_schedule": lambda t: 0.5**t, "spec": OWN_RATES}, "client_lr_schedule has no"),
         ({"server_lr_schedule": lambda t: 0.0 * t, "spec": OWN_RATES}, "server_lr_schedule has no"),
+        ({"uplink": "topk(0.1)"}, "uplink = 'topk.*Did you mean"),
+        ({"uplink": 0.1}, "uplink = 0.1 .float. must be a text"),
+        ({"downlink_per_leaf": True}, "has no effect with downlink = 'none'"),
+        ({"uplink": "top_k(0.5)", "uplink_memory": "ef21"}, "Set weighting = 'uniform'"),
+        ({"uplink": "bf16", "pipeline": CODED}, "the pipeline has links of its own"),
         ({"sampler": uniform(9, 3, 0)._replace(feedback="late")}, "feedback = 'late'; choose from"),
     ],
 )
@@ -102,14 +109,16 @@ def test_a_sampler_that_names_nobody_is_refused():
         simulate(sampler=sampler)
 
 
-def test_groups_may_be_names():
+def test_groups_and_compressors_may_be_names():
     dataset = toy.dataset(toy.clients(dtype=np.float32))
     names = np.array(["a", "b", "c"] * 3)
     run = fljax.simulate(
         dataclasses.replace(dataset, groups={"hospital": names}), toy.softmax_task(np.float32),
-        num_rounds=1, clients_per_round=3, progress=False,
+        num_rounds=1, clients_per_round=3, progress=False, uplink="int8",
     )  # fmt: skip
-    assert run.summary["rounds"] == 1
+    assert run.summary["rounds"] == 1 and run.config["uplink"] == "int8"
+    size = sum(np.size(leaf) for leaf in jax.tree.leaves(run.variables.params))
+    assert run.summary["uplink_bytes"] == 3 * (size + 4)  # a byte a parameter, and a scale
 
 
 def test_unknown_options_name_the_nearest():
@@ -124,7 +133,8 @@ def test_unknown_options_name_the_nearest():
         ({"client_lr": 0.1}, "belongs to the algorithm"),
         ({"alpha": 0.1}, "belongs to the data"),
         ({"fraction_fit": 0.1}, "Flower's name; here it is called 'clients_per_round'"),
-        ({"topk": 0.1}, "called 'uplink'.*belongs to the option pipeline"),
+        ({"topk": 0.1}, "called 'uplink'"),
+        ({"uplinc": "int8"}, "Did you mean uplink"),
     ],
 )
 def test_names_of_others_are_answered_with_ours_and_its_place(options, message):
