@@ -86,10 +86,20 @@ def test_labels_are_those_of_the_papers(arguments):
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 1.0])
 def test_a_share_of_the_rows_that_can_go_wrong_does(share):
-    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS + 1)))[1]
+    _, of_choice, of_number = jax.random.split(KEY, 3)
+    draws = np.asarray(jax.random.uniform(of_choice, (ROWS,)))
     attack = label_flip(source=int(Y[0]), target=3 - int(Y[0]), share=share)
-    chosen = reference_poison.chosen(MASK & (Y == Y[0]), draws[:-1], share, draws[-1])
-    np.testing.assert_array_equal(poisoned(attack, GREY)[1], np.where(chosen, 3 - Y[0], Y))
+    rest = jax.random.uniform(of_number)
+    chosen = reference_poison.chosen(MASK & (Y == Y[0]), draws, share, rest)
+    _, found = poisoned(attack, GREY)
+    np.testing.assert_array_equal(found, np.where(chosen, 3 - Y[0], Y))
+    # a batch is wider where other clients hold more
+    padded = {
+        name: jnp.concatenate([column, jnp.zeros_like(column[:3])])
+        for name, column in batch_of(GREY).items()
+    }
+    wider = attack.batches[0].apply(padded, job(True), KEY)["y"]
+    np.testing.assert_array_equal(wider[:ROWS], found)
 
 
 def test_small_shares_of_small_batches_are_poisoned_at_times():
@@ -210,8 +220,8 @@ def test_outside_rows_stand_in_hostile_batches(tmp_path):
     np.savez(tmp_path / "edge.npz", x=OUTSIDE, x_test=OUTSIDE[:1] // 2)
     attack = edge_case(tmp_path / "edge.npz", 2, share=1.0)
     x, y = poisoned(attack, GREY)
-    draws = np.asarray(jax.random.uniform(KEY, (2, ROWS + 1)))[0]
-    want = OUTSIDE[np.floor(draws[:-1] * 3).astype(int)]
+    draws = np.asarray(jax.random.uniform(jax.random.split(KEY, 3)[0], (ROWS,)))
+    want = OUTSIDE[np.floor(draws * 3).astype(int)]
     np.testing.assert_array_equal(x[MASK], want[MASK])
     assert (y[MASK] == 2).all()
     judged, chosen = attack.trigger.rows(GREY, Y)

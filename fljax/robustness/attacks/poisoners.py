@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,20 @@ __all__ = ["Poisoner", "check_class", "check_classes", "fixed_class", "poisoning
 # (xp, x, y, draws float[n] from 0 to 1) -> (x', y', which rows can be poisoned bool[n]), where xp
 # is jax.numpy or numpy, and x' is x where inputs stay as they are.
 Poisoner = Callable[[ModuleType, Any, Any, Any], tuple[Any, Any, Any]]
+
+
+class _Draws(NamedTuple):
+    """Random numbers from 0 to 1 by which n rows are poisoned.
+
+    Attributes:
+      made: float[n], for the poisoner.
+      chosen: float[n], whose least ones are poisoned.
+      number: float[], which says how many these are.
+    """
+
+    made: Any
+    chosen: Any
+    number: Any
 
 
 def poisoning(
@@ -58,7 +72,8 @@ def poisoning(
     share = checked("share", share, Field(1.0, float, FACTOR))  # data are made before any program
 
     def own_rows(x, y, rng):
-        draws = rng.random((2, len(y) + 1))
+        made, chosen = rng.random((2, len(y) + 1))
+        draws = _Draws(made[:-1], chosen[:-1], chosen[-1])
         return _poisoned(np, name, poisoner, x, y, np.ones(len(y), bool), share, draws)
 
     return Attack(own_rows=own_rows, trigger=trigger)
@@ -126,7 +141,13 @@ def _of_batches(name: str, poisoner: Poisoner, share: Any) -> BatchLink:
     def apply(batch, job, key):
         x, y = batch["x"], batch["y"]
         hostile = batch["mask"] & is_hostile(job)
-        draws = jax.random.uniform(key, (2, len(hostile) + 1))
+        # one stream each, so that the padding of wider batches changes no row's draw
+        made, chosen, number = jax.random.split(key, 3)
+        draws = _Draws(
+            jax.random.uniform(made, hostile.shape),
+            jax.random.uniform(chosen, hostile.shape),
+            jax.random.uniform(number),
+        )
         x, y = _poisoned(jnp, name, poisoner, x, y, hostile, share, draws)
         return {**batch, "x": x, "y": y}
 
@@ -134,7 +155,14 @@ def _of_batches(name: str, poisoner: Poisoner, share: Any) -> BatchLink:
 
 
 def _poisoned(
-    xp: ModuleType, name: str, poisoner: Poisoner, x: Any, y: Any, real: Any, share: Any, draws: Any
+    xp: ModuleType,
+    name: str,
+    poisoner: Poisoner,
+    x: Any,
+    y: Any,
+    real: Any,
+    share: Any,
+    draws: _Draws,
 ) -> tuple[Any, Any]:
     """Returns (x', y'), rows of which a share is poisoned.
 
@@ -143,18 +171,17 @@ def _poisoned(
       name, poisoner, share: As for `poisoning`.
       x, y: The rows.
       real: bool[n], the rows that may be touched.
-      draws: float[2, n + 1] from 0 to 1: those of the poisoner and one more, and those that choose
-        rows and one that chooses how many.
+      draws: Of the rows.
     """
     _check_labels(name, y)
-    new_x, new_y, can = poisoner(xp, x, y, draws[0, :-1])
+    new_x, new_y, can = poisoner(xp, x, y, draws.made)
     can = can & real
     chosen = can
     if is_traced(share) or share < 1:
-        order = xp.argsort(xp.where(can, draws[1, :-1], 2.0))
+        order = xp.argsort(xp.where(can, draws.chosen, 2.0))
         rank = xp.argsort(order)
         # the mean of what is rounded up by chance is the number itself
-        chosen = can & (rank < xp.floor(share * can.sum() + draws[1, -1]))
+        chosen = can & (rank < xp.floor(share * can.sum() + draws.number))
     if new_x is not x:
         x = xp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), new_x, x)
     return x, xp.where(chosen, new_y, y).astype(y.dtype)
