@@ -10,11 +10,10 @@ a hundredth here. Settings, behind a colon:
     momentum    the same, and worker momentum 0.9, as the official code has it: not damped, and none
                 for hostile clients that do not collude
 
-The official simulator gives the random state back after each client, so that dropout drops the same
-units of the i-th row of a batch for all clients in all steps. Clients' gradients are thereby more
-alike, and the median far better, than with masks of each client's own
-(`--config.model_options.shared_masks=False`). Its Krum squares squared distances (`official_krum`);
-`--config.aggregator='krum(5)'` is Krum.
+As the official code has it, too: dropout drops the same units of the i-th row of a batch for all
+clients in all steps, since the simulator there gives the random state back after each client (with
+masks of each client's own, `--config.model_options.shared_masks=False`, results are much the same);
+Krum squares squared distances (`official_krum`; `--config.aggregator='krum(5)'` is Krum).
 
 For `fljax study`: four rules under five attacks. Published, as the mean of the last ten of 20
 evaluations (of the logs in github.com/epfml/byzantine-robust-noniid-optimizer): see BENCHMARKS.md.
