@@ -32,6 +32,7 @@ from fljax.data import Partition
 from fljax.robustness.aggregators.krum import krum, krum_scores, nearest_first
 from fljax.robustness.reports import rejections
 from fljax.robustness.stacks import square_distances
+from fljax_kernels import max_pool
 
 RULES = (
     "bucketing_mnist:official_krum(5)",
@@ -99,7 +100,7 @@ class OfficialCNN(nnx.Module):
 
     def __call__(self, x):
         x = self.conv2(nnx.relu(self.conv1(x)))
-        x = self.dropout1(nnx.max_pool(x, (2, 2), (2, 2)))
+        x = self.dropout1(max_pool(x))
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
         return self.dense2(self.dropout2(x))
 
