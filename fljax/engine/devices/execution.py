@@ -243,7 +243,8 @@ def choose(
         placement = "device" if data_bytes * copies <= memory // 4 else "stream"
     held = client.held(lanes, wave, exchange_size) * copies
     if needs_stack:
-        held += 2 * cohort * param_bytes
+        # each device has its jobs, and then its share of the parameters of all
+        held += 2 * cohort * param_bytes * copies // count
     if held > memory:
         raise ValueError(
             f"{lanes} lanes, waves of {wave} and a cohort of {cohort} with {param_bytes / 1e6:.1f} "

@@ -62,9 +62,9 @@ def test_lanes_of_equal_clients_are_exchanged_together():
     assert plan(equal_steps=True, lanes=1).exchange_size == 1
 
 
-def on_accelerator(monkeypatch):
+def on_accelerator(monkeypatch, size=1):
     device = SimpleNamespace(platform="gpu")
-    mesh = SimpleNamespace(size=1, local_devices=[device])
+    mesh = SimpleNamespace(size=size, local_devices=size * [device])
     monkeypatch.setattr(execution, "make_mesh", lambda devices: mesh)
 
 
@@ -99,12 +99,17 @@ def test_what_does_not_fit_is_refused_with_the_figures(options, figures):
         plan(devices=1, **options)
 
 
-def test_a_stack_counts_the_whole_cohort():
+def test_a_stack_counts_the_whole_cohort(monkeypatch):
     """The same cohort fits where updates are summed as they come."""
     options = {"devices": 1, "cohort": 1000, "param_bytes": GB // 10}
     assert plan(**options).devices == 1
     with pytest.raises(ValueError, match="cohort of 1000"):
         plan(**options, needs_stack=True)
+    # CPU devices are of one memory, accelerators have one each
+    with pytest.raises(ValueError, match="cohort of 1000"):
+        plan(**options | {"devices": 4}, needs_stack=True)
+    on_accelerator(monkeypatch, size=4)
+    assert plan(**options | {"lanes": 1}, needs_stack=True).devices == 4
 
 
 def test_unknown_placements_and_devices_are_refused():
