@@ -6,13 +6,16 @@ completion come at once.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import fljax
 from fljax import commands
+from fljax.core.files import listening
 
 
 class Command(NamedTuple):
@@ -97,11 +100,28 @@ def _run(name: str, prepare: Callable[[], list[str]]) -> None:
 
         workdir = flags.FLAGS["workdir"] if "workdir" in flags.FLAGS else None
         if workdir is not None and workdir.using_default_value and workdir.value is not None:
-            commands.note(f"workdir: {workdir.value}")
+            with _told_of(Path(workdir.value)):
+                return import_module(COMMANDS[name].module).main(argv)
         return import_module(COMMANDS[name].module).main(argv)
 
     takes_some = COMMANDS[name].arguments not in ("", "CONFIG", "[CONFIG]")
     commands.execute(run, prepare=prepare, arguments=takes_some)
+
+
+@contextlib.contextmanager
+def _told_of(workdir: Path) -> Iterator[None]:
+    """Tells where a command leaves what it finds, as soon as that is there."""
+    waiting = [f"workdir: {workdir}"]
+
+    def tell() -> None:
+        if waiting and workdir.exists():
+            commands.note(waiting.pop())
+
+    with listening(tell):
+        try:
+            yield
+        finally:
+            tell()
 
 
 def _prepared(name: str, argv: list[str]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,26 @@ def cache_dir() -> Path:
     """Returns the folder of what runs keep: $FLJAX_CACHE_DIR, else ~/.cache/fljax."""
     chosen = os.environ.get("FLJAX_CACHE_DIR") or "~/.cache/fljax"
     return Path(chosen).expanduser()
+
+
+# Is called when a run or a study has a folder; does nothing unless somebody listens.
+_listener: ContextVar[Callable[[], None]] = ContextVar("listener", default=lambda: None)
+
+
+@contextlib.contextmanager
+def listening(call: Callable[[], None]) -> Iterator[None]:
+    """Has a function called whenever `make_folder` has made one in a block."""
+    token = _listener.set(call)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder of a run or a study, if it is not there, and tells who listens."""
+    path.mkdir(parents=True, exist_ok=True)
+    _listener.get()()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.core.files import check_kind
+from fljax.core.files import check_kind, make_folder
 from fljax.recording import jsonio, runs, timeline
 from fljax.recording.checksums import CHECKSUMS, Extent
 from fljax.recording.client_results import forget_after
@@ -110,7 +110,7 @@ class Recorder:
         self._file = None
         if self.workdir is None:
             return
-        self.workdir.mkdir(parents=True, exist_ok=True)
+        make_folder(self.workdir)
         _check_places(self.workdir)
         kept: list[bytes] = []
         if resume_round is None:
@@ -251,6 +251,7 @@ def holds_run(workdir: Path) -> bool:
 
 def refuse_existing_run(workdir: Path) -> None:
     """Raises FileExistsError where a run has come so far that it is worth keeping."""
+    refuse_study(workdir)
     metrics = workdir / runs.METRICS
     if (
         (metrics.exists() and metrics.stat().st_size > 0)
@@ -259,6 +260,15 @@ def refuse_existing_run(workdir: Path) -> None:
     ):
         raise FileExistsError(
             f"{workdir} already holds a run: use --resume to go on with it, or another --workdir"
+        )
+
+
+def refuse_study(workdir: Path) -> None:
+    """Raises FileExistsError where a directory holds a study, in which no run has a place."""
+    if runs.holds_study(workdir):
+        raise FileExistsError(
+            f"{workdir} holds a study, and no run. Go on with it by `fljax study`, or by `fljax "
+            "sweep --resume`; or give another --workdir."
         )
 
 

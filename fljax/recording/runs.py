@@ -215,6 +215,14 @@ def load_run(directory: str | Path) -> Run:
     )
 
 
+def holds_study(directory: Path) -> bool:
+    """Returns whether a directory holds a study or a sweep, however far it came."""
+    try:
+        return jsonio.read_object(directory / CONFIG).keys() >= {"config", "sweep"}
+    except (OSError, ValueError):
+        return False
+
+
 def read_records(
     path: Path, last_round: float = math.inf, extent: Extent | None = None
 ) -> Iterator[tuple[bytes, dict[str, Any]]]:

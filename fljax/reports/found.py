@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fljax.core.values import brief, checked_path, sequence
-from fljax.recording import jsonio
 from fljax.recording.recorder import holds_run
-from fljax.recording.runs import CONFIG, Run, load_run
+from fljax.recording.runs import CONFIG, Run, holds_study, load_run
 from fljax.reports.kinds import sieved
 from fljax.studies.results import TRIALS
 
@@ -101,12 +100,7 @@ def find(directories: Sequence[str | Path]) -> Found:
 
 def is_study(directory: Path) -> bool:
     """Returns whether a directory holds a study or a sweep, however far it came."""
-    if (directory / TRIALS).exists():
-        return True
-    try:
-        return "sweep" in jsonio.read_object(directory / CONFIG)
-    except (OSError, ValueError):
-        return False
+    return (directory / TRIALS).exists() or holds_study(directory)
 
 
 def _holds(directory: Path) -> bool:

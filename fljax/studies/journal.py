@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fljax.core.files import make_folder
 from fljax.recording import Checkpoints, jsonio, say
 from fljax.recording.jsonio import plain
 from fljax.recording.line_file import LineFile
@@ -222,7 +223,7 @@ class Journal:
         self._step = 0
         self._saved = time.monotonic()
         self._rows_file: LineFile | None = None
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         self._checkpoints = Checkpoints(directory / "checkpoints", keep=2)
 
     def close(self) -> None:

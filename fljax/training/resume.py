@@ -25,6 +25,7 @@ from fljax.engine.program.versions import empty_ring, resized
 from fljax.recording import Checkpoints, say
 from fljax.recording.checksums import Extent
 from fljax.recording.jsonio import plain
+from fljax.recording.recorder import refuse_study
 from fljax.recording.runs import METRICS, SUMMARY
 from fljax.training.federation import Federation
 from fljax.training.model_files import BestModel
@@ -117,7 +118,9 @@ def find_start(checkpoints: Checkpoints, workdir: Path, num_rounds: int) -> int:
     Raises:
       ValueError: If no checkpoint is whole, or more rounds are done than the run is to have.
       FileNotFoundError: If there is none, of a run that has come to its end.
+      FileExistsError: If the directory holds a study.
     """
+    refuse_study(workdir)
     metrics = workdir / METRICS
     # without its records, a run would choose its best round and its patience anew
     start = checkpoints.newest_whole(lambda metadata: records_fault(metadata, metrics))

@@ -14,6 +14,7 @@ import fljax
 from fljax import commands
 from fljax.commands import arguments, configs, console, study
 from fljax.config import shipped
+from fljax.core.files import make_folder
 
 WITH_CONFIG = [name for name, command in console.COMMANDS.items() if "CONFIG" in command.arguments]
 
@@ -244,13 +245,22 @@ def test_processes_of_one_job_are_given_no_places_of_their_own():
 
 def test_a_command_is_given_a_new_folder_and_says_so(call, monkeypatch):
     given = []
-    monkeypatch.setattr(study, "main", lambda argv: given.append((argv, flags.FLAGS.workdir)))
+
+    def main(argv):
+        given.append((argv, flags.FLAGS.workdir))
+        if flags.FLAGS.seeds == 1:
+            make_folder(Path(flags.FLAGS.workdir))
+            commands.note("training")
+
+    monkeypatch.setattr(study, "main", main)
     code, out, err = call("study", "drift:cifar10", "--seeds=1")
     ((argv, workdir),) = given
-    assert (code, out, err) == (0, "", f"workdir: {workdir}\n")
+    assert (code, out, err) == (0, "", f"workdir: {workdir}\ntraining\n")
+    # of a folder that nobody has made, nothing is said
+    assert call("study", "drift", "--seeds=2").err == ""
     assert re.fullmatch(r"runs/drift-cifar10-\d{8}-\d{6}", workdir) and argv == ["fljax"]
     assert call("study", "drift", "--workdir=mine").err == ""
-    assert given[1][1] == "mine"
+    assert given[2][1] == "mine"
 
 
 def test_a_report_shows_the_command_as_it_was_typed(monkeypatch):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fljax.recording import Recorder, Sink, load_run
+from fljax.training.resume import find_start
 
 
 def record(round, **values):
@@ -88,6 +89,13 @@ def test_a_fresh_start_refuses_a_directory_with_a_run(tmp_path):
     (tmp_path / "other" / "checkpoints" / "5").mkdir(parents=True)
     with pytest.raises(FileExistsError, match="already holds a run"):
         Recorder(tmp_path / "other")
+
+
+def test_a_run_has_no_place_in_the_folder_of_a_study(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {}, "sweep": {}}')
+    for start in (Recorder, lambda folder: find_start(None, folder, num_rounds=3)):
+        with pytest.raises(FileExistsError, match="holds a study, and no run"):
+            start(tmp_path)
 
 
 def test_a_run_that_failed_before_its_first_round_may_start_again(tmp_path):
