@@ -52,9 +52,11 @@ def mean_near_median(values, nearest):
     return np.mean(sorted(rising, key=lambda z: abs(z - median))[:nearest])
 
 
-def rfa(rows, weights, iterations=3, smoothing=1e-6, tolerance=1e-6):
+def rfa(rows, weights, iterations=3, smoothing=1e-6, tolerance=1e-6, start="mean"):
     weights = weights / weights.sum()
     point = np.average(rows, axis=0, weights=weights)
+    if start == "zero":
+        point = np.zeros_like(point)
     before = sum(w * distance(point, row) for w, row in zip(weights, rows, strict=True))
     for _ in range(int(iterations)):
         nearer = [

@@ -73,6 +73,19 @@ def test_changes_are_relative_to_the_sum_after_them_whatever_their_sign():
     check(far, iterations=30, smoothing=3.5, tolerance=1e-5)
 
 
+def test_from_zero_on_long_updates_pull_no_farther_than_others():
+    from_zero = rfa(tolerance=0.0, start="zero")
+    found = applied(from_zero, STACK, VALID, weights=WEIGHTS).value
+    expected = oracle.rfa(STACK[VALID], WEIGHTS[VALID], tolerance=0.0, start="zero")
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    ends = [
+        applied(from_zero, np.where(HOSTILE[:, None], size, STACK), weights=WEIGHTS).value
+        for size in (1e6, 1e30)
+    ]
+    np.testing.assert_allclose(*ends, rtol=1e-3)
+    assert np.abs(ends[0]).max() < 5
+
+
 def test_many_iterations_find_the_geometric_median():
     found = BY_NUMBERS(
         STACK, VALID, traced={"iterations": 300, "smoothing": 1e-9, "tolerance": 0.0}
@@ -133,6 +146,7 @@ def test_iterations_take_back_a_share_of_what_is_pulled():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"start": "median"}, "start = 'median'"),
         ({"iterations": 0}, "iterations = 0 must be at least 1"),
         ({"iterations": 2.5}, "iterations = 2.5 .* whole number"),
         ({"smoothing": 0}, "smoothing = 0.* must be above 0"),
