@@ -76,6 +76,7 @@ MODULES = (
     "core.durations", "recording.participation_plots", "recording.timeline",
     "recording.timeline_plots", "training.selection_summary",
     "training.asked_columns", "training.asked_report", "training.edge_costs",
+    "training.compression", "training.pass_flops",
     *sorted(
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for room in WHOLE

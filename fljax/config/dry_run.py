@@ -23,10 +23,10 @@ from fljax.systems.hardware import hardware
 from fljax.training.device_memory import training_bytes
 from fljax.training.edge_costs import RoundWork, described, round_cost
 from fljax.training.federation import build
-from fljax.training.flops import training_flops
 from fljax.training.local_work import local_work, schedules_of, structure_of
 from fljax.training.options import RoundOptions
 from fljax.training.partial_rounds import needed_bytes
+from fljax.training.pass_flops import pass_flops
 from fljax.training.rehearsal import Rehearsal, rehearsed
 from fljax.training.traffic import training_traffic
 
@@ -44,8 +44,9 @@ def describe(
 ) -> str:
     """Returns clients, steps, FLOPs, memory and execution plan of a run as a text.
 
-    FLOPs are those of the matrix products and direct convolutions in the gradient of one full batch
-    of one client, times the steps of all passes, whatever form computes them. The run is prepared
+    FLOPs are those of the matrix products and direct convolutions of a step on one full batch of
+    one client, times the steps of all passes, whatever form computes them: of a gradient, or of the
+    losses alone where a pass asks for no gradient. The run is prepared
     until its round program is compiled, for XLA's figure of the memory; no round is run.
 
     Args:
@@ -59,9 +60,10 @@ def describe(
     param_bytes = nbytes(params)
     execution, needed = _prepared(dataset, task, spec, options)
     cohort = min(options.clients_per_round, dataset.members)
-    steps_a_client, flops_a_step, taking_part = _local_training(dataset, task, spec, options)
+    local = _local_training(dataset, task, spec, options)
+    steps_a_client, taking_part = local.steps, local.taking_part
     steps_a_round = steps_a_client * (cohort + (dataset.root is not None))
-    flops = flops_a_step * steps_a_round
+    flops = local.flops * steps_a_round
     pipeline, structure = as_configured(options.pipeline), structure_of(task, spec)
     received, sent = _traffic_of_a_client(shapes, structure, pipeline, update)
     down, up = (cohort * taking_part * link.bits / 8 for link in (received, sent))
@@ -75,7 +77,11 @@ def describe(
         ),
         *([] if dataset.root is None else [("root", _root_rows(dataset))]),
         ("rounds", f"{options.num_rounds:,} of {cohort:,} clients"),
-        ("local steps", f"{steps_a_client:.1f} a client, {steps_a_round:,.0f} a round"),
+        (
+            "local steps",
+            f"{steps_a_client:.1f} a client, {steps_a_round:,.0f} a round"
+            + (f"; {local.untrained:.1f} a client find losses alone" if local.untrained else ""),
+        ),
         ("parameters", f"{param_count:,} ({amount(param_bytes, 'B')})"),
         *([("fast layers", named(task.replaced_layers))] if task.replaced_layers else []),
         (
@@ -113,13 +119,13 @@ def round_work(
 ) -> RoundWork:
     """Returns what a client of middling size does in a round; arguments as for `describe`."""
     shapes = rehearsed(dataset, task, spec, options.pipeline)
-    steps, flops, _ = _local_training(dataset, task, spec, options)
+    local = _local_training(dataset, task, spec, options)
     pipeline, structure = as_configured(options.pipeline), structure_of(task, spec)
     received, sent = _traffic_of_a_client(shapes, structure, pipeline, update)
     width = local_work(dataset.train.partition.sizes, options).width
     return RoundWork(
-        steps=steps,
-        flops=flops,
+        steps=local.steps,
+        flops=local.flops,
         moved=training_traffic(task, dataset.train.examples.spec, width, dataset.preprocess),
         memory=training_bytes(dataset, task, spec, options, width, shapes),
         downlink_bytes=received.bits / 8,
@@ -142,16 +148,34 @@ def _root_rows(dataset: FederatedDataset) -> str:
     return f"{counted(size, 'row')} that the server trains on in every round"
 
 
+class _LocalTraining(NamedTuple):
+    """The local work of a client in the mean.
+
+    Attributes:
+      steps: Of all passes.
+      untrained: Those of passes that find losses alone.
+      flops: Of a step.
+      taking_part: The share of clients that have work.
+    """
+
+    steps: float
+    untrained: float
+    flops: float
+    taking_part: float
+
+
 def _local_training(
     dataset: FederatedDataset, task: Task, spec: AlgorithmSpec, options: RoundOptions
-) -> tuple[float, float, float]:
-    """Returns the mean steps of a client, the FLOPs of a step, the share of clients with work."""
+) -> _LocalTraining:
     sizes, work = dataset.train.partition.sizes, local_work(dataset.train.partition.sizes, options)
     works = works_of(work, schedules_of(task, spec))
     has_work = takes_part(sizes, works)
     steps = np.mean([np.where(has_work, steps_per_job(sizes, local), 0) for local in works], 1)
-    flops = training_flops(task, dataset.train.examples.spec, work.width, dataset.preprocess)
-    return float(steps.sum()), flops, float(np.mean(has_work))
+    each = pass_flops(dataset, task, spec, work.width)
+    whole = float(steps.sum())
+    flops = sum(n * step.operations for n, step in zip(steps, each, strict=True)) / max(whole, 1e-9)
+    untrained = sum(n for n, step in zip(steps, each, strict=True) if not step.trains)
+    return _LocalTraining(whole, float(untrained), float(flops), float(np.mean(has_work)))
 
 
 def _prepared(
