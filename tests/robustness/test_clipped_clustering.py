@@ -114,6 +114,7 @@ def test_a_history_may_be_short():
     with pytest.raises(ValueError, match="history = 0 must be at least 1"):
         clipped_clustering(history=0)
     assert not RULE.weighs and RULE.init(jnp.zeros(3)).values.shape == (25,)
+    assert clipped_clustering().init(None).values.shape == (10_000,)
 
 
 @pytest.mark.parametrize("layout", harness.LAYOUTS)

@@ -22,9 +22,11 @@ PLACES, SIZE = 8, 13
 VALID = ~np.isin(np.arange(PLACES), [0, 4])
 WEIGHTS = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
 BOUNDED = chain(norm_bound(2.5))
-ZEROING, CLIPPING = {"initial": 0.5, "increment": 0.25}, {"initial": 1.0}
+ZEROING = {"initial": 0.5, "increment": 0.25}
+# the estimates at first, of zeroing and of clipping
+FIRST = (0.5, 1.0)
 # as TensorFlow Federated's robust_aggregator, but for where they begin
-ROBUST = chain(adaptive_zeroing(**ZEROING), adaptive_clipping(**CLIPPING))
+ROBUST = chain(adaptive_zeroing(**ZEROING), adaptive_clipping())
 
 
 def updates(seed=0):
@@ -61,7 +63,7 @@ def test_a_bound_is_what_the_paper_says(devices, valid):
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("valid", [np.ones(PLACES, bool), VALID])
 def test_adaptive_bounds_follow_quantiles(devices, valid):
-    state, estimates = None, (ZEROING["initial"], CLIPPING["initial"])
+    state, estimates = None, FIRST
     hostile, removed = np.arange(PLACES) == 5, 0
     for seed in range(4):
         stack = updates(seed)
@@ -102,8 +104,16 @@ def test_extremes():
     assert not nobody.value.any() and not any(state.any() for state in nobody.state[:2])
     zeros = applied(ROBUST, np.zeros((PLACES, SIZE)))
     assert not zeros.value.any() and zeros.reports["robustness/rejected"][0].sum() == 0
+    # what equals a bound is within it
+    edges = np.zeros((PLACES, SIZE))
+    edges[[0, 1, 2], 0] = 1.25, 0.5, 1.0
+    found, (_, zeroed, estimates) = applied(ROBUST, edges), robust(edges, WEIGHTS, FIRST)
+    np.testing.assert_allclose(FIRST * np.exp(found.state[:2]), estimates, rtol=1e-12)
+    assert found.reports["robustness/rejected"][0].sum() == sum(zeroed) == 0
     # estimates do not run away, whatever comes for however long
     rule, state = chain(adaptive_zeroing(quantile=0.5, learning_rate=50.0)), None
+    first = applied(rule, edges).reports["robustness/zeroing_norm"][0]
+    np.testing.assert_allclose(first, 2 * 10 + 1)
     for height, bound in ((0.0, -25), (0.0, -30), (1e300, -5), (1e300, 20), (1e300, 30)):
         found = applied(rule, np.full((PLACES, SIZE), height), state=state)
         np.testing.assert_allclose(found.state[0], bound, rtol=1e-9)
@@ -115,7 +125,7 @@ def test_float32_and_huge_updates():
     for stack in (STACK, huge):
         clipped = [oracle.clip(row, 2.5) for row in stack]
         expected = {
-            ROBUST: robust(stack, WEIGHTS, (0.5, 1.0))[0],
+            ROBUST: robust(stack, WEIGHTS, FIRST)[0],
             BOUNDED: oracle.weighted_mean(clipped, WEIGHTS),
         }
         for rule, value in expected.items():
@@ -146,11 +156,9 @@ def test_rounds_remember(layout):
         value, _, state = robust(rows, weights, state)
         return value, state
 
-    params, estimates = by_hand.rounds(rule, (ZEROING["initial"], CLIPPING["initial"]))
+    params, estimates = by_hand.rounds(rule, FIRST)
     pipeline = Pipeline(aggregator=ROBUST)
     run = harness.rounds(algorithms.fedavg(0.2), by_hand.COHORTS, layout, pipeline=pipeline)
     toy.assert_close(run.params, params, 1e-9)
     zeroing, clipping, _ = run.states[-1].pipeline.aggregator
-    np.testing.assert_allclose(
-        [0.5 * np.exp(zeroing[0]), np.exp(clipping[0])], estimates, rtol=1e-9
-    )
+    np.testing.assert_allclose(FIRST * np.exp([zeroing[0], clipping[0]]), estimates, rtol=1e-9)

@@ -86,16 +86,21 @@ def test_float32_and_huge_updates():
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_clusters():
-    find = jax.jit(largest_cluster)
-    for seed in range(22):
+def crowds():
+    """Yields (points, who is there); some move a little for long, and two have halves alike."""
+    for seed in (*range(20), 194, 276):
         rng = np.random.default_rng(seed)
         points = 0.1 * rng.random((PLACES, 3))
         points[: rng.integers(0, 7)] += rng.random(3)
-        valid = rng.random(PLACES) < 0.9
-        if seed >= 20:  # two of one size, in either order
-            points[:] = ((np.arange(PLACES) < PLACES // 2) == (seed == 20))[:, None]
-            valid[:] = True
+        yield points, rng.random(PLACES) < 0.9
+    ones = np.repeat([1.0, 0.0], PLACES // 2)[:, None] * np.ones(3)
+    for points in (ones, 1 - ones):
+        yield points, np.ones(PLACES, bool)
+
+
+def test_clusters():
+    find = jax.jit(largest_cluster)
+    for points, valid in crowds():
         width = oracle.bandwidth(points[valid])
         np.testing.assert_allclose(bandwidth(points, jnp.asarray(valid), 0.5), width + 1e-5)
         labels = oracle.mean_shift(points[valid], width + 1e-5)

@@ -14,6 +14,7 @@ from fljax.config.experiment import make_experiment
 from fljax.core.transforms import Aggregator, Pipeline
 from fljax.robustness import names
 from fljax.robustness.aggregators.norm_bounding import norm_bound
+from fljax.robustness.attackers import by_round, by_share
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.study import Study, listed_trials
 
@@ -67,6 +68,9 @@ def test_a_share_of_the_population_is_hostile_for_good():
     clients = np.arange(CLIENTS)
     who = [found.among(clients, clients >= 0, round, jax.random.key(5)) for round in (0, 3)]
     np.testing.assert_array_equal(*who)
+    for share, count in ((0.2, 2), (0.21, 3)):  # 2.4 and 2.52 of 12
+        found = by_share(share, CLIENTS).among(clients, clients >= 0, 0, jax.random.key(5))
+        assert found.sum() == count
 
 
 def test_a_share_of_each_cohort_is_drawn_anew():
@@ -76,6 +80,9 @@ def test_a_share_of_each_cohort_is_drawn_anew():
     clients = np.arange(COHORT)
     who = [found.among(clients, clients >= 0, round, jax.random.key(5)) for round in range(4)]
     assert len({tuple(np.asarray(each).tolist()) for each in who}) > 1
+    for share, count in ((0.4, 2), (0.42, 3)):  # 2.4 and 2.52 of the 6 who are there
+        found = by_round(share).among(clients, clients >= 2, 0, jax.random.key(5))
+        assert found.sum() == count and not found[:2].any()
 
 
 def test_named_clients_attack_in_named_rounds():
