@@ -37,7 +37,7 @@ from fljax_kernels import max_pool
 RULES = (
     "bucketing_mnist:official_krum(5)",
     "median",
-    "rfa(iterations=8, smoothing=0.001, tolerance=0.0)",
+    "rfa(iterations=8, smoothing=0.001, tolerance=0.0, start='zero')",
     "centered_clipping(0.1, 3)",
 )
 ATTACKS = ("sign_flip", "label_flip", "mimic", "ipm(0.1)", "alie(ddof=1)")
