@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -49,7 +50,11 @@ def _live(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     quick.lower_in_few_contexts()
     from fljax.commands import console
 
-    console.main()
+    try:
+        console.main()
+    finally:
+        # multiprocessing leaves this out, by which JAX's processes wait for each other at their end
+        atexit._run_exitfuncs()
 
 
 def stop_on_its_way(process: multiprocessing.process.BaseProcess, workdir: Path) -> None:
