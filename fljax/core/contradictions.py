@@ -93,10 +93,10 @@ def robustness_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     Args:
       values: Of `ROBUSTNESS`; in Python `attack` may be an attack as well as a text.
     """
-    hostile = bool(values["attackers"]) + (values["attacker_clients"] is not None)
-    if hostile == 2:
+    share, named = values["attackers"], values["attacker_clients"] is not None
+    if share and named:
         yield (
-            f"attackers = {values['attackers']} and attacker_clients = "
+            f"attackers = {share} and attacker_clients = "
             f"{values['attacker_clients']!r} both say who is hostile. Leave one of them out."
         )
     if values["attack"] is None:
@@ -107,12 +107,13 @@ def robustness_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
                     f"attack = 'sign_flip', or 'none' beside others of a study, or leave {name} "
                     "out."
                 )
-    elif not hostile:
+    elif share is None and not named:
         yield (
             "attack is set, and nobody is hostile. Set attackers, such as 0.2, or name them by "
-            "attacker_clients; a run without, beside others of a study, has attack = 'none'."
+            "attacker_clients; a run without, beside others of a study, has attackers = 0 or "
+            "attack = 'none'."
         )
-    if values["attackers_drawn"] != "once" and not values["attackers"]:
+    if values["attackers_drawn"] != "once" and share is None:
         yield (
             f"attackers_drawn = {values['attackers_drawn']!r} has no effect without attackers, the "
             "share of each cohort. Set attackers, such as 0.2."

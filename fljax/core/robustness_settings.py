@@ -28,8 +28,9 @@ ROBUSTNESS: dict[str, Field] = {
         "scaling(10)', named in fljax.robustness.names; unset: all are honest.",
     ),
     "attackers": Field(
-        0.0, float, Interval(0, 1),
-        meaning="Makes this share of the clients hostile, chosen by the seed.",
+        None, float, Interval(0, 1), optional=True,
+        meaning="Makes this share of the clients hostile, chosen by the seed; 0: nobody, beside "
+        "other shares of a study.",
     ),
     "attacker_clients": Field(
         None, str, optional=True,

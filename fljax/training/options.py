@@ -138,7 +138,7 @@ class RoundOptions:
     worker_dampened: bool = _default("worker_dampened")
     attacker_momentum: bool = _default("attacker_momentum")
     attack: str | Attack | None = _default("attack")
-    attackers: float = _default("attackers")
+    attackers: float | None = _default("attackers")
     attacker_clients: str | Sequence[int] | None = _default("attacker_clients")
     attackers_drawn: str = _default("attackers_drawn")
     attack_rounds: str | int | None = _default("attack_rounds")

@@ -244,7 +244,7 @@ def _of_attackers(
     else:
         hostile = int(np.round(options.attackers * whole))
         who = f"attackers = {options.attackers:g} of {whole} {'clients' if once else 'a round'}"
-    if not hostile:
+    if not hostile and options.attackers != 0:
         yield f"{who} are nobody. Raise it, or name hostile clients by attacker_clients."
     if hostile >= whole and pipeline.cohort:
         yield (

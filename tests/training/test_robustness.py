@@ -60,6 +60,19 @@ def test_nobody_attacks_and_the_mean_are_plain_fedavg_bit_for_bit():
     same_params(plain, run_of(config_of(aggregator="mean", worker_momentum=0.0)))
 
 
+@pytest.mark.parametrize("attack", ["sign_flip", "poisoned_labels"])
+@pytest.mark.parametrize("drawn", ["once", "each_round"])
+def test_a_share_of_zero_makes_nobody_hostile_and_counts_so(attack, drawn):
+    asked = {"attack": attack, "attackers": 0, "attackers_drawn": drawn}
+    if (attack, drawn) == ("poisoned_labels", "each_round"):
+        with pytest.raises(ValueError, match="Leave out attackers_drawn"):
+            run_of(config_of(**asked))
+        return
+    run = run_of(config_of(**asked))
+    assert hostile(run) == [0] * 4
+    same_params(run_of(config_of()), run)
+
+
 def test_a_share_of_the_population_is_hostile_for_good():
     attacked = config_of(attack="sign_flip", attackers=0.25, clients_per_round=CLIENTS)
     run = run_of(attacked)
@@ -275,8 +288,8 @@ def groups_of(config, **axes):
 
 def test_numbers_of_rules_and_attacks_are_arguments_of_one_program():
     config = config_of(attack="alie(z=1.0)", attackers=0.25, aggregator="krum(1)")
-    (group,) = groups_of(config, attackers=[0.1, 0.25])
-    assert {inputs.hparams["attackers"] for inputs in group.inputs.values()} == {0.1, 0.25}
+    (group,) = groups_of(config, attackers=[0, 0.1, 0.25])
+    assert {inputs.hparams["attackers"] for inputs in group.inputs.values()} == {0, 0.1, 0.25}
     assert len(groups_of(config, attack=["alie(z=1.0)", "alie(z=2.0)"])) == 1
     assert len(groups_of(config, aggregator=["krum(1)", "krum(2)"])) == 1
     assert len(groups_of(config, aggregator=["krum(1)", "median"])) == 2
