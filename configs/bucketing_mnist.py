@@ -22,13 +22,13 @@ Costs: 480,000 examples a run, about 72 MFLOP each: 10 minutes of one CPU core.
 Reaches: see BENCHMARKS.md.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from fljax.config import check_setting, default_config
 from fljax.data import Partition
+from fljax.models import pytorch_init
 from fljax.robustness.aggregators.krum import krum, krum_scores, nearest_first
 from fljax.robustness.reports import rejections
 from fljax.robustness.stacks import square_distances
@@ -85,10 +85,7 @@ class OfficialCNN(nnx.Module):
 
     def __init__(self, shared_masks, rngs):
         def layer(inputs):
-            bound = inputs**-0.5
-            uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-            bias = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)  # noqa: E731
-            return {"kernel_init": uniform, "bias_init": bias, "rngs": rngs}
+            return {**pytorch_init(inputs), "rngs": rngs}
 
         dropout = SharedDropout if shared_masks else nnx.Dropout
         self.conv1 = nnx.Conv(1, 32, (3, 3), padding="VALID", **layer(9))

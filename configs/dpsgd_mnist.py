@@ -8,11 +8,11 @@ Costs: 8 CPU seconds an epoch.
 Reaches: beside Opacus' figures in BENCHMARKS.md.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from fljax.config import check_setting, default_config
+from fljax.models import pytorch_init
 
 ROWS = {"epsilon_1": (1.3, 1.5, 0.25, 15), "epsilon_3": (1.1, 1.0, 0.15, 60)}
 
@@ -51,10 +51,7 @@ class OpacusCNN(nnx.Module):
 
     def __init__(self, rngs):
         def layer(inputs):
-            bound = inputs**-0.5
-            uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-            bias = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)  # noqa: E731
-            return {"kernel_init": uniform, "bias_init": bias, "rngs": rngs}
+            return {**pytorch_init(inputs), "rngs": rngs}
 
         self.conv1 = nnx.Conv(1, 16, (8, 8), strides=2, padding=((3, 3), (3, 3)), **layer(64))
         self.conv2 = nnx.Conv(16, 32, (4, 4), strides=2, padding="VALID", **layer(256))

@@ -24,6 +24,7 @@ from fljax.models.convolutional import emnist_cnn, lenet_cnn, mcmahan_cnn, pfl_c
 from fljax.models.dense import mlp, softmax_regression
 from fljax.models.factorization import matrix_factorization
 from fljax.models.gru import char_gru, gru_classifier
+from fljax.models.initializers import pytorch_init
 from fljax.models.inputs import counts
 from fljax.models.mobile import mobilenet_gn
 from fljax.models.preparation import ADAPTERS, prepared
@@ -51,6 +52,7 @@ __all__ = [
     "mobilenet_gn",
     "pfl_cifar10_cnn",
     "prepared",
+    "pytorch_init",
     "resnet18_gn",
     "resnet_gn",
     "softmax_regression",

@@ -15,6 +15,7 @@ from flax import nnx
 from fljax.core.fast_layers import FORM, relu_of, with_fast_convolutions
 from fljax.core.values import Field, checked
 from fljax.models.dropout import Dropout
+from fljax.models.initializers import PYTORCH_KERNEL
 from fljax.models.inputs import count, image_shape, shaped
 
 Factory = Callable[[nnx.Rngs], nnx.Module]
@@ -22,8 +23,6 @@ Shape = Sequence[int]
 
 _PADDING = Field(None, str, allowed=("SAME", "VALID"))
 _GLOROT = nnx.initializers.glorot_uniform()
-# PyTorch's default: uniform in +-1 / sqrt(fan_in)
-_TORCH = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def mcmahan_cnn(
@@ -153,7 +152,7 @@ class LeNet(nnx.Module):
     def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
         height, width, channels = self.input_shape = input_shape
         height, width = (((size - 4) // 2 - 4) // 2 for size in (height, width))
-        layer = {"kernel_init": _TORCH, "rngs": rngs}
+        layer = {"kernel_init": PYTORCH_KERNEL, "rngs": rngs}
         self.conv1 = nnx.Conv(channels, 6, (5, 5), padding="VALID", **layer)
         self.conv2 = nnx.Conv(6, 16, (5, 5), padding="VALID", **layer)
         self.dense1 = nnx.Linear(height * width * 16, 120, **layer)
