@@ -30,7 +30,7 @@ from fljax.studies.study import Study
 from fljax.training.privacy_records import OF_CHOICES
 
 REPORT = "report.md"
-_REPEAT = "How to repeat it"
+_REPEAT = "Reproduction"
 _SPARSE = ("top_k", "rand_k")
 
 
@@ -93,9 +93,9 @@ def blocks(
     page += [Picture(path, path.stem.replace("-", " ")) for path in pictures]
     if study.variants:
         rows = [[f"`{name}`", describe(values) or "–"] for name, values in study.variants.items()]
-        page += [Heading("What variants change"), Table([["variant", "keys"], *rows])]
+        page += [Heading("Variants"), Table([["variant", "keys"], *rows])]
     if config and (codes := sparse_codes(study.variants)):
-        page += [Heading("What positions cost"), *_positions(codes, config)]
+        page += [Heading("Cost of positions"), *_positions(codes, config)]
     if command:
         page += [Heading(_REPEAT), Verbatim(shlex.join(command))]
     versions = ", ".join(f"{name} {number}" for name, number in run.summary["versions"].items())

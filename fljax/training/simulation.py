@@ -200,7 +200,7 @@ def _held(options: RunOptions):
         return contextlib.nullcontext()
     if options.resume and not holds_run(workdir):
         # a scheduler's line is the same for the first start and for all others
-        say(f"{workdir} holds no run yet; it starts from its first round.")
+        say(f"{workdir} holds no run yet: nothing is resumed.")
     return locked(workdir)
 
 

@@ -71,8 +71,8 @@ def blocks(found: Mapping[str, Any], pictures: Mapping[str, Path], workdir: Path
     defences, settings = found["defences"], found["settings"]
     page: list[Block] = [Heading(f"Audit of {found['data']['name']}", 1), Text(_asked(found))]
     page += [Heading("Findings"), *map(Text, _findings(defences))]
-    page += [Heading("Who sees what"), *_threats(defences)]
-    page += [Heading("What protects it"), *_protection(defences)]
+    page += [Heading("Observers"), *_threats(defences)]
+    page += [Heading("Protection"), *_protection(defences)]
     if settings["views"]:
         page += [Heading("Membership"), *report_attacks.membership(defences, settings)]
     if "roc" in pictures:
@@ -81,11 +81,11 @@ def blocks(found: Mapping[str, Any], pictures: Mapping[str, Path], workdir: Path
     page += report_attacks.secrets(defences)
     page += report_attacks.reconstruction(defences, workdir)
     page += report_attacks.inversion(defences, workdir)
-    page += [Heading("What it is good for"), *_utility(defences)]
+    page += [Heading("Utility"), *_utility(defences)]
     page += [Heading("Data"), *(Verbatim(found["data"][name]) for name in ("described", "checks"))]
-    page += [Heading("What is not claimed"), *map(Text, _not_claimed(defences))]
+    page += [Heading("Limits"), *map(Text, _not_claimed(defences))]
     if found["command"]:
-        page += [Heading("How to repeat it"), Verbatim(shlex.join(found["command"]))]
+        page += [Heading("Reproduction"), Verbatim(shlex.join(found["command"]))]
     numbers = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     page.append(Text(f"Seed {settings['seed']}; {numbers}; {found['date']}."))
     return page

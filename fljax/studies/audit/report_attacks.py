@@ -79,7 +79,7 @@ def bounds(defences: Mapping[str, Any], pictures: Mapping[str, Path]) -> list[Bl
         assumed += [sentence for sentence in bound["assumes"] if sentence not in assumed]
     if len(rows) == 1:
         return []
-    page: list[Block] = [Heading("What attacks prove of epsilon"), Table(rows)]
+    page: list[Block] = [Heading("Epsilon that attacks prove"), Table(rows)]
     assumed.append("A promise stands here if it is one to the unit that is audited.")
     page.append(Text(" ".join(assumed)))
     if "epsilon" in pictures:

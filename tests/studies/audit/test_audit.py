@@ -98,7 +98,7 @@ def test_what_an_audit_leaves(audited):
     workdir, found = audited
     for name in ("audit.md", "audit.html"):
         text = (workdir / name).read_text()
-        for said in ("Who sees what", "What is not claimed", "python here", "nothing is promised"):
+        for said in ("Observers", "Limits", "python here", "nothing is promised"):
             assert said in text, said
         assert ('src="data:image/png' in text) == (name == "audit.html")
     assert (workdir / "protected" / "run" / "model" / "final.npz").exists()
