@@ -121,7 +121,7 @@ def test_resume_starts_where_there_is_no_run(whole, tmp_path, capsys):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "notes.txt").write_text("of the user")
     assert_same(whole("fedadam"), run(tmp_path / "new", SPECS["fedadam"], resume=True))
-    assert f"{tmp_path / 'new'} holds no run yet; it starts" in capsys.readouterr().err
+    assert f"{tmp_path / 'new'} holds no run yet: nothing is resumed" in capsys.readouterr().err
 
 
 def test_a_finished_run_can_be_extended(whole, tmp_path):
