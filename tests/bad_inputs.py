@@ -177,7 +177,7 @@ def misspelt(generator: random.Random, names: list[str]) -> str:
 
 
 def same(given: Any, resolved: Any) -> bool:
-    """Whether what is to run is what was given, in whatever type."""
+    """Returns whether what is to run is what was given, in whatever type."""
     given = os.fspath(given) if isinstance(given, os.PathLike) else given
     if isinstance(given, float | np.floating) and isinstance(resolved, float):
         return bool(np.isclose(given, resolved, rtol=1e-6)) or given == resolved

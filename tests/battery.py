@@ -139,7 +139,7 @@ class _Dense(nnx.Module):
 
 
 class Outcome(NamedTuple):
-    """What a trial leaves behind; None of what a reference does not tell.
+    """Traces that a trial leaves behind; None of what a reference does not tell.
 
     Attributes:
       params: Leaves of the model.

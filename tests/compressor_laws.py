@@ -1,4 +1,4 @@
-"""What every compressor promises, as checks of one compressor."""
+"""Promises of every compressor, as checks of one compressor."""
 
 import math
 

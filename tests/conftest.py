@@ -1,4 +1,4 @@
-"""What all tests share: eight virtual CPU devices, settings, and the folder of real data sets."""
+"""Ground of all tests: eight virtual CPU devices, settings, and the folder of real data sets."""
 
 from __future__ import annotations
 

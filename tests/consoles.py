@@ -14,7 +14,7 @@ from fljax.commands import console
 
 
 class Ended(NamedTuple):
-    """What a command ended with: its exit code, and what it printed."""
+    """End of a command: its exit code, and what it printed."""
 
     code: int
     out: str

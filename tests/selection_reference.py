@@ -1,4 +1,4 @@
-"""What selection and sketches compute, as plain NumPy in float64."""
+"""Selection and sketches, as plain NumPy in float64."""
 
 from __future__ import annotations
 

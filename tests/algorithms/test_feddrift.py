@@ -247,7 +247,7 @@ def own_models(federation, server, clients, models):
 
 
 def test_one_model_is_fedavg():
-    """Where no loss can rise enough, and until the first drift."""
+    """It is FedAvg where no loss can rise enough, and until the first drift."""
     spec = algorithms.feddrift(3, LR, drift_threshold=1e30, step_rounds=STEP)
     federation, servers, clients = run(spec)
     plain, before, _ = run(algorithms.fedavg(LR))

@@ -89,7 +89,7 @@ def test_with_as_many_chosen_as_drawn_it_is_sampling_by_size(x64):
 
 
 def test_a_round_waits_for_nothing():
-    """Who trains is decided within the one program of a round, which transfers nothing."""
+    """A choice of who trains falls within the one program of a round, which transfers nothing."""
     federation = build(
         toy.dataset(toy.clients(dtype=np.float32)),
         toy.softmax_task(np.float32),

@@ -67,7 +67,7 @@ def dataset():
 
 
 def trained_state(state, mean, maximum):
-    """What a step makes of the model's state, for NumPy and JAX alike."""
+    """Returns what a step makes of the model's state, for NumPy and JAX alike."""
     return {
         "steps": state["steps"] + 1,
         "large": state["large"] * 1,

@@ -29,7 +29,7 @@ def clients():
 
 
 def weights(weighting):
-    """What each row counts, by the definition."""
+    """Returns the weight of each row, by the definition."""
     of_client = {"examples": np.ones(len(SIZES)), "uniform": 1 / np.maximum(SIZES, 1)}
     of_client |= {"cap": np.minimum(1, 4 / np.maximum(SIZES, 1))}
     return of_client[weighting][OWNER]

@@ -1,4 +1,4 @@
-"""What clients send, against loops in float64 over rows and steps."""
+"""Messages of clients, against loops in float64 over rows and steps."""
 
 from __future__ import annotations
 

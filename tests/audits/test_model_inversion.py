@@ -1,4 +1,4 @@
-"""What a model holds to be typical of its classes, against a loop in float64."""
+"""Typical rows of a model's classes, against a loop in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ceremonies cost: by formula, and counted where they are held."""
+"""Costs of ceremonies: by formula, and counted where they are held."""
 
 from fljax.benchmarks import ceremonies
 

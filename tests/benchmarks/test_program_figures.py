@@ -1,4 +1,4 @@
-"""What is read out of XLA's texts: launches, predicates, trip counts, bytes and operations."""
+"""Figures out of XLA's texts: launches, predicates, trip counts, bytes and operations."""
 
 import jax
 import jax.numpy as jnp

@@ -140,7 +140,7 @@ def start(*arguments):
 
 
 def minds_sigterm(pid):
-    """Whether a process has a handler of SIGTERM, as Linux tells."""
+    """Returns whether a process has a handler of SIGTERM, as Linux tells."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = int(status.partition("SigCgt:")[2].split()[0], 16)
     return bool(caught >> signal.SIGTERM - 1 & 1)

@@ -1,4 +1,4 @@
-"""What compressors do not suit is said: memories that may grow, updates that do not shrink."""
+"""Misfits of compressors are told: memories that may grow, updates that do not shrink."""
 
 import jax.numpy as jnp
 import pytest

@@ -1,4 +1,4 @@
-"""What a dry run says that a run would do, send and need."""
+"""Dry runs say what a run would do, send and need."""
 
 import math
 

@@ -84,7 +84,7 @@ OPTIMIZERS = [{"algorithm": "fedopt", "server_optimizer": name} for name in SERV
 
 @pytest.mark.parametrize("keys", PLAIN + OPTIMIZERS, ids=lambda keys: "-".join(keys.values()))
 def test_an_algorithm_s_own_defaults_count_from_both_sides(keys):
-    """What a configuration sets nothing of is as the function of the algorithm has it."""
+    """Settings that a configuration leaves out are as the function of the algorithm has them."""
     given = {name: value for name, value in keys.items() if name != "algorithm"}
     own = getattr(algorithms, keys["algorithm"])(**given)
     config = resolve(keys)
@@ -145,7 +145,7 @@ def test_partitions_take_the_options_that_the_configuration_has_for_them():
 
 
 def changes_and_weights(weighting, decay=0.0, momentum=0.0):
-    """What the clients send, by a loop of gradient steps with PyTorch's weight decay."""
+    """Returns what clients send, by a loop of gradient steps with PyTorch's weight decay."""
     start, changes, weights = toy.initial_params(), [], []
     for x, y in toy.clients():
         if not len(y):

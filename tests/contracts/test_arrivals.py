@@ -1,4 +1,4 @@
-"""What the server takes in: scaled updates, and updates that are counted from the newest model."""
+"""Contributions as the server takes them in: scaled, and counted from the newest model."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Where a contribution goes is computed on the device: two models, and clients choose between them.
+"""Places of contributions are computed on the device: clients choose between two models.
 
 IFCA (Ghosh et al. 2020, arXiv:2006.04088), whose clients here look at their first batch.
 """

@@ -39,7 +39,7 @@ MANY, EQUAL, ONE = [8, 4, 8, 8, 12, 4, 12, 8, 0, 16], [8] * 10, [0] * 9 + [3]
     ],
 )
 def test_lanes_exchange_together(sizes, devices, lanes, size):
-    """Whether clients end together or wait for others, beside lanes that never have a job."""
+    """Clients end together, or wait for others, beside lanes that never have a job."""
     cohorts, parts = [list(range(10)), [1, 3, 5, 9], [9]], toy.clients(sizes)
     params, own, _ = reference.scaffold(
         toy.initial_params(), parts, cohorts, lr=LR, server_lr=0.9, batch_size=4

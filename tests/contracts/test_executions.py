@@ -1,4 +1,4 @@
-"""How often the compiled program runs each function of a job: counted, not assumed."""
+"""Counts of how often the compiled program runs each function of a job: counted, not assumed."""
 
 import collections
 

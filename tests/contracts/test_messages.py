@@ -120,7 +120,7 @@ def test_what_a_link_leaves_out_is_refused(link, message):
 
 
 def test_sums_of_integers_take_no_fractions_as_weights():
-    """Where users' weights of clients may be fractions, what they multiply must be floats."""
+    """Weights of clients may be fractions, and what they multiply must be floats."""
     integers = UplinkLink(
         encode=lambda value, state, job, key: (
             jax.tree.map(lambda leaf: jnp.round(leaf * 1e6).astype(jnp.int32), value), state

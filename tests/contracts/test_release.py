@@ -1,4 +1,4 @@
-"""What a server adds before a sum is used, and what becomes of messages that are not finite."""
+"""Noise that a server adds before a sum is used, and the end of messages that are not finite."""
 
 import jax
 import jax.numpy as jnp

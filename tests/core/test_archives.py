@@ -21,7 +21,7 @@ NAMES = ("data/one.bin", "data/two.bin")
 
 
 def one_line(error, path):
-    """Whether an error is one line that names its file and says nothing of what is inside fljax."""
+    """Returns whether an error is a line with its file, and nothing of the inside of fljax."""
     return str(path) in str(error.value) and "\n" not in str(error.value)
 
 

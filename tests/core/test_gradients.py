@@ -126,7 +126,7 @@ def test_gradients_of_a_smooth_model_are_good_to_two_digits_in_every_leaf():
 
 
 def test_float32_with_the_choices_of_bfloat16_has_its_gradient():
-    """What is left between the two is which way ReLU and max-pooling switch."""
+    """They differ by which way ReLU and max-pooling switch."""
     widths, classes, rows = (64, 512, 64), 5, 64
     generator = np.random.default_rng(0)
 

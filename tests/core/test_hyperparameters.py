@@ -1,4 +1,4 @@
-"""What is never read is refused, and numbers are checked in Python as in a configuration."""
+"""Hyperparameters that nobody reads are refused; Python checks numbers as configurations do."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What fails in a user's own functions is said with the key, the text and the line."""
+"""Faults in a user's own functions are told with the key, the text and the line."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What is a client's own: texts and functions that choose leaves, of any model."""
+"""Leaves that are a client's own: texts and functions that choose leaves, of any model."""
 
 import jax
 import jax.numpy as jnp

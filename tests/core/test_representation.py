@@ -1,4 +1,4 @@
-"""What a model's last layer reads, and which parameters are that layer's, of any model."""
+"""Inputs of a model's last layer, and which parameters are that layer's, of any model."""
 
 import flax.linen
 import jax

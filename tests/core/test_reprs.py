@@ -1,4 +1,4 @@
-"""What a notebook shows of datasets, runs and their parts is a line, never their arrays."""
+"""Notebooks show datasets, runs and their parts as a line, never their arrays."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -113,7 +113,7 @@ def test_scanners_change_images_by_their_number_alone():
 
 
 def test_noise_of_scanners_is_rician():
-    """Where there is no signal, Rician noise has the mean sigma sqrt(pi / 2) of Rayleigh's."""
+    """Without a signal, Rician noise has the mean sigma sqrt(pi / 2) of Rayleigh's."""
     from fljax.data.heterogeneity.scanners import _settings
 
     dark = np.zeros((40, 32, 32), np.float32)

@@ -9,7 +9,7 @@ from fljax.data import label_counts, make_partition
 
 
 def classes_of_clients(num_clients, num_classes, per_client):
-    """Who shares which class by the rule "pat", as one would deal it by hand: [(clients), ...]."""
+    """Returns [(clients that share a class), ...] by the rule "pat", dealt by hand."""
     quota, shared = dict.fromkeys(range(num_clients), per_client), []
     for _ in range(num_classes):
         takers = [client for client, left in quota.items() if left][

@@ -1,4 +1,4 @@
-"""What an exported model costs is what a person counts."""
+"""Costs of an exported model are what a person counts."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What accelerators run, as far as a CPU can tell: their forms compute the same, and lower."""
+"""Programs of accelerators, as far as a CPU can tell: their forms compute the same, and lower."""
 
 import re
 
@@ -109,7 +109,7 @@ def test_scatters_write_no_place_twice(spec, uplink, stacked, size, accelerator,
 
 
 def test_sums_by_place_repeat_and_know_no_neighbours():
-    """What is not finite at one place is at that place alone."""
+    """A number that is not finite at one place is at that place alone."""
     indices = jnp.array([2, 0, 2, 5])
     rows = jnp.array([[1.0, 2.0], [jnp.inf, jnp.nan], [3.0, 4.0], [9.0, 9.0]])
     found = add_rows_in_order(jnp.ones((3, 2)), indices, rows)

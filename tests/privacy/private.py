@@ -1,4 +1,4 @@
-"""What tests of mechanisms share: settings, and rounds behind a mechanism's link."""
+"""Ground that tests of mechanisms share: settings, and rounds behind a mechanism's link."""
 
 import math
 

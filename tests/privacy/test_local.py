@@ -380,7 +380,7 @@ def simulated(**options):
 
 
 def test_a_run_of_fixed_cohorts_counts_participations_and_sends_compressed_messages():
-    """What is done to a message behind the mechanism undoes nothing, by memories of servers too."""
+    """A step behind the mechanism undoes nothing, by memories of servers too."""
     most = participations_of(uniform(24, 6, 0), 24)
     memory = compression.ef21(compression.uplink(compression.top_k(0.5)), 24)
     run = simulated(

@@ -52,7 +52,7 @@ def test_batch_statistics_move_by_clipped_changes():
 
 
 def test_differences_bring_states_of_every_type_to_their_mean():
-    """What the mean of the states themselves would be, rounded once."""
+    """It is what the mean of the states themselves would be, rounded once."""
     old = {
         "half": jnp.array([1.5, -2.0], jnp.bfloat16), "float": jnp.array([0.1, 7.0]),
         "short": jnp.array([100, -3], jnp.int8), "long": jnp.array([2**30 + 1, -5]),

@@ -93,7 +93,7 @@ def test_weights_that_are_cut_off_are_refused(federation):
     ids=lambda protection: next(iter(protection.values())),
 )
 def test_single_numbers_share_no_norm_with_a_message(federation, sent, protection):
-    """What a server divides by would be clipped with the update, and be drowned by its noise."""
+    """A number to divide by would be clipped with the update, and be drowned by its noise."""
     options = RoundOptions(
         num_rounds=1, clients_per_round=3, sampler="poisson", local_steps=1, **protection
     )

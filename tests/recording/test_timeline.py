@@ -1,4 +1,4 @@
-"""Who worked when: what is kept of it, goes on after a resumption, and is drawn."""
+"""Records of who worked when are kept, go on after a resumption, and are drawn."""
 
 import heapq
 

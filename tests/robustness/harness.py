@@ -19,7 +19,7 @@ OF_STACK, SAME, EACH = PartitionSpec(None, AXIS), PartitionSpec(), PartitionSpec
 
 
 class Applied(NamedTuple):
-    """What an aggregator made of a stack, on the host.
+    """Result of an aggregator on a stack, on the host.
 
     Attributes:
       value: [d].
@@ -33,7 +33,7 @@ class Applied(NamedTuple):
 
 
 class Attacked(NamedTuple):
-    """What colluders made of a stack [P, d], on the host, and what they keep."""
+    """Result of colluders on a stack [P, d], on the host, and what they keep."""
 
     stack: np.ndarray
     state: Any

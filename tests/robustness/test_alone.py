@@ -1,4 +1,4 @@
-"""What single attackers send: flipped, random, scaled or idle updates; honest ones stay."""
+"""Messages of single attackers: flipped, random, scaled or idle updates; honest ones stay."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What rules keep from round to round: each trial its own, and a run that goes on has it again."""
+"""Memories of rules from round to round: each trial has its own, and a run that goes on again."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What rules report of updates that they reject, with attackers and without."""
+"""Reports of rules on updates that they reject, with attackers and without."""
 
 import jax.numpy as jnp
 import numpy as np

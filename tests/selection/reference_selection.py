@@ -1,4 +1,4 @@
-"""What samplers compute, as plain loops in float64, written from the papers."""
+"""Computations of samplers, as plain loops in float64, written from the papers."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_a_cohort_depends_on_seed_and_round_alone():
 
 
 def test_a_whole_population_is_drawn_as_ever():
-    """Where all are members at all times, cohorts are uniform ones of the population."""
+    """If all are members at all times, cohorts are uniform ones of the population."""
     sampler = growth.grown(30, 6, 3, start=1.0)
     counts = np.zeros(30)
     for round in range(2000):

@@ -24,7 +24,7 @@ def rows_of(trials, rounds=(0, 10)):
 
 
 def same(one, two):
-    """Whether rows are equal where NaN equals NaN."""
+    """Returns whether rows are equal where NaN equals NaN."""
     return len(one) == len(two) and all(
         a.keys() == b.keys() and all(a[k] == b[k] or (a[k] != a[k] and b[k] != b[k]) for k in a)
         for a, b in zip(one, two, strict=True)

@@ -1,4 +1,4 @@
-"""What positions of sparse messages take, in a table."""
+"""Bits that positions of sparse messages take, in a table."""
 
 import math
 

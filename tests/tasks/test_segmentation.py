@@ -105,7 +105,7 @@ def test_gradients_are_finite_whatever_is_ignored():
 
 @pytest.mark.parametrize("text", ["flip", "crop(1)", "rotation(90)", "crop(1), noise(0.0)"])
 def test_augmentations_move_pixels_and_their_classes_alike(text):
-    """Where x shows each pixel's class, it does so after it was moved; nothing is class 0."""
+    """If x shows each pixel's class, it does so after it was moved; nothing is class 0."""
     y = np.random.default_rng(0).integers(0, 2, (6, 4, 4)).astype(np.int32)
     batch = {"x": np.eye(2, dtype=np.float32)[y] * 60, "y": y, "mask": np.ones(6, bool)}
     seen = []

@@ -1,4 +1,4 @@
-"""How many updates arrive in a round is what schedules plan, and 0 where nobody can tell."""
+"""Counts of updates that arrive in a round are what schedules plan, and 0 where nobody can tell."""
 
 import numpy as np
 import pytest

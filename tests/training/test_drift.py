@@ -182,7 +182,7 @@ def test_sums_of_single_clients_are_no_clusters(x64):
 
 
 def test_behind_an_uplink_nothing_is_said_of_agreement(x64):
-    """What arrives is no longer what was made: the mean of one and the norms of the other."""
+    """Arrivals are no longer what was made: the mean of one and the norms of the other."""
     pipeline = Pipeline(uplink=(uplink(qsgd(4)),))
     cohorts = [[0, 2, 3, 8]]
     run = harness.rounds(algorithms.fedavg(RATE), cohorts, pipeline=pipeline)

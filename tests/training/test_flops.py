@@ -84,7 +84,7 @@ class Convolutions(nnx.Module):
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_a_convolution_is_counted_as_a_direct_one_in_every_form(backend, monkeypatch):
-    """What a model computes does not depend on how, nor on where it is counted."""
+    """The work of a model does not depend on how, nor on where it is counted."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     ours = fljax_kernels.conv_general_dilated
     forms = [ours, *(partial(ours, form=form) for form in ("gemm", "grouped"))]

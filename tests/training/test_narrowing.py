@@ -1,4 +1,4 @@
-"""What does not fit into a device's memory runs on fewer lanes, or says what to lower."""
+"""Runs that do not fit into a device's memory go on fewer lanes, or say what to lower."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""What compiled programs leave behind, on disk and in memory."""
+"""Traces of compiled programs, on disk and in memory."""
 
 from types import SimpleNamespace
 

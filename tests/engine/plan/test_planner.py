@@ -260,7 +260,7 @@ def test_plans_of_any_cohort_have_the_same_shapes():
 
 
 def test_arrays_that_grew_keep_their_size(monkeypatch):
-    """Where the largest cohort's arrays are too large to ship, shapes grow and never shrink."""
+    """If the largest cohort's arrays are too large to ship, shapes grow and never shrink."""
     monkeypatch.setattr("fljax.engine.plan.capacities._FIXED_CAPACITY_ENTRIES", 1)
     sizes = [4] * 400 + [400]
     planner = make_planner(
@@ -345,7 +345,7 @@ def test_a_device_has_room_for_the_rows_of_any_cohort(remainder, amount, sizes):
 
 
 def test_only_real_rows_are_generated():
-    """What fills a staged array up is not asked for: generating it may be what a round costs."""
+    """Padding of a staged array is not asked for: generating it may be what a round costs."""
     examples = toy.dataset(toy.clients([7, 12, 3, 9])).train.examples
     asked = []
 

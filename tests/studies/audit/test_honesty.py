@@ -1,4 +1,4 @@
-"""What an audit compares with what: units and their promises, the right rows, the right run."""
+"""Comparisons of an audit: units and their promises, the right rows, the right run."""
 
 import copy
 import dataclasses
