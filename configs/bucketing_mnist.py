@@ -2,8 +2,8 @@
 
 MNIST, 25 clients, of whom 20 are honest and hold 2,850 rows each in the order of labels, and 5 are
 hostile and hold 600 rows of all labels each. Each of 600 rounds is one step of SGD 0.01 on 32 rows
-of every client. The rules see gradients times the rate: the paper's tau = 10 and smoothing 0.1 are
-a hundredth here. Settings, behind a colon:
+of every client. The rules see gradients times minus the rate: the paper's tau = 10 and smoothing
+0.1 are a hundredth here, and ALIE is that of gradients. Settings, behind a colon:
 
     plain       no momentum, no bucketing (the default)
     bucketing   buckets of two clients before each rule
@@ -43,7 +43,7 @@ RULES = (
     "rfa(iterations=8, smoothing=0.001, tolerance=0.0, start='zero')",
     "centered_clipping(0.1, 3)",
 )
-ATTACKS = ("sign_flip", "label_flip", "mimic", "ipm(0.1)", "alie(ddof=1)")
+ATTACKS = ("sign_flip", "label_flip", "mimic", "ipm(0.1)", "alie(ddof=1, of='gradients')")
 HONEST, HOSTILE = 20, 5
 BATCH = 32
 

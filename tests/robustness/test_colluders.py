@@ -24,17 +24,33 @@ def farthest(name, accepts, **options):
     )
 
 
+def of_gradients(expected):
+    """Returns an oracle that takes updates for minus a rate times gradients."""
+
+    def opposite(updates):
+        return [-update for update in updates]
+
+    return lambda honest, hostile: -expected(opposite(honest), opposite(hostile))
+
+
 ATTACKS = {
     "alie": (alie(), oracle.alie),
     "alie(1.5, ddof=1)": (alie(1.5, ddof=1), lambda *seen: oracle.alie(*seen, z=1.5, ddof=1)),
     "alie of attackers": (
         alie(sees="attackers"), lambda *seen: oracle.alie(*seen, sees="attackers"),
     ),
+    "alie of gradients": (alie(of="gradients"), of_gradients(oracle.alie)),
     "ipm": (ipm(), lambda *seen: oracle.ipm(*seen, epsilon=0.1)),
     "min_max(std)": (min_max(), farthest("std", oracle.within_max)),
     "min_max(unit)": (min_max("unit"), farthest("unit", oracle.within_max)),
     "min_max(sign)": (min_max("sign"), farthest("sign", oracle.within_max)),
     "min_sum(std)": (min_sum(), farthest("std", oracle.within_sum)),
+    "min_max of gradients": (
+        min_max(of="gradients"), of_gradients(farthest("std", oracle.within_max)),
+    ),
+    "min_sum of gradients": (
+        min_sum(of="gradients"), of_gradients(farthest("std", oracle.within_sum)),
+    ),
     "min_sum(unit, min)": (
         min_sum("unit", bound="min"), farthest("unit", oracle.within_sum, bound="min"),
     ),
@@ -105,6 +121,22 @@ def test_min_max_and_min_sum_end_where_the_search_of_their_authors_does():
         assert np.abs(sent - searched).max() > 0
 
 
+def test_a_mean_less_a_deviation_of_gradients_is_one_more_of_updates():
+    below, above, of_gradients = (
+        attacked(attack.cohort[0], STACK, HOSTILE).stack[1]
+        for attack in (alie(0.5), alie(-0.5), alie(0.5, of="gradients"))
+    )
+    np.testing.assert_array_equal(of_gradients, above)
+    assert (above > below).all()
+    for make in (min_max, min_sum):
+        for direction in ("unit", "sign"):
+            same = (
+                attacked(make(direction, of=of).cohort[0], STACK, HOSTILE).stack
+                for of in ("updates", "gradients")
+            )
+            np.testing.assert_array_equal(*same)
+
+
 @pytest.mark.parametrize("name", ["alie", "ipm", "min_max(std)", "min_sum(unit, min)"])
 def test_float32(name):
     with jax.enable_x64(False):
@@ -149,6 +181,7 @@ def test_a_pipeline_in_which_nobody_is_hostile_is_refused():
         (alie, {"z": "large"}, "z = 'large'"),
         (alie, {"ddof": 2}, "ddof = 2 must be at least 0 and at most 1"),
         (alie, {"sees": "all"}, "sees = 'all' is not one of 'honest', 'attackers'"),
+        (alie, {"of": "gradient"}, "of = 'gradient' is not one of 'updates', 'gradients'"),
         (ipm, {"epsilon": -0.1}, "epsilon = -0.1 must be at least 0"),
         (min_max, {"direction": "mean"}, "direction = 'mean' is not one of 'unit', 'sign', 'std'"),
         (min_sum, {"bound": "mean"}, "bound = 'mean' is not one of 'max', 'min'"),

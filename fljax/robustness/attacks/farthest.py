@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from fljax.core.transforms import Cohort
 from fljax.core.values import Field, checked
 from fljax.robustness.attack import Attack
-from fljax.robustness.attacks.links import together
+from fljax.robustness.attacks.links import seen_as, together
 from fljax.robustness.stacks import (
     directions,
     inner_products,
@@ -29,7 +29,7 @@ from fljax.robustness.stacks import (
 __all__ = ["min_max", "min_sum", "unit"]
 
 
-def min_max(direction: str = "std") -> Attack:
+def min_max(direction: str = "std", of: str = "updates") -> Attack:
     """Sends the farthest update no farther from any honest one than two honest ones are apart.
 
         max_i |mean - gamma p - x_i| <= max_ij |x_i - x_j|
@@ -41,9 +41,11 @@ def min_max(direction: str = "std") -> Attack:
     Args:
       direction: p is minus the "unit" vector of the mean, minus its "sign", or minus the "std" of
         each coordinate, scaled to length 1, which gamma makes up for.
+      of: "updates", or "gradients" as in their code, of which updates are the opposites: then minus
+        the "std" is plus that of updates, and the other directions are the same.
 
     Raises:
-      ValueError: For another direction.
+      ValueError: For another direction or `of`.
 
     Example:
       >>> attack = min_max("unit")  # simulate(..., pipeline=Pipeline(cohort=attack.cohort, ...))
@@ -65,10 +67,10 @@ def min_max(direction: str = "std") -> Attack:
         gamma = jnp.where(against, room / jnp.where(against, root - along, 1), root + along)
         return mean + jnp.where(honest, gamma, jnp.inf).min() * away
 
-    return Attack(cohort=(together(send),))
+    return Attack(cohort=(together(seen_as(of, send)),))
 
 
-def min_sum(direction: str = "std", bound: str = "max") -> Attack:
+def min_sum(direction: str = "std", bound: str = "max", of: str = "updates") -> Attack:
     """Sends the farthest update whose distances to honest ones sum to no more than an honest one's.
 
         sum_i |mean - gamma p - x_i|^2 <= max_i sum_j |x_i - x_j|^2
@@ -80,9 +82,10 @@ def min_sum(direction: str = "std", bound: str = "max") -> Attack:
     Args:
       direction: As for `min_max`.
       bound: "max" or "min", the sum of which honest update bounds it.
+      of: As for `min_max`.
 
     Raises:
-      ValueError: For another direction or bound.
+      ValueError: For another direction, bound or `of`.
 
     Example:
       >>> attack = min_sum("unit")  # simulate(..., pipeline=Pipeline(cohort=attack.cohort, ...))
@@ -101,7 +104,7 @@ def min_sum(direction: str = "std", bound: str = "max") -> Attack:
             gamma = jnp.where(honest, lengths, jnp.inf).min()
         return mean + gamma * unit(towards(mean, centred), cohort)
 
-    return Attack(cohort=(together(send),))
+    return Attack(cohort=(together(seen_as(of, send)),))
 
 
 def unit(vector: jax.Array, cohort: Cohort) -> jax.Array:

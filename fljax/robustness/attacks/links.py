@@ -10,11 +10,14 @@ import jax.numpy as jnp
 
 from fljax.core.algorithm import Job
 from fljax.core.transforms import Cohort, CohortLink, UplinkLink
+from fljax.core.values import Field, checked
 from fljax.robustness.attack import are_hostile, is_hostile
 
-__all__ = ["alone", "of_attackers", "parties", "replaced", "together"]
+__all__ = ["alone", "of_attackers", "parties", "replaced", "seen_as", "together"]
 
 PyTree = Any
+Send = Callable[[jax.Array, jax.Array, jax.Array, Cohort], jax.Array]
+_SEEN_AS = Field(None, str, ("updates", "gradients"))
 
 
 def alone(change: Callable[[PyTree, Job, jax.Array], PyTree]) -> UplinkLink:
@@ -44,7 +47,7 @@ def of_attackers(job: Job, sent: PyTree, update: PyTree) -> PyTree:
     )
 
 
-def together(send: Callable[[jax.Array, jax.Array, jax.Array, Cohort], jax.Array]) -> CohortLink:
+def together(send: Send) -> CohortLink:
     """Returns the link by which colluders, who see all updates, send something else than theirs.
 
     Args:
@@ -64,6 +67,30 @@ def together(send: Callable[[jax.Array, jax.Array, jax.Array, Cohort], jax.Array
         return replaced(stack, cohort, send(stack, *parties(cohort), cohort)), state
 
     return CohortLink(apply)
+
+
+def seen_as(of: str, send: Send) -> Send:
+    """Returns the same collusion of updates, or of the gradients that they are made of.
+
+    An update is minus a rate times gradients: a mean less a deviation of gradients, as papers on
+    distributed gradients write it, is one more a deviation of updates.
+
+    Args:
+      of: "updates" or "gradients".
+      send: As for `together`.
+
+    Raises:
+      ValueError: For another name.
+
+    Example:
+      >>> lowest = lambda stack, honest, hostile, cohort: stack.min(0)
+      >>> stack, rest = jnp.array([[1.0], [3.0]]), [None] * 3
+      >>> [float(seen_as(of, lowest)(stack, *rest)[0]) for of in ("updates", "gradients")]
+      [1.0, 3.0]
+    """
+    if checked("of", of, _SEEN_AS) == "updates":
+        return send
+    return lambda stack, *cohort: -send(-stack, *cohort)
 
 
 def parties(cohort: Cohort) -> tuple[jax.Array, jax.Array]:

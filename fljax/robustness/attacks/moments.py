@@ -9,7 +9,7 @@ from jax.scipy.special import ndtri
 from fljax.core.values import NON_NEGATIVE, Field, Interval, checked
 from fljax.robustness.arguments import check_count, check_number
 from fljax.robustness.attack import Attack
-from fljax.robustness.attacks.links import together
+from fljax.robustness.attacks.links import seen_as, together
 from fljax.robustness.stacks import counted, mean_of
 
 __all__ = ["alie", "ipm"]
@@ -17,7 +17,12 @@ __all__ = ["alie", "ipm"]
 _SEEN = ("honest", "attackers")
 
 
-def alie(z: float | jax.Array | None = None, ddof: int = 0, sees: str = "honest") -> Attack:
+def alie(
+    z: float | jax.Array | None = None,
+    ddof: int = 0,
+    sees: str = "honest",
+    of: str = "updates",
+) -> Attack:
     """Sends mean - z std of the updates, coordinate by coordinate: a little is enough.
 
     Baruch et al. 2019 (arXiv:1902.06156). Without z it is the largest that hides among the honest:
@@ -31,14 +36,19 @@ def alie(z: float | jax.Array | None = None, ddof: int = 0, sees: str = "honest"
     honest ones. The paper's code divides by the count (ddof = 0). Karimireddy et al. 2022
     (arXiv:2006.09365) take ddof = 1, and so does ByzFL 0.0.11, which sends mean + z std.
 
+    Both take gradients less their deviation, which drives parameters up, and the mean of updates
+    less theirs drives them down: networks are not the same in both directions, and centered
+    clipping, say, holds better against the former (`of="gradients"`).
+
     Args:
       z: Any number, such as the 1.5 of the paper's experiments; may be traced. None for the largest
         of the round.
       ddof: 0 or 1, what is taken off the count under the standard deviation.
       sees: "honest" or "attackers": whose updates the colluders know.
+      of: "updates" or "gradients", of which updates are the opposites.
 
     Raises:
-      ValueError: For a z that is no number, another ddof, or other `sees`.
+      ValueError: For a z that is no number, another ddof, or other `sees` or `of`.
 
     Example:
       >>> attack = alie(1.5)  # for simulate(..., pipeline=Pipeline(cohort=attack.cohort, ...))
@@ -59,7 +69,7 @@ def alie(z: float | jax.Array | None = None, ddof: int = 0, sees: str = "honest"
         size, bad = counted(cohort.valid), counted(hostile)
         return mean - (largest_z(size, bad) if z is None else z) * std
 
-    return Attack(cohort=(together(send),))
+    return Attack(cohort=(together(seen_as(of, send)),))
 
 
 def largest_z(size: jax.Array, bad: jax.Array) -> jax.Array:
