@@ -36,9 +36,9 @@ def alie(
     honest ones. The paper's code divides by the count (ddof = 0). Karimireddy et al. 2022
     (arXiv:2006.09365) take ddof = 1, and so does ByzFL 0.0.11, which sends mean + z std.
 
-    Both take gradients, whose mean less a deviation drives parameters up (`of="gradients"`); that of
-    updates drives them down. Networks are not alike in both directions: in the published matrix of
-    BENCHMARKS.md the one ends runs in collapse that go on under the other.
+    The papers' code sees gradients: their mean less a deviation drives parameters up
+    (`of="gradients"`), that of updates drives them down. Networks are not alike both ways: in the
+    published matrix of BENCHMARKS.md runs collapse under the one that go on under the other.
 
     Args:
       z: Any number, such as the 1.5 of the paper's experiments; may be traced. None for the largest
