@@ -20,7 +20,7 @@ For `fljax study`: four rules under five attacks. Published, as the mean of the 
 evaluations (of the logs in github.com/epfml/byzantine-robust-noniid-optimizer): see BENCHMARKS.md.
 
 Costs: 480,000 examples a run, about 72 MFLOP each: 4 minutes of one CPU core.
-Reaches: see BENCHMARKS.md.
+Reaches: centered clipping with momentum 96.8 to 97.4 % under all five attacks; see BENCHMARKS.md.
 """
 
 import functools
