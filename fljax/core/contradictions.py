@@ -94,7 +94,7 @@ def robustness_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
       values: Of `ROBUSTNESS`; in Python `attack` may be an attack as well as a text.
     """
     share, named = values["attackers"], values["attacker_clients"] is not None
-    if share and named:
+    if share is not None and named:
         yield (
             f"attackers = {share} and attacker_clients = "
             f"{values['attacker_clients']!r} both say who is hostile. Leave one of them out."

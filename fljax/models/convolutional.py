@@ -147,7 +147,10 @@ class EmnistCNN(nnx.Module):
 
 
 class LeNet(nnx.Module):
-    """5x5 convolutions of 6 and 16 filters without padding, each pooled, then 120 and 84 units."""
+    """5x5 convolutions of 6 and 16 filters without padding, each pooled, then 120 and 84 units.
+
+    Weights begin as PyTorch's, biases at zero.
+    """
 
     def __init__(self, num_classes: int, input_shape: Shape, rngs: nnx.Rngs):
         height, width, channels = self.input_shape = input_shape

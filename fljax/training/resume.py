@@ -362,4 +362,6 @@ def _is_comparable(name: str, now: Mapping[str, Any], saved: Mapping[str, Any]) 
     if name == _OPTIMIZER:
         found, before = now.get(name) or {}, saved.get(name) or {}
         return all(found.get(package) == before.get(package) for package in ("jax", "optax"))
+    if name == "attackers":  # unset and 0, which older ones have for it, make nobody hostile
+        return bool(now.get(name) or saved.get(name))
     return name != OWN_CODE and (name not in (_DATA, _FROZEN) or name in saved)

@@ -121,7 +121,14 @@ def test_min_max_and_min_sum_end_where_the_search_of_their_authors_does():
         assert np.abs(sent - searched).max() > 0
 
 
-def test_a_mean_less_a_deviation_of_gradients_is_one_more_of_updates():
+def test_clients_that_step_along_gradients_are_attacked_in_those():
+    rate, gradients = 0.1, STACK
+    sent = attacked(alie(of="gradients").cohort[0], -rate * gradients, HOSTILE).stack[1]
+    wanted = oracle.alie(list(gradients[~HOSTILE]), list(gradients[HOSTILE]))
+    np.testing.assert_allclose(sent, -rate * wanted, rtol=1e-12)
+
+
+def test_the_mean_minus_a_deviation_of_gradients_is_the_mean_plus_one_of_updates():
     below, above, of_gradients = (
         attacked(attack.cohort[0], STACK, HOSTILE).stack[1]
         for attack in (alie(0.5), alie(-0.5), alie(0.5, of="gradients"))

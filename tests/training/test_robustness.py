@@ -17,6 +17,7 @@ from fljax.robustness.aggregators.norm_bounding import norm_bound
 from fljax.robustness.attackers import by_round, by_share
 from fljax.studies.groups import from_config, grouped
 from fljax.studies.study import Study, listed_trials
+from fljax.training.resume import check_identity
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "weights_as_written")
 
@@ -120,6 +121,10 @@ REFUSED = {
     "no attack": ({"attackers": 0.2}, "attackers = 0.2 has no effect without attack"),
     "twice": (
         {"attack": "alie", "attackers": 0.2, "attacker_clients": "1"},
+        "both say who is hostile",
+    ),
+    "twice with nobody": (
+        {"attack": "alie", "attackers": 0, "attacker_clients": "1"},
         "both say who is hostile",
     ),
     "unknown client": (
@@ -279,6 +284,13 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     with pytest.raises(ValueError, match="aggregator"):
         other = STATEFUL | {"aggregator": "median"}
         run_of(config_of(**other, num_rounds=6), workdir=tmp_path / "part", resume=True)
+
+
+def test_unset_attackers_are_the_none_of_older_checkpoints():
+    check_identity({"attackers": None}, {"attackers": 0.0}, "it")
+    for share in (None, 0.0):
+        with pytest.raises(ValueError, match="attackers was"):
+            check_identity({"attackers": 0.2}, {"attackers": share}, "it")
 
 
 def groups_of(config, **axes):

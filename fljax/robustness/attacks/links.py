@@ -72,8 +72,8 @@ def together(send: Send) -> CohortLink:
 def seen_as(of: str, send: Send) -> Send:
     """Returns the same collusion of updates, or of the gradients that they are made of.
 
-    An update is minus a rate times gradients: a mean less a deviation of gradients, as papers on
-    distributed gradients write it, is one more a deviation of updates.
+    An update is minus a rate times gradients: the mean minus a deviation of gradients, as papers on
+    distributed gradients write it, is the mean plus a deviation of updates.
 
     Args:
       of: "updates" or "gradients".
