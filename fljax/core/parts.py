@@ -183,7 +183,8 @@ def make(
     except (TypeError, ValueError) as error:
         message = str(error).rstrip(".")
         named = "" if message.startswith(call.name) else f"{call.name}: "
-        raise ValueError(f"{call.where}: {named}{message}.") from error
+        end = "" if message.endswith("?") else "."
+        raise ValueError(f"{call.where}: {named}{message}{end}") from error
 
 
 def called(

@@ -166,6 +166,9 @@ REFUSED = {
     "drawn": ({"attackers_drawn": "each_round"}, "has no effect without attackers"),
     "dampened": ({"worker_dampened": False}, "has no effect without worker_momentum"),
     "unknown rule": ({"aggregator": "kurm(2)"}, "Did you mean 'krum'"),
+    "mistyped argument": (
+        {"attack": "alie(of='gradient')", "attackers": 0.1}, "Did you mean 'gradients'?"
+    ),
     "unknown attack": ({"attack": "aile", "attackers": 0.1}, "Did you mean 'alie'"),
     "argument": ({"aggregator": "krum(g=2)"}, "krum has no argument 'g'"),
     "two rules": ({"aggregator": "median, krum(1)"}, "only the last one makes one update of all"),
@@ -214,7 +217,7 @@ def test_what_promises_nothing_or_has_no_effect_is_refused(case):
     values, message = REFUSED[case]
     with pytest.raises((ConfigError, ValueError), match=".*") as caught:
         run_of(config_of(**values))
-    assert message in str(caught.value)
+    assert message in str(caught.value) and "?." not in str(caught.value)
 
 
 def test_python_hears_the_same():
