@@ -129,8 +129,8 @@ def get_config(setting="plain"):
     config.dataset = "mnist"
     config.num_clients = HONEST + HOSTILE
     config.partition = "bucketing_mnist:sorted_labels"
-    config.model = "bucketing_mnist:official_cnn"
-    config.model_options.mask_seed = config.get_ref("seed")
+    mask_seed = config.get_ref("seed").to_str()
+    config.model = "bucketing_mnist:official_cnn(mask_seed=" + mask_seed + ")"
     config.clients_per_round = HONEST + HOSTILE
     config.weighting = "uniform"
     config.local_steps = 1

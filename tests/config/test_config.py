@@ -336,3 +336,10 @@ def test_command_line_overrides_reach_the_config(config_file):
     assert (resolved.target_accuracy, resolved.shuffle) == (0.9, False)
     assert (resolved.baselines, resolved.wandb.mode) == (("centralized",), "offline")
     assert resolved.model_options.to_dict() == {"hidden": 64, "depth": 2}
+
+
+def test_the_published_matrix_takes_other_models_and_its_masks_follow_the_seed():
+    own = load_config("bucketing_mnist", {"seed": 2})
+    assert own.model == "bucketing_mnist:official_cnn(mask_seed=2)"
+    other = load_config("bucketing_mnist", {"seed": 2, "model": "emnist_cnn"})
+    assert other.model == "emnist_cnn" and not other.model_options
